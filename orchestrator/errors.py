@@ -1,0 +1,57 @@
+"""Errors a user can act on.
+
+Each carries one clear sentence (lower case, no full stop, naming the object and its value), an optional hint that says
+what to do next, and the exit code the command ends with (docs/exit-codes.md). A bug is an AssertionError, never one of
+these. An error is wrapped once, at the boundary where it is understood, with ``raise ... from exc``.
+"""
+
+from __future__ import annotations
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_RUNTIME = 125
+EXIT_CANNOT_EXECUTE = 126
+EXIT_NOT_FOUND = 127
+EXIT_CANCELLED = 130
+
+
+class PystackError(Exception):
+    """Base of every error shown to the user: ``error: MESSAGE`` then, if there is one, ``hint: HINT``."""
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if exit_code is not None:
+            self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InputError(PystackError):
+    """Something the user wrote is wrong: a compose file, an option, a name. Exit code 2."""
+
+    exit_code = EXIT_USAGE
+
+
+class HostError(PystackError):
+    """This machine lacks or refuses something pystack needs: root, overlayfs, disk space. Exit code 125."""
+
+    exit_code = EXIT_RUNTIME
+
+
+class OperationError(PystackError):
+    """What was asked for was tried and failed: a service did not come up, a port is in use. Exit code 1."""
+
+
+class BusyError(PystackError):
+    """Another command holds what this one needs. Exit code 1."""
+
+
+class CommandError(PystackError):
+    """A container's command could not be executed: exit code 127 (not found) or 126 (may not be run)."""
+
+    exit_code = EXIT_CANNOT_EXECUTE

@@ -1,0 +1,132 @@
+"""Frozen values to JSON and back: what is written to disk and sent over the control socket.
+
+``to_json(value)`` gives dicts, lists, strings, numbers, booleans and None; ``from_json(cls, data)`` gives the value
+back, driven by the class's own annotations. Unknown keys are ignored and missing ones take the field's default, so that
+state written by another version can be read; a wrong type raises ValueError with the path of the culprit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_json(value: object) -> Any:
+    """`value` as JSON-ready data; dataclass fields that equal their default are left out."""
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        out = {}
+        for field in dataclasses.fields(value):
+            item = getattr(value, field.name)
+            if field.default is not dataclasses.MISSING and item == field.default:
+                continue
+            out[field.name] = to_json(item)
+        return out
+    if isinstance(value, Mapping):
+        return {str(k.value if isinstance(k, Enum) else k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value) if isinstance(value, set | frozenset) else value
+        return [to_json(v) for v in items]
+    raise AssertionError(f"no JSON form for {type(value).__name__}")
+
+
+def from_json(cls: type[T], data: object, path: str = "$") -> T:
+    """The value of type `cls` that `data` describes. Raises ValueError naming the path of what does not fit."""
+    return typing.cast(T, _decode(cls, data, path))
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _decode(kind: Any, data: Any, path: str) -> Any:
+    if hasattr(kind, "__supertype__"):
+        return _decode(kind.__supertype__, data, path)
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(typing.get_args(kind), data, path)
+    if kind is Any or kind is object:
+        return data
+    if kind is None or kind is type(None):
+        if data is not None:
+            raise ValueError(f"{path}: expected null")
+        return None
+    if origin is tuple:
+        return _decode_tuple(typing.get_args(kind), data, path)
+    if origin is not None and issubclass(origin, Mapping):
+        key, item = typing.get_args(kind)
+        if not isinstance(data, dict):
+            raise ValueError(f"{path}: expected an object")
+        return {_decode(key, k, path): _decode(item, v, f"{path}.{k}") for k, v in data.items()}
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, data, path)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        try:
+            return kind(data)
+        except ValueError:
+            raise ValueError(f"{path}: {data!r} is not a {kind.__name__}") from None
+    return _decode_scalar(kind, data, path)
+
+
+def _decode_union(options: tuple[Any, ...], data: Any, path: str) -> Any:
+    if data is None and type(None) in options:
+        return None
+    error: ValueError | None = None
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _decode(option, data, path)
+        except ValueError as exc:
+            error = exc
+    raise error or ValueError(f"{path}: null is not allowed")
+
+
+def _decode_tuple(args: tuple[Any, ...], data: Any, path: str) -> Any:
+    if not isinstance(data, list | tuple):
+        raise ValueError(f"{path}: expected a list")
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_decode(args[0], item, f"{path}[{n}]") for n, item in enumerate(data))
+    if len(args) != len(data):
+        raise ValueError(f"{path}: expected {len(args)} items")
+    return tuple(_decode(arg, item, f"{path}[{n}]") for n, (arg, item) in enumerate(zip(args, data, strict=True)))
+
+
+def _decode_dataclass(kind: Any, data: Any, path: str) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: expected an object")
+    hints = _hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):
+        if field.name in data:
+            values[field.name] = _decode(hints[field.name], data[field.name], f"{path}.{field.name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{path}.{field.name} is missing")
+    return kind(**values)
+
+
+def _decode_scalar(kind: Any, data: Any, path: str) -> Any:
+    if kind is bytes and isinstance(data, str):
+        return data.encode("latin-1")
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    if kind is bool and isinstance(data, bool):
+        return data
+    if kind is int and isinstance(data, int) and not isinstance(data, bool):
+        return data
+    if kind is str and isinstance(data, str):
+        return data
+    raise ValueError(f"{path}: expected {getattr(kind, '__name__', kind)}, not {type(data).__name__}")

@@ -1,0 +1,46 @@
+"""Networks, how a service is on them, and published ports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.model.names import NetworkName
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A bridge network of the project. `full_name` is ``PROJECT_KEY`` unless the stack names it.
+
+    `subnet` and `gateway` (IPv4, ``10.1.2.0/24``) are None when the pool chooses.
+    """
+
+    key: NetworkName
+    full_name: str
+    internal: bool = False
+    subnet: str | None = None
+    gateway: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """How one service is on one network. The service's own name is always an alias, and is not repeated here."""
+
+    network: NetworkName
+    aliases: tuple[str, ...] = ()
+    ipv4_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortMapping:
+    """``published`` is an inclusive range of host ports, of which one free port is taken; None: any free port.
+
+    `host_ip` None: all addresses of the host. `protocol` is ``tcp`` or ``udp``. `place` is the compose path
+    (``services.web.ports[0]``), so that "port in use" can point into the file.
+    """
+
+    target: int
+    published: tuple[int, int] | None = None
+    host_ip: str | None = None
+    protocol: str = "tcp"
+    place: str = ""

@@ -1,0 +1,51 @@
+"""A project: a whole stack, resolved; nothing in it needs the compose files any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
+from orchestrator.model.network import Network
+from orchestrator.model.service import Service
+from orchestrator.model.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file: line and column count from 1, the column in characters."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """All enabled services (active profiles applied), in the order of the file.
+
+    `working_dir` is absolute. `places` maps compose paths (``services.web.ports[0]``) to where they are written: what
+    the runtime finds wrong later (a port in use, a missing bind source) is reported at its line.
+    """
+
+    name: ProjectName
+    working_dir: str
+    services: Mapping[ServiceName, Service]
+    networks: Mapping[NetworkName, Network] = field(default_factory=dict)
+    volumes: Mapping[VolumeName, Volume] = field(default_factory=dict)
+    compose_files: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def where(self, path: str) -> str:
+        """``file:line:col: path``, for the longest prefix of `path` whose place is known; else `path` itself."""
+        probe = path
+        while probe:
+            if (place := self.places.get(probe)) is not None:
+                return f"{place}: {path}"
+            cut = max(probe.rfind("."), probe.rfind("["))
+            probe = probe[:cut] if cut > 0 else ""
+        return path

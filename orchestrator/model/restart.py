@@ -1,0 +1,21 @@
+"""Restart policies (compose-spec, "restart"; semantics as moby has them)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class RestartKind(Enum):
+    NO = "no"
+    ALWAYS = "always"
+    ON_FAILURE = "on-failure"
+    UNLESS_STOPPED = "unless-stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """`max_attempts` belongs to ON_FAILURE alone (``on-failure:3``); None: without a limit."""
+
+    kind: RestartKind = RestartKind.NO
+    max_attempts: int | None = None

@@ -1,0 +1,70 @@
+"""A service: what the stack says of one kind of container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from orchestrator.model.health import HealthCheck, OnUnhealthy
+from orchestrator.model.limits import Limits
+from orchestrator.model.names import NetworkName, ServiceName
+from orchestrator.model.network import Attachment, PortMapping
+from orchestrator.model.restart import RestartPolicy
+from orchestrator.model.volume import Mount
+
+
+class Condition(Enum):
+    """When a dependency counts as satisfied (compose-spec, "depends_on")."""
+
+    STARTED = "service_started"
+    HEALTHY = "service_healthy"
+    COMPLETED = "service_completed_successfully"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """One edge. `required` False: a dependency that is absent or fails only warns. `restart`: when the dependency is
+    restarted or replaced by an operation, this service is restarted too."""
+
+    service: ServiceName
+    condition: Condition = Condition.STARTED
+    required: bool = True
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """`command` and `entrypoint` None: the image's; an empty tuple clears the image's.
+
+    `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
+    `place` is this service's compose path.
+    """
+
+    name: ServiceName
+    image: str
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str | None = None
+    user: str | None = None
+    hostname: str | None = None
+    depends_on: Mapping[ServiceName, Dependency] = field(default_factory=dict)
+    healthcheck: HealthCheck | None = None
+    on_unhealthy: OnUnhealthy = OnUnhealthy.RESTART
+    restart: RestartPolicy = RestartPolicy()
+    ports: tuple[PortMapping, ...] = ()
+    expose: tuple[str, ...] = ()
+    volumes: tuple[Mount, ...] = ()
+    networks: Mapping[NetworkName, Attachment] = field(default_factory=dict)
+    stop_signal: str | None = None
+    stop_grace_s: float = 10.0
+    profiles: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    read_only: bool = False
+    init: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        return f"services.{self.name}"
