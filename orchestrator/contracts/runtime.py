@@ -1,0 +1,169 @@
+"""The runtime as the scheduler sees it.
+
+A **container** is a sandbox (directory, cgroup, user and network namespace, writable layer, log) that outlives the
+**runs** (processes with fresh pid, mnt, uts, ipc and cgroup namespaces) inside it: a restart is a new run in the same
+sandbox, with the same address, files and log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NewType, Protocol
+
+from orchestrator.model.health import ProbeResult
+from orchestrator.model.names import ContainerId
+
+OciConfig = NewType("OciConfig", dict[str, Any])
+"""An OCI runtime config (runtime-spec, config.md), JSON-ready. Compiled by `plan.oci`, compiled further by `runtime`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedFile:
+    """A file that the runtime writes into the bundle and binds over `path` in the container (``/etc/hosts``)."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFill:
+    """Copy the image's content below `image_path` into `directory` (on the host) if that is empty, before the first run."""
+
+    image_path: str
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogPolicy:
+    max_bytes: int = 10 * 1024 * 1024
+    max_files: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """Everything a container is made of. `lowers`: image layers, topmost first. `config.root.path` is not used: the root
+    is an overlay of `lowers` and a private upper directory in the bundle."""
+
+    container: ContainerId
+    lowers: tuple[str, ...]
+    config: OciConfig
+    files: tuple[GeneratedFile, ...] = ()
+    fills: tuple[VolumeFill, ...] = ()
+    log: LogPolicy = LogPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a run ended. Exactly one of `code` and `signal` is set, or neither when the status was lost (``lost``)."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom_killed: bool = False
+    finished_at: float = 0.0
+    """Seconds since the epoch, for display."""
+
+    @property
+    def lost(self) -> bool:
+        return self.code is None and self.signal is None
+
+    @property
+    def status(self) -> int:
+        """The shell's view: the code, 128 + signal, or 255 when lost."""
+        if self.code is not None:
+            return self.code
+        return 128 + self.signal if self.signal is not None else 255
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run. `number` counts from 1 within the container; `pid` is the host's; `started_at`: epoch seconds, display."""
+
+    container: ContainerId
+    number: int
+    pid: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """What the runtime knows of a container that exists. `run` is the running one; `last` the last that ended."""
+
+    container: ContainerId
+    run: Run | None = None
+    last_run: int = 0
+    last_exit: Exit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    """A further process in a running container. None: as the container's main process has it.
+
+    `stdio`: three file descriptors of the caller, which stay the caller's. `tty`: a pty of the container's own devpts is
+    made and its master is handed out by `Runtime.exec`'s `on_tty`.
+    """
+
+    argv: tuple[str, ...]
+    stdio: tuple[int, int, int]
+    environment: Mapping[str, str] | None = None
+    """Added to the container's environment."""
+    working_dir: str | None = None
+    user: str | None = None
+    tty: bool = False
+
+
+class TtySink(Protocol):
+    def __call__(self, master_fd: int) -> None:
+        """Receives the pty's master; the receiver owns it."""
+        ...
+
+
+class Runtime(Protocol):
+    """All containers of one project. Every method raises HostError when the machine refuses (the errno is in the text)."""
+
+    async def create(self, spec: SandboxSpec) -> int:
+        """Make the sandbox, or make it anew after its left-overs or after a crash; returns the network namespace's file
+        descriptor (owned by the runtime, valid until `remove`). An existing writable layer of the same id is kept."""
+        ...
+
+    async def start(self, container: ContainerId) -> Run:
+        """A new run; returns once its program has been executed. Raises CommandError (126, 127) when it cannot be,
+        OperationError when a run is still alive."""
+        ...
+
+    async def wait(self, run: Run) -> Exit:
+        """Returns when `run` has ended and its log has been read to the end. Any number of callers; at once if it
+        ended before, also before a restart of the supervisor."""
+        ...
+
+    async def signal(self, container: ContainerId, number: int) -> None:
+        """Send a signal to the run's PID 1. Nothing happens if there is no run."""
+        ...
+
+    async def kill(self, container: ContainerId) -> None:
+        """End every process of the container at once (cgroup.kill). Nothing happens if there is no run."""
+        ...
+
+    async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
+        """Run a health probe in the container; after `timeout_s` the probe and all its children are killed.
+        A command that cannot be executed gives exit code 126 or 127 with the reason as output; never raises for it."""
+        ...
+
+    async def exec(self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None) -> Exit:
+        """Run a process in the container until it ends (cancelling kills it). Raises OperationError when the container
+        does not run, CommandError when the command cannot be executed."""
+        ...
+
+    async def remove(self, container: ContainerId) -> None:
+        """Remove everything of the container: processes, cgroups, namespaces, writable layer, files, log. Does it for
+        left-overs too. Tries everything, then raises what went wrong."""
+        ...
+
+    async def containers(self) -> tuple[ContainerState, ...]:
+        """What exists, sorted by id."""
+        ...

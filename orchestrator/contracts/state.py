@@ -1,0 +1,99 @@
+"""What survives a crash: the wanted state on disk, and the volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from orchestrator.contracts.network import Endpoint, Published
+from orchestrator.contracts.runtime import Exit
+from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.project import Project
+from orchestrator.model.volume import Volume
+
+
+class Wanted(Enum):
+    """What the user asked for; separate from what is."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """By ``stop``: stays stopped, also under ``always`` and ``unless-stopped``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRecord:
+    """One container as it was last decided. `config_hash`: of the service it was made from (`plan.hashing`).
+
+    Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made.
+    `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
+    """
+
+    container: ContainerId
+    service: ServiceName
+    config_hash: str
+    wanted: Wanted = Wanted.RUNNING
+    endpoints: tuple[Endpoint, ...] = ()
+    published: tuple[Published, ...] = ()
+    restarts: int = 0
+    last_exit: Exit | None = None
+    gave_up: str = ""
+    created_at: float = 0.0
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    project: Project
+    containers: tuple[ContainerRecord, ...] = ()
+
+
+class State(Protocol):
+    """The project's records. All methods are synchronous and small; the caller is the project's only writer (it holds the
+    project's lock). Raise HostError when the disk refuses."""
+
+    def load(self) -> ProjectRecord | None:
+        """What was recorded, or None if there is no such project. Raises OperationError for unreadable records."""
+        ...
+
+    def commit(self, record: ProjectRecord) -> None:
+        """Replace everything, durably (temporary file, fsync, rename, fsync of the directory): the intent before the
+        side effects. Once per operation, not once per container."""
+        ...
+
+    def update(self, record: ContainerRecord) -> None:
+        """Replace or add one container's record; survives a killed process, not a power cut."""
+        ...
+
+    def forget(self, container: ContainerId) -> None:
+        """Drop one container's record."""
+        ...
+
+    def clear(self) -> None:
+        """The project is gone: remove all its records and directories except volumes."""
+        ...
+
+
+class Volumes(Protocol):
+    """Named and anonymous volumes: directories that outlive containers."""
+
+    def ensure(self, volume: Volume) -> str:
+        """The volume's directory, made if it is missing. Raises OperationError for a missing external volume."""
+        ...
+
+    def ensure_anonymous(self, container: ContainerId, target: str) -> str:
+        """The directory of the container's anonymous volume at `target`."""
+        ...
+
+    def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
+        """Those of `volumes` that exist."""
+        ...
+
+    def remove(self, volume: Volume) -> bool:
+        """Delete the volume and its content; False if it did not exist. External volumes are never removed."""
+        ...
+
+    def remove_anonymous(self, container: ContainerId) -> None:
+        """Delete the anonymous volumes of a container."""
+        ...
