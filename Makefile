@@ -1,0 +1,52 @@
+# Two commands are enough on a fresh Debian 12 machine, as root:  make demo   make test
+# Everything else here is a part of them. CI runs `.ci/run`, which is `make test`.
+
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check lint types unit servers bench changelog clean
+
+help:
+	@echo "make demo       bring stacks/hello up, watch it heal, take it down (about ten seconds)"
+	@echo "make test       install what the tests need, then lint, types and all tests (root)"
+	@echo "make check      lint, types and the tests that need neither root nor servers"
+	@echo "make bench      pystack against a C program that makes the same system calls (root, a C compiler)"
+	@echo "make changelog  assemble CHANGELOG.md from changes/"
+
+$(VENV)/.installed: pyproject.toml .ci/venv
+	.ci/venv $(VENV) .
+
+$(VENV)/.installed-dev: pyproject.toml .ci/venv
+	.ci/venv $(VENV) '.[dev]'
+
+demo: $(VENV)/.installed
+	@$(PY) stacks/hello/demo.py
+
+test: export PYSTACK_KERNEL_MUST_WORK = 1
+test: servers $(VENV)/.installed-dev lint types
+	$(PY) -m pytest
+
+check: $(VENV)/.installed-dev lint types unit
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(VENV)/bin/mypy
+
+unit: $(VENV)/.installed-dev
+	$(PY) -m pytest -m "not kernel and not servers"
+
+servers:
+	.ci/servers
+
+bench: $(VENV)/.installed
+	$(PY) benchmarks/bench.py
+
+changelog:
+	python3 changes/assemble.py --write
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
