@@ -79,7 +79,7 @@ ALLOWED = [
     ("orchestrator.kernel.a", "import ctypes\nfrom orchestrator.kernel import constants\nfrom . import syscalls"),
     ("orchestrator.compose.a", "import yaml\nfrom orchestrator.model import names\nfrom orchestrator import units"),
     ("orchestrator.client", "import json\nfrom orchestrator.contracts import events\nfrom orchestrator import __version__"),
-    ("orchestrator.supervisor.a", "import trio\nfrom orchestrator.runtime import client\nimport orchestrator.scheduler.executor"),
+    ("orchestrator.supervisor.a", "import trio\nfrom orchestrator.runtime import client\nimport orchestrator.scheduler"),
 ]
 
 

@@ -1,0 +1,143 @@
+"""The leak check sees each kind of leak when one is planted, and sees nothing when it is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.leaks import Snapshot, compare, settle, take
+
+CLONE_NEWNET = 0x40000000
+Plant = Callable[[Path], AbstractContextManager[str]]
+
+
+@contextmanager
+def a_file(directory: Path) -> Iterator[str]:
+    path = directory / "left"
+    path.write_text("x")
+    yield f"files: {path}"
+    path.unlink()
+
+
+@contextmanager
+def a_child_process(directory: Path) -> Iterator[str]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield f"processes: {sys.executable} -c input() [pid {child.pid}"
+
+
+@contextmanager
+def a_monitor_of_somebody_else(directory: Path) -> Iterator[str]:
+    """Not our child: its parent has gone, as a supervisor's has."""
+    read_end, write_end = os.pipe()
+    program = "import os, sys; os.fork() and os._exit(0); os.read(int(sys.argv[1]), 1)"
+    argv = [sys.executable, "-c", program, str(read_end), "orchestrator/runtime/monitor"]
+    subprocess.run(argv, pass_fds=[read_end], check=True)
+    os.close(read_end)
+    yield "orchestrator/runtime/monitor [pid "
+    os.close(write_end)
+
+
+@contextmanager
+def a_zombie(directory: Path) -> Iterator[str]:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    yield f"processes: (no command line) [pid {pid}, state Z"
+    os.waitpid(pid, 0)
+
+
+@contextmanager
+def a_mount(directory: Path) -> Iterator[str]:
+    target = directory / "mounted"
+    target.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "pystack-test", target], check=True)
+    yield f"mounts: {target} (tmpfs)"
+    subprocess.run(["umount", target], check=True)
+
+
+@contextmanager
+def a_network_namespace(directory: Path) -> Iterator[str]:
+    """Held by nothing but an open descriptor of this process, as a supervisor holds a sandbox's."""
+    ready, hold = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).unshare(CLONE_NEWNET)
+        os.write(ready[1], b"x")
+        os.read(hold[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    os.write(hold[1], b"x")
+    os.waitpid(pid, 0)
+    for end in (*ready, *hold):
+        os.close(end)
+    yield f"network_namespaces: net:[{os.fstat(descriptor).st_ino}]"
+    os.close(descriptor)
+
+
+@contextmanager
+def a_bridge(directory: Path) -> Iterator[str]:
+    subprocess.run(["ip", "link", "add", "psbleaktest", "type", "bridge"], check=True)
+    yield "links: psbleaktest"
+    subprocess.run(["ip", "link", "del", "psbleaktest"], check=True)
+
+
+@contextmanager
+def a_table(directory: Path) -> Iterator[str]:
+    subprocess.run(["nft", "add", "table", "ip", "pystack_leaktest"], check=True)
+    yield "nft_tables: pystack_leaktest"
+    subprocess.run(["nft", "delete", "table", "ip", "pystack_leaktest"], check=True)
+
+
+@contextmanager
+def a_cgroup(directory: Path) -> Iterator[str]:
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    hierarchy = next(words[4] for words in mounts if words[words.index("-") + 1] in ("cgroup", "cgroup2"))
+    cgroup = Path(hierarchy, "pystack-leaktest")
+    cgroup.mkdir()
+    yield f"cgroups: {cgroup}"
+    cgroup.rmdir()
+
+
+ANYWHERE = [a_file, a_child_process, a_monitor_of_somebody_else, a_zombie]
+WITH_THE_KERNEL = [a_mount, a_network_namespace, a_bridge, a_table, a_cgroup]
+
+
+def check_that_it_is_seen(planted: Plant, directory: Path) -> None:
+    before = take([directory])
+    with ExitStack() as stack:
+        expected = stack.enter_context(planted(directory))
+        found = compare(before, take([directory]))
+        assert len(found) >= 1
+        assert any(expected in line for line in found), found
+    assert settle(before, [directory]) == []
+
+
+@pytest.mark.parametrize("planted", ANYWHERE, ids=lambda planted: planted.__name__)
+def test_a_planted_leak_is_seen(planted: Plant, tmp_path: Path) -> None:
+    check_that_it_is_seen(planted, tmp_path)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("planted", WITH_THE_KERNEL, ids=lambda planted: planted.__name__)
+def test_a_planted_leak_in_the_kernel_is_seen(planted: Plant, tmp_path: Path) -> None:
+    if shutil.which("ip") is None or shutil.which("nft") is None:
+        pytest.fail("this test plants leaks with ip and nft: apt-get install iproute2 nftables")
+    check_that_it_is_seen(planted, tmp_path)
+
+
+def test_what_was_there_before_is_no_leak() -> None:
+    snapshot = Snapshot(*(frozenset({"a"}) for _ in range(7)))
+    empty = Snapshot(*(frozenset[str]() for _ in range(7)))
+    assert compare(snapshot, snapshot) == []
+    assert compare(snapshot, empty) == []
+    assert len(compare(empty, snapshot)) == 7
