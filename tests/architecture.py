@@ -168,7 +168,7 @@ def _check_own_import(name: str, part: str | None, target: str) -> Iterator[str]
 
 
 def _check_process(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:
-    """Only cli prints, ends the process or reads the environment."""
+    """Only cli prints, ends the process or reads the environment; a ``__main__`` module may raise SystemExit."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             callee = _callee(node)
@@ -182,7 +182,7 @@ def _check_process(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:
             for alias in node.names:
                 if (node.module, alias.name) in {("os", "environ"), ("os", "environb"), ("os", "getenv"), ("sys", "exit")}:
                     yield node.lineno, f"imports {node.module}.{alias.name} outside cli"
-        elif isinstance(node, ast.Raise) and node.exc is not None:
+        elif isinstance(node, ast.Raise) and node.exc is not None and not name.endswith(".__main__"):
             raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
             if _dotted(raised) == "SystemExit":
                 yield node.lineno, "raises SystemExit outside cli"

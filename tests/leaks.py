@@ -46,7 +46,7 @@ def take(directories: Sequence[Path] = ()) -> Snapshot:
         cgroups=frozenset(_cgroups()),
         nft_tables=frozenset(name for name in nft_tables() if name.startswith(TABLE_PREFIX)),
         processes=frozenset(own.values()),
-        files=frozenset(name for directory in directories for name in _files(directory)),
+        files=frozenset(name for directory in directories for name in files(directory)),
     )
 
 
@@ -168,8 +168,9 @@ def _network_namespaces(pids: Sequence[int]) -> Iterator[str]:
                 yield target
 
 
-def _files(directory: Path) -> Iterator[str]:
+def files(directory: Path) -> list[str]:
     """Everything that is not a directory. Empty directories are no leak: the next project uses them again."""
+    found = []
     for parent, _, names in os.walk(directory):
         for name in names:
             path = Path(parent, name)
@@ -178,4 +179,5 @@ def _files(directory: Path) -> Iterator[str]:
             except OSError:
                 continue
             if not stat.S_ISDIR(mode):
-                yield str(path)
+                found.append(str(path))
+    return found

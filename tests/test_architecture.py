@@ -77,6 +77,7 @@ ALLOWED = [
     ("orchestrator.scheduler.a", "import trio\nfrom orchestrator.plan import plan\nimport orchestrator.errors"),
     ("orchestrator.runtime.monitor.a", "import os, ctypes\nfrom orchestrator.kernel import mounts\nfrom . import protocol"),
     ("orchestrator.kernel.a", "import ctypes\nfrom orchestrator.kernel import constants\nfrom . import syscalls"),
+    ("orchestrator.supervisor.__main__", "raise SystemExit(1)"),
     ("orchestrator.compose.a", "import yaml\nfrom orchestrator.model import names\nfrom orchestrator import units"),
     ("orchestrator.client", "import json\nfrom orchestrator.contracts import events\nfrom orchestrator import __version__"),
     ("orchestrator.supervisor.a", "import trio\nfrom orchestrator.runtime import client\nimport orchestrator.scheduler"),

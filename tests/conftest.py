@@ -1,0 +1,101 @@
+"""Markers, the leak check, and fixtures that every kind of test may use."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import leaks, machine
+
+MUST_WORK = os.environ.get("PYSTACK_KERNEL_MUST_WORK") == "1"
+TURN_FILE = "/run/lock/pystack-tests.lock"
+TURN_DEADLINE_S = 60.0
+
+
+@functools.cache
+def _lacking(marker: str) -> str:
+    return machine.what_the_kernel_tests_lack() if marker == "kernel" else machine.what_the_server_tests_lack()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose machine is not there is skipped with the reason; in CI, where it must be there, it fails."""
+    for marker in ("kernel", "servers"):
+        if item.get_closest_marker(marker) is not None and (reason := _lacking(marker)):
+            if MUST_WORK:
+                pytest.fail(f"{marker} tests must work here (PYSTACK_KERNEL_MUST_WORK=1): {reason}", pytrace=False)
+            pytest.skip(f"{marker}: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Around every kernel test: nothing of pystack's is there afterwards that was not there before.
+
+    The test's temporary files go to a directory of its own, which must be empty in the end.
+    """
+    if request.node.get_closest_marker("kernel") is None:
+        yield
+        return
+    with _turn():
+        scratch = Path(tempfile.mkdtemp(prefix="pst-", dir="/tmp"))
+        monkeypatch.setenv("TMPDIR", str(scratch))
+        monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+        before = leaks.take([scratch])
+        yield
+        found = leaks.settle(before, [scratch])
+        shutil.rmtree(scratch, ignore_errors=True)
+        if found:
+            pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Kernel tests of two runs on one machine take turns, or each would see the other's leaks. After a minute of waiting
+    the test goes on alone: the lock is a courtesy."""
+    Path(TURN_FILE).parent.mkdir(parents=True, exist_ok=True)
+    with open(TURN_FILE, "a") as file:
+        end = time.monotonic() + TURN_DEADLINE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    break
+                time.sleep(0.05)
+        yield
+
+
+@pytest.fixture(scope="session")
+def busybox_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for ``image: rootfs:DIR``. Shared: tests must not write into it."""
+    if not machine.BUSYBOX.exists():
+        pytest.skip("no static busybox (.ci/servers installs it)")
+    return machine.make_busybox_rootfs(tmp_path_factory.mktemp("busybox") / "rootfs")
+
+
+@pytest.fixture
+def pystack(leaves_nothing_behind: None) -> Iterator[machine.Pystack]:
+    """The command line with directories of its own; every project of it is taken down, and nothing may stay."""
+    root = Path(tempfile.mkdtemp(prefix="pst-", dir="/tmp"))
+    own = machine.Pystack(root)
+    yield own
+    complaints = own.close()
+    kept = [path for path in leaks.files(own.run_dir) + leaks.files(own.data_dir) if not _is_cache(own, path)]
+    shutil.rmtree(root, ignore_errors=True)
+    if complaints or kept:
+        pytest.fail("not taken down:\n  " + "\n  ".join([*complaints, *kept]), pytrace=False)
+
+
+def _is_cache(own: machine.Pystack, path: str) -> bool:
+    """Files of the data directory that outlive projects by design: image layers, and the lock for handing out ids."""
+    data = str(own.data_dir)
+    return path.startswith(f"{data}/images/") or path.startswith(f"{data}/cache/") or path == f"{data}/lock"
