@@ -42,7 +42,10 @@ async def test_two_requests_in_one_packet_are_two_requests() -> None:
     client.close()
 
 
-@pytest.mark.parametrize("line", [b"nonsense\n", b"[]\n", b'{"verb": 1}\n', b'{"v": 1, "verb": "up", "args": 3}\n', b"[" * 99999 + b"\n"])
+NO_REQUESTS = [b"nonsense\n", b"[]\n", b'{"verb": 1}\n', b'{"v": 1, "verb": "up", "args": 3}\n', b"[" * 99999 + b"\n"]
+
+
+@pytest.mark.parametrize("line", NO_REQUESTS)
 async def test_what_is_no_request_is_refused_and_the_connection_goes_on(line: bytes) -> None:
     connection, client = pair()
     client.sendall(line + b'{"v": 1, "verb": "ps"}\n')

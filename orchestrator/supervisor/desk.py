@@ -1,0 +1,88 @@
+"""One operation at a time.
+
+An operation belongs to the project and not to the client that asked for it: it goes on when the client leaves. A second one
+is refused at once with who is at it and since when; `stop`, `kill` and `down` may instead interrupt a running one (Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, BusyError, OperationError, PystackError
+from orchestrator.model.names import ProjectName
+from orchestrator.units import format_duration
+
+Work = Callable[[], Awaitable[Any]]
+
+
+@dataclass(slots=True, eq=False)
+class _Operation:
+    verb: str
+    pid: int
+    since: float
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    done: trio.Event = field(default_factory=trio.Event)
+    result: Any = None
+    error: PystackError | None = None
+
+
+class Desk:
+    def __init__(self, project: ProjectName, nursery: trio.Nursery) -> None:
+        self._project = project
+        self._nursery = nursery
+        self._current: _Operation | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._current is not None
+
+    async def perform(self, verb: str, pid: int, work: Work, *, interrupt: bool = False) -> Any:
+        """Run `work` as the project's operation and return its result; raises its error, or BusyError.
+
+        Cancelling the caller does not cancel the operation.
+        """
+        while self._current is not None:
+            if not interrupt:
+                raise self._busy(self._current)
+            self._current.scope.cancel()
+            await self._current.done.wait()
+        operation = _Operation(verb, pid, trio.current_time())
+        self._current = operation
+        self._nursery.start_soon(self._run, operation, work)
+        await operation.done.wait()
+        if operation.error is not None:
+            raise operation.error
+        return operation.result
+
+    async def _run(self, operation: _Operation, work: Work) -> None:
+        try:
+            with operation.scope:
+                operation.result = await work()
+            if operation.scope.cancelled_caught:
+                operation.error = OperationError(f'"{operation.verb}" was interrupted', exit_code=EXIT_CANCELLED)
+        except PystackError as exc:
+            operation.error = exc
+        except Exception as exc:
+            # A bug must not take the supervision of healthy containers down with it: it is told and logged.
+            traceback.print_exc()
+            operation.error = OperationError(
+                f'"{operation.verb}" failed: {type(exc).__name__}: {exc}',
+                hint="this is a bug in pystack; the traceback is in the project's supervisor.log",
+                exit_code=EXIT_RUNTIME,
+            )
+        finally:
+            self._current = None
+            operation.done.set()
+
+    def _busy(self, operation: _Operation) -> BusyError:
+        running_s = trio.current_time() - operation.since
+        return BusyError(
+            f'project {self._project} is busy: "{operation.verb}" (by process {operation.pid}) '
+            f"has been running for {format_duration(running_s)}",
+            hint="wait for it, or end it with Ctrl-C or `pystack stop` there",
+        )

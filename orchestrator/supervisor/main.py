@@ -1,0 +1,97 @@
+"""The supervisor's life: lock, listen, adopt, serve, end.
+
+Starting for the first time, after ``kill -9`` and after a reboot are one path: take the project's lock, open the control
+socket, read what was wanted, ask the monitor what runs, reconcile, serve. It ends when the project is down, when a client
+says so, or when nothing is left to supervise and nobody is connected: there is no daemon.
+
+``--ready-fd``: a pipe on which one line is written once requests are answered: ``ready``, or a JSON error object
+(docs/control-protocol.md) before the process ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from orchestrator.errors import EXIT_RUNTIME, PystackError
+from orchestrator.kernel.process import set_child_subreaper
+from orchestrator.model.names import ProjectName
+from orchestrator.runtime.host_check import require_host
+from orchestrator.state import lock
+from orchestrator.state.directory import data_root_of, prepare, site_of
+from orchestrator.supervisor.api import Server, open_listener
+from orchestrator.supervisor.wiring import open_project
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    data_dir: str
+    run_dir: str
+    project: ProjectName
+    ready_fd: int | None
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """How the monitor starts a supervisor again that was killed."""
+        own = (sys.executable, "-m", "orchestrator.supervisor")
+        return (*own, "--data-dir", self.data_dir, "--run-dir", self.run_dir, "--project", self.project)
+
+
+def main(argv: Sequence[str]) -> int:
+    options = _parse(argv)
+    try:
+        trio.run(_supervise, options)
+    except PystackError as exc:
+        _tell(options, json.dumps({"error": {"message": exc.message, "hint": exc.hint, "exit_code": exc.exit_code}}))
+        return exc.exit_code
+    except BaseException as exc:
+        message = f"the supervisor of project {options.project} failed: {type(exc).__name__}: {exc}"
+        hint = "this is a bug in pystack; the traceback is in the project's supervisor.log"
+        _tell(options, json.dumps({"error": {"message": message, "hint": hint, "exit_code": EXIT_RUNTIME}}))
+        raise
+    return 0
+
+
+async def _supervise(options: Options) -> None:
+    os.umask(0o077)
+    site = site_of(options.data_dir, options.run_dir, options.project)
+    require_host()
+    site = prepare(site)
+    held = lock.acquire(site)
+    try:
+        set_child_subreaper()
+        with open_listener(site) as listener:
+            async with open_project(site, data_root_of(site), options.argv) as opened:
+                await opened.adopt()
+                _tell(options, "ready")
+                await Server(opened, listener).serve()
+    finally:
+        os.close(held)
+
+
+def _tell(options: Options, line: str) -> None:
+    """One line to the waiting client, if one waits (a supervisor that the monitor started again has none)."""
+    if options.ready_fd is None:
+        return
+    try:
+        os.write(options.ready_fd, line.encode() + b"\n")
+    except OSError:
+        return  # The client is gone, or was told already.
+    finally:
+        os.close(options.ready_fd)
+
+
+def _parse(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.supervisor", description="The supervisor of one project.")
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--run-dir", required=True)
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--ready-fd", type=int)
+    parsed = parser.parse_args(argv)
+    return Options(parsed.data_dir, parsed.run_dir, ProjectName(parsed.project), parsed.ready_fd)
