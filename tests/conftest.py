@@ -98,4 +98,4 @@ def pystack(leaves_nothing_behind: None) -> Iterator[machine.Pystack]:
 def _is_cache(own: machine.Pystack, path: str) -> bool:
     """Files of the data directory that outlive projects by design: image layers, and the lock for handing out ids."""
     data = str(own.data_dir)
-    return path.startswith(f"{data}/images/") or path.startswith(f"{data}/cache/") or path == f"{data}/lock"
+    return path.startswith((f"{data}/images/", f"{data}/cache/")) or path == f"{data}/lock"

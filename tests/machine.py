@@ -135,10 +135,7 @@ class Pystack:
         return Stack(self, name, directory)
 
     def command(self, *args: str) -> list[str]:
-        script = Path(sys.executable).with_name("pystack")
-        if script.exists():
-            return [str(script), *args]
-        return [sys.executable, "-c", "import sys; from orchestrator.cli.main import main; sys.exit(main())", *args]
+        return [sys.executable, "-m", "orchestrator.cli", *args]
 
     def child_environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYSTACK_", "COMPOSE_"))}
