@@ -1,0 +1,62 @@
+"""The config hash of a service: it changes when a container made from it would be different.
+
+As in Docker Compose, profiles and depends_on are left out (they say when, not what), and labels, restart policy and health
+check count. The content of the image, and the definitions of the networks and volumes the service uses, count too. Compose
+paths (`place`) do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from orchestrator.model.codec import to_json
+from orchestrator.model.project import Project
+from orchestrator.model.service import Service
+from orchestrator.model.volume import MountKind
+
+_IGNORED = frozenset({"name", "depends_on", "profiles"})
+_NETWORK_FIELDS = ("full_name", "internal", "subnet", "gateway")
+_VOLUME_FIELDS = ("full_name", "external")
+
+
+def config_hash(project: Project, service: Service, image_identity: str) -> str:
+    """64 hex digits."""
+    text = json.dumps(_content(project, service, image_identity), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def explain_change(before: Project | None, after: Project, service: Service) -> str:
+    """Which parts differ between the recorded stack and `after`: ``image, environment``; ``image content`` when it is none
+    of the stack's own; "" when the recorded stack cannot tell."""
+    old = before.services.get(service.name) if before is not None else None
+    if before is None or old is None:
+        return ""
+    was, now = _content(before, old, ""), _content(after, service, "")
+    names = [key.replace("used_", "") for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
+    return ", ".join(names) if names else "image content"
+
+
+def _content(project: Project, service: Service, image_identity: str) -> dict[str, Any]:
+    content: dict[str, Any] = {key: _placeless(value) for key, value in to_json(service).items() if key not in _IGNORED}
+    content["image_identity"] = image_identity
+    content["used_networks"] = {
+        key: [to_json(getattr(project.networks[key], name)) for name in _NETWORK_FIELDS]
+        for key in sorted(service.networks)
+        if key in project.networks
+    }
+    content["used_volumes"] = {
+        volume.key: [to_json(getattr(volume, name)) for name in _VOLUME_FIELDS]
+        for volume in project.volumes.values()
+        if any(mount.kind is MountKind.VOLUME and mount.source == volume.key for mount in service.volumes)
+    }
+    return content
+
+
+def _placeless(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_placeless(item) for item in value]
+    if isinstance(value, dict) and "place" in value:
+        return {key: item for key, item in value.items() if key != "place"}
+    return value
