@@ -1,0 +1,63 @@
+"""What a container may not do, whatever the stack says: capabilities, hidden and read-only paths, sysctls.
+
+Docker's defaults where they are good, narrower where experience says so (docs/security.md has the reasons).
+"""
+
+from __future__ import annotations
+
+DEFAULT_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_SETFCAP",
+)
+"""Docker's fourteen without MKNOD (no use in a user namespace), NET_RAW (spoofing; ping works by `ping_group_range`) and
+AUDIT_WRITE."""
+
+READONLY_PATHS = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+
+_MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+
+
+def masked_paths(cpus: int) -> tuple[str, ...]:
+    """Paths that tell of the host or of other containers: keys, memory, power draw and interrupt timing (side channels).
+
+    `cpus`: how many processors the host may have; each has its own thermal counters. Those that do not exist are
+    passed over by a runtime."""
+    thermal = (f"/sys/devices/system/cpu/cpu{n}/thermal_throttle" for n in range(cpus))
+    return (*_MASKED_PATHS, *thermal)
+
+
+def sysctls(id_count: int) -> dict[str, str]:
+    """Of the container's own network namespace: ping without CAP_NET_RAW, for every group that is mapped, and ports
+    below 1024 for every user: the ports are the container's own."""
+    return {
+        "net.ipv4.ip_unprivileged_port_start": "0",
+        "net.ipv4.ping_group_range": f"0 {id_count - 1}",
+    }

@@ -1,0 +1,99 @@
+"""What is mounted in a container, in the words of an OCI config (runtime-spec, config.md, "Mounts"). Pure."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.contracts.images import Image
+from orchestrator.contracts.runtime import VolumeFill
+from orchestrator.errors import InputError
+from orchestrator.model.service import Service
+from orchestrator.model.volume import Mount, MountKind
+
+_BASE_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+    ("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+    ("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+    ("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")),
+    ("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
+    ("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
+    ("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", "relatime", "ro")),
+)
+"""Destination, type, source, options; in the order in which they are mounted."""
+
+_TREE_OPTIONS = ("rbind", "rprivate", "nodev", "idmap")
+"""Of a bind or a volume. ``idmap``: what the container's root writes belongs to the host's root, not to a mapped id.
+``nodev`` stands for Docker's device cgroup: a device node below a bound directory must not open."""
+
+_NOT_TARGETS = ("/", "/proc", "/dev")
+
+
+def mounts_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The config's ``mounts``, in order. One of the stack's replaces ours at the same place and below it.
+    Raises InputError for a target that nothing can be mounted at."""
+    chosen = {_target(mount, service): _service_mount(mount, volume_paths) for mount in service.volumes}
+    for target in map(clean_path, image.config.volumes):
+        if target not in chosen:
+            chosen[target] = _bind(_volume_directory(volume_paths, target), target, ("rw",))
+    base = [
+        {"destination": destination, "type": kind, "source": source, "options": list(options)}
+        for destination, kind, source, options in _BASE_MOUNTS
+        if not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
+    ]
+    for mount in image.mounts:
+        if clean_path(mount.target) not in chosen:
+            base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "nosuid")))
+    # Parents before what lies below them, else in the order of the stack.
+    return base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+
+
+def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> tuple[VolumeFill, ...]:
+    """Named and anonymous volumes start with what the image has at their place; the host image has nothing to give."""
+    if image.reference == "host":
+        return ()
+    wanted = dict.fromkeys(map(clean_path, image.config.volumes), True)
+    for mount in service.volumes:
+        wanted[clean_path(mount.target)] = mount.kind is MountKind.VOLUME and not mount.nocopy
+    return tuple(VolumeFill(path, _volume_directory(volume_paths, path)) for path, copy in wanted.items() if copy)
+
+
+def _target(mount: Mount, service: Service) -> str:
+    place = mount.place or f"{service.place}.volumes"
+    if not mount.target.startswith("/"):
+        raise InputError(f'{place}: the target "{mount.target}" is not an absolute path')
+    target = clean_path(mount.target)
+    if target in _NOT_TARGETS or target.startswith("/proc/"):
+        raise InputError(f'{place}: nothing can be mounted at "{target}"', hint="use a directory of its own below it")
+    return target
+
+
+def _service_mount(mount: Mount, volume_paths: Mapping[str, str]) -> dict[str, Any]:
+    target = clean_path(mount.target)
+    access = ("ro", "rro") if mount.read_only else ("rw",)
+    if mount.kind is MountKind.TMPFS:
+        options = ["nosuid", "noexec", "nodev", f"mode={mount.tmpfs_mode if mount.tmpfs_mode is not None else 0o1777:o}"]
+        if mount.tmpfs_size_bytes:
+            options.append(f"size={mount.tmpfs_size_bytes}")
+        return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": [*options, *access[:1]]}
+    if mount.kind is MountKind.VOLUME:
+        return _bind(_volume_directory(volume_paths, mount.target), target, access)
+    assert mount.source is not None, f"a bind mount without a source: {mount}"
+    return _bind(mount.source, target, access)
+
+
+def _bind(source: str, target: str, options: tuple[str, ...]) -> dict[str, Any]:
+    return {"destination": target, "type": "bind", "source": source, "options": [*_TREE_OPTIONS, *options]}
+
+
+def _volume_directory(volume_paths: Mapping[str, str], target: str) -> str:
+    directory = volume_paths.get(target) or volume_paths.get(clean_path(target))
+    assert directory is not None, f"no directory for the volume at {target}"
+    return directory
+
+
+def clean_path(path: str) -> str:
+    """An absolute path without ``.``, ``..`` and doubled or final slashes."""
+    # normpath keeps a leading "//", as POSIX lets it mean something else; Linux does not.
+    return posixpath.normpath("/" + path.lstrip("/"))

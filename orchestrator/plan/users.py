@@ -1,0 +1,111 @@
+"""Who a process runs as: ``UID|NAME[:GID|NAME]`` resolved by an image's own passwd and group files (passwd(5), group(5)).
+
+The files come from the image and are not trusted: lines that do not fit are passed over, numbers are bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_ID = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """`groups`: supplementary groups, always with `gid` itself first (a process whose primary group is not among them
+    escapes permission bits that forbid that group). `home` is ``/`` where the image does not say."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class _PasswdEntry:
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupEntry:
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def resolve_user(text: str, passwd: bytes, group: bytes) -> User:
+    """The user that `text` means, as Docker resolves it: a name first, then a number; "" is root.
+
+    Without a group, the primary and supplementary groups are those of the files (gid 0 for a number they do not know);
+    with one, that group alone. Raises ValueError with a sentence for a name that does not exist and a number that is
+    not an id.
+    """
+    user_text, colon, group_text = text.partition(":")
+    entry = _find_user(user_text or "0", passwd)
+    if colon and not group_text:
+        raise ValueError(f"{text!r} names no group after the colon")
+    if entry is None:
+        uid = _number(user_text or "0")
+        if uid is None:
+            raise ValueError(f'there is no user "{user_text}"')
+        entry = _PasswdEntry("", uid, 0, "/")
+    if group_text:
+        gid = _find_group(group_text, group)
+        return User(entry.uid, gid, (gid,), entry.home)
+    listed = {found.gid for found in _groups(group) if entry.name and entry.name in found.members}
+    return User(entry.uid, entry.gid, (entry.gid, *sorted(listed - {entry.gid})), entry.home)
+
+
+def _find_user(text: str, passwd: bytes) -> _PasswdEntry | None:
+    by_number = None
+    number = _number(text)
+    for entry in _users(passwd):
+        if entry.name == text:
+            return entry
+        if by_number is None and entry.uid == number:
+            by_number = entry
+    return by_number
+
+
+def _find_group(text: str, group: bytes) -> int:
+    for entry in _groups(group):
+        if entry.name == text:
+            return entry.gid
+    gid = _number(text)
+    if gid is None:
+        raise ValueError(f'there is no group "{text}"')
+    return gid
+
+
+def _users(passwd: bytes) -> Iterator[_PasswdEntry]:
+    for fields in _lines(passwd, 7):
+        uid, gid = _number(fields[2]), _number(fields[3])
+        if uid is not None and gid is not None:
+            home = fields[5] if fields[5].startswith("/") else "/"
+            yield _PasswdEntry(fields[0], uid, gid, home)
+
+
+def _groups(group: bytes) -> Iterator[_GroupEntry]:
+    for fields in _lines(group, 4):
+        gid = _number(fields[2])
+        if gid is not None:
+            yield _GroupEntry(fields[0], gid, tuple(name for name in fields[3].split(",") if name))
+
+
+def _lines(content: bytes, count: int) -> Iterator[list[str]]:
+    for line in content.decode("utf-8", "surrogateescape").split("\n"):
+        fields = line.split(":")
+        if len(fields) == count and fields[0] and not line.startswith("#") and "\0" not in line:
+            yield fields
+
+
+def _number(text: str) -> int | None:
+    """The id `text` is, or None; ASCII digits only, at most MAX_ID."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 10:
+        return None
+    value = int(text)
+    return value if value <= MAX_ID else None

@@ -1,0 +1,267 @@
+"""Service + image -> OCI runtime config. The golden files are whole configs without the seccomp profile, which has its own
+tests; write them anew with ``PYSTACK_REGOLD=1 pytest tests/unit/oci`` and read the difference."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.contracts.images import Image, ImageConfig, ImageMount
+from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.runtime import SandboxSpec, VolumeFill
+from orchestrator.contracts.site import IdMap, Site
+from orchestrator.errors import InputError
+from orchestrator.model.health import HealthCheck
+from orchestrator.model.limits import Limits
+from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName
+from orchestrator.model.service import Service
+from orchestrator.model.volume import Mount, MountKind
+from orchestrator.plan.oci import SandboxInputs, command_of, compile_sandbox, healthcheck_of
+
+GOLDEN = Path(__file__).parent
+SITE = Site(ProjectName("shop"), ProjectKey("0123abcd"), "/data/projects/shop", "/run/shop", IdMap(1_000_000))
+HOST = Image(
+    "host",
+    "sha256:feed",
+    ("/data/images/host-feed",),
+    mounts=(ImageMount("/usr", "/usr"),),
+    passwd=b"root:x:0:0:root:/root:/bin/sh\nredis:x:104:106::/var/lib/redis:/usr/sbin/nologin\n",
+    group=b"root:x:0:\nredis:x:106:\nssl-cert:x:110:postgres,redis\nstaff:x:50:redis\n",
+    no_new_privileges=True,
+)
+APP = Image(
+    "rootfs:app",
+    "sha256:beef",
+    ("/images/top", "/images/base"),
+    ImageConfig(
+        entrypoint=("/entry",),
+        command=("serve",),
+        environment={"LANG": "C.UTF-8", "PATH": "/app/bin:/usr/bin"},
+        working_dir="/app/",
+        user="1000:1000",
+        stop_signal="SIGQUIT",
+        healthcheck=HealthCheck(("/bin/check",), interval_s=7.0),
+        volumes=("/var/cache",),
+    ),
+)
+ETH0 = Endpoint(NetworkName("back"), "10.9.1.3", 24, "10.9.1.1", "02:00:00:00:00:01", "eth0", ("web",), internal=True)
+ETH1 = Endpoint(NetworkName("front"), "10.9.2.3", 24, "10.9.2.1", "02:00:00:00:00:02", "eth1", ("web",))
+
+
+def service(**changes: Any) -> Service:
+    return replace(Service(ServiceName("web"), "host", command=("sleep", "1")), **changes)
+
+
+def compiled(wanted: Service, image: Image = HOST, **changes: Any) -> SandboxSpec:
+    return compile_sandbox(SandboxInputs(SITE, ContainerId("shop-web-1"), wanted, image, **changes))
+
+
+def config(wanted: Service, image: Image = HOST, **changes: Any) -> dict[str, Any]:
+    return compiled(wanted, image, **changes).config
+
+
+def mount_at(wanted: dict[str, Any], target: str) -> dict[str, Any]:
+    (found,) = [mount for mount in wanted["mounts"] if mount["destination"] == target]
+    return dict(found)
+
+
+FULL = Service(
+    ServiceName("web"),
+    "rootfs:app",
+    command=("serve", "--fast"),
+    environment={"MODE": "prod", "LANG": "de_DE.UTF-8"},
+    user="1000",
+    hostname="web.shop.test",
+    volumes=(
+        Mount(MountKind.VOLUME, "/var/lib/data/", "data"),
+        Mount(MountKind.VOLUME, "/var/lib/keep", "keep", nocopy=True, read_only=True),
+        Mount(MountKind.BIND, "/srv", "/home/me/site", read_only=True, create_host_path=True),
+        Mount(MountKind.TMPFS, "/run", tmpfs_size_bytes=1 << 20, tmpfs_mode=0o700),
+    ),
+    limits=Limits(cpus=1.5, memory_bytes=64 << 20, pids=100),
+    read_only=True,
+    init=True,
+    labels={"tier": "front"},
+)
+FULL_PATHS = {"/var/lib/data": "/v/data", "/var/lib/keep": "/v/keep", "/var/cache": "/v/anon"}
+
+
+@pytest.mark.parametrize("name", ["plain", "full"])
+def test_the_config_is_the_golden_one(name: str) -> None:
+    made = compiled(service(), endpoints=(ETH1,)) if name == "plain" else compiled(FULL, APP, volume_paths=FULL_PATHS)
+    config = dict(made.config)
+    config["linux"] = {key: value for key, value in config["linux"].items() if key != "seccomp"}
+    path = GOLDEN / f"{name}.json"
+    if os.environ.get("PYSTACK_REGOLD") == "1":
+        path.write_text(json.dumps(config, indent=2) + "\n")
+    assert config == json.loads(path.read_text())
+
+
+def test_the_layers_and_the_container_are_passed_on() -> None:
+    made = compiled(FULL, APP, volume_paths=FULL_PATHS)
+    assert made.container == "shop-web-1"
+    assert made.lowers == ("/images/top", "/images/base")
+
+
+def test_volumes_are_filled_from_the_image_unless_nocopy_or_the_host_image() -> None:
+    made = compiled(FULL, APP, volume_paths=FULL_PATHS)
+    assert set(made.fills) == {VolumeFill("/var/cache", "/v/anon"), VolumeFill("/var/lib/data", "/v/data")}
+    on_host = service(volumes=(Mount(MountKind.VOLUME, "/data", "data"),))
+    assert compiled(on_host, volume_paths={"/data": "/v/data"}).fills == ()
+
+
+def test_the_generated_files_carry_addresses_names_and_our_dns() -> None:
+    files = {
+        file.path: file.content.decode()
+        for file in compiled(
+            service(hostname="web.shop.test"),
+            endpoints=(ETH0, ETH1),
+            resolv_search=("corp.test",),
+            resolv_options=("timeout:1", "ndots:5"),
+        ).files
+    }
+    assert files["/etc/hostname"] == "web.shop.test\n"
+    assert "127.0.0.1\tlocalhost\n" in files["/etc/hosts"]
+    assert files["/etc/hosts"].endswith("10.9.1.3\tweb.shop.test web\n10.9.2.3\tweb.shop.test web\n")
+    assert files["/etc/resolv.conf"] == "nameserver 10.9.2.1\nsearch corp.test\noptions timeout:1 ndots:0\n"
+
+
+def test_dns_of_internal_networks_alone_is_still_ours_and_without_a_network_there_is_none() -> None:
+    files = {file.path: file.content for file in compiled(service(), endpoints=(ETH0,)).files}
+    assert files["/etc/resolv.conf"] == b"nameserver 10.9.1.1\noptions ndots:0\n"
+    alone = {file.path: file.content for file in compiled(service()).files}
+    assert alone["/etc/resolv.conf"] == b"options ndots:0\n"
+    assert alone["/etc/hosts"].endswith(b"127.0.1.1\tshop-web-1\n")
+
+
+def test_a_file_that_the_stack_mounts_is_not_generated() -> None:
+    own = service(volumes=(Mount(MountKind.BIND, "/etc/hosts", "/home/me/hosts"),))
+    assert {file.path for file in compiled(own).files} == {"/etc/hostname", "/etc/resolv.conf"}
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command", "expected"),
+    [
+        (None, None, ("/entry", "serve")),
+        (None, ("other",), ("/entry", "other")),
+        (None, (), ("/entry",)),
+        (("/mine",), None, ("/mine",)),
+        (("/mine",), ("arg",), ("/mine", "arg")),
+        ((), ("sh", "-c", "x"), ("sh", "-c", "x")),
+        ((), None, ()),
+    ],
+)
+def test_entrypoint_and_command_combine_as_docker_does(
+    entrypoint: tuple[str, ...] | None, command: tuple[str, ...] | None, expected: tuple[str, ...]
+) -> None:
+    assert command_of(service(entrypoint=entrypoint, command=command), APP) == expected
+
+
+def test_no_command_at_all_is_an_error_with_the_service_and_a_hint() -> None:
+    with pytest.raises(InputError, match=r"services\.web: no command") as caught:
+        compiled(service(command=None))
+    assert caught.value.hint == "add `command:` to the service"
+
+
+def test_names_are_resolved_by_the_image_with_supplementary_groups() -> None:
+    process = config(service(user="redis"))["process"]
+    assert process["user"] == {"uid": 104, "gid": 106, "umask": 18, "additionalGids": [106, 50, 110]}
+    assert "HOME=/var/lib/redis" in process["env"]
+    assert process["capabilities"]["effective"] == []
+    assert len(process["capabilities"]["bounding"]) == 11
+
+
+def test_an_explicit_group_is_the_only_one() -> None:
+    assert config(service(user="redis:staff"))["process"]["user"]["additionalGids"] == [50]
+
+
+@pytest.mark.parametrize("user", ["nobody-here", "redis:nogroup", "redis:", "65536", "0:70000", "-1", "4294967295"])
+def test_a_user_that_cannot_be_is_an_error_at_its_place(user: str) -> None:
+    with pytest.raises(InputError, match=r"services\.web\.user: ") as caught:
+        compiled(service(user=user))
+    assert caught.value.hint
+
+
+def test_a_stack_may_set_home_and_path() -> None:
+    env = config(service(environment={"HOME": "/x", "PATH": "/y"}))["process"]["env"]
+    assert [entry for entry in env if entry.startswith(("HOME=", "PATH="))] == ["PATH=/y", "HOME=/x"]
+
+
+def test_the_hostname_is_the_container_unless_set_and_fits_a_dns_label() -> None:
+    assert config(service())["hostname"] == "shop-web-1"
+    long = compile_sandbox(SandboxInputs(SITE, ContainerId("p" * 70 + "-web-1"), service(), HOST))
+    assert long.config["hostname"] == "p" * 63
+    with pytest.raises(InputError, match="hostname"):
+        compiled(service(hostname="h" * 65))
+
+
+def test_binds_are_mapped_and_let_no_device_open() -> None:
+    bind = mount_at(config(service(volumes=(Mount(MountKind.BIND, "/data//x/../y", "/src"),))), "/data/y")
+    assert bind["source"] == "/src"
+    assert {"idmap", "nodev", "rbind", "rprivate", "rw"} == set(bind["options"])
+    usr = mount_at(config(service()), "/usr")
+    assert {"ro", "rro", "idmap", "nodev", "nosuid", "rbind", "rprivate"} == set(usr["options"])
+
+
+def test_a_mount_of_the_stack_replaces_ours_at_the_same_place_and_parents_come_first() -> None:
+    shm = Mount(MountKind.TMPFS, "/dev/shm", tmpfs_size_bytes=1 << 30)
+    deep = Mount(MountKind.BIND, "/a/b/c", "/deep")
+    shallow = Mount(MountKind.BIND, "/a", "/shallow")
+    made = config(service(volumes=(deep, shm, shallow)))
+    assert "size=1073741824" in mount_at(made, "/dev/shm")["options"]
+    targets = [mount["destination"] for mount in made["mounts"]]
+    assert targets.index("/a") < targets.index("/a/b/c")
+    assert targets[0] == "/proc"
+    sys = config(service(volumes=(Mount(MountKind.BIND, "/sys", "/sys", read_only=True),)))
+    assert "/sys/fs/cgroup" not in [mount["destination"] for mount in sys["mounts"]]
+
+
+@pytest.mark.parametrize("target", ["relative", "/", "/proc", "/proc/sys", "/dev", "/x/../proc/1", "//"])
+def test_targets_that_would_undo_the_confinement_are_refused_at_their_place(target: str) -> None:
+    mount = Mount(MountKind.BIND, target, "/src", place="services.web.volumes[0]")
+    with pytest.raises(InputError, match=r"services\.web\.volumes\[0\]: "):
+        compiled(service(volumes=(mount,)))
+
+
+def test_limits_default_to_2048_processes_and_minus_one_is_none() -> None:
+    assert config(service())["linux"]["resources"] == {"pids": {"limit": 2048}}
+    assert config(service(limits=Limits(pids=-1)))["linux"]["resources"]["pids"] == {"limit": -1}
+
+
+@pytest.mark.parametrize("limits", [Limits(memory_bytes=4096), Limits(cpus=0.001)])
+def test_limits_too_small_to_live_with_are_refused(limits: Limits) -> None:
+    with pytest.raises(InputError, match=r"services\.web\.(mem_limit|cpus): "):
+        compiled(service(limits=limits))
+
+
+def test_a_relative_working_directory_is_refused() -> None:
+    with pytest.raises(InputError, match="working_dir"):
+        compiled(service(working_dir="app"))
+
+
+def test_each_processor_the_host_has_is_masked() -> None:
+    masked = config(service(), host_cpus=2)["linux"]["maskedPaths"]
+    assert "/sys/devices/system/cpu/cpu1/thermal_throttle" in masked
+    assert "/sys/devices/system/cpu/cpu2/thermal_throttle" not in masked
+    assert {"/proc/kcore", "/proc/keys", "/proc/interrupts", "/sys/devices/virtual/powercap"} <= set(masked)
+
+
+def test_the_health_check_of_the_service_wins_and_takes_the_image_s_test() -> None:
+    assert healthcheck_of(service(), HOST) is None
+    assert healthcheck_of(service(), APP) == APP.config.healthcheck
+    slower = HealthCheck(interval_s=60.0)
+    assert healthcheck_of(service(healthcheck=slower), APP) == HealthCheck(("/bin/check",), interval_s=60.0)
+    assert healthcheck_of(service(healthcheck=slower), HOST) is None
+    assert healthcheck_of(service(healthcheck=HealthCheck(disabled=True)), APP) is None
+    own = HealthCheck(("/bin/true",))
+    assert healthcheck_of(service(healthcheck=own), APP) == own
+
+
+def test_a_missing_volume_directory_is_a_bug_and_not_an_error() -> None:
+    with pytest.raises(AssertionError, match="/data"):
+        compiled(service(volumes=(Mount(MountKind.VOLUME, "/data", "data"),)))
