@@ -24,7 +24,12 @@ def edge(to: str, condition: Condition = STARTED, *, required: bool = True, rest
 
 
 def check(
-    interval_s: float = 1.0, *, retries: int = 3, start_period_s: float = 0.0, start_interval_s: float = 5.0, timeout_s: float = 5.0
+    interval_s: float = 1.0,
+    *,
+    retries: int = 3,
+    start_period_s: float = 0.0,
+    start_interval_s: float = 5.0,
+    timeout_s: float = 5.0,
 ) -> HealthCheck:
     """A health check that asks the fake runtime."""
     return HealthCheck(("probe",), interval_s, timeout_s, retries, start_period_s, start_interval_s)

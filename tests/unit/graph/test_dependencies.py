@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 from time import perf_counter
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
 from orchestrator.graph.dependencies import DependencyGraph
+from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Place, Project
-from orchestrator.model.service import Dependency
 from orchestrator.testing.build import edge, project, service
+
+DB, WEB, BOTTOM, TOP = (ServiceName(name) for name in ("db", "web", "s00-00", "s39-00"))
 
 
 def graph(**needs: str) -> DependencyGraph:
@@ -31,26 +34,26 @@ def test_dependencies_start_first_and_ties_break_by_name() -> None:
 
 def test_a_selection_brings_what_it_needs_unless_told_not_to() -> None:
     found = graph(web="api", api="db", db="", other="")
-    assert found.closure(["web"]) == ("db", "api", "web")
-    assert found.closure(["web"], no_deps=True) == ("web",)
+    assert found.closure([WEB]) == ("db", "api", "web")
+    assert found.closure([WEB], no_deps=True) == ("web",)
     assert found.closure() == ("db", "api", "other", "web")
 
 
 def test_dependents_are_found_through_others() -> None:
     found = graph(web="api", api="db", db="", other="")
-    assert found.dependents("db") == ("api",)
-    assert found.dependents_closure(["db"]) == ("api", "web")
+    assert found.dependents(DB) == ("api",)
+    assert found.dependents_closure([DB]) == ("api", "web")
 
 
 def test_an_unknown_name_is_an_input_error_that_lists_the_services() -> None:
     with pytest.raises(InputError, match='no such service: "dbb"') as caught:
-        graph(db="").closure(["dbb"])
+        graph(db="").closure([ServiceName("dbb")])
     assert caught.value.hint == "the services are: db"
 
 
 def test_an_optional_dependency_that_is_not_there_has_no_edge() -> None:
     found = DependencyGraph.of(project(service("web", edge("debug", required=False))))
-    assert found.dependencies("web") == ()
+    assert found.dependencies(WEB) == ()
 
 
 def test_a_required_dependency_that_is_not_there_is_an_input_error() -> None:
@@ -65,7 +68,7 @@ def test_restart_edges_are_followed_through_each_other_only() -> None:
         service("web", edge("api", restart=True)),
         service("cron", "api"),
     )
-    assert DependencyGraph.of(stack).restart_closure(["db"]) == {"api": "db", "web": "api"}
+    assert DependencyGraph.of(stack).restart_closure([DB]) == {"api": "db", "web": "api"}
 
 
 @pytest.mark.parametrize(
@@ -103,14 +106,14 @@ def test_a_thousand_layered_services_take_well_under_a_second() -> None:
     stack = layered(40, 25)
     begun = perf_counter()
     found = DependencyGraph.of(stack)
-    assert len(found.closure(["s39-00"])) == 39 * 25 + 1
+    assert len(found.closure([TOP])) == 39 * 25 + 1
     assert perf_counter() - begun < 0.5
 
 
 def test_a_cycle_in_a_thousand_layered_services_is_found_as_fast() -> None:
     stack = layered(40, 25)
-    bottom = dataclasses.replace(stack.services["s00-00"], depends_on={"s39-00": Dependency("s39-00")})
-    looped = dataclasses.replace(stack, services={**stack.services, "s00-00": bottom})
+    bottom = dataclasses.replace(stack.services[BOTTOM], depends_on={TOP: edge(TOP)})
+    looped = dataclasses.replace(stack, services={**stack.services, BOTTOM: bottom})
     begun = perf_counter()
     with pytest.raises(InputError, match="dependency cycle: s00-00 -> s39-00 -> "):
         DependencyGraph.of(looped)
@@ -138,7 +141,7 @@ def test_any_graph_is_either_ordered_or_has_a_real_cycle(pairs: list[tuple[int, 
     except InputError as error:
         cycle = error.message.rpartition(": ")[2].split(" -> ")
         assert cycle[0] == cycle[-1] == min(cycle)
-        assert all(target in needs[name] for name, target in zip(cycle, cycle[1:], strict=False))
+        assert all(target in needs[name] for name, target in itertools.pairwise(cycle))
     else:
         assert sorted(order) == sorted(needs)
         assert all(order.index(target) < order.index(name) for name, targets in needs.items() for target in targets)

@@ -1,0 +1,376 @@
+"""Observed + wanted -> Plan, as golden texts."""
+
+from __future__ import annotations
+
+import dataclasses
+from textwrap import dedent
+
+import pytest
+
+from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.runtime import ContainerState, Exit, Run
+from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
+from orchestrator.errors import OperationError
+from orchestrator.model.names import NetworkName, ServiceName, VolumeName, container_id
+from orchestrator.model.network import Network
+from orchestrator.model.project import Project
+from orchestrator.model.service import Service
+from orchestrator.plan.hashing import config_hash
+from orchestrator.plan.observed import ObservedProject, observe
+from orchestrator.plan.plan import Kind, Plan, linear
+from orchestrator.plan.reconcile import Recreate, plan_down, plan_restart, plan_start, plan_stop, plan_up
+from orchestrator.testing.build import COMPLETED, HEALTHY, edge, project, service
+
+STACK = project(
+    service("web", edge("api", HEALTHY), networks=["front"]),
+    service("api", edge("db", HEALTHY), edge("migrate", COMPLETED), networks=["back", "front"]),
+    service("migrate", edge("db", HEALTHY), networks=["back"]),
+    service("db", networks=["back"], volumes=["data:/var/lib/db"]),
+)
+
+
+def identities(stack: Project) -> dict[ServiceName, str]:
+    return {name: f"id-of-{item.image}" for name, item in stack.services.items()}
+
+
+def up(stack: Project, observed: ObservedProject, *selection: str, **options: object) -> Plan:
+    names = [ServiceName(name) for name in selection]
+    return plan_up(stack, observed, names, images=identities(stack), **options)  # type: ignore[arg-type]
+
+
+def endpoint(network: str) -> Endpoint:
+    return Endpoint(NetworkName(network), "10.0.0.2", 24, "10.0.0.1", "02:00:00:00:00:01", "eth0")
+
+
+def seen(
+    stack: Project,
+    *,
+    stopped: dict[str, Exit | None] | None = None,
+    gone: tuple[str, ...] = (),
+    absent: tuple[str, ...] = (),
+    leftovers: tuple[str, ...] = (),
+    restarting: tuple[str, ...] = (),
+    boot_id: str = "b1",
+    **changes: object,
+) -> ObservedProject:
+    """`stack` as it is when all of it runs, except for what the arguments say. `changes`: fields of every record."""
+    ended = stopped or {}
+    records, sandboxes = [], []
+    for name, item in stack.services.items():
+        container = container_id(stack.name, name)
+        if name in absent:
+            continue
+        record = ContainerRecord(
+            container,
+            name,
+            config_hash(stack, item, f"id-of-{item.image}"),
+            endpoints=tuple(endpoint(key) for key in item.networks),
+            boot_id="b1",
+        )
+        records.append(dataclasses.replace(record, **changes))  # type: ignore[arg-type]
+        if name not in gone:
+            run = None if name in ended else Run(container, 1, 100, 0.0)
+            sandboxes.append(ContainerState(container, run, 1, ended.get(name)))
+    sandboxes += [ContainerState(container_id(stack.name, ServiceName(name))) for name in leftovers]
+    return observe(
+        ProjectRecord(stack, tuple(records)),
+        sandboxes,
+        networks=stack.networks,
+        volumes=stack.volumes,
+        boot_id=boot_id,
+        restarting=[ServiceName(name) for name in restarting],
+    )
+
+
+def golden(plan: Plan, text: str) -> None:
+    assert plan.render() == dedent(text).lstrip("\n")
+
+
+def changed(stack: Project, name: str, **fields: object) -> Project:
+    item = dataclasses.replace(stack.services[ServiceName(name)], **fields)  # type: ignore[arg-type]
+    return dataclasses.replace(stack, services={**stack.services, ServiceName(name): item})
+
+
+def test_a_first_up_makes_networks_volumes_and_containers_and_starts_them_as_their_conditions_hold() -> None:
+    golden(
+        up(STACK, ObservedProject()),
+        """
+        up demo:
+          create network back: does not exist yet
+          create network front: does not exist yet
+          create volume data: does not exist yet
+          create db: not created yet [after create network back, create volume data]
+          start db: created [after create db]
+          create migrate: not created yet [after create network back]
+          start migrate: created [after create migrate, db healthy]
+          create api: not created yet [after create network back, create network front]
+          start api: created [after create api, db healthy, migrate completed successfully]
+          create web: not created yet [after create network front]
+          start web: created [after create web, api healthy]
+        """,
+    )
+
+
+def test_a_second_up_with_nothing_changed_does_nothing() -> None:
+    plan = up(STACK, seen(STACK))
+    assert plan.empty
+    assert plan.changed == 0
+    golden(plan, "up demo: nothing to do\n")
+
+
+def test_one_changed_service_is_replaced_alone() -> None:
+    after = changed(STACK, "api", image="rootfs:/srv/api")
+    golden(
+        up(after, seen(STACK)),
+        """
+        up demo:
+          stop api: config hash changed: image
+          remove api: config hash changed: image [after stop api]
+          create api: config hash changed: image [after remove api]
+          start api: created [after create api, db healthy, migrate completed successfully]
+        """,
+    )
+
+
+def test_two_changed_services_stop_in_reverse_order() -> None:
+    after = changed(changed(STACK, "api", environment={"A": "1"}), "db", environment={"A": "1"})
+    golden(
+        up(after, seen(STACK)),
+        """
+        up demo:
+          stop api: config hash changed: environment
+          stop db: config hash changed: environment [after stop api]
+          remove api: config hash changed: environment [after stop api]
+          remove db: config hash changed: environment [after stop db]
+          create db: config hash changed: environment [after remove db]
+          start db: created [after create db]
+          create api: config hash changed: environment [after remove api]
+          start api: created [after create api, db healthy, migrate completed successfully]
+        """,
+    )
+
+
+def test_dependents_with_restart_true_follow_a_replaced_service() -> None:
+    before = project(service("db"), service("api", edge("db", restart=True)), service("web", "api"))
+    after = changed(before, "db", labels={"x": "y"})
+    golden(
+        up(after, seen(before)),
+        """
+        up demo:
+          stop api: dependency db was replaced
+          stop db: config hash changed: labels [after stop api]
+          remove db: config hash changed: labels [after stop db]
+          create db: config hash changed: labels [after remove db]
+          start db: created [after create db]
+          start api: dependency db was replaced [after stop api, db started]
+        """,
+    )
+    assert [item.id for item in up(after, seen(before), no_deps=True).of(Kind.START)] == ["start db"]
+
+
+def test_a_new_image_under_the_same_name_replaces() -> None:
+    plan = plan_up(STACK, seen(STACK), [ServiceName("db")], images={**identities(STACK), ServiceName("db"): "newer"})
+    assert {item.cause for item in plan.of(Kind.REMOVE)} == {"config hash changed: image content"}
+
+
+def test_recreate_always_replaces_and_never_leaves_alone() -> None:
+    plan = up(STACK, seen(STACK), "web", recreate=Recreate.ALWAYS, no_deps=True)
+    assert [item.cause for item in plan.of(Kind.REMOVE)] == ["recreate requested"]
+    assert up(changed(STACK, "api", image="x"), seen(STACK), recreate=Recreate.NEVER).empty
+
+
+def test_what_ended_is_started_again_with_the_reason() -> None:
+    stopped: dict[str, Exit | None] = {"migrate": Exit(code=0), "web": Exit(signal=9), "db": None}
+    golden(
+        up(STACK, seen(STACK, stopped=stopped)),
+        """
+        up demo:
+          start db: created, never started
+          start migrate: exited with code 0 [after db healthy]
+          start web: was killed by SIGKILL [after api healthy]
+        """,
+    )
+
+
+def test_what_waits_for_its_restart_or_was_given_up_is_started_now() -> None:
+    plan = up(STACK, seen(STACK, stopped={"web": Exit(code=1)}, restarting=("web",)))
+    assert [item.cause for item in plan.operations] == ["exited with code 1; not waiting for its restart"]
+    plan = up(STACK, seen(STACK, stopped={"web": Exit(code=1)}, gave_up="exited with code 1; given up"))
+    assert [item.cause for item in plan.operations] == ["given up: exited with code 1; given up"]
+
+
+def test_after_a_reboot_everything_is_made_again() -> None:
+    plan = up(STACK, seen(STACK, gone=tuple(STACK.services), boot_id="b2"))
+    assert {item.cause for item in plan.of(Kind.CREATE)} == {"lost at reboot"}
+    assert len(plan.of(Kind.START)) == 4
+    assert not plan.of(Kind.STOP, Kind.REMOVE)
+
+
+def test_a_sandbox_without_a_record_is_removed_before_it_is_made() -> None:
+    golden(
+        up(STACK, seen(STACK, absent=("web",), leftovers=("web",))),
+        """
+        up demo:
+          remove web: left over from an operation that did not end
+          create web: not created yet [after remove web]
+          start web: created [after create web, api healthy]
+        """,
+    )
+
+
+def test_orphans_are_reported_and_left_alone() -> None:
+    before = project(*STACK.services.values(), service("old", networks=["back"]))
+    golden(up(STACK, seen(before)), "up demo: nothing to do\n  orphan demo-old-1: its service is no longer in the stack\n")
+
+
+def test_a_selection_brings_its_dependencies_and_no_deps_does_not_wait_for_them() -> None:
+    plan = up(STACK, ObservedProject(), "migrate")
+    assert [item.subject for item in plan.of(Kind.START)] == ["db", "migrate"]
+    plan = up(STACK, ObservedProject(), "migrate", no_deps=True)
+    assert [(item.subject, item.waits) for item in plan.of(Kind.START)] == [("migrate", ())]
+
+
+def test_a_changed_network_is_made_anew_with_everything_on_it() -> None:
+    front = Network(NetworkName("front"), "demo_front", subnet="10.9.0.0/24")
+    after = dataclasses.replace(STACK, networks={**STACK.networks, NetworkName("front"): front})
+    golden(
+        up(after, seen(STACK), "web", no_deps=True),
+        """
+        up demo:
+          stop web: config hash changed: networks
+          stop api: network front changed [after stop web]
+          remove web: config hash changed: networks [after stop web]
+          remove api: network front changed [after stop api]
+          remove network front: its definition changed [after remove web, remove api]
+          create network front: its definition changed [after remove network front]
+          create api: network front changed [after remove api, create network front]
+          start api: created [after create api]
+          create web: config hash changed: networks [after remove web, create network front]
+          start web: created [after create web]
+        """,
+    )
+
+
+def test_stop_goes_in_reverse_order_also_past_services_that_do_not_run() -> None:
+    golden(
+        plan_stop(STACK, seen(STACK, stopped={"migrate": Exit(code=0), "api": Exit(code=1)})),
+        """
+        stop demo:
+          stop web: requested
+          stop db: requested [after stop web]
+        """,
+    )
+
+
+def test_stop_of_one_leaves_its_dependents_running_and_ends_a_back_off() -> None:
+    plan = plan_stop(STACK, seen(STACK, stopped={"db": Exit(code=1)}, restarting=("db",)), [ServiceName("db")], timeout_s=2)
+    assert [(item.id, item.grace_s) for item in plan.operations] == [("stop db", 2)]
+
+
+def test_start_starts_what_was_stopped_and_what_it_needs() -> None:
+    stopped: dict[str, Exit | None] = {"api": Exit(signal=15), "db": Exit(signal=15)}
+    golden(
+        plan_start(
+            STACK, seen(STACK, stopped=stopped, wanted=Wanted.STOPPED), [ServiceName("api")], images=identities(STACK)
+        ),
+        """
+        start demo:
+          start db: stopped by request
+          start api: stopped by request [after db healthy, migrate completed successfully]
+        """,
+    )
+
+
+def test_start_and_restart_of_a_service_that_was_never_created_say_so() -> None:
+    observed = seen(STACK, absent=("web",))
+    with pytest.raises(OperationError, match='service "web" has no container to start') as caught:
+        plan_start(STACK, observed, [ServiceName("web")], images=identities(STACK))
+    assert caught.value.hint == "create it with: pystack up web"
+    with pytest.raises(OperationError, match='service "web" has no container to restart'):
+        plan_restart(STACK, observed, [ServiceName("web")], images=identities(STACK))
+
+
+def test_restart_keeps_the_sandbox_and_takes_restart_true_dependents_along() -> None:
+    stack = project(service("db"), service("api", edge("db", restart=True)), service("web", "api"))
+    golden(
+        plan_restart(stack, seen(stack), [ServiceName("db")], images=identities(stack)),
+        """
+        restart demo:
+          stop api: dependency db was restarted
+          stop db: requested [after stop api]
+          start db: requested [after stop db]
+          start api: dependency db was restarted [after stop api, db started]
+        """,
+    )
+    plan = plan_restart(stack, seen(stack), [ServiceName("db")], images=identities(stack), no_deps=True)
+    assert [item.id for item in plan.operations] == ["stop db", "start db"]
+
+
+def test_down_stops_removes_and_frees_the_networks() -> None:
+    golden(
+        plan_down(STACK, seen(STACK, stopped={"migrate": Exit(code=0)})),
+        """
+        down demo:
+          stop web: the stack goes down
+          stop api: the stack goes down [after stop web]
+          stop db: the stack goes down [after stop api]
+          remove web: the stack goes down [after stop web]
+          remove api: the stack goes down [after stop api]
+          remove migrate: the stack goes down
+          remove db: the stack goes down [after stop db]
+          remove network back: the stack goes down [after remove api, remove migrate, remove db]
+          remove network front: the stack goes down [after remove web, remove api]
+        """,
+    )
+
+
+def test_down_with_volumes_removes_them_last_but_not_external_ones() -> None:
+    plan = plan_down(STACK, seen(STACK), volumes=True)
+    assert plan.operations[-1].id == "remove volume data"
+    assert len(plan.operations[-1].after) == 4
+    assert all(item.anonymous for item in plan.of(Kind.REMOVE))
+    data = VolumeName("data")
+    external = dataclasses.replace(STACK, volumes={data: dataclasses.replace(STACK.volumes[data], external=True)})
+    assert not plan_down(external, seen(external), volumes=True).of(Kind.REMOVE_VOLUME)
+
+
+def test_down_keeps_orphans_and_their_networks_unless_told_otherwise() -> None:
+    before = project(*STACK.services.values(), service("old", networks=["back"]))
+    plan = plan_down(STACK, seen(before))
+    assert [item.subject for item in plan.of(Kind.REMOVE_NETWORK)] == ["front"]
+    assert plan.orphans == ("demo-old-1",)
+    plan = plan_down(STACK, seen(before), remove_orphans=True)
+    assert [item.subject for item in plan.of(Kind.REMOVE_NETWORK)] == ["back", "front"]
+    assert "remove old" in plan.operations[-3].after + tuple(item.id for item in plan.operations)
+    assert plan.orphans == ()
+
+
+def test_the_linear_order_respects_every_edge() -> None:
+    plan = up(changed(STACK, "db", image="x"), seen(STACK))
+    order = [item.id for item in linear(reversed(plan.operations))]
+    assert all(order.index(need) < order.index(item.id) for item in plan.operations for need in item.after)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"depends_on": {}},
+        {"profiles": ("debug",)},
+    ],
+)
+def test_when_a_service_starts_is_no_part_of_its_hash(fields: dict[str, object]) -> None:
+    assert up(changed(STACK, "web", **fields), seen(STACK)).empty
+
+
+def hash_of(item: Service, stack: Project = STACK) -> str:
+    return config_hash(stack, item, "id")
+
+
+def test_the_hash_sees_content_and_not_compose_paths() -> None:
+    db = STACK.services[ServiceName("db")]
+    moved = dataclasses.replace(db, volumes=tuple(dataclasses.replace(item, place="elsewhere") for item in db.volumes))
+    assert hash_of(moved) == hash_of(db)
+    assert hash_of(dataclasses.replace(db, environment={"A": "1"})) != hash_of(db)
+    assert config_hash(STACK, db, "other") != hash_of(db)
+    renamed = dataclasses.replace(STACK.volumes[VolumeName("data")], full_name="elsewhere")
+    assert hash_of(db, dataclasses.replace(STACK, volumes={VolumeName("data"): renamed})) != hash_of(db)
