@@ -1,0 +1,60 @@
+"""Forget tracked connections that would keep packets away from where they should go now.
+
+A UDP flow that is busy never ends for the kernel, so packets go on being translated to a container that is dead, or go on
+past a mapping that is new. ctnetlink deletes by filter in the kernel (CTA_FILTER, Linux 5.8): no dump of the table.
+Numbers are from linux/netfilter/nfnetlink_conntrack.h; filter flags from net/netfilter/nf_conntrack_netlink. Netlink thread only.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+
+from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, Request, attr, attr_u32, nest
+
+_SUBSYSTEM, _DELETE = 1, 2
+_TUPLE_ORIGINAL, _TUPLE_REPLY, _FILTER = 1, 2, 25
+_TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
+_IP_SOURCE, _PROTOCOL_NUMBER, _DESTINATION_PORT = 1, 1, 3
+_FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
+_BY_IP_SOURCE, _BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
+_UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
+"""ENOENT: nothing matched. Without the filter (old kernel) or without ctnetlink stale entries time out by themselves."""
+
+
+def _delete(body: bytes, what: str) -> Request:
+    header = struct.pack("=BBH", socket.AF_INET, 0, 0)
+    return Request(_SUBSYSTEM << 8 | _DELETE, 0, header + body, what, _UNSUPPORTED)
+
+
+def udp_to_port(port: int) -> Request:
+    """Flows that were sent to this UDP port, whatever became of them."""
+    protocol = nest(
+        _TUPLE_PROTOCOL, attr(_PROTOCOL_NUMBER, bytes([17])), attr(_DESTINATION_PORT, struct.pack(">H", port))
+    )
+    flags = attr_u32(_FILTER_ORIGINAL, _BY_PROTOCOL | _BY_DESTINATION_PORT)
+    return _delete(nest(_TUPLE_ORIGINAL, protocol) + nest(_FILTER, flags), f"connections to port {port}/udp")
+
+
+def answered_by(address: str) -> Request:
+    """Connections whose other end is the container `address`."""
+    ip = nest(_TUPLE_IP, attr(_IP_SOURCE, socket.inet_aton(address)))
+    flags = attr_u32(_FILTER_REPLY, _BY_IP_SOURCE)
+    return _delete(nest(_TUPLE_REPLY, ip) + nest(_FILTER, flags), f"connections to {address}")
+
+
+class Conntrack:
+    """The connections of the network namespace that the thread is in when this is made."""
+
+    def __init__(self) -> None:
+        self._sock = NetlinkSocket(NETLINK_NETFILTER)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def forget(self, requests: Iterable[Request]) -> None:
+        # One at a time: the nfnetlink core takes only the first message of a datagram that is no transaction.
+        for request in requests:
+            self._sock.batch([request])

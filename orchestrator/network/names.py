@@ -1,0 +1,182 @@
+"""Which names a container sees, and what the answer to a DNS question is (RFC 1035; sizes: RFC 6891).
+
+A zone is one network: a question that came to the network's own socket is answered from its zone alone. Names of the
+project never leave the machine, whether they exist on that network or not. Wire format by dnslib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from ipaddress import IPv4Address, IPv4Network
+
+from dnslib import PTR, QTYPE, RCODE, RR, A, DNSBuffer, DNSHeader, DNSQuestion, DNSRecord
+
+from orchestrator.contracts.network import Endpoint
+from orchestrator.model.names import ContainerId, NetworkName
+
+TTL_S = 5
+"""A container may have gone when the answer is used; a name server next door costs a client little."""
+_CLASSIC_UDP_BYTES = 512
+_REVERSE = ".in-addr.arpa"
+
+
+class Elsewhere(Enum):
+    """Not answered here."""
+
+    FORWARD = auto()
+    IGNORE = auto()
+    """Malformed, or not a question."""
+
+
+@dataclass(slots=True)
+class Zone:
+    """The names on one network: name -> container -> address."""
+
+    subnet: IPv4Network
+    _addresses: dict[str, dict[ContainerId, IPv4Address]] = field(default_factory=dict)
+    _names: dict[IPv4Address, str] = field(default_factory=dict)
+    _turn: int = 0
+
+    def add(self, container: ContainerId, address: str, names: Iterable[str]) -> None:
+        """`container` answers for `names` from now on; before, it is forgotten."""
+        self.discard(container)
+        place = IPv4Address(address)
+        for name in names:
+            self._addresses.setdefault(name.lower(), {})[container] = place
+        self._names[place] = container
+
+    def discard(self, container: ContainerId) -> None:
+        for name in [n for n, holders in self._addresses.items() if container in holders]:
+            del self._addresses[name][container]
+            if not self._addresses[name]:
+                del self._addresses[name]
+        for place in [p for p, holder in self._names.items() if holder == container]:
+            del self._names[place]
+
+    def addresses(self, name: str) -> list[IPv4Address]:
+        """All addresses of `name`, in turning order, so that clients that take the first share the load."""
+        found = sorted(self._addresses.get(name, {}).values())
+        if len(found) > 1:
+            self._turn = (self._turn + 1) % len(found)
+            found = found[self._turn :] + found[: self._turn]
+        return found
+
+    def name_at(self, address: IPv4Address) -> str | None:
+        return self._names.get(address)
+
+
+class ProjectNames:
+    """All zones of a project, and every name that any container of it has or will have."""
+
+    def __init__(self) -> None:
+        self._zones: dict[NetworkName, Zone] = {}
+        self._own: dict[ContainerId, frozenset[str]] = {}
+
+    def open_zone(self, network: NetworkName, subnet: IPv4Network) -> Zone:
+        zone = self._zones.get(network)
+        if zone is None or zone.subnet != subnet:
+            zone = self._zones[network] = Zone(subnet)
+        return zone
+
+    def close_zone(self, network: NetworkName) -> None:
+        self._zones.pop(network, None)
+
+    def claim(self, container: ContainerId, endpoints: Iterable[Endpoint]) -> None:
+        """The names of `endpoints` are ours, also while the container does not run."""
+        self._own[container] = frozenset(name.lower() for endpoint in endpoints for name in endpoint.names)
+
+    def disclaim(self, container: ContainerId) -> None:
+        self._own.pop(container, None)
+
+    def publish(self, container: ContainerId, endpoints: Iterable[Endpoint]) -> None:
+        for endpoint in endpoints:
+            self._zones[endpoint.network].add(container, endpoint.address, endpoint.names)
+
+    def withdraw(self, container: ContainerId) -> None:
+        for zone in self._zones.values():
+            zone.discard(container)
+
+    def answer(self, zone: Zone, data: bytes, stream: bool = False) -> bytes | Elsewhere:
+        """The reply to the message `data`, or what to do with it. `stream`: by TCP, any size will do."""
+        try:
+            buffer = DNSBuffer(data)
+            header = DNSHeader.parse(buffer)
+            if header.qr:
+                return Elsewhere.IGNORE
+            if header.opcode != 0 or header.q != 1:
+                return bytes(DNSRecord(_reply_header(header, RCODE.NOTIMP)).pack())
+            question = DNSQuestion.parse(buffer)
+        except Exception:
+            # The boundary to text from containers: dnslib has its own error, but also lets some of Python's through.
+            return Elsewhere.IGNORE
+        reply = self._own_answer(zone, header, question)
+        if reply is None:
+            return Elsewhere.FORWARD
+        packed = bytes(reply.pack())
+        if not stream and len(packed) > _CLASSIC_UDP_BYTES and len(packed) > _accepted_bytes(data):
+            return bytes(reply.truncate().pack())
+        return packed
+
+    def _own_answer(self, zone: Zone, header: DNSHeader, question: DNSQuestion) -> DNSRecord | None:
+        """None: not a name of ours."""
+        name = b".".join(question.qname.label).decode("latin-1").lower()
+        if name.endswith(_REVERSE):
+            return self._reverse(zone, name, header, question)
+        found = zone.addresses(name)
+        if not found and not any(name in names for names in self._own.values()):
+            return None
+        reply = DNSRecord(_reply_header(header, RCODE.NOERROR if found else RCODE.NXDOMAIN), q=question)
+        if question.qtype in (QTYPE.A, QTYPE.ANY):
+            for address in found:
+                reply.add_answer(RR(question.qname, QTYPE.A, rdata=A(str(address)), ttl=TTL_S))
+        return reply
+
+    def _reverse(self, zone: Zone, name: str, header: DNSHeader, question: DNSQuestion) -> DNSRecord | None:
+        try:
+            address = IPv4Address(".".join(reversed(name.removesuffix(_REVERSE).split("."))))
+        except ValueError:
+            return None
+        if not any(address in other.subnet for other in self._zones.values()):
+            return None
+        holder = zone.name_at(address)
+        reply = DNSRecord(_reply_header(header, RCODE.NOERROR if holder else RCODE.NXDOMAIN), q=question)
+        if holder and question.qtype in (QTYPE.PTR, QTYPE.ANY):
+            reply.add_answer(RR(question.qname, QTYPE.PTR, rdata=PTR(holder), ttl=TTL_S))
+        return reply
+
+
+def servfail(data: bytes) -> bytes | None:
+    """The reply that says that nobody could be asked; None if `data` is no question."""
+    try:
+        buffer = DNSBuffer(data)
+        header = DNSHeader.parse(buffer)
+        return bytes(DNSRecord(_reply_header(header, RCODE.SERVFAIL), q=DNSQuestion.parse(buffer)).pack())
+    except Exception:  # see ProjectNames.answer
+        return None
+
+
+def question_bytes(data: bytes) -> bytes:
+    """The question section, for telling whether a reply belongs to a question; names compare without case. Raises
+    ValueError if there is none."""
+    try:
+        buffer = DNSBuffer(data)
+        DNSHeader.parse(buffer)
+        DNSQuestion.parse(buffer)
+    except Exception as exc:  # see ProjectNames.answer
+        raise ValueError("no DNS question") from exc
+    return data[12 : buffer.offset].lower()
+
+
+def _reply_header(request: DNSHeader, rcode: int) -> DNSHeader:
+    return DNSHeader(id=request.id, qr=1, aa=1, ra=1, rd=request.rd, rcode=rcode)
+
+
+def _accepted_bytes(data: bytes) -> int:
+    """How large a UDP reply the client takes, as its OPT record says (RFC 6891, 6.2.3)."""
+    try:
+        options = [r for r in DNSRecord.parse(data).ar if r.rtype == QTYPE.OPT]
+    except Exception:  # see ProjectNames.answer
+        return _CLASSIC_UDP_BYTES
+    return max([_CLASSIC_UDP_BYTES, *(int(r.rclass) for r in options)])

@@ -1,0 +1,87 @@
+"""``DATA_DIR/networks.json``: which subnet each network was given. Written before the bridge is made, so that the subnet
+is the same after a crash and after a reboot, when nothing in the kernel tells it any more."""
+
+from __future__ import annotations
+
+import json
+import os
+from ipaddress import IPv4Address, IPv4Network
+
+from orchestrator.errors import HostError, OperationError
+from orchestrator.model.names import NetworkName
+from orchestrator.network.addressing import Subnet
+
+_MAX_BYTES = 1 << 20
+
+
+class SubnetRecord:
+    """The file, and what it says. Methods do small blocking I/O."""
+
+    def __init__(self, data_dir: str) -> None:
+        self._dir = data_dir
+        self._path = os.path.join(data_dir, "networks.json")
+        self._subnets = self._read()
+
+    def get(self, network: NetworkName) -> Subnet | None:
+        return self._subnets.get(network)
+
+    def set(self, network: NetworkName, subnet: Subnet) -> None:
+        if self._subnets.get(network) != subnet:
+            self._subnets[network] = subnet
+            self._write()
+
+    def forget(self, network: NetworkName) -> None:
+        if self._subnets.pop(network, None) is not None:
+            self._write()
+
+    def _read(self) -> dict[NetworkName, Subnet]:
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return {}
+        except OSError as exc:
+            raise HostError(f"cannot read {self._path}: {exc.strerror}") from exc
+        with open(fd, "rb") as file:
+            data = file.read(_MAX_BYTES)
+        try:
+            entries = json.loads(data)
+            return {
+                NetworkName(name): Subnet(
+                    IPv4Network(entry["subnet"]), IPv4Address(entry["gateway"]), bool(entry.get("chosen"))
+                )
+                for name, entry in entries.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise OperationError(
+                f"{self._path} is not readable as a record of subnets: {exc}",
+                hint="remove the file if no container of the project runs; new subnets are chosen then",
+            ) from exc
+
+    def _write(self) -> None:
+        """Durably; with no network left the file is removed."""
+        entries = {
+            name: {"subnet": str(s.network), "gateway": str(s.gateway), **({"chosen": True} if s.chosen else {})}
+            for name, s in sorted(self._subnets.items())
+        }
+        temporary = self._path + ".new"
+        try:
+            if entries:
+                os.makedirs(self._dir, mode=0o700, exist_ok=True)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+                with open(os.open(temporary, flags, 0o600), "wb") as file:
+                    file.write(json.dumps(entries, indent=1).encode() + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(temporary, self._path)
+            else:
+                os.unlink(self._path)
+            directory = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except FileNotFoundError:
+            if entries:
+                raise
+        except OSError as exc:
+            raise HostError(f"cannot write {self._path}: {exc.strerror}") from exc

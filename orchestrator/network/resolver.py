@@ -1,0 +1,134 @@
+"""The DNS server of one network: two sockets on the bridge's address.
+
+Answers from the zone are given in the receiving task itself; questions for the outside get a task each, at most
+`_FORWARDED` at a time, so that one container cannot use up the supervisor's file descriptors.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import trio
+
+from orchestrator.network.names import Elsewhere, ProjectNames, Zone, servfail
+from orchestrator.network.ports import bind
+from orchestrator.network.serving import accept_forever
+from orchestrator.network.upstream import Upstream, receive_framed, send_framed
+
+DNS_PORT = 53
+_FORWARDED = 128
+_STREAMS = 32
+_STREAM_IDLE_S = 10.0
+_MAX_QUESTION = 4096
+
+
+def open_sockets(address: str) -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP on `address`, port 53, or any free port where somebody has port 53 on all addresses. Raises OSError."""
+    udp = _bind_dns("udp", address)
+    try:
+        return udp, _bind_dns("tcp", address)
+    except BaseException:
+        udp.close()
+        raise
+
+
+def _bind_dns(protocol: str, address: str) -> socket.socket:
+    try:
+        return bind(protocol, address, DNS_PORT)
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE:
+            raise
+        return bind(protocol, address, 0)
+
+
+def usable(sockets: list[socket.socket], address: str) -> tuple[socket.socket, socket.socket] | None:
+    """The pair among `sockets` (from a supervisor that died), if it is one for `address`."""
+    by_type = {sock.type: sock for sock in sockets if sock.getsockname()[0] == address}
+    if len(by_type) == len(sockets) == 2:
+        return by_type[socket.SOCK_DGRAM], by_type[socket.SOCK_STREAM]
+    return None
+
+
+class Resolver:
+    """Serves `zone`; owns the sockets."""
+
+    def __init__(
+        self, names: ProjectNames, zone: Zone, upstream: Upstream, sockets: tuple[socket.socket, socket.socket]
+    ) -> None:
+        self._names = names
+        self._zone = zone
+        self._upstream = upstream
+        self.sockets = sockets
+        self._scope = trio.CancelScope()
+        self._udp, self._tcp = (trio.socket.from_stdlib_socket(sock.dup()) for sock in sockets)
+
+    def close(self) -> None:
+        """End `serve`, and free the port at once."""
+        self._scope.cancel()
+        self._udp.close()
+        self._tcp.close()
+        for sock in self.sockets:
+            sock.close()
+
+    async def serve(self) -> None:
+        """Until `close`."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(accept_forever, self._tcp, self._stream, _STREAMS)
+                await self._datagrams(nursery)
+
+    async def _datagrams(self, nursery: trio.Nursery) -> None:
+        slots = trio.Semaphore(_FORWARDED)
+
+        async def forward(data: bytes, client: object) -> None:
+            try:
+                answer = await self._upstream.ask(data, stream=False) or servfail(data)
+                if answer is not None:
+                    await self._send(answer, client)
+            finally:
+                slots.release()
+
+        while True:
+            try:
+                data, client = await self._udp.recvfrom(_MAX_QUESTION)
+            except trio.ClosedResourceError:
+                return
+            except OSError:
+                continue  # an ICMP error about an earlier answer
+            match self._names.answer(self._zone, data):
+                case bytes() as answer:
+                    await self._send(answer, client)
+                case Elsewhere.FORWARD:
+                    try:
+                        slots.acquire_nowait()
+                    except trio.WouldBlock:
+                        continue  # the client asks again
+                    nursery.start_soon(forward, data, client)
+
+    async def _send(self, answer: bytes, client: object) -> None:
+        try:
+            await self._udp.sendto(answer, client)
+        except (OSError, trio.ClosedResourceError):
+            pass  # the client is gone, or this network is
+
+    async def _stream(self, connection: trio.socket.SocketType) -> None:
+        while True:
+            with trio.move_on_after(_STREAM_IDLE_S) as idle:
+                try:
+                    data = await receive_framed(connection)
+                except EOFError:
+                    return
+            if idle.cancelled_caught:
+                return
+            found = self._names.answer(self._zone, data, stream=True)
+            if found is Elsewhere.IGNORE:
+                return
+            if found is Elsewhere.FORWARD:
+                found = await self._upstream.ask(data, stream=True) or servfail(data) or Elsewhere.IGNORE
+            if not isinstance(found, bytes):
+                return
+            with trio.move_on_after(_STREAM_IDLE_S) as slow:
+                await send_framed(connection, found)
+            if slow.cancelled_caught:
+                return
