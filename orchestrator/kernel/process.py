@@ -1,0 +1,111 @@
+"""Making and confining processes: clone3(2), setns(2), capabilities(7), prctl(2), seccomp(2), keyctl(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import struct
+
+from orchestrator.kernel import constants as c
+from orchestrator.kernel.syscalls import call, fail, libc, number_of
+
+
+def clone3(flags: int, *, cgroup: int | None = None) -> int:
+    """A new process like fork(2): its pid, or 0 in the child. `cgroup`: the v2 directory it is born in.
+
+    Goes past libc's and Python's fork handlers: only for a single-threaded process, whose child ends by exec or _exit.
+    """
+    if cgroup is not None:
+        flags |= c.CLONE_INTO_CGROUP
+    # With CLONE_PARENT the exit signal is the caller's own (clone(2)).
+    exit_signal = 0 if flags & c.CLONE_PARENT else int(signal.SIGCHLD)
+    arguments = struct.pack("=11Q", flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup or 0)
+    return call(c.NR_CLONE3, arguments, len(arguments))
+
+
+def fork_plain() -> int:
+    """As `clone3(0)`, by the old clone(2): also works under a seccomp filter that answers ENOSYS to clone3."""
+    return call(number_of("clone"), int(signal.SIGCHLD))
+
+
+def setns(fd: int, kinds: int) -> None:
+    """Enter the namespace `fd`, or those of `kinds` of the process that the pidfd `fd` is of."""
+    if libc.setns(ctypes.c_int(fd), ctypes.c_int(kinds)) != 0:
+        raise fail()
+
+
+def unshare(kinds: int) -> None:
+    if libc.unshare(ctypes.c_int(kinds)) != 0:
+        raise fail()
+
+
+_prctl = libc.prctl
+_prctl.restype = ctypes.c_int
+_prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+
+
+def prctl(option: int, a: int = 0, b: int = 0, d: int = 0, e: int = 0) -> None:
+    if _prctl(option, a, b, d, e) != 0:
+        raise fail()
+
+
+def set_child_subreaper() -> None:
+    """Orphans among our descendants become our children (the containers, should the monitor be killed)."""
+    prctl(c.PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_not_dumpable() -> None:
+    """Until the next exec nobody may ptrace us or open our /proc/PID/exe without CAP_SYS_PTRACE outside of containers."""
+    prctl(c.PR_SET_DUMPABLE, 0)
+
+
+def set_no_new_privileges() -> None:
+    prctl(c.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def keep_capabilities() -> None:
+    """Over the next change of the user id, until exec."""
+    prctl(c.PR_SET_KEEPCAPS, 1)
+
+
+def drop_bounding(keep: frozenset[int], last: int) -> None:
+    """Drop all of the bits 0..`last` that are not in `keep` from the bounding set."""
+    for bit in range(last + 1):
+        if bit not in keep:
+            prctl(c.PR_CAPBSET_DROP, bit)
+
+
+def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) of this process. Each is a mask of bits."""
+    data = struct.pack(
+        "=6I",
+        effective & 0xFFFFFFFF, permitted & 0xFFFFFFFF, inheritable & 0xFFFFFFFF,
+        effective >> 32, permitted >> 32, inheritable >> 32,
+    )  # fmt: skip
+    call(number_of("capset"), struct.pack("=Ii", c.CAPABILITY_VERSION_3, 0), data)
+
+
+def raise_ambient(bits: int) -> None:
+    """Exactly these bits in the ambient set; they must be permitted and inheritable."""
+    prctl(c.PR_CAP_AMBIENT, c.PR_CAP_AMBIENT_CLEAR_ALL)
+    for bit in range(64):
+        if bits >> bit & 1:
+            prctl(c.PR_CAP_AMBIENT, c.PR_CAP_AMBIENT_RAISE, bit)
+
+
+def last_capability() -> int:
+    """The highest capability bit that the kernel knows."""
+    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
+        return int(file.read())
+
+
+def install_seccomp(program: bytes) -> None:
+    """Install a filter: an array of struct sock_filter, eight bytes each."""
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, 0, header)
+
+
+def join_new_session_keyring() -> None:
+    """A session keyring of its own, so that keys of ours are not the container's."""
+    call(number_of("keyctl"), c.KEYCTL_JOIN_SESSION_KEYRING, None)

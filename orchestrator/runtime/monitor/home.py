@@ -1,0 +1,70 @@
+"""The monitor's own mount namespace: a tmpfs with nothing but what its children need.
+
+    /c          the project's container bundles (a bind mount)
+    /d/null     the null device, checked; the source of masks      /d/empty  an empty read-only directory, likewise
+    /l/N        image layers, idmapped
+    /proc /sys  whole and unmounted-over: without them the kernel refuses new ones in a user namespace
+    /r          where a child attaches its root
+
+Copying a mount namespace costs per mount, so every start is cheap here; and nothing of the host has a name in a child.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from orchestrator.kernel import constants as c
+from orchestrator.kernel import mounts
+from orchestrator.kernel.process import unshare
+
+_NULL = os.makedev(1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """`host_ns` and `own_ns`: mount namespaces. `null`: the null device, open for reading and writing."""
+
+    host_ns: int
+    own_ns: int
+    null: int
+
+
+def _open_null() -> int:
+    fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    found = os.fstat(fd)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL:
+        raise OSError(19, "this is not the null device", "/dev/null")
+    return fd
+
+
+def move_in(data_dir: str) -> Home:
+    """Leave the host's mount namespace for a new, nearly empty one. Relative to held descriptors only from now on."""
+    host_ns = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    null = _open_null()
+    bundles = mounts.open_tree(c.AT_FDCWD, os.fsencode(f"{data_dir}/containers"))
+    null_tree = mounts.open_tree(null, b"")
+    unshare(c.CLONE_NEWNS)
+    mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, recursive=True, path=b"/")
+    mounts.set_attributes(bundles, propagation=c.MS_PRIVATE)
+    root = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", b"1m")], c.MOUNT_ATTR_NODEV)
+    for name in ("c", "d", "d/empty", "l", "proc", "sys", "r"):
+        os.mkdir(name, 0o755, dir_fd=root)
+    os.close(os.open("d/null", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=root))
+    mounts.attach(root, c.AT_FDCWD, os.fsencode(data_dir))
+    mounts.pivot_to(root)
+    empty = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"ro", None)], c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NODEV)
+    plain = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC
+    for tree, where in (
+        (bundles, b"/c"),
+        (null_tree, b"/d/null"),
+        (empty, b"/d/empty"),
+        (mounts.new_filesystem(b"proc", [], plain), b"/proc"),
+        (mounts.new_filesystem(b"sysfs", [], plain), b"/sys"),
+    ):
+        mounts.attach(tree, c.AT_FDCWD, where)
+        os.close(tree)
+    os.close(root)
+    own_ns = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    return Home(host_ns, own_ns, null)

@@ -1,0 +1,206 @@
+"""The life of processes: from a start request over its status pipe to its end.
+
+    request -> stage 1 cloned -> (pid, errors by the status pipe) -> pipe ends: executed or failed -> pidfd: ended
+
+Every process is known by its pidfd alone; there is no SIGCHLD and no wait for "any child", so no exit can be mistaken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.kernel import pidfd as pidfds
+from orchestrator.kernel import process
+from orchestrator.runtime.monitor.home import Home
+from orchestrator.runtime.monitor.logfile import Log
+from orchestrator.runtime.monitor.loop import Loop
+from orchestrator.runtime.monitor.steps import BROKEN, REPORT, REPORT_PID, Child
+
+STDOUT, STDERR = 1, 2
+_RETRY_S = 0.02
+_LOST_AFTER_S = 3.0
+
+
+class Run:
+    """A process that was executed. `pipes`: read end -> stream; `log` is None for an exec. `echo`: the supervisor's own.
+
+    `on_end` gets the wait status (None: lost), after the pipes were read to their end."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        pid: int,
+        pidfd: int,
+        on_end: Callable[[Run, int | None], None],
+        *,
+        log: Log | None = None,
+        pipes: dict[int, int] | None = None,
+        started: float = 0.0,
+        container: str = "",
+        number: int = 0,
+        echo: Any = None,
+    ) -> None:
+        self.pid, self.pidfd = pid, pidfd
+        self.container, self.number, self.echo = container, number, echo
+        self.started = started
+        self.ended = False
+        self._loop, self._on_end = loop, on_end
+        self._log = log
+        self.pipes = pipes or {}
+        self._waited_s = 0.0
+        for fd, stream in self.pipes.items():
+            os.set_blocking(fd, False)
+            loop.add(fd, self._puller(fd, stream))
+        loop.add(pidfd, self._pidfd_ready)
+
+    @property
+    def log_limits(self) -> dict[str, int]:
+        log = self._log
+        return {"max_bytes": log.max_bytes, "max_files": log.max_files} if log else {}
+
+    def _puller(self, fd: int, stream: int) -> Callable[[int], None]:
+        def ready(_: int) -> None:
+            if fd in self.pipes and self._log is not None and self._log.pull(fd, stream) is False:
+                self._close_pipe(fd)
+
+        return ready
+
+    def _close_pipe(self, fd: int) -> None:
+        del self.pipes[fd]
+        self._loop.remove(fd)
+        os.close(fd)
+
+    def _pidfd_ready(self, _: int) -> None:
+        if self.ended:
+            return
+        try:
+            status = pidfds.reap(self.pidfd)
+            if status is not None:
+                self.end(status)
+        except ChildProcessError:
+            # Not ours: adopted from a killed monitor. Its parent reaps it and tells us; or the kernel does.
+            self._loop.remove(self.pidfd)
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        if self.ended:
+            return
+        status = pidfds.exit_status(self.pidfd)
+        if status is not None or self._waited_s >= _LOST_AFTER_S:
+            self.end(status)
+            return
+        self._waited_s += _RETRY_S
+        self._loop.later(_RETRY_S, self._ask_again)
+
+    def end(self, status: int | None) -> None:
+        """It has ended: read the pipes to their end, then tell. Idempotent."""
+        if self.ended:
+            return
+        self.ended = True
+        self._loop.remove(self.pidfd)
+        for fd, stream in list(self.pipes.items()):
+            # All its processes are gone, so "empty" is the end too, even if somebody else got hold of the write end.
+            while self._log is not None and self._log.pull(fd, stream):
+                pass
+            self._close_pipe(fd)
+        if self._log is not None:
+            self._log.close()
+        self._on_end(self, status)
+        os.close(self.pidfd)
+
+
+class Start:
+    """A program on its way to its execve. `on_done` gets (pid, pidfd) once it was executed; `on_failed` (step, errno),
+    after everything of it is gone."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        home: Home,
+        program: bytes,
+        fds: dict[str, int],
+        procs: list[int],
+        on_done: Callable[[int, int], None],
+        on_failed: Callable[[int, int], None],
+    ) -> None:
+        self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
+        self._reader, writer = os.pipe2(os.O_CLOEXEC)
+        self._pid = 0
+        self._failure: tuple[int, int] | None = None
+        try:
+            self._stage1 = process.clone3(0, cgroup=fds.get("cgroup"))
+        except OSError:
+            os.close(self._reader)
+            os.close(writer)
+            raise
+        if self._stage1 == 0:
+            Child(writer, fds, procs, home).run(program)
+        os.close(writer)
+        os.set_blocking(self._reader, False)
+        loop.add(self._reader, self._status_ready)
+
+    def _status_ready(self, _: int) -> None:
+        try:
+            data = os.read(self._reader, REPORT.size * 64)
+        except BlockingIOError:
+            return
+        # Reports are smaller than PIPE_BUF: they arrive whole.
+        for kind, first, second in REPORT.iter_unpack(data):
+            if kind == REPORT_PID:
+                self._pid = first
+            elif self._failure is None:
+                self._failure = (first, second)
+        if not data:
+            self._loop.remove(self._reader)
+            os.close(self._reader)
+            self._settle()
+
+    def _settle(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._stage1, 0)
+        if not self._pid:
+            self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)))
+            return
+        pidfd = os.pidfd_open(self._pid)
+        if self._failure is None:
+            self._on_done(self._pid, pidfd)
+        else:
+            self._loop.add(pidfd, lambda _: self._failed_process_ended(pidfd))
+
+    def _failed_process_ended(self, pidfd: int) -> None:
+        if pidfds.reap(pidfd) is None:
+            return
+        self._loop.remove(pidfd)
+        os.close(pidfd)
+        assert self._failure is not None
+        self._on_failed(*self._failure)
+
+
+class Journal:
+    """`exits.journal`: a JSON object a line, appended whole (docs/monitor-protocol.md)."""
+
+    def __init__(self, directory: int, boot_id: str, dumps: Callable[[Any], str]) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open("exits.journal", flags, 0o600, dir_fd=directory)
+        self._boot_id = boot_id
+        self._dumps = dumps
+
+    def write(self, **entry: Any) -> None:
+        with contextlib.suppress(OSError):  # A full disk: the exit is still told to the supervisor.
+            os.write(self._fd, self._dumps({**entry, "boot": self._boot_id}).encode() + b"\n")
+
+    def started(self, run: Run) -> None:
+        ticks = pidfds.start_time(run.pid)
+        self.write(e="start", c=run.container, r=run.number, pid=run.pid, at=run.started, ticks=ticks, echo=run.echo)
+
+    def ended(self, run: Run, status: int | None) -> float:
+        at = time.time()
+        self.write(
+            e="exit", c=run.container, r=run.number, pid=run.pid, started=run.started, at=at, status=status, echo=run.echo
+        )
+        return at

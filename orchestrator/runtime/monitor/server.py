@@ -1,0 +1,318 @@
+"""The requests of docs/monitor-protocol.md, and what happens when the supervisor goes away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.kernel import process
+from orchestrator.kernel.constants import CLONE_NEWNS
+from orchestrator.runtime.monitor import store as stores
+from orchestrator.runtime.monitor import wire
+from orchestrator.runtime.monitor.home import Home
+from orchestrator.runtime.monitor.logfile import Log
+from orchestrator.runtime.monitor.loop import Connection, Loop
+from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Journal, Run, Start
+
+IDLE_S = 10.0
+_FIRST_RESPAWN_S = 0.1
+_LONGEST_RESPAWN_S = 30.0
+_RESPAWN_RESET_S = 10.0
+
+
+class Refusal(Exception):
+    """A request that cannot be carried out; its text goes back as ``error``."""
+
+
+class Monitor:
+    def __init__(
+        self, listener: socket.socket, home: Home, data: int, logs: int, boot_id: str, ids: tuple[int, int]
+    ) -> None:
+        self.loop = Loop()
+        self._listener, self._home, self._logs, self._boot_id, self._ids = listener, home, logs, boot_id, ids
+        self._store = stores.Store()
+        self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
+        self._runs: dict[str, Run] = {}
+        self._starting: set[str] = set()
+        self._execs: set[Run] = set()
+        self._supervisor: Connection | None = None
+        self._respawn: list[str] | None = None
+        self._respawn_after_s = _FIRST_RESPAWN_S
+        self._respawned_at = 0.0
+        self._said_goodbye = False
+        self._connections: set[Connection] = set()
+        listener.setblocking(False)
+        self.loop.add(listener.fileno(), self._accept)
+        self.loop.later(IDLE_S, self._end_if_idle)
+
+    def _accept(self, _: int) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except OSError:
+            return
+        if wire.peer_uid(sock) != os.geteuid():
+            sock.close()
+            return
+        self._connections.add(Connection(self.loop, sock, self._message, self._closed))
+
+    def _message(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
+        """Every handler answers for itself, and takes the descriptors it keeps out of `fds`; the rest is closed here."""
+        number = header.get("id")
+        try:
+            HANDLERS[header["op"]](self, connection, header, body, fds)
+        except Refusal as exc:
+            connection.send({"re": number, "error": str(exc)})
+        except OSError as exc:
+            connection.send({"re": number, "error": "os", "errno": exc.errno, "path": _text(exc.filename)})
+        except (KeyError, TypeError, ValueError, IndexError) as exc:
+            connection.send({"re": number, "error": f"malformed request: {type(exc).__name__}: {exc}"})
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if connection is not self._supervisor:
+            return
+        self._supervisor = None
+        if self._said_goodbye or not self._runs:
+            self.loop.later(IDLE_S, self._end_if_idle)
+        else:
+            self._schedule_respawn()
+
+    def _event(self, **event: Any) -> None:
+        if self._supervisor is not None:
+            self._supervisor.send(event)
+
+    # Being left alone.
+
+    def _end_if_idle(self) -> None:
+        if not self._runs and not self._starting and not self._connections:
+            self.loop.stopped = True
+
+    def _schedule_respawn(self) -> None:
+        if self._respawn is None:
+            return
+        if time.monotonic() - self._respawned_at > _RESPAWN_RESET_S + self._respawn_after_s:
+            self._respawn_after_s = _FIRST_RESPAWN_S
+        self.loop.later(self._respawn_after_s, self._respawn_supervisor)
+        self._respawn_after_s = min(self._respawn_after_s * 2, _LONGEST_RESPAWN_S)
+
+    def _respawn_supervisor(self) -> None:
+        if self._supervisor is not None or not self._runs or self._respawn is None:
+            return
+        self._respawned_at = time.monotonic()
+        pid = process.clone3(0)
+        if pid == 0:
+            self._become_supervisor(self._respawn)
+        pidfd = os.pidfd_open(pid)
+
+        def ended(_: int) -> None:
+            self.loop.remove(pidfd)
+            os.close(pidfd)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            if self._supervisor is None:  # It ended before it said hello; otherwise `_closed` has seen to it.
+                self._schedule_respawn()
+
+        self.loop.add(pidfd, ended)
+
+    def _become_supervisor(self, argv: list[str]) -> None:
+        try:
+            process.setns(stores.keep_only(self._home.host_ns), CLONE_NEWNS)
+            os.setsid()
+            os.execv(argv[0], argv)
+        finally:
+            os._exit(127)
+
+    # Requests.
+
+    def _hello(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        if header["version"] != wire.VERSION:
+            raise Refusal(f"this monitor speaks version {wire.VERSION}, not {header['version']}")
+        if stores.USERNS not in self._store.kept:
+            self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(*self._ids)])
+        previous, self._supervisor = self._supervisor, connection
+        if previous is not None and previous is not connection:
+            previous.close()
+        self._respawn = header["respawn"]
+        self._said_goodbye = False
+        number = header["id"]
+        for run in self._runs.values():
+            pipes = sorted(run.pipes.items(), key=lambda item: item[1])
+            item = {
+                "re": number, "item": "run", "container": run.container, "run": run.number, "pid": run.pid,
+                "started": run.started, "echo": run.echo, "log": run.log_limits, "streams": [stream for _, stream in pipes],
+            }  # fmt: skip
+            connection.send(item, [run.pidfd, *(fd for fd, _ in pipes)])
+        for name, kept in self._store.kept.items():
+            connection.send({"re": number, "item": "kept", "name": name}, kept)
+        connection.send({"re": number, "pid": os.getpid(), "boot": self._boot_id, "layers": self._store.layers})
+
+    def _goodbye(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        self._said_goodbye = True
+        connection.send({"re": header["id"]})
+
+    def _keep(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        self._store.keep(header["name"], fds[:])
+        fds.clear()
+        connection.send({"re": header["id"]})
+
+    def _fetch(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        connection.send({"re": header["id"]}, self._store.kept.get(header["name"], ()))
+
+    def _drop(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        self._store.drop(header["name"])
+        connection.send({"re": header["id"]})
+
+    def _netns(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        number = header["id"]
+
+        def made(made_fds: list[int], error: int) -> None:
+            answer: wire.Header = {"re": number}
+            if error:
+                answer |= {"error": "os", "errno": error, "path": "a network namespace"}
+            connection.send(answer, made_fds)
+            for fd in made_fds:
+                os.close(fd)
+
+        stores.make_network_namespaces(self.loop, self._store.user_namespace(), int(header["count"]), made)
+
+    def _layer(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        connection.send({"re": header["id"], "number": self._store.add_layer(header["key"], fds[0])})
+
+    def _unlayer(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        for key in header["keys"]:
+            self._store.remove_layer(key)
+        connection.send({"re": header["id"]})
+
+    def _named(self, header: wire.Header, fds: list[int]) -> tuple[dict[str, int], list[int]]:
+        """The descriptors of a start or exec: by name, and the v1 cgroup.procs files."""
+        names = header["fds"]
+        procs = [fd for name, fd in zip(names, fds, strict=True) if name == "procs"]
+        named = {name: fd for name, fd in zip(names, fds, strict=True) if name != "procs"}
+        return {"user": self._store.user_namespace(), **named}, procs
+
+    def _start(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
+        container, number = header["container"], header["id"]
+        if container in self._runs or container in self._starting:
+            raise Refusal(f"container {container} is running")
+        named, procs = self._named(header, fds)
+        limits = header["log"]
+        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._home.null)
+
+        def executed(pid: int, pidfd: int) -> None:
+            self._starting.discard(container)
+            run = Run(
+                self.loop, pid, pidfd, self._run_ended, log=log, pipes=pipes, started=time.time(),
+                container=container, number=header["run"], echo=header["echo"],
+            )  # fmt: skip
+            self._runs[container] = run
+            self._journal.started(run)
+            connection.send({"re": number, "pid": pid, "started": run.started}, [pidfd])
+
+        def failed(step: int, error: int) -> None:
+            self._starting.discard(container)
+            log.close()
+            for fd in pipes:
+                os.close(fd)
+            connection.send({"re": number, "error": "step", "step": step, "errno": error})
+
+        try:
+            Start(self.loop, self._home, body, named, procs, executed, failed)
+        except OSError:
+            log.close()
+            raise
+        pipes = {named["out"]: STDOUT, named["err"]: STDERR}
+        for fd in pipes:
+            fds.remove(fd)
+        self._starting.add(container)
+
+    def _run_ended(self, run: Run, status: int | None) -> None:
+        del self._runs[run.container]
+        at = self._journal.ended(run, status)
+        self._event(event="exit", container=run.container, run=run.number, status=status, at=at, echo=run.echo)
+        if self._supervisor is None:
+            self.loop.later(IDLE_S, self._end_if_idle)
+
+    def _exec(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
+        run = self._runs.get(header["container"])
+        if run is None:
+            raise Refusal(f"container {header['container']} is not running")
+        named, procs = self._named(header, fds)
+        number = header["id"]
+
+        def executed(pid: int, pidfd: int) -> None:
+            self._execs.add(Run(self.loop, pid, pidfd, ended))
+            connection.send({"re": number, "pid": pid}, [pidfd])
+
+        def ended(run: Run, status: int | None) -> None:
+            self._execs.discard(run)
+            connection.send({"event": "ended", "exec": number, "status": status})
+
+        def failed(step: int, error: int) -> None:
+            connection.send({"re": number, "error": "step", "step": step, "errno": error})
+
+        Start(self.loop, self._home, body, {**named, "target": run.pidfd}, procs, executed, failed)
+
+    def _adopt(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        container, limits = header["container"], header["log"]
+        if container in self._runs:
+            raise Refusal(f"container {container} is known already")
+        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._home.null)
+        pidfd, *pipes = fds
+        fds.clear()
+        self._runs[container] = Run(
+            self.loop, header["pid"], pidfd, self._run_ended, log=log,
+            pipes=dict(zip(pipes, header["streams"], strict=True)), started=header["started"],
+            container=container, number=header["run"], echo=header["echo"],
+        )  # fmt: skip
+        connection.send({"re": header["id"]})
+
+    def _reaped(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        run = self._runs.get(header["container"])
+        if run is not None and run.number == header["run"]:
+            run.end(header["status"])
+        connection.send({"re": header["id"]})
+
+    def _forget(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        container = header["container"]
+        if container in self._runs:
+            raise Refusal(f"container {container} is running")
+        self._store.drop_all_of(container)
+        self._journal.write(e="forget", c=container)
+        connection.send({"re": header["id"]})
+
+    def _shutdown(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        if self._runs or self._starting:
+            raise Refusal("containers are running")
+        self._said_goodbye = True
+        connection.send({"re": header["id"]})
+        self.loop.stopped = True
+
+
+def _text(path: object) -> str | None:
+    return os.fsdecode(path) if isinstance(path, str | bytes) else None
+
+
+HANDLERS: dict[str, Callable[[Monitor, Connection, wire.Header, bytes, list[int]], None]] = {
+    "hello": Monitor._hello,
+    "goodbye": Monitor._goodbye,
+    "keep": Monitor._keep,
+    "fetch": Monitor._fetch,
+    "drop": Monitor._drop,
+    "netns": Monitor._netns,
+    "layer": Monitor._layer,
+    "unlayer": Monitor._unlayer,
+    "start": Monitor._start,
+    "exec": Monitor._exec,
+    "adopt": Monitor._adopt,
+    "reaped": Monitor._reaped,
+    "forget": Monitor._forget,
+    "shutdown": Monitor._shutdown,
+}

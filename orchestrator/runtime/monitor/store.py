@@ -1,0 +1,145 @@
+"""What the monitor keeps for the supervisor: descriptors by name, the user namespace, the layers; and new namespaces."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+from collections.abc import Callable
+
+from orchestrator.kernel import constants as c
+from orchestrator.kernel import mounts, process
+from orchestrator.kernel.syscalls import close_from
+from orchestrator.runtime.monitor.loop import Loop
+
+USERNS = "userns"
+_NUMBER = struct.Struct("=i")
+
+
+class Store:
+    """`kept`: name -> descriptors. `layers`: key -> number of the mount at /l/N."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, list[int]] = {}
+        self.layers: dict[str, int] = {}
+        self._next_layer = 1
+
+    def keep(self, name: str, fds: list[int]) -> None:
+        self.drop(name)
+        self.kept[name] = fds
+
+    def drop(self, name: str) -> None:
+        for fd in self.kept.pop(name, []):
+            os.close(fd)
+
+    def drop_all_of(self, container: str) -> None:
+        for name in [name for name in self.kept if name.partition(":")[2] == container]:
+            self.drop(name)
+
+    def user_namespace(self) -> int:
+        return self.kept[USERNS][0]
+
+    def add_layer(self, key: str, tree: int) -> int:
+        """Idmap the detached mount `tree` and attach it for overlays. Raises OSError."""
+        if (number := self.layers.get(key)) is not None:
+            return number
+        number = self._next_layer
+        mounts.set_attributes(
+            tree,
+            c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NODEV,
+            propagation=c.MS_PRIVATE,
+            userns=self.user_namespace(),
+        )
+        os.mkdir(f"/l/{number}")
+        try:
+            mounts.attach(tree, c.AT_FDCWD, b"/l/%d" % number)
+        except OSError:
+            os.rmdir(f"/l/{number}")
+            raise
+        self._next_layer += 1
+        self.layers[key] = number
+        return number
+
+    def remove_layer(self, key: str) -> None:
+        number = self.layers.pop(key, None)
+        if number is not None:
+            mounts.unmount(b"/l/%d" % number, c.MNT_DETACH)
+            os.rmdir(f"/l/{number}")
+
+
+def make_user_namespace(host_base: int, count: int) -> int:
+    """A descriptor of a new user namespace with the ids 0..count-1 mapped from `host_base` up (user_namespaces(7)).
+
+    A child is needed to be in it while its maps are written; it is killed right after."""
+    pid = process.clone3(c.CLONE_NEWUSER)
+    if pid == 0:
+        try:
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        for name in ("uid_map", "gid_map"):
+            fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, b"0 %d %d" % (host_base, count))
+            finally:
+                os.close(fd)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def make_network_namespaces(
+    loop: Loop, userns: int, count: int, done: Callable[[list[int], int], None]
+) -> None:
+    """New network namespaces owned by `userns`. They cost about half a millisecond each, so a child makes them: it shares
+    our descriptor table, and tells the numbers by a pipe. `done`: with the descriptors and an errno (0: all made)."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    pid = process.clone3(c.CLONE_FILES)
+    if pid == 0:
+        _make_and_tell(userns, count, writer)
+    data = bytearray()
+
+    def ready(_: int) -> None:
+        try:
+            chunk = os.read(reader, 4096)
+        except BlockingIOError:
+            return
+        data.extend(chunk)
+        if chunk and len(data) < _NUMBER.size * (count + 1):
+            return
+        loop.remove(reader)
+        os.close(reader)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        numbers = [number for (number,) in _NUMBER.iter_unpack(bytes(data[: len(data) - len(data) % _NUMBER.size]))]
+        done([number for number in numbers if number > 0], next((-number for number in numbers if number < 0), 0))
+
+    loop.add(reader, ready)
+
+
+def _make_and_tell(userns: int, count: int, writer: int) -> None:
+    """In the child. A positive number is a descriptor; the last number is 0 or a negative errno.
+
+    The table is shared: nothing may be closed here, and our end does not close the pipe, hence the last number."""
+    try:
+        process.setns(userns, c.CLONE_NEWUSER)
+        for _ in range(count):
+            process.unshare(c.CLONE_NEWNET)
+            fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            os.write(writer, _NUMBER.pack(fd))
+        os.write(writer, _NUMBER.pack(0))
+    except OSError as exc:
+        os.write(writer, _NUMBER.pack(-(exc.errno or 1)))
+    finally:
+        os._exit(0)
+
+
+def keep_only(fd: int) -> int:
+    """For a child that becomes another program of ours: of all descriptors only stdin, stdout, stderr and `fd` stay,
+    the latter as 3 and close-on-exec."""
+    os.dup2(fd, 3, inheritable=False)
+    close_from(4)
+    return 3
