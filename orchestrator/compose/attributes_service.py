@@ -1,0 +1,176 @@
+"""The attribute table, part 2: the attributes of services (and of jobs and pre_start containers)."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.compose import attributes_parts as parts
+from orchestrator.compose import expand, merge
+from orchestrator.compose.forms import (
+    ANY_TEXT,
+    BOOL,
+    BYTES,
+    COMMAND,
+    COUNT,
+    DURATION,
+    EITHER,
+    ENVIRONMENT,
+    FLAG,
+    HOSTS,
+    INT,
+    KEYED_STRINGS,
+    LABELS,
+    NULL_TEXT,
+    REAL,
+    STRING_OR_LIST,
+    TEXT,
+    UNIQUE_STRINGS,
+    WHOLE,
+    Row,
+    Support,
+    choice,
+    list_of,
+    map_of,
+    object_of,
+    pairs,
+)
+from orchestrator.compose.shapes import Shape
+
+NO = Support.REFUSED
+SKIP = Support.IGNORED
+NUMBER_OR_TEXT = frozenset(("number", "string"))
+
+CONTAINER = (
+    Row("annotations", LABELS.with_(what="annotations"), "annotations of the container", SKIP),
+    Row("blkio_config", parts.BLKIO, "block device limits", SKIP),
+    Row("cap_add", KEYED_STRINGS, "capabilities to add", NO),
+    Row("cap_drop", KEYED_STRINGS, "capabilities to drop", NO),
+    Row("cgroup", choice("host", "private"), "the cgroup namespace", NO),
+    Row("cgroup_parent", TEXT, "the parent cgroup", SKIP),
+    Row("command", COMMAND, "the command, instead of the image's", default=None),
+    Row("configs", parts.CONFIGS, "configs mounted as files", NO),
+    Row("cpu_count", INT.with_(minimum=0), "Windows only", SKIP),
+    Row("cpu_percent", REAL.with_(accepts=frozenset(("integer", "string")), minimum=0, maximum=100), "Windows only", SKIP),
+    Row("cpu_shares", WHOLE, "relative weight of CPU time", SKIP),
+    Row("cpu_quota", WHOLE, "CPU time per period", NO),
+    Row("cpu_period", WHOLE, "the period of cpu_quota", NO),
+    Row("cpu_rt_period", WHOLE.with_(cast=None), "real-time period", SKIP),
+    Row("cpu_rt_runtime", WHOLE.with_(cast=None), "real-time share", SKIP),
+    Row("cpus", REAL, "at most so many CPUs"),
+    Row("cpuset", TEXT, "on these CPUs only", NO),
+    Row("credential_spec", parts.CREDENTIAL_SPEC, "Windows only", SKIP),
+    Row("device_cgroup_rules", UNIQUE_STRINGS, "device cgroup rules", NO),
+    Row("devices", parts.DEVICES, "devices of the host", NO),
+    Row("dns", STRING_OR_LIST.with_(expand=expand.string_list), "name servers", NO),
+    Row("dns_opt", UNIQUE_STRINGS.with_(merge=merge.append, same=merge.by_key), "options of the resolver", SKIP),
+    Row("dns_search", STRING_OR_LIST, "search domains", SKIP),
+    Row("domainname", TEXT, "the domain name", SKIP),
+    Row("entrypoint", COMMAND, "the entry point, instead of the image's", default=None),
+    Row("env_file", parts.ENV_FILE, "files with environment variables"),
+    Row("label_file", parts.LABEL_FILE, "files with labels"),
+    Row("environment", ENVIRONMENT, "environment variables"),
+    Row("extra_hosts", HOSTS, "further lines of /etc/hosts", NO),
+    Row("gpus", parts.GPUS, "GPUs", NO),
+    Row("group_add", list_of(ANY_TEXT, unique=True), "further groups", NO),
+    Row("hostname", TEXT, "the host name"),
+    Row("image", TEXT, "the image"),
+    Row("init", EITHER, "an init process that reaps orphans and passes signals on"),
+    Row("ipc", TEXT, "the IPC namespace", NO),
+    Row("isolation", TEXT, "Windows only", SKIP),
+    Row("labels", LABELS, "labels"),
+    Row("logging", parts.LOGGING, "the log driver", SKIP),
+    Row("mac_address", TEXT, "a fixed MAC address", SKIP),
+    Row("mem_limit", BYTES, "at most so much memory"),
+    Row("mem_reservation", BYTES.with_(accepts=frozenset(("integer", "string"))), "memory to protect", SKIP),
+    Row("mem_swappiness", BYTES.with_(accepts=frozenset(("integer", "string"))), "swappiness", SKIP),
+    Row("memswap_limit", BYTES, "at most so much memory and swap", SKIP),
+    Row("models", parts.MODELS, "language models", NO),
+    Row("network_mode", TEXT, "host, none, service:NAME or container:NAME", NO),
+    Row("networks", parts.NETWORKS, "networks to attach to"),
+    Row("oom_kill_disable", FLAG, "do not kill when out of memory", SKIP),
+    Row("oom_score_adj", INT.with_(minimum=-1000, maximum=1000), "whom to kill first when out of memory", SKIP),
+    Row("pid", NULL_TEXT, "the PID namespace", NO),
+    Row("pids_limit", WHOLE, "at most so many processes"),
+    Row("platform", TEXT, "the platform of the image", SKIP),
+    Row("privileged", FLAG, "all rights", NO),
+    Row(
+        "pull_policy",
+        TEXT.with_(
+            what="a pull policy (always, never, build, missing, daily, weekly, every_12h)",
+            pattern=re.compile(
+                r"^(always|never|build|if_not_present|missing|refresh|daily|weekly|every_([0-9]+[wdhms])+)$"
+            ),
+        ),
+        "when to pull the image",
+        SKIP,
+    ),
+    Row("pull_refresh_after", TEXT, "when to pull again", SKIP),
+    Row("read_only", FLAG, "the root file system cannot be written"),
+    Row("runtime", TEXT, "the OCI runtime", SKIP),
+    Row("security_opt", UNIQUE_STRINGS, "security options", NO),
+    Row("shm_size", BYTES, "the size of /dev/shm", SKIP),
+    Row("secrets", parts.SECRETS, "secrets mounted as files", NO),
+    Row("sysctls", pairs("kernel parameters"), "kernel parameters", NO),
+    Row("stop_grace_period", DURATION, "how long to wait from the stop signal to SIGKILL"),
+    Row("stop_signal", TEXT, "the signal that asks to stop"),
+    Row(
+        "storage_opt",
+        map_of(ANY_TEXT.with_(accepts=frozenset(("string", "number", "boolean", "null")))),
+        "options of the storage",
+        SKIP,
+    ),
+    Row("tmpfs", STRING_OR_LIST, "tmpfs mounts"),
+    Row("ulimits", parts.ULIMITS, "resource limits", NO),
+    Row("use_api_socket", BOOL, "the engine's API socket", NO),
+    Row("user", TEXT, "UID or name, with :GID or name"),
+    Row("uts", TEXT, "the UTS namespace", NO),
+    Row("userns_mode", TEXT, "the user namespace", NO),
+    Row("volumes", parts.VOLUMES, "mounts"),
+    Row("volumes_from", UNIQUE_STRINGS, "the mounts of another service", NO),
+    Row("working_dir", TEXT, "the working directory"),
+)
+
+WORKLOAD = (
+    Row("build", parts.BUILD, "how to build the image", NO),
+    Row("depends_on", parts.DEPENDS_ON, "what must run first"),
+    Row("healthcheck", parts.HEALTHCHECK, "how to tell that it works"),
+    Row("ports", parts.PORTS, "published ports"),
+    Row("expose", list_of(ANY_TEXT, unique=True, same=merge.by_text), "ports that other services use"),
+    Row("stdin_open", FLAG, "keep standard input open", SKIP),
+    Row("tty", FLAG, "a terminal", SKIP),
+)
+
+_PRE_START = object_of(
+    "a pre_start container",
+    (*CONTAINER, Row("per_replica", FLAG, "once for each container of the service")),
+)
+
+SERVICE_ONLY = (
+    Row("deploy", parts.DEPLOY, "replicas, limits, updates", NO),
+    Row("develop", parts.DEVELOP, "what to do when files change", SKIP),
+    Row("profiles", UNIQUE_STRINGS.with_(same=merge.by_key), "profiles that enable it"),
+    Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
+    Row("scale", COUNT, "how many containers", NO),
+    Row("attach", EITHER, "show its log in the foreground", SKIP),
+    Row(
+        "container_name",
+        TEXT.with_(what="a container name", pattern=re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")),
+        "the container's name",
+        SKIP,
+    ),
+    Row("provider", parts.PROVIDER, "a program that provides the service", NO),
+    Row("extends", parts.EXTENDS, "another service to start from"),
+    Row("links", UNIQUE_STRINGS.with_(same=merge.by_key), "further names of other services", NO),
+    Row("external_links", UNIQUE_STRINGS, "containers of other projects", NO),
+    Row("pre_start", list_of(_PRE_START), "containers that run before it starts", NO),
+    Row("post_start", list_of(parts.HOOK), "commands to run after it has started", NO),
+    Row("pre_stop", list_of(parts.HOOK), "commands to run before it is stopped", NO),
+)
+
+JOB_ONLY = (
+    Row("profiles", UNIQUE_STRINGS.with_(same=merge.by_key), "profiles that enable it"),
+    Row("triggers", parts.TRIGGERS, "what starts it"),
+)
+
+SERVICE: Shape = object_of("a service", (*SERVICE_ONLY, *CONTAINER, *WORKLOAD))
+JOB: Shape = object_of("a job", (*JOB_ONLY, *CONTAINER, *WORKLOAD), required=("triggers",))

@@ -1,0 +1,184 @@
+"""Which files make up the project, where its folder is, what its environment and its name are.
+
+Files: ``-f``, else ``COMPOSE_FILE``, else ``compose.yaml``, ``compose.yml``, ``docker-compose.yml`` or
+``docker-compose.yaml`` (the first that is there) with its override file, in the directory or a parent. Environment: the
+process's, then ``.env`` of the project's folder (or ``--env-file``). Source: Docker's documentation of the CLI, measured.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.compose import dotenv
+from orchestrator.compose.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.files import MAX_ENV_BYTES, FileError, read_text, shown_name
+
+DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDE_FILES = (
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What to load. `directory` is absolute: where discovery starts (the working directory of the command).
+
+    `files` are those of ``-f`` (``-`` is standard input, whose text is `stdin_text`); `profiles` those of ``--profile``;
+    `services` the ones named on the command line, whose profiles become active. Relative paths are against `directory`.
+    """
+
+    directory: str
+    environment: Mapping[str, str]
+    files: tuple[str, ...] = ()
+    stdin_text: str | None = None
+    project_name: str | None = None
+    project_directory: str | None = None
+    profiles: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The result of discovery. `files` are absolute (or ``-``); `environment` is complete but for the project's name."""
+
+    files: tuple[str, ...]
+    working_dir: str
+    environment: Mapping[str, str]
+
+
+def _error(message: str, hint: str | None = None) -> ComposeError:
+    return ComposeError([Diagnostic("", 0, 0, "", message, hint)])
+
+
+def _absolute(directory: str, path: str) -> str:
+    return os.path.normpath(os.path.join(directory, path))
+
+
+def discover(request: LoadRequest) -> Found:
+    """The files, the folder and the environment of the project. Raises ComposeError."""
+    environment = dict(request.environment)
+    folder = request.project_directory
+    if folder is not None:
+        folder = _absolute(request.directory, folder)
+    environment = _with_env_files(request, environment, _env_folder(request, folder, environment))
+    if folder is None and environment.get("COMPOSE_PROJECT_DIRECTORY"):
+        folder = _absolute(request.directory, environment["COMPOSE_PROJECT_DIRECTORY"])
+    files = _explicit(request, environment)
+    if not files:
+        files = _search(folder or request.directory)
+        if not files:
+            names = ", ".join(DEFAULT_FILES[:2])
+            raise _error(
+                f"no compose file in {folder or request.directory} or above it",
+                f"make one of {names}, or name it with -f",
+            )
+    if folder is None:
+        folder = request.directory if files[0] == "-" else os.path.dirname(files[0])
+    return Found(files, folder, environment)
+
+
+def discover_files(request: LoadRequest) -> tuple[tuple[str, ...], str]:
+    """(absolute compose files, the project's folder). Raises ComposeError."""
+    found = discover(request)
+    return found.files, found.working_dir
+
+
+def _explicit(request: LoadRequest, environment: Mapping[str, str]) -> tuple[str, ...]:
+    named = request.files
+    if not named and environment.get("COMPOSE_FILE"):
+        separator = environment.get("COMPOSE_PATH_SEPARATOR") or ":"
+        named = tuple(environment["COMPOSE_FILE"].split(separator))
+    return tuple("-" if name == "-" else _absolute(request.directory, name) for name in named)
+
+
+def _search(directory: str) -> tuple[str, ...]:
+    at = directory
+    while True:
+        for name in DEFAULT_FILES:
+            path = os.path.join(at, name)
+            if os.path.exists(path):
+                overrides = [os.path.join(at, other) for other in OVERRIDE_FILES]
+                return (path, *[other for other in overrides if os.path.exists(other)][:1])
+        parent = os.path.dirname(at)
+        if parent == at:
+            return ()
+        at = parent
+
+
+def _env_folder(request: LoadRequest, folder: str | None, environment: Mapping[str, str]) -> str:
+    """Where .env is looked for: the project's folder, as far as it is known without .env itself."""
+    if folder is not None:
+        return folder
+    files = _explicit(request, environment)
+    if files:
+        return request.directory if files[0] == "-" else os.path.dirname(files[0])
+    files = _search(request.directory)
+    return os.path.dirname(files[0]) if files else request.directory
+
+
+def _with_env_files(request: LoadRequest, environment: dict[str, str], folder: str) -> dict[str, str]:
+    named = request.env_files
+    if not named and environment.get("COMPOSE_ENV_FILES"):
+        named = tuple(environment["COMPOSE_ENV_FILES"].split(","))
+    paths = [_absolute(request.directory, name) for name in named]
+    if not paths:
+        default = os.path.join(folder, ".env")
+        if environment.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true"):
+            return environment
+        if not os.path.isfile(default):
+            return environment
+        paths = [default]
+    found: dict[str, str] = {}
+    for path in paths:
+        found.update(read_env_file(path, request.directory, environment, found))
+    return {**found, **environment}
+
+
+def read_env_file(
+    path: str, directory: str, environment: Mapping[str, str], known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The variables of one ``.env`` file. Raises ComposeError."""
+    name = shown_name(path, directory)
+    text = ""
+    try:
+        text = read_text(path, MAX_ENV_BYTES)
+        return dotenv.parse(text, environment.get, known)
+    except FileError as exc:
+        raise ComposeError([Diagnostic(name, exc.line, exc.column, "", f"the file {exc}", exc.hint)]) from None
+    except dotenv.DotenvError as exc:
+        lines = text.split("\n")
+        quoted = lines[exc.line - 1] if exc.line <= len(lines) else None
+        raise ComposeError([Diagnostic(name, exc.line, 1, "", str(exc), exc.hint, quoted)]) from None
+
+
+def normalise_name(text: str) -> str:
+    """`text` as a project name: lower-case letters, digits, dashes and underscores, not starting with the last two."""
+    return re.sub(r"[^a-z0-9_-]", "", text.lower()).lstrip("_-")
+
+
+def given_name(request: LoadRequest, environment: Mapping[str, str]) -> str | None:
+    """The name from ``-p`` or COMPOSE_PROJECT_NAME; None when neither is set. Raises ComposeError."""
+    name = request.project_name or environment.get("COMPOSE_PROJECT_NAME")
+    if not name:
+        return None
+    if normalise_name(name) != name:
+        raise _error(
+            f'"{name}" is not a project name',
+            "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit",
+        )
+    return name
+
+
+def folder_name(working_dir: str) -> str:
+    """The name that the project's folder gives. Raises ComposeError when nothing is left of it."""
+    name = normalise_name(os.path.basename(working_dir))
+    if not name:
+        raise _error(f"the folder {working_dir} gives no project name", "name the project with -p or name:")
+    return name

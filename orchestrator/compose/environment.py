@@ -1,0 +1,114 @@
+"""``env_file`` and ``label_file`` read into ``environment`` and ``labels``, which win over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from orchestrator.compose import dotenv, expand
+from orchestrator.compose.diagnostics import Diagnostic
+from orchestrator.compose.files import MAX_ENV_BYTES, FileError, read_text, shown_name
+from orchestrator.compose.normalize import keep
+from orchestrator.compose.tree import Node, diagnostic
+from orchestrator.compose.values import go_text
+
+
+class EnvironmentFiles:
+    """Reads each file once. `errors` collects what is wrong with them."""
+
+    def __init__(self, environment: Mapping[str, str], directory: str, errors: list[Diagnostic]) -> None:
+        self.environment = environment
+        self.directory = directory
+        self.errors = errors
+        self._texts: dict[str, str | FileError] = {}
+
+    def resolve(self, service: Node, path: str) -> Node:
+        """`service` with its env_file and label_file read, and gone."""
+        assert isinstance(service.value, dict)
+        out = dict(service.value)
+        if "env_file" in out:
+            out = self._environment(out, path)
+        if "label_file" in out:
+            out = self._labels(out, path)
+        return service if len(out) == len(service.value) and out == service.value else keep(service, out)
+
+    def _text(self, file: str) -> str | FileError:
+        if file not in self._texts:
+            try:
+                self._texts[file] = read_text(file, MAX_ENV_BYTES)
+            except FileError as exc:
+                self._texts[file] = exc
+        return self._texts[file]
+
+    def _environment(self, service: dict[str, Node], path: str) -> dict[str, Node]:
+        files = service.pop("env_file")
+        own = service.get("environment")
+        own_pairs = expand.pairs(own) if own is not None else None
+        mine = dict(own_pairs.items()) if own_pairs is not None else {}
+
+        def lookup(name: str) -> str | None:
+            if name in self.environment:
+                return self.environment[name]
+            item = mine.get(name)
+            return go_text(item.value) if item is not None and item.value is not None else None
+
+        read: dict[str, Node] = {}
+        for number, entry in enumerate(files.elements()):
+            for key, value in self._file(entry, f"{path}.env_file[{number}]", lookup, read).items():
+                item = entry.new(value)
+                item.key_line, item.key_column = entry.line, entry.column
+                read[key] = item
+        holder = own if own is not None else files
+        merged = {**read, **{k: v for k, v in mine.items() if v.value is not None or k not in read}}
+        if merged:
+            service["environment"] = keep(holder, merged)
+        return service
+
+    def _file(self, entry: Node, path: str, lookup: Callable[[str], str | None], known: dict[str, Node]) -> dict[str, str]:
+        node = entry.get("path") or entry
+        file = go_text(node.value)
+        required = entry.get("required")
+        text = self._text(file)
+        if isinstance(text, FileError):
+            if text.missing and required is not None and required.value is False:
+                return {}
+            shown = shown_name(file, self.directory)
+            self.errors.append(diagnostic(node, path, f"the file {shown}: {text}", hint=text.hint))
+            return {}
+        kind = entry.get("format")
+        if kind is not None and kind.value == "raw":
+            return self._parsed(file, text, lambda: dotenv.parse_raw(text, lookup))
+        if kind is not None and kind.value:
+            self.errors.append(
+                diagnostic(kind, path, f'"{go_text(kind.value)}" is not a format of env files (only raw is)')
+            )
+            return {}
+        before = {key: go_text(item.value) for key, item in known.items()}
+        return self._parsed(file, text, lambda: dotenv.parse(text, lookup, before))
+
+    def _parsed(self, file: str, text: str, parse: Callable[[], dict[str, str]]) -> dict[str, str]:
+        try:
+            return parse()
+        except dotenv.DotenvError as exc:
+            lines = text.split("\n")
+            quoted = lines[exc.line - 1] if exc.line <= len(lines) else None
+            name = shown_name(file, self.directory)
+            self.errors.append(Diagnostic(name, exc.line, 1, "", str(exc), exc.hint, quoted))
+            return {}
+
+    def _labels(self, service: dict[str, Node], path: str) -> dict[str, Node]:
+        files = service.pop("label_file")
+        read: dict[str, Node] = {}
+        for number, node in enumerate(files.elements()):
+            file = go_text(node.value)
+            text = self._text(file)
+            if isinstance(text, FileError):
+                shown = shown_name(file, self.directory)
+                self.errors.append(diagnostic(node, f"{path}.label_file[{number}]", f"the file {shown}: {text}"))
+                continue
+            for key, value in self._parsed(file, text, lambda text=text: dotenv.parse(text, lambda name: None)).items():  # type: ignore[misc]
+                read[key] = node.new(value)
+        labels = service.get("labels")
+        pairs = expand.pairs(labels) if labels is not None else None
+        if read:
+            service["labels"] = keep(labels or files, {**read, **dict(pairs.items() if pairs is not None else ())})
+        return service

@@ -1,0 +1,175 @@
+"""Loading a stack: the numbered phases from compose files to a `Project` and to the canonical model.
+
+1. discover: which files, which folder, which environment (`discovery`)
+2. read: parse, interpolate, extend, include, merge, validate, expand every file (`layers`)
+3. name: ``-p``, COMPOSE_PROJECT_NAME, ``name:``, or the folder's name
+4. normalise: the default network, full names, implied dependencies (`normalize`)
+5. select: profiles and named services (`selection`)
+6. check: references between the parts (`rules`)
+7. resolve: env_file and label_file (`environment`)
+8. show: the canonical model, as ``config`` prints it (`values`)
+9. build: what the runtime takes (`support`, `project`)
+
+A phase reports everything it finds wrong before the next one starts. Nothing here reads the process's environment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.compose import discovery, selection, values
+from orchestrator.compose.attributes import TOP
+from orchestrator.compose.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.discovery import LoadRequest, discover_files
+from orchestrator.compose.environment import EnvironmentFiles
+from orchestrator.compose.files import read_source, stdin_source
+from orchestrator.compose.interpolate import InterpolationError, substitute
+from orchestrator.compose.layers import Context, Findings, load_model
+from orchestrator.compose.normalize import keep, normalize
+from orchestrator.compose.project import build_project
+from orchestrator.compose.rules import check_references
+from orchestrator.compose.selection import services_of
+from orchestrator.compose.shapes import JSON
+from orchestrator.compose.support import unsupported
+from orchestrator.compose.tree import Node, diagnostic, parse, plain
+from orchestrator.model.names import ProjectName
+from orchestrator.model.project import Project
+
+__all__ = [
+    "ComposeError",
+    "Diagnostic",
+    "LoadRequest",
+    "Loaded",
+    "discover_files",
+    "load",
+    "load_canonical",
+    "project_identity",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A loaded stack. `canonical` is what ``config --format json`` prints."""
+
+    project: Project
+    warnings: tuple[Diagnostic, ...]
+    canonical: dict[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    name: str
+    tree: Node
+    found: Findings
+    files: tuple[str, ...]
+    working_dir: str
+    profiles: tuple[str, ...]
+
+
+def load(request: LoadRequest) -> Loaded:
+    """The stack, ready for the runtime. Raises ComposeError, also for what the runtime does not support yet."""
+    model = _load(request)
+    canonical = _canonical(model)
+    refused, ignored = unsupported(model.tree)
+    model.found.errors.extend(refused)
+    model.found.warnings.extend(ignored)
+    project = build_project(model.tree, model.name, model.working_dir, model.files, model.profiles, model.found.errors)
+    model.found.stop()
+    return Loaded(project, tuple(model.found.warnings), canonical)
+
+
+def load_canonical(request: LoadRequest) -> tuple[dict[str, JSON], tuple[Diagnostic, ...]]:
+    """(the canonical model, warnings), whether or not the runtime supports all of it. Raises ComposeError."""
+    model = _load(request)
+    canonical = _canonical(model)
+    return canonical, tuple(model.found.warnings)
+
+
+def _load(request: LoadRequest) -> _Model:
+    found = discovery.discover(request)
+    findings = Findings()
+    environment = dict(found.environment)
+    name = discovery.given_name(request, environment) or _written_name(request, found)
+    environment.setdefault("COMPOSE_PROJECT_NAME", name)
+    context = Context(found.working_dir, environment, request.directory, request.stdin_text)
+    tree = load_model(found.files, context, findings)
+    tree = normalize(tree, name, environment)
+    profiles = (*request.profiles, *_split(environment.get("COMPOSE_PROFILES", "")))
+    check_references(tree, selection.enabled(tree, profiles), findings.errors)
+    findings.stop()
+    chosen = selection.with_named(tree, profiles, request.services)
+    chosen = selection.needed(tree, chosen, request.services)
+    tree = selection.without_unused(selection.select(tree, chosen))
+    tree = _with_files(tree, environment, request.directory, findings)
+    findings.stop()
+    for variable, (node, path) in findings.unset.items():
+        message = f'the variable "{variable}" is not set: an empty text is used'
+        findings.warnings.append(diagnostic(node, path, message, code="unset-variable"))
+    return _Model(name, tree, findings, found.files, found.working_dir, profiles)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _with_files(tree: Node, environment: dict[str, str], directory: str, findings: Findings) -> Node:
+    reader = EnvironmentFiles(environment, directory, findings.errors)
+    services = tree.get("services")
+    if services is None or not isinstance(tree.value, dict):
+        return tree
+    out = {name: reader.resolve(service, f"services.{name}") for name, service in services_of(tree).items()}
+    return keep(tree, {**tree.value, "services": keep(services, out)})
+
+
+def _canonical(model: _Model) -> dict[str, JSON]:
+    shown = values.show_object(model.tree, TOP, "", model.found.errors)
+    model.found.stop()
+    assert isinstance(shown, dict)
+    out: dict[str, JSON] = {"name": model.name, **{key: item for key, item in shown.items() if key != "name"}}
+    for key, item in model.tree.items():
+        if key.startswith("x-"):
+            out[key] = plain(item)
+    escaped: dict[str, JSON] = _escape(out)
+    return escaped
+
+
+def _escape(value: JSON) -> JSON:
+    """Dollar signs doubled, so that the output reads back as the same model."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {key.replace("$", "$$"): _escape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escape(item) for item in value]
+    return value
+
+
+def _written_name(request: LoadRequest, found: discovery.Found) -> str:
+    """The name in the files, the last one that has one; else the folder's. Errors in the files are left to the loader."""
+    name = ""
+    for path in found.files:
+        try:
+            source = stdin_source(request.stdin_text or "") if path == "-" else read_source(path, request.directory)
+            documents = parse(source)
+        except ComposeError:
+            continue
+        for document in documents:
+            node = document.get("name")
+            if node is None or not isinstance(node.value, str):
+                continue
+            try:
+                text = substitute(node.value, found.environment.get, lambda _: None)
+            except InterpolationError:
+                continue
+            name = discovery.normalise_name(text) or name
+    return name or discovery.folder_name(found.working_dir)
+
+
+def project_identity(request: LoadRequest) -> tuple[ProjectName, str]:
+    """(name, folder) of the project, reading as little as possible: no file when ``-p`` or COMPOSE_PROJECT_NAME is set.
+
+    Raises ComposeError.
+    """
+    found = discovery.discover(request)
+    name = discovery.given_name(request, found.environment) or _written_name(request, found)
+    return ProjectName(name), found.working_dir

@@ -1,0 +1,147 @@
+"""Relative paths to absolute ones: against the project's folder, or the folder of the file that was included or extended.
+
+Source: the path rules of compose-go, measured: which attributes hold paths stands in the attribute table.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+from enum import Enum, auto
+
+from orchestrator.compose.shapes import Shape
+from orchestrator.compose.tree import Node
+from orchestrator.compose.values import go_text
+
+
+class PathRule(Enum):
+    """How the text at a place becomes a path."""
+
+    PLAIN = auto()
+    """A path on this machine."""
+    CONTEXT = auto()
+    """A path, or a URL, which stays as it is: build contexts."""
+    NAMED_CONTEXT = auto()
+    """As CONTEXT, but also ``service:NAME``, ``target:NAME``, ``docker-image://...``: additional contexts."""
+    MOUNT = auto()
+    """A mapping with ``type: bind`` and a ``source``."""
+    VOLUME = auto()
+    """A volume with the driver options of a bind mount (``o: bind``, ``device``)."""
+    EXTENDS = auto()
+    """``extends.file``: a path, made absolute unless it is remote."""
+    SSH = auto()
+    """``build.ssh``."""
+
+
+_WINDOWS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
+_REMOTE = re.compile(r"(?:https?|ssh|git|oci|docker-image)://|git@|github\.com/|[^/]+\.git(?:#|$)")
+
+
+def is_absolute(path: str) -> bool:
+    """Absolute here or on Windows."""
+    return path.startswith("/") or _WINDOWS.match(path) is not None
+
+
+def is_remote(path: str) -> bool:
+    """A URL or a Git repository, as build contexts may be."""
+    return _REMOTE.match(path) is not None or "://" in path
+
+
+def absolute(folder: str, path: str, home: str | None) -> str:
+    """`path` against `folder`; ``~`` is the home directory."""
+    if path.startswith("~") and home is not None:
+        return os.path.normpath(os.path.join(home, path[1:].lstrip("/")))
+    if is_absolute(path):
+        return path
+    return os.path.normpath(os.path.join(folder, path))
+
+
+def resolve(node: Node, shape: Shape | None, folder: str, home: str | None) -> Node:
+    """`node` with every path in it made absolute against `folder`."""
+    if shape is None:
+        return node
+    if shape.path is not None:
+        return _apply(node, shape, shape.path, folder, home)
+    return _below(node, shape, folder, home)
+
+
+def _below(node: Node, shape: Shape, folder: str, home: str | None) -> Node:
+    value = node.value
+    if isinstance(value, dict):
+        if shape.fields is None and shape.values is None:
+            return node
+        changed: dict[str, Node] | None = None
+        for key, item in value.items():
+            resolved = resolve(item, shape.at(key), folder, home)
+            if resolved is not item:
+                changed = changed or dict(value)
+                changed[key] = resolved if resolved.key_line else resolved.under(item)
+        if changed is None:
+            return node
+        return Node(changed, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
+    if isinstance(value, list) and shape.items is not None:
+        items = [resolve(item, shape.items, folder, home) for item in value]
+        if any(a is not b for a, b in zip(items, value, strict=True)):
+            return Node(items, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
+    return node
+
+
+def _apply(node: Node, shape: Shape, rule: PathRule, folder: str, home: str | None) -> Node:
+    match rule:
+        case PathRule.PLAIN | PathRule.EXTENDS:
+            return _path(node, folder, home)
+        case PathRule.CONTEXT:
+            text = node.text()
+            return node if text is None or is_remote(text) else _path(node, folder, home)
+        case PathRule.NAMED_CONTEXT:
+            text = node.text()
+            if text is None or is_remote(text) or text.startswith(("service:", "target:")):
+                return node
+            return _path(node, folder, home)
+        case PathRule.MOUNT:
+            return _mount(node, folder, home)
+        case PathRule.VOLUME:
+            return _volume(_below(node, shape, folder, home), folder, home)
+        case PathRule.SSH:
+            return node
+
+
+def _path(node: Node, folder: str, home: str | None) -> Node:
+    text = node.text()
+    if not text:
+        return node
+    path = absolute(folder, text, home)
+    return node if path == text else Node(path, node.source, node.line, node.column, node.key_line, node.key_column)
+
+
+def _mount(node: Node, folder: str, home: str | None) -> Node:
+    if not isinstance(node.value, dict):
+        return node
+    kind, source = node.value.get("type"), node.value.get("source")
+    if kind is None or kind.value != "bind" or source is None:
+        return node
+    resolved = _path(source, folder, home)
+    return node if resolved is source else node.new({**node.value, "source": resolved})
+
+
+def _volume(node: Node, folder: str, home: str | None) -> Node:
+    options = node.get("driver_opts")
+    driver = node.get("driver")
+    if options is None or not isinstance(node.value, dict) or not isinstance(options.value, dict):
+        return node
+    if driver is None or driver.value != "local":
+        return node
+    device, kind = options.value.get("device"), options.value.get("o")
+    if device is None or kind is None or go_text(kind.value) != "bind":
+        return node
+    resolved = _path(device, folder, home)
+    if resolved is device:
+        return node
+    return Node(
+        {**node.value, "driver_opts": options.new({**options.value, "device": resolved})},
+        node.source,
+        node.line,
+        node.column,
+        node.key_line,
+        node.key_column,
+    )

@@ -1,0 +1,71 @@
+"""``!reset`` and ``!override``: what a file takes away from the ones before it.
+
+Both tags remove the place from what is merged so far; ``!reset`` drops its own value too, ``!override`` keeps it.
+"""
+
+from __future__ import annotations
+
+from orchestrator.compose.tree import Node, Path
+
+
+def collect_resets(document: Node) -> tuple[list[Path], Node]:
+    """(the tagged places, the document without the values of ``!reset``)."""
+    found: list[Path] = []
+    cleaned = _collect(document, (), found)
+    return found, cleaned if cleaned is not None else document.new({})
+
+
+def _collect(node: Node, path: Path, found: list[Path]) -> Node | None:
+    if node.tag == "!reset":
+        found.append(path)
+        return None
+    if node.tag == "!override":
+        found.append(path)
+    value = node.value
+    if isinstance(value, dict):
+        changed: dict[str, Node] | None = None
+        for key, item in value.items():
+            if not item.tag and not isinstance(item.value, dict | list):
+                continue
+            kept = _collect(item, (*path, key), found)
+            if kept is not item:
+                changed = changed if changed is not None else dict(value)
+                if kept is None:
+                    del changed[key]
+                else:
+                    changed[key] = kept
+        return node if changed is None else _keep(node, changed)
+    if isinstance(value, list):
+        kept_items = [_collect(item, (*path, number), found) for number, item in enumerate(value)]
+        items = [item for item in kept_items if item is not None]
+        if len(items) != len(value) or any(a is not b for a, b in zip(items, value, strict=True)):
+            return _keep(node, items)
+    return node
+
+
+def _keep(node: Node, value: dict[str, Node] | list[Node]) -> Node:
+    return Node(value, node.source, node.line, node.column, node.key_line, node.key_column)
+
+
+def remove(model: Node, places: list[Path]) -> Node:
+    """`model` without what stands at `places`."""
+    for place in places:
+        if place:
+            model = _remove(model, place) or model
+    return model
+
+
+def _remove(node: Node, place: Path) -> Node | None:
+    step, rest = place[0], place[1:]
+    value = node.value
+    if isinstance(value, dict) and isinstance(step, str) and step in value:
+        if not rest:
+            return _keep(node, {key: item for key, item in value.items() if key != step})
+        below = _remove(value[step], rest)
+        return None if below is None else _keep(node, {**value, step: below})
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        if not rest:
+            return _keep(node, [item for number, item in enumerate(value) if number != step])
+        below = _remove(value[step], rest)
+        return None if below is None else _keep(node, [below if n == step else item for n, item in enumerate(value)])
+    return None

@@ -1,0 +1,162 @@
+"""Durations, byte sizes and CPU counts: the only parsers and formatters of such text.
+
+Durations are Go's (``1h30m``, ``1.5s``, ``-2ms``) with ``d`` (24 h) and ``w`` (7 d) as the compose format has them; a
+number without a unit is an error, but ``0`` is not. Byte sizes are binary (``64m``, ``64MB`` and ``64MiB`` are all
+64 * 1024 * 1024), as docker/go-units reads them; ``1Ki`` is an error. All parsers raise ValueError with a sentence that
+names the text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+NS_PER_SECOND = 1_000_000_000
+MAX_NS = 2**63 - 1
+
+_UNIT_NS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": NS_PER_SECOND,
+    "m": 60 * NS_PER_SECOND,
+    "h": 3600 * NS_PER_SECOND,
+    "d": 24 * 3600 * NS_PER_SECOND,
+    "w": 7 * 24 * 3600 * NS_PER_SECOND,
+}
+_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h|d|w)")
+_DURATION_HINT = "write a number and a unit, such as 500ms, 30s, 1m30s, 2h or 1d"
+
+_SIZE = re.compile(r"(.*[0-9. ])([^0-9. ]*)", re.DOTALL)
+_NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+_SIZE_FACTORS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+_SIZE_HINT = "write bytes, or a number with b, k, m, g or t, such as 512k, 64m or 2g"
+
+
+def parse_duration_ns(text: str) -> int:
+    """The duration in nanoseconds, exact. Raises ValueError."""
+    rest = text
+    negative = rest.startswith("-")
+    if rest[:1] in ("+", "-"):
+        rest = rest[1:]
+    if rest == "0":
+        return 0
+    if not rest:
+        raise ValueError(f'"{text}" is not a duration ({_DURATION_HINT})')
+    total = 0
+    at = 0
+    while at < len(rest):
+        match = _PART.match(rest, at)
+        if match is None or not (match[1] or match[2]):
+            if re.fullmatch(r"[0-9]*\.?[0-9]+", rest[at:]):
+                raise ValueError(f'"{text}" has no unit ({_DURATION_HINT})')
+            raise ValueError(f'"{text}" is not a duration ({_DURATION_HINT})')
+        unit = _UNIT_NS[match[3]]
+        total += int(match[1] or "0") * unit
+        if match[2]:
+            total += int(match[2]) * unit // 10 ** len(match[2])
+        if total > MAX_NS:
+            raise ValueError(f'"{text}" is too long a duration (at most about 292 years)')
+        at = match.end()
+    return -total if negative else total
+
+
+def parse_duration(text: str) -> float:
+    """The duration in seconds. Raises ValueError."""
+    return parse_duration_ns(text) / NS_PER_SECOND
+
+
+def parse_bytes(text: str) -> int:
+    """The size in bytes; fractions are allowed (``1.5g``) and cut to whole bytes. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f'"{text}" is not a size ({_SIZE_HINT})')
+    number, suffix = match[1].removesuffix(" "), match[2].lower()
+    if _NUMBER.fullmatch(number) is None:
+        raise ValueError(f'"{text}" is not a size ({_SIZE_HINT})')
+    factor = 1
+    if suffix and suffix != "b":
+        if suffix[0] not in _SIZE_FACTORS or suffix[1:] not in ("", "b", "ib"):
+            raise ValueError(f'"{text}" is not a size ("{match[2]}" is not a unit; {_SIZE_HINT})')
+        factor = _SIZE_FACTORS[suffix[0]]
+    size = int(number) * factor if number.lstrip("+").isdecimal() else int(float(number) * factor)
+    if size > 2**63 - 1:
+        raise ValueError(f'"{text}" is too large a size')
+    return size
+
+
+def parse_cpus(text: str) -> float:
+    """A number of CPUs (``0.5``). Raises ValueError when it is not a finite number, or negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is not a number of CPUs (write 0.5, 1 or 2)') from None
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f'"{text}" is not a number of CPUs (write 0.5, 1 or 2)')
+    return value
+
+
+def format_duration(seconds: float) -> str:
+    """Short, for people: ``0.4s``, ``12s``, ``3m``, ``1m30s``, ``2h05m``, ``3d4h``."""
+    if seconds < 0:
+        return "-" + format_duration(-seconds)
+    if seconds < 0.0995:
+        return f"{round(seconds * 1000)}ms" if seconds else "0s"
+    if seconds < 9.95:
+        text = f"{seconds:.1f}"
+        return f"{text.removesuffix('.0')}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes}m{rest:02d}s" if rest else f"{minutes}m"
+    minutes = whole // 60
+    if minutes < 24 * 60:
+        hours, rest = divmod(minutes, 60)
+        return f"{hours}h{rest:02d}m" if rest else f"{hours}h"
+    days, rest = divmod(minutes // 60, 24)
+    return f"{days}d{rest}h" if rest else f"{days}d"
+
+
+def format_duration_go(nanoseconds: int) -> str:
+    """Exact, as Go prints a duration and the canonical model has it: ``1m30s``, ``24h0m0s``, ``1.5s``, ``250ms``."""
+    if nanoseconds == 0:
+        return "0s"
+    if nanoseconds < 0:
+        return "-" + format_duration_go(-nanoseconds)
+    if nanoseconds < 1_000:
+        return f"{nanoseconds}ns"
+    if nanoseconds < 1_000_000:
+        return _fraction(nanoseconds, 1_000) + "µs"
+    if nanoseconds < NS_PER_SECOND:
+        return _fraction(nanoseconds, 1_000_000) + "ms"
+    minutes, rest = divmod(nanoseconds, 60 * NS_PER_SECOND)
+    text = _fraction(rest, NS_PER_SECOND) + "s"
+    if not minutes:
+        return text
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
+
+
+def _fraction(value: int, unit: int) -> str:
+    whole, rest = divmod(value, unit)
+    if not rest:
+        return str(whole)
+    digits = str(rest).rjust(len(str(unit)) - 1, "0").rstrip("0")
+    return f"{whole}.{digits}"
+
+
+def format_bytes(size: int) -> str:
+    """Short, binary: ``512B``, ``64MiB``, ``1.5GiB``."""
+    if size < 0:
+        return "-" + format_bytes(-size)
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1023.95 or unit == "TiB":
+            break
+        value /= 1024
+    text = f"{value:.0f}" if unit == "B" or value >= 99.95 else f"{value:.1f}".removesuffix(".0")
+    return f"{text}{unit}"
