@@ -1,0 +1,132 @@
+"""Resolving `host` and `rootfs:DIR`, and refusing the rest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from orchestrator.contracts.images import Image, ImageMount
+from orchestrator.errors import InputError, OperationError
+from orchestrator.images.host import HostImage
+from orchestrator.images.local import LocalImages
+from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    root = tmp_path / "machine"
+    for name in ("usr/bin", "etc"):
+        (root / name).mkdir(parents=True)
+    (root / "etc/services").write_text("http 80/tcp\n")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    return root
+
+
+@pytest.fixture
+def images(tmp_path: Path, host: Path) -> LocalImages:
+    return LocalImages(str(tmp_path / "images"), str(tmp_path), host_root=str(host))
+
+
+def test_references_are_told_apart() -> None:
+    assert parse_reference("host") == HostReference()
+    assert parse_reference("rootfs:./app:1") == RootfsReference("./app:1")
+
+
+@pytest.mark.parametrize("text", ["redis:7", "library/redis", "host:1", "docker.io/rootfs:x", "HOST"])
+def test_an_image_of_a_registry_says_what_works_today(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_reference(text)
+    assert caught.value.message == f'image "{text}" needs a registry, which is not supported yet'
+    assert "image: host" in (caught.value.hint or "")
+    assert "rootfs:DIR" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("text", ["", "rootfs:", "rootfs:a\0b"])
+def test_a_malformed_reference_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_reference(text)
+
+
+async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(images: LocalImages, tmp_path: Path, host: Path) -> None:
+    image = await images.resolve("host")
+    (lower,) = image.lowers
+    assert lower.startswith(f"{tmp_path}/images/host-")
+    assert Path(lower, "etc/services").read_text() == "http 80/tcp\n"
+    assert image.mounts == (ImageMount(f"{host}/usr", "/usr"),)
+    assert image.no_new_privileges
+    assert image.passwd == b"root:x:0:0::/root:/bin/sh\n"
+    assert os.stat(f"{tmp_path}/images").st_mode & 0o777 == 0o700
+
+
+async def test_it_is_made_once_and_again_when_the_host_changes(images: LocalImages, tmp_path: Path, host: Path) -> None:
+    first = await images.resolve("host")
+    assert await images.resolve("host") is first
+    (host / "etc/services").write_text("http 8080/tcp\n")
+    second = await images.resolve("host")
+    assert second.identity != first.identity
+    # Containers made before still have the first one mounted.
+    assert sorted(os.listdir(tmp_path / "images")) == sorted(os.path.basename(i.lowers[0]) for i in (first, second))
+
+
+async def test_builders_at_the_same_time_make_one(tmp_path: Path, host: Path) -> None:
+    found: list[Image] = []
+
+    async def build() -> None:
+        found.append(await LocalImages(str(tmp_path / "images"), "/", host_root=str(host)).resolve("host"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(build)
+    assert len({image.lowers for image in found}) == 1
+    assert os.listdir(tmp_path / "images") == [os.path.basename(found[0].lowers[0])]
+
+
+def test_damage_and_the_remains_of_a_killed_builder_are_cleared(tmp_path: Path, host: Path) -> None:
+    image = HostImage(str(tmp_path / "images"), str(host)).make()
+    Path(image.lowers[0], "etc/services").write_text("")
+    (tmp_path / "images/.host-abandoned/etc").mkdir(parents=True)
+    again = HostImage(str(tmp_path / "images"), str(host)).make()
+    assert again.lowers == image.lowers
+    assert Path(again.lowers[0], "etc/services").read_text() == "http 80/tcp\n"
+    assert not (tmp_path / "images/.host-abandoned").exists()
+
+
+async def test_a_root_file_system_is_found_relative_to_the_project(images: LocalImages, tmp_path: Path) -> None:
+    (tmp_path / "app/etc").mkdir(parents=True)
+    (tmp_path / "app/etc/passwd").write_text("app:x:7:7::/:/bin/sh\n")
+    image = await images.resolve("rootfs:./app")
+    assert image.lowers == (f"{tmp_path}/app",)
+    assert image.passwd == b"app:x:7:7::/:/bin/sh\n"
+    assert image.group == b""
+    assert not image.no_new_privileges
+    assert (await images.resolve(f"rootfs:{tmp_path}/app")).identity == image.identity
+
+
+async def test_a_replaced_root_file_system_is_another_image(images: LocalImages, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    before = await images.resolve("rootfs:app")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new").rename(tmp_path / "app")
+    assert (await images.resolve("rootfs:app")).identity != before.identity
+
+
+async def test_hostile_account_files_are_neither_followed_out_nor_waited_for(images: LocalImages, tmp_path: Path) -> None:
+    (tmp_path / "app/etc").mkdir(parents=True)
+    (tmp_path / "secret").write_text("root:x:0:0::/:/bin/sh\n")
+    os.symlink("../../secret", tmp_path / "app/etc/passwd")
+    os.mkfifo(tmp_path / "app/etc/group")
+    image = await images.resolve("rootfs:app")
+    assert (image.passwd, image.group) == (b"", b"")
+
+
+@pytest.mark.parametrize(("name", "error"), [("none", OperationError), ("file", OperationError), ("/", InputError)])
+async def test_what_is_no_root_file_system_is_refused(
+    images: LocalImages, tmp_path: Path, name: str, error: type[Exception]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(error, match="rootfs:"):
+        await images.resolve(f"rootfs:{name}")
