@@ -218,8 +218,9 @@ class Stack:
         return result
 
     def ps(self) -> dict[str, Any]:
-        """Service -> its row of ``ps --format json``."""
-        return {row["service"]: row for row in json.loads(self.must("ps", "--format", "json").stdout)}
+        """Service -> its row of ``ps --all --format json`` (an object a line, with Docker's keys and ours)."""
+        rows = map(json.loads, self.must("ps", "--all", "--format", "json").stdout.splitlines())
+        return {row["Service"]: row for row in rows}
 
     def log_file(self, service: str) -> Path:
         return self.pystack.data_dir / "projects" / self.name / "logs" / f"{self.name}-{service}-1.log"

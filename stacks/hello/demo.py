@@ -12,14 +12,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DEADLINE_S = 60.0
+PYSTACK = [sys.executable, "-m", "orchestrator.cli"]
+SHOWN = {"container.exited", "health.changed", "restart.scheduled", "container.started"}
 MISHAPS = {"greeter": "crashed", "web": "became unhealthy"}
 
 
@@ -80,23 +82,15 @@ class Demo:
         self.check_that_nothing_is_left()
         print(f"\nup and healthy {healthy_s:.1f} s")
         for service, seconds in healed.items():
-            print(f"{service} {MISHAPS[service]} and was healthy again {seconds:.1f} s after the start")
+            print(f"{service} {MISHAPS[service]}, and was restarted and healthy {seconds:.1f} s after the start")
         print(f"down {down_s:.1f} s, nothing left behind")
 
-    def pystack(self, *args: str, check: bool = True, quiet: bool = False) -> str:
-        """Run it as a user would; what it prints is shown, unless `quiet`."""
-        if not quiet:
-            print(f"$ pystack {' '.join(args)}", flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli", *args],
-            cwd=HERE,
-            env=self.environment,
-            stdout=subprocess.PIPE if quiet else None,
-            text=True,
-        )
+    def pystack(self, *args: str, check: bool = True) -> None:
+        """Run it as a user would."""
+        print(f"$ pystack {' '.join(args)}", flush=True)
+        done = subprocess.run([*PYSTACK, *args], cwd=HERE, env=self.environment, stdin=subprocess.DEVNULL)
         if check and done.returncode != 0:
             raise Broken(f"pystack {' '.join(args)} ended with {done.returncode}")
-        return done.stdout or ""
 
     def fetch(self) -> str:
         try:
@@ -109,27 +103,35 @@ class Demo:
         return text
 
     def watch(self, began: float) -> dict[str, float]:
-        """Print every change of state until both services have been restarted and are healthy: seconds since `began`."""
+        """Show what happens until both services have been restarted and are healthy: seconds since `began` for each."""
+        print("$ pystack events --since 10m", flush=True)
+        restarted: set[str] = set()
         healed: dict[str, float] = {}
-        shown: dict[str, str] = {}
-        while len(healed) < len(MISHAPS):
-            now = time.monotonic() - began
-            if now > DEADLINE_S:
-                raise Broken(f"after {DEADLINE_S:.0f} s not healed: {sorted(set(MISHAPS) - set(healed))}")
-            for row in self.rows():
-                service, restarts, health = row["service"], row.get("restarts", 0), row.get("health", "none")
-                line = f"{row['phase']}, {health}, restarted {restarts} times"
-                if shown.get(service, line) != line:
-                    print(f"  {now:5.1f} s  {service:8} {line}  {row.get('reason', '')}".rstrip(), flush=True)
-                shown[service] = line
-                if service in MISHAPS and restarts >= 1 and health == "healthy":
-                    healed.setdefault(service, now)
-            time.sleep(0.05)
+        with subprocess.Popen(
+            [*PYSTACK, "events", "--since", "10m", "--format", "json"],
+            cwd=HERE,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+        ) as events:
+            assert events.stdout is not None
+            timer = threading.Timer(DEADLINE_S, events.terminate)
+            timer.start()
+            for line in events.stdout:
+                event = json.loads(line)
+                at_s, service, kind = time.monotonic() - began, event.get("service", ""), event["kind"]
+                if kind in SHOWN:
+                    print(f"  {at_s:5.1f} s  {service:8}  {event['text']}", flush=True)
+                if kind == "restart.scheduled":
+                    restarted.add(service)
+                if service in restarted and event.get("detail", {}).get("health") == "healthy":
+                    healed.setdefault(service, at_s)
+                if len(healed) == len(MISHAPS):
+                    break
+            timer.cancel()
+            events.terminate()
+        if missing := sorted(set(MISHAPS) - set(healed)):
+            raise Broken(f"after {DEADLINE_S:.0f} s not restarted and healthy: {', '.join(missing)}")
         return healed
-
-    def rows(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = json.loads(self.pystack("ps", "--format", "json", quiet=True))
-        return rows
 
     def check_that_nothing_is_left(self) -> None:
         """No supervisor, no monitor and no container of ours; nothing of the project on disk."""
