@@ -1,0 +1,286 @@
+"""``pystack up`` in the foreground: bring up, follow, and on Ctrl-C stop.
+
+    connection A   up             progress, then a result or an error
+    connection B   events         opened before A is used, so that nothing between the two is missed
+    connection C   stop, kill     one for each Ctrl-C; they interrupt a running `up`
+
+Everything is waited for in one place (`_wait`): sockets, logs, signals. Log lines go to stdout, the rest to stderr. A
+supervisor that is killed is started again by the client that follows: containers, logs and exit codes are not lost.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.cli.interrupts import Interrupts
+from orchestrator.cli.logfiles import LogFollower
+from orchestrator.cli.operation import Operation, report_failures, wait_any
+from orchestrator.cli.render.board import Board
+from orchestrator.cli.render.loglines import LogPrinter
+from orchestrator.cli.render.plain import SilentProgress, event_text
+from orchestrator.cli.render.progress import Progress
+from orchestrator.cli.render.statuses import ALIVE
+from orchestrator.cli.wire import event_of, statuses_of
+from orchestrator.client import Client, EventMessage, SupervisorGone, ensure_supervisor
+from orchestrator.contracts.events import Event, EventKind, ServiceStatus
+from orchestrator.contracts.site import Site
+from orchestrator.errors import EXIT_CANCELLED, OperationError, PystackError
+from orchestrator.state.records import FileState
+
+ANSWER_TIMEOUT_S = 30.0
+MAX_HEALS = 5
+"""Supervisors that may be lost while we follow; then something is wrong that starting another does not cure."""
+
+_NOTED = frozenset(
+    {
+        EventKind.CONTAINER_STARTED,
+        EventKind.CONTAINER_EXITED,
+        EventKind.CONTAINER_STOPPED,
+        EventKind.CONTAINER_REMOVED,
+        EventKind.RESTART_SCHEDULED,
+        EventKind.HEALTH_CHANGED,
+        EventKind.SERVICE_FAILED,
+        EventKind.SERVICE_BLOCKED,
+        EventKind.WARNING,
+    }
+)
+_MAY_END = frozenset(
+    {
+        EventKind.CONTAINER_EXITED,
+        EventKind.CONTAINER_STOPPED,
+        EventKind.CONTAINER_REMOVED,
+        EventKind.SERVICE_FAILED,
+        EventKind.OPERATION_FINISHED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`shown`: whose logs are followed. `managed`: what Ctrl-C stops, their dependencies included."""
+
+    shown: tuple[str, ...]
+    managed: tuple[str, ...]
+
+
+class Foreground:
+    """One foreground `up`. `timeout_s`: the grace that stopping gets, None: each service's own."""
+
+    def __init__(
+        self,
+        site: Site,
+        selection: Selection,
+        progress: Progress,
+        board: Board,
+        printer: LogPrinter,
+        timeout_s: float | None,
+    ) -> None:
+        self._site = site
+        self._selection = selection
+        self._progress = progress
+        self._board = board
+        self._printer = printer
+        self._timeout_s = timeout_s
+        self._interrupts = Interrupts()
+        self._presses = 0
+        self._events: Client | None = None
+        self._seen: Counter[str] = Counter()
+        self._last_event_at = time.time()
+        self._last_key = ""
+        self._ending: Operation | None = None
+        self._following = False
+        self._heals = 0
+        self._cascade: Callable[[int], bool] | None = None
+        self._code_from: str | None = None
+        self._exit_code = 0
+
+    def cascade(self, *, only_failures: bool, code_from: str | None) -> None:
+        """Stop everything when one container ends (or fails), and end with its code, or with that of `code_from`."""
+        self._cascade = (lambda status: status != 0) if only_failures else (lambda status: True)
+        self._code_from = code_from
+
+    def run(self, client: Client, args: Mapping[str, Any], summary: Callable[[Any], str]) -> int:
+        """Everything, until all containers have ended or were stopped. Returns the exit code."""
+        since_ns = time.time_ns()
+        with self._interrupts, LogFollower(self._site, self._write) as logs:
+            try:
+                with client:
+                    self._subscribe(None)
+                    result = self._bring_up(Operation(client, "up", args, self._progress, self._board))
+                self._progress.close()
+                if result is None:
+                    return EXIT_CANCELLED
+                self._progress.summary(summary(result), result)
+                for status in statuses_of(result.get("services", [])):
+                    if status.service in self._selection.shown:
+                        logs.add(status.container, status.service, since_ns)
+                self._follow(logs)
+            finally:
+                self._progress.close()
+                if self._ending is not None:
+                    self._ending.client.close()
+                if self._events is not None:
+                    self._events.close()
+        return EXIT_CANCELLED if self._presses else self._exit_code
+
+    # Starting
+
+    def _bring_up(self, operation: Operation) -> Any:
+        """The result; None when it was cancelled and everything is stopped. Raises the operation's error."""
+        while not (operation.done and (self._ending is None or self._ending.done)):
+            self._wait(operation, self._ending, self._interrupts, timeout_s=self._progress.interval_s)
+            operation.pump()
+            if self._ending is not None:
+                self._ending.pump()
+            self._progress.tick()
+            self._take_interrupts()
+        if self._presses:
+            self._finish_ending()
+            return None
+        if operation.error is not None:
+            self._progress.close()
+            report_failures(self._site, self._board, self._progress)
+            raise operation.error
+        self._seen = Counter(json.dumps(value, sort_keys=True) for value in operation.events)
+        return operation.result
+
+    # Following
+
+    def _follow(self, logs: LogFollower) -> None:
+        """Until everything has ended."""
+        self._following = True
+        ended = self._all_ended()
+        while not ended and not (self._ending is not None and self._ending.done):
+            self._wait(self._events, self._ending, self._interrupts, *logs.sources(), timeout_s=None)
+            logs.pump()
+            self._take_interrupts()
+            if self._ending is not None:
+                self._ending.pump()
+            if self._take_events(logs) and self._ending is None:
+                ended = self._all_ended()
+        logs.finish()
+        self._finish_ending()
+
+    def _take_events(self, logs: LogFollower) -> bool:
+        """Tell what has happened; True when it may have been the end of everything."""
+        may_end = False
+        while self._events is not None:
+            try:
+                message = self._events.receive(0)
+            except SupervisorGone:
+                return self._heal()
+            if message is None:
+                break
+            if not isinstance(message, EventMessage):
+                continue
+            key = json.dumps(message.value, sort_keys=True)
+            if self._seen[key]:
+                self._seen[key] -= 1
+                continue
+            event = event_of(message.value)
+            if event is None:
+                continue
+            self._last_event_at, self._last_key = event.at, key
+            may_end = may_end or event.kind in _MAY_END
+            logs.pump()
+            self._tell(event, message.value)
+            if event.kind is EventKind.CONTAINER_STARTED and event.container and event.service in self._selection.shown:
+                logs.add(event.container, event.service, None)
+            if event.kind is EventKind.CONTAINER_EXITED:
+                self._cascaded(event)
+        return may_end
+
+    def _tell(self, event: Event, raw: Any) -> None:
+        if event.kind in _NOTED and (event.service is None or event.service in self._selection.managed):
+            text = event_text(event)
+            self._progress.aside(self._printer.note(event.service, text) if event.service else text, raw)
+
+    def _cascaded(self, event: Event) -> None:
+        status = event.detail.get("exit_status")
+        code = status if isinstance(status, int) else 255
+        if self._cascade is None or event.service not in self._selection.managed:
+            return
+        if self._ending is None and self._cascade(code):
+            self._progress.note(f"stopping: {event.service} has ended with {code}")
+            if self._code_from is None:
+                self._exit_code = code
+            self._begin("stop", {"timeout_s": self._timeout_s, "no_deps": False})
+        if event.service == self._code_from:
+            self._exit_code = code
+
+    def _all_ended(self) -> bool:
+        """Whether nothing of what is shown will run again by itself."""
+        client = Client.connect(self._site.run_dir)
+        if client is None:
+            return self._events is None
+        with client:
+            try:
+                statuses = statuses_of(client.request("ps", {"services": []}, timeout_s=ANSWER_TIMEOUT_S))
+            except SupervisorGone:
+                return False
+        return not any(status.phase in ALIVE for status in self._shown(statuses))
+
+    def _shown(self, statuses: tuple[ServiceStatus, ...]) -> list[ServiceStatus]:
+        return [status for status in statuses if status.service in self._selection.shown]
+
+    # Ending
+
+    def _take_interrupts(self) -> None:
+        for _ in range(self._interrupts.take()):
+            self._presses += 1
+            if self._presses == 1:
+                self._progress.note("stopping (Ctrl-C again kills)")
+                self._begin("stop", {"timeout_s": self._timeout_s, "no_deps": False})
+            elif self._presses == 2:
+                self._progress.note("killing")
+                self._begin("kill", {"signal": "SIGKILL"})
+            else:
+                raise KeyboardInterrupt
+
+    def _begin(self, verb: str, args: Mapping[str, Any]) -> None:
+        if self._ending is not None:
+            self._ending.client.close()
+        client, _ = ensure_supervisor(self._site)
+        request = {"services": list(self._selection.managed), "interrupt": True, **args}
+        # While events are followed, they tell what the ending does: its own stream must not tell it again.
+        progress = SilentProgress() if self._following else self._progress
+        self._ending = Operation(client, verb, request, progress, self._board)
+
+    def _finish_ending(self) -> None:
+        if self._ending is not None and isinstance(self._ending.error, PystackError):
+            raise self._ending.error
+
+    def _heal(self) -> bool:
+        """The supervisor has ended: start another, unless the project is gone. True: look whether all has ended."""
+        assert self._events is not None
+        self._events.close()
+        self._events = None
+        if self._ending is not None or FileState(self._site).load() is None:
+            return True
+        self._heals += 1
+        if self._heals > MAX_HEALS:
+            raise OperationError(
+                f"the supervisor of project {self._site.project} has ended {self._heals} times",
+                hint="the services may still run: `pystack ps` shows them; supervisor.log says why",
+            )
+        self._progress.note("the supervisor has ended unexpectedly: starting another")
+        self._seen = Counter([self._last_key])
+        self._subscribe(self._last_event_at)
+        return True
+
+    def _subscribe(self, since: float | None) -> None:
+        client, _ = ensure_supervisor(self._site)
+        client.send("events", {"since": since})
+        self._events = client
+
+    def _write(self, service: str, time_ns: int, line: bytes) -> None:
+        self._printer.write(self._printer.line(service, time_ns, line))
+
+    @staticmethod
+    def _wait(*sources: Any, timeout_s: float | None) -> None:
+        wait_any([source for source in sources if source is not None], timeout_s)

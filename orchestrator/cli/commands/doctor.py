@@ -1,0 +1,39 @@
+"""``pystack doctor``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from orchestrator.cli.render.escape import escape_line
+from orchestrator.cli.settings import Settings
+from orchestrator.errors import EXIT_RUNTIME
+
+
+@click.command()
+@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Output format.")
+@click.pass_obj
+def doctor(settings: Settings, shape: str) -> int:
+    """Check what this machine can do. Ends with 125 when something that is needed is missing."""
+    from orchestrator.runtime.host_check import check_host
+    from orchestrator.state.directory import DEFAULT_DATA
+
+    checks = check_host(settings.data_root or DEFAULT_DATA)
+    missing = [check for check in checks if check.needed and not check.ok]
+    if shape == "json":
+        keys = ("name", "ok", "needed", "detail", "hint")
+        print(json.dumps([{key: getattr(check, key) for key in keys} for check in checks], indent=2))
+    else:
+        name_width = max((len(check.name) for check in checks), default=0)
+        for check in checks:
+            word = "ok" if check.ok else "MISSING" if check.needed else "absent"
+            print(f"{word.ljust(7)}  {check.name.ljust(name_width)}  {escape_line(check.detail)}".rstrip())
+            if not check.ok and check.hint:
+                print(f"{' ' * (name_width + 11)}hint: {escape_line(check.hint)}")
+        if missing:
+            noun = "thing is" if len(missing) == 1 else "things are"
+            print(f"{len(missing)} {noun} missing: pystack cannot run containers here")
+        else:
+            print("this machine can run containers")
+    return EXIT_RUNTIME if missing else 0

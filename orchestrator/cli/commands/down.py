@@ -1,0 +1,45 @@
+"""``pystack down``."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from orchestrator.cli.commands import options
+from orchestrator.cli.connection import manage
+from orchestrator.cli.operation import Operation
+from orchestrator.cli.render.board import Board
+from orchestrator.cli.render.progress import choose
+from orchestrator.cli.settings import Settings
+
+_END_TIMEOUT_S = 10.0
+"""For the supervisor to end after its last answer."""
+
+
+@click.command()
+@click.option("-v", "--volumes", is_flag=True, help="Remove the named volumes too: their content is lost.")
+@click.option("--remove-orphans", is_flag=True, help="Also containers of services that the files no longer have.")
+@options.timeout
+@click.pass_obj
+def down(settings: Settings, volumes: bool, remove_orphans: bool, timeout_s: float | None) -> None:
+    """Stop and remove everything of the project, dependents first. Named volumes stay, unless -v is given."""
+    began_s = time.monotonic()
+    site = settings.site()
+    board = Board()
+    progress = choose(settings.terminal(), f"down {site.project}", board)
+    client = manage(site)
+    if client is None:
+        progress.summary(f"project {site.project} does not exist: nothing to remove", {"removed": 0})
+        return
+    args = {"volumes": volumes, "timeout_s": timeout_s, "remove_orphans": remove_orphans}
+    with client:
+        try:
+            result = Operation(client, "down", args, progress, board).run()
+        finally:
+            progress.close()
+        # The next command must find no supervisor that is on its way out.
+        client.close_and_wait_end(_END_TIMEOUT_S)
+    removed = result.get("removed", 0)
+    noun = "container" if removed == 1 else "containers"
+    progress.summary(f"{removed} {noun} removed in {time.monotonic() - began_s:.2f} s", result)

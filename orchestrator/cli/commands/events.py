@@ -1,0 +1,50 @@
+"""``pystack events``."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+import click
+
+from orchestrator.cli.connection import require
+from orchestrator.cli.render.escape import escape_line
+from orchestrator.cli.render.plain import event_text
+from orchestrator.cli.settings import Settings
+from orchestrator.cli.wire import event_of
+from orchestrator.client import EventMessage, SupervisorGone
+
+
+@click.command()
+@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="json: an object a line.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--since", metavar="TIME", help="Also what happened since then: 10m, or 2026-05-04T12:00:00Z.")
+@click.pass_obj
+def events(settings: Settings, shape: str, as_json: bool, since: str | None) -> None:
+    """Follow what happens in the project, until Ctrl-C or until the project is taken down."""
+    from orchestrator.cli.instants import parse_instant
+
+    since_s = None if since is None else parse_instant(since, time.time())
+    with require(settings.site()) as client:
+
+        def show(message: EventMessage) -> None:
+            line = json.dumps(message.value) if as_json or shape == "json" else _text(message.value)
+            if line:
+                print(line, flush=True)
+
+        try:
+            client.request("events", {"since": since_s}, show)
+        except SupervisorGone:
+            # Events end with the supervisor: there is no project any more.
+            return
+
+
+def _text(value: Any) -> str:
+    event = event_of(value)
+    if event is None:
+        return ""
+    at = datetime.fromtimestamp(event.at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    subject = f"{escape_line(event.service)}: " if event.service else ""
+    return f"{at}  {event.kind.value.ljust(18)}  {subject}{escape_line(event_text(event))}"

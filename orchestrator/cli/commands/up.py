@@ -1,0 +1,175 @@
+"""``pystack up``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.commands import options
+from orchestrator.cli.operation import Operation, report_failures
+from orchestrator.cli.render.board import Board
+from orchestrator.cli.render.progress import choose
+from orchestrator.cli.selection import check_services
+from orchestrator.cli.settings import Settings
+from orchestrator.cli.wire import statuses_of
+from orchestrator.client import ensure_supervisor
+from orchestrator.contracts.events import Phase
+from orchestrator.errors import InputError, PystackError
+from orchestrator.model.codec import to_json
+
+if TYPE_CHECKING:
+    from orchestrator.model.project import Project
+
+
+@click.command()
+@options.services
+@click.option("-d", "--detach", is_flag=True, help="Return once everything is started.")
+@click.option("--wait", is_flag=True, help="Return once everything is healthy; implies -d.")
+@click.option("--wait-timeout", "wait_timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Limit of --wait.")
+@click.option("--force-recreate", is_flag=True, help="Replace containers even if nothing changed.")
+@click.option("--no-recreate", is_flag=True, help="Keep containers even if their service changed.")
+@click.option("--no-deps", is_flag=True, help="Do not start what the given services depend on.")
+@click.option("--remove-orphans", is_flag=True, help="Remove containers of services that the files no longer have.")
+@click.option("--no-log-prefix", is_flag=True, help="Log lines without the service's name.")
+@click.option("--raw", is_flag=True, help="Do not escape what containers write.")
+@click.option("--timestamps", is_flag=True, help="Show when each line was written.")
+@click.option("--abort-on-container-exit", "abort_on_exit", is_flag=True, help="Stop all when one container ends.")
+@click.option("--abort-on-container-failure", "abort_on_failure", is_flag=True, help="Stop all when one container fails.")
+@click.option("--exit-code-from", metavar="SERVICE", help="Stop all when one ends, with the exit code of SERVICE.")
+@options.timeout
+@click.pass_obj
+def up(
+    settings: Settings,
+    services: tuple[str, ...],
+    detach: bool,
+    wait: bool,
+    wait_timeout_s: float | None,
+    force_recreate: bool,
+    no_recreate: bool,
+    no_deps: bool,
+    remove_orphans: bool,
+    timeout_s: float | None,
+    no_log_prefix: bool,
+    raw: bool,
+    timestamps: bool,
+    abort_on_exit: bool,
+    abort_on_failure: bool,
+    exit_code_from: str | None,
+) -> int:
+    """Bring services up, dependencies first, and follow their logs until Ctrl-C, which stops them.
+
+    A second Ctrl-C kills them. What did not change since the last `up` is left alone.
+    """
+    began_s = time.monotonic()
+    cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
+    if cascading and (detach or wait):
+        raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
+    project = settings.load(services)
+    check_services(services, project.services, project.name)
+    if exit_code_from is not None:
+        check_services([exit_code_from], project.services, project.name)
+    args = up_arguments(
+        project,
+        services,
+        recreate=recreate_mode(force_recreate, no_recreate),
+        wait=wait,
+        wait_timeout_s=wait_timeout_s,
+        no_deps=no_deps,
+        remove_orphans=remove_orphans,
+        timeout_s=timeout_s,
+    )
+    site = settings.site_named(project.name)
+    terminal = settings.terminal()
+    board = Board(project.services)
+    progress = choose(terminal, f"up {project.name}", board)
+    client, _ = ensure_supervisor(site)
+    if not (detach or wait):
+        from orchestrator.cli.attach import Foreground, Selection
+        from orchestrator.cli.render.loglines import LogPrinter
+
+        selection = Selection(tuple(services) or tuple(project.services), _with_dependencies(project, services, no_deps))
+        printer = LogPrinter(
+            selection.shown,
+            colour=terminal.colour_out,
+            raw=raw or not terminal.stdout_tty,
+            prefix=not no_log_prefix,
+            timestamps=timestamps,
+        )
+        foreground = Foreground(site, selection, progress, board, printer, timeout_s)
+        if cascading:
+            foreground.cascade(only_failures=abort_on_failure and not abort_on_exit, code_from=exit_code_from)
+        return foreground.run(client, args, lambda result: _summary(result, time.monotonic() - began_s))
+    with client:
+        try:
+            result = Operation(client, "up", args, progress, board).run()
+        except KeyboardInterrupt:
+            progress.close()
+            progress.note("the start goes on in the background: `pystack ps` shows it, `pystack stop` ends it")
+            raise
+        except PystackError:
+            progress.close()
+            report_failures(site, board, progress)
+            raise
+        finally:
+            progress.close()
+    progress.summary(_summary(result, time.monotonic() - began_s), result)
+    return 0
+
+
+def recreate_mode(force: bool, keep: bool) -> str:
+    """Raises InputError when both are wanted."""
+    if force and keep:
+        raise InputError("--force-recreate and --no-recreate cannot be combined")
+    return "always" if force else "never" if keep else "changed"
+
+
+def up_arguments(
+    project: Project,
+    services: tuple[str, ...],
+    *,
+    recreate: str = "changed",
+    wait: bool = False,
+    wait_timeout_s: float | None = None,
+    no_deps: bool = False,
+    remove_orphans: bool = False,
+    timeout_s: float | None = None,
+) -> dict[str, Any]:
+    """The request's args (docs/control-protocol.md)."""
+    return {
+        "project": to_json(project),
+        "services": list(services),
+        "recreate": recreate,
+        "wait": wait,
+        "wait_timeout_s": wait_timeout_s,
+        "no_deps": no_deps,
+        "remove_orphans": remove_orphans,
+        "timeout_s": timeout_s,
+    }
+
+
+def _with_dependencies(project: Project, services: tuple[str, ...], no_deps: bool) -> tuple[str, ...]:
+    """What this `up` brings up, and so what Ctrl-C stops."""
+    if not services:
+        return tuple(project.services)
+    wanted, queue = set(services), list(services)
+    while queue and not no_deps:
+        service = next((s for name, s in project.services.items() if name == queue[-1]), None)
+        queue.pop()
+        for name in service.depends_on if service is not None else ():
+            if name not in wanted:
+                wanted.add(name)
+                queue.append(name)
+    return tuple(name for name in project.services if name in wanted)
+
+
+def _summary(result: Any, seconds: float) -> str:
+    """``5 services up in 1.24 s``, with what completed and what was there already."""
+    statuses = statuses_of(result.get("services", []))
+    running = sum(status.phase is Phase.RUNNING for status in statuses)
+    done = sum(status.phase is Phase.EXITED for status in statuses)
+    text = f"{running} {'service' if running == 1 else 'services'} up"
+    if done:
+        text += f", {done} completed"
+    return f"{text} in {seconds:.2f} s" + ("" if result.get("changed") else ", nothing had to change")

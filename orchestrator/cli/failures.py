@@ -1,0 +1,65 @@
+"""How a command ends when it does not end well: what is printed, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from orchestrator.cli.exitcodes import EXIT_BUG, EXIT_PIPE_CLOSED
+from orchestrator.cli.render.escape import escape_text
+from orchestrator.errors import EXIT_CANCELLED, PystackError
+
+
+def report(error: PystackError, *, as_json: bool = False) -> int:
+    """``error: MESSAGE`` and ``hint: HINT`` on stderr; every diagnostic of a compose file by itself. The exit code."""
+    if as_json:
+        body = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        print(json.dumps({"error": body}), file=sys.stderr)
+        return error.exit_code
+    shown = str(error)
+    if getattr(error, "diagnostics", None):
+        # A ComposeError's text is its diagnostics, one after the other; each begins in the first column.
+        lines = shown.split("\n")
+        shown = "\n".join(line if line.startswith((" ", "and ")) else f"error: {line}" for line in lines)
+    else:
+        shown = f"error: {shown}"
+    print(escape_text(shown), file=sys.stderr)
+    if error.hint:
+        print(escape_text(f"hint: {error.hint}"), file=sys.stderr)
+    return error.exit_code
+
+
+def report_usage(message: str, hint: str | None) -> None:
+    """What click found wrong with the command line."""
+    text = message[:1].lower() + message[1:].rstrip().removesuffix(".")
+    print(escape_text(f"error: {text}"), file=sys.stderr)
+    if hint:
+        print(escape_text(f"hint: {hint}"), file=sys.stderr)
+
+
+def report_cancelled() -> int:
+    return EXIT_CANCELLED
+
+
+def report_pipe_closed() -> int:
+    """Nothing is printed. stdout now leads nowhere, so that the interpreter's last flush has nothing to complain about."""
+    sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(sink, sys.stdout.fileno())
+    os.close(sink)
+    return EXIT_PIPE_CLOSED
+
+
+def report_bug(error: BaseException) -> int:
+    """An exception nobody expected: where it happened; with PYSTACK_DEBUG=1 the variables too."""
+    import traceback
+
+    debug = os.environ.get("PYSTACK_DEBUG", "") not in ("", "0")
+    trace = traceback.TracebackException.from_exception(error, capture_locals=debug, compact=not debug)
+    print(escape_text("".join(trace.format()).rstrip()), file=sys.stderr)
+    print(f"error: this is a bug in pystack: {escape_text(f'{type(error).__name__}: {error}')}", file=sys.stderr)
+    print(
+        "hint: please report it with the lines above" + ("" if debug else "; PYSTACK_DEBUG=1 shows more"),
+        file=sys.stderr,
+    )
+    return EXIT_BUG

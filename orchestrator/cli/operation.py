@@ -1,0 +1,91 @@
+"""One operation of the supervisor (up, down, stop, ...) as its client sees it: events, then a result or an error."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orchestrator.cli.render.board import Board
+from orchestrator.cli.render.failure import LOG_LINES, report_of
+from orchestrator.cli.render.progress import Progress
+from orchestrator.cli.wire import event_of
+from orchestrator.client import Client, EventMessage, ResultMessage
+from orchestrator.contracts.site import Site
+from orchestrator.errors import PystackError
+from orchestrator.model.names import ContainerId, ServiceName, container_id
+
+
+class Operation:
+    """A running request. `pump` takes what has arrived; `done` says that there is a `result` or an `error`."""
+
+    def __init__(self, client: Client, verb: str, args: Mapping[str, Any], progress: Progress, board: Board) -> None:
+        self.client = client
+        self.verb = verb
+        self.done = False
+        self.result: Any = None
+        self.error: PystackError | None = None
+        self.events: list[Any] = []
+        self._progress = progress
+        self._board = board
+        client.send(verb, args)
+
+    def fileno(self) -> int:
+        return self.client.fileno()
+
+    def pump(self, timeout_s: float | None = 0) -> None:
+        """Take all that is there; wait up to `timeout_s` for the first message (None: as long as it takes)."""
+        while not self.done:
+            try:
+                message = self.client.receive(timeout_s)
+            except PystackError as error:
+                self.error, self.done = error, True
+                return
+            match message:
+                case None:
+                    return
+                case ResultMessage(value):
+                    self.result, self.done = value, True
+                case EventMessage(value):
+                    self._event(value)
+            timeout_s = 0
+
+    def run(self) -> Any:
+        """To the end, with nothing else to watch. Raises its error."""
+        while not self.done:
+            self.pump(self._progress.interval_s)
+            self._progress.tick()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def _event(self, value: Any) -> None:
+        self.events.append(value)
+        event = event_of(value)
+        if event is not None:
+            self._board.apply(event, time.monotonic())
+            self._progress.event(event, value)
+
+
+def wait_any(sources: Iterable[Any], timeout_s: float | None) -> None:
+    """Returns when one of `sources` (things with a file descriptor) is readable or has ended, or after `timeout_s`."""
+    poll = select.poll()
+    for source in sources:
+        poll.register(source, select.POLLIN)
+    poll.poll(None if timeout_s is None else timeout_s * 1000)
+
+
+def report_failures(site: Site, board: Board, progress: Progress) -> None:
+    """Explain each service that failed, with the end of its log."""
+    for row in board.failed():
+        assert row.failure is not None
+        container = row.failure.container or container_id(site.project, ServiceName(row.service))
+        progress.failure(report_of(row, last_lines(site, container)))
+
+
+def last_lines(site: Site, container: ContainerId) -> list[str]:
+    """The last lines a container wrote, decoded; none when there is no log."""
+    from orchestrator.cli.logfiles import read
+
+    return [entry.line.decode("utf-8", "surrogateescape") for entry in read(site, container, tail=LOG_LINES)]

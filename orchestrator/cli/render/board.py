@@ -1,0 +1,181 @@
+"""The state of an operation as its events tell it: a row per service. What the live view shows and a failure report quotes.
+
+Rows only know what events said; the same events always give the same board. Instants are the caller's clock, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from orchestrator.contracts.events import Event, EventKind
+
+
+class Stage(IntEnum):
+    """In the order of display: what needs attention first."""
+
+    FAILED = 0
+    BLOCKED = 1
+    UNHEALTHY = 2
+    BACKOFF = 3
+    STARTING = 4
+    STOPPING = 5
+    WAITING = 6
+    READY = 7
+    DONE = 8
+    STOPPED = 9
+    REMOVED = 10
+
+    @property
+    def moving(self) -> bool:
+        """Something more will happen."""
+        return Stage.UNHEALTHY <= self <= Stage.WAITING
+
+    @property
+    def bad(self) -> bool:
+        return self <= Stage.BLOCKED
+
+
+_CONDITION_WORDS = {
+    "service_started": "to start",
+    "service_healthy": "to be healthy",
+    "service_completed_successfully": "to complete",
+}
+
+
+@dataclass(slots=True)
+class Row:
+    """`began_s`, `ended_s`: of this service's part in the operation. `waits`: unmet conditions, by service."""
+
+    service: str
+    began_s: float
+    stage: Stage = Stage.STARTING
+    detail: str = ""
+    ended_s: float | None = None
+    waits: dict[str, str] = field(default_factory=dict)
+    probe_output: str = ""
+    failure: Event | None = None
+
+    @property
+    def text(self) -> str:
+        if self.stage is Stage.WAITING:
+            unmet = ", ".join(f"{name} {words}" for name, words in self.waits.items())
+            return f"waiting for {unmet}" if unmet else "about to start"
+        return self.detail
+
+    def seconds(self, now_s: float) -> float:
+        return max(0.0, (now_s if self.ended_s is None else self.ended_s) - self.began_s)
+
+
+_STAGES: Mapping[EventKind, tuple[Stage, str]] = {
+    EventKind.CONTAINER_CREATING: (Stage.STARTING, "creating"),
+    EventKind.CONTAINER_CREATED: (Stage.STARTING, "created"),
+    EventKind.CONTAINER_STARTING: (Stage.STARTING, "starting"),
+    EventKind.CONTAINER_STARTED: (Stage.STARTING, "started"),
+    EventKind.CONTAINER_STOPPING: (Stage.STOPPING, "stopping"),
+    EventKind.CONTAINER_STOPPED: (Stage.STOPPED, "stopped"),
+    EventKind.CONTAINER_REMOVED: (Stage.REMOVED, "removed"),
+    EventKind.SERVICE_READY: (Stage.READY, "ready"),
+    EventKind.RESTART_SCHEDULED: (Stage.BACKOFF, "restarting"),
+}
+"""Kinds that alone say the stage; `Board._apply` has the others."""
+
+
+class Board:
+    """All rows. `services`: the order of display within a stage; services that have no event have no row."""
+
+    def __init__(self, services: Iterable[str] = ()) -> None:
+        self._order = {name: number for number, name in enumerate(services)}
+        self._rows: dict[str, Row] = {}
+
+    def apply(self, event: Event, now_s: float) -> None:
+        if event.service is None:
+            return
+        row = self._rows.get(event.service)
+        if row is None:
+            self._order.setdefault(event.service, len(self._order))
+            row = self._rows[event.service] = Row(event.service, now_s)
+        self._apply(row, event)
+        self._release(event)
+        row.ended_s = None if row.stage.moving else (row.ended_s or now_s)
+
+    def rows(self) -> list[Row]:
+        """In the order of display."""
+        return sorted(self._rows.values(), key=lambda row: (row.stage, self._order[row.service]))
+
+    def row(self, service: str) -> Row | None:
+        return self._rows.get(service)
+
+    def failed(self) -> list[Row]:
+        """Those that failed by themselves, not because of another."""
+        return [row for row in self.rows() if row.failure is not None and row.stage is Stage.FAILED]
+
+    def count(self, stage: Stage) -> int:
+        return sum(row.stage is stage for row in self._rows.values())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _apply(self, row: Row, event: Event) -> None:
+        kind = event.kind
+        if kind is EventKind.SERVICE_WAITING:
+            condition = str(event.detail.get("condition", ""))
+            row.waits[str(event.detail.get("on", "?"))] = _CONDITION_WORDS.get(condition, condition)
+            row.stage = Stage.WAITING
+        elif kind in _STAGES:
+            row.stage, word = _STAGES[kind]
+            row.detail = event.text or word
+            if kind is EventKind.CONTAINER_CREATING or kind is EventKind.CONTAINER_STARTING:
+                row.waits.clear()
+                row.failure = None
+        elif kind is EventKind.SERVICE_FAILED:
+            row.stage, row.detail, row.failure = Stage.FAILED, event.text or "failed", event
+        elif kind is EventKind.SERVICE_BLOCKED:
+            row.stage = Stage.BLOCKED
+            row.detail = event.text or f"blocked by {event.detail.get('on', '?')}"
+        elif kind is EventKind.HEALTH_PROBED:
+            self._probed(row, event)
+        elif kind is EventKind.HEALTH_CHANGED:
+            self._health_changed(row, event)
+        elif kind is EventKind.CONTAINER_EXITED:
+            if row.stage is not Stage.STOPPING:
+                row.stage = Stage.DONE if event.detail.get("exit_status") == 0 else Stage.BACKOFF
+            row.detail = event.text or "exited"
+
+    def _release(self, event: Event) -> None:
+        """Strike what `event` satisfies off the others' waits: there is no event for a condition that is met."""
+        match event.kind:
+            case EventKind.CONTAINER_STARTED:
+                met = "service_started"
+            case EventKind.SERVICE_READY:
+                met = "service_healthy"
+            case EventKind.CONTAINER_EXITED if event.detail.get("exit_status") == 0:
+                met = "service_completed_successfully"
+            case _:
+                return
+        assert event.service is not None
+        for row in self._rows.values():
+            if row.waits.get(event.service) == _CONDITION_WORDS[met]:
+                del row.waits[event.service]
+
+    def _probed(self, row: Row, event: Event) -> None:
+        row.probe_output = str(event.detail.get("output", ""))
+        if row.stage is not Stage.STARTING or event.detail.get("ok"):
+            return
+        row.detail = probe_text(event.detail)
+
+    def _health_changed(self, row: Row, event: Event) -> None:
+        health = event.detail.get("health")
+        if health == "unhealthy":
+            row.stage, row.detail = Stage.UNHEALTHY, event.text or "unhealthy"
+        elif health == "healthy":
+            row.stage, row.detail = Stage.READY, event.text or "healthy"
+
+
+def probe_text(detail: Mapping[str, object]) -> str:
+    """``probe 2 of 5 failed: OUTPUT``; a failure within the start period does not count, and says so."""
+    number, failures, retries = detail.get("number"), detail.get("failures"), detail.get("retries")
+    output = str(detail.get("output", "")).strip().split("\n")[0]
+    text = f"probe {failures} of {retries} failed" if failures else f"probe {number} failed, which does not count yet"
+    return f"{text}: {output}" if output else text

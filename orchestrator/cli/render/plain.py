@@ -1,0 +1,84 @@
+"""Progress where there is no terminal, or none is wanted: a line an event, or nothing at all."""
+
+from __future__ import annotations
+
+import sys
+
+from orchestrator.cli.render.board import probe_text
+from orchestrator.cli.render.escape import escape_line
+from orchestrator.cli.render.failure import FailureReport, describe
+from orchestrator.contracts.events import Event, EventKind
+
+_SILENT = {EventKind.OPERATION_STARTED, EventKind.OPERATION_FINISHED}
+
+
+def event_text(event: Event) -> str:
+    """The event as a sentence: its own text, or what its kind says."""
+    if event.kind is EventKind.HEALTH_PROBED and not event.text:
+        return "probe succeeded" if event.detail.get("ok") else probe_text(event.detail)
+    if event.kind is EventKind.SERVICE_WAITING and not event.text:
+        return f"waiting for {event.detail.get('on')} ({event.detail.get('condition')})"
+    return event.text or event.kind.value.replace(".", " ")
+
+
+class PlainProgress:
+    """One line an event, on stderr, at once."""
+
+    interval_s: float | None = None
+
+    def event(self, event: Event, raw: object) -> None:
+        if event.kind in _SILENT:
+            return
+        prefix = "warning: " if event.kind is EventKind.WARNING else ""
+        subject = f"{event.service}: " if event.service else ""
+        self.note(f"{prefix}{subject}{event_text(event)}")
+
+    def tick(self) -> None:
+        """Nothing moves by itself."""
+
+    def note(self, text: str) -> None:
+        print(escape_line(text), file=sys.stderr, flush=True)
+
+    def aside(self, text: str, raw: object) -> None:
+        self.note(text)
+
+    def failure(self, report: FailureReport) -> None:
+        print("\n".join(describe(report)), file=sys.stderr, flush=True)
+
+    def summary(self, text: str, data: object) -> None:
+        self.note(text)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class SilentProgress:
+    """Shows nothing at all."""
+
+    interval_s: float | None = None
+
+    def event(self, event: Event, raw: object) -> None:
+        """Not wanted; and so are all the others."""
+
+    def tick(self) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def aside(self, text: str, raw: object) -> None: ...
+
+    def failure(self, report: FailureReport) -> None: ...
+
+    def summary(self, text: str, data: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class QuietProgress(SilentProgress):
+    """Only warnings and failures: what the user has to know."""
+
+    def event(self, event: Event, raw: object) -> None:
+        if event.kind is EventKind.WARNING:
+            PlainProgress().event(event, raw)
+
+    def failure(self, report: FailureReport) -> None:
+        PlainProgress().failure(report)

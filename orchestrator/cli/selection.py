@@ -1,0 +1,28 @@
+"""Which services a command is about, and what to say when a name is not one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from orchestrator.errors import InputError
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """What the user may have meant."""
+    import difflib
+
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def check_services(wanted: Sequence[str], known: Iterable[str], project: str) -> None:
+    """Raises InputError for the first of `wanted` that is not one of `known`."""
+    names = sorted(set(known))
+    for name in wanted:
+        if name not in names:
+            close = nearest(name, names)
+            shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+            raise InputError(
+                f'"{name}" is not a service of project {project}' + (f' (did you mean "{close}"?)' if close else ""),
+                hint=f"its services: {shown}" if names else "it has no services",
+            )

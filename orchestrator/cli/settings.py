@@ -1,0 +1,99 @@
+"""The global options of one command, and what follows from them: the project, its place, the terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.terminal import Terminal, detect
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.compose.load import LoadRequest
+    from orchestrator.contracts.site import Site
+    from orchestrator.model.project import Project
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`data_root` None: the default. Everything else is as it was written."""
+
+    files: tuple[str, ...] = ()
+    project_name: str | None = None
+    project_directory: str | None = None
+    profiles: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
+    ansi: str = "auto"
+    progress: str = "auto"
+    data_root: str | None = None
+    environment: Mapping[str, str] | None = None
+
+    def terminal(self) -> Terminal:
+        return detect(self.ansi, self.progress, self.environ)
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        return self.environment or {}
+
+    def request(self, services: tuple[str, ...] = ()) -> LoadRequest:
+        """What the loader is asked for. Reads stdin when a file is ``-``."""
+        from orchestrator.compose.load import LoadRequest
+
+        return LoadRequest(
+            directory=os.getcwd(),
+            environment=self.environ,
+            files=self.files,
+            stdin_text=sys.stdin.read() if "-" in self.files else None,
+            project_name=self.project_name,
+            project_directory=self.project_directory,
+            profiles=self.profiles,
+            env_files=self.env_files,
+            services=services,
+        )
+
+    def load(self, services: tuple[str, ...] = ()) -> Project:
+        """The project; its warnings go to stderr. Raises ComposeError."""
+        from orchestrator.compose.load import load
+
+        loaded = load(self.request(services))
+        self.warn(tuple(str(warning) for warning in loaded.warnings))
+        return loaded.project
+
+    def warn(self, warnings: tuple[str, ...]) -> None:
+        """Print the loader's warnings, unless --progress is quiet or json."""
+        from orchestrator.cli.render.escape import escape_text
+
+        if self.progress not in ("quiet", "json"):
+            for warning in warnings:
+                print(escape_text(f"warning: {warning}"), file=sys.stderr)
+
+    def site(self) -> Site:
+        """Where the project is. The compose files are read only when nothing else names the project.
+
+        Raises InputError for a name that is none: it becomes a directory's name.
+        """
+        given = self.project_name or self.environ.get("COMPOSE_PROJECT_NAME")
+        if given:
+            if _NAME.fullmatch(given) is None:
+                raise InputError(
+                    f'"{given}" is not a project name',
+                    hint="lower-case letters, digits, - and _, beginning with a letter or a digit",
+                )
+            return self.site_named(given)
+        from orchestrator.compose.load import project_identity
+
+        name, _ = project_identity(self.request())
+        return self.site_named(name)
+
+    def site_named(self, project: str) -> Site:
+        from orchestrator.model.names import ProjectName
+        from orchestrator.state.directory import DEFAULT_DATA, DEFAULT_RUN, site_of
+
+        run_root = self.environ.get("PYSTACK_RUN_DIR") or DEFAULT_RUN
+        return site_of(self.data_root or DEFAULT_DATA, run_root, ProjectName(project))

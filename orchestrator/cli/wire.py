@@ -1,0 +1,36 @@
+"""What comes over the control socket, as values."""
+
+from __future__ import annotations
+
+from orchestrator.contracts.events import Event, ServiceStatus
+from orchestrator.errors import HostError
+from orchestrator.model.codec import from_json
+
+
+def event_of(data: object) -> Event | None:
+    """The event; None for one of a kind that this version does not know."""
+    try:
+        return from_json(Event, data)
+    except ValueError:
+        return None
+
+
+def statuses_of(data: object) -> tuple[ServiceStatus, ...]:
+    """The result of ``ps``. Raises HostError when it is none."""
+    if not isinstance(data, list):
+        raise _unreadable("not a list")
+    return tuple(status_of(item) for item in data)
+
+
+def status_of(data: object) -> ServiceStatus:
+    try:
+        return from_json(ServiceStatus, data)
+    except ValueError as exc:
+        raise _unreadable(str(exc)) from exc
+
+
+def _unreadable(why: str) -> HostError:
+    return HostError(
+        f"the supervisor's answer cannot be read: {why}",
+        hint="it may be of another version: take the project down with that one",
+    )

@@ -1,0 +1,337 @@
+"""`orchestrator.client` against a scripted control server, and against stand-ins for the supervisor's process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator import client as client_module
+from orchestrator.client import Client, EventMessage, ResultMessage, SupervisorGone, ensure_supervisor, error_from
+from orchestrator.contracts.site import Site
+from orchestrator.errors import BusyError, CommandError, HostError, InputError, OperationError, PystackError
+from orchestrator.model.names import ProjectName
+from orchestrator.state.directory import site_of
+from tests.unit.cli.supervisor import Exchange, FakeSupervisor, Script, after, fails, ok
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with tempfile.TemporaryDirectory(prefix="psc-", dir="/tmp") as root:
+        yield site_of(f"{root}/data", f"{root}/run", ProjectName("demo"))
+
+
+def connected(server: FakeSupervisor) -> Client:
+    client = Client.connect(server.run_dir)
+    assert client is not None
+    return client
+
+
+@pytest.fixture
+def serve(site: Site) -> Iterator[type[FakeSupervisor]]:
+    servers: list[FakeSupervisor] = []
+
+    def start(**scripts: Script) -> FakeSupervisor:
+        servers.append(FakeSupervisor(site.run_dir, scripts))
+        return servers[-1]
+
+    yield start  # type: ignore[misc]
+    for server in servers:
+        server.close()
+
+
+def test_there_is_no_client_when_nothing_listens(site: Site) -> None:
+    assert Client.connect(site.run_dir) is None
+    os.makedirs(site.run_dir)
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(os.path.join(site.run_dir, "control.sock"))
+    dead.close()
+    assert Client.connect(site.run_dir) is None
+
+
+def test_a_request_returns_its_result_and_passes_events_on(serve: type[FakeSupervisor]) -> None:
+    server = serve(up=after([{"kind": "warning"}, {"kind": "volume.created"}], {"changed": 2}))
+    got: list[object] = []
+    with connected(server) as client:
+        result = client.request("up", {"services": ["web"]}, lambda event: got.append(event.value))
+    assert result == {"changed": 2}
+    assert got == [{"kind": "warning"}, {"kind": "volume.created"}]
+    assert server.asked == [("up", {"services": ["web"]})]
+
+
+def test_one_connection_carries_several_requests_in_turn(serve: type[FakeSupervisor]) -> None:
+    with connected(serve(ps=ok([]), why=ok({"status": {}}))) as client:
+        assert client.request("ps") == []
+        assert client.request("why", {"service": "db"}) == {"status": {}}
+        assert client.request("ps") == []
+
+
+@pytest.mark.parametrize(
+    ("message", "exit_code", "kind"),
+    [
+        ("port 80 is in use", 1, OperationError),
+        ("no such service", 2, InputError),
+        ("no overlayfs", 125, HostError),
+        ("not executable", 126, CommandError),
+        ("not found", 127, CommandError),
+        ('"up" was interrupted', 130, PystackError),
+        ('project demo is busy: "up" (by process 7) has been running for 3s', 1, BusyError),
+        ("project demo already has a supervisor (process 12)", 1, BusyError),
+    ],
+)
+def test_an_error_object_becomes_the_error_it_was(
+    serve: type[FakeSupervisor], message: str, exit_code: int, kind: type[PystackError]
+) -> None:
+    with connected(serve(up=fails(message, hint="do this", exit_code=exit_code))) as client:
+        with pytest.raises(PystackError) as caught:
+            client.request("up")
+    assert type(caught.value) is kind
+    assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (message, "do this", exit_code)
+
+
+def test_a_broken_error_object_is_still_an_error() -> None:
+    error = error_from("nonsense")
+    assert (type(error), error.exit_code) == (OperationError, 1)
+    assert error_from({"message": "m", "exit_code": 0}).exit_code == 1
+
+
+def test_descriptors_travel_both_ways(serve: type[FakeSupervisor]) -> None:
+    def script(exchange: Exchange) -> None:
+        os.write(exchange.fds[1], b"to the client's stdout")
+        reader, writer = os.pipe()
+        exchange.event({"tty": True}, (reader,))
+        os.write(writer, b"from the master")
+        os.close(reader)
+        os.close(writer)
+        exchange.ok({"status": 3})
+
+    got: list[EventMessage] = []
+    out_reader, out_writer = os.pipe()
+    with connected(serve(exec=script)) as client:
+        result = client.request("exec", {}, got.append, fds=(0, out_writer, 2))
+    assert result == {"status": 3}
+    assert os.read(out_reader, 100) == b"to the client's stdout"
+    (event,) = got
+    assert os.read(event.fds[0], 100) == b"from the master"
+    for fd in (out_reader, out_writer, *event.fds):
+        os.close(fd)
+
+
+def test_messages_split_anywhere_are_put_together(serve: type[FakeSupervisor]) -> None:
+    gate = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.connection.sendall(b'{"event": {"kind": "warning"}}\n{"event": {"ki')
+        gate.wait(10)
+        exchange.connection.sendall(b'nd": "x"}}\n{"ok": 1}\n')
+
+    with connected(serve(up=script)) as client:
+        client.send("up")
+        assert client.receive() == EventMessage({"kind": "warning"})
+        assert client.receive(0) is None
+        gate.set()
+        assert client.receive() == EventMessage({"kind": "x"})
+        assert client.receive() == ResultMessage(1)
+
+
+def test_a_supervisor_that_dies_in_a_request_is_an_error_with_a_hint(serve: type[FakeSupervisor]) -> None:
+    with connected(serve(up=lambda exchange: exchange.connection.shutdown(socket.SHUT_RDWR))) as client:
+        with pytest.raises(SupervisorGone, match="ended before its answer") as caught:
+            client.request("up")
+    assert caught.value.exit_code == 125
+    assert caught.value.hint
+
+
+def test_an_answer_that_does_not_come_is_an_error(serve: type[FakeSupervisor]) -> None:
+    with connected(serve(ps=lambda exchange: exchange.wait_closed())) as client:
+        with pytest.raises(HostError, match="has not answered ps for 0.05 s"):
+            client.request("ps", timeout_s=0.05)
+
+
+@pytest.mark.parametrize("line", [b"not json\n", b"[]\n", b'{"neither": 1}\n'])
+def test_what_is_no_message_is_an_error(serve: type[FakeSupervisor], line: bytes) -> None:
+    with connected(serve(ps=lambda exchange: exchange.connection.sendall(line))) as client:
+        with pytest.raises(HostError, match="the supervisor sent"):
+            client.request("ps")
+
+
+def test_a_request_that_is_too_long_is_refused_before_it_is_sent(serve: type[FakeSupervisor]) -> None:
+    server = serve()
+    with connected(server) as client:
+        with pytest.raises(InputError, match="the limit is 8388608"):
+            client.send("up", {"project": "x" * 8388608})
+    assert server.asked == []
+
+
+STAND_IN = '''
+import json, os, socket, sys, threading
+arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+ready = int(arguments["--ready-fd"])
+sys.path.insert(0, os.environ["REPOSITORY"])
+from orchestrator.state.directory import site_of
+site = site_of(arguments["--data-dir"], arguments["--run-dir"], arguments["--project"])
+counter = os.path.join(site.data_dir, "starts")
+with open(counter, "a") as file:
+    file.write("x")
+starts = os.path.getsize(counter)
+assert os.getsid(0) == os.getpid() and os.getcwd() == "/"
+assert os.read(0, 1) == b""
+print("a line for the log", flush=True)
+def serve():
+    os.makedirs(site.run_dir, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.path.join(site.run_dir, "control.sock"))
+    listener.listen()
+    os.write(ready, b"ready\\n")
+    os.close(ready)
+    while True:
+        threading.Thread(target=answer, args=listener.accept()).start()
+def answer(connection, _):
+    while line := connection.makefile("rb").readline():
+        result = {"pid": os.getpid(), "fds": sorted(os.listdir("/proc/self/fd"))}
+        connection.sendall(json.dumps({"ok": result}).encode() + b"\\n")
+        if json.loads(line)["verb"] == "shutdown":
+            os.unlink(os.path.join(site.run_dir, "control.sock"))
+            os._exit(0)
+def refuse(message, code):
+    os.write(ready, json.dumps({"error": {"message": message, "hint": "h", "exit_code": code}}).encode() + b"\\n")
+    sys.exit(code)
+'''
+
+
+@pytest.fixture
+def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[None]]:
+    """`stand_in(BODY)` makes `ensure_supervisor` start a process that does BODY instead of a supervisor."""
+    root = Path(client_module.__file__).parents[1]
+    fake = Path(site.data_dir).parents[2] / "code"
+    package = fake / "orchestrator" / "supervisor"
+
+    def install(body: str) -> None:
+        package.mkdir(parents=True)
+        (fake / "orchestrator" / "__init__.py").write_text(f"__path__.append({str(root / 'orchestrator')!r})\n")
+        (package / "__init__.py").write_text("")
+        (package / "__main__.py").write_text(STAND_IN + body)
+        monkeypatch.setattr(client_module, "__file__", str(fake / "orchestrator" / "client.py"))
+        monkeypatch.setenv("REPOSITORY", str(root))
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    yield install  # type: ignore[misc]
+
+
+def end(client: Client) -> None:
+    pid = client.request("shutdown")["pid"]
+    client.close()
+    os.waitpid(pid, 0)
+
+
+def starts(site: Site) -> int:
+    return os.path.getsize(os.path.join(site.data_dir, "starts"))
+
+
+def test_a_supervisor_is_started_once_and_then_found(site: Site, stand_in: type[None]) -> None:
+    stand_in("serve()")
+    first, started = ensure_supervisor(site, timeout_s=20)
+    first.close()
+    second, again = ensure_supervisor(site, timeout_s=20)
+    assert (started, again, starts(site)) == (True, False, 1)
+    assert Path(site.data_dir, "supervisor.log").read_text() == "a line for the log\n"
+    assert os.stat(os.path.join(site.data_dir, "supervisor.log")).st_mode & 0o777 == 0o600
+    end(second)
+
+
+def test_a_supervisor_gets_no_descriptor_of_its_client_but_the_ready_pipe(site: Site, stand_in: type[None]) -> None:
+    stand_in("serve()")
+    leak = os.open("/", os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    client, _ = ensure_supervisor(site, timeout_s=20)
+    os.close(leak)
+    # stdin, stdout, stderr, the listener, the connection, and the directory being listed; the ready pipe is closed.
+    assert len(client.request("hello")["fds"]) <= 7
+    assert str(leak) not in client.request("hello")["fds"][3:] or leak < 7
+    end(client)
+
+
+def test_the_error_of_a_supervisor_that_cannot_start_is_the_commands_error(site: Site, stand_in: type[None]) -> None:
+    stand_in("refuse('overlayfs is missing', 125)")
+    with pytest.raises(HostError, match="overlayfs is missing") as caught:
+        ensure_supervisor(site, timeout_s=20)
+    assert caught.value.hint == "h"
+
+
+def test_a_supervisor_that_dies_before_it_is_ready_is_told_with_the_end_of_its_log(
+    site: Site, stand_in: type[None]
+) -> None:
+    stand_in("print('Fatal: no disk', flush=True); os._exit(3)")
+    with pytest.raises(HostError, match="ended with code 3 before it was ready") as caught:
+        ensure_supervisor(site, timeout_s=20)
+    assert "supervisor.log" in str(caught.value.hint)
+    assert "Fatal: no disk" in str(caught.value.hint)
+
+
+def test_a_supervisor_killed_by_a_signal_is_told_so(site: Site, stand_in: type[None]) -> None:
+    stand_in("os.kill(os.getpid(), 9)")
+    with pytest.raises(HostError, match="ended by signal 9"):
+        ensure_supervisor(site, timeout_s=20)
+
+
+def test_a_supervisor_that_is_never_ready_is_killed(site: Site, stand_in: type[None]) -> None:
+    stand_in("open(os.path.join(site.data_dir, 'pid'), 'w').write(str(os.getpid())); import signal; signal.pause()")
+    with pytest.raises(HostError, match="was not ready in time"):
+        ensure_supervisor(site, timeout_s=2)
+    pid = int(Path(site.data_dir, "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_the_loser_of_a_race_connects_to_the_winner(site: Site, stand_in: type[None]) -> None:
+    stand_in("refuse('project demo already has a supervisor (process 5)', 1) if starts == 1 else serve()")
+    client, started = ensure_supervisor(site, timeout_s=20)
+    assert (started, starts(site)) == (True, 2)
+    end(client)
+
+
+def test_a_lock_that_is_never_released_is_an_error(site: Site, stand_in: type[None]) -> None:
+    stand_in("refuse('project demo already has a supervisor (process 5)', 1)")
+    with pytest.raises(BusyError, match="already has a supervisor"):
+        ensure_supervisor(site, timeout_s=1)
+
+
+def test_two_commands_at_once_get_one_supervisor(site: Site, stand_in: type[None]) -> None:
+    stand_in(
+        "import fcntl\n"
+        "held = open(os.path.join(site.data_dir, 'lock'), 'a')\n"
+        "try:\n    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except BlockingIOError:\n    refuse('project demo already has a supervisor (process 5)', 1)\n"
+        "serve()"
+    )
+    clients: list[Client] = []
+    threads = [
+        threading.Thread(target=lambda: clients.append(ensure_supervisor(site, timeout_s=30)[0])) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(clients) == 3
+    clients[1].close()
+    clients[2].close()
+    end(clients[0])
+
+
+def test_the_end_of_a_supervisor_can_be_waited_for(site: Site, stand_in: type[None]) -> None:
+    stand_in("serve()")
+    client, _ = ensure_supervisor(site, timeout_s=20)
+    pid = client.request("shutdown")["pid"]
+    assert client.close_and_wait_end(10)
+    os.waitpid(pid, 0)
+
+
+def test_the_client_needs_only_the_standard_library() -> None:
+    names = {name.split(".")[0] for name in sys.modules["orchestrator.client"].__dict__ if not name.startswith("_")}
+    assert names.isdisjoint({"trio", "click", "rich", "yaml"})
