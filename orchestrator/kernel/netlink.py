@@ -1,11 +1,11 @@
 """Netlink: packing and parsing messages, and a socket that sends batches of them (netlink(7), rtnetlink(7)).
 
 Requests are values. A batch is one ``sendmsg``: the kernel handles its messages one after the other, in this thread, before
-the call returns, and an error in one does not keep the following ones from being handled (nf_tables transactions are the
-exception, see `network.nftables`). Only the last message asks for an acknowledgement: errors are always reported,
-so a batch is good when that one acknowledgement comes alone.
+the call returns, and an error in one does not keep the following ones from being handled (a transaction of nf_tables is the
+exception). Only the last message asks for an acknowledgement: errors are always reported, so a batch is good when that one
+acknowledgement comes alone.
 
-Every function raises OSError with the errno of the kernel, its explanation (NETLINK_EXT_ACK) and what the request was about.
+Every function raises OSError with the errno of the kernel, its explanation (NETLINK_EXT_ACK) and what the request is about.
 Numbers are from linux/netlink.h, linux/rtnetlink.h, linux/if_link.h and linux/veth.h.
 """
 
@@ -449,8 +449,8 @@ def get_routes() -> Request:
 
 
 def parse_route(body: bytes) -> tuple[str, int, int] | None:
-    """Destination, prefix length and interface index (0: none) of a route to a network of any table; None for default routes
-    and for local and broadcast ones."""
+    """Destination, prefix length and interface index (0: none) of a route to a network, of any table; None for default
+    routes and for local and broadcast ones."""
     _, prefix, _, _, _, _, _, kind, _ = _ROUTE.unpack_from(body)
     fields = dict(attributes(body[12:]))
     if kind not in _ROUTE_TYPES_OF_A_NETWORK or prefix == 0 or RTA_DST not in fields:

@@ -62,7 +62,8 @@ def explicit_subnet(network: NetworkName, subnet: str, gateway: str | None) -> S
     if value.prefixlen > 29 or value.prefixlen < 8:
         raise OperationError(f'{place}.subnet: "{subnet}" must have a prefix length from 8 to 29')
     if value.is_loopback or value.is_multicast or value.is_link_local or value.is_unspecified:
-        raise OperationError(f'{place}.subnet: "{subnet}" has a special meaning', hint="use a private range, such as 10.1.2.0/24")
+        hint = "use a private range, such as 10.1.2.0/24"
+        raise OperationError(f'{place}.subnet: "{subnet}" has a special meaning', hint=hint)
     if gateway is None:
         return Subnet(value, value[1], chosen=True)
     try:

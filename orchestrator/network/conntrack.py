@@ -2,7 +2,8 @@
 
 A UDP flow that is busy never ends for the kernel, so packets go on being translated to a container that is dead, or go on
 past a mapping that is new. ctnetlink deletes by filter in the kernel (CTA_FILTER, Linux 5.8): no dump of the table.
-Numbers are from linux/netfilter/nfnetlink_conntrack.h; filter flags from net/netfilter/nf_conntrack_netlink. Netlink thread only.
+Numbers are from linux/netfilter/nfnetlink_conntrack.h, filter flags from net/netfilter/nf_conntrack_netlink. Netlink thread
+only.
 """
 
 from __future__ import annotations

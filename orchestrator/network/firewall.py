@@ -1,14 +1,14 @@
 """The project's nft table: which packets may pass, and where published ports lead (docs/networking.md, "Firewall").
 
-All rules are replaced in one transaction whenever the set of networks changes; a published port is one element in one of four maps.
-`Firewall` keeps a mirror of the elements: it is the only writer of its table, and can put everything back
+All rules are replaced in one transaction whenever the set of networks changes; a published port is one element in one of
+four maps. `Firewall` keeps a mirror of the elements: it is the only writer of its table, and can put everything back
 when somebody flushed it. Its methods block in the kernel and are called on the netlink thread only.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, Request
@@ -128,8 +128,13 @@ class Firewall:
         """Whether the table should exist."""
         return self._made
 
-    def find(self) -> frozenset[Translation]:
-        """What the maps of an existing table hold (adoption). Becomes the mirror."""
+    @property
+    def elements(self) -> Collection[Translation]:
+        """What is published."""
+        return self._elements.values()
+
+    def find(self) -> None:
+        """Learn what the maps of an existing table hold (adoption)."""
         self._elements = {}
         for protocol in _PROTOCOLS:
             for kind in ("at", "any"):
@@ -141,7 +146,6 @@ class Firewall:
                             host_ip, host_port = nft.unpack_address_port(key)
                         found = Translation(protocol, host_ip, host_port, *nft.unpack_address_port(value))
                         self._elements[found.map_name, found.key] = found
-        return frozenset(self._elements.values())
 
     def set_bridges(self, bridges: Iterable[Bridge]) -> None:
         """Make or replace all rules. Raises OSError; the rules are as before then."""

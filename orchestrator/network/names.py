@@ -36,24 +36,27 @@ class Zone:
 
     subnet: IPv4Network
     _addresses: dict[str, dict[ContainerId, IPv4Address]] = field(default_factory=dict)
-    _names: dict[IPv4Address, str] = field(default_factory=dict)
+    _holders: dict[IPv4Address, ContainerId] = field(default_factory=dict)
+    _entries: dict[ContainerId, tuple[IPv4Address, frozenset[str]]] = field(default_factory=dict)
     _turn: int = 0
 
     def add(self, container: ContainerId, address: str, names: Iterable[str]) -> None:
-        """`container` answers for `names` from now on; before, it is forgotten."""
+        """`container` answers for `names` from now on, and for no others."""
         self.discard(container)
-        place = IPv4Address(address)
-        for name in names:
-            self._addresses.setdefault(name.lower(), {})[container] = place
-        self._names[place] = container
+        place, folded = IPv4Address(address), frozenset(name.lower() for name in names)
+        self._entries[container] = (place, folded)
+        self._holders[place] = container
+        for name in folded:
+            self._addresses.setdefault(name, {})[container] = place
 
     def discard(self, container: ContainerId) -> None:
-        for name in [n for n, holders in self._addresses.items() if container in holders]:
+        place, names = self._entries.pop(container, (None, frozenset()))
+        if place is not None:
+            self._holders.pop(place, None)
+        for name in names:
             del self._addresses[name][container]
             if not self._addresses[name]:
                 del self._addresses[name]
-        for place in [p for p, holder in self._names.items() if holder == container]:
-            del self._names[place]
 
     def addresses(self, name: str) -> list[IPv4Address]:
         """All addresses of `name`, in turning order, so that clients that take the first share the load."""
@@ -64,7 +67,7 @@ class Zone:
         return found
 
     def name_at(self, address: IPv4Address) -> str | None:
-        return self._names.get(address)
+        return self._holders.get(address)
 
 
 class ProjectNames:

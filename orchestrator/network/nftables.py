@@ -1,9 +1,9 @@
 """nf_tables messages: tables, chains, maps, rules and the expressions that rules are made of, packed by hand.
 
 pyroute2's nftables layer has no maps and compiled a /20 to a wrong mask; libnftables is a library that need not be there.
-Names and numbers are those of linux/netfilter/nf_tables.h; integers in attributes are big-endian. A rule is a list of expressions
-working on registers: each loads (payload, meta, ct, fib), compares, or acts. The 32-bit registers R0, R1, ... lie side by
-side, so a concatenation ``ip daddr . tcp dport`` is two loads into neighbours. All tables are of family ``ip``.
+Names and numbers are those of linux/netfilter/nf_tables.h; integers in attributes are big-endian. A rule is a list of
+expressions working on registers: each loads (payload, meta, ct, fib), compares, or acts. The 32-bit registers R0, R1, ...
+lie side by side, so a concatenation ``ip daddr . tcp dport`` is two loads into neighbours. All tables are of family ``ip``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Host ports: taken by bind(), and by nothing else.
 
-A reservation is a bound socket that is kept while the port is published, so that the kernel itself refuses the port to anybody
-else, and tells us when somebody has it. TCP reservations listen: `proxy` serves what is not translated (IPv6). UDP ones are
-only bound. Sockets describe themselves (getsockname), so a restarted supervisor finds its reservations in whatever file descriptors it gets.
+A reservation is a bound socket that is kept while the port is published, so that the kernel itself refuses the port to
+anybody else, and tells us when somebody has it. TCP reservations listen: `proxy` serves what is not translated (IPv6). UDP
+ones are only bound. Sockets describe themselves (getsockname), so a restarted supervisor finds its reservations in whatever
+file descriptors it gets.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from orchestrator.contracts.network import Published
 from orchestrator.errors import OperationError
@@ -87,11 +89,18 @@ def _reserve_one(mapping: PortMapping, spare: list[socket.socket], known: Sequen
     if mapping.protocol not in _KINDS:
         raise OperationError(f"{mapping.place}: protocol {mapping.protocol} is not supported yet", hint="use tcp or udp")
     address = host_ip(mapping)
+    try:
+        version = ip_address(address).version
+    except ValueError:
+        raise OperationError(f'{mapping.place}: "{address}" is not an IP address') from None
+    if version == 6 and mapping.protocol == "udp":
+        hint = "publish it on an IPv4 address"
+        raise OperationError(f"{mapping.place}: udp on an IPv6 address is not supported yet", hint=hint)
     first = _from_spare(mapping, address, spare)
     if first is None:
         first = _bind_one_of(mapping, address, known)
     port = int(first.getsockname()[1])
-    sockets = (first,)
+    sockets: tuple[socket.socket, ...] = (first,)
     if mapping.protocol == "tcp" and mapping.host_ip is None:
         companion = _take(spare, "tcp", "::", port, port) or _try_companion(port)
         if companion is not None:
@@ -157,7 +166,8 @@ def _try_companion(port: int) -> socket.socket | None:
 def _refused(exc: OSError, mapping: PortMapping, address: str, port: int) -> OperationError:
     what = f"{mapping.place}: port {port}/{mapping.protocol} on {address}"
     if exc.errno == errno.EADDRNOTAVAIL:
-        return OperationError(f"{what}: {address} is not an address of this host", hint="leave the address out, or use 127.0.0.1")
+        hint = "leave the address out, or use 127.0.0.1"
+        return OperationError(f"{what}: {address} is not an address of this host", hint=hint)
     if exc.errno in (errno.EACCES, errno.EPERM):
         hint = "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
         return OperationError(f"{what}: permission denied", hint=hint)
@@ -175,9 +185,10 @@ def _in_use(mapping: PortMapping, address: str) -> OperationError:
         )
     owner = port_owner(mapping.protocol, low)
     by = f" by {owner}" if owner else ""
+    other = low + 1 if low < 65535 else 8080
     return OperationError(
         f"{mapping.place}: port {low}/{mapping.protocol} on {address} is in use{by}",
-        hint=f'stop what uses it, or publish another port, such as "{low + 1 if low < 65535 else 8080}:{mapping.target}"',
+        hint=f'stop what uses it, or publish another port, such as "{other}:{mapping.target}"',
     )
 
 
@@ -190,7 +201,7 @@ def port_owner(protocol: str, port: int) -> str:
     if not inodes:
         return ""
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit())):
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         directory = f"/proc/{pid}/fd"
         try:
             with os.scandir(directory) as entries:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from orchestrator.errors import HostError, OperationError
@@ -12,6 +14,14 @@ from orchestrator.model.names import NetworkName
 from orchestrator.network.addressing import Subnet
 
 _MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """`internal`: so that the firewall's rules can be made for a network before it is asked for again."""
+
+    subnet: Subnet
+    internal: bool = False
 
 
 class SubnetRecord:
@@ -22,19 +32,20 @@ class SubnetRecord:
         self._path = os.path.join(data_dir, "networks.json")
         self._subnets = self._read()
 
-    def get(self, network: NetworkName) -> Subnet | None:
-        return self._subnets.get(network)
+    @property
+    def networks(self) -> Mapping[NetworkName, Recorded]:
+        return self._subnets
 
-    def set(self, network: NetworkName, subnet: Subnet) -> None:
-        if self._subnets.get(network) != subnet:
-            self._subnets[network] = subnet
+    def set(self, network: NetworkName, entry: Recorded) -> None:
+        if self._subnets.get(network) != entry:
+            self._subnets[network] = entry
             self._write()
 
     def forget(self, network: NetworkName) -> None:
         if self._subnets.pop(network, None) is not None:
             self._write()
 
-    def _read(self) -> dict[NetworkName, Subnet]:
+    def _read(self) -> dict[NetworkName, Recorded]:
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
@@ -45,12 +56,7 @@ class SubnetRecord:
             data = file.read(_MAX_BYTES)
         try:
             entries = json.loads(data)
-            return {
-                NetworkName(name): Subnet(
-                    IPv4Network(entry["subnet"]), IPv4Address(entry["gateway"]), bool(entry.get("chosen"))
-                )
-                for name, entry in entries.items()
-            }
+            return {NetworkName(name): _from_entry(entry) for name, entry in entries.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise OperationError(
                 f"{self._path} is not readable as a record of subnets: {exc}",
@@ -59,10 +65,7 @@ class SubnetRecord:
 
     def _write(self) -> None:
         """Durably; with no network left the file is removed."""
-        entries = {
-            name: {"subnet": str(s.network), "gateway": str(s.gateway), **({"chosen": True} if s.chosen else {})}
-            for name, s in sorted(self._subnets.items())
-        }
+        entries = {name: _to_entry(item) for name, item in sorted(self._subnets.items())}
         temporary = self._path + ".new"
         try:
             if entries:
@@ -85,3 +88,17 @@ class SubnetRecord:
                 raise
         except OSError as exc:
             raise HostError(f"cannot write {self._path}: {exc.strerror}") from exc
+
+
+def _from_entry(entry: dict[str, object]) -> Recorded:
+    subnet = Subnet(IPv4Network(entry["subnet"]), IPv4Address(entry["gateway"]), bool(entry.get("chosen")))
+    return Recorded(subnet, bool(entry.get("internal")))
+
+
+def _to_entry(item: Recorded) -> dict[str, object]:
+    entry: dict[str, object] = {"subnet": str(item.subnet.network), "gateway": str(item.subnet.gateway)}
+    if item.subnet.chosen:
+        entry["chosen"] = True
+    if item.internal:
+        entry["internal"] = True
+    return entry

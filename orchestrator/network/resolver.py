@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 
 import trio
 
@@ -81,7 +82,7 @@ class Resolver:
     async def _datagrams(self, nursery: trio.Nursery) -> None:
         slots = trio.Semaphore(_FORWARDED)
 
-        async def forward(data: bytes, client: object) -> None:
+        async def forward(data: bytes, client: tuple[object, ...]) -> None:
             try:
                 answer = await self._upstream.ask(data, stream=False) or servfail(data)
                 if answer is not None:
@@ -106,11 +107,9 @@ class Resolver:
                         continue  # the client asks again
                     nursery.start_soon(forward, data, client)
 
-    async def _send(self, answer: bytes, client: object) -> None:
-        try:
+    async def _send(self, answer: bytes, client: tuple[object, ...]) -> None:
+        with suppress(OSError, trio.ClosedResourceError):  # the client is gone, or this network is
             await self._udp.sendto(answer, client)
-        except (OSError, trio.ClosedResourceError):
-            pass  # the client is gone, or this network is
 
     async def _stream(self, connection: trio.socket.SocketType) -> None:
         while True:

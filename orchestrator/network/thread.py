@@ -2,9 +2,8 @@
 
 Calls wait for the kernel's RTNL lock, which is held for long while network namespaces are being destroyed, and would stall
 the event loop. It is a thread of our own and not one of trio's shared ones because it enters containers' network namespaces
-(setns(2) changes the calling thread only): should it ever fail to return, it ends, and with it all networking of this supervisor,
-instead of doing somebody else's work in a container's namespace. One thread also means that sockets and mirrors used on it
-need no locks.
+(setns(2) changes the calling thread only): should it ever fail to return, it refuses all further work, instead of doing
+somebody else's in a container's namespace. One thread also means that the sockets and mirrors used on it need no locks.
 """
 
 from __future__ import annotations
@@ -60,12 +59,12 @@ class NetlinkThread:
         self._home = -1
         self._ended = trio.Event()
         self._dead = False
+        self.closed = False
         self._thread = threading.Thread(target=self._work, name="pystack-netlink", daemon=True)
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """Call ``function(*args)`` on the thread. Not cancellable once begun: the kernel's answer always comes."""
-        if self._dead:
-            raise HostError("the netlink thread has ended", hint="restart pystack for this project")
+        assert not self.closed, "networking was used after it was closed"
         await trio.lowlevel.checkpoint_if_cancelled()
         job = _Job(partial(function, *args), trio.lowlevel.current_task())
         self._jobs.put(job)
@@ -124,6 +123,7 @@ async def open_thread() -> AsyncIterator[NetlinkThread]:
     try:
         yield thread
     finally:
+        thread.closed = True
         thread._jobs.put(None)
         # Shielded, or a cancelled supervisor would leave the thread's sockets to chance; every job ends by itself.
         with trio.move_on_after(_JOIN_S, shield=True):

@@ -1,0 +1,285 @@
+"""The networks of a project: subnet, bridge, rules and DNS server of each (docs/networking.md).
+
+Where the kernel has something already, it is adopted: a bridge by its name and address, the maps by reading them, DNS
+sockets from the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+import trio
+
+from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.site import Site
+from orchestrator.errors import OperationError
+from orchestrator.kernel.netlink import Link
+from orchestrator.model.names import ContainerId, NetworkName, bridge_name, veth_name
+from orchestrator.model.network import Network
+from orchestrator.network import resolver
+from orchestrator.network.addressing import AddressBook, Subnet, choose_subnet, explicit_subnet
+from orchestrator.network.bridge import HostNetwork, SubnetLock, refused
+from orchestrator.network.fdstore import FdStore, fetch_sockets
+from orchestrator.network.firewall import Bridge, Translation
+from orchestrator.network.names import ProjectNames
+from orchestrator.network.record import Recorded, SubnetRecord
+from orchestrator.network.resolver import Resolver
+from orchestrator.network.thread import NetlinkThread
+from orchestrator.network.upstream import Upstream
+from orchestrator.network.wiring import Wiring
+
+_LOCK_S = 2.0
+_LOCK_RETRY_S = 0.02
+_UNDO_S = 30.0
+
+
+@dataclass(slots=True)
+class LiveNetwork:
+    """A network that exists."""
+
+    network: Network
+    book: AddressBook
+    link: Link
+    resolver: Resolver
+    dns: tuple[Translation, ...]
+
+
+class ProjectNetworks:
+    """`endpoints`: who has which addresses, kept by the caller; read for adoption, and to refuse removal."""
+
+    def __init__(
+        self,
+        site: Site,
+        store: FdStore,
+        thread: NetlinkThread,
+        wiring: Wiring,
+        nursery: trio.Nursery,
+        names: ProjectNames,
+        endpoints: Mapping[ContainerId, tuple[Endpoint, ...]],
+    ) -> None:
+        self._site = site
+        self._store = store
+        self._thread = thread
+        self._wiring = wiring
+        self._nursery = nursery
+        self._names = names
+        self._endpoints = endpoints
+        self._record = SubnetRecord(site.data_dir)
+        self._upstream = Upstream()
+        self._lock = trio.Lock()
+        self.live: dict[NetworkName, LiveNetwork] = {}
+
+    @property
+    def keys(self) -> set[NetworkName]:
+        """All networks that exist or may exist."""
+        return set(self.live) | set(self._record.networks)
+
+    def close(self) -> None:
+        """Close our ends of the DNS sockets; what the store keeps, waits for the next supervisor."""
+        for live in self.live.values():
+            live.resolver.close()
+
+    async def ensure(self, networks: Sequence[Network]) -> None:
+        """See `Networking.ensure`."""
+        async with self._lock:
+            begun: list[NetworkName] = []
+            try:
+                for network in networks:
+                    live = self.live.get(network.key)
+                    if live is None:
+                        await self._make(network, begun)
+                    else:
+                        await self._refresh(live, network)
+                await self._apply_rules()
+            except OSError as exc:
+                await self._undo(begun)
+                raise refused(exc, "cannot make the project's networks") from exc
+            except BaseException:
+                await self._undo(begun)
+                raise
+
+    async def _undo(self, begun: Sequence[NetworkName]) -> None:
+        # Shielded, so that a cancelled `up` leaves nothing; bounded, since the kernel's part is.
+        with trio.move_on_after(_UNDO_S, shield=True):
+            for key in begun:
+                await self._unmake(key)
+
+    async def _make(self, network: Network, begun: list[NetworkName]) -> None:
+        """`begun`: gets the network if it did not exist before, so that a failure can undo it."""
+        key, name = network.key, bridge_name(self._site.key, network.key)
+        lock = await self._thread.run(SubnetLock)
+        try:
+            await self._take(lock)
+            existing = await self._thread.run(self._wiring.links.find, name)
+            subnet = await self._subnet_for(network, existing, name)
+            if existing is None:
+                begun.append(key)
+            self._record.set(key, Recorded(subnet, network.internal))
+            link = await self._thread.run(self._wiring.links.make_bridge, name, subnet)
+        finally:
+            lock.close()
+        book = AddressBook(key, subnet)
+        for container, endpoint in self._held(key):
+            book.take(container, endpoint.address)
+        server = await self._open_resolver(key, subnet)
+        self.live[key] = LiveNetwork(network, book, link, server, _dns_translations(subnet, server))
+        self._nursery.start_soon(server.serve)
+
+    async def _open_resolver(self, key: NetworkName, subnet: Subnet) -> Resolver:
+        gateway, store_key = str(subnet.gateway), f"dns/{key}"
+        sockets = resolver.usable(await fetch_sockets(self._store, store_key), gateway)
+        if sockets is None:
+            sockets = resolver.open_sockets(gateway)
+            try:
+                await self._store.keep(store_key, [sock.fileno() for sock in sockets])
+            except BaseException:
+                for sock in sockets:
+                    sock.close()
+                raise
+        zone = self._names.open_zone(key, subnet.network)
+        return Resolver(self._names, zone, self._upstream, sockets)
+
+    async def _refresh(self, live: LiveNetwork, network: Network) -> None:
+        before = live.network
+        if (before.subnet, before.gateway) != (network.subnet, network.gateway):
+            raise _changed(network.key, live.book.subnet, network)
+        self._record.set(network.key, Recorded(live.book.subnet, network.internal))
+        live.network = network
+        live.link = await self._thread.run(self._wiring.links.make_bridge, live.link.name, live.book.subnet)
+
+    async def _take(self, lock: SubnetLock) -> None:
+        """For a moment at most: any local user can hold this lock, and then it goes without. Two supervisors would have to
+        choose the same of 800 subnets within milliseconds for it to matter. flock(2) has no deadline, hence the retries."""
+        with trio.move_on_after(_LOCK_S):
+            while not lock.try_lock():  # noqa: ASYNC110
+                await trio.sleep(_LOCK_RETRY_S)
+
+    def _held(self, key: NetworkName) -> list[tuple[ContainerId, Endpoint]]:
+        return [(c, e) for c, endpoints in self._endpoints.items() for e in endpoints if e.network == key]
+
+    async def _subnet_for(self, network: Network, existing: Link | None, bridge: str) -> Subnet:
+        key = network.key
+        occupied = await self._thread.run(self._wiring.links.networks, [bridge])
+        recorded = self._record.networks.get(key)
+        held = [endpoint for _, endpoint in self._held(key)]
+        if network.subnet is not None:
+            wanted = explicit_subnet(key, network.subnet, network.gateway)
+            if existing is None:
+                _check_free(key, wanted, occupied)
+            elif recorded is not None and recorded.subnet != wanted and await self._attached_to(key):
+                raise _changed(key, recorded.subnet, network)
+            return wanted
+        if recorded is not None and not recorded.subnet.chosen:
+            clash = _overlap(recorded.subnet.network, occupied)
+            if existing is not None or clash is None:
+                return recorded.subnet
+            if held:
+                raise OperationError(
+                    f"networks.{key}: {recorded.subnet.network} overlaps {clash}, which is new on this host",
+                    hint="take the project down and up again; a new subnet is chosen then",
+                )
+        elif held:
+            subnet = IPv4Network((held[0].address, held[0].prefix), strict=False)
+            return Subnet(subnet, IPv4Address(held[0].gateway))
+        elif recorded is not None and await self._attached_to(key):
+            raise _changed(key, recorded.subnet, network)
+        elif existing is not None:
+            found = await self._thread.run(self._wiring.links.addresses, existing)
+            if found:
+                address, prefix = found[0]
+                return Subnet(IPv4Network((address, prefix), strict=False), IPv4Address(address))
+        return choose_subnet(self._site.key, key, [item.network for item in occupied])
+
+    async def _apply_rules(self) -> None:
+        """Rules for all networks of the project: also for those that are recorded, but not asked for this time."""
+        bridges = {
+            key: _bridge(bridge_name(self._site.key, key), item.subnet, item.internal)
+            for key, item in self._record.networks.items()
+        }
+        for key, live in self.live.items():
+            bridges[key] = _bridge(live.link.name, live.book.subnet, live.network.internal)
+        await self._thread.run(self._wiring.set_bridges, list(bridges.values()))
+        await self._thread.run(self._wiring.firewall.add, [t for live in self.live.values() for t in live.dns])
+
+    async def remove(self, networks: Sequence[NetworkName]) -> None:
+        """See `Networking.remove`."""
+        async with self._lock:
+            for key in networks:
+                attached = await self._attached_to(key)
+                if attached:
+                    raise OperationError(
+                        f'network "{key}" has containers attached: {", ".join(attached)}',
+                        hint="remove the containers first",
+                    )
+            try:
+                for key in networks:
+                    await self._unmake(key)
+                if not self._record.networks and not self.live:
+                    await self._thread.run(self._wiring.firewall.remove)
+                elif self.live:
+                    await self._apply_rules()
+            except OSError as exc:
+                raise refused(exc, "cannot remove the project's networks") from exc
+
+    async def _unmake(self, key: NetworkName) -> None:
+        live = self.live.pop(key, None)
+        if live is not None:
+            live.resolver.close()
+            await self._thread.run(self._wiring.firewall.discard, live.dns)
+        await self._store.drop(f"dns/{key}")
+        self._names.close_zone(key)
+        bridge = await self._thread.run(self._wiring.links.find, bridge_name(self._site.key, key))
+        if bridge is not None:
+            left = await self._thread.run(self._wiring.links.ports, bridge)
+            await self._thread.run(self._wiring.links.delete, [*(link.name for link in left), bridge.name])
+        self._record.forget(key)
+
+    async def _attached_to(self, key: NetworkName) -> list[ContainerId]:
+        """Containers we know of whose veth is in the network's bridge, counted from the kernel."""
+        bridge = await self._thread.run(self._wiring.links.find, bridge_name(self._site.key, key))
+        if bridge is None:
+            return []
+        present = {link.name for link in await self._thread.run(self._wiring.links.ports, bridge)}
+        return sorted(c for c in self._endpoints if veth_name(self._site.key, c, key) in present)
+
+
+def _dns_translations(subnet: Subnet, server: Resolver) -> tuple[Translation, ...]:
+    """Containers may publish port 53 on all addresses: questions to the bridge go to the server all the same."""
+    gateway = str(subnet.gateway)
+    return tuple(
+        Translation(protocol, gateway, resolver.DNS_PORT, gateway, int(sock.getsockname()[1]))
+        for protocol, sock in zip(("udp", "tcp"), server.sockets, strict=True)
+    )
+
+
+def _bridge(name: str, subnet: Subnet, internal: bool) -> Bridge:
+    return Bridge(name, str(subnet.network.network_address), subnet.network.prefixlen, internal)
+
+
+def _overlap(subnet: IPv4Network, occupied: Iterable[HostNetwork]) -> str | None:
+    for item in occupied:
+        if subnet.overlaps(item.network):
+            return f"{item.network}" + (f" by {item.interface}" if item.interface else "")
+    return None
+
+
+def _check_free(key: NetworkName, wanted: Subnet, occupied: Iterable[HostNetwork]) -> None:
+    """A subnet from the stack may lie inside a wider route (10.0.0.0/8 by a VPN): its author knows. It may not cover what
+    the host reaches by a route as narrow or narrower."""
+    narrower = [item for item in occupied if item.network.prefixlen >= wanted.network.prefixlen]
+    clash = _overlap(wanted.network, narrower)
+    if clash is not None:
+        raise OperationError(
+            f"networks.{key}.ipam.config[0].subnet: {wanted.network} overlaps {clash} on this host",
+            hint="choose another subnet, or leave it out",
+        )
+
+
+def _changed(key: NetworkName, now: Subnet, network: Network) -> OperationError:
+    wanted = f"{network.subnet or 'one from the pool'}" + (f", gateway {network.gateway}" if network.gateway else "")
+    return OperationError(
+        f"networks.{key}: the network is {now.network}, gateway {now.gateway}, and the stack now wants {wanted}",
+        hint="take the project down first; running containers cannot change their network",
+    )

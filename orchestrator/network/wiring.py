@@ -1,0 +1,75 @@
+"""The netlink thread's own objects, and the jobs that need several of them. Everything here runs on that thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from orchestrator.network import conntrack
+from orchestrator.network.attach import Cable, wire
+from orchestrator.network.bridge import HostLinks
+from orchestrator.network.conntrack import Conntrack
+from orchestrator.network.firewall import Bridge, Firewall, Translation
+from orchestrator.network.thread import NetlinkThread
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """What is undone when a container goes."""
+
+    veths: tuple[str, ...]
+    translations: tuple[Translation, ...]
+
+
+class Wiring:
+    def __init__(self, thread: NetlinkThread, table: str) -> None:
+        self._thread = thread
+        self.links = HostLinks()
+        try:
+            self.firewall = Firewall(table)
+            try:
+                self.conntrack = Conntrack()
+            except BaseException:
+                self.firewall.close()
+                raise
+        except BaseException:
+            self.links.close()
+            raise
+
+    def close(self) -> None:
+        self.conntrack.close()
+        self.firewall.close()
+        self.links.close()
+
+    def connect(self, netns_fd: int, cables: Sequence[Cable], translations: Sequence[Translation]) -> None:
+        """Wire a namespace and publish its ports, both or neither. Raises OSError or HostError."""
+        wire(self._thread, self.links, netns_fd, cables)
+        try:
+            self.firewall.add(translations)
+        except BaseException:
+            self.links.delete([cable.veth for cable in cables])
+            raise
+        # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
+        self.conntrack.forget(conntrack.udp_to_port(t.host_port) for t in translations if t.protocol == "udp")
+
+    def disconnect(self, withdrawals: Sequence[Withdrawal]) -> None:
+        """Undo `connect` for several containers; what is gone already does not matter. Tries all, then raises."""
+        translations = [t for withdrawal in withdrawals for t in withdrawal.translations]
+        try:
+            self.firewall.discard(translations)
+            self.conntrack.forget(conntrack.answered_by(address) for address in {t.address for t in translations})
+        finally:
+            self.links.delete([veth for withdrawal in withdrawals for veth in withdrawal.veths])
+
+    def published_to(self, addresses: Iterable[str]) -> tuple[Translation, ...]:
+        """What the maps say leads to these addresses."""
+        if not self.firewall.made:
+            self.firewall.find()
+        wanted = set(addresses)
+        return tuple(sorted(t for t in self.firewall.elements if t.address in wanted))
+
+    def set_bridges(self, bridges: Iterable[Bridge]) -> None:
+        """Replace the rules; the first time, learn what a killed supervisor had published."""
+        if not self.firewall.made:
+            self.firewall.find()
+        self.firewall.set_bridges(bridges)
