@@ -147,8 +147,8 @@ def test_without_root_it_says_what_is_missing(pystack: Pystack) -> None:
     nobody = 65534
     os.chown(pystack.root, nobody, nobody)
     # CAP_DAC_READ_SEARCH and nothing else: nobody could not read a checkout or an interpreter below /root.
-    prefix = [*"setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all,+dac_read_search".split()]
-    prefix += ["--ambient-caps=-all,+dac_read_search"]
+    only = "-all,+dac_read_search"
+    prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={only}", f"--ambient-caps={only}"]
     result = pystack.run("-p", stack.name, "up", "-d", cwd=stack.directory, prefix=prefix)
     os.chown(pystack.root, 0, 0)
     for path in pystack.root.rglob("*"):
@@ -162,7 +162,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(pystack: Pystack, busybox_ro
     try:
         pystack.environment["PYSTACK_DATA_DIR"] = str(small)
         stack = pystack.stack(
-            f"services:\n  web:\n    image: rootfs:{busybox_rootfs}\n    command: [sleep, '3600']\n    stop_grace_period: 1s\n"
+            f"services:\n  web:\n    image: rootfs:{busybox_rootfs}\n    command: [sleep, '9']\n    stop_grace_period: 1s\n"
         )
         (small / "filler").write_bytes(bytes(60 * 1024))
         result = stack.run("up", "-d", timeout_s=60)
