@@ -43,7 +43,7 @@ servers:
 	.ci/servers
 
 bench: $(VENV)/.installed
-	$(PY) benchmarks/bench.py
+	$(PY) -m benchmarks.bench
 
 changelog:
 	python3 changes/assemble.py --write
