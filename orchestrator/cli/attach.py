@@ -20,7 +20,7 @@ from typing import Any
 from orchestrator.cli.interrupts import Interrupts
 from orchestrator.cli.logfiles import LogFollower
 from orchestrator.cli.operation import Operation, report_failures, wait_any
-from orchestrator.cli.render.board import Board
+from orchestrator.cli.render.board import Board, about
 from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.cli.render.plain import SilentProgress, event_text
 from orchestrator.cli.render.progress import Progress
@@ -197,8 +197,8 @@ class Foreground:
 
     def _tell(self, event: Event, raw: Any) -> None:
         if event.kind in _NOTED and (event.service is None or event.service in self._selection.managed):
-            text = event_text(event)
-            self._progress.aside(self._printer.note(event.service, text) if event.service else text, raw)
+            line = self._printer.note(event.service, about(event) or event_text(event)) if event.service else event.text
+            self._progress.aside(line, raw)
 
     def _cascaded(self, event: Event) -> None:
         status = event.detail.get("exit_status")

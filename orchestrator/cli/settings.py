@@ -13,7 +13,7 @@ from orchestrator.cli.terminal import Terminal, detect
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
-    from orchestrator.compose.load import LoadRequest
+    from orchestrator.compose.discovery import LoadRequest
     from orchestrator.contracts.site import Site
     from orchestrator.model.project import Project
 
@@ -43,7 +43,7 @@ class Settings:
 
     def request(self, services: tuple[str, ...] = ()) -> LoadRequest:
         """What the loader is asked for. Reads stdin when a file is ``-``."""
-        from orchestrator.compose.load import LoadRequest
+        from orchestrator.compose.discovery import LoadRequest
 
         return LoadRequest(
             directory=os.getcwd(),
@@ -62,7 +62,7 @@ class Settings:
         from orchestrator.compose.load import load
 
         loaded = load(self.request(services))
-        self.warn(tuple(str(warning) for warning in loaded.warnings))
+        self.warn(tuple(warning.text() for warning in loaded.warnings))
         return loaded.project
 
     def warn(self, warnings: tuple[str, ...]) -> None:
@@ -86,10 +86,9 @@ class Settings:
                     hint="lower-case letters, digits, - and _, beginning with a letter or a digit",
                 )
             return self.site_named(given)
-        from orchestrator.compose.load import project_identity
+        from orchestrator.cli.identity import project_name
 
-        name, _ = project_identity(self.request())
-        return self.site_named(name)
+        return self.site_named(project_name(self.request()))
 
     def site_named(self, project: str) -> Site:
         from orchestrator.model.names import ProjectName

@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,9 @@ from orchestrator.errors import BusyError, CommandError, HostError, InputError, 
 from orchestrator.model.names import ProjectName
 from orchestrator.state.directory import site_of
 from tests.unit.cli.supervisor import Exchange, FakeSupervisor, Script, after, fails, ok
+
+Serve = Callable[..., FakeSupervisor]
+StandIn = Callable[[str], None]
 
 
 @pytest.fixture
@@ -34,14 +37,14 @@ def connected(server: FakeSupervisor) -> Client:
 
 
 @pytest.fixture
-def serve(site: Site) -> Iterator[type[FakeSupervisor]]:
+def serve(site: Site) -> Iterator[Serve]:
     servers: list[FakeSupervisor] = []
 
     def start(**scripts: Script) -> FakeSupervisor:
         servers.append(FakeSupervisor(site.run_dir, scripts))
         return servers[-1]
 
-    yield start  # type: ignore[misc]
+    yield start
     for server in servers:
         server.close()
 
@@ -55,7 +58,7 @@ def test_there_is_no_client_when_nothing_listens(site: Site) -> None:
     assert Client.connect(site.run_dir) is None
 
 
-def test_a_request_returns_its_result_and_passes_events_on(serve: type[FakeSupervisor]) -> None:
+def test_a_request_returns_its_result_and_passes_events_on(serve: Serve) -> None:
     server = serve(up=after([{"kind": "warning"}, {"kind": "volume.created"}], {"changed": 2}))
     got: list[object] = []
     with connected(server) as client:
@@ -65,7 +68,7 @@ def test_a_request_returns_its_result_and_passes_events_on(serve: type[FakeSuper
     assert server.asked == [("up", {"services": ["web"]})]
 
 
-def test_one_connection_carries_several_requests_in_turn(serve: type[FakeSupervisor]) -> None:
+def test_one_connection_carries_several_requests_in_turn(serve: Serve) -> None:
     with connected(serve(ps=ok([]), why=ok({"status": {}}))) as client:
         assert client.request("ps") == []
         assert client.request("why", {"service": "db"}) == {"status": {}}
@@ -86,7 +89,7 @@ def test_one_connection_carries_several_requests_in_turn(serve: type[FakeSupervi
     ],
 )
 def test_an_error_object_becomes_the_error_it_was(
-    serve: type[FakeSupervisor], message: str, exit_code: int, kind: type[PystackError]
+    serve: Serve, message: str, exit_code: int, kind: type[PystackError]
 ) -> None:
     with connected(serve(up=fails(message, hint="do this", exit_code=exit_code))) as client:
         with pytest.raises(PystackError) as caught:
@@ -101,7 +104,7 @@ def test_a_broken_error_object_is_still_an_error() -> None:
     assert error_from({"message": "m", "exit_code": 0}).exit_code == 1
 
 
-def test_descriptors_travel_both_ways(serve: type[FakeSupervisor]) -> None:
+def test_descriptors_travel_both_ways(serve: Serve) -> None:
     def script(exchange: Exchange) -> None:
         os.write(exchange.fds[1], b"to the client's stdout")
         reader, writer = os.pipe()
@@ -123,7 +126,7 @@ def test_descriptors_travel_both_ways(serve: type[FakeSupervisor]) -> None:
         os.close(fd)
 
 
-def test_messages_split_anywhere_are_put_together(serve: type[FakeSupervisor]) -> None:
+def test_messages_split_anywhere_are_put_together(serve: Serve) -> None:
     gate = threading.Event()
 
     def script(exchange: Exchange) -> None:
@@ -140,7 +143,7 @@ def test_messages_split_anywhere_are_put_together(serve: type[FakeSupervisor]) -
         assert client.receive() == ResultMessage(1)
 
 
-def test_a_supervisor_that_dies_in_a_request_is_an_error_with_a_hint(serve: type[FakeSupervisor]) -> None:
+def test_a_supervisor_that_dies_in_a_request_is_an_error_with_a_hint(serve: Serve) -> None:
     with connected(serve(up=lambda exchange: exchange.connection.shutdown(socket.SHUT_RDWR))) as client:
         with pytest.raises(SupervisorGone, match="ended before its answer") as caught:
             client.request("up")
@@ -148,20 +151,20 @@ def test_a_supervisor_that_dies_in_a_request_is_an_error_with_a_hint(serve: type
     assert caught.value.hint
 
 
-def test_an_answer_that_does_not_come_is_an_error(serve: type[FakeSupervisor]) -> None:
+def test_an_answer_that_does_not_come_is_an_error(serve: Serve) -> None:
     with connected(serve(ps=lambda exchange: exchange.wait_closed())) as client:
-        with pytest.raises(HostError, match="has not answered ps for 0.05 s"):
+        with pytest.raises(HostError, match=r"has not answered ps for 0\.05 s"):
             client.request("ps", timeout_s=0.05)
 
 
 @pytest.mark.parametrize("line", [b"not json\n", b"[]\n", b'{"neither": 1}\n'])
-def test_what_is_no_message_is_an_error(serve: type[FakeSupervisor], line: bytes) -> None:
+def test_what_is_no_message_is_an_error(serve: Serve, line: bytes) -> None:
     with connected(serve(ps=lambda exchange: exchange.connection.sendall(line))) as client:
         with pytest.raises(HostError, match="the supervisor sent"):
             client.request("ps")
 
 
-def test_a_request_that_is_too_long_is_refused_before_it_is_sent(serve: type[FakeSupervisor]) -> None:
+def test_a_request_that_is_too_long_is_refused_before_it_is_sent(serve: Serve) -> None:
     server = serve()
     with connected(server) as client:
         with pytest.raises(InputError, match="the limit is 8388608"):
@@ -169,7 +172,7 @@ def test_a_request_that_is_too_long_is_refused_before_it_is_sent(serve: type[Fak
     assert server.asked == []
 
 
-STAND_IN = '''
+STAND_IN = """
 import json, os, socket, sys, threading
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 ready = int(arguments["--ready-fd"])
@@ -202,11 +205,11 @@ def answer(connection, _):
 def refuse(message, code):
     os.write(ready, json.dumps({"error": {"message": message, "hint": "h", "exit_code": code}}).encode() + b"\\n")
     sys.exit(code)
-'''
+"""
 
 
 @pytest.fixture
-def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[None]]:
+def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """`stand_in(BODY)` makes `ensure_supervisor` start a process that does BODY instead of a supervisor."""
     root = Path(client_module.__file__).parents[1]
     fake = Path(site.data_dir).parents[2] / "code"
@@ -221,7 +224,7 @@ def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[None]
         monkeypatch.setenv("REPOSITORY", str(root))
         monkeypatch.delenv("PYTHONPATH", raising=False)
 
-    yield install  # type: ignore[misc]
+    return install
 
 
 def end(client: Client) -> None:
@@ -234,7 +237,7 @@ def starts(site: Site) -> int:
     return os.path.getsize(os.path.join(site.data_dir, "starts"))
 
 
-def test_a_supervisor_is_started_once_and_then_found(site: Site, stand_in: type[None]) -> None:
+def test_a_supervisor_is_started_once_and_then_found(site: Site, stand_in: StandIn) -> None:
     stand_in("serve()")
     first, started = ensure_supervisor(site, timeout_s=20)
     first.close()
@@ -245,7 +248,7 @@ def test_a_supervisor_is_started_once_and_then_found(site: Site, stand_in: type[
     end(second)
 
 
-def test_a_supervisor_gets_no_descriptor_of_its_client_but_the_ready_pipe(site: Site, stand_in: type[None]) -> None:
+def test_a_supervisor_gets_no_descriptor_of_its_client_but_the_ready_pipe(site: Site, stand_in: StandIn) -> None:
     stand_in("serve()")
     leak = os.open("/", os.O_RDONLY)
     os.set_inheritable(leak, True)
@@ -257,16 +260,14 @@ def test_a_supervisor_gets_no_descriptor_of_its_client_but_the_ready_pipe(site: 
     end(client)
 
 
-def test_the_error_of_a_supervisor_that_cannot_start_is_the_commands_error(site: Site, stand_in: type[None]) -> None:
+def test_the_error_of_a_supervisor_that_cannot_start_is_the_commands_error(site: Site, stand_in: StandIn) -> None:
     stand_in("refuse('overlayfs is missing', 125)")
     with pytest.raises(HostError, match="overlayfs is missing") as caught:
         ensure_supervisor(site, timeout_s=20)
     assert caught.value.hint == "h"
 
 
-def test_a_supervisor_that_dies_before_it_is_ready_is_told_with_the_end_of_its_log(
-    site: Site, stand_in: type[None]
-) -> None:
+def test_a_supervisor_that_dies_before_it_is_ready_is_told_with_the_end_of_its_log(site: Site, stand_in: StandIn) -> None:
     stand_in("print('Fatal: no disk', flush=True); os._exit(3)")
     with pytest.raises(HostError, match="ended with code 3 before it was ready") as caught:
         ensure_supervisor(site, timeout_s=20)
@@ -274,13 +275,13 @@ def test_a_supervisor_that_dies_before_it_is_ready_is_told_with_the_end_of_its_l
     assert "Fatal: no disk" in str(caught.value.hint)
 
 
-def test_a_supervisor_killed_by_a_signal_is_told_so(site: Site, stand_in: type[None]) -> None:
+def test_a_supervisor_killed_by_a_signal_is_told_so(site: Site, stand_in: StandIn) -> None:
     stand_in("os.kill(os.getpid(), 9)")
     with pytest.raises(HostError, match="ended by signal 9"):
         ensure_supervisor(site, timeout_s=20)
 
 
-def test_a_supervisor_that_is_never_ready_is_killed(site: Site, stand_in: type[None]) -> None:
+def test_a_supervisor_that_is_never_ready_is_killed(site: Site, stand_in: StandIn) -> None:
     stand_in("open(os.path.join(site.data_dir, 'pid'), 'w').write(str(os.getpid())); import signal; signal.pause()")
     with pytest.raises(HostError, match="was not ready in time"):
         ensure_supervisor(site, timeout_s=2)
@@ -289,20 +290,20 @@ def test_a_supervisor_that_is_never_ready_is_killed(site: Site, stand_in: type[N
         os.kill(pid, 0)
 
 
-def test_the_loser_of_a_race_connects_to_the_winner(site: Site, stand_in: type[None]) -> None:
+def test_the_loser_of_a_race_connects_to_the_winner(site: Site, stand_in: StandIn) -> None:
     stand_in("refuse('project demo already has a supervisor (process 5)', 1) if starts == 1 else serve()")
     client, started = ensure_supervisor(site, timeout_s=20)
     assert (started, starts(site)) == (True, 2)
     end(client)
 
 
-def test_a_lock_that_is_never_released_is_an_error(site: Site, stand_in: type[None]) -> None:
+def test_a_lock_that_is_never_released_is_an_error(site: Site, stand_in: StandIn) -> None:
     stand_in("refuse('project demo already has a supervisor (process 5)', 1)")
     with pytest.raises(BusyError, match="already has a supervisor"):
         ensure_supervisor(site, timeout_s=1)
 
 
-def test_two_commands_at_once_get_one_supervisor(site: Site, stand_in: type[None]) -> None:
+def test_two_commands_at_once_get_one_supervisor(site: Site, stand_in: StandIn) -> None:
     stand_in(
         "import fcntl\n"
         "held = open(os.path.join(site.data_dir, 'lock'), 'a')\n"
@@ -311,9 +312,7 @@ def test_two_commands_at_once_get_one_supervisor(site: Site, stand_in: type[None
         "serve()"
     )
     clients: list[Client] = []
-    threads = [
-        threading.Thread(target=lambda: clients.append(ensure_supervisor(site, timeout_s=30)[0])) for _ in range(3)
-    ]
+    threads = [threading.Thread(target=lambda: clients.append(ensure_supervisor(site, timeout_s=30)[0])) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -324,7 +323,7 @@ def test_two_commands_at_once_get_one_supervisor(site: Site, stand_in: type[None
     end(clients[0])
 
 
-def test_the_end_of_a_supervisor_can_be_waited_for(site: Site, stand_in: type[None]) -> None:
+def test_the_end_of_a_supervisor_can_be_waited_for(site: Site, stand_in: StandIn) -> None:
     stand_in("serve()")
     client, _ = ensure_supervisor(site, timeout_s=20)
     pid = client.request("shutdown")["pid"]

@@ -11,7 +11,7 @@ import click
 
 from orchestrator.cli.connection import require
 from orchestrator.cli.render.escape import escape_line
-from orchestrator.cli.render.plain import event_text
+from orchestrator.cli.render.plain import sentence
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import event_of
 from orchestrator.client import EventMessage, SupervisorGone
@@ -46,5 +46,4 @@ def _text(value: Any) -> str:
     if event is None:
         return ""
     at = datetime.fromtimestamp(event.at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    subject = f"{escape_line(event.service)}: " if event.service else ""
-    return f"{at}  {event.kind.value.ljust(18)}  {subject}{escape_line(event_text(event))}"
+    return f"{at}  {event.kind.value.ljust(18)}  {escape_line(sentence(event))}"

@@ -68,18 +68,18 @@ class Row:
         return max(0.0, (now_s if self.ended_s is None else self.ended_s) - self.began_s)
 
 
-_STAGES: Mapping[EventKind, tuple[Stage, str]] = {
+_STAGES: Mapping[EventKind, tuple[Stage, str | None]] = {
     EventKind.CONTAINER_CREATING: (Stage.STARTING, "creating"),
     EventKind.CONTAINER_CREATED: (Stage.STARTING, "created"),
     EventKind.CONTAINER_STARTING: (Stage.STARTING, "starting"),
     EventKind.CONTAINER_STARTED: (Stage.STARTING, "started"),
     EventKind.CONTAINER_STOPPING: (Stage.STOPPING, "stopping"),
-    EventKind.CONTAINER_STOPPED: (Stage.STOPPED, "stopped"),
+    EventKind.CONTAINER_STOPPED: (Stage.STOPPED, None),
     EventKind.CONTAINER_REMOVED: (Stage.REMOVED, "removed"),
-    EventKind.SERVICE_READY: (Stage.READY, "ready"),
-    EventKind.RESTART_SCHEDULED: (Stage.BACKOFF, "restarting"),
+    EventKind.SERVICE_READY: (Stage.READY, None),
+    EventKind.RESTART_SCHEDULED: (Stage.BACKOFF, None),
 }
-"""Kinds that alone say the stage; `Board._apply` has the others."""
+"""Kinds that alone say the stage, and the words for them (None: the event's own); `Board._apply` has the others."""
 
 
 class Board:
@@ -124,16 +124,16 @@ class Board:
             row.waits[str(event.detail.get("on", "?"))] = _CONDITION_WORDS.get(condition, condition)
             row.stage = Stage.WAITING
         elif kind in _STAGES:
-            row.stage, word = _STAGES[kind]
-            row.detail = event.text or word
+            row.stage, words = _STAGES[kind]
+            row.detail = words or about(event) or row.stage.name.lower()
             if kind is EventKind.CONTAINER_CREATING or kind is EventKind.CONTAINER_STARTING:
                 row.waits.clear()
                 row.failure = None
         elif kind is EventKind.SERVICE_FAILED:
-            row.stage, row.detail, row.failure = Stage.FAILED, event.text or "failed", event
+            row.stage, row.detail, row.failure = Stage.FAILED, about(event) or "failed", event
         elif kind is EventKind.SERVICE_BLOCKED:
             row.stage = Stage.BLOCKED
-            row.detail = event.text or f"blocked by {event.detail.get('on', '?')}"
+            row.detail = about(event) or f"blocked by {event.detail.get('on', '?')}"
         elif kind is EventKind.HEALTH_PROBED:
             self._probed(row, event)
         elif kind is EventKind.HEALTH_CHANGED:
@@ -141,7 +141,7 @@ class Board:
         elif kind is EventKind.CONTAINER_EXITED:
             if row.stage is not Stage.STOPPING:
                 row.stage = Stage.DONE if event.detail.get("exit_status") == 0 else Stage.BACKOFF
-            row.detail = event.text or "exited"
+            row.detail = about(event) or "exited"
 
     def _release(self, event: Event) -> None:
         """Strike what `event` satisfies off the others' waits: there is no event for a condition that is met."""
@@ -168,9 +168,18 @@ class Board:
     def _health_changed(self, row: Row, event: Event) -> None:
         health = event.detail.get("health")
         if health == "unhealthy":
-            row.stage, row.detail = Stage.UNHEALTHY, event.text or "unhealthy"
+            row.stage, row.detail = Stage.UNHEALTHY, about(event) or "unhealthy"
         elif health == "healthy":
-            row.stage, row.detail = Stage.READY, event.text or "healthy"
+            row.stage, row.detail = Stage.READY, about(event) or "healthy"
+
+
+def about(event: Event) -> str:
+    """The event's sentence without its subject, where the service's name stands before it."""
+    text = event.text
+    for start in (f"{event.service}: ", f"{event.service} is ", f"{event.service} "):
+        if text.startswith(start):
+            return text[len(start) :]
+    return text
 
 
 def probe_text(detail: Mapping[str, object]) -> str:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.cli.render.board import Row
+from orchestrator.cli.render.board import Row, about
 from orchestrator.cli.render.escape import escape_line, escape_text
 
 LOG_LINES = 10
@@ -31,7 +31,7 @@ def report_of(row: Row, log: Iterable[str]) -> FailureReport:
     blocked = detail.get("blocked")
     return FailureReport(
         row.service,
-        row.failure.text or "failed",
+        about(row.failure).removeprefix("failed: ") or "failed",
         exit_text(detail),
         str(detail.get("probe_output") or row.probe_output or ""),
         tuple(log),

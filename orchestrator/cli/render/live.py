@@ -22,6 +22,7 @@ from rich.text import Text
 from orchestrator.cli.render.board import Board, Row, Stage
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.failure import FailureReport, describe
+from orchestrator.cli.render.plain import sentence
 from orchestrator.cli.terminal import Terminal
 from orchestrator.contracts.events import Event, EventKind
 
@@ -85,7 +86,7 @@ class LiveProgress:
 
     def event(self, event: Event, raw: object) -> None:
         if event.kind is EventKind.WARNING:
-            self.note(f"warning: {event.service + ': ' if event.service else ''}{event.text}")
+            self.note(f"warning: {sentence(event)}")
         elif time.monotonic() - self._drawn_s >= self.interval_s:
             self.tick()
 

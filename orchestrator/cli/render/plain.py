@@ -21,17 +21,22 @@ def event_text(event: Event) -> str:
     return event.text or event.kind.value.replace(".", " ")
 
 
+def sentence(event: Event) -> str:
+    """The event's text with its service before it, where the text does not name it."""
+    text = event_text(event)
+    return text if event.service is None or event.service in text else f"{event.service}: {text}"
+
+
 class PlainProgress:
-    """One line an event, on stderr, at once."""
+    """One line an event, on stderr, at once. A probe that succeeds is no news."""
 
     interval_s: float | None = None
 
     def event(self, event: Event, raw: object) -> None:
-        if event.kind in _SILENT:
+        if event.kind in _SILENT or (event.kind is EventKind.HEALTH_PROBED and event.detail.get("ok")):
             return
         prefix = "warning: " if event.kind is EventKind.WARNING else ""
-        subject = f"{event.service}: " if event.service else ""
-        self.note(f"{prefix}{subject}{event_text(event)}")
+        self.note(f"{prefix}{sentence(event)}")
 
     def tick(self) -> None:
         """Nothing moves by itself."""

@@ -1,0 +1,351 @@
+"""Every verb's request, what it prints, and its exit code, against a scripted control server."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from orchestrator import __version__
+from tests.unit.cli.conftest import Bench
+from tests.unit.cli.supervisor import Exchange, after, fails, ok
+
+DB = {
+    "service": "db",
+    "container": "demo-db-1",
+    "image": "host",
+    "phase": "running",
+    "health": "healthy",
+    "pid": 41,
+    "restarts": 2,
+    "created_at": 1700000000.0,
+    "started_at": 1700000001.0,
+    "endpoints": [
+        {
+            "network": "default",
+            "address": "172.30.0.2",
+            "prefix": 24,
+            "gateway": "172.30.0.1",
+            "mac": "m",
+            "interface": "eth0",
+        }
+    ],
+    "published": [{"host_ip": "0.0.0.0", "host_port": 8080, "target": 80}],
+}
+JOB = {
+    "service": "job",
+    "container": "demo-job-1",
+    "image": "host",
+    "phase": "exited",
+    "health": "none",
+    "exit": {"code": 0},
+    "reason": "completed",
+}
+BAD = {
+    "service": "bad",
+    "container": "demo-bad-1",
+    "image": "host",
+    "phase": "failed",
+    "health": "none",
+    "exit": {"signal": 9, "oom_killed": True},
+    "reason": "ran out of memory\x1b[2J",
+}
+
+
+def test_version(bench: Bench) -> None:
+    assert bench.run("version", "--short").out == f"{__version__}\n"
+    assert json.loads(bench.run("version", "--format", "json").out)["version"] == __version__
+    assert bench.run("version").out.startswith(f"pystack {__version__} (Python ")
+
+
+def test_ps_shows_what_runs_or_failed(bench: Bench) -> None:
+    bench.serve(ps=ok([DB, JOB, BAD]))
+    outcome = bench.run("ps")
+    lines = outcome.out.splitlines()
+    assert (outcome.code, outcome.err) == (0, "")
+    assert lines[0].split() == ["SERVICE", "STATE", "UP", "RESTARTS", "ADDRESS", "PORTS", "NOTE"]
+    assert lines[1].startswith("db        running (healthy)")
+    assert "172.30.0.2   0.0.0.0:8080->80/tcp" in lines[1]
+    assert lines[2].startswith("bad       failed (137, out of memory)   ")
+    assert lines[2].endswith("ran out of memory\\x1b[2J")
+    assert len(lines) == 3
+
+
+def test_ps_all_also_shows_what_ended_well(bench: Bench) -> None:
+    bench.serve(ps=ok([DB, JOB]))
+    assert bench.run("ps", "--services").out == "db\n"
+    assert bench.run("ps", "-a", "--services").out == "db\njob\n"
+    assert bench.run("ps", "-aq").out == "demo-db-1\ndemo-job-1\n"
+    assert bench.run("ps", "-aq", "job").out == "demo-job-1\n"
+
+
+def test_ps_json_has_the_keys_of_docker_compose(bench: Bench) -> None:
+    bench.serve(ps=ok([DB, BAD]))
+    db, bad = [json.loads(line) for line in bench.run("ps", "--format", "json").out.splitlines()]
+    assert (db["Name"], db["Service"], db["Project"], db["State"], db["Health"], db["ExitCode"]) == (
+        "demo-db-1",
+        "db",
+        "demo",
+        "running",
+        "healthy",
+        0,
+    )
+    assert db["Publishers"] == [{"URL": "0.0.0.0", "TargetPort": 80, "PublishedPort": 8080, "Protocol": "tcp"}]
+    assert (db["Addresses"], db["Restarts"]) == ({"default": "172.30.0.2"}, 2)
+    assert (bad["State"], bad["ExitCode"], bad["OOMKilled"]) == ("failed", 137, True)
+
+
+def test_ps_of_a_misspelt_service_says_what_was_meant(bench: Bench) -> None:
+    bench.serve(ps=ok([DB, JOB]))
+    outcome = bench.run("ps", "jbo")
+    assert outcome.code == 2
+    assert outcome.err == (
+        'error: "jbo" is not a service of project demo (did you mean "job"?)\nhint: its services: db, job\n'
+    )
+
+
+def test_ps_without_a_supervisor_shows_what_was_recorded(bench: Bench) -> None:
+    os.makedirs(bench.site.data_dir)
+    record = {
+        "version": 1,
+        "generation": 1,
+        "project": {"name": "demo", "working_dir": "/w", "services": {"db": {"name": "db", "image": "host"}}},
+        "containers": [{"container": "demo-db-1", "service": "db", "config_hash": "h", "last_exit": {"code": 4}}],
+    }
+    with open(os.path.join(bench.site.data_dir, "wanted.json"), "w") as file:
+        json.dump(record, file)
+    outcome = bench.run("ps")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[1].startswith("db        exited (4)")
+    assert "nothing of this project runs" in outcome.err
+    why = bench.run("why", "db")
+    assert why.out.startswith("db is exited (4): nothing of the project runs")
+    assert bench.run("why", "bd").code == 2
+
+
+def test_ps_of_a_project_that_does_not_exist_is_empty(bench: Bench) -> None:
+    outcome = bench.run("ps", "-q")
+    assert (outcome.code, outcome.out) == (0, "")
+
+
+def test_a_project_name_that_is_a_path_is_refused(bench: Bench) -> None:
+    bench.project = "../../etc"
+    outcome = bench.run("ps")
+    assert outcome.code == 2
+    assert '"../../etc" is not a project name' in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "verb", "args", "result", "said"),
+    [
+        (
+            ["start"],
+            "start",
+            {"services": [], "timeout_s": None, "no_deps": False},
+            {"changed": 2},
+            "2 services started in ",
+        ),
+        (
+            ["stop", "-t", "3", "db", "web"],
+            "stop",
+            {"services": ["db", "web"], "timeout_s": 3.0, "no_deps": False},
+            {"changed": 1},
+            "1 service stopped in ",
+        ),
+        (
+            ["restart", "--no-deps", "db"],
+            "restart",
+            {"services": ["db"], "timeout_s": None, "no_deps": True},
+            {"changed": 1},
+            "1 service restarted in ",
+        ),
+        (["stop"], "stop", {"services": [], "timeout_s": None, "no_deps": False}, {"changed": 0}, "nothing to stop"),
+        (["kill"], "kill", {"services": [], "signal": "SIGKILL"}, {"signalled": 3}, "3 services signalled in "),
+        (["kill", "-s", "hup", "db"], "kill", {"services": ["db"], "signal": "SIGHUP"}, {"signalled": 1}, "1 service"),
+        (["kill", "-s", "15"], "kill", {"services": [], "signal": "SIGTERM"}, {"signalled": 1}, "1 service"),
+    ],
+)
+def test_operations_send_their_request_and_sum_up(
+    bench: Bench, words: list[str], verb: str, args: dict[str, Any], result: dict[str, Any], said: str
+) -> None:
+    event = {"kind": "container.stopped", "text": "stopped\x07", "at": 1.0, "service": "db"}
+    server = bench.serve(**{verb: after([event], result)})
+    outcome = bench.run(*words)
+    assert outcome.code == 0
+    assert server.asked == [(verb, args)]
+    first, last = outcome.err.splitlines()
+    assert first == "db: stopped\\x07"
+    assert last.startswith(said)
+    assert outcome.out == ""
+
+
+def test_kill_refuses_what_is_no_signal(bench: Bench) -> None:
+    outcome = bench.run("kill", "-s", "SIGFOO")
+    assert outcome.code == 2
+    assert "SIGFOO" in outcome.err
+
+
+def test_quiet_shows_nothing_and_json_shows_objects(bench: Bench) -> None:
+    event = {"kind": "container.stopped", "text": "stopped", "at": 1.0, "service": "db"}
+    bench.serve(stop=after([event], {"changed": 1}))
+    assert bench.run("--progress", "quiet", "stop").err == ""
+    lines = [json.loads(line) for line in bench.run("--progress", "json", "stop").err.splitlines()]
+    assert lines[0] == event
+    assert lines[1]["result"] == {"changed": 1}
+
+
+def test_an_error_is_printed_with_its_hint_and_ends_with_its_code(bench: Bench) -> None:
+    bench.serve(start=fails("port 80 is in use\x1b[2J", hint="stop what uses it", exit_code=1))
+    outcome = bench.run("start")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == "error: port 80 is in use\\x1b[2J\nhint: stop what uses it\n"
+
+
+def test_an_error_is_json_where_progress_is(bench: Bench) -> None:
+    bench.serve(start=fails("port 80 is in use", exit_code=1))
+    outcome = bench.run("--progress", "json", "start")
+    assert json.loads(outcome.err) == {"error": {"message": "port 80 is in use", "hint": None, "exit_code": 1}}
+
+
+def test_a_busy_project_is_told_at_once(bench: Bench) -> None:
+    bench.serve(stop=fails('project demo is busy: "up" (by process 7) has been running for 3s', hint="wait"))
+    outcome = bench.run("stop")
+    assert outcome.code == 1
+    assert outcome.err.startswith('error: project demo is busy: "up" (by process 7)')
+
+
+def test_an_unknown_service_of_an_operation_is_explained(bench: Bench) -> None:
+    bench.serve(stop=fails("no such service: wbe", exit_code=2), ps=ok([{**DB, "service": "web"}]))
+    outcome = bench.run("stop", "wbe")
+    assert outcome.code == 2
+    assert 'did you mean "web"?' in outcome.err
+
+
+def test_operations_on_a_project_that_does_not_exist_say_so(bench: Bench) -> None:
+    outcome = bench.run("stop")
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: project demo does not exist")
+    outcome = bench.run("down")
+    assert (outcome.code, outcome.err) == (0, "project demo does not exist: nothing to remove\n")
+    for words in (["exec", "db", "true"], ["events"]):
+        outcome = bench.run(*words)
+        assert outcome.code == 1
+        assert "project demo is not running" in outcome.err
+
+
+def test_why_shows_the_state_the_reason_and_the_history(bench: Bench) -> None:
+    history = [
+        {"kind": "container.started", "text": "started", "at": 1700000000.25, "service": "db"},
+        {"kind": "health.changed", "text": "healthy\x07", "at": 1700000002.5, "service": "db"},
+    ]
+    status = {**DB, "reason": "healthy after 2 probes", "last_probe": "accepting connections\n"}
+    server = bench.serve(why=ok({"status": status, "history": history}))
+    outcome = bench.run("why", "db")
+    lines = outcome.out.splitlines()
+    assert server.asked == [("why", {"service": "db"})]
+    assert lines[0] == "db is running (healthy): healthy after 2 probes"
+    assert lines[1].endswith("as process 41")
+    assert lines[2:-2] == [
+        "  restarted 2 times",
+        "  on network default: 172.30.0.2",
+        "  published: 0.0.0.0:8080->80/tcp",
+        "  its last probe said:",
+        "    | accepting connections",
+        "what happened:",
+    ]
+    assert lines[-2].split()[1:] == ["container.started", "started"]
+    assert lines[-1].endswith("health.changed      healthy\\x07")
+    assert json.loads(bench.run("why", "db", "--format", "json").out) == {"status": status, "history": history}
+    assert "the last 1 of 2" in bench.run("why", "-n", "1", "db").out
+
+
+def test_events_are_shown_until_the_supervisor_ends(bench: Bench) -> None:
+    event = {"kind": "container.exited", "text": "exited with code 1", "at": 1700000000.25, "service": "db"}
+
+    def script(exchange: Exchange) -> None:
+        exchange.event(event)
+        exchange.event({"kind": "from.the.future", "text": "?", "at": 1.0})
+        exchange.connection.shutdown(2)
+
+    server = bench.serve(events=script)
+    outcome = bench.run("events", "--since", "2023-11-14T22:13:20Z")
+    assert outcome.code == 0
+    assert outcome.out.endswith("container.exited    db: exited with code 1\n")
+    assert outcome.out.count("\n") == 1
+    assert server.last("events") == {"since": 1700000000.0}
+    assert json.loads(bench.run("events", "--json").out.splitlines()[0]) == event
+    assert server.last("events") == {"since": None}
+    assert bench.run("events", "--since", "yesterday").code == 2
+
+
+def test_exec_passes_the_command_as_it_is_and_ends_with_its_code(bench: Bench) -> None:
+    server = bench.serve(exec=ok({"status": 137}))
+    outcome = bench.run("exec", "-T", "-e", "A=1", "-e", "HOME", "-u", "www", "-w", "/srv", "db", "ls", "-l", "--x", "-e")
+    assert outcome.code == 137
+    assert server.last("exec") == {
+        "service": "db",
+        "argv": ["ls", "-l", "--x", "-e"],
+        "environment": {"A": "1", "HOME": os.environ["HOME"]},
+        "working_dir": "/srv",
+        "user": "www",
+        "tty": False,
+    }
+
+
+@pytest.mark.parametrize("code", [126, 127])
+def test_a_command_that_cannot_be_run_ends_as_shells_do(bench: Bench, code: int) -> None:
+    bench.serve(exec=fails('"nope" cannot be run in db', exit_code=code), ps=ok([DB]))
+    outcome = bench.run("exec", "-T", "db", "nope")
+    assert (outcome.code, outcome.err) == (code, 'error: "nope" cannot be run in db\n')
+
+
+def test_plan_prints_the_text_or_the_operations(bench: Bench) -> None:
+    operations = [{"kind": "stop", "service": "db", "container": "demo-db-1", "cause": "asked"}]
+    server = bench.serve(plan=ok({"text": "stop db: asked\x07\n", "operations": operations}))
+    assert bench.run("plan", "stop", "db").out == "stop db: asked\\x07\n"
+    assert server.last("plan") == {"verb": "stop", "services": ["db"], "timeout_s": None, "no_deps": False}
+    assert json.loads(bench.run("plan", "down", "-v", "--format", "json").out) == operations
+    assert server.last("plan") == {"verb": "down", "volumes": True, "timeout_s": None, "remove_orphans": False}
+
+
+def test_a_misspelt_verb_or_option_is_a_usage_error(bench: Bench) -> None:
+    outcome = bench.run("donw")
+    assert outcome.code == 2
+    assert outcome.err == 'error: "donw" is not a verb (did you mean "down"?)\nhint: `pystack --help` lists what it takes\n'
+    outcome = bench.run("ps", "--formt", "json")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: no such option")
+    assert bench.run("exec", "db").code == 2
+    assert bench.run("stop", "-t", "-1").code == 2
+
+
+def test_an_unexpected_exception_is_called_a_bug(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.serve(stop=ok(["not", "an", "object"]))
+    outcome = bench.run("stop")
+    assert outcome.code == 125
+    assert "Traceback" in outcome.err
+    assert "error: this is a bug in pystack: AttributeError" in outcome.err
+    assert "PYSTACK_DEBUG=1 shows more" in outcome.err
+    monkeypatch.setenv("PYSTACK_DEBUG", "1")
+    assert "result = " in bench.run("stop").err
+
+
+def test_a_dying_supervisor_is_an_error_that_says_what_to_do(bench: Bench) -> None:
+    bench.serve(stop=lambda exchange: exchange.connection.shutdown(2))
+    outcome = bench.run("stop")
+    assert outcome.code == 125
+    assert "ended before its answer" in outcome.err
+    assert "hint: run the command again" in outcome.err
+
+
+def test_every_verb_has_a_help_text_that_its_row_begins(bench: Bench) -> None:
+    from orchestrator.cli.main import VERBS
+
+    listing = bench.run("--help").out
+    for name in VERBS:
+        assert f"  {name} " in listing
+        outcome = bench.run(name, "--help")
+        assert outcome.code == 0
+        assert outcome.out.startswith(f"Usage: pystack {name}")
