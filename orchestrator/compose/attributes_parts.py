@@ -478,7 +478,7 @@ PORT = object_of(
     default=expand.port_defaults,
     show=values.show_object,
 )
-PORTS = list_of(PORT, "a list of ports", unique=True, same=merge.by_port, expand=expand.ports)
+PORTS = list_of(PORT, "a list of ports", unique=True, same=merge.by_port, spread=expand.ports)
 
 VOLUME_MOUNT = object_of(
     "a mount",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from orchestrator.compose.diagnostics import Diagnostic
 from orchestrator.compose.merge import as_mapping, mount_parts
-from orchestrator.compose.shapes import JSON, Shape, join
+from orchestrator.compose.shapes import JSON, Shape, Spread, join
 from orchestrator.compose.tree import Node, diagnostic
 from orchestrator.compose.values import go_text
 
@@ -64,10 +64,25 @@ def expand(node: Node, shape: Shape | None, path: str, found: list[Diagnostic], 
                 changed[key] = longer if longer.key_line else longer.under(item)
         return node if changed is None else _keep(node, changed)
     if isinstance(value, list) and shape.items is not None:
+        if shape.spread is not None:
+            return _keep(node, _spread(value, shape.spread, path, found, lenient))
         items = [expand(item, shape.items, f"{path}[{n}]", found, lenient) for n, item in enumerate(value)]
         if any(a is not b for a, b in zip(items, value, strict=True)):
             return _keep(node, items)
     return node
+
+
+def _spread(value: list[Node], spread: Spread, path: str, found: list[Diagnostic], lenient: bool) -> list[Node]:
+    out: list[Node] = []
+    for number, item in enumerate(value):
+        try:
+            out.extend(spread(item))
+        except ExpandError as exc:
+            if lenient:
+                out.append(item)
+            else:
+                found.append(diagnostic(item, f"{path}[{number}]", str(exc), hint=exc.hint))
+    return out
 
 
 def _keep(node: Node, value: dict[str, Node] | list[Node]) -> Node:
@@ -202,17 +217,11 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 _PORT_HINT = "write TARGET, PUBLISHED:TARGET or IP:PUBLISHED:TARGET, with /udp if need be"
 
 
-def ports(node: Node) -> Node:
-    """All short forms of a list of ports; one of a range becomes several."""
-    if not isinstance(node.value, list):
-        return node
-    out: list[Node] = []
-    for item in node.value:
-        if isinstance(item.value, dict):
-            out.append(item)
-        else:
-            out.extend(made(item, port) for port in parse_port(go_text(item.value)))
-    return _keep(node, out)
+def ports(item: Node) -> list[Node]:
+    """The long forms of one element of ``ports``; a range becomes several."""
+    if isinstance(item.value, dict):
+        return [item]
+    return [made(item, port) for port in parse_port(go_text(item.value))]
 
 
 def parse_port(text: str) -> list[dict[str, JSON]]:

@@ -18,7 +18,7 @@ from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_m
 from orchestrator.compose.discovery import read_env_file
 from orchestrator.compose.files import read_source, shown_name, stdin_source
 from orchestrator.compose.reset import collect_resets, remove
-from orchestrator.compose.shapes import check
+from orchestrator.compose.shapes import check, prune
 from orchestrator.compose.tree import Node, Path, Source, diagnostic, parse
 from orchestrator.compose.values import go_text
 
@@ -35,9 +35,15 @@ class Findings:
     includes: int = 0
 
     def stop(self) -> None:
-        """Raise ComposeError if there are errors."""
-        if self.errors:
-            raise ComposeError(self.errors)
+        """Raise ComposeError if there are errors: those of a file in its order, one for each path at a place."""
+        if not self.errors:
+            return
+        files: dict[str, int] = {}
+        once: dict[tuple[str, int, int, str], Diagnostic] = {}
+        for item in self.errors:
+            files.setdefault(item.file, len(files))
+            once.setdefault((item.file, item.line, item.column, item.path), item)
+        raise ComposeError(sorted(once.values(), key=lambda item: (files[item.file], item.line, item.column)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +83,7 @@ def load_model(files: tuple[str, ...], context: Context, found: Findings) -> Nod
         if not found.errors:
             name = shown_name(files[0], context.directory)
             found.errors.append(Diagnostic(name, 0, 0, "", "the file is empty", "a stack needs services:"))
-        found.stop()
-    assert model is not None
-    found.stop()
+        raise ComposeError(found.errors)
     model = expand.with_defaults(model, TOP)
     if context.resolve_paths:
         model = paths.resolve(model, TOP, context.folder, context.environment.get("HOME"))
@@ -114,7 +118,7 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
         if "version" in (merged.value if isinstance(merged.value, dict) else {}):
             merged = _drop_version(merged, found)
     if len(found.errors) > errors_before:
-        return model
+        merged = prune(merged, TOP) or document.new({})
     merged = expand.expand(merged, TOP, "", found.errors, lenient=not context.interpolate)
     return merge.unique(merged, TOP)
 
@@ -239,6 +243,7 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
         return None
     finally:
         found.includes = own.includes
+    found.errors.extend(_noted(item, entry) for item in own.errors)
     assert isinstance(model.value, dict)
     return model.new({key: item for key, item in model.value.items() if key in (*_SECTIONS, "jobs")})
 

@@ -71,7 +71,8 @@ def load(request: LoadRequest) -> Loaded:
     model = _load(request)
     canonical = _canonical(model)
     refused, ignored = unsupported(model.tree)
-    model.found.errors.extend(refused)
+    wrong = {item.path for item in model.found.errors}
+    model.found.errors.extend(item for item in refused if item.path not in wrong)
     model.found.warnings.extend(ignored)
     project = build_project(model.tree, model.name, model.working_dir, model.files, model.profiles, model.found.errors)
     model.found.stop()
@@ -82,6 +83,7 @@ def load_canonical(request: LoadRequest) -> tuple[dict[str, JSON], tuple[Diagnos
     """(the canonical model, warnings), whether or not the runtime supports all of it. Raises ComposeError."""
     model = _load(request)
     canonical = _canonical(model)
+    model.found.stop()
     return canonical, tuple(model.found.warnings)
 
 
@@ -96,12 +98,13 @@ def _load(request: LoadRequest) -> _Model:
     tree = normalize(tree, name, environment)
     profiles = (*request.profiles, *_split(environment.get("COMPOSE_PROFILES", "")))
     check_references(tree, selection.enabled(tree, profiles), findings.errors)
-    findings.stop()
-    chosen = selection.with_named(tree, profiles, request.services)
+    try:
+        chosen = selection.with_named(tree, profiles, request.services)
+    except ComposeError as exc:
+        raise ComposeError([*findings.errors, *exc.diagnostics]) from None
     chosen = selection.needed(tree, chosen, request.services)
     tree = selection.without_unused(selection.select(tree, chosen))
     tree = _with_files(tree, environment, request.directory, findings)
-    findings.stop()
     for variable, (node, path) in findings.unset.items():
         message = f'the variable "{variable}" is not set: an empty text is used'
         findings.warnings.append(diagnostic(node, path, message, code="unset-variable"))
@@ -123,7 +126,6 @@ def _with_files(tree: Node, environment: dict[str, str], directory: str, finding
 
 def _canonical(model: _Model) -> dict[str, JSON]:
     shown = values.show_object(model.tree, TOP, "", model.found.errors)
-    model.found.stop()
     assert isinstance(shown, dict)
     out: dict[str, JSON] = {"name": model.name, **{key: item for key, item in shown.items() if key != "name"}}
     for key, item in model.tree.items():

@@ -240,7 +240,7 @@ class _Maker:
                 return RestartPolicy()
             return RestartPolicy(RestartKind.ON_FAILURE, int(attempts) or None)
         if colon or kind not in {policy.value for policy in RestartKind}:
-            message = f'"{text}" is not a restart policy (no, always, on-failure, on-failure:3, unless-stopped)'
+            message = f'"{text}" is not one of no, always, on-failure, on-failure:3, unless-stopped'
             self.error(item, f"{path}.restart", message)
             return RestartPolicy()
         return RestartPolicy(RestartKind(kind))
@@ -314,7 +314,7 @@ class _Maker:
                 target,
                 source,
                 read_only,
-                create_host_path=create is not None and create.value is True,
+                create_host_path=create is None or create.value is not False,
                 place=place,
             )
         if kind == "volume":

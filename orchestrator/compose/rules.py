@@ -51,8 +51,11 @@ class _Service:
         return node is not None and node.value not in (None, "")
 
     def _image(self) -> None:
-        if not any(self._has(key) for key in ("image", "build", "provider")):
+        if not any(self._has(key) for key in ("image", "build", "provider")) and not self._has_errors():
             self.report(self.node, "", "has neither an image nor a build", hint="add image:", key=True)
+
+    def _has_errors(self) -> bool:
+        return any(item.path == self.path or item.path.startswith(self.path + ".") for item in self.found)
 
     def _section(self, name: str) -> dict[str, Node]:
         node = self.model.get(name)

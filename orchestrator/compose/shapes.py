@@ -26,6 +26,7 @@ Cast = Callable[[str], "bool | int | float | str | None"]
 Merge = Callable[[Node, Node, "Shape"], Node]
 Identity = Callable[[Node], "str | None"]
 Expand = Callable[[Node], Node]
+Spread = Callable[[Node], "list[Node]"]
 Show = Callable[[Node, "Shape", str, "list[Diagnostic]"], JSON]
 
 
@@ -73,6 +74,7 @@ class Shape:
     merge: Merge | None = None
     same: Identity | None = None
     expand: Expand | None = None
+    spread: Spread | None = None
     default: Expand | None = None
     path: PathRule | None = None
     show: Show | None = None
@@ -177,6 +179,35 @@ def check(node: Node, shape: Shape, path: str, found: list[Diagnostic]) -> None:
             found.append(diagnostic(node, path, f"must be at least {shape.minimum:g}"))
         if shape.maximum is not None and value > shape.maximum:
             found.append(diagnostic(node, path, f"must be at most {shape.maximum:g}"))
+
+
+def prune(node: Node, shape: Shape | None) -> Node | None:
+    """`node` without whatever is not of `shape`, so that the phases to come can look for further errors; None when nothing
+    is left of it."""
+    if shape is None:
+        return node
+    found: list[Diagnostic] = []
+    check(node, shape, "", found)
+    if not found:
+        return node
+    value = node.value
+    below: dict[str, Node] | list[Node]
+    if isinstance(value, dict):
+        below = {}
+        for key, item in value.items():
+            if shape.fields is not None and key not in shape.fields and shape.values is None and not key.startswith("x-"):
+                continue
+            kept = prune(item, shape.at(key))
+            if kept is not None:
+                below[key] = kept
+    elif isinstance(value, list):
+        below = [kept for item in value if (kept := prune(item, shape.items)) is not None]
+    else:
+        return None
+    out = Node(below, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
+    found = []
+    check(out, shape, "", found)
+    return out if not found else None
 
 
 def _check_text(node: Node, text: str, shape: Shape, path: str, found: list[Diagnostic]) -> None:

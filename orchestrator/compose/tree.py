@@ -175,8 +175,9 @@ def _syntax_error(source: Source, exc: yaml.YAMLError) -> Diagnostic:
     elif "mapping values are not allowed" in message:
         hint = "is a quote or a line break missing? text with a colon and a space in it must be quoted"
     elif text is None and line:
-        line, column = max(1, len(source.text.split("\n"))), 1
-        text = source.line(line)
+        line = max(1, source.text.rstrip("\n").count("\n") + 1)
+        text = source.line(line) or ""
+        column = len(text) + 1
     return Diagnostic(source.name, line, column, "", message, hint, text)
 
 
