@@ -275,7 +275,8 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 IFF_UP = 0x1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
 IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 27, 28, 29, 31, 32
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_MODE = 4
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
 VETH_INFO_PEER = 1
 RTEXT_FILTER_SKIP_STATS = 8
@@ -350,6 +351,16 @@ def new_veth(name: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: i
         + info
     )
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, name, (errno.EEXIST,))
+
+
+def set_hairpin(name: str) -> Request:
+    """Let the bridge send a packet back by the port `name` that it came from."""
+    info = nest(
+        IFLA_LINKINFO,
+        attr(IFLA_INFO_SLAVE_KIND, b"bridge"),
+        nest(IFLA_INFO_SLAVE_DATA, attr(IFLA_BRPORT_MODE, b"\1")),
+    )
+    return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + attr_text(IFLA_IFNAME, name) + info, name)
 
 
 def delete_link(name: str) -> Request:

@@ -28,6 +28,7 @@ from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.proxy import serve_port
 from orchestrator.network.thread import NetlinkThread, open_thread
+from orchestrator.network.upstream import Upstream
 from orchestrator.network.watch import watch_table
 from orchestrator.network.wiring import Wiring, Withdrawal
 
@@ -58,7 +59,15 @@ class _Connected:
 class ProjectNetworking:
     """Implements `Networking`. Made by `open_networking`."""
 
-    def __init__(self, site: Site, store: FdStore, thread: NetlinkThread, wiring: Wiring, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        site: Site,
+        store: FdStore,
+        thread: NetlinkThread,
+        wiring: Wiring,
+        nursery: trio.Nursery,
+        upstream: Upstream,
+    ) -> None:
         self._site = site
         self._store = store
         self._thread = thread
@@ -68,7 +77,7 @@ class ProjectNetworking:
         self._endpoints: dict[ContainerId, tuple[Endpoint, ...]] = {}
         self._connected: dict[ContainerId, _Connected] = {}
         self._leaving: list[Withdrawal] = []
-        self._networks = ProjectNetworks(site, store, thread, wiring, nursery, self._names, self._endpoints)
+        self._networks = ProjectNetworks(site, store, thread, wiring, nursery, upstream, self._names, self._endpoints)
         self._leaving_lock = trio.Lock()
 
     async def ensure(self, networks: Sequence[Network]) -> None:
@@ -143,7 +152,7 @@ class ProjectNetworking:
         if current is not None and (current.endpoints, current.mappings) != wanted:
             await self.detach(container)
             current = None
-        cables = [self._cable(container, endpoint) for endpoint in endpoints]
+        cables = [self._cable(container, endpoint, hairpin=bool(ports)) for endpoint in endpoints]
         if current is None:
             reservations = await self._reserve_ports(container, *wanted)
         else:
@@ -164,10 +173,10 @@ class ProjectNetworking:
             self._nursery.start_soon(_serve, connected)
         return tuple(reservation.published for reservation in reservations)
 
-    def _cable(self, container: ContainerId, endpoint: Endpoint) -> Cable:
+    def _cable(self, container: ContainerId, endpoint: Endpoint, hairpin: bool) -> Cable:
         live = self._networks.live.get(endpoint.network)
         assert live is not None, f"network {endpoint.network} was not ensured"
-        return Cable(veth_name(self._site.key, container, endpoint.network), live.link.index, endpoint)
+        return Cable(veth_name(self._site.key, container, endpoint.network), live.link.index, endpoint, hairpin)
 
     async def _reserve_ports(
         self, container: ContainerId, endpoints: Sequence[Endpoint], mappings: Sequence[PortMapping]
@@ -298,9 +307,11 @@ def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Re
 
 
 @asynccontextmanager
-async def open_networking(site: Site, fd_store: FdStore | None = None) -> AsyncIterator[ProjectNetworking]:
+async def open_networking(
+    site: Site, fd_store: FdStore | None = None, upstream: Upstream | None = None
+) -> AsyncIterator[ProjectNetworking]:
     """The networking of one project, in the network namespace of the calling thread, while the block runs. Leaving
-    it changes nothing in the kernel. Raises HostError when the kernel refuses netlink sockets."""
+    it changes nothing in the kernel. `upstream`: who answers for outside names; None: the host's resolvers. Raises HostError when the kernel refuses netlink sockets."""
     failure: BaseException | None = None
     async with open_thread() as thread:
         try:
@@ -309,7 +320,7 @@ async def open_networking(site: Site, fd_store: FdStore | None = None) -> AsyncI
             raise refused(exc, "cannot talk to the kernel about networks") from exc
         try:
             async with trio.open_nursery() as nursery:
-                networking = ProjectNetworking(site, fd_store or NoStore(), thread, wiring, nursery)
+                networking = ProjectNetworking(site, fd_store or NoStore(), thread, wiring, nursery, upstream or Upstream())
                 await nursery.start(watch_table, thread, wiring.firewall, nft_table(site.key))
                 try:
                     yield networking

@@ -24,11 +24,13 @@ _NEW_INTERFACES = "/proc/sys/net/ipv6/conf/default"
 
 @dataclass(frozen=True, slots=True)
 class Cable:
-    """One endpoint to be wired: the host's end `veth`, in `bridge` with index `bridge_index`."""
+    """One endpoint to be wired: the host's end `veth`, in the bridge with index `bridge_index`. `hairpin`: the container
+    can reach its own published ports; not for all, since it also hears its own broadcasts then."""
 
     veth: str
     bridge_index: int
     endpoint: Endpoint
+    hairpin: bool = False
 
 
 def wire(thread: NetlinkThread, links: HostLinks, netns_fd: int, cables: Sequence[Cable]) -> None:
@@ -62,6 +64,8 @@ def _plug(links: HostLinks, inside: NetlinkSocket, netns_fd: int, cable: Cable, 
         if not _new(links, cable, netns_fd):
             raise HostError(f'interface "{cable.veth}" exists and cannot be replaced')
     made.append(cable.veth)
+    if cable.hairpin:
+        links.set_hairpin(cable.veth)
 
 
 def _new(links: HostLinks, cable: Cable, netns_fd: int) -> bool:

@@ -153,6 +153,9 @@ class HostLinks:
         """False if `name` exists. Raises OSError."""
         return self._sock.batch([nl.new_veth(name, bridge_index, peer, mac, netns_fd)]) == [0]
 
+    def set_hairpin(self, name: str) -> None:
+        self._sock.batch([nl.set_hairpin(name)])
+
 
 def refused(exc: OSError, what: str) -> HostError:
     """`exc` as an error for the user."""

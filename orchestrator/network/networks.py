@@ -56,6 +56,7 @@ class ProjectNetworks:
         thread: NetlinkThread,
         wiring: Wiring,
         nursery: trio.Nursery,
+        upstream: Upstream,
         names: ProjectNames,
         endpoints: Mapping[ContainerId, tuple[Endpoint, ...]],
     ) -> None:
@@ -67,7 +68,7 @@ class ProjectNetworks:
         self._names = names
         self._endpoints = endpoints
         self._record = SubnetRecord(site.data_dir)
-        self._upstream = Upstream()
+        self._upstream = upstream
         self._lock = trio.Lock()
         self.live: dict[NetworkName, LiveNetwork] = {}
 
