@@ -1,5 +1,8 @@
 """The DNS server of one network: two sockets on the bridge's address.
 
+Not on port 53: then neither a name server of the host nor a container could have that port on all addresses. The firewall
+leads port 53 of the bridge's address here.
+
 Answers from the zone are given in the receiving task itself; questions for the outside get a task each, at most
 `_FORWARDED` at a time, so that one container cannot use up the supervisor's file descriptors.
 """
@@ -7,6 +10,7 @@ Answers from the zone are given in the receiving task itself; questions for the 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from contextlib import suppress
 
@@ -18,6 +22,10 @@ from orchestrator.network.serving import accept_forever
 from orchestrator.network.upstream import Upstream, receive_framed, send_framed
 
 DNS_PORT = 53
+"""What clients ask."""
+_PORTS = range(61053, 61153)
+"""Above the kernel's range for ports of its own choice, and always tried in the same order: after a crash the server is
+where the flows that the kernel tracks expect it."""
 _FORWARDED = 128
 _STREAMS = 32
 _STREAM_IDLE_S = 10.0
@@ -25,22 +33,21 @@ _MAX_QUESTION = 4096
 
 
 def open_sockets(address: str) -> tuple[socket.socket, socket.socket]:
-    """UDP and TCP on `address`, port 53, or any free port where somebody has port 53 on all addresses. Raises OSError."""
-    udp = _bind_dns("udp", address)
-    try:
-        return udp, _bind_dns("tcp", address)
-    except BaseException:
-        udp.close()
-        raise
-
-
-def _bind_dns(protocol: str, address: str) -> socket.socket:
-    try:
-        return bind(protocol, address, DNS_PORT)
-    except OSError as exc:
-        if exc.errno != errno.EADDRINUSE:
+    """UDP and TCP on `address`, on the first port of `_PORTS` that is free for both. Raises OSError."""
+    for port in _PORTS:
+        try:
+            udp = bind("udp", address, port)
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                continue
             raise
-        return bind(protocol, address, 0)
+        try:
+            return udp, bind("tcp", address, port)
+        except OSError as exc:
+            udp.close()
+            if exc.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), f"DNS server on {address}")
 
 
 def usable(sockets: list[socket.socket], address: str) -> tuple[socket.socket, socket.socket] | None:

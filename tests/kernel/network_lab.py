@@ -122,8 +122,8 @@ def lab() -> Iterator[Lab]:
         yield world
     finally:
         enter_namespace(home)
-        for sock in world.sockets if world is not None else ():
-            sock.close()
+        for plain in world.sockets if world is not None else ():
+            plain.close()
         for fd in [*opened, *(world.fds if world is not None else ())]:
             os.close(fd)
 
