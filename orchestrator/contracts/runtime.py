@@ -118,7 +118,7 @@ class ExecSpec:
 
 
 class TtySink(Protocol):
-    def __call__(self, master_fd: int) -> None:
+    def __call__(self, master_fd: int, /) -> None:
         """Receives the pty's master; the receiver owns it."""
         ...
 

@@ -13,10 +13,11 @@ from orchestrator.images.rootfs import resolve_rootfs
 
 
 class LocalImages:
-    """`images_dir` is shared by all projects of a data directory; relative directories start at `working_dir`."""
+    """`images_dir` is shared by all projects of a data directory; relative directories start at `working_dir`,
+    which is the project's and may be set when another stack is brought up."""
 
     def __init__(self, images_dir: str, working_dir: str, *, host_root: str = "/") -> None:
-        self._working_dir = working_dir
+        self.working_dir = working_dir
         self._host = HostImage(images_dir, host_root)
         self._making = trio.Lock()
 
@@ -26,7 +27,7 @@ class LocalImages:
             case HostReference():
                 return await self._resolve_host()
             case RootfsReference() as rootfs:
-                return await trio.to_thread.run_sync(resolve_rootfs, rootfs, self._working_dir)
+                return await trio.to_thread.run_sync(resolve_rootfs, rootfs, self.working_dir)
             case other:
                 assert_never(other)
 

@@ -24,7 +24,7 @@ from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
 from orchestrator.state import lock
-from orchestrator.state.directory import data_root_of, prepare, site_of
+from orchestrator.state.directory import prepare, site_of
 from orchestrator.supervisor.api import Server, open_listener
 from orchestrator.supervisor.wiring import open_project
 
@@ -47,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     try:
         trio.run(_supervise, options)
-    except PystackError as exc:
-        _tell(options, json.dumps({"error": {"message": exc.message, "hint": exc.hint, "exit_code": exc.exit_code}}))
-        return exc.exit_code
     except BaseException as exc:
+        if (error := _told(exc)) is not None:
+            _tell(options, json.dumps({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}}))
+            return error.exit_code
         message = f"the supervisor of project {options.project} failed: {type(exc).__name__}: {exc}"
         hint = "this is a bug in pystack; the traceback is in the project's supervisor.log"
         _tell(options, json.dumps({"error": {"message": message, "hint": hint, "exit_code": EXIT_RUNTIME}}))
@@ -67,12 +67,21 @@ async def _supervise(options: Options) -> None:
     try:
         set_child_subreaper()
         with open_listener(site) as listener:
-            async with open_project(site, data_root_of(site), options.argv) as opened:
+            async with open_project(site, options.argv) as opened:
                 await opened.adopt()
                 _tell(options, "ready")
                 await Server(opened, listener).serve()
+                if not opened.engine.running():
+                    await opened.retire()
     finally:
         os.close(held)
+
+
+def _told(exc: BaseException) -> PystackError | None:
+    """The error for the user, if that is all that happened: nurseries wrap even a single one in a group."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc if isinstance(exc, PystackError) else None
 
 
 def _tell(options: Options, line: str) -> None:

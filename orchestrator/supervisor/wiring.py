@@ -1,0 +1,179 @@
+"""The composition root: adapters opened, the engine on top of them, and the verbs as calls of the engine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import trio
+
+from orchestrator.contracts.runtime import SandboxSpec
+from orchestrator.contracts.site import Site
+from orchestrator.errors import InputError
+from orchestrator.images.local import LocalImages
+from orchestrator.model.codec import from_json, to_json
+from orchestrator.model.project import Project
+from orchestrator.network.adapter import open_networking
+from orchestrator.plan.oci import SandboxInputs, compile_sandbox
+from orchestrator.plan.plan import Plan, Verb
+from orchestrator.plan.reconcile import Recreate
+from orchestrator.runtime.client import MonitorRuntime, open_runtime
+from orchestrator.scheduler.crew import Compile
+from orchestrator.scheduler.engine import Adapters, Engine
+from orchestrator.state.directory import boot_id, data_root_of
+from orchestrator.state.journal import EventLog
+from orchestrator.state.records import FileState
+from orchestrator.state.volumes import FileVolumes
+from orchestrator.supervisor.arguments import seconds, services, typed
+from orchestrator.supervisor.stream import EventStream
+
+
+@dataclass(slots=True, eq=False)
+class OpenProject:
+    """One project with everything that acts on it. `since`: epoch seconds, display."""
+
+    site: Site
+    runtime: MonitorRuntime
+    images: LocalImages
+    state: FileState
+    log: EventLog
+    stream: EventStream
+    engine: Engine
+    boot_id: str
+    since: float
+
+    async def adopt(self) -> None:
+        """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
+        record = self.state.load()
+        if record is not None:
+            self.images.working_dir = record.project.working_dir
+        await self.engine.adopt(record)
+
+    async def plan(self, verb: str, args: Mapping[str, Any]) -> Plan:
+        """What `verb` with these arguments would do now. Raises InputError for arguments that do not fit."""
+        try:
+            chosen, recreate = Verb(verb), Recreate(typed(args, "recreate", str, Recreate.CHANGED.value))
+        except ValueError as exc:
+            raise InputError(str(exc)) from exc
+        project = self._project(args) if chosen is Verb.UP else None
+        if project is not None:
+            self.images.working_dir = project.working_dir
+        return await self.engine.plan(
+            chosen,
+            project=project,
+            services=services(args),
+            recreate=recreate,
+            no_deps=typed(args, "no_deps", bool, False),
+            volumes=typed(args, "volumes", bool, False),
+            remove_orphans=typed(args, "remove_orphans", bool, False),
+            timeout_s=seconds(args, "timeout_s"),
+        )
+
+    async def operate(self, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry `verb` out; the result as docs/control-protocol.md has it. Raises the operation's error."""
+        if verb == "kill":
+            return {"signalled": await self.engine.kill(services(args), typed(args, "signal", str, "SIGKILL"))}
+        plan = await self.plan(verb, args)
+        outcome = await self.engine.execute(
+            plan, wait=typed(args, "wait", bool, False), wait_timeout_s=seconds(args, "wait_timeout_s")
+        )
+        if (error := outcome.error()) is not None:
+            raise error
+        if verb == "down":
+            return {"removed": outcome.removed}
+        if verb == "up":
+            return {"changed": outcome.changed, "services": [to_json(row) for row in self.engine.statuses()]}
+        return {"changed": outcome.changed}
+
+    async def retire(self) -> None:
+        """Nothing runs and the supervisor ends: so does the monitor; with nothing left of the project, its records go too."""
+        await self.runtime.shutdown()
+        self.log.close()
+        if self.engine.statuses():
+            return
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.site.run_dir)
+        self.state.clear()
+
+    def _project(self, args: Mapping[str, Any]) -> Project:
+        try:
+            project = from_json(Project, args.get("project"))
+        except ValueError as exc:
+            raise InputError(f"the project sent is malformed: {exc}") from exc
+        if project.name != self.site.project:
+            raise InputError(f"this is the supervisor of project {self.site.project}, not of {project.name}")
+        return project
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSockets:
+    """The monitor's store as the network wants it: what is fetched belongs to the caller."""
+
+    runtime: MonitorRuntime
+
+    async def keep(self, name: str, fds: Sequence[int]) -> None:
+        await self.runtime.keep(name, fds)
+
+    async def fetch(self, name: str) -> list[int] | None:
+        return [os.dup(fd) for fd in await self.runtime.fetch(name)] or None
+
+    async def drop(self, name: str) -> None:
+        await self.runtime.drop(name)
+
+
+@asynccontextmanager
+async def open_project(site: Site, respawn_argv: tuple[str, ...]) -> AsyncGenerator[OpenProject, None]:
+    """Everything of a project, while the block runs; leaving it leaves all containers running. The caller holds the
+    project's lock. Raises HostError when the machine cannot do it."""
+    state, log = FileState(site), EventLog(site)
+    stream = EventStream(log)
+    images = LocalImages(os.path.join(data_root_of(site), "images"), "/")
+    this_boot = boot_id()
+    async with (
+        open_runtime(site, respawn_argv=respawn_argv) as runtime,
+        open_networking(site, KeptSockets(runtime)) as networking,
+        trio.open_nursery() as nursery,
+    ):
+        adapters = Adapters(site, runtime, networking, images, state, FileVolumes(site))
+        engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler())
+        await nursery.start(engine.run)
+        yield OpenProject(site, runtime, images, state, log, stream, engine, this_boot, time.time())
+        nursery.cancel_scope.cancel()
+    state.close()
+    log.close()
+
+
+def _compiler() -> Compile:
+    """`compile_sandbox` with what only this machine knows: its processor type and count, and its resolver's search list."""
+    search, options = _resolver_settings()
+    machine, cpus = os.uname().machine, os.cpu_count() or 1
+
+    def compile_here(inputs: SandboxInputs) -> SandboxSpec:
+        return compile_sandbox(
+            replace(inputs, resolv_search=search, resolv_options=options, machine=machine, host_cpus=cpus)
+        )
+
+    return compile_here
+
+
+def _resolver_settings() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The last ``search`` (or ``domain``) line and all ``options`` of the host's resolv.conf(5)."""
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            for line in file.read(65536).splitlines():
+                match line.split():
+                    case ["search" | "domain", *domains]:
+                        search = tuple(domains)
+                    case ["options", *given]:
+                        options += tuple(given)
+    except OSError:
+        return (), ()
+    return search, options
+
