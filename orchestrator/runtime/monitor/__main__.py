@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
-
-sys.path[:] = [*(entry for entry in sys.path if "python3" in entry), os.path.abspath(f"{__file__}/../../../..")]
-
 import signal
 import socket
+import sys
 
-from orchestrator.kernel import process
-from orchestrator.runtime.monitor.home import move_in
-from orchestrator.runtime.monitor.server import Monitor
+# Without this directory, which Python puts first; and our own packages last: none stands in for one of the library's.
+sys.path[:] = [*sys.path[1:], os.path.abspath(f"{__file__}/../../../..")]
+
+from orchestrator.kernel import process  # noqa: E402
+from orchestrator.runtime.monitor.home import move_in  # noqa: E402
+from orchestrator.runtime.monitor.server import Monitor  # noqa: E402
 
 
 def main(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:

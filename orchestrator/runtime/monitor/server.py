@@ -193,7 +193,7 @@ class Monitor:
 
     def _named(self, header: wire.Header, fds: list[int]) -> tuple[dict[str, int], list[int]]:
         """The descriptors of a start or exec: by name, and the v1 cgroup.procs files."""
-        names = header["fds"]
+        names = header["names"]
         procs = [fd for name, fd in zip(names, fds, strict=True) if name == "procs"]
         named = {name: fd for name, fd in zip(names, fds, strict=True) if name != "procs"}
         return {"user": self._store.user_namespace(), **named}, procs

@@ -239,6 +239,12 @@ class Child:
         os.close(tree)
         os.close(where)
 
+    def make_read_only(self, path: str) -> None:
+        """The mount at `path` itself, once all is made below it."""
+        where = open_in(self.root, os.fsencode(path))
+        mounts.set_attributes(where, c.MOUNT_ATTR_RDONLY)
+        os.close(where)
+
     def root_read_only(self) -> None:
         mounts.set_attributes(self.root, c.MOUNT_ATTR_RDONLY)
 
@@ -379,6 +385,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "sysctl": Child.sysctl,
     "mask": Child.mask,
     "read_only": Child.read_only,
+    "make_read_only": Child.make_read_only,
     "root_read_only": Child.root_read_only,
     "hostname": Child.hostname,
     "pivot": Child.pivot,

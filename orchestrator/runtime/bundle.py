@@ -1,0 +1,130 @@
+"""A container's directory on disk: ``DATA_DIR/containers/ID/{spec.json, config.json, upper/, work/, files/}``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+
+from orchestrator.contracts.runtime import SandboxSpec
+from orchestrator.contracts.site import Site
+from orchestrator.errors import HostError, OperationError
+from orchestrator.model.codec import from_json, to_json
+from orchestrator.model.names import ContainerId
+from orchestrator.plan.oci import ANNOTATION_MAKE_SOURCES
+
+
+def bundle_path(site: Site, container: ContainerId) -> str:
+    return f"{site.data_dir}/containers/{container}"
+
+
+def log_prefix(site: Site, container: ContainerId) -> str:
+    """Of the log's files, without ``.log``: what `runtime.logs` takes."""
+    return f"{site.data_dir}/logs/{container}"
+
+
+def prepare_site(site: Site) -> None:
+    """The directories that the monitor wants to find. Raises HostError."""
+    try:
+        for path in (site.data_dir, site.run_dir, f"{site.data_dir}/containers", f"{site.data_dir}/logs"):
+            os.makedirs(path, 0o700, exist_ok=True)
+    except OSError as exc:
+        raise HostError(f"cannot make {exc.filename}: {exc.strerror}") from exc
+
+
+def write_bundle(site: Site, spec: SandboxSpec) -> bool:
+    """Make or renew everything but the writable layer, which is kept. True if there was a bundle before.
+    Raises HostError."""
+    path = bundle_path(site, spec.container)
+    try:
+        existed = not _mkdir(path)
+        if _mkdir(f"{path}/upper"):
+            os.chown(f"{path}/upper", site.ids.host_base, site.ids.host_base)
+        if _mkdir(f"{path}/work"):
+            os.chown(f"{path}/work", site.ids.host_base, site.ids.host_base)
+        _mkdir(f"{path}/files")
+        for number, file in enumerate(spec.files):
+            _write(f"{path}/files/{number}", file.content, file.mode)
+        _write(f"{path}/config.json", json.dumps(spec.config).encode(), 0o600)
+        _write(f"{path}/spec.json", json.dumps(to_json(spec)).encode(), 0o600)
+    except OSError as exc:
+        raise HostError(f"cannot write the bundle {path}: {exc.strerror}") from exc
+    return existed
+
+
+def read_bundle(site: Site, container: ContainerId) -> SandboxSpec:
+    """Raises OperationError when there is no such container."""
+    path = f"{bundle_path(site, container)}/spec.json"
+    try:
+        with open(path, "rb") as file:
+            return from_json(SandboxSpec, json.load(file))
+    except FileNotFoundError:
+        raise OperationError(f"container {container} does not exist") from None
+    except (OSError, ValueError) as exc:
+        raise OperationError(f"container {container} cannot be read: {path}: {exc}") from exc
+
+
+def existing_bundles(site: Site) -> list[ContainerId]:
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(ContainerId(name) for name in os.listdir(f"{site.data_dir}/containers"))
+    return []
+
+
+def make_bind_sources(spec: SandboxSpec) -> None:
+    """The missing host directories of short-form bind mounts (an annotation names them). Raises OperationError."""
+    text = (spec.config.get("annotations") or {}).get(ANNOTATION_MAKE_SOURCES)
+    for source in json.loads(text) if text else ():
+        try:
+            if not os.path.lexists(source):
+                os.makedirs(source, 0o755, exist_ok=True)
+        except OSError as exc:
+            raise OperationError(f"cannot make the directory {source} for a bind mount: {exc.strerror}") from exc
+
+
+def remove_bundle(site: Site, container: ContainerId) -> None:
+    """The bundle with the writable layer, and the log. Safe against a hostile tree: by directory descriptors, following
+    no link. Raises HostError. Blocking: call it in a thread."""
+    path = bundle_path(site, container)
+    try:
+        if os.path.lexists(path):
+            shutil.rmtree(path)
+        for name in _log_files(site, container):
+            os.unlink(name)
+    except OSError as exc:
+        raise HostError(f"cannot remove {exc.filename or path}: {exc.strerror}") from exc
+
+
+def _log_files(site: Site, container: ContainerId) -> Iterator[str]:
+    prefix = log_prefix(site, container)
+    for kind in ("log", "idx"):
+        if os.path.lexists(path := f"{prefix}.{kind}"):
+            yield path
+        number = 1
+        while os.path.lexists(path := f"{prefix}.{kind}.{number}"):
+            yield path
+            number += 1
+
+
+def _mkdir(path: str) -> bool:
+    """True if it is new."""
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write(path: str, content: bytes, mode: int) -> None:
+    """Replace the file, so that a run that has the old one mounted keeps it unchanged."""
+    temporary = f"{path}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        os.fchmod(fd, mode)
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)

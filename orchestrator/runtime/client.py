@@ -1,0 +1,421 @@
+"""The runtime of one project (`contracts.runtime.Runtime`), by way of its monitor. docs/runtime.md tells the story.
+
+This file decides what is asked of the monitor and of the cgroups, in which order; `session` keeps what survives a killed
+monitor, `sandbox` what belongs to one container, `programs` says what a container's processes do before their execve.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+
+import trio
+
+from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
+from orchestrator.contracts.site import Site
+from orchestrator.errors import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, CommandError, HostError, OperationError
+from orchestrator.kernel import pidfd as pidfds
+from orchestrator.kernel.cgroup import detect
+from orchestrator.kernel.process import set_child_subreaper
+from orchestrator.model.health import ProbeResult
+from orchestrator.model.names import ContainerId, cgroup_path
+from orchestrator.runtime import bundle
+from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
+from orchestrator.runtime.exec import Output
+from orchestrator.runtime.history import History, exit_of
+from orchestrator.runtime.link import Ending, MonitorLost, StepFailed
+from orchestrator.runtime.monitor.steps import BROKEN
+from orchestrator.runtime.programs import Program
+from orchestrator.runtime.rootfs import fill_volume
+from orchestrator.runtime.sandbox import ActiveRun, Sandbox
+from orchestrator.runtime.session import Session, wait_process
+
+_START_TRIES = 3
+_END_S = 10.0
+"""How long killed processes may take to end: they do at once, unless the kernel is stuck in a device or a network disk."""
+
+
+@asynccontextmanager
+async def open_runtime(site: Site, *, respawn_argv: tuple[str, ...] | None = None) -> AsyncIterator[MonitorRuntime]:
+    """The runtime of `site`. Connects to the monitor that runs, or starts one. `respawn_argv`: what the monitor executes
+    when this process is killed while containers run. Raises HostError."""
+    set_child_subreaper()
+    bundle.prepare_site(site)
+    async with trio.open_nursery() as nursery:
+        session = Session(site, respawn_argv, nursery)
+        runtime = MonitorRuntime(site, session)
+        try:
+            await session.open()
+            runtime.find_oom_kills()
+            yield runtime
+        finally:
+            await session.close()
+            runtime.close()
+            nursery.cancel_scope.cancel()
+
+
+class MonitorRuntime:
+    def __init__(self, site: Site, session: Session) -> None:
+        self._site = site
+        self._session = session
+        self._layout = detect()
+        self._sandboxes: dict[ContainerId, Sandbox] = {}
+        self._generation = 0
+        session.oom_kills_of = self._oom_kills_of
+
+    @property
+    def monitor_pid(self) -> int:
+        return self._session.monitor_pid
+
+    async def keep(self, name: str, fds: Sequence[int]) -> None:
+        """Let the monitor keep duplicates of `fds`, for a supervisor to come. Replaces what was kept under `name`."""
+        await self._session.keep(name, fds)
+
+    async def fetch(self, name: str) -> tuple[int, ...]:
+        """What is kept under `name`; nothing: an empty tuple. The descriptors stay the runtime's: dup what you close."""
+        return self._session.fetch(name)
+
+    async def drop(self, name: str) -> None:
+        await self._session.drop(name)
+
+    def close(self) -> None:
+        for sandbox in self._sandboxes.values():
+            sandbox.close()
+
+    # Sandboxes.
+
+    async def create(self, spec: SandboxSpec) -> int:
+        container = spec.container
+        existed = bundle.write_bundle(self._site, spec)
+        bundle.make_bind_sources(spec)
+        running = container in self._session.active
+        cgroup = self._open_cgroup(spec)
+        try:
+            if existed and not running and cgroup.populated():
+                await self._end_leftovers(cgroup)
+            for fill in spec.fills:
+                await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
+            netns = await self._session.network_namespace(container)
+            layers = await self._session.layers(spec.lowers)
+        except OSError as exc:
+            cgroup.close()
+            raise HostError(f"cannot make the sandbox of {container}: {exc.strerror}") from exc
+        except BaseException:
+            cgroup.close()
+            raise
+        old = self._sandboxes.pop(container, None)
+        if old is not None:
+            old.close()
+        self._sandboxes[container] = Sandbox(self._site, self._layout, spec, cgroup, layers)
+        return netns
+
+    def _open_cgroup(self, spec: SandboxSpec) -> ContainerCgroup:
+        resources: Mapping[str, object] = (spec.config.get("linux") or {}).get("resources") or {}
+        return ContainerCgroup.create(self._layout, cgroup_path(self._site.key, spec.container), resources)
+
+    async def _end_leftovers(self, cgroup: ContainerCgroup) -> None:
+        """Processes of a run that no monitor knows any more: both of us were killed."""
+        cgroup.kill()
+        with trio.move_on_after(_END_S):
+            while cgroup.populated():  # noqa: ASYNC110 - v1 groups cannot notify
+                await trio.sleep(0.005)
+
+    async def _sandbox(self, container: ContainerId) -> Sandbox:
+        """The container's sandbox; after a restart of the supervisor from its bundle. Raises OperationError."""
+        if self._generation != self._session.generation:
+            # Another monitor numbers the layers anew.
+            for sandbox in list(self._sandboxes.values()):
+                sandbox.renew(await self._session.layers(sandbox.spec.lowers))
+            self._generation = self._session.generation
+        if container not in self._sandboxes:
+            spec = bundle.read_bundle(self._site, container)
+            await self.create(spec)
+        return self._sandboxes[container]
+
+    # Runs.
+
+    async def start(self, container: ContainerId) -> Run:
+        sandbox = await self._sandbox(container)
+        if sandbox.starting or container in self._session.active:
+            raise OperationError(f"container {container} is running already")
+        sandbox.starting = True
+        try:
+            for _ in range(_START_TRIES):
+                with contextlib.suppress(MonitorLost):
+                    return await self._start_once(await self._sandbox(container))
+                # Killed in the middle: whatever was made of it ends, and we begin again.
+                await self._end_leftovers(sandbox.cgroup)
+            raise HostError(f"cannot start {container}: the monitor is killed again and again")
+        finally:
+            sandbox.starting = False
+
+    async def _start_once(self, sandbox: Sandbox) -> Run:
+        container = sandbox.container
+        program, encoded = sandbox.program()
+        history = self._session.history.setdefault(container, History())
+        link = await self._session.link()
+        netns = await self._session.network_namespace(container)
+        echo = {"oom_kills": sandbox.cgroup.oom_kills()}
+        log = {"max_bytes": sandbox.spec.log.max_bytes, "max_files": sandbox.spec.log.max_files}
+        history.last_run += 1
+        number = history.last_run
+        with contextlib.ExitStack() as stack:
+            (out, stdout), (err, stderr) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+            readers = stack.enter_context(_closing(out, err))
+            stack.enter_context(_closing(stdout, stderr))
+            for fd in (stdout, stderr):
+                os.fchown(fd, *sandbox.log_owner)
+            names, fds = sandbox.placement(sandbox.cgroup)
+            try:
+                answer = await link.request(
+                    "start", encoded, [netns, stdout, stderr, out, err, *fds],
+                    container=container, run=number, echo=echo, log=log,
+                    names=["net", "stdout", "stderr", "out", "err", *names],
+                )  # fmt: skip
+            except StepFailed as exc:
+                if self._sandboxes.get(container) is sandbox and sandbox.cgroup.oom_kills() > echo["oom_kills"]:
+                    raise HostError(f"cannot start {container}: its memory limit is too small to start anything") from exc
+                raise _failure(container, program, exc) from exc
+            except OSError as exc:
+                raise HostError(f"cannot start {container}: {exc.strerror}: {exc.filename or 'clone3'}") from exc
+            run = Run(container, number, answer.header["pid"], answer.header["started"])
+            pipes = {1: out, 2: err}
+            readers.clear()
+            self._session.add_active(ActiveRun(run, answer.fds[0], pipes, echo, log))
+            return run
+
+    async def wait(self, run: Run) -> Exit:
+        active = self._session.active.get(run.container)
+        if active is not None and active.run.number == run.number:
+            await active.ended.wait()
+            assert active.exit is not None
+            return active.exit
+        history = self._session.history.get(run.container)
+        return (history.exits.get(run.number) if history else None) or Exit()
+
+    async def signal(self, container: ContainerId, number: int) -> None:
+        active = self._session.active.get(container)
+        if active is not None:
+            pidfds.send(active.pidfd, number)
+
+    async def kill(self, container: ContainerId) -> None:
+        active = self._session.active.get(container)
+        if active is not None:
+            sandbox = self._sandboxes.get(container)
+            if sandbox is not None:
+                sandbox.cgroup.kill()
+            else:
+                with open_existing(self._layout, cgroup_path(self._site.key, container)) as group:
+                    group.kill()
+            # The group may be a ruin; the end of PID 1 is the end of all in its namespace in any case.
+            pidfds.send(active.pidfd, signal.SIGKILL)
+
+    # Further processes.
+
+    async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
+        began = trio.current_time()
+        sandbox = await self._running(container)
+        group = sandbox.probe_group()
+        spec = ExecSpec(tuple(argv), (-1, -1, -1))
+        status: int | None = None
+        with contextlib.ExitStack() as stack:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            stack.enter_context(_closing(reader))
+            ends = stack.enter_context(_closing(writer))
+            output = Output(reader)
+            try:
+                with trio.move_on_after(timeout_s) as deadline:
+                    async with self._process(sandbox, group, spec, {"stdout": writer, "stderr": writer}) as process:
+                        _close_fds(ends)
+                        ends.clear()
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(output.drain)
+                            status = await process.wait()
+                            nursery.cancel_scope.cancel()
+            except CommandError as exc:
+                return ProbeResult(exc.exit_code, exc.message, trio.current_time() - began)
+            output.read_now()
+        took_s = trio.current_time() - began
+        if deadline.cancelled_caught:
+            return ProbeResult(None, output.text, took_s)
+        return ProbeResult(exit_of(status, 0).status, output.text, took_s)
+
+    async def exec(self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None) -> Exit:
+        sandbox = await self._running(container)
+        group = sandbox.cgroup.probe_group(f"exec-{os.urandom(6).hex()}")
+        try:
+            if not spec.tty:
+                stdio = dict(zip(("stdin", "stdout", "stderr"), spec.stdio, strict=True))
+                async with self._process(sandbox, group, spec, stdio) as process:
+                    return exit_of(await process.wait(), 0.0)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with ours, theirs:
+                async with self._process(sandbox, group, spec, {"pty": theirs.fileno()}) as process:
+                    # Sent before the execve that we have been told of.
+                    _, masters, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+                    if on_tty is None:
+                        _close_fds(masters)
+                    else:
+                        on_tty(masters[0])
+                    return exit_of(await process.wait(), 0.0)
+        finally:
+            sandbox.let_go(group)
+
+    async def _running(self, container: ContainerId) -> Sandbox:
+        if container not in self._session.active:
+            raise OperationError(f"container {container} is not running")
+        return await self._sandbox(container)
+
+    @asynccontextmanager
+    async def _process(
+        self, sandbox: Sandbox, group: ContainerCgroup, spec: ExecSpec, stdio: Mapping[str, int]
+    ) -> AsyncIterator[_Process]:
+        """A process in the container, executed. Whatever is left of its group in the end is killed: all of it when we are
+        cancelled, what a probe left in the background otherwise. Raises CommandError, OperationError, HostError."""
+        container = sandbox.container
+        active = self._session.active[container]
+        program, encoded = sandbox.exec_program(spec, active.run.pid)
+        names, fds = sandbox.placement(group)
+        link = await self._session.link()
+        try:
+            answer, ending = await link.request_exec(
+                encoded, [*stdio.values(), *fds], container=container, names=[*stdio, *names]
+            )
+        except StepFailed as exc:
+            raise _failure(container, program, exc) from exc
+        except MonitorLost:
+            self._kill_quietly(group)
+            raise OperationError(f"the monitor was killed while a process was started in {container}") from None
+        except OSError as exc:
+            raise HostError(f"cannot run a process in {container}: {exc.strerror}") from exc
+        except BaseException:
+            # Cancelled before the answer: it may have been started already.
+            self._kill_quietly(group)
+            raise
+        process = _Process(answer.fds[0], ending)
+        try:
+            yield process
+        finally:
+            if not process.ended:
+                self._kill_quietly(group)
+                pidfds.send(process.pidfd, signal.SIGKILL)
+                with trio.move_on_after(_END_S) as scope:
+                    scope.shield = True  # Killed: it ends at once.
+                    await process.wait()
+            elif not spec.tty and "stdin" not in stdio and group.populated():
+                self._kill_quietly(group)
+            os.close(process.pidfd)
+
+    def _kill_quietly(self, group: ContainerCgroup) -> None:
+        with contextlib.suppress(HostError):  # The group is gone with the container.
+            group.kill()
+
+    # The end.
+
+    async def remove(self, container: ContainerId) -> None:
+        problems: list[str] = []
+        active = self._session.active.get(container)
+        if active is not None:
+            await self.kill(container)
+            with trio.move_on_after(_END_S) as scope:
+                await active.ended.wait()
+            if scope.cancelled_caught:
+                problems.append(f"its process {active.run.pid} does not end after SIGKILL")
+        sandbox = self._sandboxes.pop(container, None)
+        if sandbox is not None:
+            sandbox.close()
+        group = open_existing(self._layout, cgroup_path(self._site.key, container))
+        for action in (group.remove, lambda: bundle.remove_bundle(self._site, container)):
+            try:
+                await trio.to_thread.run_sync(action)
+            except HostError as exc:
+                problems.append(exc.message)
+        try:
+            await self._forget(container)
+        except (HostError, OSError) as exc:
+            problems.append(str(exc))
+        if problems:
+            raise HostError(f"container {container} was not removed completely: " + "; ".join(problems))
+
+    async def _forget(self, container: ContainerId) -> None:
+        for name in [name for name in self._session.kept if name.partition(":")[2] == container]:
+            await self._session.drop(name)
+        await self._session.ask("forget", container=container)
+        self._session.history.pop(container, None)
+        in_use = {path for sandbox in self._sandboxes.values() for path in sandbox.spec.lowers}
+        if not self._session.active.keys() - self._sandboxes.keys():
+            await self._session.drop_layers_except(in_use)
+
+    async def containers(self) -> tuple[ContainerState, ...]:
+        states = []
+        for container in bundle.existing_bundles(self._site):
+            history = self._session.history.get(container) or History()
+            active = self._session.active.get(container)
+            last = max(history.last_run, active.run.number if active else 0)
+            states.append(ContainerState(container, active.run if active else None, last, history.last_exit))
+        return tuple(states)
+
+    def _oom_kills_of(self, container: ContainerId) -> int:
+        sandbox = self._sandboxes.get(container)
+        if sandbox is not None:
+            return sandbox.cgroup.oom_kills()
+        with open_existing(self._layout, cgroup_path(self._site.key, container)) as group:
+            return group.oom_kills()
+
+    def find_oom_kills(self) -> None:
+        """The journal cannot say that a last exit was an OOM kill; the cgroup, which is still there, can."""
+        for container, history in self._session.history.items():
+            last = history.last_exit
+            if last is not None and last.signal == signal.SIGKILL:
+                oom = self._oom_kills_of(container) > history.base_oom_kills
+                history.exits[history.last_run] = replace(last, oom_killed=oom)
+
+
+class _Process:
+    """A process of an exec. `wait` gives its wait status, or None when that was lost."""
+
+    def __init__(self, pidfd: int, ending: Ending) -> None:
+        self.pidfd = pidfd
+        self.ended = False
+        self._ending = ending
+
+    async def wait(self) -> int | None:
+        await self._ending.done.wait()
+        status = await wait_process(self.pidfd) if self._ending.lost else self._ending.status
+        self.ended = True
+        return status
+
+
+def _failure(container: ContainerId, program: Program, failed: StepFailed) -> CommandError | HostError:
+    """What a failed step means to the user."""
+    reason = os.strerror(failed.number) if failed.number else "for an unknown reason"
+    if failed.step == BROKEN or failed.step >= len(program.steps):
+        return HostError(f"cannot start a process in {container}: its first process was killed or is broken")
+    step = program.steps[failed.step]
+    if program.is_command(failed.step):
+        command = step.arguments[0][0]
+        if failed.number in (errno.ENOENT, errno.ENOTDIR):
+            return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
+        return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)
+    return HostError(f"container {container}: cannot {step.describe()}: {reason}")
+
+
+@contextmanager
+def _closing(*fds: int) -> Iterator[list[int]]:
+    """Close them in the end; what is removed from the list is not closed."""
+    owned = list(fds)
+    try:
+        yield owned
+    finally:
+        _close_fds(owned)
+
+
+def _close_fds(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

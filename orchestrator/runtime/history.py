@@ -1,0 +1,105 @@
+"""What the exits' journal tells: which runs there were, and how they ended (docs/monitor-protocol.md, "Files")."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.contracts.runtime import Exit
+from orchestrator.model.names import ContainerId
+
+COMPACT_OVER_BYTES = 1 << 20
+_EXITS_KEPT = 16
+
+
+def exit_of(status: int | None, at: float, *, oom: bool = False) -> Exit:
+    """The Exit that a wait status (wait(2)) means; None is a lost one. An OOM kill is a SIGKILL that the kernel sent."""
+    if status is None:
+        return Exit(finished_at=at)
+    if os.WIFEXITED(status):
+        return Exit(code=os.WEXITSTATUS(status), oom_killed=oom, finished_at=at)
+    return Exit(signal=os.WTERMSIG(status), oom_killed=oom and os.WTERMSIG(status) == signal.SIGKILL, finished_at=at)
+
+
+@dataclass(slots=True)
+class History:
+    """Of one container: the last run's number, and the exits of the latest runs. `base_oom_kills`: the cgroup's counter
+    when the last run began."""
+
+    last_run: int = 0
+    base_oom_kills: int = 0
+    exits: dict[int, Exit] = field(default_factory=dict)
+
+    def add_exit(self, number: int, exit_: Exit) -> None:
+        self.exits[number] = exit_
+        while len(self.exits) > _EXITS_KEPT:
+            del self.exits[min(self.exits)]
+
+    @property
+    def last_exit(self) -> Exit | None:
+        return self.exits.get(self.last_run)
+
+
+def read_journal(path: str) -> dict[ContainerId, History]:
+    """All containers of the journal that were not forgotten. Half-written lines are passed over."""
+    found: dict[ContainerId, History] = {}
+    for entry in _entries(path):
+        container = ContainerId(str(entry.get("c")))
+        if entry.get("e") == "forget":
+            found.pop(container, None)
+            continue
+        history = found.setdefault(container, History())
+        number = int(entry.get("r") or 0)
+        if entry.get("e") == "start" and number >= history.last_run:
+            history.last_run = number
+            history.base_oom_kills = int((entry.get("echo") or {}).get("oom_kills") or 0)
+        elif entry.get("e") == "exit":
+            history.last_run = max(number, history.last_run)
+            history.add_exit(number, exit_of(entry.get("status"), float(entry.get("at") or 0.0)))
+    return found
+
+
+def _entries(path: str) -> list[dict[str, Any]]:
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line) if line else None
+            if isinstance(entry, dict):
+                entries.append(entry)
+    return entries
+
+
+def compact_journal(path: str) -> None:
+    """Rewrite a journal that has grown big, with only the last start and exit of each container. No monitor may run."""
+    try:
+        if os.stat(path).st_size <= COMPACT_OVER_BYTES:
+            return
+    except FileNotFoundError:
+        return
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in _entries(path):
+        container, kind = str(entry.get("c")), str(entry.get("e"))
+        if kind == "forget":
+            for key in [key for key in last if key[0] == container]:
+                del last[key]
+        else:
+            last.pop((container, kind), None)
+            last[container, kind] = entry
+    temporary = f"{path}.new"
+    with open(temporary, "w", encoding="utf-8", opener=_private) as file:
+        for entry in last.values():
+            file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+    os.replace(temporary, path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -1,0 +1,285 @@
+"""The supervisor's end of the monitor's socket: requests with answers, events, and the loss of the monitor.
+
+A `Link` belongs to one monitor process. When that is gone the link is too: every unanswered request raises `MonitorLost`,
+and the client makes a new link to a new monitor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from orchestrator.contracts.site import Site
+from orchestrator.errors import HostError
+from orchestrator.kernel import pidfd as pidfds
+from orchestrator.runtime.monitor import wire
+
+MONITOR_DIRECTORY: Final = str(Path(__file__).parent / "monitor")
+SOCKET_NAME: Final = "monitor.sock"
+_ANSWER_S = 60.0
+"""A monitor that does not answer for so long is broken; it is treated as killed."""
+
+OnEvent = Callable[[wire.Header], None]
+
+
+class MonitorLost(Exception):
+    """The monitor ended before it answered."""
+
+
+class StepFailed(Exception):
+    """A program failed at `step` with `errno` (0: without one)."""
+
+    def __init__(self, step: int, number: int) -> None:
+        super().__init__(step, number)
+        self.step, self.number = step, number
+
+
+@dataclass(slots=True)
+class Answer:
+    """`items`: the answers before the last one, each with its descriptors; all are the receiver's."""
+
+    header: wire.Header = field(default_factory=dict)
+    fds: list[int] = field(default_factory=list)
+    items: list[tuple[wire.Header, list[int]]] = field(default_factory=list)
+
+
+class _Waiter:
+    __slots__ = ("answer", "done", "lost")
+
+    def __init__(self) -> None:
+        self.answer = Answer()
+        self.done = trio.Event()
+        self.lost = False
+
+
+class Ending:
+    """The end of a process that was made by ``exec``. `lost`: the monitor was killed before it told."""
+
+    __slots__ = ("done", "lost", "status")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.status: int | None = None
+        self.lost = False
+
+
+class Link:
+    """`run` must be running for answers to arrive."""
+
+    def __init__(self, sock: socket.socket, pid: int, process: subprocess.Popen[bytes] | None, on_event: OnEvent) -> None:
+        sock.setblocking(False)
+        self.pid = pid
+        self._sock = sock
+        self._process = process
+        self._pidfd = os.pidfd_open(pid)
+        self._on_event = on_event
+        self._waiters: dict[int, _Waiter] = {}
+        self._endings: dict[int, Ending] = {}
+        self._next = 1
+        self._sending = trio.Lock()
+        self.lost = False
+
+    async def request(self, op: str, body: bytes = b"", fds: Sequence[int] = (), **fields: Any) -> Answer:
+        """Raises MonitorLost, StepFailed, OSError (what the monitor's system call said) or HostError."""
+        return await self._request(self._new_id(), op, body, fds, **fields)
+
+    async def request_exec(self, body: bytes, fds: Sequence[int], **fields: Any) -> tuple[Answer, Ending]:
+        """``exec``, and where its end will be told. Raises as `request`."""
+        number = self._new_id()
+        ending = self._endings[number] = Ending()
+        try:
+            return await self._request(number, "exec", body, fds, **fields), ending
+        except BaseException:
+            self._endings.pop(number, None)
+            raise
+
+    def _new_id(self) -> int:
+        number = self._next
+        self._next += 1
+        return number
+
+    async def _request(self, number: int, op: str, body: bytes, fds: Sequence[int], **fields: Any) -> Answer:
+        if self.lost:
+            raise MonitorLost
+        waiter = self._waiters[number] = _Waiter()
+        try:
+            await self._send({"op": op, "id": number, **fields}, body, fds)
+            with trio.move_on_after(_ANSWER_S) as scope:
+                await waiter.done.wait()
+            if scope.cancelled_caught:
+                self.end_monitor()
+                raise MonitorLost
+        except BaseException:
+            for _, item_fds in waiter.answer.items:
+                _close_all(item_fds)
+            _close_all(waiter.answer.fds)
+            raise
+        finally:
+            self._waiters.pop(number, None)
+        if waiter.lost:
+            raise MonitorLost
+        return _checked(waiter.answer)
+
+    async def _send(self, header: wire.Header, body: bytes, fds: Sequence[int]) -> None:
+        packet, numbers, memfd = wire.pack(header, body, fds)
+        try:
+            async with self._sending:
+                while True:
+                    try:
+                        wire.send_packet(self._sock, packet, numbers)
+                        return
+                    except BlockingIOError:
+                        await trio.lowlevel.wait_writable(self._sock)
+        except (OSError, trio.ClosedResourceError):
+            raise MonitorLost from None
+        finally:
+            if memfd is not None:
+                os.close(memfd)
+
+    async def run(self) -> None:
+        """Receive until the monitor is gone, then wait until its process has ended, and reap it."""
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                await trio.lowlevel.wait_readable(self._sock)
+                with contextlib.suppress(BlockingIOError):
+                    while (message := wire.receive(self._sock)) is not None:
+                        self._dispatch(*message)
+                    break
+        self.lost = True
+        for waiter in self._waiters.values():
+            waiter.lost = True
+            waiter.done.set()
+        for ending in self._endings.values():
+            ending.lost = True
+            ending.done.set()
+        self._endings.clear()
+        self._sock.close()
+        # Two monitors of one project must not be: one whose connection broke is ended.
+        await self.wait_ended()
+
+    async def wait_ended(self, patience_s: float = 1.0) -> None:
+        with trio.move_on_after(patience_s):
+            await trio.lowlevel.wait_readable(self._pidfd)
+        self.end_monitor()
+        await trio.lowlevel.wait_readable(self._pidfd)
+        if self._process is not None:
+            self._process.poll()
+
+    def end_monitor(self) -> None:
+        pidfds.send(self._pidfd, 9)
+
+    def _dispatch(self, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        waiter = self._waiters.get(header.get("re", -1))
+        if waiter is None:
+            _close_all(fds)
+            if header.get("event") == "ended":
+                if (ending := self._endings.pop(header["exec"], None)) is not None:
+                    ending.status = header["status"]
+                    ending.done.set()
+            elif "event" in header:
+                self._on_event(header)
+        elif "item" in header:
+            waiter.answer.items.append((header, fds))
+        else:
+            waiter.answer.header, waiter.answer.fds = header, fds
+            waiter.done.set()
+
+    def close(self) -> None:
+        """Let go of the monitor, which lives on or has ended."""
+        self._sock.close()
+        os.close(self._pidfd)
+        if self._process is not None and self._process.returncode is None and self._process.poll() is None:
+            # It outlives us by design; Popen would warn of a child that was never waited for.
+            self._process.returncode = 0
+
+
+def _checked(answer: Answer) -> Answer:
+    match answer.header.get("error"):
+        case None:
+            return answer
+        case "step":
+            raise StepFailed(answer.header["step"], answer.header["errno"])
+        case "os":
+            number = answer.header["errno"] or 0
+            raise OSError(number, os.strerror(number), answer.header.get("path"))
+        case text:
+            raise HostError(f"the monitor refused: {text}")
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def connect(site: Site, on_event: OnEvent) -> Link | None:
+    """A link to the monitor that runs already, or None."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        directory = os.open(site.run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # By the descriptor: a socket's path may not be longer than 107 bytes.
+            sock.connect(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
+        finally:
+            os.close(directory)
+        if wire.peer_uid(sock) != os.geteuid():
+            raise HostError(f"{site.run_dir}/{SOCKET_NAME} belongs to somebody else")
+        pid = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+        return Link(sock, pid, None, on_event)
+    except (FileNotFoundError, ConnectionRefusedError, ProcessLookupError):
+        sock.close()
+        return None
+    except BaseException:
+        sock.close()
+        raise
+
+
+def launch(site: Site, on_event: OnEvent) -> Link:
+    """Start a monitor, which listens from its first moment on: we listen for it. Raises HostError."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    directory = os.open(site.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = f"/proc/self/fd/{directory}/{SOCKET_NAME}"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(SOCKET_NAME, dir_fd=directory)
+        listener.bind(path)
+        os.chmod(SOCKET_NAME, 0o600, dir_fd=directory)
+        listener.listen(16)
+        process = _spawn(site, listener.fileno())
+        sock.connect(path)
+        return Link(sock, process.pid, process, on_event)
+    except OSError as exc:
+        sock.close()
+        raise HostError(f"cannot start the monitor: {exc.strerror}: {exc.filename or site.run_dir}") from exc
+    finally:
+        os.close(directory)
+        listener.close()
+
+
+def _spawn(site: Site, listen_fd: int) -> subprocess.Popen[bytes]:
+    """`-I -S`: nothing of the user's environment or of site-packages gets into the monitor."""
+    ids = (str(site.ids.host_base), str(site.ids.count))
+    argv = [sys.executable, "-I", "-S", "-X", "utf8", MONITOR_DIRECTORY, str(listen_fd), site.data_dir, *ids]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    log = os.open(f"{site.data_dir}/monitor.log", flags, 0o600)
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(listen_fd,),
+            start_new_session=True,
+            cwd="/",
+        )
+    finally:
+        os.close(log)

@@ -1,0 +1,278 @@
+"""An OCI runtime config becomes a program: the flat list of steps that the monitor's child executes. Pure.
+
+`_start_steps` and `_exec_steps` are in the order of execution; what each step does is in `monitor/steps.py`, and each can
+say in words what it was about, for when it fails.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import resource
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.contracts.runtime import SandboxSpec
+from orchestrator.errors import InputError
+from orchestrator.kernel import constants as c
+from orchestrator.kernel.caps import CAPABILITIES
+from orchestrator.plan.oci import ANNOTATION_INIT, DEFAULT_PATH
+from orchestrator.runtime.options import MountOptions, parse_options
+
+DEFAULT_UMASK = 0o022
+
+StepArgument = Any
+"""JSON-ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    name: str
+    arguments: tuple[StepArgument, ...] = ()
+    text: str = ""
+
+    def describe(self) -> str:
+        return self.text or self.name.replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    steps: tuple[Step, ...]
+
+    def encode(self) -> bytes:
+        return json.dumps([[step.name, *step.arguments] for step in self.steps], separators=(",", ":")).encode()
+
+    def is_command(self, number: int) -> bool:
+        """Whether step `number` is the execution of the user's own program."""
+        return 0 <= number < len(self.steps) and self.steps[number].name == "execute"
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """A v1 cgroup hierarchy as the container sees it: directory name below /sys/fs/cgroup, and its controllers."""
+
+    name: str
+    controllers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a program needs to know of where it will run. `layers`: the monitor's numbers of the lowers, topmost first.
+    `unified`: there is a v2 hierarchy. `hierarchies`: the v1 ones that the container is in. `bundle`: its directory.
+    `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
+
+    bundle: str
+    host_base: int
+    layers: tuple[int, ...]
+    unified: bool
+    hierarchies: tuple[Hierarchy, ...]
+    last_capability: int
+    compile_filter: Callable[[Mapping[str, Any]], bytes]
+
+
+def compile_start(spec: SandboxSpec, place: Place) -> Program:
+    """The program of a new run. Raises InputError for a config that asks for what this runtime does not do."""
+    return Program(tuple(_start_steps(spec, place)))
+
+
+def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, *, terminal: bool) -> Program:
+    """The program of a further process in a running container. `process`: an OCI ``process``."""
+    return Program(tuple(_exec_steps(process, linux, place, terminal)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    """`slot` None: made in the container's own namespaces."""
+
+    target: str
+    kind: str
+    options: MountOptions
+    slot: int | None = None
+    source: str = ""
+
+
+def _start_steps(spec: SandboxSpec, place: Place) -> Iterator[Step]:
+    config = spec.config
+    linux: Mapping[str, Any] = config.get("linux") or {}
+    process: Mapping[str, Any] = config["process"]
+    mounts = _number_mounts(spec, place)
+
+    yield from _rlimit_steps(process)
+    if (score := process.get("oomScoreAdj")) is not None:
+        yield Step("oom_score", (int(score),), f"set oom_score_adj to {score}")
+    bundle_name = posixpath.basename(place.bundle)
+    yield Step("overlay", (0, list(place.layers), bundle_name), f"make the root file system in {place.bundle}")
+    yield from _outer_mount_steps(mounts, place)
+    yield Step("enter", (), "enter the namespaces")
+    yield Step("session")
+    yield Step("take_root", (0,), "attach the root file system")
+    yield from _inner_mount_steps(mounts, place)
+    for name, value in (linux.get("sysctl") or {}).items():
+        yield Step("sysctl", (name.replace(".", "/"), str(value)), f"set the sysctl {name} to {value}")
+    for path in linux.get("maskedPaths") or ():
+        yield Step("mask", (path,), f"mask {path}")
+    for path in linux.get("readonlyPaths") or ():
+        yield Step("read_only", (path,), f"make {path} read-only")
+    if hostname := config.get("hostname"):
+        yield Step("hostname", (hostname, config.get("domainname") or ""), f"set the host name {hostname}")
+    yield Step("pivot", (), "pivot into the root file system")
+    yield Step("working_directory", (process.get("cwd") or "/",), f"enter the working directory {process.get('cwd')}")
+    if (config.get("root") or {}).get("readonly"):
+        yield Step("root_read_only", (), "make the root file system read-only")
+    init = (config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
+    yield Step("stdio")
+    yield from _process_steps(process, linux, place, init=init)
+
+
+def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, terminal: bool) -> Iterator[Step]:
+    yield from _rlimit_steps(process)
+    yield Step("join", (), "enter the container's namespaces")
+    yield Step("joined", (), "enter the container's cgroups")
+    yield Step("session")
+    if terminal:
+        user = process["user"]
+        yield Step("terminal", (user["uid"], user["gid"]), "make a terminal")
+    else:
+        yield Step("stdio")
+    cwd = process.get("cwd") or "/"
+    yield Step("working_directory", (cwd,), f"enter the working directory {cwd}")
+    yield from _process_steps(process, linux, place, init=False)
+
+
+def _rlimit_steps(process: Mapping[str, Any]) -> Iterator[Step]:
+    for limit in process.get("rlimits") or ():
+        kind = getattr(resource, limit["type"], None)
+        if kind is None:
+            raise InputError(f"there is no resource limit {limit['type']}")
+        soft, hard = limit["soft"], limit["hard"]
+        yield Step("rlimit", (kind, soft, hard), f"set {limit['type']} to {soft}:{hard}")
+
+
+def _number_mounts(spec: SandboxSpec, place: Place) -> list[_Mount]:
+    """The config's mounts, then the generated files; those that need the host's root get a slot (0 is the root's)."""
+    mounts: list[_Mount] = []
+    slots = 0
+    for entry in spec.config.get("mounts") or ():
+        target, kind = entry["destination"], entry.get("type") or ""
+        options = parse_options(entry.get("options") or ())
+        slot = None
+        if options.bind or target == "/dev":
+            slots += 1
+            slot = slots
+        kind = "bind" if options.bind else "cgroup" if kind == "cgroup2" else kind
+        if kind not in ("bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup"):
+            raise InputError(f"a mount of type {kind or '(none)'} at {target} is not supported")
+        mounts.append(_Mount(target, kind, options, slot, entry.get("source") or ""))
+    for number, file in enumerate(spec.files):
+        slots += 1
+        options = parse_options(("bind", "nodev", "nosuid", "idmap"))
+        mounts.append(_Mount(file.path, "bind", options, slots, generated_path(place.bundle, number)))
+    return mounts
+
+
+def generated_path(bundle: str, number: int) -> str:
+    """Where the generated file `number` of a container is in its bundle."""
+    return f"{bundle}/files/{number}"
+
+
+def _outer_mount_steps(mounts: Sequence[_Mount], place: Place) -> Iterator[Step]:
+    for mount in mounts:
+        if mount.slot is not None and mount.kind != "bind":
+            # The ids are the host's: this tmpfs is made outside of the user namespace.
+            data = [["uid", str(place.host_base)], ["gid", str(place.host_base)], *map(list, mount.options.data)]
+            yield Step("devices", (mount.slot, data, mount.options.set_, place.host_base), "make the devices for /dev")
+    binds = [mount for mount in mounts if mount.kind == "bind"]
+    if not binds:
+        return
+    yield Step("to_host", (), "enter the host's mount namespace")
+    for mount in binds:
+        o = mount.options
+        arguments = (mount.slot, mount.source, o.recursive, o.set_, o.clear, o.propagation, o.idmap)
+        yield Step("bind", arguments, f"mount {mount.source} at {mount.target}")
+    yield Step("to_home", (), "leave the host's mount namespace")
+
+
+def _inner_mount_steps(mounts: Sequence[_Mount], place: Place) -> Iterator[Step]:
+    joined = False
+    for mount in mounts:
+        text = f"mount {mount.source or mount.kind} at {mount.target}"
+        if mount.slot is not None:
+            yield Step("attach", (mount.slot, mount.target), text)
+        elif mount.kind == "cgroup":
+            if not joined:
+                joined = True
+                yield Step("joined", (), "enter the cgroups")
+            yield from _cgroup_steps(mount, place)
+        else:
+            data = [list(item) for item in mount.options.data]
+            yield Step("filesystem", (mount.kind, data, mount.options.set_, mount.target), text)
+    if not joined:
+        yield Step("joined", (), "enter the cgroups")
+
+
+def _cgroup_steps(mount: _Mount, place: Place) -> Iterator[Step]:
+    """What a program expects below /sys/fs/cgroup: the v2 hierarchy itself, or a directory for each of v1's."""
+    attributes = mount.options.set_
+    if place.unified and not place.hierarchies:
+        yield Step("filesystem", ("cgroup2", [], attributes, mount.target), f"mount cgroup2 at {mount.target}")
+        return
+    writable = attributes & ~c.MOUNT_ATTR_RDONLY
+    yield Step("filesystem", ("tmpfs", [["mode", "0755"], ["size", "64k"], ["nr_inodes", "64"]], writable, mount.target))
+    for hierarchy in place.hierarchies:
+        target = f"{mount.target}/{hierarchy.name}"
+        names = [[controller, None] for controller in hierarchy.controllers]
+        yield Step("filesystem", ("cgroup", names, attributes, target), f"mount cgroup at {target}")
+    if place.unified:
+        target = f"{mount.target}/unified"
+        yield Step("filesystem", ("cgroup2", [], attributes, target), f"mount cgroup2 at {target}")
+    if attributes & c.MOUNT_ATTR_RDONLY:
+        yield Step("make_read_only", (mount.target,), f"make {mount.target} read-only")
+
+
+def _process_steps(
+    process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, *, init: bool
+) -> Iterator[Step]:
+    """Identity, privileges, and the program itself. The filter comes before the change of identity unless no_new_privs
+    is set, because without that installing one needs a capability (seccomp(2))."""
+    capabilities = process.get("capabilities")
+    if capabilities is not None:
+        yield Step("bounding", (_bits(capabilities, "bounding", place), place.last_capability), "drop capabilities")
+    no_new_privileges = bool(process.get("noNewPrivileges"))
+    profile = linux.get("seccomp")
+    if no_new_privileges:
+        yield Step("no_new_privileges")
+    filter_step = None
+    if profile is not None:
+        filter_step = Step("seccomp", (b64encode(place.compile_filter(profile)).decode(),), "install the seccomp filter")
+    if filter_step is not None and not no_new_privileges:
+        yield filter_step
+    user = process.get("user") or {}
+    uid, gid = user.get("uid", 0), user.get("gid", 0)
+    groups = list(dict.fromkeys((gid, *(user.get("additionalGids") or ()))))
+    yield Step("identity", (uid, gid, groups), f"become user {uid}:{gid}")
+    if capabilities is not None:
+        sets = ("effective", "permitted", "inheritable", "ambient")
+        masks = tuple(sum(1 << bit for bit in _bits(capabilities, name, place)) for name in sets)
+        yield Step("capabilities", masks, "set capabilities")
+    if filter_step is not None and no_new_privileges:
+        yield filter_step
+    if init:
+        yield Step("init", (), "start the init")
+    argv = list(process["args"])
+    environment = list(process.get("env") or ())
+    if not any(text.startswith("PATH=") for text in environment):
+        environment.append(f"PATH={DEFAULT_PATH}")
+    yield Step("execute", (argv, environment, user.get("umask", DEFAULT_UMASK)), f"execute {argv[0]}")
+
+
+def _bits(capabilities: Mapping[str, Any], name: str, place: Place) -> list[int]:
+    """Bit numbers; those that this kernel does not know yet are left out. Raises InputError for an unknown name."""
+    bits = []
+    for capability in capabilities.get(name) or ():
+        if capability not in CAPABILITIES:
+            raise InputError(f"there is no capability {capability}")
+        if CAPABILITIES[capability] <= place.last_capability:
+            bits.append(CAPABILITIES[capability])
+    return bits

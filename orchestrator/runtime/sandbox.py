@@ -1,0 +1,175 @@
+"""What the supervisor holds of a container (`Sandbox`) and of the run in it (`ActiveRun`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import trio
+
+from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
+from orchestrator.contracts.site import Site
+from orchestrator.errors import HostError
+from orchestrator.kernel.cgroup import Layout
+from orchestrator.kernel.constants import MACHINE
+from orchestrator.kernel.process import last_capability
+from orchestrator.kernel.seccomp import compile_filter
+from orchestrator.model.names import ContainerId
+from orchestrator.runtime.bundle import bundle_path
+from orchestrator.runtime.cgroups import ContainerCgroup
+from orchestrator.runtime.exec import exec_process
+from orchestrator.runtime.programs import Hierarchy, Place, Program, compile_exec, compile_start
+
+LOG_STREAMS = (1, 2)
+
+
+@cache
+def _last_capability() -> int:
+    return last_capability()
+
+
+def _compile_filter(profile: Mapping[str, Any]) -> bytes:
+    return compile_filter(profile, MACHINE)
+
+
+@dataclass(slots=True)
+class Sandbox:
+    """`layers`: the monitor's numbers of ``spec.lowers``. `program`, its words and `place`: made at need, and made anew for
+    another spec or another monitor."""
+
+    site: Site
+    layout: Layout
+    spec: SandboxSpec
+    cgroup: ContainerCgroup
+    layers: tuple[int, ...] = ()
+    starting: bool = False
+    _compiled: tuple[Program, bytes] | None = None
+    _repeated: tuple[tuple[str, ...], tuple[Program, bytes]] | None = None
+    _probe: ContainerCgroup | None = None
+    _procs: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def container(self) -> ContainerId:
+        return self.spec.container
+
+    def renew(self, layers: tuple[int, ...]) -> None:
+        self.layers = layers
+        self._compiled = None
+
+    def place(self) -> Place:
+        roots = {path.removesuffix(f"/{self.cgroup.relative_path}/cgroup.procs") for path in self.cgroup.attach_paths}
+        return Place(
+            bundle_path(self.site, self.container),
+            self.site.ids.host_base,
+            self.layers,
+            self.cgroup.unified_fd is not None,
+            tuple(
+                Hierarchy(posixpath.basename(root), tuple(n for n, at in self.layout.controllers.items() if at == root))
+                for root in sorted(roots)
+            ),
+            _last_capability(),
+            _compile_filter,
+        )
+
+    def program(self) -> tuple[Program, bytes]:
+        """Of a new run, and its encoding."""
+        if self._compiled is None:
+            program = compile_start(self.spec, self.place())
+            self._compiled = program, program.encode()
+        return self._compiled
+
+    def exec_program(self, spec: ExecSpec, pid: int) -> tuple[Program, bytes]:
+        """Of a further process; that of a probe, which is the same each time, is kept. Raises CommandError."""
+        plain = spec.environment is None and spec.working_dir is None and spec.user is None and not spec.tty
+        key = spec.argv
+        if plain and self._repeated is not None and self._repeated[0] == key:
+            return self._repeated[1]
+        config = self.spec.config
+        program = compile_exec(exec_process(config, spec, pid), config.get("linux") or {}, self.place(), terminal=spec.tty)
+        made = program, program.encode()
+        if plain:
+            self._repeated = key, made
+        return made
+
+    def let_go(self, group: ContainerCgroup) -> None:
+        """An exec is over. What it left running in the background lives on in its group, which goes with the container."""
+        with contextlib.suppress(HostError):
+            if not group.populated():
+                group.remove(0)
+        group.close()
+        for path in group.attach_paths:
+            if f"/{group.relative_path}/" in path and (fd := self._procs.pop(path, None)) is not None:
+                os.close(fd)
+
+    def probe_group(self) -> ContainerCgroup:
+        """One group for all probes of the container, which are one at a time; left-overs of a killed supervisor's probe
+        are ended."""
+        if self._probe is None:
+            self._probe = self.cgroup.probe_group("probe")
+            if self._probe.populated():
+                self._probe.kill()
+        return self._probe
+
+    def placement(self, group: ContainerCgroup) -> tuple[list[str], list[int]]:
+        """Names and descriptors that put a process into `group`: `cgroup`, and `procs` for each v1 hierarchy. They stay
+        the sandbox's."""
+        names: list[str] = []
+        fds: list[int] = []
+        if group.unified_fd is not None:
+            names.append("cgroup")
+            fds.append(group.unified_fd)
+        for path in group.attach_paths:
+            if path not in self._procs:
+                self._procs[path] = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            names.append("procs")
+            fds.append(self._procs[path])
+        return names, fds
+
+    @property
+    def log_owner(self) -> tuple[int, int]:
+        """Host ids of the container's user: the owner of its log pipes, so that /dev/stdout can be opened again."""
+        user = self.spec.config["process"].get("user") or {}
+        base = self.site.ids.host_base
+        return base + int(user.get("uid", 0)), base + int(user.get("gid", 0))
+
+    def close(self) -> None:
+        """Let go of the descriptors; the groups stay."""
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
+        for fd in self._procs.values():
+            os.close(fd)
+        self._procs.clear()
+        self.cgroup.close()
+
+
+@dataclass(slots=True)
+class ActiveRun:
+    """A run that has not ended, as far as we know. Owns `pidfd` and `pipes` (stream -> read end of the log pipe): with
+    them a new monitor can be given what a killed one had."""
+
+    run: Run
+    pidfd: int
+    pipes: dict[int, int]
+    echo: Mapping[str, Any]
+    log: Mapping[str, int]
+    ended: trio.Event = field(default_factory=trio.Event)
+    exit: Exit | None = None
+
+    def finish(self, exit_: Exit) -> None:
+        self.exit = exit_
+        self.release()
+        self.ended.set()
+
+    def release(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        for fd in self.pipes.values():
+            os.close(fd)
+        self.pipes.clear()

@@ -1,0 +1,355 @@
+"""What is held together with the monitor, and how it survives the monitor: the part of the runtime that heals.
+
+The supervisor has duplicates of everything a monitor holds: kept descriptors, pidfds and log pipes of the runs, the user
+namespace. When the monitor is gone, `_recover` starts another and hands it all over; requests that were on the way are
+asked again by their callers (`ask`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import trio
+
+from orchestrator.contracts.runtime import Run
+from orchestrator.contracts.site import Site
+from orchestrator.errors import HostError
+from orchestrator.kernel import mounts
+from orchestrator.kernel import pidfd as pidfds
+from orchestrator.kernel.constants import AT_FDCWD
+from orchestrator.model.names import ContainerId
+from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
+from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
+from orchestrator.runtime.monitor.wire import VERSION, Header
+from orchestrator.runtime.sandbox import ActiveRun
+
+USERNS = "userns"
+_MOST_RECOVERIES = 8
+_RECOVERY_WINDOW_S = 10.0
+_LOST_AFTER_S = 2.0
+_RETRY_S = 0.02
+_EARLY_KEPT = 64
+
+
+class Session:
+    """`active`: runs by container. `kept`: name -> our duplicates of what the monitor keeps. `history`: from the journal.
+    `oom_kills_of`: the counter of a container's cgroup."""
+
+    def __init__(self, site: Site, respawn_argv: tuple[str, ...] | None, nursery: trio.Nursery) -> None:
+        self.site = site
+        self.active: dict[ContainerId, ActiveRun] = {}
+        self.kept: dict[str, tuple[int, ...]] = {}
+        self.history: dict[ContainerId, History] = {}
+        self.oom_kills_of: Callable[[ContainerId], int] = lambda container: 0
+        self.generation = 0
+        """Counts the monitors: numbers that belong to one monitor (layers) are void for the next."""
+        self._layers: dict[str, tuple[int, str]] = {}
+        self._respawn = list(respawn_argv) if respawn_argv else None
+        self._nursery = nursery
+        self._link: Link | None = None
+        self._ready = trio.Event()
+        self._closing = False
+        self._recoveries: deque[float] = deque(maxlen=_MOST_RECOVERIES)
+        self._early: dict[tuple[ContainerId, int], Header] = {}
+        self._netns_pool: list[int] = []
+        self._netns_wanted = 0
+        self._netns_lock = trio.Lock()
+
+    @property
+    def monitor_pid(self) -> int:
+        assert self._link is not None, "the session is not open"
+        return self._link.pid
+
+    @property
+    def _journal_path(self) -> str:
+        return f"{self.site.data_dir}/exits.journal"
+
+    async def open(self) -> None:
+        """Find the monitor that runs, or start one; then know all that it knows. Raises HostError."""
+        link = connect(self.site, self._on_event)
+        if link is None:
+            compact_journal(self._journal_path)
+            link = launch(self.site, self._on_event)
+        self._nursery.start_soon(self._attend, link)
+        try:
+            answer = await self._hello(link)
+        except MonitorLost:
+            raise HostError(
+                "the monitor ended as soon as it was started", hint=f"see {self.site.data_dir}/monitor.log"
+            ) from None
+        except OSError as exc:
+            raise HostError(f"the monitor cannot make a user namespace: {exc.strerror}") from exc
+        for header, fds in answer.items:
+            if header["item"] == "run":
+                self._take_run(header, fds)
+            else:
+                self.kept[header["name"]] = tuple(fds)
+        for key, number in answer.header["layers"].items():
+            self._layers[key] = number, key.partition(":")[2]
+        # After hello: what ended before it is in the journal, what ends after it is told.
+        self.history = read_journal(self._journal_path)
+        self._set_link(link)
+
+    def _set_link(self, link: Link) -> None:
+        self._link = link
+        self.generation += 1
+        self._ready.set()
+
+    async def _hello(self, link: Link, fds: Sequence[int] = ()) -> Answer:
+        return await link.request("hello", b"", fds, version=VERSION, respawn=self._respawn)
+
+    def _take_run(self, header: Header, fds: list[int]) -> None:
+        run = Run(ContainerId(header["container"]), header["run"], header["pid"], header["started"])
+        pipes = dict(zip(header["streams"], fds[1:], strict=True))
+        self.active[run.container] = ActiveRun(run, fds[0], pipes, header["echo"] or {}, header["log"])
+
+    async def link(self) -> Link:
+        """The link to the living monitor; waits while a new one is being started."""
+        while True:
+            await self._ready.wait()
+            if self._link is not None and not self._link.lost:
+                return self._link
+            self._ready = trio.Event() if self._ready.is_set() else self._ready
+
+    async def ask(self, op: str, fds: Sequence[int] = (), **fields: Any) -> Answer:
+        """An idempotent request, asked again when the monitor is killed meanwhile. Raises OSError, HostError."""
+        while True:
+            link = await self.link()
+            with contextlib.suppress(MonitorLost):
+                return await link.request(op, b"", fds, **fields)
+
+    # Losing the monitor.
+
+    async def _attend(self, link: Link) -> None:
+        await link.run()
+        if not self._closing:
+            await self._recover(link)
+
+    async def _recover(self, old: Link) -> None:
+        now = trio.current_time()
+        if len(self._recoveries) == _MOST_RECOVERIES and now - self._recoveries[0] < _RECOVERY_WINDOW_S:
+            raise HostError(
+                f"the monitor ended {_MOST_RECOVERIES} times within {_RECOVERY_WINDOW_S:g} seconds",
+                hint=f"see {self.site.data_dir}/monitor.log",
+            )
+        self._recoveries.append(now)
+        if self._ready.is_set():
+            self._ready = trio.Event()
+        old.close()
+        link = launch(self.site, self._on_event)
+        self._nursery.start_soon(self._attend, link)
+        with contextlib.suppress(MonitorLost):  # Killed as well: its own `_attend` recovers.
+            await self._hand_over(link)
+            self._set_link(link)
+            self._nursery.start_soon(self._reap_strays)
+
+    async def _hand_over(self, link: Link) -> None:
+        answer = await self._hello(link, self.kept.get(USERNS, ()))
+        for header, fds in answer.items:
+            if header["name"] not in self.kept:
+                self.kept[header["name"]] = tuple(fds)
+            else:
+                _close_all(fds)
+        for name, kept in list(self.kept.items()):
+            if name != USERNS:
+                await link.request("keep", b"", kept, name=name)
+        for key, (_, path) in list(self._layers.items()):
+            with contextlib.suppress(OSError):  # A layer that is gone is missed by the next start that needs it.
+                self._layers[key] = await _add_layer(link, key, path), path
+        for active in list(self.active.values()):
+            run = active.run
+            streams = sorted(active.pipes)
+            await link.request(
+                "adopt", b"", [active.pidfd, *(active.pipes[stream] for stream in streams)],
+                container=run.container, run=run.number, pid=run.pid, started=run.started_at,
+                echo=active.echo, log=active.log, streams=streams,
+            )  # fmt: skip
+            self._nursery.start_soon(self._watch_orphan, active)
+
+    async def _watch_orphan(self, active: ActiveRun) -> None:
+        """A run whose monitor was killed is our child now, if we are its ancestor: we know its status, and tell it."""
+        pidfd = os.dup(active.pidfd)
+        try:
+            status = await wait_process(pidfd)
+            await self.ask("reaped", container=active.run.container, run=active.run.number, status=status)
+        finally:
+            os.close(pidfd)
+
+    async def _reap_strays(self) -> None:
+        """Half-made processes of a killed monitor are our children too. They have left our session, which is how they
+        are told from children that others here wait for; runs and execs are waited for by their pidfds."""
+        known = {active.run.pid for active in self.active.values()}
+        for pid in _children_of_other_sessions():
+            if pid in known or (self._link is not None and pid == self._link.pid):
+                continue
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                pidfd = os.pidfd_open(pid)
+                try:
+                    with trio.move_on_after(_LOST_AFTER_S):
+                        await trio.lowlevel.wait_readable(pidfd)
+                        pidfds.reap(pidfd)
+                finally:
+                    os.close(pidfd)
+
+    # Events.
+
+    def _on_event(self, event: Header) -> None:
+        if event.get("event") != "exit":
+            return
+        container = ContainerId(event["container"])
+        active = self.active.get(container)
+        if active is None or active.run.number != event["run"]:
+            # Told in the same breath as the start, whose caller has not run yet.
+            self._early[container, event["run"]] = event
+            while len(self._early) > _EARLY_KEPT:
+                del self._early[next(iter(self._early))]
+            return
+        self._end(active, event)
+
+    def add_active(self, active: ActiveRun) -> None:
+        self.active[active.run.container] = active
+        event = self._early.pop((active.run.container, active.run.number), None)
+        if event is not None:
+            self._end(active, event)
+
+    def _end(self, active: ActiveRun, event: Header) -> None:
+        container = active.run.container
+        del self.active[container]
+        oom = self.oom_kills_of(container) > int(active.echo.get("oom_kills") or 0)
+        exit_ = exit_of(event["status"], event["at"], oom=oom)
+        history = self.history.setdefault(container, History())
+        history.last_run = max(history.last_run, active.run.number)
+        history.add_exit(active.run.number, exit_)
+        active.finish(exit_)
+
+    # What the monitor keeps.
+
+    async def keep(self, name: str, fds: Sequence[int]) -> None:
+        """The monitor and we keep duplicates of `fds` under `name`; the caller's stay the caller's."""
+        self._forget_kept(name)
+        self.kept[name] = tuple(os.dup(fd) for fd in fds)
+        await self.ask("keep", fds, name=name)
+
+    def fetch(self, name: str) -> tuple[int, ...]:
+        """What is kept under `name` (nothing: an empty tuple); the descriptors stay the runtime's."""
+        return self.kept.get(name, ())
+
+    async def drop(self, name: str) -> None:
+        self._forget_kept(name)
+        await self.ask("drop", name=name)
+
+    def _forget_kept(self, name: str) -> None:
+        _close_all(self.kept.pop(name, ()))
+
+    async def network_namespace(self, container: ContainerId) -> int:
+        """The container's, made if it has none. Owned by the session."""
+        name = f"net:{container}"
+        if name not in self.kept:
+            fd = await self._new_network_namespace()
+            self.kept[name] = (fd,)
+            await self.ask("keep", (fd,), name=name)
+        return self.kept[name][0]
+
+    async def _new_network_namespace(self) -> int:
+        """Those who want one while a batch is being made get theirs in one batch after it."""
+        self._netns_wanted += 1
+        try:
+            async with self._netns_lock:
+                if not self._netns_pool:
+                    count = min(self._netns_wanted, 64)
+                    self._netns_pool.extend((await self.ask("netns", count=count)).fds)
+                return self._netns_pool.pop()
+        finally:
+            self._netns_wanted -= 1
+
+    async def layers(self, paths: Iterable[str]) -> tuple[int, ...]:
+        """The numbers of image layers, topmost first. Raises HostError."""
+        numbers = []
+        for path in paths:
+            try:
+                found = os.stat(path)
+                key = f"{found.st_dev}.{found.st_ino}:{path}"
+                if key not in self._layers:
+                    self._layers[key] = await _add_layer(await self.link(), key, path), path
+            except MonitorLost:
+                return await self.layers(paths)
+            except OSError as exc:
+                raise HostError(f"cannot use the image layer {path}: {exc.strerror}") from exc
+            numbers.append(self._layers[key][0])
+        return tuple(numbers)
+
+    async def drop_layers_except(self, paths: set[str]) -> None:
+        """Unmount what no container uses."""
+        keys = [key for key, (_, path) in self._layers.items() if path not in paths]
+        if keys:
+            for key in keys:
+                del self._layers[key]
+            await self.ask("unlayer", keys=keys)
+
+    async def close(self) -> None:
+        """Leave. A monitor that has nothing to look after ends."""
+        self._closing = True
+        link = self._link
+        if link is not None and not link.lost:
+            with trio.move_on_after(5) as scope, contextlib.suppress(MonitorLost, OSError, HostError):
+                scope.shield = True  # A goodbye that is not said makes the monitor start us again.
+                if self.active:
+                    await link.request("goodbye")
+                else:
+                    await link.request("shutdown")
+                    await link.wait_ended(patience_s=4)
+        if link is not None:
+            link.close()
+        for active in self.active.values():
+            active.release()
+        for name in list(self.kept):
+            self._forget_kept(name)
+        _close_all(self._netns_pool)
+
+
+async def _add_layer(link: Link, key: str, path: str) -> int:
+    tree = mounts.open_tree(AT_FDCWD, os.fsencode(path))
+    try:
+        number: int = (await link.request("layer", b"", (tree,), key=key)).header["number"]
+        return number
+    finally:
+        os.close(tree)
+
+
+async def wait_process(pidfd: int) -> int | None:
+    """The wait status of a process when it has ended, whoever its parent is; None if it cannot be known."""
+    await trio.lowlevel.wait_readable(pidfd)
+    try:
+        return pidfds.reap(pidfd)
+    except ChildProcessError:
+        end = trio.current_time() + _LOST_AFTER_S
+        while (status := pidfds.exit_status(pidfd)) is None and trio.current_time() < end:  # noqa: ASYNC110
+            # Its parent has not reaped it yet, and nothing tells us when it does.
+            await trio.sleep(_RETRY_S)
+        return status
+
+
+def _children_of_other_sessions() -> list[int]:
+    own = os.getsid(0)
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/children", "rb") as file:
+                pids = [int(word) for word in file.read().split()]
+        except OSError:
+            continue
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                if os.getsid(pid) != own:
+                    found.append(pid)
+    return found
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
