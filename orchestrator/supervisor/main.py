@@ -49,11 +49,11 @@ def main(argv: Sequence[str]) -> int:
         trio.run(_supervise, options)
     except BaseException as exc:
         if (error := _told(exc)) is not None:
-            _tell(options, json.dumps({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}}))
+            _tell(options, _error_object(error.message, error.hint, error.exit_code))
             return error.exit_code
         message = f"the supervisor of project {options.project} failed: {type(exc).__name__}: {exc}"
         hint = "this is a bug in pystack; the traceback is in the project's supervisor.log"
-        _tell(options, json.dumps({"error": {"message": message, "hint": hint, "exit_code": EXIT_RUNTIME}}))
+        _tell(options, _error_object(message, hint, EXIT_RUNTIME))
         raise
     return 0
 
@@ -82,6 +82,10 @@ def _told(exc: BaseException) -> PystackError | None:
     while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc if isinstance(exc, PystackError) else None
+
+
+def _error_object(message: str, hint: str | None, exit_code: int) -> str:
+    return json.dumps({"error": {"message": message, "hint": hint, "exit_code": exit_code}})
 
 
 def _tell(options: Options, line: str) -> None:

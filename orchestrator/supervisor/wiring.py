@@ -91,7 +91,7 @@ class OpenProject:
         return {"changed": outcome.changed}
 
     async def retire(self) -> None:
-        """Nothing runs and the supervisor ends: so does the monitor; with nothing left of the project, its records go too."""
+        """Nothing runs and the supervisor ends: so does the monitor; if nothing of the project is left, its records go."""
         await self.runtime.shutdown()
         self.log.close()
         if self.engine.statuses():
