@@ -98,6 +98,27 @@ def plan_start(
     return draft.finish(Verb.START, chosen)
 
 
+def plan_resume(
+    project: Project, observed: ObservedProject, services: Iterable[ServiceName], *, images: Mapping[ServiceName, str]
+) -> Plan:
+    """Finish what an earlier supervisor was asked for: make and start `services`, which are wanted and are not there, and
+    remove what has no record. Touches nothing else."""
+    graph = DependencyGraph.of(project)
+    draft = _Draft(project, observed, graph, resumes=True)
+    asked = frozenset(services)
+    chosen = tuple(name for name in graph.start_order() if name in asked)
+    for name in chosen:
+        service, container = project.services[name], observed.containers.get(name)
+        if container is None or container.sandbox is None:
+            cause = container.why_gone if container is not None else "not created yet"
+            draft.create(service, config_hash(project, service, images[name]), cause)
+        elif not container.live:
+            draft.start(service, container.why_stopped)
+    draft.prepare_networks_and_volumes(frozenset())
+    draft.remove_leftovers()
+    return draft.finish(Verb.UP, chosen)
+
+
 def plan_stop(
     project: Project, observed: ObservedProject, selection: Iterable[ServiceName] = (), *, timeout_s: float | None = None
 ) -> Plan:
@@ -222,6 +243,7 @@ class _Draft:
     observed: ObservedProject
     graph: DependencyGraph
     no_deps: bool = False
+    resumes: bool = False
     operations: dict[OperationId, Operation] = field(default_factory=dict)
     hashes: dict[ServiceName, str] = field(default_factory=dict)
     replaced: list[ServiceName] = field(default_factory=list)
@@ -374,7 +396,25 @@ class _Draft:
                 after = [_id(Kind.STOP, operation.service), *self._needs(operation.service)]
             case _:
                 pass
-        return replace(operation, after=tuple(dict.fromkeys(item for item in after if item in self.operations)))
+        known = tuple(dict.fromkeys(item for item in after if item in self.operations))
+        return replace(operation, after=known, waits=self._waits(operation))
+
+    def _waits(self, operation: Operation) -> tuple[Dependency, ...]:
+        """A restart in place, or a resumed start, waits only for what starts with it (or, resumed, what lives): it must not be
+        refused because something it once needed is gone by now."""
+        in_place = (
+            _id(Kind.STOP, operation.subject) in self.operations
+            and _id(Kind.CREATE, operation.subject) not in self.operations
+        )
+        if not in_place and not self.resumes:
+            return operation.waits
+        return tuple(
+            wait for wait in operation.waits if _id(Kind.START, wait.service) in self.operations or self._lives(wait)
+        )
+
+    def _lives(self, wait: Dependency) -> bool:
+        container = self.observed.containers.get(wait.service)
+        return self.resumes and container is not None and container.live
 
     def _nearest_stopped_dependents(self, service: ServiceName | None) -> list[ServiceName]:
         """Who uses `service`, directly or through services that this plan does not stop, and is stopped by this plan."""

@@ -104,9 +104,7 @@ def _healthy(facts: Facts) -> Verdict:
             case Status.HEALTHY:
                 return Met()
             case Status.UNHEALTHY:
-                return Never(
-                    f"{facts.service} is unhealthy: {facts.reason}" if facts.reason else f"{facts.service} is unhealthy"
-                )
+                return Never(facts.reason or f"{facts.service} is unhealthy")
             case _:
                 return NotYet(f"{facts.service} is not healthy yet")
     if facts.state in _RESTARTING and facts.wanted:

@@ -49,6 +49,8 @@ class Happening(Enum):
     """The run ended and is not started again."""
     ENDED_FAILED = auto()
     """The run ended and the policy has given up."""
+    CLEARED = auto()
+    """The sandbox was removed to make room for a new one: the record stays, it is still wanted."""
     REMOVED = auto()
 
 
@@ -77,23 +79,26 @@ TABLE: dict[tuple[State, Happening], Transition] = {
     # Nothing exists. A supervisor that starts again meets every container here.
     (S.ABSENT, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
     (S.ABSENT, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.ABSENT, H.BLOCK): Transition(S.BLOCKED),
+    (S.ABSENT, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
     (S.ABSENT, H.FOUND_RUNNING): Transition(S.RUNNING, (E.BEGIN_RUN, E.SAVE)),
     (S.ABSENT, H.ENDED_RESTART): Transition(S.BACKOFF, (E.SAVE,)),
     (S.ABSENT, H.ENDED_DONE): Transition(S.EXITED, (E.SAVE,)),
     (S.ABSENT, H.ENDED_FAILED): Transition(S.FAILED, (E.SAVE,)),
+    (S.ABSENT, H.CLEARED): Transition(S.ABSENT),
     (S.ABSENT, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
     # The sandbox exists, nothing runs in it.
     (S.CREATED, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
     (S.CREATED, H.WAIT): Transition(S.WAITING),
     (S.CREATED, H.START): Transition(S.STARTING),
-    (S.CREATED, H.BLOCK): Transition(S.BLOCKED),
+    (S.CREATED, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
     (S.CREATED, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
+    (S.CREATED, H.CLEARED): Transition(S.ABSENT),
     (S.CREATED, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
     (S.WAITING, H.START): Transition(S.STARTING),
-    (S.WAITING, H.BLOCK): Transition(S.BLOCKED),
+    (S.WAITING, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
     (S.WAITING, H.WITHDRAW): Transition(S.EXITED),
     (S.WAITING, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
+    (S.WAITING, H.CLEARED): Transition(S.ABSENT),
     (S.WAITING, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
     # A run begins, lives and ends.
     (S.STARTING, H.STARTED): Transition(S.RUNNING, (E.BEGIN_RUN, E.SAVE)),
@@ -112,19 +117,22 @@ TABLE: dict[tuple[State, Happening], Transition] = {
     (S.EXITED, H.WAIT): Transition(S.WAITING),
     (S.EXITED, H.START): Transition(S.STARTING),
     (S.EXITED, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.EXITED, H.BLOCK): Transition(S.BLOCKED),
+    (S.EXITED, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
+    (S.EXITED, H.CLEARED): Transition(S.ABSENT),
     (S.EXITED, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
     (S.FAILED, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
     (S.FAILED, H.WAIT): Transition(S.WAITING),
     (S.FAILED, H.START): Transition(S.STARTING),
     (S.FAILED, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.FAILED, H.BLOCK): Transition(S.BLOCKED),
+    (S.FAILED, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
+    (S.FAILED, H.CLEARED): Transition(S.ABSENT),
     (S.FAILED, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
     (S.BLOCKED, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
     (S.BLOCKED, H.WAIT): Transition(S.WAITING),
     (S.BLOCKED, H.START): Transition(S.STARTING),
     (S.BLOCKED, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.BLOCKED, H.BLOCK): Transition(S.BLOCKED),
+    (S.BLOCKED, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
+    (S.BLOCKED, H.CLEARED): Transition(S.ABSENT),
     (S.BLOCKED, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
 }
 

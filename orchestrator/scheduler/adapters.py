@@ -1,0 +1,23 @@
+"""What the scheduler drives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.contracts.images import Images
+from orchestrator.contracts.network import Networking
+from orchestrator.contracts.runtime import Runtime
+from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import State, Volumes
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """One project's half of the contracts."""
+
+    site: Site
+    runtime: Runtime
+    networking: Networking
+    images: Images
+    state: State
+    volumes: Volumes

@@ -1,0 +1,268 @@
+"""A runtime in virtual time: containers that do what a FakeService says.
+
+It checks its caller as it goes: a sandbox made without an intent on disk, a start before the sandbox or without its
+network are AssertionErrors. Containers live on when the scheduler ends, so that another one can adopt them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from signal import SIGINT, SIGKILL, SIGTERM
+
+import trio
+
+from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
+from orchestrator.errors import OperationError, PystackError
+from orchestrator.model.health import ProbeResult
+from orchestrator.model.names import ContainerId
+
+EPOCH = 1_700_000_000.0
+"""Virtual time 0 as seconds since the epoch."""
+STOP_SIGNALS = frozenset({int(SIGTERM), int(SIGINT)})
+
+
+@dataclass(frozen=True, slots=True)
+class FakeService:
+    """How a fake container behaves. Seconds count from the start of each run.
+
+    `boot_s`: how long `start` takes. `healthy_after_s`: probes fail before. `ill_after_s`: for run 1, 2, ... the time from
+    which on probes fail (None: they do not); later runs stay well. `exits_after_s`: it ends then, with `exit_code`, or by
+    `exit_signal`, or (`oom`) by the OOM killer; None: it runs until stopped. `crashes`: run 1, 2, ... ends after that time
+    with code 1; later runs do as `exits_after_s` says. `stops_after_s`: from the stop signal to the end. `probe_s`: how
+    long a probe takes. `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
+    `start_errors`: the first so many starts are refused with `start_error`; None: all are.
+    """
+
+    boot_s: float = 0.0
+    healthy_after_s: float = 0.0
+    ill_after_s: Sequence[float | None] = ()
+    exits_after_s: float | None = None
+    exit_code: int = 0
+    exit_signal: int | None = None
+    oom: bool = False
+    crashes: Sequence[float] = ()
+    ignores_sigterm: bool = False
+    stops_after_s: float = 0.0
+    probe_s: float = 0.0
+    create_s: float = 0.0
+    create_error: PystackError | None = None
+    start_error: PystackError | None = None
+    start_errors: int | None = None
+
+    def end_of(self, number: int) -> tuple[float, Exit]:
+        """When run `number` ends by itself, and how."""
+        if number <= len(self.crashes):
+            return self.crashes[number - 1], Exit(code=1)
+        if self.exits_after_s is None:
+            return math.inf, Exit()
+        if self.oom:
+            return self.exits_after_s, Exit(signal=int(SIGKILL), oom_killed=True)
+        if self.exit_signal is not None:
+            return self.exits_after_s, Exit(signal=self.exit_signal)
+        return self.exits_after_s, Exit(code=self.exit_code)
+
+    def well(self, number: int, age_s: float) -> bool:
+        ill_s = self.ill_after_s[number - 1] if number <= len(self.ill_after_s) else None
+        return age_s >= self.healthy_after_s and (ill_s is None or age_s < ill_s)
+
+
+@dataclass(slots=True, eq=False)
+class _FakeRun:
+    run: Run
+    begun_s: float
+    end_s: float
+    exit: Exit
+    moved: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def over(self) -> bool:
+        return trio.current_time() >= self.end_s
+
+    def end_at(self, at_s: float, exit: Exit) -> None:
+        if at_s < self.end_s:
+            self.end_s, self.exit = at_s, exit
+            self.moved.set()
+            self.moved = trio.Event()
+
+    def ended(self) -> Exit:
+        return Exit(self.exit.code, self.exit.signal, self.exit.oom_killed, EPOCH + self.end_s)
+
+
+@dataclass(slots=True, eq=False)
+class _FakeContainer:
+    spec: SandboxSpec
+    netns_fd: int
+    runs: list[_FakeRun] = field(default_factory=list)
+    refused: int = 0
+
+    @property
+    def live(self) -> _FakeRun | None:
+        return self.runs[-1] if self.runs and not self.runs[-1].over else None
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One thing that the scheduler had done, for tests of order."""
+
+    at_s: float
+    what: str
+    container: ContainerId
+
+
+class FakeRuntime:
+    """`contracts.runtime.Runtime`. `behaviours`: by container; a missing one is a plain FakeService. `recorded`: whether a
+    container's intent is on disk; `attached`: whether it is on its networks."""
+
+    def __init__(
+        self,
+        behaviours: Mapping[ContainerId, FakeService],
+        *,
+        recorded: Callable[[ContainerId], bool] = lambda _container: True,
+        attached: Callable[[ContainerId], bool] = lambda _container: True,
+    ) -> None:
+        self.behaviours = dict(behaviours)
+        self.acts: list[Act] = []
+        self._recorded = recorded
+        self._attached = attached
+        self._containers: dict[ContainerId, _FakeContainer] = {}
+        self._last_fd = 1000
+        self._pids = 100
+
+    async def create(self, spec: SandboxSpec) -> int:
+        container = spec.container
+        assert self._recorded(container), f"{container} is made without an intent on disk"
+        behaviour = self._behaviour(container)
+        await _pass(behaviour.create_s)
+        if behaviour.create_error is not None:
+            raise behaviour.create_error
+        found = self._containers.get(container)
+        if found is not None:
+            found.spec = spec
+            return found.netns_fd
+        self._act("create", container)
+        self._last_fd += 1
+        self._containers[container] = _FakeContainer(spec, self._last_fd)
+        return self._last_fd
+
+    async def start(self, container: ContainerId) -> Run:
+        found = self._containers.get(container)
+        assert found is not None, f"{container} is started before it is made"
+        assert self._attached(container), f"{container} is started before it is on its networks"
+        if found.live is not None:
+            raise OperationError(f"{container} runs already")
+        behaviour = self._behaviour(container)
+        await _pass(behaviour.boot_s)
+        if behaviour.start_error is not None and (behaviour.start_errors is None or found.refused < behaviour.start_errors):
+            found.refused += 1
+            raise behaviour.start_error
+        self._pids += 1
+        now = trio.current_time()
+        run = Run(container, len(found.runs) + 1, self._pids, EPOCH + now)
+        lasts_s, exit = behaviour.end_of(run.number)
+        found.runs.append(_FakeRun(run, now, now + lasts_s, exit))
+        self._act("start", container)
+        return run
+
+    async def wait(self, run: Run) -> Exit:
+        found = self._containers[run.container].runs[run.number - 1]
+        while not found.over:
+            with trio.move_on_at(found.end_s):
+                await found.moved.wait()
+        await trio.lowlevel.checkpoint()
+        return found.ended()
+
+    async def signal(self, container: ContainerId, number: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self._act(f"signal {number}", container)
+        if (live := self._live(container)) is None:
+            return
+        behaviour = self._behaviour(container)
+        if number == SIGKILL:
+            live.end_at(trio.current_time(), Exit(signal=number))
+        elif number in STOP_SIGNALS and not behaviour.ignores_sigterm:
+            live.end_at(trio.current_time() + behaviour.stops_after_s, Exit(signal=number))
+
+    async def kill(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        self._act("kill", container)
+        if (live := self._live(container)) is not None:
+            live.end_at(trio.current_time(), Exit(signal=int(SIGKILL)))
+
+    async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
+        assert argv, "a probe without a command"
+        live = self._live(container)
+        if live is None:
+            await trio.lowlevel.checkpoint()
+            return ProbeResult(126, "not running", 0.0)
+        behaviour = self._behaviour(container)
+        if behaviour.probe_s > timeout_s:
+            await trio.sleep(timeout_s)
+            return ProbeResult(None, "", timeout_s)
+        await _pass(behaviour.probe_s)
+        well = behaviour.well(live.run.number, trio.current_time() - live.begun_s)
+        return ProbeResult(0, "ok", behaviour.probe_s) if well else ProbeResult(1, "not well", behaviour.probe_s)
+
+    async def exec(self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None) -> Exit:
+        await trio.lowlevel.checkpoint()
+        if self._live(container) is None:
+            raise OperationError(f"{container} does not run")
+        return Exit(code=0, finished_at=EPOCH + trio.current_time())
+
+    async def remove(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        self._act("remove", container)
+        found = self._containers.pop(container, None)
+        if found is not None and found.live is not None:
+            found.live.end_at(trio.current_time(), Exit(signal=int(SIGKILL)))
+
+    async def containers(self) -> tuple[ContainerState, ...]:
+        await trio.lowlevel.checkpoint()
+        states = []
+        for container, found in sorted(self._containers.items()):
+            over = [run for run in found.runs if run.over]
+            live = found.live
+            states.append(
+                ContainerState(
+                    container,
+                    live.run if live is not None else None,
+                    len(found.runs),
+                    over[-1].ended() if over else None,
+                )
+            )
+        return tuple(states)
+
+    def reboot(self) -> None:
+        """Every container and sandbox is gone."""
+        for found in self._containers.values():
+            if found.live is not None:
+                found.live.end_at(trio.current_time(), Exit())
+        self._containers.clear()
+
+    def alive(self) -> tuple[ContainerId, ...]:
+        """What runs, sorted."""
+        return tuple(sorted(container for container, found in self._containers.items() if found.live is not None))
+
+    def existing(self) -> tuple[ContainerId, ...]:
+        return tuple(sorted(self._containers))
+
+    def _live(self, container: ContainerId) -> _FakeRun | None:
+        found = self._containers.get(container)
+        return found.live if found is not None else None
+
+    def _behaviour(self, container: ContainerId) -> FakeService:
+        return self.behaviours.get(container, _PLAIN)
+
+    def _act(self, what: str, container: ContainerId) -> None:
+        self.acts.append(Act(trio.current_time(), what, container))
+
+
+_PLAIN = FakeService()
+
+
+async def _pass(seconds: float) -> None:
+    if seconds > 0:
+        await trio.sleep(seconds)
+    else:
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,100 @@
+"""Records, volumes and images in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import trio
+
+from orchestrator.contracts.images import Image, ImageConfig
+from orchestrator.contracts.state import ContainerRecord, ProjectRecord
+from orchestrator.errors import HostError, OperationError
+from orchestrator.model.codec import from_json, to_json
+from orchestrator.model.names import ContainerId
+from orchestrator.model.volume import Volume
+
+
+class FakeState:
+    """`contracts.state.State`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.full = False
+        self._record: ProjectRecord | None = None
+
+    def load(self) -> ProjectRecord | None:
+        if self._record is None:
+            return None
+        return from_json(ProjectRecord, json.loads(json.dumps(to_json(self._record))))
+
+    def commit(self, record: ProjectRecord) -> None:
+        if self.full:
+            raise HostError("cannot write the records: no space left on device")
+        self.commits += 1
+        self._record = record
+
+    def update(self, record: ContainerRecord) -> None:
+        assert self._record is not None, f"{record.container} is updated before anything was committed"
+        others = tuple(item for item in self._record.containers if item.container != record.container)
+        self._record = replace(self._record, containers=(*others, record))
+
+    def forget(self, container: ContainerId) -> None:
+        if self._record is not None:
+            kept = tuple(item for item in self._record.containers if item.container != container)
+            self._record = replace(self._record, containers=kept)
+
+    def clear(self) -> None:
+        self._record = None
+
+    def recorded(self, container: ContainerId) -> bool:
+        return self._record is not None and any(item.container == container for item in self._record.containers)
+
+
+class FakeVolumes:
+    """`contracts.state.Volumes`. `external`: full names of volumes that exist without us."""
+
+    def __init__(self, external: Collection[str] = ()) -> None:
+        self.volumes: set[str] = set(external)
+        self.anonymous: set[tuple[ContainerId, str]] = set()
+
+    def ensure(self, volume: Volume) -> str:
+        if volume.external and volume.full_name not in self.volumes:
+            raise OperationError(f"external volume {volume.full_name} does not exist")
+        self.volumes.add(volume.full_name)
+        return f"/volumes/{volume.full_name}"
+
+    def ensure_anonymous(self, container: ContainerId, target: str) -> str:
+        self.anonymous.add((container, target))
+        return f"/volumes/{container}{target}"
+
+    def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
+        return tuple(volume for volume in volumes if volume.full_name in self.volumes)
+
+    def remove(self, volume: Volume) -> bool:
+        assert not volume.external, f"external volume {volume.full_name} is removed"
+        found = volume.full_name in self.volumes
+        self.volumes.discard(volume.full_name)
+        return found
+
+    def remove_anonymous(self, container: ContainerId) -> None:
+        self.anonymous = {item for item in self.anonymous if item[0] != container}
+
+
+class FakeImages:
+    """`contracts.images.Images`. Every reference exists but `missing`; `configs`: what some of them bring."""
+
+    def __init__(self, configs: Mapping[str, ImageConfig] | None = None, missing: Collection[str] = ()) -> None:
+        self.configs = dict(configs or {})
+        self.missing = set(missing)
+        self.identities: dict[str, str] = {}
+        self.resolved: list[str] = []
+
+    async def resolve(self, reference: str) -> Image:
+        await trio.lowlevel.checkpoint()
+        self.resolved.append(reference)
+        if reference in self.missing:
+            raise OperationError(f'image "{reference}" does not exist')
+        identity = self.identities.get(reference, f"id-of-{reference}")
+        return Image(reference, identity, (f"/images/{reference}",), self.configs.get(reference, ImageConfig()))

@@ -1,0 +1,86 @@
+"""A whole machine in memory: all fakes of one project, which outlive the engine that drives them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import trio
+
+from orchestrator.contracts.events import Event
+from orchestrator.contracts.images import ImageConfig
+from orchestrator.contracts.runtime import OciConfig, SandboxSpec
+from orchestrator.contracts.site import IdMap, Site
+from orchestrator.model.names import ProjectKey, ProjectName, ServiceName, container_id
+from orchestrator.plan.oci import SandboxInputs, healthcheck_of
+from orchestrator.scheduler.engine import Adapters, Engine
+from orchestrator.testing.fake_network import FakeNetworking
+from orchestrator.testing.fake_runtime import EPOCH, FakeRuntime, FakeService
+from orchestrator.testing.fake_state import FakeImages, FakeState, FakeVolumes
+
+
+class World:
+    """`behaviours`: by service name. `events`: all that were emitted, by every engine so far."""
+
+    def __init__(
+        self,
+        behaviours: Mapping[str, FakeService] | None = None,
+        *,
+        project: str = "demo",
+        taken_ports: Collection[int] = (),
+        images: Mapping[str, ImageConfig] | None = None,
+        missing_images: Collection[str] = (),
+    ) -> None:
+        name = ProjectName(project)
+        self.site = Site(name, ProjectKey("0123abcd"), f"/data/{project}", f"/run/{project}", IdMap(100000))
+        self.state = FakeState()
+        self.volumes = FakeVolumes()
+        self.images = FakeImages(images, missing_images)
+        self.networking = FakeNetworking(taken_ports)
+        self.runtime = FakeRuntime(
+            {container_id(name, ServiceName(service)): item for service, item in (behaviours or {}).items()},
+            recorded=self.state.recorded,
+            attached=lambda container: container in self.networking.attached,
+        )
+        self.events: list[Event] = []
+        self.boot_id = "boot-1"
+
+    def adapters(self) -> Adapters:
+        return Adapters(self.site, self.runtime, self.networking, self.images, self.state, self.volumes)
+
+    def engine(self) -> AbstractAsyncContextManager[Engine]:
+        """A supervisor's life: an engine that runs and has adopted; leaving it is ``kill -9`` (containers live on)."""
+        return self._engine()
+
+    @asynccontextmanager
+    async def _engine(self) -> AsyncIterator[Engine]:
+        engine = Engine(
+            self.adapters(),
+            self.events.append,
+            wall_clock=wall_clock,
+            boot_id=self.boot_id,
+            compile_sandbox=_compile,
+            healthcheck_of=healthcheck_of,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            await engine.adopt(self.state.load())
+            yield engine
+            nursery.cancel_scope.cancel()
+        self.networking.forget()
+
+    def reboot(self) -> None:
+        """The machine restarts: only what is on disk stays."""
+        self.runtime.reboot()
+        self.networking.reboot()
+        self.boot_id = f"boot-{int(self.boot_id.rpartition('-')[2]) + 1}"
+
+
+def wall_clock() -> float:
+    """Virtual time, as seconds since the epoch."""
+    return EPOCH + trio.current_time()
+
+
+def _compile(inputs: SandboxInputs) -> SandboxSpec:
+    """What the fake runtime needs of a sandbox: its name."""
+    return SandboxSpec(inputs.container, inputs.image.lowers, OciConfig({}))

@@ -1,0 +1,385 @@
+"""Bringing a stack up: order, conditions, failures. Each test runs under several orders of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from orchestrator.contracts.events import EventKind, Health, Phase, ServiceStatus
+from orchestrator.errors import CommandError, HostError, InputError, OperationError
+from orchestrator.model.names import ServiceName
+from orchestrator.model.network import PortMapping
+from orchestrator.model.project import Place, Project
+from orchestrator.plan.plan import Verb
+from orchestrator.scheduler.engine import Engine, Outcome
+from orchestrator.testing import seeds
+from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project, service
+from orchestrator.testing.fake_runtime import FakeService
+from orchestrator.testing.world import World
+
+SEEDS = range(12)
+
+
+async def up(engine: Engine, stack: Project, *names: str, wait: bool = False, timeout_s: float | None = None) -> Outcome:
+    plan = await engine.plan(Verb.UP, project=stack, services=[ServiceName(name) for name in names])
+    return await engine.execute(plan, wait=wait, wait_timeout_s=timeout_s)
+
+
+def row(engine: Engine, name: str) -> ServiceStatus:
+    return next(status for status in engine.statuses() if status.service == name)
+
+
+def started(world: World) -> dict[str, float]:
+    """When each service was first started."""
+    found: dict[str, float] = {}
+    for act in world.runtime.acts:
+        if act.what == "start":
+            found.setdefault(act.container.split("-")[1], act.at_s)
+    return found
+
+
+def kinds(world: World, name: str) -> list[EventKind]:
+    return [event.kind for event in world.events if event.service == name]
+
+
+Check = Callable[[Engine, World], Awaitable[None]]
+
+
+def simulate(stack: Project, world: Callable[[], World], check: Check) -> None:
+    """`check` in a fresh world, under every seed."""
+    for seed in SEEDS:
+
+        async def main() -> None:
+            here = world()
+            async with here.engine() as engine:
+                await check(engine, here)
+
+        seeds.run(main, seed=seed)
+
+
+def test_a_dependent_starts_the_moment_its_condition_holds() -> None:
+    stack = project(service("db", healthcheck=check(1)), service("web", edge("db", HEALTHY)), service("other"))
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack)
+        assert outcome.ok
+        assert outcome.changed == 3
+        assert started(world) == {"db": 0.0, "other": 0.0, "web": 3.0}
+        assert row(engine, "db").health is Health.HEALTHY
+        assert [event.text for event in world.events if event.kind is EventKind.SERVICE_WAITING] == [
+            "web waits for db (healthy)"
+        ]
+
+    simulate(stack, lambda: World({"db": FakeService(healthy_after_s=2.5)}), body)
+
+
+def test_containers_are_made_while_they_wait() -> None:
+    stack = project(service("db", healthcheck=check(10)), service("web", edge("db", HEALTHY)))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        made = {act.container: act.at_s for act in world.runtime.acts if act.what == "create"}
+        assert made == {"demo-db-1": 0.0, "demo-web-1": 0.0}
+        assert started(world)["web"] == 10.0
+
+    simulate(stack, World, body)
+
+
+def test_the_intents_are_written_once_before_anything_is_made() -> None:
+    stack = project(service("db"), service("web", "db"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        assert world.state.commits == 1
+        assert world.images.resolved == ["host"]
+        assert world.networking.ensured == [("default",)]
+
+    simulate(stack, World, body)
+
+
+def test_dependents_do_not_start_when_the_database_is_unhealthy() -> None:
+    stack = project(
+        service("db", healthcheck=check(1, retries=2)),
+        service("api", edge("db", HEALTHY)),
+        service("web", "api"),
+        service("other"),
+    )
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack)
+        assert trio.current_time() == 2.0
+        error = outcome.error()
+        assert error is not None
+        assert error.exit_code == 1
+        assert error.message.startswith(
+            "db is unhealthy: 2 probes in a row failed, the last one failed with code 1: not well"
+        )
+        assert error.message.endswith("(not started because of that: api, web)")
+        assert started(world).keys() == {"db", "other"}
+        assert row(engine, "other").phase is Phase.RUNNING
+        assert row(engine, "api").phase is row(engine, "web").phase is Phase.BLOCKED
+        assert row(engine, "api").reason.startswith("blocked: db is unhealthy")
+        assert world.runtime.existing() == ("demo-db-1", "demo-other-1")
+
+    simulate(stack, lambda: World({"db": FakeService(healthy_after_s=1e9)}), body)
+
+
+def test_a_dependency_that_exits_before_it_is_healthy_ends_the_wait_at_once() -> None:
+    stack = project(service("db", healthcheck=check(30)), service("web", edge("db", HEALTHY)))
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack, wait=True)
+        assert trio.current_time() == 2.0
+        assert [failure.error.message for failure in outcome.failures] == ["db exited with code 7 before it was healthy"]
+        assert outcome.blocked == ("web",)
+        failed = next(event for event in world.events if event.kind is EventKind.SERVICE_FAILED)
+        assert failed.detail["exit_status"] == 7
+        assert failed.detail["blocked"] == ("web",)
+
+    simulate(stack, lambda: World({"db": FakeService(exits_after_s=2, exit_code=7)}), body)
+
+
+def test_a_dependency_that_crashes_once_and_is_restarted_is_waited_for() -> None:
+    stack = project(service("db", healthcheck=check(1), restart="always"), service("web", edge("db", HEALTHY)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack, wait=True)).ok
+        assert started(world)["web"] == pytest.approx(0.5 + 0.1 + 1)
+        assert row(engine, "db").restarts == 1
+
+    simulate(stack, lambda: World({"db": FakeService(crashes=[0.5])}), body)
+
+
+def test_a_dependency_that_crashes_for_ever_is_not_waited_for_for_ever() -> None:
+    stack = project(service("db", healthcheck=check(1), restart="always"), service("web", edge("db", HEALTHY)))
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack)
+        assert [failure.error.message for failure in outcome.failures] == [
+            "db failed 5 times before it was healthy, the last one exited with code 1"
+        ]
+        assert trio.current_time() == pytest.approx(5 * 0.5 + 0.1 + 0.2 + 0.4 + 0.8)
+
+    simulate(stack, lambda: World({"db": FakeService(crashes=[0.5] * 99)}), body)
+
+
+def test_a_job_is_waited_for_until_it_has_ended_well() -> None:
+    stack = project(service("migrate"), service("web", edge("migrate", COMPLETED)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack, wait=True)).ok
+        assert started(world)["web"] == 90.0
+        assert row(engine, "migrate").phase is Phase.EXITED
+
+    simulate(stack, lambda: World({"migrate": FakeService(exits_after_s=90)}), body)
+
+
+def test_a_job_that_fails_blocks_its_dependents() -> None:
+    stack = project(service("migrate"), service("web", edge("migrate", COMPLETED)))
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack)
+        assert outcome.failures[0].error.message == "migrate exited with code 3"
+        assert outcome.blocked == ("web",)
+
+    simulate(stack, lambda: World({"migrate": FakeService(exits_after_s=9, exit_code=3)}), body)
+
+
+def test_a_one_shot_that_ends_with_0_counts_as_success_for_wait() -> None:
+    stack = project(service("job"), service("web", healthcheck=check(1)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack, wait=True)).ok
+
+    simulate(stack, lambda: World({"job": FakeService(exits_after_s=0.2)}), body)
+
+
+def test_a_job_is_run_again_by_the_next_up_and_nothing_else_is_touched() -> None:
+    stack = project(service("migrate"), service("web", edge("migrate", COMPLETED)))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        plan = await engine.plan(Verb.UP, project=stack)
+        assert plan.render() == "up demo:\n  start migrate: exited with code 0\n"
+
+    simulate(stack, lambda: World({"migrate": FakeService(exits_after_s=1)}), body)
+
+
+def test_an_optional_dependency_that_fails_is_a_warning() -> None:
+    stack = project(service("cache", healthcheck=check(1)), service("web", edge("cache", HEALTHY, required=False)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack)).ok
+        assert row(engine, "web").phase is Phase.RUNNING
+        warning = next(event for event in world.events if event.kind is EventKind.WARNING)
+        assert warning.text == "web starts without cache, which is optional: cache exited with code 1 before it was healthy"
+
+    simulate(stack, lambda: World({"cache": FakeService(exits_after_s=0.5, exit_code=1)}), body)
+
+
+def test_healthy_of_a_service_without_a_health_check_is_an_error_at_once() -> None:
+    stack = project(service("db"), service("web", edge("db", HEALTHY)))
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack)
+        assert outcome.failures[0].error.message == "db has no health check, so it can never be healthy"
+
+    simulate(stack, World, body)
+
+
+def test_a_command_that_does_not_exist_fails_its_service_alone_and_leaves_nothing() -> None:
+    plain = project(service("web"), service("api", "web"), service("db"))
+    stack = Project(
+        plain.name,
+        plain.working_dir,
+        plain.services,
+        plain.networks,
+        places={"services.web.command": Place("compose.yaml", 7, 14)},
+    )
+    missing = FakeService(start_error=CommandError('"nope" was not found', exit_code=127))
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack)
+        error = outcome.error()
+        assert error is not None
+        assert error.exit_code == 127
+        assert error.message == (
+            'compose.yaml:7:14: services.web.command: "nope" was not found (not started because of that: api)'
+        )
+        assert row(engine, "web").phase is Phase.FAILED
+        assert row(engine, "db").phase is Phase.RUNNING
+        assert world.runtime.existing() == ("demo-db-1",)
+        assert world.networking.reserved.keys() == {"demo-db-1"}
+        assert EventKind.SERVICE_BLOCKED in kinds(world, "api")
+
+    simulate(stack, lambda: World({"web": missing}), body)
+
+
+def test_when_the_only_service_fails_not_even_a_network_is_left() -> None:
+    stack = project(service("web"))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert not (await up(engine, stack)).ok
+        assert world.networking.networks == {}
+        assert not engine.running()
+
+    simulate(stack, lambda: World({"web": FakeService(create_error=HostError("no overlayfs"))}), body)
+
+
+def test_a_port_in_use_is_reported_where_it_is_written() -> None:
+    port = PortMapping(80, (8080, 8080), place="services.web.ports[0]")
+    stack = project(service("web", ports=(port,)), service("db"))
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack)
+        assert outcome.failures[0].error.message == "services.web.ports[0]: host port 8080 is in use"
+        assert outcome.failures[0].error.hint == "stop what listens there"
+        assert world.runtime.existing() == ("demo-db-1",)
+
+    simulate(stack, lambda: World(taken_ports=[8080]), body)
+
+
+def test_a_missing_image_stops_the_plan_before_anything_is_made() -> None:
+    stack = project(service("web", image="rootfs:/nowhere"), service("db"))
+
+    async def body(engine: Engine, world: World) -> None:
+        with pytest.raises(OperationError, match=r'services\.web\.image: image "rootfs:/nowhere" does not exist'):
+            await engine.plan(Verb.UP, project=stack)
+        assert world.state.load() is None
+
+    simulate(stack, lambda: World(missing_images=["rootfs:/nowhere"]), body)
+
+
+def test_a_full_disk_makes_nothing() -> None:
+    stack = project(service("web"))
+
+    async def body(engine: Engine, world: World) -> None:
+        world.state.full = True
+        plan = await engine.plan(Verb.UP, project=stack)
+        with pytest.raises(HostError, match="no space left"):
+            await engine.execute(plan)
+        assert world.runtime.acts == []
+        assert engine.statuses() == ()
+
+    simulate(stack, World, body)
+
+
+def test_a_cycle_and_an_unknown_service_are_input_errors() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        with pytest.raises(InputError, match="dependency cycle: a -> b -> a"):
+            await engine.plan(Verb.UP, project=project(service("a", "b"), service("b", "a")))
+        with pytest.raises(InputError, match='no such service: "dbb"'):
+            await engine.plan(Verb.UP, project=project(service("db")), services=[ServiceName("dbb")])
+        with pytest.raises(InputError, match='no such service: "db"'):
+            await engine.plan(Verb.STOP, services=[ServiceName("db")])
+
+    simulate(project(), World, body)
+
+
+def test_wait_ends_at_its_time_out_and_says_who_is_late() -> None:
+    stack = project(service("db", healthcheck=check(1, start_period_s=600)), service("web", edge("db", HEALTHY)))
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, stack, wait=True, timeout_s=20)
+        assert trio.current_time() == 20.0
+        error = outcome.error()
+        assert error is not None
+        assert error.message.startswith("not ready after 20 s: db is not healthy yet")
+        assert row(engine, "db").phase is Phase.RUNNING
+        assert world.runtime.existing() == ("demo-db-1",)
+
+    simulate(stack, lambda: World({"db": FakeService(healthy_after_s=300)}), body)
+
+
+def test_without_wait_up_returns_when_all_are_started() -> None:
+    stack = project(service("db", healthcheck=check(10)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack)).ok
+        assert trio.current_time() == 0.0
+        assert row(engine, "db").health is Health.STARTING
+        assert (await up(engine, stack, wait=True)).ok
+        assert trio.current_time() == 10.0
+
+    simulate(stack, World, body)
+
+
+def test_a_second_up_does_nothing_and_a_changed_service_is_replaced_alone() -> None:
+    stack = project(service("db"), service("web", "db"))
+    after = project(service("db"), service("web", "db", environment={"A": "1"}))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        assert (await engine.plan(Verb.UP, project=stack)).empty
+        pids = {status.service: status.pid for status in engine.statuses()}
+        address = row(engine, "web").endpoints[0].address
+        assert (await up(engine, after)).changed == 1
+        assert row(engine, "db").pid == pids[ServiceName("db")]
+        assert row(engine, "web").pid != pids[ServiceName("web")]
+        assert address
+        assert (await engine.plan(Verb.UP, project=after)).empty
+
+    simulate(stack, World, body)
+
+
+def test_cancelling_up_stops_nothing_that_runs_and_leaves_nothing_half_made() -> None:
+    stack = project(
+        service("db", healthcheck=check(1, retries=100)),
+        service("web", edge("db", HEALTHY)),
+        service("slow", networks=["back"]),
+    )
+
+    async def body(engine: Engine, world: World) -> None:
+        with trio.move_on_after(5):
+            await up(engine, stack)
+        assert world.runtime.alive() == ("demo-db-1",)
+        assert world.runtime.existing() == ("demo-db-1",)
+        assert world.networking.reserved.keys() == {"demo-db-1"}
+        assert world.networking.networks.keys() == {"default"}
+        assert [status.service for status in engine.statuses()] == ["db"]
+        assert world.events[-1].text == "up demo: cancelled"
+        assert (await engine.plan(Verb.UP, project=stack)).changed == 2
+
+    simulate(stack, lambda: World({"db": FakeService(healthy_after_s=60), "slow": FakeService(create_s=60)}), body)
