@@ -28,7 +28,10 @@ SOCKET_NAME: Final = "monitor.sock"
 _ANSWER_S = 60.0
 """A monitor that does not answer for so long is broken; it is treated as killed."""
 
-OnEvent = Callable[[wire.Header], None]
+_PATIENCE_S = 2.0
+"""How long a monitor that closed the connection may take to end by itself."""
+
+OnEvent = Callable[["wire.Header"], None]
 
 
 class MonitorLost(Exception):
@@ -47,9 +50,9 @@ class StepFailed(Exception):
 class Answer:
     """`items`: the answers before the last one, each with its descriptors; all are the receiver's."""
 
-    header: wire.Header = field(default_factory=dict)
+    header: dict[str, Any] = field(default_factory=dict)
     fds: list[int] = field(default_factory=list)
-    items: list[tuple[wire.Header, list[int]]] = field(default_factory=list)
+    items: list[tuple[dict[str, Any], list[int]]] = field(default_factory=list)
 
 
 class _Waiter:
@@ -87,6 +90,8 @@ class Link:
         self._next = 1
         self._sending = trio.Lock()
         self.lost = False
+        self.ended = trio.Event()
+        """The monitor's process has ended and, if it was our child, was reaped."""
 
     async def request(self, op: str, body: bytes = b"", fds: Sequence[int] = (), **fields: Any) -> Answer:
         """Raises MonitorLost, StepFailed, OSError (what the monitor's system call said) or HostError."""
@@ -163,16 +168,14 @@ class Link:
             ending.done.set()
         self._endings.clear()
         self._sock.close()
-        # Two monitors of one project must not be: one whose connection broke is ended.
-        await self.wait_ended()
-
-    async def wait_ended(self, patience_s: float = 1.0) -> None:
-        with trio.move_on_after(patience_s):
+        with trio.move_on_after(_PATIENCE_S):
             await trio.lowlevel.wait_readable(self._pidfd)
+        # Two monitors of one project must not be: one whose connection broke is ended.
         self.end_monitor()
         await trio.lowlevel.wait_readable(self._pidfd)
         if self._process is not None:
             self._process.poll()
+        self.ended.set()
 
     def end_monitor(self) -> None:
         pidfds.send(self._pidfd, 9)

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -24,8 +24,11 @@ from orchestrator.kernel.constants import AT_FDCWD
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
-from orchestrator.runtime.monitor.wire import VERSION, Header
+from orchestrator.runtime.monitor.wire import VERSION
 from orchestrator.runtime.sandbox import ActiveRun
+
+if TYPE_CHECKING:
+    from orchestrator.runtime.monitor.wire import Header
 
 USERNS = "userns"
 _MOST_RECOVERIES = 8
@@ -301,7 +304,7 @@ class Session:
                     await link.request("goodbye")
                 else:
                     await link.request("shutdown")
-                    await link.wait_ended(patience_s=4)
+                    await link.ended.wait()
         if link is not None:
             link.close()
         for active in self.active.values():

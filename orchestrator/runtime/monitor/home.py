@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts
@@ -22,13 +21,15 @@ from orchestrator.kernel.process import unshare
 _NULL = os.makedev(1, 3)
 
 
-@dataclass(frozen=True, slots=True)
 class Home:
-    """`host_ns` and `own_ns`: mount namespaces. `null`: the null device, open for reading and writing."""
+    """`host_ns` and `own_ns`: mount namespaces. `null`: the null device, open for reading and writing.
 
-    host_ns: int
-    own_ns: int
-    null: int
+    (No dataclass: that module would cost the monitor two megabytes.)"""
+
+    __slots__ = ("host_ns", "null", "own_ns")
+
+    def __init__(self, host_ns: int, own_ns: int, null: int) -> None:
+        self.host_ns, self.own_ns, self.null = host_ns, own_ns, null
 
 
 def _open_null() -> int:
@@ -45,6 +46,8 @@ def move_in(data_dir: str) -> Home:
     null = _open_null()
     bundles = mounts.open_tree(c.AT_FDCWD, os.fsencode(f"{data_dir}/containers"))
     null_tree = mounts.open_tree(null, b"")
+    mask = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
+    mounts.set_attributes(null_tree, mask, propagation=c.MS_PRIVATE)
     unshare(c.CLONE_NEWNS)
     mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, recursive=True, path=b"/")
     mounts.set_attributes(bundles, propagation=c.MS_PRIVATE)

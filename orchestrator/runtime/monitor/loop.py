@@ -8,12 +8,17 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
 
 from orchestrator.runtime.monitor import wire
 
-Handler = Callable[[int], None]
-"""Called with the event mask. Must bear being called for nothing: a descriptor's number may be reused within one round."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from collections.abc import Callable, Sequence
+
+    Handler = Callable[[int], None]
+    """Called with the event mask. Must bear being called for nothing: its number may be reused within one round."""
+    MessageHandler = Callable[["Connection", wire.Header, bytes, list[int]], None]
+    CloseHandler = Callable[["Connection"], None]
 
 
 class Loop:
@@ -130,10 +135,6 @@ class Connection:
             _close_all(fds)
         self._queue.clear()
         self._on_close(self)
-
-
-MessageHandler = Callable[[Connection, wire.Header, bytes, list[int]], None]
-CloseHandler = Callable[[Connection], None]
 
 
 def _close_all(fds: Sequence[int]) -> None:

@@ -11,8 +11,6 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
-from typing import Any
 
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
@@ -20,6 +18,11 @@ from orchestrator.runtime.monitor.home import Home
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.steps import BROKEN, REPORT, REPORT_PID, Child
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from collections.abc import Callable
+    from typing import Any
 
 STDOUT, STDERR = 1, 2
 _RETRY_S = 0.02

@@ -7,8 +7,6 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
-from typing import Any
 
 from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWNS
@@ -18,6 +16,11 @@ from orchestrator.runtime.monitor.home import Home
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
 from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Journal, Run, Start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from collections.abc import Callable
+    from typing import Any
 
 IDLE_S = 10.0
 _FIRST_RESPAWN_S = 0.1

@@ -17,9 +17,7 @@ import signal
 import socket
 import stat
 import struct
-from base64 import b64decode
-from collections.abc import Callable
-from typing import Any, NoReturn
+from binascii import a2b_base64
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts, process
@@ -32,6 +30,11 @@ from orchestrator.kernel.syscalls import (
     sethostname,
 )
 from orchestrator.runtime.monitor.home import Home
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 REPORT = struct.Struct("<iii")
 REPORT_PID, REPORT_ERROR = 1, 2
@@ -304,7 +307,7 @@ class Child:
         process.set_no_new_privileges()
 
     def seccomp(self, program: str) -> None:
-        process.install_seccomp(b64decode(program))
+        process.install_seccomp(a2b_base64(program))
 
     def init(self) -> None:
         """Become a tiny PID 1, and go on in a child: everything of us is confined as the container is by now."""

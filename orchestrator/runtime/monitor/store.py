@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import struct
-from collections.abc import Callable
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts, process
 from orchestrator.kernel.syscalls import close_from
 from orchestrator.runtime.monitor.loop import Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from collections.abc import Callable
 
 USERNS = "userns"
 _NUMBER = struct.Struct("=i")

@@ -6,15 +6,19 @@ import array
 import json
 import os
 import socket
-from collections.abc import Sequence
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from collections.abc import Sequence
+    from typing import Any
+
+    Header = dict[str, Any]
 
 VERSION = 1
 INLINE_BYTES = 60_000
 MOST_FDS = 250
 _BUFFER = 1 << 17
 
-Header = dict[str, Any]
 
 
 def pack(header: Header, body: bytes, fds: Sequence[int]) -> tuple[bytes, list[int], int | None]:
