@@ -62,10 +62,12 @@ _MAY_END = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`shown`: whose logs are followed. `managed`: what Ctrl-C stops, their dependencies included."""
+    """`shown`: whose logs are followed. `managed`: what Ctrl-C stops, their dependencies included. `completing`: those
+    that others wait for to end with 0."""
 
     shown: tuple[str, ...]
     managed: tuple[str, ...]
+    completing: frozenset[str] = frozenset()
 
 
 class Foreground:
@@ -116,9 +118,12 @@ class Foreground:
                 if result is None:
                     return EXIT_CANCELLED
                 self._progress.summary(summary(result), result)
+                self._following = True
                 for status in statuses_of(result.get("services", [])):
                     if status.service in self._selection.shown:
                         logs.add(status.container, status.service, since_ns)
+                    if status.phase not in ALIVE and status.exit is not None:
+                        self._ended(status.service, status.exit.status)
                 self._follow(logs)
             finally:
                 self._progress.close()
@@ -153,7 +158,6 @@ class Foreground:
 
     def _follow(self, logs: LogFollower) -> None:
         """Until everything has ended."""
-        self._following = True
         ended = self._all_ended()
         while not ended and not (self._ending is not None and self._ending.done):
             self._wait(self._events, self._ending, self._interrupts, *logs.sources(), timeout_s=None)
@@ -191,8 +195,9 @@ class Foreground:
             self._tell(event, message.value)
             if event.kind is EventKind.CONTAINER_STARTED and event.container and event.service in self._selection.shown:
                 logs.add(event.container, event.service, None)
-            if event.kind is EventKind.CONTAINER_EXITED:
-                self._cascaded(event)
+            if event.kind is EventKind.CONTAINER_EXITED and event.service is not None:
+                code = event.detail.get("exit_status")
+                self._ended(event.service, code if isinstance(code, int) else 255)
         return may_end
 
     def _tell(self, event: Event, raw: Any) -> None:
@@ -200,18 +205,18 @@ class Foreground:
             line = self._printer.note(event.service, about(event) or event_text(event)) if event.service else event.text
             self._progress.aside(line, raw)
 
-    def _cascaded(self, event: Event) -> None:
-        status = event.detail.get("exit_status")
-        code = status if isinstance(status, int) else 255
-        if self._cascade is None or event.service not in self._selection.managed:
+    def _ended(self, service: str, code: int) -> None:
+        """A container has ended: stop everything, if that is what was asked for."""
+        as_planned = code == 0 and service in self._selection.completing and service != self._code_from
+        if self._cascade is None or as_planned or service not in self._selection.managed:
             return
+        if service == self._code_from:
+            self._exit_code = code
         if self._ending is None and self._cascade(code):
-            self._progress.note(f"stopping: {event.service} has ended with {code}")
+            self._progress.note(f"stopping: {service} has ended with {code}")
             if self._code_from is None:
                 self._exit_code = code
             self._begin("stop", {"timeout_s": self._timeout_s, "no_deps": False})
-        if event.service == self._code_from:
-            self._exit_code = code
 
     def _all_ended(self) -> bool:
         """Whether nothing of what is shown will run again by itself."""

@@ -18,6 +18,7 @@ from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.events import Phase
 from orchestrator.errors import InputError, PystackError
 from orchestrator.model.codec import to_json
+from orchestrator.model.service import Condition
 
 if TYPE_CHECKING:
     from orchestrator.model.project import Project
@@ -89,7 +90,8 @@ def up(
         from orchestrator.cli.attach import Foreground, Selection
         from orchestrator.cli.render.loglines import LogPrinter
 
-        selection = Selection(tuple(services) or tuple(project.services), _with_dependencies(project, services, no_deps))
+        shown = tuple(services) or tuple(project.services)
+        selection = Selection(shown, _with_dependencies(project, services, no_deps), _completing(project))
         printer = LogPrinter(
             selection.shown,
             colour=terminal.colour_out,
@@ -162,6 +164,12 @@ def _with_dependencies(project: Project, services: tuple[str, ...], no_deps: boo
                 wanted.add(name)
                 queue.append(name)
     return tuple(name for name in project.services if name in wanted)
+
+
+def _completing(project: Project) -> frozenset[str]:
+    """Services that others wait for to complete."""
+    edges = (edge for service in project.services.values() for edge in service.depends_on.values())
+    return frozenset(edge.service for edge in edges if edge.condition is Condition.COMPLETED)
 
 
 def _summary(result: Any, seconds: float) -> str:

@@ -128,7 +128,7 @@ class LiveProgress:
     def render(self, now_s: float, columns: int, lines: int) -> Text:
         """The region: at most `lines` - 1 lines of at most `columns` - 1 cells: the terminal never scrolls or wraps."""
         rows = self._board.rows()
-        room = max(1, lines - 3)
+        room = max(2, lines - 2)
         shown, hidden = (rows, []) if len(rows) <= room else (rows[: room - 1], rows[room - 1 :])
         name_width = min(max(len(row.service) for row in shown), max(8, columns // 3)) if shown else 0
         out = [self._heading(now_s, columns)]

@@ -61,9 +61,12 @@ class Bench:
         out, err = self.capture.readouterr()
         return Outcome(code, out, err)
 
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "orchestrator.cli", *self.arguments(*words)]
+
     def spawn(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", *self.arguments(*words)],
+            self.command(*words),
             cwd=self.directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -82,7 +85,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         for name in ("NO_COLOR", "PYSTACK_DEBUG", "PYSTACK_DATA_DIR", "COMPOSE_PROJECT_NAME", "COMPOSE_FILE"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("PYSTACK_RUN_DIR", str(root / "run"))
-        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
         monkeypatch.setenv("TZ", "UTC")
         monkeypatch.chdir(root / "work")
         own = Bench(root, capsys)

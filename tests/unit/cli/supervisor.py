@@ -62,7 +62,9 @@ class FakeSupervisor:
         os.makedirs(self.run_dir, mode=0o700, exist_ok=True)
         self._events: dict[str, threading.Event] = {}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(os.path.join(self.run_dir, "control.sock"))
+        self._path = os.path.join(self.run_dir, "control.sock")
+        self._listener.bind(self._path)
+        self._inode = os.stat(self._path).st_ino
         self._listener.listen(16)
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -85,7 +87,8 @@ class FakeSupervisor:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.run_dir, "control.sock"))
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

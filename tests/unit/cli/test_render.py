@@ -1,0 +1,151 @@
+"""What progress, tables and log lines look like, to the character."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.render.board import Board
+from orchestrator.cli.render.live import LiveProgress
+from orchestrator.cli.render.loglines import LogPrinter, timestamp
+from orchestrator.cli.render.table import table
+from orchestrator.cli.terminal import Terminal, detect
+from orchestrator.contracts.events import EventKind as K
+from tests.unit.cli.test_board import event, waiting
+
+LIVE = Terminal(stdout_tty=True, stderr_tty=True, colour_out=False, colour_err=False, unicode=True, progress="live")
+
+
+def a_board() -> Board:
+    board = Board(["db", "redis", "api", "worker", "web"])
+    board.apply(event(K.CONTAINER_STARTED, "db"), 100.0)
+    board.apply(event(K.HEALTH_PROBED, "db", number=2, failures=2, retries=5, ok=False, output="no \x1b[2Jresponse"), 101)
+    board.apply(event(K.CONTAINER_CREATING, "redis"), 100.0)
+    board.apply(event(K.SERVICE_READY, "redis", "redis is running"), 100.3)
+    board.apply(waiting("web", "db", "service_healthy"), 100.0)
+    board.apply(event(K.SERVICE_FAILED, "api", "api exited with code 1"), 101.0)
+    board.apply(event(K.SERVICE_BLOCKED, "worker", "worker cannot start: api failed", on="api"), 101.0)
+    return board
+
+
+def frame(board: Board, terminal: Terminal = LIVE, *, columns: int = 80, lines: int = 24) -> list[str]:
+    progress = LiveProgress("up vote", board, terminal)
+    progress._began_s = 100.0
+    return progress.render(102.0, columns, lines).plain.split("\n")
+
+
+def test_the_live_view_shows_failed_first_and_who_waits_for_whom() -> None:
+    assert frame(a_board()) == [
+        "up vote                                                           2.0 s",
+        " ✗ api       0.0s  exited with code 1",
+        " ✗ worker    0.0s  cannot start: api failed",
+        " ⠋ db        2.0s  probe 2 of 5 failed: no \\x1b[2Jresponse",
+        " · web       2.0s  waiting for db to be healthy",
+        " ✓ redis     0.3s  running",
+    ]
+
+
+def test_the_live_view_is_ascii_where_the_terminal_is() -> None:
+    ascii_only = Terminal(True, True, False, False, False, "live")
+    lines = frame(a_board(), ascii_only)
+    assert [line[1] for line in lines[1:]] == ["x", "x", "|", ".", "+"]
+    assert all(line.isascii() for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (40, 10), (20, 5), (10, 4), (200, 50)])
+def test_the_live_view_never_is_larger_than_the_terminal(columns: int, lines: int) -> None:
+    board = a_board()
+    for number in range(60):
+        board.apply(event(K.CONTAINER_STARTED, f"a-long-service-name-{number}", "x"), 101)
+    shown = frame(board, columns=columns, lines=lines)
+    assert len(shown) < lines
+    assert all(len(line) < columns for line in shown)
+    assert "api"[: columns // 3] in shown[1]
+    if columns >= 40:
+        assert shown[-1].startswith(f"   and {65 - len(shown) + 2} more: ")
+
+
+def test_a_live_view_leaves_its_last_state_and_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    board = a_board()
+    progress = LiveProgress("up vote", board, LIVE)
+    progress.tick()
+    progress.event(event(K.WARNING, "db", "db starts without cache"), {})
+    progress.close()
+    progress.close()
+    progress.summary("4 services up in 1.00 s", {})
+    text = stream.getvalue()
+    assert "warning: db starts without cache" in text
+    assert text.rstrip().endswith("4 services up in 1.00 s")
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
+
+
+def test_a_table_is_aligned_escaped_and_without_empty_columns() -> None:
+    rows = [("db", "", "x\x1b"), ("website", "", "y")]
+    assert table(("NAME", "NOTHING", "NOTE"), rows) == "NAME      NOTE\ndb        x\\x1b\nwebsite   y"
+    assert table(("NAME", "NOTE"), [("db", "abcdef")], columns=10) == "NAME   NO~\ndb     ab~"
+
+
+@pytest.mark.parametrize(
+    ("options", "line", "shown"),
+    [
+        ({}, b"plain", b"db      | plain\n"),
+        ({}, b"\x1b[31mred\x1b[0m \x1b]0;x\x07\r", b"db      | red \\x1b]0;x\\x07\n"),
+        ({"raw": True}, b"\x1b[31mred\xff\r", b"db      | \x1b[31mred\xff\r\n"),
+        ({"prefix": False}, b"", b"\n"),
+        ({"prefix": False, "timestamps": True}, b"x", b"2023-11-14T22:13:20.000001Z x\n"),
+        ({"colour": True}, b"x", b"\x1b[33mdb      | \x1b[0mx\n"),
+    ],
+)
+def test_log_lines(options: dict[str, Any], line: bytes, shown: bytes) -> None:
+    printer = LogPrinter(["website", "db"], **options)
+    assert printer.line("db", 1_700_000_000_000_001_000, line) == shown
+
+
+def test_a_timestamp_keeps_its_microseconds() -> None:
+    assert timestamp(1_700_000_000_123_456_789) == "2023-11-14T22:13:20.123456Z"
+
+
+class FakeTerminal(io.StringIO):
+    encoding = "utf-8"
+
+    def __init__(self, tty: bool) -> None:
+        super().__init__()
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
+
+
+@pytest.mark.parametrize(
+    ("tty", "ansi", "progress", "environ", "shown", "colour"),
+    [
+        (True, "auto", "auto", {"TERM": "xterm"}, "live", True),
+        (False, "auto", "auto", {"TERM": "xterm"}, "plain", False),
+        (True, "auto", "auto", {"TERM": "dumb"}, "plain", False),
+        (True, "auto", "auto", {}, "plain", False),
+        (True, "auto", "auto", {"TERM": "xterm", "NO_COLOR": "1"}, "live", False),
+        (True, "never", "auto", {"TERM": "xterm"}, "plain", False),
+        (False, "always", "auto", {"TERM": "xterm"}, "plain", True),
+        (False, "auto", "tty", {"TERM": "xterm"}, "live", False),
+        (True, "auto", "json", {"TERM": "xterm"}, "json", True),
+    ],
+)
+def test_the_terminal_decides_how_progress_looks(
+    monkeypatch: pytest.MonkeyPatch,
+    tty: bool,
+    ansi: str,
+    progress: str,
+    environ: dict[str, str],
+    shown: str,
+    colour: bool,
+) -> None:
+    monkeypatch.setattr("sys.stdout", FakeTerminal(tty))
+    monkeypatch.setattr("sys.stderr", FakeTerminal(tty))
+    found = detect(ansi, progress, environ)
+    assert (found.progress, found.colour_out, found.colour_err) == (shown, colour, colour)
