@@ -1,0 +1,280 @@
+"""Reading containers' logs, without the supervisor and without trio: the command line does this itself.
+
+The bytes are in ``PREFIX.log``, who wrote which when in ``PREFIX.idx``; rotated pairs are ``PREFIX.log.1`` and so on, the
+highest number being the oldest (docs/monitor-protocol.md, "Files"). The index follows the bytes, so what it covers is there.
+A line may begin in one file and end in the next; lines of the two streams may be interleaved in pieces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import struct
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.kernel.constants import IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_TO
+from orchestrator.kernel.inotify import Inotify
+
+_RECORD = struct.Struct("<QIIQ")
+_STREAMS = {0: "stdout", 1: "stdout", 2: "stderr"}
+"""0: it is not known which, because the monitor was killed between the bytes and their index record."""
+_RECORDS_AT_ONCE = 4096
+_LONGEST_LINE = 1 << 20
+"""A line that is longer is given in pieces: no output may fill the reader's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line. `time`: seconds since the epoch at which its first byte was read. `line`: without the newline; `ended`
+    False: there was none (yet): the program ended or the line is too long."""
+
+    time: float
+    stream: str
+    line: bytes
+    ended: bool = True
+
+
+class _Lines:
+    """Puts the pieces of each stream together to lines."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[float, list[bytes], int]] = {}
+
+    def feed(self, stream: str, time: float, data: bytes) -> Iterator[LogEntry]:
+        *whole, rest = data.split(b"\n")
+        for piece in whole:
+            began, before, _ = self._begun.pop(stream, (time, [], 0))
+            yield LogEntry(began, stream, b"".join([*before, piece]) if before else piece)
+        if rest:
+            began, before, length = self._begun.pop(stream, (time, [], 0))
+            before.append(rest)
+            if length + len(rest) >= _LONGEST_LINE:
+                yield LogEntry(began, stream, b"".join(before), ended=False)
+            else:
+                self._begun[stream] = began, before, length + len(rest)
+
+    def finish(self) -> Iterator[LogEntry]:
+        """What has no newline."""
+        begun, self._begun = self._begun, {}
+        for stream, (time, pieces, _) in sorted(begun.items(), key=lambda item: item[1][0]):
+            yield LogEntry(time, stream, b"".join(pieces), ended=False)
+
+
+class _Pair:
+    """One log file and its index, open, and how far they have been read."""
+
+    def __init__(self, prefix: str, number: int) -> None:
+        suffix = f".{number}" if number else ""
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.log = os.open(f"{prefix}.log{suffix}", flags)
+        self.index = -1
+        with contextlib.suppress(FileNotFoundError):
+            self.index = os.open(f"{prefix}.idx{suffix}", flags)
+        self.identity = _identity(os.fstat(self.log))
+        self._records = 0
+        self._covered = 0
+
+    def new(self) -> Iterator[tuple[str, float, bytes]]:
+        """Pieces that were added since the last call: stream, time, bytes."""
+        while self.index >= 0:
+            data = os.pread(self.index, _RECORD.size * _RECORDS_AT_ONCE, self._records * _RECORD.size)
+            usable = len(data) - len(data) % _RECORD.size
+            if not usable:
+                return
+            for offset, length, stream, nanoseconds in _RECORD.iter_unpack(data[:usable]):
+                self._records += 1
+                time = nanoseconds / 1e9
+                if offset > self._covered:
+                    # The index's disk was full for a while.
+                    yield from self._piece(self._covered, offset - self._covered, 0, time)
+                if offset + length > self._covered:
+                    start = max(offset, self._covered)
+                    yield from self._piece(start, offset + length - start, stream, time)
+
+    def rest(self) -> Iterator[tuple[str, float, bytes]]:
+        """What the index of a finished file does not cover, with the file's time."""
+        found = os.fstat(self.log)
+        if found.st_size > self._covered:
+            yield from self._piece(self._covered, found.st_size - self._covered, 0, found.st_mtime)
+
+    def _piece(self, offset: int, length: int, stream: int, time: float) -> Iterator[tuple[str, float, bytes]]:
+        end = offset + length
+        while offset < end:
+            data = os.pread(self.log, min(end - offset, 1 << 20), offset)
+            if not data:
+                break
+            yield _STREAMS.get(stream, "stdout"), time, data
+            offset += len(data)
+        self._covered = end
+
+    def close(self) -> None:
+        for fd in (self.log, self.index):
+            if fd >= 0:
+                os.close(fd)
+        self.log = self.index = -1
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    try:
+        return _identity(os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+
+
+def _path(prefix: str, number: int) -> str:
+    return f"{prefix}.log.{number}" if number else f"{prefix}.log"
+
+
+def _oldest(prefix: str) -> int:
+    """The highest number in use; 0 if there is only the current file (or none)."""
+    number = 0
+    while os.path.exists(_path(prefix, number + 1)):
+        number += 1
+    return number
+
+
+def read_entries(path_prefix: str, tail: int | None = None, since: float | None = None) -> Iterator[LogEntry]:
+    """All lines of a log, oldest first. `tail`: only so many last ones; `since`: only those not older (epoch seconds).
+    A log that does not exist has no lines. Raises OSError."""
+    follower = Follower(path_prefix, tail=tail, since=since)
+    try:
+        yield from follower.read()
+        yield from follower.finish()
+    finally:
+        follower.close()
+
+
+class Follower:
+    """Reads a log to its present end, and again when there is more. `inotify`: becomes readable when there is; several
+    followers may share one. Without it, this is a plain reader."""
+
+    def __init__(
+        self, path_prefix: str, *, tail: int | None = None, since: float | None = None, inotify: Inotify | None = None
+    ) -> None:
+        self._prefix = path_prefix
+        self._tail = tail
+        self._since = since
+        self._inotify = inotify
+        self._lines = _Lines()
+        self._pair: _Pair | None = None
+        if inotify is not None:
+            inotify.watch(os.path.dirname(path_prefix) or ".", IN_CREATE | IN_MOVED_TO)
+
+    def read(self) -> Iterator[LogEntry]:
+        """The lines that were completed since the last call. `tail` applies to the first call."""
+        entries = self._entries()
+        if self._tail is None:
+            yield from entries
+            return
+        last = deque(entries, maxlen=self._tail)
+        self._tail = None
+        yield from last
+
+    def finish(self) -> Iterator[LogEntry]:
+        """What is left without a newline, when nothing more will come."""
+        for entry in self._lines.finish():
+            if self._wanted(entry):
+                yield entry
+
+    @property
+    def gone(self) -> bool:
+        """Whether the log was removed (its container was)."""
+        return self._pair is not None and not os.path.exists(_path(self._prefix, 0)) and _oldest(self._prefix) == 0
+
+    def close(self) -> None:
+        if self._pair is not None:
+            self._pair.close()
+            self._pair = None
+
+    def _wanted(self, entry: LogEntry) -> bool:
+        return self._since is None or entry.time >= self._since
+
+    def _entries(self) -> Iterator[LogEntry]:
+        for stream, time, data in self._pieces():
+            for entry in self._lines.feed(stream, time, data):
+                if self._wanted(entry):
+                    yield entry
+
+    def _pieces(self) -> Iterator[tuple[str, float, bytes]]:
+        if self._pair is None and not self._open(self._first()):
+            return
+        while self._pair is not None:
+            # First whether it was rotated away, then its end: in this order nothing can be written in between.
+            following = self._following(self._pair)
+            yield from self._pair.new()
+            if following is None:
+                return
+            yield from self._pair.rest()
+            self._pair.close()
+            self._pair = None
+            if not self._open(following):
+                return
+
+    def _first(self) -> int:
+        """The oldest file that is needed: with a tail, the newest that together have enough lines."""
+        oldest = _oldest(self._prefix)
+        if self._tail is None:
+            return oldest
+        lines = 0
+        for number in range(oldest + 1):
+            with contextlib.suppress(FileNotFoundError), open(_path(self._prefix, number), "rb") as file:
+                while chunk := file.read(1 << 20):
+                    lines += chunk.count(b"\n")
+            if lines > self._tail:
+                return number
+        return oldest
+
+    def _open(self, number: int) -> bool:
+        # A rotation between looking and opening moves the file one further.
+        for attempt in range(number, -1, -1):
+            try:
+                self._pair = _Pair(self._prefix, attempt)
+            except FileNotFoundError:
+                continue
+            if self._inotify is not None and attempt == 0:
+                with contextlib.suppress(FileNotFoundError):
+                    self._inotify.watch(f"{self._prefix}.idx", IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF)
+            return True
+        return False
+
+    def _following(self, pair: _Pair) -> int | None:
+        """The number of the file after `pair`; None if that is the current one."""
+        if _identity_of(_path(self._prefix, 0)) in (pair.identity, None):
+            return None
+        oldest = _oldest(self._prefix)
+        for number in range(1, oldest + 1):
+            if _identity_of(_path(self._prefix, number)) == pair.identity:
+                return number - 1
+        return oldest
+
+
+def follow(
+    path_prefix: str, *, tail: int | None = None, since: float | None = None, stop_fd: int | None = None
+) -> Iterator[LogEntry]:
+    """The lines of a log, and those to come, also over rotations. Ends when the log is removed or `stop_fd` becomes
+    readable, then with what has no newline. Raises OSError."""
+    with Inotify() as inotify:
+        follower = Follower(path_prefix, tail=tail, since=since, inotify=inotify)
+        poll = select.poll()
+        poll.register(inotify.fileno(), select.POLLIN)
+        if stop_fd is not None:
+            poll.register(stop_fd, select.POLLIN)
+        stopped = False
+        try:
+            while True:
+                yield from follower.read()
+                if stopped or follower.gone:
+                    yield from follower.finish()
+                    return
+                # One more look after the word to stop: what was written before it must be told.
+                stopped = any(fd == stop_fd for fd, _ in poll.poll())
+                inotify.clear()
+        finally:
+            follower.close()
