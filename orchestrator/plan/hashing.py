@@ -39,7 +39,7 @@ def explain_change(before: Project | None, after: Project, service: Service) -> 
 
 
 def _content(project: Project, service: Service, image_identity: str) -> dict[str, Any]:
-    content: dict[str, Any] = {key: _placeless(value) for key, value in to_json(service).items() if key not in _IGNORED}
+    content: dict[str, Any] = {key: _plain(value) for key, value in to_json(service).items() if key not in _IGNORED}
     content["image_identity"] = image_identity
     content["used_networks"] = {
         key: [to_json(getattr(project.networks[key], name)) for name in _NETWORK_FIELDS]
@@ -54,9 +54,12 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
     return content
 
 
-def _placeless(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_placeless(item) for item in value]
-    if isinstance(value, dict) and "place" in value:
-        return {key: item for key, item in value.items() if key != "place"}
+def _plain(value: Any) -> Any:
+    """Without compose paths, and with whole numbers as integers: a stack read back from disk hashes as the one written."""
+    if isinstance(value, list):  # Ports and mounts, which know their places.
+        return [_plain({**item, "place": ""} if isinstance(item, dict) else item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value

@@ -288,7 +288,8 @@ class _Draft:
     def remove_leftovers(self) -> None:
         for container in self.observed.leftovers:
             service = self._service_of(container)
-            self._add(Kind.REMOVE, "left over from an operation that did not end", service, container)
+            replaces = _id(Kind.CREATE, service) in self.operations
+            self._add(Kind.REMOVE, "left over from an operation that did not end", service, container, replaces=replaces)
 
     def prepare_networks_and_volumes(self, moved: frozenset[NetworkName]) -> None:
         starting = [
@@ -367,6 +368,7 @@ class _Draft:
         anonymous: bool = False,
         replaces: bool = False,
     ) -> None:
+        """`container` None: the service's own."""
         if service is not None and container is None:
             container = container_id(self.project.name, service)
         operation = Operation(

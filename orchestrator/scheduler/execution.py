@@ -262,6 +262,7 @@ class Execution:
         keeper = self._crew.keepers.get(operation.service) if operation.service is not None else None
         if keeper is None or keeper.container != operation.container:
             assert operation.container is not None
+            await self._crew.adapters.networking.detach(operation.container)
             await self._crew.adapters.runtime.remove(operation.container)
             self._note(EventKind.CONTAINER_REMOVED, f"removed {operation.container}, left over")
             return

@@ -13,7 +13,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 
 import trio
 
-from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
+from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, OciConfig, Run, SandboxSpec, TtySink
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
@@ -30,7 +30,8 @@ class FakeService:
     `boot_s`: how long `start` takes. `healthy_after_s`: probes fail before. `ill_after_s`: for run 1, 2, ... the time from
     which on probes fail (None: they do not); later runs stay well. `exits_after_s`: it ends then, with `exit_code`, or by
     `exit_signal`, or (`oom`) by the OOM killer; None: it runs until stopped. `crashes`: run 1, 2, ... ends after that time
-    with code 1; later runs do as `exits_after_s` says. `stops_after_s`: from the stop signal to the end. `probe_s`: how
+    with code 1; later runs do as `exits_after_s` says. `stops_after_s`: from the stop signal to the end. `unkillable`: no
+    signal ends it (it is stuck in the kernel). `probe_s`: how
     long a probe takes. `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
     `start_errors`: the first so many starts are refused with `start_error`; None: all are.
     """
@@ -44,6 +45,7 @@ class FakeService:
     oom: bool = False
     crashes: Sequence[float] = ()
     ignores_sigterm: bool = False
+    unkillable: bool = False
     stops_after_s: float = 0.0
     probe_s: float = 0.0
     create_s: float = 0.0
@@ -176,9 +178,9 @@ class FakeRuntime:
     async def signal(self, container: ContainerId, number: int) -> None:
         await trio.lowlevel.checkpoint()
         self._act(f"signal {number}", container)
-        if (live := self._live(container)) is None:
-            return
         behaviour = self._behaviour(container)
+        if (live := self._live(container)) is None or behaviour.unkillable:
+            return
         if number == SIGKILL:
             live.end_at(trio.current_time(), Exit(signal=number))
         elif number in STOP_SIGNALS and not behaviour.ignores_sigterm:
@@ -187,7 +189,7 @@ class FakeRuntime:
     async def kill(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self._act("kill", container)
-        if (live := self._live(container)) is not None:
+        if (live := self._live(container)) is not None and not self._behaviour(container).unkillable:
             live.end_at(trio.current_time(), Exit(signal=int(SIGKILL)))
 
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
@@ -232,6 +234,11 @@ class FakeRuntime:
                 )
             )
         return tuple(states)
+
+    def plant(self, container: ContainerId) -> None:
+        """A sandbox that nobody has recorded: what a killed operation leaves."""
+        self._last_fd += 1
+        self._containers[container] = _FakeContainer(SandboxSpec(container, (), OciConfig({})), self._last_fd)
 
     def reboot(self) -> None:
         """Every container and sandbox is gone."""

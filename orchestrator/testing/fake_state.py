@@ -17,11 +17,13 @@ from orchestrator.model.volume import Volume
 
 
 class FakeState:
-    """`contracts.state.State`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write."""
+    """`contracts.state.State`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write. `frozen`: the writer
+    was killed, what it still does in its last moments is not written."""
 
     def __init__(self) -> None:
         self.commits = 0
         self.full = False
+        self.frozen = False
         self._record: ProjectRecord | None = None
 
     def load(self) -> ProjectRecord | None:
@@ -36,12 +38,14 @@ class FakeState:
         self._record = record
 
     def update(self, record: ContainerRecord) -> None:
+        if self.frozen:
+            return
         assert self._record is not None, f"{record.container} is updated before anything was committed"
         others = tuple(item for item in self._record.containers if item.container != record.container)
         self._record = replace(self._record, containers=(*others, record))
 
     def forget(self, container: ContainerId) -> None:
-        if self._record is not None:
+        if self._record is not None and not self.frozen:
             kept = tuple(item for item in self._record.containers if item.container != container)
             self._record = replace(self._record, containers=kept)
 

@@ -11,7 +11,7 @@ from orchestrator.contracts.events import Event
 from orchestrator.contracts.images import ImageConfig
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.model.names import ProjectKey, ProjectName, ServiceName, container_id
+from orchestrator.model.names import ContainerId, ProjectKey, ProjectName, ServiceName, container_id
 from orchestrator.plan.oci import SandboxInputs, healthcheck_of
 from orchestrator.scheduler.engine import Adapters, Engine
 from orchestrator.testing.fake_network import FakeNetworking
@@ -68,6 +68,13 @@ class World:
             yield engine
             nursery.cancel_scope.cancel()
         self.networking.forget()
+
+    def behave(self, service: str, behaviour: FakeService) -> None:
+        """From now on `service` does as `behaviour` says."""
+        self.runtime.behaviours[self.container(service)] = behaviour
+
+    def container(self, service: str) -> ContainerId:
+        return container_id(self.site.project, ServiceName(service))
 
     def reboot(self) -> None:
         """The machine restarts: only what is on disk stays."""

@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 import trio
 
-from orchestrator.contracts.events import EventKind, Health, Phase, ServiceStatus
+from orchestrator.contracts.events import EventKind, Health, Phase
 from orchestrator.errors import CommandError, HostError, InputError, OperationError
 from orchestrator.model.names import ServiceName
 from orchestrator.model.network import PortMapping
 from orchestrator.model.project import Place, Project
 from orchestrator.plan.plan import Verb
-from orchestrator.scheduler.engine import Engine, Outcome
-from orchestrator.testing import seeds
+from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
-
-SEEDS = range(12)
-
-
-async def up(engine: Engine, stack: Project, *names: str, wait: bool = False, timeout_s: float | None = None) -> Outcome:
-    plan = await engine.plan(Verb.UP, project=stack, services=[ServiceName(name) for name in names])
-    return await engine.execute(plan, wait=wait, wait_timeout_s=timeout_s)
-
-
-def row(engine: Engine, name: str) -> ServiceStatus:
-    return next(status for status in engine.statuses() if status.service == name)
-
-
-def started(world: World) -> dict[str, float]:
-    """When each service was first started."""
-    found: dict[str, float] = {}
-    for act in world.runtime.acts:
-        if act.what == "start":
-            found.setdefault(act.container.split("-")[1], act.at_s)
-    return found
-
-
-def kinds(world: World, name: str) -> list[EventKind]:
-    return [event.kind for event in world.events if event.service == name]
-
-
-Check = Callable[[Engine, World], Awaitable[None]]
-
-
-def simulate(stack: Project, world: Callable[[], World], check: Check) -> None:
-    """`check` in a fresh world, under every seed."""
-    for seed in SEEDS:
-
-        async def main() -> None:
-            here = world()
-            async with here.engine() as engine:
-                await check(engine, here)
-
-        seeds.run(main, seed=seed)
+from tests.simulation.stage import kinds, row, simulate, started, up
 
 
 def test_a_dependent_starts_the_moment_its_condition_holds() -> None:
@@ -72,7 +31,7 @@ def test_a_dependent_starts_the_moment_its_condition_holds() -> None:
             "web waits for db (healthy)"
         ]
 
-    simulate(stack, lambda: World({"db": FakeService(healthy_after_s=2.5)}), body)
+    simulate(lambda: World({"db": FakeService(healthy_after_s=2.5)}), body)
 
 
 def test_containers_are_made_while_they_wait() -> None:
@@ -84,7 +43,7 @@ def test_containers_are_made_while_they_wait() -> None:
         assert made == {"demo-db-1": 0.0, "demo-web-1": 0.0}
         assert started(world)["web"] == 10.0
 
-    simulate(stack, World, body)
+    simulate(World, body)
 
 
 def test_the_intents_are_written_once_before_anything_is_made() -> None:
@@ -96,7 +55,7 @@ def test_the_intents_are_written_once_before_anything_is_made() -> None:
         assert world.images.resolved == ["host"]
         assert world.networking.ensured == [("default",)]
 
-    simulate(stack, World, body)
+    simulate(World, body)
 
 
 def test_dependents_do_not_start_when_the_database_is_unhealthy() -> None:
@@ -123,7 +82,7 @@ def test_dependents_do_not_start_when_the_database_is_unhealthy() -> None:
         assert row(engine, "api").reason.startswith("blocked: db is unhealthy")
         assert world.runtime.existing() == ("demo-db-1", "demo-other-1")
 
-    simulate(stack, lambda: World({"db": FakeService(healthy_after_s=1e9)}), body)
+    simulate(lambda: World({"db": FakeService(healthy_after_s=1e9)}), body)
 
 
 def test_a_dependency_that_exits_before_it_is_healthy_ends_the_wait_at_once() -> None:
@@ -138,7 +97,7 @@ def test_a_dependency_that_exits_before_it_is_healthy_ends_the_wait_at_once() ->
         assert failed.detail["exit_status"] == 7
         assert failed.detail["blocked"] == ("web",)
 
-    simulate(stack, lambda: World({"db": FakeService(exits_after_s=2, exit_code=7)}), body)
+    simulate(lambda: World({"db": FakeService(exits_after_s=2, exit_code=7)}), body)
 
 
 def test_a_dependency_that_crashes_once_and_is_restarted_is_waited_for() -> None:
@@ -149,7 +108,7 @@ def test_a_dependency_that_crashes_once_and_is_restarted_is_waited_for() -> None
         assert started(world)["web"] == pytest.approx(0.5 + 0.1 + 1)
         assert row(engine, "db").restarts == 1
 
-    simulate(stack, lambda: World({"db": FakeService(crashes=[0.5])}), body)
+    simulate(lambda: World({"db": FakeService(crashes=[0.5])}), body)
 
 
 def test_a_dependency_that_crashes_for_ever_is_not_waited_for_for_ever() -> None:
@@ -162,7 +121,7 @@ def test_a_dependency_that_crashes_for_ever_is_not_waited_for_for_ever() -> None
         ]
         assert trio.current_time() == pytest.approx(5 * 0.5 + 0.1 + 0.2 + 0.4 + 0.8)
 
-    simulate(stack, lambda: World({"db": FakeService(crashes=[0.5] * 99)}), body)
+    simulate(lambda: World({"db": FakeService(crashes=[0.5] * 99)}), body)
 
 
 def test_a_job_is_waited_for_until_it_has_ended_well() -> None:
@@ -173,7 +132,7 @@ def test_a_job_is_waited_for_until_it_has_ended_well() -> None:
         assert started(world)["web"] == 90.0
         assert row(engine, "migrate").phase is Phase.EXITED
 
-    simulate(stack, lambda: World({"migrate": FakeService(exits_after_s=90)}), body)
+    simulate(lambda: World({"migrate": FakeService(exits_after_s=90)}), body)
 
 
 def test_a_job_that_fails_blocks_its_dependents() -> None:
@@ -184,7 +143,7 @@ def test_a_job_that_fails_blocks_its_dependents() -> None:
         assert outcome.failures[0].error.message == "migrate exited with code 3"
         assert outcome.blocked == ("web",)
 
-    simulate(stack, lambda: World({"migrate": FakeService(exits_after_s=9, exit_code=3)}), body)
+    simulate(lambda: World({"migrate": FakeService(exits_after_s=9, exit_code=3)}), body)
 
 
 def test_a_one_shot_that_ends_with_0_counts_as_success_for_wait() -> None:
@@ -193,7 +152,7 @@ def test_a_one_shot_that_ends_with_0_counts_as_success_for_wait() -> None:
     async def body(engine: Engine, world: World) -> None:
         assert (await up(engine, stack, wait=True)).ok
 
-    simulate(stack, lambda: World({"job": FakeService(exits_after_s=0.2)}), body)
+    simulate(lambda: World({"job": FakeService(exits_after_s=0.2)}), body)
 
 
 def test_a_job_is_run_again_by_the_next_up_and_nothing_else_is_touched() -> None:
@@ -204,7 +163,7 @@ def test_a_job_is_run_again_by_the_next_up_and_nothing_else_is_touched() -> None
         plan = await engine.plan(Verb.UP, project=stack)
         assert plan.render() == "up demo:\n  start migrate: exited with code 0\n"
 
-    simulate(stack, lambda: World({"migrate": FakeService(exits_after_s=1)}), body)
+    simulate(lambda: World({"migrate": FakeService(exits_after_s=1)}), body)
 
 
 def test_an_optional_dependency_that_fails_is_a_warning() -> None:
@@ -216,7 +175,7 @@ def test_an_optional_dependency_that_fails_is_a_warning() -> None:
         warning = next(event for event in world.events if event.kind is EventKind.WARNING)
         assert warning.text == "web starts without cache, which is optional: cache exited with code 1 before it was healthy"
 
-    simulate(stack, lambda: World({"cache": FakeService(exits_after_s=0.5, exit_code=1)}), body)
+    simulate(lambda: World({"cache": FakeService(exits_after_s=0.5, exit_code=1)}), body)
 
 
 def test_healthy_of_a_service_without_a_health_check_is_an_error_at_once() -> None:
@@ -226,7 +185,7 @@ def test_healthy_of_a_service_without_a_health_check_is_an_error_at_once() -> No
         outcome = await up(engine, stack)
         assert outcome.failures[0].error.message == "db has no health check, so it can never be healthy"
 
-    simulate(stack, World, body)
+    simulate(World, body)
 
 
 def test_a_command_that_does_not_exist_fails_its_service_alone_and_leaves_nothing() -> None:
@@ -254,7 +213,7 @@ def test_a_command_that_does_not_exist_fails_its_service_alone_and_leaves_nothin
         assert world.networking.reserved.keys() == {"demo-db-1"}
         assert EventKind.SERVICE_BLOCKED in kinds(world, "api")
 
-    simulate(stack, lambda: World({"web": missing}), body)
+    simulate(lambda: World({"web": missing}), body)
 
 
 def test_when_the_only_service_fails_not_even_a_network_is_left() -> None:
@@ -265,7 +224,7 @@ def test_when_the_only_service_fails_not_even_a_network_is_left() -> None:
         assert world.networking.networks == {}
         assert not engine.running()
 
-    simulate(stack, lambda: World({"web": FakeService(create_error=HostError("no overlayfs"))}), body)
+    simulate(lambda: World({"web": FakeService(create_error=HostError("no overlayfs"))}), body)
 
 
 def test_a_port_in_use_is_reported_where_it_is_written() -> None:
@@ -278,7 +237,7 @@ def test_a_port_in_use_is_reported_where_it_is_written() -> None:
         assert outcome.failures[0].error.hint == "stop what listens there"
         assert world.runtime.existing() == ("demo-db-1",)
 
-    simulate(stack, lambda: World(taken_ports=[8080]), body)
+    simulate(lambda: World(taken_ports=[8080]), body)
 
 
 def test_a_missing_image_stops_the_plan_before_anything_is_made() -> None:
@@ -289,7 +248,7 @@ def test_a_missing_image_stops_the_plan_before_anything_is_made() -> None:
             await engine.plan(Verb.UP, project=stack)
         assert world.state.load() is None
 
-    simulate(stack, lambda: World(missing_images=["rootfs:/nowhere"]), body)
+    simulate(lambda: World(missing_images=["rootfs:/nowhere"]), body)
 
 
 def test_a_full_disk_makes_nothing() -> None:
@@ -303,7 +262,7 @@ def test_a_full_disk_makes_nothing() -> None:
         assert world.runtime.acts == []
         assert engine.statuses() == ()
 
-    simulate(stack, World, body)
+    simulate(World, body)
 
 
 def test_a_cycle_and_an_unknown_service_are_input_errors() -> None:
@@ -315,7 +274,7 @@ def test_a_cycle_and_an_unknown_service_are_input_errors() -> None:
         with pytest.raises(InputError, match='no such service: "db"'):
             await engine.plan(Verb.STOP, services=[ServiceName("db")])
 
-    simulate(project(), World, body)
+    simulate(World, body)
 
 
 def test_wait_ends_at_its_time_out_and_says_who_is_late() -> None:
@@ -330,7 +289,7 @@ def test_wait_ends_at_its_time_out_and_says_who_is_late() -> None:
         assert row(engine, "db").phase is Phase.RUNNING
         assert world.runtime.existing() == ("demo-db-1",)
 
-    simulate(stack, lambda: World({"db": FakeService(healthy_after_s=300)}), body)
+    simulate(lambda: World({"db": FakeService(healthy_after_s=300)}), body)
 
 
 def test_without_wait_up_returns_when_all_are_started() -> None:
@@ -343,7 +302,7 @@ def test_without_wait_up_returns_when_all_are_started() -> None:
         assert (await up(engine, stack, wait=True)).ok
         assert trio.current_time() == 10.0
 
-    simulate(stack, World, body)
+    simulate(World, body)
 
 
 def test_a_second_up_does_nothing_and_a_changed_service_is_replaced_alone() -> None:
@@ -361,7 +320,7 @@ def test_a_second_up_does_nothing_and_a_changed_service_is_replaced_alone() -> N
         assert address
         assert (await engine.plan(Verb.UP, project=after)).empty
 
-    simulate(stack, World, body)
+    simulate(World, body)
 
 
 def test_cancelling_up_stops_nothing_that_runs_and_leaves_nothing_half_made() -> None:
@@ -382,4 +341,4 @@ def test_cancelling_up_stops_nothing_that_runs_and_leaves_nothing_half_made() ->
         assert world.events[-1].text == "up demo: cancelled"
         assert (await engine.plan(Verb.UP, project=stack)).changed == 2
 
-    simulate(stack, lambda: World({"db": FakeService(healthy_after_s=60), "slow": FakeService(create_s=60)}), body)
+    simulate(lambda: World({"db": FakeService(healthy_after_s=60), "slow": FakeService(create_s=60)}), body)

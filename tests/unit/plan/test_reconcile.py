@@ -372,5 +372,9 @@ def test_the_hash_sees_content_and_not_compose_paths() -> None:
     assert hash_of(moved) == hash_of(db)
     assert hash_of(dataclasses.replace(db, environment={"A": "1"})) != hash_of(db)
     assert config_hash(STACK, db, "other") != hash_of(db)
+    assert hash_of(dataclasses.replace(db, environment={"place": "a"})) != hash_of(
+        dataclasses.replace(db, environment={"place": "b"})
+    )
+    assert hash_of(dataclasses.replace(db, stop_grace_s=10)) == hash_of(dataclasses.replace(db, stop_grace_s=10.0))
     renamed = dataclasses.replace(STACK.volumes[VolumeName("data")], full_name="elsewhere")
     assert hash_of(db, dataclasses.replace(STACK, volumes={VolumeName("data"): renamed})) != hash_of(db)

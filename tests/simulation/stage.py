@@ -1,0 +1,88 @@
+"""What the simulations share: running a stack in a fresh world under many orders of tasks, and reading what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from orchestrator.contracts.events import EventKind, ServiceStatus
+from orchestrator.model.names import ServiceName
+from orchestrator.model.project import Project
+from orchestrator.plan.plan import Verb
+from orchestrator.scheduler.engine import Engine, Outcome
+from orchestrator.testing import seeds
+from orchestrator.testing.world import World
+
+SEEDS = range(12)
+Scene = Callable[[Engine, World], Awaitable[None]]
+
+
+def simulate(world: Callable[[], World], scene: Scene) -> None:
+    """`scene` in a fresh world, under every seed."""
+    for seed in SEEDS:
+
+        async def main() -> None:
+            here = world()
+            async with here.engine() as engine:
+                await scene(engine, here)
+
+        seeds.run(main, seed=seed)
+
+
+def two_lives(
+    world: Callable[[], World], first: Scene, second: Scene, between: Callable[[World], Awaitable[None]] | None = None
+) -> None:
+    """One supervisor, killed after `first`, and another one for `second`; `between` them the world goes on."""
+    for seed in SEEDS:
+
+        async def main() -> None:
+            here = world()
+            async with here.engine() as engine:
+                await first(engine, here)
+            if between is not None:
+                await between(here)
+            async with here.engine() as engine:
+                await second(engine, here)
+
+        seeds.run(main, seed=seed)
+
+
+async def up(engine: Engine, stack: Project, *names: str, wait: bool = False, timeout_s: float | None = None) -> Outcome:
+    plan = await engine.plan(Verb.UP, project=stack, services=[ServiceName(name) for name in names])
+    return await engine.execute(plan, wait=wait, wait_timeout_s=timeout_s)
+
+
+async def do(
+    engine: Engine,
+    verb: Verb,
+    *names: str,
+    volumes: bool = False,
+    remove_orphans: bool = False,
+    timeout_s: float | None = None,
+) -> Outcome:
+    services = [ServiceName(name) for name in names]
+    plan = await engine.plan(verb, services=services, volumes=volumes, remove_orphans=remove_orphans, timeout_s=timeout_s)
+    return await engine.execute(plan)
+
+
+def row(engine: Engine, name: str) -> ServiceStatus:
+    return next(status for status in engine.statuses() if status.service == name)
+
+
+def starts(world: World, name: str) -> list[float]:
+    """When `name` was started, each time."""
+    return [act.at_s for act in world.runtime.acts if act.what == "start" and act.container == f"demo-{name}-1"]
+
+
+def started(world: World) -> dict[str, float]:
+    """When each service was first started."""
+    names = [act.container.split("-")[1] for act in world.runtime.acts if act.what == "start"]
+    return {name: starts(world, name)[0] for name in names}
+
+
+def ends(world: World) -> list[tuple[str, float]]:
+    """The order in which containers were sent a signal."""
+    return [(act.container.split("-")[1], act.at_s) for act in world.runtime.acts if act.what.startswith("signal")]
+
+
+def kinds(world: World, name: str) -> list[EventKind]:
+    return [event.kind for event in world.events if event.service == name]
