@@ -165,6 +165,8 @@ class NetlinkSocket:
 
     def join(self, group: int) -> None:
         """Receive the notifications of a multicast group (linux/rtnetlink.h, linux/netfilter/nfnetlink.h)."""
+        # Unbound, its port id is 0, as that of the kernel, and it would be taken for the author of the notifications.
+        self._sock.bind((0, 0))
         self._sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
 
     def notifications(self) -> list[Reply]:

@@ -310,8 +310,10 @@ def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Re
 async def open_networking(
     site: Site, fd_store: FdStore | None = None, upstream: Upstream | None = None
 ) -> AsyncIterator[ProjectNetworking]:
-    """The networking of one project, in the network namespace of the calling thread, while the block runs. Leaving
-    it changes nothing in the kernel. `upstream`: who answers for outside names; None: the host's resolvers. Raises HostError when the kernel refuses netlink sockets."""
+    """The networking of one project, in the network namespace of the calling thread, while the block runs. Leaving it
+    changes nothing in the kernel. `upstream`: who answers for outside names; None: the host's resolvers.
+
+    Raises HostError when the kernel refuses netlink sockets."""
     failure: BaseException | None = None
     async with open_thread() as thread:
         try:

@@ -1,9 +1,10 @@
 """What the host's network looks like, for explanations: ``doctor`` tells which of our subnets something else claims too.
 
-A VPN that comes up after a network was made may route the same range: then containers, or the VPN's hosts, cannot be reached, and
-nothing says why. This module is the only home of pyroute2, which knows every kind of route, rule and interface, but takes 120 ms
-and 25 MB to import: that is fine for ``doctor``, and the reason why choosing a subnet (`bridge.HostLinks.networks`) and
-everything else that `up` waits for packs its few messages itself. pyroute2 has no types: values are checked here.
+A VPN that comes up after a network was made may route the same range: then containers, or the VPN's hosts, cannot be
+reached, and nothing says why. This module is the only home of pyroute2, which knows every kind of route, rule and
+interface, but takes 120 ms and 25 MB to import: that is fine for ``doctor``, and the reason why choosing a subnet
+(`bridge.HostLinks.networks`) and everything else that `up` waits for packs its few messages itself. pyroute2 has no types:
+values are checked here.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ async def serve_port(listener: socket.socket, address: str, port: int) -> None:
                 nursery.start_soon(_pump, client, server, nursery.cancel_scope)
                 nursery.start_soon(_pump, server, client, nursery.cancel_scope)
 
+    # The listener may have been closed, and we cancelled, before this task ran for the first time.
+    await trio.lowlevel.checkpoint()
     # A duplicate, because trio's socket object closes what it wraps.
     with trio.socket.from_stdlib_socket(listener.dup()) as accepting:
         await accept_forever(accepting, forward, _CONNECTIONS)

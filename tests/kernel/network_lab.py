@@ -1,8 +1,8 @@
 """A small world for network tests: a host, an outside, and containers, each a network namespace of its own.
 
 The calling thread moves into the *host* namespace for the length of the test, so the adapter works there exactly as on
-a real machine, and nothing touches the real one. Sockets belong to the namespace they are made in for ever: a client "in a container" is
-a socket that was made there, used from the test itself.
+a real machine, and nothing touches the real one. Sockets belong to the namespace they are made in for
+ever: a client "in a container" is a socket that was made there, used from the test itself.
 
     outside 203.0.113.1 ---- 203.0.113.2 wan [host] bridges ... containers
 """
@@ -188,12 +188,17 @@ async def stop(world: Lab, networking: ProjectNetworking, *boxes: Box) -> None:
         world.close_namespace(box.fd)
 
 
-def tcp(target: int, published: int | None = None, host_ip: str | None = None, place: str = "services.web.ports[0]") -> PortMapping:
-    return PortMapping(target, (published, published) if published is not None else None, host_ip, "tcp", place)
+def tcp(target: int, published: int | None = None, host_ip: str | None = None) -> PortMapping:
+    return port(target, published, host_ip, "tcp")
 
 
 def udp(target: int, published: int | None = None, host_ip: str | None = None) -> PortMapping:
-    return PortMapping(target, (published, published) if published is not None else None, host_ip, "udp", "services.web.ports[0]")
+    return port(target, published, host_ip, "udp")
+
+
+def port(target: int, published: int | None, host_ip: str | None, protocol: str) -> PortMapping:
+    wanted = (published, published) if published is not None else None
+    return PortMapping(target, wanted, host_ip, protocol, "services.web.ports[0]")
 
 
 @asynccontextmanager

@@ -1,0 +1,336 @@
+"""The life of networks: stable addresses, crashes and adoption, many containers, and that nothing is left."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from orchestrator.errors import OperationError
+from orchestrator.kernel import netlink as nl
+from orchestrator.model.names import ContainerId, NetworkName, ServiceName, bridge_name, nft_table
+from orchestrator.model.network import Attachment
+from orchestrator.network.adapter import open_networking
+from orchestrator.network.discovery import find_conflicts
+from orchestrator.network.leftovers import Leftovers, find_leftovers, remove_leftovers
+from tests.kernel.network_lab import (
+    DEADLINE_S,
+    Box,
+    Lab,
+    MemoryStore,
+    ask,
+    echo,
+    lab,
+    network,
+    site,
+    start,
+    stop,
+    tcp,
+    udp,
+)
+from tests.leaks import nft_tables
+
+pytestmark = pytest.mark.kernel
+
+DEFAULT = NetworkName("default")
+
+
+@contextmanager
+def world_and_files() -> Iterator[tuple[Lab, Path]]:
+    with trio.fail_after(DEADLINE_S), lab() as world, tempfile.TemporaryDirectory() as directory:
+        before, threads = set(world.links(world.host)), threading.active_count()
+        yield world, Path(directory)
+        assert set(world.links(world.host)) == before
+        assert nft_tables() == []
+        assert [path for path in Path(directory).rglob("*") if path.is_file()] == []
+        assert [t.name for t in threading.enumerate() if t.name.startswith("pystack")] == []
+        assert threading.active_count() <= threads
+
+
+def ruleset() -> str:
+    return subprocess.run(["nft", "-s", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+
+
+async def test_the_rules_are_those_of_the_design() -> None:
+    with world_and_files() as (world, files):
+        place = site(files)
+        async with open_networking(place) as networking:
+            await networking.ensure(
+                [network("default", subnet="10.9.0.0/20"), network("closed", subnet="10.8.1.0/24", internal=True)]
+            )
+            web = await start(world, networking, "web", ports=[tcp(80, 8080), udp(53, 5300, "127.0.0.1")])
+            opened, closed = (bridge_name(place.key, NetworkName(name)) for name in ("default", "closed"))
+            expected = (Path(__file__).parent / "network_rules.txt").read_text()
+            assert ruleset() == expected.replace("OPEN", opened).replace("CLOSED", closed)
+            await stop(world, networking, web)
+            await networking.remove([NetworkName("default"), NetworkName("closed")])
+
+
+async def test_a_container_keeps_its_address_until_it_is_released() -> None:
+    with world_and_files() as (world, files):
+        async with open_networking(site(files)) as networking:
+            await networking.ensure([network()])
+            first = await start(world, networking, "web")
+            await networking.detach(first.name)
+            second = await start(world, networking, "db")
+            assert networking.reserve(first.name, ServiceName("web"), [Attachment(DEFAULT)]) == first.endpoints
+            await networking.attach(first.name, first.fd, first.endpoints, [])
+            assert second.address != first.address
+            assert first.endpoints[0].mac == "02:70:" + bytes(map(int, first.address.split("."))).hex(":")
+            assert world.links(first.fd)["eth0"].mac == first.endpoints[0].mac
+            await stop(world, networking, first, second)
+            third = await start(world, networking, "new")
+            assert third.address not in (first.address, second.address)
+            await stop(world, networking, third)
+            await networking.remove([DEFAULT])
+
+
+async def test_a_wanted_address_is_given_or_the_conflict_is_named() -> None:
+    with world_and_files() as (world, files):
+        async with open_networking(site(files)) as networking:
+            await networking.ensure([network(subnet="10.7.0.0/24", gateway="10.7.0.254")])
+            fixed = Attachment(DEFAULT, ipv4_address="10.7.0.9")
+            web = await start(world, networking, "web", [fixed])
+            assert (web.address, web.gateway) == ("10.7.0.9", "10.7.0.254")
+            with pytest.raises(OperationError, match='10.7.0.9 on network "default" is taken by container "lab-web-1"'):
+                networking.reserve(ContainerId("other"), ServiceName("other"), [fixed])
+            for wrong in ("10.8.0.1", "10.7.0.255", "10.7.0.254"):
+                with pytest.raises(OperationError):
+                    networking.reserve(ContainerId("x"), ServiceName("x"), [Attachment(DEFAULT, ipv4_address=wrong)])
+            async with echo(await world.listen(web.fd, 80)):
+                assert await ask(world, world.host, web.address, 80) == web.gateway
+            await stop(world, networking, web)
+            await networking.remove([DEFAULT])
+
+
+async def test_subnets_avoid_what_the_host_routes_and_what_others_took() -> None:
+    with world_and_files() as (world, files):
+        with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
+            lo = nl.LOOPBACK_INDEX
+            vpn = nl.new_address(lo, "10.200.0.1", 9, "10.255.255.255")
+            sock.batch([vpn])
+            first, second = site(files, "aaaaaaaa"), site(files, "bbbbbbbb")
+            async with open_networking(first) as one, open_networking(second) as two:
+                many = [network(f"n{n}") for n in range(12)]
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(one.ensure, many)
+                    nursery.start_soon(two.ensure, many)
+                boxes = [
+                    adapter.reserve(ContainerId("c"), ServiceName("c"), [Attachment(n.key) for n in many])
+                    for adapter in (one, two)
+                ]
+                subnets = [IPv4Network((e.address, e.prefix), strict=False) for box in boxes for e in box]
+                assert len(set(subnets)) == 24
+                assert not any(subnet.overlaps(IPv4Network("10.128.0.0/9")) for subnet in subnets)
+                with pytest.raises(OperationError, match=r"subnet: 10.128.0.0/9 overlaps 10.128.0.0/9 by lo on this host"):
+                    await one.ensure([network("clash", subnet="10.128.0.0/9")])
+                for adapter in (one, two):
+                    adapter.release(ContainerId("c"))
+                    await adapter.remove([n.key for n in many])
+            sock.batch([nl.delete_address(lo, "10.200.0.1", 9)])
+
+
+async def test_doctor_is_told_of_a_vpn_that_came_later() -> None:
+    with world_and_files() as (world, files):
+        async with open_networking(site(files)) as networking:
+            await networking.ensure([network(subnet="10.9.0.0/20")])
+            assert await find_conflicts() == []
+            with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
+                wan = world.links(world.host)["wan"].index
+                vpn = nl.new_address(wan, "10.9.4.1", 24, "10.9.4.255")
+                sock.batch([vpn])
+                found = await find_conflicts()
+                sock.batch([nl.delete_address(wan, "10.9.4.1", 24)])
+            assert [(str(c.subnet), str(c.other.network), c.other.interface) for c in found] == [
+                ("10.9.0.0/20", "10.9.4.0/24", "wan")
+            ]
+            await networking.remove([DEFAULT])
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["with the monitor's store", "without a store"])
+async def test_a_supervisor_that_was_killed_is_succeeded_without_a_container_noticing(stored: bool) -> None:
+    store = MemoryStore() if stored else None
+    with world_and_files() as (world, files):
+        place = site(files)
+        mappings = [tcp(80, 8080), tcp(80), udp(53)]
+        async with open_networking(place, store) as networking:
+            await networking.ensure([network()])
+            web = await start(world, networking, "web", ports=mappings)
+        # Leaving the block is what a kill does: the kernel's things stay, the process's sockets are gone.
+        links = world.links(world.host)
+        async with echo(await world.listen(web.fd, 80)):
+            assert await ask(world, world.host, "127.0.0.1", 8080) == web.gateway
+            async with open_networking(place, store) as networking:
+                networking.restore(web.name, web.endpoints)
+                await networking.ensure([network()])
+                again = networking.reserve(web.name, ServiceName("web"), [Attachment(DEFAULT)])
+                assert again == web.endpoints
+                assert await networking.attach(web.name, web.fd, again, mappings) == web.published
+                assert await networking.attach(web.name, web.fd, again, mappings) == web.published
+                assert world.links(world.host) == links
+                assert await ask(world, world.host, "127.0.0.1", web.published[1].host_port) == web.gateway
+                assert await ask(world, world.host, "::1", 8080) == web.gateway
+                assert (await start_and_ask(world, networking, web)) == web.address
+                with pytest.raises(OperationError, match='network "default" has containers attached: lab-web-1'):
+                    await networking.remove([DEFAULT])
+                await stop(world, networking, web)
+                await networking.remove([DEFAULT])
+        if store is not None:
+            assert store.kept == {}
+
+
+async def start_and_ask(world: Lab, networking: object, web: Box) -> str:
+    """What the DNS server says of the service ``web``."""
+    import socket
+
+    from dnslib import DNSRecord
+
+    with world.socket(web.fd, socket.SOCK_DGRAM) as sock:
+        await sock.connect((web.gateway, 53))
+        await sock.send(DNSRecord.question("web").pack())
+        return str(DNSRecord.parse(await sock.recv(512)).rr[0].rdata)
+
+
+async def test_a_connection_made_between_two_supervisors_waits_for_the_second() -> None:
+    store = MemoryStore()
+    with world_and_files() as (world, files):
+        place = site(files)
+        async with open_networking(place, store) as networking:
+            await networking.ensure([network()])
+            web = await start(world, networking, "web", ports=[tcp(80, 8080)])
+        async with echo(await world.listen(web.fd, 80)):
+            said: list[str] = []
+
+            async def client() -> None:
+                said.append(await ask(world, world.host, "::1", 8080))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client)
+                await trio.testing.wait_all_tasks_blocked()
+                async with open_networking(place, store) as networking:
+                    networking.restore(web.name, web.endpoints)
+                    await networking.ensure([network()])
+                    await networking.attach(web.name, web.fd, web.endpoints, [tcp(80, 8080)])
+                    while not said:
+                        await trio.testing.wait_all_tasks_blocked(0.005)
+                    await stop(world, networking, web)
+                    await networking.remove([DEFAULT])
+            assert said == [web.gateway]
+    store.close()
+
+
+async def test_what_a_dead_container_left_goes_with_detach_by_the_next_supervisor() -> None:
+    with world_and_files() as (world, files):
+        place = site(files)
+        async with open_networking(place) as networking:
+            await networking.ensure([network()])
+            web = await start(world, networking, "web", ports=[tcp(80, 8080)])
+        async with open_networking(place) as networking:
+            networking.restore(web.name, web.endpoints)
+            await networking.ensure([network()])
+            await networking.detach(web.name)
+            assert not any(name.startswith("psv") for name in world.links(world.host))
+            assert "8080" not in ruleset()
+            await networking.detach(web.name)
+            networking.release(web.name)
+            world.close_namespace(web.fd)
+            await networking.remove([DEFAULT])
+            await networking.remove([DEFAULT])
+
+
+async def test_a_new_namespace_replaces_a_veth_into_a_dead_one() -> None:
+    with world_and_files() as (world, files):
+        async with open_networking(site(files)) as networking:
+            await networking.ensure([network()])
+            web = await start(world, networking, "web")
+            fresh = world.namespace()
+            await networking.attach(web.name, fresh, web.endpoints, [])
+            assert "eth0" in world.links(fresh)
+            assert "eth0" not in world.links(web.fd)
+            await stop(world, networking, web)
+            await networking.remove([DEFAULT])
+
+
+async def test_left_overs_of_a_dead_project_are_found_and_removed_by_its_key_alone() -> None:
+    with world_and_files() as (world, files):
+        place, other = site(files), site(files, "0ther000")
+        async with open_networking(place) as networking, open_networking(other) as neighbour:
+            await networking.ensure([network()])
+            await neighbour.ensure([network()])
+            await start(world, networking, "web", ports=[tcp(80, 8080)])
+            kept = await find_leftovers(other.key)
+            found = await find_leftovers(place.key)
+            assert (len(found.bridges), len(found.veths), found.tables) == (1, 1, (nft_table(place.key),))
+        assert await remove_leftovers(place.key) == found
+        assert await find_leftovers(place.key) == Leftovers()
+        assert await find_leftovers(other.key) == kept
+        assert await remove_leftovers(other.key) == kept
+        for path in Path(files).rglob("networks.json"):
+            path.unlink()
+
+
+async def test_a_firewall_reload_does_not_take_published_ports_away() -> None:
+    with world_and_files() as (world, files):
+        async with open_networking(site(files)) as networking:
+            await networking.ensure([network()])
+            web = await start(world, networking, "web", ports=[tcp(80, 8080)])
+            before = ruleset()
+            subprocess.run(["nft", "flush", "ruleset"], check=True)
+            while ruleset() != before:
+                await trio.testing.wait_all_tasks_blocked(0.005)
+            async with echo(await world.listen(web.fd, 80)):
+                assert await ask(world, world.outside, "203.0.113.2", 8080) == "203.0.113.1"
+            await stop(world, networking, web)
+            await networking.remove([DEFAULT])
+
+
+async def test_a_hundred_containers_come_and_go_at_once_and_nothing_is_left() -> None:
+    with world_and_files() as (world, files):
+        async with open_networking(site(files)) as networking:
+            await networking.ensure([network()])
+            spaces = [world.namespace() for _ in range(100)]
+            boxes: list[Box] = []
+
+            async def one(number: int, fd: int) -> None:
+                name = ContainerId(f"lab-web-{number}")
+                endpoints = networking.reserve(name, ServiceName("web"), [Attachment(DEFAULT)])
+                published = await networking.attach(name, fd, endpoints, [tcp(80)])
+                boxes.append(Box(name, fd, endpoints, published))
+
+            begun = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                for number, fd in enumerate(spaces):
+                    nursery.start_soon(one, number, fd)
+            attached = trio.current_time()
+            assert len({box.address for box in boxes}) == 100
+            async with echo(await world.listen(boxes[77].fd, 80)):
+                port = boxes[77].published[0].host_port
+                assert await ask(world, world.host, "127.0.0.1", port) == boxes[77].gateway
+                assert await ask(world, boxes[3].fd, boxes[77].address, 80) == boxes[3].address
+            leaving = trio.current_time()
+            await stop(world, networking, *boxes)
+            print(f"attach {attached - begun:.3f} s, detach {trio.current_time() - leaving:.3f} s for 100")
+            await networking.remove([DEFAULT])
+
+
+async def test_a_cancelled_attach_leaves_nothing() -> None:
+    with world_and_files() as (world, files):
+        async with open_networking(site(files)) as networking:
+            await networking.ensure([network()])
+            before = world.links(world.host)
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await start(world, networking, "web", ports=[tcp(80, 8080)])
+            assert scope.cancelled_caught
+            assert world.links(world.host) == before
+            again = await start(world, networking, "web", ports=[tcp(80, 8080)])
+            await stop(world, networking, again)
+            await networking.remove([DEFAULT])
