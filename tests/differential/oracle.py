@@ -229,7 +229,10 @@ def model_difference(oracle: JSON, ours: JSON, path: str = "$") -> str | None:
 _SECTION = "services|networks|volumes|configs|secrets|models|jobs|include"
 _PATH = re.compile(rf"(?<![\w/.-])((?:{_SECTION})(?:[.\[][^\s:,\"']+)+)")
 _SCHEMA = re.compile(r"validating \S+: (\S*) (?:additional properties '([^']*)')?")
-_OWNER = re.compile(r'\b(service|network|volume|config|secret|model|job) "?\'?([\w.-]+)"?\'?')
+_OWNER = re.compile(r'\b(service|network|volume|config|secret|model|job) "([\w.-]+)"|\bservice ([\w.-]+) declares')
+_EXTENDS = re.compile(r"extends\.([\w.-]+)\.(service|file)")
+# Found by us while reading the YAML, where a place is a line and not yet a path.
+_LEXICAL = re.compile("non-string key|cycle detected: node at path")
 _QUOTED = re.compile(r'"([^"]+)"')
 
 
@@ -239,10 +242,14 @@ def oracle_places(error: str) -> tuple[str, ...]:
     schema = _SCHEMA.search(text)
     if schema:
         return (normalise(f"{schema[1]}.{schema[2]}" if schema[2] else schema[1]).lstrip("."),)
+    if _LEXICAL.search(text):
+        return ()
     found = [normalise(match) for match in _PATH.findall(text) if not match.endswith((".yaml", ".yml", ".env"))]
-    if not found:
-        found = [f"{kind}s.{name}" for kind, name in _OWNER.findall(text)]
-    return tuple(found)
+    found += [f"services.{name}.extends.{field}" for name, field in _EXTENDS.findall(text)]
+    if found:
+        return tuple(found)
+    owners = [(kind or "service", name or other) for kind, name, other in _OWNER.findall(text)]
+    return tuple(f"{kind}s.{name}" for kind, name in owners) + tuple(f"jobs.{n}" for k, n in owners if k == "service")
 
 
 def our_places(error: ComposeError) -> tuple[str, ...]:
