@@ -24,6 +24,7 @@ from orchestrator.supervisor.wiring import OpenProject
 
 HISTORY = 100
 """Events that `why` shows of a service at the most."""
+FIRST_CLIENT_S = 10.0
 
 
 def open_listener(site: Site) -> socket.socket:
@@ -53,6 +54,7 @@ class Server:
         self._opened = opened
         self._listener = trio.socket.from_stdlib_socket(listener)
         self._clients = 0
+        self._awaiting_first = True
         self._changed = trio.Event()
         self._ending = False
         self._desk: Desk
@@ -63,17 +65,25 @@ class Server:
             self._desk = Desk(self._opened.site.project, nursery)
             nursery.start_soon(self._accept, nursery)
             nursery.start_soon(self._watch, listener)
+            nursery.start_soon(self._expect_first_client)
             while not self._finished():
                 await self._changed.wait()
                 self._changed = trio.Event()
             # Whoever connects from now on is refused, and starts a new supervisor once this one's lock is free.
             with suppress(FileNotFoundError):
                 os.unlink(_socket_path(self._opened.site))
-            self._listener.close()
             nursery.cancel_scope.cancel()
+        self._listener.close()
 
     def _finished(self) -> bool:
-        return self._ending or not (self._clients or self._desk.busy or self._opened.engine.running())
+        needed = self._awaiting_first or self._clients or self._desk.busy or self._opened.engine.running()
+        return self._ending or not needed
+
+    async def _expect_first_client(self) -> None:
+        """Whoever started this supervisor connects as soon as it is ready, unless it was killed meanwhile."""
+        await trio.sleep(FIRST_CLIENT_S)
+        self._awaiting_first = False
+        self._changed.set()
 
     async def _watch(self, listener: Listener) -> None:
         async for _event in listener.events:
@@ -87,6 +97,7 @@ class Server:
     async def _serve_client(self, sock: trio.socket.SocketType) -> None:
         connection = Connection(sock)
         self._clients += 1
+        self._awaiting_first = False
         try:
             if connection.uid in (0, os.geteuid()):
                 while True:

@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -45,21 +46,23 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
+    waiting = Waiting(options.ready_fd)
     try:
-        trio.run(_supervise, options)
+        trio.run(_supervise, options, waiting)
     except BaseException as exc:
         if (error := _told(exc)) is not None:
-            _tell(options, _error_object(error.message, error.hint, error.exit_code))
+            waiting.tell(_error_object(error.message, error.hint, error.exit_code))
             return error.exit_code
         message = f"the supervisor of project {options.project} failed: {type(exc).__name__}: {exc}"
         hint = "this is a bug in pystack; the traceback is in the project's supervisor.log"
-        _tell(options, _error_object(message, hint, EXIT_RUNTIME))
+        waiting.tell(_error_object(message, hint, EXIT_RUNTIME))
         raise
     return 0
 
 
-async def _supervise(options: Options) -> None:
-    os.umask(0o077)
+async def _supervise(options: Options, waiting: Waiting) -> None:
+    # Not the caller's: what is made for containers must be readable in them. Our own directories are 0700 at the top.
+    os.umask(0o022)
     site = site_of(options.data_dir, options.run_dir, options.project)
     require_host()
     site = prepare(site)
@@ -69,7 +72,7 @@ async def _supervise(options: Options) -> None:
         with open_listener(site) as listener:
             async with open_project(site, options.argv) as opened:
                 await opened.adopt()
-                _tell(options, "ready")
+                waiting.tell("ready")
                 await Server(opened, listener).serve()
                 if not opened.engine.running():
                     await opened.retire()
@@ -88,16 +91,20 @@ def _error_object(message: str, hint: str | None, exit_code: int) -> str:
     return json.dumps({"error": {"message": message, "hint": hint, "exit_code": exit_code}})
 
 
-def _tell(options: Options, line: str) -> None:
-    """One line to the waiting client, if one waits (a supervisor that the monitor started again has none)."""
-    if options.ready_fd is None:
-        return
-    try:
-        os.write(options.ready_fd, line.encode() + b"\n")
-    except OSError:
-        return  # The client is gone, or was told already.
-    finally:
-        os.close(options.ready_fd)
+class Waiting:
+    """The client that waits for this supervisor, if one does (one that the monitor started again has none)."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def tell(self, line: str) -> None:
+        """One line, once: what comes later has no listener."""
+        if self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        with suppress(OSError):  # The client is gone.
+            os.write(fd, line.encode() + b"\n")
+        os.close(fd)
 
 
 def _parse(argv: Sequence[str]) -> Options:
