@@ -1,0 +1,132 @@
+"""What the DNS server answers, without sockets."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import pytest
+from dnslib import EDNS0, QTYPE, RCODE, DNSRecord
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.contracts.network import Endpoint
+from orchestrator.model.names import ContainerId, NetworkName
+from orchestrator.network.names import Elsewhere, ProjectNames, Zone, question_bytes, servfail
+from orchestrator.network.upstream import parse_servers
+
+NET = NetworkName("default")
+
+
+def endpoint(address: str, *names: str) -> Endpoint:
+    return Endpoint(NET, address, 20, "10.0.0.1", "02:70:00:00:00:00", "eth0", names)
+
+
+def project(count: int = 1) -> tuple[ProjectNames, Zone]:
+    names = ProjectNames()
+    zone = names.open_zone(NET, IPv4Network("10.0.0.0/20"))
+    for number in range(count):
+        container = ContainerId(f"p-web-{number}")
+        place = endpoint(str(IPv4Network("10.0.0.0/20")[number + 2]), "web", container)
+        names.claim(container, [place])
+        names.publish(container, [place])
+    return names, zone
+
+
+def ask(names: ProjectNames, zone: Zone, name: str, kind: str = "A") -> DNSRecord:
+    answer = names.answer(zone, DNSRecord.question(name, kind).pack())
+    assert isinstance(answer, bytes)
+    return DNSRecord.parse(answer)
+
+
+def test_names_do_not_depend_on_case_and_come_back_as_they_were_asked() -> None:
+    names, zone = project()
+    reply = ask(names, zone, "WeB")
+    assert (str(reply.q.qname), str(reply.rr[0].rname), str(reply.rr[0].rdata)) == ("WeB.", "WeB.", "10.0.0.2")
+
+
+def test_names_that_are_not_ours_are_forwarded() -> None:
+    names, zone = project()
+    for name in ("example.org", "web.example.org", "1.0.0.127.in-addr.arpa", "x.in-addr.arpa", "."):
+        assert names.answer(zone, DNSRecord.question(name).pack()) is Elsewhere.FORWARD
+
+
+def test_a_name_is_ours_until_its_last_container_is_released() -> None:
+    names, zone = project(2)
+    names.withdraw(ContainerId("p-web-0"))
+    names.disclaim(ContainerId("p-web-0"))
+    assert [str(r.rdata) for r in ask(names, zone, "web").rr] == ["10.0.0.3"]
+    names.withdraw(ContainerId("p-web-1"))
+    assert ask(names, zone, "web").header.rcode == RCODE.NXDOMAIN
+    names.disclaim(ContainerId("p-web-1"))
+    assert names.answer(zone, DNSRecord.question("web").pack()) is Elsewhere.FORWARD
+
+
+def test_more_addresses_than_fit_are_truncated_unless_the_client_takes_them() -> None:
+    names, zone = project(60)
+    message = DNSRecord.question("web")
+    short = names.answer(zone, message.pack())
+    assert isinstance(short, bytes)
+    assert (len(short) <= 512, DNSRecord.parse(short).header.tc) == (True, 1)
+    whole = names.answer(zone, message.pack(), stream=True)
+    assert isinstance(whole, bytes)
+    assert len(DNSRecord.parse(whole).rr) == 60
+    message.add_ar(EDNS0(udp_len=4096))
+    large = names.answer(zone, message.pack())
+    assert isinstance(large, bytes)
+    assert (DNSRecord.parse(large).header.tc, len(DNSRecord.parse(large).rr)) == (0, 60)
+
+
+def test_what_is_no_query_is_answered_with_not_implemented() -> None:
+    names, zone = project()
+    message = DNSRecord.question("web")
+    message.header.opcode = 5
+    answer = names.answer(zone, message.pack())
+    assert isinstance(answer, bytes)
+    assert DNSRecord.parse(answer).header.rcode == RCODE.NOTIMP
+
+
+def test_a_container_that_moves_answers_at_its_new_address_only() -> None:
+    names, zone = project()
+    moved = endpoint("10.0.0.99", "web", "new")
+    names.publish(ContainerId("p-web-0"), [moved])
+    assert [str(r.rdata) for r in ask(names, zone, "web").rr] == ["10.0.0.99"]
+    assert ask(names, zone, "2.0.0.10.in-addr.arpa", "PTR").header.rcode == RCODE.NXDOMAIN
+    assert [str(r.rdata) for r in ask(names, zone, "99.0.0.10.in-addr.arpa", "PTR").rr] == ["p-web-0."]
+
+
+@given(st.binary(max_size=120))
+def test_no_packet_breaks_the_server(data: bytes) -> None:
+    names, zone = project()
+    answer = names.answer(zone, data)
+    assert isinstance(answer, bytes | Elsewhere)
+    servfail(data)
+
+
+@given(st.binary(max_size=60), st.integers(12, 40))
+def test_no_damaged_question_breaks_the_server(noise: bytes, at: int) -> None:
+    names, zone = project()
+    good = bytes(DNSRecord.question("web").pack())
+    assert isinstance(names.answer(zone, good[:at] + noise + good[at:]), bytes | Elsewhere)
+
+
+def test_servfail_repeats_id_and_question() -> None:
+    message = DNSRecord.question("example.org", "AAAA")
+    answer = servfail(message.pack())
+    assert answer is not None
+    reply = DNSRecord.parse(answer)
+    assert (reply.header.id, reply.header.rcode, reply.q.qtype) == (message.header.id, RCODE.SERVFAIL, QTYPE.AAAA)
+    assert question_bytes(answer) == question_bytes(message.pack())
+
+
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        ("nameserver 192.0.2.1\nnameserver 2001:db8::1\n", ("192.0.2.1", "2001:db8::1")),
+        ("# nameserver 192.0.2.1\nsearch example.org\n", ("127.0.0.1",)),
+        ("nameserver nonsense\nnameserver\nnameserver 192.0.2.9 # mine\n", ("192.0.2.9",)),
+        ("nameserver fe80::1%eth0\n", ("fe80::1%eth0",)),
+        ("".join(f"nameserver 192.0.2.{n}\n" for n in range(9)), ("192.0.2.0", "192.0.2.1", "192.0.2.2")),
+    ],
+)
+def test_resolv_conf_is_read_as_its_man_page_says(text: str, servers: tuple[str, ...]) -> None:
+    assert parse_servers(text) == servers

@@ -1,0 +1,46 @@
+"""The record of subnets on disk."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import OperationError
+from orchestrator.model.names import NetworkName
+from orchestrator.network.addressing import Subnet
+from orchestrator.network.discovery import Route, conflicts
+from orchestrator.network.record import Recorded, SubnetRecord
+
+NET = NetworkName("default")
+ENTRY = Recorded(Subnet(IPv4Network("10.1.0.0/20"), IPv4Address("10.1.0.1"), chosen=True), internal=True)
+
+
+def test_what_is_recorded_is_read_again_and_the_last_to_go_takes_the_file(tmp_path: Path) -> None:
+    record = SubnetRecord(str(tmp_path / "project"))
+    record.forget(NET)
+    assert list(tmp_path.iterdir()) == []
+    record.set(NET, ENTRY)
+    assert SubnetRecord(str(tmp_path / "project")).networks == {NET: ENTRY}
+    assert (tmp_path / "project/networks.json").stat().st_mode & 0o777 == 0o600
+    record.forget(NET)
+    assert list((tmp_path / "project").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"default": 3}', '{"default": {"subnet": "x", "gateway": "y"}}'])
+def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "networks.json").write_text(text)
+    with pytest.raises(OperationError, match=r"networks\.json is not readable") as caught:
+        SubnetRecord(str(tmp_path))
+    assert caught.value.hint is not None
+
+
+def test_conflicts_are_told_once_and_not_with_a_bridges_own_route() -> None:
+    def route(network: str, interface: str) -> Route:
+        return Route(IPv4Network(network), interface, 254)
+
+    ours, twin, vpn = route("10.1.0.0/20", "psb1"), route("10.1.0.0/20", "psb2"), route("10.0.0.0/8", "tun0")
+    found = conflicts([ours, twin, vpn, route("192.168.0.0/16", "eth0")])
+    assert [(c.bridge, c.other.interface) for c in found] == [("psb1", "psb2"), ("psb1", "tun0"), ("psb2", "tun0")]
+    assert str(found[1]) == "psb1: 10.1.0.0/20 overlaps the route to 10.0.0.0/8 by tun0 (table 254)"
