@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from orchestrator.contracts.events import Event
+from orchestrator.contracts.events import Event, EventKind
 from orchestrator.state.journal import EventLog
 
 _BACKLOG = 20_000
@@ -22,7 +22,8 @@ class EventStream:
         self._listeners: set[trio.MemorySendChannel[Event]] = set()
 
     def emit(self, event: Event) -> None:
-        self._log.append(event)
+        if not _routine(event):
+            self._log.append(event)
         for listener in tuple(self._listeners):
             try:
                 listener.send_nowait(event)
@@ -45,6 +46,11 @@ class EventStream:
         self._listeners.discard(channel)
         with suppress(trio.ClosedResourceError):
             channel.close()
+
+
+def _routine(event: Event) -> bool:
+    """A passed probe is worth showing to who watches, and not worth keeping: there is one each interval, for ever."""
+    return event.kind is EventKind.HEALTH_PROBED and event.detail.get("ok") is True
 
 
 class Listener:
