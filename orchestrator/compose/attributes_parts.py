@@ -11,6 +11,7 @@ from orchestrator.compose.forms import (
     BYTES,
     COMMAND,
     COUNT,
+    CPUS,
     DURATION,
     ENVIRONMENT,
     FLAG,
@@ -19,6 +20,7 @@ from orchestrator.compose.forms import (
     ITEM,
     LABELS,
     MODE,
+    NATURAL,
     OPTIONS,
     OPTIONS_OR_NULL,
     REAL,
@@ -45,6 +47,7 @@ from orchestrator.compose.parts_show import (
     show_provider_options,
     show_ssh,
     show_ulimit,
+    show_watch,
 )
 from orchestrator.compose.paths import PathRule
 from orchestrator.compose.shapes import Shape
@@ -72,7 +75,7 @@ BUILD_SECRETS = list_of(CONFIG_MOUNT.with_(what="a secret"), "a list of secrets"
 
 ULIMIT = object_of(
     "a limit",
-    (Row("soft", COUNT, "the soft limit"), Row("hard", COUNT, "the hard limit")),
+    (Row("soft", INT, "the soft limit"), Row("hard", INT, "the hard limit")),
     accepts="integer string mapping",
     required=("soft", "hard"),
     cast=values.cast_int,
@@ -83,13 +86,13 @@ ULIMITS = map_of(ULIMIT, "limits", key_pattern=re.compile("^[a-z]+$"), closed=Fa
 
 _LIMIT = object_of(
     "a limit",
-    (Row("path", TEXT, "the device"), Row("rate", BYTES, "bytes or operations a second")),
+    (Row("path", TEXT, "the device", default=""), Row("rate", BYTES, "bytes or operations a second", default="0")),
     extensions=False,
     show=show_capitalised,
 )
 _WEIGHT = object_of(
     "a weight",
-    (Row("path", TEXT, "the device"), Row("weight", INT, "10 to 1000")),
+    (Row("path", TEXT, "the device", default=""), Row("weight", INT, "10 to 1000", default=0)),
     extensions=False,
     show=show_capitalised,
 )
@@ -114,7 +117,7 @@ DEVICE = object_of(
         Row("permissions", TEXT, "r, w and m"),
     ),
     accepts="string mapping",
-    required=("source",),
+    required=("source", "target"),
     expand=expand.device,
     show=values.show_object,
 )
@@ -214,7 +217,7 @@ HEALTHCHECK = object_of(
     (
         Row("disable", FLAG, "no check, whatever the image says"),
         Row("interval", DURATION, "from the end of one probe to the next"),
-        Row("retries", COUNT.with_(accepts=frozenset(("number", "string"))), "failures in a row until unhealthy"),
+        Row("retries", NATURAL.with_(accepts=frozenset(("number", "string"))), "failures in a row until unhealthy"),
         Row(
             "test",
             STRINGS.with_(
@@ -260,8 +263,10 @@ DEVELOP = object_of(
                         Row("include", STRING_OR_LIST.with_(merge=None, same=None), "patterns to watch"),
                         Row("exec", EXEC, "what to run after a sync", default={"command": None}),
                         Row("initial_sync", BOOL, "copy everything at the start"),
+                        Row("x-initialSync", BOOL, "an older name of initial_sync"),
                     ),
                     required=("path", "action"),
+                    show=show_watch,
                 ),
                 "a list of watch rules",
             ),
@@ -275,7 +280,7 @@ DEVELOP = object_of(
 # Deploy
 
 _UPDATE = (
-    Row("parallelism", COUNT, "how many at a time"),
+    Row("parallelism", NATURAL, "how many at a time"),
     Row("delay", DURATION, "between two of them"),
     Row("failure_action", TEXT, "continue, rollback or pause"),
     Row("monitor", DURATION, "how long to watch each for failure"),
@@ -317,7 +322,7 @@ DEPLOY = object_of(
                         object_of(
                             "limits",
                             (
-                                Row("cpus", REAL, "at most so many CPUs"),
+                                Row("cpus", CPUS, "at most so many CPUs"),
                                 Row("memory", BYTES.with_(accepts=frozenset(("string",))), "at most so much memory"),
                                 Row("pids", INT, "at most so many processes"),
                             ),
@@ -329,7 +334,7 @@ DEPLOY = object_of(
                         object_of(
                             "reservations",
                             (
-                                Row("cpus", REAL, "at least so many CPUs"),
+                                Row("cpus", CPUS, "at least so many CPUs"),
                                 Row("memory", BYTES.with_(accepts=frozenset(("string",))), "at least so much memory"),
                                 Row("generic_resources", _GENERIC, "Swarm only", SKIP),
                                 Row("devices", list_of(DEVICE_REQUEST), "devices"),
@@ -349,7 +354,7 @@ DEPLOY = object_of(
                 (
                     Row("condition", TEXT, "none, on-failure or any"),
                     Row("delay", DURATION, "between two attempts"),
-                    Row("max_attempts", COUNT, "give up after so many"),
+                    Row("max_attempts", NATURAL, "give up after so many"),
                     Row("window", DURATION, "how long a run must last to count as a success"),
                 ),
             ),
@@ -386,7 +391,7 @@ ENV_FILE = list_of(
         (
             Row("path", PATH, "the file"),
             Row("format", TEXT, "raw: no quotes, no variables"),
-            Row("required", FLAG.with_(show=values.show_either), "false: it may be absent"),
+            Row("required", FLAG.with_(show=values.show_opt_out), "false: it may be absent"),
         ),
         accepts="string mapping",
         required=("path",),

@@ -12,6 +12,7 @@ from orchestrator.compose.forms import (
     BYTES,
     COMMAND,
     COUNT,
+    CPUS,
     DURATION,
     EITHER,
     ENVIRONMENT,
@@ -21,7 +22,6 @@ from orchestrator.compose.forms import (
     KEYED_STRINGS,
     LABELS,
     NULL_TEXT,
-    REAL,
     STRING_OR_LIST,
     TEXT,
     UNIQUE_STRINGS,
@@ -38,7 +38,7 @@ from orchestrator.compose.shapes import Shape
 
 NO = Support.REFUSED
 SKIP = Support.IGNORED
-NUMBER_OR_TEXT = frozenset(("number", "string"))
+INT_TEXT = ANY_TEXT.with_(accepts=frozenset(("integer", "string")))
 
 CONTAINER = (
     Row("annotations", LABELS.with_(what="annotations"), "annotations of the container", SKIP),
@@ -50,18 +50,18 @@ CONTAINER = (
     Row("command", COMMAND, "the command, instead of the image's", default=None),
     Row("configs", parts.CONFIGS, "configs mounted as files", NO),
     Row("cpu_count", INT.with_(minimum=0), "Windows only", SKIP),
-    Row("cpu_percent", REAL.with_(accepts=frozenset(("integer", "string")), minimum=0, maximum=100), "Windows only", SKIP),
+    Row("cpu_percent", CPUS.with_(accepts=frozenset(("integer", "string")), minimum=0, maximum=100), "Windows only", SKIP),
     Row("cpu_shares", WHOLE, "relative weight of CPU time", SKIP),
     Row("cpu_quota", WHOLE, "CPU time per period", NO),
     Row("cpu_period", WHOLE, "the period of cpu_quota", NO),
     Row("cpu_rt_period", WHOLE.with_(cast=None), "real-time period", SKIP),
     Row("cpu_rt_runtime", WHOLE.with_(cast=None), "real-time share", SKIP),
-    Row("cpus", REAL, "at most so many CPUs"),
+    Row("cpus", CPUS, "at most so many CPUs"),
     Row("cpuset", TEXT, "on these CPUs only", NO),
     Row("credential_spec", parts.CREDENTIAL_SPEC, "Windows only", SKIP),
     Row("device_cgroup_rules", UNIQUE_STRINGS, "device cgroup rules", NO),
     Row("devices", parts.DEVICES, "devices of the host", NO),
-    Row("dns", STRING_OR_LIST.with_(expand=expand.string_list), "name servers", NO),
+    Row("dns", STRING_OR_LIST.with_(expand=expand.texts), "name servers", NO),
     Row("dns_opt", UNIQUE_STRINGS.with_(merge=merge.append, same=merge.by_key), "options of the resolver", SKIP),
     Row("dns_search", STRING_OR_LIST, "search domains", SKIP),
     Row("domainname", TEXT, "the domain name", SKIP),
@@ -135,12 +135,12 @@ WORKLOAD = (
     Row("depends_on", parts.DEPENDS_ON, "what must run first"),
     Row("healthcheck", parts.HEALTHCHECK, "how to tell that it works"),
     Row("ports", parts.PORTS, "published ports"),
-    Row("expose", list_of(ANY_TEXT, unique=True, same=merge.by_text), "ports that other services use"),
+    Row("expose", list_of(INT_TEXT, unique=True, same=merge.by_text), "ports that other services use"),
     Row("stdin_open", FLAG, "keep standard input open", SKIP),
     Row("tty", FLAG, "a terminal", SKIP),
 )
 
-_PRE_START = object_of(
+PRE_START = object_of(
     "a pre_start container",
     (*CONTAINER, Row("per_replica", FLAG, "once for each container of the service")),
 )
@@ -162,7 +162,7 @@ SERVICE_ONLY = (
     Row("extends", parts.EXTENDS, "another service to start from"),
     Row("links", UNIQUE_STRINGS.with_(same=merge.by_key), "further names of other services", NO),
     Row("external_links", UNIQUE_STRINGS, "containers of other projects", NO),
-    Row("pre_start", list_of(_PRE_START), "containers that run before it starts", NO),
+    Row("pre_start", list_of(PRE_START), "containers that run before it starts", NO),
     Row("post_start", list_of(parts.HOOK), "commands to run after it has started", NO),
     Row("pre_stop", list_of(parts.HOOK), "commands to run before it is stopped", NO),
 )

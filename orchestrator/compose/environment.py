@@ -22,14 +22,16 @@ class EnvironmentFiles:
         self._texts: dict[str, str | FileError] = {}
 
     def resolve(self, service: Node, path: str) -> Node:
-        """`service` with its env_file and label_file read, and gone."""
+        """`service` with its env_file read, and gone, and its label_file read."""
         assert isinstance(service.value, dict)
+        if "env_file" not in service.value and "label_file" not in service.value:
+            return service
         out = dict(service.value)
         if "env_file" in out:
             out = self._environment(out, path)
         if "label_file" in out:
             out = self._labels(out, path)
-        return service if len(out) == len(service.value) and out == service.value else keep(service, out)
+        return keep(service, out)
 
     def _text(self, file: str) -> str | FileError:
         if file not in self._texts:
@@ -96,7 +98,7 @@ class EnvironmentFiles:
             return {}
 
     def _labels(self, service: dict[str, Node], path: str) -> dict[str, Node]:
-        files = service.pop("label_file")
+        files = service["label_file"]
         read: dict[str, Node] = {}
         for number, node in enumerate(files.elements()):
             file = go_text(node.value)

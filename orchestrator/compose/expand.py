@@ -7,6 +7,7 @@ form raises ExpandError. With interpolation off, text that holds a variable is l
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 import re
 from collections.abc import Callable
 
@@ -97,6 +98,12 @@ def string_list(node: Node) -> Node:
     return node.new([node]) if isinstance(node.value, str) else node
 
 
+def texts(node: Node) -> Node:
+    """A string as a list of one, and no empty strings."""
+    items = [node] if isinstance(node.value, str) else node.elements()
+    return _keep(node, [item for item in items if item.value not in ("", None)])
+
+
 def named(key: str) -> Callable[[Node], Node]:
     """A string as ``{key: string}``: build, extends, configs, secrets, include."""
 
@@ -170,7 +177,7 @@ def device(node: Node) -> Node:
     if len(parts) > 3 or not parts[0]:
         raise ExpandError(f'"{node.value}" is not a device (write SOURCE:TARGET:PERMISSIONS)')
     source = parts[0]
-    target = parts[1] if len(parts) > 1 else source
+    target = (parts[1] if len(parts) > 1 else "") or source
     permissions = parts[2] if len(parts) > 2 else "rwm"
     return made(node, {"source": source, "target": target, "permissions": permissions})
 
@@ -286,8 +293,19 @@ _PROPAGATIONS = frozenset(("rprivate", "private", "rshared", "shared", "rslave",
 
 
 def volume(node: Node) -> Node:
-    """``[SOURCE:]TARGET[:OPTIONS]``."""
-    return made(node, parse_volume(node.value)) if isinstance(node.value, str) else node
+    """``[SOURCE:]TARGET[:OPTIONS]``; the target without ``..`` and doubled slashes."""
+    if isinstance(node.value, str):
+        parsed = parse_volume(node.value)
+        return made(node, {**parsed, "target": clean_path(parsed["target"])})
+    if node.get("target") is None:
+        raise ExpandError("a mount needs a target", "say where it is mounted: target: /path")
+    return node
+
+
+def clean_path(text: str) -> str:
+    """Without ``.``, ``..``, doubled and trailing slashes; a dot for nothing."""
+    clean = posixpath.normpath(text)
+    return clean[1:] if clean.startswith("//") else clean
 
 
 def parse_volume(text: str) -> dict[str, JSON]:
@@ -407,7 +425,9 @@ def host_pairs(node: Node) -> list[tuple[str, str]]:
         name, separator, rest = text.partition("=")
         if not separator:
             name, separator, rest = text.partition(":")
-        out.append((name, _bare_address(rest)))
+        if not separator:
+            raise ExpandError(f'"{text}" has no address', "write HOST=ADDRESS")
+        out.extend((name, _bare_address(address)) for address in rest.split(","))
     return out
 
 

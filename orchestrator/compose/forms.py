@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.compose import expand, merge, values
 from orchestrator.compose.shapes import JSON, OMIT, Row, Shape, Support, rows
+from orchestrator.compose.tree import diagnostic
 
 NAME_PATTERN = re.compile(r"^[a-zA-Z0-9._-]+$")
 _ANY_KEY = re.compile(r".+")
@@ -32,6 +33,9 @@ COUNT = INT.with_(show=values.show_count)
 """A whole number where 0 differs from absent."""
 WHOLE = _shape("a whole number", "number string", cast=values.cast_int, show=values.show_int)
 REAL = _shape("a number", "number string", cast=values.cast_float, show=values.show_float)
+CPUS = REAL.with_(what="a number of CPUs", show=values.show_float32)
+NATURAL = _shape("a whole number", "integer string", cast=values.cast_int, show=values.show_natural)
+"""As COUNT, but not negative."""
 BYTES = _shape("a size", "number string", show=values.show_bytes)
 DURATION = _shape("a duration", "string", show=values.show_duration)
 MODE = _shape("a file mode", "number string", show=values.show_text)
@@ -76,7 +80,9 @@ STRING_OR_LIST = _shape(
     show=values.show_list,
 )
 
-_SCALAR = _shape("a string, a number, true, false or null", "string number boolean null", show=values.show_any_text)
+_SCALAR = _shape(
+    "a string, a number, true, false or null", "string number boolean null timestamp", show=values.show_any_text
+)
 
 
 def pairs(what: str, *, null: bool = False, **more: Any) -> Shape:
@@ -108,10 +114,12 @@ _HOST = _shape("an address or a list of addresses", "string list", items=ITEM)
 
 
 def _show_hosts(node: Any, shape: Shape, path: str, found: Any) -> JSON:
-    out: list[str] = []
-    for host, address in expand.host_pairs(node):
-        out.append(f"{host}={address}")
-    return sorted(out) or OMIT
+    try:
+        found_pairs = expand.host_pairs(node)
+    except expand.ExpandError as exc:
+        found.append(diagnostic(node, path, str(exc), hint=exc.hint))
+        return OMIT
+    return sorted(f"{host}={address}" for host, address in found_pairs) or OMIT
 
 
 HOSTS = _shape(
@@ -134,6 +142,7 @@ __all__ = [
     "BYTES",
     "COMMAND",
     "COUNT",
+    "CPUS",
     "DURATION",
     "EITHER",
     "ENVIRONMENT",
@@ -145,6 +154,7 @@ __all__ = [
     "LABELS",
     "MODE",
     "NAME_PATTERN",
+    "NATURAL",
     "NULL_TEXT",
     "OPTIONS",
     "OPTIONS_OR_NULL",

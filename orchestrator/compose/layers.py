@@ -353,9 +353,11 @@ class _Extends:
             self._error(named, path, f"the services extend each other: {' -> '.join(names)}")
             return own
         base = self._service(other_file, str(named.value), others, chain)
-        if base is None or not isinstance(base.value, dict):
+        if base is None or base.value is None:
+            return service
+        if not isinstance(base.value, dict):
             return own
-        base = self._prepared(base, name, str(named.value), other_file, file)
+        base = self._prepared(base, name, file)
         try:
             return merge.merge(base, own, SERVICE, f"services.{name}", self.found.errors).under(service)
         except ComposeError as exc:
@@ -368,9 +370,10 @@ class _Extends:
     def _folder(self, file: str) -> str:
         return self.context.folder if file == self.source.path else os.path.dirname(file)
 
-    def _prepared(self, base: Node, name: str, base_name: str, other_file: str, file: str) -> Node:
-        """The base with the resets of its own file (for it) and of this document (for the service) done."""
-        resets = [reset for reset in self.resets if reset[:2] == ("services", name)] if file == self.source.path else []
+    def _prepared(self, base: Node, name: str, file: str) -> Node:
+        """The base without what the extending service, in `file`, resets or overrides."""
+        known = self.resets if file == self.source.path else self._file_resets.get(file, [])
+        resets = [reset for reset in known if reset[:2] == ("services", name)]
         if not resets:
             return base
         holder = base.new({"services": base.new({name: base})})
@@ -392,7 +395,8 @@ class _Extends:
         for document in documents:
             if not isinstance(document.value, dict):
                 continue
-            _, resolved = collect_resets(document)
+            resets, resolved = collect_resets(document)
+            self._file_resets.setdefault(file, []).extend(resets)
             resolved = _null_sections(_interpolate(resolved, self.context, self.found))
             own = resolved.get("services")
             if own is None or not isinstance(own.value, dict):

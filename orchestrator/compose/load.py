@@ -27,7 +27,7 @@ from orchestrator.compose.interpolate import InterpolationError, substitute
 from orchestrator.compose.layers import Context, Findings, load_model
 from orchestrator.compose.normalize import keep, normalize
 from orchestrator.compose.project import build_project
-from orchestrator.compose.rules import check_references
+from orchestrator.compose.rules import check_parts, check_references
 from orchestrator.compose.selection import services_of
 from orchestrator.compose.shapes import JSON
 from orchestrator.compose.support import unsupported
@@ -97,6 +97,7 @@ def _load(request: LoadRequest) -> _Model:
     tree = load_model(found.files, context, findings)
     tree = normalize(tree, name, environment)
     profiles = (*request.profiles, *_split(environment.get("COMPOSE_PROFILES", "")))
+    check_parts(tree, findings.errors)
     check_references(tree, selection.enabled(tree, profiles), findings.errors)
     try:
         chosen = selection.with_named(tree, profiles, request.services)
@@ -127,12 +128,21 @@ def _with_files(tree: Node, environment: dict[str, str], directory: str, finding
 def _canonical(model: _Model) -> dict[str, JSON]:
     shown = values.show_object(model.tree, TOP, "", model.found.errors)
     assert isinstance(shown, dict)
+    for service in shown["services"].values():
+        _settle_replicas(service)
+    shown.pop("models", None)
     out: dict[str, JSON] = {"name": model.name, **{key: item for key, item in shown.items() if key != "name"}}
     for key, item in model.tree.items():
         if key.startswith("x-"):
             out[key] = plain(item)
     escaped: dict[str, JSON] = _escape(out)
     return escaped
+
+
+def _settle_replicas(service: dict[str, JSON]) -> None:
+    """``scale`` shows in ``deploy`` too, where there is one."""
+    if "scale" in service and "deploy" in service:
+        service["deploy"]["replicas"] = service["scale"]
 
 
 def _escape(value: JSON) -> JSON:

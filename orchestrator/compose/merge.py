@@ -314,4 +314,6 @@ def by_port(item: Node) -> str | None:
         found = item.get(key)
         return go_text(found.value) if found is not None else default
 
-    return f"{part('host_ip', '0.0.0.0')}:{part('published', '')}:{part('target', '')}/{part('protocol', 'tcp')}"
+    published = item.get("published")
+    shown = published.value if published is not None and isinstance(published.value, str) else ""
+    return f"{part('host_ip', '0.0.0.0')}:{shown}:{part('target', '')}/{part('protocol', 'tcp')}"

@@ -6,14 +6,15 @@ Source: compose-spec, and the measured behaviour of Docker Compose v5.6.1.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 
-from orchestrator.compose import expand
+from orchestrator.compose import expand, merge
+from orchestrator.compose.attributes_service import CONTAINER, PRE_START
 from orchestrator.compose.tree import Node
 from orchestrator.compose.values import go_text
 
 NAMED = ("networks", "volumes", "configs", "secrets")
+INHERITED = frozenset(row.name for row in CONTAINER) - {"volumes"}
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
 
@@ -65,7 +66,7 @@ def _named(section: Node, project: str) -> Node:
         entry = item if isinstance(item.value, dict) else keep(item, {})
         assert isinstance(entry.value, dict)
         name = entry.value.get("name")
-        if name is None or not name.value:
+        if name is None or name.value is None:
             external = entry.value.get("external")
             full = key if external is not None and external.value is True else f"{project}_{key}"
             entry = keep(entry, {**entry.value, "name": entry.new(full)})
@@ -101,27 +102,38 @@ def _service(service: Node, environment: Mapping[str, str]) -> Node:
         out["volumes"] = keep(volumes, [_clean_target(item) for item in volumes.value])
     hooks = out.get("pre_start")
     if hooks is not None and isinstance(hooks.value, list):
-        out["pre_start"] = keep(
-            hooks, [_service(item, environment) if isinstance(item.value, dict) else item for item in hooks.value]
-        )
+        out["pre_start"] = keep(hooks, [_hook(item, out, environment) for item in hooks.value])
     return keep(service, out)
+
+
+def _hook(hook: Node, service: dict[str, Node], environment: Mapping[str, str]) -> Node:
+    """A pre_start container takes from its service whatever it does not say itself, but not the mounts."""
+    inherited = keep(hook, {key: item for key, item in service.items() if key in INHERITED})
+    merged = merge.unique(merge.merge(inherited, hook, PRE_START, "", []), PRE_START)
+    assert isinstance(merged.value, dict)
+    out = dict(merged.value)
+    if "environment" in out:
+        out["environment"] = from_environment(out["environment"], environment, keep_missing=True)
+    if "volumes" in out and isinstance(out["volumes"].value, list):
+        out["volumes"] = keep(out["volumes"], [_clean_target(item) for item in out["volumes"].value])
+    return keep(hook, out)
 
 
 def _needs_default(service: dict[str, Node]) -> bool:
     networks = service.get("networks")
     if networks is not None and networks.value:
         return False
-    return not _set(service, "network_mode") and not _set(service, "provider")
+    return not _given(service, "network_mode") and not _given(service, "provider")
 
 
-def _set(service: dict[str, Node], key: str) -> bool:
-    return key in service and bool(service[key].value)
+def _given(service: dict[str, Node], key: str) -> bool:
+    return key in service and service[key].value is not None
 
 
 def _build(build: Node, environment: Mapping[str, str]) -> Node:
     assert isinstance(build.value, dict)
     out = dict(build.value)
-    if not _set(out, "dockerfile") and not _set(out, "dockerfile_inline"):
+    if not _given(out, "dockerfile") and not _given(out, "dockerfile_inline"):
         out["dockerfile"] = build.new("Dockerfile")
     if "args" in out:
         out["args"] = from_environment(out["args"], environment, keep_missing=False)
@@ -146,11 +158,9 @@ def from_environment(node: Node, environment: Mapping[str, str], *, keep_missing
 
 def _clean_target(mount: Node) -> Node:
     target = mount.get("target")
-    if target is None or not isinstance(target.value, str) or not isinstance(mount.value, dict) or not target.value:
+    if target is None or not isinstance(target.value, str) or not isinstance(mount.value, dict):
         return mount
-    clean = posixpath.normpath(target.value)
-    if clean.startswith("//"):
-        clean = clean[1:]
+    clean = expand.clean_path(target.value)
     return mount if clean == target.value else keep(mount, {**mount.value, "target": target.new(clean)})
 
 

@@ -65,6 +65,14 @@ def show_capitalised(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     return {key.capitalize(): value for key, value in shown.items()} if isinstance(shown, dict) else shown
 
 
+def show_watch(node: Node, shape: Shape, path: str, found: Found) -> JSON:
+    """A watch rule; ``x-initialSync`` is an older name of ``initial_sync``."""
+    shown = show_object(node, shape, path, found)
+    if isinstance(shown, dict) and shown.pop("x-initialSync", False):
+        shown["initial_sync"] = True
+    return shown
+
+
 def show_model(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     """A service's use of a model: null, or its variables."""
     if node.value is None:

@@ -108,7 +108,7 @@ def _apply(node: Node, shape: Shape, rule: PathRule, folder: str, home: str | No
 
 def _path(node: Node, folder: str, home: str | None) -> Node:
     text = node.text()
-    if not text:
+    if text is None:
         return node
     path = absolute(folder, text, home)
     return node if path == text else Node(path, node.source, node.line, node.column, node.key_line, node.key_column)

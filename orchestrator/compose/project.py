@@ -165,7 +165,10 @@ class _Maker:
     def dependencies(self, node: Node, path: str) -> Mapping[ServiceName, Dependency]:
         item = node.get("depends_on")
         out: dict[ServiceName, Dependency] = {}
+        known = services_of(self.model)
         for name, entry in item.items() if item is not None else ():
+            if name not in known:
+                continue
             self.mark(entry, f"{path}.depends_on.{name}", key=True)
             condition, required, restart = (entry.get(key) for key in ("condition", "required", "restart"))
             out[ServiceName(name)] = Dependency(

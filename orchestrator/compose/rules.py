@@ -6,22 +6,133 @@ reported here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
 
 from orchestrator.compose.diagnostics import Diagnostic, did_you_mean
 from orchestrator.compose.selection import services_of
 from orchestrator.compose.tree import Node, diagnostic
-from orchestrator.compose.values import go_text
+from orchestrator.compose.values import byte_size, cast_float, cast_int, go_text
 
-Report = Callable[..., None]
+MAX_CYCLES = 10
+
+
+def check_parts(model: Node, found: list[Diagnostic]) -> None:
+    """Add to `found` what is wrong with single parts, whether a service uses them or not."""
+    for section in ("networks", "volumes", "configs", "secrets"):
+        node = model.get(section)
+        for key, item in node.items() if node is not None else ():
+            path = f"{section}.{key}"
+            if section == "volumes":
+                _check_external(item, path, found)
+            elif section in ("configs", "secrets"):
+                _check_file_object(item, path, section == "configs", found)
+    for name, service in services_of(model).items():
+        _check_requests(service, f"services.{name}", found)
+        ports = service.get("ports")
+        for number, port in enumerate(ports.elements() if ports is not None else ()):
+            _check_host_ip(port, f"services.{name}.ports[{number}]", found)
+
+
+def _check_external(node: Node, path: str, found: list[Diagnostic]) -> None:
+    external = node.get("external")
+    if external is None or external.value is not True:
+        return
+    for key, item in node.items():
+        if key not in ("external", "name") and not key.startswith("x-"):
+            hint = f'remove "{key}", or "external"'
+            found.append(diagnostic(item, path, f'"{key}" has no place beside external: true', hint=hint, key=True))
+
+
+def _check_file_object(node: Node, path: str, is_config: bool, found: list[Diagnostic]) -> None:
+    external = node.get("external")
+    if external is not None and external.value is True:
+        return
+    keys = ("file", "environment", "content") if is_config else ("file", "environment")
+    given = [key for key in keys if node.get(key) is not None]
+    if len(given) > 1:
+        other = node.get(given[1])
+        assert other is not None
+        found.append(diagnostic(other, path, f"only one of {', '.join(keys)} may be given", key=True))
+    elif not given:
+        found.append(diagnostic(node, path, f"one of {', '.join(keys)} must be given", key=True))
+
+
+def _check_requests(service: Node, path: str, found: list[Diagnostic]) -> None:
+    reservations = service
+    for key in ("deploy", "resources", "reservations"):
+        reservations = reservations.get(key) or service.new(None)
+    for holder, key, below in (
+        (service, "gpus", "gpus"),
+        (reservations, "devices", "deploy.resources.reservations.devices"),
+    ):
+        node = holder.get(key)
+        for number, item in enumerate(node.elements() if node is not None else ()):
+            count, ids = item.get("count"), item.get("device_ids")
+            if count is not None and ids is not None:
+                message = "count and device_ids exclude each other"
+                found.append(diagnostic(ids, f"{path}.{below}[{number}]", message, key=True))
+
+
+def _check_host_ip(port: Node, path: str, found: list[Diagnostic]) -> None:
+    node = port.get("host_ip")
+    if node is None:
+        return
+    try:
+        ipaddress.ip_address(go_text(node.value))
+    except ValueError:
+        found.append(diagnostic(node, f"{path}.host_ip", f'"{go_text(node.value)}" is not an IP address'))
 
 
 def check_references(model: Node, chosen: set[str], found: list[Diagnostic]) -> None:
     """Add to `found` what is wrong between the parts of the `chosen` services and the resources they name."""
     services = services_of(model)
+    containers: dict[str, str] = {}
     for name in services:
         if name in chosen:
-            _Service(model, name, services[name], services, chosen, found).check()
+            _Service(model, name, services[name], services, chosen, found).check(containers)
+    _check_cycles(services, chosen, found)
+
+
+def _check_cycles(services: dict[str, Node], chosen: set[str], found: list[Diagnostic]) -> None:
+    """Depth first, without recursion: each edge once, so that layered graphs cost no more than others."""
+    edges = {name: _dependencies(services[name], chosen) for name in services if name in chosen}
+    done: set[str] = set()
+    cycles = 0
+    for root in sorted(edges):
+        if root in done:
+            continue
+        path: list[str] = [root]
+        waiting = [iter(sorted(edges[root]))]
+        on_path = {root}
+        while path:
+            name = next(waiting[-1], None)
+            if name is None:
+                waiting.pop()
+                left = path.pop()
+                on_path.discard(left)
+                done.add(left)
+            elif name in on_path:
+                cycle = path[path.index(name) :]
+                first = cycle.index(min(cycle))
+                shown = " -> ".join([*cycle[first:], *cycle[:first], cycle[first]])
+                node = edges[path[-1]][name]
+                found.append(
+                    diagnostic(
+                        node, f"services.{path[-1]}.depends_on", f"the services wait for each other: {shown}", key=True
+                    )
+                )
+                cycles += 1
+                if cycles >= MAX_CYCLES:
+                    return
+            elif name not in done:
+                path.append(name)
+                on_path.add(name)
+                waiting.append(iter(sorted(edges[name])))
+
+
+def _dependencies(service: Node, chosen: set[str]) -> dict[str, Node]:
+    node = service.get("depends_on")
+    return {name: item for name, item in node.items() if name in chosen} if node is not None else {}
 
 
 class _Service:
@@ -29,6 +140,7 @@ class _Service:
         self, model: Node, name: str, node: Node, services: dict[str, Node], chosen: set[str], found: list[Diagnostic]
     ) -> None:
         self.model = model
+        self.name = name
         self.node = node
         self.services = services
         self.chosen = chosen
@@ -38,24 +150,46 @@ class _Service:
     def report(self, node: Node, path: str, message: str, *, hint: str | None = None, key: bool = False) -> None:
         self.found.append(diagnostic(node, self.path + path, message, hint=hint, key=key))
 
-    def check(self) -> None:
+    def check(self, containers: dict[str, str]) -> None:
         self._image()
+        self._build()
         self._networks()
         self._dependencies()
         self._volumes()
         self._files()
         self._health()
+        self._watch()
+        self._limits()
+        self._container_name(containers)
 
     def _has(self, key: str) -> bool:
         node = self.node.get(key)
         return node is not None and node.value not in (None, "")
 
+    def _at(self, *keys: str) -> Node | None:
+        node: Node | None = self.node
+        for key in keys:
+            node = node.get(key) if node is not None else None
+        return node
+
+    def _has_errors(self) -> bool:
+        return any(item.path == self.path or item.path.startswith(self.path + ".") for item in self.found)
+
     def _image(self) -> None:
         if not any(self._has(key) for key in ("image", "build", "provider")) and not self._has_errors():
             self.report(self.node, "", "has neither an image nor a build", hint="add image:", key=True)
 
-    def _has_errors(self) -> bool:
-        return any(item.path == self.path or item.path.startswith(self.path + ".") for item in self.found)
+    def _build(self) -> None:
+        file, inline = self._at("build", "dockerfile"), self._at("build", "dockerfile_inline")
+        if file is not None and file.value and inline is not None and inline.value:
+            self.report(inline, ".build", "dockerfile and dockerfile_inline exclude each other", key=True)
+        platform, platforms = self._at("platform"), self._at("build", "platforms")
+        if platform is None or not platform.value or platforms is None or not platforms.elements():
+            return
+        if go_text(platform.value) not in [go_text(item.value) for item in platforms.elements()]:
+            self.report(
+                platforms, ".build.platforms", f'must hold the platform of the service, "{go_text(platform.value)}"'
+            )
 
     def _section(self, name: str) -> dict[str, Node]:
         node = self.model.get(name)
@@ -70,8 +204,7 @@ class _Service:
         self.report(node, path, f'"{name}" is not a {kind} of this stack{near}', hint=hint, key=key)
 
     def _networks(self) -> None:
-        networks = self.node.get("networks")
-        mode = self.node.get("network_mode")
+        networks, mode = self._at("networks"), self._at("network_mode")
         if networks is not None and networks.value and mode is not None and mode.value:
             self.report(mode, ".network_mode", "network_mode and networks exclude each other", key=True)
         for name, item in networks.items() if networks is not None else ():
@@ -82,49 +215,62 @@ class _Service:
             other = text.removeprefix("service:")
             if other not in self.services:
                 self.report(mode, ".network_mode", f'"{other}" is not a service{did_you_mean(other, self.services)}')
+        models = self._at("models")
+        for name, item in models.items() if models is not None else ():
+            self._undefined(item, ".models", name, "models", "model", key=True)
 
     def _dependencies(self) -> None:
-        depends_on = self.node.get("depends_on")
+        depends_on = self._at("depends_on")
         for name, item in depends_on.items() if depends_on is not None else ():
             required = item.get("required")
             if name not in self.services:
                 near = did_you_mean(name, self.services)
                 self.report(item, ".depends_on", f'"{name}" is not a service{near}', key=True)
             elif name not in self.chosen and (required is None or required.value is not False):
-                profiles = ", ".join(go_text(p.value) for p in (self.services[name].get("profiles") or item).elements())
+                profiles = self.services[name].get("profiles")
+                names = ", ".join(go_text(p.value) for p in profiles.elements()) if profiles is not None else ""
                 self.report(
                     item,
                     ".depends_on",
-                    f'"{name}" is not active: none of its profiles is ({profiles})',
+                    f'"{name}" is not active: none of its profiles is ({names})',
                     hint="activate one with --profile, or write required: false",
                     key=True,
                 )
 
     def _volumes(self) -> None:
-        volumes = self.node.get("volumes")
+        targets: dict[str, str] = {}
+        tmpfs = self._at("tmpfs")
+        for number, item in enumerate(tmpfs.elements() if tmpfs is not None else ()):
+            self._target(item, f".tmpfs[{number}]", go_text(item.value).split(":")[0], targets)
+        volumes = self._at("volumes")
         for number, mount in enumerate(volumes.elements() if volumes is not None else ()):
-            kind, source = mount.get("type"), mount.get("source")
+            kind, source, target = mount.get("type"), mount.get("source"), mount.get("target")
             path = f".volumes[{number}]"
             if kind is not None and kind.value == "volume" and source is not None and source.value:
                 self._undefined(source, path, go_text(source.value), "volumes", "volume")
+            if kind is not None and kind.value == "bind" and (source is None or not source.value):
+                self.report(mount, path, "a bind mount needs a source")
+            if target is not None:
+                self._target(mount, path, go_text(target.value), targets)
+
+    def _target(self, node: Node, path: str, target: str, targets: dict[str, str]) -> None:
+        if target in targets:
+            self.report(node, path, f"something is mounted at {target} already: {self.path}{targets[target]}")
+        else:
+            targets[target] = path
 
     def _files(self) -> None:
         for section, kind in (("configs", "config"), ("secrets", "secret")):
-            node = self.node.get(section)
-            for number, item in enumerate(node.elements() if node is not None else ()):
-                source = item.get("source")
-                if source is not None:
-                    self._undefined(source, f".{section}[{number}]", go_text(source.value), section, kind)
-        build = self.node.get("build")
-        secrets = build.get("secrets") if build is not None else None
-        for number, item in enumerate(secrets.elements() if secrets is not None else ()):
-            source = item.get("source")
-            if source is not None:
-                self._undefined(source, f".build.secrets[{number}]", go_text(source.value), "secrets", "secret")
+            for keys in ((section,), ("build", section)):
+                node = self._at(*keys)
+                for number, item in enumerate(node.elements() if node is not None else ()):
+                    source = item.get("source")
+                    if source is not None:
+                        path = f".{'.'.join(keys)}[{number}]"
+                        self._undefined(source, path, go_text(source.value), section, kind)
 
     def _health(self) -> None:
-        check = self.node.get("healthcheck")
-        test = check.get("test") if check is not None else None
+        test = self._at("healthcheck", "test")
         if test is None or not isinstance(test.value, list) or not test.value:
             return
         first = go_text(test.value[0].value)
@@ -135,3 +281,63 @@ class _Service:
                 f'a list must start with CMD, CMD-SHELL or NONE, not "{first}"',
                 hint=f"write [CMD, {first}, ...]",
             )
+
+    def _watch(self) -> None:
+        watch = self._at("develop", "watch")
+        for number, rule in enumerate(watch.elements() if watch is not None else ()):
+            action, target = rule.get("action"), rule.get("target")
+            needs = action is not None and go_text(action.value) in ("sync", "sync+restart", "sync+exec")
+            if needs and (target is None or not target.value):
+                self.report(rule, f".develop.watch[{number}]", "this action needs a target", hint="add target: /path")
+
+    def _limits(self) -> None:
+        replicas, scale = self._at("deploy", "replicas"), self._at("scale")
+        if replicas is not None and scale is not None and _number(replicas) != _number(scale):
+            self.report(scale, ".scale", f"differs from deploy.replicas, {go_text(replicas.value)}")
+        for own, group, key in (
+            ("cpus", "limits", "cpus"),
+            ("mem_limit", "limits", "memory"),
+            ("pids_limit", "limits", "pids"),
+            ("mem_reservation", "reservations", "memory"),
+        ):
+            mine, others = self._at(own), self._at("deploy", "resources", group)
+            if mine is None or others is None or not _amount(mine):
+                continue
+            other = others.get(key)
+            if (_amount(other) if other is not None else 0) != _amount(mine):
+                self.report(
+                    mine, f".{own}", f"differs from deploy.resources.{group}.{key}", hint="say it once, or say the same"
+                )
+
+    def _container_name(self, containers: dict[str, str]) -> None:
+        node = self._at("container_name")
+        if node is None or not node.value:
+            return
+        for path in (("scale",), ("deploy", "replicas")):
+            count = self._at(*path)
+            if count is not None and (_number(count) or 0) > 1:
+                self.report(count, "." + ".".join(path), "more than one container cannot have one container_name")
+                break
+        name = go_text(node.value)
+        if name in containers:
+            self.report(node, ".container_name", f'"{name}" is the container of {containers[name]} already')
+        containers.setdefault(name, self.path)
+
+
+def _number(node: Node) -> int | None:
+    try:
+        return cast_int(go_text(node.value))
+    except ValueError:
+        return None
+
+
+def _amount(node: Node) -> float:
+    """A limit as a number; 0 for what is none (its error is reported elsewhere)."""
+    try:
+        return cast_float(go_text(node.value))
+    except ValueError:
+        pass
+    try:
+        return byte_size(node)
+    except ValueError:
+        return 0

@@ -44,6 +44,12 @@ class Timestamp(str):
 
     __slots__ = ()
 
+    def go_text(self) -> str:
+        """As Go prints it: ``2020-01-01 00:00:00 +0000 UTC``."""
+        clock, zone = (self[:-1], "Z") if self.endswith("Z") else (self[:-6], self[-6:])
+        shown = "+0000 UTC" if zone == "Z" else f"{zone[:3]}{zone[4:]} {zone[:3]}{zone[4:]}"
+        return f"{clock.replace('T', ' ')} {shown}"
+
 
 def resolve_plain(text: str) -> bool | int | float | str | None:
     """The value of an untagged plain scalar."""

@@ -66,32 +66,24 @@ def needed(model: Node, chosen: set[str], named: Iterable[str]) -> set[str]:
 
 
 def select(model: Node, chosen: set[str]) -> Node:
-    """`model` with only the `chosen` services, whose dependencies on others are dropped."""
+    """`model` with only the `chosen` services. Their optional dependencies on others stay."""
     services = model.get("services")
     if services is None or not isinstance(services.value, dict) or not isinstance(model.value, dict):
         return model
     out = {}
     for name, service in services.value.items():
-        if name not in chosen:
-            continue
-        depends_on = service.get("depends_on")
-        if depends_on is not None and isinstance(depends_on.value, dict) and isinstance(service.value, dict):
-            kept = {key: item for key, item in depends_on.value.items() if key in chosen}
-            if len(kept) != len(depends_on.value):
-                service = keep(service, {**service.value, "depends_on": keep(depends_on, kept)})
-        out[name] = service
+        if name in chosen:
+            out[name] = service
     return keep(model, {**model.value, "services": keep(services, out)})
 
 
 def without_unused(model: Node) -> Node:
-    """`model` without the networks, volumes, configs, secrets and models that no service uses."""
+    """`model` without the networks, volumes, configs, secrets and models that no service uses (jobs and hooks do not
+    count: Docker Compose does not count them)."""
     assert isinstance(model.value, dict)
     used: dict[str, set[str]] = {section: set() for section in RESOURCES}
     for service in services_of(model).values():
         _note_used(service, used)
-    jobs = model.get("jobs")
-    for _, job in jobs.items() if jobs is not None else ():
-        _note_used(job, used)
     top = dict(model.value)
     for section in RESOURCES:
         node = top.get(section)
@@ -124,8 +116,6 @@ def _note_used(service: Node, used: dict[str, set[str]]) -> None:
         source = item.get("source")
         if source is not None:
             used["secrets"].add(go_text(source.value))
-    for hook in _elements(service, "pre_start"):
-        _note_used(hook, used)
 
 
 def _elements(node: Node, key: str) -> list[Node]:

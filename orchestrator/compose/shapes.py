@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.compose.diagnostics import Diagnostic, did_you_mean
+from orchestrator.compose.scalars import Timestamp
 from orchestrator.compose.tree import Node, Value, diagnostic
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Row:
 def kind_of(value: Value) -> str:
     """JSON Schema's name for the type of `value`."""
     if isinstance(value, str):
-        return "string"
+        return "timestamp" if isinstance(value, Timestamp) else "string"
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -129,6 +130,7 @@ _WORDS = {
     "null": "null",
     "list": "a list",
     "mapping": "a mapping",
+    "timestamp": "a timestamp",
 }
 
 
@@ -146,7 +148,7 @@ def describe(value: Value) -> str:
 
 def _wanted(shape: Shape) -> str:
     accepts = shape.accepts
-    order = [k for k in _WORDS if k in accepts and not (k == "integer" and "number" in accepts)]
+    order = [k for k in _WORDS if k in accepts and k != "timestamp" and not (k == "integer" and "number" in accepts)]
     return " or ".join(_WORDS[k] for k in order)
 
 
@@ -162,7 +164,7 @@ def check(node: Node, shape: Shape, path: str, found: list[Diagnostic]) -> None:
     if kind not in accepts and not (kind == "integer" and "number" in accepts):
         message = f"must be {_wanted(shape)}, not {describe(value)}"
         hint = None
-        if kind in ("integer", "number", "boolean") and accepts & {"string"}:
+        if kind in ("integer", "number", "boolean", "timestamp") and accepts & {"string"}:
             hint = "put the value in quotes"
         elif kind == "null" and "mapping" in accepts:
             hint = "nothing is indented below this key"

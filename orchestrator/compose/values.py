@@ -6,7 +6,12 @@ JSON or OMIT; what it cannot read it adds to the findings.
 
 from __future__ import annotations
 
+import math
+import struct
+from decimal import Decimal
+
 from orchestrator.compose.diagnostics import Diagnostic
+from orchestrator.compose.scalars import Timestamp
 from orchestrator.compose.shapes import JSON, OMIT, Shape, describe, join
 from orchestrator.compose.shell import ShellError, split
 from orchestrator.compose.tree import Node, diagnostic, plain
@@ -14,8 +19,8 @@ from orchestrator.units import format_duration_go, parse_bytes, parse_duration_n
 
 Found = list[Diagnostic]
 
-_TRUE = frozenset(("true", "1", "t", "y", "yes", "on"))
-_FALSE = frozenset(("false", "0", "f", "n", "no", "off"))
+_TRUE = frozenset(("true", "y", "yes", "on"))
+_FALSE = frozenset(("false", "n", "no", "off"))
 
 
 # Casts
@@ -56,27 +61,25 @@ def go_text(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return _go_float(value)
+    if isinstance(value, Timestamp):
+        return value.go_text()
     return str(value)
 
 
 def _go_float(value: float) -> str:
-    """``%v`` of a float64: the shortest digits; an exponent below -4 or from 21 on."""
-    text = repr(value)
-    mantissa, _, exponent = text.partition("e")
-    digits = mantissa.lstrip("-").replace(".", "").lstrip("0")
-    if not digits:
-        return "0" if not text.startswith("-") else "-0"
-    whole = mantissa.lstrip("-").split(".")[0]
-    power = int(exponent or "0") + (
-        len(whole) - 1 if whole != "0" else -1 - (len(mantissa.split(".")[1]) - len(mantissa.split(".")[1].lstrip("0")))
-    )
-    if -4 <= power < 21 and "e" not in text:
-        return text.removesuffix(".0")
-    if -4 <= power < 21:
-        return f"{value:.0f}"
-    digits = digits.rstrip("0")
+    """``%v`` of a float64: the shortest digits that read back; an exponent below -4 and from 6 on."""
+    _, figures, exponent = Decimal(repr(value)).as_tuple()
+    digits = "".join(map(str, figures)).lstrip("0")
+    stripped = digits.rstrip("0")
+    if not stripped:
+        return "-0" if math.copysign(1, value) < 0 else "0"
+    assert isinstance(exponent, int)
+    power = exponent + len(digits) - 1
     sign = "-" if value < 0 else ""
-    return f"{sign}{digits[0]}{'.' + digits[1:] if len(digits) > 1 else ''}e{'+' if power >= 0 else '-'}{abs(power):02d}"
+    if not -4 <= power < 6:
+        tail = f".{stripped[1:]}" if len(stripped) > 1 else ""
+        return f"{sign}{stripped[0]}{tail}e{'-' if power < 0 else '+'}{abs(power):02d}"
+    return sign + format(abs(Decimal(repr(value))), "f").removesuffix(".0")
 
 
 def show(node: Node, shape: Shape, path: str, found: Found) -> JSON:
@@ -163,6 +166,25 @@ def show_float(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     return _tidy(_number(node, path, found, float)) or OMIT
 
 
+def show_float32(node: Node, shape: Shape, path: str, found: Found) -> JSON:
+    """A number in single precision (the shortest digits that read back), left out when 0: CPUs."""
+    value = _number(node, path, found, float)
+    if not value:
+        return OMIT
+    packed = struct.pack("f", value)
+    single = struct.unpack("f", packed)[0]
+    candidates = (float(f"{single:.{digits}g}") for digits in range(1, 18))
+    return _tidy(next(text for text in candidates if struct.pack("f", text) == packed))
+
+
+def show_natural(node: Node, shape: Shape, path: str, found: Found) -> JSON:
+    """A whole number that is not negative, where 0 differs from absent."""
+    value = _number(node, path, found, int)
+    if value is not None and value < 0:
+        found.append(diagnostic(node, path, "must not be negative"))
+    return OMIT if value is None else value
+
+
 def byte_size(node: Node) -> int:
     """The size in bytes of a number or of text (``64m``); ``-1`` stays. Raises ValueError."""
     value = node.value
@@ -174,7 +196,9 @@ def byte_size(node: Node) -> int:
 
 
 def show_bytes(node: Node, shape: Shape, path: str, found: Found) -> JSON:
-    """A byte size, as text; left out when 0."""
+    """A byte size, as text; left out when 0 (and when it is a fraction: Docker Compose reads none)."""
+    if isinstance(node.value, float):
+        return OMIT
     try:
         size = byte_size(node)
     except ValueError as exc:
