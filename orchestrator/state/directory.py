@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.contracts.site import IdMap, Site
@@ -84,8 +85,14 @@ def make_private(path: str) -> None:
     The containers' own view of their root starts below; the parents stay closed to other users, so the mode of what
     containers write does not matter to them.
     """
+    missing, parent = [], path
+    while not os.path.lexists(parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        for directory in reversed(missing):
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
         info = os.lstat(path)
     except OSError as exc:
         raise HostError(

@@ -122,6 +122,11 @@ def test_a_symbolic_link_is_not_taken_for_our_directory(tmp_path: Path) -> None:
         make_private(str(tmp_path / "link"))
 
 
+def test_parents_that_are_missing_are_made_as_private(tmp_path: Path) -> None:
+    make_private(str(tmp_path / "a" / "b" / "c"))
+    assert [oct((tmp_path / name).stat().st_mode & 0o777) for name in ("a", "a/b", "a/b/c")] == ["0o700"] * 3
+
+
 def test_a_volume_is_made_once_and_removed_with_its_content(site: Site) -> None:
     volumes = FileVolumes(site)
     volume = Volume(VolumeName("data"), "demo_data")
