@@ -147,11 +147,12 @@ class MonitorRuntime:
         sandbox.starting = True
         try:
             for _ in range(_START_TRIES):
-                with contextlib.suppress(MonitorLost):
+                with contextlib.suppress(MonitorLost, _BornKilled):
                     return await self._start_once(await self._sandbox(container))
                 # Killed in the middle: whatever was made of it ends, and we begin again.
                 await self._end_leftovers(sandbox.cgroup)
-            raise HostError(f"cannot start {container}: the monitor is killed again and again")
+                sandbox.spoil(sandbox.cgroup)
+            raise HostError(f"cannot start {container}: its first process, or the monitor, is killed again and again")
         finally:
             sandbox.starting = False
 
@@ -179,6 +180,8 @@ class MonitorRuntime:
                     names=["net", "stdout", "stderr", "out", "err", *names],
                 )  # fmt: skip
             except StepFailed as exc:
+                if exc.step == BROKEN and exc.number == errno.EOWNERDEAD and sandbox.spoil(sandbox.cgroup):
+                    raise _BornKilled from exc
                 if self._sandboxes.get(container) is sandbox and sandbox.cgroup.oom_kills() > echo["oom_kills"]:
                     raise HostError(f"cannot start {container}: its memory limit is too small to start anything") from exc
                 raise _failure(container, program, exc) from exc
@@ -209,7 +212,7 @@ class MonitorRuntime:
         if active is not None:
             sandbox = self._sandboxes.get(container)
             if sandbox is not None:
-                sandbox.cgroup.kill()
+                sandbox.kill(sandbox.cgroup)
             else:
                 with open_existing(self._layout, cgroup_path(self._site.key, container)) as group:
                     group.kill()
@@ -290,31 +293,31 @@ class MonitorRuntime:
         except StepFailed as exc:
             raise _failure(container, program, exc) from exc
         except MonitorLost:
-            self._kill_quietly(group)
+            self._kill_quietly(sandbox, group)
             raise OperationError(f"the monitor was killed while a process was started in {container}") from None
         except OSError as exc:
             raise HostError(f"cannot run a process in {container}: {exc.strerror}") from exc
         except BaseException:
             # Cancelled before the answer: it may have been started already.
-            self._kill_quietly(group)
+            self._kill_quietly(sandbox, group)
             raise
         process = _Process(answer.fds[0], ending)
         try:
             yield process
         finally:
             if not process.ended:
-                self._kill_quietly(group)
+                self._kill_quietly(sandbox, group)
                 pidfds.send(process.pidfd, signal.SIGKILL)
                 with trio.move_on_after(_END_S) as scope:
                     scope.shield = True  # Killed: it ends at once.
                     await process.wait()
             elif not spec.tty and "stdin" not in stdio and group.populated():
-                self._kill_quietly(group)
+                self._kill_quietly(sandbox, group)
             os.close(process.pidfd)
 
-    def _kill_quietly(self, group: ContainerCgroup) -> None:
+    def _kill_quietly(self, sandbox: Sandbox, group: ContainerCgroup) -> None:
         with contextlib.suppress(HostError):  # The group is gone with the container.
-            group.kill()
+            sandbox.kill(group)
 
     # The end.
 
@@ -375,6 +378,10 @@ class MonitorRuntime:
             if last is not None and last.signal == signal.SIGKILL:
                 oom = self._oom_kills_of(container) > history.base_oom_kills
                 history.exits[history.last_run] = replace(last, oom_killed=oom)
+
+
+class _BornKilled(Exception):
+    """See `Sandbox.spoil`: the group was killed before we knew it."""
 
 
 class _Process:

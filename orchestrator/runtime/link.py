@@ -161,8 +161,9 @@ class Link:
                     break
         self.lost = True
         for waiter in self._waiters.values():
-            waiter.lost = True
-            waiter.done.set()
+            if not waiter.done.is_set():  # Answered with its last breath, and not yet looked at.
+                waiter.lost = True
+                waiter.done.set()
         for ending in self._endings.values():
             ending.lost = True
             ending.done.set()

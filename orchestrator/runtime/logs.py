@@ -1,7 +1,7 @@
 """Reading containers' logs, without the supervisor and without trio: the command line does this itself.
 
 The bytes are in ``PREFIX.log``, who wrote which when in ``PREFIX.idx``; rotated pairs are ``PREFIX.log.1`` and so on, the
-highest number being the oldest (docs/monitor-protocol.md, "Files"). The index follows the bytes, so what it covers is there.
+highest number being the oldest (docs/monitor-protocol.md, "Files"). The index follows the bytes: what it covers is there.
 A line may begin in one file and end in the next; lines of the two streams may be interleaved in pieces.
 """
 
@@ -14,6 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from orchestrator.kernel.constants import IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_TO
 from orchestrator.kernel.inotify import Inotify
@@ -145,8 +146,12 @@ def read_entries(path_prefix: str, tail: int | None = None, since: float | None 
     A log that does not exist has no lines. Raises OSError."""
     follower = Follower(path_prefix, tail=tail, since=since)
     try:
-        yield from follower.read()
-        yield from follower.finish()
+        if tail is None:
+            yield from follower.read()
+            yield from follower.finish()
+        else:
+            # A last line without its newline is one of the last lines.
+            yield from deque(chain(follower.read(), follower.finish()), maxlen=tail)
     finally:
         follower.close()
 

@@ -51,6 +51,7 @@ class Sandbox:
     _compiled: tuple[Program, bytes] | None = None
     _repeated: tuple[tuple[str, ...], tuple[Program, bytes]] | None = None
     _probe: ContainerCgroup | None = None
+    _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -102,9 +103,11 @@ class Sandbox:
             if not group.populated():
                 group.remove(0)
         group.close()
-        for path in group.attach_paths:
-            if f"/{group.relative_path}/" in path and (fd := self._procs.pop(path, None)) is not None:
-                os.close(fd)
+        self._forget_procs(group)
+
+    def _forget_procs(self, group: ContainerCgroup) -> None:
+        for path in [path for path in self._procs if f"/{group.relative_path}/" in path]:
+            os.close(self._procs.pop(path))
 
     def probe_group(self) -> ContainerCgroup:
         """One group for all probes of the container, which are one at a time; left-overs of a killed supervisor's probe
@@ -112,7 +115,14 @@ class Sandbox:
         if self._probe is None:
             self._probe = self.cgroup.probe_group("probe")
             if self._probe.populated():
-                self._probe.kill()
+                self.kill(self._probe)
+        elif self._probe.relative_path in self._spoiled and not self._probe.populated():
+            # A new group is cheaper to enter than one that was killed.
+            with contextlib.suppress(HostError):
+                self._probe.remove(0)
+                self._forget_procs(self._probe)
+                self._spoiled.discard(self._probe.relative_path)
+            self._probe = self.cgroup.probe_group("probe")
         return self._probe
 
     def placement(self, group: ContainerCgroup) -> tuple[list[str], list[int]]:
@@ -120,15 +130,31 @@ class Sandbox:
         the sandbox's."""
         names: list[str] = []
         fds: list[int] = []
-        if group.unified_fd is not None:
+        paths = list(group.attach_paths)
+        if group.unified_fd is not None and group.relative_path in self._spoiled:
+            paths.append(f"{self.layout.unified}/{group.relative_path}/cgroup.procs")
+        elif group.unified_fd is not None:
             names.append("cgroup")
             fds.append(group.unified_fd)
-        for path in group.attach_paths:
+        for path in paths:
             if path not in self._procs:
                 self._procs[path] = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             names.append("procs")
             fds.append(self._procs[path])
         return names, fds
+
+    def spoil(self, group: ContainerCgroup) -> bool:
+        """Remember that `group` was killed. Since Linux 6.12 every process that is born by CLONE_INTO_CGROUP into a group
+        whose cgroup.kill was ever used is killed at birth (the counter of kills that fork compares is read from the
+        parent's group); such a group is entered by cgroup.procs from then on. False if that was known."""
+        new = group.unified_fd is not None and group.relative_path not in self._spoiled
+        self._spoiled.add(group.relative_path)
+        return new
+
+    def kill(self, group: ContainerCgroup) -> None:
+        """Raises HostError."""
+        self.spoil(group)
+        group.kill()
 
     @property
     def log_owner(self) -> tuple[int, int]:

@@ -298,12 +298,11 @@ class Session:
         self._closing = True
         link = self._link
         if link is not None and not link.lost:
-            with trio.move_on_after(5) as scope, contextlib.suppress(MonitorLost, OSError, HostError):
+            with trio.move_on_after(5) as scope:
                 scope.shield = True  # A goodbye that is not said makes the monitor start us again.
-                if self.active:
-                    await link.request("goodbye")
-                else:
-                    await link.request("shutdown")
+                with contextlib.suppress(MonitorLost, OSError, HostError):
+                    await link.request("goodbye" if self.active else "shutdown")
+                if link.lost or not self.active:
                     await link.ended.wait()
         if link is not None:
             link.close()
