@@ -14,16 +14,37 @@ from orchestrator.errors import BusyError
 
 def acquire(site: Site) -> int:
     """The lock's descriptor, held until it is closed. Raises BusyError naming the holder's pid."""
-    fd = os.open(os.path.join(site.data_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path = os.path.join(site.data_dir, "lock")
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError:
+        raise _busy(site, "one that is ending") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(fd, path):
+            # Its last holder took the project down, and the file with it, after we had opened it.
+            raise _busy(site, "one that is ending")
     except BlockingIOError:
         holder = os.read(fd, 32).decode("ascii", "replace").strip()
         os.close(fd)
-        raise BusyError(
-            f"project {site.project} already has a supervisor (process {holder or 'unknown'})",
-            hint="commands talk to it by themselves; nothing has to be started twice",
-        ) from None
+        raise _busy(site, f"process {holder or 'unknown'}") from None
+    except BusyError:
+        os.close(fd)
+        raise
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _busy(site: Site, holder: str) -> BusyError:
+    return BusyError(
+        f"project {site.project} already has a supervisor ({holder})",
+        hint="commands talk to it by themselves; nothing has to be started twice",
+    )

@@ -74,8 +74,8 @@ async def _supervise(options: Options, waiting: Waiting) -> None:
                 await opened.adopt()
                 waiting.tell("ready")
                 await Server(opened, listener).serve()
-                if not opened.engine.running():
-                    await opened.retire()
+                ending = opened.ending()
+            ending()
     finally:
         os.close(held)
 

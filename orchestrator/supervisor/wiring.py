@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import trio
@@ -16,12 +16,15 @@ from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError
 from orchestrator.images.local import LocalImages
+from orchestrator.kernel.cgroup import detect
+from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.project import Project
 from orchestrator.network.adapter import open_networking
 from orchestrator.plan.oci import SandboxInputs, compile_sandbox
 from orchestrator.plan.plan import Plan, Verb
 from orchestrator.plan.reconcile import Recreate
+from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.scheduler.crew import Compile
 from orchestrator.scheduler.engine import Adapters, Engine
@@ -90,15 +93,12 @@ class OpenProject:
             return {"changed": outcome.changed, "services": [to_json(row) for row in self.engine.statuses()]}
         return {"changed": outcome.changed}
 
-    async def retire(self) -> None:
-        """Nothing runs and the supervisor ends: so does the monitor; if nothing of the project is left, its records go."""
-        await self.runtime.shutdown()
-        self.log.close()
-        if self.engine.statuses():
-            return
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.site.run_dir)
-        self.state.clear()
+    def ending(self) -> Callable[[], None]:
+        """What is left to do once everything is closed: nothing while containers run, which go on without us; else the
+        sockets go, and if nothing of the project is left, so do its records."""
+        if self.engine.running():
+            return lambda: None
+        return partial(dissolve, self.site, records=not self.engine.statuses())
 
     def _project(self, args: Mapping[str, Any]) -> Project:
         try:
@@ -146,6 +146,14 @@ async def open_project(site: Site, respawn_argv: tuple[str, ...]) -> AsyncGenera
         nursery.cancel_scope.cancel()
     state.close()
     log.close()
+
+
+def dissolve(site: Site, *, records: bool) -> None:
+    """Remove the project's run directory and empty cgroups; with `records` also all it has on disk (except volumes)."""
+    remove_project(detect(), site.key)
+    remove_tree(site.run_dir)
+    if records:
+        FileState(site).clear()
 
 
 def _compiler() -> Compile:
