@@ -37,21 +37,25 @@ _UNDO_S = 30.0
 
 @dataclass(slots=True)
 class _Connected:
-    """A container that is attached. `serving`: the scope of its proxies; `served`: they have let go of the sockets."""
+    """A container that is attached. `listeners`: duplicates of the reservations' TCP sockets for the proxies, each with the
+    container's port; `serving`: the proxies' scope."""
 
     endpoints: tuple[Endpoint, ...]
     mappings: tuple[PortMapping, ...]
     reservations: list[ports.Reservation]
     withdrawal: Withdrawal
+    listeners: list[tuple[trio.socket.SocketType, int]]
     serving: trio.CancelScope
-    served: trio.Event
 
     @property
     def way_in(self) -> str:
         return _way_in(self.endpoints).address
 
     def stop(self) -> None:
+        """Free the ports at once; the proxies end a moment later."""
         self.serving.cancel()
+        for listener, _ in self.listeners:
+            listener.close()
         for reservation in self.reservations:
             reservation.close()
 
@@ -159,18 +163,24 @@ class ProjectNetworking:
             reservations = current.reservations
         translations = _translations(endpoints, reservations)
         withdrawal = Withdrawal(tuple(cable.veth for cable in cables), translations)
+        listeners: list[tuple[trio.socket.SocketType, int]] = []
         try:
+            if current is None:
+                _listen(reservations, listeners)
             await self._thread.run(self._wiring.connect, netns_fd, cables, translations)
         except BaseException as exc:
+            for listener, _ in listeners:
+                listener.close()
             await self._abandon(container, reservations, withdrawal)
             if isinstance(exc, OSError):
                 raise refused(exc, f'cannot connect container "{container}"') from exc
             raise
         self._names.publish(container, endpoints)
         if current is None:
-            connected = _Connected(*wanted, reservations, withdrawal, trio.CancelScope(), trio.Event())
+            connected = _Connected(*wanted, reservations, withdrawal, listeners, trio.CancelScope())
             self._connected[container] = connected
-            self._nursery.start_soon(_serve, connected)
+            if listeners:
+                self._nursery.start_soon(_serve, connected)
         return tuple(reservation.published for reservation in reservations)
 
     def _cable(self, container: ContainerId, endpoint: Endpoint, hairpin: bool) -> Cable:
@@ -220,14 +230,13 @@ class ProjectNetworking:
     ) -> None:
         """A failed attach leaves nothing behind, also when it is cancelled."""
         connected = self._connected.pop(container, None)
+        if connected is not None:
+            connected.stop()
         self._names.withdraw(container)
         for reservation in reservations:
             reservation.close()
         # Shielded: the kernel's part of this is bounded, and the deadline is for the store's.
         with trio.move_on_after(_UNDO_S, shield=True):
-            if connected is not None:
-                connected.stop()
-                await connected.served.wait()
             await self._thread.run(self._wiring.disconnect, [withdrawal])
             await self._store.drop(self._ports_key(container))
 
@@ -237,7 +246,6 @@ class ProjectNetworking:
         if connected is not None:
             withdrawal = connected.withdrawal
             connected.stop()
-            await connected.served.wait()
         else:
             withdrawal = await self._left_by(container)
         try:
@@ -280,17 +288,19 @@ class ProjectNetworking:
             connected.stop()
 
 
+def _listen(reservations: Iterable[ports.Reservation], into: list[tuple[trio.socket.SocketType, int]]) -> None:
+    for reservation in reservations:
+        if reservation.mapping.protocol == "tcp":
+            for sock in reservation.sockets:
+                into.append((trio.socket.from_stdlib_socket(sock.dup()), reservation.mapping.target))
+
+
 async def _serve(connected: _Connected) -> None:
     """Proxy whatever reaches the listening sockets of a container's ports."""
-    try:
-        with connected.serving:
-            async with trio.open_nursery() as nursery:
-                for reservation in connected.reservations:
-                    if reservation.mapping.protocol == "tcp":
-                        for sock in reservation.sockets:
-                            nursery.start_soon(serve_port, sock, connected.way_in, reservation.mapping.target)
-    finally:
-        connected.served.set()
+    with connected.serving:
+        async with trio.open_nursery() as nursery:
+            for listener, target in connected.listeners:
+                nursery.start_soon(serve_port, listener, connected.way_in, target)
 
 
 def _way_in(endpoints: Sequence[Endpoint]) -> Endpoint:

@@ -129,7 +129,11 @@ def _bind_one_of(mapping: PortMapping, address: str, known: Sequence[Published])
     candidates = [*before, *(range(low, high + 1) if mapping.published is not None else (0,))]
     for port in candidates:
         try:
-            return bind(mapping.protocol, address, port)
+            sock = bind(mapping.protocol, address, port)
+            if mapping.protocol == "udp":
+                # Nobody reads it: what comes here untranslated is not worth kernel memory.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+            return sock
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE:
                 raise _refused(exc, mapping, address, port) from exc

@@ -21,8 +21,8 @@ _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _RESET_ON_CLOSE = struct.pack("=ii", 1, 0)
 
 
-async def serve_port(listener: socket.socket, address: str, port: int) -> None:
-    """Forward what `listener` accepts to `address`:`port` until cancelled. The listener stays the caller's."""
+async def serve_port(listener: trio.socket.SocketType, address: str, port: int) -> None:
+    """Forward what `listener` accepts to `address`:`port` until cancelled, or the listener is closed."""
 
     async def forward(client: trio.socket.SocketType) -> None:
         with trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
@@ -37,11 +37,7 @@ async def serve_port(listener: socket.socket, address: str, port: int) -> None:
                 nursery.start_soon(_pump, client, server, nursery.cancel_scope)
                 nursery.start_soon(_pump, server, client, nursery.cancel_scope)
 
-    # The listener may have been closed, and we cancelled, before this task ran for the first time.
-    await trio.lowlevel.checkpoint()
-    # A duplicate, because trio's socket object closes what it wraps.
-    with trio.socket.from_stdlib_socket(listener.dup()) as accepting:
-        await accept_forever(accepting, forward, _CONNECTIONS)
+    await accept_forever(listener, forward, _CONNECTIONS)
 
 
 async def _pump(source: trio.socket.SocketType, sink: trio.socket.SocketType, both: trio.CancelScope) -> None:

@@ -19,12 +19,11 @@ from pathlib import Path
 
 import trio
 
-from orchestrator.contracts.network import Endpoint, Published
+from orchestrator.contracts.network import Endpoint, Networking, Published
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.kernel import netlink as nl
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
-from orchestrator.network.adapter import ProjectNetworking
 from orchestrator.network.thread import CLONE_NEWNET, enter_namespace
 
 OUTSIDE = "203.0.113.1"
@@ -164,7 +163,7 @@ class Box:
 
 async def start(
     world: Lab,
-    networking: ProjectNetworking,
+    networking: Networking,
     service: str,
     networks: Sequence[str | Attachment] = ("default",),
     ports: Sequence[PortMapping] = (),
@@ -179,7 +178,7 @@ async def start(
     return Box(name, fd, endpoints, published)
 
 
-async def stop(world: Lab, networking: ProjectNetworking, *boxes: Box) -> None:
+async def stop(world: Lab, networking: Networking, *boxes: Box) -> None:
     async with trio.open_nursery() as nursery:
         for box in boxes:
             nursery.start_soon(networking.detach, box.name)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from orchestrator.contracts.network import Networking
 from orchestrator.kernel import netlink as nl
 from orchestrator.model.names import NetworkName
-from orchestrator.network.adapter import ProjectNetworking, open_networking
+from orchestrator.network.adapter import open_networking
 from tests.kernel.network_lab import (
     DEADLINE_S,
     HOST,
@@ -36,20 +37,26 @@ pytestmark = pytest.mark.kernel
 
 
 @asynccontextmanager
-async def project(*networks: str, internal: str = "") -> AsyncIterator[tuple[Lab, ProjectNetworking]]:
+async def project(*networks: str, internal: str = "") -> AsyncIterator[tuple[Lab, Networking]]:
     """A world with a project in it, which leaves nothing behind."""
     names = [*networks, *([internal] if internal else [])] or ["default"]
     with trio.fail_after(DEADLINE_S), lab() as world, tempfile.TemporaryDirectory() as directory:
         before = set(world.links(world.host))
-        async with open_networking(site(Path(directory))) as networking:
+        async with open_networking(site(Path(directory))) as adapter:
+            networking: Networking = adapter
             await networking.ensure([network(name, internal=name == internal) for name in names])
             yield world, networking
             await networking.remove([NetworkName(name) for name in names])
         assert set(world.links(world.host)) == before
 
 
-async def test_a_published_tcp_port_is_reachable_by_every_address_of_the_host() -> None:
+@pytest.mark.parametrize("bridge_netfilter", [True, False], ids=["br_netfilter on", "br_netfilter off"])
+async def test_a_published_tcp_port_is_reachable_by_every_address_of_the_host(bridge_netfilter: bool) -> None:
+    """With br_netfilter on, frames between containers of one bridge pass the IPv4 rules too."""
     async with project() as (world, networking):
+        switch = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+        if switch.exists():
+            switch.write_text(f"{bridge_netfilter:d}")
         web = await start(world, networking, "web", ports=[tcp(80, 8080)])
         client = await start(world, networking, "client")
         async with echo(await world.listen(web.fd, 80)):
