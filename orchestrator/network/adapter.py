@@ -333,7 +333,7 @@ async def open_networking(
         try:
             async with trio.open_nursery() as nursery:
                 networking = ProjectNetworking(site, fd_store or NoStore(), thread, wiring, nursery, upstream or Upstream())
-                await nursery.start(watch_table, thread, wiring.firewall, nft_table(site.key))
+                nursery.start_soon(watch_table, thread, wiring.firewall, nft_table(site.key), wiring.changes)
                 try:
                     yield networking
                 except BaseException as exc:

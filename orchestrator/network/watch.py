@@ -15,32 +15,30 @@ from orchestrator.network.firewall import Firewall
 from orchestrator.network.thread import NetlinkThread
 
 
-def _listen() -> NetlinkSocket:
+def listen() -> NetlinkSocket:
+    """A socket for `watch_table`. Raises OSError."""
     sock = NetlinkSocket(NETLINK_NETFILTER)
-    sock.join(nftables.GROUP_NOTIFICATIONS)
+    try:
+        sock.join(nftables.GROUP_NOTIFICATIONS)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
-async def watch_table(
-    thread: NetlinkThread,
-    firewall: Firewall,
-    table: str,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
+async def watch_table(thread: NetlinkThread, firewall: Firewall, table: str, sock: NetlinkSocket) -> None:
     """Until cancelled: when `table` is deleted by somebody else, make it again as it was."""
-    with await thread.run(_listen) as sock:
-        task_status.started()
-        while True:
-            await trio.lowlevel.wait_readable(sock)
-            try:
-                changes = sock.notifications()
-                gone = any(nftables.is_deleted_table(c.kind) and nftables.parse_table(c.body) == table for c in changes)
-            except OSError as exc:
-                if exc.errno != errno.ENOBUFS:
-                    raise
-                gone = True  # so much changed that the kernel lost count: look
-            if gone:
-                await thread.run(_put_back_if_gone, firewall)
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            changes = sock.notifications()
+            gone = any(nftables.is_deleted_table(c.kind) and nftables.parse_table(c.body) == table for c in changes)
+        except OSError as exc:
+            if exc.errno != errno.ENOBUFS:
+                raise
+            gone = True  # so much changed that the kernel lost count: look
+        if gone:
+            await thread.run(_put_back_if_gone, firewall)
 
 
 def _put_back_if_gone(firewall: Firewall) -> None:

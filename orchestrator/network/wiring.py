@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from orchestrator.network import conntrack
@@ -11,6 +12,7 @@ from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
 from orchestrator.network.firewall import Bridge, Firewall, Translation
 from orchestrator.network.thread import NetlinkThread
+from orchestrator.network.watch import listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +24,19 @@ class Withdrawal:
 
 
 class Wiring:
+    """`changes` is the exception: the event loop reads the notifications of nf_tables from it."""
+
     def __init__(self, thread: NetlinkThread, table: str) -> None:
         self._thread = thread
-        self.links = HostLinks()
-        try:
-            self.firewall = Firewall(table)
-            try:
-                self.conntrack = Conntrack()
-            except BaseException:
-                self.firewall.close()
-                raise
-        except BaseException:
-            self.links.close()
-            raise
+        with ExitStack() as opened:
+            self.links = opened.enter_context(closing(HostLinks()))
+            self.firewall = opened.enter_context(closing(Firewall(table)))
+            self.conntrack = opened.enter_context(closing(Conntrack()))
+            self.changes = opened.enter_context(listen())
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
-        self.conntrack.close()
-        self.firewall.close()
-        self.links.close()
+        self._opened.close()
 
     def connect(self, netns_fd: int, cables: Sequence[Cable], translations: Sequence[Translation]) -> None:
         """Wire a namespace and publish its ports, both or neither. Raises OSError or HostError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -334,3 +335,21 @@ async def test_a_cancelled_attach_leaves_nothing() -> None:
             again = await start(world, networking, "web", ports=[tcp(80, 8080)])
             await stop(world, networking, again)
             await networking.remove([DEFAULT])
+
+
+async def test_without_the_right_to_make_networks_the_error_says_so() -> None:
+    with world_and_files() as (_, files):
+        program = (
+            "import trio, sys; from pathlib import Path\n"
+            "from orchestrator.errors import HostError\n"
+            "from orchestrator.network.adapter import open_networking\n"
+            "from tests.kernel.network_lab import network, site\n"
+            "async def main():\n"
+            "    async with open_networking(site(Path(sys.argv[1]))) as networking:\n"
+            "        await networking.ensure([network()])\n"
+            "try: trio.run(main)\n"
+            "except HostError as exc: print(exc.message, '|', exc.hint)\n"
+        )
+        without = ["setpriv", "--bounding-set", "-net_admin", sys.executable, "-c", program, str(files)]
+        done = subprocess.run(without, capture_output=True, text=True, check=True)
+        assert "permission denied | networks need root (CAP_NET_ADMIN)" in done.stdout
