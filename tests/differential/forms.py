@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables)
 """Every form of every attribute, as a table of tiny stacks.
 
 A place of the format is a wrapper text in which ``@`` is replaced by an attribute and its value; `SERVICE` and

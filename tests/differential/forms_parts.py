@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables)
 """The table of forms, part 2: what stands below services, the other top-level sections, include, and whole-file forms."""
 
 from __future__ import annotations

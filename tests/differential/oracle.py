@@ -230,6 +230,8 @@ _SECTION = "services|networks|volumes|configs|secrets|models|jobs|include"
 _PATH = re.compile(rf"(?<![\w/.-])((?:{_SECTION})(?:[.\[][^\s:,\"']+)+)")
 _SCHEMA = re.compile(r"validating \S+: (\S*) (?:additional properties '([^']*)')?")
 _OWNER = re.compile(r'\b(service|network|volume|config|secret|model|job) "([\w.-]+)"|\bservice ([\w.-]+) declares')
+# This one says services.scale, whatever the service is called.
+_CONTAINER_NAME = re.compile(r"can't set container_name and ([\w.-]+) as")
 _EXTENDS = re.compile(r"extends\.([\w.-]+)\.(service|file)")
 # Found by us while reading the YAML, where a place is a line and not yet a path.
 _LEXICAL = re.compile("non-string key|cycle detected: node at path")
@@ -239,6 +241,9 @@ _QUOTED = re.compile(r'"([^"]+)"')
 def oracle_places(error: str) -> tuple[str, ...]:
     """The compose paths that an error of the oracle's names, none when it names none."""
     text = error.replace('\\"', '"')
+    named = _CONTAINER_NAME.search(text)
+    if named:
+        return (f"services.{named[1]}",)
     schema = _SCHEMA.search(text)
     if schema:
         return (normalise(f"{schema[1]}.{schema[2]}" if schema[2] else schema[1]).lstrip("."),)
@@ -253,17 +258,17 @@ def oracle_places(error: str) -> tuple[str, ...]:
 
 
 def our_places(error: ComposeError) -> tuple[str, ...]:
-    """The places of our errors; an error about an unknown key stands at the mapping and quotes the key."""
+    """The places of our errors, and those their text names: an error about an unknown key stands at the mapping, quoting it."""
     out = []
     for item in error.diagnostics:
-        out.append(item.path)
+        out += [item.path, *_PATH.findall(item.message)]
         out += [f"{item.path}.{word}".lstrip(".") for word in _QUOTED.findall(item.message)]
     return tuple(out)
 
 
 def normalise(path: str) -> str:
     """`path` with list indices and names as plain steps: ``services.web.ports.0``."""
-    return path.replace("[", ".").replace("]", "").replace("..", ".").rstrip(".")
+    return path.replace("[]", "*").replace("[", ".").replace("]", "").replace("..", ".").rstrip(".")
 
 
 def same_place(oracle: Answer, ours: Answer) -> bool:
@@ -279,6 +284,13 @@ def same_place(oracle: Answer, ours: Answer) -> bool:
         theirs = place.split(".")
         for own in mine:
             shared = min(len(own), len(theirs))
-            if own[:shared] == theirs[:shared] and shared >= min(3, len(theirs)):
+            if _same(own[:shared], theirs[:shared]) and shared >= min(3, len(theirs)):
                 return True
     return False
+
+
+def _same(own: list[str], theirs: list[str]) -> bool:
+    """Equal; ``*`` is any element, and a service called x any service: the oracle's name for the heir of an extended one."""
+    if theirs[:2] == ["services", "x"] and own[:1] == ["services"]:
+        own = [*theirs[:2], *own[2:]]
+    return len(own) == len(theirs) and all(b in ("*", a) for a, b in zip(own, theirs))
