@@ -253,7 +253,8 @@ class ProjectNetworking:
         except OSError as exc:
             raise refused(exc, f'cannot disconnect container "{container}"') from exc
         finally:
-            await self._store.drop(self._ports_key(container))
+            if connected is None or connected.reservations:
+                await self._store.drop(self._ports_key(container))
 
     async def _left_by(self, container: ContainerId) -> Withdrawal:
         """What a killed supervisor may have made for `container`."""

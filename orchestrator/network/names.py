@@ -1,12 +1,13 @@
 """Which names a container sees, and what the answer to a DNS question is (RFC 1035; sizes: RFC 6891).
 
-A zone is one network: a question that came to the network's own socket is answered from its zone alone. Names of the
-project never leave the machine, whether they exist on that network or not. Wire format by dnslib.
+A zone is one network. A container sees the names on the networks it is on: those of the network whose socket it asked, then
+those of its others, told by the address it asks from. Names of the project never leave the machine, whether they can be
+seen or not, and on internal networks no other name does: DNS would be a way out. Wire format by dnslib.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Network
@@ -32,9 +33,10 @@ class Elsewhere(Enum):
 
 @dataclass(slots=True)
 class Zone:
-    """The names on one network: name -> container -> address."""
+    """The names on one network: name -> container -> address. `internal`: nothing is asked outside for it."""
 
     subnet: IPv4Network
+    internal: bool = False
     _addresses: dict[str, dict[ContainerId, IPv4Address]] = field(default_factory=dict)
     _holders: dict[IPv4Address, ContainerId] = field(default_factory=dict)
     _entries: dict[ContainerId, tuple[IPv4Address, frozenset[str]]] = field(default_factory=dict)
@@ -66,8 +68,11 @@ class Zone:
             found = found[self._turn :] + found[: self._turn]
         return found
 
-    def name_at(self, address: IPv4Address) -> str | None:
+    def holder(self, address: IPv4Address) -> ContainerId | None:
         return self._holders.get(address)
+
+    def has(self, container: ContainerId) -> bool:
+        return container in self._entries
 
 
 class ProjectNames:
@@ -77,10 +82,11 @@ class ProjectNames:
         self._zones: dict[NetworkName, Zone] = {}
         self._own: dict[ContainerId, frozenset[str]] = {}
 
-    def open_zone(self, network: NetworkName, subnet: IPv4Network) -> Zone:
+    def open_zone(self, network: NetworkName, subnet: IPv4Network, internal: bool = False) -> Zone:
         zone = self._zones.get(network)
         if zone is None or zone.subnet != subnet:
             zone = self._zones[network] = Zone(subnet)
+        zone.internal = internal
         return zone
 
     def close_zone(self, network: NetworkName) -> None:
@@ -101,8 +107,9 @@ class ProjectNames:
         for zone in self._zones.values():
             zone.discard(container)
 
-    def answer(self, zone: Zone, data: bytes, stream: bool = False) -> bytes | Elsewhere:
-        """The reply to the message `data`, or what to do with it. `stream`: by TCP, any size will do."""
+    def answer(self, zone: Zone, data: bytes, client: str = "", stream: bool = False) -> bytes | Elsewhere:
+        """The reply to the message `data` from the address `client` to the socket of `zone`, or what to do with it.
+        `stream`: by TCP, any size will do."""
         try:
             buffer = DNSBuffer(data)
             header = DNSHeader.parse(buffer)
@@ -114,20 +121,30 @@ class ProjectNames:
         except Exception:
             # The boundary to text from containers: dnslib has its own error, but also lets some of Python's through.
             return Elsewhere.IGNORE
-        reply = self._own_answer(zone, header, question)
+        zones = self._visible(zone, client)
+        reply = self._own_answer(zones, header, question)
         if reply is None:
-            return Elsewhere.FORWARD
+            if not all(visible.internal for visible in zones):
+                return Elsewhere.FORWARD
+            # "No such name" and not "refused": clients believe it at once, instead of asking again until they time out.
+            reply = DNSRecord(_reply_header(header, RCODE.NXDOMAIN), q=question)
         packed = bytes(reply.pack())
         if not stream and len(packed) > _CLASSIC_UDP_BYTES and len(packed) > _accepted_bytes(data):
             return bytes(reply.truncate().pack())
         return packed
 
-    def _own_answer(self, zone: Zone, header: DNSHeader, question: DNSQuestion) -> DNSRecord | None:
+    def _visible(self, zone: Zone, client: str) -> list[Zone]:
+        container = zone.holder(IPv4Address(client)) if client else None
+        if container is None:
+            return [zone]
+        return [zone, *(other for other in self._zones.values() if other is not zone and other.has(container))]
+
+    def _own_answer(self, zones: Sequence[Zone], header: DNSHeader, question: DNSQuestion) -> DNSRecord | None:
         """None: not a name of ours."""
         name = b".".join(question.qname.label).decode("latin-1").lower()
         if name.endswith(_REVERSE):
-            return self._reverse(zone, name, header, question)
-        found = zone.addresses(name)
+            return self._reverse(zones, name, header, question)
+        found = next(filter(None, (zone.addresses(name) for zone in zones)), [])
         if not found and not any(name in names for names in self._own.values()):
             return None
         reply = DNSRecord(_reply_header(header, RCODE.NOERROR if found else RCODE.NXDOMAIN), q=question)
@@ -136,14 +153,16 @@ class ProjectNames:
                 reply.add_answer(RR(question.qname, QTYPE.A, rdata=A(str(address)), ttl=TTL_S))
         return reply
 
-    def _reverse(self, zone: Zone, name: str, header: DNSHeader, question: DNSQuestion) -> DNSRecord | None:
+    def _reverse(
+        self, zones: Sequence[Zone], name: str, header: DNSHeader, question: DNSQuestion
+    ) -> DNSRecord | None:
         try:
             address = IPv4Address(".".join(reversed(name.removesuffix(_REVERSE).split("."))))
         except ValueError:
             return None
         if not any(address in other.subnet for other in self._zones.values()):
             return None
-        holder = zone.name_at(address)
+        holder = next(filter(None, (zone.holder(address) for zone in zones)), None)
         reply = DNSRecord(_reply_header(header, RCODE.NOERROR if holder else RCODE.NXDOMAIN), q=question)
         if holder and question.qtype in (QTYPE.PTR, QTYPE.ANY):
             reply.add_answer(RR(question.qname, QTYPE.PTR, rdata=PTR(holder), ttl=TTL_S))

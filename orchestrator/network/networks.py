@@ -124,12 +124,12 @@ class ProjectNetworks:
         book = AddressBook(key, subnet)
         for container, endpoint in self._held(key):
             book.take(container, endpoint.address)
-        server = await self._open_resolver(key, subnet)
+        server = await self._open_resolver(network, subnet)
         self.live[key] = LiveNetwork(network, book, link, server, _dns_translations(subnet, server))
         self._nursery.start_soon(server.serve)
 
-    async def _open_resolver(self, key: NetworkName, subnet: Subnet) -> Resolver:
-        gateway, store_key = str(subnet.gateway), f"dns/{key}"
+    async def _open_resolver(self, network: Network, subnet: Subnet) -> Resolver:
+        gateway, store_key = str(subnet.gateway), f"dns/{network.key}"
         sockets = resolver.usable(await fetch_sockets(self._store, store_key), gateway)
         if sockets is None:
             sockets = resolver.open_sockets(gateway)
@@ -139,7 +139,7 @@ class ProjectNetworks:
                 for sock in sockets:
                     sock.close()
                 raise
-        zone = self._names.open_zone(key, subnet.network)
+        zone = self._names.open_zone(network.key, subnet.network, network.internal)
         return Resolver(self._names, zone, self._upstream, sockets)
 
     async def _refresh(self, live: LiveNetwork, network: Network) -> None:
@@ -148,6 +148,7 @@ class ProjectNetworks:
             raise _changed(network.key, live.book.subnet, network)
         self._record.set(network.key, Recorded(live.book.subnet, network.internal))
         live.network = network
+        self._names.open_zone(network.key, live.book.subnet.network, network.internal)
         live.link = await self._thread.run(self._wiring.links.make_bridge, live.link.name, live.book.subnet)
 
     async def _take(self, lock: SubnetLock) -> None:

@@ -104,7 +104,7 @@ class Resolver:
                 return
             except OSError:
                 continue  # an ICMP error about an earlier answer
-            match self._names.answer(self._zone, data):
+            match self._names.answer(self._zone, data, client[0]):
                 case bytes() as answer:
                     await self._send(answer, client)
                 case Elsewhere.FORWARD:
@@ -127,7 +127,7 @@ class Resolver:
                     return
             if idle.cancelled_caught:
                 return
-            found = self._names.answer(self._zone, data, stream=True)
+            found = self._names.answer(self._zone, data, connection.getpeername()[0], stream=True)
             if found is Elsewhere.IGNORE:
                 return
             if found is Elsewhere.FORWARD:

@@ -61,6 +61,9 @@ async def test_services_containers_and_aliases_have_the_address_of_the_network_a
             assert answers(reply) == [db.endpoints[1].address]
         assert reply.rr[0].ttl <= 5
         assert answers(await question(world, db, "database")) == [db.endpoints[0].address]
+        # The resolv.conf of a container names one server, so that one knows all networks the container is on.
+        assert answers(await question(world, db, "database", endpoint=1)) == [db.endpoints[0].address]
+        assert answers(await question(world, db, "web", endpoint=0)) == [web.address]
         missing = await question(world, web, "database")
         assert (missing.header.rcode, answers(missing)) == (RCODE.NXDOMAIN, [])
         await stop(world, networking, web, db)

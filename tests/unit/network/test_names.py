@@ -50,6 +50,21 @@ def test_names_that_are_not_ours_are_forwarded() -> None:
         assert names.answer(zone, DNSRecord.question(name).pack()) is Elsewhere.FORWARD
 
 
+def test_on_internal_networks_alone_nothing_is_asked_outside() -> None:
+    names, zone = project()
+    closed = names.open_zone(NetworkName("closed"), IPv4Network("10.1.0.0/20"), internal=True)
+    both = Endpoint(NetworkName("closed"), "10.1.0.2", 20, "10.1.0.1", "02:70:00:00:00:00", "eth1", ("web",), True)
+    names.publish(ContainerId("p-web-0"), [endpoint("10.0.0.2", "web"), both])
+    alone = Endpoint(NetworkName("closed"), "10.1.0.3", 20, "10.1.0.1", "02:70:00:00:00:00", "eth0", ("db",), True)
+    names.publish(ContainerId("p-db-0"), [alone])
+    message = DNSRecord.question("example.org").pack()
+    assert names.answer(closed, message, "10.1.0.2") is Elsewhere.FORWARD
+    refused = names.answer(closed, message, "10.1.0.3")
+    assert isinstance(refused, bytes)
+    assert DNSRecord.parse(refused).header.rcode == RCODE.NXDOMAIN
+    assert names.answer(zone, message, "10.0.0.2") is Elsewhere.FORWARD
+
+
 def test_a_name_is_ours_until_its_last_container_is_released() -> None:
     names, zone = project(2)
     names.withdraw(ContainerId("p-web-0"))
