@@ -2,8 +2,8 @@
 
 The verdict is formed on what has happened to a service since the current operation touched it (`Facts`), at the moment
 it happens: a dependency that was healthy for an instant has met the condition, one that ended before has not. There is
-no wait without an end: a service that keeps failing is waited for through `PATIENCE_RUNS` failed runs and no longer,
-even when its restart policy would go on for ever.
+no wait without an end: a service that keeps ending is waited for through `PATIENCE_RUNS` runs and no longer, even when
+its restart policy would go on for ever. (A job that runs is waited for as long as it runs.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Facts:
 
     `pending`: the current operation will start it, and has not yet: what was before does not count. `started`: a run
     began in the current operation. `health`: None without a health check. `exit`: of the last run that ended.
-    `failed_runs`: runs that ended in failure or became unhealthy since the operation began, or since it was last healthy.
+    `ended_runs`: runs that ended, not on request, since the operation began.
     `wanted`: the user wants it to run. `reason`: why it is as it is, one sentence.
     """
 
@@ -36,7 +36,7 @@ class Facts:
     started: bool = False
     health: Status | None = None
     exit: ExitView | None = None
-    failed_runs: int = 0
+    ended_runs: int = 0
     wanted: bool = True
     reason: str = ""
 
@@ -125,9 +125,9 @@ def _completed(facts: Facts) -> Verdict:
 def _patient(facts: Facts, goal: str) -> Verdict:
     if facts.health is Status.UNHEALTHY and goal == "healthy":
         return Never(f"{facts.service} became unhealthy")
-    if facts.failed_runs >= PATIENCE_RUNS:
-        last = f", the last one {describe_exit(facts.exit)}" if facts.exit is not None else ""
-        return Never(f"{facts.service} failed {facts.failed_runs} times before it was {goal}{last}")
+    if facts.ended_runs >= PATIENCE_RUNS:
+        last = f", the last time it {describe_exit(facts.exit)}" if facts.exit is not None else ""
+        return Never(f"{facts.service} ended {facts.ended_runs} times before it was {goal}{last}")
     return NotYet(f"{facts.service} is being restarted")
 
 

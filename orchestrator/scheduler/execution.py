@@ -108,6 +108,8 @@ class Execution:
             self._intend(operation)
         if plan.operations or plan.verb is Verb.UP:
             crew.adapters.state.commit(crew.record())
+        for keeper in crew.keepers.values():
+            keeper.ended_runs = 0
         stopped_first = {item.service for item in plan.of(Kind.STOP)}
         for name in starting:
             crew.keepers[name].begin_operation(held=name in stopped_first)

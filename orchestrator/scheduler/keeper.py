@@ -45,7 +45,7 @@ class Keeper:
     """`check`: the health check in force. `netns_fd`: of the sandbox, once this supervisor knows it. `wired`: addresses,
     ports and names are up. `fresh`: made by the current operation and never run.
 
-    `pending`, `began`, `failed_runs`: see `policy.conditions.Facts`. `held`: the operation stops it before it starts it: a
+    `pending`, `began`, `ended_runs`: see `policy.conditions.Facts`. `held`: the operation stops it before it starts it: a
     restart by policy in between is not the start that is pending. `error`: why it could not be started.
     `ending`: the run was asked to end, with `grace_s`; `dismissed`: on request, and not because it is unhealthy.
     """
@@ -68,7 +68,7 @@ class Keeper:
     pending: bool = False
     held: bool = False
     began: bool = False
-    failed_runs: int = 0
+    ended_runs: int = 0
     reason: str = ""
     error: PystackError | None = None
     ending: trio.Event = field(default_factory=trio.Event)
@@ -116,7 +116,7 @@ class Keeper:
             started=self.began,
             health=self.health.status if self.health is not None and self.check is not None else None,
             exit=self.exit,
-            failed_runs=self.failed_runs,
+            ended_runs=self.ended_runs,
             wanted=self.wanted,
             reason=f"{self.name} is {self.health.reason}" if unhealthy and self.health is not None else self.reason,
         )
@@ -202,7 +202,6 @@ class Keeper:
         self.pending = True
         self.held = held
         self.began = False
-        self.failed_runs = 0
         self.history = RestartHistory()
         self.error = None
         self.changed()

@@ -51,7 +51,6 @@ def _take(keeper: Keeper, result: ProbeResult, age_s: float) -> None:
     if after.status is before.status:
         return
     if after.status is Status.HEALTHY:
-        keeper.failed_runs = 0
         keeper.reason = "healthy"
         keeper.note(EventKind.HEALTH_CHANGED, f"{keeper.name} is healthy: {after.reason}", health="healthy")
         if before.status is Status.STARTING:

@@ -17,7 +17,7 @@ from orchestrator.model.health import OnUnhealthy
 from orchestrator.policy.exits import describe_exit
 from orchestrator.policy.health import describe_probe
 from orchestrator.policy.lifecycle import Happening, State
-from orchestrator.policy.restart import RESET_AFTER_S, GiveUp, Restart, RestartHistory, decide, delay_text
+from orchestrator.policy.restart import GiveUp, Restart, RestartHistory, decide, delay_text
 from orchestrator.scheduler import sandbox
 from orchestrator.scheduler.crew import Crew
 from orchestrator.scheduler.faults import key_of, located, signal_number
@@ -182,8 +182,8 @@ def _conclude(crew: Crew, keeper: Keeper, exit: Exit) -> float | None:
     keeper.exit = exit
     keeper.amend(last_exit=exit)
     requested = keeper.dismissed
-    if keeper.wanted and (keeper.unhealthy or not exit.ok):
-        keeper.failed_runs = 1 if keeper.check is None and run_s >= RESET_AFTER_S else keeper.failed_runs + 1
+    if keeper.wanted:
+        keeper.ended_runs += 1
     kind = EventKind.CONTAINER_STOPPED if requested else EventKind.CONTAINER_EXITED
     keeper.note(
         kind,

@@ -17,8 +17,8 @@ from orchestrator.model.volume import Volume
 
 
 class FakeState:
-    """`contracts.state.State`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write. `frozen`: the writer
-    was killed, what it still does in its last moments is not written."""
+    """`contracts.state.State`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write. `frozen`:
+    the writer was killed; what it still does in its last moments is not written."""
 
     def __init__(self) -> None:
         self.commits = 0

@@ -117,7 +117,7 @@ def test_a_dependency_that_crashes_for_ever_is_not_waited_for_for_ever() -> None
     async def body(engine: Engine, world: World) -> None:
         outcome = await up(engine, stack)
         assert [failure.error.message for failure in outcome.failures] == [
-            "db failed 5 times before it was healthy, the last one exited with code 1"
+            "db ended 5 times before it was healthy, the last time it exited with code 1"
         ]
         assert trio.current_time() == pytest.approx(5 * 0.5 + 0.1 + 0.2 + 0.4 + 0.8)
 

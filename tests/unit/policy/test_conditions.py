@@ -44,7 +44,7 @@ Expected = type[Met] | type[NotYet] | type[Never]
         (HEALTHY, facts(State.RUNNING, health=None), NEVER),
         (HEALTHY, facts(State.EXITED, health=Status.STARTING, exit=OK), NEVER),
         (HEALTHY, facts(State.BACKOFF, health=Status.STARTING, exit=BAD), NOT_YET),
-        (HEALTHY, facts(State.BACKOFF, health=Status.STARTING, exit=BAD, failed_runs=PATIENCE_RUNS), NEVER),
+        (HEALTHY, facts(State.BACKOFF, health=Status.STARTING, exit=BAD, ended_runs=PATIENCE_RUNS), NEVER),
         (HEALTHY, facts(State.STOPPING, health=Status.HEALTHY, wanted=False), NEVER),
         (HEALTHY, facts(State.STOPPING, health=Status.UNHEALTHY), NEVER),
         (COMPLETED, facts(State.RUNNING), NOT_YET),
@@ -53,7 +53,7 @@ Expected = type[Met] | type[NotYet] | type[Never]
         (COMPLETED, facts(State.BACKOFF, exit=OK), MET),
         (COMPLETED, facts(State.EXITED, exit=BAD), NEVER),
         (COMPLETED, facts(State.BACKOFF, exit=BAD), NOT_YET),
-        (COMPLETED, facts(State.BACKOFF, exit=BAD, failed_runs=PATIENCE_RUNS), NEVER),
+        (COMPLETED, facts(State.BACKOFF, exit=BAD, ended_runs=PATIENCE_RUNS), NEVER),
         (COMPLETED, facts(State.FAILED, exit=BAD), NEVER),
         (COMPLETED, facts(State.STOPPING, wanted=False), NEVER),
     ],
@@ -79,8 +79,8 @@ def test_what_was_before_a_pending_start_does_not_count(condition: Condition) ->
         (facts(State.EXITED, exit=OK), MET),
         (facts(State.EXITED, exit=OK, health=Status.STARTING), MET),
         (facts(State.EXITED, exit=BAD), NEVER),
-        (facts(State.BACKOFF, exit=BAD, failed_runs=1), NOT_YET),
-        (facts(State.BACKOFF, exit=BAD, failed_runs=PATIENCE_RUNS), NEVER),
+        (facts(State.BACKOFF, exit=BAD, ended_runs=1), NOT_YET),
+        (facts(State.BACKOFF, exit=BAD, ended_runs=PATIENCE_RUNS), NEVER),
         (facts(State.BLOCKED), NEVER),
     ],
 )
@@ -94,9 +94,9 @@ def test_never_says_why() -> None:
     assert evaluate(edge("db", HEALTHY), facts(State.RUNNING)) == Never(
         "db has no health check, so it can never be healthy"
     )
-    failing = facts(State.BACKOFF, health=Status.STARTING, exit=BAD, failed_runs=5)
+    failing = facts(State.BACKOFF, health=Status.STARTING, exit=BAD, ended_runs=5)
     assert evaluate(edge("db", HEALTHY), failing) == Never(
-        "db failed 5 times before it was healthy, the last one exited with code 3"
+        "db ended 5 times before it was healthy, the last time it exited with code 3"
     )
 
 
@@ -111,6 +111,6 @@ def test_a_service_at_rest_is_never_waited_for(
     state: State, health: Status | None, exit: Exit | None, started: bool, condition: Condition
 ) -> None:
     """No wait without an end: only what is alive, or about to be started, can still change by itself."""
-    found = Facts(ServiceName("db"), state, started=started, health=health, exit=exit, failed_runs=PATIENCE_RUNS)
+    found = Facts(ServiceName("db"), state, started=started, health=health, exit=exit, ended_runs=PATIENCE_RUNS)
     if isinstance(evaluate(edge("db", condition), found), NotYet):
         assert state is State.RUNNING
