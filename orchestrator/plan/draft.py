@@ -17,7 +17,6 @@ from orchestrator.model.volume import MountKind
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb
 
-
 _SECTIONS = (
     Kind.STOP,
     Kind.REMOVE,
@@ -133,7 +132,7 @@ class Draft:
         )
 
     def _place(self, operation: Operation) -> tuple[int, int, int, str]:
-        """Where a reader expects it: what goes (dependents first), networks, volumes, then service by service what comes."""
+        """Where a reader expects it: what goes (dependents first), networks, volumes, then what comes, by service."""
         kind = _SECTIONS.index(operation.kind)
         service = operation.service
         rank = self._ranks.get(service, 0) if service is not None else 0

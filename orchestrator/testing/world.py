@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
-from orchestrator.contracts.events import Event
+from orchestrator.contracts.events import Emit, Event
 from orchestrator.contracts.images import ImageConfig
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
@@ -20,7 +20,7 @@ from orchestrator.testing.fake_state import FakeImages, FakeState, FakeVolumes
 
 
 class World:
-    """`behaviours`: by service name. `events`: all that were emitted, by every engine so far."""
+    """`behaviours`: by service name. `events`: all that were emitted, by every engine so far, unless `emit` takes them."""
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class World:
         taken_ports: Collection[int] = (),
         images: Mapping[str, ImageConfig] | None = None,
         missing_images: Collection[str] = (),
+        emit: Emit | None = None,
     ) -> None:
         name = ProjectName(project)
         self.site = Site(name, ProjectKey("0123abcd"), f"/data/{project}", f"/run/{project}", IdMap(100000))
@@ -43,6 +44,7 @@ class World:
             attached=lambda container: container in self.networking.attached,
         )
         self.events: list[Event] = []
+        self.emit: Emit = emit or self.events.append
         self.boot_id = "boot-1"
 
     def adapters(self) -> Adapters:
@@ -56,7 +58,7 @@ class World:
     async def _engine(self) -> AsyncIterator[Engine]:
         engine = Engine(
             self.adapters(),
-            self.events.append,
+            self.emit,
             wall_clock=wall_clock,
             boot_id=self.boot_id,
             compile_sandbox=_compile,
