@@ -25,14 +25,14 @@ from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.cli.render.plain import SilentProgress, event_text
 from orchestrator.cli.render.progress import Progress
 from orchestrator.cli.render.statuses import ALIVE
+from orchestrator.cli.tailing import MAY_END, any_alive
 from orchestrator.cli.wire import event_of, statuses_of
 from orchestrator.client import Client, EventMessage, SupervisorGone, ensure_supervisor
-from orchestrator.contracts.events import Event, EventKind, ServiceStatus
+from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANCELLED, OperationError, PystackError
 from orchestrator.state.records import FileState
 
-ANSWER_TIMEOUT_S = 30.0
 MAX_HEALS = 5
 """Supervisors that may be lost while we follow; then something is wrong that starting another does not cure."""
 
@@ -47,15 +47,6 @@ _NOTED = frozenset(
         EventKind.SERVICE_FAILED,
         EventKind.SERVICE_BLOCKED,
         EventKind.WARNING,
-    }
-)
-_MAY_END = frozenset(
-    {
-        EventKind.CONTAINER_EXITED,
-        EventKind.CONTAINER_STOPPED,
-        EventKind.CONTAINER_REMOVED,
-        EventKind.SERVICE_FAILED,
-        EventKind.OPERATION_FINISHED,
     }
 )
 
@@ -108,8 +99,8 @@ class Foreground:
 
     def run(self, client: Client, args: Mapping[str, Any], summary: Callable[[Any], str]) -> int:
         """Everything, until all containers have ended or were stopped. Returns the exit code."""
-        since_ns = time.time_ns()
-        with self._interrupts, LogFollower(self._site, self._write) as logs:
+        since = time.time()
+        with self._interrupts, LogFollower(self._site, self._printer) as logs:
             try:
                 with client:
                     self._subscribe(None)
@@ -121,7 +112,7 @@ class Foreground:
                 self._following = True
                 for status in statuses_of(result.get("services", [])):
                     if status.service in self._selection.shown:
-                        logs.add(status.container, status.service, since_ns)
+                        logs.add(status.container, status.service, since=since)
                     if status.phase not in ALIVE and status.exit is not None:
                         self._ended(status.service, status.exit.status)
                 self._follow(logs)
@@ -158,6 +149,7 @@ class Foreground:
 
     def _follow(self, logs: LogFollower) -> None:
         """Until everything has ended."""
+        logs.pump()
         ended = self._all_ended()
         while not ended and not (self._ending is not None and self._ending.done):
             self._wait(self._events, self._ending, self._interrupts, *logs.sources(), timeout_s=None)
@@ -190,11 +182,12 @@ class Foreground:
             if event is None:
                 continue
             self._last_event_at, self._last_key = event.at, key
-            may_end = may_end or event.kind in _MAY_END
+            may_end = may_end or event.kind in MAY_END
             logs.pump()
             self._tell(event, message.value)
             if event.kind is EventKind.CONTAINER_STARTED and event.container and event.service in self._selection.shown:
-                logs.add(event.container, event.service, None)
+                logs.add(event.container, event.service)
+                logs.pump()
             if event.kind is EventKind.CONTAINER_EXITED and event.service is not None:
                 code = event.detail.get("exit_status")
                 self._ended(event.service, code if isinstance(code, int) else 255)
@@ -225,13 +218,9 @@ class Foreground:
             return self._events is None
         with client:
             try:
-                statuses = statuses_of(client.request("ps", {"services": []}, timeout_s=ANSWER_TIMEOUT_S))
+                return not any_alive(client, self._selection.shown)
             except SupervisorGone:
                 return False
-        return not any(status.phase in ALIVE for status in self._shown(statuses))
-
-    def _shown(self, statuses: tuple[ServiceStatus, ...]) -> list[ServiceStatus]:
-        return [status for status in statuses if status.service in self._selection.shown]
 
     # Ending
 
@@ -282,9 +271,6 @@ class Foreground:
         client, _ = ensure_supervisor(self._site)
         client.send("events", {"since": since})
         self._events = client
-
-    def _write(self, service: str, time_ns: int, line: bytes) -> None:
-        self._printer.write(self._printer.line(service, time_ns, line))
 
     @staticmethod
     def _wait(*sources: Any, timeout_s: float | None) -> None:

@@ -14,7 +14,7 @@ from orchestrator.cli.wire import event_of
 from orchestrator.client import Client, EventMessage, ResultMessage
 from orchestrator.contracts.site import Site
 from orchestrator.errors import PystackError
-from orchestrator.model.names import ContainerId, ServiceName, container_id
+from orchestrator.model.names import ServiceName, container_id
 
 
 class Operation:
@@ -78,14 +78,9 @@ def wait_any(sources: Iterable[Any], timeout_s: float | None) -> None:
 
 def report_failures(site: Site, board: Board, progress: Progress) -> None:
     """Explain each service that failed, with the end of its log."""
+    from orchestrator.cli.logfiles import last_lines
+
     for row in board.failed():
         assert row.failure is not None
         container = row.failure.container or container_id(site.project, ServiceName(row.service))
-        progress.failure(report_of(row, last_lines(site, container)))
-
-
-def last_lines(site: Site, container: ContainerId) -> list[str]:
-    """The last lines a container wrote, decoded; none when there is no log."""
-    from orchestrator.cli.logfiles import read
-
-    return [entry.line.decode("utf-8", "surrogateescape") for entry in read(site, container, tail=LOG_LINES)]
+        progress.failure(report_of(row, last_lines(site, container, LOG_LINES)))

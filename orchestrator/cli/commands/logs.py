@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import click
 
 from orchestrator.cli.commands import options
-from orchestrator.cli.logfiles import LogFollower, containers_with_logs, merged
+from orchestrator.cli.logfiles import LogFollower, containers_with_logs, merged, show
 from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.cli.selection import check_services
 from orchestrator.cli.settings import Settings
 from orchestrator.errors import OperationError
-
-_BATCH_BYTES = 1 << 16
 
 
 class Tail(click.ParamType[int]):
@@ -68,28 +67,23 @@ def logs(
         prefix=not no_log_prefix,
         timestamps=timestamps,
     )
-    since_ns, until_ns = _instant_ns(since), _instant_ns(until)
+    begin, end = _instant(since), _instant(until)
     lines = None if tail < 0 else tail
     if follow:
         from orchestrator.cli.tailing import follow_logs
 
-        with LogFollower(site, lambda *entry: printer.write(printer.line(*entry))) as follower:
-            follow_logs(site, follower, shown, services, lines, since_ns)
+        with LogFollower(site, printer) as follower:
+            follow_logs(site, follower, shown, services, lines, begin)
         return
-    batch = bytearray()
-    for service, entry in merged(site, shown, lines, since_ns):
-        if until_ns is not None and entry.time_ns >= until_ns:
-            break
-        batch += printer.line(service, entry.time_ns, entry.line)
-        if len(batch) >= _BATCH_BYTES:
-            printer.write(bytes(batch))
-            batch.clear()
-    printer.write(bytes(batch))
+    entries = merged(site, shown, lines, begin)
+    if end is not None:
+        entries = itertools.takewhile(lambda item: item[1].time < end, entries)
+    show(entries, printer)
 
 
-def _instant_ns(text: str | None) -> int | None:
+def _instant(text: str | None) -> float | None:
     if text is None:
         return None
     from orchestrator.cli.instants import parse_instant
 
-    return int(parse_instant(text, time.time()) * 1e9)
+    return parse_instant(text, time.time())

@@ -39,20 +39,22 @@ class LogPrinter:
     def add(self, services: Iterable[str]) -> None:
         """Services that may write; all prefixes are then as wide as the longest."""
         names = list(dict.fromkeys([*self._prefixes, *services]))
+        if len(names) == len(self._prefixes):
+            return
         self._width = max((min(len(name), _MAX_PREFIX) for name in names), default=0)
         self._prefixes = {name: self._make_prefix(name, number) for number, name in enumerate(names)}
 
-    def line(self, service: str, time_ns: int, line: bytes) -> bytes:
-        """One line, ready to be written, with its newline."""
+    def line(self, service: str, time: float, line: bytes) -> bytes:
+        """One line, ready to be written, with its newline. `time`: epoch seconds."""
         if service not in self._prefixes:
             self.add([service])
         head = self._prefixes[service] if self._prefix else b""
         if self._timestamps:
-            head += timestamp(time_ns).encode() + b" "
+            head += timestamp(time).encode() + b" "
         body = line if self._raw else escape_log(line).encode("utf-8", "replace")
         return head + body + b"\n"
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """To stdout at once. Raises BrokenPipeError."""
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
@@ -71,7 +73,6 @@ class LogPrinter:
         return text.encode()
 
 
-def timestamp(time_ns: int) -> str:
-    """RFC 3339 in UTC, to the microsecond."""
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1000:06d}Z"
+def timestamp(time: float) -> str:
+    """RFC 3339 in UTC, to the microsecond. `time`: epoch seconds."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

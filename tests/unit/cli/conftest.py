@@ -46,6 +46,7 @@ class Bench:
         return self.root / "work"
 
     def serve(self, **scripts: Script) -> FakeSupervisor:
+        (self.root / "data" / "projects" / self.project / "logs").mkdir(parents=True, exist_ok=True)  # As `prepare` does.
         server = FakeSupervisor(self.site.run_dir, scripts)
         self.servers.append(server)
         return server

@@ -104,11 +104,11 @@ def test_a_table_is_aligned_escaped_and_without_empty_columns() -> None:
 )
 def test_log_lines(options: dict[str, Any], line: bytes, shown: bytes) -> None:
     printer = LogPrinter(["website", "db"], **options)
-    assert printer.line("db", 1_700_000_000_000_001_000, line) == shown
+    assert printer.line("db", 1_700_000_000.000001, line) == shown
 
 
 def test_a_timestamp_keeps_its_microseconds() -> None:
-    assert timestamp(1_700_000_000_123_456_789) == "2023-11-14T22:13:20.123456Z"
+    assert timestamp(1_700_000_000.123456) == "2023-11-14T22:13:20.123456Z"
 
 
 class FakeTerminal(io.StringIO):

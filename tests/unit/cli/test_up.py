@@ -67,10 +67,14 @@ class Told:
 
 @contextmanager
 def running(bench: Bench, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The process is killed after a while, so that a test that waits for output that never comes fails."""
     process = bench.spawn(*words)
+    watchdog = threading.Timer(40, process.kill)
+    watchdog.start()
     try:
         yield process
     finally:
+        watchdog.cancel()
         if process.poll() is None:
             process.kill()
         process.communicate()
@@ -78,7 +82,7 @@ def running(bench: Bench, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def line_of(stream: IO[bytes] | None) -> str:
     assert stream is not None
-    return stream.readline().decode().rstrip("\n")
+    return stream.readline().decode("utf-8", "surrogateescape").rstrip("\n")
 
 
 def lines_until(stream: IO[bytes] | None, text: str) -> list[str]:

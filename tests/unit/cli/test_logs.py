@@ -1,0 +1,124 @@
+"""`pystack logs`: from the files alone, in the order of time, harmless on a terminal and untouched elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from orchestrator.cli.logfiles import containers_with_logs
+from tests.unit.cli.conftest import Bench
+from tests.unit.cli.logwriter import LogWriter
+from tests.unit.cli.supervisor import ok
+from tests.unit.cli.test_up import Told, event, line_of, lines_until, running, status
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+
+
+def two_logs(bench: Bench) -> tuple[LogWriter, LogWriter]:
+    db, web = LogWriter(bench.site, "demo-db-1"), LogWriter(bench.site, "demo-my-web-1")
+    db.write(b"one\n", START)
+    web.write(b"two\n", START + SECOND)
+    db.write(b"three\n", START + 2 * SECOND, stream=2)
+    web.write(b"four\x1b[2J\xff\nfive", START + 3 * SECOND)
+    return db, web
+
+
+def shown(bench: Bench, *words: str) -> list[str]:
+    outcome = bench.run("logs", *words)
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome.out.splitlines()
+
+
+def test_services_are_told_by_the_names_of_the_files(bench: Bench) -> None:
+    two_logs(bench)
+    assert containers_with_logs(bench.site) == {"demo-db-1": "db", "demo-my-web-1": "my-web"}
+
+
+def test_lines_of_all_services_are_in_the_order_of_time_and_byte_for_byte(bench: Bench) -> None:
+    two_logs(bench)
+    process = bench.spawn("logs")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert out == b"db     | one\nmy-web | two\ndb     | three\nmy-web | four\x1b[2J\xff\nmy-web | five\n"
+
+
+def test_options_choose_and_dress_the_lines(bench: Bench) -> None:
+    two_logs(bench)
+    assert shown(bench, "db") == ["db | one", "db | three"]
+    assert shown(bench, "--no-log-prefix", "-n", "1", "db") == ["three"]
+    assert shown(bench, "-n", "0") == []
+    assert shown(bench, "-n", "all", "db") == ["db | one", "db | three"]
+    assert shown(bench, "-t", "db")[0] == "db | 2023-11-14T22:13:20.000000Z one"
+    assert shown(bench, "--since", "2023-11-14T22:13:22Z", "db") == ["db | three"]
+    assert shown(bench, "--until", "2023-11-14T22:13:21Z", "--no-log-prefix") == ["one"]
+    assert bench.run("logs", "-n", "x").code == 2
+    assert bench.run("--ansi", "always", "logs", "db").out.startswith("\x1b[36mdb | \x1b[0mone\n")
+    assert bench.run("--ansi", "always", "logs", "--no-color", "db").out.startswith("db | one\n")
+
+
+def test_a_misspelt_service_and_a_project_without_logs_are_told(bench: Bench) -> None:
+    assert "has no logs" in bench.run("logs").err
+    two_logs(bench)
+    outcome = bench.run("logs", "my-wbe")
+    assert outcome.code == 2
+    assert 'did you mean "my-web"?' in outcome.err
+
+
+def test_following_without_anything_running_ends_at_the_end(bench: Bench) -> None:
+    two_logs(bench)
+    assert shown(bench, "-f", "db") == ["db | one", "db | three"]
+
+
+def test_following_goes_on_until_all_have_ended_and_takes_new_containers_in(bench: Bench) -> None:
+    db, _ = two_logs(bench)
+    told = Told()
+    phases = {"db": "running", "late": "running"}
+    bench.serve(events=told, ps=lambda exchange: exchange.ok([status(s, p) for s, p in phases.items()]))
+    with running(bench, "logs", "-f", "-n", "1", "--no-log-prefix") as process:
+        lines_until(process.stdout, "four")
+        db.write(b"six\n")
+        assert lines_until(process.stdout, "six")[-1] == "six"
+        late = LogWriter(bench.site, "demo-late-1")
+        late.write(b"hello from late\n")
+        told.tell(event("container.started", "late"))
+        assert line_of(process.stdout) == "hello from late"
+        late.write(b"without a newline")
+        phases.update(db="exited", late="exited")
+        told.tell(event("container.exited", "late", "late exited with code 0", exit_status=0))
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert out.splitlines()[-1] == b"without a newline"
+        assert err == b""
+
+
+def test_ctrl_c_ends_following_with_130_and_stops_nothing(bench: Bench) -> None:
+    two_logs(bench)
+    server = bench.serve(events=Told(), ps=ok([status("db")]))
+    with running(bench, "logs", "-f", "db") as process:
+        lines_until(process.stdout, "three")
+        assert server.seen("ps").wait(20)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (130, b"")
+    assert set(server.verbs()) == {"events", "ps"}
+
+
+def test_a_removed_log_is_read_to_its_end_and_its_successor_from_its_start(bench: Bench) -> None:
+    db = LogWriter(bench.site, "demo-db-1")
+    db.write(b"old\n")
+    told = Told()
+    phases: dict[str, Any] = {"db": "running"}
+    bench.serve(events=told, ps=lambda exchange: exchange.ok([status("db", phases["db"])]))
+    with running(bench, "logs", "-f", "--no-log-prefix") as process:
+        assert line_of(process.stdout) == "old"
+        for kind in ("log", "idx"):
+            os.unlink(os.path.join(bench.site.data_dir, "logs", f"demo-db-1.{kind}"))
+        LogWriter(bench.site, "demo-db-1").write(b"new\n")
+        told.tell(event("container.started", "db"))
+        assert line_of(process.stdout) == "new"
+        phases["db"] = "exited"
+        told.tell(event("container.exited", "db", exit_status=0))
+        process.communicate(timeout=30)
+        assert process.returncode == 0
