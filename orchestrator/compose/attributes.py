@@ -45,8 +45,8 @@ _IPAM_CONFIG = object_of(
     "an address range",
     (
         Row("subnet", TEXT, "the subnet"),
-        Row("ip_range", TEXT, "addresses to give out", SKIP),
         Row("gateway", TEXT, "the bridge's address"),
+        Row("ip_range", TEXT, "addresses to give out", SKIP),
         Row("aux_addresses", map_of(TEXT, extensions=False), "addresses not to give out", SKIP),
     ),
 )
@@ -71,10 +71,10 @@ NETWORK = object_of(
         ),
         Row("external", _EXTERNAL, "made by someone else", NO),
         Row("internal", FLAG, "no way out"),
-        Row("enable_ipv4", FLAG.with_(show=values.show_either), "IPv4", NO),
-        Row("enable_ipv6", FLAG.with_(show=values.show_either), "IPv6", NO),
         Row("attachable", FLAG, "Swarm only", SKIP),
         Row("labels", LABELS, "labels"),
+        Row("enable_ipv4", FLAG.with_(show=values.show_either), "IPv4", NO),
+        Row("enable_ipv6", FLAG.with_(show=values.show_either), "IPv6", NO),
     ),
     accepts="mapping null",
     expand=expand.external,

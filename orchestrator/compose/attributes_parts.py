@@ -99,12 +99,12 @@ _WEIGHT = object_of(
 BLKIO = object_of(
     "blkio_config",
     (
+        Row("weight", INT, "relative weight, 10 to 1000"),
+        Row("weight_device", list_of(_WEIGHT), "relative weight, by device"),
         Row("device_read_bps", list_of(_LIMIT), "bytes read a second, by device"),
         Row("device_read_iops", list_of(_LIMIT), "reads a second, by device"),
         Row("device_write_bps", list_of(_LIMIT), "bytes written a second, by device"),
         Row("device_write_iops", list_of(_LIMIT), "writes a second, by device"),
-        Row("weight", INT, "relative weight, 10 to 1000"),
-        Row("weight_device", list_of(_WEIGHT), "relative weight, by device"),
     ),
     extensions=False,
 )
@@ -125,10 +125,10 @@ DEVICES = list_of(DEVICE, "a list of devices", same=merge.by_device_target)
 
 _REQUEST_FIELDS = (
     Row("capabilities", UNIQUE_STRINGS, "what the device must be able to do"),
-    Row("count", ANY_TEXT.with_(accepts=frozenset(("string", "integer")), show=show_device_count), "how many, or all"),
-    Row("device_ids", UNIQUE_STRINGS, "which"),
     Row("driver", TEXT, "the driver"),
+    Row("count", ANY_TEXT.with_(accepts=frozenset(("string", "integer")), show=show_device_count), "how many, or all"),
     Row("options", LABELS, "options of the driver"),
+    Row("device_ids", UNIQUE_STRINGS, "which"),
 )
 DEVICE_REQUEST = object_of("a device request", _REQUEST_FIELDS, required=("capabilities",), default=expand.device_request)
 GPUS = list_of(
@@ -154,6 +154,8 @@ BUILD = object_of(
         Row("dockerfile_inline", TEXT, "the Dockerfile's text"),
         Row("entitlements", STRINGS, "extra rights of the build"),
         Row("args", ENVIRONMENT.with_(what="build arguments"), "build arguments"),
+        Row("provenance", ANY_TEXT.with_(accepts=frozenset(("string", "boolean"))), "a provenance attestation"),
+        Row("sbom", ANY_TEXT.with_(accepts=frozenset(("string", "boolean"))), "a list of materials"),
         Row("ssh", pairs("SSH keys").with_(expand=expand.ssh, show=show_ssh), "SSH agents and keys for the build"),
         Row("labels", LABELS, "labels of the image"),
         Row("cache_from", STRINGS, "where to read the build cache"),
@@ -167,19 +169,17 @@ BUILD = object_of(
             ),
             "further named contexts",
         ),
-        Row("network", TEXT, "the network of RUN"),
-        Row("provenance", ANY_TEXT.with_(accepts=frozenset(("string", "boolean"))), "a provenance attestation"),
-        Row("sbom", ANY_TEXT.with_(accepts=frozenset(("string", "boolean"))), "a list of materials"),
         Row("pull", FLAG, "always pull base images"),
-        Row("target", TEXT, "the stage to build"),
-        Row("shm_size", BYTES, "the size of /dev/shm"),
         Row("extra_hosts", HOSTS, "further host names"),
         Row("isolation", TEXT, "Windows only"),
-        Row("privileged", FLAG, "extended rights"),
+        Row("network", TEXT, "the network of RUN"),
+        Row("target", TEXT, "the stage to build"),
         Row("secrets", BUILD_SECRETS, "secrets of the build"),
+        Row("shm_size", BYTES, "the size of /dev/shm"),
         Row("tags", STRINGS.with_(same=merge.by_key), "further tags"),
         Row("ulimits", ULIMITS, "limits of the build"),
         Row("platforms", STRINGS, "platforms to build for"),
+        Row("privileged", FLAG, "extended rights"),
     ),
     accepts="string mapping",
     merge=merge.build,
@@ -198,8 +198,8 @@ DEPENDENCY = object_of(
             choice("service_started", "service_healthy", "service_completed_successfully"),
             "what to wait for",
         ),
-        Row("required", BOOL.with_(show=values.show_either), "false: only warn when it is absent or fails"),
         Row("restart", FLAG, "restart this service when the dependency is restarted"),
+        Row("required", BOOL.with_(show=values.show_either), "false: only warn when it is absent or fails"),
     ),
     required=("condition",),
 )
@@ -215,9 +215,6 @@ DEPENDS_ON = by_name(DEPENDENCY, "dependencies").with_(
 HEALTHCHECK = object_of(
     "healthcheck",
     (
-        Row("disable", FLAG, "no check, whatever the image says"),
-        Row("interval", DURATION, "from the end of one probe to the next"),
-        Row("retries", NATURAL.with_(accepts=frozenset(("number", "string"))), "failures in a row until unhealthy"),
         Row(
             "test",
             STRINGS.with_(
@@ -229,8 +226,11 @@ HEALTHCHECK = object_of(
             "what to run: text, [CMD, ...], [CMD-SHELL, text] or [NONE]",
         ),
         Row("timeout", DURATION, "a probe that takes longer has failed"),
+        Row("interval", DURATION, "from the end of one probe to the next"),
+        Row("retries", NATURAL.with_(accepts=frozenset(("number", "string"))), "failures in a row until unhealthy"),
         Row("start_period", DURATION, "failures do not count until then"),
         Row("start_interval", DURATION, "the interval during start_period"),
+        Row("disable", FLAG, "no check, whatever the image says"),
     ),
 )
 
@@ -259,9 +259,9 @@ DEVELOP = object_of(
                             "what to do when it changes",
                         ),
                         Row("target", TEXT, "where to copy it in the container"),
-                        Row("ignore", STRING_OR_LIST.with_(merge=None, same=None), "patterns not to watch"),
-                        Row("include", STRING_OR_LIST.with_(merge=None, same=None), "patterns to watch"),
                         Row("exec", EXEC, "what to run after a sync", default={"command": None}),
+                        Row("include", STRING_OR_LIST.with_(merge=None, same=None), "patterns to watch"),
+                        Row("ignore", STRING_OR_LIST.with_(merge=None, same=None), "patterns not to watch"),
                         Row("initial_sync", BOOL, "copy everything at the start"),
                         Row("x-initialSync", BOOL, "an older name of initial_sync"),
                     ),
@@ -307,11 +307,10 @@ DEPLOY = object_of(
     "deploy",
     (
         Row("mode", TEXT, "replicated or global"),
-        Row("endpoint_mode", TEXT, "Swarm only", SKIP),
         Row("replicas", COUNT, "how many containers"),
         Row("labels", LABELS, "labels of the service"),
-        Row("rollback_config", object_of("rollback_config", _UPDATE), "how to roll back"),
         Row("update_config", object_of("update_config", _UPDATE), "how to update"),
+        Row("rollback_config", object_of("rollback_config", _UPDATE), "how to roll back"),
         Row(
             "resources",
             object_of(
@@ -336,8 +335,8 @@ DEPLOY = object_of(
                             (
                                 Row("cpus", CPUS, "at least so many CPUs"),
                                 Row("memory", BYTES.with_(accepts=frozenset(("string",))), "at least so much memory"),
-                                Row("generic_resources", _GENERIC, "Swarm only", SKIP),
                                 Row("devices", list_of(DEVICE_REQUEST), "devices"),
+                                Row("generic_resources", _GENERIC, "Swarm only", SKIP),
                             ),
                         ),
                         "reservations",
@@ -378,6 +377,7 @@ DEPLOY = object_of(
             SKIP,
             default={},
         ),
+        Row("endpoint_mode", TEXT, "Swarm only", SKIP),
     ),
     accepts="mapping null",
     show=values.show_object,
@@ -390,8 +390,8 @@ ENV_FILE = list_of(
         "an env_file",
         (
             Row("path", PATH, "the file"),
-            Row("format", TEXT, "raw: no quotes, no variables"),
             Row("required", FLAG.with_(show=values.show_opt_out), "false: it may be absent"),
+            Row("format", TEXT, "raw: no quotes, no variables"),
         ),
         accepts="string mapping",
         required=("path",),
@@ -442,14 +442,14 @@ NETWORKS = by_name(
         "an attachment to a network",
         (
             Row("aliases", UNIQUE_STRINGS.with_(same=merge.by_key), "further names of the service"),
+            Row("driver_opts", OPTIONS, "driver options", SKIP),
+            Row("gw_priority", WHOLE, "which network holds the default route", SKIP),
             Row("interface_name", TEXT, "the interface's name in the container", SKIP),
             Row("ipv4_address", TEXT, "a fixed address"),
             Row("ipv6_address", TEXT, "a fixed IPv6 address", NO),
             Row("link_local_ips", UNIQUE_STRINGS.with_(same=merge.by_key), "link-local addresses", SKIP),
             Row("mac_address", TEXT, "a fixed MAC address", SKIP),
-            Row("driver_opts", OPTIONS, "driver options", SKIP),
             Row("priority", WHOLE, "the order in which networks are attached", SKIP),
-            Row("gw_priority", WHOLE, "which network holds the default route", SKIP),
         ),
         accepts="mapping null",
         show=show_attachment,
@@ -498,10 +498,10 @@ VOLUME_MOUNT = object_of(
             object_of(
                 "bind",
                 (
+                    Row("selinux", choice("z", "Z"), "SELinux label", SKIP),
                     Row("propagation", TEXT, "mount propagation", NO),
                     Row("create_host_path", FLAG.with_(show=values.show_opt_out), "make a missing host path"),
                     Row("recursive", choice("enabled", "disabled", "writable", "readonly"), "recursive mounts", NO),
-                    Row("selinux", choice("z", "Z"), "SELinux label", SKIP),
                 ),
             ),
             "options of a bind mount",

@@ -7,12 +7,28 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass, field
 
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
-from orchestrator.compose.tree import Source
 
 MAX_COMPOSE_BYTES = 8 * 2**20
 MAX_ENV_BYTES = 4 * 2**20
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """A file's text. `name` is how it is shown; `path` is absolute, or ``-`` for standard input."""
+
+    name: str
+    path: str
+    text: str
+    _lines: list[str] = field(default_factory=list, repr=False)
+
+    def line(self, number: int) -> str | None:
+        """Line `number` (from 1) without its end, or None."""
+        if not self._lines:
+            self._lines = self.text.split("\n")
+        return self._lines[number - 1].rstrip("\r") if 0 < number <= len(self._lines) else None
 
 
 class FileError(ValueError):

@@ -16,10 +16,10 @@ from orchestrator.compose.attributes import TOP
 from orchestrator.compose.attributes_service import SERVICE
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_mean
 from orchestrator.compose.discovery import read_env_file
-from orchestrator.compose.files import read_source, shown_name, stdin_source
+from orchestrator.compose.files import Source, read_source, shown_name, stdin_source
 from orchestrator.compose.reset import collect_resets, remove
 from orchestrator.compose.shapes import check, prune
-from orchestrator.compose.tree import Node, Path, Source, diagnostic, parse
+from orchestrator.compose.tree import Node, Path, diagnostic, parse
 from orchestrator.compose.values import go_text
 
 MAX_INCLUDES = 500
@@ -73,8 +73,6 @@ def load_model(files: tuple[str, ...], context: Context, found: Findings) -> Nod
             found.errors.extend(exc.diagnostics)
             continue
         for document in documents:
-            if document.value is None:
-                continue
             if not isinstance(document.value, dict):
                 found.errors.append(diagnostic(document, "", "the top level must be a mapping (services:, volumes:, ...)"))
                 continue

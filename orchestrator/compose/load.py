@@ -22,8 +22,7 @@ from orchestrator.compose.attributes import TOP
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.discovery import LoadRequest, discover_files
 from orchestrator.compose.environment import EnvironmentFiles
-from orchestrator.compose.files import read_source, stdin_source
-from orchestrator.compose.interpolate import InterpolationError, substitute
+from orchestrator.compose.identity import project_identity, written_name
 from orchestrator.compose.layers import Context, Findings, load_model
 from orchestrator.compose.normalize import keep, normalize
 from orchestrator.compose.project import build_project
@@ -31,8 +30,7 @@ from orchestrator.compose.rules import check_parts, check_references
 from orchestrator.compose.selection import services_of
 from orchestrator.compose.shapes import JSON
 from orchestrator.compose.support import unsupported
-from orchestrator.compose.tree import Node, diagnostic, parse, plain
-from orchestrator.model.names import ProjectName
+from orchestrator.compose.tree import Node, diagnostic, plain
 from orchestrator.model.project import Project
 
 __all__ = [
@@ -91,7 +89,7 @@ def _load(request: LoadRequest) -> _Model:
     found = discovery.discover(request)
     findings = Findings()
     environment = dict(found.environment)
-    name = discovery.given_name(request, environment) or _written_name(request, found)
+    name = discovery.given_name(request, environment) or written_name(request, found)
     environment.setdefault("COMPOSE_PROJECT_NAME", name)
     context = Context(found.working_dir, environment, request.directory, request.stdin_text)
     tree = load_model(found.files, context, findings)
@@ -131,11 +129,11 @@ def _canonical(model: _Model) -> dict[str, JSON]:
     for service in shown["services"].values():
         _settle_replicas(service)
     shown.pop("models", None)
-    out: dict[str, JSON] = {"name": model.name, **{key: item for key, item in shown.items() if key != "name"}}
+    out: dict[str, JSON] = {**shown, "name": model.name}
     for key, item in model.tree.items():
         if key.startswith("x-"):
             out[key] = plain(item)
-    escaped: dict[str, JSON] = _escape(out)
+    escaped: dict[str, JSON] = _escape(dict(sorted(out.items())))
     return escaped
 
 
@@ -154,34 +152,3 @@ def _escape(value: JSON) -> JSON:
     if isinstance(value, list):
         return [_escape(item) for item in value]
     return value
-
-
-def _written_name(request: LoadRequest, found: discovery.Found) -> str:
-    """The name in the files, the last one that has one; else the folder's. Errors in the files are left to the loader."""
-    name = ""
-    for path in found.files:
-        try:
-            source = stdin_source(request.stdin_text or "") if path == "-" else read_source(path, request.directory)
-            documents = parse(source)
-        except ComposeError:
-            continue
-        for document in documents:
-            node = document.get("name")
-            if node is None or not isinstance(node.value, str):
-                continue
-            try:
-                text = substitute(node.value, found.environment.get, lambda _: None)
-            except InterpolationError:
-                continue
-            name = discovery.normalise_name(text) or name
-    return name or discovery.folder_name(found.working_dir)
-
-
-def project_identity(request: LoadRequest) -> tuple[ProjectName, str]:
-    """(name, folder) of the project, reading as little as possible: no file when ``-p`` or COMPOSE_PROJECT_NAME is set.
-
-    Raises ComposeError.
-    """
-    found = discovery.discover(request)
-    name = discovery.given_name(request, found.environment) or _written_name(request, found)
-    return ProjectName(name), found.working_dir

@@ -1,33 +1,33 @@
 """Putting one model over another: the merge rules of the format, and the elements that may appear once.
 
-The rule of a place stands in the attribute table: by default mappings merge, lists append and anything else is replaced.
+The rule of a place stands in the attribute table: by default mappings merge, a list appends what the other has not, and
+anything else is replaced.
 Source: compose-spec, "Merge", and the measured behaviour of Docker Compose v5.6.1.
 """
 
 from __future__ import annotations
 
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
-from orchestrator.compose.shapes import Shape, describe, join
+from orchestrator.compose.shapes import Shape, describe, frozen, join
 from orchestrator.compose.tree import Node, diagnostic
 from orchestrator.compose.values import go_text
 
 
 def merge(base: Node, over: Node, shape: Shape | None, path: str, found: list[Diagnostic]) -> Node:
-    """`over` put over `base`. What cannot be merged is added to `found`."""
+    """`over` put over `base`: null changes nothing. What cannot be merged is added to `found`."""
+    if over.value is None and (shape is None or shape.merge is not replace):
+        return base
     if shape is not None and shape.merge is not None:
         return shape.merge(base, over, shape)
     if isinstance(base.value, dict):
         if isinstance(over.value, dict):
             return merge_mappings(base, over, shape, path, found)
-        if over.value is None:
-            return base
         found.append(_cannot(base, over, path))
         return base
     if isinstance(base.value, list):
         if isinstance(over.value, list):
-            return over.new([*base.value, *over.value])
-        if over.value is None:
-            return base
+            known = {frozen(item) for item in base.value}
+            return over.new([*base.value, *(item for item in over.value if frozen(item) not in known)])
         found.append(_cannot(base, over, path))
         return base
     return over

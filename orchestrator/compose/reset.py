@@ -1,6 +1,7 @@
 """``!reset`` and ``!override``: what a file takes away from the ones before it.
 
-Both tags remove the place from what is merged so far; ``!reset`` drops its own value too, ``!override`` keeps it.
+Both tags remove the place from what is merged so far; ``!reset`` drops its own value too, ``!override`` keeps it. Elements
+of lists have no place in what came before: there a tag concerns its own file alone.
 """
 
 from __future__ import annotations
@@ -63,9 +64,4 @@ def _remove(node: Node, place: Path) -> Node | None:
             return _keep(node, {key: item for key, item in value.items() if key != step})
         below = _remove(value[step], rest)
         return None if below is None else _keep(node, {**value, step: below})
-    if isinstance(value, list) and isinstance(step, int) and step < len(value):
-        if not rest:
-            return _keep(node, [item for number, item in enumerate(value) if number != step])
-        below = _remove(value[step], rest)
-        return None if below is None else _keep(node, [below if n == step else item for n, item in enumerate(value)])
     return None

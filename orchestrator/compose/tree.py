@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import yaml
@@ -27,6 +26,7 @@ from yaml.events import (
 )
 
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.files import Source
 from orchestrator.compose.scalars import construct, resolve_plain
 
 MAX_NODES = 400_000
@@ -37,22 +37,6 @@ _Loader: Any = getattr(yaml, "CLoader", yaml.Loader)
 
 Path: TypeAlias = "tuple[str | int, ...]"
 Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | None"
-
-
-@dataclass(slots=True, eq=False)
-class Source:
-    """A file's text. `name` is how it is shown; `path` is absolute, or ``-`` for standard input."""
-
-    name: str
-    path: str
-    text: str
-    _lines: list[str] = field(default_factory=list, repr=False)
-
-    def line(self, number: int) -> str | None:
-        """Line `number` (from 1) without its end, or None."""
-        if not self._lines:
-            self._lines = self.text.split("\n")
-        return self._lines[number - 1].rstrip("\r") if 0 < number <= len(self._lines) else None
 
 
 class Node:
@@ -110,10 +94,10 @@ class Node:
 
 
 def plain(node: Node) -> Any:
-    """The bare value, without places: JSON-ready."""
+    """The bare value, without places and with sorted keys: JSON-ready."""
     value = node.value
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in sorted(value.items())}
     if isinstance(value, list):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, str) else value

@@ -227,33 +227,29 @@ def show_duration(node: Node, shape: Shape, path: str, found: Found) -> JSON:
 
 
 def show_object(node: Node, shape: Shape, path: str, found: Found) -> JSON:
-    """A mapping with fixed keys; extensions do not show. Null stays null."""
+    """A mapping with fixed keys, in the order of the table; extensions do not show."""
     fields = shape.fields
     if not isinstance(node.value, dict) or fields is None:
         return OMIT if node.value is None else plain(node)
     out: dict[str, JSON] = {}
-    for key, item in node.value.items():
-        row = fields.get(key)
-        if row is None:
-            if shape.values is not None:
-                out[key] = show(item, shape.values, join(path, key), found)
-            continue
-        value = show(item, row.shape, f"{path}.{key}" if path else key, found)
-        if value is not OMIT:
-            out[key] = value
+    entries = node.value
     for name, row in fields.items():
-        if row.default is not OMIT and name not in out:
-            out[name] = row.default
+        item = entries.get(name)
+        value = show(item, row.shape, f"{path}.{name}" if path else name, found) if item is not None else OMIT
+        if value is OMIT:
+            value = row.default
+        if value is not OMIT:
+            out[name] = value
     return out
 
 
 def show_map(node: Node, shape: Shape, path: str, found: Found) -> JSON:
-    """A mapping with free keys; left out when empty."""
+    """A mapping with free keys, sorted; left out when empty."""
     if not isinstance(node.value, dict) or not node.value:
         return OMIT
     values = shape.values
     out: dict[str, JSON] = {}
-    for key, item in node.value.items():
+    for key, item in sorted(node.value.items()):
         value = show(item, values, join(path, key), found) if values is not None else plain(item)
         if value is not OMIT:
             out[key] = value

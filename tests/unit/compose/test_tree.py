@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.compose.diagnostics import ComposeError
-from orchestrator.compose.tree import MAX_DEPTH, MAX_NODES, Source, parse, plain, token_length
+from orchestrator.compose.files import Source
+from orchestrator.compose.tree import MAX_DEPTH, MAX_NODES, parse, plain, token_length
 
 
 def read(text: str) -> Any:

@@ -1,0 +1,63 @@
+"""Which project a command is about, reading as little as possible: ``ps``, ``logs`` and ``exec`` ask before each run.
+
+With ``-p`` or COMPOSE_PROJECT_NAME no compose file is read; else the files are parsed only if one of them can have a
+``name:``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.compose import discovery
+from orchestrator.compose.diagnostics import ComposeError
+from orchestrator.compose.discovery import Found, LoadRequest
+from orchestrator.compose.files import Source, read_source, stdin_source
+from orchestrator.compose.interpolate import InterpolationError, substitute
+from orchestrator.model.names import ProjectName
+
+_NAME_LINE = re.compile(r"""^[ \t]*["']?name["']?[ \t]*:""", re.MULTILINE)
+
+
+def project_identity(request: LoadRequest) -> tuple[ProjectName, str]:
+    """(name, folder) of the project. Raises ComposeError."""
+    found = discovery.discover(request)
+    name = discovery.given_name(request, found.environment) or written_name(request, found)
+    return ProjectName(name), found.working_dir
+
+
+def written_name(request: LoadRequest, found: Found) -> str:
+    """The name of the last file that has one, else the folder's. Errors in the files are left to the loader."""
+    name = ""
+    for path in found.files:
+        try:
+            source = stdin_source(request.stdin_text or "") if path == "-" else read_source(path, request.directory)
+        except ComposeError:
+            continue
+        if _may_have_name(source.text):
+            name = _name_in(source, found) or name
+    return name or discovery.folder_name(found.working_dir)
+
+
+def _may_have_name(text: str) -> bool:
+    """False only when no top-level ``name`` can be there: no line starts with it, and nothing starts in flow style."""
+    return _NAME_LINE.search(text) is not None or text.lstrip().startswith(("{", "-", "%", "?", "&", "!"))
+
+
+def _name_in(source: Source, found: Found) -> str:
+    from orchestrator.compose.tree import parse  # YAML costs 20 ms, and most calls do not need it
+
+    name = ""
+    try:
+        documents = parse(source)
+    except ComposeError:
+        return ""
+    for document in documents:
+        node = document.get("name")
+        if node is None or not isinstance(node.value, str):
+            continue
+        try:
+            text = substitute(node.value, found.environment.get, lambda _: None)
+        except InterpolationError:
+            continue
+        name = discovery.normalise_name(text) or name
+    return name
