@@ -14,12 +14,14 @@ from signal import SIGINT, SIGKILL, SIGTERM
 import trio
 
 from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, OciConfig, Run, SandboxSpec, TtySink
-from orchestrator.errors import OperationError, PystackError
+from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, PystackError
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
 
 EPOCH = 1_700_000_000.0
 """Virtual time 0 as seconds since the epoch."""
+COMMANDS = frozenset({"exit", "hang", "missing"})
+"""What a fake container has for programs: see `_command`. Any other probe asks its FakeService how it is."""
 STOP_SIGNALS = frozenset({int(SIGTERM), int(SIGINT)})
 
 
@@ -194,6 +196,8 @@ class FakeRuntime:
 
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         assert argv, "a probe without a command"
+        if argv[0] in COMMANDS:
+            return await _command(argv, timeout_s)
         live = self._live(container)
         if live is None:
             await trio.lowlevel.checkpoint()
@@ -210,7 +214,10 @@ class FakeRuntime:
         await trio.lowlevel.checkpoint()
         if self._live(container) is None:
             raise OperationError(f"{container} does not run")
-        return Exit(code=0, finished_at=EPOCH + trio.current_time())
+        result = await _command(spec.argv, math.inf)
+        if result.exit_code == EXIT_NOT_FOUND:
+            raise CommandError(result.output, exit_code=EXIT_NOT_FOUND)
+        return Exit(code=result.exit_code, finished_at=EPOCH + trio.current_time())
 
     async def remove(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
@@ -266,6 +273,21 @@ class FakeRuntime:
 
 
 _PLAIN = FakeService()
+
+
+async def _command(argv: Sequence[str], timeout_s: float) -> ProbeResult:
+    """``exit CODE OUTPUT``, ``hang``, ``missing``; anything else succeeds."""
+    await trio.lowlevel.checkpoint()
+    match list(argv):
+        case ["exit", code, output]:
+            return ProbeResult(int(code), output, 0.0)
+        case ["hang"]:
+            await trio.sleep(timeout_s)
+            return ProbeResult(None, "", timeout_s)
+        case ["missing"]:
+            return ProbeResult(EXIT_NOT_FOUND, '"missing" was not found', 0.0)
+        case _:
+            return ProbeResult(0, "", 0.0)
 
 
 async def _pass(seconds: float) -> None:

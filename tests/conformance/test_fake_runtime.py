@@ -1,0 +1,39 @@
+"""The fake runtime keeps the contract that the real one keeps: what is simulated is what will happen."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from orchestrator.testing import seeds
+from orchestrator.testing.conformance import RUNTIME_CHECKS, Check, Workload, run_check, shell_command
+from orchestrator.testing.fake_lab import FakeLab
+
+
+@pytest.mark.parametrize("check", RUNTIME_CHECKS, ids=lambda check: check.__name__)
+def test_the_fake_runtime(check: Check) -> None:
+    for seed in range(5):
+
+        async def main() -> None:
+            await run_check(check, FakeLab())
+
+        seeds.run(main, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("workload", "status", "output"),
+    [
+        (Workload(seconds=0, exit_code=7), 7, b""),
+        (Workload(seconds=0.01, output="it's\nhere"), 0, b"it's\nhere"),
+        (Workload(seconds=0.01, ignores_sigterm=True, exit_code=3), 3, b""),
+    ],
+)
+def test_workloads_mean_the_same_to_a_shell(workload: Workload, status: int, output: bytes) -> None:
+    done = subprocess.run(workload.argv(), stdout=subprocess.PIPE, check=False, timeout=10)
+    assert (done.returncode, done.stdout) == (status, output)
+
+
+def test_commands_mean_the_same_to_a_shell() -> None:
+    done = subprocess.run(shell_command(exit_code=4, output="sick"), stdout=subprocess.PIPE, check=False, timeout=10)
+    assert (done.returncode, done.stdout) == (4, b"sick")

@@ -1,0 +1,39 @@
+"""The real runtime, with real processes, keeps the contract that the fake one keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.contracts.runtime import Runtime, SandboxSpec
+from orchestrator.model.names import ContainerId
+from orchestrator.testing.conformance import RUNTIME_CHECKS, Check, Workload, run_check, shell_command
+from tests.kernel.place import Place, place
+
+pytestmark = pytest.mark.kernel
+
+
+class RealLab:
+    """`conformance.Lab` on a monitor and busybox containers."""
+
+    def __init__(self, here: Place) -> None:
+        self._here = here
+        self.runtime: Runtime = here.runtime
+
+    async def make(self, name: str, workload: Workload) -> SandboxSpec:
+        return self._here.spec(workload.argv(), f"rt-{name}-1")
+
+    def command(
+        self, *, exit_code: int = 0, output: str = "", hangs: bool = False, missing: bool = False
+    ) -> tuple[str, ...]:
+        return shell_command(exit_code=exit_code, output=output, hangs=hangs, missing=missing)
+
+    async def log(self, container: ContainerId) -> bytes:
+        return self._here.log(container)
+
+
+@pytest.mark.parametrize("check", RUNTIME_CHECKS, ids=lambda check: check.__name__)
+async def test_the_real_runtime(check: Check, leaves_nothing_behind: None, busybox_rootfs: Path) -> None:
+    async with place(busybox_rootfs) as here:
+        await run_check(check, RealLab(here))
