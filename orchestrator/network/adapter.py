@@ -126,11 +126,9 @@ class ProjectNetworking:
         return tuple(endpoints)
 
     def restore(self, container: ContainerId, endpoints: Sequence[Endpoint]) -> None:
-        for endpoint in endpoints:
-            live = self._networks.live.get(endpoint.network)
-            if live is not None:
-                live.book.hold(container, endpoint.address)
-        self._hold(container, tuple(endpoints))
+        live = self._networks.live
+        held = [e for e in endpoints if e.network not in live or live[e.network].book.hold(container, e.address)]
+        self._hold(container, tuple(held))
 
     def _hold(self, container: ContainerId, endpoints: tuple[Endpoint, ...]) -> None:
         kept = {endpoint.network for endpoint in endpoints}
@@ -257,12 +255,14 @@ class ProjectNetworking:
                 await self._store.drop(self._ports_key(container))
 
     async def _left_by(self, container: ContainerId) -> Withdrawal:
-        """What a killed supervisor may have made for `container`."""
+        """What a killed supervisor may have made for `container`, of which there may be no record: so what leads to nobody
+        whom we know is taken for it."""
         endpoints = self._endpoints.get(container, ())
         networks = {e.network for e in endpoints} | self._networks.keys
         names = [veth_name(self._site.key, container, key) for key in sorted(networks)]
         present = {link.name for link in await self._thread.run(self._wiring.links.all)}
-        published = await self._thread.run(self._wiring.published_to, [e.address for e in endpoints])
+        others = {e.address for holder, held in self._endpoints.items() if holder != container for e in held}
+        published = await self._thread.run(self._wiring.published_to_none_of, others)
         return Withdrawal(tuple(name for name in names if name in present), published)
 
     async def _withdraw(self, withdrawal: Withdrawal) -> None:

@@ -117,9 +117,14 @@ class AddressBook:
             self.give_back(container)
         return self._give(container, address)
 
-    def hold(self, container: ContainerId, address: str) -> None:
-        """`container` has `address` already, says a record. Raises OperationError when that cannot be."""
-        self.take(container, address)
+    def hold(self, container: ContainerId, address: str) -> bool:
+        """`container` has `address` already, says a record. False when that cannot be: the network was given another subnet
+        since (after a reboot, with a VPN in the way), and the container gets another address when it is made anew."""
+        try:
+            self.take(container, address)
+        except OperationError:
+            return False
+        return True
 
     def give_back(self, container: ContainerId) -> None:
         address = self._by_container.pop(container, None)

@@ -49,6 +49,11 @@ class Translation:
         return nft.pack_address_port(self.host_ip, self.host_port)
 
     @property
+    def is_own(self) -> bool:
+        """It leads to another port of the same address: the DNS server's."""
+        return self.address == self.host_ip
+
+    @property
     def value(self) -> bytes:
         return nft.pack_address_port(self.address, self.target)
 

@@ -123,7 +123,7 @@ class ProjectNetworks:
             lock.close()
         book = AddressBook(key, subnet)
         for container, endpoint in self._held(key):
-            book.take(container, endpoint.address)
+            book.hold(container, endpoint.address)
         server = await self._open_resolver(network, subnet)
         self.live[key] = LiveNetwork(network, book, link, server, _dns_translations(subnet, server))
         self._nursery.start_soon(server.serve)
@@ -170,22 +170,17 @@ class ProjectNetworks:
             wanted = explicit_subnet(key, network.subnet, network.gateway)
             if existing is None:
                 _check_free(key, wanted, occupied)
-            elif recorded is not None and recorded.subnet != wanted and await self._attached_to(key):
+            elif recorded is not None and recorded.subnet != wanted and await self._ports_of(existing):
                 raise _changed(key, recorded.subnet, network)
             return wanted
         if recorded is not None and not recorded.subnet.chosen:
-            clash = _overlap(recorded.subnet.network, occupied)
-            if existing is not None or clash is None:
+            # After a reboot a VPN may be in the way. Then it is no use to insist, and to refuse would block `down` too.
+            if existing is not None or _overlap(recorded.subnet.network, occupied) is None:
                 return recorded.subnet
-            if held:
-                raise OperationError(
-                    f"networks.{key}: {recorded.subnet.network} overlaps {clash}, which is new on this host",
-                    hint="take the project down and up again; a new subnet is chosen then",
-                )
         elif held:
             subnet = IPv4Network((held[0].address, held[0].prefix), strict=False)
             return Subnet(subnet, IPv4Address(held[0].gateway))
-        elif recorded is not None and await self._attached_to(key):
+        elif recorded is not None and existing is not None and await self._ports_of(existing):
             raise _changed(key, recorded.subnet, network)
         elif existing is not None:
             found = await self._thread.run(self._wiring.links.addresses, existing)
@@ -234,16 +229,21 @@ class ProjectNetworks:
         self._names.close_zone(key)
         bridge = await self._thread.run(self._wiring.links.find, bridge_name(self._site.key, key))
         if bridge is not None:
-            left = await self._thread.run(self._wiring.links.ports, bridge)
-            await self._thread.run(self._wiring.links.delete, [*(link.name for link in left), bridge.name])
+            left = await self._ports_of(bridge)
+            await self._thread.run(self._wiring.links.delete, [*left, bridge.name])
         self._record.forget(key)
+
+    async def _ports_of(self, bridge: Link) -> list[str]:
+        """The names of the links in the bridge, as the kernel has them."""
+        found: list[Link] = await self._thread.run(self._wiring.links.ports, bridge)
+        return [link.name for link in found]
 
     async def _attached_to(self, key: NetworkName) -> list[ContainerId]:
         """Containers we know of whose veth is in the network's bridge, counted from the kernel."""
         bridge = await self._thread.run(self._wiring.links.find, bridge_name(self._site.key, key))
         if bridge is None:
             return []
-        present = {link.name for link in await self._thread.run(self._wiring.links.ports, bridge)}
+        present = set(await self._ports_of(bridge))
         return sorted(c for c in self._endpoints if veth_name(self._site.key, c, key) in present)
 
 

@@ -60,10 +60,17 @@ class Wiring:
 
     def published_to(self, addresses: Iterable[str]) -> tuple[Translation, ...]:
         """What the maps say leads to these addresses."""
+        wanted = set(addresses)
+        return tuple(sorted(t for t in self._published() if t.address in wanted))
+
+    def published_to_none_of(self, addresses: set[str]) -> tuple[Translation, ...]:
+        """What leads to containers at other addresses than these."""
+        return tuple(sorted(t for t in self._published() if t.address not in addresses and not t.is_own))
+
+    def _published(self) -> Iterable[Translation]:
         if not self.firewall.made:
             self.firewall.find()
-        wanted = set(addresses)
-        return tuple(sorted(t for t in self.firewall.elements if t.address in wanted))
+        return self.firewall.elements
 
     def set_bridges(self, bridges: Iterable[Bridge]) -> None:
         """Replace the rules; the first time, learn what a killed supervisor had published."""

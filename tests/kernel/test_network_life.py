@@ -247,6 +247,46 @@ async def test_what_a_dead_container_left_goes_with_detach_by_the_next_superviso
             await networking.remove([DEFAULT])
 
 
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
+async def test_what_a_container_without_a_supervisor_left_leads_nowhere_any_more(recorded: bool) -> None:
+    with world_and_files() as (world, files):
+        place = site(files)
+        async with open_networking(place) as networking:
+            await networking.ensure([network()])
+            dead = await start(world, networking, "dead", ports=[tcp(80, 8080)])
+            alive = await start(world, networking, "alive", ports=[tcp(80, 9090)])
+        async with open_networking(place) as networking:
+            await networking.ensure([network()])
+            for box in (dead, alive) if recorded else (alive,):
+                networking.restore(box.name, box.endpoints)
+            await networking.detach(dead.name)
+            assert "8080" not in ruleset()
+            assert "9090" in ruleset()
+            assert f"{alive.gateway} . 53" in ruleset()
+            await stop(world, networking, dead, alive)
+            await networking.remove([DEFAULT])
+
+
+async def test_after_a_reboot_a_vpn_in_the_way_gives_the_network_another_subnet() -> None:
+    with world_and_files() as (world, files):
+        place = site(files)
+        async with open_networking(place) as networking:
+            await networking.ensure([network()])
+            web = await start(world, networking, "web")
+        await remove_leftovers(place.key)
+        with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
+            wan = world.links(world.host)["wan"].index
+            sock.batch([nl.new_address(wan, web.gateway, 20, web.gateway)])
+            async with open_networking(place) as networking:
+                networking.restore(web.name, web.endpoints)
+                await networking.ensure([network()])
+                networking.restore(web.name, web.endpoints)
+                (moved,) = networking.reserve(web.name, ServiceName("web"), [Attachment(DEFAULT)])
+                assert moved.gateway != web.gateway
+                await networking.remove([DEFAULT])
+            sock.batch([nl.delete_address(wan, web.gateway, 20)])
+
+
 async def test_a_new_namespace_replaces_a_veth_into_a_dead_one() -> None:
     with world_and_files() as (world, files):
         async with open_networking(site(files)) as networking:
