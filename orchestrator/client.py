@@ -314,7 +314,6 @@ def _start(site: Site, timeout_s: float) -> None:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_environment(),
                 start_new_session=True,
                 pass_fds=(writer,),
             )
@@ -339,16 +338,6 @@ def _start(site: Site, timeout_s: float) -> None:
             f"the supervisor of project {site.project} ended {ended} before it was ready", hint=_log_hint(site)
         ) from None
     raise error_from(error)
-
-
-def _environment() -> dict[str, str]:
-    """Ours; with the directory this package is in when that is not an installed one (a checkout)."""
-    environment = dict(os.environ)
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if os.path.basename(root) not in ("site-packages", "dist-packages"):
-        parts = [root, environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(part for part in parts if part)
-    return environment
 
 
 def _open_log(site: Site) -> int:

@@ -220,9 +220,8 @@ def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> StandIn:
         (fake / "orchestrator" / "__init__.py").write_text(f"__path__.append({str(root / 'orchestrator')!r})\n")
         (package / "__init__.py").write_text("")
         (package / "__main__.py").write_text(STAND_IN + body)
-        monkeypatch.setattr(client_module, "__file__", str(fake / "orchestrator" / "client.py"))
         monkeypatch.setenv("REPOSITORY", str(root))
-        monkeypatch.delenv("PYTHONPATH", raising=False)
+        monkeypatch.setenv("PYTHONPATH", str(fake))
 
     return install
 
