@@ -164,8 +164,7 @@ class MonitorRuntime:
         netns = await self._session.network_namespace(container)
         echo = {"oom_kills": sandbox.cgroup.oom_kills()}
         log = {"max_bytes": sandbox.spec.log.max_bytes, "max_files": sandbox.spec.log.max_files}
-        history.last_run += 1
-        number = history.last_run
+        number = history.last_run + 1
         with contextlib.ExitStack() as stack:
             (out, stdout), (err, stderr) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
             readers = stack.enter_context(_closing(out, err))
@@ -190,6 +189,7 @@ class MonitorRuntime:
             run = Run(container, number, answer.header["pid"], answer.header["started"])
             pipes = {1: out, 2: err}
             readers.clear()
+            history.last_run = number
             self._session.add_active(ActiveRun(run, answer.fds[0], pipes, echo, log))
             return run
 

@@ -176,6 +176,9 @@ class Link:
         await trio.lowlevel.wait_readable(self._pidfd)
         if self._process is not None:
             self._process.poll()
+        else:
+            with contextlib.suppress(ChildProcessError):  # Ours only if we are the subreaper it was left to.
+                pidfds.reap(self._pidfd)
         self.ended.set()
 
     def end_monitor(self) -> None:

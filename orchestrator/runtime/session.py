@@ -74,18 +74,17 @@ class Session:
     async def open(self) -> None:
         """Find the monitor that runs, or start one; then know all that it knows. Raises HostError."""
         link = connect(self.site, self._on_event)
-        if link is None:
+        answer = None
+        if link is not None:
+            answer = await self._first_hello(link)
+        if link is None or answer is None:  # None runs, or one that is about to end.
             compact_journal(self._journal_path)
             link = launch(self.site, self._on_event)
-        self._nursery.start_soon(self._attend, link)
-        try:
-            answer = await self._hello(link)
-        except MonitorLost:
+            answer = await self._first_hello(link)
+        if answer is None:
             raise HostError(
                 "the monitor ended as soon as it was started", hint=f"see {self.site.data_dir}/monitor.log"
-            ) from None
-        except OSError as exc:
-            raise HostError(f"the monitor cannot make a user namespace: {exc.strerror}") from exc
+            )
         for header, fds in answer.items:
             if header["item"] == "run":
                 self._take_run(header, fds)
@@ -96,6 +95,18 @@ class Session:
         # After hello: what ended before it is in the journal, what ends after it is told.
         self.history = read_journal(self._journal_path)
         self._set_link(link)
+
+    async def _first_hello(self, link: Link) -> Answer | None:
+        """None when that monitor ended."""
+        self._nursery.start_soon(self._attend, link)
+        try:
+            return await self._hello(link)
+        except MonitorLost:
+            await link.ended.wait()
+            link.close()
+            return None
+        except OSError as exc:
+            raise HostError(f"the monitor cannot make a user namespace: {exc.strerror}") from exc
 
     def _set_link(self, link: Link) -> None:
         self._link = link
@@ -129,7 +140,7 @@ class Session:
 
     async def _attend(self, link: Link) -> None:
         await link.run()
-        if not self._closing:
+        if self.generation and not self._closing:
             await self._recover(link)
 
     async def _recover(self, old: Link) -> None:
@@ -164,18 +175,19 @@ class Session:
             with contextlib.suppress(OSError):  # A layer that is gone is missed by the next start that needs it.
                 self._layers[key] = await _add_layer(link, key, path), path
         for active in list(self.active.values()):
+            if active.exit is not None:
+                continue  # It ended while we were handing over the others.
             run = active.run
             streams = sorted(active.pipes)
+            self._nursery.start_soon(self._watch_orphan, active, os.dup(active.pidfd))
             await link.request(
                 "adopt", b"", [active.pidfd, *(active.pipes[stream] for stream in streams)],
                 container=run.container, run=run.number, pid=run.pid, started=run.started_at,
                 echo=active.echo, log=active.log, streams=streams,
             )  # fmt: skip
-            self._nursery.start_soon(self._watch_orphan, active)
 
-    async def _watch_orphan(self, active: ActiveRun) -> None:
+    async def _watch_orphan(self, active: ActiveRun, pidfd: int) -> None:
         """A run whose monitor was killed is our child now, if we are its ancestor: we know its status, and tell it."""
-        pidfd = os.dup(active.pidfd)
         try:
             status = await wait_process(pidfd)
             await self.ask("reaped", container=active.run.container, run=active.run.number, status=status)

@@ -26,6 +26,8 @@ def main(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     process.set_not_dumpable()
     listener = socket.socket(fileno=listen_fd)
     listener.set_inheritable(False)
+    # Again, and now by us: SO_PEERCRED tells who listened, and that has to be the monitor.
+    listener.listen(16)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
     data = os.open(data_dir, flags)
     logs = os.open("logs", flags, dir_fd=data)

@@ -1,0 +1,291 @@
+"""``kill -9`` of the monitor, of the supervisor, of both: no container, no log byte, no exit status is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from orchestrator.contracts.runtime import ExecSpec, Exit, Run
+from orchestrator.errors import OperationError
+from orchestrator.kernel.cgroup import detect
+from orchestrator.model.names import ContainerId
+from orchestrator.runtime.cgroups import remove_project
+from orchestrator.runtime.client import MonitorRuntime, open_runtime
+from orchestrator.runtime.logs import read_entries
+from tests.kernel.place import Place, place, site_at
+from tests.machine import ROOT, eventually
+
+pytestmark = pytest.mark.kernel
+BOX = ContainerId("rt-a-1")
+COUNTING = "i=0; while [ $i -lt {n} ]; do echo line $i; i=$((i+1)); done; exit 5"
+
+
+def counted(n: int) -> bytes:
+    return b"".join(b"line %d\n" % i for i in range(n))
+
+
+@pytest.fixture
+async def here(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncGenerator[Place, None]:
+    async with place(busybox_rootfs) as opened:
+        yield opened
+
+
+async def new_monitor(runtime: MonitorRuntime, old: int) -> None:
+    with trio.fail_after(10):
+        while runtime.monitor_pid == old:
+            await trio.sleep(0.002)
+
+
+async def test_a_killed_monitor_loses_no_container_and_no_exit_status(here: Place) -> None:
+    run = await here.begin(["sh", "-c", "mkfifo /go; read line < /go; exit 17"])
+    old = here.runtime.monitor_pid
+    os.kill(old, signal.SIGKILL)
+    await new_monitor(here.runtime, old)
+    assert (await here.runtime.probe(BOX, ("sh", "-c", "until test -p /go; do :; done; echo x > /go"), 5)).ok
+    exit_ = await here.runtime.wait(run)
+    assert (exit_.code, exit_.lost) == (17, False)
+    assert (await here.runtime.containers())[0].last_exit == exit_
+
+
+async def test_logs_are_complete_to_the_byte_over_many_kills_of_the_monitor(here: Place) -> None:
+    lines = 60_000
+    run = await here.begin(["sh", "-c", COUNTING.format(n=lines)])
+    ended: list[Exit] = []
+
+    async def wait() -> None:
+        ended.append(await here.runtime.wait(run))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        kills = 0
+        while not ended and kills < 6:
+            old = here.runtime.monitor_pid
+            os.kill(old, signal.SIGKILL)
+            kills += 1
+            await new_monitor(here.runtime, old)
+            await trio.sleep(0.02)
+    assert kills > 1
+    assert ended[0].code == 5
+    assert here.log(BOX) == counted(lines)
+    entries = list(read_entries(f"{here.site.data_dir}/logs/{BOX}"))
+    assert b"".join(entry.line + b"\n" for entry in entries) == counted(lines)
+
+
+async def test_starts_probes_and_execs_survive_a_killed_monitor(here: Place) -> None:
+    """Each either works or says that the monitor was killed; afterwards everything works, and nothing is left over."""
+    await here.begin(["sleep", "1000"], "rt-long-1")
+
+    async def starts() -> None:
+        for number in range(8):
+            exit_, log = await here.shell("echo hi; exit 3", name=f"rt-s-{number}")
+            assert (exit_.code, log) == (3, "hi\n")
+
+    complaints: list[str] = []
+
+    async def probes() -> None:
+        for _ in range(20):
+            try:
+                result = await here.runtime.probe(ContainerId("rt-long-1"), ("true",), 5)
+                complaints.extend([] if result.ok else [repr(result)])
+            except OperationError as exc:
+                complaints.extend([] if "the monitor was killed" in exc.message else [exc.message])
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(starts)
+            nursery.start_soon(probes)
+            for _ in range(3):
+                old = here.runtime.monitor_pid
+                os.kill(old, signal.SIGKILL)
+                await new_monitor(here.runtime, old)
+                await trio.sleep(0.03)
+    assert complaints == []
+    assert (await here.runtime.probe(ContainerId("rt-long-1"), ("true",), 5)).ok
+
+
+async def test_an_exec_outlives_the_monitor_and_its_status_is_known(here: Place) -> None:
+    await here.begin(["sleep", "1000"])
+    null = os.open("/dev/null", os.O_RDWR)
+    reader, writer = os.pipe()
+    result: list[Exit] = []
+
+    async def execute() -> None:
+        argv = ("sh", "-c", "echo up; read line; exit 9")
+        result.append(await here.runtime.exec(BOX, ExecSpec(argv, (input_reader, writer, null))))
+
+    input_reader, input_writer = os.pipe()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(execute)
+        await trio.lowlevel.wait_readable(reader)
+        old = here.runtime.monitor_pid
+        os.kill(old, signal.SIGKILL)
+        await new_monitor(here.runtime, old)
+        os.write(input_writer, b"go\n")
+    assert result[0].code == 9
+    for fd in (null, reader, writer, input_reader, input_writer):
+        os.close(fd)
+
+
+async def test_what_is_kept_survives_the_monitor(here: Place) -> None:
+    reader, writer = os.pipe()
+    await here.runtime.keep("pipe:x", [reader, writer])
+    os.close(reader)
+    os.close(writer)
+    old = here.runtime.monitor_pid
+    os.kill(old, signal.SIGKILL)
+    await new_monitor(here.runtime, old)
+    kept = await here.runtime.fetch("pipe:x")
+    os.write(kept[1], b"still")
+    assert os.read(kept[0], 10) == b"still"
+    await here.runtime.drop("pipe:x")
+    assert await here.runtime.fetch("pipe:x") == ()
+
+
+class Stage:
+    """A place whose supervisor is another process, for killing it."""
+
+    def __init__(self, root: Path, rootfs: Path) -> None:
+        self.root, self.rootfs = root, rootfs
+        self.site = site_at(root)
+        self.children: list[subprocess.Popen[bytes]] = []
+
+    def supervise(self, script: str, *, respawn: bool = False) -> tuple[int, int]:
+        """Start a supervisor; its pid and its monitor's, once the container runs."""
+        argv = [sys.executable, "-m", "tests.kernel.stand_in", str(self.root), str(self.rootfs)]
+        argv += ["yes" if respawn else "no", BOX, script]
+        before = len(self.known())
+        self.children.append(subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL))
+        eventually(lambda: len(self.known()) > before)
+        return self.known()[-1]
+
+    def known(self) -> list[tuple[int, int]]:
+        try:
+            lines = (self.root / "supervisors").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [(int(line.split()[0]), int(line.split()[1])) for line in lines]
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        for child in self.children:
+            if child.pid == pid:
+                child.wait()
+
+    def container_pid(self) -> int:
+        first = Path(self.site.data_dir, "exits.journal").read_text().splitlines()[0]
+        return int(json.loads(first)["pid"])
+
+    def log(self) -> bytes:
+        return Path(self.site.data_dir, "logs", f"{BOX}.log").read_bytes()
+
+
+@pytest.fixture
+def stage(leaves_nothing_behind: None, busybox_rootfs: Path) -> Iterator[Stage]:
+    root = Path(tempfile.mkdtemp(prefix="rt-"))
+    made = Stage(root, busybox_rootfs)
+    yield made
+    for child in made.children:
+        child.kill()
+        child.wait()
+    orphans = {pid for pair in made.known() for pid in pair} | {made.container_pid()}
+    # We are their subreaper: what nobody else waited for ends as our child.
+    for pid in orphans:
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+    remove_project(detect(), made.site.key)
+    shutil.rmtree(root)
+
+
+async def run_of(runtime: MonitorRuntime) -> Run:
+    (state,) = await runtime.containers()
+    assert state.run is not None
+    return state.run
+
+
+async def test_a_killed_supervisor_loses_nothing_and_the_next_adopts(stage: Stage) -> None:
+    supervisor, monitor = stage.supervise(f"sleep 0.3; {COUNTING.format(n=20000)}")
+    stage.kill(supervisor)
+    async with open_runtime(stage.site) as runtime:
+        assert runtime.monitor_pid == monitor
+        run = await run_of(runtime)
+        assert len(await runtime.fetch("socket:dns")) == 1
+        assert len(await runtime.fetch(f"net:{BOX}")) == 1
+        assert (await runtime.probe(BOX, ("true",), 5)).ok
+        exit_ = await runtime.wait(run)
+        assert (run.number, exit_.code) == (1, 5)
+        assert stage.log() == counted(20000)
+        again = await runtime.start(BOX)
+        assert again.number == 2
+        await runtime.remove(BOX)
+
+
+async def test_an_exit_while_no_supervisor_lives_is_known_to_the_next(stage: Stage) -> None:
+    supervisor, _ = stage.supervise("sleep 0.2; echo end; exit 23")
+    stage.kill(supervisor)
+    eventually(lambda: b'"e":"exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
+    async with open_runtime(stage.site) as runtime:
+        (state,) = await runtime.containers()
+        assert state.run is None
+        assert state.last_exit is not None
+        assert state.last_exit.code == 23
+        assert (await runtime.wait(Run(BOX, 1, 0, 0.0))).code == 23
+        assert stage.log() == b"end\n"
+        await runtime.remove(BOX)
+
+
+async def test_the_monitor_starts_a_killed_supervisor_again(stage: Stage) -> None:
+    supervisor, monitor = stage.supervise("mkfifo /go; read line < /go; exit 31", respawn=True)
+    stage.kill(supervisor)
+    eventually(lambda: len(stage.known()) == 2)
+    second, second_monitor = stage.known()[1]
+    assert second != supervisor
+    assert second_monitor == monitor
+    # The second is not its monitor's ancestor: the container becomes our child. It heals, and learns the status.
+    pid = stage.container_pid()
+    stage.kill(monitor)
+    os.waitpid(monitor, 0)
+    go = Path(f"/proc/{pid}/root/go")  # Not by the upper directory: overlayfs has a FIFO of its own for it.
+    eventually(go.exists)
+    go.write_text("x\n")
+    os.waitpid(pid, 0)
+    eventually((stage.root / "exits").exists)
+    assert (stage.root / "exits").read_text() == "31"
+
+
+async def test_both_killed_is_told_as_lost_and_can_be_made_anew(stage: Stage) -> None:
+    supervisor, monitor = stage.supervise("sleep 1000")
+    stage.kill(supervisor)
+    os.kill(monitor, signal.SIGKILL)
+    async with open_runtime(stage.site) as runtime:
+        assert runtime.monitor_pid != monitor
+        (state,) = await runtime.containers()
+        assert (state.run, state.last_run, state.last_exit) == (None, 1, None)
+        assert (await runtime.wait(Run(BOX, 1, 0, 0.0))).lost
+        run = await runtime.start(BOX)
+        assert run.number == 2
+        assert (await runtime.probe(BOX, ("sh", "-c", "ps -o comm | grep -c sleep"), 5)).output == "1\n"
+        await runtime.remove(BOX)
+
+
+async def test_a_monitor_left_alone_without_containers_ends(stage: Stage) -> None:
+    supervisor, monitor = stage.supervise("exit 0")
+    pidfd = os.pidfd_open(monitor)
+    stage.kill(supervisor)
+    with trio.fail_after(20):
+        await trio.lowlevel.wait_readable(pidfd)
+    os.close(pidfd)
+    async with open_runtime(stage.site) as runtime:
+        await runtime.remove(BOX)
