@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -20,26 +20,51 @@ T = TypeVar("T")
 
 def to_json(value: object) -> Any:
     """`value` as JSON-ready data; dataclass fields that equal their default are left out."""
-    if isinstance(value, Enum):
-        return value.value
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    return _encoder(type(value))(value)
+
+
+@cache
+def _encoder(kind: type) -> Callable[[Any], Any]:
+    """How values of `kind` are written: looked up once per type, since events and records go through here by the thousand."""
+    if issubclass(kind, Enum):
+        return _enum_value
+    if kind is type(None) or issubclass(kind, str | int | float | bool):
+        return _as_it_is
+    if issubclass(kind, bytes):
+        return lambda value: value.decode("latin-1")
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_encoder(kind)
+    if issubclass(kind, Mapping):
+        return lambda value: {str(k.value if isinstance(k, Enum) else k): to_json(v) for k, v in value.items()}
+    if issubclass(kind, list | tuple):
+        return lambda value: [to_json(item) for item in value]
+    if issubclass(kind, set | frozenset):
+        return lambda value: [to_json(item) for item in sorted(value)]
+    raise AssertionError(f"no JSON form for {kind.__name__}")
+
+
+def _dataclass_encoder(kind: type) -> Callable[[Any], Any]:
+    fields = [(field.name, field.default) for field in dataclasses.fields(kind)]
+
+    def encode(value: Any) -> dict[str, Any]:
         out = {}
-        for field in dataclasses.fields(value):
-            item = getattr(value, field.name)
-            if field.default is not dataclasses.MISSING and item == field.default:
+        for name, default in fields:
+            item = getattr(value, name)
+            # Identity first: it is what most fields have, and comparing dataclasses is slow.
+            if item is default or (default is not dataclasses.MISSING and item == default):
                 continue
-            out[field.name] = to_json(item)
+            out[name] = _encoder(type(item))(item)
         return out
-    if isinstance(value, Mapping):
-        return {str(k.value if isinstance(k, Enum) else k): to_json(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value) if isinstance(value, set | frozenset) else value
-        return [to_json(v) for v in items]
-    raise AssertionError(f"no JSON form for {type(value).__name__}")
+
+    return encode
+
+
+def _enum_value(value: Enum) -> Any:
+    return value.value
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def from_json(cls: type[T], data: object, path: str = "$") -> T:
