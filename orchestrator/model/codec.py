@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -20,12 +20,13 @@ T = TypeVar("T")
 
 def to_json(value: object) -> Any:
     """`value` as JSON-ready data; dataclass fields that equal their default are left out."""
-    return _encoder(type(value))(value)
+    kind: Hashable = type(value)
+    return _encoder(kind)(value)
 
 
 @cache
-def _encoder(kind: type) -> Callable[[Any], Any]:
-    """How values of `kind` are written: looked up once per type, since events and records go through here by the thousand."""
+def _encoder(kind: Any) -> Callable[[Any], Any]:
+    """How values of `kind` are written; once per type, since events and records pass here by the thousand."""
     if issubclass(kind, Enum):
         return _enum_value
     if kind is type(None) or issubclass(kind, str | int | float | bool):
@@ -53,7 +54,7 @@ def _dataclass_encoder(kind: type) -> Callable[[Any], Any]:
             # Identity first: it is what most fields have, and comparing dataclasses is slow.
             if item is default or (default is not dataclasses.MISSING and item == default):
                 continue
-            out[name] = _encoder(type(item))(item)
+            out[name] = to_json(item)
         return out
 
     return encode
