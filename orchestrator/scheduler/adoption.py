@@ -91,7 +91,8 @@ async def _take_running(crew: Crew, keeper: Keeper, state: ContainerState) -> No
     assert state.run is not None
     keeper.run = state.run
     try:
-        await sandbox.wire(crew, keeper)
+        if keeper.name in crew.project.services:  # What an orphan published is no longer known.
+            await sandbox.wire(crew, keeper)
     except PystackError as error:
         keeper.note(EventKind.WARNING, f"cannot re-establish ports and names of {keeper.container}: {error}")
     keeper.step(Happening.FOUND_RUNNING, "running (taken over)")

@@ -168,7 +168,8 @@ class Engine:
 
     async def stop_all_now(self) -> None:
         """Kill everything at once (the second Ctrl-C); all are then wanted stopped. May run beside an `execute`, whose
-        stops it hastens. Returns when all have ended. Raises HostError when something does not end."""
+        stops it hastens; an `up` is to be cancelled first, or it goes on starting. Returns when all have ended. Raises
+        HostError when something does not end."""
         await self._interrupt_resumption()
         errors: list[PystackError] = []
 

@@ -98,7 +98,7 @@ class Execution:
         for name in starting:
             if name not in crew.keepers:
                 self._new.add(name)
-        crew.project = plan.project
+        before, crew.project = crew.project, plan.project
         for name in plan.selection:
             if plan.verb is Verb.UP and name in crew.keepers:
                 crew.hire(plan.project.services[name])
@@ -107,7 +107,14 @@ class Execution:
         for operation in plan.operations:
             self._intend(operation)
         if plan.operations or plan.verb is Verb.UP:
-            crew.adapters.state.commit(crew.record())
+            try:
+                crew.adapters.state.commit(crew.record())
+            except PystackError as error:
+                if not all(operation.kind.tears_down for operation in plan.operations):
+                    crew.project = before
+                    raise
+                # A full disk must not keep anybody from stopping what fills it.
+                self._note(EventKind.WARNING, f"cannot record the operation: {error}")
         for keeper in crew.keepers.values():
             keeper.ended_runs = 0
         stopped_first = {item.service for item in plan.of(Kind.STOP)}

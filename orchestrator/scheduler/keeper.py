@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import trio
 
@@ -157,7 +158,7 @@ class Keeper:
                 case Effect.SAVE:
                     self.save()
                 case Effect.FORGET:
-                    self.state.forget(self.container)
+                    self._write(partial(self.state.forget, self.container))
         self.changed()
 
     def changed(self) -> None:
@@ -186,7 +187,18 @@ class Keeper:
             self._watches.remove(watch)
 
     def save(self) -> None:
+        """Write the record. A disk that refuses is a warning: containers are kept running without it."""
+        self._write(partial(self.state.update, self.record))
+
+    def intend(self) -> None:
+        """Write the record before something is made of it. Raises HostError when the disk refuses."""
         self.state.update(self.record)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except PystackError as error:
+            self.note(EventKind.WARNING, f"cannot record what happens to {self.container}: {error}")
 
     def amend(self, **fields: object) -> None:
         """Change the record in memory; `save` or the next transition writes it."""

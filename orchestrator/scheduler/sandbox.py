@@ -41,7 +41,7 @@ async def make(crew: Crew, keeper: Keeper, digest: str) -> None:
             boot_id=crew.boot_id,
             last_exit=None,
         )
-        keeper.save()
+        keeper.intend()
         spec = _compile(crew, keeper)
         keeper.netns_fd = await crew.adapters.runtime.create(spec)
         await wire(crew, keeper)

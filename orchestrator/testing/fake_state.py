@@ -32,14 +32,14 @@ class FakeState:
         return from_json(ProjectRecord, json.loads(json.dumps(to_json(self._record))))
 
     def commit(self, record: ProjectRecord) -> None:
-        if self.full:
-            raise HostError("cannot write the records: no space left on device")
+        self._refuse_when_full()
         self.commits += 1
         self._record = record
 
     def update(self, record: ContainerRecord) -> None:
         if self.frozen:
             return
+        self._refuse_when_full()
         assert self._record is not None, f"{record.container} is updated before anything was committed"
         others = tuple(item for item in self._record.containers if item.container != record.container)
         self._record = replace(self._record, containers=(*others, record))
@@ -51,6 +51,10 @@ class FakeState:
 
     def clear(self) -> None:
         self._record = None
+
+    def _refuse_when_full(self) -> None:
+        if self.full:
+            raise HostError("cannot write the records: no space left on device")
 
     def recorded(self, container: ContainerId) -> bool:
         return self._record is not None and any(item.container == container for item in self._record.containers)

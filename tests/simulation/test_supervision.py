@@ -610,6 +610,41 @@ def test_a_container_that_does_not_end_even_when_killed_is_an_error_and_not_a_ha
     simulate(lambda: World({"db": FakeService(unkillable=True)}), body)
 
 
+def test_a_disk_that_fills_up_later_keeps_nobody_from_restarting_or_stopping() -> None:
+    stack = project(service("db", restart="always"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        world.state.full = True
+        await trio.sleep(5)
+        assert row(engine, "db").restarts == 1
+        assert row(engine, "db").phase is Phase.RUNNING
+        assert (await do(engine, Verb.STOP)).ok
+        assert world.runtime.alive() == ()
+        warnings = [event.text for event in world.events if event.kind is EventKind.WARNING]
+        assert "cannot record the operation: cannot write the records: no space left on device" in warnings
+        with pytest.raises(HostError, match="no space left"):
+            await do(engine, Verb.START)
+        assert world.runtime.alive() == ()
+
+    simulate(lambda: World({"db": FakeService(crashes=[1])}), body)
+
+
+def test_an_orphan_is_taken_over_and_can_be_removed() -> None:
+    async def first(engine: Engine, world: World) -> None:
+        await up(engine, project(service("web"), service("old")))
+        await up(engine, project(service("web")))
+
+    async def second(engine: Engine, world: World) -> None:
+        assert row(engine, "old").phase is Phase.RUNNING
+        assert [event for event in world.events if "old" in event.text and event.text.startswith("cannot")] == []
+        assert (await do(engine, Verb.DOWN, remove_orphans=True)).ok
+        assert world.runtime.existing() == ()
+        assert world.networking.networks == {}
+
+    two_lives(World, first, second)
+
+
 def test_an_engine_without_a_project_answers_every_verb() -> None:
     async def body(engine: Engine, world: World) -> None:
         for verb in (Verb.START, Verb.STOP, Verb.RESTART, Verb.DOWN):
