@@ -94,6 +94,8 @@ class Board:
             return
         row = self._rows.get(event.service)
         if row is None:
+            if event.kind is EventKind.HEALTH_PROBED:
+                return  # Of a service that the operation has not touched (yet).
             self._order.setdefault(event.service, len(self._order))
             row = self._rows[event.service] = Row(event.service, now_s)
         self._apply(row, event)

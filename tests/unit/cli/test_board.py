@@ -77,6 +77,12 @@ def test_a_service_that_recovers_is_not_reported_as_failed() -> None:
     assert board.failed() == []
 
 
+def test_probes_of_a_service_that_the_operation_does_not_touch_are_no_row() -> None:
+    board = Board()
+    board.apply(event(EventKind.HEALTH_PROBED, "db", number=1, failures=0, retries=5, ok=True, output=""), 0)
+    assert shown(board) == []
+
+
 def test_stopping_is_not_failing() -> None:
     board = Board()
     board.apply(event(EventKind.CONTAINER_STOPPING, "db"), 0)
