@@ -30,7 +30,7 @@ _PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h|d|w)")
 _DURATION_HINT = "write a number and a unit, such as 500ms, 30s, 1m30s, 2h or 1d"
 
 _SIZE = re.compile(r"(.*[0-9. ])([^0-9. ]*)", re.DOTALL)
-_NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+_NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _SIZE_FACTORS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _SIZE_HINT = "write bytes, or a number with b, k, m, g or t, such as 512k, 64m or 2g"
 

@@ -10,7 +10,6 @@ from orchestrator.compose.forms import (
     BOOL,
     BYTES,
     COMMAND,
-    COUNT,
     CPUS,
     DURATION,
     ENVIRONMENT,
@@ -23,11 +22,13 @@ from orchestrator.compose.forms import (
     NATURAL,
     OPTIONS,
     OPTIONS_OR_NULL,
+    ORDER,
     REAL,
     STRING_OR_LIST,
     STRINGS,
     TEXT,
     UNIQUE_STRINGS,
+    WEIGHT,
     WHOLE,
     Row,
     Support,
@@ -55,6 +56,7 @@ from orchestrator.compose.shapes import Shape
 NO = Support.REFUSED
 SKIP = Support.IGNORED
 PATH = TEXT.with_(path=PathRule.PLAIN)
+SET_DURATION = DURATION.with_(show=values.show_set_duration)
 
 # Files granted to a service
 
@@ -69,6 +71,7 @@ CONFIG_MOUNT = object_of("a config", _MOUNT_FIELDS, accepts="string mapping", ex
 SECRET_MOUNT = CONFIG_MOUNT.with_(what="a secret", default=expand.secret_mount)
 CONFIGS = list_of(CONFIG_MOUNT, "a list of configs", same=merge.by_config_target)
 SECRETS = list_of(SECRET_MOUNT, "a list of secrets", same=merge.by_secret_target)
+HOOK_SECRETS = list_of(CONFIG_MOUNT.with_(what="a secret"), "a list of secrets", same=merge.by_secret_target)
 BUILD_SECRETS = list_of(CONFIG_MOUNT.with_(what="a secret"), "a list of secrets")
 
 # Limits and devices
@@ -83,6 +86,7 @@ ULIMIT = object_of(
     show=show_ulimit,
 )
 ULIMITS = map_of(ULIMIT, "limits", key_pattern=re.compile("^[a-z]+$"), closed=False)
+BUILD_ULIMITS = ULIMITS.with_(values=ULIMIT.with_(merge=None))
 
 _LIMIT = object_of(
     "a limit",
@@ -92,14 +96,14 @@ _LIMIT = object_of(
 )
 _WEIGHT = object_of(
     "a weight",
-    (Row("path", TEXT, "the device", default=""), Row("weight", INT, "10 to 1000", default=0)),
+    (Row("path", TEXT, "the device", default=""), Row("weight", WEIGHT, "10 to 1000", default=0)),
     extensions=False,
     show=show_capitalised,
 )
 BLKIO = object_of(
     "blkio_config",
     (
-        Row("weight", INT, "relative weight, 10 to 1000"),
+        Row("weight", WEIGHT, "relative weight, 10 to 1000"),
         Row("weight_device", list_of(_WEIGHT), "relative weight, by device"),
         Row("device_read_bps", list_of(_LIMIT), "bytes read a second, by device"),
         Row("device_read_iops", list_of(_LIMIT), "reads a second, by device"),
@@ -156,7 +160,11 @@ BUILD = object_of(
         Row("args", ENVIRONMENT.with_(what="build arguments"), "build arguments"),
         Row("provenance", ANY_TEXT.with_(accepts=frozenset(("string", "boolean"))), "a provenance attestation"),
         Row("sbom", ANY_TEXT.with_(accepts=frozenset(("string", "boolean"))), "a list of materials"),
-        Row("ssh", pairs("SSH keys").with_(expand=expand.ssh, show=show_ssh), "SSH agents and keys for the build"),
+        Row(
+            "ssh",
+            pairs("SSH keys").with_(merge=None, same=None, expand=expand.ssh, show=show_ssh),
+            "SSH agents and keys for the build",
+        ),
         Row("labels", LABELS, "labels of the image"),
         Row("cache_from", STRINGS, "where to read the build cache"),
         Row("cache_to", STRINGS, "where to write the build cache"),
@@ -177,7 +185,7 @@ BUILD = object_of(
         Row("secrets", BUILD_SECRETS, "secrets of the build"),
         Row("shm_size", BYTES, "the size of /dev/shm"),
         Row("tags", STRINGS.with_(same=merge.by_key), "further tags"),
-        Row("ulimits", ULIMITS, "limits of the build"),
+        Row("ulimits", BUILD_ULIMITS, "limits of the build"),
         Row("platforms", STRINGS, "platforms to build for"),
         Row("privileged", FLAG, "extended rights"),
     ),
@@ -199,7 +207,11 @@ DEPENDENCY = object_of(
             "what to wait for",
         ),
         Row("restart", FLAG, "restart this service when the dependency is restarted"),
-        Row("required", BOOL.with_(show=values.show_either), "false: only warn when it is absent or fails"),
+        Row(
+            "required",
+            BOOL.with_(cast=values.cast_bool, show=values.show_either),
+            "false: only warn when it is absent or fails",
+        ),
     ),
     required=("condition",),
 )
@@ -260,8 +272,16 @@ DEVELOP = object_of(
                         ),
                         Row("target", TEXT, "where to copy it in the container"),
                         Row("exec", EXEC, "what to run after a sync", default={"command": None}),
-                        Row("include", STRING_OR_LIST.with_(merge=None, same=None), "patterns to watch"),
-                        Row("ignore", STRING_OR_LIST.with_(merge=None, same=None), "patterns not to watch"),
+                        Row(
+                            "include",
+                            STRING_OR_LIST.with_(merge=None, same=None, expand=expand.string_list),
+                            "patterns to watch",
+                        ),
+                        Row(
+                            "ignore",
+                            STRING_OR_LIST.with_(merge=None, same=None, expand=expand.string_list),
+                            "patterns not to watch",
+                        ),
                         Row("initial_sync", BOOL, "copy everything at the start"),
                         Row("x-initialSync", BOOL, "an older name of initial_sync"),
                     ),
@@ -281,9 +301,9 @@ DEVELOP = object_of(
 
 _UPDATE = (
     Row("parallelism", NATURAL, "how many at a time"),
-    Row("delay", DURATION, "between two of them"),
+    Row("delay", SET_DURATION, "between two of them"),
     Row("failure_action", TEXT, "continue, rollback or pause"),
-    Row("monitor", DURATION, "how long to watch each for failure"),
+    Row("monitor", SET_DURATION, "how long to watch each for failure"),
     Row("max_failure_ratio", REAL, "failures to bear"),
     Row("order", choice("start-first", "stop-first"), "which first, the new or the old"),
 )
@@ -295,7 +315,10 @@ _GENERIC = list_of(
                 "discrete_resource_spec",
                 object_of(
                     "a discrete resource",
-                    (Row("kind", TEXT, "its kind"), Row("value", WHOLE.with_(show=values.show_count), "how many")),
+                    (
+                        Row("kind", TEXT, "its kind"),
+                        Row("value", WHOLE.with_(cast=None, show=values.show_count), "how many", default=0),
+                    ),
                 ),
                 "kind and number",
             ),
@@ -307,7 +330,7 @@ DEPLOY = object_of(
     "deploy",
     (
         Row("mode", TEXT, "replicated or global"),
-        Row("replicas", COUNT, "how many containers"),
+        Row("replicas", NATURAL, "how many containers"),
         Row("labels", LABELS, "labels of the service"),
         Row("update_config", object_of("update_config", _UPDATE), "how to update"),
         Row("rollback_config", object_of("rollback_config", _UPDATE), "how to roll back"),
@@ -404,7 +427,7 @@ ENV_FILE = list_of(
     expand=expand.env_file,
 ).with_(accepts=frozenset(("string", "list")))
 LABEL_FILE = list_of(
-    ITEM.with_(path=PathRule.PLAIN), "a list of files", merge=merge.append, expand=expand.string_list
+    ITEM.with_(path=PathRule.PLAIN), "a list of files", merge=merge.append, same=merge.by_text, expand=expand.string_list
 ).with_(accepts=frozenset(("string", "list")))
 EXTENDS = object_of(
     "extends",
@@ -443,13 +466,13 @@ NETWORKS = by_name(
         (
             Row("aliases", UNIQUE_STRINGS.with_(same=merge.by_key), "further names of the service"),
             Row("driver_opts", OPTIONS, "driver options", SKIP),
-            Row("gw_priority", WHOLE, "which network holds the default route", SKIP),
+            Row("gw_priority", ORDER, "which network holds the default route", SKIP),
             Row("interface_name", TEXT, "the interface's name in the container", SKIP),
             Row("ipv4_address", TEXT, "a fixed address"),
             Row("ipv6_address", TEXT, "a fixed IPv6 address", NO),
             Row("link_local_ips", UNIQUE_STRINGS.with_(same=merge.by_key), "link-local addresses", SKIP),
             Row("mac_address", TEXT, "a fixed MAC address", SKIP),
-            Row("priority", WHOLE, "the order in which networks are attached", SKIP),
+            Row("priority", ORDER, "the order in which networks are attached", SKIP),
         ),
         accepts="mapping null",
         show=show_attachment,
@@ -480,6 +503,7 @@ PORT = object_of(
         Row("app_protocol", TEXT, "the protocol above it, for people"),
     ),
     accepts="number string mapping",
+    required=("target",),
     default=expand.port_defaults,
     show=values.show_object,
 )

@@ -11,7 +11,6 @@ from orchestrator.compose.forms import (
     BOOL,
     BYTES,
     COMMAND,
-    COUNT,
     CPUS,
     DURATION,
     EITHER,
@@ -21,6 +20,7 @@ from orchestrator.compose.forms import (
     INT,
     KEYED_STRINGS,
     LABELS,
+    NATURAL,
     NULL_TEXT,
     STRING_OR_LIST,
     TEXT,
@@ -69,7 +69,7 @@ CONTAINER = (
     Row("environment", ENVIRONMENT, "environment variables"),
     Row("env_file", parts.ENV_FILE, "files with environment variables"),
     Row("extra_hosts", HOSTS, "further lines of /etc/hosts", NO),
-    Row("group_add", list_of(ANY_TEXT, unique=True), "further groups", NO),
+    Row("group_add", list_of(INT_TEXT, unique=True), "further groups", NO),
     Row("gpus", parts.GPUS, "GPUs", NO),
     Row("hostname", TEXT, "the host name"),
     Row("image", TEXT, "the image"),
@@ -114,7 +114,7 @@ CONTAINER = (
     Row("stop_signal", TEXT, "the signal that asks to stop"),
     Row(
         "storage_opt",
-        map_of(ANY_TEXT.with_(accepts=frozenset(("string", "number", "boolean", "null")))),
+        map_of(ANY_TEXT.with_(accepts=frozenset(("string", "number", "null")))),
         "options of the storage",
         SKIP,
     ),
@@ -142,7 +142,11 @@ WORKLOAD = (
 
 PRE_START = object_of(
     "a pre_start container",
-    (*CONTAINER, Row("per_replica", FLAG, "once for each container of the service")),
+    (
+        *(row for row in CONTAINER if row.name != "secrets"),
+        Row("secrets", parts.HOOK_SECRETS, "secrets mounted as files", NO),
+        Row("per_replica", FLAG, "once for each container of the service"),
+    ),
 )
 
 SERVICE_ONLY = (
@@ -150,7 +154,7 @@ SERVICE_ONLY = (
     Row("deploy", parts.DEPLOY, "replicas, limits, updates", NO),
     Row("develop", parts.DEVELOP, "what to do when files change", SKIP),
     Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
-    Row("scale", COUNT, "how many containers", NO),
+    Row("scale", NATURAL, "how many containers", NO),
     Row("attach", EITHER, "show its log in the foreground", SKIP),
     Row(
         "container_name",

@@ -64,24 +64,34 @@ def _absolute(directory: str, path: str) -> str:
 def discover(request: LoadRequest) -> Found:
     """The files, the folder and the environment of the project. Raises ComposeError."""
     environment = dict(request.environment)
-    folder = request.project_directory
-    if folder is not None:
-        folder = _absolute(request.directory, folder)
-    environment = _with_env_files(request, environment, _env_folder(request, folder, environment))
-    if folder is None and environment.get("COMPOSE_PROJECT_DIRECTORY"):
-        folder = _absolute(request.directory, environment["COMPOSE_PROJECT_DIRECTORY"])
+    folder = None
+    if request.project_directory is not None:
+        folder = _absolute(request.directory, request.project_directory)
+    first = folder or _folder_of(_absolute_all(request, request.files)) or request.directory
+    environment = _with_env_files(request, environment, first)
     files = _explicit(request, environment)
     if not files:
         files = _search(folder or request.directory)
         if not files:
-            names = ", ".join(DEFAULT_FILES[:2])
+            names = " or ".join(DEFAULT_FILES[:2])
             raise _error(
                 f"no compose file in {folder or request.directory} or above it",
-                f"make one of {names}, or name it with -f",
+                f"make {names}, or name the file with -f",
             )
     if folder is None:
-        folder = request.directory if files[0] == "-" else os.path.dirname(files[0])
+        folder = _folder_of(files) or request.directory
+        if folder != first:
+            environment = _with_env_files(request, environment, folder)
     return Found(files, folder, environment)
+
+
+def _folder_of(files: tuple[str, ...]) -> str | None:
+    """The folder of the first file that is one."""
+    return next((os.path.dirname(file) for file in files if file != "-"), None)
+
+
+def _absolute_all(request: LoadRequest, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("-" if name == "-" else _absolute(request.directory, name) for name in names)
 
 
 def discover_files(request: LoadRequest) -> tuple[tuple[str, ...], str]:
@@ -95,7 +105,7 @@ def _explicit(request: LoadRequest, environment: Mapping[str, str]) -> tuple[str
     if not named and environment.get("COMPOSE_FILE"):
         separator = environment.get("COMPOSE_PATH_SEPARATOR") or ":"
         named = tuple(environment["COMPOSE_FILE"].split(separator))
-    return tuple("-" if name == "-" else _absolute(request.directory, name) for name in named)
+    return _absolute_all(request, named)
 
 
 def _search(directory: str) -> tuple[str, ...]:
@@ -110,17 +120,6 @@ def _search(directory: str) -> tuple[str, ...]:
         if parent == at:
             return ()
         at = parent
-
-
-def _env_folder(request: LoadRequest, folder: str | None, environment: Mapping[str, str]) -> str:
-    """Where .env is looked for: the project's folder, as far as it is known without .env itself."""
-    if folder is not None:
-        return folder
-    files = _explicit(request, environment)
-    if files:
-        return request.directory if files[0] == "-" else os.path.dirname(files[0])
-    files = _search(request.directory)
-    return os.path.dirname(files[0]) if files else request.directory
 
 
 def _with_env_files(request: LoadRequest, environment: dict[str, str], folder: str) -> dict[str, str]:

@@ -55,7 +55,7 @@ def parse(
 def parse_raw(text: str, lookup: Lookup) -> dict[str, str]:
     """``format: raw``: a line is ``KEY=value`` to its end, taken as it is. Raises DotenvError."""
     found: dict[str, str] = {}
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n"), 1):
         stripped = line.lstrip(_SPACES)
         if not stripped or stripped.startswith("#"):
             continue

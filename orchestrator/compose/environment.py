@@ -60,7 +60,7 @@ class EnvironmentFiles:
                 item.key_line, item.key_column = entry.line, entry.column
                 read[key] = item
         holder = own if own is not None else files
-        merged = {**read, **{k: v for k, v in mine.items() if v.value is not None or k not in read}}
+        merged = {**read, **mine}
         if merged:
             service["environment"] = keep(holder, merged)
         return service

@@ -174,7 +174,7 @@ def device(node: Node) -> Node:
     if not isinstance(node.value, str):
         return node
     parts = node.value.split(":")
-    if len(parts) > 3 or not parts[0]:
+    if len(parts) > 3:
         raise ExpandError(f'"{node.value}" is not a device (write SOURCE:TARGET:PERMISSIONS)')
     source = parts[0]
     target = (parts[1] if len(parts) > 1 else "") or source
@@ -241,6 +241,8 @@ def parse_port(text: str) -> list[dict[str, JSON]]:
     if not target:
         raise ExpandError(f'"{text}" has no container port', _PORT_HINT)
     first, last = _range(target, text)
+    if first == 0:
+        raise ExpandError(f'"{text}": the container port must not be 0', _PORT_HINT)
     low, high = _range(published, text) if published else (0, 0)
     common: dict[str, JSON] = {"mode": "ingress", "protocol": protocol}
     if host_ip:

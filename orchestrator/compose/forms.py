@@ -25,12 +25,16 @@ ITEM = _shape("text", "string", show=values.show_any_text)
 NULL_TEXT = _shape("text or null", "string null", show=values.show_text)
 ANY_TEXT = _shape("text", "string number", show=values.show_any_text)
 FLAG = _shape("true or false", "boolean string", cast=values.cast_bool, show=values.show_flag)
-BOOL = _shape("true or false", "boolean", cast=values.cast_bool, show=values.show_flag)
+BOOL = _shape("true or false", "boolean", show=values.show_flag)
+"""A flag that text cannot stand for."""
 EITHER = FLAG.with_(show=values.show_either)
 """A flag where false differs from absent."""
 INT = _shape("a whole number", "integer string", cast=values.cast_int, show=values.show_int)
 COUNT = INT.with_(show=values.show_count)
 """A whole number where 0 differs from absent."""
+ORDER = _shape("a number", "number", show=values.show_int)
+"""A number that text cannot stand for, not even through a variable."""
+WEIGHT = INT.with_(cast=None, show=values.show_strict_int)
 WHOLE = _shape("a whole number", "number string", cast=values.cast_int, show=values.show_int)
 REAL = _shape("a number", "number string", cast=values.cast_float, show=values.show_float)
 CPUS = REAL.with_(what="a number of CPUs", show=values.show_float32)
@@ -119,7 +123,7 @@ def _show_hosts(node: Any, shape: Shape, path: str, found: Any) -> JSON:
     except expand.ExpandError as exc:
         found.append(diagnostic(node, path, str(exc), hint=exc.hint))
         return OMIT
-    return sorted(f"{host}={address}" for host, address in found_pairs) or OMIT
+    return sorted(f"{host}={address}" for host, address in found_pairs) if node.value else OMIT
 
 
 HOSTS = _shape(
@@ -158,11 +162,13 @@ __all__ = [
     "NULL_TEXT",
     "OPTIONS",
     "OPTIONS_OR_NULL",
+    "ORDER",
     "REAL",
     "STRINGS",
     "STRING_OR_LIST",
     "TEXT",
     "UNIQUE_STRINGS",
+    "WEIGHT",
     "WHOLE",
     "Row",
     "Support",

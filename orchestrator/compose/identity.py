@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 
 from orchestrator.compose import discovery
-from orchestrator.compose.diagnostics import ComposeError
+from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.discovery import Found, LoadRequest
 from orchestrator.compose.files import Source, read_source, stdin_source
 from orchestrator.compose.interpolate import InterpolationError, substitute
 from orchestrator.model.names import ProjectName
 
+_NAME_HINT = "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit"
 _NAME_LINE = re.compile(r"""^[ \t]*["']?name["']?[ \t]*:""", re.MULTILINE)
 
 
@@ -35,7 +36,9 @@ def written_name(request: LoadRequest, found: Found) -> str:
             continue
         if _may_have_name(source.text):
             name = _name_in(source, found) or name
-    return name or discovery.folder_name(found.working_dir)
+    if name and not discovery.normalise_name(name):
+        raise ComposeError([Diagnostic("", 0, 0, "name", f'"{name}" leaves no project name', _NAME_HINT)])
+    return discovery.normalise_name(name) or discovery.folder_name(found.working_dir)
 
 
 def _may_have_name(text: str) -> bool:
@@ -59,5 +62,5 @@ def _name_in(source: Source, found: Found) -> str:
             text = substitute(node.value, found.environment.get, lambda _: None)
         except InterpolationError:
             continue
-        name = discovery.normalise_name(text) or name
+        name = text or name
     return name

@@ -106,10 +106,7 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
     errors_before = len(found.errors)
     merged = document
     if model is not None:
-        try:
-            merged = merge.merge(model, document, TOP, "", found.errors)
-        except ComposeError as exc:
-            found.errors.extend(exc.diagnostics)
+        merged = merge.merge(model, document, TOP, "", found.errors)
     merged = merge.unique(merged, TOP)
     if context.validate:
         check(merged, TOP, "", found.errors)
@@ -137,7 +134,7 @@ def _interpolate(document: Node, context: Context, found: Findings) -> Node:
     return variables.resolve(document, TOP, environment, found.errors, unset)
 
 
-_SECTIONS = ("volumes", "networks", "secrets", "configs", "models", "services")
+_SECTIONS = ("volumes", "networks", "secrets", "configs", "models")
 
 
 def _null_sections(document: Node) -> Node:
@@ -172,8 +169,12 @@ def _resolve_bare_environment(model: Node, environment: Mapping[str, str]) -> No
 def _include(document: Node, source: Source, resets: list[Path], context: Context, found: Findings) -> Node:
     assert isinstance(document.value, dict)
     includes = document.value.get("include")
-    if includes is None:
-        return document
+    if includes is None or includes.value is None:
+        return (
+            document
+            if includes is None
+            else document.new({key: item for key, item in document.value.items() if key != "include"})
+        )
     own = document.new({key: item for key, item in document.value.items() if key != "include"})
     shape = TOP.at("include")
     before = len(found.errors)
@@ -187,10 +188,7 @@ def _include(document: Node, source: Source, resets: list[Path], context: Contex
             continue
         if resets:
             imported = remove(imported, resets)
-        try:
-            own = merge.merge(imported, own, TOP, "", found.errors)
-        except ComposeError as exc:
-            found.errors.extend(exc.diagnostics)
+        own = merge.merge(imported, own, TOP, "", found.errors)
     return own
 
 
@@ -243,7 +241,7 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
         found.includes = own.includes
     found.errors.extend(_noted(item, entry) for item in own.errors)
     assert isinstance(model.value, dict)
-    return model.new({key: item for key, item in model.value.items() if key in (*_SECTIONS, "jobs")})
+    return model.new({key: item for key, item in model.value.items() if key in ("services", "jobs", *_SECTIONS)})
 
 
 def _noted(finding: Diagnostic, entry: Node) -> Diagnostic:
@@ -356,11 +354,7 @@ class _Extends:
         if not isinstance(base.value, dict):
             return own
         base = self._prepared(base, name, file)
-        try:
-            return merge.merge(base, own, SERVICE, f"services.{name}", self.found.errors).under(service)
-        except ComposeError as exc:
-            self.found.errors.extend(exc.diagnostics)
-            return own
+        return merge.merge(base, own, SERVICE, f"services.{name}", self.found.errors).under(service)
 
     def _error(self, node: Node, path: str, message: str, hint: str | None = None) -> None:
         self.found.errors.append(diagnostic(node, path, message, hint=hint))

@@ -94,7 +94,7 @@ def _load(request: LoadRequest) -> _Model:
     context = Context(found.working_dir, environment, request.directory, request.stdin_text)
     tree = load_model(found.files, context, findings)
     tree = normalize(tree, name, environment)
-    profiles = (*request.profiles, *_split(environment.get("COMPOSE_PROFILES", "")))
+    profiles = request.profiles or _split(environment.get("COMPOSE_PROFILES", ""))
     check_parts(tree, findings.errors)
     check_references(tree, selection.enabled(tree, profiles), findings.errors)
     try:
@@ -102,7 +102,7 @@ def _load(request: LoadRequest) -> _Model:
     except ComposeError as exc:
         raise ComposeError([*findings.errors, *exc.diagnostics]) from None
     chosen = selection.needed(tree, chosen, request.services)
-    tree = selection.without_unused(selection.select(tree, chosen))
+    tree = selection.without_jobs(selection.without_unused(selection.select(tree, chosen)), profiles)
     tree = _with_files(tree, environment, request.directory, findings)
     for variable, (node, path) in findings.unset.items():
         message = f'the variable "{variable}" is not set: an empty text is used'

@@ -7,7 +7,7 @@ Source: compose-spec, "Merge", and the measured behaviour of Docker Compose v5.6
 
 from __future__ import annotations
 
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.diagnostics import Diagnostic
 from orchestrator.compose.shapes import Shape, describe, frozen, join
 from orchestrator.compose.tree import Node, diagnostic
 from orchestrator.compose.values import go_text
@@ -18,7 +18,7 @@ def merge(base: Node, over: Node, shape: Shape | None, path: str, found: list[Di
     if over.value is None and (shape is None or shape.merge is not replace):
         return base
     if shape is not None and shape.merge is not None:
-        return shape.merge(base, over, shape)
+        return shape.merge(base, over, shape, path, found)
     if isinstance(base.value, dict):
         if isinstance(over.value, dict):
             return merge_mappings(base, over, shape, path, found)
@@ -26,11 +26,22 @@ def merge(base: Node, over: Node, shape: Shape | None, path: str, found: list[Di
         return base
     if isinstance(base.value, list):
         if isinstance(over.value, list):
-            known = {frozen(item) for item in base.value}
-            return over.new([*base.value, *(item for item in over.value if frozen(item) not in known)])
+            return over.new(_appended(base.value, over.value))
         found.append(_cannot(base, over, path))
         return base
     return over
+
+
+def _appended(base: list[Node], over: list[Node]) -> list[Node]:
+    """Both, without those elements of `over` that came before."""
+    out = list(base)
+    known = {frozen(item) for item in base}
+    for item in over:
+        identity = frozen(item)
+        if identity not in known:
+            known.add(identity)
+            out.append(item)
+    return out
 
 
 def _cannot(base: Node, over: Node, path: str) -> Diagnostic:
@@ -68,16 +79,7 @@ def merge_mappings(base: Node, over: Node, shape: Shape | None, path: str, found
 # Rules of the table
 
 
-def _nested(base: Node, over: Node, shape: Shape) -> Node:
-    """Two mappings merged, where failure is raised (the rules have no list of findings to add to)."""
-    found: list[Diagnostic] = []
-    merged = merge_mappings(base, over, shape, "", found)
-    if found:
-        raise ComposeError(found)
-    return merged
-
-
-def replace(base: Node, over: Node, shape: Shape) -> Node:
+def replace(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
     """The later one, whole: command, entrypoint, healthcheck.test."""
     return over
 
@@ -102,12 +104,12 @@ def as_sequence(node: Node, separator: str = "=") -> list[Node]:
     return [item for _, item in sorted(out, key=lambda pair: pair[0])]
 
 
-def append(base: Node, over: Node, shape: Shape) -> Node:
+def append(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
     """Both as lists, one after the other: environment, labels and everything else that is a list or a mapping."""
     return over.new([*as_sequence(base), *as_sequence(over)])
 
 
-def append_new(base: Node, over: Node, shape: Shape) -> Node:
+def append_new(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
     """As `append`, without the elements the base has already: extra_hosts."""
     mine = as_sequence(base)
     known = {go_text(item.value) for item in mine}
@@ -129,28 +131,30 @@ def as_mapping(node: Node, default: dict[str, str | bool] | None) -> Node:
 _STARTED: dict[str, str | bool] = {"condition": "service_started", "required": True}
 
 
-def named(base: Node, over: Node, shape: Shape) -> Node:
+def named(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
     """Lists of names and mappings by name: networks, models."""
-    return _by_name(base, over, shape, None)
+    return _by_name(base, over, shape, path, found, None)
 
 
-def dependencies(base: Node, over: Node, shape: Shape) -> Node:
+def dependencies(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
     """``depends_on``: a name in a list means ``service_started`` and required."""
-    return _by_name(base, over, shape, _STARTED)
+    return _by_name(base, over, shape, path, found, _STARTED)
 
 
-def _by_name(base: Node, over: Node, shape: Shape, default: dict[str, str | bool] | None) -> Node:
+def _by_name(
+    base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic], default: dict[str, str | bool] | None
+) -> Node:
     mine, other = as_mapping(base, default), as_mapping(over, default)
     if not isinstance(mine.value, dict):
         return other
     if not isinstance(other.value, dict):
         return mine
-    return _nested(mine, other, shape)
+    return merge_mappings(mine, other, shape, path, found)
 
 
-def build(base: Node, over: Node, shape: Shape) -> Node:
+def build(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
     """``build: DIR`` means ``build: {context: DIR}``."""
-    return _nested(_build(base), _build(over), shape)
+    return merge_mappings(_build(base), _build(over), shape, path, found)
 
 
 def _build(node: Node) -> Node:
@@ -159,17 +163,17 @@ def _build(node: Node) -> Node:
     return node.new({"context": node} if isinstance(node.value, str) else {})
 
 
-def logging(base: Node, over: Node, shape: Shape) -> Node:
+def logging(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
     """Options merge only for the same driver (or where one does not say)."""
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
     mine, other = base.value.get("driver"), over.value.get("driver")
     if mine is None or other is None or mine.value == other.value:
-        return _nested(base, over, shape)
+        return merge_mappings(base, over, shape, path, found)
     return over
 
 
-def ipam(base: Node, over: Node, shape: Shape) -> Node:
+def ipam(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
     """``ipam.config``: entries of the same subnet merge."""
     out: list[Node] = []
 
@@ -182,7 +186,7 @@ def ipam(base: Node, over: Node, shape: Shape) -> Node:
             if subnet(other) != subnet(mine) and all(subnet(other) != subnet(item) for item in out):
                 out.append(other)
                 continue
-            merged = _nested(mine, other, shape.items or shape)
+            merged = merge_mappings(mine, other, shape.items or shape, path, found)
             same = [n for n, item in enumerate(out) if subnet(item) == subnet(merged)]
             if same:
                 out[same[0]] = merged
@@ -306,7 +310,7 @@ def mount_parts(text: str) -> list[str]:
 
 
 def by_port(item: Node) -> str | None:
-    """Long ports by host address, published port, target and protocol; short ones by their text."""
+    """Long ports by host address, published port (where 80 and "80" differ), target and protocol; short ones by text."""
     if not isinstance(item.value, dict):
         return go_text(item.value)
 
@@ -315,5 +319,7 @@ def by_port(item: Node) -> str | None:
         return go_text(found.value) if found is not None else default
 
     published = item.get("published")
-    shown = published.value if published is not None and isinstance(published.value, str) else ""
+    shown = "" if published is None else go_text(published.value)
+    if published is not None and not isinstance(published.value, str):
+        shown = f"number {shown}"
     return f"{part('host_ip', '0.0.0.0')}:{shown}:{part('target', '')}/{part('protocol', 'tcp')}"

@@ -43,11 +43,11 @@ def show_device_count(node: Node, shape: Shape, path: str, found: Found) -> JSON
         if node.value.lower() == "all":
             return -1
         try:
-            return cast_int(node.value)
+            return cast_int(node.value) or OMIT
         except ValueError:
             found.append(diagnostic(node, path, f'"{node.value}" is not a number of devices (write a number or all)'))
             return OMIT
-    return plain(node)
+    return plain(node) or OMIT
 
 
 def show_provider_options(node: Node, shape: Shape, path: str, found: Found) -> JSON:

@@ -92,7 +92,7 @@ def _apply(node: Node, shape: Shape, rule: PathRule, folder: str, home: str | No
             return _path(node, folder, home)
         case PathRule.CONTEXT:
             text = node.text()
-            return node if text is None or is_remote(text) else _path(node, folder, home)
+            return node if not text or is_remote(text) else _path(node, folder, home)
         case PathRule.NAMED_CONTEXT:
             text = node.text()
             if text is None or is_remote(text) or text.startswith(("service:", "target:")):

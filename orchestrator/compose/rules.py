@@ -183,6 +183,17 @@ class _Service:
         file, inline = self._at("build", "dockerfile"), self._at("build", "dockerfile_inline")
         if file is not None and file.value and inline is not None and inline.value:
             self.report(inline, ".build", "dockerfile and dockerfile_inline exclude each other", key=True)
+        contexts = self._at("build", "additional_contexts")
+        for key, item in contexts.items() if contexts is not None else ():
+            text = item.text() or ""
+            if not text.startswith("service:"):
+                continue
+            other = text.removeprefix("service:")
+            if other not in self.services:
+                near = did_you_mean(other, self.services)
+                self.report(item, f".build.additional_contexts.{key}", f'"{other}" is not a service{near}')
+            elif self.services[other].get("build") is None:
+                self.report(item, f".build.additional_contexts.{key}", f'the service "{other}" has no build')
         platform, platforms = self._at("platform"), self._at("build", "platforms")
         if platform is None or not platform.value or platforms is None or not platforms.elements():
             return
@@ -265,8 +276,10 @@ class _Service:
                 node = self._at(*keys)
                 for number, item in enumerate(node.elements() if node is not None else ()):
                     source = item.get("source")
-                    if source is not None:
-                        path = f".{'.'.join(keys)}[{number}]"
+                    path = f".{'.'.join(keys)}[{number}]"
+                    if source is None or not source.value:
+                        self.report(item, path, f"names no {kind}", hint="add source:")
+                    else:
                         self._undefined(source, path, go_text(source.value), section, kind)
 
     def _health(self) -> None:

@@ -87,7 +87,7 @@ def _number(text: str) -> int | float | None:
         else:
             value = int(body)
         if value < MAX_INT:
-            return sign * value
+            return sign * value if value or sign > 0 else -0.0
         return _finite(digits)
     if _FLOAT.fullmatch(digits):
         return _finite(digits)

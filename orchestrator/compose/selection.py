@@ -27,8 +27,7 @@ def enabled(model: Node, profiles: Iterable[str]) -> set[str]:
     active = set(profiles)
     out = set()
     for name, service in services_of(model).items():
-        own = profiles_of(service)
-        if not own or "*" in active or active & set(own):
+        if _is_active(service, active):
             out.add(name)
     return out
 
@@ -75,6 +74,21 @@ def select(model: Node, chosen: set[str]) -> Node:
         if name in chosen:
             out[name] = service
     return keep(model, {**model.value, "services": keep(services, out)})
+
+
+def without_jobs(model: Node, profiles: Iterable[str]) -> Node:
+    """`model` without the jobs whose profiles are not active."""
+    jobs = model.get("jobs")
+    if jobs is None or not isinstance(jobs.value, dict) or not isinstance(model.value, dict):
+        return model
+    active = set(profiles)
+    kept = {name: job for name, job in jobs.value.items() if _is_active(job, active)}
+    return keep(model, {**model.value, "jobs": keep(jobs, kept)})
+
+
+def _is_active(node: Node, active: set[str]) -> bool:
+    own = profiles_of(node)
+    return not own or "*" in active or bool(active & set(own))
 
 
 def without_unused(model: Node) -> Node:

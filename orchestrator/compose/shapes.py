@@ -24,7 +24,7 @@ JSON: TypeAlias = Any
 """What json.dumps takes; the canonical model is made of it."""
 
 Cast = Callable[[str], "bool | int | float | str | None"]
-Merge = Callable[[Node, Node, "Shape"], Node]
+Merge = Callable[[Node, Node, "Shape", str, "list[Diagnostic]"], Node]
 Identity = Callable[[Node], "str | None"]
 Expand = Callable[[Node], Node]
 Spread = Callable[[Node], "list[Node]"]

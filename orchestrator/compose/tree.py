@@ -8,6 +8,7 @@ alias bomb costs nothing.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -246,14 +247,16 @@ class _Builder:
         if tag is None or tag == "!" or tag == "tag:yaml.org,2002:str":
             value = resolve_plain(text) if not event.style and tag is None else text
         elif tag in ("!reset", "!override"):
-            own_tag = tag
-            value = resolve_plain(text) if not event.style else text
+            own_tag = tag  # such a tag makes any scalar text: `!override null` is "null"
+            value = text
         else:
             try:
                 value = construct(tag, text)
             except ValueError as exc:
                 self._add(line, column, str(exc))
                 value = text
+        if isinstance(value, float) and not math.isfinite(value):
+            self._add(line, column, f"{text} is not a number that a stack may hold")
         if frame is not None and frame.key is None and isinstance(frame.node.value, dict):
             self._key(frame, text, value, line, column, not event.style and tag is None)
             return

@@ -161,6 +161,14 @@ def show_count(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     return OMIT if value is None else value
 
 
+def show_strict_int(node: Node, shape: Shape, path: str, found: Found) -> JSON:
+    """A whole number, left out when 0, that text does not stand for."""
+    if isinstance(node.value, str):
+        found.append(diagnostic(node, path, "must be a whole number, not a string", hint="leave the quotes out"))
+        return OMIT
+    return show_int(node, shape, path, found)
+
+
 def show_float(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     """A number, left out when 0."""
     return _tidy(_number(node, path, found, float)) or OMIT
@@ -226,6 +234,12 @@ def show_duration(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     return OMIT if value is None else format_duration_go(value)
 
 
+def show_set_duration(node: Node, shape: Shape, path: str, found: Found) -> JSON:
+    """A duration, left out when 0s."""
+    shown = show_duration(node, shape, path, found)
+    return OMIT if shown == "0s" else shown
+
+
 def show_object(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     """A mapping with fixed keys, in the order of the table; extensions do not show."""
     fields = shape.fields
@@ -259,7 +273,7 @@ def show_map(node: Node, shape: Shape, path: str, found: Found) -> JSON:
 def show_list(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     """A list; left out when empty. A lone string is a list of one."""
     if isinstance(node.value, str):
-        return [node.value] if node.value else OMIT
+        return [node.value]
     if not isinstance(node.value, list) or not node.value:
         return OMIT
     items = shape.items
@@ -306,11 +320,10 @@ def show_opt_out(node: Node, shape: Shape, path: str, found: Found) -> JSON:
 
 
 def show_octal(node: Node, shape: Shape, path: str, found: Found) -> JSON:
-    """A file mode as a number; text is read as octal."""
+    """A file mode as a number."""
     if isinstance(node.value, str):
-        try:
-            return int(node.value, 8) or OMIT
-        except ValueError:
-            found.append(diagnostic(node, path, f'"{node.value}" is not a file mode (write 0755)'))
-            return OMIT
+        found.append(diagnostic(node, path, "must be a number, not a string", hint="leave the quotes out: mode: 0755"))
+        return OMIT
+    if isinstance(node.value, int | float) and node.value < 0:
+        found.append(diagnostic(node, path, "must not be negative"))
     return plain(node) or OMIT
