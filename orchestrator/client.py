@@ -21,11 +21,8 @@ from typing import Any
 
 from orchestrator.contracts.site import Site
 from orchestrator.errors import (
-    EXIT_CANNOT_EXECUTE,
     EXIT_FAILED,
     EXIT_NOT_FOUND,
-    EXIT_RUNTIME,
-    EXIT_USAGE,
     BusyError,
     CommandError,
     HostError,
@@ -44,6 +41,9 @@ _RACE_PAUSE_S = 0.05
 _LOG_LIMIT_BYTES = 1 << 20
 _MAX_FDS = 8
 
+_KINDS: Mapping[int, type[PystackError]] = {
+    kind.exit_code: kind for kind in (OperationError, InputError, HostError, CommandError)
+} | {EXIT_NOT_FOUND: CommandError}
 _BUSY = re.compile(r"project \S+ (?:is busy: |already has a supervisor )")
 
 
@@ -77,20 +77,7 @@ def error_from(data: object) -> PystackError:
     hint = fields.get("hint")
     code = fields.get("exit_code")
     code = code if isinstance(code, int) and 0 < code < 256 else EXIT_FAILED
-    match code:
-        case _ if _BUSY.match(message):
-            kind: type[PystackError] = BusyError
-        case 1:
-            kind = OperationError
-        case 2:
-            kind = InputError
-        case 125:
-            kind = HostError
-        case 126 | 127:
-            kind = CommandError
-        case _:
-            kind = PystackError
-    assert (EXIT_FAILED, EXIT_USAGE, EXIT_RUNTIME, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND) == (1, 2, 125, 126, 127)
+    kind = BusyError if _BUSY.match(message) else _KINDS.get(code, PystackError)
     return kind(message, hint=str(hint) if hint else None, exit_code=code)
 
 
