@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -20,12 +20,16 @@ T = TypeVar("T")
 
 def to_json(value: object) -> Any:
     """`value` as JSON-ready data; dataclass fields that equal their default are left out."""
-    kind: Hashable = type(value)
-    return _encoder(kind)(value)
+    kind = type(value)
+    if (encode := _encoders.get(kind)) is None:
+        encode = _encoders[kind] = _encoder(kind)
+    return encode(value)
 
 
-@cache
-def _encoder(kind: Any) -> Callable[[Any], Any]:
+_encoders: dict[type, Callable[[Any], Any]] = {}
+
+
+def _encoder(kind: type) -> Callable[[Any], Any]:
     """How values of `kind` are written; once per type, since events and records pass here by the thousand."""
     if issubclass(kind, Enum):
         return _enum_value
