@@ -21,6 +21,7 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.project import Project
 from orchestrator.network.adapter import open_networking
+from orchestrator.network.leftovers import remove_leftovers
 from orchestrator.plan.oci import SandboxInputs, compile_sandbox
 from orchestrator.plan.plan import Plan, Verb
 from orchestrator.plan.reconcile import Recreate
@@ -55,6 +56,10 @@ class OpenProject:
         record = self.state.load()
         if record is not None:
             self.images.working_dir = record.project.working_dir
+        elif not await self.runtime.containers():
+            # The records may have been deleted under a project that was up: its names in the kernel tell.
+            await remove_leftovers(self.site.key)
+            remove_project(detect(), self.site.key)
         await self.engine.adopt(record)
 
     async def plan(self, verb: str, args: Mapping[str, Any]) -> Plan:
