@@ -17,8 +17,8 @@ import pytest
 from tests import leaks, machine
 
 MUST_WORK = os.environ.get("PYSTACK_KERNEL_MUST_WORK") == "1"
-TURN_FILE = "/run/lock/pystack-tests.lock"
-TURN_DEADLINE_S = 60.0
+TURN_FILE = os.environ.get("PYSTACK_TESTS_LOCK", "/run/lock/pystack-tests.lock")
+TURN_DEADLINE_S = 20.0
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def leaves_nothing_behind(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
 
 @contextlib.contextmanager
 def _turn() -> Iterator[None]:
-    """Kernel tests of two runs on one machine take turns, or each would see the other's leaks. After a minute of waiting
+    """Kernel tests of two runs on one machine take turns, or each would see the other's leaks. After a while of waiting
     the test goes on alone: the lock is a courtesy."""
     Path(TURN_FILE).parent.mkdir(parents=True, exist_ok=True)
     with open(TURN_FILE, "a") as file:

@@ -192,6 +192,10 @@ def test_text_from_a_container_cannot_reach_the_terminal_s_controls(pystack: Pys
     stack = pystack.stack(
         """
 services:
+  web:
+    image: host
+    command: [sleep, "3600"]
+    depends_on: {loud: {condition: service_completed_successfully}}
   loud:
     image: host
     command: [/bin/sh, -c, "printf 'a\\\\033]0;owned\\\\007b\\\\n'; exit 5"]
