@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from signal import SIGKILL
 from typing import assert_never
 
 import trio
@@ -29,7 +30,6 @@ from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Plan, Verb
 from orchestrator.plan.reconcile import Recreate, plan_down, plan_restart, plan_resume, plan_start, plan_stop, plan_up
 from orchestrator.policy.exits import signal_name
-from orchestrator.policy.lifecycle import State
 from orchestrator.scheduler import adoption, supervise
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.chronicle import Chronicle
@@ -171,6 +171,32 @@ class Engine:
         stops it hastens; an `up` is to be cancelled first, or it goes on starting. Returns when all have ended. Raises
         HostError when something does not end."""
         await self._interrupt_resumption()
+        await self._end_now(tuple(self._crew.keepers))
+
+    async def kill(self, services: Iterable[ServiceName], signal: str) -> int:
+        """Send `signal` (a name or a number) to the runs of `services` (none: all); returns how many were running. SIGKILL
+        and a service's stop signal count as a stop by the user: no restart policy applies. SIGKILL also ends waits for a
+        restart, and returns when all have ended; raises HostError when something does not end."""
+        number = signal_number(signal)
+        names = tuple(services)
+        self._require(self._crew.project, names)
+        chosen = names or tuple(self._crew.keepers)
+        keepers = [self._crew.keepers[name] for name in chosen if name in self._crew.keepers]
+        hit = [keeper for keeper in keepers if keeper.run is not None]
+        for keeper in hit:
+            keeper.note(EventKind.CONTAINER_STOPPING, f"sending {signal_name(number)} to {keeper.container}")
+        if number == SIGKILL:
+            await self._end_now([keeper.name for keeper in keepers])
+            return len(hit)
+        for keeper in hit:
+            if number == supervise.stop_signal(keeper):
+                keeper.amend(wanted=Wanted.STOPPED)
+                keeper.save()
+            await self._crew.adapters.runtime.signal(keeper.container, number)
+        return len(hit)
+
+    async def _end_now(self, names: Iterable[ServiceName]) -> None:
+        """End all that lives among `names` without grace. Raises the first error when all have been tried."""
         errors: list[PystackError] = []
 
         async def end(name: ServiceName) -> None:
@@ -180,28 +206,11 @@ class Engine:
                 errors.append(error)
 
         async with trio.open_nursery() as nursery:
-            for name, keeper in self._crew.keepers.items():
-                if keeper.idle is not None:
+            for name in names:
+                if self._crew.keepers[name].idle is not None:
                     nursery.start_soon(end, name)
         if errors:
             raise errors[0]
-
-    async def kill(self, services: Iterable[ServiceName], signal: str) -> int:
-        """Send `signal` (a name or a number) to the runs of `services` (none: all); returns how many were running. SIGKILL
-        and a service's stop signal count as a stop by the user: no restart policy applies."""
-        number = signal_number(signal)
-        names = tuple(services)
-        self._require(self._crew.project, names)
-        chosen = names or tuple(self._crew.keepers)
-        hit = [self._crew.keepers[name] for name in chosen if name in self._crew.keepers]
-        hit = [keeper for keeper in hit if keeper.run is not None and keeper.phase in (State.RUNNING, State.STOPPING)]
-        for keeper in hit:
-            if number in (signal_number("KILL"), supervise.stop_signal(keeper)):
-                keeper.amend(wanted=Wanted.STOPPED)
-                keeper.save()
-            keeper.note(EventKind.CONTAINER_STOPPING, f"sending {signal_name(number)} to {keeper.container}")
-            await self._crew.adapters.runtime.signal(keeper.container, number)
-        return len(hit)
 
     def _require(self, project: Project, names: Iterable[ServiceName]) -> None:
         for name in names:

@@ -75,7 +75,6 @@ async def wire(crew: Crew, keeper: Keeper) -> None:
         keeper.wired = False
         raise
     keeper.amend(published=published)
-    keeper.save()
 
 
 async def unwire(crew: Crew, keeper: Keeper) -> None:

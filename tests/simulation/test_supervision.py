@@ -408,6 +408,29 @@ def test_a_kill_by_the_user_is_not_undone_but_another_signal_is_only_sent() -> N
     simulate(World, body)
 
 
+def test_kill_beside_an_interrupted_stop_ends_everything_also_what_waits_for_its_restart() -> None:
+    stack = project(
+        service("db", stop_grace_s=600.0), service("web", "db", stop_grace_s=600.0), service("job", restart="always")
+    )
+    stubborn = FakeService(ignores_sigterm=True)
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        await trio.sleep(9.2)
+        assert row(engine, "job").phase is Phase.BACKOFF
+        with trio.move_on_after(5):
+            await do(engine, Verb.STOP, "db", "web")
+        assert await engine.kill([], "SIGKILL") == 2
+        assert trio.current_time() == pytest.approx(14.2)
+        assert world.runtime.alive() == ()
+        assert {status.phase for status in engine.statuses()} == {Phase.EXITED}
+        assert {status.wanted for status in engine.statuses()} == {Wanted.STOPPED}
+        await trio.sleep(100)
+        assert world.runtime.alive() == ()
+
+    simulate(lambda: World({"db": stubborn, "web": stubborn, "job": FakeService(crashes=[1] * 99)}), body)
+
+
 def test_history_keeps_what_matters_and_at_most_a_hundred_events() -> None:
     stack = project(service("db", healthcheck=check(1), restart="always"))
 
