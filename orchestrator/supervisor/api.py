@@ -190,6 +190,7 @@ class Server:
             raise error
         if request.verb == "down" and not self._opened.engine.statuses():
             self._ending = True
+            self._changed.set()
         return result
 
 
@@ -197,7 +198,7 @@ async def _forward(connection: Connection, listener: Listener, scope: trio.Cance
     """Send events until they end; a client that is gone ends `scope`, and the next use of the connection says so."""
     try:
         async for event in listener.events:
-            await connection.send({"event": to_json(event)})
+            await connection.send(*({"event": to_json(item)} for item in (event, *listener.more())))
     except Disconnected:
         scope.cancel()
 

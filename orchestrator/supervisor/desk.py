@@ -1,7 +1,7 @@
 """One operation at a time.
 
 An operation belongs to the project and not to the client that asked for it: it goes on when the client leaves. A second one
-is refused at once with who is at it and since when; `stop`, `kill` and `down` may instead interrupt a running one (Ctrl-C).
+is refused at once with who is at it and since when; `stop` and `kill` may instead interrupt a running one (Ctrl-C).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ async def run_exec(opened: OpenProject, connection: Connection, request: Request
             """The pty's master goes out before the result, also when the process ended at once."""
             async for master in outgoing:
                 try:
-                    await connection.send({"event": {"tty": True}}, (master,))
+                    await connection.send({"event": {"tty": True}}, fds=(master,))
                 except Disconnected:
                     nursery.cancel_scope.cancel()
                 finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import trio
@@ -12,6 +12,7 @@ from orchestrator.state.journal import EventLog
 
 _BACKLOG = 20_000
 """Events a slow listener may lag behind; then it is cut off, so that it cannot hold the memory of all of them."""
+_AT_ONCE = 200
 
 
 class EventStream:
@@ -62,6 +63,12 @@ class Listener:
         self._stream = stream
         self._send = send
         self.events = events
+
+    def more(self) -> Iterator[Event]:
+        """What has happened by now and was not yet taken, so that a burst of events is sent at once."""
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            for _ in range(_AT_ONCE):
+                yield self.events.receive_nowait()
 
     def stop(self) -> None:
         """No further events; those that happened already are still delivered."""

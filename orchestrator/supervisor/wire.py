@@ -72,9 +72,9 @@ class Connection:
             )
         return Request(message["verb"], args, fds)
 
-    async def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Raises Disconnected when the peer is gone."""
-        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    async def send(self, *messages: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Messages in this order, `fds` with the first. Raises Disconnected when the peer is gone."""
+        data = b"".join(json.dumps(message, separators=(",", ":")).encode() + b"\n" for message in messages)
         async with self._sending:
             try:
                 sent = 0
