@@ -204,6 +204,15 @@ def pairs(node: Node) -> Node:
     return _pairs(node, "=")
 
 
+def variables(node: Node) -> Node:
+    """Unchanged; a name that ends with a space is an error (``A =b`` in a list)."""
+    for item in node.elements():
+        name = go_text(item.value).partition("=")[0]
+        if name != name.rstrip():
+            raise ExpandError(f'the variable "{name}" ends with a space', "leave no space before the equals sign")
+    return node
+
+
 def _pairs(node: Node, separators: str) -> Node:
     if not isinstance(node.value, list):
         return node

@@ -112,7 +112,7 @@ def _show_pairs(node: Any, shape: Shape, path: str, found: Any) -> JSON:
 
 
 LABELS = pairs("labels")
-ENVIRONMENT = pairs("environment variables", null=True)
+ENVIRONMENT = pairs("environment variables", null=True).with_(expand=expand.variables)
 
 _HOST = _shape("an address or a list of addresses", "string list", items=ITEM)
 

@@ -1,4 +1,4 @@
-"""Files to one merged model: parse, interpolate, extends, reset, include, merge, unique, validate, expand.
+"""Files to one merged model: parse, interpolate, include, extends, reset, merge, unique, validate, expand.
 
 Every document of every file goes through these steps, and the next one is put over the result. An included file is a
 model of its own (its own folder, its own variables), put under the file that includes it; a file named by ``extends`` only
@@ -77,7 +77,7 @@ def load_model(files: tuple[str, ...], context: Context, found: Findings) -> Nod
                 found.errors.append(diagnostic(document, "", "the top level must be a mapping (services:, volumes:, ...)"))
                 continue
             model = _layer(model, document, source, context, found)
-    if model is None:
+    if model is None or not model.value:
         if not found.errors:
             name = shown_name(files[0], context.directory)
             found.errors.append(Diagnostic(name, 0, 0, "", "the file is empty", "a stack needs services:"))
@@ -99,10 +99,10 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
     resets, document = collect_resets(document)
     document = _interpolate(document, context, found)
     document = _null_sections(document)
+    document = _include(document, source, resets, context, found)
     document = _Extends(source, context, found, resets).apply(document)
     if model is not None and resets:
         model = remove(model, resets)
-    document = _include(document, source, resets, context, found)
     errors_before = len(found.errors)
     merged = document
     if model is not None:

@@ -19,7 +19,10 @@ def show_mode(node: Node, shape: Shape, path: str, found: Found) -> JSON:
         except ValueError:
             found.append(diagnostic(node, path, f'"{value}" is not a file mode (write 0440)'))
             return OMIT
-    return f"0{int(value):o}" if isinstance(value, int | float) and not isinstance(value, bool) else OMIT
+    if isinstance(value, float):
+        found.append(diagnostic(node, path, "a file mode has no fraction (write 0440)"))
+        return OMIT
+    return f"0{value:o}" if isinstance(value, int) and not isinstance(value, bool) else OMIT
 
 
 def show_ulimit(node: Node, shape: Shape, path: str, found: Found) -> JSON:

@@ -22,7 +22,7 @@ class PathRule(Enum):
     CONTEXT = auto()
     """A path, or a URL, which stays as it is: build contexts."""
     NAMED_CONTEXT = auto()
-    """As CONTEXT, but also ``service:NAME``, ``target:NAME``, ``docker-image://...``: additional contexts."""
+    """As CONTEXT, but also ``service:NAME``: additional contexts."""
     MOUNT = auto()
     """A mapping with ``type: bind`` and a ``source``."""
     VOLUME = auto()
@@ -34,7 +34,7 @@ class PathRule(Enum):
 
 
 _WINDOWS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
-_REMOTE = re.compile(r"(?:https?|ssh|git|oci|docker-image)://|git@|github\.com/|[^/]+\.git(?:#|$)")
+_REMOTE = re.compile(r"git@|github\.com/")
 
 
 def is_absolute(path: str) -> bool:
@@ -95,7 +95,7 @@ def _apply(node: Node, shape: Shape, rule: PathRule, folder: str, home: str | No
             return node if not text or is_remote(text) else _path(node, folder, home)
         case PathRule.NAMED_CONTEXT:
             text = node.text()
-            if text is None or is_remote(text) or text.startswith(("service:", "target:")):
+            if text is None or is_remote(text) or text.startswith("service:"):
                 return node
             return _path(node, folder, home)
         case PathRule.MOUNT:

@@ -48,7 +48,7 @@ def test_compose_file_names_the_files_and_may_stand_in_dot_env(stack: Stack) -> 
 def test_no_file_at_all_is_an_error_with_a_hint(stack: Stack) -> None:
     with pytest.raises(ComposeError, match="no compose file in") as caught:
         discover_files(stack.request())
-    assert "make one of compose.yaml" in str(caught.value)
+    assert "make compose.yaml or compose.yml" in str(caught.value)
 
 
 def test_standard_input_is_a_file(stack: Stack) -> None:
