@@ -166,12 +166,12 @@ static void make_bridge(void) {
     bridge = must(if_nametoindex(name) ? (long)if_nametoindex(name) : -1, "find the bridge");
 }
 
-static void delete_link(int index) {
+static int delete_link(int index) {
     struct batch b = {.length = 0};
     struct ifinfomsg link = {.ifi_index = index};
     begin(&b, RTM_DELLINK, 0, &link, sizeof link);
     end(&b);
-    talk(netlink, &b, 1); /* a veth may have gone with its network namespace */
+    return talk(netlink, &b, 1);
 }
 
 static void delete_links(int count) {
@@ -179,9 +179,9 @@ static void delete_links(int count) {
     for (int i = 0; i < count; i++) {
         snprintf(name, sizeof name, "flv%d.%d", own_id, i);
         int index = if_nametoindex(name);
-        if (index) delete_link(index);
+        if (index) delete_link(index); /* it may just have gone with its network namespace */
     }
-    delete_link(bridge);
+    must(delete_link(bridge), "delete the bridge");
 }
 
 /* The host's end on the bridge and up, the other end in `pid`'s network namespace, in one request. */
