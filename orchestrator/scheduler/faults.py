@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from signal import SIGTERM, Signals
 
 from orchestrator.errors import CommandError, HostError, InputError, OperationError, PystackError
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 
+_PLACED = re.compile(r"[^\n]*?:\d+:\d+: services\.")
+"""``compose.yaml:14:7: services.web...``: it points into the file already."""
 _KINDS: tuple[type[PystackError], ...] = (InputError, HostError, CommandError, OperationError)
 
 
 def located(error: PystackError, project: Project, service: Service, key: str = "") -> PystackError:
     """`error` with the place in the file in front: of the compose path its message begins with, else of the service's `key`
     (``image``), else of the service."""
-    path, separator, rest = error.message.partition(": ")
-    own = f"{service.place}."
-    if separator and path.startswith(own):
-        return _copy(error, f"{project.where(path)}: {rest}")
-    if own in path:  # It points into the file already.
+    if _PLACED.match(error.message):
         return error
-    place = f"{own}{key}" if key else service.place
+    path, separator, rest = error.message.partition(": ")
+    if separator and (path == service.place or path.startswith(f"{service.place}.")):
+        return _copy(error, f"{project.where(path)}: {rest}")
+    place = f"{service.place}.{key}" if key else service.place
     return _copy(error, f"{project.where(place)}: {error.message}")
 
 

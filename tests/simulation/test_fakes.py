@@ -1,0 +1,130 @@
+"""The fakes check whoever drives them, and the small parts around the scheduler."""
+
+from __future__ import annotations
+
+import dataclasses
+from signal import SIGINT, SIGKILL, SIGRTMIN, SIGTERM
+
+import pytest
+import trio
+
+from orchestrator.contracts.runtime import OciConfig, SandboxSpec
+from orchestrator.errors import CommandError, HostError, InputError, OperationError, PystackError
+from orchestrator.model.names import ContainerId, NetworkName, ServiceName
+from orchestrator.model.network import Attachment
+from orchestrator.model.project import Place
+from orchestrator.scheduler.faults import located, signal_number
+from orchestrator.testing import seeds
+from orchestrator.testing.build import project, service
+from orchestrator.testing.fake_runtime import FakeRuntime
+from orchestrator.testing.world import World
+
+BOX = ContainerId("demo-db-1")
+SPEC = SandboxSpec(BOX, (), OciConfig({}))
+
+
+def test_a_start_before_create_is_a_bug() -> None:
+    async def main() -> None:
+        with pytest.raises(AssertionError, match="demo-db-1 is started before it is made"):
+            await FakeRuntime({}).start(BOX)
+
+    seeds.run(main)
+
+
+def test_a_sandbox_without_an_intent_on_disk_is_a_bug() -> None:
+    async def main() -> None:
+        with pytest.raises(AssertionError, match="without an intent on disk"):
+            await World().runtime.create(SPEC)
+
+    seeds.run(main)
+
+
+def test_a_start_without_a_network_is_a_bug() -> None:
+    async def main() -> None:
+        runtime = FakeRuntime({}, attached=lambda container: False)
+        await runtime.create(SPEC)
+        with pytest.raises(AssertionError, match="before it is on its networks"):
+            await runtime.start(BOX)
+
+    seeds.run(main)
+
+
+def test_an_address_without_a_network_is_a_bug() -> None:
+    async def main() -> None:
+        with pytest.raises(AssertionError, match="no such network"):
+            World().networking.reserve(BOX, ServiceName("db"), [Attachment(NetworkName("back"))])
+
+    seeds.run(main)
+
+
+def test_a_network_in_use_is_not_removed() -> None:
+    async def main() -> None:
+        networking = World().networking
+        stack = project(service("db"))
+        await networking.ensure(list(stack.networks.values()))
+        networking.reserve(BOX, ServiceName("db"), [Attachment(NetworkName("default"))])
+        with pytest.raises(OperationError, match="still used by demo-db-1"):
+            await networking.remove([NetworkName("default")])
+
+    seeds.run(main)
+
+
+def test_a_seed_makes_the_order_of_tasks_repeatable_and_seeds_differ() -> None:
+    def order(seed: int) -> tuple[int, ...]:
+        done: list[int] = []
+
+        async def note(number: int) -> None:
+            await trio.sleep(1)
+            done.append(number)
+
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                for number in range(8):
+                    nursery.start_soon(note, number)
+
+        seeds.run(main, seed=seed)
+        return tuple(done)
+
+    assert [order(seed) for seed in range(8)] == [order(seed) for seed in range(8)]
+    assert len({order(seed) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [(None, SIGTERM), ("SIGINT", SIGINT), ("int", SIGINT), ("9", SIGKILL), ("SIGRTMIN+3", SIGRTMIN + 3)],
+)
+def test_signals_are_named_as_in_compose_files(name: str | None, number: int) -> None:
+    assert signal_number(name) == number
+
+
+@pytest.mark.parametrize("name", ["SIGNOPE", "0", "999", "TERM+1", "RTMIN+99", "-9"])
+def test_what_is_no_signal_is_an_input_error(name: str) -> None:
+    with pytest.raises(InputError, match="is not a signal"):
+        signal_number(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "key", "message"),
+    [
+        (HostError("no overlayfs"), "", "c.yaml:3:3: services.web: no overlayfs"),
+        (CommandError("x was not found"), "command", "c.yaml:5:5: services.web.command: x was not found"),
+        (
+            OperationError("services.web.ports[0]: port 80 is in use"),
+            "",
+            "c.yaml:7:9: services.web.ports[0]: port 80 is in use",
+        ),
+        (InputError("c.yaml:9:1: services.web.user: no such user"), "", "c.yaml:9:1: services.web.user: no such user"),
+    ],
+)
+def test_errors_point_into_the_compose_file_once(error: PystackError, key: str, message: str) -> None:
+    places = {
+        "services.web": Place("c.yaml", 3, 3),
+        "services.web.command": Place("c.yaml", 5, 5),
+        "services.web.ports[0]": Place("c.yaml", 7, 9),
+    }
+    stack = dataclasses.replace(project(service("web")), places=places)
+    error.hint = "do this"
+    found = located(error, stack, stack.services[ServiceName("web")], key)
+    assert found.message == message
+    assert (type(found), found.hint, found.exit_code) == (type(error), "do this", error.exit_code)
+    assert located(found, stack, stack.services[ServiceName("web")]).message == message
