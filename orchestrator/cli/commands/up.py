@@ -68,6 +68,9 @@ def up(
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
     project = settings.load(services)
+    if not project.services:
+        files = ", ".join(project.compose_files)
+        raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
     check_services(services, project.services, project.name)
     if exit_code_from is not None:
         check_services([exit_code_from], project.services, project.name)
