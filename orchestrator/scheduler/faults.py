@@ -9,7 +9,7 @@ from orchestrator.errors import CommandError, HostError, InputError, OperationEr
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 
-_PLACED = re.compile(r"[^\n]*?:\d+:\d+: services\.")
+_PLACED = re.compile(r"[^\n]*?:\d+:\d+: (services|networks|volumes)\.")
 """``compose.yaml:14:7: services.web...``: it points into the file already."""
 _KINDS: tuple[type[PystackError], ...] = (InputError, HostError, CommandError, OperationError)
 
@@ -20,7 +20,7 @@ def located(error: PystackError, project: Project, service: Service, key: str = 
     if _PLACED.match(error.message):
         return error
     path, separator, rest = error.message.partition(": ")
-    if separator and (path == service.place or path.startswith(f"{service.place}.")):
+    if separator and (path == service.place or path.startswith((f"{service.place}.", "networks.", "volumes."))):
         return _copy(error, f"{project.where(path)}: {rest}")
     place = f"{service.place}.{key}" if key else service.place
     return _copy(error, f"{project.where(place)}: {error.message}")

@@ -113,6 +113,11 @@ def test_what_is_no_signal_is_an_input_error(name: str) -> None:
             "",
             "c.yaml:7:9: services.web.ports[0]: port 80 is in use",
         ),
+        (
+            OperationError("networks.front.ipam.config[0].subnet: it is taken"),
+            "",
+            "c.yaml:20:3: networks.front.ipam.config[0].subnet: it is taken",
+        ),
         (InputError("c.yaml:9:1: services.web.user: no such user"), "", "c.yaml:9:1: services.web.user: no such user"),
     ],
 )
@@ -121,6 +126,7 @@ def test_errors_point_into_the_compose_file_once(error: PystackError, key: str, 
         "services.web": Place("c.yaml", 3, 3),
         "services.web.command": Place("c.yaml", 5, 5),
         "services.web.ports[0]": Place("c.yaml", 7, 9),
+        "networks.front": Place("c.yaml", 20, 3),
     }
     stack = dataclasses.replace(project(service("web")), places=places)
     error.hint = "do this"
