@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 
-from orchestrator.contracts.runtime import SandboxSpec
+from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json, to_json
@@ -46,9 +47,11 @@ def write_bundle(site: Site, spec: SandboxSpec) -> bool:
             os.chown(f"{path}/work", site.ids.host_base, site.ids.host_base)
         _mkdir(f"{path}/files")
         for number, file in enumerate(spec.files):
-            _write(f"{path}/files/{number}", file.content, file.mode)
-        _write(f"{path}/config.json", json.dumps(spec.config).encode(), 0o600)
-        _write(f"{path}/spec.json", json.dumps(to_json(spec)).encode(), 0o600)
+            _write(f"{path}/files/{number}", file.content, file.mode, replacing=existed)
+        _write(f"{path}/config.json", json.dumps(spec.config).encode(), 0o600, replacing=existed)
+        # The config is most of it, and is in its own file already.
+        rest = to_json(replace(spec, config=OciConfig({})))
+        _write(f"{path}/spec.json", json.dumps(rest).encode(), 0o600, replacing=existed)
     except OSError as exc:
         raise HostError(f"cannot write the bundle {path}: {exc.strerror}") from exc
     return existed
@@ -56,10 +59,10 @@ def write_bundle(site: Site, spec: SandboxSpec) -> bool:
 
 def read_bundle(site: Site, container: ContainerId) -> SandboxSpec:
     """Raises OperationError when there is no such container."""
-    path = f"{bundle_path(site, container)}/spec.json"
+    path = bundle_path(site, container)
     try:
-        with open(path, "rb") as file:
-            return from_json(SandboxSpec, json.load(file))
+        with open(f"{path}/spec.json", "rb") as rest, open(f"{path}/config.json", "rb") as config:
+            return replace(from_json(SandboxSpec, json.load(rest)), config=OciConfig(json.load(config)))
     except FileNotFoundError:
         raise OperationError(f"container {container} does not exist") from None
     except (OSError, ValueError) as exc:
@@ -116,9 +119,9 @@ def _mkdir(path: str) -> bool:
     return True
 
 
-def _write(path: str, content: bytes, mode: int) -> None:
-    """Replace the file, so that a run that has the old one mounted keeps it unchanged."""
-    temporary = f"{path}.new"
+def _write(path: str, content: bytes, mode: int, *, replacing: bool) -> None:
+    """`replacing`: a run that has the old file mounted keeps it unchanged."""
+    temporary = f"{path}.new" if replacing else path
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         os.fchmod(fd, mode)
@@ -127,4 +130,5 @@ def _write(path: str, content: bytes, mode: int) -> None:
             view = view[os.write(fd, view) :]
     finally:
         os.close(fd)
-    os.rename(temporary, path)
+    if replacing:
+        os.rename(temporary, path)

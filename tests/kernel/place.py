@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from orchestrator.contracts.runtime import Exit, GeneratedFile, LogPolicy, OciConfig, Run, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.kernel.cgroup import detect
@@ -107,10 +109,12 @@ async def place(rootfs: Path) -> AsyncGenerator[Place, None]:
     site = site_at(root)
     try:
         async with open_runtime(site) as runtime:
-            here = Place(site, rootfs, runtime)
-            yield here
-            for state in await runtime.containers():
-                await runtime.remove(state.container)
+            try:
+                yield Place(site, rootfs, runtime)
+            finally:
+                with trio.CancelScope(shield=True):  # Each step of it has a deadline of its own.
+                    for state in await runtime.containers():
+                        await runtime.remove(state.container)
     finally:
         remove_project(detect(), site.key)
         shutil.rmtree(root)
