@@ -114,7 +114,7 @@ def ask_oracle(stack: Stack, folder: Path, timeout_s: float = ORACLE_TIMEOUT_S) 
     done = subprocess.run(
         [binary(), *stack.arguments()],
         cwd=folder / stack.cwd,
-        env={**BASE_ENVIRONMENT, **_GO, **stack.environment},
+        env=_environment(stack, folder),
         input=(stack.stdin or "").encode(),
         capture_output=True,
         timeout=timeout_s,
@@ -126,11 +126,16 @@ def ask_oracle(stack: Stack, folder: Path, timeout_s: float = ORACLE_TIMEOUT_S) 
     return Answer(model=json.loads(done.stdout))
 
 
+def _environment(stack: Stack, folder: Path) -> dict[str, str]:
+    """What a shell in the folder passes on."""
+    return {**BASE_ENVIRONMENT, **_GO, "PWD": os.path.normpath(folder / stack.cwd), **stack.environment}
+
+
 def request(stack: Stack, folder: Path) -> LoadRequest:
     """The same call for our loader."""
     return LoadRequest(
         directory=os.path.normpath(folder / stack.cwd),
-        environment={**BASE_ENVIRONMENT, **_GO, **stack.environment},
+        environment=_environment(stack, folder),
         files=stack.compose,
         stdin_text=stack.stdin,
         project_name=stack.project_name,
