@@ -110,19 +110,22 @@ class Server:
             self._changed.set()
 
     async def _serve_request(self, connection: Connection) -> None:
-        fds: tuple[int, ...] = ()
+        request = Request("", {})
         reply: dict[str, Any]
         try:
             request = await connection.receive()
-            fds = request.fds
             if (verb := VERBS.get(request.verb)) is None:
                 raise InputError(f"unknown verb {request.verb!r}")
             reply = {"ok": await verb(self, connection, request)}
         except PystackError as exc:
             reply = {"error": {"message": exc.message, "hint": exc.hint, "exit_code": exc.exit_code}}
         finally:
-            close_all(fds)
+            close_all(request.fds)
         await connection.send(reply)
+        # After the reply: ending cuts all connections.
+        if request.verb == "shutdown" or (request.verb == "down" and not self._opened.engine.statuses()):
+            self._ending = True
+            self._changed.set()
 
     async def hello(self, connection: Connection, request: Request) -> Any:
         opened = self._opened
@@ -152,8 +155,6 @@ class Server:
         return {"text": plan.render(), "operations": operations}
 
     async def shutdown(self, connection: Connection, request: Request) -> Any:
-        self._ending = True
-        self._changed.set()
         return {}
 
     async def events(self, connection: Connection, request: Request) -> Any:
@@ -188,9 +189,6 @@ class Server:
             listener.stop()  # `_forward` delivers what happened until now, and the nursery waits for that.
         if error is not None:
             raise error
-        if request.verb == "down" and not self._opened.engine.statuses():
-            self._ending = True
-            self._changed.set()
         return result
 
 
