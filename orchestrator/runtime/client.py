@@ -31,6 +31,7 @@ from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.steps import BROKEN
+from orchestrator.runtime.monitor.wire import receive_fds
 from orchestrator.runtime.programs import Program
 from orchestrator.runtime.rootfs import fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
@@ -261,7 +262,7 @@ class MonitorRuntime:
             with ours, theirs:
                 async with self._process(sandbox, group, spec, {"pty": theirs.fileno()}) as process:
                     # Sent before the execve that we have been told of.
-                    _, masters, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+                    _, masters, _ = receive_fds(ours, 1, 1)
                     if on_tty is None:
                         _close_fds(masters)
                     else:

@@ -7,12 +7,19 @@ of stream 0 ("unknown") for what the index does not cover: no byte is ever lost 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import struct
 import time
 
 RECORD = struct.Struct("<QIIQ")
 _CHUNK = 1 << 16
+_FIONREAD = 0x541B
+"""ioctl_tty(2); on a pipe: how many bytes are in it."""
+
+
+def _has_data(pipe: int) -> bool:
+    return any(fcntl.ioctl(pipe, _FIONREAD, bytes(4)))
 
 
 class Log:
@@ -57,7 +64,7 @@ class Log:
     def pull(self, pipe: int, stream: int) -> bool | None:
         """Move what is in `pipe`: True if there was something, False at its end, None when it is empty for now."""
         try:
-            if self.max_bytes and self.size >= self.max_bytes:
+            if self.max_bytes and self.size >= self.max_bytes and _has_data(pipe):
                 self._rotate()
             moved = os.splice(pipe, self.fd, _CHUNK, offset_dst=self.size, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:

@@ -18,6 +18,7 @@ VERSION = 1
 INLINE_BYTES = 60_000
 MOST_FDS = 250
 _BUFFER = 1 << 17
+_INT = 4
 
 
 
@@ -40,10 +41,21 @@ def send_packet(sock: socket.socket, packet: bytes, fds: Sequence[int]) -> None:
     sock.sendmsg([packet], ancillary, socket.MSG_NOSIGNAL)
 
 
+def receive_fds(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int], int]:
+    """A packet, its descriptors (close-on-exec) and the flags. Not socket.recv_fds: that ignores MSG_CMSG_CLOEXEC, and what
+    comes would be open in every child (Python 3.11)."""
+    packet, ancillary, flags, _ = sock.recvmsg(size, socket.CMSG_LEN(most * _INT), socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % _INT])
+    return packet, list(fds), flags
+
+
 def receive(sock: socket.socket) -> tuple[Header, bytes, list[int]] | None:
     """The next message, or None at the end. The descriptors are the caller's, close-on-exec.
     Raises OSError (BlockingIOError: nothing there), ValueError for what is no message."""
-    packet, fds, flags, _ = socket.recv_fds(sock, _BUFFER, MOST_FDS + 1, socket.MSG_CMSG_CLOEXEC)
+    packet, fds, flags = receive_fds(sock, _BUFFER, MOST_FDS + 1)
     if not packet:
         return None
     try:

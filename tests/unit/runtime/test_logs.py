@@ -1,0 +1,158 @@
+"""Logs as they are on disk: written by the monitor's code, read by the command line's, whatever was cut off."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.runtime.logs import Follower, read_entries
+from orchestrator.runtime.monitor.logfile import RECORD, Log
+
+
+class Writer:
+    """The monitor's `Log`, fed by a pipe."""
+
+    def __init__(self, directory: Path, max_bytes: int = 0, max_files: int = 3) -> None:
+        self.directory = os.open(directory, os.O_RDONLY)
+        self.null = os.open("/dev/null", os.O_WRONLY)
+        self.limits = max_bytes, max_files
+        self.log = Log(self.directory, "box", *self.limits, self.null)
+
+    def write(self, data: bytes, stream: int = 1) -> None:
+        for start in range(0, len(data), 60_000):
+            reader, writer = os.pipe()
+            os.write(writer, data[start : start + 60_000])
+            os.close(writer)
+            while self.log.pull(reader, stream):
+                pass
+            os.close(reader)
+
+    def reopen(self) -> None:
+        self.log.close()
+        self.log = Log(self.directory, "box", *self.limits, self.null)
+
+    def close(self) -> None:
+        self.log.close()
+        os.close(self.directory)
+        os.close(self.null)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    made = Writer(tmp_path)
+    yield made
+    made.close()
+
+
+def lines(tmp_path: Path, **options: int) -> list[bytes]:
+    return [entry.line for entry in read_entries(str(tmp_path / "box"), **options)]
+
+
+def test_a_log_that_does_not_exist_has_no_lines(tmp_path: Path) -> None:
+    assert lines(tmp_path) == []
+
+
+def test_pieces_of_two_streams_are_put_together(writer: Writer, tmp_path: Path) -> None:
+    for data, stream in ((b"ou", 1), (b"er", 2), (b"t\nmore", 1), (b"r\n", 2), (b"!\n\n", 1), (b"end", 2)):
+        writer.write(data, stream)
+    found = [(entry.stream, entry.line, entry.ended) for entry in read_entries(str(tmp_path / "box"))]
+    assert found == [
+        ("stdout", b"out", True),
+        ("stderr", b"err", True),
+        ("stdout", b"more!", True),
+        ("stdout", b"", True),
+        ("stderr", b"end", False),
+    ]
+
+
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=200), st.sampled_from([1, 2])), max_size=30), st.integers(1, 400))
+def test_every_byte_is_read_back_over_any_rotation(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[bytes, int]], max_bytes: int
+) -> None:
+    directory = tmp_path_factory.mktemp("logs")
+    made = Writer(directory, max_bytes, 100)
+    for data, stream in pieces:
+        made.write(data, stream)
+    made.close()
+    found: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+    for entry in read_entries(str(directory / "box")):
+        found[entry.stream] += entry.line + (b"\n" if entry.ended else b"")
+    assert found["stdout"] == b"".join(data for data, stream in pieces if stream == 1)
+    assert found["stderr"] == b"".join(data for data, stream in pieces if stream == 2)
+
+
+def test_bytes_without_an_index_record_are_found_again(writer: Writer, tmp_path: Path) -> None:
+    """The monitor was killed between the two."""
+    writer.write(b"one\n")
+    writer.write(b"two\n")
+    os.truncate(tmp_path / "box.idx", RECORD.size + 5)
+    writer.reopen()
+    writer.write(b"three\n")
+    assert lines(tmp_path) == [b"one", b"two", b"three"]
+    assert (tmp_path / "box.idx").stat().st_size == 3 * RECORD.size
+
+
+def test_a_rotation_cut_off_between_its_renames_loses_nothing(tmp_path: Path) -> None:
+    made = Writer(tmp_path, max_bytes=0)
+    made.write(b"old\n" * 3)
+    os.rename(tmp_path / "box.log", tmp_path / "box.log.1")
+    made.reopen()
+    made.write(b"new\n")
+    made.close()
+    assert lines(tmp_path) == [b"old"] * 3 + [b"new"]
+
+
+def test_tail_and_since(writer: Writer, tmp_path: Path) -> None:
+    writer.write(b"a\nb\n")
+    between = time.time()
+    writer.write(b"c\nd")
+    assert lines(tmp_path, tail=2) == [b"c", b"d"]
+    assert lines(tmp_path, tail=0) == []
+    assert lines(tmp_path, tail=100) == [b"a", b"b", b"c", b"d"]
+    assert [entry.line for entry in read_entries(str(tmp_path / "box"), since=between)] == [b"c", b"d"]
+
+
+def test_a_follower_goes_on_where_it_was_even_when_files_were_rotated_twice(tmp_path: Path) -> None:
+    made = Writer(tmp_path, max_bytes=10, max_files=5)
+    follower = Follower(str(tmp_path / "box"))
+    assert list(follower.read()) == []
+    made.write(b"first line\n")
+    assert [entry.line for entry in follower.read()] == [b"first line"]
+    made.write(b"second line\n")
+    made.write(b"third line\n")
+    made.write(b"fou")
+    assert [entry.line for entry in follower.read()] == [b"second line", b"third line"]
+    made.write(b"rth")
+    assert [(entry.line, entry.ended) for entry in [*follower.read(), *follower.finish()]] == [(b"fourth", False)]
+    follower.close()
+    made.close()
+
+
+def test_a_line_without_end_does_not_fill_the_memory(writer: Writer, tmp_path: Path) -> None:
+    for _ in range(50):
+        writer.write(b"x" * 60_000)
+    found = list(read_entries(str(tmp_path / "box")))
+    assert sum(len(entry.line) for entry in found) == 3_000_000
+    assert max(len(entry.line) for entry in found) < 1_200_000
+
+
+def test_oldest_files_go_when_there_are_too_many(tmp_path: Path) -> None:
+    made = Writer(tmp_path, max_bytes=5, max_files=2)
+    for number in range(6):
+        made.write(b"line%d\n" % number)
+    made.close()
+    assert lines(tmp_path) == [b"line4", b"line5"]
+    assert sorted(os.listdir(tmp_path)) == ["box.idx", "box.idx.1", "box.log", "box.log.1"]
+
+
+def test_the_reader_imports_no_trio() -> None:
+    program = "import sys, orchestrator.runtime.logs; sys.exit('trio' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
