@@ -63,10 +63,12 @@ class Draft:
     def remove(self, container: ObservedContainer, cause: str, anonymous: bool = False, replaces: bool = False) -> None:
         self._add(Kind.REMOVE, cause, container.service, container.container, anonymous=anonymous, replaces=replaces)
 
-    def replace(self, container: ObservedContainer, service: Service, digest: str, cause: str) -> None:
+    def replace(
+        self, container: ObservedContainer, service: Service, digest: str, cause: str, timeout_s: float | None = None
+    ) -> None:
         self.replaced.append(service.name)
         if container.live:
-            self.stop(container, cause, None, replaces=True)
+            self.stop(container, cause, timeout_s, replaces=True)
         self.remove(container, cause, replaces=True)
         self.create(service, digest, cause)
 

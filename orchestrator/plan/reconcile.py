@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
+from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
+from orchestrator.model.service import Condition
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.hashing import config_hash, explain_change
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
@@ -35,11 +37,15 @@ def plan_up(
     images: Mapping[ServiceName, str],
     recreate: Recreate = Recreate.CHANGED,
     no_deps: bool = False,
+    remove_orphans: bool = False,
+    timeout_s: float | None = None,
 ) -> Plan:
     """Bring the selected services (none: all), with what they need, to what `project` says. `images`: the identity of each
-    service's image. Raises InputError for a cycle or a name that is no service."""
+    service's image. `timeout_s` overrides the grace period of what is replaced. Raises InputError for a cycle or a name
+    that is no service."""
     graph = DependencyGraph.of(project)
-    chosen = graph.closure(selection, no_deps=no_deps)
+    asked = frozenset(selection)
+    chosen = graph.closure(asked, no_deps=no_deps)
     draft = Draft(project, observed, graph, no_deps)
     moved_networks = _moved_networks(project, observed, chosen) if recreate is not Recreate.NEVER else frozenset()
     for name in chosen:
@@ -49,18 +55,21 @@ def plan_up(
         if container is None:
             draft.create(service, digest, "not created yet")
         elif cause := _replacement_cause(container, project, digest, observed, recreate, moved_networks):
-            draft.replace(container, service, digest, cause)
+            draft.replace(container, service, digest, cause, timeout_s)
         elif container.sandbox is None:
             draft.create(service, digest, container.why_gone)
-        elif not container.running:
+        elif not container.running and (name in asked or not _is_done(container, graph)):
             draft.start(service, container.why_stopped)
     for name, container in observed.containers.items():
         users = sorted(container.networks & moved_networks)
         if users and name not in chosen and name in project.services:
             service = project.services[name]
-            draft.replace(container, service, config_hash(project, service, images[name]), f"network {users[0]} changed")
+            digest = config_hash(project, service, images[name])
+            draft.replace(container, service, digest, f"network {users[0]} changed", timeout_s)
     if not no_deps:
         draft.follow(graph.restart_closure(draft.replaced), "was replaced")
+    if remove_orphans:
+        _remove(draft, observed.orphans(project), timeout_s)
     draft.prepare_networks_and_volumes(moved_networks)
     draft.remove_leftovers()
     return draft.finish(Verb.UP, chosen)
@@ -181,19 +190,33 @@ def plan_down(
     doomed = [observed.containers[name] for name in graph.stop_order() if name in observed.containers]
     if remove_orphans:
         doomed = [*orphans, *doomed]
-    for container in doomed:
-        if container.live:
-            cause = "the stack goes down" if container.service in project.services else "orphan"
-            draft.stop(container, cause, timeout_s)
-    for container in doomed:
-        cause = "the stack goes down" if container.service in project.services else "orphan"
-        draft.remove(container, cause, anonymous=volumes)
+    _remove(draft, doomed, timeout_s, anonymous=volumes)
     draft.remove_leftovers()
     kept = frozenset[NetworkName]() if remove_orphans else frozenset(key for item in orphans for key in item.networks)
     draft.remove_networks(kept)
     if volumes:
         draft.remove_volumes()
     return draft.finish(Verb.DOWN, graph.start_order())
+
+
+def _remove(
+    draft: Draft, doomed: Iterable[ObservedContainer], timeout_s: float | None, *, anonymous: bool = False
+) -> None:
+    causes = [(item, "the stack goes down" if item.service in draft.project.services else "orphan") for item in doomed]
+    for container, cause in causes:
+        if container.live:
+            draft.stop(container, cause, timeout_s)
+    for container, cause in causes:
+        draft.remove(container, cause, anonymous=anonymous)
+
+
+def _is_done(container: ObservedContainer, graph: DependencyGraph) -> bool:
+    """A job that has done its work: it ended with 0, and somebody depends on just that. Nobody else can tell a job from a
+    service that should run, so anything else that ended is started again."""
+    if container.exit is None or container.exit.code != 0 or container.record.wanted is Wanted.STOPPED:
+        return False
+    users = (edge for name in graph.dependents(container.service) for edge in graph.dependencies(name))
+    return any(edge.service == container.service and edge.condition is Condition.COMPLETED for edge in users)
 
 
 def _no_container(service: ServiceName, verb: str) -> OperationError:

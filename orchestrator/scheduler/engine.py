@@ -117,7 +117,16 @@ class Engine:
             case Verb.UP:
                 assert project is not None, "up needs a project"
                 images = await self._identities(wanted, names, no_deps)
-                return plan_up(wanted, observed, names, images=images, recreate=recreate, no_deps=no_deps)
+                return plan_up(
+                    wanted,
+                    observed,
+                    names,
+                    images=images,
+                    recreate=recreate,
+                    no_deps=no_deps,
+                    remove_orphans=remove_orphans,
+                    timeout_s=timeout_s,
+                )
             case Verb.START:
                 images = await self._identities(wanted, names, no_deps)
                 return plan_start(wanted, observed, names, images=images, no_deps=no_deps)

@@ -155,15 +155,40 @@ def test_a_one_shot_that_ends_with_0_counts_as_success_for_wait() -> None:
     simulate(lambda: World({"job": FakeService(exits_after_s=0.2)}), body)
 
 
-def test_a_job_is_run_again_by_the_next_up_and_nothing_else_is_touched() -> None:
+def test_a_job_that_has_done_its_work_is_run_again_only_when_it_is_asked_for() -> None:
     stack = project(service("migrate"), service("web", edge("migrate", COMPLETED)))
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack)
-        plan = await engine.plan(Verb.UP, project=stack)
-        assert plan.render() == "up demo:\n  start migrate: exited with code 0\n"
+        assert (await engine.plan(Verb.UP, project=stack)).empty
+        asked = await engine.plan(Verb.UP, project=stack, services=[ServiceName("migrate")])
+        assert asked.render() == "up demo:\n  start migrate: exited with code 0\n"
 
     simulate(lambda: World({"migrate": FakeService(exits_after_s=1)}), body)
+
+
+def test_a_service_that_ended_with_0_and_is_nobodys_job_is_started_again() -> None:
+    stack = project(service("web"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        await trio.sleep(1)
+        assert (await engine.plan(Verb.UP, project=stack)).render() == "up demo:\n  start web: exited with code 0\n"
+
+    simulate(lambda: World({"web": FakeService(exits_after_s=0.1)}), body)
+
+
+def test_up_can_remove_orphans() -> None:
+    before, after = project(service("old"), service("web")), project(service("web"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, before)
+        plan = await engine.plan(Verb.UP, project=after, remove_orphans=True, timeout_s=0)
+        assert plan.render() == "up demo:\n  stop old: orphan\n  remove old: orphan [after stop old]\n"
+        assert (await engine.execute(plan)).ok
+        assert [status.service for status in engine.statuses()] == ["web"]
+
+    simulate(World, body)
 
 
 def test_an_optional_dependency_that_fails_is_a_warning() -> None:

@@ -187,7 +187,6 @@ def test_what_ended_is_started_again_with_the_reason() -> None:
         """
         up demo:
           start db: created, never started
-          start migrate: exited with code 0 [after db healthy]
           start web: was killed by SIGKILL [after api healthy]
         """,
     )
