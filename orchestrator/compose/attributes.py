@@ -78,7 +78,7 @@ NETWORK = object_of(
     ),
     accepts="mapping null",
     expand=expand.external,
-    show=values.show_object,
+    show=values.show_thing,
 )
 VOLUME = object_of(
     "a volume",
@@ -92,7 +92,7 @@ VOLUME = object_of(
     accepts="mapping null",
     expand=expand.external,
     path=PathRule.VOLUME,
-    show=values.show_object,
+    show=values.show_thing,
 )
 SECRET = object_of(
     "a secret",

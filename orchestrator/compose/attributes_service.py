@@ -140,11 +140,11 @@ WORKLOAD = (
     Row("tty", FLAG, "a terminal", SKIP),
 )
 
+_HOOK_SECRETS = Row("secrets", parts.HOOK_SECRETS, "secrets mounted as files", NO)
 PRE_START = object_of(
     "a pre_start container",
     (
-        *(row for row in CONTAINER if row.name != "secrets"),
-        Row("secrets", parts.HOOK_SECRETS, "secrets mounted as files", NO),
+        *(_HOOK_SECRETS if row.name == "secrets" else row for row in CONTAINER),
         Row("per_replica", FLAG, "once for each container of the service"),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Callable, Mapping
 
 from orchestrator.compose import dotenv, expand
@@ -15,19 +16,20 @@ from orchestrator.compose.values import go_text
 class EnvironmentFiles:
     """Reads each file once. `errors` collects what is wrong with them."""
 
-    def __init__(self, environment: Mapping[str, str], directory: str, errors: list[Diagnostic]) -> None:
+    def __init__(self, environment: Mapping[str, str], directory: str, working_dir: str, errors: list[Diagnostic]) -> None:
+        self.working_dir = working_dir
         self.environment = environment
         self.directory = directory
         self.errors = errors
         self._texts: dict[str, str | FileError] = {}
 
-    def resolve(self, service: Node, path: str) -> Node:
-        """`service` with its env_file read, and gone, and its label_file read."""
+    def resolve(self, service: Node, path: str, *, variables: bool) -> Node:
+        """`service` with its env_file read, and gone (if `variables`), and its label_file read."""
         assert isinstance(service.value, dict)
         if "env_file" not in service.value and "label_file" not in service.value:
             return service
         out = dict(service.value)
-        if "env_file" in out:
+        if "env_file" in out and variables:
             out = self._environment(out, path)
         if "label_file" in out:
             out = self._labels(out, path)
@@ -36,7 +38,7 @@ class EnvironmentFiles:
     def _text(self, file: str) -> str | FileError:
         if file not in self._texts:
             try:
-                self._texts[file] = read_text(file, MAX_ENV_BYTES)
+                self._texts[file] = read_text(os.path.join(self.working_dir, file), MAX_ENV_BYTES)
             except FileError as exc:
                 self._texts[file] = exc
         return self._texts[file]

@@ -66,21 +66,23 @@ def expand(node: Node, shape: Shape | None, path: str, found: list[Diagnostic], 
         return node if changed is None else _keep(node, changed)
     if isinstance(value, list) and shape.items is not None:
         if shape.spread is not None:
-            return _keep(node, _spread(value, shape.spread, path, found, lenient))
+            spread = _spread(value, shape.spread, path, found, lenient)
+            return node if spread is None else _keep(node, spread)
         items = [expand(item, shape.items, f"{path}[{n}]", found, lenient) for n, item in enumerate(value)]
         if any(a is not b for a, b in zip(items, value, strict=True)):
             return _keep(node, items)
     return node
 
 
-def _spread(value: list[Node], spread: Spread, path: str, found: list[Diagnostic], lenient: bool) -> list[Node]:
+def _spread(value: list[Node], spread: Spread, path: str, found: list[Diagnostic], lenient: bool) -> list[Node] | None:
+    """All elements' long forms; None when one cannot be read and that is borne."""
     out: list[Node] = []
     for number, item in enumerate(value):
         try:
             out.extend(spread(item))
         except ExpandError as exc:
             if lenient:
-                out.append(item)
+                return None
             else:
                 found.append(diagnostic(item, f"{path}[{number}]", str(exc), hint=exc.hint))
     return out

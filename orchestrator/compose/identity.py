@@ -26,7 +26,7 @@ def project_identity(request: LoadRequest) -> tuple[ProjectName, str]:
     return ProjectName(name), found.working_dir
 
 
-def written_name(request: LoadRequest, found: Found) -> str:
+def written_name(request: LoadRequest, found: Found, *, interpolate: bool = True) -> str:
     """The name of the last file that has one, else the folder's. Errors in the files are left to the loader."""
     name = ""
     for path in found.files:
@@ -35,7 +35,7 @@ def written_name(request: LoadRequest, found: Found) -> str:
         except ComposeError:
             continue
         if _may_have_name(source.text):
-            name = _name_in(source, found) or name
+            name = _name_in(source, found, interpolate) or name
     if name and not discovery.normalise_name(name):
         raise ComposeError([Diagnostic("", 0, 0, "name", f'"{name}" leaves no project name', _NAME_HINT)])
     return discovery.normalise_name(name) or discovery.folder_name(found.working_dir)
@@ -46,7 +46,7 @@ def _may_have_name(text: str) -> bool:
     return _NAME_LINE.search(text) is not None or text.lstrip().startswith(("{", "-", "%", "?", "&", "!"))
 
 
-def _name_in(source: Source, found: Found) -> str:
+def _name_in(source: Source, found: Found, interpolate: bool) -> str:
     from orchestrator.compose.tree import parse  # YAML costs 20 ms, and most calls do not need it
 
     name = ""
@@ -59,7 +59,7 @@ def _name_in(source: Source, found: Found) -> str:
         if node is None or not isinstance(node.value, str):
             continue
         try:
-            text = substitute(node.value, found.environment.get, lambda _: None)
+            text = substitute(node.value, found.environment.get, lambda _: None) if interpolate else node.value
         except InterpolationError:
             continue
         name = text or name

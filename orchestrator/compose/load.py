@@ -35,6 +35,7 @@ from orchestrator.model.project import Project
 
 __all__ = [
     "ComposeError",
+    "ConfigOptions",
     "Diagnostic",
     "LoadRequest",
     "Loaded",
@@ -55,19 +56,37 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
+class ConfigOptions:
+    """The phases that ``config`` may leave out (``--no-interpolate`` and so on)."""
+
+    interpolate: bool = True
+    normalize: bool = True
+    resolve_paths: bool = True
+    resolve_environment: bool = True
+    check_consistency: bool = True
+
+
+DEFAULT_OPTIONS = ConfigOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part."""
+
     name: str
     tree: Node
+    complete: Node
     found: Findings
     files: tuple[str, ...]
     working_dir: str
     profiles: tuple[str, ...]
+    options: ConfigOptions
 
 
 def load(request: LoadRequest) -> Loaded:
     """The stack, ready for the runtime. Raises ComposeError, also for what the runtime does not support yet."""
-    model = _load(request)
-    canonical = _canonical(model)
+    model = _load(request, DEFAULT_OPTIONS)
+    canonical = canonical_of(model)
     refused, ignored = unsupported(model.tree)
     wrong = {item.path for item in model.found.errors}
     model.found.errors.extend(item for item in refused if item.path not in wrong)
@@ -77,53 +96,80 @@ def load(request: LoadRequest) -> Loaded:
     return Loaded(project, tuple(model.found.warnings), canonical)
 
 
-def load_canonical(request: LoadRequest) -> tuple[dict[str, JSON], tuple[Diagnostic, ...]]:
+def load_canonical(
+    request: LoadRequest, options: ConfigOptions = DEFAULT_OPTIONS
+) -> tuple[dict[str, JSON], tuple[Diagnostic, ...]]:
     """(the canonical model, warnings), whether or not the runtime supports all of it. Raises ComposeError."""
-    model = _load(request)
-    canonical = _canonical(model)
+    model = _load(request, options)
+    canonical = canonical_of(model)
     model.found.stop()
     return canonical, tuple(model.found.warnings)
 
 
-def _load(request: LoadRequest) -> _Model:
+def load_model_for(request: LoadRequest, options: ConfigOptions) -> Model:
+    """The model before it is shown, for `queries` and `lint`. Raises ComposeError."""
+    model = _load(request, options)
+    model.found.stop()
+    return model
+
+
+def _load(request: LoadRequest, options: ConfigOptions) -> Model:
     found = discovery.discover(request)
     findings = Findings()
     environment = dict(found.environment)
-    name = discovery.given_name(request, environment) or written_name(request, found)
+    name = discovery.given_name(request, environment) or written_name(request, found, interpolate=options.interpolate)
     environment.setdefault("COMPOSE_PROJECT_NAME", name)
-    context = Context(found.working_dir, environment, request.directory, request.stdin_text)
+    context = Context(
+        found.working_dir,
+        environment,
+        request.directory,
+        request.stdin_text,
+        interpolate=options.interpolate,
+        resolve_paths=options.resolve_paths,
+    )
     tree = load_model(found.files, context, findings)
-    tree = normalize(tree, name, environment)
+    if options.normalize:
+        tree = normalize(tree, name, environment)
     profiles = request.profiles or _split(environment.get("COMPOSE_PROFILES", ""))
-    check_parts(tree, findings.errors)
-    check_references(tree, selection.enabled(tree, profiles), findings.errors)
-    try:
-        chosen = selection.with_named(tree, profiles, request.services)
-    except ComposeError as exc:
-        raise ComposeError([*findings.errors, *exc.diagnostics]) from None
-    chosen = selection.needed(tree, chosen, request.services)
-    tree = selection.without_jobs(selection.without_unused(selection.select(tree, chosen)), profiles)
-    tree = _with_files(tree, environment, request.directory, findings)
+    complete = tree
+    if options.interpolate:
+        check_parts(tree, findings.errors)
+        if options.check_consistency:
+            check_references(tree, selection.enabled(tree, profiles), findings.errors)
+        try:
+            chosen = selection.with_named(tree, profiles, request.services)
+        except ComposeError as exc:
+            raise ComposeError([*findings.errors, *exc.diagnostics]) from None
+        chosen = selection.needed(tree, chosen, request.services)
+        tree = selection.without_jobs(selection.without_unused(selection.select(tree, chosen)), profiles)
+        reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors)
+        tree = _with_files(tree, reader, variables=options.resolve_environment)
     for variable, (node, path) in findings.unset.items():
         message = f'the variable "{variable}" is not set: an empty text is used'
         findings.warnings.append(diagnostic(node, path, message, code="unset-variable"))
-    return _Model(name, tree, findings, found.files, found.working_dir, profiles)
+    return Model(name, tree, complete, findings, found.files, found.working_dir, profiles, options)
 
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _with_files(tree: Node, environment: dict[str, str], directory: str, findings: Findings) -> Node:
-    reader = EnvironmentFiles(environment, directory, findings.errors)
+def _with_files(tree: Node, reader: EnvironmentFiles, *, variables: bool) -> Node:
     services = tree.get("services")
     if services is None or not isinstance(tree.value, dict):
         return tree
-    out = {name: reader.resolve(service, f"services.{name}") for name, service in services_of(tree).items()}
+    out = {
+        name: reader.resolve(service, f"services.{name}", variables=variables)
+        for name, service in services_of(tree).items()
+    }
     return keep(tree, {**tree.value, "services": keep(services, out)})
 
 
-def _canonical(model: _Model) -> dict[str, JSON]:
+def canonical_of(model: Model) -> dict[str, JSON]:
+    """Phase 8. What cannot be shown is added to the model's findings. Without interpolation: the model as it is."""
+    if not model.options.interpolate:
+        raw: dict[str, JSON] = plain(model.tree)
+        return {**raw, "name": model.name} if model.options.normalize else raw
     shown = values.show_object(model.tree, TOP, "", model.found.errors)
     assert isinstance(shown, dict)
     for service in shown["services"].values():

@@ -37,21 +37,16 @@ _WINDOWS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
 _REMOTE = re.compile(r"git@|github\.com/")
 
 
-def is_absolute(path: str) -> bool:
-    """Absolute here or on Windows."""
-    return path.startswith("/") or _WINDOWS.match(path) is not None
-
-
 def is_remote(path: str) -> bool:
     """A URL or a Git repository, as build contexts may be."""
     return _REMOTE.match(path) is not None or "://" in path
 
 
-def absolute(folder: str, path: str, home: str | None) -> str:
-    """`path` against `folder`; ``~`` is the home directory."""
+def absolute(folder: str, path: str, home: str | None, *, windows: bool = False) -> str:
+    """`path` against `folder`; ``~`` is the home directory. `windows`: ``C:\\x`` is absolute too."""
     if path.startswith("~") and home is not None:
         return os.path.normpath(os.path.join(home, path[1:].lstrip("/")))
-    if is_absolute(path):
+    if path.startswith("/") or (windows and _WINDOWS.match(path)):
         return path
     return os.path.normpath(os.path.join(folder, path))
 
@@ -106,11 +101,11 @@ def _apply(node: Node, shape: Shape, rule: PathRule, folder: str, home: str | No
             return node
 
 
-def _path(node: Node, folder: str, home: str | None) -> Node:
+def _path(node: Node, folder: str, home: str | None, *, windows: bool = False) -> Node:
     text = node.text()
     if text is None:
         return node
-    path = absolute(folder, text, home)
+    path = absolute(folder, text, home, windows=windows)
     return node if path == text else Node(path, node.source, node.line, node.column, node.key_line, node.key_column)
 
 
@@ -120,7 +115,7 @@ def _mount(node: Node, folder: str, home: str | None) -> Node:
     kind, source = node.value.get("type"), node.value.get("source")
     if kind is None or kind.value != "bind" or source is None:
         return node
-    resolved = _path(source, folder, home)
+    resolved = _path(source, folder, home, windows=True)
     return node if resolved is source else node.new({**node.value, "source": resolved})
 
 

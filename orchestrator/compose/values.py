@@ -257,6 +257,11 @@ def show_object(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     return out
 
 
+def show_thing(node: Node, shape: Shape, path: str, found: Found) -> JSON:
+    """A network or a volume: null is one without attributes."""
+    return show_object(node.new({}) if node.value is None else node, shape, path, found)
+
+
 def show_map(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     """A mapping with free keys, sorted; left out when empty."""
     if not isinstance(node.value, dict) or not node.value:

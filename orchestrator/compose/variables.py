@@ -22,7 +22,7 @@ def resolve(
     unset: Callable[[Node, str, str], None],
     path: str = "",
 ) -> Node:
-    """`node` with variables replaced and text cast. `environment` None: no interpolation. `unset(node, path, name)` is
+    """`node` with variables replaced and text cast. `environment` None: neither is done. `unset(node, path, name)` is
     told of each variable that is neither set nor has a default."""
     value = node.value
     if isinstance(value, str):
@@ -68,9 +68,7 @@ def _text(
             line, column = variable_place(node, value, exc.offset)
             found.append(diagnostic_at(node.source, line, column, path, str(exc), hint=exc.hint))
             return node
-    if shape is not None and shape.cast is not None and isinstance(out, str):
-        if environment is None and "$" in out:
-            return node
+    if environment is not None and shape is not None and shape.cast is not None and isinstance(out, str):
         try:
             out = shape.cast(out)
         except ValueError as exc:

@@ -1,0 +1,212 @@
+"""What ``config`` prints instead of the model: names, profiles, images, hashes, variables, the environment.
+
+Source: ``docker compose config --help`` of v5.6.1, measured; the output is sorted where Docker Compose leaves the order open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from orchestrator.compose import discovery
+from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_mean
+from orchestrator.compose.discovery import LoadRequest
+from orchestrator.compose.interpolate import Variable, variables
+from orchestrator.compose.load import DEFAULT_OPTIONS, ConfigOptions, Model, canonical_of, load_model_for
+from orchestrator.compose.selection import profiles_of, services_of
+from orchestrator.compose.shapes import JSON
+from orchestrator.compose.tree import Node
+
+PARTS = ("services", "volumes", "networks", "models", "configs", "secrets", "jobs")
+
+_HASH_ORDER = [
+    "annotations",
+    "attach",
+    "develop",
+    "blkio_config",
+    "cap_add",
+    "cap_drop",
+    "cgroup_parent",
+    "cgroup",
+    "cpu_count",
+    "cpu_percent",
+    "cpu_period",
+    "cpu_quota",
+    "cpu_rt_period",
+    "cpu_rt_runtime",
+    "cpus",
+    "cpuset",
+    "cpu_shares",
+    "command",
+    "configs",
+    "container_name",
+    "credential_spec",
+    "deploy",
+    "device_cgroup_rules",
+    "devices",
+    "dns",
+    "dns_opt",
+    "dns_search",
+    "domainname",
+    "entrypoint",
+    "provider",
+    "environment",
+    "env_file",
+    "expose",
+    "extends",
+    "external_links",
+    "extra_hosts",
+    "group_add",
+    "gpus",
+    "hostname",
+    "healthcheck",
+    "image",
+    "init",
+    "ipc",
+    "isolation",
+    "labels",
+    "label_file",
+    "links",
+    "logging",
+    "mem_limit",
+    "mem_reservation",
+    "memswap_limit",
+    "mem_swappiness",
+    "mac_address",
+    "models",
+    "network_mode",
+    "networks",
+    "oom_kill_disable",
+    "oom_score_adj",
+    "pid",
+    "pids_limit",
+    "platform",
+    "ports",
+    "privileged",
+    "read_only",
+    "restart",
+    "runtime",
+    "secrets",
+    "security_opt",
+    "shm_size",
+    "stdin_open",
+    "stop_grace_period",
+    "stop_signal",
+    "storage_opt",
+    "sysctls",
+    "tmpfs",
+    "tty",
+    "ulimits",
+    "use_api_socket",
+    "user",
+    "userns_mode",
+    "uts",
+    "volumes",
+    "volumes_from",
+    "working_dir",
+    "pre_start",
+    "post_start",
+    "pre_stop",
+    "pull_refresh_after",
+]
+"""The attributes that a service's hash covers, in the order in which it covers them: what is not here (build, pull_policy,
+scale, depends_on, profiles) does not count as a change. Measured: the hashes of v5.6.1 come out with it."""
+
+
+def names(request: LoadRequest, part: str, options: ConfigOptions = DEFAULT_OPTIONS) -> list[str]:
+    """The names of one of `PARTS`, sorted; of models, what they are made from. Raises ComposeError."""
+    assert part in PARTS
+    model = load_model_for(request, options)
+    section = model.tree.get(part)
+    if part == "models":
+        sources = [item.get("model") for _, item in section.items()] if section is not None else []
+        return sorted(str(source.value) for source in sources if source is not None)
+    return sorted(key for key, _ in section.items()) if section is not None else []
+
+
+def profiles(request: LoadRequest, options: ConfigOptions = DEFAULT_OPTIONS) -> list[str]:
+    """All profiles that some service names, sorted, active or not. Raises ComposeError."""
+    model = load_model_for(request, options)
+    return sorted({name for service in services_of(model.complete).values() for name in profiles_of(service)})
+
+
+def images(request: LoadRequest, options: ConfigOptions = DEFAULT_OPTIONS) -> list[str]:
+    """The image of each service and job, sorted by image; ``PROJECT-SERVICE`` where one is built without a name.
+
+    Raises ComposeError.
+    """
+    model = load_model_for(request, options)
+    jobs = model.tree.get("jobs")
+    out = []
+    for name, service in [*services_of(model.tree).items(), *(jobs.items() if jobs is not None else ())]:
+        image = service.get("image")
+        if image is not None and image.value:
+            out.append(str(image.value))
+        elif service.get("build") is not None:
+            out.append(f"{model.name}-{name}")
+    return sorted(out)
+
+
+def hashes(request: LoadRequest, wanted: str = "*", options: ConfigOptions = DEFAULT_OPTIONS) -> dict[str, str]:
+    """The configuration hash of each service (``*``), or of those in a comma-separated list. Raises ComposeError."""
+    canonical = canonical_of(load_model_for(request, options))
+    services: dict[str, dict[str, JSON]] = canonical["services"]
+    chosen = sorted(services) if wanted == "*" else [name.strip() for name in wanted.split(",")]
+    missing = [name for name in chosen if name not in services]
+    if missing:
+        raise ComposeError(
+            Diagnostic("", 0, 0, "", f'"{name}" is not a service{did_you_mean(name, services)}') for name in missing
+        )
+    return {name: service_hash(services[name]) for name in chosen}
+
+
+def service_hash(service: dict[str, JSON]) -> str:
+    """SHA-256 of a service of the canonical model, as Docker Compose takes it."""
+    covered = {key: service[key] for key in _HASH_ORDER if key in service}
+    if "deploy" in covered:
+        covered["deploy"] = {key: value for key, value in covered["deploy"].items() if key != "replicas"}
+    text = json.dumps(covered, separators=(",", ":"), ensure_ascii=False).replace("$$", "$")
+    for char in "&<>\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_variables(request: LoadRequest) -> list[Variable]:
+    """Every variable that the files use, by name: its last default, and whether it is required somewhere.
+
+    Raises ComposeError.
+    """
+    model = load_model_for(request, ConfigOptions(interpolate=False))
+    found: dict[str, Variable] = {}
+    for key, item in model.tree.items():
+        if key != "name":
+            _collect(item, found)
+    return [found[name] for name in sorted(found)]
+
+
+def _collect(node: Node, found: dict[str, Variable]) -> None:
+    value = node.value
+    if isinstance(value, str):
+        for variable in variables(value) if "$" in value else ():
+            earlier = found.get(variable.name)
+            if earlier is not None:
+                variable = Variable(
+                    variable.name,
+                    variable.default or earlier.default,
+                    variable.alternate or earlier.alternate,
+                    variable.required or earlier.required,
+                )
+            found[variable.name] = variable
+    elif isinstance(value, dict):
+        for item in value.values():
+            _collect(item, found)
+    elif isinstance(value, list):
+        for item in value:
+            _collect(item, found)
+
+
+def environment(request: LoadRequest) -> dict[str, str]:
+    """What interpolation sees, sorted: the process, .env and COMPOSE_PROJECT_NAME. Raises ComposeError."""
+    model: Model = load_model_for(request, DEFAULT_OPTIONS)
+    found = discovery.discover(request)
+    return dict(sorted({**found.environment, "COMPOSE_PROJECT_NAME": model.name, **request.environment}.items()))
