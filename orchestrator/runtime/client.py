@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -47,6 +48,9 @@ async def open_runtime(site: Site, *, respawn_argv: tuple[str, ...] | None = Non
     """The runtime of `site`. Connects to the monitor that runs, or starts one. `respawn_argv`: what the monitor executes
     when this process is killed while containers run. Raises HostError."""
     set_child_subreaper()
+    # A container costs about six descriptors here; the usual soft limit is 1,024.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     bundle.prepare_site(site)
     async with trio.open_nursery() as nursery:
         session = Session(site, respawn_argv, nursery)

@@ -12,7 +12,7 @@ import os
 import select
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -23,6 +23,10 @@ _RECORD = struct.Struct("<QIIQ")
 _STREAMS = {0: "stdout", 1: "stdout", 2: "stderr"}
 """0: it is not known which, because the monitor was killed between the bytes and their index record."""
 _RECORDS_AT_ONCE = 4096
+_Identity = tuple[int, int]
+"""Device and inode."""
+_TRIES = 100
+"""How often files that are being renamed are looked at again; a rotation is a few system calls."""
 _LONGEST_LINE = 1 << 20
 """A line that is longer is given in pieces: no output may fill the reader's memory."""
 
@@ -118,11 +122,11 @@ class _Pair:
         self.log = self.index = -1
 
 
-def _identity(found: os.stat_result) -> tuple[int, int]:
+def _identity(found: os.stat_result) -> _Identity:
     return found.st_dev, found.st_ino
 
 
-def _identity_of(path: str) -> tuple[int, int] | None:
+def _identity_of(path: str) -> _Identity | None:
     try:
         return _identity(os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
@@ -133,12 +137,29 @@ def _path(prefix: str, number: int) -> str:
     return f"{prefix}.log.{number}" if number else f"{prefix}.log"
 
 
-def _oldest(prefix: str) -> int:
-    """The highest number in use; 0 if there is only the current file (or none)."""
-    number = 0
-    while os.path.exists(_path(prefix, number + 1)):
+def _files(prefix: str) -> dict[int, tuple[_Identity, _Identity | None]]:
+    """Number -> log and index, of all logs of `prefix`. In the middle of a rotation one number is missing."""
+    found: dict[int, tuple[_Identity, _Identity | None]] = {}
+    number = missing = 0
+    while missing < 3:
+        log = _identity_of(_path(prefix, number))
+        if log is None:
+            missing += 1
+        else:
+            missing = 0
+            found[number] = log, _identity_of(f"{prefix}.idx.{number}" if number else f"{prefix}.idx")
         number += 1
-    return number
+    return found
+
+
+def _settled(prefix: str) -> dict[int, tuple[_Identity, _Identity | None]]:
+    """`_files` when no rotation is under way. After many tries as it is: one was cut off by a kill."""
+    files = _files(prefix)
+    for _ in range(_TRIES):
+        before, files = files, _files(prefix)
+        if files == before and all(index is not None for _, index in files.values()) and (0 in files or not files):
+            break
+    return files
 
 
 def read_entries(path_prefix: str, tail: int | None = None, since: float | None = None) -> Iterator[LogEntry]:
@@ -169,6 +190,7 @@ class Follower:
         self._inotify = inotify
         self._lines = _Lines()
         self._pair: _Pair | None = None
+        self._finished: _Identity | None = None
         if inotify is not None:
             inotify.watch(os.path.dirname(path_prefix) or ".", IN_CREATE | IN_MOVED_TO)
 
@@ -191,7 +213,7 @@ class Follower:
     @property
     def gone(self) -> bool:
         """Whether the log was removed (its container was)."""
-        return self._pair is not None and not os.path.exists(_path(self._prefix, 0)) and _oldest(self._prefix) == 0
+        return self._pair is not None and not _files(self._prefix)
 
     def close(self) -> None:
         if self._pair is not None:
@@ -208,56 +230,58 @@ class Follower:
                     yield entry
 
     def _pieces(self) -> Iterator[tuple[str, float, bytes]]:
-        if self._pair is None and not self._open(self._first()):
+        if self._pair is None and not self._open_after(self._finished):
             return
         while self._pair is not None:
             # First whether it was rotated away, then its end: in this order nothing can be written in between.
-            following = self._following(self._pair)
+            rotated = _identity_of(f"{self._prefix}.log") not in (self._pair.identity, None)
             yield from self._pair.new()
-            if following is None:
+            if not rotated:
                 return
             yield from self._pair.rest()
+            self._finished = self._pair.identity
             self._pair.close()
             self._pair = None
-            if not self._open(following):
+            if not self._open_after(self._finished):
                 return
 
-    def _first(self) -> int:
-        """The oldest file that is needed: with a tail, the newest that together have enough lines."""
-        oldest = _oldest(self._prefix)
-        if self._tail is None:
-            return oldest
-        lines = 0
-        for number in range(oldest + 1):
-            with contextlib.suppress(FileNotFoundError), open(_path(self._prefix, number), "rb") as file:
-                while chunk := file.read(1 << 20):
-                    lines += chunk.count(b"\n")
-            if lines > self._tail:
-                return number
-        return oldest
-
-    def _open(self, number: int) -> bool:
-        # A rotation between looking and opening moves the file one further.
-        for attempt in range(number, -1, -1):
+    def _open_after(self, finished: _Identity | None) -> bool:
+        """Open the file that follows `finished`, or the first that is needed; False if there is none. The files may be
+        renamed while we look: what was opened counts only if nothing has moved in between."""
+        for _ in range(_TRIES):
+            files = _settled(self._prefix)
+            newer = files
+            if finished is not None:
+                at = next((number for number, (log, _) in files.items() if log == finished), None)
+                # If it was deleted meanwhile, so were those between it and the oldest.
+                newer = {number: pair for number, pair in files.items() if at is None or number < at}
+            if not newer:
+                return False
+            number = max(newer) if finished is not None else self._first(newer)
             try:
-                self._pair = _Pair(self._prefix, attempt)
+                pair = _Pair(self._prefix, number)
             except FileNotFoundError:
                 continue
-            if self._inotify is not None and attempt == 0:
+            if self._inotify is not None and number == 0:
                 with contextlib.suppress(FileNotFoundError):
                     self._inotify.watch(f"{self._prefix}.idx", IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF)
-            return True
+            if _files(self._prefix) == files:
+                self._pair = pair
+                return True
+            pair.close()
         return False
 
-    def _following(self, pair: _Pair) -> int | None:
-        """The number of the file after `pair`; None if that is the current one."""
-        if _identity_of(_path(self._prefix, 0)) in (pair.identity, None):
-            return None
-        oldest = _oldest(self._prefix)
-        for number in range(1, oldest + 1):
-            if _identity_of(_path(self._prefix, number)) == pair.identity:
-                return number - 1
-        return oldest
+    def _first(self, files: Mapping[int, object]) -> int:
+        """The oldest file that is needed: with a tail, the newest that together have enough lines."""
+        if self._tail is not None:
+            lines = 0
+            for number in sorted(files):
+                with contextlib.suppress(FileNotFoundError), open(_path(self._prefix, number), "rb") as file:
+                    while chunk := file.read(1 << 20):
+                        lines += chunk.count(b"\n")
+                if lines > self._tail:
+                    return number
+        return max(files)
 
 
 def follow(

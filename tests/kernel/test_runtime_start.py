@@ -238,3 +238,5 @@ async def test_resource_limits(here: Place) -> None:
     run = await here.runtime.start(BOX)
     await here.runtime.wait(run)
     assert here.log(BOX) == b"100\n"
+    _, log = await here.shell("ulimit -n", name="rt-b-1")
+    assert log == "1024\n"

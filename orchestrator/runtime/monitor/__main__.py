@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,6 +23,8 @@ from orchestrator.runtime.monitor.server import Monitor  # noqa: E402
 def main(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Before the first child: what we are must not be readable from a container (security page, rule 2).
     process.set_not_dumpable()
     listener = socket.socket(fileno=listen_fd)

@@ -51,9 +51,18 @@ class Loop:
             for fd, events in self._epoll.poll(timeout):
                 handler = self._handlers.get(fd)
                 if handler is not None:
-                    handler(events)
+                    self._handle(fd, handler, events)
             if self._timers:
                 self._fire()
+
+    def _handle(self, fd: int, handler: Handler, events: int) -> None:
+        """One broken descriptor must not take all containers' parent with it: its handler is dropped, and the log told."""
+        try:
+            handler(events)
+        except Exception as exc:
+            os.write(2, f"monitor: a handler failed: {type(exc).__name__}: {exc}\n".encode("utf-8", "replace"))
+            with contextlib.suppress(OSError):
+                self.remove(fd)
 
     def _fire(self) -> None:
         now = time.monotonic()

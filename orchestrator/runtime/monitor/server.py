@@ -72,7 +72,7 @@ class Monitor:
             connection.send({"re": number, "error": str(exc)})
         except OSError as exc:
             connection.send({"re": number, "error": "os", "errno": exc.errno, "path": _text(exc.filename)})
-        except (KeyError, TypeError, ValueError, IndexError) as exc:
+        except Exception as exc:
             connection.send({"re": number, "error": f"malformed request: {type(exc).__name__}: {exc}"})
         finally:
             for fd in fds:

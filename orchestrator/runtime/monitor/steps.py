@@ -49,6 +49,8 @@ _DEV_LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
+_DESCRIPTORS = 1024
+"""The soft limit on descriptors that programs expect where nothing is said (select(2) can use no more)."""
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ALL_SIGNALS = signal.valid_signals()
 _NAMESPACES = (
@@ -69,6 +71,7 @@ class Child:
         self.root = -1
         self.proc = -1
         self.gate = -1
+        self.descriptors: tuple[int, int] | None = None
 
     def run(self, program: bytes) -> NoReturn:
         """Execute all steps; the last one is ``exec``. Never returns, never raises."""
@@ -90,7 +93,15 @@ class Child:
     # Stage 1.
 
     def rlimit(self, kind: int, soft: int, hard: int) -> None:
-        resource.setrlimit(kind, (soft, hard))
+        """Only here, as the host's root, can a hard limit be raised. That on descriptors is lowered last: until then we
+        have all of the monitor's."""
+        if kind != resource.RLIMIT_NOFILE:
+            resource.setrlimit(kind, (soft, hard))
+            return
+        own_soft, own_hard = resource.getrlimit(kind)
+        if hard > own_hard:
+            resource.setrlimit(kind, (own_soft, hard))
+        self.descriptors = (soft, hard)
 
     def oom_score(self, value: int) -> None:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -327,6 +338,10 @@ class Child:
         for text in environment:
             name, _, value = os.fsencode(text).partition(b"=")
             variables[name] = value
+        if self.descriptors is None:
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            self.descriptors = (min(_DESCRIPTORS, hard), hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
         cloexec_from(3)
         command = arguments[0]
         if b"/" in command:
