@@ -173,7 +173,9 @@ BUILD = object_of(
         Row(
             "additional_contexts",
             pairs("named contexts").with_(
-                expand=expand.pairs, values=TEXT.with_(path=PathRule.NAMED_CONTEXT), accepts=frozenset(("mapping", "list"))
+                expand=expand.contexts,
+                values=TEXT.with_(path=PathRule.NAMED_CONTEXT),
+                accepts=frozenset(("mapping", "list")),
             ),
             "further named contexts",
         ),
@@ -253,8 +255,16 @@ _HOOK_FIELDS = (
     Row("working_dir", TEXT, "where"),
     Row("environment", ENVIRONMENT, "further environment variables"),
 )
+_EXEC_PRIVILEGED = Row("privileged", FLAG.with_(cast=None), "with extended rights")
 HOOK = object_of("a hook", _HOOK_FIELDS, required=("command",))
-EXEC = object_of("a hook", (Row("command", COMMAND, "what to run", default=None), *_HOOK_FIELDS[1:]), required=("command",))
+EXEC = object_of(
+    "a hook",
+    (
+        Row("command", COMMAND, "what to run", default=None),
+        *(row if row.name != "privileged" else _EXEC_PRIVILEGED for row in _HOOK_FIELDS[1:]),
+    ),
+    required=("command",),
+)
 DEVELOP = object_of(
     "develop",
     (
@@ -427,7 +437,7 @@ ENV_FILE = list_of(
     expand=expand.env_file,
 ).with_(accepts=frozenset(("string", "list")))
 LABEL_FILE = list_of(
-    ITEM.with_(path=PathRule.PLAIN), "a list of files", merge=merge.append, same=merge.by_text, expand=expand.string_list
+    ITEM.with_(path=PathRule.PLAIN), "a list of files", merge=merge.append_new, expand=expand.string_list
 ).with_(accepts=frozenset(("string", "list")))
 EXTENDS = object_of(
     "extends",

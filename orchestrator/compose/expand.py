@@ -206,6 +206,14 @@ def pairs(node: Node) -> Node:
     return _pairs(node, "=")
 
 
+def contexts(node: Node) -> Node:
+    """As `pairs`, where every name needs a value."""
+    for item in node.elements():
+        if "=" not in go_text(item.value):
+            raise ExpandError(f'"{go_text(item.value)}" has no context', "write NAME=CONTEXT")
+    return pairs(node)
+
+
 def variables(node: Node) -> Node:
     """Unchanged; a name that ends with a space is an error (``A =b`` in a list)."""
     for item in node.elements():

@@ -24,6 +24,7 @@ from orchestrator.compose.discovery import LoadRequest, discover_files
 from orchestrator.compose.environment import EnvironmentFiles
 from orchestrator.compose.identity import project_identity, written_name
 from orchestrator.compose.layers import Context, Findings, load_model
+from orchestrator.compose.lint import at_start
 from orchestrator.compose.normalize import keep, normalize
 from orchestrator.compose.project import build_project
 from orchestrator.compose.rules import check_parts, check_references
@@ -90,7 +91,7 @@ def load(request: LoadRequest) -> Loaded:
     refused, ignored = unsupported(model.tree)
     wrong = {item.path for item in model.found.errors}
     model.found.errors.extend(item for item in refused if item.path not in wrong)
-    model.found.warnings.extend(ignored)
+    model.found.warnings.extend([*ignored, *at_start(model.tree)])
     project = build_project(model.tree, model.name, model.working_dir, model.files, model.profiles, model.found.errors)
     model.found.stop()
     return Loaded(project, tuple(model.found.warnings), canonical)

@@ -113,7 +113,7 @@ def append_new(base: Node, over: Node, shape: Shape, path: str, found: list[Diag
     """As `append`, without the elements the base has already: extra_hosts."""
     mine = as_sequence(base)
     known = {go_text(item.value) for item in mine}
-    return over.new([*mine, *(item for item in as_sequence(over) if go_text(item.value) not in known)])
+    return over.new([*mine, *(item for item in as_sequence(over) if go_text(item.value) not in known)] or None)
 
 
 def as_mapping(node: Node, default: dict[str, str | bool] | None) -> Node:

@@ -1,17 +1,19 @@
 """What ``config`` prints instead of the model: names, profiles, images, hashes, variables, the environment.
 
-Source: ``docker compose config --help`` of v5.6.1, measured; the output is sorted where Docker Compose leaves the order open.
+Source: ``docker compose config --help`` of v5.6.1, measured; sorted where Docker Compose leaves the order open.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 from orchestrator.compose import discovery
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_mean
 from orchestrator.compose.discovery import LoadRequest
 from orchestrator.compose.interpolate import Variable, variables
+from orchestrator.compose.lint import OTHERS, Stack, advise
 from orchestrator.compose.load import DEFAULT_OPTIONS, ConfigOptions, Model, canonical_of, load_model_for
 from orchestrator.compose.selection import profiles_of, services_of
 from orchestrator.compose.shapes import JSON
@@ -210,3 +212,17 @@ def environment(request: LoadRequest) -> dict[str, str]:
     model: Model = load_model_for(request, DEFAULT_OPTIONS)
     found = discovery.discover(request)
     return dict(sorted({**found.environment, "COMPOSE_PROJECT_NAME": model.name, **request.environment}.items()))
+
+
+def lint(request: LoadRequest) -> list[Diagnostic]:
+    """The errors of a stack that does not load, or the advice about one that does; each with its code (errors: none)."""
+    try:
+        model = load_model_for(request, DEFAULT_OPTIONS)
+        raw = load_model_for(request, ConfigOptions(interpolate=False))
+    except ComposeError as exc:
+        return list(exc.diagnostics)
+    found = advise(Stack(model.complete, raw.complete, model.profiles))
+    for warning in model.found.warnings:
+        if warning.code in OTHERS:
+            found.append(replace(warning, code=OTHERS[warning.code][0]))
+    return sorted(found, key=lambda item: (item.file, item.line, item.column, item.code))
