@@ -3,8 +3,8 @@
 Anything but a model or a ComposeError is a finding, and so is a case that takes more than 2 s or lets the process
 grow beyond 500 MB. A finding is saved as a folder under tests/fuzz/findings/, which the tests replay.
 
-The work is done in a child, so that a crash, a hang in C code or a memory bomb is seen as well: the child writes each case to its
-folder before it loads it, and the case found there after a death is the finding.
+The work is done in a child, so that a crash, a hang in C code or a memory bomb is seen as well: the child writes each case
+to its folder before it loads it, and the case found there after a death is the finding.
 """
 
 from __future__ import annotations

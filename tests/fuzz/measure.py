@@ -1,8 +1,8 @@
 """``python -m tests.fuzz.measure FOLDER [FILE...]``: load one stack under limits and say what that took.
 
-Prints one JSON object: what came out (``loaded``, ``refused``, or the name of an exception that should not be), the message,
-the processor seconds of the load alone, and the peak memory of the process. The limit on address space turns a memory
-bomb into a MemoryError instead of trouble for the machine.
+Prints one JSON object: what came out (``loaded``, ``refused``, or the name of an exception that should not be), the
+message, the processor seconds of the load alone, and the peak memory of the process. The limit on address space turns a
+memory bomb into a MemoryError instead of trouble for the machine.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables)
 """Making inputs for the loader: a case is a folder's files; mutations work on text, on structure and on bytes."""
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ TOKENS = (
     "null", "~", "true", "-1", "0", "1e999", "-0", "9" * 40, ".inf", ".nan", "0x", "0o8", "2001-01-01", "1_000", "services:\n", "include:\n", "extends: ",
     "extends: {file: compose.yaml, service: web}", "depends_on: ", "env_file: .env", "profiles: [x]", "ports: ['1-65535:1-65535']", "volumes: [", "x-a: ",
     "../", "/", "~/", "C:\\", "\\", "\\x", "::", "..", "''", '""', "=", "a" * 300, "é", "🎉", "\ud7ff", "&", "*", "!", "@", "`", "|", ">",
-)  # fmt: skip
+)
 _BYTES = (b"\xff", b"\xfe\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\x00", b"\xf4\x90\x80\x80", b"\x1b[31m", b"\x85", b"\xe2\x80\xae")
 _LEAVES: tuple[Any, ...] = (
     None, True, False, 0, -1, 3, 2.5, 1e308, 10**30, "", " ", "a", "a b", "x" * 2000, "$A", "${A:-${B}}", "1g", "5s", "80:80", "a=b", "=", ":",
     [], {}, [[]], [{}], {"": ""}, ["a", "a"], {"a": None}, {"a": ["b"]}, [None], "/x:/y:ro", "~", "!reset", "service:web", "\u202e", "0", "-",
-)  # fmt: skip
+)
 
 
 def seeds() -> list[Case]:
