@@ -34,7 +34,7 @@ async def main(root: Path, rootfs: str, respawn: str, name: str, script: str) ->
             await trio.sleep_forever()
         exit_ = await runtime.wait(found[0])
         await runtime.remove(container)
-        (root / "exits").write_text(f"{exit_.status}")
+    (root / "exits").write_text(f"{exit_.status}")
 
 
 _AGAIN = "from tests.kernel import stand_in; stand_in.run()"
