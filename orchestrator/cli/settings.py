@@ -65,6 +65,19 @@ class Settings:
         self.warn(tuple(warning.text() for warning in loaded.warnings))
         return loaded.project
 
+    def load_to_run(self, services: tuple[str, ...] = ()) -> Project:
+        """As `load`, for a verb that will run it: what cannot be run is refused before anything is begun. Raises
+        InputError pointing at the image that is not supported."""
+        from orchestrator.images.reference import parse_reference
+
+        project = self.load(services)
+        for service in project.services.values():
+            try:
+                parse_reference(service.image)
+            except InputError as exc:
+                raise InputError(f"{project.where(f'{service.place}.image')}: {exc.message}", hint=exc.hint) from exc
+        return project
+
     def warn(self, warnings: tuple[str, ...]) -> None:
         """Print the loader's warnings, unless --progress is quiet or json."""
         from orchestrator.cli.render.escape import escape_text

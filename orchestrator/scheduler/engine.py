@@ -110,7 +110,7 @@ class Engine:
         """
         crew = self._crew
         names = tuple(services)
-        wanted = project if verb is Verb.UP and project is not None else crew.project
+        wanted = project if project is not None and (verb is Verb.UP or not crew.keepers) else crew.project
         self._require(wanted, names)
         observed = await self._observe(wanted)
         match verb:

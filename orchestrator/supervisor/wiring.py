@@ -68,7 +68,7 @@ class OpenProject:
             chosen, recreate = Verb(verb), Recreate(typed(args, "recreate", str, Recreate.CHANGED.value))
         except ValueError as exc:
             raise InputError(str(exc)) from exc
-        project = self._project(args) if chosen is Verb.UP else None
+        project = self._project(args) if chosen is Verb.UP or "project" in args else None
         if project is not None:
             self.images.working_dir = project.working_dir
         return await self.engine.plan(

@@ -12,6 +12,11 @@ from orchestrator.cli.operation import Operation
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
+from orchestrator.client import ensure_supervisor
+from orchestrator.contracts.site import Site
+from orchestrator.model.codec import to_json
+from orchestrator.model.project import Project
+from orchestrator.state.volumes import FileVolumes
 
 _END_TIMEOUT_S = 10.0
 """For the supervisor to end after its last answer."""
@@ -29,10 +34,14 @@ def down(settings: Settings, volumes: bool, remove_orphans: bool, timeout_s: flo
     board = Board()
     progress = choose(settings.terminal(), f"down {site.project}", board)
     client = manage(site)
+    args: dict[str, object] = {"volumes": volumes, "timeout_s": timeout_s, "remove_orphans": remove_orphans}
+    if client is None and volumes and (project := _with_volumes(settings, site)) is not None:
+        # It is down already, but its volumes are still there; only the files say which they are.
+        args["project"] = to_json(project)
+        client, _ = ensure_supervisor(site)
     if client is None:
         progress.summary(f"project {site.project} does not exist: nothing to remove", {"removed": 0})
         return
-    args = {"volumes": volumes, "timeout_s": timeout_s, "remove_orphans": remove_orphans}
     with client:
         try:
             result = Operation(client, "down", args, progress, board).run()
@@ -43,3 +52,10 @@ def down(settings: Settings, volumes: bool, remove_orphans: bool, timeout_s: flo
     removed = result.get("removed", 0)
     noun = "container" if removed == 1 else "containers"
     progress.summary(f"{removed} {noun} removed in {time.monotonic() - began_s:.2f} s", result)
+
+
+def _with_volumes(settings: Settings, site: Site) -> Project | None:
+    """The project of the compose files, if any of its volumes exists."""
+    project = settings.load()
+    existing = FileVolumes(site).existing(tuple(project.volumes.values()))
+    return project if any(not volume.external for volume in existing) else None

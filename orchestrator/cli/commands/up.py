@@ -67,7 +67,7 @@ def up(
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
-    project = settings.load(services)
+    project = settings.load_to_run(services)
     if not project.services:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
