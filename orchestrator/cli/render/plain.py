@@ -28,15 +28,30 @@ def sentence(event: Event) -> str:
 
 
 class PlainProgress:
-    """One line an event, on stderr, at once. A probe that succeeds is no news."""
+    """One line an event, on stderr, at once. A probe that succeeds is no news, nor is one that fails as the last one did
+    while a service is still starting."""
 
     interval_s: float | None = None
 
+    def __init__(self) -> None:
+        self._warming: dict[str | None, str] = {}
+
     def event(self, event: Event, raw: object) -> None:
-        if event.kind in _SILENT or (event.kind is EventKind.HEALTH_PROBED and event.detail.get("ok")):
+        if event.kind in _SILENT or (event.kind is EventKind.HEALTH_PROBED and self._is_old(event)):
             return
         prefix = "warning: " if event.kind is EventKind.WARNING else ""
         self.note(f"{prefix}{sentence(event)}")
+
+    def _is_old(self, event: Event) -> bool:
+        if event.detail.get("ok"):
+            self._warming.pop(event.service, None)
+            return True
+        if event.detail.get("failures"):
+            return False  # It counts: the next ones lead to "unhealthy".
+        output = str(event.detail.get("output"))
+        known = self._warming.get(event.service)
+        self._warming[event.service] = output
+        return known == output
 
     def tick(self) -> None:
         """Nothing moves by itself."""
