@@ -339,11 +339,11 @@ _GENERIC = list_of(
 DEPLOY = object_of(
     "deploy",
     (
-        Row("mode", TEXT, "replicated or global"),
-        Row("replicas", NATURAL, "how many containers"),
-        Row("labels", LABELS, "labels of the service"),
-        Row("update_config", object_of("update_config", _UPDATE), "how to update"),
-        Row("rollback_config", object_of("rollback_config", _UPDATE), "how to roll back"),
+        Row("mode", TEXT, "replicated or global", NO, harmless=("replicated",)),
+        Row("replicas", NATURAL, "how many containers", NO, harmless=(1,)),
+        Row("labels", LABELS, "labels of the service", SKIP),
+        Row("update_config", object_of("update_config", _UPDATE), "how to update", SKIP),
+        Row("rollback_config", object_of("rollback_config", _UPDATE), "how to roll back", SKIP),
         Row(
             "resources",
             object_of(
@@ -366,9 +366,9 @@ DEPLOY = object_of(
                         object_of(
                             "reservations",
                             (
-                                Row("cpus", CPUS, "at least so many CPUs"),
-                                Row("memory", BYTES.with_(accepts=frozenset(("string",))), "at least so much memory"),
-                                Row("devices", list_of(DEVICE_REQUEST), "devices"),
+                                Row("cpus", CPUS, "at least so many CPUs", SKIP),
+                                Row("memory", BYTES.with_(accepts=frozenset(("string",))), "at least so much memory", SKIP),
+                                Row("devices", list_of(DEVICE_REQUEST), "devices", NO),
                                 Row("generic_resources", _GENERIC, "Swarm only", SKIP),
                             ),
                         ),
@@ -385,9 +385,9 @@ DEPLOY = object_of(
                 "restart_policy",
                 (
                     Row("condition", TEXT, "none, on-failure or any"),
-                    Row("delay", DURATION, "between two attempts"),
+                    Row("delay", DURATION, "between two attempts", SKIP),
                     Row("max_attempts", NATURAL, "give up after so many"),
-                    Row("window", DURATION, "how long a run must last to count as a success"),
+                    Row("window", DURATION, "how long a run must last to count as a success", SKIP),
                 ),
             ),
             "when to restart",

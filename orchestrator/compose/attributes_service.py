@@ -151,10 +151,10 @@ PRE_START = object_of(
 
 SERVICE_ONLY = (
     Row("profiles", UNIQUE_STRINGS.with_(same=merge.by_key), "profiles that enable it"),
-    Row("deploy", parts.DEPLOY, "replicas, limits, updates", NO),
+    Row("deploy", parts.DEPLOY, "replicas, limits, updates"),
     Row("develop", parts.DEVELOP, "what to do when files change", SKIP),
     Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
-    Row("scale", NATURAL, "how many containers", NO),
+    Row("scale", NATURAL, "how many containers", NO, harmless=(1,)),
     Row("attach", EITHER, "show its log in the foreground", SKIP),
     Row(
         "container_name",

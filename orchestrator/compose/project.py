@@ -235,7 +235,7 @@ class _Maker:
         item = node.get("restart")
         text = item.text() if item is not None else None
         if item is None or not text:
-            return RestartPolicy()
+            return self.deploy_restart(node, f"{path}.deploy.restart_policy.condition")
         kind, colon, attempts = text.partition(":")
         if kind == "on-failure" and colon:
             if not attempts.isdecimal() or not attempts.isascii():
@@ -247,6 +247,25 @@ class _Maker:
             self.error(item, f"{path}.restart", message)
             return RestartPolicy()
         return RestartPolicy(RestartKind(kind))
+
+    def deploy_restart(self, node: Node, path: str) -> RestartPolicy:
+        """``deploy.restart_policy``, which counts where ``restart`` is not given."""
+        policy = at(node, "deploy", "restart_policy")
+        if policy is None or not isinstance(policy.value, dict):
+            return RestartPolicy()
+        condition, attempts = policy.get("condition"), policy.get("max_attempts")
+        limit = int(go_text(attempts.value)) if attempts is not None and attempts.value else None
+        match go_text(condition.value) if condition is not None else "any":
+            case "none":
+                return RestartPolicy()
+            case "on-failure":
+                return RestartPolicy(RestartKind.ON_FAILURE, limit)
+            case "any" | "":
+                return RestartPolicy(RestartKind.ALWAYS)
+            case other:
+                assert condition is not None
+                self.error(condition, path, f'"{other}" is not one of none, on-failure, any')
+                return RestartPolicy()
 
     def ports(self, node: Node, path: str) -> tuple[PortMapping, ...]:
         out = []
@@ -350,7 +369,11 @@ class _Maker:
         return name
 
     def limits(self, node: Node, path: str) -> Limits:
-        cpus, memory, pids = (node.get(key) for key in ("cpus", "mem_limit", "pids_limit"))
+        deploy = at(node, "deploy", "resources", "limits")
+        cpus, memory, pids = (
+            node.get(key) or (deploy.get(other) if deploy is not None else None)
+            for key, other in (("cpus", "cpus"), ("mem_limit", "memory"), ("pids_limit", "pids"))
+        )
         cpu_count = 0.0
         if cpus is not None:
             cpu_count = self.attempt(cpus, f"{path}.cpus", lambda n: cast_float(go_text(n.value)), 0.0)
@@ -421,6 +444,14 @@ class _Maker:
             external is not None and external.value is True,
             tuple(self.pairs(node, path, "labels", keep_null=True).items()),
         )
+
+
+def at(node: Node, *keys: str) -> Node | None:
+    """What stands below `node` at `keys`, or None."""
+    found: Node | None = node
+    for key in keys:
+        found = found.get(key) if found is not None else None
+    return found
 
 
 def tmpfs_mount(text: str, place: str) -> Mount:

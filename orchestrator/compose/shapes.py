@@ -105,6 +105,8 @@ class Row:
     note: str = ""
     default: JSON = field(default=OMIT)
     """What the canonical model shows when the attribute is absent."""
+    harmless: tuple[JSON, ...] = ()
+    """Values that ask for nothing beyond what happens anyway: ``scale: 1``."""
 
 
 def kind_of(value: Value) -> str:

@@ -34,7 +34,7 @@ def _walk(node: Node, shape: Shape | None, path: str, refused: list[Diagnostic],
         if row is None:
             _walk(item, shape.at(key), below, refused, ignored)
             continue
-        if row.support is Support.YES or not _says_something(item):
+        if row.support is Support.YES or not _says_something(item) or item.value in row.harmless:
             _walk(item, row.shape, below, refused, ignored)
         elif row.support is Support.REFUSED:
             refused.append(diagnostic(item, below, "not supported yet", key=True, code="not-supported"))
