@@ -1,7 +1,7 @@
 """Many small cases in one call: each case becomes a service of a shared stack, and a difference is found by halving.
 
-A case has a service body for each compose file of the stack, and perhaps a second service that it extends. A stack that both
-loaders read the same way is done with one call; anything else is split until the cases that are responsible stand alone.
+A case has a service body for each compose file of the stack, and perhaps a second service that it extends. A stack that
+both loaders read the same way is done with one call; anything else is split until the cases responsible stand alone.
 """
 
 from __future__ import annotations

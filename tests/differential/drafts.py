@@ -28,7 +28,8 @@ class File:
     def text(self) -> str:
         out = [f"{key}: {value}" for key, value in self.lines.items()]
         for section, elements in self.sections.items():
-            out.append(f"{section}:")
+            if elements:
+                out.append(f"{section}:")
             for name, element in elements.items():
                 if INLINE in element:
                     out.append(f"  {name}: {element[INLINE]}")

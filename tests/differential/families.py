@@ -39,11 +39,11 @@ CASTS = (
 )
 
 DOTENV = (
-    "K=v", "K = v", "K= v ", "K=v # c", "K=v#c", "K='v'", "K=\"v\"", "K='v # c'", "K=\"v # c\" # d", "K=", "K", "HOME", "K: v", "K:v", "export K=v",
-    "export K", "# c\nK=v", "\n\nK=v\n", "K=v\r\nL=w\r\n", "K='a\nb'", "K=\"a\nb\"", "K=\"a\\nb\"", "K='a\\nb'", "K=a\\nb", "K=\"a\\tb\\\"c\\\\d\"",
+    "K=v", "K = v", "K= v ", "K=v # c", "K=v#c", "K='v'", "K=\"v\"", "K='v # c'", "K=\"v # c\" # d", "K=", "K\n", "HOME\n", "K: v", "K:v", "export K=v",
+    "export K\n", "# c\nK=v", "\n\nK=v\n", "K=v\r\nL=w\r\n", "K='a\nb'", "K=\"a\nb\"", "K=\"a\\nb\"", "K='a\\nb'", "K=a\\nb", "K=\"a\\tb\\\"c\\\\d\"",
     "K=$A", "K=${A}", "K='$A'", "K=\"$A\"", "K=\"${A:-d}\"", "K=${NOPE:-d}", "K=${NOPE-d}", "K=$$A", "K=\\$A", "K=\"\\$A\"", "L=1\nK=$L", "L=1\nK='$L'",
-    "K=1\nK=2", "K=a b c", "K=a\tb", "K==", "K=a=b", "=v", "1K=v", "K.L=v", "K-L=v", "K L=v", "K='v", "K=\"v", "K=v'w", "K=v\"w", "K='v'w", "K='v' w",
-    "K=\"v\"w", "'K'=v", "K=[a]", "K={\"a\": 1}", "K=é", "é=v", "K=v\nL", "K=\"${L}\"\nL=1", "K=${L:?no}", "K=${A:+r}", "K=\\u0041", "K=\"\\u0041\"",
+    "K=1\nK=2", "K=a b c", "K=a\tb", "K==", "K=a=b", "=v", "1K=v", "K.L=v", "K-L=v", "K L=v", "K='v", "K=\"v", "K=v'w", "K=v\"w",
+    "'K'=v", "K=[a]", "K={\"a\": 1}", "K=é", "é=v", "K=v\nL\n", "K=\"${L}\"\nL=1", "K=${L:?no}", "K=${A:+r}", "K=\\u0041", "K=\"\\u0041\"",
     "K=`a`", "K=a;b", "K='it''s'", "K=\"a'b\"", "K='a\"b'", "  K=v", "\tK=v", "K\t=\tv", "K=v \n", "K=#c", "K= #c", "K='' # c", "K=\"\"", "K=\" \"",
     "K=\"a\\\nb\"", "K=a\\", "K=\\", "K=$", "K=$(ls)", "K=${", "K=\"${\"", "K=a$", "K=true", "K=007", "K=1e3", "\ufeffK=v", "K=v\x0b", "K:=v", "K:\nL=1",
     "K=>v", "K=a&b", "K = 'v'", "K: 'v'", "K:   \"v\"", "export  K = v", "exportK=v", "K=v # c 'd'", "K='v' # it's", "K=\"a # b\\\" c\" # d",

@@ -175,6 +175,8 @@ def compare_all(stacks: Iterable[Stack], jobs: int = 2, ask: Callable[[Stack], s
 
 def difference_of(oracle: Answer, ours: Answer) -> str | None:
     """How two answers differ, in a line; None when they agree."""
+    if oracle.error is not None and _CRASH.search(oracle.error):
+        return None
     if oracle.failed and ours.failed:
         return None if same_place(oracle, ours) else _elsewhere(oracle, ours)
     if oracle.failed:
@@ -231,6 +233,9 @@ def model_difference(oracle: JSON, ours: JSON, path: str = "$") -> str | None:
 # Places in errors. The oracle has many ways of saying where: schema errors name a path with dots, casts and interpolation
 # too, rules name the service in quotes, and errors of YAML a line. What can be compared is compared.
 
+# The oracle's own failures, which say nothing about the stack: a panic (``pid: null``), and SSH keys with a path, which it
+# loads but cannot print as JSON.
+_CRASH = re.compile(r"^panic: |json: error calling MarshalJSON", re.MULTILINE)
 _SECTION = "services|networks|volumes|configs|secrets|models|jobs|include"
 _PATH = re.compile(rf"(?<![\w/.-])((?:{_SECTION})(?:[.\[][^\s:,\"']+)+)")
 _SCHEMA = re.compile(r"validating \S+: (\S*) (?:additional properties '([^']*)')?")
@@ -239,7 +244,7 @@ _OWNER = re.compile(r'\b(service|network|volume|config|secret|model|job) "([\w.-
 _CONTAINER_NAME = re.compile(r"can't set container_name and ([\w.-]+) as")
 _EXTENDS = re.compile(r"extends\.([\w.-]+)\.(service|file)")
 # Found by us while reading the YAML, where a place is a line and not yet a path.
-_LEXICAL = re.compile("non-string key|cycle detected: node at path")
+_LEXICAL = re.compile("non-string key|cycle detected: node at path|json: unsupported value")
 _QUOTED = re.compile(r'"([^"]+)"')
 
 
@@ -250,7 +255,7 @@ def oracle_places(error: str) -> tuple[str, ...]:
     if named:
         return (f"services.{named[1]}",)
     schema = _SCHEMA.search(text)
-    if schema:
+    if schema and not _LEXICAL.search(text):
         return (normalise(f"{schema[1]}.{schema[2]}" if schema[2] else schema[1]).lstrip("."),)
     if _LEXICAL.search(text):
         return ()
@@ -263,7 +268,7 @@ def oracle_places(error: str) -> tuple[str, ...]:
 
 
 def our_places(error: ComposeError) -> tuple[str, ...]:
-    """The places of our errors, and those their text names: an error about an unknown key stands at the mapping, quoting it."""
+    """Where our errors are, and what their text names: one about an unknown key stands at the mapping, and quotes it."""
     out = []
     for item in error.diagnostics:
         out += [item.path, *_PATH.findall(item.message)]
@@ -284,9 +289,10 @@ def same_place(oracle: Answer, ours: Answer) -> bool:
     """
     if not oracle.places:
         return True
-    mine = [normalise(place).split(".") for place in ours.places]
+    # In lower case: casts name the fields of Go's types (``weight_device.0.Weight``).
+    mine = [normalise(place).lower().split(".") for place in ours.places]
     for place in oracle.places:
-        theirs = place.split(".")
+        theirs = place.lower().split(".")
         for own in mine:
             shared = min(len(own), len(theirs))
             if _same(own[:shared], theirs[:shared]) and shared >= min(3, len(theirs)):
@@ -295,7 +301,7 @@ def same_place(oracle: Answer, ours: Answer) -> bool:
 
 
 def _same(own: list[str], theirs: list[str]) -> bool:
-    """Equal; ``*`` is any element, and a service called x any service: the oracle's name for the heir of an extended one."""
+    """Equal; ``*`` is any element, and a service x any service: the oracle's name for the heir of an extended one."""
     if theirs[:2] == ["services", "x"] and own[:1] == ["services"]:
         own = [*theirs[:2], *own[2:]]
     return len(own) == len(theirs) and all(b in ("*", a) for a, b in zip(own, theirs))

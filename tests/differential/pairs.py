@@ -1,7 +1,7 @@
 """Two values of one attribute meeting: in a base and an override file, and in an extended service and its heir.
 
-For each attribute of `forms.SERVICE` and each place of `forms_parts.PARTS`, the values that load are put against each other in
-both orders, as they are, and with ``!reset`` and ``!override``.
+For each attribute of `forms.SERVICE` and each place of `forms_parts.PARTS`, the values that load are put against each
+other in both orders, as they are, and with ``!reset`` and ``!override``.
 """
 
 from __future__ import annotations

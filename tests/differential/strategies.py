@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables)
 """Random whole stacks: several files, includes, extends, anchors, interpolation, profiles, and all attributes.
 
 The generator takes a `random.Random`: the runner gives it a seeded one, hypothesis one of its own whose choices it can shrink.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from random import Random
 
 from hypothesis import strategies as st
@@ -118,8 +120,7 @@ def command(r: Random) -> str:
     return quoted(" ".join(r.choice(pieces) for _ in range(r.randint(1, 5))))
 
 
-def several(r: Random, one: object, most: int = 3) -> str:
-    assert callable(one)
+def several(r: Random, one: Callable[[Random], str], most: int = 3) -> str:
     return "[" + ", ".join(one(r) for _ in range(r.randint(0, most))) + "]"
 
 
@@ -184,7 +185,7 @@ def grants(r: Random, names: tuple[str, str]) -> str:
 
 def attribute(r: Random, name: str, earlier: list[str]) -> str:
     """A sound value of the attribute."""
-    own = {
+    own: dict[str, Callable[[Random], str]] = {
         "environment": pairs,
         "labels": pairs,
         "ports": lambda r: several(r, port),

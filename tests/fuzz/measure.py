@@ -19,7 +19,7 @@ from orchestrator.compose.load import ComposeError, LoadRequest, load_canonical
 
 ENVIRONMENT = {"HOME": "/home/dev"}
 ADDRESS_SPACE_BYTES = 1200 * 2**20
-TIMEOUT_S = 60.0
+TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
