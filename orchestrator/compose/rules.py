@@ -251,7 +251,7 @@ class _Service:
     def _volumes(self) -> None:
         targets: dict[str, str] = {}
         tmpfs = self._at("tmpfs")
-        for number, item in enumerate(tmpfs.elements() if tmpfs is not None else ()):
+        for number, item in enumerate(_one_or_more(tmpfs)):
             self._target(item, f".tmpfs[{number}]", go_text(item.value).split(":")[0], targets)
         volumes = self._at("volumes")
         for number, mount in enumerate(volumes.elements() if volumes is not None else ()):
@@ -335,6 +335,12 @@ class _Service:
         if name in containers:
             self.report(node, ".container_name", f'"{name}" is the container of {containers[name]} already')
         containers.setdefault(name, self.path)
+
+
+def _one_or_more(node: Node | None) -> list[Node]:
+    if node is None:
+        return []
+    return [node] if isinstance(node.value, str) else node.elements()
 
 
 def _number(node: Node) -> int | None:
