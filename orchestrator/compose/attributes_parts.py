@@ -437,7 +437,7 @@ ENV_FILE = list_of(
     expand=expand.env_file,
 ).with_(accepts=frozenset(("string", "list")))
 LABEL_FILE = list_of(
-    ITEM.with_(path=PathRule.PLAIN), "a list of files", merge=merge.append_new, expand=expand.string_list
+    ITEM.with_(path=PathRule.PLAIN), "a list of files", merge=merge.append_distinct, expand=expand.string_list
 ).with_(accepts=frozenset(("string", "list")))
 EXTENDS = object_of(
     "extends",

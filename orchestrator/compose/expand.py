@@ -165,6 +165,8 @@ def ssh(node: Node) -> Node:
     out: dict[str, Node] = {}
     for item in [node] if isinstance(node.value, str) else node.elements():
         key, separator, path = go_text(item.value).partition("=")
+        if not separator and key != "default":
+            raise ExpandError(f'"{key}" has no path', "write ID=PATH, or default for the agent's socket")
         value = item.new(path if separator else None)
         value.key_line, value.key_column = item.line, item.column
         out[key] = value

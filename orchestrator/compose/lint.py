@@ -313,7 +313,7 @@ def as_json(findings: Iterable[Diagnostic]) -> list[dict[str, JSON]]:
     return [
         {
             "code": item.code,
-            "level": _level(item.code),
+            "level": level(item.code),
             "file": item.file,
             "line": item.line,
             "column": item.column,
@@ -335,7 +335,7 @@ def as_sarif(findings: Iterable[Diagnostic], version: str) -> dict[str, JSON]:
     results = [
         {
             "ruleId": item.code or "error",
-            "level": _level(item.code),
+            "level": level(item.code),
             "message": {"text": f"{item.path}: {item.message}" if item.path else item.message},
             "locations": [
                 {
@@ -355,7 +355,8 @@ def as_sarif(findings: Iterable[Diagnostic], version: str) -> dict[str, JSON]:
     }
 
 
-def _level(code: str) -> str:
+def level(code: str) -> str:
+    """SARIF's level of a rule; a finding without a code is an error."""
     for rule in RULES:
         if rule.code == code:
             return rule.level

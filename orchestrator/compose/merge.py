@@ -113,7 +113,13 @@ def append_new(base: Node, over: Node, shape: Shape, path: str, found: list[Diag
     """As `append`, without the elements the base has already: extra_hosts."""
     mine = as_sequence(base)
     known = {go_text(item.value) for item in mine}
-    return over.new([*mine, *(item for item in as_sequence(over) if go_text(item.value) not in known)] or None)
+    both = [*mine, *(item for item in as_sequence(over) if go_text(item.value) not in known)]
+    return over.new(both if both or isinstance(base.value, list) else None)
+
+
+def append_distinct(base: Node, over: Node, shape: Shape, path: str, found: list[Diagnostic]) -> Node:
+    """As lists, one after the other, each element of the later one once: label_file."""
+    return over.new(_appended(as_sequence(base), as_sequence(over)))
 
 
 def as_mapping(node: Node, default: dict[str, str | bool] | None) -> Node:

@@ -88,7 +88,7 @@ def without_jobs(model: Node, profiles: Iterable[str]) -> Node:
 
 def _is_active(node: Node, active: set[str]) -> bool:
     own = profiles_of(node)
-    return not own or "*" in active or bool(active & set(own))
+    return not own or "*" in active or "" in own or bool(active & set(own))
 
 
 def without_unused(model: Node) -> Node:
