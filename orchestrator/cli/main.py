@@ -40,6 +40,7 @@ VERBS = {
     "why": Verb("why", "Explain why a service is as it is."),
     "plan": Verb("plan", "Show what a verb would do, and why."),
     "config": Verb("config", "Check the compose files and print them resolved."),
+    "lint": Verb("lint", "Advice about the compose files: mistakes and risks."),
     "events": Verb("events", "Follow what happens in the project."),
     "doctor": Verb("doctor", "Check what this machine can do."),
     "version": Verb("version", "Show the version."),

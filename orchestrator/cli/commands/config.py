@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,31 +15,117 @@ from orchestrator.cli.render.yamltext import to_yaml
 from orchestrator.cli.settings import Settings
 from orchestrator.errors import HostError
 
+if TYPE_CHECKING:
+    from orchestrator.compose.load import ConfigOptions, LoadRequest
+
+_PARTS = {
+    "services": "Only the service names, one a line.",
+    "volumes": "Only the volume names, one a line.",
+    "networks": "Only the network names, one a line.",
+    "models": "Only the names of models, one a line.",
+    "images": "Only the images, one a line.",
+    "profiles": "Only the profiles, active or not, one a line.",
+    "variables": "The variables that the files use, with their defaults.",
+    "environment": "The variables that interpolation sees.",
+}
+
+
+def _part_options(command: Callable[..., None]) -> Callable[..., None]:
+    for part, text in reversed(_PARTS.items()):
+        command = click.option(f"--{part}", "part", flag_value=part, help=text)(command)
+    return command
+
 
 @click.command()
 @options.services
 @click.option("--format", "shape", type=click.Choice(["yaml", "json"]), default="yaml", help="Output format.")
 @click.option("-q", "--quiet", is_flag=True, help="Only check; print nothing.")
-@click.option("--services", "part", flag_value="services", help="Only the service names.")
-@click.option("--images", "part", flag_value="images", help="Only the images, one a line.")
-@click.option("--volumes", "part", flag_value="volumes", help="Only the volume names.")
-@click.option("--networks", "part", flag_value="networks", help="Only the network names.")
+@_part_options
+@click.option("--hash", "hashed", metavar="SERVICE", help="The configuration hash of each service, or with * of all.")
+@click.option("--no-interpolate", is_flag=True, help="Leave variables as they are written.")
+@click.option("--no-normalize", is_flag=True, help="Leave out the default network and full names.")
+@click.option("--no-path-resolution", is_flag=True, help="Leave paths as they are written.")
+@click.option("--no-env-resolution", is_flag=True, help="Leave env_file as it is, and its variables out.")
+@click.option("--no-consistency", is_flag=True, help="Do not check that what services refer to exists.")
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of stdout.")
 @click.pass_obj
 def config(
-    settings: Settings, services: tuple[str, ...], shape: str, quiet: bool, part: str | None, output: str | None
+    settings: Settings,
+    services: tuple[str, ...],
+    shape: str,
+    quiet: bool,
+    part: str | None,
+    hashed: str | None,
+    no_interpolate: bool,
+    no_normalize: bool,
+    no_path_resolution: bool,
+    no_env_resolution: bool,
+    no_consistency: bool,
+    output: str | None,
 ) -> None:
     """Check the compose files and print them resolved: one file, long forms, all variables replaced."""
-    from orchestrator.compose.load import load_canonical
+    from orchestrator.compose.load import ConfigOptions, load_canonical
 
-    canonical, warnings = load_canonical(settings.request(services))
-    settings.warn(tuple(warning.text() for warning in warnings))
-    if quiet:
-        return
-    if part is not None:
-        text = "".join(f"{escape_line(name)}\n" for name in _names(canonical, part))
+    chosen = ConfigOptions(
+        not no_interpolate, not no_normalize, not no_path_resolution, not no_env_resolution, not no_consistency
+    )
+    request = settings.request(services)
+    if hashed is not None:
+        from orchestrator.compose.queries import hashes
+
+        text = _lines(f"{name} {digest}" for name, digest in hashes(request, hashed, chosen).items())
+    elif part is not None:
+        text = _part(request, part, shape, chosen)
     else:
+        canonical, warnings = load_canonical(request, chosen)
+        settings.warn(tuple(warning.text() for warning in warnings))
         text = json.dumps(canonical, indent=2) + "\n" if shape == "json" else to_yaml(canonical)
+    if not quiet:
+        _write(text, output)
+
+
+def _part(request: LoadRequest, part: str, shape: str, chosen: ConfigOptions) -> str:
+    from orchestrator.compose import queries
+
+    match part:
+        case "images":
+            return _lines(queries.images(request, chosen))
+        case "profiles":
+            return _lines(queries.profiles(request, chosen))
+        case "environment":
+            return _lines(f"{name}={value}" for name, value in queries.environment(request).items())
+        case "variables":
+            found = queries.config_variables(request)
+            if shape == "json":
+                rows = {
+                    item.name: {
+                        "Name": item.name,
+                        "DefaultValue": item.default,
+                        "PresenceValue": item.alternate,
+                        "Required": item.required,
+                    }
+                    for item in found
+                }
+                return json.dumps(rows, indent=4) + "\n"
+            head = ("NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE")
+            table = [(item.name, str(item.required).lower(), item.default, item.alternate) for item in found]
+            return _table([head, *table])
+        case _:
+            return _lines(queries.names(request, part, chosen))
+
+
+def _lines(items: Iterable[str]) -> str:
+    return "".join(f"{escape_line(item)}\n" for item in items)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    shown = [[escape_line(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
+    lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in shown)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _write(text: str, output: str | None) -> None:
     if output is None:
         print(text, end="")
         return
@@ -46,9 +133,3 @@ def config(
         Path(output).write_text(text, encoding="utf-8")
     except OSError as exc:
         raise HostError(f"cannot write {output}: {exc.strerror}") from exc
-
-
-def _names(canonical: dict[str, Any], part: str) -> list[str]:
-    if part == "images":
-        return sorted({item["image"] for item in canonical.get("services", {}).values() if item.get("image")})
-    return sorted(canonical.get(part, {}))
