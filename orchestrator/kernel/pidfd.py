@@ -25,8 +25,43 @@ def reap(pidfd: int) -> int | None:
 
 
 def exit_status(pidfd: int) -> int | None:
-    """The wait status of a process that somebody else reaped while we held `pidfd` (PIDFD_GET_INFO, Linux 6.15); None when
-    it is not reaped yet or the kernel cannot say."""
+    """The wait status of an ended process that is not our child: as long as it is a zombie from /proc, once its parent
+    has reaped it from the kernel's own note (PIDFD_GET_INFO, Linux 6.15). None when it runs or nothing can tell."""
+    status = _status_of_zombie(pidfd)
+    return _status_of_reaped(pidfd) if status is None else status
+
+
+def _status_of_zombie(pidfd: int) -> int | None:
+    """Field 52 of proc_pid_stat(5). Some parents reap late: PID 1 of a small machine may take seconds."""
+    pid = _pid_of(pidfd)
+    if pid is None or pid <= 0:
+        return None
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        # Whoever may not see the field is shown 0, and whoever may see it may read this link.
+        os.readlink(f"/proc/{pid}/ns/user")
+    except OSError:
+        return None
+    # It has its number still: what was read is not about another process that got the number since.
+    if fields[0] != b"Z" or _pid_of(pidfd) != pid:
+        return None
+    return int(fields[49])
+
+
+def _pid_of(pidfd: int) -> int | None:
+    """Its number; -1 once it is reaped, 0 in another pid namespace (pidfd_open(2), "Pid" in fdinfo)."""
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pid:"):
+                    return int(line[4:])
+    except OSError:
+        return None
+    return None
+
+
+def _status_of_reaped(pidfd: int) -> int | None:
     info = bytearray(_INFO.pack(PIDFD_INFO_EXIT, *[0] * 13))
     try:
         fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)

@@ -30,7 +30,7 @@ from orchestrator.runtime import bundle
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
-from orchestrator.runtime.link import Ending, MonitorLost, StepFailed
+from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.steps import BROKEN
 from orchestrator.runtime.monitor.wire import receive_fds
 from orchestrator.runtime.programs import Program
@@ -184,7 +184,7 @@ class MonitorRuntime:
                     names=["net", "stdout", "stderr", "out", "err", *names],
                 )  # fmt: skip
             except StepFailed as exc:
-                if exc.step == BROKEN and exc.number == errno.EOWNERDEAD and sandbox.spoil(sandbox.cgroup):
+                if _killed_at_birth(exc) and sandbox.spoil(sandbox.cgroup):
                     raise _BornKilled from exc
                 if self._sandboxes.get(container) is sandbox and sandbox.cgroup.oom_kills() > echo["oom_kills"]:
                     raise HostError(f"cannot start {container}: its memory limit is too small to start anything") from exc
@@ -289,12 +289,8 @@ class MonitorRuntime:
         container = sandbox.container
         active = self._session.active[container]
         program, encoded = sandbox.exec_program(spec, active.run.pid)
-        names, fds = sandbox.placement(group)
-        link = await self._session.link()
         try:
-            answer, ending = await link.request_exec(
-                encoded, [*stdio.values(), *fds], container=container, names=[*stdio, *names]
-            )
+            answer, ending = await self._request_exec(sandbox, group, encoded, stdio)
         except StepFailed as exc:
             raise _failure(container, program, exc) from exc
         except MonitorLost:
@@ -319,6 +315,21 @@ class MonitorRuntime:
             elif not spec.tty and "stdin" not in stdio and group.populated():
                 self._kill_quietly(sandbox, group)
             os.close(process.pidfd)
+
+    async def _request_exec(
+        self, sandbox: Sandbox, group: ContainerCgroup, encoded: bytes, stdio: Mapping[str, int]
+    ) -> tuple[Answer, Ending]:
+        """Asked a second time when the process was killed at birth. Raises as `Link.request_exec`."""
+        while True:
+            names, fds = sandbox.placement(group)
+            link = await self._session.link()
+            try:
+                return await link.request_exec(
+                    encoded, [*stdio.values(), *fds], container=sandbox.container, names=[*stdio, *names]
+                )
+            except StepFailed as exc:
+                if not _killed_at_birth(exc) or not sandbox.spoil(group):
+                    raise
 
     def _kill_quietly(self, sandbox: Sandbox, group: ContainerCgroup) -> None:
         with contextlib.suppress(HostError):  # The group is gone with the container.
@@ -387,6 +398,10 @@ class MonitorRuntime:
 
 class _BornKilled(Exception):
     """See `Sandbox.spoil`: the group was killed before we knew it."""
+
+
+def _killed_at_birth(failed: StepFailed) -> bool:
+    return failed.step == BROKEN and failed.number == errno.EOWNERDEAD
 
 
 class _Process:

@@ -110,18 +110,16 @@ class Sandbox:
             os.close(self._procs.pop(path))
 
     def probe_group(self) -> ContainerCgroup:
-        """One group for all probes of the container, which are one at a time; left-overs of a killed supervisor's probe
-        are ended."""
-        if self._probe is None:
-            self._probe = self.cgroup.probe_group("probe")
-            if self._probe.populated():
-                self.kill(self._probe)
-        elif self._probe.relative_path in self._spoiled and not self._probe.populated():
-            # A new group is cheaper to enter than one that was killed.
-            with contextlib.suppress(HostError):
-                self._probe.remove(0)
-                self._forget_procs(self._probe)
-                self._spoiled.discard(self._probe.relative_path)
+        """One group for all probes of the container, which are one at a time. Made anew when it was killed, and at first:
+        a supervisor before us may have killed it, or have left a probe in it."""
+        if self._probe is None or self._probe.relative_path in self._spoiled:
+            group = self._probe or self.cgroup.probe_group("probe")
+            if group.populated():
+                self.kill(group)
+            with contextlib.suppress(HostError):  # Its processes have not ended yet: the next probe tries again.
+                group.remove(0)
+                self._forget_procs(group)
+                self._spoiled.discard(group.relative_path)
             self._probe = self.cgroup.probe_group("probe")
         return self._probe
 
@@ -144,11 +142,12 @@ class Sandbox:
         return names, fds
 
     def spoil(self, group: ContainerCgroup) -> bool:
-        """Remember that `group` was killed. Since Linux 6.12 every process that is born by CLONE_INTO_CGROUP into a group
-        whose cgroup.kill was ever used is killed at birth (the counter of kills that fork compares is read from the
-        parent's group); such a group is entered by cgroup.procs from then on. False if that was known."""
+        """Remember that a process that is born into `group` may be killed at birth (docs/runtime.md, "cgroup.kill and
+        CLONE_INTO_CGROUP"); it is entered by cgroup.procs from then on. False if that was known."""
         new = group.unified_fd is not None and group.relative_path not in self._spoiled
         self._spoiled.add(group.relative_path)
+        if group is self.cgroup and self._probe is not None:
+            self._spoiled.add(self._probe.relative_path)  # Killed with it.
         return new
 
     def kill(self, group: ContainerCgroup) -> None:

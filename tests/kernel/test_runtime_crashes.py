@@ -19,6 +19,7 @@ import trio
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run
 from orchestrator.errors import OperationError
 from orchestrator.kernel.cgroup import detect
+from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
@@ -253,16 +254,18 @@ async def test_the_monitor_starts_a_killed_supervisor_again(stage: Stage) -> Non
     second, second_monitor = stage.known()[1]
     assert second != supervisor
     assert second_monitor == monitor
-    # The second is not its monitor's ancestor: the container becomes our child. It heals, and learns the status.
+    # The second is not its monitor's ancestor: the container becomes our child, and we are slow to reap it. It heals, and
+    # learns the status all the same.
+    set_child_subreaper()
     pid = stage.container_pid()
     stage.kill(monitor)
     os.waitpid(monitor, 0)
     go = Path(f"/proc/{pid}/root/go")  # Not by the upper directory: overlayfs has a FIFO of its own for it.
     eventually(go.exists)
     go.write_text("x\n")
-    os.waitpid(pid, 0)
     eventually((stage.root / "exits").exists)
     assert (stage.root / "exits").read_text() == "31"
+    assert os.waitpid(pid, 0)[1] == 31 << 8
 
 
 async def test_both_killed_is_told_as_lost_and_can_be_made_anew(stage: Stage) -> None:

@@ -13,6 +13,7 @@ import trio
 
 from orchestrator.contracts.runtime import ExecSpec, Exit
 from orchestrator.errors import CommandError, OperationError
+from orchestrator.kernel.cgroup import detect
 from orchestrator.model.names import ContainerId, cgroup_path
 from tests.kernel.place import Place, place
 
@@ -212,3 +213,29 @@ async def test_many_probes_leave_no_zombie_and_no_group(here: Place) -> None:
     assert groups in ([], ["probe"])
     children = Path(f"/proc/{here.runtime.monitor_pid}/task/{here.runtime.monitor_pid}/children").read_text().split()
     assert len(children) == 1
+
+
+async def test_probes_and_execs_work_in_a_container_that_was_killed_and_started_again(here: Place) -> None:
+    run = await here.begin(["sleep", "1000"])
+    for _ in range(3):
+        assert (await here.runtime.probe(BOX, ("echo", "up"), 5)).output == "up\n"
+        await here.runtime.kill(BOX)
+        assert (await here.runtime.wait(run)).signal == signal.SIGKILL
+        run = await here.runtime.start(BOX)
+    assert (await here.runtime.probe(BOX, ("echo", "up"), 5)).output == "up\n"
+    assert (await execute(here, "echo", "up"))[1] == "up\n"
+
+
+async def test_groups_that_somebody_else_killed_can_be_used(here: Place) -> None:
+    """A supervisor before us, say: what is born into them would be killed at birth (docs/runtime.md)."""
+    run = await here.begin(["sleep", "1000"])
+    assert (await here.runtime.probe(BOX, ("true",), 5)).ok
+    unified = detect().unified
+    if unified is None:
+        pytest.skip("no unified hierarchy: there is no cgroup.kill")
+    Path(unified, cgroup_path(here.site.key, BOX), "cgroup.kill").write_text("1")
+    assert (await here.runtime.wait(run)).signal == signal.SIGKILL
+    await here.runtime.start(BOX)
+    for _ in range(2):
+        assert (await here.runtime.probe(BOX, ("echo", "up"), 5)).output == "up\n"
+    assert (await execute(here, "echo", "up"))[1] == "up\n"
