@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import time
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,8 @@ READY_TIMEOUT_S = 60.0
 """For a new supervisor: adopting a hundred containers takes a second or two."""
 _RACE_PAUSE_S = 0.05
 _LOG_LIMIT_BYTES = 1 << 20
-_MAX_FDS = 8
+_INT_BYTES = array("i").itemsize
+_ANCILLARY_BYTES = socket.CMSG_SPACE(8 * _INT_BYTES)
 
 _KINDS: Mapping[int, type[PystackError]] = {
     kind.exit_code: kind for kind in (OperationError, InputError, HostError, CommandError)
@@ -213,10 +215,13 @@ class Client:
 
     def _fill(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            # Not socket.recv_fds, which ignores its flags in Python 3.11: descriptors would be open in every child.
+            data, ancillary, _, _ = self._socket.recvmsg(1 << 16, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
         except OSError as exc:
             raise _gone() from exc
-        self._fds.extend(fds)
+        for level, kind, payload in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._fds.extend(array("i", payload[: len(payload) // _INT_BYTES * _INT_BYTES]))
         if not data:
             raise _gone()
         self._buffer += data

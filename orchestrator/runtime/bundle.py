@@ -1,4 +1,4 @@
-"""A container's directory on disk: ``DATA_DIR/containers/ID/{spec.json, config.json, upper/, work/, files/}``."""
+"""A container's directory on disk: ``DATA_DIR/containers/ID/{spec.json, upper/, work/}``."""
 
 from __future__ import annotations
 
@@ -45,13 +45,9 @@ def write_bundle(site: Site, spec: SandboxSpec) -> bool:
             os.chown(f"{path}/upper", site.ids.host_base, site.ids.host_base)
         if _mkdir(f"{path}/work"):
             os.chown(f"{path}/work", site.ids.host_base, site.ids.host_base)
-        _mkdir(f"{path}/files")
-        for number, file in enumerate(spec.files):
-            _write(f"{path}/files/{number}", file.content, file.mode, replacing=existed)
-        _write(f"{path}/config.json", json.dumps(spec.config).encode(), 0o600, replacing=existed)
-        # The config is most of it, and is in its own file already.
-        rest = to_json(replace(spec, config=OciConfig({})))
-        _write(f"{path}/spec.json", json.dumps(rest).encode(), 0o600, replacing=existed)
+        # The config is most of it, and is JSON already.
+        data = to_json(replace(spec, config=OciConfig({}))) | {"config": spec.config}
+        _write(f"{path}/spec.json", json.dumps(data).encode(), replacing=existed)
     except OSError as exc:
         raise HostError(f"cannot write the bundle {path}: {exc.strerror}") from exc
     return existed
@@ -61,11 +57,12 @@ def read_bundle(site: Site, container: ContainerId) -> SandboxSpec:
     """Raises OperationError when there is no such container."""
     path = bundle_path(site, container)
     try:
-        with open(f"{path}/spec.json", "rb") as rest, open(f"{path}/config.json", "rb") as config:
-            return replace(from_json(SandboxSpec, json.load(rest)), config=OciConfig(json.load(config)))
+        with open(f"{path}/spec.json", "rb") as file:
+            data = json.load(file)
+        return replace(from_json(SandboxSpec, data | {"config": {}}), config=OciConfig(data["config"]))
     except FileNotFoundError:
         raise OperationError(f"container {container} does not exist") from None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, KeyError, TypeError) as exc:
         raise OperationError(f"container {container} cannot be read: {path}: {exc}") from exc
 
 
@@ -119,12 +116,11 @@ def _mkdir(path: str) -> bool:
     return True
 
 
-def _write(path: str, content: bytes, mode: int, *, replacing: bool) -> None:
-    """`replacing`: a run that has the old file mounted keeps it unchanged."""
+def _write(path: str, content: bytes, *, replacing: bool) -> None:
+    """`replacing`: the old content stays until the new one is whole."""
     temporary = f"{path}.new" if replacing else path
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        os.fchmod(fd, mode)
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view) :]

@@ -97,7 +97,7 @@ def _start_steps(spec: SandboxSpec, place: Place) -> Iterator[Step]:
     config = spec.config
     linux: Mapping[str, Any] = config.get("linux") or {}
     process: Mapping[str, Any] = config["process"]
-    mounts = _number_mounts(spec, place)
+    mounts = _number_mounts(spec)
 
     yield from _rlimit_steps(process)
     if (score := process.get("oomScoreAdj")) is not None:
@@ -109,6 +109,9 @@ def _start_steps(spec: SandboxSpec, place: Place) -> Iterator[Step]:
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
     yield from _inner_mount_steps(mounts, place)
+    if spec.files:
+        files = [[file.path, file.mode, b64encode(file.content).decode()] for file in spec.files]
+        yield Step("files", (files,), "make " + ", ".join(file.path for file in spec.files))
     for name, value in (linux.get("sysctl") or {}).items():
         yield Step("sysctl", (name.replace(".", "/"), str(value)), f"set the sysctl {name} to {value}")
     for path in linux.get("maskedPaths") or ():
@@ -150,8 +153,8 @@ def _rlimit_steps(process: Mapping[str, Any]) -> Iterator[Step]:
         yield Step("rlimit", (kind, soft, hard), f"set {limit['type']} to {soft}:{hard}")
 
 
-def _number_mounts(spec: SandboxSpec, place: Place) -> list[_Mount]:
-    """The config's mounts, then the generated files; those that need the host's root get a slot (0 is the root's)."""
+def _number_mounts(spec: SandboxSpec) -> list[_Mount]:
+    """The config's mounts; those that need the host's root get a slot (0 is the root's)."""
     mounts: list[_Mount] = []
     slots = 0
     for entry in spec.config.get("mounts") or ():
@@ -165,16 +168,7 @@ def _number_mounts(spec: SandboxSpec, place: Place) -> list[_Mount]:
         if kind not in ("bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup"):
             raise InputError(f"a mount of type {kind or '(none)'} at {target} is not supported")
         mounts.append(_Mount(target, kind, options, slot, entry.get("source") or ""))
-    for number, file in enumerate(spec.files):
-        slots += 1
-        options = parse_options(("bind", "nodev", "nosuid", "idmap"))
-        mounts.append(_Mount(file.path, "bind", options, slots, generated_path(place.bundle, number)))
     return mounts
-
-
-def generated_path(bundle: str, number: int) -> str:
-    """Where the generated file `number` of a container is in its bundle."""
-    return f"{bundle}/files/{number}"
 
 
 def _outer_mount_steps(mounts: Sequence[_Mount], place: Place) -> Iterator[Step]:

@@ -8,6 +8,7 @@ asked again by their callers (`ask`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -276,7 +277,15 @@ class Session:
             async with self._netns_lock:
                 if not self._netns_pool:
                     count = min(self._netns_wanted, 64)
-                    self._netns_pool.extend((await self.ask("netns", count=count)).fds)
+                    try:
+                        self._netns_pool.extend((await self.ask("netns", count=count)).fds)
+                    except OSError as exc:
+                        if exc.errno != errno.EOWNERDEAD:
+                            raise
+                        raise HostError(
+                            "the process that makes network namespaces was killed",
+                            hint="the machine may be out of memory: see the kernel's log",
+                        ) from exc
                 return self._netns_pool.pop()
         finally:
             self._netns_wanted -= 1

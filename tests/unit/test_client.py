@@ -122,6 +122,7 @@ def test_descriptors_travel_both_ways(serve: Serve) -> None:
     assert os.read(out_reader, 100) == b"to the client's stdout"
     (event,) = got
     assert os.read(event.fds[0], 100) == b"from the master"
+    assert not any(os.get_inheritable(fd) for fd in event.fds)
     for fd in (out_reader, out_writer, *event.fds):
         os.close(fd)
 

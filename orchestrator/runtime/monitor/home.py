@@ -4,7 +4,7 @@
     /d/null     the null device, checked; the source of masks      /d/empty  an empty read-only directory, likewise
     /l/N        image layers, idmapped
     /proc /sys  whole and unmounted-over: without them the kernel refuses new ones in a user namespace
-    /r          where a child attaches its root
+    /r /f       where a child attaches its root, and the file system of its generated files
 
 Copying a mount namespace costs per mount, so every start is cheap here; and nothing of the host has a name in a child.
 """
@@ -52,7 +52,7 @@ def move_in(data_dir: str) -> Home:
     mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, recursive=True, path=b"/")
     mounts.set_attributes(bundles, propagation=c.MS_PRIVATE)
     root = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", b"1m")], c.MOUNT_ATTR_NODEV)
-    for name in ("c", "d", "d/empty", "l", "proc", "sys", "r"):
+    for name in ("c", "d", "d/empty", "l", "proc", "sys", "r", "f"):
         os.mkdir(name, 0o755, dir_fd=root)
     os.close(os.open("d/null", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=root))
     mounts.attach(root, c.AT_FDCWD, os.fsencode(data_dir))

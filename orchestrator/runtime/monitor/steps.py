@@ -225,6 +225,22 @@ class Child:
             self.proc = tree
         self._put(tree, target)
 
+    def files(self, files: list[list[Any]]) -> None:
+        """Files of our making, each mounted over its path. They live in a small tmpfs of this run: what is on a disk costs
+        much more to make, and would have to be renewed for the next run anyway."""
+        attributes = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
+        tree = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", b"1m")], attributes)
+        # Only what is attached can be cloned (open_tree(2)); /f is left behind with the old root.
+        mounts.attach(tree, c.AT_FDCWD, b"/f")
+        for number, (target, mode, content) in enumerate(files):
+            name = b"%d" % number
+            fd = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=tree)
+            os.write(fd, a2b_base64(content))
+            os.fchmod(fd, mode)
+            os.close(fd)
+            self._put(mounts.open_tree(tree, name), target)
+        os.close(tree)
+
     def sysctl(self, path: str, value: str) -> None:
         """`path` below /proc/sys, through the procfs that we mounted ourselves."""
         fd = os.open(f"sys/{path}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.proc)
@@ -400,6 +416,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "take_root": Child.take_root,
     "attach": Child.attach,
     "filesystem": Child.filesystem,
+    "files": Child.files,
     "sysctl": Child.sysctl,
     "mask": Child.mask,
     "read_only": Child.read_only,

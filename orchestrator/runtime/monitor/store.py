@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import struct
@@ -97,36 +99,35 @@ def make_user_namespace(host_base: int, count: int) -> int:
 def make_network_namespaces(
     loop: Loop, userns: int, count: int, done: Callable[[list[int], int], None]
 ) -> None:
-    """New network namespaces owned by `userns`. They cost about half a millisecond each, so a child makes them: it shares
-    our descriptor table, and tells the numbers by a pipe. `done`: with the descriptors and an errno (0: all made)."""
+    """New network namespaces owned by `userns`, at most a few thousand. They cost about half a millisecond each, so a child
+    makes them: it shares our descriptor table, and tells the numbers by a pipe. `done`: with the descriptors that were made
+    and an errno (0: all; EOWNERDEAD: the child was killed)."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     pid = process.clone3(c.CLONE_FILES)
     if pid == 0:
         _make_and_tell(userns, count, writer)
-    data = bytearray()
+    pidfd = os.pidfd_open(pid)
 
-    def ready(_: int) -> None:
-        try:
-            chunk = os.read(reader, 4096)
-        except BlockingIOError:
-            return
-        data.extend(chunk)
-        if chunk and len(data) < _NUMBER.size * (count + 1):
-            return
-        loop.remove(reader)
-        os.close(reader)
-        os.close(writer)
+    def ended(_: int) -> None:
+        loop.remove(pidfd)
+        # All that it told is in the pipe, which is never full: it holds 16,384 numbers.
         os.waitpid(pid, 0)
-        numbers = [number for (number,) in _NUMBER.iter_unpack(bytes(data[: len(data) - len(data) % _NUMBER.size]))]
-        done([number for number in numbers if number > 0], next((-number for number in numbers if number < 0), 0))
+        data = b""
+        with contextlib.suppress(BlockingIOError):  # Killed before its first word.
+            data = os.read(reader, 1 << 16)
+        for fd in (pidfd, reader, writer):
+            os.close(fd)
+        numbers = [number for (number,) in _NUMBER.iter_unpack(data)]
+        error = -numbers[-1] if numbers and numbers[-1] <= 0 else errno.EOWNERDEAD
+        done([number for number in numbers if number > 0], error)
 
-    loop.add(reader, ready)
+    loop.add(pidfd, ended)
 
 
 def _make_and_tell(userns: int, count: int, writer: int) -> None:
     """In the child. A positive number is a descriptor; the last number is 0 or a negative errno.
 
-    The table is shared: nothing may be closed here, and our end does not close the pipe, hence the last number."""
+    The table is shared: nothing may be closed here."""
     try:
         process.setns(userns, c.CLONE_NEWUSER)
         for _ in range(count):
