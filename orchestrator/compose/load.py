@@ -4,9 +4,9 @@
 2. read: parse, interpolate, extend, include, merge, validate, expand every file (`layers`)
 3. name: ``-p``, COMPOSE_PROJECT_NAME, ``name:``, or the folder's name
 4. normalise: the default network, full names, implied dependencies (`normalize`)
-5. select: profiles and named services (`selection`)
-6. check: references between the parts (`rules`)
-7. resolve: env_file and label_file (`environment`)
+5. check: references between the parts (`rules`)
+6. resolve: env_file and label_file (`environment`)
+7. select: profiles, named services and what they need (`selection`)
 8. show: the canonical model, as ``config`` prints it (`values`)
 9. build: what the runtime takes (`support`, `project`)
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from orchestrator.compose import discovery, selection, values
 from orchestrator.compose.attributes import TOP
+from orchestrator.compose.attributes_service import SERVICE
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.discovery import LoadRequest, discover_files
 from orchestrator.compose.environment import EnvironmentFiles
@@ -27,7 +28,7 @@ from orchestrator.compose.layers import Context, Findings, load_model
 from orchestrator.compose.lint import at_start
 from orchestrator.compose.normalize import keep, normalize
 from orchestrator.compose.project import build_project
-from orchestrator.compose.rules import check_parts, check_references
+from orchestrator.compose.rules import check_containers, check_parts, check_references
 from orchestrator.compose.selection import services_of
 from orchestrator.compose.shapes import JSON
 from orchestrator.compose.support import unsupported
@@ -135,16 +136,19 @@ def _load(request: LoadRequest, options: ConfigOptions) -> Model:
     complete = tree
     if options.interpolate:
         check_parts(tree, findings.errors)
+        enabled = selection.enabled(tree, profiles)
         if options.check_consistency:
-            check_references(tree, selection.enabled(tree, profiles), findings.errors)
+            check_references(tree, enabled, findings.errors)
         try:
             chosen = selection.with_named(tree, profiles, request.services)
         except ComposeError as exc:
             raise ComposeError([*findings.errors, *exc.diagnostics]) from None
         chosen = selection.needed(tree, chosen, request.services)
-        tree = selection.without_jobs(selection.without_unused(selection.select(tree, chosen)), profiles)
         reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors)
-        tree = _with_files(tree, reader, variables=options.resolve_environment)
+        tree = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
+        tree = selection.without_jobs(selection.without_unused(selection.select(tree, chosen)), profiles)
+        if options.check_consistency:
+            check_containers(tree, findings.errors)
     for variable, (node, path) in findings.unset.items():
         message = f'the variable "{variable}" is not set: an empty text is used'
         findings.warnings.append(diagnostic(node, path, message, code="unset-variable"))
@@ -155,12 +159,12 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _with_files(tree: Node, reader: EnvironmentFiles, *, variables: bool) -> Node:
+def _with_files(tree: Node, chosen: set[str], reader: EnvironmentFiles, *, variables: bool) -> Node:
     services = tree.get("services")
     if services is None or not isinstance(tree.value, dict):
         return tree
     out = {
-        name: reader.resolve(service, f"services.{name}", variables=variables)
+        name: reader.resolve(service, f"services.{name}", variables=variables) if name in chosen else service
         for name, service in services_of(tree).items()
     }
     return keep(tree, {**tree.value, "services": keep(services, out)})
@@ -173,6 +177,10 @@ def canonical_of(model: Model) -> dict[str, JSON]:
         return {**raw, "name": model.name} if model.options.normalize else raw
     shown = values.show_object(model.tree, TOP, "", model.found.errors)
     assert isinstance(shown, dict)
+    running = services_of(model.tree)
+    for name, other in services_of(model.complete).items():
+        if name not in running:  # what does not run must be right too
+            values.show(other, SERVICE, f"services.{name}", model.found.errors)
     for service in shown["services"].values():
         _settle_replicas(service)
     shown.pop("models", None)

@@ -86,11 +86,24 @@ def _check_host_ip(port: Node, path: str, found: list[Diagnostic]) -> None:
 def check_references(model: Node, chosen: set[str], found: list[Diagnostic]) -> None:
     """Add to `found` what is wrong between the parts of the `chosen` services and the resources they name."""
     services = services_of(model)
-    containers: dict[str, str] = {}
     for name in services:
         if name in chosen:
-            _Service(model, name, services[name], services, chosen, found).check(containers)
+            _Service(model, name, services[name], services, chosen, found).check()
     _check_cycles(services, chosen, found)
+
+
+def check_containers(model: Node, found: list[Diagnostic]) -> None:
+    """Add to `found` container names that several services have. `model` holds the services that run."""
+    names: dict[str, str] = {}
+    for key, service in services_of(model).items():
+        node = service.get("container_name")
+        if node is None or not node.value:
+            continue
+        name = go_text(node.value)
+        if name in names:
+            message = f'"{name}" is the container of services.{names[name]} already'
+            found.append(diagnostic(node, f"services.{key}.container_name", message))
+        names.setdefault(name, key)
 
 
 def _check_cycles(services: dict[str, Node], chosen: set[str], found: list[Diagnostic]) -> None:
@@ -150,7 +163,7 @@ class _Service:
     def report(self, node: Node, path: str, message: str, *, hint: str | None = None, key: bool = False) -> None:
         self.found.append(diagnostic(node, self.path + path, message, hint=hint, key=key))
 
-    def check(self, containers: dict[str, str]) -> None:
+    def check(self) -> None:
         self._image()
         self._build()
         self._networks()
@@ -160,7 +173,7 @@ class _Service:
         self._health()
         self._watch()
         self._limits()
-        self._container_name(containers)
+        self._container_name()
 
     def _has(self, key: str) -> bool:
         node = self.node.get(key)
@@ -322,7 +335,7 @@ class _Service:
                     mine, f".{own}", f"differs from deploy.resources.{group}.{key}", hint="say it once, or say the same"
                 )
 
-    def _container_name(self, containers: dict[str, str]) -> None:
+    def _container_name(self) -> None:
         node = self._at("container_name")
         if node is None or not node.value:
             return
@@ -331,10 +344,6 @@ class _Service:
             if count is not None and (_number(count) or 0) > 1:
                 self.report(count, "." + ".".join(path), "more than one container cannot have one container_name")
                 break
-        name = go_text(node.value)
-        if name in containers:
-            self.report(node, ".container_name", f'"{name}" is the container of {containers[name]} already')
-        containers.setdefault(name, self.path)
 
 
 def _one_or_more(node: Node | None) -> list[Node]:
