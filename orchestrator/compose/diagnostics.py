@@ -76,6 +76,11 @@ class ComposeError(InputError):
         super().__init__("\n".join(shown))
 
 
+def nearest(word: str, known: Iterable[str], found: list[Diagnostic]) -> str:
+    """As `did_you_mean`, but nothing once there are more findings than are shown: looking for names costs time."""
+    return did_you_mean(word, known) if len(found) < MAX_SHOWN else ""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean "db"?)`` for the nearest of `known`, or nothing."""
     choices = sorted(set(known))

@@ -17,6 +17,9 @@ from orchestrator.compose.shapes import JSON, Shape, Spread, join
 from orchestrator.compose.tree import Node, diagnostic
 from orchestrator.compose.values import go_text
 
+MAX_SPREAD = 70_000
+"""How many elements the short forms of one list may become (all 65,535 ports, and a few)."""
+
 
 class ExpandError(ValueError):
     """A short form that cannot be read."""
@@ -85,6 +88,9 @@ def _spread(value: list[Node], spread: Spread, path: str, found: list[Diagnostic
                 return None
             else:
                 found.append(diagnostic(item, f"{path}[{number}]", str(exc), hint=exc.hint))
+        if len(out) > MAX_SPREAD:
+            found.append(diagnostic(item, f"{path}[{number}]", f"more than {MAX_SPREAD:,} ports in one service"))
+            return out[:MAX_SPREAD]
     return out
 
 

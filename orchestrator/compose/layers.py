@@ -23,6 +23,8 @@ from orchestrator.compose.tree import Node, Path, diagnostic, parse
 from orchestrator.compose.values import go_text
 
 MAX_INCLUDES = 500
+MAX_INCLUDE_DEPTH = 30
+MAX_EXTENDS = 60
 
 
 @dataclass(slots=True)
@@ -217,6 +219,9 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
             chain = " -> ".join(shown_name(name, context.directory) for name in (*context.chain, source.path, file))
             found.errors.append(diagnostic(item, path, f"the files include each other: {chain}"))
             return None
+    if len(context.chain) >= MAX_INCLUDE_DEPTH:
+        message = f"files are included more than {MAX_INCLUDE_DEPTH} levels deep"
+        raise ComposeError([*found.errors, diagnostic(entry, path, message)])
     named = entry.get("project_directory")
     if named is not None and named.value:
         folder = paths.absolute(context.folder, go_text(named.value), None)
@@ -348,6 +353,9 @@ class _Extends:
             names = [shown for _, shown in (*chain[chain.index(key) :], key)]
             self._error(named, path, f"the services extend each other: {' -> '.join(names)}")
             return own
+        if len(chain) >= MAX_EXTENDS:
+            message = f"more than {MAX_EXTENDS} services extend each other in a row"
+            raise ComposeError([*self.found.errors, diagnostic(named, path, message)])
         base = self._service(other_file, str(named.value), others, chain)
         if base is None or base.value is None:
             return service

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from orchestrator.compose.attributes import TOP, X_PYSTACK
 from orchestrator.compose.attributes_service import JOB_ONLY, SERVICE
 from orchestrator.compose.files import MAX_COMPOSE_BYTES, MAX_ENV_BYTES
-from orchestrator.compose.layers import MAX_INCLUDES
+from orchestrator.compose.layers import MAX_EXTENDS, MAX_INCLUDE_DEPTH, MAX_INCLUDES
 from orchestrator.compose.lint import OTHERS, RULES
 from orchestrator.compose.shapes import Row, Shape, Support
 from orchestrator.compose.tree import MAX_DEPTH, MAX_NODES
@@ -88,7 +88,8 @@ def markdown() -> str:
     parts.append(
         f"Limits on input: {MAX_COMPOSE_BYTES // 2**20} MiB a compose file, {MAX_ENV_BYTES // 2**20} MiB an env file, "
         f"{MAX_NODES:,} values (aliases count each\ntime they are used), {MAX_DEPTH} levels of nesting, "
-        f"{MAX_INCLUDES} included files.\n"
+        f"{MAX_INCLUDES} included files,\n{MAX_INCLUDE_DEPTH} levels of them, "
+        f"{MAX_EXTENDS} services that extend each other in a row.\n"
     )
     return "\n".join(parts)
 

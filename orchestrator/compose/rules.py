@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from orchestrator.compose.diagnostics import Diagnostic, did_you_mean
+from orchestrator.compose.diagnostics import Diagnostic, nearest
 from orchestrator.compose.selection import services_of
 from orchestrator.compose.tree import Node, diagnostic
 from orchestrator.compose.values import byte_size, cast_float, cast_int, go_text
@@ -203,7 +203,7 @@ class _Service:
                 continue
             other = text.removeprefix("service:")
             if other not in self.services:
-                near = did_you_mean(other, self.services)
+                near = nearest(other, self.services, self.found)
                 self.report(item, f".build.additional_contexts.{key}", f'"{other}" is not a service{near}')
             elif self.services[other].get("build") is None:
                 self.report(item, f".build.additional_contexts.{key}", f'the service "{other}" has no build')
@@ -223,7 +223,7 @@ class _Service:
         known = self._section(section)
         if name in known:
             return
-        near = did_you_mean(name, known)
+        near = nearest(name, known, self.found)
         hint = None if near else f"declare it at the top level, under {section}:"
         self.report(node, path, f'"{name}" is not a {kind} of this stack{near}', hint=hint, key=key)
 
@@ -238,7 +238,7 @@ class _Service:
         if mode is not None and text is not None and text.startswith("service:"):
             other = text.removeprefix("service:")
             if other not in self.services:
-                self.report(mode, ".network_mode", f'"{other}" is not a service{did_you_mean(other, self.services)}')
+                self.report(mode, ".network_mode", f'"{other}" is not a service{nearest(other, self.services, self.found)}')
         models = self._at("models")
         for name, item in models.items() if models is not None else ():
             self._undefined(item, ".models", name, "models", "model", key=True)
@@ -248,7 +248,7 @@ class _Service:
         for name, item in depends_on.items() if depends_on is not None else ():
             required = item.get("required")
             if name not in self.services:
-                near = did_you_mean(name, self.services)
+                near = nearest(name, self.services, self.found)
                 self.report(item, ".depends_on", f'"{name}" is not a service{near}', key=True)
             elif name not in self.chosen and (required is None or required.value is not False):
                 profiles = self.services[name].get("profiles")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from orchestrator.compose.diagnostics import Diagnostic, did_you_mean
+from orchestrator.compose.diagnostics import Diagnostic, nearest
 from orchestrator.compose.scalars import Timestamp
 from orchestrator.compose.tree import Node, Value, diagnostic
 
@@ -217,7 +217,7 @@ def prune(node: Node, shape: Shape | None) -> Node | None:
 def _check_text(node: Node, text: str, shape: Shape, path: str, found: list[Diagnostic]) -> None:
     if shape.choices and text not in shape.choices:
         choices = ", ".join(shape.choices)
-        near = did_you_mean(text, shape.choices)
+        near = nearest(text, shape.choices, found)
         found.append(diagnostic(node, path, f'"{text}" is not one of {choices}{near}'))
     elif shape.pattern is not None and shape.pattern.search(text) is None:
         found.append(diagnostic(node, path, f'"{text}" is not {shape.what}'))
@@ -238,7 +238,7 @@ def _check_mapping(node: Node, value: dict[str, Node], shape: Shape, path: str, 
                 continue
             if shape.values is None:
                 if shape.closed:
-                    near = did_you_mean(key, fields)
+                    near = nearest(key, fields, found)
                     hint = None if near else _moved_hint(key)
                     found.append(
                         diagnostic(item, path, f'"{key}" is not an attribute of {shape.what}{near}', hint=hint, key=True)

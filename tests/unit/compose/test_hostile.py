@@ -91,3 +91,29 @@ def test_a_python_tag_makes_no_object(stack: Stack) -> None:
 def test_a_nul_byte_in_a_variable_is_refused(stack: Stack) -> None:
     (message,) = stack.messages("services: {a: {image: i, environment: {A: $V}}}", {"V": "x\0y"})
     assert message.endswith("services.a.environment.A: holds a NUL byte")
+
+
+def test_services_that_extend_each_other_without_end_are_refused(stack: Stack) -> None:
+    text = "services:\n" + "".join(f"  s{n}: {{extends: s{n + 1}}}\n" for n in range(5_000)) + "  s5000: {image: i}\n"
+    (message, *_) = stack.messages(text)
+    assert message.endswith("more than 60 services extend each other in a row")
+
+
+def test_files_that_include_others_without_end_are_refused(stack: Stack) -> None:
+    for number in range(40):
+        stack.write(f"i{number}.yaml", f"include: [i{number + 1}.yaml]\nservices: {{a{number}: {{image: i}}}}\n")
+    assert "files are included more than 30 levels deep" in str(stack.errors("include: [i0.yaml]\n"))
+
+
+def test_ports_without_measure_are_refused(stack: Stack) -> None:
+    ranges = ", ".join(f'"127.0.0.{n}:1-65535:1-65535"' for n in range(1, 50))
+    assert any(
+        "more than 70,000 ports" in line for line in stack.messages(f"services: {{a: {{image: i, ports: [{ranges}]}}}}")
+    )
+
+
+def test_fifty_thousand_unknown_keys_cost_no_time(stack: Stack) -> None:
+    keys = ", ".join(f"k{n}: 1" for n in range(50_000))
+    error = stack.errors(f"services: {{a: {{image: i, {keys}}}}}")
+    assert len(error.diagnostics) == 50_000
+    assert str(error).endswith("and 49950 more errors")
