@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.compose import expand, merge, values
+from orchestrator.compose import defaults, expand, merge, short_forms, values
 from orchestrator.compose.forms import (
     ANY_TEXT,
     BOOL,
@@ -68,7 +68,7 @@ _MOUNT_FIELDS = (
     Row("mode", MODE.with_(show=show_mode), "the permission bits"),
 )
 CONFIG_MOUNT = object_of("a config", _MOUNT_FIELDS, accepts="string mapping", expand=expand.named("source"))
-SECRET_MOUNT = CONFIG_MOUNT.with_(what="a secret", default=expand.secret_mount)
+SECRET_MOUNT = CONFIG_MOUNT.with_(what="a secret", default=defaults.secret_mount)
 CONFIGS = list_of(CONFIG_MOUNT, "a list of configs", same=merge.by_config_target)
 SECRETS = list_of(SECRET_MOUNT, "a list of secrets", same=merge.by_secret_target)
 HOOK_SECRETS = list_of(CONFIG_MOUNT.with_(what="a secret"), "a list of secrets", same=merge.by_secret_target)
@@ -134,9 +134,9 @@ _REQUEST_FIELDS = (
     Row("options", LABELS, "options of the driver"),
     Row("device_ids", UNIQUE_STRINGS, "which"),
 )
-DEVICE_REQUEST = object_of("a device request", _REQUEST_FIELDS, required=("capabilities",), default=expand.device_request)
+DEVICE_REQUEST = object_of("a device request", _REQUEST_FIELDS, required=("capabilities",), default=defaults.device_request)
 GPUS = list_of(
-    object_of("a GPU request", _REQUEST_FIELDS, closed=False, default=expand.device_request), "a list of GPU requests"
+    object_of("a GPU request", _REQUEST_FIELDS, closed=False, default=defaults.device_request), "a list of GPU requests"
 ).with_(accepts=frozenset(("string", "list")), choices=("all",), expand=expand.gpus)
 
 CREDENTIAL_SPEC = object_of(
@@ -194,7 +194,7 @@ BUILD = object_of(
     accepts="string mapping",
     merge=merge.build,
     expand=expand.named("context"),
-    default=expand.build_context,
+    default=defaults.build_context,
     show=values.show_object,
 )
 
@@ -514,10 +514,10 @@ PORT = object_of(
     ),
     accepts="number string mapping",
     required=("target",),
-    default=expand.port_defaults,
+    default=defaults.port_defaults,
     show=values.show_object,
 )
-PORTS = list_of(PORT, "a list of ports", unique=True, same=merge.by_port, spread=expand.ports)
+PORTS = list_of(PORT, "a list of ports", unique=True, same=merge.by_port, spread=short_forms.ports)
 
 VOLUME_MOUNT = object_of(
     "a mount",
@@ -567,7 +567,7 @@ VOLUME_MOUNT = object_of(
     ),
     accepts="string mapping",
     required=("type",),
-    expand=expand.volume,
+    expand=short_forms.volume,
     path=PathRule.MOUNT,
     show=values.show_object,
 )

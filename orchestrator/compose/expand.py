@@ -6,19 +6,16 @@ form raises ExpandError. With interpolation off, text that holds a variable is l
 
 from __future__ import annotations
 
-import ipaddress
-import posixpath
-import re
 from collections.abc import Callable
 
 from orchestrator.compose.diagnostics import Diagnostic
-from orchestrator.compose.merge import as_mapping, mount_parts
-from orchestrator.compose.shapes import JSON, Shape, Spread, join
+from orchestrator.compose.merge import as_mapping
+from orchestrator.compose.shapes import JSON, Shape, Spread
 from orchestrator.compose.tree import Node, diagnostic
 from orchestrator.compose.values import go_text
 
-MAX_SPREAD = 70_000
-"""How many elements the short forms of one list may become (all 65,535 ports, and a few)."""
+MAX_SPREAD = 65_535
+"""When the short forms of one list have become so many elements, no further one is read: all ports there are."""
 
 
 class ExpandError(ValueError):
@@ -66,14 +63,14 @@ def expand(node: Node, shape: Shape | None, path: str, found: list[Diagnostic], 
             if longer is not item:
                 changed = changed or dict(value)
                 changed[key] = longer if longer.key_line else longer.under(item)
-        return node if changed is None else _keep(node, changed)
+        return node if changed is None else node.kept(changed)
     if isinstance(value, list) and shape.items is not None:
         if shape.spread is not None:
             spread = _spread(value, shape.spread, path, found, lenient)
-            return node if spread is None else _keep(node, spread)
+            return node if spread is None else node.kept(spread)
         items = [expand(item, shape.items, f"{path}[{n}]", found, lenient) for n, item in enumerate(value)]
         if any(a is not b for a, b in zip(items, value, strict=True)):
-            return _keep(node, items)
+            return node.kept(items)
     return node
 
 
@@ -81,6 +78,9 @@ def _spread(value: list[Node], spread: Spread, path: str, found: list[Diagnostic
     """All elements' long forms; None when one cannot be read and that is borne."""
     out: list[Node] = []
     for number, item in enumerate(value):
+        if len(out) >= MAX_SPREAD:
+            found.append(diagnostic(item, f"{path}[{number}]", f"more than {MAX_SPREAD:,} ports in one service"))
+            return out
         try:
             out.extend(spread(item))
         except ExpandError as exc:
@@ -88,14 +88,7 @@ def _spread(value: list[Node], spread: Spread, path: str, found: list[Diagnostic
                 return None
             else:
                 found.append(diagnostic(item, f"{path}[{number}]", str(exc), hint=exc.hint))
-        if len(out) > MAX_SPREAD:
-            found.append(diagnostic(item, f"{path}[{number}]", f"more than {MAX_SPREAD:,} ports in one service"))
-            return out[:MAX_SPREAD]
     return out
-
-
-def _keep(node: Node, value: dict[str, Node] | list[Node]) -> Node:
-    return Node(value, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
 
 
 # Forms
@@ -109,7 +102,7 @@ def string_list(node: Node) -> Node:
 def texts(node: Node) -> Node:
     """A string as a list of one, and no empty strings."""
     items = [node] if isinstance(node.value, str) else node.elements()
-    return _keep(node, [item for item in items if item.value not in ("", None)])
+    return node.kept([item for item in items if item.value not in ("", None)])
 
 
 def named(key: str) -> Callable[[Node], Node]:
@@ -135,11 +128,11 @@ def depends_on(node: Node) -> Node:
     out = {}
     for name, item in node.value.items():
         if isinstance(item.value, dict) and "required" not in item.value:
-            full = _keep(item, {**item.value, "required": item.new(True)})
+            full = item.kept({**item.value, "required": item.new(True)})
             out[name] = full
         else:
             out[name] = item
-    return _keep(node, out)
+    return node.kept(out)
 
 
 def env_file(node: Node) -> Node:
@@ -153,10 +146,10 @@ def env_file(node: Node) -> Node:
         if isinstance(item.value, str):
             out.append(made(item, {"path": item.value, "required": True}))
         elif isinstance(item.value, dict) and "required" not in item.value:
-            out.append(_keep(item, {**item.value, "required": item.new(True)}))
+            out.append(item.kept({**item.value, "required": item.new(True)}))
         else:
             out.append(item)
-    return _keep(node, out)
+    return node.kept(out)
 
 
 def gpus(node: Node) -> Node:
@@ -206,7 +199,7 @@ def external(node: Node) -> Node:
         if mine is not None and mine.value != inner.value:
             raise ExpandError("name and external.name are both given, and differ", "keep name, and write external: true")
         out["name"] = inner
-    return _keep(node, out)
+    return node.kept(out)
 
 
 def pairs(node: Node) -> Node:
@@ -242,203 +235,6 @@ def _pairs(node: Node, separators: str) -> Node:
         value.key_line, value.key_column = item.line, item.column
         out[text if cut < 0 else text[:cut]] = value
     return node.new(out)
-
-
-# Ports
-
-
-_PROTOCOLS = ("tcp", "udp", "sctp")
-_PORT_HINT = "write TARGET, PUBLISHED:TARGET or IP:PUBLISHED:TARGET, with /udp if need be"
-
-
-def ports(item: Node) -> list[Node]:
-    """The long forms of one element of ``ports``; a range becomes several."""
-    if isinstance(item.value, dict):
-        return [item]
-    return [made(item, port) for port in parse_port(go_text(item.value))]
-
-
-def parse_port(text: str) -> list[dict[str, JSON]]:
-    """The ports that a short form publishes. Raises ExpandError."""
-    rest, _, protocol = text.partition("/")
-    protocol = protocol.lower() or "tcp"
-    if protocol not in _PROTOCOLS:
-        raise ExpandError(f'"{protocol}" is not a protocol: one of tcp, udp, sctp')
-    host_ip, published, target = _split_port(rest, text)
-    if not target:
-        raise ExpandError(f'"{text}" has no container port', _PORT_HINT)
-    first, last = _range(target, text)
-    if first == 0:
-        raise ExpandError(f'"{text}": the container port must not be 0', _PORT_HINT)
-    low, high = _range(published, text) if published else (0, 0)
-    common: dict[str, JSON] = {"mode": "ingress", "protocol": protocol}
-    if host_ip:
-        common["host_ip"] = host_ip
-    count = last - first
-    if published and high - low != count:
-        if count:
-            raise ExpandError(f'"{text}": the two ranges differ in length', _PORT_HINT)
-        return [{**common, "target": first, "published": f"{low}-{high}"}]
-    out = []
-    for step in range(count + 1):
-        port = {**common, "target": first + step}
-        if published:
-            port["published"] = str(low + step)
-        out.append(port)
-    return sorted(out, key=lambda port: f"{port['target']}/{protocol}")
-
-
-def _split_port(rest: str, text: str) -> tuple[str, str, str]:
-    parts = rest.split(":")
-    if len(parts) == 1:
-        return "", "", parts[0]
-    if len(parts) == 2:
-        return "", parts[0], parts[1]
-    host = ":".join(parts[:-2])
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if bare:
-        try:
-            ipaddress.ip_address(bare)
-        except ValueError:
-            raise ExpandError(f'"{host}" is not an IP address', _PORT_HINT) from None
-    return bare, parts[-2], parts[-1]
-
-
-def _range(text: str, whole: str) -> tuple[int, int]:
-    first, dash, last = text.partition("-")
-    if not dash:
-        last = first
-    if not all(re.fullmatch(r"[0-9]{1,5}", part) and int(part) <= 65535 for part in (first, last)):
-        raise ExpandError(f'"{whole}": "{text}" is not a port or a range of ports (0 to 65535)', _PORT_HINT)
-    if int(last) < int(first):
-        raise ExpandError(f'"{whole}": the range "{text}" ends before it starts', _PORT_HINT)
-    return int(first), int(last)
-
-
-# Volumes
-
-
-_PROPAGATIONS = frozenset(("rprivate", "private", "rshared", "shared", "rslave", "slave"))
-
-
-def volume(node: Node) -> Node:
-    """``[SOURCE:]TARGET[:OPTIONS]``; the target without ``..`` and doubled slashes."""
-    if isinstance(node.value, str):
-        parsed = parse_volume(node.value)
-        return made(node, {**parsed, "target": clean_path(parsed["target"])})
-    if node.get("target") is None:
-        raise ExpandError("a mount needs a target", "say where it is mounted: target: /path")
-    return node
-
-
-def clean_path(text: str) -> str:
-    """Without ``.``, ``..``, doubled and trailing slashes; a dot for nothing."""
-    clean = posixpath.normpath(text)
-    return clean[1:] if clean.startswith("//") else clean
-
-
-def parse_volume(text: str) -> dict[str, JSON]:
-    """The long form of a mount. Raises ExpandError.
-
-    A one-letter source is taken for a Windows drive (``a:/d`` is a source), as Docker Compose takes it.
-    """
-    if not text:
-        raise ExpandError("an empty mount")
-    if len(text) <= 2:
-        return {"type": "volume", "target": text}
-    parts = mount_parts(text)
-    if any(not part for part in parts):
-        raise ExpandError(f'"{text}" has an empty section between colons', "write SOURCE:TARGET or SOURCE:TARGET:ro")
-    if len(parts) > 3:
-        raise ExpandError(f'"{text}" has too many colons', "write SOURCE:TARGET or SOURCE:TARGET:ro")
-    if len(parts) == 1:
-        return {"type": "volume", "target": parts[0], "volume": {}}
-    out: dict[str, JSON] = {"type": "volume", "source": parts[0], "target": parts[1]}
-    bind: dict[str, JSON] = {}
-    named_options: dict[str, JSON] = {}
-    for option in parts[2].split(",") if len(parts) == 3 else ():
-        if option in ("ro", "rw"):
-            out["read_only"] = option == "ro"
-        elif option == "nocopy":
-            named_options["nocopy"] = True
-        elif option in _PROPAGATIONS:
-            bind["propagation"] = option
-        elif option in ("z", "Z"):
-            bind["selinux"] = option
-    if is_host_path(parts[0]):
-        out["type"] = "bind"
-        out["bind"] = {**bind, "create_host_path": True}
-        if named_options:
-            out["volume"] = named_options
-    else:
-        out["volume"] = named_options
-        if bind:
-            out["bind"] = bind
-    return out
-
-
-def is_host_path(source: str) -> bool:
-    """A bind mount's source, not a volume's name."""
-    return source[0] in "./~" or source.startswith("\\\\") or (len(source) > 1 and source[0].isalpha() and source[1] == ":")
-
-
-# Defaults, which are set once after all files are merged
-
-
-def secret_mount(node: Node) -> Node:
-    """Secrets are mounted below /run/secrets unless they say where."""
-    if not isinstance(node.value, dict) or "target" in node.value:
-        return node
-    source = node.value.get("source")
-    name = go_text(source.value) if source is not None else ""
-    return _keep(node, {**node.value, "target": node.new(f"/run/secrets/{name}")})
-
-
-def port_defaults(node: Node) -> Node:
-    """Published with ``mode: ingress`` and over TCP unless it says otherwise."""
-    if not isinstance(node.value, dict):
-        return node
-    missing = {k: node.new(v) for k, v in (("mode", "ingress"), ("protocol", "tcp")) if k not in node.value}
-    return _keep(node, {**node.value, **missing}) if missing else node
-
-
-def build_context(node: Node) -> Node:
-    """The context is the project's folder unless it says otherwise."""
-    if not isinstance(node.value, dict) or "context" in node.value:
-        return node
-    return _keep(node, {**node.value, "context": node.new(".")})
-
-
-def device_request(node: Node) -> Node:
-    """All devices unless it says how many or which."""
-    if not isinstance(node.value, dict) or "count" in node.value or "device_ids" in node.value:
-        return node
-    return _keep(node, {**node.value, "count": node.new("all")})
-
-
-def with_defaults(node: Node, shape: Shape | None, path: str = "") -> Node:
-    """`node` with the defaults of its shape and of all below it."""
-    if shape is None:
-        return node
-    if shape.default is not None:
-        node = shape.default(node)
-    value = node.value
-    if isinstance(value, dict):
-        if shape.fields is None and shape.values is None:
-            return node
-        changed: dict[str, Node] | None = None
-        for key, item in value.items():
-            if isinstance(item.value, dict | list):
-                full = with_defaults(item, shape.at(key), join(path, key))
-                if full is not item:
-                    changed = changed or dict(value)
-                    changed[key] = full
-        return node if changed is None else _keep(node, changed)
-    if isinstance(value, list) and shape.items is not None:
-        items = [with_defaults(item, shape.items, path) for item in value]
-        if any(a is not b for a, b in zip(items, value, strict=True)):
-            return _keep(node, items)
-    return node
 
 
 def host_pairs(node: Node) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from orchestrator.compose import expand, merge, paths, variables
+from orchestrator.compose import defaults, expand, merge, paths, variables
 from orchestrator.compose.attributes import TOP
 from orchestrator.compose.attributes_service import SERVICE
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_mean
@@ -84,7 +84,7 @@ def load_model(files: tuple[str, ...], context: Context, found: Findings) -> Nod
             name = shown_name(files[0], context.directory)
             found.errors.append(Diagnostic(name, 0, 0, "", "the file is empty", "a stack needs services:"))
         raise ComposeError(found.errors)
-    model = expand.with_defaults(model, TOP)
+    model = defaults.with_defaults(model, TOP)
     if context.resolve_paths:
         model = paths.resolve(model, TOP, context.folder, context.environment.get("HOME"))
     return _resolve_bare_environment(model, context.environment)

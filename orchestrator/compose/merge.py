@@ -217,14 +217,10 @@ def unique(node: Node, shape: Shape | None) -> Node:
                 if thinned is not item:
                     changed = changed or dict(value)
                     changed[key] = thinned
-        return node if changed is None else _same_key(node, changed)
+        return node if changed is None else node.kept(changed)
     if isinstance(value, list) and (shape.same is not None or shape.items is not None):
         return _unique_list(node, value, shape)
     return node
-
-
-def _same_key(node: Node, value: dict[str, Node] | list[Node]) -> Node:
-    return Node(value, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
 
 
 def _unique_list(node: Node, value: list[Node], shape: Shape) -> Node:
@@ -243,7 +239,7 @@ def _unique_list(node: Node, value: list[Node], shape: Shape) -> Node:
         items = kept
     if len(items) == len(value) and all(a is b for a, b in zip(items, value, strict=True)):
         return node
-    return _same_key(node, items)
+    return node.kept(items)
 
 
 def by_key(item: Node) -> str | None:

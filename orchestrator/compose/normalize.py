@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.compose import expand, merge
+from orchestrator.compose import expand, merge, short_forms
 from orchestrator.compose.attributes_service import CONTAINER, PRE_START
 from orchestrator.compose.tree import Node
 from orchestrator.compose.values import go_text
@@ -160,7 +160,7 @@ def _clean_target(mount: Node) -> Node:
     target = mount.get("target")
     if target is None or not isinstance(target.value, str) or not isinstance(mount.value, dict):
         return mount
-    clean = expand.clean_path(target.value)
+    clean = short_forms.clean_path(target.value)
     return mount if clean == target.value else keep(mount, {**mount.value, "target": target.new(clean)})
 
 

@@ -35,17 +35,13 @@ def _collect(node: Node, path: Path, found: list[Path]) -> Node | None:
                     del changed[key]
                 else:
                     changed[key] = kept
-        return node if changed is None else _keep(node, changed)
+        return node if changed is None else node.kept(changed)
     if isinstance(value, list):
         kept_items = [_collect(item, (*path, number), found) for number, item in enumerate(value)]
         items = [item for item in kept_items if item is not None]
         if len(items) != len(value) or any(a is not b for a, b in zip(items, value, strict=True)):
-            return _keep(node, items)
+            return node.kept(items)
     return node
-
-
-def _keep(node: Node, value: dict[str, Node] | list[Node]) -> Node:
-    return Node(value, node.source, node.line, node.column, node.key_line, node.key_column)
 
 
 def remove(model: Node, places: list[Path]) -> Node:
@@ -61,7 +57,7 @@ def _remove(node: Node, place: Path) -> Node | None:
     value = node.value
     if isinstance(value, dict) and isinstance(step, str) and step in value:
         if not rest:
-            return _keep(node, {key: item for key, item in value.items() if key != step})
+            return node.kept({key: item for key, item in value.items() if key != step})
         below = _remove(value[step], rest)
-        return None if below is None else _keep(node, {**value, step: below})
+        return None if below is None else node.kept({**value, step: below})
     return None

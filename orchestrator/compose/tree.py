@@ -73,6 +73,10 @@ class Node:
         """Another value at the same place."""
         return Node(value, self.source, self.line, self.column, self.key_line, self.key_column)
 
+    def kept(self, value: Value) -> Node:
+        """Another value at the same place, under the same key and tag."""
+        return Node(value, self.source, self.line, self.column, self.key_line, self.key_column, self.tag)
+
     def under(self, other: Node) -> Node:
         """This value under the key of `other`."""
         return Node(self.value, self.source, self.line, self.column, other.key_line, other.key_column, self.tag)

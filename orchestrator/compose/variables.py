@@ -38,17 +38,13 @@ def resolve(
             if resolved is not item:
                 changed = changed or dict(value)
                 changed[key] = resolved
-        return node if changed is None else _keep(node, changed)
+        return node if changed is None else node.kept(changed)
     if isinstance(value, list):
         below = shape.items if shape is not None else None
         items = [resolve(item, below, environment, found, unset, f"{path}[{number}]") for number, item in enumerate(value)]
         if any(a is not b for a, b in zip(items, value, strict=True)):
-            return _keep(node, items)
+            return node.kept(items)
     return node
-
-
-def _keep(node: Node, value: dict[str, Node] | list[Node]) -> Node:
-    return Node(value, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
 
 
 def _text(

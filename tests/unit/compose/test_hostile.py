@@ -108,7 +108,7 @@ def test_files_that_include_others_without_end_are_refused(stack: Stack) -> None
 def test_ports_without_measure_are_refused(stack: Stack) -> None:
     ranges = ", ".join(f'"127.0.0.{n}:1-65535:1-65535"' for n in range(1, 50))
     assert any(
-        "more than 70,000 ports" in line for line in stack.messages(f"services: {{a: {{image: i, ports: [{ranges}]}}}}")
+        "more than 65,535 ports" in line for line in stack.messages(f"services: {{a: {{image: i, ports: [{ranges}]}}}}")
     )
 
 
