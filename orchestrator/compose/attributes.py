@@ -1,8 +1,8 @@
 """The attribute table: every place of the compose format, once. Everything else reads it.
 
 Part 1: the top level, networks, volumes, configs, secrets, models and include. Part 2 (`attributes_service`): services.
-Part 3 (`attributes_parts`): what stands below services. The language of the table is in `shapes`, and its words in
-`forms`. docs/compose.md is generated from it.
+Part 3 (`attributes_parts`) and part 4 (`attributes_build`): what stands below services. The language of the table is in
+`shapes`, and its words in `forms`. docs/compose.md is generated from it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.compose import attributes_build as building
 from orchestrator.compose import attributes_parts as parts
 from orchestrator.compose import expand, merge
 from orchestrator.compose.forms import (
@@ -131,10 +132,10 @@ CONTAINER = (
 )
 
 WORKLOAD = (
-    Row("build", parts.BUILD, "how to build the image", NO),
-    Row("depends_on", parts.DEPENDS_ON, "what must run first"),
+    Row("build", building.BUILD, "how to build the image", NO),
+    Row("depends_on", building.DEPENDS_ON, "what must run first"),
     Row("expose", list_of(INT_TEXT, unique=True, same=merge.by_text), "ports that other services use"),
-    Row("healthcheck", parts.HEALTHCHECK, "how to tell that it works"),
+    Row("healthcheck", building.HEALTHCHECK, "how to tell that it works"),
     Row("ports", parts.PORTS, "published ports"),
     Row("stdin_open", FLAG, "keep standard input open", SKIP),
     Row("tty", FLAG, "a terminal", SKIP),
@@ -151,8 +152,8 @@ PRE_START = object_of(
 
 SERVICE_ONLY = (
     Row("profiles", UNIQUE_STRINGS.with_(same=merge.by_key), "profiles that enable it"),
-    Row("deploy", parts.DEPLOY, "replicas, limits, updates"),
-    Row("develop", parts.DEVELOP, "what to do when files change", SKIP),
+    Row("deploy", building.DEPLOY, "replicas, limits, updates"),
+    Row("develop", building.DEVELOP, "what to do when files change", SKIP),
     Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
     Row("scale", NATURAL, "how many containers", NO, harmless=(1,)),
     Row("attach", EITHER, "show its log in the foreground", SKIP),
@@ -167,8 +168,8 @@ SERVICE_ONLY = (
     Row("external_links", UNIQUE_STRINGS, "containers of other projects", NO),
     Row("links", UNIQUE_STRINGS.with_(same=merge.by_key), "further names of other services", NO),
     Row("pre_start", list_of(PRE_START), "containers that run before it starts", NO),
-    Row("post_start", list_of(parts.HOOK), "commands to run after it has started", NO),
-    Row("pre_stop", list_of(parts.HOOK), "commands to run before it is stopped", NO),
+    Row("post_start", list_of(building.HOOK), "commands to run after it has started", NO),
+    Row("pre_stop", list_of(building.HOOK), "commands to run before it is stopped", NO),
 )
 
 JOB_ONLY = (

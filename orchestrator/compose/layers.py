@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from orchestrator.compose import defaults, expand, merge, paths, variables
+from orchestrator.compose import defaults, expand, merge, paths
 from orchestrator.compose.attributes import TOP
-from orchestrator.compose.attributes_service import SERVICE
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_mean
+from orchestrator.compose.context import SECTIONS, Context, Findings, interpolated, with_empty_sections
+from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.discovery import read_env_file
+from orchestrator.compose.extends import Extends
 from orchestrator.compose.files import Source, read_source, shown_name, stdin_source
 from orchestrator.compose.reset import collect_resets, remove
 from orchestrator.compose.shapes import check, prune
@@ -24,44 +25,6 @@ from orchestrator.compose.values import go_text
 
 MAX_INCLUDES = 500
 MAX_INCLUDE_DEPTH = 30
-MAX_EXTENDS = 60
-
-
-@dataclass(slots=True)
-class Findings:
-    """What loading found so far. `unset` maps each variable without a value to where it was first used."""
-
-    errors: list[Diagnostic] = field(default_factory=list)
-    warnings: list[Diagnostic] = field(default_factory=list)
-    unset: dict[str, tuple[Node, str]] = field(default_factory=dict)
-    includes: int = 0
-
-    def stop(self) -> None:
-        """Raise ComposeError if there are errors: those of a file in its order, one for each path at a place."""
-        if not self.errors:
-            return
-        files: dict[str, int] = {}
-        once: dict[tuple[str, int, int, str], Diagnostic] = {}
-        for item in self.errors:
-            files.setdefault(item.file, len(files))
-            once.setdefault((item.file, item.line, item.column, item.path), item)
-        raise ComposeError(sorted(once.values(), key=lambda item: (files[item.file], item.line, item.column)))
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a set of files is loaded with. `folder` is what their relative paths are against; `chain` the files that
-    include them."""
-
-    folder: str
-    environment: Mapping[str, str]
-    directory: str
-    """Names of files are shown relative to it."""
-    stdin_text: str | None = None
-    interpolate: bool = True
-    resolve_paths: bool = True
-    validate: bool = True
-    chain: tuple[str, ...] = ()
 
 
 def load_model(files: tuple[str, ...], context: Context, found: Findings) -> Node:
@@ -99,10 +62,10 @@ def _source(path: str, context: Context) -> Source:
 def _layer(model: Node | None, document: Node, source: Source, context: Context, found: Findings) -> Node | None:
     """`document` put over `model`."""
     resets, document = collect_resets(document)
-    document = _interpolate(document, context, found)
-    document = _null_sections(document)
+    document = interpolated(document, context, found)
+    document = with_empty_sections(document)
     document = _include(document, source, resets, context, found)
-    document = _Extends(source, context, found, resets).apply(document)
+    document = Extends(source, context, found, resets).apply(document)
     if model is not None and resets:
         model = remove(model, resets)
     errors_before = len(found.errors)
@@ -126,24 +89,6 @@ def _drop_version(model: Node, found: Findings) -> Node:
     message = "the attribute `version` is obsolete and has no effect"
     found.warnings.append(diagnostic(version, "version", message, hint="remove it", key=True, code="obsolete-version"))
     return model.new({key: item for key, item in model.value.items() if key != "version"})
-
-
-def _interpolate(document: Node, context: Context, found: Findings) -> Node:
-    def unset(node: Node, path: str, name: str) -> None:
-        found.unset.setdefault(name, (node, path))
-
-    environment = context.environment if context.interpolate else None
-    return variables.resolve(document, TOP, environment, found.errors, unset)
-
-
-_SECTIONS = ("volumes", "networks", "secrets", "configs", "models")
-
-
-def _null_sections(document: Node) -> Node:
-    """An empty section (``volumes:``) is an empty mapping."""
-    assert isinstance(document.value, dict)
-    empty = [key for key in _SECTIONS if key in document.value and document.value[key].value is None]
-    return document.new({**document.value, **{key: document.value[key].new({}) for key in empty}}) if empty else document
 
 
 def _resolve_bare_environment(model: Node, environment: Mapping[str, str]) -> Node:
@@ -246,7 +191,7 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
         found.includes = own.includes
     found.errors.extend(_noted(item, entry) for item in own.errors)
     assert isinstance(model.value, dict)
-    return model.new({key: item for key, item in model.value.items() if key in ("services", "jobs", *_SECTIONS)})
+    return model.new({key: item for key, item in model.value.items() if key in ("services", "jobs", *SECTIONS)})
 
 
 def _noted(finding: Diagnostic, entry: Node) -> Diagnostic:
@@ -267,146 +212,3 @@ def _include_environment(entry: Node, path: str, folder: str, context: Context, 
         except ComposeError as exc:
             found.errors.extend(_noted(item, entry) for item in exc.diagnostics)
     return {**known, **context.environment}
-
-
-# extends
-
-
-class _Extends:
-    """``extends`` of the services of one document. Each service is resolved once; a service that extends itself, over
-    whatever detour, is an error."""
-
-    def __init__(self, source: Source, context: Context, found: Findings, resets: list[Path]) -> None:
-        self.source = source
-        self.context = context
-        self.found = found
-        self.resets = resets
-        self._files: dict[str, dict[str, Node] | None] = {}
-        self._file_resets: dict[str, list[Path]] = {}
-        self._done: dict[tuple[str, str], Node | None] = {}
-        self._documents: dict[str, dict[str, Node]] = {}
-
-    def apply(self, document: Node) -> Node:
-        services = document.get("services")
-        if services is None or not isinstance(services.value, dict):
-            return document
-        if not any(isinstance(s.value, dict) and "extends" in s.value for s in services.value.values()):
-            return document
-        self._documents[self.source.path] = services.value
-        out = {}
-        for name, service in services.value.items():
-            out[name] = self._service(self.source.path, name, services.value, ()) or service
-        assert isinstance(document.value, dict)
-        return document.new({**document.value, "services": services.new(out)})
-
-    def _service(self, file: str, name: str, services: dict[str, Node], chain: tuple[tuple[str, str], ...]) -> Node | None:
-        key = (file, name)
-        if key in self._done:
-            return self._done[key]
-        service = services[name]
-        if not isinstance(service.value, dict) or "extends" not in service.value:
-            self._done[key] = service
-            return service
-        resolved = self._extend(file, name, service, services, (*chain, key))
-        self._done[key] = resolved
-        return resolved
-
-    def _extend(
-        self, file: str, name: str, service: Node, services: dict[str, Node], chain: tuple[tuple[str, str], ...]
-    ) -> Node:
-        assert isinstance(service.value, dict)
-        path = f"services.{name}.extends"
-        own = Node(
-            {key: item for key, item in service.value.items() if key != "extends"},
-            service.source,
-            service.line,
-            service.column,
-            service.key_line,
-            service.key_column,
-            service.tag,
-        )
-        node = service.value["extends"]
-        named = node if isinstance(node.value, str) else node.get("service")
-        if named is None or not isinstance(named.value, str):
-            shape = SERVICE.at("extends")
-            assert shape is not None
-            check(node, shape, path, self.found.errors)
-            return own
-        other_file, others = file, services
-        file_node = node.get("file")
-        if file_node is not None and file_node.value:
-            other_file = paths.absolute(self._folder(file), go_text(file_node.value), None)
-            if paths.is_remote(go_text(file_node.value)):
-                self._error(file_node, path, "a service cannot be extended from a URL", "copy the file beside this one")
-                return own
-            loaded = services if other_file == self.source.path and file == other_file else self._load(other_file)
-            if loaded is None:
-                return own
-            others = loaded
-        if named.value not in others:
-            near = did_you_mean(named.value, others)
-            where = "" if other_file == file else f" of {shown_name(other_file, self.context.directory)}"
-            self._error(named, path, f'"{named.value}" is not a service{where}{near}')
-            return own
-        key = (other_file, str(named.value))
-        if key in chain:
-            names = [shown for _, shown in (*chain[chain.index(key) :], key)]
-            self._error(named, path, f"the services extend each other: {' -> '.join(names)}")
-            return own
-        if len(chain) >= MAX_EXTENDS:
-            message = f"more than {MAX_EXTENDS} services extend each other in a row"
-            raise ComposeError([*self.found.errors, diagnostic(named, path, message)])
-        base = self._service(other_file, str(named.value), others, chain)
-        if base is None or base.value is None:
-            return service
-        if not isinstance(base.value, dict):
-            return own
-        base = self._prepared(base, name, file)
-        return merge.merge(base, own, SERVICE, f"services.{name}", self.found.errors).under(service)
-
-    def _error(self, node: Node, path: str, message: str, hint: str | None = None) -> None:
-        self.found.errors.append(diagnostic(node, path, message, hint=hint))
-
-    def _folder(self, file: str) -> str:
-        return self.context.folder if file == self.source.path else os.path.dirname(file)
-
-    def _prepared(self, base: Node, name: str, file: str) -> Node:
-        """The base without what the extending service, in `file`, resets or overrides."""
-        known = self.resets if file == self.source.path else self._file_resets.get(file, [])
-        resets = [reset for reset in known if reset[:2] == ("services", name)]
-        if not resets:
-            return base
-        holder = base.new({"services": base.new({name: base})})
-        removed = remove(holder, resets).get("services")
-        assert removed is not None
-        return removed.get(name) or base
-
-    def _load(self, file: str) -> dict[str, Node] | None:
-        """The services of another file, with its paths made absolute; None when it cannot be used."""
-        if file in self._files:
-            return self._files[file]
-        self._files[file] = None
-        services: dict[str, Node] = {}
-        try:
-            documents = parse(read_source(file, self.context.directory))
-        except ComposeError as exc:
-            self.found.errors.extend(exc.diagnostics)
-            return None
-        for document in documents:
-            if not isinstance(document.value, dict):
-                continue
-            resets, resolved = collect_resets(document)
-            self._file_resets.setdefault(file, []).extend(resets)
-            resolved = _null_sections(_interpolate(resolved, self.context, self.found))
-            own = resolved.get("services")
-            if own is None or not isinstance(own.value, dict):
-                continue
-            before = len(self.found.errors)
-            for key, service in own.value.items():
-                shape = SERVICE if isinstance(service.value, dict) else None
-                longer = expand.expand(service, shape, f"services.{key}", [], lenient=True)
-                services[key] = paths.resolve(longer, shape, os.path.dirname(file), self.context.environment.get("HOME"))
-            if len(self.found.errors) > before:
-                return None
-        self._files[file] = services
-        return services

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from orchestrator.compose import discovery, selection, values
 from orchestrator.compose.attributes import TOP
 from orchestrator.compose.attributes_service import SERVICE
+from orchestrator.compose.context import Context, Findings
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.discovery import LoadRequest, discover_files
 from orchestrator.compose.environment import EnvironmentFiles
 from orchestrator.compose.identity import project_identity, written_name
-from orchestrator.compose.layers import Context, Findings, load_model
+from orchestrator.compose.layers import load_model
 from orchestrator.compose.lint import at_start
 from orchestrator.compose.normalize import keep, normalize
 from orchestrator.compose.project import build_project

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from orchestrator.compose.attributes import TOP, X_PYSTACK
 from orchestrator.compose.attributes_service import JOB_ONLY, SERVICE
+from orchestrator.compose.extends import MAX_EXTENDS
 from orchestrator.compose.files import MAX_COMPOSE_BYTES, MAX_ENV_BYTES
-from orchestrator.compose.layers import MAX_EXTENDS, MAX_INCLUDE_DEPTH, MAX_INCLUDES
+from orchestrator.compose.layers import MAX_INCLUDE_DEPTH, MAX_INCLUDES
 from orchestrator.compose.lint import OTHERS, RULES
 from orchestrator.compose.shapes import Row, Shape, Support
 from orchestrator.compose.tree import MAX_DEPTH, MAX_NODES

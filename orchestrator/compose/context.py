@@ -1,0 +1,66 @@
+"""What a set of files is loaded with, what was found so far, and the first steps of every document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.compose import variables
+from orchestrator.compose.attributes import TOP
+from orchestrator.compose.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.tree import Node
+
+
+@dataclass(slots=True)
+class Findings:
+    """What loading found so far. `unset` maps each variable without a value to where it was first used."""
+
+    errors: list[Diagnostic] = field(default_factory=list)
+    warnings: list[Diagnostic] = field(default_factory=list)
+    unset: dict[str, tuple[Node, str]] = field(default_factory=dict)
+    includes: int = 0
+
+    def stop(self) -> None:
+        """Raise ComposeError if there are errors: those of a file in its order, one for each path at a place."""
+        if not self.errors:
+            return
+        files: dict[str, int] = {}
+        once: dict[tuple[str, int, int, str], Diagnostic] = {}
+        for item in self.errors:
+            files.setdefault(item.file, len(files))
+            once.setdefault((item.file, item.line, item.column, item.path), item)
+        raise ComposeError(sorted(once.values(), key=lambda item: (files[item.file], item.line, item.column)))
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a set of files is loaded with. `folder` is what their relative paths are against; `chain` the files that
+    include them."""
+
+    folder: str
+    environment: Mapping[str, str]
+    directory: str
+    """Names of files are shown relative to it."""
+    stdin_text: str | None = None
+    interpolate: bool = True
+    resolve_paths: bool = True
+    validate: bool = True
+    chain: tuple[str, ...] = ()
+
+
+def interpolated(document: Node, context: Context, found: Findings) -> Node:
+    def unset(node: Node, path: str, name: str) -> None:
+        found.unset.setdefault(name, (node, path))
+
+    environment = context.environment if context.interpolate else None
+    return variables.resolve(document, TOP, environment, found.errors, unset)
+
+
+SECTIONS = ("volumes", "networks", "secrets", "configs", "models")
+
+
+def with_empty_sections(document: Node) -> Node:
+    """An empty section (``volumes:``) is an empty mapping."""
+    assert isinstance(document.value, dict)
+    empty = [key for key in SECTIONS if key in document.value and document.value[key].value is None]
+    return document.new({**document.value, **{key: document.value[key].new({}) for key in empty}}) if empty else document
