@@ -54,13 +54,3 @@ def interpolated(document: Node, context: Context, found: Findings) -> Node:
 
     environment = context.environment if context.interpolate else None
     return variables.resolve(document, TOP, environment, found.errors, unset)
-
-
-SECTIONS = ("volumes", "networks", "secrets", "configs", "models")
-
-
-def with_empty_sections(document: Node) -> Node:
-    """An empty section (``volumes:``) is an empty mapping."""
-    assert isinstance(document.value, dict)
-    empty = [key for key in SECTIONS if key in document.value and document.value[key].value is None]
-    return document.new({**document.value, **{key: document.value[key].new({}) for key in empty}}) if empty else document

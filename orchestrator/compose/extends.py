@@ -6,7 +6,7 @@ import os.path
 
 from orchestrator.compose import expand, merge, paths
 from orchestrator.compose.attributes_service import SERVICE
-from orchestrator.compose.context import Context, Findings, interpolated, with_empty_sections
+from orchestrator.compose.context import Context, Findings, interpolated
 from orchestrator.compose.diagnostics import ComposeError, did_you_mean
 from orchestrator.compose.files import Source, read_source, shown_name
 from orchestrator.compose.reset import collect_resets, remove
@@ -142,7 +142,7 @@ class Extends:
                 continue
             resets, resolved = collect_resets(document)
             self._file_resets.setdefault(file, []).extend(resets)
-            resolved = with_empty_sections(interpolated(resolved, self.context, self.found))
+            resolved = interpolated(resolved, self.context, self.found)
             own = resolved.get("services")
             if own is None or not isinstance(own.value, dict):
                 continue

@@ -13,12 +13,13 @@ from dataclasses import replace
 
 from orchestrator.compose import defaults, expand, merge, paths
 from orchestrator.compose.attributes import TOP
-from orchestrator.compose.context import SECTIONS, Context, Findings, interpolated, with_empty_sections
+from orchestrator.compose.context import Context, Findings, interpolated
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.discovery import read_env_file
 from orchestrator.compose.extends import Extends
 from orchestrator.compose.files import Source, read_source, shown_name, stdin_source
 from orchestrator.compose.reset import collect_resets, remove
+from orchestrator.compose.selection import RESOURCES
 from orchestrator.compose.shapes import check, prune
 from orchestrator.compose.tree import Node, Path, diagnostic, parse
 from orchestrator.compose.values import go_text
@@ -63,7 +64,6 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
     """`document` put over `model`."""
     resets, document = collect_resets(document)
     document = interpolated(document, context, found)
-    document = with_empty_sections(document)
     document = _include(document, source, resets, context, found)
     document = Extends(source, context, found, resets).apply(document)
     if model is not None and resets:
@@ -191,7 +191,7 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
         found.includes = own.includes
     found.errors.extend(_noted(item, entry) for item in own.errors)
     assert isinstance(model.value, dict)
-    return model.new({key: item for key, item in model.value.items() if key in ("services", "jobs", *SECTIONS)})
+    return model.new({key: item for key, item in model.value.items() if key in ("services", "jobs", *RESOURCES)})
 
 
 def _noted(finding: Diagnostic, entry: Node) -> Diagnostic:

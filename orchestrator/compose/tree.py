@@ -30,7 +30,7 @@ from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.files import Source
 from orchestrator.compose.scalars import construct, resolve_plain
 
-MAX_NODES = 250_000
+MAX_NODES = 300_000
 MAX_DEPTH = 100
 MAX_KEY_LENGTH = 1024
 
