@@ -11,7 +11,7 @@ from orchestrator.compose.files import MAX_COMPOSE_BYTES, MAX_ENV_BYTES
 from orchestrator.compose.layers import MAX_INCLUDE_DEPTH, MAX_INCLUDES
 from orchestrator.compose.lint import OTHERS, RULES
 from orchestrator.compose.shapes import Row, Shape, Support
-from orchestrator.compose.tree import MAX_DEPTH, MAX_NODES
+from orchestrator.compose.tree import MAX_DEPTH, MAX_EXPANDED, MAX_NODES
 
 _SUPPORT = {Support.YES: "yes", Support.IGNORED: "ignored, with a warning", Support.REFUSED: "refused by `up`"}
 _SECTIONS = ("networks", "volumes", "configs", "secrets", "models")
@@ -88,7 +88,7 @@ def markdown() -> str:
     parts.append(_DIFFERENCES)
     parts.append(
         f"Limits on input: {MAX_COMPOSE_BYTES // 2**20} MiB a compose file, {MAX_ENV_BYTES // 2**20} MiB an env file, "
-        f"{MAX_NODES:,} values (aliases count each\ntime they are used), {MAX_DEPTH} levels of nesting, "
+        f"{MAX_NODES:,} values\n({MAX_EXPANDED:,} where an alias counts each time), {MAX_DEPTH} levels of nesting, "
         f"{MAX_INCLUDES} included files,\n{MAX_INCLUDE_DEPTH} levels of them, "
         f"{MAX_EXTENDS} services that extend each other in a row.\n"
     )

@@ -30,7 +30,10 @@ from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.files import Source
 from orchestrator.compose.scalars import construct, resolve_plain
 
-MAX_NODES = 300_000
+MAX_NODES = 250_000
+"""Values written in one file."""
+MAX_EXPANDED = 450_000
+"""Values of one file where an alias counts as often as it is used."""
 MAX_DEPTH = 100
 MAX_KEY_LENGTH = 1024
 
@@ -198,6 +201,7 @@ class _Builder:
         self._stack: list[_Frame] = []
         self._root: Node | None = None
         self._total = 0
+        self._expanded = 0
 
     def build(self, events: Iterator[Event]) -> list[Node]:
         documents: list[Node] = []
@@ -226,20 +230,23 @@ class _Builder:
         if len(self.errors) < 100:
             self.errors.append(diagnostic_at(self.source, line, column, "", message))
 
-    def _count(self, number: int, line: int, column: int) -> None:
-        self._total += number
+    def _count(self, line: int, column: int) -> None:
+        self._total += 1
         if self._total > MAX_NODES:
-            raise self._fail(
-                line,
-                column,
-                f"too large: more than {MAX_NODES:,} values (aliases count each time they are used)",
-                "split the stack into several projects",
-            )
+            raise self._too_large(line, column, f"more than {MAX_NODES:,} values")
+
+    def _count_alias(self, number: int, line: int, column: int) -> None:
+        self._expanded += number
+        if self._total + self._expanded > MAX_EXPANDED:
+            raise self._too_large(line, column, f"more than {MAX_EXPANDED:,} values, aliases counted each time")
+
+    def _too_large(self, line: int, column: int, what: str) -> ComposeError:
+        return self._fail(line, column, f"too large: {what}", "split the stack into several projects")
 
     def _scalar(self, event: Any) -> None:
         mark = event.start_mark
         line, column = mark.line + 1, mark.column + 1
-        self._count(1, line, column)
+        self._count(line, column)
         text: str = event.value
         tag: str | None = event.tag
         stack = self._stack
@@ -290,7 +297,7 @@ class _Builder:
     def _open(self, event: Any, value: dict[str, Node] | list[Node]) -> None:
         mark = event.start_mark
         line, column = mark.line + 1, mark.column + 1
-        self._count(1, line, column)
+        self._count(line, column)
         if len(self._stack) >= MAX_DEPTH:
             raise self._fail(line, column, f"nested too deeply: more than {MAX_DEPTH} levels")
         frame = self._stack[-1] if self._stack else None
@@ -325,7 +332,7 @@ class _Builder:
         if known is None:
             raise self._fail(line, column, f'there is no anchor "&{name}" before this alias')
         node, count = known
-        self._count(count, line, column)
+        self._count_alias(count, line, column)
         frame = self._stack[-1] if self._stack else None
         if frame is not None:
             frame.count += count
