@@ -99,7 +99,8 @@ class Place:
         return exit_, self.log(run.container).decode()
 
     def log(self, container: str) -> bytes:
-        return Path(f"{self.site.data_dir}/logs/{container}.log").read_bytes()
+        path = Path(f"{self.site.data_dir}/logs/{container}.log")
+        return path.read_bytes() if path.exists() else b""  # It is made with its first byte.
 
 
 @contextlib.asynccontextmanager

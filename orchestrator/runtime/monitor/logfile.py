@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import struct
 import time
 
@@ -18,12 +19,21 @@ _FIONREAD = 0x541B
 """ioctl_tty(2); on a pipe: how many bytes are in it."""
 
 
+def _events(pipe: int) -> int:
+    """What poll(2) says now; 0: nothing."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return sum(events for _, events in poll.poll(0))
+
+
 def _has_data(pipe: int) -> bool:
     return any(fcntl.ioctl(pipe, _FIONREAD, bytes(4)))
 
 
 class Log:
-    """`directory`: descriptor of the logs directory. A `max_bytes` of 0: no rotation. Owns its two descriptors."""
+    """`directory`: descriptor of the logs directory. A `max_bytes` of 0: no rotation. Owns its two descriptors.
+
+    The files are opened when there is something to write: making them is a good part of a start on some file systems."""
 
     def __init__(self, directory: int, container: str, max_bytes: int, max_files: int, null: int) -> None:
         self.directory = directory
@@ -34,13 +44,21 @@ class Log:
         self.lost_bytes = 0
         self.fd = self.index = -1
         self.size = 0
-        self._open()
 
     def _open(self) -> None:
+        """The index first: a reader that finds the log finds it too."""
         flags = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.fd = os.open(f"{self.container}.log", flags | os.O_WRONLY, 0o600, dir_fd=self.directory)
+        try:
+            covered = self._open_index(flags)
+            self.fd = os.open(f"{self.container}.log", flags | os.O_WRONLY, 0o600, dir_fd=self.directory)
+            self._reconcile(covered, flags)
+        except OSError:
+            self.close()
+            raise
+
+    def _reconcile(self, covered: int, flags: int) -> None:
+        """The index is to end where the log ends."""
         self.size = os.fstat(self.fd).st_size
-        covered = self._open_index(flags)
         if covered > self.size:
             # Killed between the two renames of a rotation: this index belongs to the file before.
             os.close(self.index)
@@ -64,6 +82,11 @@ class Log:
     def pull(self, pipe: int, stream: int) -> bool | None:
         """Move what is in `pipe`: True if there was something, False at its end, None when it is empty for now."""
         try:
+            if self.fd < 0:
+                events = _events(pipe)
+                if not events & select.POLLIN:
+                    return False if events else None
+                self._open()
             if self.max_bytes and self.size >= self.max_bytes and _has_data(pipe):
                 self._rotate()
             moved = os.splice(pipe, self.fd, _CHUNK, offset_dst=self.size, flags=os.SPLICE_F_NONBLOCK)

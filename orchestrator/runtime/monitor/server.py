@@ -174,17 +174,17 @@ class Monitor:
         connection.send({"re": header["id"]})
 
     def _netns(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        number = header["id"]
+        number, names = header["id"], header["names"]
 
         def made(made_fds: list[int], error: int) -> None:
             answer: wire.Header = {"re": number}
             if not made_fds:  # Fewer than asked for is no error: who asks for the rest is told.
                 answer |= {"error": "os", "errno": error, "path": "a network namespace"}
             connection.send(answer, made_fds)
-            for fd in made_fds:
-                os.close(fd)
+            for name, fd in zip(names, made_fds, strict=False):
+                self._store.keep(name, [fd])
 
-        stores.make_network_namespaces(self.loop, self._store.user_namespace(), int(header["count"]), made)
+        stores.make_network_namespaces(self.loop, self._store.user_namespace(), len(names), made)
 
     def _layer(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         connection.send({"re": header["id"], "number": self._store.add_layer(header["key"], fds[0])})
