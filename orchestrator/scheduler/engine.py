@@ -3,6 +3,7 @@
     engine = Engine(adapters, emit, wall_clock=time.time, boot_id=...)
     await nursery.start(engine.run)              # hosts the supervision of all containers
     await engine.adopt(state.load())             # take over what exists; the same call at a fresh start
+    await engine.interrupt_resumption()
     plan = await engine.plan(Verb.UP, project=project, services=())
     outcome = await engine.execute(plan, wait=True, wait_timeout_s=60)
     if (error := outcome.error()) is not None:
@@ -78,7 +79,7 @@ class Engine:
     async def adopt(self, record: ProjectRecord | None) -> None:
         """Take over what exists (see `scheduler.adoption`). Returns when all that runs is supervised again.
 
-        What is wanted and not there is made in the background; the next `execute` interrupts that, and its plan covers it.
+        What is wanted and not there is made in the background; `interrupt_resumption` ends that.
         Raises HostError when the runtime cannot be asked.
         """
         if record is None:
@@ -153,7 +154,7 @@ class Engine:
             raise BusyError(f'project {plan.project.name} is busy: "{self._operation}" has been running for {since:.0f} s')
         self._operation, self._since_s = plan.verb.value, trio.current_time()
         try:
-            await self._interrupt_resumption()
+            await self.interrupt_resumption()
             for container in plan.orphans:
                 self._crew.chronicle.note(EventKind.WARNING, f"orphan {container}: its service is no longer in the stack")
             return await Execution(self._crew, plan).run(wait=wait, wait_timeout_s=wait_timeout_s)
@@ -179,7 +180,7 @@ class Engine:
         """Kill everything at once (the second Ctrl-C); all are then wanted stopped. May run beside an `execute`, whose
         stops it hastens; an `up` is to be cancelled first, or it goes on starting. Returns when all have ended. Raises
         HostError when something does not end."""
-        await self._interrupt_resumption()
+        await self.interrupt_resumption()
         await self._end_now(tuple(self._crew.keepers))
 
     async def kill(self, services: Iterable[ServiceName], signal: str) -> int:
@@ -275,7 +276,9 @@ class Engine:
             self._resuming = self._resumed = None
             done.set()
 
-    async def _interrupt_resumption(self) -> None:
+    async def interrupt_resumption(self) -> None:
+        """End what `adopt` began in the background. To be called before a plan is made that is to be executed: ending it takes
+        back what it made and did not start, which a plan made before would count on."""
         if self._resuming is not None and (done := self._resumed) is not None:
             self._resuming.cancel()
             await done.wait()

@@ -110,12 +110,14 @@ class Keeper:
 
     def facts(self) -> Facts:
         unhealthy = self.health is not None and self.health.status is Status.UNHEALTHY
+        # One that was taken over in its back-off, or is about to begin its first run, has a check and no health yet.
+        health = self.health.status if self.health is not None else Status.STARTING
         return Facts(
             service=self.name,
             state=self.phase,
             pending=self.pending,
             started=self.began,
-            health=self.health.status if self.health is not None and self.check is not None else None,
+            health=health if self.check is not None else None,
             exit=self.exit,
             ended_runs=self.ended_runs,
             wanted=self.wanted,

@@ -183,7 +183,9 @@ class Server:
         async with self._opened.stream.listen() as listener, trio.open_nursery() as nursery:
             nursery.start_soon(_forward, connection, listener, nursery.cancel_scope)
             try:
-                result = await self._desk.perform(request.verb, connection.pid, work, interrupt=interrupt)
+                result = await self._desk.perform(
+                    request.verb, connection.pid, work, interrupt=interrupt, gone=connection.gone
+                )
             except PystackError as exc:
                 error = exc
             listener.stop()  # `_forward` delivers what happened until now, and the nursery waits for that.

@@ -1,7 +1,8 @@
 """One operation at a time.
 
 An operation belongs to the project and not to the client that asked for it: it goes on when the client leaves. A second one
-is refused at once with who is at it and since when; `stop` and `kill` may instead interrupt a running one (Ctrl-C).
+is refused at once with who is at it and since when, but interrupts one that nobody waits for any more (its client was killed,
+say: it might never end). `stop` and `kill` may interrupt a running one in any case (Ctrl-C).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class _Operation:
     verb: str
     pid: int
     since: float
+    gone: Callable[[], bool]
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     done: trio.Event = field(default_factory=trio.Event)
     result: Any = None
@@ -41,17 +43,20 @@ class Desk:
     def busy(self) -> bool:
         return self._current is not None
 
-    async def perform(self, verb: str, pid: int, work: Work, *, interrupt: bool = False) -> Any:
-        """Run `work` as the project's operation and return its result; raises its error, or BusyError.
+    async def perform(
+        self, verb: str, pid: int, work: Work, *, interrupt: bool = False, gone: Callable[[], bool] = lambda: False
+    ) -> Any:
+        """Run `work` as the project's operation and return its result; raises its error, or BusyError. `gone`: whether the
+        client has left, asked when another operation comes.
 
         Cancelling the caller does not cancel the operation.
         """
         while self._current is not None:
-            if not interrupt:
+            if not interrupt and not self._current.gone():
                 raise self._busy(self._current)
             self._current.scope.cancel()
             await self._current.done.wait()
-        operation = _Operation(verb, pid, trio.current_time())
+        operation = _Operation(verb, pid, trio.current_time(), gone)
         self._current = operation
         self._nursery.start_soon(self._run, operation, work)
         await operation.done.wait()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -93,6 +94,14 @@ class Connection:
                 pass
         except OSError:
             return
+
+    def gone(self) -> bool:
+        """Whether the peer has closed its end, or we have closed ours."""
+        if self._socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         close_all(self._fds)

@@ -86,6 +86,7 @@ class OpenProject:
         """Carry `verb` out; the result as docs/control-protocol.md has it. Raises the operation's error."""
         if verb == "kill":
             return {"signalled": await self.engine.kill(services(args), typed(args, "signal", str, "SIGKILL"))}
+        await self.engine.interrupt_resumption()
         plan = await self.plan(verb, args)
         outcome = await self.engine.execute(
             plan, wait=typed(args, "wait", bool, False), wait_timeout_s=seconds(args, "wait_timeout_s")

@@ -47,6 +47,7 @@ def two_lives(
 
 
 async def up(engine: Engine, stack: Project, *names: str, wait: bool = False, timeout_s: float | None = None) -> Outcome:
+    await engine.interrupt_resumption()
     plan = await engine.plan(Verb.UP, project=stack, services=[ServiceName(name) for name in names])
     return await engine.execute(plan, wait=wait, wait_timeout_s=timeout_s)
 
@@ -60,6 +61,7 @@ async def do(
     timeout_s: float | None = None,
 ) -> Outcome:
     services = [ServiceName(name) for name in names]
+    await engine.interrupt_resumption()
     plan = await engine.plan(verb, services=services, volumes=volumes, remove_orphans=remove_orphans, timeout_s=timeout_s)
     return await engine.execute(plan)
 

@@ -603,6 +603,29 @@ def test_a_users_operation_comes_before_what_the_supervisor_resumes() -> None:
     two_lives(World, first, second, between)
 
 
+def test_an_up_finds_what_the_supervisor_resumes_still_starting() -> None:
+    stack = project(
+        service("db", healthcheck=check(1), restart="always"), service("web", edge("db", HEALTHY), restart="always")
+    )
+
+    async def first(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+
+    async def between(world: World) -> None:
+        world.reboot()
+        world.behave("db", FakeService(boot_s=5, healthy_after_s=3))
+
+    async def second(engine: Engine, world: World) -> None:
+        await trio.sleep(2)
+        assert row(engine, "db").phase is Phase.STARTING
+        outcome = await up(engine, stack, wait=True)
+        assert outcome.ok, outcome.failures
+        assert row(engine, "db").health is Health.HEALTHY
+        assert row(engine, "web").phase is Phase.RUNNING
+
+    two_lives(World, first, second, between)
+
+
 def test_a_sandbox_without_a_record_is_removed_by_the_next_up() -> None:
     stack = project(service("db"), service("web"))
 

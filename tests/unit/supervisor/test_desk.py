@@ -53,6 +53,18 @@ async def test_an_operation_goes_on_when_its_client_leaves(nursery: trio.Nursery
     await finished.wait()
 
 
+async def test_an_operation_that_nobody_waits_for_gives_way(nursery: trio.Nursery) -> None:
+    subject = desk(nursery)
+    with trio.CancelScope() as client:
+        nursery.start_soon(wait_then_cancel, client)
+        await subject.perform("up", 1, trio.sleep_forever, gone=lambda: client.cancel_called)
+
+    async def down() -> str:
+        return "removed"
+
+    assert await subject.perform("down", 2, down) == "removed"
+
+
 async def wait_then_cancel(scope: trio.CancelScope) -> None:
     await wait_all_tasks_blocked()
     scope.cancel()

@@ -91,3 +91,13 @@ async def test_a_large_answer_arrives_whole(nursery: trio.Nursery) -> None:
     assert json.loads(line) == {"ok": "x" * 3_000_000}
     connection.close()
     client.close()
+
+
+async def test_a_peer_that_left_is_known_without_reading() -> None:
+    connection, client = pair()
+    client.sendall(b"not read yet")
+    assert not connection.gone()
+    client.close()
+    assert connection.gone()
+    connection.close()
+    assert connection.gone()
