@@ -59,6 +59,22 @@ def set_not_dumpable() -> None:
     prctl(c.PR_SET_DUMPABLE, 0)
 
 
+def command_line_area() -> tuple[int, int]:
+    """Where our command line is in memory: begin and end (proc_pid_stat(5), fields 48 and 49). The same in our forks."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return int(fields[45]), int(fields[46])
+
+
+def rename_self(area: tuple[int, int], name: bytes) -> None:
+    """Let ps and /proc/PID/cmdline show `name`. `area`: from `command_line_area`, whose text is gone afterwards."""
+    begin, end = area
+    ctypes.memset(begin, 0, end - begin)
+    ctypes.memmove(begin, name, min(len(name), end - begin - 1))
+    text = ctypes.create_string_buffer(name[:15])
+    prctl(c.PR_SET_NAME, ctypes.addressof(text))
+
+
 def set_no_new_privileges() -> None:
     prctl(c.PR_SET_NO_NEW_PRIVS, 1)
 

@@ -196,6 +196,7 @@ async def test_init_reaps_orphans_and_has_no_privileges_or_descriptors(here: Pla
         (sleep 0.01 &) ; sleep 0.1
         ps -o stat,comm | grep -c '^Z' ; grep -E '^(CapEff|Seccomp|NoNewPrivs|Uid)' /proc/1/status
         ls /proc/1/fd | wc -l
+        tr '\\0' ' ' < /proc/1/cmdline; echo; ps -o pid,comm,args | sed -n 's/^ *1 //p'
     """
     _, log = await here.shell(script, annotations={"pystack.init": "true"}, uid=1000, no_new_privileges=True)
     lines = log.split("\n")
@@ -204,6 +205,8 @@ async def test_init_reaps_orphans_and_has_no_privileges_or_descriptors(here: Pla
     assert "NoNewPrivs:\t1" in lines
     assert "Seccomp:\t2" in lines
     assert any(re.match(r"Uid:\s+1000\s+1000", line) for line in lines)
+    assert "pystack-init" in [line.strip() for line in lines], "nothing of the monitor's command line"
+    assert ["pystack-init", "pystack-init"] in [line.split() for line in lines], log
 
 
 async def test_generated_files_and_binds_belong_to_root_on_both_sides(here: Place, tmp_path: Path) -> None:

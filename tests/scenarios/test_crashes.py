@@ -91,7 +91,8 @@ def crash(stack: Stack, verb: tuple[str, ...], after: int, victims: Victims) -> 
         told = list(itertools.islice(lines, after))
         pids = stack.pystack.processes()
         for victim in victims:
-            for pid in [pid for pid, command in pids.items() if victim in command]:
+            # The oldest: a child that the monitor is making has its command line until it becomes something else.
+            for pid in sorted(pid for pid, command in pids.items() if victim in command)[:1]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         told += lines

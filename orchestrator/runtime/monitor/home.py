@@ -16,20 +16,22 @@ import stat
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts
-from orchestrator.kernel.process import unshare
+from orchestrator.kernel.process import command_line_area, unshare
 
 _NULL = os.makedev(1, 3)
 
 
 class Home:
-    """`host_ns` and `own_ns`: mount namespaces. `null`: the null device, open for reading and writing.
+    """`host_ns` and `own_ns`: mount namespaces. `null`: the null device, open for reading and writing. `words`: where the
+    monitor's command line is in memory.
 
     (No dataclass: that module would cost the monitor two megabytes.)"""
 
-    __slots__ = ("host_ns", "null", "own_ns")
+    __slots__ = ("host_ns", "null", "own_ns", "words")
 
     def __init__(self, host_ns: int, own_ns: int, null: int) -> None:
         self.host_ns, self.own_ns, self.null = host_ns, own_ns, null
+        self.words = command_line_area()
 
 
 def _open_null() -> int:
