@@ -20,7 +20,7 @@ from orchestrator.compose.extends import Extends
 from orchestrator.compose.files import Source, read_source, shown_name, stdin_source
 from orchestrator.compose.reset import collect_resets, remove
 from orchestrator.compose.selection import RESOURCES
-from orchestrator.compose.shapes import check, prune
+from orchestrator.compose.shapes import MAX_FOUND, check, prune
 from orchestrator.compose.tree import Node, Path, diagnostic, parse
 from orchestrator.compose.values import go_text
 
@@ -77,6 +77,8 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
         check(merged, TOP, "", found.errors)
         if "version" in (merged.value if isinstance(merged.value, dict) else {}):
             merged = _drop_version(merged, found)
+    if len(found.errors) >= MAX_FOUND:
+        found.stop()
     if len(found.errors) > errors_before:
         merged = prune(merged, TOP) or document.new({})
     merged = expand.expand(merged, TOP, "", found.errors, lenient=not context.interpolate)

@@ -10,6 +10,7 @@ import ipaddress
 
 from orchestrator.compose.diagnostics import Diagnostic, nearest
 from orchestrator.compose.selection import services_of
+from orchestrator.compose.shapes import MAX_FOUND
 from orchestrator.compose.tree import Node, diagnostic
 from orchestrator.compose.values import byte_size, cast_float, cast_int, go_text
 
@@ -86,10 +87,22 @@ def _check_host_ip(port: Node, path: str, found: list[Diagnostic]) -> None:
 def check_references(model: Node, chosen: set[str], found: list[Diagnostic]) -> None:
     """Add to `found` what is wrong between the parts of the `chosen` services and the resources they name."""
     services = services_of(model)
+    wrong = _prefixes(found)
     for name in services:
+        if len(found) >= MAX_FOUND:
+            return
         if name in chosen:
-            _Service(model, name, services[name], services, chosen, found).check()
+            _Service(model, name, services[name], services, chosen, found, wrong).check()
     _check_cycles(services, chosen, found)
+
+
+def _prefixes(found: list[Diagnostic]) -> set[str]:
+    """The paths of the findings, and all paths above them."""
+    out: set[str] = set()
+    for item in found:
+        steps = item.path.split(".")
+        out.update(".".join(steps[:length]) for length in range(1, len(steps) + 1))
+    return out
 
 
 def check_containers(model: Node, found: list[Diagnostic]) -> None:
@@ -150,8 +163,16 @@ def _dependencies(service: Node, chosen: set[str]) -> dict[str, Node]:
 
 class _Service:
     def __init__(
-        self, model: Node, name: str, node: Node, services: dict[str, Node], chosen: set[str], found: list[Diagnostic]
+        self,
+        model: Node,
+        name: str,
+        node: Node,
+        services: dict[str, Node],
+        chosen: set[str],
+        found: list[Diagnostic],
+        wrong: set[str],
     ) -> None:
+        self.wrong = wrong
         self.model = model
         self.name = name
         self.node = node
@@ -185,11 +206,8 @@ class _Service:
             node = node.get(key) if node is not None else None
         return node
 
-    def _has_errors(self) -> bool:
-        return any(item.path == self.path or item.path.startswith(self.path + ".") for item in self.found)
-
     def _image(self) -> None:
-        if not any(self._has(key) for key in ("image", "build", "provider")) and not self._has_errors():
+        if not any(self._has(key) for key in ("image", "build", "provider")) and self.path not in self.wrong:
             self.report(self.node, "", "has neither an image nor a build", hint="add image:", key=True)
 
     def _build(self) -> None:

@@ -158,8 +158,14 @@ def join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def check(node: Node, shape: Shape, path: str, found: list[Diagnostic]) -> None:
-    """Add to `found` whatever in `node` is not of `shape`: the format's schema, with places."""
+MAX_FOUND = 1_000
+"""With so many findings, looking for further ones helps nobody."""
+
+
+def check(node: Node, shape: Shape, path: str, found: list[Diagnostic], limit: int = MAX_FOUND) -> None:
+    """Add to `found` whatever in `node` is not of `shape` (the format's schema, with places), until there are `limit`."""
+    if len(found) >= limit:
+        return
     value = node.value
     kind = kind_of(value)
     accepts = shape.accepts
@@ -173,9 +179,9 @@ def check(node: Node, shape: Shape, path: str, found: list[Diagnostic]) -> None:
         found.append(diagnostic(node, path, message, hint=hint, key=kind == "null"))
         return
     if isinstance(value, dict):
-        _check_mapping(node, value, shape, path, found)
+        _check_mapping(node, value, shape, path, found, limit)
     elif isinstance(value, list):
-        _check_list(value, shape, path, found)
+        _check_list(value, shape, path, found, limit)
     elif kind == "string":
         _check_text(node, str(value), shape, path, found)
     elif isinstance(value, int | float) and kind != "boolean":
@@ -191,7 +197,7 @@ def prune(node: Node, shape: Shape | None) -> Node | None:
     if shape is None:
         return node
     found: list[Diagnostic] = []
-    check(node, shape, "", found)
+    check(node, shape, "", found, 1)
     if not found:
         return node
     value = node.value
@@ -210,7 +216,7 @@ def prune(node: Node, shape: Shape | None) -> Node | None:
         return None
     out = Node(below, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
     found = []
-    check(out, shape, "", found)
+    check(out, shape, "", found, 1)
     return out if not found else None
 
 
@@ -223,16 +229,20 @@ def _check_text(node: Node, text: str, shape: Shape, path: str, found: list[Diag
         found.append(diagnostic(node, path, f'"{text}" is not {shape.what}'))
 
 
-def _check_mapping(node: Node, value: dict[str, Node], shape: Shape, path: str, found: list[Diagnostic]) -> None:
+def _check_mapping(
+    node: Node, value: dict[str, Node], shape: Shape, path: str, found: list[Diagnostic], limit: int
+) -> None:
     fields = shape.fields
     if fields is None and shape.values is None:
         return
     pattern = shape.key_pattern
     for key, item in value.items():
+        if len(found) >= limit:
+            return
         if fields is not None:
             row = fields.get(key)
             if row is not None:
-                check(item, row.shape, f"{path}.{key}" if path else key, found)
+                check(item, row.shape, f"{path}.{key}" if path else key, found, limit)
                 continue
             if shape.extensions and key.startswith("x-"):
                 continue
@@ -250,7 +260,7 @@ def _check_mapping(node: Node, value: dict[str, Node], shape: Shape, path: str, 
                 found.append(diagnostic(item, path, f'"{key}" is not a valid name', hint=hint, key=True))
             continue
         assert shape.values is not None
-        check(item, shape.values, f"{path}.{key}" if path else key, found)
+        check(item, shape.values, f"{path}.{key}" if path else key, found, limit)
     for name in shape.required:
         if name not in value:
             found.append(diagnostic(node, path, f'"{name}" is missing from {shape.what}', key=True))
@@ -274,11 +284,11 @@ def _moved_hint(key: str) -> str | None:
     return _MOVED.get(key)
 
 
-def _check_list(value: list[Node], shape: Shape, path: str, found: list[Diagnostic]) -> None:
+def _check_list(value: list[Node], shape: Shape, path: str, found: list[Diagnostic], limit: int) -> None:
     if shape.items is None:
         return
     for number, item in enumerate(value):
-        check(item, shape.items, f"{path}[{number}]", found)
+        check(item, shape.items, f"{path}[{number}]", found, limit)
     if shape.unique_items and len(value) > 1:
         seen: dict[object, int] = {}
         for number, item in enumerate(value):

@@ -113,7 +113,7 @@ def plain(node: Node) -> Any:
 
 def token_length(line: str, column: int) -> int:
     """How many characters the token at `column` (from 1) spans: what a caret underlines."""
-    rest = line[column - 1 :]
+    rest = line[column - 1 : column + 200]
     match = _TOKEN.match(rest)
     return max(1, len(match[0].rstrip()) if match else 1)
 

@@ -115,5 +115,5 @@ def test_ports_without_measure_are_refused(stack: Stack) -> None:
 def test_fifty_thousand_unknown_keys_cost_no_time(stack: Stack) -> None:
     keys = ", ".join(f"k{n}: 1" for n in range(50_000))
     error = stack.errors(f"services: {{a: {{image: i, {keys}}}}}")
-    assert len(error.diagnostics) == 50_000
-    assert str(error).endswith("and 49950 more errors")
+    assert len(error.diagnostics) == 1_000
+    assert str(error).endswith("and 950 more errors")
