@@ -223,6 +223,8 @@ class Execution:
             with Gate(self._crew, keeper, operation.waits) as gate:
                 if gate.unmet and gate.refusal is None:
                     self._announce_wait(keeper, gate)
+                    if not keeper.fresh:  # Just stopped: it may be long until somebody answers there again.
+                        await sandbox.unwire(self._crew, keeper)
                 if not await gate.passed():
                     assert gate.refusal is not None
                     await self._block(keeper, *gate.refusal)
@@ -335,6 +337,9 @@ class Execution:
                         nursery.start_soon(self._withdraw, keeper)
                     elif keeper is not None:
                         keeper.end_operation()
+                for keeper in self._crew.keepers.values():
+                    if keeper.wired and keeper.idle is None:  # Stopped in order to be started again, which was not to be.
+                        nursery.start_soon(sandbox.unwire, self._crew, keeper)
             for name in self._new & self._crew.keepers.keys():
                 keeper = self._crew.keepers[name]
                 if keeper.phase is State.ABSENT and keeper.idle is None:  # Not even its intent could be written.

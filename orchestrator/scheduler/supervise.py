@@ -85,7 +85,8 @@ async def _supervise(crew: Crew, keeper: Keeper, run: Run | None, delay_s: float
         delay_s = _conclude(crew, keeper, exit)
         if delay_s is None:
             break
-    await sandbox.unwire(crew, keeper)
+    if not keeper.held:  # Else the operation starts it again at once, or unwires it.
+        await sandbox.unwire(crew, keeper)
     if keeper.fresh:  # Its first run was refused.
         await sandbox.undo(crew, keeper)
         keeper.save()

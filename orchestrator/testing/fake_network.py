@@ -20,6 +20,7 @@ class FakeNetworking:
         self.networks: dict[NetworkName, Network] = {}
         self.reserved: dict[ContainerId, tuple[Endpoint, ...]] = {}
         self.attached: dict[ContainerId, tuple[Published, ...]] = {}
+        self.detached: list[ContainerId] = []
         self.ensured: list[tuple[NetworkName, ...]] = []
         self._given = 1
 
@@ -74,7 +75,8 @@ class FakeNetworking:
 
     async def detach(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
-        self.attached.pop(container, None)
+        if self.attached.pop(container, None) is not None:
+            self.detached.append(container)
 
     def release(self, container: ContainerId) -> None:
         assert container not in self.attached, f"{container} gives back addresses it still uses"

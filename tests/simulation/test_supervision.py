@@ -51,6 +51,46 @@ def test_a_restart_by_policy_keeps_the_sandbox_and_its_address() -> None:
     simulate(lambda: World({"db": FakeService(crashes=[5])}), body)
 
 
+def test_a_restart_on_request_leaves_the_container_on_its_networks() -> None:
+    stack = project(service("db"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        assert (await do(engine, Verb.RESTART)).ok
+        assert [act.what for act in world.runtime.acts if not act.what.startswith("signal")] == ["create", "start", "start"]
+        assert (list(world.networking.attached), world.networking.detached) == (["demo-db-1"], [])
+
+    simulate(World, body)
+
+
+def test_who_waits_for_a_dependency_amid_a_restart_is_off_its_networks() -> None:
+    stack = project(service("db", healthcheck=check(1)), service("web", edge("db", HEALTHY)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack, wait=True)).ok
+        with trio.move_on_after(1) as scope:
+            await do(engine, Verb.RESTART)
+        assert scope.cancelled_caught
+        assert list(world.networking.attached) == ["demo-db-1"]
+        assert (await do(engine, Verb.START)).ok
+        assert sorted(world.networking.attached) == ["demo-db-1", "demo-web-1"]
+
+    simulate(lambda: World({"db": FakeService(healthy_after_s=2)}), body)
+
+
+def test_a_restart_that_is_cancelled_after_the_stop_takes_the_container_off_its_networks() -> None:
+    stack = project(service("db"), service("web", edge("db")))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack, wait=True)).ok
+        with trio.move_on_after(1) as scope:
+            await do(engine, Verb.RESTART)
+        assert scope.cancelled_caught
+        assert list(world.networking.attached) == ["demo-db-1"]
+
+    simulate(lambda: World({"db": FakeService(stops_after_s=5)}), body)
+
+
 def test_on_failure_gives_up_after_its_attempts_and_says_so() -> None:
     stack = project(service("db", restart="on-failure:2"))
 
