@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from orchestrator.network.thread import open_thread
+from orchestrator.errors import HostError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,14 @@ def conflicts(routes: list[Route], prefix: str = "psb") -> list[Conflict]:
     return found
 
 
-async def find_conflicts() -> list[Conflict]:
-    """The conflicts on this host, now. Raises HostError when the kernel refuses to tell."""
-    async with open_thread() as thread:
-        return conflicts(await thread.run(_routes))
+def find_conflicts() -> list[Conflict]:
+    """The conflicts on this host, now. Blocks for about 150 ms. Raises HostError when the kernel refuses to tell."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        return conflicts(_routes())
+    except (OSError, NetlinkError) as exc:
+        raise HostError(f"the routes of this machine cannot be read: {exc}") from exc
 
 
 def _routes() -> list[Route]:

@@ -1,8 +1,8 @@
 """One operation at a time.
 
 An operation belongs to the project and not to the client that asked for it: it goes on when the client leaves. A second one
-is refused at once with who is at it and since when, but interrupts one that nobody waits for any more (its client was killed,
-say: it might never end). `stop` and `kill` may interrupt a running one in any case (Ctrl-C).
+is refused at once with who is at it and since when, but interrupts one that nobody waits for any more (its client was
+killed: it might never end). `stop` and `kill` may interrupt a running one in any case (Ctrl-C).
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ from tests.kernel.network_lab import (
     udp,
 )
 from tests.leaks import nft_tables
+from tests.machine import ROOT
 
 pytestmark = pytest.mark.kernel
 
@@ -143,16 +144,19 @@ async def test_doctor_is_told_of_a_vpn_that_came_later() -> None:
     with world_and_files() as (world, files):
         async with open_networking(site(files)) as networking:
             await networking.ensure([network(subnet="10.9.0.0/20")])
-            assert await find_conflicts() == []
+            assert find_conflicts() == []
             with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
                 wan = world.links(world.host)["wan"].index
                 vpn = nl.new_address(wan, "10.9.4.1", 24, "10.9.4.255")
                 sock.batch([vpn])
-                found = await find_conflicts()
+                found = find_conflicts()
+                argv = [sys.executable, "-m", "orchestrator.cli", "doctor"]
+                told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: ASYNC221
                 sock.batch([nl.delete_address(wan, "10.9.4.1", 24)])
             assert [(str(c.subnet), str(c.other.network), c.other.interface) for c in found] == [
                 ("10.9.0.0/20", "10.9.4.0/24", "wan")
             ]
+            assert ": 10.9.0.0/20 overlaps the route to 10.9.4.0/24 by wan" in told.stdout
             await networking.remove([DEFAULT])
 
 

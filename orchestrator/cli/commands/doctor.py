@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.settings import Settings
-from orchestrator.errors import EXIT_RUNTIME
+from orchestrator.errors import EXIT_RUNTIME, HostError
+
+if TYPE_CHECKING:
+    from orchestrator.runtime.host_check import Check
 
 
 @click.command()
@@ -19,7 +23,7 @@ def doctor(settings: Settings, shape: str) -> int:
     from orchestrator.runtime.host_check import check_host
     from orchestrator.state.directory import DEFAULT_DATA
 
-    checks = check_host(settings.data_root or DEFAULT_DATA)
+    checks = [*check_host(settings.data_root or DEFAULT_DATA), *_subnets()]
     missing = [check for check in checks if check.needed and not check.ok]
     if shape == "json":
         keys = ("name", "ok", "needed", "detail", "hint")
@@ -27,7 +31,7 @@ def doctor(settings: Settings, shape: str) -> int:
     else:
         name_width = max((len(check.name) for check in checks), default=0)
         for check in checks:
-            word = "ok" if check.ok else "MISSING" if check.needed else "absent"
+            word = "ok" if check.ok else "MISSING" if check.needed else "warning"
             print(f"{word.ljust(7)}  {check.name.ljust(name_width)}  {escape_line(check.detail)}".rstrip())
             if not check.ok and check.hint:
                 print(f"{' ' * (name_width + 11)}hint: {escape_line(check.hint)}")
@@ -37,3 +41,18 @@ def doctor(settings: Settings, shape: str) -> int:
         else:
             print("this machine can run containers")
     return EXIT_RUNTIME if missing else 0
+
+
+def _subnets() -> list[Check]:
+    """Whether something else claims a network of ours: a VPN that came up later, say."""
+    from orchestrator.network.discovery import find_conflicts
+    from orchestrator.runtime.host_check import Check
+
+    hint = "containers, or the hosts behind that route, may not be reached: `pystack down` and `up` take another subnet"
+    try:
+        found = find_conflicts()
+    except HostError as exc:
+        return [Check("subnets", False, False, exc.message)]
+    if not found:
+        return [Check("subnets", True, False, "no route overlaps a network of a project that is up")]
+    return [Check("subnets", False, False, str(conflict), hint) for conflict in found]
