@@ -151,7 +151,7 @@ async def test_doctor_is_told_of_a_vpn_that_came_later() -> None:
                 sock.batch([vpn])
                 found = find_conflicts()
                 argv = [sys.executable, "-m", "orchestrator.cli", "doctor"]
-                told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: ASYNC221
+                told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
                 sock.batch([nl.delete_address(wan, "10.9.4.1", 24)])
             assert [(str(c.subnet), str(c.other.network), c.other.interface) for c in found] == [
                 ("10.9.0.0/20", "10.9.4.0/24", "wan")
