@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
@@ -53,6 +54,12 @@ class MountOptions:
 
 def parse_options(options: Iterable[str]) -> MountOptions:
     """Later options win over earlier ones. Raises InputError for one that is known and not supported."""
+    return _parse(tuple(options))
+
+
+@lru_cache(maxsize=256)
+def _parse(options: tuple[str, ...]) -> MountOptions:
+    """Most containers have the same mounts."""
     set_ = clear = 0
     propagation = c.MS_PRIVATE
     bind = recursive = idmap = False

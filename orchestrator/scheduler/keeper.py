@@ -81,6 +81,7 @@ class Keeper:
     delay: trio.CancelScope | None = None
     idle: trio.Event | None = None
     _watches: list[Watch] = field(default_factory=list)
+    _written: ContainerRecord | None = None
 
     @property
     def name(self) -> ServiceName:
@@ -160,6 +161,7 @@ class Keeper:
                 case Effect.SAVE:
                     self.save()
                 case Effect.FORGET:
+                    self._written = None
                     self._write(partial(self.state.forget, self.container))
         self.changed()
 
@@ -190,11 +192,14 @@ class Keeper:
 
     def save(self) -> None:
         """Write the record. A disk that refuses is a warning: containers are kept running without it."""
-        self._write(partial(self.state.update, self.record))
+        self._write(self.intend)
 
     def intend(self) -> None:
-        """Write the record before something is made of it. Raises HostError when the disk refuses."""
-        self.state.update(self.record)
+        """Write the record before something is made of it, unless it is what was written last. Raises HostError when the
+        disk refuses."""
+        if self.record is not self._written:
+            self.state.update(self.record)
+            self._written = self.record
 
     def _write(self, write: Callable[[], None]) -> None:
         try:
@@ -204,7 +209,8 @@ class Keeper:
 
     def amend(self, **fields: object) -> None:
         """Change the record in memory; `save` or the next transition writes it."""
-        self.record = replace(self.record, **fields)  # type: ignore[arg-type]
+        if any(getattr(self.record, name) != value for name, value in fields.items()):
+            self.record = replace(self.record, **fields)  # type: ignore[arg-type]
 
     def note(
         self, kind: EventKind, text: str, *, passing: bool = False, **detail: str | float | bool | tuple[str, ...] | None

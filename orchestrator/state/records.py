@@ -66,13 +66,14 @@ class FileState:
         return replace(record, containers=tuple(self._replay(record.containers, generation)))
 
     def commit(self, record: ProjectRecord) -> None:
-        self._generation += 1
-        body = {"version": VERSION, "generation": self._generation} | {
+        generation = self._generation + 1
+        body = {"version": VERSION, "generation": generation} | {
             "project": to_json(record.project),
             "containers": [to_json(item) for item in record.containers],
         }
         try:
             self._replace_durably("wanted.json", json.dumps(body).encode())
+            self._generation = generation
             os.ftruncate(self._journal_fd(), 0)
         except OSError as exc:
             raise self._refused(exc) from exc
