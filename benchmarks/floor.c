@@ -4,7 +4,7 @@
  *
  * Starts COUNT containers, at most IN_FLIGHT of them between clone3 and exec at a time, each with what pystack gives to
  * one: user, pid, mount, uts, ipc, cgroup and network namespaces, an idmapped overlay root, /proc, /sys and /dev,
- * pivot_root, masked and read-only paths, a cgroup in each hierarchy with its limits, a veth on a bridge with an address
+ * /etc/hosts, /etc/hostname and /etc/resolv.conf, pivot_root, masked and read-only paths, a cgroup in each hierarchy with its limits, a veth on a bridge with an address
  * and a default route, eleven capabilities, a seccomp filter, and exec of `/bin/sleep 3600`. Then it kills and starts
  * again the first container RESTARTS times, in the same network namespace, on the same files. Prints one line of JSON with
  * milliseconds, removes what it made in the kernel, and leaves the files below DIRECTORY to the caller.
@@ -375,10 +375,25 @@ static void make_bundle(int index) {
 /* --- the child ---------------------------------------------------------------------------------------------------- */
 
 static const char *const DEVICES[] = {"null", "zero", "full", "random", "urandom", "tty"};
+static const char *const GENERATED[] = {"etc/hosts", "etc/hostname", "etc/resolv.conf"};
 static const char *const MASKED[] = {"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
                                      "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
                                      "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"};
 static const char *const READ_ONLY[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
+
+/* The generated files, from a tmpfs that is nowhere to be seen afterwards. */
+static int make_files(void) {
+    if (mount("tmpfs", "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")) return -1;
+    for (size_t i = 0; i < sizeof GENERATED / sizeof *GENERATED; i++) {
+        char from[16];
+        snprintf(from, sizeof from, "tmp/%zu", i);
+        int made = open(from, O_CREAT | O_WRONLY | O_CLOEXEC, 0644), target = open(GENERATED[i], O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+        if (made < 0 || target < 0 || write(made, "127.0.0.1 localhost\n", 20) != 20) return -1;
+        close(made), close(target);
+        if (mount(from, GENERATED[i], NULL, MS_BIND, NULL)) return -1;
+    }
+    return umount2("tmp", MNT_DETACH);
+}
 
 static int build_root(int overlay) {
     if (syscall(SYS_move_mount_, overlay, "", AT_FDCWD, rootfs, MOVE_F_EMPTY)) return 10;
@@ -404,6 +419,7 @@ static int build_root(int overlay) {
                                     {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"}, {"pts/ptmx", "dev/ptmx"}};
     for (int i = 0; i < 5; i++)
         if (symlink(links[i][0], links[i][1])) return 20;
+    if (make_files()) return 25;
     if (syscall(SYS_pivot_root, ".", ".")) return 21;
     if (umount2(".", MNT_DETACH) || chdir("/")) return 22;
     for (size_t i = 0; i < sizeof READ_ONLY / sizeof *READ_ONLY; i++) {
