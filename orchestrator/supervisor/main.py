@@ -11,6 +11,7 @@ says so, or when nothing is left to supervise and nobody is connected: there is 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -47,6 +48,7 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     waiting = Waiting(options.ready_fd)
+    gc.freeze()  # A hundred thousand objects of modules and classes, which every full collection would go through.
     try:
         trio.run(_supervise, options, waiting)
     except BaseException as exc:
