@@ -1,0 +1,140 @@
+"""A real terminal in front of real containers: `exec`, and Ctrl-C during `up`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine import Pystack, Stack, eventually
+
+pytestmark = pytest.mark.kernel
+CTRL_C = b"\x03"
+DEADLINE_S = 20.0
+
+
+class Terminal:
+    """A terminal of 33 x 101 with a command on it, in a session of its own."""
+
+    def __init__(self, stack: Stack, *words: str) -> None:
+        self.master, slave = pty.openpty()
+        self.slave = slave
+        self.resize(33, 101)
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *stack.pystack.command("-p", stack.name, *words)],
+            cwd=stack.directory,
+            env={**stack.pystack.child_environment(), "TERM": "xterm"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        self.seen = b""
+        self.change = threading.Condition()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def type(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    def until(self, text: bytes) -> None:
+        """Wait until `text` is shown; what was shown up to it is passed over."""
+        with self.change:
+            shown = self.change.wait_for(lambda: text in self.seen, timeout=DEADLINE_S)
+            assert shown, f"{text!r} is not shown: {self.seen!r}"
+            self.seen = self.seen.partition(text)[2]
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(self.master, 4096):
+                with self.change:
+                    self.seen += data
+                    self.change.notify()
+
+    def end(self) -> int:
+        return self.process.wait(timeout=DEADLINE_S)
+
+    def is_canonical(self) -> bool:
+        return bool(termios.tcgetattr(self.slave)[3] & termios.ICANON)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        os.close(self.slave)  # The last one: reading ends.
+        self.reader.join()
+        os.close(self.master)
+
+
+@contextlib.contextmanager
+def terminal(stack: Stack, *words: str) -> Iterator[Terminal]:
+    opened = Terminal(stack, *words)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def test_a_shell_in_a_container_has_a_terminal(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(f"services: {{web: {{image: 'rootfs:{busybox_rootfs}', command: [sleep, '3600'], init: true}}}}")
+    stack.must("up", "-d")
+    with terminal(stack, "exec", "web", "sh") as screen:
+        screen.until(b"# ")  # What is typed before the terminal is raw is thrown away.
+        screen.type(b"stty size; tty\n")
+        screen.until(b"\n33 101\r\n/dev/pts/0\r\n")
+        screen.resize(50, 120)
+        screen.process.send_signal(signal.SIGWINCH)
+        screen.type(b"until [ \"$(stty size)\" = '50 120' ]; do :; done; echo resized'!'\n")
+        screen.until(b"\nresized!\r\n")
+        screen.type(b"echo at'!'; sleep 3600\n")
+        screen.until(b"\nat!\r\n")
+        screen.type(CTRL_C)
+        screen.until(b"^C")
+        screen.type(b"echo code=$?'!'\n")
+        screen.until(b"code=130!")
+        screen.type(b"exit 42\n")
+        assert screen.end() == 42
+        assert screen.is_canonical()
+
+
+STUBBORN = """
+services:
+  stubborn:
+    image: rootfs:{rootfs}
+    command: [sh, -c, "trap '' TERM INT; echo ready'!'; while :; do sleep 1; done"]
+    stop_grace_period: 10m
+  waiting:
+    image: rootfs:{rootfs}
+    command: [sleep, "3600"]
+    depends_on: {{never: {{condition: service_completed_successfully}}}}
+  never:
+    image: rootfs:{rootfs}
+    command: [sleep, "3600"]
+    stop_grace_period: 1s
+"""
+
+
+def test_ctrl_c_stops_and_a_second_one_kills(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(STUBBORN.format(rootfs=busybox_rootfs))
+    with terminal(stack, "up") as screen:
+        eventually(lambda: stack.log_file("stubborn").exists() and stack.log_file("stubborn").read_bytes())
+        screen.type(CTRL_C)
+        eventually(lambda: stack.ps()["never"]["State"] == "exited")
+        assert stack.ps()["stubborn"]["Pid"]
+        screen.type(CTRL_C)
+        assert screen.end() == 130
+        assert screen.is_canonical()
+    assert {row["State"] for row in stack.ps().values()} <= {"exited", "created"}
+    assert stack.ps()["stubborn"]["ExitCode"] == 137
