@@ -140,7 +140,7 @@ class Foreground:
             return None
         if operation.error is not None:
             self._progress.close()
-            report_failures(self._site, self._board, self._progress)
+            report_failures(self._site, self._board, self._progress, operation.error)
             raise operation.error
         self._seen = Counter(json.dumps(value, sort_keys=True) for value in operation.events)
         return operation.result

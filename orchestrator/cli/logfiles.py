@@ -35,9 +35,10 @@ def containers_with_logs(site: Site) -> dict[ContainerId, ServiceName]:
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
 
-def last_lines(site: Site, container: ContainerId, count: int) -> list[str]:
-    """The last lines a container wrote, decoded; none when there is no log."""
-    return [entry.line.decode("utf-8", "surrogateescape") for entry in read_entries(log_path(site, container), tail=count)]
+def last_lines(site: Site, container: ContainerId, count: int, since: float | None = None) -> list[str]:
+    """The last lines a container wrote (`since` then: epoch seconds), decoded; none when there is no log."""
+    entries = read_entries(log_path(site, container), count, since)
+    return [entry.line.decode("utf-8", "surrogateescape") for entry in entries]
 
 
 def merged(

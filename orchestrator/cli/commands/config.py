@@ -67,7 +67,12 @@ def config(
     from orchestrator.compose.load import ConfigOptions, load_canonical
 
     chosen = ConfigOptions(
-        not no_interpolate, not no_normalize, not no_path_resolution, not no_env_resolution, not no_consistency
+        not no_interpolate,
+        not no_normalize,
+        not no_path_resolution,
+        not no_env_resolution,
+        not no_consistency,
+        models=shape == "yaml",
     )
     request = settings.request(services)
     if hashed is not None:

@@ -31,7 +31,7 @@ def operate(settings: Settings, verb: str, args: dict[str, Any], past: str, key:
             result = Operation(client, verb, args, progress, board).run()
         except PystackError as error:
             progress.close()
-            report_failures(site, board, progress)
+            report_failures(site, board, progress, error)
             raise explain_unknown(site, error, services) from None
         finally:
             progress.close()

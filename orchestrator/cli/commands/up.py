@@ -113,9 +113,9 @@ def up(
             progress.close()
             progress.note("the start goes on in the background: `pystack ps` shows it, `pystack stop` ends it")
             raise
-        except PystackError:
+        except PystackError as error:
             progress.close()
-            report_failures(site, board, progress)
+            report_failures(site, board, progress, error)
             raise
         finally:
             progress.close()

@@ -6,7 +6,7 @@ Rows only know what events said; the same events always give the same board. Ins
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from orchestrator.contracts.events import Event, EventKind
@@ -46,7 +46,8 @@ _CONDITION_WORDS = {
 
 @dataclass(slots=True)
 class Row:
-    """`began_s`, `ended_s`: of this service's part in the operation. `waits`: unmet conditions, by service."""
+    """`began_s`, `ended_s`: of this service's part in the operation. `waits`: unmet conditions, by service. `since`: when
+    it was last made or started in this operation, epoch seconds."""
 
     service: str
     began_s: float
@@ -56,6 +57,7 @@ class Row:
     waits: dict[str, str] = field(default_factory=dict)
     probe_output: str = ""
     failure: Event | None = None
+    since: float | None = None
 
     @property
     def text(self) -> str:
@@ -131,11 +133,12 @@ class Board:
             if kind is EventKind.CONTAINER_CREATING or kind is EventKind.CONTAINER_STARTING:
                 row.waits.clear()
                 row.failure = None
+                row.since = event.at
         elif kind is EventKind.SERVICE_FAILED:
             row.stage, row.detail, row.failure = Stage.FAILED, about(event) or "failed", event
         elif kind is EventKind.SERVICE_BLOCKED:
             row.stage = Stage.BLOCKED
-            row.detail = about(event) or f"blocked by {event.detail.get('on', '?')}"
+            row.detail = about(replace(event, text=blocked_text(event))) or f"blocked by {event.detail.get('on', '?')}"
         elif kind is EventKind.HEALTH_PROBED:
             self._probed(row, event)
         elif kind is EventKind.HEALTH_CHANGED:
@@ -182,6 +185,12 @@ def about(event: Event) -> str:
         if text.startswith(start):
             return text[len(start) :]
     return text
+
+
+def blocked_text(event: Event) -> str:
+    """The event's text up to its cause, whose own story is told beside it."""
+    cause = f"{event.detail.get('on')} failed"
+    return event.text.partition(f"{cause}: ")[0] + cause if f"{cause}: " in event.text else event.text
 
 
 def probe_text(detail: Mapping[str, object]) -> str:

@@ -105,9 +105,9 @@ class LiveProgress:
     def aside(self, text: str, raw: object) -> None:
         self.note(text)
 
-    def failure(self, report: FailureReport) -> None:
+    def failure(self, report: FailureReport, error: str) -> None:
         style = "bold red" if self._terminal.colour_err else ""
-        for number, line in enumerate(describe(report)):
+        for number, line in enumerate(describe(report, error)):
             self._console.print(Text(line, style="" if number else style), soft_wrap=True)
 
     def summary(self, text: str, data: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from orchestrator.cli.render.board import probe_text
+from orchestrator.cli.render.board import blocked_text, probe_text
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.failure import FailureReport, describe
 from orchestrator.contracts.events import Event, EventKind
@@ -18,6 +18,8 @@ def event_text(event: Event) -> str:
         return "probe succeeded" if event.detail.get("ok") else probe_text(event.detail)
     if event.kind is EventKind.SERVICE_WAITING and not event.text:
         return f"waiting for {event.detail.get('on')} ({event.detail.get('condition')})"
+    if event.kind is EventKind.SERVICE_BLOCKED:
+        return blocked_text(event) or "blocked"
     return event.text or event.kind.value.replace(".", " ")
 
 
@@ -62,8 +64,9 @@ class PlainProgress:
     def aside(self, text: str, raw: object) -> None:
         self.note(text)
 
-    def failure(self, report: FailureReport) -> None:
-        print("\n".join(describe(report)), file=sys.stderr, flush=True)
+    def failure(self, report: FailureReport, error: str) -> None:
+        if lines := describe(report, error):
+            print("\n".join(lines), file=sys.stderr, flush=True)
 
     def summary(self, text: str, data: object) -> None:
         self.note(text)
@@ -86,7 +89,7 @@ class SilentProgress:
 
     def aside(self, text: str, raw: object) -> None: ...
 
-    def failure(self, report: FailureReport) -> None: ...
+    def failure(self, report: FailureReport, error: str) -> None: ...
 
     def summary(self, text: str, data: object) -> None: ...
 
@@ -100,5 +103,5 @@ class QuietProgress(SilentProgress):
         if event.kind is EventKind.WARNING:
             PlainProgress().event(event, raw)
 
-    def failure(self, report: FailureReport) -> None:
-        PlainProgress().failure(report)
+    def failure(self, report: FailureReport, error: str) -> None:
+        PlainProgress().failure(report, error)

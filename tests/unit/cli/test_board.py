@@ -104,7 +104,7 @@ def test_a_failure_is_explained_whole_and_harmlessly() -> None:
     )
     board.apply(failure, 0)
     (row,) = board.failed()
-    assert describe(report_of(row, ["FATAL: \x07disk"])) == [
+    assert describe(report_of(row, ["FATAL: \x07disk"]), "db failed") == [
         "db failed: it was not healthy after 3 probes",
         "  it was killed by signal 9 (SIGKILL)",
         "  its last probe said:",
@@ -119,6 +119,24 @@ def test_what_the_reason_says_already_is_not_said_again() -> None:
     board = Board()
     board.apply(event(EventKind.SERVICE_FAILED, "db", "exited with code 3", exit_status=3), 0)
     board.apply(event(EventKind.SERVICE_FAILED, "x", "gave up", oom=True), 0)
-    db, x = (describe(report_of(row, [])) for row in board.failed())
+    board.apply(event(EventKind.SERVICE_FAILED, "y", "y ran out of memory and was killed", oom=True), 0)
+    db, x, y = (describe(report_of(row, []), "another failed") for row in board.failed())
     assert db == ["db failed: exited with code 3"]
-    assert x == ["x failed: gave up", "  it was killed by the kernel: out of memory (raise mem_limit, or use less)"]
+    assert x == ["x failed: gave up", "  it was killed by the kernel: out of memory"]
+    assert y == ["y failed: ran out of memory and was killed", "  raise its mem_limit, or let it use less"]
+
+
+def test_what_the_command_s_error_says_is_left_to_it() -> None:
+    board = Board()
+    refused = "db failed: compose.yaml:3:5: command not found"
+    board.apply(event(EventKind.SERVICE_FAILED, "db", refused, exit_status=127, blocked=("web",)), 0)
+    board.apply(event(EventKind.SERVICE_BLOCKED, "web", f"web cannot start: {refused}", on="db"), 0)
+    error = "compose.yaml:3:5: command not found (not started because of that: web)"
+    (row,) = board.failed()
+    assert describe(report_of(row, []), error) == []
+    assert describe(report_of(row, ["a line"]), error) == [
+        "db failed: compose.yaml:3:5: command not found",
+        "  the last lines of its log:",
+        "    | a line",
+    ]
+    assert ("web", Stage.BLOCKED, "cannot start: db failed") in shown(board)
