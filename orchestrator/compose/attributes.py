@@ -46,8 +46,8 @@ _IPAM_CONFIG = object_of(
     (
         Row("subnet", TEXT, "the subnet"),
         Row("gateway", TEXT, "the bridge's address"),
-        Row("ip_range", TEXT, "addresses to give out", SKIP),
-        Row("aux_addresses", map_of(TEXT, extensions=False), "addresses not to give out", SKIP),
+        Row("ip_range", TEXT, "addresses to give out", NO),
+        Row("aux_addresses", map_of(TEXT, extensions=False), "addresses not to give out", NO),
     ),
 )
 NETWORK = object_of(
@@ -55,7 +55,7 @@ NETWORK = object_of(
     (
         Row("name", TEXT, "its full name"),
         Row("driver", TEXT, "bridge; others are refused"),
-        Row("driver_opts", OPTIONS, "options of the driver", SKIP),
+        Row("driver_opts", OPTIONS, "options of the driver", NO),
         Row(
             "ipam",
             object_of(
@@ -73,7 +73,7 @@ NETWORK = object_of(
         Row("internal", FLAG, "no way out"),
         Row("attachable", FLAG, "Swarm only", SKIP),
         Row("labels", LABELS, "labels"),
-        Row("enable_ipv4", FLAG.with_(show=values.show_either), "IPv4", NO),
+        Row("enable_ipv4", FLAG.with_(show=values.show_either), "IPv4", NO, harmless=("true",)),
         Row("enable_ipv6", FLAG.with_(show=values.show_either), "IPv6", NO),
     ),
     accepts="mapping null",

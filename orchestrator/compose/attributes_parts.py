@@ -194,7 +194,7 @@ NETWORKS = by_name(
         "an attachment to a network",
         (
             Row("aliases", UNIQUE_STRINGS.with_(same=merge.by_key), "further names of the service"),
-            Row("driver_opts", OPTIONS, "driver options", SKIP),
+            Row("driver_opts", OPTIONS, "driver options", NO),
             Row("gw_priority", ORDER, "which network holds the default route", SKIP),
             Row("interface_name", TEXT, "the interface's name in the container", SKIP),
             Row("ipv4_address", TEXT, "a fixed address"),
@@ -252,9 +252,15 @@ VOLUME_MOUNT = object_of(
                 "bind",
                 (
                     Row("selinux", choice("z", "Z"), "SELinux label", SKIP),
-                    Row("propagation", TEXT, "mount propagation", NO),
+                    Row("propagation", TEXT, "mount propagation", NO, harmless=("rprivate",)),
                     Row("create_host_path", FLAG.with_(show=values.show_opt_out), "make a missing host path"),
-                    Row("recursive", choice("enabled", "disabled", "writable", "readonly"), "recursive mounts", NO),
+                    Row(
+                        "recursive",
+                        choice("enabled", "disabled", "writable", "readonly"),
+                        "recursive mounts",
+                        NO,
+                        harmless=("enabled",),
+                    ),
                 ),
             ),
             "options of a bind mount",

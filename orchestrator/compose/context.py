@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.compose import variables
 from orchestrator.compose.attributes import TOP
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
-from orchestrator.compose.tree import Node
+from orchestrator.compose.tree import Node, place_of
+
+MAX_WAYS = 3
+"""So many of the places that name a file are remembered."""
 
 
 @dataclass(slots=True)
@@ -19,6 +22,31 @@ class Findings:
     warnings: list[Diagnostic] = field(default_factory=list)
     unset: dict[str, tuple[Node, str]] = field(default_factory=dict)
     includes: int = 0
+    reached: dict[str, list[str]] = field(default_factory=dict)
+    """The files that another one names (include, extends), each with the places that do."""
+
+    def reach(self, file: str, node: Node, how: str) -> None:
+        """`node` names `file`: every error in the file will name the place of `node` too."""
+        ways = self.reached.setdefault(file, [])
+        place = place_of(node, how)
+        if place not in ways and len(ways) < MAX_WAYS and not place.startswith(f"{file}:"):
+            ways.append(place)
+
+    def explained(self, item: Diagnostic) -> Diagnostic:
+        """`item` with the places by which its file was reached, the nearest first."""
+        if item.file not in self.reached:
+            return item
+        related = list(item.related)
+        files, seen = [item.file], {item.file}
+        for file in files:
+            for place in self.reached.get(file, ()):
+                if place not in related:
+                    related.append(place)
+                origin = place.rsplit(": ", 1)[0].rsplit(":", 2)[0]
+                if origin not in seen:
+                    seen.add(origin)
+                    files.append(origin)
+        return replace(item, related=tuple(related))
 
     def stop(self) -> None:
         """Raise ComposeError if there are errors: those of a file in its order, one for each path at a place."""
@@ -28,7 +56,7 @@ class Findings:
         once: dict[tuple[str, int, int, str], Diagnostic] = {}
         for item in self.errors:
             files.setdefault(item.file, len(files))
-            once.setdefault((item.file, item.line, item.column, item.path), item)
+            once.setdefault((item.file, item.line, item.column, item.path), self.explained(item))
         raise ComposeError(sorted(once.values(), key=lambda item: (files[item.file], item.line, item.column)))
 
 

@@ -11,7 +11,7 @@ from orchestrator.compose.diagnostics import ComposeError, did_you_mean
 from orchestrator.compose.files import Source, read_source, shown_name
 from orchestrator.compose.reset import collect_resets, remove
 from orchestrator.compose.shapes import check
-from orchestrator.compose.tree import Node, Path, diagnostic, parse
+from orchestrator.compose.tree import Node, Path, diagnostic, parse, place_of
 from orchestrator.compose.values import go_text
 
 MAX_EXTENDS = 60
@@ -84,6 +84,8 @@ class Extends:
             if paths.is_remote(go_text(file_node.value)):
                 self._error(file_node, path, "a service cannot be extended from a URL", "copy the file beside this one")
                 return own
+            if other_file != self.source.path:
+                self.found.reach(shown_name(other_file, self.context.directory), file_node, "extended here")
             loaded = services if other_file == self.source.path and file == other_file else self._load(other_file)
             if loaded is None:
                 return own
@@ -96,7 +98,9 @@ class Extends:
         key = (other_file, str(named.value))
         if key in chain:
             names = [shown for _, shown in (*chain[chain.index(key) :], key)]
-            self._error(named, path, f"the services extend each other: {' -> '.join(names)}")
+            related = tuple(place_of(*step) for step in self._steps(chain[chain.index(key) : -1]))
+            message = f"the services extend each other: {' -> '.join(names)}"
+            self.found.errors.append(diagnostic(named, path, message, related=related))
             return own
         if len(chain) >= MAX_EXTENDS:
             message = f"more than {MAX_EXTENDS} services extend each other in a row"
@@ -111,6 +115,16 @@ class Extends:
 
     def _error(self, node: Node, path: str, message: str, hint: str | None = None) -> None:
         self.found.errors.append(diagnostic(node, path, message, hint=hint))
+
+    def _steps(self, chain: tuple[tuple[str, str], ...]) -> list[tuple[Node, str]]:
+        """Where each service of `chain` says what it extends."""
+        out = []
+        for file, name in chain:
+            services = self._documents.get(file) or self._files.get(file) or {}
+            node = services[name].get("extends") if name in services else None
+            if node is not None:
+                out.append((node, f"services.{name}.extends"))
+        return out
 
     def _folder(self, file: str) -> str:
         return self.context.folder if file == self.source.path else os.path.dirname(file)

@@ -75,8 +75,7 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
     merged = merge.unique(merged, TOP)
     if context.validate:
         check(merged, TOP, "", found.errors)
-        if "version" in (merged.value if isinstance(merged.value, dict) else {}):
-            merged = _drop_version(merged, found)
+        merged = _without_the_obsolete(merged, found)
     if len(found.errors) >= MAX_FOUND:
         found.stop()
     if len(found.errors) > errors_before:
@@ -85,9 +84,20 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
     return merge.unique(merged, TOP)
 
 
-def _drop_version(model: Node, found: Findings) -> Node:
+def _without_the_obsolete(model: Node, found: Findings) -> Node:
+    """`model` without ``version``. Warns of it, and of the ``external.name`` that `expand` rewrites."""
     assert isinstance(model.value, dict)
-    version = model.value["version"]
+    for section in ("networks", "volumes", "configs", "secrets"):
+        for key, item in model.value[section].items() if section in model.value else ():
+            external = item.get("external")
+            name = external.get("name") if external is not None else None
+            if name is not None:
+                path, hint = f"{section}.{key}.external.name", "write external: true, and name: beside it"
+                message = "external.name is deprecated"
+                found.warnings.append(diagnostic(name, path, message, hint=hint, key=True, code="external-name"))
+    version = model.value.get("version")
+    if version is None:
+        return model
     message = "the attribute `version` is obsolete and has no effect"
     found.warnings.append(diagnostic(version, "version", message, hint="remove it", key=True, code="obsolete-version"))
     return model.new({key: item for key, item in model.value.items() if key != "version"})
@@ -166,6 +176,7 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
             chain = " -> ".join(shown_name(name, context.directory) for name in (*context.chain, source.path, file))
             found.errors.append(diagnostic(item, path, f"the files include each other: {chain}"))
             return None
+        found.reach(shown_name(file, context.directory), item, "included here")
     if len(context.chain) >= MAX_INCLUDE_DEPTH:
         message = f"files are included more than {MAX_INCLUDE_DEPTH} levels deep"
         raise ComposeError([*found.errors, diagnostic(entry, path, message)])
@@ -183,22 +194,17 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
         chain=(*context.chain, source.path),
         stdin_text=None,
     )
-    own = Findings(warnings=found.warnings, unset=found.unset, includes=found.includes)
+    own = Findings(warnings=found.warnings, unset=found.unset, includes=found.includes, reached=found.reached)
     try:
         model = load_model(tuple(file for _, file in files), inner, own)
     except ComposeError as exc:
-        found.errors.extend(_noted(item, entry) for item in exc.diagnostics)
+        found.errors.extend(exc.diagnostics)
         return None
     finally:
         found.includes = own.includes
-    found.errors.extend(_noted(item, entry) for item in own.errors)
+    found.errors.extend(own.errors)
     assert isinstance(model.value, dict)
     return model.new({key: item for key, item in model.value.items() if key in ("services", "jobs", *RESOURCES)})
-
-
-def _noted(finding: Diagnostic, entry: Node) -> Diagnostic:
-    place = f"{entry.source.name}:{entry.line}:{entry.column}: included here"
-    return replace(finding, related=(*finding.related, place))
 
 
 def _include_environment(entry: Node, path: str, folder: str, context: Context, found: Findings) -> dict[str, str]:
@@ -209,8 +215,9 @@ def _include_environment(entry: Node, path: str, folder: str, context: Context, 
         files = [default] if os.path.isfile(default) else []
     known: dict[str, str] = {}
     for file in files:
+        found.reach(shown_name(file, context.directory), entry, "included here")
         try:
             known.update(read_env_file(file, context.directory, context.environment, known))
         except ComposeError as exc:
-            found.errors.extend(_noted(item, entry) for item in exc.diagnostics)
+            found.errors.extend(exc.diagnostics)
     return {**known, **context.environment}

@@ -60,13 +60,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class ConfigOptions:
-    """The phases that ``config`` may leave out (``--no-interpolate`` and so on)."""
+    """The phases that ``config`` may leave out (``--no-interpolate`` and so on). `models`: show the top-level models,
+    which Docker Compose does in YAML and not in JSON."""
 
     interpolate: bool = True
     normalize: bool = True
     resolve_paths: bool = True
     resolve_environment: bool = True
     check_consistency: bool = True
+    models: bool = False
 
 
 DEFAULT_OPTIONS = ConfigOptions()
@@ -117,8 +119,15 @@ def load_model_for(request: LoadRequest, options: ConfigOptions) -> Model:
 
 
 def _load(request: LoadRequest, options: ConfigOptions) -> Model:
-    found = discovery.discover(request)
     findings = Findings()
+    try:
+        return _phases(request, options, findings)
+    except ComposeError as exc:
+        raise ComposeError(map(findings.explained, exc.diagnostics)) from None
+
+
+def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) -> Model:
+    found = discovery.discover(request)
     environment = dict(found.environment)
     name = discovery.given_name(request, environment) or written_name(request, found, interpolate=options.interpolate)
     environment.setdefault("COMPOSE_PROJECT_NAME", name)
@@ -184,7 +193,8 @@ def canonical_of(model: Model) -> dict[str, JSON]:
             values.show(other, SERVICE, f"services.{name}", model.found.errors)
     for service in shown["services"].values():
         _settle_replicas(service)
-    shown.pop("models", None)
+    if not model.options.models:
+        shown.pop("models", None)
     out: dict[str, JSON] = {**shown, "name": model.name}
     for key, item in model.tree.items():
         if key.startswith("x-"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from orchestrator.compose.diagnostics import Diagnostic
 from orchestrator.compose.shapes import Shape, describe, frozen, join
-from orchestrator.compose.tree import Node, diagnostic
+from orchestrator.compose.tree import Node, diagnostic, place_of
 from orchestrator.compose.values import go_text
 
 
@@ -46,19 +46,8 @@ def _appended(base: list[Node], over: list[Node]) -> list[Node]:
 
 def _cannot(base: Node, over: Node, path: str) -> Diagnostic:
     message = f"cannot put {describe(over.value)} over {describe(base.value)}"
-    finding = diagnostic(over, path, message, hint="write the same form in both places, or use !override")
-    place = f"{base.source.name}:{base.line}:{base.column}: the other value"
-    return Diagnostic(
-        finding.file,
-        finding.line,
-        finding.column,
-        finding.path,
-        finding.message,
-        finding.hint,
-        finding.source_line,
-        finding.caret_length,
-        related=(place,),
-    )
+    hint = "write the same form in both places, or use !override"
+    return diagnostic(over, path, message, hint=hint, related=(place_of(base, "the other value"),))
 
 
 def merge_mappings(base: Node, over: Node, shape: Shape | None, path: str, found: list[Diagnostic]) -> Node:

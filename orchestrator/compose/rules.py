@@ -7,14 +7,17 @@ reported here.
 from __future__ import annotations
 
 import ipaddress
+from itertools import pairwise
 
 from orchestrator.compose.diagnostics import Diagnostic, nearest
 from orchestrator.compose.selection import services_of
 from orchestrator.compose.shapes import MAX_FOUND
-from orchestrator.compose.tree import Node, diagnostic
+from orchestrator.compose.tree import Node, diagnostic, place_of
 from orchestrator.compose.values import byte_size, cast_float, cast_int, go_text
 
 MAX_CYCLES = 10
+MAX_RELATED = 10
+"""So many further places of a finding are named."""
 
 
 def check_parts(model: Node, found: list[Diagnostic]) -> None:
@@ -41,7 +44,9 @@ def _check_external(node: Node, path: str, found: list[Diagnostic]) -> None:
     for key, item in node.items():
         if key not in ("external", "name") and not key.startswith("x-"):
             hint = f'remove "{key}", or "external"'
-            found.append(diagnostic(item, path, f'"{key}" has no place beside external: true', hint=hint, key=True))
+            message = f'"{key}" has no place beside external: true'
+            related = (place_of(external, "external", key=True),)
+            found.append(diagnostic(item, path, message, hint=hint, key=True, related=related))
 
 
 def _check_file_object(node: Node, path: str, is_config: bool, found: list[Diagnostic]) -> None:
@@ -51,9 +56,10 @@ def _check_file_object(node: Node, path: str, is_config: bool, found: list[Diagn
     keys = ("file", "environment", "content") if is_config else ("file", "environment")
     given = [key for key in keys if node.get(key) is not None]
     if len(given) > 1:
-        other = node.get(given[1])
-        assert other is not None
-        found.append(diagnostic(other, path, f"only one of {', '.join(keys)} may be given", key=True))
+        first, second, *_ = ((key, item) for key, item in node.items() if key in given)
+        related = (place_of(first[1], first[0], key=True),)
+        message = f"only one of {', '.join(keys)} may be given"
+        found.append(diagnostic(second[1], path, message, key=True, related=related))
     elif not given:
         found.append(diagnostic(node, path, f"one of {', '.join(keys)} must be given", key=True))
 
@@ -71,7 +77,8 @@ def _check_requests(service: Node, path: str, found: list[Diagnostic]) -> None:
             count, ids = item.get("count"), item.get("device_ids")
             if count is not None and ids is not None:
                 message = "count and device_ids exclude each other"
-                found.append(diagnostic(ids, f"{path}.{below}[{number}]", message, key=True))
+                related = (place_of(count, "count", key=True),)
+                found.append(diagnostic(ids, f"{path}.{below}[{number}]", message, key=True, related=related))
 
 
 def _check_host_ip(port: Node, path: str, found: list[Diagnostic]) -> None:
@@ -107,16 +114,18 @@ def _prefixes(found: list[Diagnostic]) -> set[str]:
 
 def check_containers(model: Node, found: list[Diagnostic]) -> None:
     """Add to `found` container names that several services have. `model` holds the services that run."""
-    names: dict[str, str] = {}
+    names: dict[str, tuple[str, Node]] = {}
     for key, service in services_of(model).items():
         node = service.get("container_name")
         if node is None or not node.value:
             continue
         name = go_text(node.value)
         if name in names:
-            message = f'"{name}" is the container of services.{names[name]} already'
-            found.append(diagnostic(node, f"services.{key}.container_name", message))
-        names.setdefault(name, key)
+            other, first = names[name]
+            message = f'"{name}" is the container of services.{other} already'
+            related = (place_of(first, f"services.{other}.container_name"),)
+            found.append(diagnostic(node, f"services.{key}.container_name", message, related=related))
+        names.setdefault(name, (key, node))
 
 
 def _check_cycles(services: dict[str, Node], chosen: set[str], found: list[Diagnostic]) -> None:
@@ -142,11 +151,12 @@ def _check_cycles(services: dict[str, Node], chosen: set[str], found: list[Diagn
                 first = cycle.index(min(cycle))
                 shown = " -> ".join([*cycle[first:], *cycle[:first], cycle[first]])
                 node = edges[path[-1]][name]
-                found.append(
-                    diagnostic(
-                        node, f"services.{path[-1]}.depends_on", f"the services wait for each other: {shown}", key=True
-                    )
+                related = tuple(
+                    place_of(edges[one][other], f"{one} waits for {other}", key=True)
+                    for one, other in list(pairwise(cycle))[:MAX_RELATED]
                 )
+                message = f"the services wait for each other: {shown}"
+                found.append(diagnostic(node, f"services.{path[-1]}.depends_on", message, key=True, related=related))
                 cycles += 1
                 if cycles >= MAX_CYCLES:
                     return
@@ -181,8 +191,20 @@ class _Service:
         self.found = found
         self.path = f"services.{name}"
 
-    def report(self, node: Node, path: str, message: str, *, hint: str | None = None, key: bool = False) -> None:
-        self.found.append(diagnostic(node, self.path + path, message, hint=hint, key=key))
+    def report(
+        self,
+        node: Node,
+        path: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        key: bool = False,
+        related: tuple[str, ...] = (),
+    ) -> None:
+        """A finding; `related` as `place_of` writes it. What another file adds to the service names the service too."""
+        if node.source is not self.node.source:
+            related = (*related, place_of(self.node, self.path, key=True))
+        self.found.append(diagnostic(node, self.path + path, message, hint=hint, key=key, related=related))
 
     def check(self) -> None:
         self._image()
@@ -213,7 +235,8 @@ class _Service:
     def _build(self) -> None:
         file, inline = self._at("build", "dockerfile"), self._at("build", "dockerfile_inline")
         if file is not None and file.value and inline is not None and inline.value:
-            self.report(inline, ".build", "dockerfile and dockerfile_inline exclude each other", key=True)
+            message = "dockerfile and dockerfile_inline exclude each other"
+            self.report(inline, ".build", message, key=True, related=(place_of(file, "dockerfile", key=True),))
         contexts = self._at("build", "additional_contexts")
         for key, item in contexts.items() if contexts is not None else ():
             text = item.text() or ""
@@ -224,14 +247,15 @@ class _Service:
                 near = nearest(other, self.services, self.found)
                 self.report(item, f".build.additional_contexts.{key}", f'"{other}" is not a service{near}')
             elif self.services[other].get("build") is None:
-                self.report(item, f".build.additional_contexts.{key}", f'the service "{other}" has no build')
+                related = (place_of(self.services[other], f"services.{other}", key=True),)
+                message = f'the service "{other}" has no build'
+                self.report(item, f".build.additional_contexts.{key}", message, related=related)
         platform, platforms = self._at("platform"), self._at("build", "platforms")
         if platform is None or not platform.value or platforms is None or not platforms.elements():
             return
         if go_text(platform.value) not in [go_text(item.value) for item in platforms.elements()]:
-            self.report(
-                platforms, ".build.platforms", f'must hold the platform of the service, "{go_text(platform.value)}"'
-            )
+            message = f'must hold the platform of the service, "{go_text(platform.value)}"'
+            self.report(platforms, ".build.platforms", message, related=(place_of(platform, "platform", key=True),))
 
     def _section(self, name: str) -> dict[str, Node]:
         node = self.model.get(name)
@@ -248,7 +272,8 @@ class _Service:
     def _networks(self) -> None:
         networks, mode = self._at("networks"), self._at("network_mode")
         if networks is not None and networks.value and mode is not None and mode.value:
-            self.report(mode, ".network_mode", "network_mode and networks exclude each other", key=True)
+            message = "network_mode and networks exclude each other"
+            self.report(mode, ".network_mode", message, key=True, related=(place_of(networks, "networks", key=True),))
         for name, item in networks.items() if networks is not None else ():
             if name != "default":
                 self._undefined(item, f".networks.{name}", name, "networks", "network", key=True)
@@ -271,16 +296,18 @@ class _Service:
             elif name not in self.chosen and (required is None or required.value is not False):
                 profiles = self.services[name].get("profiles")
                 names = ", ".join(go_text(p.value) for p in profiles.elements()) if profiles is not None else ""
+                related = (place_of(profiles, f"services.{name}.profiles", key=True),) if profiles is not None else ()
                 self.report(
                     item,
                     ".depends_on",
                     f'"{name}" is not active: none of its profiles is ({names})',
                     hint="activate one with --profile, or write required: false",
                     key=True,
+                    related=related,
                 )
 
     def _volumes(self) -> None:
-        targets: dict[str, str] = {}
+        targets: dict[str, tuple[str, Node]] = {}
         tmpfs = self._at("tmpfs")
         for number, item in enumerate(_one_or_more(tmpfs)):
             self._target(item, f".tmpfs[{number}]", go_text(item.value).split(":")[0], targets)
@@ -295,11 +322,13 @@ class _Service:
             if target is not None:
                 self._target(mount, path, go_text(target.value), targets)
 
-    def _target(self, node: Node, path: str, target: str, targets: dict[str, str]) -> None:
+    def _target(self, node: Node, path: str, target: str, targets: dict[str, tuple[str, Node]]) -> None:
         if target in targets:
-            self.report(node, path, f"something is mounted at {target} already: {self.path}{targets[target]}")
+            first = self.path + targets[target][0]
+            message = f"something is mounted at {target} already: {first}"
+            self.report(node, path, message, related=(place_of(targets[target][1], first),))
         else:
-            targets[target] = path
+            targets[target] = (path, node)
 
     def _files(self) -> None:
         for section, kind in (("configs", "config"), ("secrets", "secret")):
@@ -337,7 +366,8 @@ class _Service:
     def _limits(self) -> None:
         replicas, scale = self._at("deploy", "replicas"), self._at("scale")
         if replicas is not None and scale is not None and _number(replicas) != _number(scale):
-            self.report(scale, ".scale", f"differs from deploy.replicas, {go_text(replicas.value)}")
+            related = (place_of(replicas, "deploy.replicas"),)
+            self.report(scale, ".scale", f"differs from deploy.replicas, {go_text(replicas.value)}", related=related)
         for own, group, key in (
             ("cpus", "limits", "cpus"),
             ("mem_limit", "limits", "memory"),
@@ -349,9 +379,10 @@ class _Service:
                 continue
             other = others.get(key)
             if (_amount(other) if other is not None else 0) != _amount(mine):
-                self.report(
-                    mine, f".{own}", f"differs from deploy.resources.{group}.{key}", hint="say it once, or say the same"
-                )
+                path = f"deploy.resources.{group}"
+                related = (place_of(others if other is None else other, path if other is None else f"{path}.{key}"),)
+                message, hint = f"differs from {path}.{key}", "say it once, or say the same"
+                self.report(mine, f".{own}", message, hint=hint, related=related)
 
     def _container_name(self) -> None:
         node = self._at("container_name")
@@ -360,7 +391,8 @@ class _Service:
         for path in (("scale",), ("deploy", "replicas")):
             count = self._at(*path)
             if count is not None and (_number(count) or 0) > 1:
-                self.report(count, "." + ".".join(path), "more than one container cannot have one container_name")
+                message = "more than one container cannot have one container_name"
+                self.report(count, "." + ".".join(path), message, related=(place_of(node, "container_name"),))
                 break
 
 

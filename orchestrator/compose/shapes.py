@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.compose.diagnostics import Diagnostic, nearest
 from orchestrator.compose.scalars import Timestamp
-from orchestrator.compose.tree import Node, Value, diagnostic
+from orchestrator.compose.tree import Node, Value, diagnostic, place_of
 
 if TYPE_CHECKING:
     from orchestrator.compose.paths import PathRule
@@ -105,8 +105,8 @@ class Row:
     note: str = ""
     default: JSON = field(default=OMIT)
     """What the canonical model shows when the attribute is absent."""
-    harmless: tuple[JSON, ...] = ()
-    """Values that ask for nothing beyond what happens anyway: ``scale: 1``."""
+    harmless: tuple[str, ...] = ("false", "0")
+    """Scalars, as text, that ask for nothing beyond what happens anyway: ``privileged: false``, ``scale: 1``."""
 
 
 def kind_of(value: Value) -> str:
@@ -295,7 +295,8 @@ def _check_list(value: list[Node], shape: Shape, path: str, found: list[Diagnost
             key = frozen(item)
             if key in seen:
                 message = f"is the same as element {seen[key]}; each may appear once"
-                found.append(diagnostic(item, f"{path}[{number}]", message))
+                related = (place_of(value[seen[key]], f"element {seen[key]}"),)
+                found.append(diagnostic(item, f"{path}[{number}]", message, related=related))
             else:
                 seen[key] = number
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from orchestrator.compose.attributes import TOP
 from orchestrator.compose.diagnostics import Diagnostic
-from orchestrator.compose.shapes import Shape, Support
+from orchestrator.compose.shapes import Row, Shape, Support
 from orchestrator.compose.tree import Node, diagnostic
+from orchestrator.compose.values import go_text
 
 
 def unsupported(model: Node) -> tuple[list[Diagnostic], list[Diagnostic]]:
@@ -34,15 +35,22 @@ def _walk(node: Node, shape: Shape | None, path: str, refused: list[Diagnostic],
         if row is None:
             _walk(item, shape.at(key), below, refused, ignored)
             continue
-        if row.support is Support.YES or not _says_something(item) or item.value in row.harmless:
+        if row.support is Support.YES or not _asks_for_something(item, row):
             _walk(item, row.shape, below, refused, ignored)
         elif row.support is Support.REFUSED:
-            refused.append(diagnostic(item, below, "not supported yet", key=True, code="not-supported"))
+            refused.append(diagnostic(item, below, f"not supported yet{_note(row)}", key=True, code="not-supported"))
         else:
-            message = "not supported yet, and ignored"
+            message = f"not supported yet, and ignored{_note(row)}"
             ignored.append(diagnostic(item, below, message, key=True, code="ignored"))
 
 
-def _says_something(node: Node) -> bool:
-    """Not merely the absence of anything: null, false, and empty text, lists and mappings say nothing."""
-    return node.value not in (None, False, "") and node.value != [] and node.value != {}
+def _note(row: Row) -> str:
+    return f" ({row.note})" if row.note else ""
+
+
+def _asks_for_something(node: Node, row: Row) -> bool:
+    """Whether leaving it out changes anything: what is empty, and the row's harmless values, do not."""
+    value = node.value
+    if isinstance(value, dict | list):
+        return bool(value)
+    return go_text(value) not in ("", *row.harmless)

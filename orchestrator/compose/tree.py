@@ -122,20 +122,44 @@ _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s\[{](?:(?!:(?:\s|$)
 
 
 def diagnostic_at(
-    source: Source, line: int, column: int, path: str, message: str, *, hint: str | None = None, code: str = ""
+    source: Source,
+    line: int,
+    column: int,
+    path: str,
+    message: str,
+    *,
+    hint: str | None = None,
+    code: str = "",
+    related: tuple[str, ...] = (),
 ) -> Diagnostic:
     text = source.line(line)
     length = token_length(text, column) if text is not None else 1
-    return Diagnostic(source.name, line, column, path, message, hint, text, length, code)
+    return Diagnostic(source.name, line, column, path, message, hint, text, length, code, related)
 
 
 def diagnostic(
-    node: Node, path: str, message: str, *, hint: str | None = None, key: bool = False, code: str = ""
+    node: Node,
+    path: str,
+    message: str,
+    *,
+    hint: str | None = None,
+    key: bool = False,
+    code: str = "",
+    related: tuple[str, ...] = (),
 ) -> Diagnostic:
-    """A finding about `node`, or about its key."""
-    if key and node.key_line:
-        return diagnostic_at(node.source, node.key_line, node.key_column, path, message, hint=hint, code=code)
-    return diagnostic_at(node.source, node.line, node.column, path, message, hint=hint, code=code)
+    """A finding about `node`, or about its key. `related`: further places that take part, as `place_of` writes them."""
+    line, column = _position(node, key)
+    return diagnostic_at(node.source, line, column, path, message, hint=hint, code=code, related=related)
+
+
+def place_of(node: Node, note: str, *, key: bool = False) -> str:
+    """``file:line:col: note``, of `node` or of its key."""
+    line, column = _position(node, key)
+    return f"{node.source.name}:{line}:{column}: {note}"
+
+
+def _position(node: Node, key: bool) -> tuple[int, int]:
+    return (node.key_line, node.key_column) if key and node.key_line else (node.line, node.column)
 
 
 def parse(source: Source) -> list[Node]:

@@ -293,15 +293,24 @@ def same_place(oracle: Answer, ours: Answer) -> bool:
     mine = [normalise(place).lower().split(".") for place in ours.places]
     for place in oracle.places:
         theirs = place.lower().split(".")
-        for own in mine:
+        for steps in mine:
+            own = _heir(steps, theirs)
             shared = min(len(own), len(theirs))
             if _same(own[:shared], theirs[:shared]) and shared >= min(3, len(theirs)):
                 return True
     return False
 
 
+def _heir(own: list[str], theirs: list[str]) -> list[str]:
+    """`own` with its service called x where the oracle calls it so: its name for the heir of an extended one. The name of
+    a service may hold dots, which makes several steps of it."""
+    if theirs[:2] != ["services", "x"] or own[:1] != ["services"]:
+        return own
+    below = theirs[2:3]
+    name_ends = own.index(below[0], 2) if below and below[0] in own[2:] else 2
+    return ["services", "x", *own[name_ends:]]
+
+
 def _same(own: list[str], theirs: list[str]) -> bool:
-    """Equal; ``*`` is any element, and a service x any service: the oracle's name for the heir of an extended one."""
-    if theirs[:2] == ["services", "x"] and own[:1] == ["services"]:
-        own = [*theirs[:2], *own[2:]]
+    """Equal; ``*`` is any element."""
     return len(own) == len(theirs) and all(b in ("*", a) for a, b in zip(own, theirs))
