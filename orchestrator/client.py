@@ -329,7 +329,18 @@ def _start(site: Site, timeout_s: float) -> None:
         raise HostError(
             f"the supervisor of project {site.project} ended {ended} before it was ready", hint=_log_hint(site)
         ) from None
+    _forget_empty(site)
     raise error_from(error)
+
+
+def _forget_empty(site: Site) -> None:
+    """A supervisor that said why it could not begin leaves nothing of a project that has nothing else."""
+    with contextlib.suppress(OSError):
+        log = os.path.join(site.data_dir, "supervisor.log")
+        if os.listdir(site.data_dir) == ["supervisor.log"] and os.path.getsize(log) == 0:
+            os.unlink(log)
+            os.rmdir(site.data_dir)
+            os.rmdir(site.run_dir)
 
 
 def _open_log(site: Site) -> int:

@@ -39,6 +39,11 @@ from orchestrator.runtime.sandbox import ActiveRun, Sandbox
 from orchestrator.runtime.session import Session, wait_process
 
 _START_TRIES = 3
+_HINTS: Mapping[str, str] = {
+    "overlay": "the data directory's file system may not do for overlayfs: `pystack doctor` tries it; put --data-dir on "
+    "ext4, xfs or btrfs",
+}
+"""By the name of the step that failed."""
 _END_S = 10.0
 """How long killed processes may take to end: they do at once, unless the kernel is stuck in a device or a network disk."""
 
@@ -430,7 +435,7 @@ def _failure(container: ContainerId, program: Program, failed: StepFailed) -> Co
         if failed.number in (errno.ENOENT, errno.ENOTDIR):
             return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
         return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)
-    return HostError(f"container {container}: cannot {step.describe()}: {reason}")
+    return HostError(f"container {container}: cannot {step.describe()}: {reason}", hint=_HINTS.get(step.name))
 
 
 @contextmanager

@@ -306,7 +306,10 @@ class Session:
             except MonitorLost:
                 return await self.layers(paths)
             except OSError as exc:
-                raise HostError(f"cannot use the image layer {path}: {exc.strerror}") from exc
+                hint = "its file system cannot map owners (id-mapped mounts): ext4, xfs, btrfs and tmpfs can"
+                raise HostError(
+                    f"cannot use the image layer {path}: {exc.strerror}", hint=hint if exc.errno == errno.EINVAL else None
+                ) from exc
             numbers.append(self._layers[key][0])
         return tuple(numbers)
 

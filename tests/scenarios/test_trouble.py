@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from orchestrator.kernel import process
+from orchestrator.kernel.seccomp import compile_filter
 from tests.leaks import files
 from tests.machine import Pystack, Result, Stack, eventually
 from tests.scenarios.talk import running
@@ -174,6 +178,50 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(pystack: Pystack, busybox_ro
         shutil.rmtree(small)
         del pystack.environment["PYSTACK_DATA_DIR"]
         pystack.projects.clear()
+
+
+def test_a_data_directory_that_overlayfs_refuses_is_an_error_and_leaves_nothing(
+    pystack: Pystack, busybox_rootfs: Path
+) -> None:
+    """An overlay cannot be the upper layer of another one."""
+    base = Path(tempfile.mkdtemp(prefix="pst-overlay-", dir="/tmp"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "pystack-test", base], check=True)
+    try:
+        for name in ("lower", "upper", "work", "data"):
+            (base / name).mkdir(mode=0o700)
+        options = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "pystack-test", base / "data"], check=True)
+        pystack.environment["PYSTACK_DATA_DIR"] = f"{base}/data"
+        stack = pystack.stack(f"services:\n  web:\n    image: rootfs:{busybox_rootfs}\n    command: [sleep, '9']\n")
+        check_error(stack.run("up", "-d", timeout_s=60), 125, "root file system", "hint: ", "--data-dir", "pystack doctor")
+        doctor = stack.run("doctor")
+        assert doctor.code == 125
+        assert any(line.startswith("MISSING") and "overlayfs" in line for line in doctor.stdout.splitlines())
+        assert pystack.close() == []
+        pystack.projects.clear()
+    finally:
+        subprocess.run(["umount", "-l", base / "data"], check=False)
+        subprocess.run(["umount", "-l", base], check=True)
+        shutil.rmtree(base)
+        pystack.environment.pop("PYSTACK_DATA_DIR", None)
+
+
+def test_a_kernel_without_overlayfs_is_told_before_anything_is_made(pystack: Pystack) -> None:
+    """A seccomp filter that refuses fsopen(2) stands in for such a kernel."""
+    stack = pystack.stack(SERVICE)
+    program = "import sys\nfrom tests.scenarios.test_trouble import run_without_fsopen\nrun_without_fsopen(sys.argv[1:])"
+    result = pystack.run(
+        "-p", stack.name, "up", "-d", cwd=stack.directory, prefix=[sys.executable, "-c", program]
+    )
+    check_error(result, 125, "overlayfs", "hint: modprobe overlay")
+    check_that_nothing_was_begun(stack)
+
+
+def run_without_fsopen(argv: list[str]) -> None:
+    refuse = {"names": ["fsopen"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENODEV}
+    process.set_no_new_privileges()
+    process.install_seccomp(compile_filter({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refuse]}, os.uname().machine))
+    os.execv(argv[0], argv)
 
 
 def test_a_second_up_at_the_same_time_is_told_who_is_busy(pystack: Pystack) -> None:
