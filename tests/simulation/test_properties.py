@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from orchestrator.contracts.events import EventKind, Health, Phase
 from orchestrator.errors import CommandError
@@ -188,6 +189,7 @@ def test_a_supervisor_killed_at_any_moment_loses_nothing(case: Case, killed_s: f
             assert shown >= set(world.runtime.alive())
             assert shown >= set(alive)
             await trio.sleep(300)
+            await wait_all_tasks_blocked()  # What ends at this very instant has been seen to end.
             for row in engine.statuses():
                 live = row.container in world.runtime.alive()
                 assert (row.pid is not None) == live
