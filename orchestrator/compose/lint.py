@@ -32,13 +32,15 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`level` is SARIF's: error, warning or note. `hint` says what to do."""
+    """`level` is SARIF's: error, warning or note. `hint` says what to do; `example` is a mistake that the rule finds:
+    attributes of a service, or a whole file. A warning that the loader itself gives has no `check`."""
 
     code: str
     name: str
     summary: str
     hint: str
-    check: Check
+    example: str
+    check: Check | None = None
     level: str = "warning"
 
 
@@ -200,6 +202,12 @@ def _deprecated(stack: Stack) -> Advice:
             node = service.get(key)
             if node is not None and node.value:
                 yield node, f"services.{name}.{key}", f"{key} is of the past: {instead}"
+        develop = service.get("develop")
+        for number, rule in _elements(develop.get("watch") if develop is not None else None):
+            old = rule.get("x-initialSync")
+            if old is not None:
+                path = f"services.{name}.develop.watch[{number}].x-initialSync"
+                yield old, path, "x-initialSync is the old name of initial_sync"
 
 
 def _boolean_words(stack: Stack) -> Advice:
@@ -224,14 +232,24 @@ RULES: tuple[Rule, ...] = (
         "command-cut",
         "an unquoted shell operator ends a command",
         "write [sh, -c, '...'], or quote it",
+        "command: migrate && serve",
         _command_cut,
     ),
-    Rule("PS102", "unpinned-image", "an image without a fixed tag", "name a version, or a digest", _unpinned, "note"),
+    Rule(
+        "PS102",
+        "unpinned-image",
+        "an image without a fixed tag",
+        "name a version, or a digest",
+        "image: nginx",
+        _unpinned,
+        "note",
+    ),
     Rule(
         "PS103",
         "port-on-all-addresses",
         "a port published on all addresses",
         "write 127.0.0.1:PUBLISHED:TARGET to publish it on this machine only",
+        "ports: ['5432:5432']",
         _all_addresses,
         "note",
     ),
@@ -240,6 +258,7 @@ RULES: tuple[Rule, ...] = (
         "health-not-awaited",
         "a dependency with a health check that nobody waits for",
         "write condition: service_healthy",
+        "services: {a: {image: 'i:1', depends_on: [b]}, b: {image: 'i:1', healthcheck: {test: x}}}",
         _health_not_awaited,
     ),
     Rule(
@@ -247,22 +266,40 @@ RULES: tuple[Rule, ...] = (
         "dead-profile",
         "a service whose profiles never activate what it needs",
         "give both a common profile, or write required: false",
+        "services: {a: {image: 'i:1', profiles: [web], depends_on: [b]}, b: {image: 'i:1', profiles: [db]}}",
         _dead_profile,
     ),
-    Rule("PS106", "unknown-profile", "an active profile that no service has", "is it misspelt?", _unknown_profile),
+    Rule(
+        "PS106",
+        "unknown-profile",
+        "an active profile that no service has",
+        "is it misspelt?",
+        "pystack --profile debgu lint",
+        _unknown_profile,
+    ),
     Rule(
         "PS107",
         "secret-in-environment",
         "a secret written into the file",
         "take it from a variable or from secrets:",
+        "environment: {DB_PASSWORD: hunter2}",
         _secret_in_environment,
     ),
-    Rule("PS108", "unused-resource", "a network, volume, config or secret that nobody uses", "remove it", _unused, "note"),
+    Rule(
+        "PS108",
+        "unused-resource",
+        "a network, volume, config or secret that nobody uses",
+        "remove it",
+        "volumes: {data: {}}",
+        _unused,
+        "note",
+    ),
     Rule(
         "PS109",
         "drive-letter",
         "a volume of one letter, which reads as a Windows drive",
         "give the volume a longer name",
+        "volumes: ['d:/data']",
         _drive_letter,
     ),
     Rule(
@@ -270,26 +307,73 @@ RULES: tuple[Rule, ...] = (
         "relative-target",
         "an anonymous volume at a relative path",
         "write ./FOLDER:/PATH to mount a folder",
+        "volumes: [./src]",
         _relative_target,
     ),
-    Rule("PS111", "engine-socket", "the engine's socket in a container", "leave it out, or use a proxy", _engine_socket),
-    Rule("PS112", "privileged", "a privileged container", "add the capabilities it needs: cap_add", _privileged),
-    Rule("PS113", "deprecated", "an attribute of the past", "remove it", _deprecated, "note"),
-    Rule("PS114", "boolean-word", "yes, on and the like for true and false", "write true or false", _boolean_words, "note"),
+    Rule(
+        "PS111",
+        "engine-socket",
+        "the engine's socket in a container",
+        "leave it out, or use a proxy",
+        "volumes: ['/var/run/docker.sock:/var/run/docker.sock']",
+        _engine_socket,
+    ),
+    Rule(
+        "PS112",
+        "privileged",
+        "a privileged container",
+        "add the capabilities it needs: cap_add",
+        "privileged: true",
+        _privileged,
+    ),
+    Rule(
+        "PS113",
+        "deprecated",
+        "an attribute or a value of the past",
+        "write what took its place",
+        "links: [b]",
+        _deprecated,
+        "note",
+    ),
+    Rule(
+        "PS114",
+        "boolean-word",
+        "yes, on and the like for true and false",
+        "write true or false",
+        "tty: yes",
+        _boolean_words,
+        "note",
+    ),
 )
 AT_START = ("PS101", "PS109")
-OTHERS = {
-    "obsolete-version": ("PS115", "the attribute version", "note"),
-    "unset-variable": ("PS116", "a variable that is not set", "warning"),
-}
-"""Warnings of the loader itself, under codes of their own."""
+OF_THE_LOADER: tuple[Rule, ...] = (
+    Rule("PS115", "obsolete-version", "the attribute version", "remove it", "version: '3.8'", level="note"),
+    Rule(
+        "PS116",
+        "unset-variable",
+        "a variable that is not set",
+        "set it, or write ${NAME:-default}",
+        "hostname: $NOWHERE",
+    ),
+    Rule(
+        "PS117",
+        "external-name",
+        "the name of an external resource below external:",
+        "write external: true, and name: beside it",
+        "{services: {a: {image: 'i:1', networks: [n]}}, networks: {n: {external: {name: x}}}}",
+        level="note",
+    ),
+)
+"""Warnings of the loader itself, by the code it gives them: the name of the rule."""
+BY_CODE = {rule.code: rule for rule in (*RULES, *OF_THE_LOADER)}
+BY_NAME = {rule.name: rule for rule in BY_CODE.values()}
 
 
 def advise(stack: Stack, rules: Iterable[Rule] = RULES) -> list[Diagnostic]:
     """What the rules find, in the order of the file."""
     out = []
     for rule in rules:
-        for node, path, message in rule.check(stack):
+        for node, path, message in rule.check(stack) if rule.check is not None else ():
             if path:
                 out.append(
                     replace(diagnostic(node, path, message, hint=rule.hint, key=not _has_place(node)), code=rule.code)
@@ -320,6 +404,7 @@ def as_json(findings: Iterable[Diagnostic]) -> list[dict[str, JSON]]:
             "path": item.path,
             "message": item.message,
             "hint": item.hint,
+            "related": list(item.related),
         }
         for item in findings
     ]
@@ -329,9 +414,8 @@ def as_sarif(findings: Iterable[Diagnostic], version: str) -> dict[str, JSON]:
     """``pystack lint --format sarif``: a SARIF 2.1.0 log of one run."""
     rules = [
         {"id": rule.code, "name": rule.name, "shortDescription": {"text": rule.summary}, "help": {"text": rule.hint}}
-        for rule in RULES
+        for rule in BY_CODE.values()
     ]
-    rules += [{"id": code, "name": name, "shortDescription": {"text": text}} for name, (code, text, _) in OTHERS.items()]
     results = [
         {
             "ruleId": item.code or "error",
@@ -345,6 +429,7 @@ def as_sarif(findings: Iterable[Diagnostic], version: str) -> dict[str, JSON]:
                     }
                 }
             ],
+            **_related_locations(item),
         }
         for item in findings
     ]
@@ -355,12 +440,19 @@ def as_sarif(findings: Iterable[Diagnostic], version: str) -> dict[str, JSON]:
     }
 
 
+def _related_locations(item: Diagnostic) -> dict[str, JSON]:
+    """SARIF's ``relatedLocations``: the further places of a finding, which stand as ``file:line:col: note``."""
+    out = []
+    for place in item.related:
+        match = re.fullmatch(r"(.*?):([0-9]+):([0-9]+): (.*)", place, re.DOTALL)
+        if match is not None:
+            region = {"startLine": max(int(match[2]), 1), "startColumn": max(int(match[3]), 1)}
+            where = {"artifactLocation": {"uri": match[1]}, "region": region}
+            out.append({"physicalLocation": where, "message": {"text": match[4]}})
+    return {"relatedLocations": out} if out else {}
+
+
 def level(code: str) -> str:
     """SARIF's level of a rule; a finding without a code is an error."""
-    for rule in RULES:
-        if rule.code == code:
-            return rule.level
-    for other, _, level in OTHERS.values():
-        if other == code:
-            return level
-    return "error"
+    rule = BY_CODE.get(code)
+    return rule.level if rule is not None else "error"

@@ -13,7 +13,7 @@ from orchestrator.compose import discovery
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_mean
 from orchestrator.compose.discovery import LoadRequest
 from orchestrator.compose.interpolate import Variable, variables
-from orchestrator.compose.lint import OTHERS, Stack, advise
+from orchestrator.compose.lint import BY_NAME, Stack, advise
 from orchestrator.compose.load import DEFAULT_OPTIONS, ConfigOptions, Model, canonical_of, load_model_for
 from orchestrator.compose.selection import profiles_of, services_of
 from orchestrator.compose.shapes import JSON
@@ -223,6 +223,6 @@ def lint(request: LoadRequest) -> list[Diagnostic]:
         return list(exc.diagnostics)
     found = advise(Stack(model.complete, raw.complete, model.profiles))
     for warning in model.found.warnings:
-        if warning.code in OTHERS:
-            found.append(replace(warning, code=OTHERS[warning.code][0]))
+        if warning.code in BY_NAME:
+            found.append(replace(warning, code=BY_NAME[warning.code].code))
     return sorted(found, key=lambda item: (item.file, item.line, item.column, item.code))

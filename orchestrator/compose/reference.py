@@ -9,7 +9,7 @@ from orchestrator.compose.attributes_service import JOB_ONLY, SERVICE
 from orchestrator.compose.extends import MAX_EXTENDS
 from orchestrator.compose.files import MAX_COMPOSE_BYTES, MAX_ENV_BYTES
 from orchestrator.compose.layers import MAX_INCLUDE_DEPTH, MAX_INCLUDES
-from orchestrator.compose.lint import OTHERS, RULES
+from orchestrator.compose.lint import BY_CODE
 from orchestrator.compose.shapes import Row, Shape, Support
 from orchestrator.compose.tree import MAX_DEPTH, MAX_EXPANDED, MAX_NODES
 
@@ -22,9 +22,9 @@ _INTRO = """\
 <!-- Generated from the attribute table (orchestrator/compose/attributes*.py) by orchestrator/compose/reference.py:
      python -c "from orchestrator.compose.reference import write; write('docs/compose.md')" -->
 
-pystack reads every file that Docker Compose v5.6.1 reads, and `pystack config --format json` prints the same model, to the
-byte. What the runtime does not do yet is accepted by `config`; `up` names each such place with its line, refuses it where
-leaving it out could surprise (isolation, data, security), and warns where it could not.
+pystack reads every file that Docker Compose v5.6.1 reads, and `pystack config --format json` prints the same model.
+What the runtime does not do yet is accepted by `config`; `up` names each such place with its line, refuses it where
+leaving it out could surprise (isolation, data, security, behaviour), and warns where it could not.
 
 ## Attributes
 
@@ -36,8 +36,9 @@ _MORE = """\
 ## Where we do more
 
 * Every error and warning has `file:line:column`, the source line, a caret, the path of the attribute, and the nearest
-  known name where there is one. All errors of a run are shown, not the first alone; after a merge or an include, the other
-  place that takes part is named too.
+  known name where there is one. All errors of a run are shown, not the first alone. Where several values take part (two
+  files that do not merge, `mem_limit` and `deploy`, a cycle) the place of each is named; an error in a file that `include`
+  or `extends` names says where that stands.
 * `x-pystack: {on_unhealthy: restart|ignore|stop}` on a service, or at the top for all: what an unhealthy service means. The
   default is `restart`: an unhealthy service has failed, and is restarted by its restart policy with the same back-off.
   Docker Compose leaves it running; `ignore` does so too.
@@ -158,7 +159,7 @@ def _forms(shape: Shape) -> str:
 
 
 def _lint() -> str:
-    lines = ["| code | rule | level | what it finds | what to do |", "|---|---|---|---|---|"]
-    lines += [f"| {rule.code} | {rule.name} | {rule.level} | {rule.summary} | {rule.hint} |" for rule in RULES]
-    lines += [f"| {code} | {name} | {level} | {text} | |" for name, (code, text, level) in OTHERS.items()]
+    lines = ["| code | rule | level | what it finds | what to do | an example |", "|---|---|---|---|---|---|"]
+    for rule in BY_CODE.values():
+        lines.append(f"| {rule.code} | {rule.name} | {rule.level} | {rule.summary} | {rule.hint} | `{rule.example}` |")
     return "\n".join(lines) + "\n"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from orchestrator.compose import queries
-from orchestrator.compose.lint import OTHERS, RULES, as_json, as_sarif
+from orchestrator.compose.lint import BY_CODE, as_json, as_sarif
 from orchestrator.compose.load import ComposeError, ConfigOptions, load_canonical
 from tests.unit.compose.stacks import Stack
 
@@ -87,8 +87,8 @@ services:
     privileged: "yes"
     links: [b]
   b: {image: "x:latest", healthcheck: {test: x}}
-  c: {image: "x@sha256:0", profiles: [p]}
-networks: {unused: }
+  c: {image: "x@sha256:0", profiles: [p], networks: [outer]}
+networks: {unused: , outer: {external: {name: theirs}}}
 """
 
 
@@ -113,8 +113,54 @@ def test_every_rule_finds_its_mistake_at_its_place(stack: Stack) -> None:
         ("PS113", 11, "services.a.links"),
         ("PS102", 12, "services.b.image"),
         ("PS108", 14, "networks.unused"),
+        ("PS117", 14, "networks.outer.external.name"),
     ]
-    assert {item.code for item in found} == {rule.code for rule in RULES} | {code for code, _, _ in OTHERS.values()}
+    assert {item.code for item in found} == set(BY_CODE)
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+def test_every_rule_finds_its_example(stack: Stack, code: str) -> None:
+    example = BY_CODE[code].example
+    if example.startswith("pystack"):
+        profiles, text = tuple(example.split()[2:3]), "services: {a: {image: 'i:1'}}"
+    else:
+        profiles = ()
+        sections = ("services:", "{services:", "volumes: {", "version:")
+        image = "" if "image:" in example else "image: 'i:1', "
+        text = example if example.startswith(sections) else f"services: {{a: {{{image}{example}}}, b: {{image: 'i:1'}}}}"
+        if "services:" not in text:
+            text += "\nservices: {a: {image: 'i:1'}}"
+    stack.write("compose.yaml", text)
+    assert code in {item.code for item in queries.lint(stack.request(profiles=profiles or ("*",)))}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "path"),
+    [
+        ("links: [b]", "links"),
+        ("external_links: [b]", "external_links"),
+        ("develop: {watch: [{path: ., action: restart, x-initialSync: true}]}", "develop.watch[0].x-initialSync"),
+    ],
+)
+def test_what_is_of_the_past_is_deprecated(stack: Stack, attribute: str, path: str) -> None:
+    stack.write("compose.yaml", f"services: {{a: {{image: 'i:1', {attribute}}}, b: {{image: 'i:1'}}}}")
+    assert [(item.code, item.path) for item in queries.lint(stack.request())] == [("PS113", f"services.a.{path}")]
+
+
+def test_further_places_of_a_finding_come_as_json_and_as_sarif(stack: Stack) -> None:
+    stack.write("compose.yaml", "services:\n  a: {image: i, network_mode: none, networks: [x]}\nnetworks: {x: }\n")
+    found = queries.lint(stack.request())
+    assert as_json(found)[0]["related"] == ["compose.yaml:2:37: networks"]
+    (result,) = as_sarif(found, "1")["runs"][0]["results"]
+    assert result["relatedLocations"] == [
+        {
+            "physicalLocation": {
+                "artifactLocation": {"uri": "compose.yaml"},
+                "region": {"startLine": 2, "startColumn": 37},
+            },
+            "message": {"text": "networks"},
+        }
+    ]
 
 
 def test_a_clean_stack_gets_no_advice(stack: Stack) -> None:

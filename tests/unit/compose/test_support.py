@@ -1,0 +1,315 @@
+"""What ``up`` does with every attribute that the runtime does not run: the whole table, and a stack of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.compose.attributes import TOP
+from orchestrator.compose.attributes_service import SERVICE
+from orchestrator.compose.diagnostics import ComposeError
+from orchestrator.compose.files import Source
+from orchestrator.compose.shapes import Row, Shape, Support
+from orchestrator.compose.support import unsupported
+from orchestrator.compose.tree import parse
+from tests.unit.compose.stacks import Stack
+
+
+def places(shape: Shape, steps: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Row]]:
+    """Every attribute of the table that is not run, and is not below another such; ``[]`` and ``*`` stand for elements."""
+    if shape.fields is not None:
+        for name, row in shape.fields.items():
+            if row.support is Support.YES:
+                yield from places(row.shape, (*steps, name))
+            else:
+                yield (*steps, name), row
+    elif shape.items is not None and shape.items.fields is not None:
+        yield from places(shape.items, (*steps, "[]"))
+    elif shape.values is not None:
+        yield from places(shape.values, (*steps, "*"))
+
+
+PLACES = list(places(TOP))
+SAMPLES = {"string": "word", "number": "7", "integer": "7", "boolean": "true", "list": "[word]", "mapping": "{key: word}"}
+
+
+def written(steps: tuple[str, ...], value: str) -> str:
+    """YAML with `value` at `steps`, in flow style on one line."""
+    for step in reversed(steps):
+        value = f"[{value}]" if step == "[]" else f"{{{'name' if step == '*' else step}: {value}}}"
+    return value
+
+
+def compose_path(steps: tuple[str, ...]) -> str:
+    path = ".".join("name" if step == "*" else step for step in steps)
+    return path.replace(".[]", "[0]")
+
+
+def classified(steps: tuple[str, ...], value: str) -> tuple[list[str], list[str]]:
+    """The paths of what is refused and of what is ignored; each has a place in the text."""
+    (tree,) = parse(Source("compose.yaml", "/compose.yaml", written(steps, value)))
+    refused, ignored = unsupported(tree)
+    for item in (*refused, *ignored):
+        assert (item.file, item.line) == ("compose.yaml", 1)
+        assert item.source_line is not None
+        assert item.source_line[item.column - 1 :].startswith(steps[-1])
+    return [item.path for item in refused], [item.path for item in ignored]
+
+
+def ids(found: list[tuple[tuple[str, ...], Row]]) -> list[str]:
+    return [compose_path(steps) for steps, _ in found]
+
+
+@pytest.mark.parametrize(("steps", "row"), PLACES, ids=ids(PLACES))
+def test_what_is_not_run_is_never_left_out_in_silence(steps: tuple[str, ...], row: Row) -> None:
+    samples = [*row.shape.choices, *(SAMPLES[kind] for kind in sorted(row.shape.accepts & SAMPLES.keys()))]
+    if "false" not in row.harmless and "boolean" in row.shape.accepts:
+        samples.append("false")
+    tried = [text for text in samples if text not in row.harmless]
+    assert tried, "every value of it is harmless"
+    for text in tried:
+        refused, ignored = classified(steps, text)
+        expected = [compose_path(steps)]
+        assert (refused, ignored) == ((expected, []) if row.support is Support.REFUSED else ([], expected)), text
+
+
+@pytest.mark.parametrize(("steps", "row"), PLACES, ids=ids(PLACES))
+def test_what_asks_for_nothing_is_not_mentioned(steps: tuple[str, ...], row: Row) -> None:
+    for text in ("", '""', "[]", "{}", *row.harmless, *(f'"{value}"' for value in row.harmless)):
+        assert classified(steps, text) == ([], []), text
+
+
+def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
+    """What gives a container less isolation than it asks for, or other data: leaving it out must stop ``up``."""
+    refused = {
+        compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
+    }
+    assert refused >= {
+        *("cap_add", "cap_drop", "cgroup", "configs", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
+        *("group_add", "ipc", "network_mode", "pid", "privileged", "runtime", "secrets", "security_opt", "sysctls"),
+        *("ulimits", "use_api_socket", "userns_mode", "uts", "volumes_from", "extra_hosts", "build", "provider", "scale"),
+        *("deploy.replicas", "deploy.mode", "pre_start", "post_start", "pre_stop", "volumes[0].volume.subpath"),
+        *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses", "volumes.name.driver_opts"),
+        *("volumes[0].bind.propagation", "networks.name.external", "networks.name.enable_ipv6"),
+    }
+
+
+EVERYTHING = """\
+services:
+  a:
+    image: host
+    build: .
+    privileged: true
+    cap_add: [NET_ADMIN]
+    devices: [/dev/fuse]
+    network_mode: host
+    secrets: [s]
+    configs: [c]
+    gpus: all
+    sysctls: {net.core.somaxconn: 1}
+    security_opt: [no-new-privileges:true]
+    runtime: runsc
+    scale: 0
+    logging: {driver: syslog}
+    labels: {k: v}
+    blkio_config: {weight: 300}
+    develop: {watch: [{path: ., action: restart}]}
+    container_name: main
+    attach: false
+    mem_swappiness: 0
+    deploy:
+      placement: {constraints: [node.role == manager]}
+      replicas: 0
+secrets:
+  s: {file: ./s}
+configs:
+  c: {content: x}
+"""
+REFUSED = {
+    "services.a.build": 4,
+    "services.a.privileged": 5,
+    "services.a.cap_add": 6,
+    "services.a.devices": 7,
+    "services.a.network_mode": 8,
+    "services.a.secrets": 9,
+    "services.a.configs": 10,
+    "services.a.gpus": 11,
+    "services.a.sysctls": 12,
+    "services.a.security_opt": 13,
+    "services.a.runtime": 14,
+    "services.a.scale": 15,
+    "services.a.deploy.replicas": 25,
+    "secrets": 26,
+    "configs": 28,
+}
+IGNORED = {
+    "services.a.logging": 16,
+    "services.a.blkio_config": 18,
+    "services.a.develop": 19,
+    "services.a.container_name": 20,
+    "services.a.attach": 21,
+    "services.a.mem_swappiness": 22,
+    "services.a.deploy.placement": 24,
+}
+
+
+def test_up_names_each_thing_that_it_does_not_do_with_its_line(stack: Stack) -> None:
+    error = stack.errors(EVERYTHING)
+    assert {item.path: item.line for item in error.diagnostics} == REFUSED
+    assert all(item.message.startswith("not supported yet") for item in error.diagnostics)
+
+
+def test_up_goes_on_with_a_warning_where_nothing_can_surprise(stack: Stack) -> None:
+    kept = [line for number, line in enumerate(EVERYTHING.split("\n"), 1) if number not in REFUSED.values()]
+    loaded = stack.load("\n".join(line for line in kept if not line.startswith(("  s:", "  c:"))))
+    assert {item.path for item in loaded.warnings} == set(IGNORED)
+    assert all(item.line and item.message.startswith("not supported yet, and ignored") for item in loaded.warnings)
+
+
+RUN = {
+    "command": "[x]",
+    "container_name": "other",
+    "cpus": "1",
+    "depends_on": "[b]",
+    "entrypoint": "[x]",
+    "environment": "{K: v}",
+    "env_file": "x.env",
+    "expose": "[80]",
+    "healthcheck": "{test: x}",
+    "hostname": "h",
+    "image": "rootfs:/x",
+    "init": "true",
+    "label_file": "x.env",
+    "labels": "{k: v}",
+    "mem_limit": "64m",
+    "networks": "{default: {aliases: [x]}}",
+    "pids_limit": "9",
+    "ports": "[80]",
+    "profiles": "[p]",
+    "read_only": "true",
+    "restart": "always",
+    "stop_grace_period": "3s",
+    "stop_signal": "USR1",
+    "tmpfs": "/t",
+    "user": '"7"',
+    "volumes": "[/v]",
+    "working_dir": "/w",
+    "deploy": "{resources: {limits: {cpus: '1'}}}",
+    "extends": "b",
+}
+
+
+def test_what_the_table_says_is_run_arrives_at_the_runtime(stack: Stack) -> None:
+    """Every attribute marked as run changes what the runtime gets."""
+    assert SERVICE.fields is not None
+    run = {name for name, row in SERVICE.fields.items() if row.support is Support.YES}
+    assert run | {"container_name"} == set(RUN)
+    stack.write("x.env", "E=1\n")
+
+    def service(body: str) -> object:
+        text = f"services: {{a: {{{body}}}, b: {{image: host, hostname: other}}}}"
+        return stack.load(text, profiles=("p",)).project.services
+
+    plain = service("image: host")
+    for name, value in RUN.items():
+        own = "" if name == "image" else "image: host, "
+        assert service(f"{own}{name}: {value}") != plain, name
+
+
+INERT = {
+    # For people, or said by the format to mean the same wherever there is one machine.
+    *("services.name.ports[0].name", "services.name.ports[0].app_protocol", "services.name.ports[0].mode"),
+}
+BELOW = {
+    "services.name.deploy.resources.limits.cpus": "deploy: {resources: {limits: {cpus: '1'}}}",
+    "services.name.deploy.resources.limits.memory": "deploy: {resources: {limits: {memory: 64m}}}",
+    "services.name.deploy.resources.limits.pids": "deploy: {resources: {limits: {pids: 9}}}",
+    "services.name.deploy.restart_policy.condition": "deploy: {restart_policy: {condition: on-failure}}",
+    "services.name.deploy.restart_policy.max_attempts": (
+        "deploy: {restart_policy: {condition: on-failure, max_attempts: 3}}"
+    ),
+    "services.name.extends.service": "extends: {service: b}",
+    "services.name.extends.file": "extends: {service: far, file: other.yaml}",
+    "services.name.env_file[0].path": "env_file: [{path: x.env}]",
+    "services.name.env_file[0].required": "env_file: [{path: no.env, required: true}]",
+    "services.name.env_file[0].format": "env_file: [{path: x.env, format: raw}]",
+    "services.name.networks.name.aliases": "networks: {default: {aliases: [x]}}",
+    "services.name.networks.name.ipv4_address": "networks: {default: {ipv4_address: 10.0.0.7}}",
+    "services.name.volumes[0].type": "volumes: [{type: tmpfs, target: /t}]",
+    "services.name.volumes[0].source": "volumes: [{type: bind, target: /t, source: /s}]",
+    "services.name.volumes[0].target": "volumes: [{type: tmpfs, target: /u}]",
+    "services.name.volumes[0].read_only": "volumes: [{type: tmpfs, target: /t, read_only: true}]",
+    "services.name.volumes[0].bind.create_host_path": (
+        "volumes: [{type: bind, target: /t, source: /s, bind: {create_host_path: false}}]"
+    ),
+    "services.name.volumes[0].volume.nocopy": "volumes: [{type: volume, target: /t, volume: {nocopy: true}}]",
+    "services.name.volumes[0].tmpfs.size": "volumes: [{type: tmpfs, target: /t, tmpfs: {size: 1m}}]",
+    "services.name.volumes[0].tmpfs.mode": "volumes: [{type: tmpfs, target: /t, tmpfs: {mode: 0700}}]",
+    "services.name.depends_on.name.condition": "depends_on: {b: {condition: service_healthy}}",
+    "services.name.depends_on.name.restart": "depends_on: {b: {condition: service_healthy, restart: true}}",
+    "services.name.depends_on.name.required": "depends_on: {b: {condition: service_healthy, required: false}}",
+    "services.name.healthcheck.test": "healthcheck: {test: x}",
+    "services.name.healthcheck.timeout": "healthcheck: {test: x, timeout: 1s}",
+    "services.name.healthcheck.interval": "healthcheck: {test: x, interval: 1s}",
+    "services.name.healthcheck.retries": "healthcheck: {test: x, retries: 7}",
+    "services.name.healthcheck.start_period": "healthcheck: {test: x, start_period: 1s}",
+    "services.name.healthcheck.start_interval": "healthcheck: {test: x, start_interval: 1s}",
+    "services.name.healthcheck.disable": "healthcheck: {test: x, disable: true}",
+    "services.name.ports[0].host_ip": "ports: [{target: 80, host_ip: 127.0.0.1}]",
+    "services.name.ports[0].target": "ports: [{target: 80}]",
+    "services.name.ports[0].published": "ports: [{target: 80, published: 81}]",
+    "services.name.ports[0].protocol": "ports: [{target: 80, protocol: udp}]",
+    "networks.name.name": "networks: {default: {name: x}}",
+    "networks.name.driver": "networks: {default: {driver: overlay}}",
+    "networks.name.ipam.driver": "networks: {default: {ipam: {driver: other}}}",
+    "networks.name.ipam.config[0].subnet": "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24}]}}}",
+    "networks.name.ipam.config[0].gateway": "networks: {default: {ipam: {config: [{gateway: 10.1.0.9}]}}}",
+    "networks.name.internal": "networks: {default: {internal: true}}",
+    "networks.name.labels": "networks: {default: {labels: [k]}}",
+    "volumes.name.name": "volumes: {data: {name: x}}",
+    "volumes.name.driver": "volumes: {data: {driver: nfs}}",
+    "volumes.name.external.name": "volumes: {data: {external: {name: y}}}",
+    "volumes.name.labels": "volumes: {data: {labels: [k]}}",
+}
+"""Every attribute below those of `RUN`, and of networks and volumes, in a stack where it makes a difference."""
+
+
+def leaves(shape: Shape, steps: tuple[str, ...]) -> Iterator[str]:
+    """The attributes that are run and have none below them."""
+    if shape.fields is not None:
+        for name, row in shape.fields.items():
+            if row.support is Support.YES:
+                yield from leaves(row.shape, (*steps, name))
+    elif shape.items is not None and shape.items.fields is not None:
+        yield from leaves(shape.items, (*steps, "[]"))
+    elif shape.values is not None and shape.values.fields is not None:
+        yield from leaves(shape.values, (*steps, "*"))
+    else:
+        yield compose_path(steps)
+
+
+def test_what_stands_below_arrives_too(stack: Stack) -> None:
+    below = {path for path in leaves(TOP, ()) if path.startswith(("services", "networks", "volumes"))}
+    below = {path for path in below if path.removeprefix("services.name.") not in RUN}
+    assert below == set(BELOW) | INERT
+    stack.write("x.env", "E='1'\n")
+    stack.write("other.yaml", "services: {far: {image: host, hostname: far}}\n")
+
+    def outcome(text: str) -> object:
+        own = "" if text.startswith(("networks", "volumes: {")) else f", {text}"
+        top = "" if own else text
+        try:
+            project = stack.load(
+                f"services: {{a: {{image: host{own}}}, b: {{image: host, hostname: b, volumes: ['data:/data']}}}}\n"
+                + (top if top.startswith("volumes") else f"volumes: {{data: }}\n{top}")
+            ).project
+        except ComposeError as exc:
+            return str(exc)
+        return project.services, project.networks, project.volumes
+
+    seen = [outcome("labels: {}")]
+    for path, text in BELOW.items():
+        found = outcome(text)
+        assert found not in seen, path
+        seen.append(found)
