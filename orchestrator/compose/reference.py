@@ -63,6 +63,7 @@ On purpose, each because its answer is a fault:
 | a last line `KEY` without a line break in an env file | sets a variable with an empty name | inherits `KEY` |
 | text after a closing quote in an env file | sets a variable with an empty name | a name that inherits |
 | `%YAML 1.2` | incompatible document | accepted |
+| `config` of a stack with jobs, as YAML | prints `name:` in each job, and refuses its own output | reads back |
 | `extra_hosts: {}` over `extra_hosts: {}` | an error | an error that says where |
 | a stack with a dependency graph in layers | exponential time | linear time |
 | alias bombs, FIFOs, devices, endless files | hang or exhaust memory | one error at once |

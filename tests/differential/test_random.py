@@ -12,10 +12,10 @@ from tests.differential.oracle import Stack, compare, compare_all
 from tests.differential.run_random import from_json, kept_seeds, kept_stacks, to_json
 from tests.differential.strategies import drafts, random_draft
 
-FRESH = 200
+FRESH = 150
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(drafts)
 def test_a_random_stack_gives_the_same_model_or_is_refused_at_the_same_place(draft: Draft) -> None:
     stack = draft.stack()
