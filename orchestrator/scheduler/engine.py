@@ -277,8 +277,8 @@ class Engine:
             done.set()
 
     async def interrupt_resumption(self) -> None:
-        """End what `adopt` began in the background. To be called before a plan is made that is to be executed: ending it takes
-        back what it made and did not start, which a plan made before would count on."""
+        """End what `adopt` began in the background. To be called before a plan is made that is to be executed: ending it
+        takes back what it made and did not start, which a plan made before would count on."""
         if self._resuming is not None and (done := self._resumed) is not None:
             self._resuming.cancel()
             await done.wait()
