@@ -26,7 +26,6 @@ from orchestrator.compose.forms import (
     object_of,
 )
 from orchestrator.compose.paths import PathRule
-from orchestrator.compose.shapes import Shape
 
 NO = Support.REFUSED
 SKIP = Support.IGNORED
@@ -167,4 +166,3 @@ TOP = object_of(
         Row("jobs", by_name(JOB, "jobs", extensions=False), "jobs", NO),
     ),
 )
-TOP_SHAPE: Shape = TOP

@@ -1,6 +1,6 @@
 """Findings about a compose file: where, what, and what to do about it.
 
-A phase does not stop at the first error: it adds to `Problems` and goes on, and the loader raises one ComposeError with
+A phase does not stop at the first error: it adds to the findings and goes on, and the loader raises one ComposeError with
 all of them at the end of the phase.
 """
 

@@ -80,9 +80,10 @@ class _Parser:
 
     def parse(self) -> dict[str, str]:
         while self._next_statement():
+            start = self.at
             key, inherited = self._key()
             if " " in key:
-                raise self._error(f'"{key}" is not a variable name: it has a space in it')
+                raise self._error(f'"{key}" is not a variable name: it has a space in it', at=start)
             if inherited:
                 if (value := self.lookup(key)) is not None:
                     self.found[key] = value

@@ -9,7 +9,7 @@ from orchestrator.compose import dotenv, expand
 from orchestrator.compose.diagnostics import Diagnostic
 from orchestrator.compose.files import MAX_ENV_BYTES, FileError, read_text, shown_name
 from orchestrator.compose.normalize import keep
-from orchestrator.compose.tree import Node, diagnostic
+from orchestrator.compose.tree import Node, diagnostic, place_of
 from orchestrator.compose.values import go_text
 
 
@@ -76,27 +76,29 @@ class EnvironmentFiles:
             if text.missing and required is not None and required.value is False:
                 return {}
             shown = shown_name(file, self.directory)
-            self.errors.append(diagnostic(node, path, f"the file {shown}: {text}", hint=text.hint))
+            self.errors.append(diagnostic(node, path, f"the file {shown} {text}", hint=text.hint))
             return {}
         kind = entry.get("format")
         if kind is not None and kind.value == "raw":
-            return self._parsed(file, text, lambda: dotenv.parse_raw(text, lookup))
+            return self._parsed(node, text, lambda: dotenv.parse_raw(text, lookup))
         if kind is not None and kind.value:
             self.errors.append(
                 diagnostic(kind, path, f'"{go_text(kind.value)}" is not a format of env files (only raw is)')
             )
             return {}
         before = {key: go_text(item.value) for key, item in known.items()}
-        return self._parsed(file, text, lambda: dotenv.parse(text, lookup, before))
+        return self._parsed(node, text, lambda: dotenv.parse(text, lookup, before))
 
-    def _parsed(self, file: str, text: str, parse: Callable[[], dict[str, str]]) -> dict[str, str]:
+    def _parsed(self, node: Node, text: str, parse: Callable[[], dict[str, str]]) -> dict[str, str]:
+        """What `parse` makes of `text`, the content of the file that `node` names."""
         try:
             return parse()
         except dotenv.DotenvError as exc:
             lines = text.split("\n")
             quoted = lines[exc.line - 1] if exc.line <= len(lines) else None
-            name = shown_name(file, self.directory)
-            self.errors.append(Diagnostic(name, exc.line, 1, "", str(exc), exc.hint, quoted))
+            name = shown_name(go_text(node.value), self.directory)
+            related = (place_of(node, "named here"),)
+            self.errors.append(Diagnostic(name, exc.line, 1, "", str(exc), exc.hint, quoted, related=related))
             return {}
 
     def _labels(self, service: dict[str, Node], path: str) -> dict[str, Node]:
@@ -107,9 +109,10 @@ class EnvironmentFiles:
             text = self._text(file)
             if isinstance(text, FileError):
                 shown = shown_name(file, self.directory)
-                self.errors.append(diagnostic(node, f"{path}.label_file[{number}]", f"the file {shown}: {text}"))
+                message = f"the file {shown} {text}"
+                self.errors.append(diagnostic(node, f"{path}.label_file[{number}]", message, hint=text.hint))
                 continue
-            for key, value in self._parsed(file, text, lambda text=text: dotenv.parse(text, lambda name: None)).items():  # type: ignore[misc]
+            for key, value in self._parsed(node, text, lambda text=text: dotenv.parse(text, lambda name: None)).items():  # type: ignore[misc]
                 read[key] = node.new(value)
         labels = service.get("labels")
         pairs = expand.pairs(labels) if labels is not None else None

@@ -61,15 +61,7 @@ class Extends:
     ) -> Node:
         assert isinstance(service.value, dict)
         path = f"services.{name}.extends"
-        own = Node(
-            {key: item for key, item in service.value.items() if key != "extends"},
-            service.source,
-            service.line,
-            service.column,
-            service.key_line,
-            service.key_column,
-            service.tag,
-        )
+        own = service.kept({key: item for key, item in service.value.items() if key != "extends"})
         node = service.value["extends"]
         named = node if isinstance(node.value, str) else node.get("service")
         if named is None or not isinstance(named.value, str):

@@ -32,7 +32,8 @@ class Source:
 
 
 class FileError(ValueError):
-    """A file that cannot be used; `line` and `column` are 0 unless the place inside it is known."""
+    """A file that cannot be used. The text goes on after the file's name ("does not exist"); `line` and `column` are 0
+    unless the place inside it is known."""
 
     def __init__(self, message: str, hint: str | None = None, line: int = 0, column: int = 0) -> None:
         super().__init__(message)
@@ -51,7 +52,7 @@ def read_text(path: str, limit: int) -> str:
         error.missing = isinstance(exc, FileNotFoundError)
         raise error from None
     except ValueError:
-        raise FileError("the name holds a NUL byte") from None
+        raise FileError("has a NUL byte in its name") from None
     try:
         info = os.fstat(handle)
         if not stat.S_ISREG(info.st_mode):
@@ -73,8 +74,8 @@ def read_text(path: str, limit: int) -> str:
 
 def _reason(exc: OSError) -> str:
     if isinstance(exc, FileNotFoundError):
-        return "there is no such file"
-    return (os.strerror(exc.errno) if exc.errno else str(exc)).lower()
+        return "does not exist"
+    return f"cannot be read: {(os.strerror(exc.errno) if exc.errno else str(exc)).lower()}"
 
 
 def _kind(mode: int) -> str:

@@ -20,7 +20,7 @@ _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
 def keep(node: Node, value: dict[str, Node] | list[Node]) -> Node:
     """Another mapping or list at the same place and under the same key."""
-    return Node(value, node.source, node.line, node.column, node.key_line, node.key_column)
+    return node.new(value)
 
 
 def normalize(model: Node, project: str, environment: Mapping[str, str]) -> Node:
@@ -150,7 +150,7 @@ def from_environment(node: Node, environment: Mapping[str, str], *, keep_missing
         if item.value is not None:
             out[key] = item
         elif key in environment:
-            out[key] = Node(environment[key], item.source, item.line, item.column, item.key_line, item.key_column)
+            out[key] = item.new(environment[key])
         elif keep_missing:
             out[key] = item
     return keep(node, out)

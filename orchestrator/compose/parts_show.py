@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.compose.diagnostics import Diagnostic
 from orchestrator.compose.shapes import JSON, OMIT, Shape
 from orchestrator.compose.tree import Node, diagnostic, plain
-from orchestrator.compose.values import cast_int, go_text, show_int, show_map, show_object
+from orchestrator.compose.values import cast_int, go_text, show_int, show_object
 
 Found = list[Diagnostic]
 
@@ -81,12 +81,6 @@ def show_model(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     if node.value is None:
         return None
     return show_object(node, shape, path, found)
-
-
-def show_attachments(node: Node, shape: Shape, path: str, found: Found) -> JSON:
-    """A service's networks: null under a bare name."""
-    shown = show_map(node, shape, path, found)
-    return OMIT if shown is OMIT else shown
 
 
 def show_attachment(node: Node, shape: Shape, path: str, found: Found) -> JSON:

@@ -27,10 +27,6 @@ class PathRule(Enum):
     """A mapping with ``type: bind`` and a ``source``."""
     VOLUME = auto()
     """A volume with the driver options of a bind mount (``o: bind``, ``device``)."""
-    EXTENDS = auto()
-    """``extends.file``: a path, made absolute unless it is remote."""
-    SSH = auto()
-    """``build.ssh``."""
 
 
 _WINDOWS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
@@ -73,17 +69,17 @@ def _below(node: Node, shape: Shape, folder: str, home: str | None) -> Node:
                 changed[key] = resolved if resolved.key_line else resolved.under(item)
         if changed is None:
             return node
-        return Node(changed, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
+        return node.kept(changed)
     if isinstance(value, list) and shape.items is not None:
         items = [resolve(item, shape.items, folder, home) for item in value]
         if any(a is not b for a, b in zip(items, value, strict=True)):
-            return Node(items, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
+            return node.kept(items)
     return node
 
 
 def _apply(node: Node, shape: Shape, rule: PathRule, folder: str, home: str | None) -> Node:
     match rule:
-        case PathRule.PLAIN | PathRule.EXTENDS:
+        case PathRule.PLAIN:
             return _path(node, folder, home)
         case PathRule.CONTEXT:
             text = node.text()
@@ -97,8 +93,6 @@ def _apply(node: Node, shape: Shape, rule: PathRule, folder: str, home: str | No
             return _mount(node, folder, home)
         case PathRule.VOLUME:
             return _volume(_below(node, shape, folder, home), folder, home)
-        case PathRule.SSH:
-            return node
 
 
 def _path(node: Node, folder: str, home: str | None, *, windows: bool = False) -> Node:
@@ -106,7 +100,7 @@ def _path(node: Node, folder: str, home: str | None, *, windows: bool = False) -
     if text is None:
         return node
     path = absolute(folder, text, home, windows=windows)
-    return node if path == text else Node(path, node.source, node.line, node.column, node.key_line, node.key_column)
+    return node if path == text else node.new(path)
 
 
 def _mount(node: Node, folder: str, home: str | None) -> Node:
@@ -132,11 +126,4 @@ def _volume(node: Node, folder: str, home: str | None) -> Node:
     resolved = _path(device, folder, home)
     if resolved is device:
         return node
-    return Node(
-        {**node.value, "driver_opts": options.new({**options.value, "device": resolved})},
-        node.source,
-        node.line,
-        node.column,
-        node.key_line,
-        node.key_column,
-    )
+    return node.new({**node.value, "driver_opts": options.new({**options.value, "device": resolved})})

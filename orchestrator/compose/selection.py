@@ -60,7 +60,8 @@ def needed(model: Node, chosen: set[str], named: Iterable[str]) -> set[str]:
             continue
         out.add(name)
         depends_on = services[name].get("depends_on")
-        wanted.extend(key for key, _ in depends_on.items() if key in chosen) if depends_on is not None else None
+        if depends_on is not None:
+            wanted.extend(key for key, _ in depends_on.items() if key in chosen)
     return out
 
 

@@ -214,7 +214,7 @@ def prune(node: Node, shape: Shape | None) -> Node | None:
         below = [kept for item in value if (kept := prune(item, shape.items)) is not None]
     else:
         return None
-    out = Node(below, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
+    out = node.kept(below)
     found = []
     check(out, shape, "", found, 1)
     return out if not found else None
@@ -313,5 +313,4 @@ def frozen(node: Node) -> object:
 
 def rows(entries: Iterable[Row]) -> dict[str, Row]:
     """The rows by name."""
-    table = {row.name: row for row in entries}
-    return table
+    return {row.name: row for row in entries}

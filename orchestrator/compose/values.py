@@ -314,11 +314,6 @@ def show_health_test(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     return show_list(node, shape, path, found)
 
 
-def show_raw(node: Node, shape: Shape, path: str, found: Found) -> JSON:
-    """The value as it is."""
-    return plain(node)
-
-
 def show_opt_out(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     """A flag that is true unless said otherwise: only false shows."""
     return False if _flag(node, path, found) is False else OMIT

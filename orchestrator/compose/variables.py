@@ -72,7 +72,7 @@ def _text(
             return node
     if out is value:
         return node
-    return Node(out, node.source, node.line, node.column, node.key_line, node.key_column, node.tag)
+    return node.kept(out)
 
 
 def variable_place(node: Node, value: str, offset: int) -> tuple[int, int]:

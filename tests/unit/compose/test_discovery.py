@@ -100,7 +100,7 @@ def test_env_files_of_the_command_line_replace_dot_env(stack: Stack) -> None:
     text = "services: {a: {image: '$V/$W'}}"
     assert stack.canonical(text)["services"]["a"]["image"] == "dot/"
     assert stack.canonical(text, env_files=("a.env", "b.env"))["services"]["a"]["image"] == "a/b-a"
-    with pytest.raises(ComposeError, match=r"nope\.env: the file there is no such file"):
+    with pytest.raises(ComposeError, match=r"nope\.env: the file does not exist"):
         stack.canonical(text, env_files=("nope.env",))
 
 

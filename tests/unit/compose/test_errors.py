@@ -146,7 +146,7 @@ def test_an_unset_variable_is_a_warning_at_its_place(stack: Stack) -> None:
 
 def test_a_file_that_is_not_there_is_named(stack: Stack) -> None:
     stack.write("compose.yaml", "services: {}")
-    assert stack.messages("services: {}", files=("nope.yaml",)) == ["nope.yaml: the file there is no such file"]
+    assert stack.messages("services: {}", files=("nope.yaml",)) == ["nope.yaml: the file does not exist"]
 
 
 def test_text_from_files_cannot_drive_the_terminal() -> None:

@@ -28,7 +28,7 @@ def test_a_fifo_as_compose_file_is_refused_and_not_waited_for(stack: Stack) -> N
 def test_a_fifo_as_env_file_is_refused_and_not_waited_for(stack: Stack) -> None:
     os.mkfifo(stack.folder / "e.env")
     (message,) = stack.messages("services: {a: {image: i, env_file: e.env}}")
-    assert message.endswith("services.a.env_file[0]: the file e.env: is a FIFO, not a regular file")
+    assert message.endswith("services.a.env_file[0]: the file e.env is a FIFO, not a regular file")
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty"])

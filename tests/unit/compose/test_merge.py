@@ -118,7 +118,7 @@ def test_extends_takes_a_service_of_this_file_or_another_and_its_own_words_win(s
         ("services: {a: {extends: a, image: i}}", "the services extend each other: a -> a"),
         ("services: {a: {extends: b}, b: {extends: c}, c: {extends: b}}", "the services extend each other: b -> c -> b"),
         ("services: {web: {image: i}, a: {extends: wbe}}", '"wbe" is not a service (did you mean "web"?)'),
-        ("services: {a: {extends: {file: nope.yaml, service: x}}}", "nope.yaml: the file there is no such file"),
+        ("services: {a: {extends: {file: nope.yaml, service: x}}}", "nope.yaml: the file does not exist"),
     ],
 )
 def test_extends_that_leads_nowhere_is_an_error(stack: Stack, text: str, message: str) -> None:

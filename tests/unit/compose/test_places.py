@@ -201,3 +201,23 @@ def test_a_file_that_many_extend_names_three_of_them(stack: Stack) -> None:
     text = error_of(stack, f"services:\n{users}\n", base="services: {b: {image: i, depends_on: [nope]}}")
     first = text.split("services.s1")[0]
     assert first.count("extended here") == 3
+
+
+def test_a_mistake_in_an_env_file_says_who_names_the_file(stack: Stack) -> None:
+    stack.write("e.env", "A=1\na b\n")
+    text = error_of(stack, "services: {a: {image: i, env_file: [e.env]}}")
+    assert text.startswith('e.env:2:1: "a b" is not a variable name')
+    assert "\n  see compose.yaml:1:37: named here" in text
+
+
+def test_a_file_that_is_not_there_says_who_names_it(stack: Stack) -> None:
+    assert error_of(stack, "services: {a: {extends: {file: no.yaml, service: b}}}") == dedent("""\
+        no.yaml: the file does not exist
+          see compose.yaml:1:32: extended here
+        compose.yaml:1:12: services.a: has neither an image nor a build
+             1 | services: {a: {extends: {file: no.yaml, service: b}}}
+               |            ^
+          hint: add image:""")
+    assert error_of(stack, "include: [no.yaml]\nservices: {a: {image: i}}") == dedent("""\
+        no.yaml: the file does not exist
+          see compose.yaml:1:11: included here""")

@@ -51,7 +51,7 @@ def test_a_missing_env_file_is_an_error_unless_it_is_not_required(stack: Stack) 
     found = service(stack, "env_file: [{path: no.env, required: false}]")
     assert dict(found.environment) == {}
     (message,) = stack.messages("services: {a: {image: host, env_file: no.env}}")
-    assert message == "compose.yaml:1:39: services.a.env_file[0]: the file no.env: there is no such file"
+    assert message == "compose.yaml:1:39: services.a.env_file[0]: the file no.env does not exist"
 
 
 def test_the_env_file_of_the_project_fills_variables_and_the_process_wins(stack: Stack) -> None:
