@@ -221,14 +221,14 @@ PORT = object_of(
     (
         Row("name", TEXT, "a name for people"),
         Row("mode", TEXT, "ingress or host: the same here"),
-        Row("host_ip", TEXT, "the host's address"),
+        Row("host_ip", TEXT, "the host's address", note="an IPv6 address is refused"),
         Row("target", INT, "the container's port"),
         Row(
             "published",
             TEXT.with_(accepts=frozenset(("string", "integer"))),
             "the host's port, or a range of which one is taken",
         ),
-        Row("protocol", TEXT, "tcp or udp"),
+        Row("protocol", TEXT, "tcp or udp", note="sctp is refused"),
         Row("app_protocol", TEXT, "the protocol above it, for people"),
     ),
     accepts="number string mapping",
@@ -241,7 +241,12 @@ PORTS = list_of(PORT, "a list of ports", unique=True, same=merge.by_port, spread
 VOLUME_MOUNT = object_of(
     "a mount",
     (
-        Row("type", choice("bind", "volume", "tmpfs", "cluster", "npipe", "image"), "what is mounted"),
+        Row(
+            "type",
+            choice("bind", "volume", "tmpfs", "cluster", "npipe", "image"),
+            "what is mounted",
+            note="cluster, npipe and image are refused",
+        ),
         Row("source", TEXT, "the host's path, or the volume"),
         Row("target", TEXT, "where it is mounted"),
         Row("read_only", FLAG, "it cannot be written"),

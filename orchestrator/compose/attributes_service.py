@@ -110,7 +110,7 @@ CONTAINER = (
     Row("runtime", TEXT, "the OCI runtime", NO, harmless=("runc", "io.containerd.runc.v2")),
     Row("secrets", parts.SECRETS, "secrets mounted as files", NO),
     Row("security_opt", UNIQUE_STRINGS, "security options", NO),
-    Row("shm_size", BYTES, "the size of /dev/shm", SKIP),
+    Row("shm_size", BYTES, "the size of /dev/shm", NO, "it is 64 MiB; tmpfs: ['/dev/shm:size=1g'] does the same"),
     Row("stop_grace_period", DURATION, "how long to wait from the stop signal to SIGKILL"),
     Row("stop_signal", TEXT, "the signal that asks to stop"),
     Row(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from orchestrator.compose.diagnostics import Diagnostic
 from orchestrator.compose.merge import as_mapping
 from orchestrator.compose.shapes import JSON, Shape, Spread
-from orchestrator.compose.tree import Node, diagnostic
+from orchestrator.compose.tree import Node, diagnostic, place_of
 from orchestrator.compose.values import go_text
 
 MAX_SPREAD = 65_535
@@ -21,9 +21,10 @@ MAX_SPREAD = 65_535
 class ExpandError(ValueError):
     """A short form that cannot be read."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, related: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.hint = hint
+        self.related = related
 
 
 def made(at: Node, value: JSON) -> Node:
@@ -48,7 +49,7 @@ def expand(node: Node, shape: Shape | None, path: str, found: list[Diagnostic], 
             node = shape.expand(node)
         except ExpandError as exc:
             if not lenient:
-                found.append(diagnostic(node, path, str(exc), hint=exc.hint))
+                found.append(diagnostic(node, path, str(exc), hint=exc.hint, related=exc.related))
             return node
     value = node.value
     if isinstance(value, dict):
@@ -197,7 +198,9 @@ def external(node: Node) -> Node:
     if inner is not None:
         mine = node.value.get("name")
         if mine is not None and mine.value != inner.value:
-            raise ExpandError("name and external.name are both given, and differ", "keep name, and write external: true")
+            related = (place_of(mine, "name", key=True), place_of(inner, "external.name", key=True))
+            message = "name and external.name are both given, and differ"
+            raise ExpandError(message, "keep name, and write external: true", related)
         out["name"] = inner
     return node.kept(out)
 

@@ -13,6 +13,7 @@ from orchestrator.compose.lint import BY_CODE
 from orchestrator.compose.shapes import Row, Shape, Support
 from orchestrator.compose.tree import MAX_DEPTH, MAX_EXPANDED, MAX_NODES
 
+_DEFAULT_HARMLESS = Row("", TOP, "").harmless
 _SUPPORT = {Support.YES: "yes", Support.IGNORED: "ignored, with a warning", Support.REFUSED: "refused by `up`"}
 _SECTIONS = ("networks", "volumes", "configs", "secrets", "models")
 
@@ -77,13 +78,13 @@ def markdown() -> str:
     parts.append("### Services\n\n" + _table(_rows_of(SERVICE, "")))
     parts.append(
         "### Jobs\n\nA job has `command`, `image`, `build` and the other attributes of a container (not those of a service"
-        " that stays up), and:\n\n" + _table(_flat(JOB_ONLY, ""))
+        " that stays up), and:\n\n" + _table(_flat(JOB_ONLY, ""), "jobs")
     )
     for section in _SECTIONS:
         shape = TOP.at(section)
         assert shape is not None
         assert shape.values is not None
-        parts.append(f"### {section.capitalize()}\n\n" + _table(_rows_of(shape.values, "")))
+        parts.append(f"### {section.capitalize()}\n\n" + _table(_rows_of(shape.values, ""), section))
     parts.append("### x-pystack\n\n" + _table(_rows_of(X_PYSTACK, "")))
     parts.append(_MORE)
     parts.append("## Lint rules\n\n" + _lint())
@@ -129,17 +130,26 @@ def _flat(rows: tuple[Row, ...], prefix: str) -> Iterator[tuple[str, Row]]:
             yield from _rows_of(row.shape, path)
 
 
-def _table(rows: Iterator[tuple[str, Row]]) -> str:
+def _table(rows: Iterator[tuple[str, Row]], section: str | None = None) -> str:
+    """The attributes as a table; nothing is said below what ``up`` does not run, such as a whole `section`."""
+    assert TOP.fields is not None
+    nothing = section is not None and TOP.fields[section].support is not Support.YES
     lines = ["| attribute | forms | up | what it is |", "|---|---|---|---|"]
     refused: list[str] = []
     for path, row in rows:
-        above = any(path.startswith((f"{other}.", f"{other}[")) for other in refused)
-        support = "" if above else _SUPPORT[row.support]
+        above = nothing or any(path.startswith((f"{other}.", f"{other}[")) for other in refused)
+        support = "" if above else _support(row)
         if row.support is not Support.YES and not above:
             refused.append(path)
         note = f" ({row.note})" if row.note else ""
         lines.append(f"| `{path}` | {_forms(row.shape)} | {support} | {row.doc}{note} |")
     return "\n".join(lines) + "\n"
+
+
+def _support(row: Row) -> str:
+    if row.support is Support.YES or row.harmless == _DEFAULT_HARMLESS:
+        return _SUPPORT[row.support]
+    return f"{_SUPPORT[row.support]}; not for {', '.join(f'`{value}`' for value in row.harmless)}"
 
 
 _NAMES = {

@@ -122,6 +122,11 @@ def test_a_limit_said_twice_names_both_places(stack: Stack) -> None:
             ["over.yaml:1:15: configs.s: only one of", "see compose.yaml:2:15: file"],
         ),
         (
+            "services: {a: {image: i}}\nvolumes: {vv: {name: x}}",
+            "volumes: {vv: {external: {name: y}}}",
+            ["compose.yaml:2:15: volumes.vv: name and external.name", "see over.yaml:1:27: external.name"],
+        ),
+        (
             "services: {a: {image: i, volumes: [/x]}}",
             "services: {a: {volumes: {x: y}}}",
             ["over.yaml:1:25: services.a.volumes: cannot put", "see compose.yaml:1:35: the other value"],
