@@ -55,3 +55,10 @@ class CommandError(PystackError):
     """A container's command could not be executed: exit code 127 (not found) or 126 (may not be run)."""
 
     exit_code = EXIT_CANNOT_EXECUTE
+
+
+def only_error(exc: BaseException) -> PystackError | None:
+    """The error for the user, if that is all that `exc` says: nurseries wrap even a single one in a group."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc if isinstance(exc, PystackError) else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, BusyError, OperationError, PystackError
+from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, BusyError, OperationError, PystackError, only_error
 from orchestrator.model.names import ProjectName
 from orchestrator.units import format_duration
 
@@ -70,24 +70,26 @@ class Desk:
                 operation.result = await work()
             if operation.scope.cancelled_caught:
                 operation.error = OperationError(f'"{operation.verb}" was interrupted', exit_code=EXIT_CANCELLED)
-        except PystackError as exc:
-            operation.error = exc
         except Exception as exc:
-            # A bug must not take the supervision of healthy containers down with it: it is told and logged.
-            traceback.print_exc()
-            operation.error = OperationError(
-                f'"{operation.verb}" failed: {type(exc).__name__}: {exc}',
-                hint="this is a bug in pystack; the traceback is in the project's supervisor.log",
-                exit_code=EXIT_RUNTIME,
-            )
+            operation.error = only_error(exc) or self._bug(operation, exc)
         finally:
             self._current = None
             operation.done.set()
+
+    @staticmethod
+    def _bug(operation: _Operation, exc: Exception) -> PystackError:
+        """It must not take the supervision of healthy containers down with it: it is told and logged."""
+        traceback.print_exception(exc)
+        return OperationError(
+            f'"{operation.verb}" failed: {type(exc).__name__}: {exc}',
+            hint="this is a bug in pystack; the traceback is in the project's supervisor.log",
+            exit_code=EXIT_RUNTIME,
+        )
 
     def _busy(self, operation: _Operation) -> BusyError:
         running_s = trio.current_time() - operation.since
         return BusyError(
             f'project {self._project} is busy: "{operation.verb}" (by process {operation.pid}) '
             f"has been running for {format_duration(running_s)}",
-            hint="wait for it, or end it with Ctrl-C or `pystack stop` there",
+            hint="wait for it, or press Ctrl-C there",
         )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import trio
 
-from orchestrator.errors import EXIT_RUNTIME, PystackError
+from orchestrator.errors import EXIT_RUNTIME, only_error
 from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         trio.run(_supervise, options, waiting)
     except BaseException as exc:
-        if (error := _told(exc)) is not None:
+        if (error := only_error(exc)) is not None:
             waiting.tell(_error_object(error.message, error.hint, error.exit_code))
             return error.exit_code
         message = f"the supervisor of project {options.project} failed: {type(exc).__name__}: {exc}"
@@ -80,13 +80,6 @@ async def _supervise(options: Options, waiting: Waiting) -> None:
             ending()
     finally:
         os.close(held)
-
-
-def _told(exc: BaseException) -> PystackError | None:
-    """The error for the user, if that is all that happened: nurseries wrap even a single one in a group."""
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc if isinstance(exc, PystackError) else None
 
 
 def _error_object(message: str, hint: str | None, exit_code: int) -> str:
