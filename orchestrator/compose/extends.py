@@ -103,7 +103,8 @@ class Extends:
         if not isinstance(base.value, dict):
             return own
         base = self._prepared(base, name, file)
-        return merge.merge(base, own, SERVICE, f"services.{name}", self.found.errors).under(service)
+        # At the place of the service that extends: the base's own place may be in another file.
+        return service.new(merge.merge(base, own, SERVICE, f"services.{name}", self.found.errors).value)
 
     def _error(self, node: Node, path: str, message: str, hint: str | None = None) -> None:
         self.found.errors.append(diagnostic(node, path, message, hint=hint))

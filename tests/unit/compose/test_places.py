@@ -149,6 +149,7 @@ def test_an_error_in_an_extended_file_says_who_extends_it(stack: Stack) -> None:
         base.yaml:4:16: services.a.networks.nope: "nope" is not a network of this stack
              4 |     networks: [nope]
                |                ^^^^
+          see compose.yaml:2:3: services.a
           see compose.yaml:3:21: extended here
           hint: declare it at the top level, under networks:""")
 
@@ -226,3 +227,16 @@ def test_a_file_that_is_not_there_says_who_names_it(stack: Stack) -> None:
     assert error_of(stack, "include: [no.yaml]\nservices: {a: {image: i}}") == dedent("""\
         no.yaml: the file does not exist
           see compose.yaml:1:11: included here""")
+
+
+def test_a_service_that_extends_stands_where_it_is_written(stack: Stack) -> None:
+    lines = error_of(
+        stack,
+        "services:\n\n\n  a:\n    extends: {file: base.yaml, service: b}\n",
+        base="services:\n  b: {hostname: x}\n",
+    ).split("\n")
+    assert lines[:3] == [
+        "compose.yaml:4:3: services.a: has neither an image nor a build",
+        "     4 |   a:",
+        "       |   ^",
+    ]
