@@ -16,9 +16,9 @@ from tests.differential.pairs import extends_cases, merge_cases, tag_cases
 
 FAMILIES = stack_families()
 # What the test-suite has time for; `python -m tests.differential.report` runs everything.
-EACH_PAIR = 10
-EACH_TAG = 12
-EACH_TYPE = 16
+EACH_PAIR = 14
+EACH_TAG = 16
+EACH_TYPE = 24
 
 
 def _show(found: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ from tests.differential.oracle import Stack, compare, compare_all
 from tests.differential.run_random import from_json, kept_seeds, kept_stacks, to_json
 from tests.differential.strategies import drafts, random_draft
 
-FRESH = 150
+FRESH = 120
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
