@@ -49,9 +49,13 @@ def prctl(option: int, a: int = 0, b: int = 0, d: int = 0, e: int = 0) -> None:
         raise fail()
 
 
-def set_child_subreaper() -> None:
-    """Orphans among our descendants become our children (the containers, should the monitor be killed)."""
-    prctl(c.PR_SET_CHILD_SUBREAPER, 1)
+def set_child_subreaper(on: bool = True) -> bool:
+    """Orphans among our descendants become our children (the containers, should the monitor be killed), or no longer do.
+    Returns how it was before."""
+    before = ctypes.c_int()
+    prctl(c.PR_GET_CHILD_SUBREAPER, ctypes.addressof(before))
+    prctl(c.PR_SET_CHILD_SUBREAPER, int(on))
+    return before.value != 0
 
 
 def set_not_dumpable() -> None:

@@ -52,7 +52,7 @@ _END_S = 10.0
 async def open_runtime(site: Site, *, respawn_argv: tuple[str, ...] | None = None) -> AsyncIterator[MonitorRuntime]:
     """The runtime of `site`. Connects to the monitor that runs, or starts one. `respawn_argv`: what the monitor executes
     when this process is killed while containers run. Raises HostError."""
-    set_child_subreaper()
+    was_subreaper = set_child_subreaper()
     # A container costs about six descriptors here; the usual soft limit is 1,024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -67,6 +67,8 @@ async def open_runtime(site: Site, *, respawn_argv: tuple[str, ...] | None = Non
         finally:
             await session.close()
             runtime.close()
+            # Whoever reaps nothing must not go on adopting orphans.
+            set_child_subreaper(was_subreaper)
             nursery.cancel_scope.cancel()
 
 

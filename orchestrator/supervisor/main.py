@@ -22,7 +22,6 @@ from dataclasses import dataclass
 import trio
 
 from orchestrator.errors import EXIT_RUNTIME, only_error
-from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
 from orchestrator.state import lock
@@ -70,7 +69,6 @@ async def _supervise(options: Options, waiting: Waiting) -> None:
     site = prepare(site)
     held = lock.acquire(site)
     try:
-        set_child_subreaper()
         with open_listener(site) as listener:
             async with open_project(site, options.argv) as opened:
                 await opened.adopt()

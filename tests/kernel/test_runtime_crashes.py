@@ -197,6 +197,7 @@ class Stage:
 def stage(leaves_nothing_behind: None, busybox_rootfs: Path) -> Iterator[Stage]:
     root = Path(tempfile.mkdtemp(prefix="rt-"))
     made = Stage(root, busybox_rootfs)
+    set_child_subreaper()
     yield made
     for child in made.children:
         child.kill()
@@ -208,6 +209,7 @@ def stage(leaves_nothing_behind: None, busybox_rootfs: Path) -> Iterator[Stage]:
             if os.waitpid(pid, os.WNOHANG)[0] == 0:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+    set_child_subreaper(False)
     remove_project(detect(), made.site.key)
     shutil.rmtree(root)
 
@@ -258,7 +260,6 @@ async def test_the_monitor_starts_a_killed_supervisor_again(stage: Stage) -> Non
     assert second_monitor == monitor
     # The second is not its monitor's ancestor: the container becomes our child, and we are slow to reap it. It heals, and
     # learns the status all the same.
-    set_child_subreaper()
     pid = stage.container_pid()
     stage.kill(monitor)
     os.waitpid(monitor, 0)
