@@ -20,8 +20,8 @@ NR_OPENAT2 = 437
 NR_MOUNT_SETATTR = 442
 
 NUMBERS = {
-    "x86_64": {"clone": 56, "capset": 126, "pivot_root": 155, "keyctl": 250, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "capset": 91, "keyctl": 219, "clone": 220, "seccomp": 277},
+    "x86_64": {"rt_sigaction": 13, "clone": 56, "capset": 126, "pivot_root": 155, "keyctl": 250, "seccomp": 317},
+    "aarch64": {"pivot_root": 41, "capset": 91, "rt_sigaction": 134, "keyctl": 219, "clone": 220, "seccomp": 277},
 }
 """Architecture (uname -m) -> name -> number."""
 

@@ -58,6 +58,14 @@ def set_child_subreaper(on: bool = True) -> bool:
     return before.value != 0
 
 
+def default_internal_signals() -> None:
+    """Signals 32 and 33 back to their default action: a parent that uses posix_spawn(3) (make) may have left them ignored,
+    which execve(2) keeps, and the C library, which uses them itself, refuses to change them."""
+    default = bytes(32)  # struct kernel_sigaction: SIG_DFL, no flags, no mask.
+    for number in (32, 33):
+        call(number_of("rt_sigaction"), number, default, None, 8)
+
+
 def set_not_dumpable() -> None:
     """Until the next exec nobody may ptrace us or open our /proc/PID/exe without CAP_SYS_PTRACE outside of containers."""
     prctl(c.PR_SET_DUMPABLE, 0)

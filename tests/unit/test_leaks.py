@@ -29,8 +29,11 @@ def a_file(directory: Path) -> Iterator[str]:
 
 @contextmanager
 def a_child_process(directory: Path) -> Iterator[str]:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        yield f"processes: {sys.executable} -c input() [pid {child.pid}"
+    program = "import sys; print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # It has its own command line by now.
+        yield f"processes: {sys.executable} -c {program} [pid {child.pid}"
 
 
 @contextmanager

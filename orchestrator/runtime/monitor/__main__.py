@@ -23,6 +23,7 @@ from orchestrator.runtime.monitor.server import Monitor  # noqa: E402
 def main(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process.default_internal_signals()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Before the first child: what we are must not be readable from a container (security page, rule 2).
