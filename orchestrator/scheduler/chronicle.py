@@ -1,14 +1,11 @@
-"""Events out, and the last hundred of each service kept for ``pystack why``."""
+"""Events out. They are kept by who receives them (the supervisor's event log), not here."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from orchestrator.contracts.events import Emit, Event, EventKind, Scalar
 from orchestrator.model.names import ContainerId, ServiceName
-
-KEPT = 100
 
 
 class Chronicle:
@@ -17,7 +14,6 @@ class Chronicle:
     def __init__(self, emit: Emit, wall_clock: Callable[[], float]) -> None:
         self._emit = emit
         self.wall_clock = wall_clock
-        self._kept: dict[ServiceName, deque[Event]] = {}
 
     def note(
         self,
@@ -25,19 +21,7 @@ class Chronicle:
         text: str,
         service: ServiceName | None = None,
         container: ContainerId | None = None,
-        *,
-        passing: bool = False,
         **detail: Scalar | tuple[str, ...],
     ) -> None:
-        """Send an event. `passing`: not worth remembering (a probe that passed would soon fill the history)."""
-        event = Event(kind, text, self.wall_clock(), service, container, detail)
-        if service is not None and not passing:
-            kept = self._kept.get(service)
-            if kept is None:
-                kept = self._kept[service] = deque(maxlen=KEPT)
-            kept.append(event)
-        self._emit(event)
-
-    def history(self, service: ServiceName) -> tuple[Event, ...]:
-        """Oldest first."""
-        return tuple(self._kept.get(service, ()))
+        """Send an event of this moment."""
+        self._emit(Event(kind, text, self.wall_clock(), service, container, detail))

@@ -9,7 +9,7 @@
     if (error := outcome.error()) is not None:
         raise error
 
-`statuses`, `history` and `running` are plain reads: they take no lock and never block. One operation runs at a time.
+`statuses` and `running` are plain reads: they take no lock and never block. One operation runs at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import assert_never
 
 import trio
 
-from orchestrator.contracts.events import Emit, Event, EventKind, ServiceStatus
+from orchestrator.contracts.events import Emit, EventKind, ServiceStatus
 from orchestrator.contracts.state import ProjectRecord, Wanted
 from orchestrator.errors import BusyError, InputError, PystackError
 from orchestrator.graph.dependencies import DependencyGraph
@@ -40,8 +40,6 @@ from orchestrator.scheduler.faults import signal_number
 from orchestrator.scheduler.outcome import Outcome
 
 __all__ = ["Adapters", "Engine", "Outcome"]
-
-KILL_DEADLINE_S = 30.0
 
 
 class Engine:
@@ -167,26 +165,16 @@ class Engine:
         keepers = sorted(self._crew.keepers.values(), key=lambda keeper: (order.get(keeper.name, len(order)), keeper.name))
         return tuple(keeper.status() for keeper in keepers)
 
-    def history(self, service: ServiceName) -> tuple[Event, ...]:
-        """What happened to `service` since this supervisor started: at most 100 events, oldest first."""
-        return self._crew.chronicle.history(service)
-
     def running(self) -> bool:
         """Whether anything still needs a supervisor: a run, a restart to come, an operation."""
         busy = self._operation is not None or self._resuming is not None
         return busy or any(keeper.live or keeper.idle is not None for keeper in self._crew.keepers.values())
 
-    async def stop_all_now(self) -> None:
-        """Kill everything at once (the second Ctrl-C); all are then wanted stopped. May run beside an `execute`, whose
-        stops it hastens; an `up` is to be cancelled first, or it goes on starting. Returns when all have ended. Raises
-        HostError when something does not end."""
-        await self.interrupt_resumption()
-        await self._end_now(tuple(self._crew.keepers))
-
     async def kill(self, services: Iterable[ServiceName], signal: str) -> int:
         """Send `signal` (a name or a number) to the runs of `services` (none: all); returns how many were running. SIGKILL
         and a service's stop signal count as a stop by the user: no restart policy applies. SIGKILL also ends waits for a
-        restart, and returns when all have ended; raises HostError when something does not end."""
+        restart, and returns when all have ended; raises HostError when something does not end. May run beside an `execute`,
+        whose stops it hastens."""
         number = signal_number(signal)
         names = tuple(services)
         self._require(self._crew.project, names)
@@ -196,6 +184,7 @@ class Engine:
         for keeper in hit:
             keeper.note(EventKind.CONTAINER_STOPPING, f"sending {signal_name(number)} to {keeper.container}")
         if number == SIGKILL:
+            await self.interrupt_resumption()  # Or it goes on starting.
             await self._end_now([keeper.name for keeper in keepers])
             return len(hit)
         for keeper in hit:

@@ -213,9 +213,9 @@ class Keeper:
             self.record = replace(self.record, **fields)  # type: ignore[arg-type]
 
     def note(
-        self, kind: EventKind, text: str, *, passing: bool = False, **detail: str | float | bool | tuple[str, ...] | None
+        self, kind: EventKind, text: str, **detail: str | float | bool | tuple[str, ...] | None
     ) -> None:
-        self.chronicle.note(kind, text, self.name, self.container, passing=passing, **detail)
+        self.chronicle.note(kind, text, self.name, self.container, **detail)
 
     def begin_operation(self, *, held: bool) -> None:
         """An operation will start it: what was before counts no more."""

@@ -41,7 +41,6 @@ def _take(keeper: Keeper, result: ProbeResult, age_s: float) -> None:
     keeper.note(
         EventKind.HEALTH_PROBED,
         text,
-        passing=ok,
         number=after.number,
         failures=after.failures,
         retries=after.retries,

@@ -412,7 +412,7 @@ def test_the_second_interrupt_kills_everything_at_once() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(do, engine, Verb.STOP)
             await trio.sleep(5)
-            await engine.stop_all_now()
+            await engine.kill((), "KILL")
             assert trio.current_time() == 5.0
             assert world.runtime.alive() == ()
         assert {status.phase for status in engine.statuses()} == {Phase.EXITED}
@@ -469,24 +469,6 @@ def test_kill_beside_an_interrupted_stop_ends_everything_also_what_waits_for_its
         assert world.runtime.alive() == ()
 
     simulate(lambda: World({"db": stubborn, "web": stubborn, "job": FakeService(crashes=[1] * 99)}), body)
-
-
-def test_history_keeps_what_matters_and_at_most_a_hundred_events() -> None:
-    stack = project(service("db", healthcheck=check(1), restart="always"))
-
-    async def body(engine: Engine, world: World) -> None:
-        await up(engine, stack)
-        await trio.sleep(1000)
-        history = engine.history(DB)
-        assert [event.kind for event in history if event.kind is EventKind.HEALTH_PROBED] == []
-        assert history[0].kind is EventKind.CONTAINER_CREATING
-        world.behave("db", FakeService(crashes=[1] * 999))
-        await engine.kill([DB], "HUP")
-        await do(engine, Verb.RESTART)
-        await trio.sleep(1000)
-        assert len(engine.history(DB)) == 100
-
-    simulate(World, body)
 
 
 # Taking over
@@ -737,7 +719,6 @@ def test_an_engine_without_a_project_answers_every_verb() -> None:
             assert (await engine.plan(verb)).empty
         assert (await do(engine, Verb.DOWN)).ok
         assert engine.statuses() == ()
-        assert engine.history(DB) == ()
         assert not engine.running()
 
     simulate(World, body)
