@@ -1,4 +1,4 @@
-"""Durations, byte sizes and CPU counts: the only parsers and formatters of such text.
+"""Durations and byte sizes: the only parsers and formatters of such text.
 
 Durations are Go's (``1h30m``, ``1.5s``, ``-2ms``) with ``d`` (24 h) and ``w`` (7 d) as the compose format has them; a
 number without a unit is an error, but ``0`` is not. Byte sizes are binary (``64m``, ``64MB`` and ``64MiB`` are all
@@ -8,7 +8,6 @@ names the text.
 
 from __future__ import annotations
 
-import math
 import re
 
 NS_PER_SECOND = 1_000_000_000
@@ -85,17 +84,6 @@ def parse_bytes(text: str) -> int:
     if size > 2**63 - 1:
         raise ValueError(f'"{text}" is too large a size')
     return size
-
-
-def parse_cpus(text: str) -> float:
-    """A number of CPUs (``0.5``). Raises ValueError when it is not a finite number, or negative."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f'"{text}" is not a number of CPUs (write 0.5, 1 or 2)') from None
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f'"{text}" is not a number of CPUs (write 0.5, 1 or 2)')
-    return value
 
 
 def format_duration(seconds: float) -> str:

@@ -9,7 +9,6 @@ from orchestrator.units import (
     format_duration,
     format_duration_go,
     parse_bytes,
-    parse_cpus,
     parse_duration,
     parse_duration_ns,
 )
@@ -101,24 +100,13 @@ def test_what_is_not_a_size_is_an_error(text: str) -> None:
 
 @given(st.text(max_size=12))
 def test_no_text_makes_a_parser_fail_in_any_other_way(text: str) -> None:
-    for parse in (parse_bytes, parse_duration_ns, parse_cpus):
+    for parse in (parse_bytes, parse_duration_ns):
         message = None
         try:
             parse(text)
         except ValueError as exc:
             message = str(exc)
         assert message != ""
-
-
-@pytest.mark.parametrize(("text", "cpus"), [("0.5", 0.5), ("2", 2.0), ("0", 0.0)])
-def test_cpus_are_a_number(text: str, cpus: float) -> None:
-    assert parse_cpus(text) == cpus
-
-
-@pytest.mark.parametrize("text", ["", "two", "-1", "nan", "inf"])
-def test_cpus_are_finite_and_not_negative(text: str) -> None:
-    with pytest.raises(ValueError, match="number of CPUs"):
-        parse_cpus(text)
 
 
 @pytest.mark.parametrize(
