@@ -17,7 +17,6 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.contracts.site import Site
@@ -31,6 +30,7 @@ from orchestrator.errors import (
     OperationError,
     PystackError,
 )
+from orchestrator.values import frozen
 
 VERSION = 1
 MAX_LINE_BYTES = 8 * 1024 * 1024
@@ -53,7 +53,7 @@ class SupervisorGone(HostError):
     """The connection ended in the middle of a request: the supervisor ended, or was killed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventMessage:
     """One event, as JSON. `fds` came with it and belong to the receiver."""
 
@@ -61,7 +61,7 @@ class EventMessage:
     fds: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResultMessage:
     """The request has ended well."""
 

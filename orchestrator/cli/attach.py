@@ -14,7 +14,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.cli.interrupts import Interrupts
@@ -32,6 +31,7 @@ from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANCELLED, OperationError, PystackError
 from orchestrator.state.records import FileState
+from orchestrator.values import frozen
 
 MAX_HEALS = 5
 """Supervisors that may be lost while we follow; then something is wrong that starting another does not cure."""
@@ -51,7 +51,7 @@ _NOTED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """`shown`: whose logs are followed. `managed`: what Ctrl-C stops, their dependencies included. `completing`: those
     that others wait for to end with 0."""

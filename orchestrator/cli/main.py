@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -17,9 +16,10 @@ import click
 from orchestrator.cli import failures
 from orchestrator.cli.settings import Settings
 from orchestrator.errors import EXIT_USAGE, PystackError
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verb:
     """`module` is below `orchestrator.cli.commands` and holds the click command `name`."""
 

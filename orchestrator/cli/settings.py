@@ -6,11 +6,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.terminal import Terminal, detect
 from orchestrator.errors import InputError
+from orchestrator.values import frozen
 
 if TYPE_CHECKING:
     from orchestrator.compose.discovery import LoadRequest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """`data_root` None: the default. Everything else is as it was written."""
 

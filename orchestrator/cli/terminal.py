@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Terminal:
     """`progress` is ``live``, ``plain``, ``quiet`` or ``json``. `unicode`: stderr takes more than ASCII."""
 

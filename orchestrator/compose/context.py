@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from orchestrator.compose import variables
 from orchestrator.compose.attributes import TOP
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.tree import Node, place_of
+from orchestrator.values import entity, field, frozen, replace
 
 MAX_WAYS = 3
 """So many of the places that name a file are remembered."""
 
 
-@dataclass(slots=True)
+@entity
 class Findings:
     """What loading found so far. `unset` maps each variable without a value to where it was first used."""
 
@@ -60,7 +60,7 @@ class Findings:
         raise ComposeError(sorted(once.values(), key=lambda item: (files[item.file], item.line, item.column)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """What a set of files is loaded with. `folder` is what their relative paths are against; `chain` the files that
     include them."""

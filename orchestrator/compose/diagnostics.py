@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from orchestrator.errors import InputError
+from orchestrator.values import frozen
 
 MAX_SHOWN = 50
 
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diagnostic:
     """One finding. `line` and `column` count from 1 (0: the file as a whole); `column` and `caret_length` count characters.
 

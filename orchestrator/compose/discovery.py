@@ -10,11 +10,11 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from orchestrator.compose import dotenv
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.files import MAX_ENV_BYTES, FileError, read_text, shown_name
+from orchestrator.values import frozen
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDE_FILES = (
@@ -25,7 +25,7 @@ OVERRIDE_FILES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadRequest:
     """What to load. `directory` is absolute: where discovery starts (the working directory of the command).
 
@@ -44,7 +44,7 @@ class LoadRequest:
     services: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """The result of discovery. `files` are absolute (or ``-``); `environment` is complete but for the project's name."""
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
 
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
+from orchestrator.values import entity, field
 
 MAX_COMPOSE_BYTES = 8 * 2**20
 MAX_ENV_BYTES = 4 * 2**20
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Source:
     """A file's text. `name` is how it is shown; `path` is absolute, or ``-`` for standard input."""
 

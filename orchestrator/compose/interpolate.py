@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from orchestrator.values import frozen
 
 Lookup = Callable[[str], "str | None"]
 Unset = Callable[[str], None]
@@ -30,7 +31,7 @@ class InterpolationError(ValueError):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variable:
     """One use of a variable in a template, for ``config --variables``."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Mapping
-from dataclasses import replace
 
 from orchestrator.compose import defaults, expand, merge, paths
 from orchestrator.compose.attributes import TOP
@@ -23,6 +22,7 @@ from orchestrator.compose.selection import RESOURCES
 from orchestrator.compose.shapes import MAX_FOUND, check, prune
 from orchestrator.compose.tree import Node, Path, diagnostic, parse
 from orchestrator.compose.values import go_text
+from orchestrator.values import replace
 
 MAX_INCLUDES = 500
 MAX_INCLUDE_DEPTH = 30

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 
 from orchestrator.compose.diagnostics import Diagnostic
 from orchestrator.compose.selection import RESOURCES, profiles_of, services_of, without_unused
 from orchestrator.compose.shell import cut_at
 from orchestrator.compose.tree import Node, diagnostic
 from orchestrator.compose.values import go_text
+from orchestrator.values import frozen, replace
 
 Advice = Iterator[tuple[Node, str, str]]
 Check = Callable[["Stack"], Advice]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stack:
     """What the rules look at: the model with all its services, and the same without variables replaced."""
 
@@ -29,7 +29,7 @@ class Stack:
     profiles: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """`level` is SARIF's: error, warning or note. `hint` says what to do; `example` is a mistake that the rule finds:
     attributes of a service, or a whole file. A warning that the loader itself gives has no `check`."""

@@ -15,8 +15,6 @@ A phase reports everything it finds wrong before the next one starts. Nothing he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.compose import discovery, selection, values
 from orchestrator.compose.attributes import TOP
 from orchestrator.compose.attributes_service import SERVICE
@@ -35,6 +33,7 @@ from orchestrator.compose.shapes import JSON
 from orchestrator.compose.support import unsupported
 from orchestrator.compose.tree import Node, diagnostic, plain
 from orchestrator.model.project import Project
+from orchestrator.values import frozen
 
 __all__ = [
     "ComposeError",
@@ -49,7 +48,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Loaded:
     """A loaded stack. `canonical` is what ``config --format json`` prints."""
 
@@ -58,7 +57,7 @@ class Loaded:
     canonical: dict[str, JSON]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigOptions:
     """The phases that ``config`` may leave out (``--no-interpolate`` and so on). `models`: show the top-level models,
     which Docker Compose does in YAML and not in JSON."""
@@ -74,7 +73,7 @@ class ConfigOptions:
 DEFAULT_OPTIONS = ConfigOptions()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part."""
 

@@ -8,7 +8,7 @@ Source: compose-spec, "Merge", and the measured behaviour of Docker Compose v5.6
 from __future__ import annotations
 
 from orchestrator.compose.diagnostics import Diagnostic
-from orchestrator.compose.shapes import Shape, describe, frozen, join
+from orchestrator.compose.shapes import Shape, describe, hardened, join
 from orchestrator.compose.tree import Node, diagnostic, place_of
 from orchestrator.compose.values import go_text
 
@@ -35,9 +35,9 @@ def merge(base: Node, over: Node, shape: Shape | None, path: str, found: list[Di
 def _appended(base: list[Node], over: list[Node]) -> list[Node]:
     """Both, without those elements of `over` that came before."""
     out = list(base)
-    known = {frozen(item) for item in base}
+    known = {hardened(item) for item in base}
     for item in over:
-        identity = frozen(item)
+        identity = hardened(item)
         if identity not in known:
             known.add(identity)
             out.append(item)

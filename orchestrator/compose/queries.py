@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 
 from orchestrator.compose import discovery
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_mean
@@ -18,6 +17,7 @@ from orchestrator.compose.load import DEFAULT_OPTIONS, ConfigOptions, Model, can
 from orchestrator.compose.selection import profiles_of, services_of
 from orchestrator.compose.shapes import JSON
 from orchestrator.compose.tree import Node
+from orchestrator.values import replace
 
 PARTS = ("services", "volumes", "networks", "models", "configs", "secrets", "jobs")
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.compose.diagnostics import Diagnostic, nearest
 from orchestrator.compose.scalars import Timestamp
 from orchestrator.compose.tree import Node, Value, diagnostic, place_of
+from orchestrator.values import field, frozen, replace
 
 if TYPE_CHECKING:
     from orchestrator.compose.paths import PathRule
@@ -51,7 +51,7 @@ class Support(Enum):
     """Leaving it out could surprise (isolation, data, security): ``up`` refuses."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shape:
     """What may stand at one place. `accepts` holds JSON Schema's type names; `fields` are the attributes of a mapping
     with fixed keys, `values` what every key of any other mapping holds, `items` the elements of a list."""
@@ -94,7 +94,7 @@ class Shape:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One attribute. `doc` is its line in docs/compose.md; `note` says more (why it is refused, what we do beyond)."""
 
@@ -292,7 +292,7 @@ def _check_list(value: list[Node], shape: Shape, path: str, found: list[Diagnost
     if shape.unique_items and len(value) > 1:
         seen: dict[object, int] = {}
         for number, item in enumerate(value):
-            key = frozen(item)
+            key = hardened(item)
             if key in seen:
                 message = f"is the same as element {seen[key]}; each may appear once"
                 related = (place_of(value[seen[key]], f"element {seen[key]}"),)
@@ -301,13 +301,13 @@ def _check_list(value: list[Node], shape: Shape, path: str, found: list[Diagnost
                 seen[key] = number
 
 
-def frozen(node: Node) -> object:
+def hardened(node: Node) -> object:
     """A hashable stand-in for the value, for comparisons; 1 and true differ, 1 and 1.0 do not."""
     value = node.value
     if isinstance(value, dict):
-        return ("mapping", frozenset((key, frozen(item)) for key, item in value.items()))
+        return ("mapping", frozenset((key, hardened(item)) for key, item in value.items()))
     if isinstance(value, list):
-        return ("list", tuple(frozen(item) for item in value))
+        return ("list", tuple(hardened(item) for item in value))
     return (isinstance(value, bool), isinstance(value, str), value)
 
 

@@ -178,6 +178,8 @@ def _syntax_error(source: Source, exc: yaml.YAMLError) -> Diagnostic:
     mark = getattr(exc, "problem_mark", None) or getattr(exc, "context_mark", None)
     problem = getattr(exc, "problem", None) or getattr(exc, "reason", None) or str(exc)
     context = getattr(exc, "context", None)
+    if "nesting depth" in problem:  # Newer libyaml has a limit of its own, which it meets before the events reach ours.
+        problem, context = "nested too deeply", None
     message = f"not valid YAML: {problem}" + (f" ({context})" if context else "")
     hint = None
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)

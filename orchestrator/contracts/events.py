@@ -6,13 +6,13 @@ The kinds are stable names: renderers, ``--format json`` and the control socket 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
 from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.runtime import Exit
 from orchestrator.contracts.state import Wanted
 from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.values import field, frozen
 
 
 class EventKind(Enum):
@@ -50,7 +50,7 @@ class EventKind(Enum):
 Scalar = str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """`text` is the human sentence (also the reason shown by ``pystack why``); `at` is epoch seconds, for display."""
 
@@ -92,7 +92,7 @@ class Health(Enum):
     UNHEALTHY = "unhealthy"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServiceStatus:
     """One row of ``ps``. `started_at`, `created_at`: epoch seconds. `reason`: why it is as it is, one sentence."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.model.health import HealthCheck
+from orchestrator.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageConfig:
     """The parts of the OCI image config (image-spec, config.md) that a container takes over."""
 
@@ -23,7 +23,7 @@ class ImageConfig:
     volumes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageMount:
     """A host directory or file that the image needs bound at `target` (the host image's ``/usr``), always read-only."""
 
@@ -31,7 +31,7 @@ class ImageMount:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """A resolved image. `identity` changes when the content does: it is part of the service's config hash.
 

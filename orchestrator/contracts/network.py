@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """A container's place on one network: IPv4 address, prefix length, the bridge's address (default route and DNS).
 
@@ -28,7 +28,7 @@ class Endpoint:
     internal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Published:
     """One published port as it really is: `host_port` is the port that was taken. `host_ip` ``0.0.0.0``: all."""
 

@@ -8,17 +8,17 @@ sandbox, with the same address, files and log.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NewType, Protocol
 
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
+from orchestrator.values import frozen
 
 OciConfig = NewType("OciConfig", dict[str, Any])
 """An OCI runtime config (runtime-spec, config.md), JSON-ready. Compiled by `plan.oci`, compiled further by `runtime`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GeneratedFile:
     """A file that the runtime writes into the bundle and binds over `path` in the container (``/etc/hosts``)."""
 
@@ -27,7 +27,7 @@ class GeneratedFile:
     mode: int = 0o644
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolumeFill:
     """Copy the image's content below `image_path` into `directory` (on the host) if that is empty, before the first run."""
 
@@ -35,13 +35,13 @@ class VolumeFill:
     directory: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogPolicy:
     max_bytes: int = 10 * 1024 * 1024
     max_files: int = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SandboxSpec:
     """Everything a container is made of. `lowers`: image layers, topmost first. `config.root.path` is not used: the root
     is an overlay of `lowers` and a private upper directory in the bundle."""
@@ -54,7 +54,7 @@ class SandboxSpec:
     log: LogPolicy = LogPolicy()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exit:
     """How a run ended. Exactly one of `code` and `signal` is set, or neither when the status was lost (``lost``)."""
 
@@ -80,7 +80,7 @@ class Exit:
         return self.code == 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """One run. `number` counts from 1 within the container; `pid` is the host's; `started_at`: epoch seconds, display."""
 
@@ -90,7 +90,7 @@ class Run:
     started_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerState:
     """What the runtime knows of a container that exists. `run` is the running one; `last` the last that ended."""
 
@@ -100,7 +100,7 @@ class ContainerState:
     last_exit: Exit | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExecSpec:
     """A further process in a running container. None: as the container's main process has it.
 

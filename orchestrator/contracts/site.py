@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.model.names import ProjectKey, ProjectName
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdMap:
     """Container ids ``0 .. count-1`` are host ids ``host_base .. host_base+count-1`` (user_namespaces(7))."""
 
@@ -15,7 +14,7 @@ class IdMap:
     count: int = 65536
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Site:
     """One project on one machine.
 

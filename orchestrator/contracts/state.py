@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from orchestrator.contracts.runtime import Exit
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.volume import Volume
+from orchestrator.values import frozen
 
 
 class Wanted(Enum):
@@ -22,7 +22,7 @@ class Wanted(Enum):
     """By ``stop``: stays stopped, also under ``always`` and ``unless-stopped``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerRecord:
     """One container as it was last decided. `config_hash`: of the service it was made from (`plan.hashing`).
 
@@ -43,7 +43,7 @@ class ContainerRecord:
     boot_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProjectRecord:
     project: Project
     containers: tuple[ContainerRecord, ...] = ()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.errors import InputError
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostReference:
     """The machine's own system, allow-listed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RootfsReference:
     """A directory that holds a root file system, as written: absolute, or relative to the project."""
 

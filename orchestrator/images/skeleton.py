@@ -14,12 +14,12 @@ import fnmatch
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, field
 from enum import Enum
 
 from orchestrator.errors import HostError
 from orchestrator.images.accounts import made_group, made_passwd
 from orchestrator.kernel.rooted import open_in, read_small_file
+from orchestrator.values import entity, field, frozen
 
 MOST_ENTRIES = 10_000
 MOST_BYTES = 64 << 20
@@ -104,7 +104,7 @@ class Kind(Enum):
 _FILE_TYPE = {Kind.DIRECTORY: stat.S_IFDIR, Kind.FILE: stat.S_IFREG, Kind.LINK: stat.S_IFLNK}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """`path` is relative to the skeleton. `content`: a file's bytes or a link's text."""
 
@@ -114,7 +114,7 @@ class Entry:
     content: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Skeleton:
     """`entries` sorted by path, parents first. `directories`: names of top-level directories of the host to be mounted
     read-only (``usr``; also ``bin`` where that is no link)."""
@@ -165,7 +165,7 @@ def fingerprint(root: str = "/") -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
-@dataclass(slots=True)
+@entity
 class _Collector:
     """Paths are relative to `root`, whose path is `prefix`. Links are followed inside the root only."""
 

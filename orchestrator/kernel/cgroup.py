@@ -16,8 +16,9 @@ import os
 import select
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from orchestrator.values import frozen
 
 Mode = Literal["v1", "v2", "hybrid"]
 
@@ -28,7 +29,7 @@ _EMPTY_ROUNDS = 100
 """How often a group without any freezer is killed anew before we stop believing that it will ever be empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """`unified`: where the v2 hierarchy is mounted, or None. `controllers`: v1 controller -> its hierarchy's mount."""
 

@@ -16,8 +16,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
+
+from orchestrator.values import frozen
 
 NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12
@@ -94,7 +95,7 @@ def u32(payload: bytes) -> int:
 # -- messages and the socket ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One message to the kernel. `what` names the object in errors; `tolerate`: errnos that are no failure."""
 
@@ -105,7 +106,7 @@ class Request:
     tolerate: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     kind: int
     seq: int
@@ -298,7 +299,7 @@ _ROUTE_TYPES_OF_A_NETWORK = (RTN_UNICAST, 6, 7, 8)
 """Unicast, and blackhole, unreachable, prohibit: somebody decided about those destinations too."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Link:
     """One interface. `peer`: index of the veth's other end (in its own namespace), 0 if none."""
 
@@ -415,7 +416,7 @@ def parse_link(body: bytes) -> Link:
 # -- addresses and routes (IPv4) --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     index: int
     address: str

@@ -7,7 +7,6 @@ state written by another version can be read; a wrong type raises ValueError wit
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -15,11 +14,13 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
+from orchestrator.values import MISSING, fields, is_value
+
 T = TypeVar("T")
 
 
 def to_json(value: object) -> Any:
-    """`value` as JSON-ready data; dataclass fields that equal their default are left out."""
+    """`value` as JSON-ready data; fields of values that equal their default are left out."""
     kind = type(value)
     if (encode := _encoders.get(kind)) is None:
         encode = _encoders[kind] = _encoder(kind)
@@ -37,8 +38,8 @@ def _encoder(kind: type) -> Callable[[Any], Any]:
         return _as_it_is
     if issubclass(kind, bytes):
         return lambda value: value.decode("latin-1")
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_encoder(kind)
+    if is_value(kind):
+        return _value_encoder(kind)
     if issubclass(kind, Mapping):
         return lambda value: {str(k.value if isinstance(k, Enum) else k): to_json(v) for k, v in value.items()}
     if issubclass(kind, list | tuple):
@@ -48,15 +49,15 @@ def _encoder(kind: type) -> Callable[[Any], Any]:
     raise AssertionError(f"no JSON form for {kind.__name__}")
 
 
-def _dataclass_encoder(kind: type) -> Callable[[Any], Any]:
-    fields = [(field.name, field.default) for field in dataclasses.fields(kind)]
+def _value_encoder(kind: type) -> Callable[[Any], Any]:
+    members = [(field.name, field.default) for field in fields(kind)]
 
     def encode(value: Any) -> dict[str, Any]:
         out = {}
-        for name, default in fields:
+        for name, default in members:
             item = getattr(value, name)
-            # Identity first: it is what most fields have, and comparing dataclasses is slow.
-            if item is default or (default is not dataclasses.MISSING and item == default):
+            # Identity first: it is what most fields have, and comparing values is slow.
+            if item is default or (default is not MISSING and item == default):
                 continue
             out[name] = to_json(item)
         return out
@@ -101,8 +102,8 @@ def _decode(kind: Any, data: Any, path: str) -> Any:
         if not isinstance(data, dict):
             raise ValueError(f"{path}: expected an object")
         return {_decode(key, k, path): _decode(item, v, f"{path}.{k}") for k, v in data.items()}
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, data, path)
+    if is_value(kind):
+        return _decode_value(kind, data, path)
     if isinstance(kind, type) and issubclass(kind, Enum):
         try:
             return kind(data)
@@ -135,15 +136,15 @@ def _decode_tuple(args: tuple[Any, ...], data: Any, path: str) -> Any:
     return tuple(_decode(arg, item, f"{path}[{n}]") for n, (arg, item) in enumerate(zip(args, data, strict=True)))
 
 
-def _decode_dataclass(kind: Any, data: Any, path: str) -> Any:
+def _decode_value(kind: Any, data: Any, path: str) -> Any:
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected an object")
     hints = _hints(kind)
     values = {}
-    for field in dataclasses.fields(kind):
+    for field in fields(kind):
         if field.name in data:
             values[field.name] = _decode(hints[field.name], data[field.name], f"{path}.{field.name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        elif field.required:
             raise ValueError(f"{path}.{field.name} is missing")
     return kind(**values)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from orchestrator.values import frozen
 
 
 class OnUnhealthy(Enum):
@@ -15,7 +16,7 @@ class OnUnhealthy(Enum):
     STOP = "stop"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HealthCheck:
     """How to probe a container. `test` is an argv; ``CMD-SHELL text`` has become ``/bin/sh -c text``.
 
@@ -32,7 +33,7 @@ class HealthCheck:
     disabled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProbeResult:
     """The result of one probe. `exit_code` None: it did not end within its time-out and was killed.
 

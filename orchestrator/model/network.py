@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.model.names import NetworkName
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Network:
     """A bridge network of the project. `full_name` is ``PROJECT_KEY`` unless the stack names it.
 
@@ -22,7 +21,7 @@ class Network:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attachment:
     """How one service is on one network. The service's own name is always an alias, and is not repeated here."""
 
@@ -31,7 +30,7 @@ class Attachment:
     ipv4_address: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PortMapping:
     """``published`` is an inclusive range of host ports, of which one free port is taken; None: any free port.
 

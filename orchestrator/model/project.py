@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.network import Network
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Volume
+from orchestrator.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where in a file: line and column count from 1, the column in characters."""
 
@@ -23,7 +23,7 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Project:
     """All enabled services (active profiles applied), in the order of the file.
 

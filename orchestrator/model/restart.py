@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from orchestrator.values import frozen
 
 
 class RestartKind(Enum):
@@ -13,7 +14,7 @@ class RestartKind(Enum):
     UNLESS_STOPPED = "unless-stopped"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RestartPolicy:
     """`max_attempts` belongs to ON_FAILURE alone (``on-failure:3``); None: without a limit."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
 from orchestrator.model.health import HealthCheck, OnUnhealthy
@@ -12,6 +11,7 @@ from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.network import Attachment, PortMapping
 from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.volume import Mount
+from orchestrator.values import field, frozen
 
 
 class Condition(Enum):
@@ -22,7 +22,7 @@ class Condition(Enum):
     COMPLETED = "service_completed_successfully"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dependency:
     """One edge. `required` False: a dependency that is absent or fails only warns. `restart`: when the dependency is
     restarted or replaced by an operation, this service is restarted too."""
@@ -33,7 +33,7 @@ class Dependency:
     restart: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Service:
     """`command` and `entrypoint` None: the image's; an empty tuple clears the image's.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from orchestrator.model.names import VolumeName
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Volume:
     """A named volume. `full_name` is ``PROJECT_KEY`` unless the stack names it; `external` ones are never removed."""
 
@@ -24,7 +24,7 @@ class MountKind(Enum):
     TMPFS = "tmpfs"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mount:
     """One entry of ``services.S.volumes`` (or ``tmpfs``).
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import trio
 
@@ -31,11 +30,12 @@ from orchestrator.network.thread import NetlinkThread, open_thread
 from orchestrator.network.upstream import Upstream
 from orchestrator.network.watch import watch_table
 from orchestrator.network.wiring import Wiring, Withdrawal
+from orchestrator.values import entity
 
 _UNDO_S = 30.0
 
 
-@dataclass(slots=True)
+@entity
 class _Connected:
     """A container that is attached. `listeners`: duplicates of the reservations' TCP sockets for the proxies, each with the
     container's port; `serving`: the proxies' scope."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey
+from orchestrator.values import entity, field, frozen
 
 SUBNET_PREFIX = 20
 """4,094 addresses: more than a bridge has ports (1,023), so that addresses given back can rest."""
@@ -25,7 +25,7 @@ _POOL = (
 POOL: tuple[IPv4Network, ...] = tuple(s for block in _POOL for s in block.subnets(new_prefix=SUBNET_PREFIX))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subnet:
     """A network's range. `chosen`: by the stack, so that addresses in it may be written in the stack too."""
 
@@ -84,7 +84,7 @@ def _is_host(network: IPv4Network, address: IPv4Address) -> bool:
     return address in network and address not in (network.network_address, network.broadcast_address)
 
 
-@dataclass(slots=True)
+@entity
 class AddressBook:
     """Who has which address on one network."""
 

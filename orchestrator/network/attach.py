@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
 from orchestrator.contracts.network import Endpoint
@@ -18,11 +17,12 @@ from orchestrator.kernel import netlink as nl
 from orchestrator.kernel.netlink import Link, NetlinkSocket
 from orchestrator.network.bridge import HostLinks, write_sysctl
 from orchestrator.network.thread import NetlinkThread
+from orchestrator.values import frozen
 
 _NEW_INTERFACES = "/proc/sys/net/ipv6/conf/default"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cable:
     """One endpoint to be wired: the host's end `veth`, in the bridge with index `bridge_index`. `hairpin`: the container
     can reach its own published ports; not for all, since it also hears its own broadcasts then."""

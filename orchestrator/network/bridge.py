@@ -9,19 +9,19 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel import netlink as nl
 from orchestrator.kernel.netlink import Link, NetlinkSocket
 from orchestrator.network.addressing import Subnet, mac_for
+from orchestrator.values import frozen
 
 _NAMESPACE = "/proc/thread-self/ns/net"
 _IPV4, _IPV6 = "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostNetwork:
     """A range that the host uses: by a route, or by an address of its own. `interface` "" when the route has none."""
 

@@ -9,13 +9,13 @@ values are checked here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from orchestrator.errors import HostError
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Route:
     """A route to a network. `table`: 254 is the main one; VPNs use others."""
 
@@ -24,7 +24,7 @@ class Route:
     table: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conflict:
     """`subnet`, which is on our bridge, overlaps `other`."""
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, Request
 from orchestrator.network import nftables as nft
+from orchestrator.values import frozen
 
 ANY_ADDRESS = "0.0.0.0"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bridge:
     """What the rules need to know of one network."""
 
@@ -28,7 +28,7 @@ class Bridge:
     internal: bool = False
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen(order=True)
 class Translation:
     """`host_ip`:`host_port` leads to `address`:`target`."""
 

@@ -5,17 +5,16 @@ No record, supervisor or container is needed: all names derive from the project'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
 from orchestrator.model.names import ProjectKey, nft_table
 from orchestrator.network import nftables
 from orchestrator.network.bridge import HostLinks, refused
 from orchestrator.network.firewall import delete_table
 from orchestrator.network.thread import open_thread
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Leftovers:
     """Names in the kernel. `veths` are host ends; with them go the containers' ends."""
 

@@ -8,7 +8,6 @@ seen or not, and on internal networks no other name does: DNS would be a way out
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Network
 
@@ -16,6 +15,7 @@ from dnslib import PTR, QTYPE, RCODE, RR, A, DNSBuffer, DNSHeader, DNSQuestion, 
 
 from orchestrator.contracts.network import Endpoint
 from orchestrator.model.names import ContainerId, NetworkName
+from orchestrator.values import entity, field
 
 TTL_S = 5
 """A container may have gone when the answer is used; a name server next door costs a client little."""
@@ -31,7 +31,7 @@ class Elsewhere(Enum):
     """Malformed, or not a question."""
 
 
-@dataclass(slots=True)
+@entity
 class Zone:
     """The names on one network: name -> container -> address. `internal`: nothing is asked outside for it."""
 

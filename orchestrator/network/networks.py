@@ -7,7 +7,6 @@ sockets from the store.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 import trio
@@ -29,13 +28,14 @@ from orchestrator.network.resolver import Resolver
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.upstream import Upstream
 from orchestrator.network.wiring import Wiring
+from orchestrator.values import entity
 
 _LOCK_S = 2.0
 _LOCK_RETRY_S = 0.02
 _UNDO_S = 30.0
 
 
-@dataclass(slots=True)
+@entity
 class LiveNetwork:
     """A network that exists."""
 

@@ -12,12 +12,12 @@ import errno
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from orchestrator.contracts.network import Published
 from orchestrator.errors import OperationError
 from orchestrator.model.network import PortMapping
+from orchestrator.values import frozen
 
 _BACKLOG = 128
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -25,7 +25,7 @@ _STATES = {"tcp": "0A", "udp": "07"}
 """TCP_LISTEN and TCP_CLOSE, as /proc/net/tcp and /proc/net/udp print them (proc_pid_net(5))."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reservation:
     """One published port. `sockets`: the one that was asked for, and for TCP on all addresses, where there is IPv6, its
     companion on ``::``."""

@@ -6,17 +6,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.names import NetworkName
 from orchestrator.network.addressing import Subnet
+from orchestrator.values import frozen
 
 _MAX_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recorded:
     """`internal`: so that the firewall's rules can be made for a network before it is asked for again."""
 

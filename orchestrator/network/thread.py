@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import trio
 
 from orchestrator.errors import HostError
+from orchestrator.values import entity
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class _Lost(BaseException):
     """The thread could not return to its own namespace."""
 
 
-@dataclass(slots=True)
+@entity
 class _Job:
     function: Callable[[], Any]
     task: trio.lowlevel.Task

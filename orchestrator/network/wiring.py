@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 
 from orchestrator.network import conntrack
 from orchestrator.network.attach import Cable, wire
@@ -13,9 +12,10 @@ from orchestrator.network.conntrack import Conntrack
 from orchestrator.network.firewall import Bridge, Firewall, Translation
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.watch import listen
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Withdrawal:
     """What is undone when a container goes."""
 

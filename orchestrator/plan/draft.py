@@ -7,7 +7,6 @@ in the plan is no edge.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName, VolumeName, container_id
@@ -16,6 +15,7 @@ from orchestrator.model.service import Dependency, Service
 from orchestrator.model.volume import MountKind
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb
+from orchestrator.values import entity, field, replace
 
 _SECTIONS = (
     Kind.STOP,
@@ -29,7 +29,7 @@ _SECTIONS = (
 )
 
 
-@dataclass(slots=True)
+@entity
 class Draft:
     """Operations by id, with their causes; `finish` orders them. `resumes`: see `reconcile.plan_resume`."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.policy.exits import describe_exit
+from orchestrator.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ObservedContainer:
     """One container: its record, its sandbox (None: gone, or not made yet) and the boot it is observed in.
 
@@ -68,7 +68,7 @@ class ObservedContainer:
         return describe_exit(self.exit) if self.exit is not None else "created, never started"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ObservedProject:
     """`project`: the stack as recorded (None: nothing recorded). `containers`: by service, recorded ones only.
 

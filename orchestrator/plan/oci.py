@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.contracts.images import Image
@@ -25,6 +24,7 @@ from orchestrator.plan.confinement import DEFAULT_CAPABILITIES, READONLY_PATHS, 
 from orchestrator.plan.mounts import clean_path, fills_of, mounts_of
 from orchestrator.plan.seccomp_profile import default_profile
 from orchestrator.plan.users import User, resolve_user
+from orchestrator.values import field, frozen, replace
 
 OCI_VERSION = "1.2.0"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -42,7 +42,7 @@ ANNOTATION_MAKE_SOURCES = "pystack.bind.create"
 """Host directories of bind mounts to be made when they are missing (the short volume form), as a JSON list."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SandboxInputs:
     """What a container is compiled from. `volume_paths`: mount target -> host directory, for each named and anonymous
     volume, also those of the image's config. `resolv_search`, `resolv_options`: of the host's resolv.conf.
@@ -96,7 +96,7 @@ def healthcheck_of(service: Service, image: Image) -> HealthCheck | None:
     return merged
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Context:
     inputs: SandboxInputs
     user: User

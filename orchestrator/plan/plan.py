@@ -7,13 +7,13 @@ or not by what happens at run time, so a START carries them as `waits`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Dependency
+from orchestrator.values import field, frozen
 
 OperationId = NewType("OperationId", str)
 """``start web``, ``create network default``: unique within a plan, and what `render` shows."""
@@ -43,7 +43,7 @@ class Kind(Enum):
         return self in (Kind.STOP, Kind.REMOVE, Kind.REMOVE_NETWORK, Kind.REMOVE_VOLUME)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operation:
     """One step. `cause`: the reason a user reads. `after`: done only when these are done.
 
@@ -73,7 +73,7 @@ class Operation:
         return self.service or self.network or self.volume or self.container or ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """`project`: the stack as it will be recorded. `selection`: the services the verb is about, with what they need; the
     result is judged by them. `hashes`: the config hash of each service that will be created. `orphans`: containers of

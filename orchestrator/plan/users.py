@@ -6,12 +6,13 @@ The files come from the image and are not trusted: lines that do not fit are pas
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from orchestrator.values import frozen
 
 MAX_ID = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class User:
     """`groups`: supplementary groups, always with `gid` itself first (a process whose primary group is not among them
     escapes permission bits that forbid that group). `home` is ``/`` where the image does not say."""
@@ -22,7 +23,7 @@ class User:
     home: str = "/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _PasswdEntry:
     name: str
     uid: int
@@ -30,7 +31,7 @@ class _PasswdEntry:
     home: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _GroupEntry:
     name: str
     gid: int

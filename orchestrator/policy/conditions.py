@@ -8,7 +8,6 @@ its restart policy would go on for ever. (A job that runs is waited for as long 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from orchestrator.model.names import ServiceName
@@ -16,11 +15,12 @@ from orchestrator.model.service import Condition, Dependency
 from orchestrator.policy.exits import ExitView, describe_exit, succeeded
 from orchestrator.policy.health import Status
 from orchestrator.policy.lifecycle import State
+from orchestrator.values import frozen
 
 PATIENCE_RUNS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facts:
     """What the conditions look at.
 
@@ -41,17 +41,17 @@ class Facts:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Met:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotYet:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Never:
     reason: str
 

@@ -7,10 +7,10 @@ after the previous has *ended*. A failure inside `start_period` does not count w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
 
 from orchestrator.model.health import HealthCheck, ProbeResult
+from orchestrator.values import frozen, replace
 
 KEPT_RESULTS = 5
 MINIMUM_RETRIES = 1
@@ -22,7 +22,7 @@ class Status(Enum):
     UNHEALTHY = "unhealthy"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HealthState:
     """`number`: probes of this run so far. `failures`: counted ones in a row. `results`: the last five, oldest first.
 

@@ -6,8 +6,9 @@ a bug in the scheduler and raises AssertionError; tests/unit/policy/test_lifecyc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from orchestrator.values import frozen
 
 
 class State(Enum):
@@ -67,7 +68,7 @@ class Effect(Enum):
     """Drop the container's record."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transition:
     state: State
     effects: tuple[Effect, ...] = ()

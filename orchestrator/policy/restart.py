@@ -7,18 +7,18 @@ An unhealthy run counts as a failed one whatever its exit code: that is pystack'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.policy.exits import ExitView, describe_exit, succeeded
+from orchestrator.values import frozen
 
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 60.0
 RESET_AFTER_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RestartHistory:
     """`restarts`: by policy since a user started the container. `delay_s`: the last delay (0: none yet).
 
@@ -36,7 +36,7 @@ class RestartHistory:
         return RestartHistory(self.restarts + 1, delay_s, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Restart:
     """Start again after `after_s` seconds. `reason`: one sentence."""
 
@@ -44,7 +44,7 @@ class Restart:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GiveUp:
     """Leave it. `failed`: the policy would have restarted it but has used up its attempts."""
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
@@ -15,6 +14,7 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.plan.oci import ANNOTATION_MAKE_SOURCES
+from orchestrator.values import replace
 
 
 def bundle_path(site: Site, container: ContainerId) -> str:

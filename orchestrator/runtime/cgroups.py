@@ -20,20 +20,20 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.errors import HostError
 from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
 from orchestrator.model.names import CGROUP_ROOT, ProjectKey
+from orchestrator.values import entity, field, frozen
 
 REMOVE_TIMEOUT_S = 5.0
 _ALWAYS = ("memory", "pids")
 _DELEGATED = ("cpu", "memory", "pids")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Setting:
     """One write: `controller` decides the hierarchy; the file is `v1` or `v2` there (None: v1 or v2 has no such thing).
     `optional`: a file that a kernel may lack (swap accounting) is passed over."""
@@ -95,7 +95,7 @@ def _or_max(value: int) -> str:
     return "max" if value < 0 else str(value)
 
 
-@dataclass(slots=True)
+@entity
 class ContainerCgroup:
     """The groups of one container (or of one probe in it). Owns `unified_fd`; `close` it, or use as a context manager.
 

@@ -14,7 +14,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 
 import trio
 
@@ -37,6 +36,7 @@ from orchestrator.runtime.programs import Program
 from orchestrator.runtime.rootfs import fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
 from orchestrator.runtime.session import Session, wait_process
+from orchestrator.values import replace
 
 _START_TRIES = 3
 _HINTS: Mapping[str, str] = {

@@ -6,11 +6,11 @@ import contextlib
 import json
 import os
 import signal
-from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.contracts.runtime import Exit
 from orchestrator.model.names import ContainerId
+from orchestrator.values import entity, field
 
 COMPACT_OVER_BYTES = 1 << 20
 _EXITS_KEPT = 16
@@ -25,7 +25,7 @@ def exit_of(status: int | None, at: float, *, oom: bool = False) -> Exit:
     return Exit(signal=os.WTERMSIG(status), oom_killed=oom and os.WTERMSIG(status) == signal.SIGKILL, finished_at=at)
 
 
-@dataclass(slots=True)
+@entity
 class History:
     """Of one container: the last run's number, and the exits of the latest runs. `base_oom_kills`: the cgroup's counter
     when the last run began."""

@@ -16,7 +16,6 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from orchestrator.errors import HostError
 from orchestrator.kernel import cgroup
@@ -29,6 +28,7 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.names import CGROUP_ROOT, ProjectKey
 from orchestrator.runtime import host_probes as probes
 from orchestrator.runtime.cgroups import ContainerCgroup, remove_project
+from orchestrator.values import frozen
 
 OLDEST_KERNEL = (5, 19)
 """id-mapped lower layers of overlayfs; clone3, openat2, pidfds and the mount calls are older."""
@@ -59,7 +59,7 @@ PROBE_TIMEOUT_S = 10.0
 _ROOT_HINT = "run it as root (sudo pystack ...); rootless operation is not supported yet"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """One line of ``pystack doctor``. `needed`: without it no container runs; else only something is slower or absent."""
 
@@ -70,7 +70,7 @@ class Check:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Probe:
     name: str
     needed: bool

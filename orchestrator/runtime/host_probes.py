@@ -11,7 +11,6 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from orchestrator.errors import HostError
 from orchestrator.kernel import constants as c
@@ -19,9 +18,10 @@ from orchestrator.kernel import mounts, netlink, process
 from orchestrator.kernel.pidfd import exit_status
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.runtime.cgroups import ContainerCgroup
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bench:
     """What the probes share. `scratch`: an empty directory on the data directory's file system, None if there is none.
     `group`: a cgroup, None if it could not be made."""

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.runtime.monitor import wire
+from orchestrator.values import entity, field
 
 MONITOR_DIRECTORY: Final = str(Path(__file__).parent / "monitor")
 SOCKET_NAME: Final = "monitor.sock"
@@ -46,7 +46,7 @@ class StepFailed(Exception):
         self.step, self.number = step, number
 
 
-@dataclass(slots=True)
+@entity
 class Answer:
     """`items`: the answers before the last one, each with its descriptors; all are the receiver's."""
 

@@ -13,11 +13,11 @@ import select
 import struct
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 
 from orchestrator.kernel.constants import IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_TO
 from orchestrator.kernel.inotify import Inotify
+from orchestrator.values import frozen
 
 _RECORD = struct.Struct("<QIIQ")
 _STREAMS = {0: "stdout", 1: "stdout", 2: "stderr"}
@@ -31,7 +31,7 @@ _LONGEST_LINE = 1 << 20
 """A line that is longer is given in pieces: no output may fill the reader's memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogEntry:
     """One line. `time`: seconds since the epoch at which its first byte was read. `line`: without the newline; `ended`
     False: there was none (yet): the program ended or the line is too long."""

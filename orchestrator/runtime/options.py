@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 
 from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
+from orchestrator.values import frozen
 
 _ATTRIBUTES: dict[str, tuple[int, int]] = {
     "ro": (c.MOUNT_ATTR_RDONLY, 0),
@@ -39,7 +39,7 @@ _WITHOUT_MEANING = frozenset({"defaults", "sync", "async", "dirsync", "mand", "n
 _UNSUPPORTED = frozenset({"tmpcopyup", "remount", "lazytime"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MountOptions:
     """`set_`, `clear`: MOUNT_ATTR_* bits. `data`: what the file system itself understands (None: a flag)."""
 

@@ -11,7 +11,6 @@ import posixpath
 import resource
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.contracts.runtime import SandboxSpec
@@ -20,6 +19,7 @@ from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.plan.oci import ANNOTATION_INIT, DEFAULT_PATH
 from orchestrator.runtime.options import MountOptions, parse_options
+from orchestrator.values import frozen
 
 DEFAULT_UMASK = 0o022
 
@@ -27,7 +27,7 @@ StepArgument = Any
 """JSON-ready."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     name: str
     arguments: tuple[StepArgument, ...] = ()
@@ -37,7 +37,7 @@ class Step:
         return self.text or self.name.replace("_", " ")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Program:
     steps: tuple[Step, ...]
 
@@ -49,7 +49,7 @@ class Program:
         return 0 <= number < len(self.steps) and self.steps[number].name == "execute"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hierarchy:
     """A v1 cgroup hierarchy as the container sees it: directory name below /sys/fs/cgroup, and its controllers."""
 
@@ -57,7 +57,7 @@ class Hierarchy:
     controllers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """What a program needs to know of where it will run. `layers`: the monitor's numbers of the lowers, topmost first.
     `unified`: there is a v2 hierarchy. `hierarchies`: the v1 ones that the container is in. `bundle`: its directory.
@@ -82,7 +82,7 @@ def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], place: Pl
     return Program(tuple(_exec_steps(process, linux, place, terminal)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Mount:
     """`slot` None: made in the container's own namespaces."""
 

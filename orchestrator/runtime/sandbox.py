@@ -6,7 +6,6 @@ import contextlib
 import os
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -24,6 +23,7 @@ from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
 from orchestrator.runtime.programs import Hierarchy, Place, Program, compile_exec, compile_start
+from orchestrator.values import entity, field
 
 LOG_STREAMS = (1, 2)
 
@@ -37,7 +37,7 @@ def _compile_filter(profile: Mapping[str, Any]) -> bytes:
     return compile_filter(profile, MACHINE)
 
 
-@dataclass(slots=True)
+@entity
 class Sandbox:
     """`layers`: the monitor's numbers of ``spec.lowers``. `program`, its words and `place`: made at need, and made anew for
     another spec or another monitor."""
@@ -173,7 +173,7 @@ class Sandbox:
         self.cgroup.close()
 
 
-@dataclass(slots=True)
+@entity
 class ActiveRun:
     """A run that has not ended, as far as we know. Owns `pidfd` and `pipes` (stream -> read end of the log pipe): with
     them a new monitor can be given what a killed one had."""

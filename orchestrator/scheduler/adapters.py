@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.contracts.images import Images
 from orchestrator.contracts.network import Networking
 from orchestrator.contracts.runtime import Runtime
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import State, Volumes
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Adapters:
     """One project's half of the contracts."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 import trio
 
@@ -21,12 +20,13 @@ from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.chronicle import Chronicle
 from orchestrator.scheduler.faults import located
 from orchestrator.scheduler.keeper import Keeper
+from orchestrator.values import entity, field
 
 Compile = Callable[[SandboxInputs], SandboxSpec]
 FindCheck = Callable[[Service, Image], HealthCheck | None]
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Crew:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those this supervisor has ensured.
     `nursery`: where containers are supervised; it belongs to `Engine.run`."""

@@ -9,7 +9,6 @@ An execution that is cancelled stops nothing that runs, and takes back what it m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 import trio
@@ -27,11 +26,12 @@ from orchestrator.scheduler.faults import located
 from orchestrator.scheduler.gate import Gate
 from orchestrator.scheduler.keeper import Keeper, Watch
 from orchestrator.scheduler.outcome import Failure, Outcome
+from orchestrator.values import entity, field, replace
 
 TIDY_DEADLINE_S = 60.0
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class _Node:
     operation: Operation
     done: trio.Event = field(default_factory=trio.Event)

@@ -8,7 +8,6 @@ judged by, the row of ``ps``. `supervise` is the task that acts on it. Because e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 import trio
@@ -28,12 +27,13 @@ from orchestrator.policy.health import HealthState, Status, describe_probe
 from orchestrator.policy.lifecycle import Effect, Happening
 from orchestrator.policy.restart import RestartHistory
 from orchestrator.scheduler.chronicle import Chronicle
+from orchestrator.values import entity, field, replace
 
 Judge = Callable[[Facts], Verdict]
 LIVE = frozenset({lifecycle.State.STARTING, lifecycle.State.RUNNING, lifecycle.State.BACKOFF, lifecycle.State.STOPPING})
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Watch:
     """A condition as a future: `settle` is called once, with Met or Never, at the moment it is so."""
 
@@ -41,7 +41,7 @@ class Watch:
     settle: Callable[[Verdict], None]
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Keeper:
     """`check`: the health check in force. `netns_fd`: of the sandbox, once this supervisor knows it. `wired`: addresses,
     ports and names are up. `fresh`: made by the current operation and never run.
@@ -210,7 +210,7 @@ class Keeper:
     def amend(self, **fields: object) -> None:
         """Change the record in memory; `save` or the next transition writes it."""
         if any(getattr(self.record, name) != value for name, value in fields.items()):
-            self.record = replace(self.record, **fields)  # type: ignore[arg-type]
+            self.record = replace(self.record, **fields)
 
     def note(
         self, kind: EventKind, text: str, **detail: str | float | bool | tuple[str, ...] | None

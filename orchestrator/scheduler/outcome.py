@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import ServiceName
 from orchestrator.plan.plan import Verb
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """One thing that went wrong. `service` None: a network or volume. `error` has the sentence, hint and exit code."""
 
@@ -17,7 +16,7 @@ class Failure:
     error: PystackError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """`changed`: services the plan touched. `removed`: containers removed. `failures`: in the order they happened, causes
     only. `blocked`: services that could not start because of them, sorted."""

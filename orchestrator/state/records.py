@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from typing import Any
 
 from orchestrator.contracts.site import Site
@@ -27,6 +26,7 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.model.project import Project
+from orchestrator.values import replace
 
 VERSION = 1
 _COMPACT_AT_BYTES = 1 << 20

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -17,11 +16,12 @@ import trio
 from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, BusyError, OperationError, PystackError, only_error
 from orchestrator.model.names import ProjectName
 from orchestrator.units import format_duration
+from orchestrator.values import entity, field
 
 Work = Callable[[], Awaitable[Any]]
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class _Operation:
     verb: str
     pid: int

@@ -17,7 +17,6 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import trio
 
@@ -28,9 +27,10 @@ from orchestrator.state import lock
 from orchestrator.state.directory import prepare, site_of
 from orchestrator.supervisor.api import Server, open_listener
 from orchestrator.supervisor.wiring import open_project
+from orchestrator.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     data_dir: str
     run_dir: str

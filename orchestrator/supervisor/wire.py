@@ -13,12 +13,12 @@ import select
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from orchestrator.errors import InputError
+from orchestrator.values import frozen
 
 VERSION = 1
 MAX_MESSAGE_BYTES = 8 << 20
@@ -27,7 +27,7 @@ _MAX_FDS = 8
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """`fds` belong to whoever handles the request."""
 

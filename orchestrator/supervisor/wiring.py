@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -35,9 +34,10 @@ from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
 from orchestrator.supervisor.arguments import seconds, services, typed
 from orchestrator.supervisor.stream import EventStream
+from orchestrator.values import entity, frozen, replace
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class OpenProject:
     """One project with everything that acts on it. `since`: epoch seconds, display."""
 
@@ -116,7 +116,7 @@ class OpenProject:
         return project
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptSockets:
     """The monitor's store as the network wants it: what is fetched belongs to the caller."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from signal import SIGKILL, SIGTERM
 from typing import Protocol
 
@@ -19,12 +18,13 @@ import trio
 from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, Runtime, SandboxSpec
 from orchestrator.errors import CommandError, OperationError, PystackError
 from orchestrator.model.names import ContainerId
+from orchestrator.values import frozen
 
 DEADLINE_S = 20.0
 """No check takes longer; a hang is a failure."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workload:
     """A program: writes `output` to its stdout, runs for `seconds`, then exits with `exit_code`. On SIGTERM it ends at
     once with status 143, unless it `ignores_sigterm`. `missing`: there is no such program; `forbidden`: it may not be

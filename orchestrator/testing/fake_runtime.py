@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from signal import SIGINT, SIGKILL, SIGTERM
 
 import trio
@@ -17,6 +16,7 @@ from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, OciCo
 from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, PystackError
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
+from orchestrator.values import entity, field, frozen
 
 EPOCH = 1_700_000_000.0
 """Virtual time 0 as seconds since the epoch."""
@@ -25,7 +25,7 @@ COMMANDS = frozenset({"exit", "hang", "missing"})
 STOP_SIGNALS = frozenset({int(SIGTERM), int(SIGINT)})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FakeService:
     """How a fake container behaves. Seconds count from the start of each run.
 
@@ -72,7 +72,7 @@ class FakeService:
         return age_s >= self.healthy_after_s and (ill_s is None or age_s < ill_s)
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class _FakeRun:
     run: Run
     begun_s: float
@@ -94,7 +94,7 @@ class _FakeRun:
         return Exit(self.exit.code, self.exit.signal, self.exit.oom_killed, EPOCH + self.end_s)
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class _FakeContainer:
     spec: SandboxSpec
     netns_fd: int
@@ -106,7 +106,7 @@ class _FakeContainer:
         return self.runs[-1] if self.runs and not self.runs[-1].over else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Act:
     """One thing that the scheduler had done, for tests of order."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 import trio
 
@@ -14,6 +13,7 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.model.volume import Volume
+from orchestrator.values import replace
 
 
 class FakeState:

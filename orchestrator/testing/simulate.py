@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import trio
 
@@ -23,6 +22,7 @@ from orchestrator.scheduler.outcome import Outcome
 from orchestrator.testing import seeds
 from orchestrator.testing.fake_runtime import EPOCH, FakeService
 from orchestrator.testing.world import World
+from orchestrator.values import frozen
 
 _SHOWN = frozenset(
     {
@@ -40,7 +40,7 @@ _SHOWN = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """`up`: the outcome of bringing it up, None when that took longer than the whole simulation. `statuses`: at the end,
     before it was taken down. `restarts`: by service, those that happened. `down`: the outcome of taking it down.

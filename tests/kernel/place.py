@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from orchestrator.plan.mounts import _BASE_MOUNTS
 from orchestrator.plan.seccomp_profile import default_profile
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
+from orchestrator.values import replace
 
 HOST_BASE = 1 << 20
 PROJECT = ProjectName("rt")

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from orchestrator.errors import CommandError, HostError
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.names import ContainerId
 from orchestrator.plan.confinement import DEFAULT_CAPABILITIES
+from orchestrator.values import replace
 from tests.kernel.place import HOST_BASE, Place, place, with_lowers
 
 pytestmark = pytest.mark.kernel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from signal import SIGINT, SIGKILL, SIGRTMIN, SIGTERM
 
 import pytest
@@ -18,6 +17,7 @@ from orchestrator.testing import seeds
 from orchestrator.testing.build import project, service
 from orchestrator.testing.fake_runtime import FakeRuntime
 from orchestrator.testing.world import World
+from orchestrator.values import replace
 
 BOX = ContainerId("demo-db-1")
 SPEC = SandboxSpec(BOX, (), OciConfig({}))
@@ -128,7 +128,7 @@ def test_errors_point_into_the_compose_file_once(error: PystackError, key: str, 
         "services.web.ports[0]": Place("c.yaml", 7, 9),
         "networks.front": Place("c.yaml", 20, 3),
     }
-    stack = dataclasses.replace(project(service("web")), places=places)
+    stack = replace(project(service("web")), places=places)
     error.hint = "do this"
     found = located(error, stack, stack.services[ServiceName("web")], key)
     assert found.message == message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import trio
 from hypothesis import given, settings
@@ -20,6 +20,7 @@ from orchestrator.testing import seeds
 from orchestrator.testing.build import check, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
+from orchestrator.values import replace
 from tests.simulation.stage import ends, started, up
 
 MOMENTS = st.sampled_from([0.0, 0.05, 0.5, 1.0, 2.5, 7.0])

@@ -51,6 +51,7 @@ def test_help_imports_no_verb_and_nothing_heavy(tmp_path: Path) -> None:
         "orchestrator.cli.main",
         "orchestrator.cli.render",
         "orchestrator.cli.render.escape",
+        "orchestrator.values",
         "orchestrator.cli.settings",
         "orchestrator.cli.terminal",
         "orchestrator.errors",

@@ -6,10 +6,10 @@ Rows only know what events said; the same events always give the same board. Ins
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from orchestrator.contracts.events import Event, EventKind
+from orchestrator.values import entity, field, replace
 
 
 class Stage(IntEnum):
@@ -44,7 +44,7 @@ _CONDITION_WORDS = {
 }
 
 
-@dataclass(slots=True)
+@entity
 class Row:
     """`began_s`, `ended_s`: of this service's part in the operation. `waits`: unmet conditions, by service. `since`: when
     it was last made or started in this operation, epoch seconds."""

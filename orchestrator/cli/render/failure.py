@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from orchestrator.cli.render.board import Row, about
 from orchestrator.cli.render.escape import escape_line, escape_text
+from orchestrator.values import frozen
 
 LOG_LINES = 10
 BLOCKED = "(not started because of that: "
@@ -15,7 +15,7 @@ BLOCKED = "(not started because of that: "
 _OOM = "killed by the kernel: out of memory"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FailureReport:
     """`reason`: the event's sentence. `exit`: code, signal, OOM in words, or "". `log`: its last lines, already decoded."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Place, Project
 from orchestrator.testing.build import edge, project, service
+from orchestrator.values import replace
 
 DB, WEB, BOTTOM, TOP = (ServiceName(name) for name in ("db", "web", "s00-00", "s39-00"))
 
@@ -90,7 +90,7 @@ def test_a_cycle_is_named_from_its_first_service(needs: dict[str, str], text: st
 
 def test_a_cycle_points_at_the_line_of_its_first_edge() -> None:
     stack = project(service("a", "b"), service("b", "a"))
-    placed = dataclasses.replace(stack, places={"services.a.depends_on": Place("compose.yaml", 4, 5)})
+    placed = replace(stack, places={"services.a.depends_on": Place("compose.yaml", 4, 5)})
     with pytest.raises(InputError) as caught:
         DependencyGraph.of(placed)
     assert caught.value.message == "compose.yaml:4:5: services.a.depends_on.b: dependency cycle: a -> b -> a"
@@ -112,8 +112,8 @@ def test_a_thousand_layered_services_take_well_under_a_second() -> None:
 
 def test_a_cycle_in_a_thousand_layered_services_is_found_as_fast() -> None:
     stack = layered(40, 25)
-    bottom = dataclasses.replace(stack.services[BOTTOM], depends_on={TOP: edge(TOP)})
-    looped = dataclasses.replace(stack, services={**stack.services, BOTTOM: bottom})
+    bottom = replace(stack.services[BOTTOM], depends_on={TOP: edge(TOP)})
+    looped = replace(stack, services={**stack.services, BOTTOM: bottom})
     begun = perf_counter()
     with pytest.raises(InputError, match="dependency cycle: s00-00 -> s39-00 -> "):
         DependencyGraph.of(looped)

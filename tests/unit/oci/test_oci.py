@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, Proje
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.plan.oci import SandboxInputs, command_of, compile_sandbox, healthcheck_of
+from orchestrator.values import replace
 
 GOLDEN = Path(__file__).parent
 SITE = Site(ProjectName("shop"), ProjectKey("0123abcd"), "/data/projects/shop", "/run/shop", IdMap(1_000_000))

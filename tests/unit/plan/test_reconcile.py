@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from textwrap import dedent
 from time import perf_counter
 
@@ -21,6 +20,7 @@ from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Kind, Plan, linear
 from orchestrator.plan.reconcile import Recreate, plan_down, plan_restart, plan_start, plan_stop, plan_up
 from orchestrator.testing.build import COMPLETED, HEALTHY, edge, project, service
+from orchestrator.values import replace
 
 STACK = project(
     service("web", edge("api", HEALTHY), networks=["front"]),
@@ -68,7 +68,7 @@ def seen(
             endpoints=tuple(endpoint(key) for key in item.networks),
             boot_id="b1",
         )
-        records.append(dataclasses.replace(record, **changes))  # type: ignore[arg-type]
+        records.append(replace(record, **changes))
         if name not in gone:
             run = None if name in ended else Run(container, 1, 100, 0.0)
             sandboxes.append(ContainerState(container, run, 1, ended.get(name)))
@@ -88,8 +88,8 @@ def golden(plan: Plan, text: str) -> None:
 
 
 def changed(stack: Project, name: str, **fields: object) -> Project:
-    item = dataclasses.replace(stack.services[ServiceName(name)], **fields)  # type: ignore[arg-type]
-    return dataclasses.replace(stack, services={**stack.services, ServiceName(name): item})
+    item = replace(stack.services[ServiceName(name)], **fields)
+    return replace(stack, services={**stack.services, ServiceName(name): item})
 
 
 def test_a_first_up_makes_networks_volumes_and_containers_and_starts_them_as_their_conditions_hold() -> None:
@@ -232,7 +232,7 @@ def test_a_selection_brings_its_dependencies_and_no_deps_does_not_wait_for_them(
 
 def test_a_changed_network_is_made_anew_with_everything_on_it() -> None:
     front = Network(NetworkName("front"), "demo_front", subnet="10.9.0.0/24")
-    after = dataclasses.replace(STACK, networks={**STACK.networks, NetworkName("front"): front})
+    after = replace(STACK, networks={**STACK.networks, NetworkName("front"): front})
     golden(
         up(after, seen(STACK), "web", no_deps=True),
         """
@@ -330,7 +330,7 @@ def test_down_with_volumes_removes_them_last_but_not_external_ones() -> None:
     assert len(plan.operations[-1].after) == 4
     assert all(item.anonymous for item in plan.of(Kind.REMOVE))
     data = VolumeName("data")
-    external = dataclasses.replace(STACK, volumes={data: dataclasses.replace(STACK.volumes[data], external=True)})
+    external = replace(STACK, volumes={data: replace(STACK.volumes[data], external=True)})
     assert not plan_down(external, seen(external), volumes=True).of(Kind.REMOVE_VOLUME)
 
 
@@ -379,13 +379,13 @@ def hash_of(item: Service, stack: Project = STACK) -> str:
 
 def test_the_hash_sees_content_and_not_compose_paths() -> None:
     db = STACK.services[ServiceName("db")]
-    moved = dataclasses.replace(db, volumes=tuple(dataclasses.replace(item, place="elsewhere") for item in db.volumes))
+    moved = replace(db, volumes=tuple(replace(item, place="elsewhere") for item in db.volumes))
     assert hash_of(moved) == hash_of(db)
-    assert hash_of(dataclasses.replace(db, environment={"A": "1"})) != hash_of(db)
+    assert hash_of(replace(db, environment={"A": "1"})) != hash_of(db)
     assert config_hash(STACK, db, "other") != hash_of(db)
-    assert hash_of(dataclasses.replace(db, environment={"place": "a"})) != hash_of(
-        dataclasses.replace(db, environment={"place": "b"})
+    assert hash_of(replace(db, environment={"place": "a"})) != hash_of(
+        replace(db, environment={"place": "b"})
     )
-    assert hash_of(dataclasses.replace(db, stop_grace_s=10)) == hash_of(dataclasses.replace(db, stop_grace_s=10.0))
-    renamed = dataclasses.replace(STACK.volumes[VolumeName("data")], full_name="elsewhere")
-    assert hash_of(db, dataclasses.replace(STACK, volumes={VolumeName("data"): renamed})) != hash_of(db)
+    assert hash_of(replace(db, stop_grace_s=10)) == hash_of(replace(db, stop_grace_s=10.0))
+    renamed = replace(STACK.volumes[VolumeName("data")], full_name="elsewhere")
+    assert hash_of(db, replace(STACK, volumes={VolumeName("data"): renamed})) != hash_of(db)

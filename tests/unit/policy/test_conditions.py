@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,13 +13,14 @@ from orchestrator.policy.conditions import PATIENCE_RUNS, Facts, Met, Never, Not
 from orchestrator.policy.health import Status
 from orchestrator.policy.lifecycle import State
 from orchestrator.testing.build import COMPLETED, HEALTHY, STARTED, edge
+from orchestrator.values import replace
 
 DB = Facts(ServiceName("db"), started=True)
 OK, BAD = Exit(code=0), Exit(code=3)
 
 
 def facts(state: State, **fields: object) -> Facts:
-    return dataclasses.replace(DB, state=state, **fields)  # type: ignore[arg-type]
+    return replace(DB, state=state, **fields)
 
 
 MET, NOT_YET, NEVER = Met, NotYet, Never

@@ -12,6 +12,7 @@ from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.monitor.steps import STEPS
 from orchestrator.runtime.programs import Hierarchy, Place, Program, compile_exec, compile_start
+from orchestrator.values import fields
 
 MEMORY = Hierarchy("memory", ("memory",))
 PLACE = Place("/data/containers/box", 100_000, (7, 3), True, (MEMORY,), 40, lambda profile: b"\x06" * 8)
@@ -94,7 +95,7 @@ def test_capabilities_are_masks_of_those_the_kernel_knows() -> None:
 
 
 def _fields(place: Place) -> dict[str, Any]:
-    return {name: getattr(place, name) for name in Place.__dataclass_fields__}
+    return {name: getattr(place, name) for name in [item.name for item in fields(Place)]}
 
 
 def test_the_command_s_step_is_the_one_that_means_126_and_127() -> None:
