@@ -16,30 +16,39 @@ EXIT_CANCELLED = 130
 
 
 class PystackError(Exception):
-    """Base of every error shown to the user: ``error: MESSAGE`` then, if there is one, ``hint: HINT``."""
+    """Base of every error shown to the user: ``error: PLACE: MESSAGE`` then, if there is one, ``hint: HINT``.
 
+    `kind` names the class on a wire. `place`: where in the user's files it is (``FILE:LINE:COLUMN: compose.path``), or "".
+    """
+
+    kind = "operation"
     exit_code = EXIT_FAILED
 
-    def __init__(self, message: str, *, hint: str | None = None, exit_code: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, exit_code: int | None = None, place: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.place = place
         if exit_code is not None:
             self.exit_code = exit_code
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.place}: {self.message}" if self.place else self.message
 
 
 class InputError(PystackError):
     """Something the user wrote is wrong: a compose file, an option, a name. Exit code 2."""
 
+    kind = "input"
     exit_code = EXIT_USAGE
 
 
 class HostError(PystackError):
     """This machine lacks or refuses something pystack needs: root, overlayfs, disk space. Exit code 125."""
 
+    kind = "host"
     exit_code = EXIT_RUNTIME
 
 
@@ -50,11 +59,20 @@ class OperationError(PystackError):
 class BusyError(PystackError):
     """Another command holds what this one needs. Exit code 1."""
 
+    kind = "busy"
+
 
 class CommandError(PystackError):
     """A container's command could not be executed: exit code 127 (not found) or 126 (may not be run)."""
 
+    kind = "command"
     exit_code = EXIT_CANNOT_EXECUTE
+
+
+KINDS: dict[str, type[PystackError]] = {
+    cls.kind: cls for cls in (InputError, HostError, OperationError, BusyError, CommandError)
+}
+"""By the name that an error has on a wire."""
 
 
 def only_error(exc: BaseException) -> PystackError | None:

@@ -95,6 +95,8 @@ def _decode(kind: Any, data: Any, path: str) -> Any:
         if data is not None:
             raise ValueError(f"{path}: expected null")
         return None
+    if origin is frozenset:
+        return frozenset(_decode_tuple((*typing.get_args(kind), ...), data, path))
     if origin is tuple:
         return _decode_tuple(typing.get_args(kind), data, path)
     if origin is not None and issubclass(origin, Mapping):

@@ -8,7 +8,10 @@ having been told (security-facts: "intent before side effect").
 from __future__ import annotations
 
 import hashlib
+from enum import Enum
 from typing import NewType
+
+from orchestrator.values import frozen
 
 ProjectName = NewType("ProjectName", str)
 ServiceName = NewType("ServiceName", str)
@@ -17,11 +20,36 @@ NetworkName = NewType("NetworkName", str)
 VolumeName = NewType("VolumeName", str)
 """The key under ``volumes:``, not the full name (``P_data``)."""
 ContainerId = NewType("ContainerId", str)
-"""``PROJECT-SERVICE-N``: the container's name and its directory's name, unique within a data directory."""
+"""The container's name (``PROJECT-SERVICE-1``, ``container_name``) and its directory's name. Unique within its project
+alone: whatever lies outside the project's own directory is named by (project key, id). Never parsed: see `Instance`."""
 ProjectKey = NewType("ProjectKey", str)
 """Eight hex digits that stand for (data directory, project) in the names of kernel objects."""
 
 CGROUP_ROOT = "pystack"
+
+
+class Role(Enum):
+    """What a container of a service is for."""
+
+    REPLICA = "replica"
+    ONE_OFF = "one-off"
+    """Made by ``run``: never restarted, never replaced, not counted by conditions and ``scale``."""
+    JOB = "job"
+    """Made by a job's trigger."""
+    INIT = "init"
+    """Made by ``pre_start``, before a replica."""
+
+
+_INFIX = {Role.REPLICA: "", Role.ONE_OFF: "run-", Role.JOB: "job-", Role.INIT: "init-"}
+
+
+@frozen
+class Instance:
+    """Which container of a service it is. `number` counts from 1 among those of the same role."""
+
+    service: ServiceName
+    role: Role = Role.REPLICA
+    number: int = 1
 
 
 def short_hash(text: str, length: int) -> str:
@@ -35,7 +63,13 @@ def project_key(data_dir: str, project: ProjectName) -> ProjectKey:
 
 def container_id(project: ProjectName, service: ServiceName, index: int = 1) -> ContainerId:
     """The container's name, as Docker Compose v2 makes it: ``project-service-1``."""
-    return ContainerId(f"{project}-{service}-{index}")
+    return instance_id(project, Instance(service, number=index))
+
+
+def instance_id(project: ProjectName, instance: Instance, slug: str = "") -> ContainerId:
+    """The name of a container that the stack does not name, as Docker Compose v2 makes it: ``project-service-1``,
+    ``project-service-run-SLUG``. `slug` (hex digits) stands for the number where numbers would be used again too soon."""
+    return ContainerId(f"{project}-{instance.service}-{_INFIX[instance.role]}{slug or instance.number}")
 
 
 def bridge_name(key: ProjectKey, network: NetworkName) -> str:

@@ -25,7 +25,8 @@ class Place:
 
 @frozen
 class Project:
-    """All enabled services (active profiles applied), in the order of the file.
+    """The whole stack, in the order of the file, whatever was selected. `inactive`: services of profiles that are not
+    active; they are known (no orphans), and touched only when asked for by name. `profiles`: the active ones.
 
     `working_dir` is absolute. `places` maps compose paths (``services.web.ports[0]``) to where they are written: what
     the runtime finds wrong later (a port in use, a missing bind source) is reported at its line.
@@ -39,6 +40,7 @@ class Project:
     compose_files: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     places: Mapping[str, Place] = field(default_factory=dict)
+    inactive: frozenset[ServiceName] = frozenset()
 
     def where(self, path: str) -> str:
         """``file:line:col: path``, for the longest prefix of `path` whose place is known; else `path` itself."""

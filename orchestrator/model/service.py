@@ -38,7 +38,8 @@ class Service:
     """`command` and `entrypoint` None: the image's; an empty tuple clears the image's.
 
     `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
-    `place` is this service's compose path.
+    `replicas`: how many containers it has unless ``--scale`` says otherwise. `container_name`: instead of the one made from
+    project, service and number. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -64,6 +65,8 @@ class Service:
     read_only: bool = False
     init: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    replicas: int = 1
+    container_name: str | None = None
 
     @property
     def place(self) -> str:

@@ -1,0 +1,294 @@
+"""Verbs are values: a request and an answer for each, and `Control`, the one door to a project.
+
+The Unix socket (docs/control-protocol.md) is one front of `Control`; the command line, HTTP and a Python API are others.
+On a wire a request is its verb's name (`VERBS`) and its fields as `model.codec` writes them.
+
+Errors are PystackErrors, which travel as `Fault`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from enum import Enum
+from typing import Protocol
+
+from orchestrator.contracts.events import Event, ServiceStatus
+from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.project import Project
+from orchestrator.model.service import Service
+from orchestrator.values import field, frozen
+
+VERSION = 2
+"""Of the protocol that carries these values. Version 1 is spoken by supervisors of pystack 0.1."""
+
+
+@frozen
+class Selection:
+    """What a verb acts on, parsed once at the edge. Nothing named: everything that is active. `dependencies`: with what the
+    named ones need (verbs that stop things ignore it)."""
+
+    services: tuple[ServiceName, ...] = ()
+    containers: tuple[ContainerId, ...] = ()
+    dependencies: bool = True
+
+    @property
+    def everything(self) -> bool:
+        return not self.services and not self.containers
+
+
+class Recreate(Enum):
+    """Which existing containers `up` replaces."""
+
+    CHANGED = "changed"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@frozen
+class Up:
+    """Bring the selected services to what `project`, the whole stack, says. `scale`: numbers of replicas in place of the
+    stack's. `start` False: make the containers and leave them (``create``). `timeout_s`: in place of the grace periods of
+    what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
+    `recreate_dependencies`: `recreate` is for what the selected services need, too."""
+
+    project: Project
+    selection: Selection = Selection()
+    scale: Mapping[ServiceName, int] = field(default_factory=dict)
+    recreate: Recreate = Recreate.CHANGED
+    recreate_dependencies: bool = False
+    renew_volumes: bool = False
+    remove_orphans: bool = False
+    ignore_orphans: bool = False
+    start: bool = True
+    timeout_s: float | None = None
+    wait: bool = False
+    wait_timeout_s: float | None = None
+
+
+@frozen
+class Scale:
+    """Change the number of replicas of running services; what they need is left alone unless `dependencies`."""
+
+    project: Project
+    scale: Mapping[ServiceName, int]
+    dependencies: bool = True
+    timeout_s: float | None = None
+
+
+@frozen
+class Down:
+    """Stop and remove containers; without a selection also networks and, with `volumes`, the volumes. `project`: the stack
+    as the files have it, when there is one: it says which containers are orphans."""
+
+    project: Project | None = None
+    selection: Selection = Selection()
+    volumes: bool = False
+    remove_orphans: bool = False
+    timeout_s: float | None = None
+
+
+@frozen
+class Start:
+    selection: Selection = Selection()
+    wait: bool = False
+    wait_timeout_s: float | None = None
+
+
+@frozen
+class Stop:
+    selection: Selection = Selection()
+    timeout_s: float | None = None
+
+
+@frozen
+class Restart:
+    selection: Selection = Selection()
+    timeout_s: float | None = None
+
+
+@frozen
+class Kill:
+    """`signal`: a name or a number (`units`' signal names)."""
+
+    selection: Selection = Selection()
+    signal: str = "SIGKILL"
+    remove_orphans: bool = False
+
+
+@frozen
+class Run:
+    """Make and start a one-off container from `definition`, the service with the command line's changes made to it; what it
+    needs is started first and waited for, unless `dependencies` is False.
+
+    `name`: "" for a made one. `remove`: the container goes when it ends. `tty`: a pty of the container's own, whose master
+    the caller gets. `interactive`: standard input is the descriptor that comes with the request; else /dev/null.
+    """
+
+    project: Project
+    definition: Service
+    name: str = ""
+    dependencies: bool = True
+    remove: bool = False
+    tty: bool = False
+    interactive: bool = False
+    remove_orphans: bool = False
+    ignore_orphans: bool = False
+
+
+@frozen
+class Exec:
+    """A process in a running container of `service`. Its standard descriptors come with the request."""
+
+    service: ServiceName
+    argv: tuple[str, ...]
+    index: int = 0
+    """The replica's number; 0: the lowest that runs."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str | None = None
+    user: str | None = None
+    tty: bool = False
+
+
+Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Run
+"""What changes containers: goes through ``Engine.operate``."""
+
+
+@frozen
+class Hello:
+    pass
+
+
+@frozen
+class About:
+    """Who answers. `working_dir`: of the recorded project, "" while nothing is recorded."""
+
+    version: str
+    protocol: int
+    project: str
+    pid: int
+    monitor_pid: int
+    boot_id: str
+    since: float
+    working_dir: str = ""
+
+
+@frozen
+class Ps:
+    selection: Selection = Selection()
+
+
+@frozen
+class Why:
+    """`index`: the replica's number; 0: all."""
+
+    service: ServiceName
+    index: int = 0
+
+
+@frozen
+class Explanation:
+    """`history`: events about these containers, oldest first, at most a hundred."""
+
+    statuses: tuple[ServiceStatus, ...]
+    history: tuple[Event, ...]
+
+
+@frozen
+class PlanOf:
+    """What this operation would do now. Changes nothing."""
+
+    up: Up | None = None
+    down: Down | None = None
+
+
+@frozen
+class PlannedStep:
+    kind: str
+    service: str
+    container: str
+    cause: str
+
+
+@frozen
+class Planned:
+    """`text`: as ``pystack plan`` prints it."""
+
+    text: str
+    steps: tuple[PlannedStep, ...]
+
+
+@frozen
+class Events:
+    """`since`: epoch seconds; None: from now on. `follow` False: what was logged, and then the end."""
+
+    since: float | None = None
+    follow: bool = True
+
+
+@frozen
+class Shutdown:
+    """End the supervisor, not the containers. `hand_over`: to another version, which starts at once."""
+
+    hand_over: bool = False
+
+
+@frozen
+class Done:
+    """The result of an operation. `changed`: containers touched. `removed`: containers removed. `container`: the one that
+    ``run`` made. `statuses`: of the whole project, afterwards."""
+
+    changed: int = 0
+    removed: int = 0
+    container: ContainerId | None = None
+    statuses: tuple[ServiceStatus, ...] = ()
+
+
+@frozen
+class Fault:
+    """A PystackError on its way. `kind`: the class (``input``, ``host``, ``operation``, ``busy``, ``command``,
+    ``bug``). `place`: ``FILE:LINE:COLUMN`` in the stack, or ""."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    place: str = ""
+    exit_code: int = 1
+
+
+VERBS: Mapping[str, type] = {
+    "hello": Hello,
+    "ps": Ps,
+    "why": Why,
+    "plan": PlanOf,
+    "events": Events,
+    "exec": Exec,
+    "shutdown": Shutdown,
+    "up": Up,
+    "scale": Scale,
+    "down": Down,
+    "start": Start,
+    "stop": Stop,
+    "restart": Restart,
+    "kill": Kill,
+    "run": Run,
+}
+
+
+class Control(Protocol):
+    """One project. Every method raises PystackErrors; a bug in one request ends that request alone."""
+
+    async def hello(self, request: Hello) -> About: ...
+
+    async def ps(self, request: Ps) -> tuple[ServiceStatus, ...]: ...
+
+    async def why(self, request: Why) -> Explanation: ...
+
+    async def plan(self, request: PlanOf) -> Planned: ...
+
+    def events(self, request: Events) -> AsyncIterator[Event]: ...
+
+    async def operate(self, request: Operation) -> Done:
+        """Plan and carry out. It goes on when the caller is cancelled."""
+        ...
+
+    async def shutdown(self, request: Shutdown) -> None: ...
