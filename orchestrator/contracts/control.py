@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from enum import Enum
 from typing import Protocol
 
-from orchestrator.contracts.events import Event, ServiceStatus
+from orchestrator.contracts.events import Event, ContainerStatus
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -189,7 +189,7 @@ class Why:
 class Explanation:
     """`history`: events about these containers, oldest first, at most a hundred."""
 
-    statuses: tuple[ServiceStatus, ...]
+    statuses: tuple[ContainerStatus, ...]
     history: tuple[Event, ...]
 
 
@@ -240,7 +240,7 @@ class Done:
     changed: int = 0
     removed: int = 0
     container: ContainerId | None = None
-    statuses: tuple[ServiceStatus, ...] = ()
+    statuses: tuple[ContainerStatus, ...] = ()
 
 
 @frozen
@@ -279,7 +279,7 @@ class Control(Protocol):
 
     async def hello(self, request: Hello) -> About: ...
 
-    async def ps(self, request: Ps) -> tuple[ServiceStatus, ...]: ...
+    async def ps(self, request: Ps) -> tuple[ContainerStatus, ...]: ...
 
     async def why(self, request: Why) -> Explanation: ...
 

@@ -1,6 +1,7 @@
-"""Events: what happened, as a user may watch it. One stream per project, ordered per service and not globally.
+"""Events: what happened, as a user may watch it. One stream per project, ordered per container and not globally.
 
-The kinds are stable names: renderers, ``--format json`` and the control socket depend on them.
+The kinds are stable names: renderers, ``--format json`` and the control socket depend on them. What each carries in
+`Event.detail` is in `DETAILS`; the text is for people, and nothing is ever read out of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from enum import Enum
 from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.runtime import Exit
 from orchestrator.contracts.state import Wanted
-from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.health import Health
+from orchestrator.model.names import ContainerId, Role, ServiceName
+from orchestrator.model.phase import Phase
 from orchestrator.values import field, frozen
 
 
@@ -22,14 +25,17 @@ class EventKind(Enum):
     NETWORK_REMOVED = "network.removed"
     VOLUME_CREATED = "volume.created"
     VOLUME_REMOVED = "volume.removed"
+    IMAGE_OBTAINING = "image.obtaining"
+    IMAGE_OBTAINED = "image.obtained"
     SERVICE_WAITING = "service.waiting"
-    """`detail`: {"on": "db", "condition": "service_healthy"}; one event per unmet condition, when the wait begins."""
+    """One event per unmet condition, when the wait begins."""
+    CONDITION_MET = "condition.met"
+    """A condition that was waited for holds now."""
     SERVICE_READY = "service.ready"
     """Started, and healthy if it has a health check: nothing more to wait for."""
     SERVICE_FAILED = "service.failed"
-    """`detail`: exit_status, signal, oom, probe_output, blocked (list of services that now can't start)."""
     SERVICE_BLOCKED = "service.blocked"
-    """A dependency can no longer satisfy its condition. `detail`: {"on": "db"}."""
+    """A dependency can no longer satisfy its condition."""
     CONTAINER_CREATING = "container.creating"
     CONTAINER_CREATED = "container.created"
     CONTAINER_STARTING = "container.starting"
@@ -39,15 +45,33 @@ class EventKind(Enum):
     CONTAINER_STOPPED = "container.stopped"
     CONTAINER_REMOVED = "container.removed"
     HEALTH_PROBED = "health.probed"
-    """`detail`: {"number": n, "failures": f, "retries": m, "ok": bool, "output": text}."""
     HEALTH_CHANGED = "health.changed"
-    """`detail`: {"health": "healthy" | "unhealthy" | "starting"}."""
     RESTART_SCHEDULED = "restart.scheduled"
-    """`detail`: {"after_s": 0.4, "attempt": n}."""
     WARNING = "warning"
 
 
 Scalar = str | int | float | bool | None
+Detail = Scalar | tuple[str, ...]
+
+_END = ("exit_status", "signal", "oom", "run")
+DETAILS: Mapping[EventKind, tuple[str, ...]] = {
+    EventKind.OPERATION_STARTED: ("verb",),
+    EventKind.OPERATION_FINISHED: ("verb", "ok"),
+    EventKind.SERVICE_WAITING: ("on", "condition"),
+    EventKind.CONDITION_MET: ("on", "condition", "waited_s"),
+    EventKind.SERVICE_FAILED: ("exit_status", "signal", "oom", "probe_output", "blocked"),
+    EventKind.SERVICE_BLOCKED: ("on",),
+    EventKind.CONTAINER_STARTED: ("number", "adopted"),
+    EventKind.CONTAINER_EXITED: _END,
+    EventKind.CONTAINER_STOPPED: _END,
+    EventKind.CONTAINER_STOPPING: ("grace_s", "signal"),
+    EventKind.HEALTH_PROBED: ("number", "failures", "retries", "ok", "output"),
+    EventKind.HEALTH_CHANGED: ("health",),
+    EventKind.RESTART_SCHEDULED: ("after_s", "attempt"),
+    EventKind.WARNING: ("orphans",),
+}
+"""The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
+`number` of a start the run's, of a probe the probe's; `blocked`, `orphans`: lists of names; ``*_s``: seconds."""
 
 
 @frozen
@@ -59,48 +83,24 @@ class Event:
     at: float
     service: ServiceName | None = None
     container: ContainerId | None = None
-    detail: Mapping[str, Scalar | tuple[str, ...]] = field(default_factory=dict)
+    detail: Mapping[str, Detail] = field(default_factory=dict)
 
 
 Emit = Callable[[Event], None]
 """Never blocks and never raises."""
 
 
-class Phase(Enum):
-    """Where a service's container is in its life, as ``ps`` shows it (`policy.lifecycle` is the table behind it)."""
-
-    ABSENT = "absent"
-    WAITING = "waiting"
-    """For its dependencies' conditions."""
-    CREATED = "created"
-    STARTING = "starting"
-    RUNNING = "running"
-    BACKOFF = "restarting"
-    """Ended; the restart policy will start it again after a delay."""
-    STOPPING = "stopping"
-    EXITED = "exited"
-    FAILED = "failed"
-    """Given up by the restart policy, or could not be started."""
-    BLOCKED = "blocked"
-    """A dependency's condition can never be met."""
-
-
-class Health(Enum):
-    NONE = "none"
-    STARTING = "starting"
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
-
-
 @frozen
-class ServiceStatus:
-    """One row of ``ps``. `started_at`, `created_at`: epoch seconds. `reason`: why it is as it is, one sentence."""
+class ContainerStatus:
+    """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`, `created_at`: epoch seconds. `reason`: why it is as it is, one sentence."""
 
     service: ServiceName
     container: ContainerId
     image: str
     phase: Phase
     health: Health
+    role: Role = Role.REPLICA
+    number: int = 1
     wanted: Wanted = Wanted.RUNNING
     pid: int | None = None
     exit: Exit | None = None
@@ -111,3 +111,4 @@ class ServiceStatus:
     endpoints: tuple[Endpoint, ...] = ()
     published: tuple[Published, ...] = ()
     last_probe: str = ""
+    config_hash: str = ""

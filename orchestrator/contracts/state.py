@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from enum import Enum
 from typing import Protocol
 
 from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.runtime import Exit
-from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.health import HealthCheck
+from orchestrator.model.names import ContainerId, Instance
+from orchestrator.model.network import Network
 from orchestrator.model.project import Project
+from orchestrator.model.service import Service
 from orchestrator.model.volume import Volume
-from orchestrator.values import frozen
+from orchestrator.values import field, frozen
 
 
 class Wanted(Enum):
@@ -23,16 +26,32 @@ class Wanted(Enum):
 
 
 @frozen
+class Definition:
+    """What a container was made from, and how it is kept: fixed until it is replaced, whatever the files say by now.
+
+    `image`: the image's identity. `check`: the health check in force. `stop_signal`: a signal's number.
+    """
+
+    service: Service
+    image: str = ""
+    check: HealthCheck | None = None
+    stop_signal: int = 15
+
+
+@frozen
 class ContainerRecord:
-    """One container as it was last decided. `config_hash`: of the service it was made from (`plan.hashing`).
+    """One container as it was last decided. `config_hash`: of what it was made from (`plan.hashing`).
 
     Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made.
     `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
+    `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
+    with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``).
     """
 
     container: ContainerId
-    service: ServiceName
-    config_hash: str
+    instance: Instance
+    definition: Definition
+    config_hash: str = ""
     wanted: Wanted = Wanted.RUNNING
     endpoints: tuple[Endpoint, ...] = ()
     published: tuple[Published, ...] = ()
@@ -41,15 +60,20 @@ class ContainerRecord:
     gave_up: str = ""
     created_at: float = 0.0
     boot_id: str = ""
+    ran_against: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    auto_remove: bool = False
 
 
 @frozen
 class ProjectRecord:
+    """`project`: the whole stack as last given. `networks`: those that exist, as they were made."""
+
     project: Project
     containers: tuple[ContainerRecord, ...] = ()
+    networks: tuple[Network, ...] = ()
 
 
-class State(Protocol):
+class Records(Protocol):
     """The project's records. All methods are synchronous and small; the caller is the project's only writer (it holds the
     project's lock). Raise HostError when the disk refuses."""
 
@@ -86,8 +110,8 @@ class Volumes(Protocol):
         """The directory of the container's anonymous volume at `target`."""
         ...
 
-    def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
-        """Those of `volumes` that exist."""
+    def identity(self, volume: Volume) -> str | None:
+        """A random id that the volume got when it was made; None when it does not exist."""
         ...
 
     def remove(self, volume: Volume) -> bool:

@@ -7,6 +7,14 @@ from enum import Enum
 from orchestrator.values import frozen
 
 
+class Health(Enum):
+    NONE = "none"
+    """There is no health check, or nothing runs that could be asked."""
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
 class OnUnhealthy(Enum):
     """What an unhealthy service means (``x-pystack.on_unhealthy``). The default is RESTART: a deliberate difference
     from Docker Compose, which leaves an unhealthy container running."""

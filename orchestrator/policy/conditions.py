@@ -1,42 +1,50 @@
 """Whether a dependency's condition is met, not met yet, or can never be met.
 
-The verdict is formed on what has happened to a service since the current operation touched it (`Facts`), at the moment
-it happens: a dependency that was healthy for an instant has met the condition, one that ended before has not. There is
-no wait without an end: a service that keeps ending is waited for through `PATIENCE_RUNS` runs and no longer, even when
-its restart policy would go on for ever. (A job that runs is waited for as long as it runs.)
+The verdict on one container is formed on what has happened to it since the current operation touched it (`Facts`), at the
+moment it happens: one that was healthy for an instant has met the condition, one that ended before has not. A service meets a
+condition when all its replicas do (`gather`). There is no wait without an end: a container that keeps ending is waited for
+through `PATIENCE_RUNS` runs and no longer, even when its restart policy would go on for ever. (A job that runs is waited for
+as long as it runs.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
+from orchestrator.model.health import Health
 from orchestrator.model.names import ServiceName
+from orchestrator.model.phase import LIVE, Phase
 from orchestrator.model.service import Condition, Dependency
 from orchestrator.policy.exits import ExitView, describe_exit, succeeded
-from orchestrator.policy.health import Status
-from orchestrator.policy.lifecycle import State
+from orchestrator.policy.restart import RESET_AFTER_S
 from orchestrator.values import frozen
 
 PATIENCE_RUNS = 5
+SETTLED_S = 1.0
+"""A run without a health check counts as ready (``up --wait``) after so long; `RESET_AFTER_S` when one has ended before it: what
+crashes at once, or again and again, is not ready between its crashes."""
 
 
 @frozen
 class Facts:
-    """What the conditions look at.
+    """What the conditions look at. `name`: of the container, as a user reads it.
 
     `pending`: the current operation will start it, and has not yet: what was before does not count. `started`: a run
-    began in the current operation. `health`: None without a health check. `exit`: of the last run that ended.
-    `ended_runs`: runs that ended, not on request, since the operation began.
+    began in the current operation. `checked`: it has a health check. `exit`: of the last run that ended.
+    `ended_runs`: runs that ended, not on request, since the operation began. `age_s`: of the run.
     `wanted`: the user wants it to run. `reason`: why it is as it is, one sentence.
     """
 
-    service: ServiceName
-    state: State = State.ABSENT
+    name: str
+    phase: Phase = Phase.ABSENT
     pending: bool = False
     started: bool = False
-    health: Status | None = None
+    checked: bool = False
+    health: Health = Health.NONE
     exit: ExitView | None = None
     ended_runs: int = 0
+    age_s: float = 0.0
     wanted: bool = True
     reason: str = ""
 
@@ -48,7 +56,10 @@ class Met:
 
 @frozen
 class NotYet:
+    """`recheck_s`: time alone may change the verdict, in so many seconds."""
+
     reason: str
+    recheck_s: float | None = None
 
 
 @frozen
@@ -58,14 +69,28 @@ class Never:
 
 Verdict = Met | NotYet | Never
 
-_RESTARTING = frozenset({State.BACKOFF, State.STARTING, State.STOPPING})
-_LIVE = _RESTARTING | {State.RUNNING}
+_RESTARTING = LIVE - {Phase.RUNNING}
+
+
+def gather(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict on a service from those on its replicas: Never if one says so, Met if all do (or there are none)."""
+    waiting: NotYet | None = None
+    for verdict in verdicts:
+        match verdict:
+            case Never():
+                return verdict
+            case NotYet():
+                waiting = waiting or verdict
+            case Met():
+                pass
+    return waiting or Met()
 
 
 def evaluate(dependency: Dependency, facts: Facts) -> Verdict:
-    """The verdict on one edge. `dependency.required` is for the caller to heed: Never of an optional one only warns."""
+    """The verdict on one edge and one replica. `dependency.required` is for the caller to heed: Never of an optional one
+    only warns."""
     if facts.pending:
-        return NotYet(f"{facts.service} has not been started yet")
+        return NotYet(f"{facts.name} has not been started yet")
     match dependency.condition:
         case Condition.STARTED:
             return _started(facts)
@@ -78,68 +103,74 @@ def evaluate(dependency: Dependency, facts: Facts) -> Verdict:
 
 
 def ready(facts: Facts) -> Verdict:
-    """Whether ``up --wait`` is content: healthy, or running when there is no health check, or ended with code 0."""
+    """Whether ``up --wait`` is content: healthy, or settled when there is no health check, or ended with code 0."""
     if facts.pending:
-        return NotYet(f"{facts.service} has not been started yet")
-    if facts.state is State.EXITED and facts.exit is not None and succeeded(facts.exit):
+        return NotYet(f"{facts.name} has not been started yet")
+    if facts.phase is Phase.EXITED and facts.exit is not None and succeeded(facts.exit):
         return Met()
-    if facts.health is not None:
+    if facts.checked:
         return _healthy(facts)
-    if facts.state is State.RUNNING:
-        return Met()
-    return _patient(facts, "running") if facts.state in _RESTARTING and facts.wanted else Never(_why_not(facts))
+    if facts.phase is Phase.RUNNING:
+        left_s = (RESET_AFTER_S if facts.ended_runs else SETTLED_S) - facts.age_s
+        return Met() if left_s <= 0 else NotYet(f"{facts.name} has just been started", left_s)
+    return _patient(facts, "running") if facts.phase in _RESTARTING and facts.wanted else Never(_why_not(facts))
 
 
 def _started(facts: Facts) -> Verdict:
-    if facts.state in _LIVE or (facts.state is State.EXITED and facts.started):
+    if facts.phase in LIVE or (facts.phase is Phase.EXITED and facts.started):
         return Met()
     return Never(_why_not(facts))
 
 
 def _healthy(facts: Facts) -> Verdict:
-    if facts.health is None and facts.state in _LIVE:
-        return Never(f"{facts.service} has no health check, so it can never be healthy")
-    if facts.state is State.RUNNING:
+    if not facts.checked and facts.phase in LIVE:
+        return Never(f"{facts.name} has no health check, so it can never be healthy")
+    if facts.phase is Phase.RUNNING:
         match facts.health:
-            case Status.HEALTHY:
+            case Health.HEALTHY:
                 return Met()
-            case Status.UNHEALTHY:
-                return Never(facts.reason or f"{facts.service} is unhealthy")
+            case Health.UNHEALTHY:
+                return Never(facts.reason or f"{facts.name} is unhealthy")
             case _:
-                return NotYet(f"{facts.service} is not healthy yet")
-    if facts.state in _RESTARTING and facts.wanted:
+                return NotYet(f"{facts.name} is not healthy yet")
+    if facts.phase in _RESTARTING and facts.wanted:
         return _patient(facts, "healthy")
     return Never(_why_not(facts, " before it was healthy"))
 
 
 def _completed(facts: Facts) -> Verdict:
-    if facts.exit is not None and succeeded(facts.exit) and facts.state in (State.EXITED, State.BACKOFF):
+    if facts.exit is not None and succeeded(facts.exit) and facts.phase in (Phase.EXITED, Phase.BACKOFF):
         return Met()
-    if facts.state is State.RUNNING and facts.wanted:
-        return NotYet(f"{facts.service} is still running")
-    if facts.state in _RESTARTING and facts.wanted:
+    if facts.phase is Phase.RUNNING and facts.wanted:
+        return NotYet(f"{facts.name} is still running")
+    if facts.phase in _RESTARTING and facts.wanted:
         return _patient(facts, "completed")
     return Never(_why_not(facts))
 
 
 def _patient(facts: Facts, goal: str) -> Verdict:
-    if facts.health is Status.UNHEALTHY and goal == "healthy":
-        return Never(f"{facts.service} became unhealthy")
+    if facts.health is Health.UNHEALTHY and goal == "healthy":
+        return Never(f"{facts.name} became unhealthy")
     if facts.ended_runs >= PATIENCE_RUNS:
         last = f", the last time it {describe_exit(facts.exit)}" if facts.exit is not None else ""
-        return Never(f"{facts.service} ended {facts.ended_runs} times before it was {goal}{last}")
-    return NotYet(f"{facts.service} is being restarted")
+        return Never(f"{facts.name} ended {facts.ended_runs} times before it was {goal}{last}")
+    return NotYet(f"{facts.name} is being restarted")
 
 
 def _why_not(facts: Facts, when: str = "") -> str:
-    match facts.state:
-        case State.EXITED if facts.exit is not None:
-            return f"{facts.service} {describe_exit(facts.exit)}{when}"
-        case State.FAILED:
-            return f"{facts.service} failed: {facts.reason}" if facts.reason else f"{facts.service} failed"
-        case State.BLOCKED:
-            return f"{facts.service} is blocked: {facts.reason}" if facts.reason else f"{facts.service} is blocked"
+    match facts.phase:
+        case Phase.EXITED if facts.exit is not None:
+            return f"{facts.name} {describe_exit(facts.exit)}{when}"
+        case Phase.FAILED:
+            return f"{facts.name} failed: {facts.reason}" if facts.reason else f"{facts.name} failed"
+        case Phase.BLOCKED:
+            return f"{facts.name} is blocked: {facts.reason}" if facts.reason else f"{facts.name} is blocked"
         case _ if not facts.wanted:
-            return f"{facts.service} was stopped by request"
+            return f"{facts.name} was stopped by request"
         case _:
-            return f"{facts.service} is not running and is not being started"
+            return f"{facts.name} is not running and is not being started"
+
+
+def absent(service: ServiceName) -> Facts:
+    """Of a service that has no container and gets none."""
+    return Facts(service)

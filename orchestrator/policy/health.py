@@ -1,25 +1,17 @@
 """What probe results say of a service's health (moby's rules).
 
-The first probe comes one interval after the start (`start_interval` inside `start_period`), the next one an interval
-after the previous has *ended*. A failure inside `start_period` does not count while the service is still starting.
+The first probe comes one interval after the start (`start_interval` inside `start_period`, but never later than an interval
+after the period is over), the next one an interval after the previous has *ended*. A failure inside `start_period` does not count while the service is still starting.
 `retries` failures in a row make it unhealthy, one success healthy. Each run starts anew.
 """
 
 from __future__ import annotations
 
-from enum import Enum
-
-from orchestrator.model.health import HealthCheck, ProbeResult
+from orchestrator.model.health import Health, HealthCheck, ProbeResult
 from orchestrator.values import frozen, replace
 
 KEPT_RESULTS = 5
 MINIMUM_RETRIES = 1
-
-
-class Status(Enum):
-    STARTING = "starting"
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
 
 
 @frozen
@@ -30,7 +22,7 @@ class HealthState:
     """
 
     check: HealthCheck
-    status: Status = Status.STARTING
+    status: Health = Health.STARTING
     number: int = 0
     failures: int = 0
     results: tuple[ProbeResult, ...] = ()
@@ -46,10 +38,10 @@ def fold(state: HealthState, probe: ProbeResult, age_s: float) -> HealthState:
     number = state.number + 1
     results = (*state.results, probe)[-KEPT_RESULTS:]
     if probe.ok:
-        reason = state.reason if state.status is Status.HEALTHY else f"probe {number} passed"
-        return replace(state, status=Status.HEALTHY, number=number, failures=0, results=results, reason=reason)
+        reason = state.reason if state.status is Health.HEALTHY else f"probe {number} passed"
+        return replace(state, status=Health.HEALTHY, number=number, failures=0, results=results, reason=reason)
     said = describe_probe(probe)
-    if state.status is Status.STARTING and age_s < state.check.start_period_s:
+    if state.status is Health.STARTING and age_s < state.check.start_period_s:
         reason = f"probe {number} {said} inside the start period"
         return replace(state, number=number, results=results, reason=reason)
     failures = state.failures + 1
@@ -58,7 +50,7 @@ def fold(state: HealthState, probe: ProbeResult, age_s: float) -> HealthState:
         return replace(state, number=number, failures=failures, results=results, reason=reason)
     probes = "probe" if failures == 1 else "probes in a row"
     reason = f"unhealthy: {failures} {probes} failed, the last one {said}"
-    return replace(state, status=Status.UNHEALTHY, number=number, failures=failures, results=results, reason=reason)
+    return replace(state, status=Health.UNHEALTHY, number=number, failures=failures, results=results, reason=reason)
 
 
 def next_probe_s(state: HealthState, age_s: float) -> float:
@@ -66,9 +58,10 @@ def next_probe_s(state: HealthState, age_s: float) -> float:
 
     `age_s`: seconds since the start of the run.
     """
-    if state.status is Status.STARTING and age_s < state.check.start_period_s:
-        return state.check.start_interval_s
-    return state.check.interval_s
+    check = state.check
+    if state.status is Health.STARTING and age_s < check.start_period_s:
+        return min(check.start_interval_s, check.start_period_s - age_s + check.interval_s)
+    return check.interval_s
 
 
 def describe_probe(probe: ProbeResult) -> str:

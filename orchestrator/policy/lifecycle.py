@@ -1,4 +1,4 @@
-"""The life of a service's container: a literal table of state x happening -> next state and effects.
+"""The life of a container: a literal table of phase x trigger -> next phase and effects.
 
 *Wanted* (what the user asked for) and *health* are axes of their own and not in here. A pair that is not in the table is
 a bug in the scheduler and raises AssertionError; tests/unit/policy/test_lifecycle.py lists the impossible pairs by hand.
@@ -8,31 +8,17 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from orchestrator.model.phase import Phase
 from orchestrator.values import frozen
 
 
-class State(Enum):
-    """The names are those of ``contracts.events.Phase``, which is how a state is shown."""
-
-    ABSENT = auto()
-    WAITING = auto()
-    CREATED = auto()
-    STARTING = auto()
-    RUNNING = auto()
-    BACKOFF = auto()
-    STOPPING = auto()
-    EXITED = auto()
-    FAILED = auto()
-    BLOCKED = auto()
-
-
-class Happening(Enum):
+class Trigger(Enum):
     CREATED = auto()
     """The sandbox exists and has no run: it was made, or found by a supervisor that came later."""
     WAIT = auto()
     """An operation wants it to start; a condition does not hold yet."""
     WITHDRAW = auto()
-    """The operation was cancelled while it waited."""
+    """The operation was cancelled, or another took it over, while it waited."""
     BLOCK = auto()
     """A condition can never be met."""
     START = auto()
@@ -70,76 +56,77 @@ class Effect(Enum):
 
 @frozen
 class Transition:
-    state: State
+    phase: Phase
     effects: tuple[Effect, ...] = ()
 
 
-S, H, E = State, Happening, Effect
+P, T, E = Phase, Trigger, Effect
 
-TABLE: dict[tuple[State, Happening], Transition] = {
+TABLE: dict[tuple[Phase, Trigger], Transition] = {
     # Nothing exists. A supervisor that starts again meets every container here.
-    (S.ABSENT, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
-    (S.ABSENT, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.ABSENT, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
-    (S.ABSENT, H.FOUND_RUNNING): Transition(S.RUNNING, (E.BEGIN_RUN, E.SAVE)),
-    (S.ABSENT, H.ENDED_RESTART): Transition(S.BACKOFF, (E.SAVE,)),
-    (S.ABSENT, H.ENDED_DONE): Transition(S.EXITED, (E.SAVE,)),
-    (S.ABSENT, H.ENDED_FAILED): Transition(S.FAILED, (E.SAVE,)),
-    (S.ABSENT, H.CLEARED): Transition(S.ABSENT),
-    (S.ABSENT, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
+    (P.ABSENT, T.CREATED): Transition(P.CREATED, (E.SAVE,)),
+    (P.ABSENT, T.REFUSED): Transition(P.FAILED, (E.SAVE,)),
+    (P.ABSENT, T.BLOCK): Transition(P.BLOCKED, (E.SAVE,)),
+    (P.ABSENT, T.FOUND_RUNNING): Transition(P.RUNNING, (E.BEGIN_RUN, E.SAVE)),
+    (P.ABSENT, T.ENDED_RESTART): Transition(P.BACKOFF, (E.SAVE,)),
+    (P.ABSENT, T.ENDED_DONE): Transition(P.EXITED, (E.SAVE,)),
+    (P.ABSENT, T.ENDED_FAILED): Transition(P.FAILED, (E.SAVE,)),
+    (P.ABSENT, T.CLEARED): Transition(P.ABSENT),
+    (P.ABSENT, T.REMOVED): Transition(P.ABSENT, (E.FORGET,)),
     # The sandbox exists, nothing runs in it.
-    (S.CREATED, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
-    (S.CREATED, H.WAIT): Transition(S.WAITING),
-    (S.CREATED, H.START): Transition(S.STARTING),
-    (S.CREATED, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
-    (S.CREATED, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.CREATED, H.CLEARED): Transition(S.ABSENT),
-    (S.CREATED, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
-    (S.WAITING, H.START): Transition(S.STARTING),
-    (S.WAITING, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
-    (S.WAITING, H.WITHDRAW): Transition(S.EXITED),
-    (S.WAITING, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.WAITING, H.CLEARED): Transition(S.ABSENT),
-    (S.WAITING, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
+    (P.CREATED, T.CREATED): Transition(P.CREATED, (E.SAVE,)),
+    (P.CREATED, T.WAIT): Transition(P.WAITING),
+    (P.CREATED, T.START): Transition(P.STARTING),
+    (P.CREATED, T.BLOCK): Transition(P.BLOCKED, (E.SAVE,)),
+    (P.CREATED, T.REFUSED): Transition(P.FAILED, (E.SAVE,)),
+    (P.CREATED, T.CLEARED): Transition(P.ABSENT),
+    (P.CREATED, T.REMOVED): Transition(P.ABSENT, (E.FORGET,)),
+    (P.WAITING, T.START): Transition(P.STARTING),
+    (P.WAITING, T.BLOCK): Transition(P.BLOCKED, (E.SAVE,)),
+    (P.WAITING, T.WITHDRAW): Transition(P.EXITED),
+    (P.WAITING, T.CREATED): Transition(P.CREATED, (E.SAVE,)),
+    (P.WAITING, T.REFUSED): Transition(P.FAILED, (E.SAVE,)),
+    (P.WAITING, T.CLEARED): Transition(P.ABSENT),
+    (P.WAITING, T.REMOVED): Transition(P.ABSENT, (E.FORGET,)),
     # A run begins, lives and ends.
-    (S.STARTING, H.STARTED): Transition(S.RUNNING, (E.BEGIN_RUN, E.SAVE)),
-    (S.STARTING, H.REFUSED): Transition(S.FAILED, (E.END_RUN, E.SAVE)),
-    (S.RUNNING, H.STOP): Transition(S.STOPPING),
-    (S.RUNNING, H.ENDED_RESTART): Transition(S.BACKOFF, (E.END_RUN, E.SAVE)),
-    (S.RUNNING, H.ENDED_DONE): Transition(S.EXITED, (E.END_RUN, E.SAVE)),
-    (S.RUNNING, H.ENDED_FAILED): Transition(S.FAILED, (E.END_RUN, E.SAVE)),
-    (S.STOPPING, H.ENDED_RESTART): Transition(S.BACKOFF, (E.END_RUN, E.SAVE)),
-    (S.STOPPING, H.ENDED_DONE): Transition(S.EXITED, (E.END_RUN, E.SAVE)),
-    (S.STOPPING, H.ENDED_FAILED): Transition(S.FAILED, (E.END_RUN, E.SAVE)),
-    (S.BACKOFF, H.START): Transition(S.STARTING),
-    (S.BACKOFF, H.ENDED_DONE): Transition(S.EXITED, (E.SAVE,)),
+    (P.STARTING, T.STARTED): Transition(P.RUNNING, (E.BEGIN_RUN, E.SAVE)),
+    (P.STARTING, T.REFUSED): Transition(P.FAILED, (E.END_RUN, E.SAVE)),
+    (P.RUNNING, T.STOP): Transition(P.STOPPING),
+    (P.RUNNING, T.ENDED_RESTART): Transition(P.BACKOFF, (E.END_RUN, E.SAVE)),
+    (P.RUNNING, T.ENDED_DONE): Transition(P.EXITED, (E.END_RUN, E.SAVE)),
+    (P.RUNNING, T.ENDED_FAILED): Transition(P.FAILED, (E.END_RUN, E.SAVE)),
+    (P.STOPPING, T.ENDED_RESTART): Transition(P.BACKOFF, (E.END_RUN, E.SAVE)),
+    (P.STOPPING, T.ENDED_DONE): Transition(P.EXITED, (E.END_RUN, E.SAVE)),
+    (P.STOPPING, T.ENDED_FAILED): Transition(P.FAILED, (E.END_RUN, E.SAVE)),
+    (P.BACKOFF, T.START): Transition(P.STARTING),
+    (P.BACKOFF, T.ENDED_DONE): Transition(P.EXITED, (E.SAVE,)),
     # Over, until an operation touches it.
-    (S.EXITED, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
-    (S.EXITED, H.WAIT): Transition(S.WAITING),
-    (S.EXITED, H.START): Transition(S.STARTING),
-    (S.EXITED, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.EXITED, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
-    (S.EXITED, H.CLEARED): Transition(S.ABSENT),
-    (S.EXITED, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
-    (S.FAILED, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
-    (S.FAILED, H.WAIT): Transition(S.WAITING),
-    (S.FAILED, H.START): Transition(S.STARTING),
-    (S.FAILED, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.FAILED, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
-    (S.FAILED, H.CLEARED): Transition(S.ABSENT),
-    (S.FAILED, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
-    (S.BLOCKED, H.CREATED): Transition(S.CREATED, (E.SAVE,)),
-    (S.BLOCKED, H.WAIT): Transition(S.WAITING),
-    (S.BLOCKED, H.START): Transition(S.STARTING),
-    (S.BLOCKED, H.REFUSED): Transition(S.FAILED, (E.SAVE,)),
-    (S.BLOCKED, H.BLOCK): Transition(S.BLOCKED, (E.SAVE,)),
-    (S.BLOCKED, H.CLEARED): Transition(S.ABSENT),
-    (S.BLOCKED, H.REMOVED): Transition(S.ABSENT, (E.FORGET,)),
+    (P.EXITED, T.CREATED): Transition(P.CREATED, (E.SAVE,)),
+    (P.EXITED, T.WAIT): Transition(P.WAITING),
+    (P.EXITED, T.START): Transition(P.STARTING),
+    (P.EXITED, T.REFUSED): Transition(P.FAILED, (E.SAVE,)),
+    (P.EXITED, T.BLOCK): Transition(P.BLOCKED, (E.SAVE,)),
+    (P.EXITED, T.CLEARED): Transition(P.ABSENT),
+    (P.EXITED, T.REMOVED): Transition(P.ABSENT, (E.FORGET,)),
+    (P.FAILED, T.CREATED): Transition(P.CREATED, (E.SAVE,)),
+    (P.FAILED, T.WAIT): Transition(P.WAITING),
+    (P.FAILED, T.START): Transition(P.STARTING),
+    (P.FAILED, T.REFUSED): Transition(P.FAILED, (E.SAVE,)),
+    (P.FAILED, T.BLOCK): Transition(P.BLOCKED, (E.SAVE,)),
+    (P.FAILED, T.CLEARED): Transition(P.ABSENT),
+    (P.FAILED, T.REMOVED): Transition(P.ABSENT, (E.FORGET,)),
+    (P.BLOCKED, T.CREATED): Transition(P.CREATED, (E.SAVE,)),
+    (P.BLOCKED, T.WAIT): Transition(P.WAITING),
+    (P.BLOCKED, T.START): Transition(P.STARTING),
+    (P.BLOCKED, T.REFUSED): Transition(P.FAILED, (E.SAVE,)),
+    (P.BLOCKED, T.BLOCK): Transition(P.BLOCKED, (E.SAVE,)),
+    (P.BLOCKED, T.CLEARED): Transition(P.ABSENT),
+    (P.BLOCKED, T.REMOVED): Transition(P.ABSENT, (E.FORGET,)),
 }
 
 
-def step(state: State, happening: Happening) -> Transition:
-    """The answer to `happening` in `state`."""
-    transition = TABLE.get((state, happening))
-    assert transition is not None, f"{happening.name} cannot happen to a container that is {state.name}"
+def step(phase: Phase, trigger: Trigger) -> Transition:
+    """The answer to `trigger` in `phase`."""
+    transition = TABLE.get((phase, trigger))
+    assert transition is not None, f"{trigger.name} cannot happen to a container that is {phase.name}"
     return transition

@@ -46,10 +46,16 @@ class Restart:
 
 @frozen
 class GiveUp:
-    """Leave it. `failed`: the policy would have restarted it but has used up its attempts."""
+    """Leave it. `what` happened, and `why` that is the end. `failed`: the policy would have restarted it but has used up
+    its attempts."""
 
-    reason: str
+    what: str
+    why: str
     failed: bool = False
+
+    @property
+    def reason(self) -> str:
+        return f"{self.what}; {self.why}"
 
 
 def decide(
@@ -61,18 +67,18 @@ def decide(
     """
     what = "became unhealthy" if unhealthy or exit is None else describe_exit(exit)
     if not wanted:
-        return GiveUp(f"{what}; stopped by request")
+        return GiveUp(what, "stopped by request")
     failed = unhealthy or exit is None or not succeeded(exit)
     name = policy_text(policy)
     match policy.kind:
         case RestartKind.NO:
-            return GiveUp(f"{what}; not restarted (restart: no)")
+            return GiveUp(what, "not restarted (restart: no)")
         case RestartKind.ON_FAILURE:
             if not failed:
-                return GiveUp(f"{what}; not restarted (restart: {name})")
+                return GiveUp(what, f"not restarted (restart: {name})")
             if policy.max_attempts is not None and history.restarts >= policy.max_attempts:
                 times = "restart" if policy.max_attempts == 1 else "restarts"
-                return GiveUp(f"{what}; given up after {policy.max_attempts} {times} (restart: {name})", failed=True)
+                return GiveUp(what, f"given up after {policy.max_attempts} {times} (restart: {name})", failed=True)
         case RestartKind.ALWAYS | RestartKind.UNLESS_STOPPED:
             pass
         case _:
