@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import Any
 
+from orchestrator.contracts.state import Definition
 from orchestrator.model.codec import to_json
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -27,15 +28,14 @@ def config_hash(project: Project, service: Service, image_identity: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def explain_change(before: Project | None, after: Project, service: Service) -> str:
-    """Which parts differ between the recorded stack and `after`: ``image, environment``; ``image content`` when it is none
-    of the stack's own; "" when the recorded stack cannot tell."""
-    old = before.services.get(service.name) if before is not None else None
-    if before is None or old is None:
-        return ""
-    was, now = _content(before, old, ""), _content(after, service, "")
+def explain_change(before: Project | None, made: Definition, after: Project, service: Service, identity: str) -> str:
+    """Which parts differ between what a container was made from and `after`: ``image, environment``; ``image content`` when it
+    is none of the stack's own; "" when that cannot be told. `before`: the recorded stack, for networks and volumes."""
+    was, now = _content(before or after, made.service, ""), _content(after, service, "")
     names = [key.replace("used_", "") for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
-    return ", ".join(names) if names else "image content"
+    if names:
+        return ", ".join(names)
+    return "image content" if made.image != identity else ""
 
 
 def _content(project: Project, service: Service, image_identity: str) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from orchestrator.contracts.runtime import ContainerState, Exit
-from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
-from orchestrator.model.names import ContainerId, NetworkName, ServiceName, VolumeName
+from orchestrator.contracts.state import ContainerRecord, Wanted
+from orchestrator.model.names import ContainerId, Instance, NetworkName, Role, ServiceName, VolumeName
+from orchestrator.model.network import Network
 from orchestrator.model.project import Project
+from orchestrator.model.service import Service
 from orchestrator.policy.exits import describe_exit
 from orchestrator.values import field, frozen
 
@@ -16,21 +18,32 @@ from orchestrator.values import field, frozen
 class ObservedContainer:
     """One container: its record, its sandbox (None: gone, or not made yet) and the boot it is observed in.
 
-    `restarting`: it waits for its next restart by policy, or is just being restarted.
+    `restarting`: it waits for its next restart by policy, or is just being restarted. `starting`: an operation is about to
+    start it. `stopping`: an operation is stopping it.
     """
 
     record: ContainerRecord
     sandbox: ContainerState | None
     boot_id: str = ""
     restarting: bool = False
+    starting: bool = False
+    stopping: bool = False
+
+    @property
+    def instance(self) -> Instance:
+        return self.record.instance
 
     @property
     def service(self) -> ServiceName:
-        return self.record.service
+        return self.record.instance.service
 
     @property
     def container(self) -> ContainerId:
         return self.record.container
+
+    @property
+    def definition(self) -> Service:
+        return self.record.definition.service
 
     @property
     def running(self) -> bool:
@@ -38,8 +51,8 @@ class ObservedContainer:
 
     @property
     def live(self) -> bool:
-        """There is something to stop: a run, or a restart to come."""
-        return self.running or self.restarting
+        """There is something to stop: a run, or a start to come."""
+        return self.running or self.restarting or self.starting
 
     @property
     def exit(self) -> Exit | None:
@@ -59,6 +72,8 @@ class ObservedContainer:
     @property
     def why_stopped(self) -> str:
         """Why nothing runs in the sandbox."""
+        if self.stopping:
+            return "being stopped"
         if self.record.wanted is Wanted.STOPPED:
             return "stopped by request"
         if self.record.gave_up:
@@ -70,44 +85,67 @@ class ObservedContainer:
 
 @frozen
 class ObservedProject:
-    """`project`: the stack as recorded (None: nothing recorded). `containers`: by service, recorded ones only.
+    """`project`: the stack as recorded (None: nothing recorded). `containers`: recorded ones only.
 
-    `leftovers`: sandboxes without a record, of an operation that did not end. `networks`, `volumes`: keys of those that
-    exist.
+    `leftovers`: sandboxes without a record, of an operation that did not end. `networks`: those that exist, as they were
+    made. `volumes`: the identities of those that exist.
     """
 
     project: Project | None = None
-    containers: Mapping[ServiceName, ObservedContainer] = field(default_factory=dict)
+    containers: Mapping[ContainerId, ObservedContainer] = field(default_factory=dict)
     leftovers: tuple[ContainerId, ...] = ()
-    networks: frozenset[NetworkName] = frozenset()
-    volumes: frozenset[VolumeName] = frozenset()
+    networks: Mapping[NetworkName, Network] = field(default_factory=dict)
+    volumes: Mapping[VolumeName, str] = field(default_factory=dict)
+    _by_service: Mapping[ServiceName, tuple[ObservedContainer, ...]] = field(default_factory=dict, repr=False)
+
+    def replicas(self, service: ServiceName) -> tuple[ObservedContainer, ...]:
+        """The service's replicas, by number."""
+        return tuple(item for item in self.of(service) if item.instance.role is Role.REPLICA)
+
+    def of(self, service: ServiceName) -> tuple[ObservedContainer, ...]:
+        """All containers of the service, one-offs too, replicas first, by number."""
+        return self._by_service.get(service, ())
 
     def orphans(self, project: Project) -> tuple[ObservedContainer, ...]:
-        """Containers of services that `project` does not have, sorted by service."""
-        return tuple(self.containers[name] for name in sorted(self.containers.keys() - project.services.keys()))
+        """Containers of services that `project` does not have, by service and number. A one-off is no orphan while its
+        service is there."""
+        gone = sorted(self._by_service.keys() - project.services.keys())
+        return tuple(item for service in gone for item in self.of(service))
 
 
 def observe(
-    record: ProjectRecord | None,
+    project: Project | None,
+    records: Sequence[ContainerRecord],
     sandboxes: Sequence[ContainerState],
     *,
-    networks: Iterable[NetworkName] = (),
-    volumes: Iterable[VolumeName] = (),
+    networks: Iterable[Network] = (),
+    volumes: Mapping[VolumeName, str] | None = None,
     boot_id: str = "",
-    restarting: Collection[ServiceName] = (),
+    restarting: Collection[ContainerId] = (),
+    starting: Collection[ContainerId] = (),
+    stopping: Collection[ContainerId] = (),
 ) -> ObservedProject:
-    """Put the pieces together. `restarting`: services that wait for a restart by policy."""
+    """Put the pieces together. `restarting`, `starting`, `stopping`: see `ObservedContainer`."""
     by_id = {sandbox.container: sandbox for sandbox in sandboxes}
-    records = record.containers if record is not None else ()
-    containers = {
-        item.service: ObservedContainer(item, by_id.get(item.container), boot_id, item.service in restarting)
-        for item in records
-    }
-    known = {item.container for item in records}
+    containers: dict[ContainerId, ObservedContainer] = {}
+    by_service: dict[ServiceName, list[ObservedContainer]] = {}
+    for record in sorted(records, key=_order):
+        name = record.container
+        found = ObservedContainer(
+            record, by_id.get(name), boot_id, name in restarting, name in starting, name in stopping
+        )
+        containers[name] = found
+        by_service.setdefault(record.instance.service, []).append(found)
     return ObservedProject(
-        project=record.project if record is not None else None,
-        containers=dict(sorted(containers.items())),
-        leftovers=tuple(sorted(by_id.keys() - known)),
-        networks=frozenset(networks),
-        volumes=frozenset(volumes),
+        project=project,
+        containers=containers,
+        leftovers=tuple(sorted(by_id.keys() - containers.keys())),
+        networks={network.key: network for network in networks},
+        volumes=dict(volumes or {}),
+        _by_service={service: tuple(found) for service, found in by_service.items()},
     )
+
+
+def _order(record: ContainerRecord) -> tuple[str, bool, int, str]:
+    instance = record.instance
+    return (instance.service, instance.role is not Role.REPLICA, instance.number, record.container)

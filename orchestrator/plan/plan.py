@@ -10,28 +10,33 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NewType
 
-from orchestrator.model.names import ContainerId, NetworkName, ServiceName, VolumeName
+from orchestrator.model.names import ContainerId, Instance, NetworkName, Role, ServiceName, VolumeName
 from orchestrator.model.project import Project
-from orchestrator.model.service import Dependency
+from orchestrator.model.service import Dependency, Service
 from orchestrator.values import field, frozen
 
 OperationId = NewType("OperationId", str)
-"""``start web``, ``create network default``: unique within a plan, and what `render` shows."""
+"""``start demo-web-1``, ``create network default``: unique within a plan."""
 
 
 class Verb(Enum):
     UP = "up"
+    SCALE = "scale"
+    RUN = "run"
     DOWN = "down"
     START = "start"
     STOP = "stop"
     RESTART = "restart"
+    KILL = "kill"
 
 
 class Kind(Enum):
+    OBTAIN_IMAGE = "obtain image"
     CREATE_NETWORK = "create network"
     CREATE_VOLUME = "create volume"
     CREATE = "create"
     START = "start"
+    SIGNAL = "signal"
     STOP = "stop"
     REMOVE = "remove"
     REMOVE_NETWORK = "remove network"
@@ -47,63 +52,84 @@ class Kind(Enum):
 class Operation:
     """One step. `cause`: the reason a user reads. `after`: done only when these are done.
 
-    `service` and `container` are set for the four kinds about containers, `network` or `volume` for the others.
-    `waits`: the dependencies whose conditions a START awaits. `grace_s`: of a STOP, before the kill. `anonymous`: a REMOVE
-    takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for a new container.
+    `container` and `instance` are set for the kinds about containers (`instance` None: a sandbox nobody has recorded),
+    `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes. `waits`: the dependencies
+    whose conditions a START awaits. `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends. `anonymous`: a
+    REMOVE takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for what follows.
     """
 
     kind: Kind
     cause: str
-    service: ServiceName | None = None
     container: ContainerId | None = None
+    instance: Instance | None = None
     network: NetworkName | None = None
     volume: VolumeName | None = None
+    image: str | None = None
     after: tuple[OperationId, ...] = ()
+    definition: Service | None = None
     waits: tuple[Dependency, ...] = ()
     grace_s: float = 0.0
+    signal: int = 0
     anonymous: bool = False
     replaces: bool = False
 
     @property
     def id(self) -> OperationId:
-        return OperationId(f"{self.kind.value} {self.subject}")
+        return operation_id(self.kind, self.container or self.network or self.volume or self.image or "")
 
     @property
-    def subject(self) -> str:
-        return self.service or self.network or self.volume or self.container or ""
+    def service(self) -> ServiceName | None:
+        return self.instance.service if self.instance is not None else None
+
+
+def operation_id(kind: Kind, subject: str) -> OperationId:
+    return OperationId(f"{kind.value} {subject}")
 
 
 @frozen
 class Plan:
     """`project`: the stack as it will be recorded. `selection`: the services the verb is about, with what they need; the
-    result is judged by them. `hashes`: the config hash of each service that will be created. `orphans`: containers of
-    services that the stack no longer has and that no operation touches."""
+    result is judged by their replicas, and by `created` of one-offs. `orphans`: containers of services that the stack no
+    longer has and that no operation touches."""
 
     verb: Verb
     project: Project
     operations: tuple[Operation, ...] = ()
     selection: tuple[ServiceName, ...] = ()
-    hashes: Mapping[ServiceName, str] = field(default_factory=dict)
     orphans: tuple[ContainerId, ...] = ()
+    labels: Mapping[ContainerId, str] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
         return not self.operations
 
     @property
+    def containers(self) -> frozenset[ContainerId]:
+        """What it starts, stops, makes or removes."""
+        return frozenset(item.container for item in self.operations if item.container and item.kind is not Kind.SIGNAL)
+
+    @property
     def changed(self) -> int:
-        """How many services the plan touches."""
-        return len({operation.service for operation in self.operations if operation.service is not None})
+        """How many containers the plan touches."""
+        return len({item.container for item in self.operations if item.container is not None})
 
     def of(self, *kinds: Kind) -> tuple[Operation, ...]:
         return tuple(operation for operation in self.operations if operation.kind in kinds)
 
+    def label(self, operation: Operation) -> str:
+        """What the operation is called: by the service alone while that has one container."""
+        subject = operation.network or operation.volume or operation.image or ""
+        if operation.container is not None:
+            subject = self.labels.get(operation.container, operation.container)
+        return f"{operation.kind.value} {subject}"
+
     def render(self) -> str:
         """The plan as text, one operation a line in an order in which they could be done one by one; ends in a newline."""
+        names = {operation.id: self.label(operation) for operation in self.operations}
         lines = [f"{self.verb.value} {self.project.name}:" + (" nothing to do" if self.empty else "")]
         for operation in linear(self.operations):
-            line = f"  {operation.id}: {operation.cause}"
-            order = [str(identity) for identity in operation.after]
+            line = f"  {names[operation.id]}: {operation.cause}"
+            order = [names[identity] for identity in operation.after]
             order += [_wait_text(dependency) for dependency in operation.waits]
             if order:
                 line += f" [after {', '.join(order)}]"
@@ -112,16 +138,27 @@ class Plan:
         return "\n".join(lines) + "\n"
 
 
+def label_of(instance: Instance, container: ContainerId, alone: bool) -> str:
+    """How a container is called in sentences: ``web`` when it is the only replica, ``web-2``, a one-off by its full name."""
+    if instance.role is not Role.REPLICA:
+        return container
+    return instance.service if alone else f"{instance.service}-{instance.number}"
+
+
 def linear(operations: Iterable[Operation]) -> tuple[Operation, ...]:
     """The operations in a linear order that respects `after` and, among starts, `waits`; otherwise as they are given."""
     by_id = {operation.id: operation for operation in operations}
+    starts: dict[ServiceName, list[OperationId]] = {}
+    for operation in by_id.values():
+        if operation.kind is Kind.START and operation.service is not None:
+            starts.setdefault(operation.service, []).append(operation.id)
     order: list[Operation] = []
     done: set[OperationId] = set()
     for root in by_id.values():
         stack = [root]
         while stack:
             operation = stack[-1]
-            needs = [*operation.after, *(OperationId(f"{Kind.START.value} {wait.service}") for wait in operation.waits)]
+            needs = [*operation.after, *(need for wait in operation.waits for need in starts.get(wait.service, ()))]
             missing = [by_id[need] for need in needs if need in by_id and need not in done]
             if missing:
                 stack.extend(reversed(missing))

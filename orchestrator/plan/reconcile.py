@@ -1,222 +1,255 @@
-"""Observed + wanted -> Plan. All decisions of up, down, start, stop and restart are made here; the executor makes none.
+"""Observed + wanted -> Plan: the decisions of up, scale and run, and of resuming after a crash. (`plan.teardown` has those of
+stop, restart, kill and down.) The executor makes none.
 
-A service whose config hash is unchanged and which runs is left alone. A changed one is replaced, that one alone, and what
-depends on it with ``restart: true`` is restarted. Sandboxes without a record are removed. Adoption after a reboot is `up`
-of what was wanted.
+A container whose config hash is unchanged and which runs is left alone. A changed one is replaced, that one alone, and what
+depends on it with ``restart: true`` is restarted. Sandboxes without a record are removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import Enum
 
+from orchestrator.contracts.control import Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.state import Wanted
-from orchestrator.errors import OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.graph.dependencies import DependencyGraph
-from orchestrator.model.names import NetworkName, ServiceName
+from orchestrator.model.names import ContainerId, Instance, NetworkName, Role, ServiceName, VolumeName, instance_id
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
-from orchestrator.model.service import Condition
-from orchestrator.plan.draft import Draft
+from orchestrator.model.service import Condition, Service
+from orchestrator.model.volume import MountKind
+from orchestrator.plan.builder import PlanBuilder
 from orchestrator.plan.hashing import config_hash, explain_change
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Plan, Verb
+from orchestrator.plan.replicas import distribute, require_scalable
+from orchestrator.plan.selection import enabled_services, with_needs
+
+Images = Mapping[ServiceName, str | None]
+"""The identity of each service's image; None: it has still to be obtained."""
 
 
-class Recreate(Enum):
-    CHANGED = "changed"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-def plan_up(
-    project: Project,
-    observed: ObservedProject,
-    selection: Iterable[ServiceName] = (),
-    *,
-    images: Mapping[ServiceName, str],
-    recreate: Recreate = Recreate.CHANGED,
-    no_deps: bool = False,
-    remove_orphans: bool = False,
-    timeout_s: float | None = None,
-) -> Plan:
-    """Bring the selected services (none: all), with what they need, to what `project` says. `images`: the identity of each
-    service's image. `timeout_s` overrides the grace period of what is replaced. Raises InputError for a cycle or a name
-    that is no service."""
+def plan_up(request: Up, observed: ObservedProject, *, images: Images) -> Plan:
+    """Bring the selected services, with what they need, to what the stack says. Raises InputError for a cycle, a name that
+    is no service, or a scale that cannot be."""
+    project, asked = request.project, frozenset(request.selection.services)
+    enabled = enabled_services(project, asked)
     graph = DependencyGraph.of(project)
-    asked = frozenset(selection)
-    chosen = graph.closure(asked, no_deps=no_deps)
-    draft = Draft(project, observed, graph, no_deps)
-    moved_networks = _moved_networks(project, observed, chosen) if recreate is not Recreate.NEVER else frozenset()
-    for name in chosen:
-        service = project.services[name]
-        digest = config_hash(project, service, images[name])
-        container = observed.containers.get(name)
-        if container is None:
-            draft.create(service, digest, "not created yet")
-        elif cause := _replacement_cause(container, project, digest, observed, recreate, moved_networks):
-            draft.replace(container, service, digest, cause, timeout_s)
-        elif container.sandbox is None:
-            draft.create(service, digest, container.why_gone)
-        elif not container.running and (name in asked or not _is_done(container, graph)):
-            draft.start(service, container.why_stopped)
-    for name, container in observed.containers.items():
-        users = sorted(container.networks & moved_networks)
-        if users and name not in chosen and name in project.services:
-            service = project.services[name]
-            digest = config_hash(project, service, images[name])
-            draft.replace(container, service, digest, f"network {users[0]} changed", timeout_s)
-    if not no_deps:
-        draft.follow(graph.restart_closure(draft.replaced), "was replaced")
-    if remove_orphans:
-        _remove(draft, observed.orphans(project), timeout_s)
-    draft.prepare_networks_and_volumes(moved_networks)
-    draft.remove_leftovers()
-    return draft.finish(Verb.UP, chosen)
+    chosen = with_needs(project, graph, asked, enabled, dependencies=request.selection.dependencies)
+    builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.selection.dependencies)
+    _reconcile(builder, request, chosen, asked)
+    return builder.finish(Verb.UP, chosen)
 
 
-def plan_start(
-    project: Project,
-    observed: ObservedProject,
-    selection: Iterable[ServiceName] = (),
-    *,
-    images: Mapping[ServiceName, str],
-    no_deps: bool = False,
-) -> Plan:
+def plan_scale(request: Scale, observed: ObservedProject, *, images: Images) -> Plan:
+    """Change numbers of replicas. What exists is not replaced."""
+    project, asked = request.project, frozenset(request.scale)
+    enabled = enabled_services(project, asked)
+    graph = DependencyGraph.of(project)
+    chosen = with_needs(project, graph, asked, enabled, dependencies=request.dependencies)
+    builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.dependencies)
+    up = Up(project, scale=request.scale, recreate=Recreate.NEVER, timeout_s=request.timeout_s)
+    kept = {name: len(observed.replicas(name)) for name in chosen if name not in asked and observed.replicas(name)}
+    _reconcile(builder, up, chosen, frozenset(), {**kept, **request.scale})
+    return builder.finish(Verb.SCALE, chosen)
+
+
+def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: str) -> Plan:
+    """A one-off container beside the service's replicas, after what it needs. `slug`: hex digits for its name."""
+    project, definition = request.project, request.definition
+    name = definition.name
+    enabled = enabled_services(project, {name})
+    graph = DependencyGraph.of(project)
+    chosen: tuple[ServiceName, ...] = ()
+    if request.dependencies:
+        needed = with_needs(project, graph, {name}, enabled, dependencies=True)
+        chosen = tuple(item for item in needed if item != name)
+    builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.dependencies)
+    up = Up(project, remove_orphans=request.remove_orphans)
+    _reconcile(builder, up, chosen, frozenset())
+    numbers = [item.instance.number for item in observed.of(name) if item.instance.role is Role.ONE_OFF]
+    instance = Instance(name, Role.ONE_OFF, max(numbers, default=0) + 1)
+    container = ContainerId(request.name) if request.name else instance_id(project.name, instance, slug)
+    if container in observed.containers or container in observed.leftovers:
+        raise InputError(
+            f'the container name "{container}" is already in use', hint=f"remove it, or choose another name: {container}-2"
+        )
+    builder.create(instance, container, definition, "requested")
+    builder.start(instance, container, "created")
+    builder.prepare()
+    return builder.finish(Verb.RUN, chosen)
+
+
+def plan_start(request: Start, observed: ObservedProject, project: Project, *, images: Images) -> Plan:
     """Start existing containers that do not run, and what they need. One that a reboot took is made again. Raises
     OperationError when a selected service was never created."""
     graph = DependencyGraph.of(project)
-    asked = frozenset(selection)
-    chosen = graph.closure(asked, no_deps=no_deps)
-    if not asked:
-        chosen = tuple(name for name in chosen if name in observed.containers)
-    draft = Draft(project, observed, graph, no_deps)
-    for name in chosen:
-        container = observed.containers.get(name)
-        if container is None:
+    asked = frozenset(request.selection.services)
+    containers = frozenset(request.selection.containers)
+    roots = asked | {observed.containers[name].service for name in containers if name in observed.containers}
+    enabled = frozenset(project.services)
+    known = roots & enabled
+    chosen = graph.closure(known, no_deps=not request.selection.dependencies) if known or not roots else ()
+    builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.selection.dependencies)
+    for name in (*chosen, *sorted(roots - enabled)):
+        found = [item for item in observed.replicas(name) if not containers or name in asked or item.container in containers]
+        if not found and name in asked:
             raise _no_container(name, "start")
-        service = project.services[name]
-        if container.sandbox is None:
-            draft.create(service, config_hash(project, service, images[name]), container.why_gone)
-        elif not container.running:
-            draft.start(service, container.why_stopped)
-    draft.prepare_networks_and_volumes(frozenset())
-    draft.remove_leftovers()
-    return draft.finish(Verb.START, chosen)
+        for item in found:
+            if not item.running or item.stopping:
+                _begin(builder, item, project.services.get(name, item.definition))
+    builder.prepare()
+    builder.remove_leftovers()
+    return builder.finish(Verb.START, tuple(name for name in chosen if observed.replicas(name)))
 
 
 def plan_resume(
-    project: Project, observed: ObservedProject, services: Iterable[ServiceName], *, images: Mapping[ServiceName, str]
+    observed: ObservedProject, project: Project, containers: Iterable[ContainerId], *, images: Images
 ) -> Plan:
-    """Finish what an earlier supervisor was asked for: make and start `services`, which are wanted and are not there, and
-    remove what has no record. Touches nothing else."""
+    """Finish what an earlier supervisor was asked for: make and start `containers`, which are wanted and are not there, from
+    what they were recorded to be made from, and remove what has no record. Touches nothing else."""
     graph = DependencyGraph.of(project)
-    draft = Draft(project, observed, graph, resumes=True)
-    asked = frozenset(services)
-    chosen = tuple(name for name in graph.start_order() if name in asked)
-    for name in chosen:
-        service, container = project.services[name], observed.containers.get(name)
-        if container is None or container.sandbox is None:
-            cause = container.why_gone if container is not None else "not created yet"
-            draft.create(service, config_hash(project, service, images[name]), cause)
-        elif not container.live:
-            draft.start(service, container.why_stopped)
-    draft.prepare_networks_and_volumes(frozenset())
-    draft.remove_leftovers()
-    return draft.finish(Verb.UP, chosen)
+    builder = PlanBuilder(project, observed, graph, frozenset(project.services), images, resumes=True)
+    for container in containers:
+        item = observed.containers[container]
+        if item.sandbox is None or not item.live:
+            _begin(builder, item, item.definition)
+    builder.prepare()
+    builder.remove_leftovers()
+    return builder.finish(Verb.UP, graph.start_order())
 
 
-def plan_stop(
-    project: Project, observed: ObservedProject, selection: Iterable[ServiceName] = (), *, timeout_s: float | None = None
-) -> Plan:
-    """Stop the selected services (none: all), dependents first. `timeout_s` overrides each service's grace period."""
-    graph = DependencyGraph.of(project)
-    chosen = frozenset(graph.closure(selection, no_deps=True))
-    draft = Draft(project, observed, graph)
-    for name in graph.stop_order():
-        container = observed.containers.get(name)
-        if name in chosen and container is not None and container.live:
-            draft.stop(container, "requested", timeout_s)
-    return draft.finish(Verb.STOP, tuple(name for name in graph.start_order() if name in chosen))
+def _begin(builder: PlanBuilder, item: ObservedContainer, definition: Service) -> None:
+    """Start what exists, or make again what is gone."""
+    if item.sandbox is None:
+        builder.create(item.instance, item.container, definition, item.why_gone)
+        builder.start(item.instance, item.container, "created")
+    else:
+        builder.start(item.instance, item.container, item.why_stopped)
 
 
-def plan_restart(
-    project: Project,
-    observed: ObservedProject,
-    selection: Iterable[ServiceName] = (),
-    *,
-    images: Mapping[ServiceName, str],
-    timeout_s: float | None = None,
-    no_deps: bool = False,
-) -> Plan:
-    """Stop and start the selected services (none: all that have a container) in their sandboxes; unless `no_deps`, also
-    what depends on them with ``restart: true``."""
-    graph = DependencyGraph.of(project)
-    asked = frozenset(selection)
-    chosen = graph.closure(asked, no_deps=True)
-    draft = Draft(project, observed, graph, no_deps)
-    for name in chosen:
-        container = observed.containers.get(name)
-        if container is None:
-            if asked:
-                raise OperationError(
-                    f'service "{name}" has no container to restart', hint=f"create it with: pystack up {name}"
-                )
-            continue
-        service = project.services[name]
-        if container.sandbox is None:
-            draft.create(service, config_hash(project, service, images[name]), container.why_gone)
-        else:
-            draft.restart(container, service, "requested", timeout_s)
-    if not no_deps:
-        draft.follow(graph.restart_closure(asked & frozenset(chosen)), "was restarted")
-    draft.prepare_networks_and_volumes(frozenset())
-    return draft.finish(Verb.RESTART, chosen)
-
-
-def plan_down(
-    project: Project,
-    observed: ObservedProject,
-    *,
-    volumes: bool = False,
-    remove_orphans: bool = False,
-    timeout_s: float | None = None,
-) -> Plan:
-    """Stop and remove all containers, then the networks, and with `volumes` the named (not external) and anonymous volumes.
-    Orphans stay, and the networks they are on, unless `remove_orphans`."""
-    graph = DependencyGraph.of(project)
-    draft = Draft(project, observed, graph)
-    orphans = observed.orphans(project)
-    doomed = [observed.containers[name] for name in graph.stop_order() if name in observed.containers]
-    if remove_orphans:
-        doomed = [*orphans, *doomed]
-    _remove(draft, doomed, timeout_s, anonymous=volumes)
-    draft.remove_leftovers()
-    kept = frozenset[NetworkName]() if remove_orphans else frozenset(key for item in orphans for key in item.networks)
-    draft.remove_networks(kept)
-    if volumes:
-        draft.remove_volumes()
-    return draft.finish(Verb.DOWN, graph.start_order())
-
-
-def _remove(
-    draft: Draft, doomed: Iterable[ObservedContainer], timeout_s: float | None, *, anonymous: bool = False
+def _reconcile(
+    builder: PlanBuilder,
+    request: Up,
+    chosen: tuple[ServiceName, ...],
+    asked: frozenset[ServiceName],
+    scale: Mapping[ServiceName, int] | None = None,
 ) -> None:
-    causes = [(item, "the stack goes down" if item.service in draft.project.services else "orphan") for item in doomed]
-    for container, cause in causes:
-        if container.live:
-            draft.stop(container, cause, timeout_s)
-    for container, cause in causes:
-        draft.remove(container, cause, anonymous=anonymous)
+    """Each chosen service as the stack has it; `chosen` is in start order, so that what a service needs is decided first."""
+    project, observed = request.project, builder.observed
+    numbers = request.scale if scale is None else scale
+    for name in sorted(numbers):
+        if name not in project.services:
+            known = ", ".join(sorted(project.services))
+            raise InputError(f'no such service: "{name}"', hint=f"the services are: {known}")
+    never = request.recreate is Recreate.NEVER
+    moved = frozenset[NetworkName]() if never else _moved_networks(project, observed, chosen)
+    for name in chosen:
+        service = project.services[name]
+        wanted = numbers.get(name, service.replicas)
+        require_scalable(project, service, wanted)
+        recreate = request.recreate
+        if asked and name not in asked and recreate is Recreate.ALWAYS and not request.recreate_dependencies:
+            recreate = Recreate.CHANGED
+        _reconcile_service(builder, request, service, wanted, recreate, moved, name in asked)
+    for item in observed.containers.values():
+        users = sorted(item.networks & moved)
+        if users and item.service not in chosen and item.service in project.services:
+            service = project.services[item.service]
+            if item.instance.role is Role.REPLICA:
+                builder.replace(item, service, f"network {users[0]} changed", request.timeout_s)
+    if not builder.no_deps:
+        builder.follow(builder.graph.restart_closure(builder.replaced), "was replaced")
+    if request.remove_orphans:
+        for item in observed.orphans(project):
+            builder.discard(item, "orphan", request.timeout_s)
+    builder.prepare(moved)
+    builder.remove_leftovers()
 
 
-def _is_done(container: ObservedContainer, graph: DependencyGraph) -> bool:
-    """A job that has done its work: it ended with 0, and somebody depends on just that. Nobody else can tell a job from a
-    service that should run, so anything else that ended is started again."""
-    if container.exit is None or container.exit.code != 0 or container.record.wanted is Wanted.STOPPED:
-        return False
-    users = (edge for name in graph.dependents(container.service) for edge in graph.dependencies(name))
-    return any(edge.service == container.service and edge.condition is Condition.COMPLETED for edge in users)
+def _reconcile_service(
+    builder: PlanBuilder,
+    request: Up,
+    service: Service,
+    wanted: int,
+    recreate: Recreate,
+    moved: frozenset[NetworkName],
+    asked: bool,
+) -> None:
+    existing = builder.observed.replicas(service.name)
+    causes = {item.container: _replacement_cause(builder, item, service, recreate, moved) for item in existing}
+    obsolete = frozenset(container for container, cause in causes.items() if cause)
+    kept, surplus, missing = distribute(existing, wanted, obsolete)
+    for item in surplus:
+        builder.discard(item, f"scaled to {wanted}", request.timeout_s, anonymous=request.renew_volumes)
+    for item in kept:
+        if cause := causes[item.container]:
+            builder.replace(
+                item, service, cause, request.timeout_s, renew_volumes=request.renew_volumes, start=request.start
+            )
+        elif item.sandbox is None:
+            builder.create(item.instance, item.container, service, item.why_gone)
+            if request.start:
+                builder.start(item.instance, item.container, "created")
+        elif request.start and (not item.running or item.stopping):
+            cause = item.why_stopped if asked else _why_started(builder, item)
+            if cause:
+                builder.start(item.instance, item.container, cause)
+    for number in missing:
+        builder.make(Instance(service.name, number=number), service, "not created yet", start=request.start)
+
+
+def _why_started(builder: PlanBuilder, item: ObservedContainer) -> str:
+    """Why one that does not run is started; "" for a job that has done its work.
+
+    A job ended with 0, and somebody depends on just that. Nobody else can tell a job from a service that should run, so
+    anything else that ended is started again. A job runs again when what it ran against was replaced or is new: a migration
+    must meet the new database.
+    """
+    if item.exit is None or item.exit.code != 0 or item.record.wanted is Wanted.STOPPED:
+        return item.why_stopped
+    graph = builder.graph
+    users = (edge for name in graph.dependents(item.service) for edge in graph.dependencies(name))
+    if not any(edge.service == item.service and edge.condition is Condition.COMPLETED for edge in users):
+        return item.why_stopped
+    return _new_ground(builder, item)
+
+
+def _new_ground(builder: PlanBuilder, item: ObservedContainer) -> str:
+    """Which of the things that a job ran against is another one now; "" when all are the same."""
+    observed, before = builder.observed, item.record.ran_against
+    for edge in builder.graph.dependencies(item.service):
+        ran = before.get(edge.service)
+        if not ran:
+            continue
+        going = set(builder.replaced.get(edge.service, ()))
+        stay = {
+            identity_of(other)
+            for other in observed.replicas(edge.service)
+            if other.sandbox is not None and other.container not in going
+        }
+        if not stay & set(ran):
+            return f"{edge.service} was replaced"
+    for volume in used_volumes(builder.project, builder.graph, item.definition):
+        ran = before.get(f"volume {volume}")
+        if ran and observed.volumes.get(volume) not in ran:
+            return f"volume {volume} is new"
+    return ""
+
+
+def identity_of(item: ObservedContainer) -> str:
+    """A name for this very container: another one of the same name has another."""
+    return f"{item.container}@{item.record.created_at:.6f}"
+
+
+def used_volumes(project: Project, graph: DependencyGraph, service: Service) -> tuple[VolumeName, ...]:
+    """The named volumes of `service` and of what it directly depends on, sorted."""
+    users = [service]
+    if service.name in graph.names:
+        users += [project.services[edge.service] for edge in graph.dependencies(service.name)]
+    mounts = (mount for user in users for mount in user.volumes)
+    found = {VolumeName(mount.source) for mount in mounts if mount.kind is MountKind.VOLUME and mount.source is not None}
+    return tuple(sorted(found))
 
 
 def _no_container(service: ServiceName, verb: str) -> OperationError:
@@ -224,31 +257,29 @@ def _no_container(service: ServiceName, verb: str) -> OperationError:
 
 
 def _replacement_cause(
-    container: ObservedContainer,
-    project: Project,
-    digest: str,
-    observed: ObservedProject,
-    recreate: Recreate,
-    moved_networks: frozenset[NetworkName],
+    builder: PlanBuilder, item: ObservedContainer, service: Service, recreate: Recreate, moved: frozenset[NetworkName]
 ) -> str:
     """Why this container has to be replaced; "" when it need not be. One without a sandbox is made anew anyway."""
-    if container.sandbox is None or recreate is Recreate.NEVER:
+    if item.sandbox is None or recreate is Recreate.NEVER:
         return ""
-    if container.record.config_hash != digest:
-        changed = explain_change(observed.project, project, project.services[container.service])
+    project, record = builder.project, item.record
+    identity = builder.images.get(service.name)
+    if identity is None:  # Not obtained yet: what runs was made from what was here.
+        identity = record.definition.image
+    if record.config_hash != config_hash(project, service, identity):
+        changed = explain_change(builder.observed.project, record.definition, project, service, identity)
         return f"config hash changed: {changed}" if changed else "config hash changed"
     if recreate is Recreate.ALWAYS:
         return "recreate requested"
-    moved = sorted(container.networks & moved_networks)
-    return f"network {moved[0]} changed" if moved else ""
+    networks = sorted(item.networks & moved)
+    return f"network {networks[0]} changed" if networks else ""
 
 
 def _moved_networks(project: Project, observed: ObservedProject, chosen: tuple[ServiceName, ...]) -> frozenset[NetworkName]:
     """Networks in use by `chosen` that exist with another definition than the stack now gives them."""
-    before = observed.project.networks if observed.project is not None else {}
     used = {key for name in chosen for key in project.services[name].networks}
-    candidates = used & observed.networks & project.networks.keys() & before.keys()
-    return frozenset(key for key in candidates if _shape(before[key]) != _shape(project.networks[key]))
+    candidates = used & observed.networks.keys() & project.networks.keys()
+    return frozenset(key for key in candidates if _shape(observed.networks[key]) != _shape(project.networks[key]))
 
 
 def _shape(network: Network) -> tuple[object, ...]:

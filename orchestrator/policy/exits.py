@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from signal import Signals
 from typing import Protocol
+
+from orchestrator.units import signal_name
 
 
 class ExitView(Protocol):
@@ -22,14 +23,6 @@ class ExitView(Protocol):
 def succeeded(exit: ExitView) -> bool:
     """Ended by itself with code 0."""
     return exit.code == 0
-
-
-def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9; ``signal 35`` for one without a name."""
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def describe_exit(exit: ExitView) -> str:

@@ -6,7 +6,7 @@ from orchestrator.contracts.images import Images
 from orchestrator.contracts.network import Networking
 from orchestrator.contracts.runtime import Runtime
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import State, Volumes
+from orchestrator.contracts.state import Records, Volumes
 from orchestrator.values import frozen
 
 
@@ -18,5 +18,5 @@ class Adapters:
     runtime: Runtime
     networking: Networking
     images: Images
-    state: State
+    records: Records
     volumes: Volumes

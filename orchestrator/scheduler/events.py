@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.contracts.events import Emit, Event, EventKind, Scalar
+from orchestrator.contracts.events import DETAILS, Detail, Emit, Event, EventKind
 from orchestrator.model.names import ContainerId, ServiceName
 
 
-class Chronicle:
+class EventSink:
     """`wall_clock`: epoch seconds, for display alone."""
 
     def __init__(self, emit: Emit, wall_clock: Callable[[], float]) -> None:
@@ -21,7 +21,8 @@ class Chronicle:
         text: str,
         service: ServiceName | None = None,
         container: ContainerId | None = None,
-        **detail: Scalar | tuple[str, ...],
+        **detail: Detail,
     ) -> None:
         """Send an event of this moment."""
+        assert detail.keys() <= set(DETAILS.get(kind, ())), f"{kind.name} carries no {sorted(detail)}"
         self._emit(Event(kind, text, self.wall_clock(), service, container, detail))

@@ -1,0 +1,245 @@
+"""A plan being written: `reconcile` says what is to be done, a PlanBuilder knows in which order that can be done (`plan.order`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.errors import InputError
+from orchestrator.graph.dependencies import DependencyGraph
+from orchestrator.model.names import (
+    ContainerId,
+    Instance,
+    NetworkName,
+    Role,
+    ServiceName,
+    VolumeName,
+    instance_id,
+)
+from orchestrator.model.project import Project
+from orchestrator.model.service import Dependency, Service
+from orchestrator.model.volume import MountKind
+from orchestrator.plan.observed import ObservedContainer, ObservedProject
+from orchestrator.plan.order import Order
+from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb, label_of, operation_id
+from orchestrator.values import entity, field, replace
+
+DEFAULT_GRACE_S = 10.0
+
+
+@entity
+class PlanBuilder:
+    """Operations by id, with their causes; `finish` orders them.
+
+    `enabled`: services that may be waited for. `images`: the identity of each service's image, None where it has still to
+    be obtained. `resumes`: see `reconcile.plan_resume`.
+    """
+
+    project: Project
+    observed: ObservedProject
+    graph: DependencyGraph
+    enabled: frozenset[ServiceName] = frozenset()
+    images: Mapping[ServiceName, str | None] = field(default_factory=dict)
+    no_deps: bool = False
+    resumes: bool = False
+    operations: dict[OperationId, Operation] = field(default_factory=dict)
+    replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
+    predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
+    _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
+
+    def create(self, instance: Instance, container: ContainerId, definition: Service, cause: str) -> None:
+        """`container` must be free, but for what this plan removes."""
+        owner = self._names.get(container)
+        known = self.observed.containers.get(container)
+        if owner is None and known is not None and operation_id(Kind.REMOVE, container) not in self.operations:
+            owner = known.service if known.instance != instance else None
+        if owner is not None:
+            raise InputError(
+                f'container name "{container}" is already in use by service {owner}',
+                hint="give it another `container_name`, or leave that out",
+                place=self.project.where(f"{definition.place}.container_name"),
+            )
+        self._names[container] = definition.name
+        self._add(Operation(Kind.CREATE, cause, container, instance, definition=definition))
+
+    def start(self, instance: Instance, container: ContainerId, cause: str) -> None:
+        waits: tuple[Dependency, ...] = ()
+        if not self.no_deps and instance.service in self.graph.names:
+            waits = tuple(edge for edge in self.graph.dependencies(instance.service) if edge.service in self.enabled)
+        self._add(Operation(Kind.START, cause, container, instance, waits=waits))
+
+    def make(self, instance: Instance, definition: Service, cause: str, *, start: bool = True) -> ContainerId:
+        """A new replica, and its start."""
+        container = self.name_of(instance, definition)
+        self.create(instance, container, definition, cause)
+        if start:
+            self.start(instance, container, "created")
+        return container
+
+    def name_of(self, instance: Instance, definition: Service) -> ContainerId:
+        if definition.container_name is not None and instance.role is Role.REPLICA and instance.number == 1:
+            return ContainerId(definition.container_name)
+        return instance_id(self.project.name, instance)
+
+    def stop(self, item: ObservedContainer, cause: str, timeout_s: float | None, *, replaces: bool = False) -> None:
+        grace_s = timeout_s if timeout_s is not None else item.definition.stop_grace_s
+        self._add(Operation(Kind.STOP, cause, item.container, item.instance, grace_s=grace_s, replaces=replaces))
+
+    def signal(self, item: ObservedContainer, number: int, cause: str) -> None:
+        self._add(Operation(Kind.SIGNAL, cause, item.container, item.instance, signal=number))
+
+    def remove(
+        self, item: ObservedContainer, cause: str, *, anonymous: bool = False, replaces: bool = False
+    ) -> None:
+        self._add(
+            Operation(Kind.REMOVE, cause, item.container, item.instance, anonymous=anonymous, replaces=replaces)
+        )
+
+    def discard(
+        self, item: ObservedContainer, cause: str, timeout_s: float | None, *, anonymous: bool = False
+    ) -> None:
+        """Stop and remove it for good."""
+        if item.live:
+            self.stop(item, cause, timeout_s)
+        self.remove(item, cause, anonymous=anonymous)
+
+    def replace(
+        self,
+        item: ObservedContainer,
+        definition: Service,
+        cause: str,
+        timeout_s: float | None = None,
+        *,
+        renew_volumes: bool = False,
+        start: bool = True,
+    ) -> None:
+        self.replaced.setdefault(item.service, []).append(item.container)
+        container = self.name_of(item.instance, definition)
+        same = container == item.container
+        if item.live:
+            self.stop(item, cause, timeout_s, replaces=same)
+        self.remove(item, cause, replaces=same, anonymous=renew_volumes)
+        if not same:
+            self.predecessors[container] = item.container
+        self.create(item.instance, container, definition, cause)
+        if start:
+            self.start(item.instance, container, "created")
+
+    def restart(self, item: ObservedContainer, cause: str, timeout_s: float | None) -> None:
+        if item.live:
+            self.stop(item, cause, timeout_s, replaces=True)
+        self.start(item.instance, item.container, cause)
+
+    def follow(self, followers: Mapping[ServiceName, ServiceName], what: str) -> None:
+        """Restart what runs and follows a service that was replaced or restarted."""
+        for name, leader in followers.items():
+            for item in self.observed.replicas(name):
+                if item.running and operation_id(Kind.START, item.container) not in self.operations:
+                    self.restart(item, f"dependency {leader} {what}", None)
+
+    def remove_leftovers(self) -> None:
+        for container in self.observed.leftovers:
+            replaces = operation_id(Kind.CREATE, container) in self.operations
+            cause = "left over from an operation that did not end"
+            self._add(Operation(Kind.REMOVE, cause, container, replaces=replaces))
+
+    def prepare(self, moved: frozenset[NetworkName] = frozenset()) -> None:
+        """The images, networks and volumes that what is created or started needs and that are not there."""
+        starting = [item for item in self.operations.values() if item.kind in (Kind.CREATE, Kind.START)]
+        services = [made for item in starting if (made := self._definition(item)) is not None]
+        for key in sorted({key for service in services for key in service.networks}):
+            if key in moved:
+                self._add(Operation(Kind.REMOVE_NETWORK, "its definition changed", network=key))
+                self._add(Operation(Kind.CREATE_NETWORK, "its definition changed", network=key))
+            elif key not in self.observed.networks and key in self.project.networks:
+                self._add(Operation(Kind.CREATE_NETWORK, "does not exist yet", network=key))
+        mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
+        for volume in sorted({VolumeName(mount.source) for mount in mounts if mount.source is not None}):
+            found = self.project.volumes.get(volume)
+            if found is not None and volume not in self.observed.volumes and not found.external:
+                self._add(Operation(Kind.CREATE_VOLUME, "does not exist yet", volume=volume))
+        for service in services:
+            if service.name in self.images and self.images[service.name] is None:
+                self._add(Operation(Kind.OBTAIN_IMAGE, "not here yet", image=service.image))
+
+    def remove_networks(self, kept: frozenset[NetworkName]) -> None:
+        for key in sorted((self.project.networks.keys() | self.observed.networks.keys()) - kept):
+            self._add(Operation(Kind.REMOVE_NETWORK, "the stack goes down", network=key))
+
+    def remove_volumes(self) -> None:
+        for key in sorted(self.observed.volumes):
+            definition = self.project.volumes.get(key)
+            if definition is not None and not definition.external:
+                self._add(Operation(Kind.REMOVE_VOLUME, "volumes are to be removed", volume=key))
+
+    def finish(self, verb: Verb, selection: tuple[ServiceName, ...]) -> Plan:
+        order = Order(self.operations, self.graph, self.predecessors, self._needs, self._frees)
+        operations = [
+            replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
+        ]
+        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL):
+            operations.sort(key=order.place)
+        return Plan(
+            verb=verb,
+            project=self.project,
+            operations=tuple(operations),
+            selection=selection,
+            orphans=tuple(item.container for item in self.observed.orphans(self.project) if self._untouched(item)),
+            labels=self._labels(),
+        )
+
+    def _labels(self) -> dict[ContainerId, str]:
+        instances = {item.container: item.instance for item in self.observed.containers.values()}
+        instances |= {item.container: item.instance for item in self.operations.values() if item.container and item.instance}
+        replicas: dict[ServiceName, set[int]] = {}
+        for instance in instances.values():
+            if instance.role is Role.REPLICA:
+                replicas.setdefault(instance.service, set()).add(instance.number)
+        return {
+            container: label_of(instance, container, replicas.get(instance.service) == {1})
+            for container, instance in instances.items()
+        }
+
+    def _untouched(self, item: ObservedContainer) -> bool:
+        return operation_id(Kind.REMOVE, item.container) not in self.operations
+
+    def _add(self, operation: Operation) -> None:
+        self.operations.setdefault(operation.id, operation)
+
+    def _definition(self, operation: Operation) -> Service | None:
+        """What the container of `operation` is, or will be, made from."""
+        if operation.definition is not None or operation.container is None:
+            return operation.definition
+        created = self.operations.get(operation_id(Kind.CREATE, operation.container))
+        if created is not None:
+            return created.definition
+        known = self.observed.containers.get(operation.container)
+        return known.definition if known is not None else None
+
+    def _waits(self, operation: Operation) -> tuple[Dependency, ...]:
+        """A restart in place, or a resumed start, waits only for what starts with it (or, resumed, what lives): it must not
+        be refused because something it once needed is gone by now."""
+        if operation.kind is not Kind.START or operation.container is None:
+            return operation.waits
+        stopped = operation_id(Kind.STOP, operation.container) in self.operations
+        in_place = stopped and operation_id(Kind.CREATE, operation.container) not in self.operations
+        if not in_place and not self.resumes:
+            return operation.waits
+        starting = {item.service for item in self.operations.values() if item.kind is Kind.START}
+        return tuple(wait for wait in operation.waits if wait.service in starting or self._lives(wait))
+
+    def _lives(self, wait: Dependency) -> bool:
+        return self.resumes and any(item.live for item in self.observed.replicas(wait.service))
+
+    def _needs(self, operation: Operation) -> list[OperationId]:
+        definition = self._definition(operation)
+        if definition is None:
+            return []
+        needs = [operation_id(Kind.OBTAIN_IMAGE, definition.image)]
+        needs += [operation_id(Kind.CREATE_NETWORK, key) for key in sorted(definition.networks)]
+        volumes = {mount.source for mount in definition.volumes if mount.kind is MountKind.VOLUME and mount.source}
+        return [*needs, *(operation_id(Kind.CREATE_VOLUME, key) for key in sorted(volumes))]
+
+    def _frees(self, operation: Operation, network: NetworkName) -> bool:
+        """Whether a REMOVE is of something that is, or may be, on `network`."""
+        known = self.observed.containers.get(operation.container) if operation.container is not None else None
+        return known is None or network in known.networks or network in known.definition.networks

@@ -1,0 +1,113 @@
+"""In which order the operations of a plan can be done: what each comes after, and where a reader expects it.
+
+An edge to something that is not in the plan is no edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from orchestrator.graph.dependencies import DependencyGraph
+from orchestrator.model.names import ContainerId, NetworkName, ServiceName
+from orchestrator.plan.plan import Kind, Operation, OperationId, operation_id
+
+_SECTIONS = (
+    Kind.SIGNAL,
+    Kind.STOP,
+    Kind.REMOVE,
+    Kind.REMOVE_NETWORK,
+    Kind.OBTAIN_IMAGE,
+    Kind.CREATE_NETWORK,
+    Kind.CREATE_VOLUME,
+    Kind.REMOVE_VOLUME,
+    Kind.CREATE,
+    Kind.START,
+)
+
+
+class Order:
+    """`predecessors`: a new container -> the one of another name that it replaces. `needs`: the images, networks and volumes
+    that a CREATE or START needs. `frees`: whether a REMOVE takes something off a network."""
+
+    def __init__(
+        self,
+        operations: Mapping[OperationId, Operation],
+        graph: DependencyGraph,
+        predecessors: Mapping[ContainerId, ContainerId],
+        needs: Callable[[Operation], list[OperationId]],
+        frees: Callable[[Operation, NetworkName], bool],
+    ) -> None:
+        self._operations = operations
+        self._graph = graph
+        self._predecessors = predecessors
+        self._needs = needs
+        self._frees = frees
+        self._ranks = {name: number for number, name in enumerate(graph.start_order())}
+        self._stops: dict[ServiceName, list[OperationId]] = {}
+        for item in operations.values():
+            if item.kind is Kind.STOP and item.service is not None:
+                self._stops.setdefault(item.service, []).append(item.id)
+        self._stopped_first: dict[ServiceName, list[OperationId]] = {}
+
+    def after(self, operation: Operation) -> tuple[OperationId, ...]:
+        """What has to be done before it."""
+        found: list[OperationId] = []
+        container = operation.container or ContainerId("")
+        match operation.kind:
+            case Kind.STOP if operation.service in self._graph.names:
+                found = self._stops_of_dependents(operation.service)
+            case Kind.REMOVE:
+                found = [operation_id(Kind.STOP, container)]
+            case Kind.REMOVE_NETWORK if operation.network is not None:
+                found = [
+                    item.id
+                    for item in self._operations.values()
+                    if item.kind is Kind.REMOVE and self._frees(item, operation.network)
+                ]
+            case Kind.CREATE_NETWORK if operation.network is not None:
+                found = [operation_id(Kind.REMOVE_NETWORK, operation.network)]
+            case Kind.REMOVE_VOLUME:
+                found = [item.id for item in self._operations.values() if item.kind is Kind.REMOVE]
+            case Kind.CREATE:
+                before = self._predecessors.get(container, container)
+                found = [operation_id(Kind.REMOVE, before), *self._needs(operation)]
+            case Kind.START if operation_id(Kind.CREATE, container) in self._operations:
+                found = [operation_id(Kind.CREATE, container)]
+            case Kind.START:
+                found = [operation_id(Kind.STOP, container), *self._needs(operation)]
+            case _:
+                pass
+        return tuple(dict.fromkeys(item for item in found if item in self._operations))
+
+    def place(self, operation: Operation) -> tuple[int, int, int, int, str]:
+        """Where a reader expects it: what goes (dependents first), networks, volumes, then what comes, by service."""
+        kind = _SECTIONS.index(operation.kind)
+        rank = self._ranks.get(operation.service, 0) if operation.service is not None else 0
+        number = operation.instance.number if operation.instance is not None else 0
+        match operation.kind:
+            case Kind.SIGNAL | Kind.STOP | Kind.REMOVE:
+                return (kind, -rank, number, 0, operation.id)
+            case Kind.CREATE | Kind.START:
+                return (len(_SECTIONS), rank, number, kind, operation.id)
+            case _:
+                return (kind, 0, 0, 0, operation.id)
+
+    def _stops_of_dependents(self, service: ServiceName | None) -> list[OperationId]:
+        """The stops of who uses `service`, directly or through services that this plan does not stop."""
+        assert service is not None
+        if (known := self._stopped_first.get(service)) is not None:
+            return known
+        found: list[OperationId] = []
+        seen: set[ServiceName] = set()
+        stack = list(self._graph.dependents(service))
+        while stack:
+            name = stack.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name in self._stops:
+                found += self._stops[name]
+            else:
+                stack.extend(self._graph.dependents(name))
+        self._stopped_first[service] = sorted(found)
+        return self._stopped_first[service]

@@ -1,0 +1,134 @@
+"""Observed + wanted -> Plan: the decisions of stop, kill, restart and down. They act on what exists, by its records."""
+
+from __future__ import annotations
+
+from signal import SIGKILL
+
+from orchestrator.contracts.control import Down, Kill, Restart, Selection, Stop
+from orchestrator.errors import InputError, OperationError
+from orchestrator.graph.dependencies import DependencyGraph
+from orchestrator.model.names import NetworkName, Role, ServiceName
+from orchestrator.model.project import Project
+from orchestrator.plan.builder import PlanBuilder
+from orchestrator.plan.observed import ObservedContainer, ObservedProject
+from orchestrator.plan.plan import Plan, Verb
+from orchestrator.plan.reconcile import Images
+from orchestrator.units import parse_signal, signal_name
+
+
+def plan_stop(request: Stop, observed: ObservedProject, project: Project) -> Plan:
+    """Stop the selected containers (none: all), dependents first."""
+    graph = DependencyGraph.of(project)
+    builder = PlanBuilder(project, observed, graph)
+    chosen = selected(request.selection, observed, project, one_offs=False)
+    for item in _stop_order(graph, chosen):
+        if item.live:
+            builder.stop(item, "requested", request.timeout_s)
+    return builder.finish(Verb.STOP, _services(graph, chosen))
+
+
+def plan_kill(request: Kill, observed: ObservedProject, project: Project) -> Plan:
+    """Send a signal to the selected containers (none: all), all at once. SIGKILL, and the stop signal, count as a stop by the
+    user: no restart policy applies; SIGKILL also ends waits for a restart."""
+    number = parse_signal(request.signal)
+    graph = DependencyGraph.of(project)
+    builder = PlanBuilder(project, observed, DependencyGraph({}))
+    chosen = selected(request.selection, observed, project, one_offs=False)
+    for item in _stop_order(graph, chosen):
+        if number == SIGKILL and item.live:
+            builder.stop(item, "killed by request", 0.0)
+        elif item.running:
+            builder.signal(item, number, f"send {signal_name(number)}")
+    if request.remove_orphans:
+        for item in observed.orphans(project):
+            builder.discard(item, "orphan", 0.0)
+    return builder.finish(Verb.KILL, _services(graph, chosen))
+
+
+def plan_restart(request: Restart, observed: ObservedProject, project: Project, *, images: Images) -> Plan:
+    """Stop and start the selected containers (none: all) in their sandboxes; unless told otherwise, also what depends on them
+    with ``restart: true``. Raises OperationError when a selected service was never created."""
+    graph = DependencyGraph.of(project)
+    asked = frozenset(request.selection.services)
+    builder = PlanBuilder(
+        project, observed, graph, frozenset(project.services), images, no_deps=not request.selection.dependencies
+    )
+    chosen = selected(request.selection, observed, project, one_offs=False)
+    for name in sorted(asked - {item.service for item in chosen}):
+        raise OperationError(f'service "{name}" has no container to restart', hint=f"create it with: pystack up {name}")
+    for item in chosen:
+        if item.sandbox is None:
+            builder.create(item.instance, item.container, item.definition, item.why_gone)
+            builder.start(item.instance, item.container, "created")
+        else:
+            builder.restart(item, "requested", request.timeout_s)
+    if request.selection.dependencies and not request.selection.everything:
+        moved = {item.service for item in chosen} & project.services.keys()
+        builder.follow(graph.restart_closure(moved), "was restarted")
+    builder.prepare()
+    return builder.finish(Verb.RESTART, _services(graph, chosen))
+
+
+def plan_down(request: Down, observed: ObservedProject, project: Project) -> Plan:
+    """Stop and remove containers; without a selection all of the stack's, then the networks, and with `volumes` the named (not
+    external) and anonymous volumes. Orphans stay, and the networks they are on, unless `remove_orphans`."""
+    graph = DependencyGraph.of(project)
+    builder = PlanBuilder(project, observed, graph)
+    orphans = observed.orphans(project)
+    gone = {item.container for item in orphans}
+    everything = request.selection.everything
+    doomed = [item for item in selected(request.selection, observed, project) if item.container not in gone]
+    doomed = [*(orphans if request.remove_orphans else ()), *_stop_order(graph, doomed)]
+    for item in doomed:
+        if item.live:
+            builder.stop(item, _cause(item, project, everything), request.timeout_s)
+    for item in doomed:
+        builder.remove(item, _cause(item, project, everything), anonymous=request.volumes)
+    if everything:
+        builder.remove_leftovers()
+        left = [] if request.remove_orphans else [key for item in orphans for key in item.networks]
+        builder.remove_networks(frozenset[NetworkName](left))
+        if request.volumes:
+            builder.remove_volumes()
+    return builder.finish(Verb.DOWN, _services(graph, doomed) if not everything else graph.start_order())
+
+
+def selected(
+    selection: Selection, observed: ObservedProject, project: Project, *, one_offs: bool = True
+) -> list[ObservedContainer]:
+    """The containers that `selection` names: of its services, and its own; nothing named: all, orphans too. `one_offs`: with
+    those of ``run`` (one that is named itself is meant anyway). Raises InputError for what is neither in the stack nor there."""
+    for name in selection.services:
+        if name not in project.services and not observed.of(name):
+            known = ", ".join(sorted(project.services)) or "none: nothing is up"
+            raise InputError(f'no such service: "{name}"', hint=f"the services are: {known}")
+    for container in selection.containers:
+        if container not in observed.containers:
+            raise InputError(f'no such container: "{container}"', hint="`pystack ps -a` lists them")
+    services, containers = frozenset(selection.services), frozenset(selection.containers)
+    return [
+        item
+        for item in observed.containers.values()
+        if item.container in containers
+        or (
+            (selection.everything or item.service in services)
+            and (one_offs or item.instance.role is not Role.ONE_OFF)
+        )
+    ]
+
+
+def _stop_order(graph: DependencyGraph, items: list[ObservedContainer]) -> list[ObservedContainer]:
+    """Dependents first; what is in no stack comes before."""
+    ranks = {name: number for number, name in enumerate(graph.stop_order())}
+    return sorted(items, key=lambda item: (ranks.get(item.service, -1), item.service, item.instance.number))
+
+
+def _services(graph: DependencyGraph, items: list[ObservedContainer]) -> tuple[ServiceName, ...]:
+    chosen = {item.service for item in items}
+    return tuple(name for name in graph.start_order() if name in chosen)
+
+
+def _cause(item: ObservedContainer, project: Project, everything: bool) -> str:
+    if item.service not in project.services:
+        return "orphan"
+    return "the stack goes down" if everything else "requested"

@@ -1,0 +1,118 @@
+"""What the parts of the scheduler share: the adapters, the project, its containers and networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import trio
+
+from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.images import Image
+from orchestrator.contracts.runtime import SandboxSpec
+from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.errors import PystackError
+from orchestrator.graph.dependencies import DependencyGraph
+from orchestrator.model.health import HealthCheck
+from orchestrator.model.names import ContainerId, NetworkName, Role, ServiceName
+from orchestrator.model.network import Network
+from orchestrator.model.project import Project
+from orchestrator.model.service import Service
+from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.scheduler.adapters import Adapters
+from orchestrator.scheduler.container import Container
+from orchestrator.scheduler.events import EventSink
+from orchestrator.units import parse_signal
+from orchestrator.values import entity, field
+
+Compile = Callable[[SandboxInputs], SandboxSpec]
+FindCheck = Callable[[Service, Image], HealthCheck | None]
+
+
+@entity
+class EngineState:
+    """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
+    under `networks_lock`. `images`: by reference, as last seen. `nursery`: where containers are supervised; it belongs to
+    `Engine.run`."""
+
+    adapters: Adapters
+    events: EventSink
+    compile_sandbox: Compile
+    healthcheck_of: FindCheck
+    boot_id: str
+    project: Project
+    nursery: trio.Nursery | None = None
+    containers: dict[ContainerId, Container] = field(default_factory=dict)
+    networks: dict[NetworkName, Network] = field(default_factory=dict)
+    networks_lock: trio.Lock = field(default_factory=trio.Lock)
+    images: dict[str, Image] = field(default_factory=dict)
+    _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
+
+    def record(self) -> ProjectRecord:
+        records = tuple(item.record for _, item in sorted(self.containers.items()))
+        return ProjectRecord(self.project, records, tuple(self.networks.values()))
+
+    def add(self, record: ContainerRecord) -> Container:
+        """A container that is not known yet."""
+        siblings = self._services.setdefault(record.instance.service, {})
+        made = Container(record, self.adapters.records, self.events, siblings)
+        self.containers[made.id] = siblings[made.id] = made
+        return made
+
+    def drop(self, container: Container) -> None:
+        self.containers.pop(container.id, None)
+        self._services[container.service].pop(container.id, None)
+
+    def replicas(self, service: ServiceName) -> list[Container]:
+        """The service's replicas that are not being removed for good."""
+        found = self._services.get(service, {})
+        return [item for item in found.values() if item.instance.role is Role.REPLICA and not item.doomed]
+
+    def define(self, service: Service, image: Image) -> Definition:
+        """What a container made from these two now is kept by."""
+        signal = service.stop_signal or image.config.stop_signal
+        check = self.healthcheck_of(service, image)
+        return Definition(service, image.identity, check, parse_signal(signal) if signal else 15)
+
+    def held_up_by(self, container: Container) -> tuple[ServiceName, ...]:
+        """Services that an operation has still to start and that need this container's, directly or not."""
+        if container.service not in self.project.services or container.instance.role is not Role.REPLICA:
+            return ()
+        names = DependencyGraph.of(self.project).dependents_closure([container.service])
+        return tuple(name for name in names if any(item.pending for item in self.replicas(name)))
+
+    async def ensure_networks(self, keys: Iterable[NetworkName], project: Project) -> list[NetworkName]:
+        """Make those of the networks that do not exist; returns these."""
+        if all(key in self.networks or key not in project.networks for key in (wanted := tuple(keys))):
+            return []
+        async with self.networks_lock:
+            missing = [project.networks[key] for key in wanted if key not in self.networks and key in project.networks]
+            if missing:
+                await self.adapters.networking.ensure(missing)
+            for network in missing:
+                self.networks[network.key] = network
+                self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
+            return [network.key for network in missing]
+
+    async def remove_networks(self, keys: Iterable[NetworkName], why: str = "") -> list[NetworkName]:
+        """Remove those of the networks that no container is on or will be on; returns these. Raises the adapter's error."""
+        async with self.networks_lock:
+            used = {
+                key
+                for item in self.containers.values()
+                for key in (*(end.network for end in item.record.endpoints), *self._expected_on(item))
+            }
+            unused = [key for key in keys if key not in used]
+            if unused:
+                await self.adapters.networking.remove(unused)
+            for key in unused:
+                self.networks.pop(key, None)
+                self.events.note(EventKind.NETWORK_REMOVED, f"removed network {key}{why}")
+            return unused
+
+    @staticmethod
+    def _expected_on(container: Container) -> Iterable[NetworkName]:
+        """Where a container that an operation is about to make will be."""
+        return container.definition.networks if container.pending and container.error is None else ()
+
+    def warn(self, text: str, error: PystackError) -> None:
+        self.events.note(EventKind.WARNING, f"{text}: {error}")

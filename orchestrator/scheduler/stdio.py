@@ -1,0 +1,22 @@
+"""What the first process of a one-off container is connected to (``run``)."""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.contracts.runtime import TtySink
+from orchestrator.values import entity
+
+
+@entity
+class FirstRun:
+    """`stdin`: a descriptor that becomes its standard input; it belongs to this object. `on_tty`: it gets a pty, whose master
+    this receives. Later runs (there are none of a one-off) have neither."""
+
+    stdin: int | None = None
+    on_tty: TtySink | None = None
+
+    def close(self) -> None:
+        if self.stdin is not None:
+            os.close(self.stdin)
+            self.stdin = None
