@@ -15,7 +15,7 @@ from orchestrator.model.health import HealthCheck
 from orchestrator.model.names import NetworkName, ServiceName, container_id
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
-from orchestrator.plan.oci import SandboxInputs
+from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.chronicle import Chronicle
 from orchestrator.scheduler.faults import located
