@@ -15,9 +15,10 @@ from orchestrator.model.names import ContainerId, ProjectKey, ProjectName, Servi
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.scheduler.engine import Adapters, Engine
+from orchestrator.testing.fake_images import FakeImages
 from orchestrator.testing.fake_network import FakeNetworking
 from orchestrator.testing.fake_runtime import EPOCH, FakeRuntime, FakeService
-from orchestrator.testing.fake_state import FakeImages, FakeState, FakeVolumes
+from orchestrator.testing.fake_state import FakeState, FakeVolumes
 
 
 class World:
