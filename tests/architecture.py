@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("units", "kernel"),
     ("model",),
     ("compose", "graph", "policy", "contracts"),
-    ("plan",),
+    ("plan", "oci"),
     ("scheduler", "runtime", "network", "images", "state"),
     ("testing",),
     ("supervisor", "client"),
@@ -43,11 +43,15 @@ HOMES: Mapping[str, frozenset[str]] = {
 }
 """Where a third-party package may be imported. One that is not listed has no home yet, and may be imported nowhere."""
 
-STDLIB_ONLY = frozenset({"values", "kernel", "client", "units", "errors", "model", "policy", "contracts", "plan"})
+STDLIB_ONLY = frozenset({"values", "kernel", "client", "units", "errors", "model", "policy", "contracts", "plan", "oci"})
 """Parts that import no third-party package whatever `HOMES` says."""
 
-PURE = frozenset({"model", "compose", "graph", "policy", "plan", "contracts"})
+PURE = frozenset({"model", "compose", "graph", "policy", "plan", "oci", "contracts"})
 IMPURE_MODULES = frozenset({"trio", "time", "random", "subprocess", "socket", "threading", "asyncio", "multiprocessing"})
+
+NOTHING_OF_COMPOSE = frozenset({"names", "health", "codec"})
+"""What `runtime` may import of `model`: names, the result of a probe, and how values are stored. Not a project, a service
+or a mount, so that a front end without any project can stand on it (pystack-oci)."""
 
 MONITOR = f"{PACKAGE}.runtime.monitor"
 BANNED_NAMES = frozenset({"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"})
@@ -80,6 +84,21 @@ def part_of(module: str) -> str | None:
     """``orchestrator.cli.main`` -> ``cli``; None for the package itself and for a part that is in no row."""
     pieces = module.split(".")
     return pieces[1] if len(pieces) > 1 and pieces[1] in ROW else None
+
+
+def closure(modules: Mapping[str, str], package: str) -> set[str]:
+    """The modules of ours that are imported with `package`, directly or not, itself included."""
+    reached: set[str] = set()
+    ahead = [name for name in modules if (name + ".").startswith(package + ".")]
+    while ahead:
+        name = ahead.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        is_package = any(other.startswith(name + ".") for other in modules)
+        for _, target in _imports(ast.parse(modules[name]), name, is_package):
+            ahead += [found for found in (target, target.rpartition(".")[0]) if found in modules and found != PACKAGE]
+    return reached
 
 
 def _check(name: str, source: str, modules: Mapping[str, str]) -> Iterator[tuple[int, str]]:
@@ -158,6 +177,8 @@ def _check_own_import(name: str, part: str | None, target: str) -> Iterator[str]
         return
     if part is None:
         yield f"{PACKAGE} itself imports {target}"
+    elif part == "runtime" and (other == "plan" or (other == "model" and not _known_to_runtime(target))):
+        yield f"runtime imports {target}, and may know nothing of Compose"
     elif part == other:
         return
     elif part == "kernel" and other != "values":
@@ -166,6 +187,10 @@ def _check_own_import(name: str, part: str | None, target: str) -> Iterator[str]
         yield f"{part} imports its sibling {other}"
     elif ROW[other] > ROW[part]:
         yield f"{part} imports {other}, which is in a row above"
+
+
+def _known_to_runtime(target: str) -> bool:
+    return target.split(".")[2] in NOTHING_OF_COMPOSE
 
 
 def _check_process(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:

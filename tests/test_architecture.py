@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture import LAYERS, read_package, violations
+from tests.architecture import LAYERS, closure, read_package, violations
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_MODULE = 600
@@ -25,6 +25,13 @@ def test_every_part_of_the_table_exists() -> None:
 def test_no_module_has_outgrown_its_subject() -> None:
     lengths = {name: source.count("\n") for name, source in read_package(ROOT / "orchestrator").items()}
     assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
+
+
+def test_the_runtime_reaches_nothing_of_compose_through_what_it_imports_either() -> None:
+    reached = closure(read_package(ROOT / "orchestrator"), "orchestrator.runtime")
+    of_compose = {"model.project", "model.service", "model.volume", "model.network", "plan", "compose", "policy"}
+    assert {name for name in reached if name.removeprefix("orchestrator.").startswith(tuple(of_compose))} == set()
+    assert "orchestrator.oci.terms" in reached
 
 
 PLANTED = [
@@ -46,6 +53,11 @@ PLANTED = [
     ("orchestrator.runtime.monitor.a", "import trio", "the monitor imports trio"),
     ("orchestrator.runtime.monitor.a", "import orchestrator.model.names", "the monitor imports orchestrator.model.names"),
     ("orchestrator.runtime.monitor.a", "import orchestrator.runtime.logs", "the monitor imports orchestrator.runtime.logs"),
+    ("orchestrator.runtime.a", "from orchestrator.model.service import Service", "may know nothing of Compose"),
+    ("orchestrator.runtime.a", "from orchestrator.model import project", "may know nothing of Compose"),
+    ("orchestrator.runtime.a", "import orchestrator.plan.plan", "plan.plan, and may know nothing of Compose"),
+    ("orchestrator.oci.a", "from orchestrator.plan import plan", "oci imports its sibling plan"),
+    ("orchestrator.oci.a", "import time", "pure code imports time"),
     ("orchestrator.plan.a", "import time", "pure code imports time"),
     ("orchestrator.policy.a", "from random import random", "pure code imports random"),
     ("orchestrator.compose.a", "import subprocess", "pure code imports subprocess"),

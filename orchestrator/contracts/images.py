@@ -1,8 +1,8 @@
-"""What an image gives to a container."""
+"""Images: looking for one, making one, and what one gives to a container."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from orchestrator.model.health import HealthCheck
@@ -49,11 +49,52 @@ class Image:
     no_new_privileges: bool = False
 
 
-class Images(Protocol):
-    async def resolve(self, reference: str) -> Image:
-        """The image `reference` names (``host``, ``rootfs:DIR``), ready to be mounted.
+@frozen
+class ImageRequest:
+    """Which image: `reference` as the stack has it (``host``, ``rootfs:DIR``). `base_dir`: absolute, the project's
+    directory, where relative ones start."""
 
-        Raises InputError for a reference that is malformed or of a kind not supported yet, OperationError when it
-        does not exist, HostError when the machine cannot provide it.
+    reference: str
+    base_dir: str
+
+
+@frozen
+class Known:
+    """The image is there, whole, and can be mounted now."""
+
+    image: Image
+
+
+@frozen
+class Missing:
+    """`Images.obtain` can make it; until then nobody knows its identity. `reason`: a sentence without a full stop."""
+
+    reference: str
+    reason: str
+
+
+Progress = Callable[[str], None]
+"""Called with a sentence, in the task that called `Images.obtain`. Must not raise."""
+
+
+class Images(Protocol):
+    """The images of a machine. Adapters of any number of projects, in any number of processes, share one store."""
+
+    async def inspect(self, request: ImageRequest) -> Known | Missing:
+        """Look: no network, and nothing is changed, made or locked. This is what plans use, and it is on the path of every
+        ``up``, so it is quick.
+
+        Raises InputError for a reference that is malformed or of a kind not supported yet, OperationError for what does
+        not exist and cannot be made either, HostError when the machine cannot provide it.
         """
+        ...
+
+    async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
+        """Make it, unless it is there: the same image that `inspect` knows afterwards. Any number may be obtained at once,
+        also the same one; it is made once. Cancelling leaves nothing half-made. Raises as `inspect`.
+        """
+        ...
+
+    async def resolve(self, reference: str) -> Image:
+        """`inspect`, then `obtain`, in the directory of the project that was named last."""
         ...

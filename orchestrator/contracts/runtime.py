@@ -15,7 +15,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.values import frozen
 
 OciConfig = NewType("OciConfig", dict[str, Any])
-"""An OCI runtime config (runtime-spec, config.md), JSON-ready. Compiled by `plan.oci`, compiled further by `runtime`."""
+"""An OCI runtime config (runtime-spec, config.md), JSON-ready. Compiled by `oci.compile`, compiled further by `runtime`."""
 
 
 @frozen

@@ -6,34 +6,47 @@ from typing import assert_never
 
 import trio
 
-from orchestrator.contracts.images import Image
+from orchestrator.contracts.images import Image, ImageRequest, Known, Missing, Progress
 from orchestrator.images.host import HostImage
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
 from orchestrator.images.rootfs import resolve_rootfs
 
 
 class LocalImages:
-    """`images_dir` is shared by all projects of a data directory; relative directories start at `working_dir`,
-    which is the project's and may be set when another stack is brought up."""
+    """`images_dir` is shared by all projects of a data directory. `working_dir`: for `resolve` alone."""
 
-    def __init__(self, images_dir: str, working_dir: str, *, host_root: str = "/") -> None:
+    def __init__(self, images_dir: str, working_dir: str = "/", *, host_root: str = "/") -> None:
         self.working_dir = working_dir
         self._host = HostImage(images_dir, host_root)
-        self._making = trio.Lock()
+        self._looking = trio.Lock()
 
-    async def resolve(self, reference: str) -> Image:
-        """See `Images.resolve`."""
-        match parse_reference(reference):
+    async def inspect(self, request: ImageRequest) -> Known | Missing:
+        """See `Images.inspect`."""
+        match parse_reference(request.reference):
             case HostReference():
-                return await self._resolve_host()
+                return await self._look()
             case RootfsReference() as rootfs:
-                return await trio.to_thread.run_sync(resolve_rootfs, rootfs, self.working_dir)
+                return Known(await trio.to_thread.run_sync(resolve_rootfs, rootfs, request.base_dir))
             case other:
                 assert_never(other)
 
-    async def _resolve_host(self) -> Image:
-        """Once for all services that ask at the same time."""
-        async with self._making:
-            if (image := self._host.cached()) is not None:
-                return image
+    async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
+        """See `Images.obtain`."""
+        found = await self.inspect(request)
+        if isinstance(found, Known):
+            return found.image
+        progress(f"making the image {request.reference}: {found.reason}")
+        async with self._looking:
             return await trio.to_thread.run_sync(self._host.make)
+
+    async def resolve(self, reference: str) -> Image:
+        """See `Images.resolve`."""
+        return await self.obtain(ImageRequest(reference, self.working_dir), lambda _: None)
+
+    async def _look(self) -> Known | Missing:
+        """Once for all services that ask at the same time."""
+        async with self._looking:
+            if (image := self._host.remembered()) is None:
+                found = await trio.to_thread.run_sync(self._host.look)
+                return Missing("host", found) if isinstance(found, str) else Known(found)
+            return Known(image)

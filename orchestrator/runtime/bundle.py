@@ -13,7 +13,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
-from orchestrator.plan.oci import ANNOTATION_MAKE_SOURCES
+from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
 from orchestrator.values import replace
 
 

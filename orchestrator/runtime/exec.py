@@ -9,8 +9,8 @@ import trio
 
 from orchestrator.contracts.runtime import ExecSpec, OciConfig
 from orchestrator.errors import CommandError
-from orchestrator.plan.oci import DEFAULT_PATH
-from orchestrator.plan.users import resolve_user
+from orchestrator.oci.terms import DEFAULT_PATH
+from orchestrator.oci.users import resolve_user
 from orchestrator.runtime.rootfs import read_users
 
 PROBE_OUTPUT_BYTES = 4096

@@ -17,11 +17,9 @@ from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
-from orchestrator.plan.oci import ANNOTATION_INIT, DEFAULT_PATH
+from orchestrator.oci.terms import ANNOTATION_INIT, DEFAULT_PATH, DEFAULT_UMASK
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.values import frozen
-
-DEFAULT_UMASK = 0o022
 
 StepArgument = Any
 """JSON-ready."""

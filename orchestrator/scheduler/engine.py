@@ -26,7 +26,8 @@ from orchestrator.errors import BusyError, InputError, PystackError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
-from orchestrator.plan import oci
+from orchestrator.oci.compile import compile_sandbox
+from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Plan, Verb
 from orchestrator.plan.reconcile import Recreate, plan_down, plan_restart, plan_resume, plan_start, plan_stop, plan_up
@@ -43,8 +44,8 @@ __all__ = ["Adapters", "Engine", "Outcome"]
 
 
 class Engine:
-    """See the module's text. `compile_sandbox` and `healthcheck_of` are `plan.oci`'s unless given: the supervisor wraps the
-    first to add what it knows of the host. `boot_id`: of this boot; records of another one are of a lost world."""
+    """See the module's text. `compile_sandbox` and `healthcheck_of` are the real ones unless given: the supervisor wraps
+    the first to add what it knows of the host. `boot_id`: of this boot; records of another one are of a lost world."""
 
     def __init__(
         self,
@@ -53,8 +54,8 @@ class Engine:
         *,
         wall_clock: Callable[[], float],
         boot_id: str = "",
-        compile_sandbox: Compile = oci.compile_sandbox,
-        healthcheck_of: FindCheck = oci.healthcheck_of,
+        compile_sandbox: Compile = compile_sandbox,
+        healthcheck_of: FindCheck = healthcheck_of,
     ) -> None:
         empty = Project(name=adapters.site.project, working_dir="/", services={})
         chronicle = Chronicle(emit, wall_clock)

@@ -16,7 +16,7 @@ from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.errors import PystackError
 from orchestrator.model.project import Project
 from orchestrator.model.volume import MountKind
-from orchestrator.plan.oci import SandboxInputs
+from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.policy.lifecycle import Happening
 from orchestrator.scheduler.crew import Crew
 from orchestrator.scheduler.faults import located

@@ -21,7 +21,8 @@ from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.project import Project
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.leftovers import remove_leftovers
-from orchestrator.plan.oci import SandboxInputs, compile_sandbox
+from orchestrator.oci.compile import compile_sandbox
+from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.plan.plan import Plan, Verb
 from orchestrator.plan.reconcile import Recreate
 from orchestrator.runtime.cgroups import remove_project

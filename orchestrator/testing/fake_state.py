@@ -1,13 +1,10 @@
-"""Records, volumes and images in memory."""
+"""Records and volumes in memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-import trio
-
-from orchestrator.contracts.images import Image, ImageConfig
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json, to_json
@@ -88,21 +85,3 @@ class FakeVolumes:
 
     def remove_anonymous(self, container: ContainerId) -> None:
         self.anonymous = {item for item in self.anonymous if item[0] != container}
-
-
-class FakeImages:
-    """`contracts.images.Images`. Every reference exists but `missing`; `configs`: what some of them bring."""
-
-    def __init__(self, configs: Mapping[str, ImageConfig] | None = None, missing: Collection[str] = ()) -> None:
-        self.configs = dict(configs or {})
-        self.missing = set(missing)
-        self.identities: dict[str, str] = {}
-        self.resolved: list[str] = []
-
-    async def resolve(self, reference: str) -> Image:
-        await trio.lowlevel.checkpoint()
-        self.resolved.append(reference)
-        if reference in self.missing:
-            raise OperationError(f'image "{reference}" does not exist')
-        identity = self.identities.get(reference, f"id-of-{reference}")
-        return Image(reference, identity, (f"/images/{reference}",), self.configs.get(reference, ImageConfig()))

@@ -12,11 +12,13 @@ from orchestrator.contracts.images import ImageConfig
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.model.names import ContainerId, ProjectKey, ProjectName, ServiceName, container_id
-from orchestrator.plan.oci import SandboxInputs, healthcheck_of
+from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.scheduler.engine import Adapters, Engine
+from orchestrator.testing.fake_images import FakeImages
 from orchestrator.testing.fake_network import FakeNetworking
 from orchestrator.testing.fake_runtime import EPOCH, FakeRuntime, FakeService
-from orchestrator.testing.fake_state import FakeImages, FakeState, FakeVolumes
+from orchestrator.testing.fake_state import FakeState, FakeVolumes
 
 
 class World:

@@ -16,9 +16,9 @@ from orchestrator.contracts.runtime import Exit, GeneratedFile, LogPolicy, OciCo
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.kernel.cgroup import detect
 from orchestrator.model.names import ContainerId, ProjectName, project_key
-from orchestrator.plan.confinement import DEFAULT_CAPABILITIES, READONLY_PATHS, masked_paths, sysctls
-from orchestrator.plan.mounts import _BASE_MOUNTS
-from orchestrator.plan.seccomp_profile import default_profile
+from orchestrator.oci.confinement import DEFAULT_CAPABILITIES, READONLY_PATHS, masked_paths, sysctls
+from orchestrator.oci.mounts import _BASE_MOUNTS
+from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.values import replace

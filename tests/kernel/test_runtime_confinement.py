@@ -15,7 +15,7 @@ from orchestrator.contracts.runtime import ExecSpec, VolumeFill
 from orchestrator.errors import CommandError, HostError
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.names import ContainerId
-from orchestrator.plan.confinement import DEFAULT_CAPABILITIES
+from orchestrator.oci.confinement import DEFAULT_CAPABILITIES
 from orchestrator.values import replace
 from tests.kernel.place import HOST_BASE, Place, place, with_lowers
 

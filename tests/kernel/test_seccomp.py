@@ -13,7 +13,7 @@ import pytest
 from orchestrator.kernel import seccomp_syscalls as tables
 from orchestrator.kernel.process import install_seccomp, set_no_new_privileges
 from orchestrator.kernel.seccomp import compile_filter
-from orchestrator.plan.seccomp_profile import default_profile
+from orchestrator.oci.seccomp_profile import default_profile
 
 pytestmark = pytest.mark.kernel
 

@@ -52,7 +52,7 @@ def test_the_intents_are_written_once_before_anything_is_made() -> None:
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack)
         assert world.state.commits == 1
-        assert world.images.resolved == ["host"]
+        assert world.images.asked == ["host"]
         assert world.networking.ensured == [("default",)]
 
     simulate(World, body)

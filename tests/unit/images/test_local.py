@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,11 @@ def test_a_malformed_reference_is_refused(text: str) -> None:
         parse_reference(text)
 
 
+def made(tmp_path: Path) -> list[str]:
+    """Everything in the store but the note."""
+    return sorted(set(os.listdir(tmp_path / "images")) - {"host.json"})
+
+
 async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(images: LocalImages, tmp_path: Path, host: Path) -> None:
     image = await images.resolve("host")
     (lower,) = image.lowers
@@ -69,7 +76,7 @@ async def test_it_is_made_once_and_again_when_the_host_changes(images: LocalImag
     second = await images.resolve("host")
     assert second.identity != first.identity
     # Containers made before still have the first one mounted.
-    assert sorted(os.listdir(tmp_path / "images")) == sorted(os.path.basename(i.lowers[0]) for i in (first, second))
+    assert made(tmp_path) == sorted(os.path.basename(i.lowers[0]) for i in (first, second))
 
 
 async def test_builders_at_the_same_time_make_one(tmp_path: Path, host: Path) -> None:
@@ -82,7 +89,7 @@ async def test_builders_at_the_same_time_make_one(tmp_path: Path, host: Path) ->
         for _ in range(8):
             nursery.start_soon(build)
     assert len({image.lowers for image in found}) == 1
-    assert os.listdir(tmp_path / "images") == [os.path.basename(found[0].lowers[0])]
+    assert made(tmp_path) == [os.path.basename(found[0].lowers[0])]
 
 
 def test_damage_and_the_remains_of_a_killed_builder_are_cleared(tmp_path: Path, host: Path) -> None:
@@ -93,6 +100,45 @@ def test_damage_and_the_remains_of_a_killed_builder_are_cleared(tmp_path: Path, 
     assert again.lowers == image.lowers
     assert Path(again.lowers[0], "etc/services").read_text() == "http 80/tcp\n"
     assert not (tmp_path / "images/.host-abandoned").exists()
+
+
+def test_the_note_of_the_maker_saves_the_next_process_the_reading(tmp_path: Path, host: Path) -> None:
+    image = HostImage(str(tmp_path / "images"), str(host)).make()
+    assert HostImage(str(tmp_path / "images"), str(host)).remembered() == image
+
+
+@pytest.mark.parametrize("spoil", ["boot", "host", "store", "cut", "other root", "elsewhere"])
+def test_a_note_that_may_be_wrong_is_not_believed(tmp_path: Path, host: Path, spoil: str) -> None:
+    image = HostImage(str(tmp_path / "images"), str(host)).make()
+    note = tmp_path / "images/host.json"
+    asked = HostImage(str(tmp_path / "images"), str(host))
+    match spoil:
+        case "boot":
+            note.write_text(json.dumps({**json.loads(note.read_text()), "boot": "another"}))
+        case "host":
+            (host / "etc/services").write_text("")
+        case "store":
+            shutil.rmtree(image.lowers[0])
+        case "cut":
+            note.write_text(note.read_text()[:-9])
+        case "other root":
+            shutil.copytree(host, tmp_path / "other")
+            asked = HostImage(str(tmp_path / "images"), str(tmp_path / "other"))
+        case "elsewhere":
+            (tmp_path / "moved").mkdir()
+            shutil.copy(note, tmp_path / "moved")
+            asked = HostImage(str(tmp_path / "moved"), str(host))
+    assert asked.remembered() is None
+
+
+def test_looking_without_a_note_reads_and_compares_everything(tmp_path: Path, host: Path) -> None:
+    image = HostImage(str(tmp_path / "images"), str(host)).make()
+    (tmp_path / "images/host.json").unlink()
+    asked = HostImage(str(tmp_path / "images"), str(host))
+    assert (asked.remembered(), asked.look(), asked.remembered()) == (None, image, image)
+    assert not (tmp_path / "images/host.json").exists()
+    Path(image.lowers[0], "etc/services").write_text("")
+    assert asked.look() == "what was made of this machine's files is damaged"
 
 
 async def test_a_root_file_system_is_found_relative_to_the_project(images: LocalImages, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from orchestrator.model.limits import Limits
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
-from orchestrator.plan.oci import SandboxInputs, command_of, compile_sandbox, healthcheck_of
+from orchestrator.oci.compile import command_of, compile_sandbox
+from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.values import replace
 
 GOLDEN = Path(__file__).parent

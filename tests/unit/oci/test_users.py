@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.plan.users import MAX_ID, User, resolve_user
+from orchestrator.oci.users import MAX_ID, User, resolve_user
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\n1000:x:5:5::/five:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\n"
 GROUP = b"root:x:0:\nwheel:x:10:bob,ann\n20:x:30:\n"

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.kernel import seccomp_syscalls as tables
 from orchestrator.kernel.seccomp import compile_filter
-from orchestrator.plan.seccomp_profile import ALLOWED, ARCHITECTURES, default_profile
+from orchestrator.oci.seccomp_profile import ALLOWED, ARCHITECTURES, default_profile
 from tests.unit.seccomp import libseccomp
 from tests.unit.seccomp.bpf import check_shape, verdict
 

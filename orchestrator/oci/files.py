@@ -1,0 +1,55 @@
+"""The files that are made for a container: its names, addresses and resolver. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.contracts.runtime import GeneratedFile
+from orchestrator.oci.inputs import Context
+from orchestrator.oci.mounts import clean_path
+
+_HOSTS_HEAD = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+def _hosts(context: Context) -> str:
+    name = context.hostname
+    names = f"{name} {name.partition('.')[0]}" if "." in name else name
+    own = "".join(f"{endpoint.address}\t{names}\n" for endpoint in context.inputs.endpoints)
+    return _HOSTS_HEAD + (own or f"127.0.1.1\t{names}\n")
+
+
+def _resolv_conf(context: Context) -> str:
+    """Our DNS on the bridge of the first network with a way out. ndots:0: service names have no dots, and a search list
+    must not send them outside first."""
+    inputs = context.inputs
+    outward = [endpoint for endpoint in inputs.endpoints if not endpoint.internal] or list(inputs.endpoints)
+    lines = [f"nameserver {endpoint.gateway}" for endpoint in outward[:1]]
+    if inputs.resolv_search:
+        lines.append("search " + " ".join(inputs.resolv_search))
+    options = [option for option in inputs.resolv_options if not option.startswith("ndots:")]
+    lines.append("options " + " ".join([*options, "ndots:0"]))
+    return "\n".join(lines) + "\n"
+
+
+_FILES: tuple[tuple[str, Callable[[Context], str]], ...] = (
+    ("/etc/hosts", _hosts),
+    ("/etc/hostname", lambda context: context.hostname + "\n"),
+    ("/etc/resolv.conf", _resolv_conf),
+)
+
+
+def files_of(context: Context) -> tuple[GeneratedFile, ...]:
+    """Those that the stack does not mount itself."""
+    taken = {clean_path(mount.target) for mount in context.service.volumes}
+    return tuple(
+        GeneratedFile(path, content(context).encode("utf-8", "surrogateescape"))
+        for path, content in _FILES
+        if path not in taken and "/etc" not in taken
+    )

@@ -1,0 +1,89 @@
+"""What a container is compiled from, and what is worked out of it once (`Context`) for all rows of the mapping. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.contracts.images import Image
+from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.site import Site
+from orchestrator.errors import InputError
+from orchestrator.model.names import ContainerId, Instance
+from orchestrator.model.service import Service
+from orchestrator.oci.users import User, resolve_user
+from orchestrator.values import field, frozen
+
+LABEL_MAX = 63
+"""One label of a DNS name."""
+KERNEL_HOSTNAME_MAX = 64
+
+
+@frozen
+class SandboxInputs:
+    """`instance`: which container of the service it is; None: the first replica. `volume_paths`: mount target -> host
+    directory, for each named and anonymous volume, also those of the image's config. `resolv_search`, `resolv_options`: of
+    the host's resolv.conf. `machine`: ``os.uname().machine``. `host_cpus`: how many processors the host has (paths to
+    hide)."""
+
+    site: Site
+    container: ContainerId
+    service: Service
+    image: Image
+    endpoints: tuple[Endpoint, ...] = ()
+    volume_paths: Mapping[str, str] = field(default_factory=dict)
+    resolv_search: tuple[str, ...] = ()
+    resolv_options: tuple[str, ...] = ()
+    machine: str = "x86_64"
+    host_cpus: int = 1
+    instance: Instance | None = None
+
+
+@frozen
+class Context:
+    """The inputs, with the user and the host name that follow from them."""
+
+    inputs: SandboxInputs
+    user: User
+    hostname: str
+
+    @classmethod
+    def of(cls, inputs: SandboxInputs) -> Context:
+        """Raises InputError for an unknown user and for a host name that is too long."""
+        return cls(inputs, _resolve_user(inputs), _hostname(inputs))
+
+    @property
+    def service(self) -> Service:
+        return self.inputs.service
+
+    @property
+    def image(self) -> Image:
+        return self.inputs.image
+
+    @property
+    def instance(self) -> Instance:
+        return self.inputs.instance or Instance(self.service.name)
+
+
+def _resolve_user(inputs: SandboxInputs) -> User:
+    text = inputs.service.user if inputs.service.user is not None else inputs.image.config.user
+    place = f"{inputs.service.place}.user"
+    try:
+        user = resolve_user(text, inputs.image.passwd, inputs.image.group)
+    except ValueError as exc:
+        raise InputError(
+            f'{place}: {exc} in the image "{inputs.image.reference}"',
+            hint="use a name from the image's /etc/passwd and /etc/group, or numbers: user: 1000:1000",
+        ) from exc
+    if (highest := max(user.uid, *user.groups)) >= inputs.site.ids.count:
+        raise InputError(
+            f"{place}: id {highest} is outside the {inputs.site.ids.count} ids a container has",
+            hint=f"use ids below {inputs.site.ids.count}",
+        )
+    return user
+
+
+def _hostname(inputs: SandboxInputs) -> str:
+    hostname = inputs.service.hostname
+    if hostname is not None and len(hostname.encode("utf-8", "surrogateescape")) > KERNEL_HOSTNAME_MAX:
+        raise InputError(f"{inputs.service.place}.hostname: longer than the {KERNEL_HOSTNAME_MAX} bytes the kernel takes")
+    return hostname or inputs.container[:LABEL_MAX].rstrip("-")

@@ -1,0 +1,72 @@
+"""Images in memory."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Mapping
+
+import trio
+
+from orchestrator.contracts.images import Image, ImageConfig, ImageRequest, Known, Missing, Progress
+from orchestrator.errors import InputError, OperationError
+
+_ROOTFS = "rootfs:"
+
+
+class FakeImages:
+    """`contracts.images.Images`. Every reference exists but `missing`; those in `unmade` have to be obtained first.
+    `configs`: what some of them bring. `identities`: set one, and the image's content has changed. `obtained`: what was
+    made, in order. `asked`: the references that were looked at. `beside`: share the store of that one, as another
+    project on the same machine does."""
+
+    def __init__(
+        self,
+        configs: Mapping[str, ImageConfig] | None = None,
+        missing: Collection[str] = (),
+        unmade: Collection[str] = (),
+        *,
+        beside: FakeImages | None = None,
+        working_dir: str = "/",
+    ) -> None:
+        self.configs: dict[str, ImageConfig] = dict(configs or {}) if beside is None else beside.configs
+        self.missing: set[str] = set(missing) if beside is None else beside.missing
+        self.unmade: set[str] = set(unmade) if beside is None else beside.unmade
+        self.identities: dict[str, str] = {} if beside is None else beside.identities
+        self.obtained: list[str] = [] if beside is None else beside.obtained
+        self.asked: list[str] = []
+        self.working_dir = working_dir
+
+    async def inspect(self, request: ImageRequest) -> Known | Missing:
+        await trio.lowlevel.checkpoint()
+        return self._look(request)
+
+    async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
+        await trio.lowlevel.checkpoint()
+        found = self._look(request)
+        if isinstance(found, Known):
+            return found.image
+        progress(f"making the image {request.reference}: {found.reason}")
+        self.unmade.discard(request.reference)
+        self.obtained.append(request.reference)
+        return self._image(request)
+
+    async def resolve(self, reference: str) -> Image:
+        return await self.obtain(ImageRequest(reference, self.working_dir), lambda _: None)
+
+    def _look(self, request: ImageRequest) -> Known | Missing:
+        self.asked.append(request.reference)
+        if request.reference in ("", _ROOTFS):
+            raise InputError(f'image "{request.reference}" names nothing')
+        if request.reference in self.missing:
+            raise OperationError(f'image "{request.reference}" does not exist')
+        if request.reference in self.unmade:
+            return Missing(request.reference, "it has not been made")
+        return Known(self._image(request))
+
+    def _image(self, request: ImageRequest) -> Image:
+        reference = request.reference
+        where = reference
+        if reference.startswith(_ROOTFS):
+            where = _ROOTFS + posixpath.normpath(posixpath.join(request.base_dir, reference.removeprefix(_ROOTFS)))
+        identity = self.identities.get(reference, f"id-of-{where}")
+        return Image(reference, identity, (f"/images/{where}",), self.configs.get(reference, ImageConfig()))
