@@ -120,7 +120,7 @@ class Run:
     """Make and start a one-off container from `definition`, the service with the command line's changes made to it; what it
     needs is started first and waited for, unless `dependencies` is False.
 
-    `name`: "" for a made one. `remove`: the container goes when it ends. `tty`: a pty of the container's own, whose master
+    `name`: "" for a made one. `remove`: the container goes when it ends. `use_aliases`: it answers to the service's names. `tty`: a pty of the container's own, whose master
     the caller gets. `interactive`: standard input is the descriptor that comes with the request; else /dev/null.
     """
 
@@ -131,6 +131,7 @@ class Run:
     remove: bool = False
     tty: bool = False
     interactive: bool = False
+    use_aliases: bool = False
     remove_orphans: bool = False
     ignore_orphans: bool = False
 

@@ -45,7 +45,8 @@ class ContainerRecord:
     Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made.
     `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
     `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
-    with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``).
+    with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`: it
+    does not answer to its service's names (``run`` without ``--use-aliases``).
     """
 
     container: ContainerId
@@ -62,6 +63,7 @@ class ContainerRecord:
     boot_id: str = ""
     ran_against: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     auto_remove: bool = False
+    own_name_only: bool = False
 
 
 @frozen

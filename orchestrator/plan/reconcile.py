@@ -230,7 +230,8 @@ def _new_ground(builder: PlanBuilder, item: ObservedContainer) -> str:
         }
         if not stay & set(ran):
             return f"{edge.service} was replaced"
-    for volume in used_volumes(builder.project, builder.graph, item.definition):
+    needs = [edge.service for edge in builder.graph.dependencies(item.service)]
+    for volume in used_volumes(builder.project, item.definition, needs):
         ran = before.get(f"volume {volume}")
         if ran and observed.volumes.get(volume) not in ran:
             return f"volume {volume} is new"
@@ -242,11 +243,9 @@ def identity_of(item: ObservedContainer) -> str:
     return f"{item.container}@{item.record.created_at:.6f}"
 
 
-def used_volumes(project: Project, graph: DependencyGraph, service: Service) -> tuple[VolumeName, ...]:
-    """The named volumes of `service` and of what it directly depends on, sorted."""
-    users = [service]
-    if service.name in graph.names:
-        users += [project.services[edge.service] for edge in graph.dependencies(service.name)]
+def used_volumes(project: Project, service: Service, needs: Iterable[ServiceName]) -> tuple[VolumeName, ...]:
+    """The named volumes of `service` and of the services it `needs`, sorted."""
+    users = [service, *(project.services[name] for name in needs if name in project.services)]
     mounts = (mount for user in users for mount in user.volumes)
     found = {VolumeName(mount.source) for mount in mounts if mount.kind is MountKind.VOLUME and mount.source is not None}
     return tuple(sorted(found))

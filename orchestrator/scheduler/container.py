@@ -63,7 +63,8 @@ class Sandbox:
 
 @entity
 class Container:
-    """`siblings`: all containers of its service, itself among them. `ask`: see `policy.requests`. `began`, `ended_runs`: see
+    """`siblings`: all containers of its service, itself among them. `ask`: see `policy.requests`; `grace_s`: of the last stop
+    that was asked for. `began`, `ended_runs`: see
     `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
     none. `holds`: who still reads what it wrote, so that ``--rm`` waits. `first_run`: the descriptors that ``run`` gave."""
@@ -74,6 +75,7 @@ class Container:
     siblings: Mapping[ContainerId, Container]
     phase: Phase = Phase.ABSENT
     ask: Ask = Ask.NOTHING
+    grace_s: float = 0.0
     sandbox: Sandbox = field(default_factory=Sandbox)
     run: LiveRun | None = None
     image: Image | None = None
@@ -89,6 +91,7 @@ class Container:
     holds: int = 0
     first_run: FirstRun | None = None
     _watches: list[Watch] = field(default_factory=list)
+    _moved: trio.Event | None = None
     _written: ContainerRecord | None = None
 
     def __repr__(self) -> str:
@@ -219,6 +222,7 @@ class Container:
 
     def dismiss(self, step: Step, grace_s: float) -> None:
         """Ask the run, or the wait for the next one, to end: the stop signal, and after `grace_s` the kill."""
+        self.grace_s = min(self.grace_s, grace_s) if self.ask.ending else grace_s
         self.ask = requests.step(self.ask, step)
         if self.run is not None:
             self.run.end(grace_s)
@@ -228,6 +232,9 @@ class Container:
 
     def changed(self) -> None:
         """Judge all watches by the facts of this moment."""
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
         if not self._watches:
             return
         facts = self.facts()
@@ -250,6 +257,12 @@ class Container:
     def unwatch(self, watch: Watch) -> None:
         if watch in self._watches:
             self._watches.remove(watch)
+
+    def next_change(self) -> trio.Event:
+        """Set when anything about it changes."""
+        if self._moved is None:
+            self._moved = trio.Event()
+        return self._moved
 
     def save(self) -> None:
         """Write the record. A disk that refuses is a warning: containers are kept running without it."""

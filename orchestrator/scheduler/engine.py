@@ -2,50 +2,49 @@
 
     engine = Engine(adapters, emit, wall_clock=time.time, boot_id=...)
     await nursery.start(engine.run)              # hosts the supervision of all containers
-    await engine.adopt(state.load())             # take over what exists; the same call at a fresh start
-    await engine.interrupt_resumption()
-    plan = await engine.plan(Verb.UP, project=project, services=())
-    outcome = await engine.execute(plan, wait=True, wait_timeout_s=60)
+    await engine.adopt(records.load())           # take over what exists; the same call at a fresh start
+    outcome = await engine.operate(Up(project, wait=True, wait_timeout_s=60))
     if (error := outcome.error()) is not None:
         raise error
 
-`statuses` and `running` are plain reads: they take no lock and never block. One operation runs at a time.
+`operate` is the only door for what changes containers: plan, claim, execute. Several operations may be under way; they share
+the project by claiming containers (`claims`). `statuses` and `running` are plain reads: they take no lock and never block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from signal import SIGKILL
-from typing import assert_never
+import secrets
+from collections.abc import Callable
 
 import trio
 
-from orchestrator.contracts.events import Emit, EventKind, ServiceStatus
-from orchestrator.contracts.state import ProjectRecord, Wanted
-from orchestrator.errors import BusyError, InputError, PystackError
-from orchestrator.graph.dependencies import DependencyGraph
-from orchestrator.model.names import ServiceName
+from orchestrator.contracts.control import Operation, Run, Scale, Start, Up
+from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
+from orchestrator.contracts.network import written_addresses
+from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.errors import PystackError
+from orchestrator.model.names import ContainerId, Role
 from orchestrator.model.project import Project
-from orchestrator.oci.compile import compile_sandbox
-from orchestrator.plan.healthcheck import healthcheck_of
-from orchestrator.plan.observed import ObservedProject, observe
-from orchestrator.plan.plan import Plan, Verb
-from orchestrator.plan.reconcile import Recreate, plan_down, plan_restart, plan_resume, plan_start, plan_stop, plan_up
-from orchestrator.policy.exits import signal_name
+from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
+from orchestrator.plan.plan import Kind, Plan
 from orchestrator.scheduler import adoption, supervise
 from orchestrator.scheduler.adapters import Adapters
-from orchestrator.scheduler.chronicle import Chronicle
-from orchestrator.scheduler.crew import Compile, Crew, FindCheck
+from orchestrator.scheduler.claims import Claims, Priority
+from orchestrator.scheduler.engine_state import Compile, EngineState
+from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
-from orchestrator.scheduler.faults import signal_number
 from orchestrator.scheduler.outcome import Outcome
+from orchestrator.scheduler.planning import make_plan, plan_to_resume
+from orchestrator.scheduler.stdio import FirstRun
 
-__all__ = ["Adapters", "Engine", "Outcome"]
+__all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
+
+OnPlanned = Callable[[Plan], None]
 
 
 class Engine:
-    """See the module's text. `compile_sandbox` and `healthcheck_of` are the real ones unless given: the supervisor wraps
-    the first to add what it knows of the host. `boot_id`: of this boot; records of another one are of a lost world."""
+    """See the module's text. `compile_sandbox` is `oci.compile`'s unless given: the supervisor wraps it to add what it knows
+    of the host. `boot_id`: of this boot; records of another one are of a lost world. `slugs`: names for one-offs."""
 
     def __init__(
         self,
@@ -54,221 +53,155 @@ class Engine:
         *,
         wall_clock: Callable[[], float],
         boot_id: str = "",
-        compile_sandbox: Compile = compile_sandbox,
-        healthcheck_of: FindCheck = healthcheck_of,
+        compile_sandbox: Compile = compile_for_any_machine,
+        slugs: Callable[[], str] = lambda: secrets.token_hex(6),
     ) -> None:
         empty = Project(name=adapters.site.project, working_dir="/", services={})
-        chronicle = Chronicle(emit, wall_clock)
-        self._crew = Crew(adapters, chronicle, compile_sandbox, healthcheck_of, boot_id, empty)
-        self._operation: str | None = None
-        self._since_s = 0.0
-        self._resuming: trio.CancelScope | None = None
-        self._resumed: trio.Event | None = None
+        self._state = EngineState(adapters, EventSink(emit, wall_clock), compile_sandbox, boot_id, empty)
+        self._claims = Claims()
+        self._slugs = slugs
+        self._under_way = 0
+
+    @property
+    def project(self) -> Project:
+        """The whole stack as recorded; one without services before the first `up`."""
+        return self._state.project
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Host the supervision of all containers, until cancelled. Cancelling leaves the containers running."""
         try:
             async with trio.open_nursery() as nursery:
-                self._crew.nursery = nursery
+                self._state.nursery = nursery
                 task_status.started()
                 await trio.sleep_forever()
         finally:
-            self._crew.nursery = None
+            self._state.nursery = None
 
     async def adopt(self, record: ProjectRecord | None) -> None:
         """Take over what exists (see `scheduler.adoption`). Returns when all that runs is supervised again.
 
-        What is wanted and not there is made in the background; `interrupt_resumption` ends that.
+        What is wanted and not there is made in the background, at the lowest priority.
         Raises HostError when the runtime cannot be asked.
         """
         if record is None:
             return
-        wanting = await adoption.adopt(self._crew, record)
-        assert self._crew.nursery is not None, "Engine.run is not running"
+        wanting = await adoption.adopt(self._state, record)
+        assert self._state.nursery is not None, "Engine.run is not running"
         if wanting:
-            self._resuming, self._resumed = trio.CancelScope(), trio.Event()
-            self._crew.nursery.start_soon(self._resume, wanting, self._resuming, self._resumed)
+            self._under_way += 1
+            self._state.nursery.start_soon(self._resume, wanting)
 
-    async def plan(
-        self,
-        verb: Verb,
-        *,
-        project: Project | None = None,
-        services: Iterable[ServiceName] = (),
-        recreate: Recreate = Recreate.CHANGED,
-        no_deps: bool = False,
-        volumes: bool = False,
-        remove_orphans: bool = False,
-        timeout_s: float | None = None,
-    ) -> Plan:
-        """What `verb` would do now; changes nothing. `project`: the wanted stack, for UP (needed there); the other verbs
-        use the recorded one. `services`: none means all. `timeout_s`: for STOP, RESTART and DOWN, instead of each
-        service's grace period.
+    async def plan(self, request: Operation) -> Plan:
+        """What `request` would do now; changes nothing. Raises what `make_plan` does."""
+        return await make_plan(self._state, request, self._slugs())
 
-        Raises InputError (a cycle, an unknown service, an image reference), OperationError (an image that does not exist,
-        a service without a container), HostError.
-        """
-        crew = self._crew
-        names = tuple(services)
-        wanted = project if project is not None and (verb is Verb.UP or not crew.keepers) else crew.project
-        self._require(wanted, names)
-        observed = await self._observe(wanted)
-        match verb:
-            case Verb.UP:
-                assert project is not None, "up needs a project"
-                images = await self._identities(wanted, names, no_deps)
-                return plan_up(
-                    wanted,
-                    observed,
-                    names,
-                    images=images,
-                    recreate=recreate,
-                    no_deps=no_deps,
-                    remove_orphans=remove_orphans,
-                    timeout_s=timeout_s,
-                )
-            case Verb.START:
-                images = await self._identities(wanted, names, no_deps)
-                return plan_start(wanted, observed, names, images=images, no_deps=no_deps)
-            case Verb.RESTART:
-                images = await self._identities(wanted, (), False)
-                return plan_restart(wanted, observed, names, images=images, timeout_s=timeout_s, no_deps=no_deps)
-            case Verb.STOP:
-                return plan_stop(wanted, observed, names, timeout_s=timeout_s)
-            case Verb.DOWN:
-                return plan_down(wanted, observed, volumes=volumes, remove_orphans=remove_orphans, timeout_s=timeout_s)
-            case _:
-                assert_never(verb)
+    async def operate(
+        self, request: Operation, *, first_run: FirstRun | None = None, on_planned: OnPlanned | None = None
+    ) -> Outcome:
+        """Plan `request` and carry the plan out. Without ``wait`` it returns once everything in it has been started, the
+        conditions of its dependencies included; with it, once all are ready: healthy, or running without a health check, or
+        ended with code 0; at the first that can no longer be ready, or after ``wait_timeout_s``, the wait ends.
 
-    async def execute(self, plan: Plan, *, wait: bool = False, wait_timeout_s: float | None = None) -> Outcome:
-        """Carry out `plan`. Without `wait` it returns once every service in it has been started, the conditions of its
-        dependencies included; with `wait`, once all are ready: healthy, or running without a health check, or ended with
-        code 0; at the first that can no longer be ready, or after `wait_timeout_s`, the wait ends.
-
-        What went wrong with services is in the outcome. Raises BusyError when another operation is under way, HostError
+        What went wrong with containers is in the outcome. `on_planned` gets the plan before its first side effect.
+        `first_run`: what a one-off's process is connected to; it belongs to this call. Raises what `plan` does, and HostError
         when the intents cannot be written. Cancelling it stops nothing that runs and takes back what never did.
         """
-        if self._operation is not None:
-            since = trio.current_time() - self._since_s
-            raise BusyError(f'project {plan.project.name} is busy: "{self._operation}" has been running for {since:.0f} s')
-        self._operation, self._since_s = plan.verb.value, trio.current_time()
+        self._under_way += 1
         try:
-            await self.interrupt_resumption()
-            for container in plan.orphans:
-                self._crew.chronicle.note(EventKind.WARNING, f"orphan {container}: its service is no longer in the stack")
-            return await Execution(self._crew, plan).run(wait=wait, wait_timeout_s=wait_timeout_s)
+            if isinstance(request, (Up, Scale, Run)):
+                written = written_addresses(request.project.services.values())
+                self._state.adapters.networking.reserve_written(written)
+            plan = await self._plan_and_free(request)
+            if on_planned is not None:
+                on_planned(plan)
+            self._tell_orphans(request, plan)
+            drafts = self._drafts(request, plan)
+            first_runs = dict.fromkeys(drafts, first_run) if first_run is not None else {}
+            execution = Execution(self._state, self._claims, plan, drafts=drafts, first_runs=first_runs)
+            wait, timeout_s = _waiting(request)
+            return await execution.run(wait=wait, wait_timeout_s=timeout_s)
         finally:
-            self._operation = None
+            if first_run is not None:
+                first_run.close()
+            self._under_way -= 1
 
-    def statuses(self) -> tuple[ServiceStatus, ...]:
+    def statuses(self) -> tuple[ContainerStatus, ...]:
         """A row for each container that exists or is wanted, in the order of the stack, orphans last."""
-        order = {name: number for number, name in enumerate(self._crew.project.services)}
-        keepers = sorted(self._crew.keepers.values(), key=lambda keeper: (order.get(keeper.name, len(order)), keeper.name))
-        return tuple(keeper.status() for keeper in keepers)
+        order = {name: number for number, name in enumerate(self._state.project.services)}
+        rows = sorted(
+            self._state.containers.values(),
+            key=lambda item: (
+                order.get(item.service, len(order)),
+                item.service,
+                item.instance.role is not Role.REPLICA,
+                item.instance.number,
+            ),
+        )
+        return tuple(item.status() for item in rows)
 
     def running(self) -> bool:
         """Whether anything still needs a supervisor: a run, a restart to come, an operation."""
-        busy = self._operation is not None or self._resuming is not None
-        return busy or any(keeper.live or keeper.idle is not None for keeper in self._crew.keepers.values())
+        return self._under_way > 0 or any(item.live or item.idle is not None for item in self._state.containers.values())
 
-    async def kill(self, services: Iterable[ServiceName], signal: str) -> int:
-        """Send `signal` (a name or a number) to the runs of `services` (none: all); returns how many were running. SIGKILL
-        and a service's stop signal count as a stop by the user: no restart policy applies. SIGKILL also ends waits for a
-        restart, and returns when all have ended; raises HostError when something does not end. May run beside an `execute`,
-        whose stops it hastens."""
-        number = signal_number(signal)
-        names = tuple(services)
-        self._require(self._crew.project, names)
-        chosen = names or tuple(self._crew.keepers)
-        keepers = [self._crew.keepers[name] for name in chosen if name in self._crew.keepers]
-        hit = [keeper for keeper in keepers if keeper.run is not None]
-        for keeper in hit:
-            keeper.note(EventKind.CONTAINER_STOPPING, f"sending {signal_name(number)} to {keeper.container}")
-        if number == SIGKILL:
-            await self.interrupt_resumption()  # Or it goes on starting.
-            await self._end_now([keeper.name for keeper in keepers])
-            return len(hit)
-        for keeper in hit:
-            if number == supervise.stop_signal(keeper):
-                keeper.amend(wanted=Wanted.STOPPED)
-                keeper.save()
-            await self._crew.adapters.runtime.signal(keeper.container, number)
-        return len(hit)
+    def hold(self, container: ContainerId) -> None:
+        """Somebody reads what the container writes: ``--rm`` waits until `let_go`."""
+        if (found := self._state.containers.get(container)) is not None:
+            found.holds += 1
 
-    async def _end_now(self, names: Iterable[ServiceName]) -> None:
-        """End all that lives among `names` without grace. Raises the first error when all have been tried."""
-        errors: list[PystackError] = []
+    def let_go(self, container: ContainerId) -> None:
+        """The reader is done with it."""
+        if (found := self._state.containers.get(container)) is not None and found.holds:
+            found.holds -= 1
+            supervise.remove_if_due(self._state, found)
 
-        async def end(name: ServiceName) -> None:
-            try:
-                await supervise.stop(self._crew, self._crew.keepers[name], 0.0)
-            except PystackError as error:
-                errors.append(error)
+    async def _plan_and_free(self, request: Operation) -> Plan:
+        """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
+        while True:
+            plan = await make_plan(self._state, request, self._slugs())
+            if not self._claims.held(plan.containers):
+                return plan
+            await self._claims.take_over(plan.containers, plan.verb.value)
 
-        async with trio.open_nursery() as nursery:
-            for name in names:
-                if self._crew.keepers[name].idle is not None:
-                    nursery.start_soon(end, name)
-        if errors:
-            raise errors[0]
-
-    def _require(self, project: Project, names: Iterable[ServiceName]) -> None:
-        for name in names:
-            if name not in project.services:
-                known = ", ".join(sorted(project.services)) or "none: nothing is up"
-                raise InputError(f'no such service: "{name}"', hint=f"the services are: {known}")
-
-    async def _observe(self, wanted: Project) -> ObservedProject:
-        crew = self._crew
-        sandboxes = await crew.adapters.runtime.containers()
-        existing = crew.adapters.volumes.existing(tuple(wanted.volumes.values()))
-        return observe(
-            crew.record(),
-            sandboxes,
-            networks=crew.networks,
-            volumes=[volume.key for volume in existing],
-            boot_id=crew.boot_id,
-            restarting=[keeper.name for keeper in crew.keepers.values() if keeper.live],
+    def _drafts(self, request: Operation, plan: Plan) -> dict[ContainerId, ContainerRecord]:
+        """The record of the one-off that ``run`` makes."""
+        if not isinstance(request, Run):
+            return {}
+        made = next(item for item in plan.of(Kind.CREATE) if item.instance and item.instance.role is Role.ONE_OFF)
+        assert made.container is not None
+        assert made.instance is not None
+        record = ContainerRecord(
+            made.container,
+            made.instance,
+            Definition(request.definition),
+            auto_remove=request.remove,
+            own_name_only=not request.use_aliases,
         )
+        return {made.container: record}
 
-    async def _identities(
-        self, project: Project, names: tuple[ServiceName, ...], no_deps: bool
-    ) -> Mapping[ServiceName, str]:
-        """What each service's image is now; each reference is looked up once. Services that no operation can concern keep
-        what is known of them."""
-        crew = self._crew
-        concerned = set(DependencyGraph.of(project).closure(names, no_deps=no_deps))
-        looked_up: set[str] = set()
-        found: dict[ServiceName, str] = {}
-        for name, service in project.services.items():
-            if name in concerned:
-                fresh = service.image not in looked_up
-                looked_up.add(service.image)
-                found[name] = (await crew.image(project, service, fresh=fresh)).identity
-            elif service.image in crew.images:
-                found[name] = crew.images[service.image].identity
-            else:
-                found[name] = ""
-        return found
+    def _tell_orphans(self, request: Operation, plan: Plan) -> None:
+        if not plan.orphans or not isinstance(request, (Up, Run)) or request.ignore_orphans:
+            return
+        names = ", ".join(plan.orphans)
+        text = f"found orphan containers, whose services are in no file of this stack: {names}; --remove-orphans removes them"
+        self._state.events.note(EventKind.WARNING, text, orphans=tuple(plan.orphans))
 
-    async def _resume(self, wanting: tuple[ServiceName, ...], scope: trio.CancelScope, done: trio.Event) -> None:
-        """Make what was wanted and is not there, unless a user's operation comes first."""
-        crew = self._crew
+    async def _resume(self, wanting: tuple[ContainerId, ...]) -> None:
+        """Make what was wanted and is not there, but for what a user's operation has its hands on."""
         try:
-            with scope:
-                observed = await self._observe(crew.project)
-                images = await self._identities(crew.project, wanting, True)
-                plan = plan_resume(crew.project, observed, wanting, images=images)
-                await Execution(crew, plan).run(wait=False, wait_timeout_s=None)
+            plan = await plan_to_resume(self._state, wanting)
+            if theirs := self._claims.held(plan.containers):
+                taken = frozenset().union(*theirs.values())
+                plan = await plan_to_resume(self._state, [name for name in wanting if name not in taken])
+            if not plan.empty and not self._claims.held(plan.containers):
+                await Execution(self._state, self._claims, plan, Priority.RESUME).run()
         except PystackError as error:
-            crew.chronicle.note(EventKind.WARNING, f"cannot finish what was begun: {error}")
+            self._state.warn("cannot finish what was begun", error)
         finally:
-            self._resuming = self._resumed = None
-            done.set()
+            self._under_way -= 1
 
-    async def interrupt_resumption(self) -> None:
-        """End what `adopt` began in the background. To be called before a plan is made that is to be executed: ending it
-        takes back what it made and did not start, which a plan made before would count on."""
-        if self._resuming is not None and (done := self._resumed) is not None:
-            self._resuming.cancel()
-            await done.wait()
+
+def _waiting(request: Operation) -> tuple[bool, float | None]:
+    if isinstance(request, (Up, Start)):
+        return request.wait, request.wait_timeout_s
+    return False, None
+

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from signal import SIGTERM
 
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.images import Image
+from orchestrator.contracts.images import Image, ImageRequest
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import PystackError
 from orchestrator.graph.dependencies import DependencyGraph
-from orchestrator.model.health import HealthCheck
 from orchestrator.model.names import ContainerId, NetworkName, Role, ServiceName
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.events import EventSink
@@ -25,26 +26,24 @@ from orchestrator.units import parse_signal
 from orchestrator.values import entity, field
 
 Compile = Callable[[SandboxInputs], SandboxSpec]
-FindCheck = Callable[[Service, Image], HealthCheck | None]
 
 
 @entity
 class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
-    under `networks_lock`. `images`: by reference, as last seen. `nursery`: where containers are supervised; it belongs to
+    under `networks_lock`. `images`: as last seen. `nursery`: where containers are supervised; it belongs to
     `Engine.run`."""
 
     adapters: Adapters
     events: EventSink
     compile_sandbox: Compile
-    healthcheck_of: FindCheck
     boot_id: str
     project: Project
     nursery: trio.Nursery | None = None
     containers: dict[ContainerId, Container] = field(default_factory=dict)
     networks: dict[NetworkName, Network] = field(default_factory=dict)
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
-    images: dict[str, Image] = field(default_factory=dict)
+    images: dict[ImageRequest, Image] = field(default_factory=dict)
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
 
     def record(self) -> ProjectRecord:
@@ -70,8 +69,8 @@ class EngineState:
     def define(self, service: Service, image: Image) -> Definition:
         """What a container made from these two now is kept by."""
         signal = service.stop_signal or image.config.stop_signal
-        check = self.healthcheck_of(service, image)
-        return Definition(service, image.identity, check, parse_signal(signal) if signal else 15)
+        number = parse_signal(signal) if signal else int(SIGTERM)
+        return Definition(service, image.identity, healthcheck_of(service, image), number)
 
     def held_up_by(self, container: Container) -> tuple[ServiceName, ...]:
         """Services that an operation has still to start and that need this container's, directly or not."""

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from orchestrator.errors import OperationError, PystackError
-from orchestrator.model.names import ServiceName
+from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.plan.plan import Verb
-from orchestrator.values import frozen
+from orchestrator.values import entity, field, frozen
 
 
 @frozen
 class Failure:
-    """One thing that went wrong. `service` None: a network or volume. `error` has the sentence, hint and exit code."""
+    """One thing that went wrong. `what`: a container as a user reads it, or an operation. `service` None: a network, a volume
+    or the wait as a whole. `error` has the sentence, hint and exit code."""
 
+    what: str
     service: ServiceName | None
     error: PystackError
 
 
 @frozen
 class Outcome:
-    """`changed`: services the plan touched. `removed`: containers removed. `failures`: in the order they happened, causes
-    only. `blocked`: services that could not start because of them, sorted."""
+    """`changed`: containers the plan touched. `removed`: containers removed. `failures`: in the order they happened, causes
+    only. `blocked`: containers that could not start because of them, sorted. `container`: the one that ``run`` made."""
 
     verb: Verb
     changed: int = 0
     removed: int = 0
     failures: tuple[Failure, ...] = ()
-    blocked: tuple[ServiceName, ...] = ()
+    blocked: tuple[str, ...] = ()
+    container: ContainerId | None = None
 
     @property
     def ok(self) -> bool:
@@ -37,9 +40,21 @@ class Outcome:
             return None
         first = self.failures[0].error
         message = first.message
-        others = [str(failure.service) for failure in self.failures[1:] if failure.service is not None]
+        others = [failure.what for failure in self.failures[1:] if failure.service is not None]
         if others:
             message += f" (also failed: {', '.join(others)})"
         if self.blocked:
             message += f" (not started because of that: {', '.join(self.blocked)})"
-        return OperationError(message, hint=first.hint, exit_code=first.exit_code)
+        return OperationError(message, hint=first.hint, exit_code=first.exit_code, place=first.place)
+
+
+@entity
+class Tally:
+    """What has come of an operation so far. A failure is said once for each container or operation, the first one."""
+
+    failures: dict[str, Failure] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
+    removed: int = 0
+
+    def fail(self, what: str, service: ServiceName | None, error: PystackError) -> None:
+        self.failures.setdefault(what, Failure(what, service, error))

@@ -5,77 +5,81 @@ from __future__ import annotations
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.runtime import Runtime
 from orchestrator.errors import PystackError
-from orchestrator.model.health import OnUnhealthy, ProbeResult
-from orchestrator.policy.health import Status, describe_probe, fold, next_probe_s
+from orchestrator.model.health import Health, OnUnhealthy, ProbeResult
+from orchestrator.policy.health import describe_probe, fold, next_probe_s
 from orchestrator.policy.restart import Restart, decide
-from orchestrator.scheduler.keeper import Keeper
+from orchestrator.scheduler.adapters import Adapters
+from orchestrator.scheduler.container import Container
+from orchestrator.scheduler.live_run import LiveRun
 
 
-async def probe_run(runtime: Runtime, keeper: Keeper) -> None:
+async def probe_run(adapters: Adapters, container: Container, run: LiveRun) -> None:
     """Probe until cancelled (the run has ended) or until the service, being unhealthy, is asked to end."""
-    check = keeper.check
+    check = run.check
     assert check is not None
     assert check.test is not None
-    while not keeper.ending.is_set():
-        assert keeper.health is not None
-        await trio.sleep(next_probe_s(keeper.health, keeper.age_s))
-        age_s = keeper.age_s
+    while not run.ending.is_set():
+        assert run.health is not None
+        await trio.sleep(next_probe_s(run.health, run.age_s))
+        age_s = run.age_s
         begun_s = trio.current_time()
         try:
-            result = await runtime.probe(keeper.container, check.test, check.timeout_s)
+            result = await adapters.runtime.probe(container.id, check.test, check.timeout_s)
         except PystackError as error:
             # The machine refuses (out of memory, too many processes): as bad as a failed probe, and as temporary.
             result = ProbeResult(1, error.message, trio.current_time() - begun_s)
-        if not keeper.ending.is_set():
-            _take(keeper, result, age_s)
+        if not run.ending.is_set():
+            _take(adapters, container, run, result, age_s)
 
 
-def _take(keeper: Keeper, result: ProbeResult, age_s: float) -> None:
-    before = keeper.health
+def _take(adapters: Adapters, container: Container, run: LiveRun, result: ProbeResult, age_s: float) -> None:
+    before = run.health
     assert before is not None
-    after = keeper.health = fold(before, result, age_s)
-    ok = result.ok
-    text = f"{keeper.name}: probe {after.number} {describe_probe(result)}" if not ok else f"{keeper.name}: probe passed"
-    keeper.note(
+    after = run.health = fold(before, result, age_s)
+    label = container.label
+    text = f"{label}: probe passed" if result.ok else f"{label}: probe {after.number} {describe_probe(result)}"
+    container.note(
         EventKind.HEALTH_PROBED,
         text,
         number=after.number,
         failures=after.failures,
         retries=after.retries,
-        ok=ok,
+        ok=result.ok,
         output=result.output,
     )
     if after.status is before.status:
         return
-    if after.status is Status.HEALTHY:
-        keeper.reason = "healthy"
-        keeper.note(EventKind.HEALTH_CHANGED, f"{keeper.name} is healthy: {after.reason}", health="healthy")
-        if before.status is Status.STARTING:
-            keeper.note(EventKind.SERVICE_READY, f"{keeper.name} is healthy after {keeper.age_s:.3g} s")
+    healthy = after.status is Health.HEALTHY
+    adapters.networking.set_ready(container.id, healthy)
+    if healthy:
+        container.reason = "healthy"
+        container.note(EventKind.HEALTH_CHANGED, f"{label} is healthy: {after.reason}", health="healthy")
+        if before.status is Health.STARTING:
+            container.note(EventKind.SERVICE_READY, f"{label} is healthy after {run.age_s:.3g} s")
     else:
-        keeper.reason = f"{keeper.name} is {after.reason}"
-        keeper.note(EventKind.HEALTH_CHANGED, keeper.reason, health="unhealthy")
-        _react(keeper)
-    keeper.changed()
+        container.reason = f"{label} is {after.reason}"
+        container.note(EventKind.HEALTH_CHANGED, container.reason, health="unhealthy")
+        _react(container, run)
+    container.changed()
 
 
-def _react(keeper: Keeper) -> None:
+def _react(container: Container, run: LiveRun) -> None:
     """End an unhealthy run, if the service is to be restarted or stopped; else leave it and say so."""
-    match keeper.service.on_unhealthy:
+    service = container.definition
+    match service.on_unhealthy:
         case OnUnhealthy.IGNORE:
-            keeper.reason += "; left running (x-pystack.on_unhealthy: ignore)"
+            container.reason += "; left running (x-pystack.on_unhealthy: ignore)"
         case OnUnhealthy.STOP:
-            keeper.unhealthy = True
-            keeper.end(keeper.service.stop_grace_s)
+            run.unhealthy = True
+            run.end(service.stop_grace_s)
         case OnUnhealthy.RESTART:
-            history = keeper.history.ended_after(keeper.age_s)
-            decision = decide(keeper.service.restart, history, None, unhealthy=True, wanted=keeper.wanted)
+            history = container.history.ended_after(run.age_s)
+            decision = decide(service.restart, history, None, unhealthy=True, wanted=container.wanted)
             if isinstance(decision, Restart):
-                keeper.unhealthy = True
-                keeper.end(keeper.service.stop_grace_s)
+                run.unhealthy = True
+                run.end(service.stop_grace_s)
             else:
-                left = f"left running: {decision.reason.partition('; ')[2]}"
-                keeper.reason += f"; {left}"
-                keeper.note(EventKind.WARNING, f"{keeper.name} is unhealthy and {left}")
+                left = f"left running: {decision.why}"
+                container.reason += f"; {left}"
+                container.note(EventKind.WARNING, f"{container.label} is unhealthy and {left}")

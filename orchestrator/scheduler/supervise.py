@@ -1,8 +1,8 @@
 """The task that lives with a container: start, wait and probe, decide, back off, start again.
 
-One task per container makes every change of it, so there are no locks: an operation asks (`Keeper.dismiss`,
-`hasten_start`) and waits for `Keeper.idle` or for a watch. Cancelling the task (the supervisor ends) touches nothing: the
-container runs on and is adopted by the next supervisor.
+One task per container makes every change of it, so there are no locks: an operation asks (`stop`, `hasten_start`) and waits for
+`Container.idle` or for a watch. Cancelling the task (the supervisor ends) touches nothing: the container runs on and is adopted
+by the next supervisor.
 """
 
 from __future__ import annotations
@@ -14,249 +14,275 @@ from orchestrator.contracts.runtime import Exit, Run
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import HostError, PystackError
 from orchestrator.model.health import OnUnhealthy
+from orchestrator.model.phase import Phase
 from orchestrator.policy.exits import describe_exit
-from orchestrator.policy.health import describe_probe
-from orchestrator.policy.lifecycle import Happening, State
+from orchestrator.policy.lifecycle import Trigger
+from orchestrator.policy.requests import Ask, Step
 from orchestrator.policy.restart import GiveUp, Restart, RestartHistory, decide, delay_text
 from orchestrator.scheduler import sandbox
-from orchestrator.scheduler.crew import Crew
-from orchestrator.scheduler.faults import key_of, located, signal_number
-from orchestrator.scheduler.keeper import Keeper
+from orchestrator.scheduler.container import Container
+from orchestrator.scheduler.engine_state import EngineState
+from orchestrator.scheduler.faults import key_of, located
+from orchestrator.scheduler.ground import ground_of
+from orchestrator.scheduler.live_run import LiveRun
 from orchestrator.scheduler.prober import probe_run
 
 START_DEADLINE_S = 60.0
 KILL_DEADLINE_S = 30.0
 
 
-def launch(crew: Crew, keeper: Keeper, *, adopted: Run | None = None, delay_s: float | None = None) -> None:
-    """Supervise `keeper`'s container from now on: start it (after `delay_s`, if given), or watch over the run `adopted`."""
-    assert crew.nursery is not None, "Engine.run is not running"
-    assert keeper.idle is None, f"{keeper.container} is supervised already"
-    keeper.idle = trio.Event()
-    keeper.ending = trio.Event()
-    keeper.dismissed = False
-    keeper.hurry = False
-    crew.nursery.start_soon(_supervise, crew, keeper, adopted, delay_s)
+def launch(
+    state: EngineState, container: Container, *, adopted: LiveRun | None = None, delay_s: float | None = None
+) -> None:
+    """Supervise `container` from now on: start it (after `delay_s`, if given), or watch over the run `adopted`."""
+    assert state.nursery is not None, "Engine.run is not running"
+    assert container.idle is None, f"{container.id} is supervised already"
+    container.idle = trio.Event()
+    state.nursery.start_soon(_supervise, state, container, adopted, delay_s)
 
 
-def hasten_start(keeper: Keeper) -> None:
+def hasten_start(container: Container) -> None:
     """Do not wait for the back-off's end: a user wants it started now, and counts its restarts from now."""
-    keeper.hurry = True
-    keeper.amend(restarts=0, gave_up="", wanted=Wanted.RUNNING)
-    if keeper.delay is not None:
-        keeper.delay.cancel()
+    container.amend(restarts=0, gave_up="", wanted=Wanted.RUNNING)
+    if container.delay is not None:
+        container.delay.cancel()
 
 
-async def stop(crew: Crew, keeper: Keeper, grace_s: float, *, stays_wanted: bool = False) -> None:
+async def stop(state: EngineState, container: Container, grace_s: float, *, stays_wanted: bool = False) -> None:
     """End the run, or the wait for the next one, and return when it is over. `stays_wanted`: the record does not say
     "stopped", because a start follows. Raises HostError when it does not end even when killed."""
     if not stays_wanted:
-        keeper.amend(wanted=Wanted.STOPPED)
-        keeper.save()
-    if (idle := keeper.idle) is not None:
-        keeper.dismiss(grace_s)
-        await at_rest(keeper, idle, START_DEADLINE_S + grace_s + KILL_DEADLINE_S)
-    keeper.held = False
+        container.amend(wanted=Wanted.STOPPED)
+        container.save()
+    container.dismiss(Step.MAKE_WAY if stays_wanted else Step.ASK_STOP, grace_s)
+    if (idle := container.idle) is not None:
+        await at_rest(container, idle, START_DEADLINE_S + grace_s + KILL_DEADLINE_S)
+    else:
+        container.told(Step.AT_REST)
 
 
-async def at_rest(keeper: Keeper, idle: trio.Event, deadline_s: float) -> None:
+async def at_rest(container: Container, idle: trio.Event, deadline_s: float) -> None:
     """Return when the container's task has ended. Raises HostError when it takes longer than `deadline_s`."""
     try:
         with trio.fail_after(deadline_s):
             await idle.wait()
     except trio.TooSlowError:
         raise HostError(
-            f"{keeper.container} does not end, even when killed",
+            f"{container.id} does not end, even when killed",
             hint="a process of it may be stuck in the kernel; see its state in /proc/PID/stack",
         ) from None
 
 
-async def _supervise(crew: Crew, keeper: Keeper, run: Run | None, delay_s: float | None) -> None:
+async def _supervise(state: EngineState, container: Container, run: LiveRun | None, delay_s: float | None) -> None:
     while True:
         if run is None:
-            if delay_s is not None and not await _back_off(keeper, delay_s):
+            if delay_s is not None and not await _back_off(container, delay_s):
                 break
-            run = await _start(crew, keeper)
+            run = await _start(state, container)
             if run is None:
                 break
-        keeper.run = run
-        exit = await _live(crew, keeper, run)
+        assert run.process is not None
+        exit = await _live(state, container, run, run.process)
+        delay_s = _conclude(state, container, run, exit)
         run = None
-        delay_s = _conclude(crew, keeper, exit)
         if delay_s is None:
             break
-    if not keeper.held:  # Else the operation starts it again at once, or unwires it.
-        await sandbox.unwire(crew, keeper)
-    if keeper.fresh:  # Its first run was refused.
-        await sandbox.undo(crew, keeper)
-        keeper.save()
-    assert keeper.idle is not None
-    keeper.idle.set()
-    keeper.idle = None
+    if container.ask not in (Ask.RESTART, Ask.MAKING_WAY):  # Else the operation starts it again at once, or unwires it.
+        await sandbox.unwire(state, container)
+    if container.sandbox.fresh:  # Its first run was refused.
+        await sandbox.undo(state, container)
+        container.save()
+    assert container.idle is not None
+    container.idle.set()
+    container.idle = None
+    container.told(Step.AT_REST)
+    remove_if_due(state, container)
 
 
-async def _back_off(keeper: Keeper, delay_s: float) -> bool:
+def remove_if_due(state: EngineState, container: Container) -> None:
+    """``run --rm``: it goes when it has ended and nobody reads what it wrote any more."""
+    due = container.record.auto_remove and not container.holds and container.idle is None and not container.pending
+    if due and not container.doomed and state.nursery is not None:
+        container.doomed = True
+        state.nursery.start_soon(_remove_ended, state, container)
+
+
+async def _remove_ended(state: EngineState, container: Container) -> None:
+    try:
+        await sandbox.remove(state, container, anonymous=True, stays_wanted=False)
+    except PystackError as error:
+        container.note(EventKind.WARNING, f"cannot remove {container.id}: {error}")
+        container.doomed = False
+        return
+    state.drop(container)
+
+
+async def _back_off(container: Container, delay_s: float) -> bool:
     """Wait out the delay. False: stopped meanwhile."""
-    if not keeper.dismissed and not keeper.hurry:
-        with trio.CancelScope(deadline=trio.current_time() + delay_s) as keeper.delay:
+    if not container.ask.ending and container.ask is not Ask.START:
+        with trio.CancelScope(deadline=trio.current_time() + delay_s) as container.delay:
             await trio.sleep_forever()
-        keeper.delay = None
-    keeper.hurry = False
-    if keeper.dismissed:
-        keeper.step(Happening.ENDED_DONE, "stopped by request, while it waited for its restart")
-        keeper.note(EventKind.CONTAINER_STOPPED, f"{keeper.name} stopped: it waited for its restart")
+        container.delay = None
+    if container.ask.ending:
+        container.step(Trigger.ENDED_DONE, "stopped by request, while it waited for its restart")
+        container.note(EventKind.CONTAINER_STOPPED, f"{container.label} stopped: it waited for its restart")
         return False
     return True
 
 
-async def _start(crew: Crew, keeper: Keeper) -> Run | None:
+async def _start(state: EngineState, container: Container) -> LiveRun | None:
     """A new run, or None when it is refused."""
-    keeper.step(Happening.START, "starting")
-    keeper.note(EventKind.CONTAINER_STARTING, f"starting {keeper.container}")
-    if not keeper.dismissed:
-        keeper.ending = trio.Event()
+    run = container.run = LiveRun(container.check)
+    if container.ask.ending:
+        run.end(container.grace_s)
+    container.step(Trigger.START, "starting")
+    container.note(EventKind.CONTAINER_STARTING, f"starting {container.id}")
+    first, container.first_run = container.first_run, None
     try:
         with trio.fail_after(START_DEADLINE_S):
-            await sandbox.wire(crew, keeper)
-            run = await crew.adapters.runtime.start(keeper.container)
+            await sandbox.wire(state, container)
+            if first is None:
+                process = await state.adapters.runtime.start(container.id)
+            else:
+                process = await state.adapters.runtime.start(container.id, stdin=first.stdin, on_tty=first.on_tty)
     except PystackError as error:
-        refuse(crew, keeper, located(error, crew.project, keeper.service, key_of(error)))
+        refuse(state, container, located(error, state.project, container.definition, key_of(error)))
         return None
     except trio.TooSlowError:
-        await crew.adapters.runtime.kill(keeper.container)
-        refuse(crew, keeper, HostError(f"{keeper.container} did not start within {START_DEADLINE_S:.0f} s"))
+        await state.adapters.runtime.kill(container.id)
+        refuse(state, container, HostError(f"{container.id} did not start within {START_DEADLINE_S:.0f} s"))
         return None
-    keeper.run = run
-    keeper.step(Happening.STARTED, "running" if keeper.check is None else "running, not healthy yet")
-    keeper.note(EventKind.CONTAINER_STARTED, f"started {keeper.container}", number=run.number)
-    if keeper.check is None:
-        keeper.note(EventKind.SERVICE_READY, f"{keeper.name} is running")
+    finally:
+        if first is not None:
+            first.close()
+    run.begin(process)
+    container.amend(ran_against=ground_of(state, container))
+    container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
+    state.adapters.networking.set_ready(container.id, container.check is None)
+    container.note(EventKind.CONTAINER_STARTED, f"started {container.id}", number=process.number)
+    if container.check is None:
+        container.note(EventKind.SERVICE_READY, f"{container.label} is running")
     return run
 
 
-async def _live(crew: Crew, keeper: Keeper, run: Run) -> Exit:
+async def _live(state: EngineState, container: Container, run: LiveRun, process: Run) -> Exit:
     """Until the run has ended."""
     exit = Exit()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_obey, crew, keeper)
-        if keeper.check is not None:
-            nursery.start_soon(probe_run, crew.adapters.runtime, keeper)
+        nursery.start_soon(_obey, state, container, run)
+        if run.check is not None:
+            nursery.start_soon(probe_run, state.adapters, container, run)
         try:
-            exit = await crew.adapters.runtime.wait(run)
+            exit = await state.adapters.runtime.wait(process)
         except PystackError as error:
-            keeper.note(EventKind.WARNING, f"cannot tell how {keeper.container} ended: {error}")
+            container.note(EventKind.WARNING, f"cannot tell how {container.id} ended: {error}")
         nursery.cancel_scope.cancel()
     return exit
 
 
-async def _obey(crew: Crew, keeper: Keeper) -> None:
+async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
     """End the run when that is asked for: the stop signal, time to comply, the kill. Cancelled when the run is over."""
-    await keeper.ending.wait()
-    runtime = crew.adapters.runtime
-    why = "requested" if keeper.dismissed else "unhealthy"
-    keeper.step(Happening.STOP, f"stopping: {why}")
-    keeper.note(EventKind.CONTAINER_STOPPING, f"stopping {keeper.container} ({why})", grace_s=keeper.grace_s)
+    await run.ending.wait()
+    runtime = state.adapters.runtime
+    why = "requested" if container.ask.ending else "unhealthy"
+    container.step(Trigger.STOP, f"stopping: {why}")
+    container.note(EventKind.CONTAINER_STOPPING, f"stopping {container.id} ({why})", grace_s=run.grace_s)
     try:
-        if keeper.grace_s > 0:
-            await runtime.signal(keeper.container, stop_signal(keeper))
-            with trio.CancelScope(deadline=trio.current_time() + keeper.grace_s) as keeper.grace:
+        if run.grace_s > 0:
+            await runtime.signal(container.id, container.record.definition.stop_signal)
+            with trio.CancelScope(deadline=trio.current_time() + run.grace_s) as run.grace:
                 await trio.sleep_forever()
     except PystackError as error:
-        keeper.note(EventKind.WARNING, f"cannot signal {keeper.container}: {error}")
+        container.note(EventKind.WARNING, f"cannot signal {container.id}: {error}")
     finally:
-        keeper.grace = None
+        run.grace = None
     try:
-        await runtime.kill(keeper.container)
+        await runtime.kill(container.id)
     except PystackError as error:
-        keeper.note(EventKind.WARNING, f"cannot kill {keeper.container}: {error}")
+        container.note(EventKind.WARNING, f"cannot kill {container.id}: {error}")
 
 
-def stop_signal(keeper: Keeper) -> int:
-    inherited = keeper.image.config.stop_signal if keeper.image is not None else None
-    return signal_number(keeper.service.stop_signal or inherited)
-
-
-def _conclude(crew: Crew, keeper: Keeper, exit: Exit) -> float | None:
+def _conclude(state: EngineState, container: Container, run: LiveRun, exit: Exit) -> float | None:
     """The run has ended: say so, and return the delay before the next one, or None when there is none."""
-    run_s = keeper.age_s
-    what = f"{keeper.name} {describe_exit(exit)} after {delay_text(run_s)}"
-    keeper.exit = exit
-    keeper.amend(last_exit=exit)
-    requested = keeper.dismissed
-    if keeper.wanted:
-        keeper.ended_runs += 1
-    kind = EventKind.CONTAINER_STOPPED if requested else EventKind.CONTAINER_EXITED
-    keeper.note(
-        kind,
-        what,
+    run_s = run.age_s
+    container.exit = exit
+    container.amend(last_exit=exit)
+    if container.wanted:
+        container.ended_runs += 1
+    container.note(
+        EventKind.CONTAINER_STOPPED if container.ask.ending else EventKind.CONTAINER_EXITED,
+        f"{container.label} {describe_exit(exit)} after {delay_text(run_s)}",
         exit_status=exit.status,
         signal=exit.signal,
         oom=exit.oom_killed,
-        run=keeper.run.number if keeper.run else 0,
+        run=run.process.number if run.process is not None else 0,
     )
-    decision = judge_end(keeper, exit, run_s)
-    return settle_end(crew, keeper, exit, decision)
+    return settle_end(state, container, exit, judge_end(container, exit, run_s))
 
 
-def judge_end(keeper: Keeper, exit: Exit, run_s: float) -> Restart | GiveUp:
+def judge_end(container: Container, exit: Exit, run_s: float) -> Restart | GiveUp:
     """What follows the end of a run."""
-    keeper.history = keeper.history.ended_after(run_s)
-    if keeper.unhealthy and keeper.wanted and keeper.service.on_unhealthy is OnUnhealthy.STOP:
-        return GiveUp("became unhealthy; stopped (x-pystack.on_unhealthy: stop)", failed=True)
-    return decide(keeper.service.restart, keeper.history, exit, unhealthy=keeper.unhealthy, wanted=keeper.wanted)
+    container.history = container.history.ended_after(run_s)
+    unhealthy = container.run is not None and container.run.unhealthy
+    service = container.definition
+    if unhealthy and container.wanted and service.on_unhealthy is OnUnhealthy.STOP:
+        return GiveUp("became unhealthy", "stopped (x-pystack.on_unhealthy: stop)", failed=True)
+    return decide(service.restart, container.history, exit, unhealthy=unhealthy, wanted=container.wanted)
 
 
-def settle_end(crew: Crew, keeper: Keeper, exit: Exit, decision: Restart | GiveUp) -> float | None:
+def settle_end(state: EngineState, container: Container, exit: Exit, decision: Restart | GiveUp) -> float | None:
     """Act on the decision: the transition and the events. Returns the delay before the next run."""
     if isinstance(decision, Restart):
-        keeper.history = keeper.history.restarted(decision.after_s)
-        keeper.amend(restarts=keeper.record.restarts + 1)
-        keeper.step(Happening.ENDED_RESTART, decision.reason)
-        keeper.note(
+        container.history = container.history.restarted(decision.after_s)
+        container.amend(restarts=container.record.restarts + 1)
+        container.step(Trigger.ENDED_RESTART, decision.reason)
+        container.note(
             EventKind.RESTART_SCHEDULED,
-            f"{keeper.name} {decision.reason}",
+            f"{container.label} {decision.reason}",
             after_s=decision.after_s,
-            attempt=keeper.history.restarts,
+            attempt=container.history.restarts,
         )
         return decision.after_s
-    bad = keeper.wanted and (decision.failed or not exit.ok)
-    blocked = crew.held_up_by(keeper.name) if bad else ()
+    bad = container.wanted and (decision.failed or not exit.ok)
+    blocked = state.held_up_by(container) if bad else ()
     if decision.failed:
-        keeper.amend(gave_up=decision.reason)
-    keeper.step(Happening.ENDED_FAILED if decision.failed else Happening.ENDED_DONE, decision.reason)
+        container.amend(gave_up=decision.reason)
+    container.step(Trigger.ENDED_FAILED if decision.failed else Trigger.ENDED_DONE, decision.reason)
     if bad:
-        announce_failure(keeper, f"{keeper.name} {decision.reason}", exit, blocked)
+        announce_failure(container, f"{container.label} {decision.reason}", exit, blocked)
     return None
 
 
-def refuse(crew: Crew, keeper: Keeper, error: PystackError) -> None:
+def refuse(state: EngineState, container: Container, error: PystackError) -> None:
     """It cannot be made or started: it has failed, and says why."""
-    keeper.error = error
-    keeper.pending = keeper.held = False
-    keeper.amend(gave_up=error.message)
-    blocked = crew.held_up_by(keeper.name)
-    keeper.step(Happening.REFUSED, error.message)
-    announce_failure(keeper, f"{keeper.name} failed: {error.message}", None, blocked)
+    container.error = error
+    container.told(Step.WITHDRAWN)
+    container.amend(gave_up=str(error))
+    blocked = state.held_up_by(container)
+    container.step(Trigger.REFUSED, str(error))
+    announce_failure(container, f"{container.label} failed: {error}", None, blocked)
 
 
-def announce_failure(keeper: Keeper, text: str, exit: Exit | None, blocked: tuple[str, ...]) -> None:
-    results = keeper.health.results if keeper.health is not None else ()
-    keeper.note(
+def announce_failure(container: Container, text: str, exit: Exit | None, blocked: tuple[str, ...]) -> None:
+    run = container.run
+    results = run.health.results if run is not None and run.health is not None else ()
+    refused = container.error.exit_code if container.error is not None else None
+    container.note(
         EventKind.SERVICE_FAILED,
         text,
-        exit_status=exit.status if exit is not None else (keeper.error.exit_code if keeper.error is not None else None),
+        exit_status=exit.status if exit is not None else refused,
         signal=exit.signal if exit is not None else None,
         oom=exit.oom_killed if exit is not None else False,
-        probe_output=describe_probe(results[-1]) if results and not results[-1].ok else None,
+        probe_output=run.last_probe if run is not None and results and not results[-1].ok else None,
         blocked=blocked,
     )
 
 
-def fresh_history(keeper: Keeper) -> RestartHistory:
+def fresh_history(container: Container) -> RestartHistory:
     """After a restart of the supervisor: the attempts are remembered, the delay begins anew."""
-    return RestartHistory(restarts=keeper.record.restarts, run_s=0.0)
+    return RestartHistory(restarts=container.record.restarts, run_s=0.0)
 
 
-def may_start(keeper: Keeper) -> bool:
+def may_start(container: Container) -> bool:
     """Nothing runs in it and nothing will by itself."""
-    return keeper.phase not in (State.STARTING, State.RUNNING, State.STOPPING, State.BACKOFF)
+    return container.phase not in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.BACKOFF)

@@ -2,79 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from types import TracebackType
 
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.model.names import ServiceName
+from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.service import Dependency
-from orchestrator.policy.conditions import Facts, Met, Never, NotYet, Verdict, evaluate
-from orchestrator.scheduler.crew import Crew
-from orchestrator.scheduler.keeper import Keeper, Watch
+from orchestrator.policy.conditions import Facts, Met, Never, NotYet, Verdict, absent, evaluate
+from orchestrator.scheduler.container import Container, Watch
+from orchestrator.scheduler.engine_state import EngineState
 
 
-class Gate:
-    """Use as a context manager: on entry every condition is judged and watched, on exit the watches end.
+class DependencyWait:
+    """Use as a context manager: on entry every condition is judged on every replica and watched, on exit the watches end.
 
-    `unmet`: what is still waited for, with the reason. `refusal`: the service whose condition can never be met, with the
-    reason, as soon as there is one. An optional dependency that fails is a warning and counts as met.
+    A condition is met when all the replicas have met it (`policy.conditions.gather`, spread over time), each at the moment
+    it does. `unmet`: the conditions that are still waited for. `refusal`: the container (or service) whose condition can never
+    be met, with the reason, as soon as there is one. An optional dependency that fails is a warning and counts as met.
+    `scaled`: services that are known to have the number of containers that they should, even if that is none.
     """
 
-    def __init__(self, crew: Crew, dependent: Keeper, waits: Sequence[Dependency]) -> None:
-        self._crew = crew
+    def __init__(
+        self, state: EngineState, dependent: Container, waits: Sequence[Dependency], scaled: Collection[ServiceName] = ()
+    ) -> None:
+        self._state = state
         self._dependent = dependent
         self._waits = waits
-        self._watches: list[tuple[Keeper, Watch]] = []
+        self._scaled = scaled
+        self._watches: list[tuple[Container, Watch]] = []
         self._settled = trio.Event()
         self._open = False
-        self.unmet: dict[ServiceName, tuple[Dependency, str]] = {}
-        self.refusal: tuple[ServiceName, str] | None = None
+        self._begun_s = trio.current_time()
+        self._waiting: dict[ServiceName, set[ContainerId]] = {}
+        self.unmet: dict[ServiceName, Dependency] = {}
+        self.refusal: tuple[Container | None, ServiceName, str] | None = None
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> DependencyWait:
         for dependency in self._waits:
-            watch = Watch(partial(evaluate, dependency), partial(self._take, dependency))
-            keeper = self._crew.keepers.get(dependency.service)
-            if keeper is None:
-                verdict = evaluate(dependency, Facts(dependency.service))
-            else:
-                verdict = keeper.watch(watch)
-                self._watches.append((keeper, watch))
-            self._take(dependency, verdict)
+            replicas = self._state.replicas(dependency.service)
+            if not replicas and dependency.service not in self._scaled:
+                self._take(dependency, None, evaluate(dependency, absent(dependency.service)))
+            for container in replicas:
+                watch = Watch(partial(_judge, dependency, container), partial(self._take, dependency, container))
+                verdict = container.watch(watch)
+                self._watches.append((container, watch))
+                self._take(dependency, container, verdict)
         self._open = True
         self._look()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for keeper, watch in self._watches:
-            keeper.unwatch(watch)
+        for container, watch in self._watches:
+            container.unwatch(watch)
 
     async def passed(self) -> bool:
         """Wait for the end. False: see `refusal`."""
         await self._settled.wait()
         return self.refusal is None
 
-    def _take(self, dependency: Dependency, verdict: Verdict) -> None:
+    def _take(self, dependency: Dependency, container: Container | None, verdict: Verdict) -> None:
+        name = container.id if container is not None else ContainerId("")
         match verdict:
+            case NotYet():
+                self._waiting.setdefault(dependency.service, set()).add(name)
+                self.unmet[dependency.service] = dependency
             case Met():
-                self.unmet.pop(dependency.service, None)
-            case NotYet(reason):
-                self.unmet[dependency.service] = (dependency, reason)
+                self._met(dependency, name)
             case Never(reason) if dependency.required:
-                self.unmet.pop(dependency.service, None)
-                self.refusal = self.refusal or (dependency.service, reason)
+                self._met(dependency, name, quiet=True)
+                self.refusal = self.refusal or (container, dependency.service, reason)
             case Never(reason):
-                self.unmet.pop(dependency.service, None)
-                name = self._dependent.name
-                self._dependent.note(
-                    EventKind.WARNING, f"{name} starts without {dependency.service}, which is optional: {reason}"
-                )
+                self._met(dependency, name, quiet=True)
+                text = f"{self._dependent.label} starts without {dependency.service}, which is optional: {reason}"
+                self._dependent.note(EventKind.WARNING, text)
         self._look()
+
+    def _met(self, dependency: Dependency, name: ContainerId, *, quiet: bool = False) -> None:
+        waiting = self._waiting.get(dependency.service)
+        if waiting is None:
+            return
+        waiting.discard(name)
+        if not waiting and self.unmet.pop(dependency.service, None) is not None and not quiet:
+            state = dependency.condition.value.removeprefix("service_").replace("_", " ")
+            self._dependent.note(
+                EventKind.CONDITION_MET,
+                f"{self._dependent.label} waited for {dependency.service}: it is {state}",
+                on=dependency.service,
+                condition=dependency.condition.value,
+                waited_s=round(trio.current_time() - self._begun_s, 3),
+            )
 
     def _look(self) -> None:
         if not self._open:  # There may be more to watch.
             return
         if self.refusal is not None or not self.unmet:
             self._settled.set()
+
+
+def _judge(dependency: Dependency, container: Container, facts: Facts) -> Verdict:
+    """The verdict on one replica; one that goes for good while others stay (scaling down) is waited for no more."""
+    if container.doomed and any(not item.doomed for item in container.siblings.values() if item is not container):
+        return Met()
+    return evaluate(dependency, facts)

@@ -1,0 +1,80 @@
+"""Which operation has the say over which container.
+
+An operation claims containers, not the project. While it has something to do with one, a later operation that touches the same
+container takes it over: the earlier one's nodes for it end ("taken over by `stop`"), its other nodes go on. The order is: the
+user's operations (a later one before an earlier one), then cascades, then resuming after a crash; a lower one keeps its hands
+off what a higher one has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Protocol
+
+from orchestrator.model.names import ContainerId
+
+
+class Priority(IntEnum):
+    RESUME = 0
+    CASCADE = 1
+    USER = 2
+
+
+class Holder(Protocol):
+    """An operation under way."""
+
+    @property
+    def priority(self) -> Priority: ...
+
+    async def give_up(self, containers: frozenset[ContainerId], to: str) -> None:
+        """End what the operation does with `containers`, and return when it does nothing with them any more. `to`: the verb
+        that takes them over."""
+        ...
+
+
+class Claims:
+    """Who has which container. Changes are synchronous: nothing comes between a look and a claim."""
+
+    def __init__(self) -> None:
+        self._holders: dict[ContainerId, Holder] = {}
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def above(self, priority: Priority) -> frozenset[ContainerId]:
+        """What an operation of `priority` must leave alone."""
+        if priority is Priority.USER:
+            return frozenset()
+        return frozenset(name for name, holder in self._holders.items() if holder.priority >= priority)
+
+    def held(self, containers: Iterable[ContainerId]) -> dict[Holder, frozenset[ContainerId]]:
+        """Those of `containers` that somebody has, by holder."""
+        found: dict[Holder, set[ContainerId]] = {}
+        for name in containers:
+            if (holder := self._holders.get(name)) is not None:
+                found.setdefault(holder, set()).add(name)
+        return {holder: frozenset(names) for holder, names in found.items()}
+
+    def holds(self, holder: Holder, container: ContainerId) -> bool:
+        return self._holders.get(container) is holder
+
+    def free(self, container: ContainerId) -> bool:
+        return container not in self._holders
+
+    def claim(self, holder: Holder, containers: Iterable[ContainerId]) -> None:
+        for name in containers:
+            assert name not in self._holders, f"{name} is claimed twice"
+            self._holders[name] = holder
+
+    def release(self, holder: Holder, containers: Iterable[ContainerId]) -> None:
+        """What `holder` does not have (any more) is passed over."""
+        for name in containers:
+            if self._holders.get(name) is holder:
+                del self._holders[name]
+
+    async def take_over(self, containers: Iterable[ContainerId], by: str) -> None:
+        """Make these containers free. Somebody else may claim them before the caller does."""
+        for holder, names in self.held(containers).items():
+            await holder.give_up(names, by)
+            self.release(holder, names)

@@ -1,0 +1,108 @@
+"""From a request to a Plan: looking at what there is (the I/O), then the pure decision of `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import assert_never
+
+from orchestrator.contracts.control import Down, Kill, Operation, Restart, Run, Scale, Start, Stop, Up
+from orchestrator.contracts.images import ImageRequest, Known
+from orchestrator.errors import PystackError
+from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.phase import Phase
+from orchestrator.model.project import Project
+from orchestrator.model.service import Service
+from orchestrator.plan.observed import ObservedProject, observe
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.reconcile import Images, plan_resume, plan_run, plan_scale, plan_start, plan_up
+from orchestrator.plan.teardown import plan_down, plan_kill, plan_restart, plan_stop
+from orchestrator.policy.requests import Ask
+from orchestrator.scheduler.engine_state import EngineState
+from orchestrator.scheduler.faults import located
+
+
+async def look(state: EngineState, project: Project) -> ObservedProject:
+    """What exists now. Raises HostError when the runtime cannot be asked."""
+    sandboxes = await state.adapters.runtime.containers()
+    volumes = {
+        key: identity
+        for key, volume in project.volumes.items()
+        if (identity := state.adapters.volumes.identity(volume)) is not None
+    }
+    containers = state.containers.values()
+    return observe(
+        state.project if state.project.services else None,
+        [item.record for item in containers],
+        sandboxes,
+        networks=state.networks.values(),
+        volumes=volumes,
+        boot_id=state.boot_id,
+        restarting={item.id for item in containers if item.live},
+        starting={item.id for item in containers if item.pending},
+        stopping={item.id for item in containers if item.ask is Ask.STOP or item.phase is Phase.STOPPING},
+    )
+
+
+async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
+    """What `request` would do now; changes nothing. `slug`: hex digits for the name of a one-off container.
+
+    Raises InputError (a cycle, an unknown service, an image reference), OperationError (an image that does not exist,
+    a service without a container), HostError.
+    """
+    match request:
+        case Up():
+            images = await _identities(state, request.project, request.project.services)
+            return plan_up(request, await look(state, request.project), images=images)
+        case Scale():
+            images = await _identities(state, request.project, request.project.services)
+            return plan_scale(request, await look(state, request.project), images=images)
+        case Run():
+            services = {**request.project.services, request.definition.name: request.definition}
+            images = await _identities(state, request.project, services)
+            return plan_run(request, await look(state, request.project), images=images, slug=slug)
+        case Start():
+            images = await _identities(state, state.project, state.project.services)
+            return plan_start(request, await look(state, state.project), state.project, images=images)
+        case Restart():
+            images = await _identities(state, state.project, state.project.services)
+            return plan_restart(request, await look(state, state.project), state.project, images=images)
+        case Stop():
+            return plan_stop(request, await look(state, state.project), state.project)
+        case Kill():
+            return plan_kill(request, await look(state, state.project), state.project)
+        case Down():
+            project = request.project or state.project
+            return plan_down(request, await look(state, project), project)
+        case _:
+            assert_never(request)
+
+
+async def plan_to_resume(state: EngineState, containers: Collection[ContainerId]) -> Plan:
+    """Make and start `containers`, which are wanted and not there."""
+    observed = await look(state, state.project)
+    there = [name for name in containers if name in observed.containers]
+    needed = {observed.containers[name].service: observed.containers[name].definition for name in there}
+    images = await _identities(state, state.project, needed)
+    return plan_resume(observed, state.project, there, images=images)
+
+
+async def _identities(
+    state: EngineState, project: Project, services: Iterable[ServiceName] | dict[ServiceName, Service]
+) -> Images:
+    """What each service's image is now; each reference is looked at once. None: it has still to be obtained. One that cannot
+    be had is an error only when something is made from it (`steps`), but for the services of an active profile."""
+    known = services if isinstance(services, dict) else {name: project.services[name] for name in services}
+    found: dict[ServiceName, str | None] = {}
+    looked: dict[ImageRequest, str | None] = {}
+    for name, service in known.items():
+        request = ImageRequest(service.image, project.working_dir)
+        if request not in looked:
+            try:
+                answer = await state.adapters.images.inspect(request)
+            except PystackError as error:
+                raise located(error, project, service, "image") from error
+            looked[request] = answer.image.identity if isinstance(answer, Known) else None
+            if isinstance(answer, Known):
+                state.images[request] = answer.image
+        found[name] = looked[request]
+    return found

@@ -1,0 +1,212 @@
+"""The doing of one operation of a plan, by kind. Each is idempotent, and says itself what it found to be done already."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import trio
+
+from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.images import ImageRequest, Known
+from orchestrator.contracts.state import Wanted
+from orchestrator.errors import OperationError, PystackError
+from orchestrator.model.names import NetworkName, ServiceName
+from orchestrator.model.phase import Phase
+from orchestrator.plan.plan import Kind, Operation, Plan
+from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
+from orchestrator.policy.lifecycle import Trigger
+from orchestrator.policy.requests import Ask, Step
+from orchestrator.scheduler import sandbox, supervise
+from orchestrator.scheduler.container import Container, Watch
+from orchestrator.scheduler.engine_state import EngineState
+from orchestrator.scheduler.outcome import Tally
+from orchestrator.scheduler.waits import DependencyWait
+from orchestrator.units import signal_name
+
+
+class Settled(Exception):
+    """Ends a START whose container was found to be blocked or failed and has said so itself."""
+
+    def __init__(self, error: PystackError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Steps:
+    """The steps of one plan. `networks_made`: those that this plan has made."""
+
+    def __init__(self, state: EngineState, plan: Plan, tally: Tally) -> None:
+        self._state = state
+        self._plan = plan
+        self._tally = tally
+        self.networks_made: list[NetworkName] = []
+
+    async def do(self, operation: Operation) -> None:
+        """Raises the adapters' PystackErrors, and Settled."""
+        match operation.kind:
+            case Kind.OBTAIN_IMAGE:
+                await self._obtain(operation)
+            case Kind.CREATE_NETWORK:
+                await self._create_network(operation)
+            case Kind.CREATE_VOLUME:
+                assert operation.volume is not None
+                self._state.adapters.volumes.ensure(self._plan.project.volumes[operation.volume])
+                self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}")
+            case Kind.CREATE:
+                await self._create(self._container(operation), operation)
+            case Kind.START:
+                await self._start(self._container(operation), operation)
+            case Kind.SIGNAL:
+                await self._signal(operation)
+            case Kind.STOP:
+                if (container := self._known(operation)) is not None:
+                    await supervise.stop(self._state, container, operation.grace_s, stays_wanted=operation.replaces)
+            case Kind.REMOVE:
+                await self._remove(operation)
+            case Kind.REMOVE_NETWORK:
+                assert operation.network is not None
+                await self._state.remove_networks([operation.network])
+            case Kind.REMOVE_VOLUME:
+                assert operation.volume is not None
+                if self._state.adapters.volumes.remove(self._plan.project.volumes[operation.volume]):
+                    self._note(EventKind.VOLUME_REMOVED, f"removed volume {operation.volume}")
+            case _:
+                assert_never(operation.kind)
+
+    async def _obtain(self, operation: Operation) -> None:
+        assert operation.image is not None
+        request = ImageRequest(operation.image, self._plan.project.working_dir)
+        self._note(EventKind.IMAGE_OBTAINING, f"getting image {operation.image}")
+        image = await self._state.adapters.images.obtain(
+            request, lambda text: self._note(EventKind.IMAGE_OBTAINING, text)
+        )
+        self._state.images[request] = image
+        self._note(EventKind.IMAGE_OBTAINED, f"got image {operation.image}")
+
+    async def _create_network(self, operation: Operation) -> None:
+        """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""
+        first = [item.network for item in self._plan.of(Kind.CREATE_NETWORK) if not item.after]
+        keys = [operation.network] if operation.after else first
+        self.networks_made += await self._state.ensure_networks([key for key in keys if key], self._plan.project)
+
+    async def _create(self, container: Container, operation: Operation) -> None:
+        if container.live or container.sandbox.fresh:
+            return
+        assert operation.definition is not None
+        request = ImageRequest(operation.definition.image, self._plan.project.working_dir)
+        image = self._state.images.get(request)
+        if image is None:  # Known when the plan was made, and looked up for it; a resumed start may come without.
+            found = await self._state.adapters.images.inspect(request)
+            image = found.image if isinstance(found, Known) else await self._state.adapters.images.obtain(request, _quiet)
+            self._state.images[request] = image
+        await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
+
+    async def _start(self, container: Container, operation: Operation) -> None:
+        """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""
+        if container.ask is Ask.MAKING_WAY and container.idle is not None:  # Another operation was stopping it.
+            deadline_s = supervise.START_DEADLINE_S + container.grace_s + supervise.KILL_DEADLINE_S
+            await supervise.at_rest(container, container.idle, deadline_s)
+        if container.phase is Phase.BACKOFF:
+            supervise.hasten_start(container)
+        elif not supervise.may_start(container):
+            container.told(Step.WITHDRAWN)
+            return
+        else:
+            await self._await_conditions(container, operation)
+            if container.idle is not None:  # Its task is still taking down what came before.
+                await supervise.at_rest(container, container.idle, supervise.KILL_DEADLINE_S)
+            supervise.launch(self._state, container)
+        begun = trio.Event()
+        watch = Watch(_begun, lambda _verdict: begun.set())
+        if isinstance(container.watch(watch), NotYet):
+            try:
+                await begun.wait()
+            finally:
+                container.unwatch(watch)
+        if container.error is not None:
+            if container.idle is not None:
+                deadline_s = sandbox.UNDO_DEADLINE_S + supervise.KILL_DEADLINE_S
+                await supervise.at_rest(container, container.idle, deadline_s)
+            self._tally.fail(container.label, container.service, container.error)
+            raise Settled(container.error)
+
+    async def _await_conditions(self, container: Container, operation: Operation) -> None:
+        with DependencyWait(self._state, container, operation.waits, self._plan.selection) as wait:
+            if wait.unmet and wait.refusal is None:
+                self._announce_wait(container, wait)
+                if not container.sandbox.fresh:  # Just stopped: it may be long until somebody answers there again.
+                    await sandbox.unwire(self._state, container)
+            if not await wait.passed():
+                assert wait.refusal is not None
+                await self._block(container, *wait.refusal)
+
+    def _announce_wait(self, container: Container, wait: DependencyWait) -> None:
+        container.step(Trigger.WAIT, f"waiting for {', '.join(wait.unmet)}")
+        for dependency in list(wait.unmet.values()):
+            on, condition = dependency.service, dependency.condition.value
+            text = f"{container.label} waits for {on} ({condition.removeprefix('service_').replace('_', ' ')})"
+            container.note(EventKind.SERVICE_WAITING, text, on=on, condition=condition)
+
+    async def _block(self, container: Container, cause: Container | None, on: ServiceName, reason: str) -> None:
+        """A condition can never be met. What was made of the container in this operation is taken back."""
+        text = f"blocked: {reason}"
+        container.told(Step.WITHDRAWN)
+        container.amend(gave_up=text)
+        container.step(Trigger.BLOCK, text)
+        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on)
+        self._tally.blocked.add(container.label)
+        label = cause.label if cause is not None else on
+        if label not in self._tally.blocked:
+            known = cause.error if cause is not None else None
+            self._tally.fail(label, on, known or OperationError(reason))
+        if container.sandbox.fresh:
+            await sandbox.undo(self._state, container)
+            container.save()
+        raise Settled(OperationError(text))
+
+    async def _signal(self, operation: Operation) -> None:
+        container = self._known(operation)
+        if container is None or container.run is None or container.run.process is None:
+            return
+        number = operation.signal
+        container.note(EventKind.CONTAINER_STOPPING, f"sending {signal_name(number)} to {container.id}", signal=number)
+        if number == container.record.definition.stop_signal:
+            container.amend(wanted=Wanted.STOPPED)
+            container.save()
+        await self._state.adapters.runtime.signal(container.id, number)
+
+    async def _remove(self, operation: Operation) -> None:
+        state = self._state
+        assert operation.container is not None
+        container = self._known(operation)
+        if container is None:
+            await state.adapters.networking.detach(operation.container)
+            await state.adapters.runtime.remove(operation.container)
+            self._note(EventKind.CONTAINER_REMOVED, f"removed {operation.container}, left over")
+            return
+        if container.idle is not None:
+            await supervise.stop(state, container, 0.0, stays_wanted=operation.replaces)
+        await sandbox.remove(state, container, anonymous=operation.anonymous, stays_wanted=operation.replaces)
+        if not operation.replaces:
+            self._tally.removed += 1
+            state.drop(container)
+
+    def _known(self, operation: Operation) -> Container | None:
+        return self._state.containers.get(operation.container) if operation.container is not None else None
+
+    def _container(self, operation: Operation) -> Container:
+        container = self._known(operation)
+        assert container is not None, f"{operation.id} is about no container"
+        return container
+
+    def _note(self, kind: EventKind, text: str) -> None:
+        self._state.events.note(kind, text)
+
+
+def _begun(facts: Facts) -> Verdict:
+    """The start that was pending has happened, or was refused."""
+    return NotYet("being started") if facts.pending else Met()
+
+
+def _quiet(_text: str) -> None:
+    """Progress that nobody asked for."""
