@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from enum import Enum
 from typing import Protocol
 
-from orchestrator.contracts.events import Event, ContainerStatus
+from orchestrator.contracts.events import ContainerStatus, Event
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -120,8 +120,9 @@ class Run:
     """Make and start a one-off container from `definition`, the service with the command line's changes made to it; what it
     needs is started first and waited for, unless `dependencies` is False.
 
-    `name`: "" for a made one. `remove`: the container goes when it ends. `use_aliases`: it answers to the service's names. `tty`: a pty of the container's own, whose master
-    the caller gets. `interactive`: standard input is the descriptor that comes with the request; else /dev/null.
+    `name`: "" for a made one. `remove`: the container goes when it ends. `use_aliases`: it answers to the service's names.
+    `tty`: a pty of the container's own, whose master the caller gets. `interactive`: standard input is the descriptor that
+    comes with the request; else /dev/null.
     """
 
     project: Project

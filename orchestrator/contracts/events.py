@@ -92,7 +92,8 @@ Emit = Callable[[Event], None]
 
 @frozen
 class ContainerStatus:
-    """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`, `created_at`: epoch seconds. `reason`: why it is as it is, one sentence."""
+    """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`,
+    `created_at`: epoch seconds. `reason`: why it is as it is, one sentence."""
 
     service: ServiceName
     container: ContainerId

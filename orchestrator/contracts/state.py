@@ -45,8 +45,8 @@ class ContainerRecord:
     Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made.
     `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
     `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
-    with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`: it
-    does not answer to its service's names (``run`` without ``--use-aliases``).
+    with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
+    it does not answer to its service's names (``run`` without ``--use-aliases``).
     """
 
     container: ContainerId

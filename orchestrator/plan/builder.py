@@ -1,4 +1,5 @@
-"""A plan being written: `reconcile` says what is to be done, a PlanBuilder knows in which order that can be done (`plan.order`)."""
+"""A plan being written: `reconcile` says what is to be done, a PlanBuilder knows in which order that can be done
+(`plan.order`)."""
 
 from __future__ import annotations
 

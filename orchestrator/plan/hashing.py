@@ -29,8 +29,8 @@ def config_hash(project: Project, service: Service, image_identity: str) -> str:
 
 
 def explain_change(before: Project | None, made: Definition, after: Project, service: Service, identity: str) -> str:
-    """Which parts differ between what a container was made from and `after`: ``image, environment``; ``image content`` when it
-    is none of the stack's own; "" when that cannot be told. `before`: the recorded stack, for networks and volumes."""
+    """Which parts differ between what a container was made from and `after`: ``image, environment``; ``image content`` when
+    it is none of the stack's own; "" when that cannot be told. `before`: the recorded stack, for networks and volumes."""
     was, now = _content(before or after, made.service, ""), _content(after, service, "")
     names = [key.replace("used_", "") for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
     if names:

@@ -26,8 +26,8 @@ _SECTIONS = (
 
 
 class Order:
-    """`predecessors`: a new container -> the one of another name that it replaces. `needs`: the images, networks and volumes
-    that a CREATE or START needs. `frees`: whether a REMOVE takes something off a network."""
+    """`predecessors`: a new container -> the one of another name that it replaces. `needs`: the images, networks and
+    volumes that a CREATE or START needs. `frees`: whether a REMOVE takes something off a network."""
 
     def __init__(
         self,

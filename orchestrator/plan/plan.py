@@ -53,9 +53,10 @@ class Operation:
     """One step. `cause`: the reason a user reads. `after`: done only when these are done.
 
     `container` and `instance` are set for the kinds about containers (`instance` None: a sandbox nobody has recorded),
-    `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes. `waits`: the dependencies
-    whose conditions a START awaits. `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends. `anonymous`: a
-    REMOVE takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for what follows.
+    `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes. `waits`: the
+    dependencies whose conditions a START awaits. `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends.
+    `anonymous`: a REMOVE takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for
+    what follows.
     """
 
     kind: Kind
@@ -139,7 +140,8 @@ class Plan:
 
 
 def label_of(instance: Instance, container: ContainerId, alone: bool) -> str:
-    """How a container is called in sentences: ``web`` when it is the only replica, ``web-2``, a one-off by its full name."""
+    """How a container is called in sentences: ``web`` when it is the only replica, ``web-2``, a one-off by its full
+    name."""
     if instance.role is not Role.REPLICA:
         return container
     return instance.service if alone else f"{instance.service}-{instance.number}"

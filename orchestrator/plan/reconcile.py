@@ -1,5 +1,5 @@
-"""Observed + wanted -> Plan: the decisions of up, scale and run, and of resuming after a crash. (`plan.teardown` has those of
-stop, restart, kill and down.) The executor makes none.
+"""Observed + wanted -> Plan: the decisions of up, scale and run, and of resuming after a crash. (`plan.teardown` has those
+of stop, restart, kill and down.) The executor makes none.
 
 A container whose config hash is unchanged and which runs is left alone. A changed one is replaced, that one alone, and what
 depends on it with ``restart: true`` is restarted. Sandboxes without a record are removed.
@@ -34,11 +34,25 @@ def plan_up(request: Up, observed: ObservedProject, *, images: Images) -> Plan:
     is no service, or a scale that cannot be."""
     project, asked = request.project, frozenset(request.selection.services)
     enabled = enabled_services(project, asked)
+    chosen = chosen_for_up(request)
     graph = DependencyGraph.of(project)
-    chosen = with_needs(project, graph, asked, enabled, dependencies=request.selection.dependencies)
     builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.selection.dependencies)
     _reconcile(builder, request, chosen, asked)
     return builder.finish(Verb.UP, chosen)
+
+
+def chosen_for_up(request: Up) -> tuple[ServiceName, ...]:
+    """The services that `request` is about, with what they need, in start order."""
+    project, asked = request.project, frozenset(request.selection.services)
+    enabled, graph = enabled_services(project, asked), DependencyGraph.of(project)
+    return with_needs(project, graph, asked, enabled, dependencies=request.selection.dependencies)
+
+
+def chosen_for_run(request: Run) -> tuple[ServiceName, ...]:
+    """The service of the one-off after what it needs, in start order."""
+    project, name = request.project, request.definition.name
+    enabled, graph = enabled_services(project, {name}), DependencyGraph.of(project)
+    return with_needs(project, graph, {name}, enabled, dependencies=request.dependencies)
 
 
 def plan_scale(request: Scale, observed: ObservedProject, *, images: Images) -> Plan:
@@ -60,10 +74,7 @@ def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: s
     name = definition.name
     enabled = enabled_services(project, {name})
     graph = DependencyGraph.of(project)
-    chosen: tuple[ServiceName, ...] = ()
-    if request.dependencies:
-        needed = with_needs(project, graph, {name}, enabled, dependencies=True)
-        chosen = tuple(item for item in needed if item != name)
+    chosen = tuple(item for item in chosen_for_run(request) if item != name)
     builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.dependencies)
     up = Up(project, remove_orphans=request.remove_orphans)
     _reconcile(builder, up, chosen, frozenset())
@@ -80,7 +91,7 @@ def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: s
     return builder.finish(Verb.RUN, chosen)
 
 
-def plan_start(request: Start, observed: ObservedProject, project: Project, *, images: Images) -> Plan:
+def plan_start(request: Start, observed: ObservedProject, project: Project) -> Plan:
     """Start existing containers that do not run, and what they need. One that a reboot took is made again. Raises
     OperationError when a selected service was never created."""
     graph = DependencyGraph.of(project)
@@ -90,7 +101,7 @@ def plan_start(request: Start, observed: ObservedProject, project: Project, *, i
     enabled = frozenset(project.services)
     known = roots & enabled
     chosen = graph.closure(known, no_deps=not request.selection.dependencies) if known or not roots else ()
-    builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.selection.dependencies)
+    builder = PlanBuilder(project, observed, graph, enabled, no_deps=not request.selection.dependencies)
     for name in (*chosen, *sorted(roots - enabled)):
         found = [item for item in observed.replicas(name) if not containers or name in asked or item.container in containers]
         if not found and name in asked:
@@ -103,13 +114,11 @@ def plan_start(request: Start, observed: ObservedProject, project: Project, *, i
     return builder.finish(Verb.START, tuple(name for name in chosen if observed.replicas(name)))
 
 
-def plan_resume(
-    observed: ObservedProject, project: Project, containers: Iterable[ContainerId], *, images: Images
-) -> Plan:
-    """Finish what an earlier supervisor was asked for: make and start `containers`, which are wanted and are not there, from
-    what they were recorded to be made from, and remove what has no record. Touches nothing else."""
+def plan_resume(observed: ObservedProject, project: Project, containers: Iterable[ContainerId]) -> Plan:
+    """Finish what an earlier supervisor was asked for: make and start `containers`, which are wanted and are not there,
+    from what they were recorded to be made from, and remove what has no record. Touches nothing else."""
     graph = DependencyGraph.of(project)
-    builder = PlanBuilder(project, observed, graph, frozenset(project.services), images, resumes=True)
+    builder = PlanBuilder(project, observed, graph, frozenset(project.services), resumes=True)
     for container in containers:
         item = observed.containers[container]
         if item.sandbox is None or not item.live:
@@ -135,7 +144,8 @@ def _reconcile(
     asked: frozenset[ServiceName],
     scale: Mapping[ServiceName, int] | None = None,
 ) -> None:
-    """Each chosen service as the stack has it; `chosen` is in start order, so that what a service needs is decided first."""
+    """Each chosen service as the stack has it; `chosen` is in start order, so that what a service needs is decided
+    first."""
     project, observed = request.project, builder.observed
     numbers = request.scale if scale is None else scale
     for name in sorted(numbers):

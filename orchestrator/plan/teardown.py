@@ -12,7 +12,6 @@ from orchestrator.model.project import Project
 from orchestrator.plan.builder import PlanBuilder
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Plan, Verb
-from orchestrator.plan.reconcile import Images
 from orchestrator.units import parse_signal, signal_name
 
 
@@ -28,8 +27,8 @@ def plan_stop(request: Stop, observed: ObservedProject, project: Project) -> Pla
 
 
 def plan_kill(request: Kill, observed: ObservedProject, project: Project) -> Plan:
-    """Send a signal to the selected containers (none: all), all at once. SIGKILL, and the stop signal, count as a stop by the
-    user: no restart policy applies; SIGKILL also ends waits for a restart."""
+    """Send a signal to the selected containers (none: all), all at once. SIGKILL, and the stop signal, count as a stop by
+    the user: no restart policy applies; SIGKILL also ends waits for a restart."""
     number = parse_signal(request.signal)
     graph = DependencyGraph.of(project)
     builder = PlanBuilder(project, observed, DependencyGraph({}))
@@ -45,13 +44,13 @@ def plan_kill(request: Kill, observed: ObservedProject, project: Project) -> Pla
     return builder.finish(Verb.KILL, _services(graph, chosen))
 
 
-def plan_restart(request: Restart, observed: ObservedProject, project: Project, *, images: Images) -> Plan:
-    """Stop and start the selected containers (none: all) in their sandboxes; unless told otherwise, also what depends on them
-    with ``restart: true``. Raises OperationError when a selected service was never created."""
+def plan_restart(request: Restart, observed: ObservedProject, project: Project) -> Plan:
+    """Stop and start the selected containers (none: all) in their sandboxes; unless told otherwise, also what depends on
+    them with ``restart: true``. Raises OperationError when a selected service was never created."""
     graph = DependencyGraph.of(project)
     asked = frozenset(request.selection.services)
     builder = PlanBuilder(
-        project, observed, graph, frozenset(project.services), images, no_deps=not request.selection.dependencies
+        project, observed, graph, frozenset(project.services), no_deps=not request.selection.dependencies
     )
     chosen = selected(request.selection, observed, project, one_offs=False)
     for name in sorted(asked - {item.service for item in chosen}):
@@ -70,8 +69,8 @@ def plan_restart(request: Restart, observed: ObservedProject, project: Project, 
 
 
 def plan_down(request: Down, observed: ObservedProject, project: Project) -> Plan:
-    """Stop and remove containers; without a selection all of the stack's, then the networks, and with `volumes` the named (not
-    external) and anonymous volumes. Orphans stay, and the networks they are on, unless `remove_orphans`."""
+    """Stop and remove containers; without a selection all of the stack's, then the networks, and with `volumes` the named
+    (not external) and anonymous volumes. Orphans stay, and the networks they are on, unless `remove_orphans`."""
     graph = DependencyGraph.of(project)
     builder = PlanBuilder(project, observed, graph)
     orphans = observed.orphans(project)
@@ -96,8 +95,9 @@ def plan_down(request: Down, observed: ObservedProject, project: Project) -> Pla
 def selected(
     selection: Selection, observed: ObservedProject, project: Project, *, one_offs: bool = True
 ) -> list[ObservedContainer]:
-    """The containers that `selection` names: of its services, and its own; nothing named: all, orphans too. `one_offs`: with
-    those of ``run`` (one that is named itself is meant anyway). Raises InputError for what is neither in the stack nor there."""
+    """The containers that `selection` names: of its services, and its own; nothing named: all, orphans too. `one_offs`:
+    with those of ``run`` (one that is named itself is meant anyway). Raises InputError for what is neither in the stack nor
+    there."""
     for name in selection.services:
         if name not in project.services and not observed.of(name):
             known = ", ".join(sorted(project.services)) or "none: nothing is up"

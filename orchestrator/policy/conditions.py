@@ -1,10 +1,10 @@
 """Whether a dependency's condition is met, not met yet, or can never be met.
 
 The verdict on one container is formed on what has happened to it since the current operation touched it (`Facts`), at the
-moment it happens: one that was healthy for an instant has met the condition, one that ended before has not. A service meets a
-condition when all its replicas do (`gather`). There is no wait without an end: a container that keeps ending is waited for
-through `PATIENCE_RUNS` runs and no longer, even when its restart policy would go on for ever. (A job that runs is waited for
-as long as it runs.)
+moment it happens: one that was healthy for an instant has met the condition, one that ended before has not. A service meets
+a condition when all its replicas do (`gather`). There is no wait without an end: a container that keeps ending is waited
+for through `PATIENCE_RUNS` runs and no longer, even when its restart policy would go on for ever. (A job that runs is
+waited for as long as it runs.)
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from orchestrator.values import frozen
 
 PATIENCE_RUNS = 5
 SETTLED_S = 1.0
-"""A run without a health check counts as ready (``up --wait``) after so long; `RESET_AFTER_S` when one has ended before it: what
-crashes at once, or again and again, is not ready between its crashes."""
+"""A run without a health check counts as ready (``up --wait``) after so long; `RESET_AFTER_S` when one has ended before it:
+what crashes at once, or again and again, is not ready between its crashes."""
 
 
 @frozen

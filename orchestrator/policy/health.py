@@ -1,8 +1,9 @@
 """What probe results say of a service's health (moby's rules).
 
 The first probe comes one interval after the start (`start_interval` inside `start_period`, but never later than an interval
-after the period is over), the next one an interval after the previous has *ended*. A failure inside `start_period` does not count while the service is still starting.
-`retries` failures in a row make it unhealthy, one success healthy. Each run starts anew.
+after the period is over), the next one an interval after the previous has *ended*. A failure inside `start_period` does not
+count while the service is still starting. `retries` failures in a row make it unhealthy, one success healthy. Each run
+starts anew.
 """
 
 from __future__ import annotations

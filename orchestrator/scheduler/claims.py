@@ -1,9 +1,9 @@
 """Which operation has the say over which container.
 
-An operation claims containers, not the project. While it has something to do with one, a later operation that touches the same
-container takes it over: the earlier one's nodes for it end ("taken over by `stop`"), its other nodes go on. The order is: the
-user's operations (a later one before an earlier one), then cascades, then resuming after a crash; a lower one keeps its hands
-off what a higher one has.
+An operation claims containers, not the project. While it has something to do with one, a later operation that touches the
+same container takes it over: the earlier one's nodes for it end ("taken over by `stop`"), its other nodes go on. The order
+is: the user's operations (a later one before an earlier one), then cascades, then resuming after a crash; a lower one keeps
+its hands off what a higher one has.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ small things, each with a table of its own, and none keeps a flag of its own:
 * its **run** (`LiveRun`): the process, its health and age. A container outlives its runs;
 * the **request**: what an operation has told it and has not been done yet, moved by `policy.requests`.
 
-All changes are synchronous and go through `step`, `ask` or `changed`, which judge the watches at once. A watch therefore sees
-each state at the moment it is there: a condition that was met for an instant was met. I/O is done by others, before or after.
+All changes are synchronous and go through `step`, `ask` or `changed`, which judge the watches at once. A watch therefore
+sees each state at the moment it is there: a condition that was met for an instant was met. I/O is done by others, before or
+after.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Sandbox:
 
 @entity
 class Container:
-    """`siblings`: all containers of its service, itself among them. `ask`: see `policy.requests`; `grace_s`: of the last stop
-    that was asked for. `began`, `ended_runs`: see
+    """`siblings`: all containers of its service, itself among them. `ask`: see `policy.requests`; `grace_s`: of the last
+    stop that was asked for. `began`, `ended_runs`: see
     `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
     none. `holds`: who still reads what it wrote, so that ``--rm`` waits. `first_run`: the descriptors that ``run`` gave."""

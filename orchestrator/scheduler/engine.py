@@ -7,8 +7,9 @@
     if (error := outcome.error()) is not None:
         raise error
 
-`operate` is the only door for what changes containers: plan, claim, execute. Several operations may be under way; they share
-the project by claiming containers (`claims`). `statuses` and `running` are plain reads: they take no lock and never block.
+`operate` is the only door for what changes containers: plan, claim, execute. Several operations may be under way; they
+share the project by claiming containers (`claims`). `statuses` and `running` are plain reads: they take no lock and never
+block.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ OnPlanned = Callable[[Plan], None]
 
 
 class Engine:
-    """See the module's text. `compile_sandbox` is `oci.compile`'s unless given: the supervisor wraps it to add what it knows
-    of the host. `boot_id`: of this boot; records of another one are of a lost world. `slugs`: names for one-offs."""
+    """See the module's text. `compile_sandbox` is `oci.compile`'s unless given: the supervisor wraps it to add what it
+    knows of the host. `boot_id`: of this boot; records of another one are of a lost world. `slugs`: names for one-offs."""
 
     def __init__(
         self,
@@ -103,8 +104,8 @@ class Engine:
         ended with code 0; at the first that can no longer be ready, or after ``wait_timeout_s``, the wait ends.
 
         What went wrong with containers is in the outcome. `on_planned` gets the plan before its first side effect.
-        `first_run`: what a one-off's process is connected to; it belongs to this call. Raises what `plan` does, and HostError
-        when the intents cannot be written. Cancelling it stops nothing that runs and takes back what never did.
+        `first_run`: what a one-off's process is connected to; it belongs to this call. Raises what `plan` does, and
+        HostError when the intents cannot be written. Cancelling it stops nothing that runs and takes back what never did.
         """
         self._under_way += 1
         try:

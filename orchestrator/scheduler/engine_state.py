@@ -81,7 +81,8 @@ class EngineState:
 
     async def ensure_networks(self, keys: Iterable[NetworkName], project: Project) -> list[NetworkName]:
         """Make those of the networks that do not exist; returns these."""
-        if all(key in self.networks or key not in project.networks for key in (wanted := tuple(keys))):
+        wanted = tuple(keys)
+        if all(key in self.networks or key not in project.networks for key in wanted):
             return []
         async with self.networks_lock:
             missing = [project.networks[key] for key in wanted if key not in self.networks and key in project.networks]

@@ -1,12 +1,13 @@
 """Carrying out a Plan: a task per operation, each starting the moment what it comes after is done.
 
 The executor decides nothing: order, causes and conditions are in the plan, verdicts come from `policy`, the doing is in
-`steps`. An operation publishes its result to those after it. A failed one stops only what needs it; teardown goes on whatever
-fails. Each operation is idempotent, so a plan that has gone stale while it waited does no harm.
+`steps`. An operation publishes its result to those after it. A failed one stops only what needs it; teardown goes on
+whatever fails. Each operation is idempotent, so a plan that has gone stale while it waited does no harm.
 
-An execution ends early in three ways. Cancelled as a whole, it stops nothing that runs, and takes back what it made and never
-started. One of its containers may be taken over by a later operation (`give_up`): its nodes for that container end, at a point
-from which the other operation can go on, and the rest of them go on. A deadline (``--wait-timeout``) is like the first.
+An execution ends early in three ways. Cancelled as a whole, it stops nothing that runs, and takes back what it made and
+never started. One of its containers may be taken over by a later operation (`give_up`): its nodes for that container end,
+at a point from which the other operation can go on, and the rest of them go on. A deadline (``--wait-timeout``) is like the
+first.
 """
 
 from __future__ import annotations

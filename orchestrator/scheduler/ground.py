@@ -11,8 +11,8 @@ from orchestrator.scheduler.engine_state import EngineState
 
 
 def ground_of(state: EngineState, container: Container) -> Mapping[str, tuple[str, ...]]:
-    """For each direct dependency the names of its containers with the moments they were made, for each volume that the job or
-    they use its identity. Empty for what nobody waits for to complete: only a job is done once and for all."""
+    """For each direct dependency the names of its containers with the moments they were made, for each volume that the job
+    or they use its identity. Empty for what nobody waits for to complete: only a job is done once and for all."""
     project, service = state.project, container.definition
     if not any(_completes(item.depends_on.get(service.name)) for item in project.services.values()):
         return {}

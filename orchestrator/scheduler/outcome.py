@@ -10,8 +10,8 @@ from orchestrator.values import entity, field, frozen
 
 @frozen
 class Failure:
-    """One thing that went wrong. `what`: a container as a user reads it, or an operation. `service` None: a network, a volume
-    or the wait as a whole. `error` has the sentence, hint and exit code."""
+    """One thing that went wrong. `what`: a container as a user reads it, or an operation. `service` None: a network, a
+    volume or the wait as a whole. `error` has the sentence, hint and exit code."""
 
     what: str
     service: ServiceName | None

@@ -11,14 +11,23 @@ from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
-from orchestrator.model.service import Service
 from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.reconcile import Images, plan_resume, plan_run, plan_scale, plan_start, plan_up
+from orchestrator.plan.reconcile import (
+    Images,
+    chosen_for_run,
+    chosen_for_up,
+    plan_resume,
+    plan_run,
+    plan_scale,
+    plan_start,
+    plan_up,
+)
 from orchestrator.plan.teardown import plan_down, plan_kill, plan_restart, plan_stop
 from orchestrator.policy.requests import Ask
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
+from orchestrator.values import replace
 
 
 async def look(state: EngineState, project: Project) -> ObservedProject:
@@ -51,21 +60,20 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
     """
     match request:
         case Up():
-            images = await _identities(state, request.project, request.project.services)
+            images = await _identities(state, request.project, chosen_for_up(request))
             return plan_up(request, await look(state, request.project), images=images)
         case Scale():
-            images = await _identities(state, request.project, request.project.services)
+            images = await _identities(state, request.project, request.scale)
             return plan_scale(request, await look(state, request.project), images=images)
         case Run():
-            services = {**request.project.services, request.definition.name: request.definition}
-            images = await _identities(state, request.project, services)
-            return plan_run(request, await look(state, request.project), images=images, slug=slug)
+            project = request.project
+            changed = replace(project, services={**project.services, request.definition.name: request.definition})
+            images = await _identities(state, changed, chosen_for_run(request))
+            return plan_run(request, await look(state, project), images=images, slug=slug)
         case Start():
-            images = await _identities(state, state.project, state.project.services)
-            return plan_start(request, await look(state, state.project), state.project, images=images)
+            return plan_start(request, await look(state, state.project), state.project)
         case Restart():
-            images = await _identities(state, state.project, state.project.services)
-            return plan_restart(request, await look(state, state.project), state.project, images=images)
+            return plan_restart(request, await look(state, state.project), state.project)
         case Stop():
             return plan_stop(request, await look(state, state.project), state.project)
         case Kill():
@@ -80,21 +88,16 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
 async def plan_to_resume(state: EngineState, containers: Collection[ContainerId]) -> Plan:
     """Make and start `containers`, which are wanted and not there."""
     observed = await look(state, state.project)
-    there = [name for name in containers if name in observed.containers]
-    needed = {observed.containers[name].service: observed.containers[name].definition for name in there}
-    images = await _identities(state, state.project, needed)
-    return plan_resume(observed, state.project, there, images=images)
+    return plan_resume(observed, state.project, [name for name in containers if name in observed.containers])
 
 
-async def _identities(
-    state: EngineState, project: Project, services: Iterable[ServiceName] | dict[ServiceName, Service]
-) -> Images:
-    """What each service's image is now; each reference is looked at once. None: it has still to be obtained. One that cannot
-    be had is an error only when something is made from it (`steps`), but for the services of an active profile."""
-    known = services if isinstance(services, dict) else {name: project.services[name] for name in services}
+async def _identities(state: EngineState, project: Project, services: Iterable[ServiceName]) -> Images:
+    """What the image of each of `services` is now; each reference is looked at once. None: it has still to be obtained.
+    What is known of other services' images need not be looked at: nothing is made from them."""
     found: dict[ServiceName, str | None] = {}
     looked: dict[ImageRequest, str | None] = {}
-    for name, service in known.items():
+    for name in services:
+        service = project.services[name]
         request = ImageRequest(service.image, project.working_dir)
         if request not in looked:
             try:

@@ -1,7 +1,7 @@
 """Making, wiring and removing the sandbox of a container.
 
-The order of making: networks -> addresses -> the OCI config -> the record (intent) -> the sandbox -> its network. What fails
-or is cancelled half-way is undone, unless the sandbox existed before and may hold somebody's files.
+The order of making: networks -> addresses -> the OCI config -> the record (intent) -> the sandbox -> its network. What
+fails or is cancelled half-way is undone, unless the sandbox existed before and may hold somebody's files.
 """
 
 from __future__ import annotations

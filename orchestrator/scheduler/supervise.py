@@ -1,8 +1,8 @@
 """The task that lives with a container: start, wait and probe, decide, back off, start again.
 
-One task per container makes every change of it, so there are no locks: an operation asks (`stop`, `hasten_start`) and waits for
-`Container.idle` or for a watch. Cancelling the task (the supervisor ends) touches nothing: the container runs on and is adopted
-by the next supervisor.
+One task per container makes every change of it, so there are no locks: an operation asks (`stop`, `hasten_start`) and waits
+for `Container.idle` or for a watch. Cancelling the task (the supervisor ends) touches nothing: the container runs on and is
+adopted by the next supervisor.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ class DependencyWait:
     """Use as a context manager: on entry every condition is judged on every replica and watched, on exit the watches end.
 
     A condition is met when all the replicas have met it (`policy.conditions.gather`, spread over time), each at the moment
-    it does. `unmet`: the conditions that are still waited for. `refusal`: the container (or service) whose condition can never
-    be met, with the reason, as soon as there is one. An optional dependency that fails is a warning and counts as met.
-    `scaled`: services that are known to have the number of containers that they should, even if that is none.
+    it does. `unmet`: the conditions that are still waited for. `refusal`: the container (or service) whose condition can
+    never be met, with the reason, as soon as there is one. An optional dependency that fails is a warning and counts as
+    met. `scaled`: services that are known to have the number of containers that they should, even if that is none.
     """
 
     def __init__(
