@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import Protocol
 
 from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.runtime import Exit
-from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.health import HealthCheck
+from orchestrator.model.names import ContainerId, Instance, ServiceName
 from orchestrator.model.project import Project
+from orchestrator.model.service import Service
 from orchestrator.model.volume import Volume
 from orchestrator.values import frozen
 
@@ -20,6 +22,20 @@ class Wanted(Enum):
     RUNNING = "running"
     STOPPED = "stopped"
     """By ``stop``: stays stopped, also under ``always`` and ``unless-stopped``."""
+
+
+@frozen
+class Definition:
+    """What a container was made from: fixed until it is replaced, whatever the files say by now.
+
+    `image`: the image's identity ("": recorded by a version that did not know it). `check`: the service's, completed by the
+    image's. `stop_signal`: its number.
+    """
+
+    service: Service
+    image: str
+    check: HealthCheck | None = None
+    stop_signal: int = 15
 
 
 @frozen
@@ -41,6 +57,21 @@ class ContainerRecord:
     gave_up: str = ""
     created_at: float = 0.0
     boot_id: str = ""
+    instance: Instance | None = None
+    definition: Definition | None = None
+    """Stored once per definition, however many containers share it."""
+
+
+@frozen
+class Finding:
+    """Something on disk that is not as it was written: the file, what is wrong with it, and what was done about it."""
+
+    file: str
+    what: str
+    done: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.what}: {self.done}"
 
 
 @frozen
@@ -54,7 +85,12 @@ class State(Protocol):
     project's lock). Raise HostError when the disk refuses."""
 
     def load(self) -> ProjectRecord | None:
-        """What was recorded, or None if there is no such project. Raises OperationError for unreadable records."""
+        """What was recorded, or None if nothing is known of the project. What is damaged never raises: it is left out, and
+        `findings` tells. Raises OperationError for records of a newer version, HostError when the disk refuses."""
+        ...
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What the last `load` found damaged. The files are kept aside by the next `commit`."""
         ...
 
     def commit(self, record: ProjectRecord) -> None:
@@ -76,7 +112,8 @@ class State(Protocol):
 
 
 class Volumes(Protocol):
-    """Named and anonymous volumes: directories that outlive containers."""
+    """Named and anonymous volumes: directories that outlive containers. Named ones are shared by all projects of a data
+    directory, anonymous ones belong to a container of one project. Raise HostError when the disk refuses."""
 
     def ensure(self, volume: Volume) -> str:
         """The volume's directory, made if it is missing. Raises OperationError for a missing external volume."""
@@ -90,10 +127,27 @@ class Volumes(Protocol):
         """Those of `volumes` that exist."""
         ...
 
+    def identity(self, volume: Volume) -> str | None:
+        """What tells this volume from one of the same name that comes after its removal; None if it does not exist."""
+        ...
+
+    def owned(self) -> tuple[Volume, ...]:
+        """The named volumes that this project made, known without any record of it."""
+        ...
+
     def remove(self, volume: Volume) -> bool:
         """Delete the volume and its content; False if it did not exist. External volumes are never removed."""
         ...
 
     def remove_anonymous(self, container: ContainerId) -> None:
         """Delete the anonymous volumes of a container."""
+        ...
+
+    def remove_unclaimed(self, containers: Collection[ContainerId]) -> int:
+        """Delete the anonymous volumes of all containers of the project but these; how many there were."""
+        ...
+
+    def take_over(self, containers: Collection[ContainerId]) -> tuple[Finding, ...]:
+        """Make the anonymous volumes that version 1 named by the container's id alone this project's, for its recorded
+        `containers`; the findings tell which ones were left, because another project has a container of that id."""
         ...
