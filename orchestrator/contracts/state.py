@@ -67,6 +67,18 @@ class ContainerRecord:
 
 
 @frozen
+class Finding:
+    """Something on disk that is not as it was written: the file, what is wrong with it, and what was done about it."""
+
+    file: str
+    what: str
+    done: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.what}: {self.done}"
+
+
+@frozen
 class ProjectRecord:
     """`project`: the whole stack as last given. `networks`: those that exist, as they were made."""
 
@@ -80,7 +92,12 @@ class Records(Protocol):
     project's lock). Raise HostError when the disk refuses."""
 
     def load(self) -> ProjectRecord | None:
-        """What was recorded, or None if there is no such project. Raises OperationError for unreadable records."""
+        """What was recorded, or None if nothing is known of the project. What is damaged never raises: it is left out, and
+        `findings` tells. Raises OperationError for records of a newer version, HostError when the disk refuses."""
+        ...
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What the last `load` found damaged. The files are kept aside by the next `commit`."""
         ...
 
     def commit(self, record: ProjectRecord) -> None:
@@ -102,7 +119,8 @@ class Records(Protocol):
 
 
 class Volumes(Protocol):
-    """Named and anonymous volumes: directories that outlive containers."""
+    """Named and anonymous volumes: directories that outlive containers. Named ones are shared by all projects of a data
+    directory, anonymous ones belong to a container of one project. Raise HostError when the disk refuses."""
 
     def ensure(self, volume: Volume) -> str:
         """The volume's directory, made if it is missing. Raises OperationError for a missing external volume."""
@@ -112,8 +130,16 @@ class Volumes(Protocol):
         """The directory of the container's anonymous volume at `target`."""
         ...
 
+    def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
+        """Those of `volumes` that exist."""
+        ...
+
     def identity(self, volume: Volume) -> str | None:
-        """A random id that the volume got when it was made; None when it does not exist."""
+        """What tells this volume from one of the same name that comes after its removal; None if it does not exist."""
+        ...
+
+    def owned(self) -> tuple[Volume, ...]:
+        """The named volumes that this project made, known without any record of it."""
         ...
 
     def remove(self, volume: Volume) -> bool:
@@ -122,4 +148,13 @@ class Volumes(Protocol):
 
     def remove_anonymous(self, container: ContainerId) -> None:
         """Delete the anonymous volumes of a container."""
+        ...
+
+    def remove_unclaimed(self, containers: Collection[ContainerId]) -> int:
+        """Delete the anonymous volumes of all containers of the project but these; how many there were."""
+        ...
+
+    def take_over(self, containers: Collection[ContainerId]) -> tuple[Finding, ...]:
+        """Make the anonymous volumes that version 1 named by the container's id alone this project's, for its recorded
+        `containers`; the findings tell which ones were left, because another project has a container of that id."""
         ...

@@ -2,7 +2,8 @@
 
 ``to_json(value)`` gives dicts, lists, strings, numbers, booleans and None; ``from_json(cls, data)`` gives the value
 back, driven by the class's own annotations. Unknown keys are ignored and missing ones take the field's default, so that
-state written by another version can be read; a wrong type raises ValueError with the path of the culprit.
+state written by another version can be read; a wrong type raises ValueError with the path of the culprit. A value that
+is already one of its class stays: many share it.
 """
 
 from __future__ import annotations
@@ -139,6 +140,8 @@ def _decode_tuple(args: tuple[Any, ...], data: Any, path: str) -> Any:
 
 
 def _decode_value(kind: Any, data: Any, path: str) -> Any:
+    if type(data) is kind:
+        return data
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected an object")
     hints = _hints(kind)

@@ -1,33 +1,52 @@
 """The event log of a project: ``events.jsonl``, one event a line, so that `why` and `events` outlive a supervisor.
 
+    {"version": 2, "kind": "container.started", "text": ..., "at": ..., "service": ..., "container": ..., "detail": {...}}
+
 At 4 MiB the file becomes ``events.jsonl.1`` and a new one begins; readers see both. Losing its tail in a power cut is
 acceptable, so nothing is synced.
+
+Both files together hold some 45,000 events, which take two seconds to parse. Readers go from the end backwards, stop when
+they have enough, and parse only lines in which the bytes of what is asked for stand. They hold no lock and open files of
+their own, so they may run in a worker thread while the supervisor appends.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, suppress
 
 from orchestrator.contracts.events import Event
 from orchestrator.contracts.site import Site
+from orchestrator.errors import HostError
 from orchestrator.model.codec import from_json, to_json
+from orchestrator.state.backwards import lines_backwards
+from orchestrator.state.directory import EVENTS, EVENTS_BEFORE
+from orchestrator.state.sealed import version_of
+from orchestrator.state.upgrades import EVENTS as EVENT_STEPS
+from orchestrator.state.upgrades import VERSION, upgrade
+from orchestrator.values import frozen
 
 _MAX_BYTES = 4 << 20
+CLOCK_SLACK_S = 60.0
+"""How far the wall clock may have been set back between two events without `since` missing any."""
+_AT = b'"at": '
+"""Within text its quotes are escaped, so that the first one in a line is the event's own."""
 
 
 class EventLog:
-    """Appends and reads events. Appending never raises: a full disk must not stop the supervision of containers."""
+    """Appends and reads events. Appending never raises: a full disk must not stop the supervision of containers. Reading
+    passes over lines that do not parse and raises HostError when the disk refuses."""
 
     def __init__(self, site: Site) -> None:
-        self._path = os.path.join(site.data_dir, "events.jsonl")
+        self._path = os.path.join(site.data_dir, EVENTS)
+        self._before = os.path.join(site.data_dir, EVENTS_BEFORE)
         self._fd: int | None = None
         self._size = 0
 
     def append(self, event: Event) -> None:
-        data = json.dumps(to_json(event)).encode() + b"\n"
+        data = json.dumps({"version": VERSION} | to_json(event)).encode() + b"\n"
         try:
             if self._fd is None or self._size > _MAX_BYTES:
                 self._open()
@@ -36,22 +55,35 @@ class EventLog:
         except OSError:
             self.close()
 
-    def read(self) -> Iterator[Event]:
-        """All events still kept, oldest first; lines that do not parse are passed over."""
-        for path in (f"{self._path}.1", self._path):
-            try:
-                with open(path, "rb") as file:
-                    for line in file:
-                        try:
-                            yield from_json(Event, json.loads(line))
-                        except ValueError:
-                            continue
-            except FileNotFoundError:
-                continue
+    def tail(self, count: int, *, services: Collection[str] = (), containers: Collection[str] = ()) -> tuple[Event, ...]:
+        """The last `count` events about any of these, oldest first."""
+        wanted = [json.dumps(name).encode() for name in {*services, *containers}]
+        found: list[Event] = []
+        with ExitStack() as stack:
+            for file in self._files(stack):
+                for _, line in lines_backwards(file.fd, file.end):
+                    if len(found) == count:
+                        return tuple(reversed(found))
+                    if not any(name in line for name in wanted) or (event := _parse(line)) is None:
+                        continue
+                    if event.service in services or event.container in containers:
+                        found.append(event)
+        return tuple(reversed(found))
 
-    def tail(self, service: str, count: int) -> tuple[Event, ...]:
-        """The last `count` events about `service`."""
-        return tuple(deque((event for event in self.read() if event.service == service), maxlen=count))
+    def since(self, at: float) -> Iterator[Event]:
+        """The events from `at` on (epoch seconds), oldest first: those that were there at the first step. Each is parsed
+        when it is asked for."""
+        with ExitStack() as stack:
+            parts: list[tuple[_Open, int]] = []
+            for file in self._files(stack):
+                first = _first_since(file, at)
+                parts.insert(0, (file, first))
+                if first > 0:
+                    break
+            for file, first in parts:
+                for line in _lines(file, first):
+                    if (event := _parse(line)) is not None and event.at >= at:
+                        yield event
 
     def close(self) -> None:
         if self._fd is not None:
@@ -61,6 +93,71 @@ class EventLog:
     def _open(self) -> None:
         if self._fd is not None:
             self.close()
-            os.replace(self._path, f"{self._path}.1")
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            os.replace(self._path, self._before)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._size = os.fstat(self._fd).st_size
+        if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
+            self._size += os.write(self._fd, b"\n")  # A power cut tore the last line.
+
+    def _files(self, stack: ExitStack) -> list[_Open]:
+        """The newer file, then the older one, open until `stack` ends. Opened in this order: if the newer one is moved in
+        between, it is met again and known by its inode; in the other order it would be missed."""
+        files: list[_Open] = []
+        seen = None
+        for path in (self._path, self._before):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise HostError(f"cannot read {path}: {exc.strerror}") from exc
+            stack.callback(os.close, fd)
+            info = os.fstat(fd)
+            if seen is None or not os.path.samestat(seen, info):
+                files.append(_Open(fd, info.st_size))
+            seen = info
+        return files
+
+
+@frozen
+class _Open:
+    """A file of the log; what is appended after `end` is not looked at."""
+
+    fd: int
+    end: int
+
+
+def _first_since(file: _Open, at: float) -> int:
+    """Where the first line is that may be from `at` on."""
+    first = file.end
+    for offset, line in lines_backwards(file.fd, file.end):
+        if (stamp := _stamp(line)) is not None and stamp < at - CLOCK_SLACK_S:
+            break
+        first = offset
+    return first
+
+
+def _lines(file: _Open, start: int) -> Iterator[bytes]:
+    with os.fdopen(os.dup(file.fd), "rb") as reader:
+        reader.seek(start)
+        while start < file.end and (line := reader.readline()):
+            start += len(line)
+            yield line
+
+
+def _stamp(line: bytes) -> float | None:
+    """The event's time without parsing the line; None for a damaged line."""
+    start = line.find(_AT)
+    if start >= 0:
+        with suppress(ValueError):
+            return float(line[start + len(_AT) : line.find(b",", start)])
+    return None
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        data = json.loads(line)
+        version = version_of(data)
+        return from_json(Event, upgrade(data, version, EVENT_STEPS)) if version <= VERSION else None
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        return None

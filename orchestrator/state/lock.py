@@ -9,16 +9,20 @@ import fcntl
 import os
 
 from orchestrator.contracts.site import Site
-from orchestrator.errors import BusyError
+from orchestrator.errors import BusyError, HostError
+from orchestrator.state.directory import LOCK
 
 
 def acquire(site: Site) -> int:
-    """The lock's descriptor, held until it is closed. Raises BusyError naming the holder's pid."""
-    path = os.path.join(site.data_dir, "lock")
+    """The lock's descriptor, held until it is closed. Raises BusyError naming the holder's pid, HostError when there can be
+    no lock."""
+    path = os.path.join(site.data_dir, LOCK)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError:
         raise _busy(site, "one that is ending") from None
+    except OSError as exc:
+        raise HostError(f"cannot open {path}: {exc.strerror}", hint="remove it if it is no plain file") from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_at(fd, path):

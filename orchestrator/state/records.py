@@ -2,34 +2,44 @@
 
 ``wanted.json`` is replaced durably, once per operation, *before* its first side effect:
 
-    {"version": 1, "generation": N, "project": Project, "containers": [ContainerRecord]}
+    {"check":..., "version":2, "generation":N,
+     "project":Project, "containers":[ContainerRecord], "definitions":{HASH:Definition}}
 
-``records.journal`` then takes a line per change of one container, appended with a single write(2):
+``wanted.json.copy`` says the same: where one of the two is damaged, the other one is read. ``records.journal`` then takes a
+line per change of one container, appended with a single write(2):
 
-    {"generation": N, "record": ContainerRecord}      or      {"generation": N, "forget": ID}
+    {"check":..., "version":2, "generation":N, "record":ContainerRecord}      or      {..., "forget":ID}
 
-Lines of another generation are from before the last commit and do not count; a torn last line (power cut) is ignored.
-Values are written by `model.codec`. A killed process loses nothing, a power cut at most the lines of the journal, whose
-containers are gone then anyway.
+A record's definition is written as its hash; before the first record with a new one comes ``{..., "definition":HASH,
+"value":Definition}``, in the same write. Lines of an older generation are from before the last commit and do not count.
+`model.codec` writes values, `state.sealed` their check, `state.upgrades` reads those of older versions, `state.reading`
+what is damaged. A killed process loses nothing, a power cut at most the lines of the journal, whose containers are gone
+then anyway.
 """
 
 from __future__ import annotations
 
-import json
 import os
+from contextlib import suppress
 from typing import Any
 
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import ContainerRecord, ProjectRecord
-from orchestrator.errors import HostError, OperationError
+from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
+from orchestrator.errors import HostError
+from orchestrator.kernel.atomic import replace_file
 from orchestrator.kernel.trees import remove_tree
-from orchestrator.model.codec import from_json, to_json
+from orchestrator.model.codec import to_json
 from orchestrator.model.names import ContainerId
-from orchestrator.model.project import Project
-from orchestrator.values import replace
+from orchestrator.state.definitions import Definitions
+from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
+from orchestrator.state.reading import Reading
+from orchestrator.state.sealed import keep_aside, seal
+from orchestrator.state.upgrades import VERSION
+from orchestrator.values import fields
 
-VERSION = 1
 _COMPACT_AT_BYTES = 1 << 20
+_PLAIN = tuple((item.name, item.default) for item in fields(ContainerRecord) if item.name != "definition")
+"""The fields of a record that are written as they are."""
 
 
 class FileState:
@@ -37,56 +47,59 @@ class FileState:
     consistent state at any time, because `wanted.json` is replaced whole and the journal only grows within a generation."""
 
     def __init__(self, site: Site) -> None:
+        self._site = site
         self._directory = site.data_dir
-        self._project = site.project
-        self._generation = 0
+        self._generation: int | None = None
+        self._definitions = Definitions()
+        self._findings: tuple[Finding, ...] = ()
+        self._damaged: tuple[str, ...] = ()
         self._journal: int | None = None
 
     def load(self) -> ProjectRecord | None:
-        try:
-            with open(self._path("wanted.json"), encoding="utf-8") as file:
-                data = json.load(file)
-            generation = int(data["generation"])
-            if data.get("version") != VERSION:
-                raise ValueError(f"version {data.get('version')!r} is not {VERSION}")
-            record = ProjectRecord(
-                from_json(Project, data["project"]), tuple(from_json(ContainerRecord, item) for item in data["containers"])
-            )
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            message = f"cannot read the records of project {self._project}: {exc.strerror}"
-            raise HostError(message, hint="run as root") from exc
-        except (ValueError, KeyError, TypeError) as exc:
-            raise OperationError(
-                f"the records of project {self._project} in {self._path('wanted.json')} are unreadable: {exc}",
-                hint="move the file away and run `pystack down`, which finds left-overs without it",
-            ) from exc
-        self._generation = generation
-        return replace(record, containers=tuple(self._replay(record.containers, generation)))
+        reading = Reading(self._site)
+        self._generation, self._definitions = reading.generation, reading.definitions
+        self._findings, self._damaged = tuple(reading.findings), tuple(reading.damaged)
+        return reading.record
+
+    def findings(self) -> tuple[Finding, ...]:
+        return self._findings
 
     def commit(self, record: ProjectRecord) -> None:
-        generation = self._generation + 1
-        body = {"version": VERSION, "generation": generation} | {
-            "project": to_json(record.project),
-            "containers": [to_json(item) for item in record.containers],
-        }
+        if self._generation is None:
+            self.load()
+        assert self._generation is not None
+        generation, definitions = self._generation + 1, Definitions()
+        containers = [_to_json(item, definitions) for item in record.containers]
+        wanted = {"version": VERSION, "generation": generation, "project": to_json(record.project)}
+        data = seal(wanted | {"containers": containers, "definitions": definitions.table})
         try:
-            self._replace_durably("wanted.json", json.dumps(body).encode())
-            self._generation = generation
+            self._keep_damaged()
+            replace_file(self._path(WANTED), data)
+            self._generation, self._definitions = generation, definitions
+            # Not durably: after a power cut one of the two is whole, and then it is the other one.
+            replace_file(self._path(WANTED_COPY), data, durable=False)
             os.ftruncate(self._journal_fd(), 0)
         except OSError as exc:
             raise self._refused(exc) from exc
 
     def update(self, record: ContainerRecord) -> None:
-        self._append({"generation": self._generation, "record": to_json(record)})
+        before = b""
+        if record.definition is not None:
+            digest, new = self._definitions.put(record.definition)
+            if new:
+                before = self._line({"definition": digest, "value": self._definitions.table[digest]})
+        self._append(before + self._line({"record": _to_json(record, self._definitions)}))
 
     def forget(self, container: ContainerId) -> None:
-        self._append({"generation": self._generation, "forget": container})
+        self._append(self._line({"forget": container}))
 
     def clear(self) -> None:
         self.close()
         try:
+            # The copy first: if this is interrupted, it must not stand for a project that is gone.
+            for name in (WANTED_COPY, WANTED, JOURNAL):
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path(name))
             remove_tree(self._directory)
         except OSError as exc:
             raise self._refused(exc) from exc
@@ -96,69 +109,56 @@ class FileState:
             os.close(self._journal)
             self._journal = None
 
-    def _replay(self, containers: tuple[ContainerRecord, ...], generation: int) -> list[ContainerRecord]:
-        known = {record.container: record for record in containers}
-        for line in self._journal_lines():
-            if line.get("generation") != generation:
-                continue
-            if "forget" in line:
-                known.pop(line["forget"], None)
-            else:
-                record = from_json(ContainerRecord, line["record"])
-                known[record.container] = record
-        return list(known.values())
+    def _line(self, what: dict[str, Any]) -> bytes:
+        return seal({"version": VERSION, "generation": self._generation or 0} | what)
 
-    def _journal_lines(self) -> list[dict[str, Any]]:
-        try:
-            with open(self._path("records.journal"), "rb") as file:
-                raw = file.read().split(b"\n")
-        except FileNotFoundError:
-            return []
-        lines = []
-        for text in raw[:-1]:
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                continue
-        return lines
-
-    def _append(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line).encode() + b"\n"
+    def _append(self, data: bytes) -> None:
         try:
             fd = self._journal_fd()
+            size = os.fstat(fd).st_size
             if os.write(fd, data) != len(data):
+                os.ftruncate(fd, size)
                 raise OSError(28, os.strerror(28))
-            full = os.fstat(fd).st_size > _COMPACT_AT_BYTES
         except OSError as exc:
+            self._definitions = Definitions()  # What was to be written is not there: the next line brings its own again.
             raise self._refused(exc) from exc
-        if full and (record := self.load()) is not None:
+        if size + len(data) > _COMPACT_AT_BYTES and (record := self.load()) is not None:
             self.commit(record)
 
     def _journal_fd(self) -> int:
         if self._journal is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._journal = os.open(self._path("records.journal"), flags, 0o600)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._journal = os.open(self._path(JOURNAL), flags, 0o600)
+            size = os.fstat(self._journal).st_size
+            if size and os.pread(self._journal, 1, size - 1) != b"\n":
+                os.write(self._journal, b"\n")  # A power cut tore the last line.
         return self._journal
 
-    def _replace_durably(self, name: str, data: bytes) -> None:
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            temporary = f".{name}.new"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    def _keep_damaged(self) -> None:
+        for name in self._damaged:
+            if name == JOURNAL:
+                self.close()
+            with suppress(FileNotFoundError):
+                keep_aside(self._path(name))
+        self._damaged = ()
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
 
     def _refused(self, exc: OSError) -> HostError:
         return HostError(
-            f"cannot write the records of project {self._project} in {self._directory}: {exc.strerror}",
+            f"cannot write the records of project {self._site.project} in {self._directory}: {exc.strerror}",
             hint="free some space, or choose another place with --data-dir" if exc.errno == 28 else None,
         )
+
+
+def _to_json(record: ContainerRecord, definitions: Definitions) -> dict[str, Any]:
+    """As `model.codec` has it, but for the definition."""
+    out: dict[str, Any] = {}
+    for name, default in _PLAIN:
+        item = getattr(record, name)
+        if item is not default and item != default:
+            out[name] = to_json(item)
+    if record.definition is not None:
+        out["definition"] = definitions.put(record.definition)[0]
+    return out

@@ -140,7 +140,7 @@ class Server:
         service = typed(request.args, "service", str, "")
         for row in self._opened.engine.statuses():
             if row.service == service:
-                history = self._opened.log.tail(service, HISTORY)
+                history = self._opened.log.tail(HISTORY, services=(service,))
                 return {"status": to_json(row), "history": [to_json(event) for event in history]}
         raise InputError(
             f"project {self._opened.site.project} has no service {service!r}", hint="`pystack ps` lists its services"
@@ -162,9 +162,8 @@ class Server:
         since = request.args.get("since")
         async with self._opened.stream.listen() as listener:
             if isinstance(since, int | float):
-                for event in self._opened.log.read():
-                    if event.at >= since:
-                        await connection.send({"event": to_json(event)})
+                for event in self._opened.log.since(since):
+                    await connection.send({"event": to_json(event)})
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_forward, connection, listener, nursery.cancel_scope)
                 await connection.wait_closed()

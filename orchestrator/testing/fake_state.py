@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
-from orchestrator.contracts.state import ContainerRecord, ProjectRecord
+from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json, to_json
-from orchestrator.model.names import ContainerId
+from orchestrator.model.names import ContainerId, VolumeName
 from orchestrator.model.volume import Volume
-from orchestrator.values import replace
+from orchestrator.values import entity, replace
 
 
 class FakeState:
-    """`contracts.state.State`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write. `frozen`:
+    """`contracts.state.Records`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write. `frozen`:
     the writer was killed; what it still does in its last moments is not written."""
 
     def __init__(self) -> None:
@@ -27,6 +27,10 @@ class FakeState:
         if self._record is None:
             return None
         return from_json(ProjectRecord, json.loads(json.dumps(to_json(self._record))))
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Nothing in memory is damaged."""
+        return ()
 
     def commit(self, record: ProjectRecord) -> None:
         self._refuse_when_full()
@@ -57,31 +61,76 @@ class FakeState:
         return self._record is not None and any(item.container == container for item in self._record.containers)
 
 
+@entity
+class FakeVolume:
+    """A volume in memory. `owner`: the project that made it ("": it exists without us)."""
+
+    volume: Volume
+    identity: str
+    owner: str
+
+
+class FakeVolumeStore:
+    """What all projects of a data directory share."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, FakeVolume] = {}
+        self.anonymous: set[tuple[str, ContainerId, str]] = set()
+        self._made = 0
+
+    def make(self, volume: Volume, owner: str) -> None:
+        self._made += 1
+        self.named[volume.full_name] = FakeVolume(volume, f"volume-{self._made}", owner)
+
+
 class FakeVolumes:
     """`contracts.state.Volumes`. `external`: full names of volumes that exist without us."""
 
-    def __init__(self, external: Collection[str] = ()) -> None:
-        self.volumes: set[str] = set(external)
-        self.anonymous: set[tuple[ContainerId, str]] = set()
+    def __init__(
+        self, external: Collection[str] = (), project: str = "demo", store: FakeVolumeStore | None = None
+    ) -> None:
+        self._project = project
+        self._store = store or FakeVolumeStore()
+        for name in external:
+            self._store.make(Volume(VolumeName(name), name), "")
+
+    @property
+    def volumes(self) -> set[str]:
+        """The full names of all that exist."""
+        return set(self._store.named)
 
     def ensure(self, volume: Volume) -> str:
-        if volume.external and volume.full_name not in self.volumes:
-            raise OperationError(f"external volume {volume.full_name} does not exist")
-        self.volumes.add(volume.full_name)
+        if volume.full_name not in self._store.named:
+            if volume.external:
+                raise OperationError(f"external volume {volume.full_name} does not exist")
+            self._store.make(volume, self._project)
         return f"/volumes/{volume.full_name}"
 
     def ensure_anonymous(self, container: ContainerId, target: str) -> str:
-        self.anonymous.add((container, target))
-        return f"/volumes/{container}{target}"
+        self._store.anonymous.add((self._project, container, target))
+        return f"/volumes/{self._project}/{container}{target}"
 
     def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
-        return tuple(volume for volume in volumes if volume.full_name in self.volumes)
+        return tuple(volume for volume in volumes if volume.full_name in self._store.named)
+
+    def identity(self, volume: Volume) -> str | None:
+        found = self._store.named.get(volume.full_name)
+        return found.identity if found is not None else None
+
+    def owned(self) -> tuple[Volume, ...]:
+        return tuple(item.volume for _, item in sorted(self._store.named.items()) if item.owner == self._project)
 
     def remove(self, volume: Volume) -> bool:
-        assert not volume.external, f"external volume {volume.full_name} is removed"
-        found = volume.full_name in self.volumes
-        self.volumes.discard(volume.full_name)
-        return found
+        return not volume.external and self._store.named.pop(volume.full_name, None) is not None
 
     def remove_anonymous(self, container: ContainerId) -> None:
-        self.anonymous = {item for item in self.anonymous if item[0] != container}
+        self._store.anonymous -= {item for item in self._store.anonymous if item[:2] == (self._project, container)}
+
+    def remove_unclaimed(self, containers: Collection[ContainerId]) -> int:
+        gone = {item for item in self._store.anonymous if item[0] == self._project and item[1] not in containers}
+        self._store.anonymous -= gone
+        return len(gone)
+
+    def take_over(self, containers: Collection[ContainerId]) -> tuple[Finding, ...]:
+        """Nothing in memory is of version 1."""
+        return ()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.errors import BusyError, HostError, InputError, OperationError
@@ -17,7 +16,6 @@ from orchestrator.model.project import Project
 from orchestrator.model.volume import Volume
 from orchestrator.state import lock
 from orchestrator.state.directory import ID_RANGE, make_private, prepare, site_of
-from orchestrator.state.journal import EventLog
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
 
@@ -82,12 +80,6 @@ def test_a_long_journal_is_folded_into_the_record(site: Site) -> None:
     loaded = FileState(site).load()
     assert loaded is not None
     assert loaded.containers[0].restarts == 39
-
-
-def test_unreadable_records_are_named_and_not_overwritten(site: Site) -> None:
-    Path(site.data_dir, "wanted.json").write_text("{")
-    with pytest.raises(OperationError, match=r"records of project demo in .*wanted\.json are unreadable"):
-        FileState(site).load()
 
 
 def test_clearing_a_project_leaves_nothing_of_it(site: Site) -> None:
@@ -163,16 +155,6 @@ def test_anonymous_volumes_go_with_their_container_alone(site: Site) -> None:
 def test_a_volume_name_cannot_leave_the_volumes_directory(site: Site) -> None:
     with pytest.raises(InputError, match="is not a volume name"):
         FileVolumes(site).ensure(Volume(VolumeName("x"), "../../etc"))
-
-
-def test_events_outlive_their_writer(site: Site) -> None:
-    log = EventLog(site)
-    events = [Event(EventKind.WARNING, f"number {n}", float(n), ServiceName("ab"[n % 2])) for n in range(10)]
-    for event in events:
-        log.append(event)
-    log.close()
-    assert list(EventLog(site).read()) == events
-    assert [event.text for event in EventLog(site).tail("b", 2)] == ["number 7", "number 9"]
 
 
 def test_a_tree_deeper_than_the_recursion_limit_is_deleted(tmp_path: Path) -> None:

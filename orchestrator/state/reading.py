@@ -1,0 +1,157 @@
+"""Reading a project's records, damaged or not, of this version or an older one.
+
+In order: ``wanted.json``, or ``wanted.json.copy`` where that is damaged or gone, then the lines of ``records.journal`` from
+that generation on. If both files are lost, the journal alone still tells of the containers that changed since the last
+commit. What cannot be read is left out and told; nothing in here writes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
+from orchestrator.errors import HostError, OperationError
+from orchestrator.model.codec import from_json
+from orchestrator.model.names import ContainerId
+from orchestrator.model.project import Project
+from orchestrator.state.definitions import Definitions
+from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
+from orchestrator.state.sealed import Data, unseal, version_of
+from orchestrator.state.upgrades import RECORDS, VERSION, definition_of, upgrade
+from orchestrator.state.upgrades import WANTED as WANTED_STEPS
+
+_UNFIT = (ValueError, KeyError, TypeError, AttributeError)
+"""What data raises that nobody can have written."""
+
+
+class Reading:
+    """What the files say. `generation`: of the newest commit that left a trace. `damaged`: names of files to be kept aside
+    before they are written again."""
+
+    def __init__(self, site: Site) -> None:
+        self.generation = 0
+        self.definitions = Definitions()
+        self.findings: list[Finding] = []
+        self.damaged: list[str] = []
+        self._site = site
+        self._project: Project | None = None
+        self._stack: Data = {"services": {}}
+        self._containers: dict[ContainerId, ContainerRecord] = {}
+        lost = self._read_wanted()
+        self._read_journal()
+        if lost:
+            self._tell_lost(lost)
+
+    @property
+    def record(self) -> ProjectRecord | None:
+        if self._project is None:
+            if not self._containers:
+                return None
+            # Its containers can be taken down by their records; the stack has to be read from the files again.
+            return ProjectRecord(Project(self._site.project, "", {}), tuple(self._containers.values()))
+        return ProjectRecord(self._project, tuple(self._containers.values()))
+
+    def _read_wanted(self) -> list[str]:
+        """The wanted state. The names of the files that should have told it and did not, if none did."""
+        lost: list[str] = []
+        for name in (WANTED, WANTED_COPY):
+            if (raw := self._bytes(name)) is None:
+                continue
+            if any(self._take_wanted(value) for value in unseal(raw) if value is not None):
+                if lost or name == WANTED_COPY:
+                    what = "is damaged" if lost else "is gone"
+                    self._tell(WANTED, what, f"{WANTED_COPY} was read instead, and says the same")
+                return []
+            self.damaged.append(name)
+            lost.append(name)
+        return lost
+
+    def _take_wanted(self, value: Data) -> bool:
+        try:
+            version = version_of(value)
+            self._refuse_newer(version, WANTED)
+            value = upgrade(value, version, WANTED_STEPS)
+            generation = int(value["generation"])
+            project = from_json(Project, value["project"])
+            containers, table = value["containers"], value["definitions"]
+            if not isinstance(containers, list) or not isinstance(table, dict):
+                raise ValueError("not a list and a table")
+        except _UNFIT:
+            return False
+        self.generation, self._project, self._stack = generation, project, value["project"]
+        self.definitions.table.update(table)
+        unfit = sum(not self._take_record(item) for item in containers)
+        if unfit:
+            self._tell(WANTED, f"has {unfit} unreadable records", "those containers are known by what exists of them only")
+        return True
+
+    def _read_journal(self) -> None:
+        raw = self._bytes(JOURNAL)
+        if not raw:
+            return
+        unfit = sum(not (value is not None and self._take_line(value)) for value in unseal(raw))
+        if unfit:
+            lines = "a damaged line" if unfit == 1 else f"{unfit} damaged lines"
+            self._tell(JOURNAL, f"has {lines}", "of some containers the last change is not known; all others are")
+            self.damaged.append(JOURNAL)
+
+    def _take_line(self, line: Data) -> bool:
+        try:
+            version = version_of(line)
+            self._refuse_newer(version, JOURNAL)
+            generation = int(line["generation"])
+            if generation < self.generation:
+                return True
+            if "definition" in line:
+                self.definitions.table.setdefault(line["definition"], line["value"])
+            elif "forget" in line:
+                self._containers.pop(line["forget"], None)
+            elif not self._take_record(upgrade(line["record"], version, RECORDS, self._stack)):
+                return False
+        except _UNFIT:
+            return False
+        # Without a wanted state, the newest line tells how far it had come.
+        self.generation = max(self.generation, generation)
+        return True
+
+    def _take_record(self, data: Any) -> bool:
+        """One container. Version 1 has no references; in place of a definition that is lost stands a bare one."""
+        try:
+            definition = data.get("definition")
+            if isinstance(definition, str):
+                known: object = self.definitions.get(definition)
+                data = data | {"definition": known or definition_of({"name": data["instance"]["service"], "image": ""})}
+            record = from_json(ContainerRecord, data)
+        except _UNFIT:
+            return False
+        self._containers[record.container] = record
+        return True
+
+    def _bytes(self, name: str) -> bytes | None:
+        path = os.path.join(self._site.data_dir, name)
+        try:
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise HostError(f"cannot read {path}: {exc.strerror}", hint="run as root") from exc
+
+    def _refuse_newer(self, version: int, name: str) -> None:
+        if version > VERSION:
+            path = os.path.join(self._site.data_dir, name)
+            raise OperationError(
+                f"{path} was written by a newer pystack (version {version} of the records, this one knows {VERSION})",
+                hint="use the newer pystack for this project",
+            )
+
+    def _tell(self, name: str, what: str, done: str) -> None:
+        self.findings.append(Finding(os.path.join(self._site.data_dir, name), what, done))
+
+    def _tell_lost(self, lost: list[str]) -> None:
+        what = "is damaged" if len(lost) == 1 else f"is damaged, and {WANTED_COPY} too"
+        count = len(self._containers)
+        kept = f"{count} of its containers are known from {JOURNAL}, " if count else ""
+        self._tell(lost[0], what, f"{kept}the stack has to be read from its files again; what exists is found by its names")
