@@ -131,7 +131,9 @@ class Runtime(Protocol):
         descriptor (owned by the runtime, valid until `remove`). An existing writable layer of the same id is kept."""
         ...
 
-    async def start(self, container: ContainerId) -> Run:
+    async def start(
+        self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None
+    ) -> Run:
         """A new run; returns once its program has been executed. Raises CommandError (126, 127) when it cannot be,
         OperationError when a run is still alive."""
         ...

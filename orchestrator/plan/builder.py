@@ -190,7 +190,9 @@ class PlanBuilder:
 
     def _labels(self) -> dict[ContainerId, str]:
         instances = {item.container: item.instance for item in self.observed.containers.values()}
-        instances |= {item.container: item.instance for item in self.operations.values() if item.container and item.instance}
+        for item in self.operations.values():
+            if item.container is not None and item.instance is not None:
+                instances[item.container] = item.instance
         replicas: dict[ServiceName, set[int]] = {}
         for instance in instances.values():
             if instance.role is Role.REPLICA:

@@ -103,7 +103,8 @@ def plan_start(request: Start, observed: ObservedProject, project: Project) -> P
     chosen = graph.closure(known, no_deps=not request.selection.dependencies) if known or not roots else ()
     builder = PlanBuilder(project, observed, graph, enabled, no_deps=not request.selection.dependencies)
     for name in (*chosen, *sorted(roots - enabled)):
-        found = [item for item in observed.replicas(name) if not containers or name in asked or item.container in containers]
+        whole = name in asked or not containers
+        found = [item for item in observed.replicas(name) if whole or item.container in containers]
         if not found and name in asked:
             raise _no_container(name, "start")
         for item in found:
@@ -293,4 +294,4 @@ def _moved_networks(project: Project, observed: ObservedProject, chosen: tuple[S
 
 def _shape(network: Network) -> tuple[object, ...]:
     """What cannot be changed while it exists."""
-    return (network.full_name, network.subnet, network.gateway, network.internal)
+    return (network.full_name, network.subnets, network.internal)

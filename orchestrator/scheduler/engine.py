@@ -183,7 +183,7 @@ class Engine:
         if not plan.orphans or not isinstance(request, (Up, Run)) or request.ignore_orphans:
             return
         names = ", ".join(plan.orphans)
-        text = f"found orphan containers, whose services are in no file of this stack: {names}; --remove-orphans removes them"
+        text = f"orphan containers, whose services are in no file of this stack: {names}; --remove-orphans removes them"
         self._state.events.note(EventKind.WARNING, text, orphans=tuple(plan.orphans))
 
     async def _resume(self, wanting: tuple[ContainerId, ...]) -> None:

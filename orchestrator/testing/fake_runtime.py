@@ -116,18 +116,20 @@ class Act:
 
 
 class FakeRuntime:
-    """`contracts.runtime.Runtime`. `behaviours`: by container; a missing one is a plain FakeService. `recorded`: whether a
-    container's intent is on disk; `attached`: whether it is on its networks."""
+    """`contracts.runtime.Runtime`. `behaviours`: by container; `otherwise`: how one that is not in there behaves.
+    `recorded`: whether a container's intent is on disk; `attached`: whether it is on its networks."""
 
     def __init__(
         self,
         behaviours: Mapping[ContainerId, FakeService],
         *,
+        otherwise: Callable[[ContainerId], FakeService] = lambda _container: _PLAIN,
         recorded: Callable[[ContainerId], bool] = lambda _container: True,
         attached: Callable[[ContainerId], bool] = lambda _container: True,
     ) -> None:
         self.behaviours = dict(behaviours)
         self.acts: list[Act] = []
+        self._otherwise = otherwise
         self._recorded = recorded
         self._attached = attached
         self._containers: dict[ContainerId, _FakeContainer] = {}
@@ -150,7 +152,9 @@ class FakeRuntime:
         self._containers[container] = _FakeContainer(spec, self._last_fd)
         return self._last_fd
 
-    async def start(self, container: ContainerId) -> Run:
+    async def start(
+        self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None
+    ) -> Run:
         found = self._containers.get(container)
         assert found is not None, f"{container} is started before it is made"
         assert self._attached(container), f"{container} is started before it is on its networks"
@@ -266,7 +270,8 @@ class FakeRuntime:
         return found.live if found is not None else None
 
     def _behaviour(self, container: ContainerId) -> FakeService:
-        return self.behaviours.get(container, _PLAIN)
+        found = self.behaviours.get(container)
+        return found if found is not None else self._otherwise(container)
 
     def _act(self, what: str, container: ContainerId) -> None:
         self.acts.append(Act(trio.current_time(), what, container))

@@ -8,14 +8,14 @@ from collections.abc import Collection, Sequence
 from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json, to_json
-from orchestrator.model.names import ContainerId, VolumeName
+from orchestrator.model.names import ContainerId, ServiceName, VolumeName
 from orchestrator.model.volume import Volume
 from orchestrator.values import entity, replace
 
 
 class FakeState:
-    """`contracts.state.Records`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write. `frozen`:
-    the writer was killed; what it still does in its last moments is not written."""
+    """`contracts.state.Records`. Records pass through JSON, as they do on disk. `full`: the disk refuses to write.
+    `frozen`: the writer was killed; what it still does in its last moments is not written."""
 
     def __init__(self) -> None:
         self.commits = 0
@@ -56,6 +56,11 @@ class FakeState:
     def _refuse_when_full(self) -> None:
         if self.full:
             raise HostError("cannot write the records: no space left on device")
+
+    def service_of(self, container: ContainerId) -> ServiceName | None:
+        """Of which service a recorded container is."""
+        known = self._record.containers if self._record is not None else ()
+        return next((item.instance.service for item in known if item.container == container), None)
 
     def recorded(self, container: ContainerId) -> bool:
         return self._record is not None and any(item.container == container for item in self._record.containers)

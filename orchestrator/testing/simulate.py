@@ -14,10 +14,10 @@ from collections.abc import Mapping
 
 import trio
 
-from orchestrator.contracts.events import Event, EventKind, ServiceStatus
-from orchestrator.model.names import ServiceName
+from orchestrator.contracts.control import Down, Up
+from orchestrator.contracts.events import ContainerStatus, Event, EventKind
+from orchestrator.model.names import ContainerId
 from orchestrator.model.project import Project
-from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.testing import seeds
 from orchestrator.testing.fake_runtime import EPOCH, FakeService
@@ -43,16 +43,16 @@ _SHOWN = frozenset(
 @frozen
 class Report:
     """`up`: the outcome of bringing it up, None when that took longer than the whole simulation. `statuses`: at the end,
-    before it was taken down. `restarts`: by service, those that happened. `down`: the outcome of taking it down.
+    before it was taken down. `restarts`: by container, those that happened. `down`: the outcome of taking it down.
 
     `events`: all but successful probes, whose number is `probes_passed`; ``Event.at - EPOCH`` is the virtual time.
     """
 
     up: Outcome | None
     down: Outcome
-    statuses: tuple[ServiceStatus, ...]
+    statuses: tuple[ContainerStatus, ...]
     events: tuple[Event, ...]
-    restarts: Mapping[ServiceName, int]
+    restarts: Mapping[ContainerId, int]
     probes_passed: int
     left_over: tuple[str, ...]
 
@@ -60,18 +60,20 @@ class Report:
         """The story, a line per event that a user would care about, and how it stood in the end."""
         lines = [f"{_clock(event.at - EPOCH)}  {event.text}" for event in self.events if event.kind in _SHOWN]
         lines.append("in the end:")
+        several = Counter(status.service for status in self.statuses)
         for status in self.statuses:
-            restarts = self.restarts.get(status.service, 0)
+            restarts = self.restarts.get(status.container, 0)
             times = "restart" if restarts == 1 else "restarts"
-            lines.append(f"  {status.service}: {status.phase.value}, {restarts} {times}; {status.reason}")
+            name = status.service if several[status.service] == 1 else status.container
+            lines.append(f"  {name}: {status.phase.value}, {restarts} {times}; {status.reason}")
         return "\n".join(lines) + "\n"
 
 
 def simulate(
     project: Project, behaviours: Mapping[str, FakeService] | None = None, *, duration_s: float, seed: int = 0
 ) -> Report:
-    """Bring `project` up, let `duration_s` virtual seconds pass, take it down. `behaviours`: by service name; a missing one
-    starts at once, is healthy and runs for ever. `seed`: the order in which tasks run."""
+    """Bring `project` up, let `duration_s` virtual seconds pass, take it down. `behaviours`: by service name (for all its
+    replicas); a missing one starts at once, is healthy and runs for ever. `seed`: the order in which tasks run."""
 
     async def main() -> Report:
         return await _simulate(project, behaviours or {}, duration_s)
@@ -94,12 +96,12 @@ async def _simulate(project: Project, behaviours: Mapping[str, FakeService], dur
     outcome: Outcome | None = None
     async with world.engine() as engine:
         with trio.move_on_after(duration_s):
-            outcome = await engine.execute(await engine.plan(Verb.UP, project=project), wait=True)
+            outcome = await engine.operate(Up(project, wait=True))
             await trio.sleep_forever()
         statuses = engine.statuses()
-        down = await engine.execute(await engine.plan(Verb.DOWN))
+        down = await engine.operate(Down())
     scheduled = Counter(
-        event.service for event in events if event.kind is EventKind.RESTART_SCHEDULED and event.service is not None
+        event.container for event in events if event.kind is EventKind.RESTART_SCHEDULED and event.container is not None
     )
     return Report(
         up=outcome,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 
 import trio
 
@@ -13,7 +14,6 @@ from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.model.names import ContainerId, ProjectKey, ProjectName, ServiceName, container_id
 from orchestrator.oci.inputs import SandboxInputs
-from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.scheduler.engine import Adapters, Engine
 from orchestrator.testing.fake_images import FakeImages
 from orchestrator.testing.fake_network import FakeNetworking
@@ -40,14 +40,19 @@ class World:
         self.volumes = FakeVolumes()
         self.images = FakeImages(images, missing_images)
         self.networking = FakeNetworking(taken_ports)
+        self._behaviours = dict(behaviours or {})
+        self._services: dict[ContainerId, ServiceName] = {}
         self.runtime = FakeRuntime(
-            {container_id(name, ServiceName(service)): item for service, item in (behaviours or {}).items()},
+            {},
+            otherwise=self._behaviour_of,
             recorded=self.state.recorded,
             attached=lambda container: container in self.networking.attached,
         )
         self.events: list[Event] = []
         self.emit: Emit = emit or self.events.append
         self.boot_id = "boot-1"
+        self._boots = count(2)
+        self._slugs = count(1)
 
     def adapters(self) -> Adapters:
         return Adapters(self.site, self.runtime, self.networking, self.images, self.state, self.volumes)
@@ -64,7 +69,7 @@ class World:
             wall_clock=wall_clock,
             boot_id=self.boot_id,
             compile_sandbox=_compile,
-            healthcheck_of=healthcheck_of,
+            slugs=lambda: f"{next(self._slugs):012x}",
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
@@ -73,18 +78,26 @@ class World:
             nursery.cancel_scope.cancel()
         self.networking.forget()
 
-    def behave(self, service: str, behaviour: FakeService) -> None:
-        """From now on `service` does as `behaviour` says."""
-        self.runtime.behaviours[self.container(service)] = behaviour
+    def behave(self, service: str, behaviour: FakeService, number: int | None = None) -> None:
+        """From now on that replica of `service` (None: all of them) does as `behaviour` says."""
+        if number is None:
+            self._behaviours[service] = behaviour
+        else:
+            self.runtime.behaviours[self.container(service, number)] = behaviour
 
-    def container(self, service: str) -> ContainerId:
-        return container_id(self.site.project, ServiceName(service))
+    def _behaviour_of(self, container: ContainerId) -> FakeService:
+        if (service := self.state.service_of(container)) is not None:
+            self._services[container] = service
+        return self._behaviours.get(self._services.get(container, ""), FakeService())
+
+    def container(self, service: str, number: int = 1) -> ContainerId:
+        return container_id(self.site.project, ServiceName(service), number)
 
     def reboot(self) -> None:
         """The machine restarts: only what is on disk stays."""
         self.runtime.reboot()
         self.networking.reboot()
-        self.boot_id = f"boot-{int(self.boot_id.rpartition('-')[2]) + 1}"
+        self.boot_id = f"boot-{next(self._boots)}"
 
 
 def wall_clock() -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from orchestrator.contracts.events import EventKind, ServiceStatus
+from orchestrator.contracts.control import Down, Kill, Operation, Restart, Selection, Start, Stop, Up
+from orchestrator.contracts.events import ContainerStatus, EventKind
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
 from orchestrator.plan.plan import Verb
@@ -46,10 +48,19 @@ def two_lives(
         seeds.run(main, seed=seed)
 
 
-async def up(engine: Engine, stack: Project, *names: str, wait: bool = False, timeout_s: float | None = None) -> Outcome:
-    await engine.interrupt_resumption()
-    plan = await engine.plan(Verb.UP, project=stack, services=[ServiceName(name) for name in names])
-    return await engine.execute(plan, wait=wait, wait_timeout_s=timeout_s)
+async def up(
+    engine: Engine,
+    stack: Project,
+    *names: str,
+    scale: dict[str, int] | None = None,
+    wait: bool = False,
+    timeout_s: float | None = None,
+    **options: Any,
+) -> Outcome:
+    services = tuple(ServiceName(name) for name in names)
+    numbers = {ServiceName(name): number for name, number in (scale or {}).items()}
+    request = Up(stack, Selection(services), numbers, wait=wait, wait_timeout_s=timeout_s, **options)
+    return await engine.operate(request)
 
 
 async def do(
@@ -60,13 +71,28 @@ async def do(
     remove_orphans: bool = False,
     timeout_s: float | None = None,
 ) -> Outcome:
-    services = [ServiceName(name) for name in names]
-    await engine.interrupt_resumption()
-    plan = await engine.plan(verb, services=services, volumes=volumes, remove_orphans=remove_orphans, timeout_s=timeout_s)
-    return await engine.execute(plan)
+    selection = Selection(tuple(ServiceName(name) for name in names))
+    match verb:
+        case Verb.DOWN:
+            request: Operation = Down(None, selection, volumes, remove_orphans, timeout_s)
+        case Verb.STOP:
+            request = Stop(selection, timeout_s)
+        case Verb.START:
+            request = Start(selection)
+        case Verb.RESTART:
+            request = Restart(selection, timeout_s)
+        case _:
+            raise AssertionError(verb)
+    return await engine.operate(request)
 
 
-def row(engine: Engine, name: str) -> ServiceStatus:
+async def kill(engine: Engine, *names: str, signal: str = "SIGKILL") -> int:
+    """How many were running."""
+    selection = Selection(tuple(ServiceName(name) for name in names))
+    return (await engine.operate(Kill(selection, signal))).changed
+
+
+def row(engine: Engine, name: str) -> ContainerStatus:
     return next(status for status in engine.statuses() if status.service == name)
 
 

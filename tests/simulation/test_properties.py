@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from orchestrator.contracts.events import EventKind, Health, Phase
+from orchestrator.contracts.control import Down, Stop
+from orchestrator.contracts.events import EventKind
 from orchestrator.errors import CommandError
+from orchestrator.model.health import Health
 from orchestrator.model.names import ServiceName
+from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Dependency
-from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing import seeds
 from orchestrator.testing.build import check, project, service
@@ -131,8 +133,7 @@ def test_no_dependent_starts_before_its_conditions_hold_and_every_run_ends(case:
 
 
 async def take_down(engine: Engine, world: World) -> None:
-    plan = await engine.plan(Verb.DOWN, volumes=True)
-    outcome = await engine.execute(plan)
+    outcome = await engine.operate(Down(volumes=True))
     assert outcome.ok, outcome
     assert world.runtime.existing() == ()
     assert not world.networking.reserved
@@ -157,7 +158,7 @@ def test_everything_stops_in_reverse_order(case: Case) -> None:
         world = World(steady)
         async with world.engine() as engine:
             assert (await up(engine, stack)).ok
-            await engine.execute(await engine.plan(Verb.STOP))
+            await engine.operate(Stop())
             order = [name for name, _ in ends(world)]
             assert sorted(order) == sorted(stack.services)
             over = [event.service for event in world.events if event.kind is EventKind.CONTAINER_STOPPED]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from orchestrator.contracts.events import EventKind, Health, Phase
+from orchestrator.contracts.events import EventKind
+from orchestrator.model.health import Health
+from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.testing.build import HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService

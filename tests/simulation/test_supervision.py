@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchestrator.contracts.events import EventKind, Health, Phase
+from orchestrator.contracts.control import Down, Kill, Restart, Start, Stop, Up
+from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.state import Wanted
-from orchestrator.errors import BusyError, CommandError, HostError
-from orchestrator.model.health import OnUnhealthy
+from orchestrator.errors import CommandError, HostError
+from orchestrator.model.health import Health, OnUnhealthy
 from orchestrator.model.names import ServiceName
 from orchestrator.model.network import PortMapping
+from orchestrator.model.phase import Phase
 from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
-from tests.simulation.stage import do, ends, kinds, row, simulate, starts, two_lives, up
+from tests.simulation.stage import do, ends, kill, kinds, row, simulate, starts, two_lives, up
 
 DB, WEB = ServiceName("db"), ServiceName("web")
 
@@ -259,7 +261,7 @@ def test_everything_stops_in_reverse_order_and_waits_for_its_users() -> None:
         assert trio.current_time() == 5.0
         assert {status.phase for status in engine.statuses()} == {Phase.EXITED}
         assert not engine.running()
-        assert (await engine.plan(Verb.STOP)).empty
+        assert (await engine.plan(Stop())).empty
 
     simulate(lambda: World({"web": FakeService(stops_after_s=2), "api": FakeService(stops_after_s=3)}), body)
 
@@ -412,7 +414,7 @@ def test_the_second_interrupt_kills_everything_at_once() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(do, engine, Verb.STOP)
             await trio.sleep(5)
-            await engine.kill((), "KILL")
+            await kill(engine, signal="KILL")
             assert trio.current_time() == 5.0
             assert world.runtime.alive() == ()
         assert {status.phase for status in engine.statuses()} == {Phase.EXITED}
@@ -420,27 +422,13 @@ def test_the_second_interrupt_kills_everything_at_once() -> None:
     simulate(lambda: World({"db": stubborn, "web": stubborn}), body)
 
 
-def test_a_second_operation_is_refused_at_once() -> None:
-    stack = project(service("db", healthcheck=check(60)))
-
-    async def body(engine: Engine, world: World) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: up(engine, stack, wait=True))
-            await trio.sleep(3)
-            with pytest.raises(BusyError, match='project demo is busy: "up" has been running for 3 s'):
-                await up(engine, stack)
-            assert row(engine, "db").phase is Phase.RUNNING
-
-    simulate(World, body)
-
-
 def test_a_kill_by_the_user_is_not_undone_but_another_signal_is_only_sent() -> None:
     stack = project(service("db", restart="always"), service("web", restart="always"))
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack)
-        assert await engine.kill([DB], "KILL") == 1
-        assert await engine.kill([WEB], "HUP") == 1
+        assert await kill(engine, "db", signal="KILL") == 1
+        assert await kill(engine, "web", signal="HUP") == 1
         await trio.sleep(30)
         assert row(engine, "db").phase is Phase.EXITED
         assert row(engine, "web").phase is Phase.RUNNING
@@ -460,7 +448,7 @@ def test_kill_beside_an_interrupted_stop_ends_everything_also_what_waits_for_its
         assert row(engine, "job").phase is Phase.BACKOFF
         with trio.move_on_after(5):
             await do(engine, Verb.STOP, "db", "web")
-        assert await engine.kill([], "SIGKILL") == 2
+        assert await kill(engine) == 3
         assert trio.current_time() == pytest.approx(14.2)
         assert world.runtime.alive() == ()
         assert {status.phase for status in engine.statuses()} == {Phase.EXITED}
@@ -488,7 +476,7 @@ def test_a_new_supervisor_takes_over_what_runs() -> None:
         assert {status.phase for status in engine.statuses()} == {Phase.RUNNING}
         assert row(engine, "db").health is Health.STARTING
         assert [item.host_port for item in row(engine, "web").published] == [8080]
-        assert (await engine.plan(Verb.UP, project=stack)).empty
+        assert (await engine.plan(Up(stack))).empty
         await trio.sleep(6)
         assert row(engine, "db").health is Health.HEALTHY
         assert engine.running()
@@ -561,7 +549,7 @@ def test_an_up_that_died_with_its_supervisor_is_finished_by_the_next_one() -> No
         )
         assert len(starts(world, "db")) == 1
         assert len(starts(world, "web")) == 1
-        assert (await engine.plan(Verb.UP, project=stack)).empty
+        assert (await engine.plan(Up(stack))).empty
 
     two_lives(
         lambda: World({"db": FakeService(healthy_after_s=10), "slow": FakeService(create_s=5)}), first, second, between
@@ -590,14 +578,14 @@ def test_after_a_reboot_what_a_policy_restarts_is_made_again_in_order() -> None:
         assert starts(world, "web")[1:] == [begun + 1]
         assert len(starts(world, "job")) == len(starts(world, "idle")) == 1
         assert row(engine, "job").reason == "lost at reboot; not restarted (restart: no)"
-        plan = await engine.plan(Verb.UP, project=stack)
-        assert {(item.subject, item.cause) for item in plan.operations} == {
+        plan = await engine.plan(Up(stack))
+        assert {(item.service, item.cause) for item in plan.operations} == {
             ("job", "lost at reboot"),
             ("job", "created"),
             ("idle", "lost at reboot"),
             ("idle", "created"),
         }
-        assert (await engine.execute(plan)).ok
+        assert (await engine.operate(Up(stack))).ok
 
     two_lives(World, first, second, between)
 
@@ -655,9 +643,9 @@ def test_a_sandbox_without_a_record_is_removed_by_the_next_up() -> None:
         await up(engine, project(service("db"), service("web")), "db")
         world.runtime.plant(world.container("web"))
         assert world.runtime.existing() == ("demo-db-1", "demo-web-1")
-        plan = await engine.plan(Verb.UP, project=stack)
-        assert [item.id for item in plan.operations] == ["remove web", "create web", "start web"]
-        assert (await engine.execute(plan)).ok
+        plan = await engine.plan(Up(stack))
+        assert [item.id for item in plan.operations] == ["remove demo-web-1", "create demo-web-1", "start demo-web-1"]
+        assert (await engine.operate(Up(stack))).ok
         acts = [act.what for act in world.runtime.acts if act.container == "demo-web-1"]
         assert acts == ["remove", "create", "start"]
 
@@ -715,8 +703,8 @@ def test_an_orphan_is_taken_over_and_can_be_removed() -> None:
 
 def test_an_engine_without_a_project_answers_every_verb() -> None:
     async def body(engine: Engine, world: World) -> None:
-        for verb in (Verb.START, Verb.STOP, Verb.RESTART, Verb.DOWN):
-            assert (await engine.plan(verb)).empty
+        for request in (Start(), Stop(), Restart(), Kill(), Down()):
+            assert (await engine.plan(request)).empty
         assert (await do(engine, Verb.DOWN)).ok
         assert engine.statuses() == ()
         assert not engine.running()

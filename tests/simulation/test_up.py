@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchestrator.contracts.events import EventKind, Health, Phase
+from orchestrator.contracts.control import Selection, Stop, Up
+from orchestrator.contracts.events import EventKind
 from orchestrator.errors import CommandError, HostError, InputError, OperationError
+from orchestrator.model.health import Health
 from orchestrator.model.names import ServiceName
 from orchestrator.model.network import PortMapping
+from orchestrator.model.phase import Phase
 from orchestrator.model.project import Place, Project
-from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
@@ -160,8 +162,8 @@ def test_a_job_that_has_done_its_work_is_run_again_only_when_it_is_asked_for() -
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack)
-        assert (await engine.plan(Verb.UP, project=stack)).empty
-        asked = await engine.plan(Verb.UP, project=stack, services=[ServiceName("migrate")])
+        assert (await engine.plan(Up(stack))).empty
+        asked = await engine.plan(Up(stack, Selection((ServiceName("migrate"),))))
         assert asked.render() == "up demo:\n  start migrate: exited with code 0\n"
 
     simulate(lambda: World({"migrate": FakeService(exits_after_s=1)}), body)
@@ -173,7 +175,7 @@ def test_a_service_that_ended_with_0_and_is_nobodys_job_is_started_again() -> No
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack)
         await trio.sleep(1)
-        assert (await engine.plan(Verb.UP, project=stack)).render() == "up demo:\n  start web: exited with code 0\n"
+        assert (await engine.plan(Up(stack))).render() == "up demo:\n  start web: exited with code 0\n"
 
     simulate(lambda: World({"web": FakeService(exits_after_s=0.1)}), body)
 
@@ -183,9 +185,10 @@ def test_up_can_remove_orphans() -> None:
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, before)
-        plan = await engine.plan(Verb.UP, project=after, remove_orphans=True, timeout_s=0)
+        request = Up(after, remove_orphans=True, timeout_s=0)
+        plan = await engine.plan(request)
         assert plan.render() == "up demo:\n  stop old: orphan\n  remove old: orphan [after stop old]\n"
-        assert (await engine.execute(plan)).ok
+        assert (await engine.operate(request)).ok
         assert [status.service for status in engine.statuses()] == ["web"]
 
     simulate(World, body)
@@ -270,7 +273,7 @@ def test_a_missing_image_stops_the_plan_before_anything_is_made() -> None:
 
     async def body(engine: Engine, world: World) -> None:
         with pytest.raises(OperationError, match=r'services\.web\.image: image "rootfs:/nowhere" does not exist'):
-            await engine.plan(Verb.UP, project=stack)
+            await engine.plan(Up(stack))
         assert world.state.load() is None
 
     simulate(lambda: World(missing_images=["rootfs:/nowhere"]), body)
@@ -281,9 +284,9 @@ def test_a_full_disk_makes_nothing() -> None:
 
     async def body(engine: Engine, world: World) -> None:
         world.state.full = True
-        plan = await engine.plan(Verb.UP, project=stack)
+        plan = await engine.plan(Up(stack))
         with pytest.raises(HostError, match="no space left"):
-            await engine.execute(plan)
+            await engine.operate(Up(stack))
         assert world.runtime.acts == []
         assert engine.statuses() == ()
 
@@ -293,11 +296,11 @@ def test_a_full_disk_makes_nothing() -> None:
 def test_a_cycle_and_an_unknown_service_are_input_errors() -> None:
     async def body(engine: Engine, world: World) -> None:
         with pytest.raises(InputError, match="dependency cycle: a -> b -> a"):
-            await engine.plan(Verb.UP, project=project(service("a", "b"), service("b", "a")))
+            await engine.plan(Up(project(service("a", "b"), service("b", "a"))))
         with pytest.raises(InputError, match='no such service: "dbb"'):
-            await engine.plan(Verb.UP, project=project(service("db")), services=[ServiceName("dbb")])
+            await engine.plan(Up(project(service("db")), Selection((ServiceName("dbb"),))))
         with pytest.raises(InputError, match='no such service: "db"'):
-            await engine.plan(Verb.STOP, services=[ServiceName("db")])
+            await engine.plan(Stop(Selection((ServiceName("db"),))))
 
     simulate(World, body)
 
@@ -336,14 +339,14 @@ def test_a_second_up_does_nothing_and_a_changed_service_is_replaced_alone() -> N
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack)
-        assert (await engine.plan(Verb.UP, project=stack)).empty
+        assert (await engine.plan(Up(stack))).empty
         pids = {status.service: status.pid for status in engine.statuses()}
         address = row(engine, "web").endpoints[0].address
         assert (await up(engine, after)).changed == 1
         assert row(engine, "db").pid == pids[ServiceName("db")]
         assert row(engine, "web").pid != pids[ServiceName("web")]
         assert address
-        assert (await engine.plan(Verb.UP, project=after)).empty
+        assert (await engine.plan(Up(after))).empty
 
     simulate(World, body)
 
@@ -364,6 +367,6 @@ def test_cancelling_up_stops_nothing_that_runs_and_leaves_nothing_half_made() ->
         assert world.networking.networks.keys() == {"default"}
         assert [status.service for status in engine.statuses()] == ["db"]
         assert world.events[-1].text == "up demo: cancelled"
-        assert (await engine.plan(Verb.UP, project=stack)).changed == 2
+        assert (await engine.plan(Up(stack))).changed == 2
 
     simulate(lambda: World({"db": FakeService(healthy_after_s=60), "slow": FakeService(create_s=60)}), body)

@@ -23,36 +23,36 @@ def folded(*probes: ProbeResult, retries: int = 3, start_period_s: float = 0, ag
 
 def test_one_success_is_healthy() -> None:
     state = folded(BAD, BAD, GOOD)
-    assert (state.status, state.failures, state.reason) == (Status.HEALTHY, 0, "probe 3 passed")
+    assert (state.status, state.failures, state.reason) == (Health.HEALTHY, 0, "probe 3 passed")
 
 
 def test_retries_failures_in_a_row_are_unhealthy() -> None:
-    assert folded(BAD, BAD).status is Status.STARTING
+    assert folded(BAD, BAD).status is Health.STARTING
     state = folded(BAD, BAD, SLOW)
-    assert state.status is Status.UNHEALTHY
+    assert state.status is Health.UNHEALTHY
     assert state.reason == "unhealthy: 3 probes in a row failed, the last one timed out"
 
 
 def test_failures_that_are_not_in_a_row_do_not_add_up() -> None:
-    assert folded(BAD, BAD, GOOD, BAD, BAD).status is Status.HEALTHY
+    assert folded(BAD, BAD, GOOD, BAD, BAD).status is Health.HEALTHY
 
 
 def test_an_unhealthy_service_becomes_healthy_by_one_success() -> None:
-    assert folded(BAD, BAD, BAD, GOOD).status is Status.HEALTHY
+    assert folded(BAD, BAD, BAD, GOOD).status is Health.HEALTHY
 
 
 def test_failures_inside_the_start_period_do_not_count() -> None:
     state = folded(BAD, BAD, BAD, BAD, start_period_s=10, age_s=9.9)
-    assert (state.status, state.failures, state.number) == (Status.STARTING, 0, 4)
+    assert (state.status, state.failures, state.number) == (Health.STARTING, 0, 4)
     assert fold(state, BAD, 10.0).failures == 1
 
 
 def test_a_success_ends_the_start_period() -> None:
-    assert folded(GOOD, BAD, BAD, BAD, start_period_s=10, age_s=1).status is Status.UNHEALTHY
+    assert folded(GOOD, BAD, BAD, BAD, start_period_s=10, age_s=1).status is Health.UNHEALTHY
 
 
 def test_a_success_inside_the_start_period_is_healthy() -> None:
-    assert folded(GOOD, start_period_s=10, age_s=1).status is Status.HEALTHY
+    assert folded(GOOD, start_period_s=10, age_s=1).status is Health.HEALTHY
 
 
 def test_the_start_interval_holds_inside_the_start_period_until_healthy() -> None:
@@ -78,7 +78,7 @@ def test_a_probe_reads_as_a_sentence_with_its_last_line() -> None:
 
 
 def test_zero_retries_count_as_one() -> None:
-    assert folded(BAD, retries=0).status is Status.UNHEALTHY
+    assert folded(BAD, retries=0).status is Health.UNHEALTHY
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 5))
@@ -86,8 +86,8 @@ def test_the_status_is_what_the_last_results_say(oks: list[bool], retries: int) 
     state = folded(*(GOOD if ok else BAD for ok in oks), retries=retries)
     row = next((number for number, ok in enumerate(reversed(oks)) if ok), len(oks))
     if oks and oks[-1]:
-        assert state.status is Status.HEALTHY
+        assert state.status is Health.HEALTHY
     elif row >= retries:
-        assert state.status is Status.UNHEALTHY
+        assert state.status is Health.UNHEALTHY
     assert state.failures == row
     assert state.number == len(oks)

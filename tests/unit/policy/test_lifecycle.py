@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.contracts.events import Phase
-from orchestrator.policy.lifecycle import TABLE, Effect, Happening, State, step
+from orchestrator.policy.lifecycle import TABLE, Effect, Trigger, State, step
 
-S, H = State, Happening
+S, H = State, Trigger
 
-IMPOSSIBLE: dict[State, set[Happening]] = {
+IMPOSSIBLE: dict[State, set[Trigger]] = {
     # Without a sandbox nothing can be started, stopped or waited for: an operation creates first.
     S.ABSENT: {H.WAIT, H.WITHDRAW, H.START, H.STARTED, H.STOP},
     # A sandbox that never ran has nothing that could end or be found running.
@@ -31,13 +31,13 @@ IMPOSSIBLE: dict[State, set[Happening]] = {
 @pytest.mark.parametrize("state", list(State))
 def test_every_pair_is_either_in_the_table_or_listed_as_impossible(state: State) -> None:
     listed = {happening for (found, happening) in TABLE if found is state}
-    assert listed | IMPOSSIBLE[state] == set(Happening)
+    assert listed | IMPOSSIBLE[state] == set(Trigger)
     assert not listed & IMPOSSIBLE[state]
 
 
 def test_an_impossible_pair_is_a_bug_that_names_itself() -> None:
     with pytest.raises(AssertionError, match="STOP cannot happen to a container that is EXITED"):
-        step(State.EXITED, Happening.STOP)
+        step(Phase.EXITED, Trigger.STOP)
 
 
 def test_states_have_the_names_of_the_phases_that_are_shown() -> None:
