@@ -187,9 +187,12 @@ class Container:
             config_hash=self.record.config_hash,
         )
 
-    def step(self, trigger: Trigger, reason: str | None = None) -> None:
-        """Take the transition, run its effects, wake who watches. `reason`: why it is now as it is."""
+    def step(self, trigger: Trigger, reason: str | None = None, told: Step | None = None) -> None:
+        """Take the transition, run its effects, wake who watches. `reason`: why it is now as it is. `told`: what becomes of
+        the request at the same moment; nobody sees one without the other."""
         transition = lifecycle.step(self.phase, trigger)
+        if told is not None:
+            self.ask = requests.step(self.ask, told)
         self.phase = transition.phase
         if reason is not None:
             self.reason = reason

@@ -45,6 +45,7 @@ class _Node:
     done: trio.Event = field(default_factory=trio.Event)
     begun: bool = False
     ok: bool = False
+    cancelled: bool = False
     error: PystackError | None = None
     taken_by: str = ""
 
@@ -203,6 +204,9 @@ class Execution:
             self._refuse(operation, error)
         except Settled as settled:
             node.error = settled.error
+        except trio.Cancelled:  # All of it is cancelled: what to do with the container is for `_tidy`, until when it is ours.
+            node.cancelled = True
+            raise
         finally:
             if node.taken_by and not node.ok:
                 await self._hand_over(node)
@@ -210,7 +214,7 @@ class Execution:
             self._release(operation.container)
 
     def _release(self, container: ContainerId | None) -> None:
-        if container is not None and all(node.done.is_set() for node in self._of[container]):
+        if container is not None and all(node.done.is_set() and not node.cancelled for node in self._of[container]):
             self._claims.release(self, (container,))
 
     async def _hand_over(self, node: _Node) -> None:
@@ -224,11 +228,12 @@ class Execution:
         self._tally.fail(container.label, container.service, node.error)
         if operation.kind is not Kind.START or not container.pending:
             return
-        container.told(Step.WITHDRAWN)
         container.amend(wanted=Wanted.STOPPED)
         if container.phase is Phase.WAITING:
             why = f'not started: taken over by "{node.taken_by}"'
-            container.step(Trigger.CREATED if container.sandbox.fresh else Trigger.WITHDRAW, why)
+            container.step(Trigger.CREATED if container.sandbox.fresh else Trigger.WITHDRAW, why, Step.WITHDRAWN)
+        else:
+            container.told(Step.WITHDRAWN)
         if container.idle is None:
             # Shielded, so that it is off its networks when the other operation looks; the adapter has its own deadlines.
             with trio.move_on_after(sandbox.UNDO_DEADLINE_S, shield=True):
@@ -254,8 +259,8 @@ class Execution:
                     elif container.pending:
                         container.told(Step.WITHDRAWN)
                 for container in state.containers.values():
-                    held = self._claims.free(container.id) or self._claims.holds(self, container.id)
-                    if container.sandbox.wired and container.idle is None and held and not container.sandbox.fresh:
+                    mine = self._claims.free(container.id) or self._claims.holds(self, container.id)
+                    if container.sandbox.wired and container.idle is None and mine and not container.sandbox.fresh:
                         nursery.start_soon(sandbox.unwire, state, container)  # Stopped to be started, which was not to be.
             self._forget_unmade()
             if not all_done:

@@ -150,9 +150,8 @@ class Steps:
     async def _block(self, container: Container, cause: Container | None, on: ServiceName, reason: str) -> None:
         """A condition can never be met. What was made of the container in this operation is taken back."""
         text = f"blocked: {reason}"
-        container.told(Step.WITHDRAWN)
         container.amend(gave_up=text)
-        container.step(Trigger.BLOCK, text)
+        container.step(Trigger.BLOCK, text, Step.WITHDRAWN)
         container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on)
         self._tally.blocked.add(container.label)
         label = cause.label if cause is not None else on

@@ -256,10 +256,9 @@ def settle_end(state: EngineState, container: Container, exit: Exit, decision: R
 def refuse(state: EngineState, container: Container, error: PystackError) -> None:
     """It cannot be made or started: it has failed, and says why."""
     container.error = error
-    container.told(Step.WITHDRAWN)
     container.amend(gave_up=str(error))
     blocked = state.held_up_by(container)
-    container.step(Trigger.REFUSED, str(error))
+    container.step(Trigger.REFUSED, str(error), Step.WITHDRAWN)
     announce_failure(container, f"{container.label} failed: {error}", None, blocked)
 
 

@@ -18,9 +18,9 @@ SEEDS = range(12)
 Scene = Callable[[Engine, World], Awaitable[None]]
 
 
-def simulate(world: Callable[[], World], scene: Scene) -> None:
+def simulate(world: Callable[[], World], scene: Scene, order: range = SEEDS) -> None:
     """`scene` in a fresh world, under every seed."""
-    for seed in SEEDS:
+    for seed in order:
 
         async def main() -> None:
             here = world()

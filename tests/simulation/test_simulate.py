@@ -41,7 +41,7 @@ def test_hours_of_a_hundred_services_of_which_one_never_comes_up_run_in_seconds(
     took_s = perf_counter() - begun
     assert report.up is not None
     assert report.up.blocked != ()  # s00 crashes more often than anyone waits.
-    assert report.restarts["s00"] == 12  # type: ignore[index]
+    assert report.restarts["demo-s00-1"] == 12  # type: ignore[index]
     assert took_s < 60
     assert report.down.ok
     assert report.left_over == ()
@@ -58,7 +58,7 @@ def test_a_day_of_a_hundred_services_with_failures_runs_in_seconds() -> None:
     took_s = perf_counter() - begun
     assert report.up is not None
     assert report.up.ok
-    assert report.restarts == {"s11": 23, "s22": 2, "s99": 3}
+    assert report.restarts == {"demo-s11-1": 23, "demo-s22-1": 2, "demo-s99-1": 3}
     assert {status.phase for status in report.statuses} == {Phase.RUNNING}
     assert {status.health for status in report.statuses} == {Health.HEALTHY}
     assert report.probes_passed > 100 * 1400

@@ -395,7 +395,9 @@ def test_orphans_are_reported_and_removed_on_request() -> None:
         await up(engine, after)
         assert world.runtime.alive() == ("demo-old-1", "demo-web-1")
         texts = [event.text for event in world.events if event.kind is EventKind.WARNING]
-        assert texts == ["orphan demo-old-1: its service is no longer in the stack"]
+        assert texts == [
+            "orphan containers, whose services are in no file of this stack: demo-old-1; --remove-orphans removes them"
+        ]
         await do(engine, Verb.DOWN)
         assert world.runtime.alive() == ("demo-old-1",)
         await do(engine, Verb.DOWN, remove_orphans=True)

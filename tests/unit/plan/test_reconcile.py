@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from textwrap import dedent
 from time import perf_counter
+from typing import Any
 
 import pytest
 
-from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.control import Down, Recreate, Restart, Selection, Start, Stop, Up
+from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.runtime import ContainerState, Exit, Run
-from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
+from orchestrator.contracts.state import ContainerRecord, Definition, Wanted
 from orchestrator.errors import OperationError
-from orchestrator.model.names import NetworkName, ServiceName, VolumeName, container_id
-from orchestrator.model.network import Network
+from orchestrator.model.names import ContainerId, Instance, NetworkName, ServiceName, VolumeName, container_id, instance_id
+from orchestrator.model.network import Network, Subnet
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.plan.hashing import config_hash
 from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Kind, Plan, linear
-from orchestrator.plan.reconcile import Recreate, plan_down, plan_restart, plan_start, plan_stop, plan_up
+from orchestrator.plan.reconcile import plan_start, plan_up
+from orchestrator.plan.teardown import plan_down, plan_restart, plan_stop
 from orchestrator.testing.build import COMPLETED, HEALTHY, edge, project, service
 from orchestrator.values import replace
 
@@ -34,13 +37,57 @@ def identities(stack: Project) -> dict[ServiceName, str]:
     return {name: f"id-of-{item.image}" for name, item in stack.services.items()}
 
 
-def up(stack: Project, observed: ObservedProject, *selection: str, **options: object) -> Plan:
-    names = [ServiceName(name) for name in selection]
-    return plan_up(stack, observed, names, images=identities(stack), **options)  # type: ignore[arg-type]
+def up(stack: Project, observed: ObservedProject, *selection: str, no_deps: bool = False, **options: Any) -> Plan:
+    images = options.pop("images", None) or identities(stack)
+    return plan_up(Up(stack, select(*selection, dependencies=not no_deps), **options), observed, images=images)
+
+
+def select(*names: str, dependencies: bool = True) -> Selection:
+    return Selection(tuple(ServiceName(name) for name in names), dependencies=dependencies)
+
+
+def stop(stack: Project, observed: ObservedProject, *names: str, timeout_s: float | None = None) -> Plan:
+    return plan_stop(Stop(select(*names), timeout_s), observed, stack)
+
+
+def start(stack: Project, observed: ObservedProject, *names: str) -> Plan:
+    return plan_start(Start(select(*names)), observed, stack)
+
+
+def restart(stack: Project, observed: ObservedProject, *names: str, no_deps: bool = False) -> Plan:
+    return plan_restart(Restart(select(*names, dependencies=not no_deps)), observed, stack)
+
+
+def down(stack: Project, observed: ObservedProject, **options: Any) -> Plan:
+    return plan_down(Down(**options), observed, stack)
+
+
+def subjects(plan: Plan, *kinds: Kind) -> list[str]:
+    """What the operations of these kinds (none: all) are called, without the kind."""
+    found = plan.of(*kinds) if kinds else plan.operations
+    return [plan.label(item).removeprefix(f"{item.kind.value} ") for item in found]
+
+
+def labels(plan: Plan, *kinds: Kind) -> list[str]:
+    return [plan.label(item) for item in (plan.of(*kinds) if kinds else plan.operations)]
 
 
 def endpoint(network: str) -> Endpoint:
-    return Endpoint(NetworkName(network), "10.0.0.2", 24, "10.0.0.1", "02:00:00:00:00:01", "eth0")
+    address = Address("10.0.0.2", 24, "10.0.0.1")
+    return Endpoint(NetworkName(network), (address,), "02:00:00:00:00:01", "eth0")
+
+
+def recorded(stack: Project, item: Service, number: int = 1) -> ContainerRecord:
+    instance = Instance(item.name, number=number)
+    identity = f"id-of-{item.image}"
+    return ContainerRecord(
+        ContainerId(item.container_name) if item.container_name else instance_id(stack.name, instance),
+        instance,
+        Definition(item, identity, item.healthcheck),
+        config_hash(stack, item, identity),
+        endpoints=tuple(endpoint(key) for key in item.networks),
+        boot_id="b1",
+    )
 
 
 def seen(
@@ -52,34 +99,32 @@ def seen(
     leftovers: tuple[str, ...] = (),
     restarting: tuple[str, ...] = (),
     boot_id: str = "b1",
+    scale: dict[str, tuple[int, ...]] | None = None,
+    volumes: dict[str, str] | None = None,
     **changes: object,
 ) -> ObservedProject:
-    """`stack` as it is when all of it runs, except for what the arguments say. `changes`: fields of every record."""
+    """`stack` as it is when all of it runs, except for what the arguments say. `changes`: fields of every record. `scale`: the
+    numbers of a service's replicas, where they are not just 1."""
     ended = stopped or {}
     records, sandboxes = [], []
     for name, item in stack.services.items():
-        container = container_id(stack.name, name)
         if name in absent:
             continue
-        record = ContainerRecord(
-            container,
-            name,
-            config_hash(stack, item, f"id-of-{item.image}"),
-            endpoints=tuple(endpoint(key) for key in item.networks),
-            boot_id="b1",
-        )
-        records.append(replace(record, **changes))
-        if name not in gone:
-            run = None if name in ended else Run(container, 1, 100, 0.0)
-            sandboxes.append(ContainerState(container, run, 1, ended.get(name)))
+        for number in (scale or {}).get(name, (1,)):
+            record = replace(recorded(stack, item, number), **changes)
+            records.append(record)
+            if name not in gone:
+                run = None if name in ended else Run(record.container, 1, 100, 0.0)
+                sandboxes.append(ContainerState(record.container, run, 1, ended.get(name)))
     sandboxes += [ContainerState(container_id(stack.name, ServiceName(name))) for name in leftovers]
     return observe(
-        ProjectRecord(stack, tuple(records)),
+        stack,
+        records,
         sandboxes,
-        networks=stack.networks,
-        volumes=stack.volumes,
+        networks=stack.networks.values(),
+        volumes={VolumeName(key): id for key, id in (volumes or dict.fromkeys(stack.volumes, "v1")).items()},
         boot_id=boot_id,
-        restarting=[ServiceName(name) for name in restarting],
+        restarting=[container_id(stack.name, ServiceName(name)) for name in restarting],
     )
 
 
@@ -166,11 +211,11 @@ def test_dependents_with_restart_true_follow_a_replaced_service() -> None:
           start api: dependency db was replaced [after stop api, db started]
         """,
     )
-    assert [item.id for item in up(after, seen(before), no_deps=True).of(Kind.START)] == ["start db"]
+    assert labels(up(after, seen(before), no_deps=True), Kind.START) == ["start db"]
 
 
 def test_a_new_image_under_the_same_name_replaces() -> None:
-    plan = plan_up(STACK, seen(STACK), [ServiceName("db")], images={**identities(STACK), ServiceName("db"): "newer"})
+    plan = up(STACK, seen(STACK), "db", images={**identities(STACK), ServiceName("db"): "newer"})
     assert {item.cause for item in plan.of(Kind.REMOVE)} == {"config hash changed: image content"}
 
 
@@ -225,13 +270,13 @@ def test_orphans_are_reported_and_left_alone() -> None:
 
 def test_a_selection_brings_its_dependencies_and_no_deps_does_not_wait_for_them() -> None:
     plan = up(STACK, ObservedProject(), "migrate")
-    assert [item.subject for item in plan.of(Kind.START)] == ["db", "migrate"]
+    assert subjects(plan, Kind.START) == ["db", "migrate"]
     plan = up(STACK, ObservedProject(), "migrate", no_deps=True)
-    assert [(item.subject, item.waits) for item in plan.of(Kind.START)] == [("migrate", ())]
+    assert [(item.service, item.waits) for item in plan.of(Kind.START)] == [("migrate", ())]
 
 
 def test_a_changed_network_is_made_anew_with_everything_on_it() -> None:
-    front = Network(NetworkName("front"), "demo_front", subnet="10.9.0.0/24")
+    front = Network(NetworkName("front"), "demo_front", subnets=(Subnet("10.9.0.0/24"),))
     after = replace(STACK, networks={**STACK.networks, NetworkName("front"): front})
     golden(
         up(after, seen(STACK), "web", no_deps=True),
@@ -253,7 +298,7 @@ def test_a_changed_network_is_made_anew_with_everything_on_it() -> None:
 
 def test_stop_goes_in_reverse_order_also_past_services_that_do_not_run() -> None:
     golden(
-        plan_stop(STACK, seen(STACK, stopped={"migrate": Exit(code=0), "api": Exit(code=1)})),
+        stop(STACK, seen(STACK, stopped={"migrate": Exit(code=0), "api": Exit(code=1)})),
         """
         stop demo:
           stop web: requested
@@ -263,16 +308,14 @@ def test_stop_goes_in_reverse_order_also_past_services_that_do_not_run() -> None
 
 
 def test_stop_of_one_leaves_its_dependents_running_and_ends_a_back_off() -> None:
-    plan = plan_stop(STACK, seen(STACK, stopped={"db": Exit(code=1)}, restarting=("db",)), [ServiceName("db")], timeout_s=2)
-    assert [(item.id, item.grace_s) for item in plan.operations] == [("stop db", 2)]
+    plan = stop(STACK, seen(STACK, stopped={"db": Exit(code=1)}, restarting=("db",)), "db", timeout_s=2)
+    assert [(plan.label(item), item.grace_s) for item in plan.operations] == [("stop db", 2)]
 
 
 def test_start_starts_what_was_stopped_and_what_it_needs() -> None:
     stopped: dict[str, Exit | None] = {"api": Exit(signal=15), "db": Exit(signal=15)}
     golden(
-        plan_start(
-            STACK, seen(STACK, stopped=stopped, wanted=Wanted.STOPPED), [ServiceName("api")], images=identities(STACK)
-        ),
+        start(STACK, seen(STACK, stopped=stopped, wanted=Wanted.STOPPED), "api"),
         """
         start demo:
           start db: stopped by request
@@ -284,16 +327,16 @@ def test_start_starts_what_was_stopped_and_what_it_needs() -> None:
 def test_start_and_restart_of_a_service_that_was_never_created_say_so() -> None:
     observed = seen(STACK, absent=("web",))
     with pytest.raises(OperationError, match='service "web" has no container to start') as caught:
-        plan_start(STACK, observed, [ServiceName("web")], images=identities(STACK))
+        start(STACK, observed, "web")
     assert caught.value.hint == "create it with: pystack up web"
     with pytest.raises(OperationError, match='service "web" has no container to restart'):
-        plan_restart(STACK, observed, [ServiceName("web")], images=identities(STACK))
+        restart(STACK, observed, "web")
 
 
 def test_restart_keeps_the_sandbox_and_takes_restart_true_dependents_along() -> None:
     stack = project(service("db"), service("api", edge("db", restart=True)), service("web", "api"))
     golden(
-        plan_restart(stack, seen(stack), [ServiceName("db")], images=identities(stack)),
+        restart(stack, seen(stack), "db"),
         """
         restart demo:
           stop api: dependency db was restarted
@@ -302,13 +345,13 @@ def test_restart_keeps_the_sandbox_and_takes_restart_true_dependents_along() -> 
           start api: dependency db was restarted [after stop api, db started]
         """,
     )
-    plan = plan_restart(stack, seen(stack), [ServiceName("db")], images=identities(stack), no_deps=True)
-    assert [item.id for item in plan.operations] == ["stop db", "start db"]
+    plan = restart(stack, seen(stack), "db", no_deps=True)
+    assert labels(plan) == ["stop db", "start db"]
 
 
 def test_down_stops_removes_and_frees_the_networks() -> None:
     golden(
-        plan_down(STACK, seen(STACK, stopped={"migrate": Exit(code=0)})),
+        down(STACK, seen(STACK, stopped={"migrate": Exit(code=0)})),
         """
         down demo:
           stop web: the stack goes down
@@ -325,23 +368,23 @@ def test_down_stops_removes_and_frees_the_networks() -> None:
 
 
 def test_down_with_volumes_removes_them_last_but_not_external_ones() -> None:
-    plan = plan_down(STACK, seen(STACK), volumes=True)
+    plan = down(STACK, seen(STACK), volumes=True)
     assert plan.operations[-1].id == "remove volume data"
     assert len(plan.operations[-1].after) == 4
     assert all(item.anonymous for item in plan.of(Kind.REMOVE))
     data = VolumeName("data")
     external = replace(STACK, volumes={data: replace(STACK.volumes[data], external=True)})
-    assert not plan_down(external, seen(external), volumes=True).of(Kind.REMOVE_VOLUME)
+    assert not down(external, seen(external), volumes=True).of(Kind.REMOVE_VOLUME)
 
 
 def test_down_keeps_orphans_and_their_networks_unless_told_otherwise() -> None:
     before = project(*STACK.services.values(), service("old", networks=["back"]))
-    plan = plan_down(STACK, seen(before))
-    assert [item.subject for item in plan.of(Kind.REMOVE_NETWORK)] == ["front"]
+    plan = down(STACK, seen(before))
+    assert subjects(plan, Kind.REMOVE_NETWORK) == ["front"]
     assert plan.orphans == ("demo-old-1",)
-    plan = plan_down(STACK, seen(before), remove_orphans=True)
-    assert [item.subject for item in plan.of(Kind.REMOVE_NETWORK)] == ["back", "front"]
-    assert "remove old" in plan.operations[-3].after + tuple(item.id for item in plan.operations)
+    plan = down(STACK, seen(before), remove_orphans=True)
+    assert subjects(plan, Kind.REMOVE_NETWORK) == ["back", "front"]
+    assert "remove old" in labels(plan)
     assert plan.orphans == ()
 
 

@@ -7,20 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.contracts.runtime import Exit
-from orchestrator.model.names import ServiceName
-from orchestrator.model.service import Condition
-from orchestrator.policy.conditions import PATIENCE_RUNS, Facts, Met, Never, NotYet, evaluate, ready
-from orchestrator.policy.health import Health
+from orchestrator.model.health import Health
 from orchestrator.model.phase import Phase
+from orchestrator.model.service import Condition
+from orchestrator.policy.conditions import PATIENCE_RUNS, SETTLED_S, Facts, Met, Never, NotYet, evaluate, gather, ready
+from orchestrator.policy.restart import RESET_AFTER_S
 from orchestrator.testing.build import COMPLETED, HEALTHY, STARTED, edge
 from orchestrator.values import replace
 
-DB = Facts(ServiceName("db"), started=True)
+DB = Facts("db", started=True)
 OK, BAD = Exit(code=0), Exit(code=3)
 
 
-def facts(state: State, **fields: object) -> Facts:
-    return replace(DB, state=state, **fields)
+def facts(phase: Phase, **fields: object) -> Facts:
+    """With a health, it has a health check."""
+    return replace(DB, phase=phase, checked="health" in fields, **fields)
 
 
 MET, NOT_YET, NEVER = Met, NotYet, Never
@@ -40,7 +41,7 @@ Expected = type[Met] | type[NotYet] | type[Never]
         (HEALTHY, facts(Phase.RUNNING, health=Health.STARTING), NOT_YET),
         (HEALTHY, facts(Phase.RUNNING, health=Health.HEALTHY), MET),
         (HEALTHY, facts(Phase.RUNNING, health=Health.UNHEALTHY), NEVER),
-        (HEALTHY, facts(Phase.RUNNING, health=None), NEVER),
+        (HEALTHY, facts(Phase.RUNNING), NEVER),
         (HEALTHY, facts(Phase.EXITED, health=Health.STARTING, exit=OK), NEVER),
         (HEALTHY, facts(Phase.BACKOFF, health=Health.STARTING, exit=BAD), NOT_YET),
         (HEALTHY, facts(Phase.BACKOFF, health=Health.STARTING, exit=BAD, ended_runs=PATIENCE_RUNS), NEVER),
@@ -71,7 +72,10 @@ def test_what_was_before_a_pending_start_does_not_count(condition: Condition) ->
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (facts(Phase.RUNNING), MET),
+        (facts(Phase.RUNNING), NOT_YET),
+        (facts(Phase.RUNNING, age_s=SETTLED_S), MET),
+        (facts(Phase.RUNNING, age_s=SETTLED_S, ended_runs=1), NOT_YET),
+        (facts(Phase.RUNNING, age_s=RESET_AFTER_S, ended_runs=1), MET),
         (facts(Phase.RUNNING, health=Health.STARTING), NOT_YET),
         (facts(Phase.RUNNING, health=Health.HEALTHY), MET),
         (facts(Phase.RUNNING, health=Health.UNHEALTHY), NEVER),
@@ -100,16 +104,25 @@ def test_never_says_why() -> None:
 
 
 @given(
-    st.sampled_from(State),
-    st.sampled_from([None, *Status]),
+    st.sampled_from(Phase),
+    st.sampled_from(Health),
     st.sampled_from([None, OK, BAD]),
     st.booleans(),
     st.sampled_from(list(Condition)),
 )
 def test_a_service_at_rest_is_never_waited_for(
-    state: State, health: Status | None, exit: Exit | None, started: bool, condition: Condition
+    phase: Phase, health: Health, exit: Exit | None, started: bool, condition: Condition
 ) -> None:
     """No wait without an end: only what is alive, or about to be started, can still change by itself."""
-    found = Facts(ServiceName("db"), state, started=started, health=health, exit=exit, ended_runs=PATIENCE_RUNS)
+    checked = health is not Health.NONE
+    found = Facts("db", phase, started=started, checked=checked, health=health, exit=exit, ended_runs=PATIENCE_RUNS)
     if isinstance(evaluate(edge("db", condition), found), NotYet):
-        assert state is Phase.RUNNING
+        assert phase is Phase.RUNNING
+
+
+def test_a_service_meets_a_condition_when_all_its_replicas_do() -> None:
+    later, sooner, never = NotYet("a"), NotYet("b"), Never("c")
+    assert gather([]) == Met()
+    assert gather([Met(), Met()]) == Met()
+    assert gather([Met(), later, sooner]) == later
+    assert gather([later, Met(), never]) == never

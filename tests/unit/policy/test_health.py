@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.health import ProbeResult
-from orchestrator.policy.health import HealthState, Status, describe_probe, fold, next_probe_s
+from orchestrator.model.health import Health, ProbeResult
+from orchestrator.policy.health import HealthState, describe_probe, fold, next_probe_s
 from orchestrator.testing.build import check
 
 GOOD = ProbeResult(0, "fine", 0.1)
@@ -91,3 +92,9 @@ def test_the_status_is_what_the_last_results_say(oks: list[bool], retries: int) 
         assert state.status is Health.UNHEALTHY
     assert state.failures == row
     assert state.number == len(oks)
+
+
+def test_the_first_probe_comes_an_interval_after_the_start_period_at_the_latest() -> None:
+    state = HealthState(check(0.5, start_period_s=1, start_interval_s=20))
+    assert next_probe_s(state, 0) == 1.5
+    assert next_probe_s(state, 0.9) == pytest.approx(0.6)
