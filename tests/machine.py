@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.leaks import OWN_PROGRAMS
-
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 BUSYBOX = Path("/bin/busybox")
+OWN_PROGRAMS = tuple(f"orchestrator{dot}{program}" for dot in "./" for program in ("supervisor", f"runtime{dot}monitor"))
+"""Text in the command line of the supervisor and of the monitor."""
 NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 """mnt, cgroup, uts, ipc, user, pid and net, as clone(2) numbers them."""
 
@@ -109,6 +109,8 @@ class Pystack:
     environment: dict[str, str] = field(default_factory=dict)
     projects: dict[str, Path] = field(default_factory=dict)
     """Project name -> directory with its compose.yaml; each is taken down at the end."""
+    prefix: Sequence[str] = ()
+    """What the command is run by: `tests.world.outside()` makes this a foreign project that shares the machine with us."""
 
     @property
     def data_dir(self) -> Path:
@@ -135,7 +137,7 @@ class Pystack:
         return Stack(self, name, directory)
 
     def command(self, *args: str) -> list[str]:
-        return [sys.executable, "-m", "orchestrator.cli", *args]
+        return [*self.prefix, sys.executable, "-m", "orchestrator.cli", *args]
 
     def child_environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYSTACK_", "COMPOSE_"))}
