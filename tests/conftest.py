@@ -6,13 +6,14 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import leaks, machine, world
 
+SOAK = os.environ.get("PYSTACK_SOAK") == "1"
 MUST_WORK = os.environ.get("PYSTACK_KERNEL_MUST_WORK") == "1"
 
 
@@ -35,6 +36,14 @@ def pytest_configure() -> None:
         _refused = exc
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that take minutes each are for `make soak`, whatever ``-m`` says."""
+    soak = [item for item in items if item.get_closest_marker("soak") is not None]
+    if soak and not SOAK:
+        items[:] = [item for item in items if item not in soak]
+        config.hook.pytest_deselected(items=soak)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test whose machine is not there is skipped with the reason; in CI, where it must be there, it fails."""
     for marker in ("kernel", "servers"):
@@ -42,6 +51,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if MUST_WORK:
                 pytest.fail(f"{marker} tests must work here (PYSTACK_KERNEL_MUST_WORK=1): {reason}", pytrace=False)
             pytest.skip(f"{marker}: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows the projects that it made, while they are still there."""
+    report = yield
+    if report.failed and call.when == "call":
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, machine.Pystack):
+                report.sections.extend((title, text) for title, text in value.story() if text)
+    return report
 
 
 @pytest.fixture(autouse=True)

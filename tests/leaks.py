@@ -148,7 +148,8 @@ def _own_processes() -> dict[int, str]:
         except OSError:
             continue  # it ended while we looked
         if ours:
-            found[int(entry)] = f"{command or '(no command line)'} [pid {entry}, state {state}, started {started}]"
+            zombie = "zombie, " if state == "Z" else ""
+            found[int(entry)] = f"{command or '(no command line)'} [{zombie}pid {entry}, started {started}]"
     return found
 
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUSYBOX = Path("/bin/busybox")
 OWN_PROGRAMS = tuple(f"orchestrator{dot}{program}" for dot in "./" for program in ("supervisor", f"runtime{dot}monitor"))
 """Text in the command line of the supervisor and of the monitor."""
+STORY_LINES, STORY_DEADLINE_S = 60, 10.0
 NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 """mnt, cgroup, uts, ipc, user, pid and net, as clone(2) numbers them."""
 
@@ -170,6 +171,23 @@ class Pystack:
             output = f"{exc.stdout!r}\n{exc.stderr!r}"
             raise AssertionError(f"{' '.join(argv)} has not ended after {timeout_s:g} s\n{output}") from None
         return Result(tuple(args), done.returncode, done.stdout, done.stderr, time.monotonic() - begin)
+
+    def story(self) -> Iterator[tuple[str, str]]:
+        """(title, text): what a stranger needs to understand a failure. For each project: its containers and the ends of
+        its files (the supervisor's log, events, journals); and our processes. Raises for no command that fails."""
+        for name, directory in self.projects.items():
+            state = self.data_dir / "projects" / name
+            if not state.exists():
+                continue
+            try:
+                shown = self.run("-p", name, "ps", "--all", cwd=directory, timeout_s=STORY_DEADLINE_S)
+            except AssertionError as exc:
+                yield f"{name}: ps", str(exc)
+            else:
+                yield f"{name}: ps", shown.stdout + shown.stderr
+            for path in sorted(path for path in state.iterdir() if path.is_file()):
+                yield f"{name}: {path.name}", "\n".join(path.read_text(errors="replace").splitlines()[-STORY_LINES:])
+        yield "processes", "\n".join(f"{pid}: {command}" for pid, command in self.processes().items())
 
     def close(self) -> list[str]:
         """Take every project down, volumes too. What would not go, and was ended by force, is returned as complaints."""

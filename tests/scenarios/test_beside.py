@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -17,6 +21,8 @@ from tests.scenarios.talk import free_port, http
 
 pytestmark = pytest.mark.kernel
 
+ROUNDS = 3
+PYSTACK = f"{sys.executable} -m orchestrator.cli"
 STACK = """
 services:
   web:
@@ -40,6 +46,42 @@ def foreign(leaves_nothing_behind: None) -> Iterator[Pystack]:
 
 def stack_of(pystack: Pystack, rootfs: Path, port: int) -> Stack:
     return pystack.stack(STACK.format(rootfs=rootfs, port=port))
+
+
+@contextlib.contextmanager
+def churning(foreign: Pystack, rootfs: Path) -> Iterator[IO[str]]:
+    """A foreign project goes up and down until the block ends; one round is over by now. A line comes for each round."""
+    stack = stack_of(foreign, rootfs, free_port())
+    enough = stack.directory / "enough"
+    up, down = (" ".join([PYSTACK, "-p", stack.name, *words]) for words in (("up", "-d"), ("down",)))
+    # A shell of their own: only this one process is a child of ours.
+    script = f"until [ -e {enough} ]; do {up} && {down} && echo round || exit; done"
+    process = subprocess.Popen(
+        [*foreign.prefix, "sh", "-c", script],
+        cwd=stack.directory,
+        env=foreign.child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        process.stdout.readline()
+        yield process.stdout
+    finally:
+        enough.touch()
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+
+
+def test_a_leak_check_beside_a_project_that_goes_up_and_down_sees_nothing(foreign: Pystack, busybox_rootfs: Path) -> None:
+    with churning(foreign, busybox_rootfs) as rounds:
+        before = leaks.take()
+        for _ in range(ROUNDS):
+            while not select.select([rounds], [], [], 0)[0]:
+                # Not `settle`: nothing of theirs may be seen even for a moment.
+                assert leaks.compare(before, leaks.take()) == []
+            assert rounds.readline() == "round\n"
 
 
 def test_a_foreign_project_is_not_seen(foreign: Pystack, busybox_rootfs: Path) -> None:

@@ -54,7 +54,7 @@ def a_zombie(directory: Path) -> Iterator[str]:
     if pid == 0:
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    yield f"processes: (no command line) [pid {pid}, state Z"
+    yield f"processes: (no command line) [zombie, pid {pid}, started "
     os.waitpid(pid, 0)
 
 
