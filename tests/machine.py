@@ -206,18 +206,21 @@ class Pystack:
         return complaints
 
     def processes(self) -> dict[int, str]:
-        """Our supervisors and monitors that run in these directories."""
-        found = {}
+        """Our supervisors and monitors that run in these directories, without the children that a monitor is just making:
+        those have its command line until they become something else."""
+        found, parents = {}, {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
             if str(self.root) in command and any(text in command for text in OWN_PROGRAMS):
                 found[int(entry.name)] = command
-        return found
+                parents[int(entry.name)] = parent
+        return {pid: command for pid, command in found.items() if found.get(parents[pid]) != command}
 
 
 @dataclass(frozen=True, slots=True)
