@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -28,8 +29,15 @@ _refused: OSError | None = None
 
 
 def pytest_configure() -> None:
-    """Before the first thread, and before the first test."""
+    """Before the first thread, and before the first test: the same beginning for every run, whatever started it.
+
+    A shell that puts a command in the background has it ignore Ctrl-C, and so would everything that a test starts.
+    """
     global _refused
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+    os.umask(0o022)
     try:
         world.enter()
     except OSError as exc:

@@ -16,12 +16,12 @@ from typing import IO
 import pytest
 
 from tests import leaks, world
-from tests.machine import Pystack, Stack
-from tests.scenarios.talk import free_port, http
+from tests.machine import ROOT, Pystack, Stack
+from tests.scenarios.talk import http
 
 pytestmark = pytest.mark.kernel
 
-ROUNDS = 3
+ROUNDS = 2
 PYSTACK = f"{sys.executable} -m orchestrator.cli"
 STACK = """
 services:
@@ -29,8 +29,8 @@ services:
     image: rootfs:{rootfs}
     command: [httpd, -f, -p, "8000"]
     ports: ["127.0.0.1:{port}:8000"]
-    stop_grace_period: 1s
-networks: {{default: {{ipam: {{config: [{{subnet: 10.213.7.0/24}}]}}}}}}
+    init: true
+networks: {{default: {{ipam: {{config: [{{subnet: {subnet}}}]}}}}}}
 """
 
 
@@ -44,14 +44,25 @@ def foreign(leaves_nothing_behind: None) -> Iterator[Pystack]:
     assert complaints == []
 
 
-def stack_of(pystack: Pystack, rootfs: Path, port: int) -> Stack:
-    return pystack.stack(STACK.format(rootfs=rootfs, port=port))
+def stack_of(pystack: Pystack, rootfs: Path, where: tuple[int, str]) -> Stack:
+    port, subnet = where
+    return pystack.stack(STACK.format(rootfs=rootfs, port=port, subnet=subnet))
+
+
+def somewhere() -> tuple[int, str]:
+    """A port that nobody has in the world outside, and a subnet that another run of these tests hardly has there."""
+    script = "from tests.scenarios.talk import free_port; print(free_port())"
+    done = subprocess.run(
+        [*world.outside(), sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    high, low = os.urandom(2)
+    return int(done.stdout), f"10.213.{high}.{low & 0xF0}/28"
 
 
 @contextlib.contextmanager
 def churning(foreign: Pystack, rootfs: Path) -> Iterator[IO[str]]:
     """A foreign project goes up and down until the block ends; one round is over by now. A line comes for each round."""
-    stack = stack_of(foreign, rootfs, free_port())
+    stack = stack_of(foreign, rootfs, somewhere())
     enough = stack.directory / "enough"
     up, down = (" ".join([PYSTACK, "-p", stack.name, *words]) for words in (("up", "-d"), ("down",)))
     # A shell of their own: only this one process is a child of ours.
@@ -86,15 +97,15 @@ def test_a_leak_check_beside_a_project_that_goes_up_and_down_sees_nothing(foreig
 
 def test_a_foreign_project_is_not_seen(foreign: Pystack, busybox_rootfs: Path) -> None:
     before = leaks.take()
-    stack = stack_of(foreign, busybox_rootfs, free_port())
+    stack = stack_of(foreign, busybox_rootfs, somewhere())
     stack.must("up", "-d")
     assert len(foreign.processes()) == 2
     assert leaks.compare(before, leaks.take()) == []
 
 
 def test_two_worlds_have_the_same_ports_and_subnets(foreign: Pystack, pystack: Pystack, busybox_rootfs: Path) -> None:
-    port = free_port()
-    theirs, ours = (stack_of(each, busybox_rootfs, port) for each in (foreign, pystack))
+    port, subnet = somewhere()
+    theirs, ours = (stack_of(each, busybox_rootfs, (port, subnet)) for each in (foreign, pystack))
     theirs.must("up", "-d")
     ours.must("up", "-d")
     assert http(f"http://127.0.0.1:{port}/")[0] == 404
@@ -103,9 +114,9 @@ def test_two_worlds_have_the_same_ports_and_subnets(foreign: Pystack, pystack: P
 
 
 def test_a_leak_beside_a_foreign_project_is_still_found(foreign: Pystack, pystack: Pystack, busybox_rootfs: Path) -> None:
-    stack_of(foreign, busybox_rootfs, free_port()).must("up", "-d")
+    stack_of(foreign, busybox_rootfs, somewhere()).must("up", "-d")
     before = leaks.take()
-    ours = stack_of(pystack, busybox_rootfs, free_port())
+    ours = stack_of(pystack, busybox_rootfs, somewhere())
     ours.must("up", "-d")
     found = leaks.compare(before, leaks.take())
     ours.must("down")
