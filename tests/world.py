@@ -63,7 +63,7 @@ def enter() -> None:
         return
     doors = [(option, os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)) for option, name in _DOORS]
     hierarchies = _hierarchies()
-    homes = [home for home, hierarchy in zip(_own_groups(hierarchies), hierarchies) if hierarchy.kind == "cgroup2"]
+    homes = [_home(hierarchy.mount) for hierarchy in hierarchies if hierarchy.kind == "cgroup2"]
     group = f"pystack-tests-{os.getpid()}"
     _enter_cgroups(hierarchies, group)
     _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare(CLONE_NEWNS | CLONE_NEWNET)")
@@ -127,7 +127,7 @@ def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
 
 
 def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int, int]) -> None:
-    """The helper's life. Writes its pid, or what went wrong, to `ready`; never returns."""
+    """The helper's life. Writes the pid of a process in our namespace, or what went wrong, to `ready`; never returns."""
     os.close(done[1])
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -136,16 +136,21 @@ def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int,
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     try:
-        homes = _own_groups(hierarchies)
         for hierarchy in hierarchies:
             _remove_left_over(hierarchy.mount)
             _make_group(hierarchy, group)
-            Path(hierarchy.mount, group, "cgroup.procs").write_text("0")
-        _check(_libc.unshare(CLONE_NEWCGROUP), "unshare(CLONE_NEWCGROUP)")
-        for home in homes:
-            Path(home, "cgroup.procs").write_text("0")
-        os.write(ready, str(os.getpid()).encode())
+        # A namespace's root is where the process is that makes it: a process of its own goes there, and never comes back.
+        traveller = os.fork()
+        if traveller == 0:
+            for hierarchy in hierarchies:
+                Path(hierarchy.mount, group, "cgroup.procs").write_text("0")
+            _check(_libc.unshare(CLONE_NEWCGROUP), "unshare(CLONE_NEWCGROUP)")
+            os.write(ready, str(os.getpid()).encode())
+            signal.pause()
         os.close(ready)
+        os.read(done[0], 1)
+        os.kill(traveller, signal.SIGKILL)
+        os.waitpid(traveller, 0)
         while os.read(done[0], 1):
             pass
         end = time.monotonic() + REMOVAL_DEADLINE_S
@@ -158,13 +163,11 @@ def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int,
         os._exit(0)
 
 
-def _own_groups(hierarchies: list[Hierarchy]) -> list[str]:
-    """Where this process is in each hierarchy (proc_pid_cgroup(5): ``ID:CONTROLLERS:PATH``)."""
-    by_name = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, names, path = line.split(":", 2)
-        by_name[names] = path
-    return [hierarchy.mount + by_name[hierarchy.data.removeprefix("none,")] for hierarchy in hierarchies]
+def _home(mount: str) -> str:
+    """The group of the v2 hierarchy that this process is in (proc_pid_cgroup(5): ``0::PATH``), as far as it can be seen."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    home = mount + next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
+    return home if Path(home, "cgroup.procs").exists() else mount
 
 
 def _make_group(hierarchy: Hierarchy, group: str) -> None:
