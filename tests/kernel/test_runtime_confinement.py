@@ -181,7 +181,7 @@ async def test_a_passwd_that_is_a_fifo_hangs_nothing(here: Place, tmp_path: Path
     spec = with_lowers(here.spec(["sleep", "1000"]), copy)
     await here.runtime.create(spec)
     await here.runtime.start(BOX)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         result = await here.runtime.probe(BOX, ("true",), 5)
         assert result.ok
         null = os.open("/dev/null", os.O_RDWR)
