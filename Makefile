@@ -6,11 +6,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check lint types unit servers bench changelog clean
+.PHONY: help demo test soak check lint types unit servers bench changelog clean
 
 help:
 	@echo "make demo       bring stacks/hello up, watch it heal, take it down (about ten seconds)"
 	@echo "make test       install what the tests need, then lint, types and all tests (root)"
+	@echo "make soak       the tests that take minutes each: fuzzers, every kill point, a thousand containers, many seeds (root)"
 	@echo "make check      lint, types and the tests that need neither root nor servers"
 	@echo "make bench      pystack against a C program that makes the same system calls (root, a C compiler)"
 	@echo "make changelog  assemble CHANGELOG.md from changes/"
@@ -27,6 +28,12 @@ demo: $(VENV)/.installed
 test: export PYSTACK_KERNEL_MUST_WORK = 1
 test: servers $(VENV)/.installed-dev lint types
 	$(PY) -m pytest
+
+# SOAK_MINUTES: how long each fuzzer runs. SOAK="-k kill": only some of them.
+soak: export PYSTACK_KERNEL_MUST_WORK = 1
+soak: export PYSTACK_SOAK = 1
+soak: servers $(VENV)/.installed-dev
+	$(PY) -m pytest -m soak $(SOAK)
 
 check: $(VENV)/.installed-dev lint types unit
 

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import functools
 import os
 import shutil
+import signal
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import leaks, machine
+from tests import leaks, machine, world
 
+SOAK = os.environ.get("PYSTACK_SOAK") == "1"
 MUST_WORK = os.environ.get("PYSTACK_KERNEL_MUST_WORK") == "1"
-TURN_FILE = os.environ.get("PYSTACK_TESTS_LOCK", "/run/lock/pystack-tests.lock")
-TURN_DEADLINE_S = 20.0
 
 
 @functools.cache
 def _lacking(marker: str) -> str:
-    return machine.what_the_kernel_tests_lack() if marker == "kernel" else machine.what_the_server_tests_lack()
+    if marker == "servers":
+        return machine.what_the_server_tests_lack()
+    return machine.what_the_kernel_tests_lack() or ("" if world.entered() else f"no world of our own: {_refused}")
+
+
+_refused: OSError | None = None
+
+
+def pytest_configure() -> None:
+    """Before the first thread, and before the first test: the same beginning for every run, whatever started it.
+
+    A shell that puts a command in the background has it ignore Ctrl-C, and so would everything that a test starts.
+    """
+    global _refused
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+    os.umask(0o022)
+    try:
+        world.enter()
+    except OSError as exc:
+        _refused = exc
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that take minutes each are for `make soak`, whatever ``-m`` says."""
+    soak = [item for item in items if item.get_closest_marker("soak") is not None]
+    if soak and not SOAK:
+        items[:] = [item for item in items if item not in soak]
+        config.hook.pytest_deselected(items=soak)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -35,43 +61,37 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"{marker}: {reason}")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows the projects that it made, while they are still there."""
+    report = yield
+    if report.failed and call.when == "call":
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, machine.Pystack):
+                report.sections.extend((title, text) for title, text in value.story() if text)
+    return report
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Around every kernel test: nothing of pystack's is there afterwards that was not there before.
+    """Around every kernel test: nothing is there afterwards that was not there before, in the world of this run.
 
     The test's temporary files go to a directory of its own, which must be empty in the end.
     """
     if request.node.get_closest_marker("kernel") is None:
         yield
         return
-    with _turn():
-        scratch = Path(tempfile.mkdtemp(prefix="pst-", dir="/tmp"))
-        monkeypatch.setenv("TMPDIR", str(scratch))
-        monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-        before = leaks.take([scratch])
-        yield
-        found = leaks.settle(before, [scratch])
-        shutil.rmtree(scratch, ignore_errors=True)
-        if found:
-            pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
-
-
-@contextlib.contextmanager
-def _turn() -> Iterator[None]:
-    """Kernel tests of two runs on one machine take turns, or each would see the other's leaks. After a while of waiting
-    the test goes on alone: the lock is a courtesy."""
-    Path(TURN_FILE).parent.mkdir(parents=True, exist_ok=True)
-    with open(TURN_FILE, "a") as file:
-        end = time.monotonic() + TURN_DEADLINE_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    break
-                time.sleep(0.05)
-        yield
+    scratch = Path(tempfile.mkdtemp(prefix="pst-", dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    before = leaks.take([scratch])
+    yield
+    found = leaks.settle(before, [scratch])
+    shutil.rmtree(scratch, ignore_errors=True)
+    if found:
+        pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
 
 
 @pytest.fixture(scope="session")

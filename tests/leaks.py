@@ -1,8 +1,12 @@
-"""What pystack may leave behind on a machine, as a value that can be taken before a test and compared after it.
+"""What pystack may leave behind, as a value that can be taken before a test and compared after it.
 
 Each kind is read from the kernel itself, not through pystack's own code, so that a mistake there cannot hide a leak here:
 mounts (proc_pid_mountinfo(5)), network namespaces (``/proc/PID/ns/net`` and open descriptors on nsfs), links, cgroups in
 every mounted hierarchy, nf_tables tables (a netlink dump), processes, and files below the directories the test was given.
+
+No name is looked at. What can be seen of mounts, links, cgroups and tables from inside `tests.world` was made in there, and
+a process is of this run when it is our child, in our mount namespace, or in one of our cgroups. Outside of such a world,
+where others make theirs too, only our children and their namespaces count, and the files.
 """
 
 from __future__ import annotations
@@ -16,11 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-LINK_PREFIXES = ("psb", "psv", "veth")
-TABLE_PREFIX = "pystack"
-CGROUP_NAME = "pystack"
-OWN_PROGRAMS = tuple(f"orchestrator{dot}{program}" for dot in "./" for program in ("supervisor", f"runtime{dot}monitor"))
-"""Text in the command line of the supervisor and of the monitor."""
+from tests import world
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,13 @@ class Snapshot:
 def take(directories: Sequence[Path] = ()) -> Snapshot:
     """What is there now. `directories`: whose files count (missing ones have none)."""
     own = _own_processes()
+    apart = world.entered()
     return Snapshot(
-        mounts=frozenset(_mounts()),
+        mounts=frozenset(_mounts() if apart else ()),
         network_namespaces=frozenset(_network_namespaces([os.getpid(), *own])),
-        links=frozenset(name for _, name in socket.if_nameindex() if name.startswith(LINK_PREFIXES)),
-        cgroups=frozenset(_cgroups()),
-        nft_tables=frozenset(name for name in nft_tables() if name.startswith(TABLE_PREFIX)),
+        links=frozenset(name for _, name in socket.if_nameindex() if apart),
+        cgroups=frozenset(_cgroups() if apart else ()),
+        nft_tables=frozenset(nft_tables() if apart else ()),
         processes=frozenset(own.values()),
         files=frozenset(name for directory in directories for name in files(directory)),
     )
@@ -123,32 +124,47 @@ def _mounts() -> Iterator[str]:
 
 
 def _cgroups() -> Iterator[str]:
-    """Every directory below a cgroup called ``pystack...``, in every hierarchy."""
+    """Every group below the root that we see, in every hierarchy."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         words = line.split()
         if words[words.index("-") + 1] not in ("cgroup", "cgroup2"):
             continue
-        for directory, _, _ in os.walk(words[4]):
-            if f"/{CGROUP_NAME}" in directory[len(words[4]) :]:
-                yield directory
+        for directory, names, _ in os.walk(words[4]):
+            yield from (f"{directory}/{name}" for name in names)
 
 
 def _own_processes() -> dict[int, str]:
-    """Supervisors, monitors, what runs in their cgroups, and our own children (zombies too): pid -> description."""
+    """pid -> description, zombies too."""
     found = {}
+    namespace = os.readlink("/proc/self/ns/mnt")
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
             command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            cgroup = Path(f"/proc/{entry}/cgroup").read_text()
             after_name = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+            state, parent, started = after_name[0], int(after_name[1]), after_name[19]
+            ours = parent == os.getpid() or (world.entered() and (_in_own_group(entry) or _mounts_of(entry) == namespace))
         except OSError:
             continue  # it ended while we looked
-        state, parent, started = after_name[0], int(after_name[1]), after_name[19]
-        if any(text in command for text in OWN_PROGRAMS) or f"/{CGROUP_NAME}/" in cgroup or parent == os.getpid():
-            found[int(entry)] = f"{command or '(no command line)'} [pid {entry}, state {state}, started {started}]"
+        if ours:
+            zombie = "zombie, " if state == "Z" else ""
+            found[int(entry)] = f"{command or '(no command line)'} [{zombie}pid {entry}, started {started}]"
     return found
+
+
+def _in_own_group(pid: str) -> bool:
+    """Whether it is in a cgroup that is ours, below the root of our cgroup namespace: others' paths begin with ``/..``."""
+    paths = [line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    return any(path != "/" and not path.startswith("/..") for path in paths)
+
+
+def _mounts_of(pid: str) -> str:
+    """Its mount namespace; "" for a zombie, which has none any more."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
 
 
 def _network_namespaces(pids: Sequence[int]) -> Iterator[str]:

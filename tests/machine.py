@@ -15,17 +15,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-
-from tests.leaks import OWN_PROGRAMS
 
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 BUSYBOX = Path("/bin/busybox")
+OWN_PROGRAMS = tuple(f"orchestrator{dot}{program}" for dot in "./" for program in ("supervisor", f"runtime{dot}monitor"))
+"""Text in the command line of the supervisor and of the monitor."""
+STORY_LINES, STORY_DEADLINE_S = 60, 10.0
 NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 """mnt, cgroup, uts, ipc, user, pid and net, as clone(2) numbers them."""
 
@@ -109,6 +110,8 @@ class Pystack:
     environment: dict[str, str] = field(default_factory=dict)
     projects: dict[str, Path] = field(default_factory=dict)
     """Project name -> directory with its compose.yaml; each is taken down at the end."""
+    prefix: Sequence[str] = ()
+    """What the command is run by: `tests.world.outside()` makes this a foreign project that shares the machine with us."""
 
     @property
     def data_dir(self) -> Path:
@@ -135,7 +138,7 @@ class Pystack:
         return Stack(self, name, directory)
 
     def command(self, *args: str) -> list[str]:
-        return [sys.executable, "-m", "orchestrator.cli", *args]
+        return [*self.prefix, sys.executable, "-m", "orchestrator.cli", *args]
 
     def child_environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYSTACK_", "COMPOSE_"))}
@@ -169,6 +172,23 @@ class Pystack:
             raise AssertionError(f"{' '.join(argv)} has not ended after {timeout_s:g} s\n{output}") from None
         return Result(tuple(args), done.returncode, done.stdout, done.stderr, time.monotonic() - begin)
 
+    def story(self) -> Iterator[tuple[str, str]]:
+        """(title, text): what a stranger needs to understand a failure. For each project: its containers and the ends of
+        its files (the supervisor's log, events, journals); and our processes. Raises for no command that fails."""
+        for name, directory in self.projects.items():
+            state = self.data_dir / "projects" / name
+            if not state.exists():
+                continue
+            try:
+                shown = self.run("-p", name, "ps", "--all", cwd=directory, timeout_s=STORY_DEADLINE_S)
+            except AssertionError as exc:
+                yield f"{name}: ps", str(exc)
+            else:
+                yield f"{name}: ps", shown.stdout + shown.stderr
+            for path in sorted(path for path in state.iterdir() if path.is_file()):
+                yield f"{name}: {path.name}", "\n".join(path.read_text(errors="replace").splitlines()[-STORY_LINES:])
+        yield "processes", "\n".join(f"{pid}: {command}" for pid, command in self.processes().items())
+
     def close(self) -> list[str]:
         """Take every project down, volumes too. What would not go, and was ended by force, is returned as complaints."""
         complaints = []
@@ -186,18 +206,21 @@ class Pystack:
         return complaints
 
     def processes(self) -> dict[int, str]:
-        """Our supervisors and monitors that run in these directories."""
-        found = {}
+        """Our supervisors and monitors that run in these directories, without the children that a monitor is just making:
+        those have its command line until they become something else."""
+        found, parents = {}, {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
             if str(self.root) in command and any(text in command for text in OWN_PROGRAMS):
                 found[int(entry.name)] = command
-        return found
+                parents[int(entry.name)] = parent
+        return {pid: command for pid, command in found.items() if found.get(parents[pid]) != command}
 
 
 @dataclass(frozen=True, slots=True)

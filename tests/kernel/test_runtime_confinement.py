@@ -132,10 +132,12 @@ async def test_devices(here: Place) -> None:
         echo e > /dev/stderr
     """
     _, log = await here.shell(script)
-    assert log.startswith("4\n4\n")
-    assert "No space left" in log
-    assert "Operation not permitted" in log
-    assert log.endswith("one\nptmx\ne\n")
+    # Two pipes: the order is kept within each of them alone.
+    errors = [line for line in log.splitlines() if line not in ("4", "one", "ptmx")]
+    assert [line for line in log.splitlines() if line not in errors] == ["4", "4", "one", "ptmx"]
+    assert "No space left" in errors[0]
+    assert "Operation not permitted" in errors[1]
+    assert errors[2:] == ["e"]
 
 
 async def test_ping_and_low_ports_need_no_capability(here: Place) -> None:
@@ -179,7 +181,7 @@ async def test_a_passwd_that_is_a_fifo_hangs_nothing(here: Place, tmp_path: Path
     spec = with_lowers(here.spec(["sleep", "1000"]), copy)
     await here.runtime.create(spec)
     await here.runtime.start(BOX)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         result = await here.runtime.probe(BOX, ("true",), 5)
         assert result.ok
         null = os.open("/dev/null", os.O_RDWR)

@@ -43,7 +43,7 @@ async def here(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncGenera
 
 
 async def new_monitor(runtime: MonitorRuntime, old: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while runtime.monitor_pid == old:
             await trio.sleep(0.002)
 

@@ -116,7 +116,7 @@ async def test_the_container_s_end_ends_its_execs(here: Place) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(long)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while "sleep 1000\nsleep 1000" not in (await here.runtime.probe(BOX, ("ps", "-o", "args"), 5)).output:
                 await trio.lowlevel.checkpoint()
         await here.runtime.kill(BOX)
@@ -178,11 +178,11 @@ async def test_a_probe_that_writes_without_end_is_cut_and_drained(here: Place) -
 
 async def test_a_probe_that_takes_too_long_is_killed_with_its_children(here: Place) -> None:
     await here.begin(["sleep", "1000"])
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         script = "echo before; setsid sleep 2000 & (sleep 3000 &) ; sleep 4000"
-        result = await here.runtime.probe(BOX, ("sh", "-c", script), 0.3)
+        result = await here.runtime.probe(BOX, ("sh", "-c", script), 1.5)
     assert (result.exit_code, result.output) == (None, "before\n")
-    assert result.duration_s >= 0.3
+    assert result.duration_s >= 1.5
     for _ in range(3):
         after = await here.runtime.probe(BOX, ("ps", "-o", "args"), 5)
         assert after.ok
@@ -191,9 +191,9 @@ async def test_a_probe_that_takes_too_long_is_killed_with_its_children(here: Pla
 
 async def test_a_probe_leaves_no_process_in_the_background(here: Place) -> None:
     await here.begin(["sleep", "1000"])
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert (await here.runtime.probe(BOX, ("sh", "-c", "sleep 2000 & exit 0"), 5)).ok
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while "2000" in (await here.runtime.probe(BOX, ("ps", "-o", "args"), 5)).output:
             await trio.lowlevel.checkpoint()
 

@@ -46,7 +46,7 @@ async def test_a_program_gets_the_signals_sent_to_its_container(here: Place) -> 
 
 
 async def eventually_probe(here: Place, test: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not (await here.runtime.probe(BOX, ("sh", "-c", test), 5)).ok:
             await trio.lowlevel.checkpoint()
 
@@ -155,7 +155,7 @@ async def test_remove_ends_a_running_container_and_all_that_was_of_it(here: Plac
     run = await here.begin(["sh", "-c", "echo hello; sleep 1000"])
     pidfd = os.pidfd_open(run.pid)
     await here.runtime.remove(BOX)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await trio.lowlevel.wait_readable(pidfd)
     os.close(pidfd)
     assert await here.runtime.containers() == ()

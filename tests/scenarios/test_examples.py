@@ -63,7 +63,7 @@ def test_volumes_keeps_the_named_one_over_down(pystack: Pystack) -> None:
         stack.must("up", "-d")
         eventually(lambda number=number: f"start number {number}" in log_of(stack, "counter"))  # type: ignore[misc]
         assert stack.must("exec", "counter", "cat", "/settings/app.conf").stdout == "colour = green\n"
-        stack.must("down")
+        stack.must("down", "-t", "1")
     stack.must("down", "-v")
     assert list((pystack.data_dir / "volumes").iterdir()) == []
 

@@ -54,7 +54,7 @@ def a_zombie(directory: Path) -> Iterator[str]:
     if pid == 0:
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    yield f"processes: (no command line) [pid {pid}, state Z"
+    yield f"processes: (no command line) [zombie, pid {pid}, started "
     os.waitpid(pid, 0)
 
 
@@ -105,14 +105,14 @@ def a_table(directory: Path) -> Iterator[str]:
 def a_cgroup(directory: Path) -> Iterator[str]:
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     hierarchy = next(words[4] for words in mounts if words[words.index("-") + 1] in ("cgroup", "cgroup2"))
-    cgroup = Path(hierarchy, "pystack-leaktest")
+    cgroup = Path(hierarchy, "leaktest")
     cgroup.mkdir()
     yield f"cgroups: {cgroup}"
     cgroup.rmdir()
 
 
-ANYWHERE = [a_file, a_child_process, a_monitor_of_somebody_else, a_zombie]
-WITH_THE_KERNEL = [a_mount, a_network_namespace, a_bridge, a_table, a_cgroup]
+ANYWHERE = [a_file, a_child_process, a_zombie]
+WITH_THE_KERNEL = [a_monitor_of_somebody_else, a_mount, a_network_namespace, a_bridge, a_table, a_cgroup]
 
 
 def check_that_it_is_seen(planted: Plant, directory: Path) -> None:

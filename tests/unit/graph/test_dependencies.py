@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -104,20 +104,20 @@ def layered(layers: int, width: int) -> Project:
 
 def test_a_thousand_layered_services_take_well_under_a_second() -> None:
     stack = layered(40, 25)
-    begun = perf_counter()
+    begun = process_time()
     found = DependencyGraph.of(stack)
     assert len(found.closure([TOP])) == 39 * 25 + 1
-    assert perf_counter() - begun < 0.5
+    assert process_time() - begun < 0.5
 
 
 def test_a_cycle_in_a_thousand_layered_services_is_found_as_fast() -> None:
     stack = layered(40, 25)
     bottom = replace(stack.services[BOTTOM], depends_on={TOP: edge(TOP)})
     looped = replace(stack, services={**stack.services, BOTTOM: bottom})
-    begun = perf_counter()
+    begun = process_time()
     with pytest.raises(InputError, match="dependency cycle: s00-00 -> s39-00 -> "):
         DependencyGraph.of(looped)
-    assert perf_counter() - begun < 2.0
+    assert process_time() - begun < 2.0
 
 
 def test_a_valid_stack_never_loads_networkx() -> None:

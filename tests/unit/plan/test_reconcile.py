@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textwrap import dedent
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -391,12 +391,12 @@ def test_down_keeps_orphans_and_their_networks_unless_told_otherwise() -> None:
 def test_a_thousand_services_are_planned_in_well_under_a_second() -> None:
     names = [[f"s{layer:02}-{number:02}" for number in range(25)] for layer in range(40)]
     stack = project(*(service(name, *(names[row - 1] if row else [])) for row in range(40) for name in names[row]))
-    begun = perf_counter()
+    begun = process_time()
     assert up(stack, ObservedProject()).changed == 1000
-    assert perf_counter() - begun < 1.0
-    begun = perf_counter()
+    assert process_time() - begun < 1.0
+    begun = process_time()
     assert len(up(stack, seen(stack), recreate=Recreate.ALWAYS).operations) == 4000
-    assert perf_counter() - begun < 2.0
+    assert process_time() - begun < 2.0
 
 
 def test_the_linear_order_respects_every_edge() -> None:
