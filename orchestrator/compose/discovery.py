@@ -11,9 +11,9 @@ import os.path
 import re
 from collections.abc import Mapping
 
-from orchestrator.compose import dotenv
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic
-from orchestrator.compose.files import MAX_ENV_BYTES, FileError, read_text, shown_name
+from orchestrator.compose.text import dotenv
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.files import MAX_ENV_BYTES, FileError, read_text, shown_name
 from orchestrator.values import frozen
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")

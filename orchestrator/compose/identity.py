@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 
 from orchestrator.compose import discovery
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.discovery import Found, LoadRequest
-from orchestrator.compose.files import Source, read_source, stdin_source
-from orchestrator.compose.interpolate import InterpolationError, substitute
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.files import Source, read_source, stdin_source
+from orchestrator.compose.text.interpolate import InterpolationError, substitute
 from orchestrator.model.names import ProjectName
 
 _NAME_HINT = "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit"
@@ -47,7 +47,7 @@ def _may_have_name(text: str) -> bool:
 
 
 def _name_in(source: Source, found: Found, interpolate: bool) -> str:
-    from orchestrator.compose.tree import parse  # YAML costs 20 ms, and most calls do not need it
+    from orchestrator.compose.text.tree import parse  # YAML costs 20 ms, and most calls do not need it
 
     name = ""
     try:

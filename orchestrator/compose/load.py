@@ -1,37 +1,39 @@
 """Loading a stack: the numbered phases from compose files to a `Project` and to the canonical model.
 
 1. discover: which files, which folder, which environment (`discovery`)
-2. read: parse, interpolate, extend, include, merge, validate, expand every file (`layers`)
+2. read: parse, interpolate, extend, include, merge, validate, expand every file (`merge.layers`)
 3. name: ``-p``, COMPOSE_PROJECT_NAME, ``name:``, or the folder's name
-4. normalise: the default network, full names, implied dependencies (`normalize`)
-5. check: references between the parts (`rules`)
-6. resolve: env_file and label_file (`environment`)
-7. select: profiles, named services and what they need (`selection`)
-8. show: the canonical model, as ``config`` prints it (`values`)
-9. build: what the runtime takes (`support`, `project`)
+4. normalise: the default network, full names, implied dependencies (`model.normalize`)
+5. check: references between the parts (`model.rules`)
+6. resolve: env_file and label_file (`model.environment`)
+7. select: profiles, named services and what they need (`model.selection`)
+8. show: the canonical model, as ``config`` prints it (`kinds.values`)
+9. build: what the runtime takes (`model.support`, `model.project`)
 
 A phase reports everything it finds wrong before the next one starts. Nothing here reads the process's environment.
 """
 
 from __future__ import annotations
 
-from orchestrator.compose import discovery, selection, values
-from orchestrator.compose.attributes import TOP
-from orchestrator.compose.attributes_service import SERVICE
-from orchestrator.compose.context import Context, Findings
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose import discovery
+from orchestrator.compose.advice.lint import at_start
 from orchestrator.compose.discovery import LoadRequest, discover_files
-from orchestrator.compose.environment import EnvironmentFiles
 from orchestrator.compose.identity import project_identity, written_name
-from orchestrator.compose.layers import load_model
-from orchestrator.compose.lint import at_start
-from orchestrator.compose.normalize import keep, normalize
-from orchestrator.compose.project import build_project
-from orchestrator.compose.rules import check_containers, check_parts, check_references
-from orchestrator.compose.selection import services_of
-from orchestrator.compose.shapes import JSON
-from orchestrator.compose.support import unsupported
-from orchestrator.compose.tree import Node, diagnostic, plain
+from orchestrator.compose.kinds import values
+from orchestrator.compose.kinds.shapes import JSON
+from orchestrator.compose.merge.context import Context, Findings
+from orchestrator.compose.merge.layers import load_model
+from orchestrator.compose.model import selection
+from orchestrator.compose.model.environment import EnvironmentFiles
+from orchestrator.compose.model.normalize import normalize
+from orchestrator.compose.model.project import build_project
+from orchestrator.compose.model.rules import check_containers, check_parts, check_references
+from orchestrator.compose.model.selection import services_of
+from orchestrator.compose.model.support import unsupported
+from orchestrator.compose.schema.attributes import TOP
+from orchestrator.compose.schema.attributes_service import SERVICE
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.tree import Node, diagnostic, plain
 from orchestrator.model.project import Project
 from orchestrator.values import frozen
 
@@ -176,7 +178,7 @@ def _with_files(tree: Node, chosen: set[str], reader: EnvironmentFiles, *, varia
         name: reader.resolve(service, f"services.{name}", variables=variables) if name in chosen else service
         for name, service in services_of(tree).items()
     }
-    return keep(tree, {**tree.value, "services": keep(services, out)})
+    return tree.new({**tree.value, "services": services.new(out)})
 
 
 def canonical_of(model: Model) -> dict[str, JSON]:

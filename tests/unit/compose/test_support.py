@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.compose.attributes import TOP
-from orchestrator.compose.attributes_service import SERVICE
-from orchestrator.compose.diagnostics import ComposeError
-from orchestrator.compose.files import Source
-from orchestrator.compose.shapes import Row, Shape, Support
-from orchestrator.compose.support import unsupported
-from orchestrator.compose.tree import parse
+from orchestrator.compose.kinds.shapes import Row, Shape, Support
+from orchestrator.compose.model.support import unsupported
+from orchestrator.compose.schema.attributes import TOP
+from orchestrator.compose.schema.attributes_service import SERVICE
+from orchestrator.compose.text.diagnostics import ComposeError
+from orchestrator.compose.text.files import Source
+from orchestrator.compose.text.tree import parse
 from tests.unit.compose.stacks import Stack
 
 
