@@ -58,12 +58,13 @@ class Settings:
         )
 
     def load(self, services: tuple[str, ...] = ()) -> Project:
-        """The project; its warnings go to stderr. Raises ComposeError."""
+        """The named services of the project (none: the active ones); warnings go to stderr. Raises ComposeError."""
         from orchestrator.compose.load import load
+        from orchestrator.compose.model.choice import active_part, select
 
         loaded = load(self.request(services))
         self.warn(tuple(warning.text() for warning in loaded.warnings))
-        return loaded.project
+        return active_part(loaded.project, select(loaded.project, services))
 
     def load_to_run(self, services: tuple[str, ...] = ()) -> Project:
         """As `load`, for a verb that will run it: what cannot be run is refused before anything is begun. Raises

@@ -6,14 +6,19 @@
 4. normalise: the default network, full names, implied dependencies (`model.normalize`)
 5. check: references between the parts (`model.rules`)
 6. resolve: env_file and label_file (`model.environment`)
-7. select: profiles, named services and what they need (`model.selection`)
+7. select: profiles, named services and what they need (`model.choice`, `model.selection`)
 8. show: the canonical model, as ``config`` prints it (`kinds.values`)
 9. build: what the runtime takes (`model.support`, `model.project`)
 
 A phase reports everything it finds wrong before the next one starts. Nothing here reads the process's environment.
+
+The `Project` is the whole stack, whatever was named. The services that the request is about (named and what they need, else
+the active ones) must be right in every respect; of the others, what is wrong from phase 5 on is left for when they are.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from orchestrator.compose import discovery
 from orchestrator.compose.advice.lint import at_start
@@ -23,7 +28,7 @@ from orchestrator.compose.kinds import values
 from orchestrator.compose.kinds.shapes import JSON
 from orchestrator.compose.merge.context import Context, Findings
 from orchestrator.compose.merge.layers import load_model
-from orchestrator.compose.model import selection
+from orchestrator.compose.model import choice, selection
 from orchestrator.compose.model.environment import EnvironmentFiles
 from orchestrator.compose.model.normalize import normalize
 from orchestrator.compose.model.project import build_project
@@ -35,7 +40,7 @@ from orchestrator.compose.schema.attributes_service import SERVICE
 from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.text.tree import Node, diagnostic, plain
 from orchestrator.model.project import Project
-from orchestrator.values import frozen
+from orchestrator.values import frozen, replace
 
 __all__ = [
     "ComposeError",
@@ -52,7 +57,8 @@ __all__ = [
 
 @frozen
 class Loaded:
-    """A loaded stack. `canonical` is what ``config --format json`` prints."""
+    """A loaded stack, whole. `canonical` is what ``config --format json`` prints: the services that were asked for. The
+    warnings are about these."""
 
     project: Project
     warnings: tuple[Diagnostic, ...]
@@ -77,7 +83,8 @@ DEFAULT_OPTIONS = ConfigOptions()
 
 @frozen
 class Model:
-    """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part."""
+    """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part; `enabled`:
+    the services of no profile, or of an active one."""
 
     name: str
     tree: Node
@@ -85,21 +92,45 @@ class Model:
     found: Findings
     files: tuple[str, ...]
     working_dir: str
+    environment: Mapping[str, str]
+    enabled: frozenset[str]
     profiles: tuple[str, ...]
     options: ConfigOptions
 
 
 def load(request: LoadRequest) -> Loaded:
-    """The stack, ready for the runtime. Raises ComposeError, also for what the runtime does not support yet."""
+    """The whole stack, ready for the runtime: the same whatever services are named. Raises ComposeError, also for what the
+    runtime does not support yet, in the services that are asked for."""
     model = _load(request, DEFAULT_OPTIONS)
     canonical = canonical_of(model)
+    asked = set(services_of(model.tree))
+    if asked - model.enabled:
+        check_references(model.complete, asked - model.enabled, asked, model.found.errors)
     refused, ignored = unsupported(model.tree)
     wrong = {item.path for item in model.found.errors}
     model.found.errors.extend(item for item in refused if item.path not in wrong)
     model.found.warnings.extend([*ignored, *at_start(model.tree)])
-    project = build_project(model.tree, model.name, model.working_dir, model.files, model.profiles, model.found.errors)
+    project = build_project(_whole(model, request), model.tree, model.name, model.working_dir, model.found.errors)
     model.found.stop()
+    project = replace(
+        project,
+        compose_files=model.files,
+        profiles=model.profiles,
+        inactive=frozenset(name for name in project.services if name not in model.enabled),
+    )
     return Loaded(project, tuple(model.found.warnings), canonical)
+
+
+def _whole(model: Model, request: LoadRequest) -> Node:
+    """The complete model with the files of every service read; what is wrong with those of services that were not asked for
+    is nobody's concern yet."""
+    asked = services_of(model.tree)
+    others = EnvironmentFiles(model.environment, request.directory, model.working_dir, [])
+    whole = _with_files(model.complete, set(services_of(model.complete)) - set(asked), others, variables=True)
+    services = whole.get("services")
+    if services is None or not isinstance(whole.value, dict):
+        return whole
+    return whole.new({**whole.value, "services": services.new({**services_of(whole), **asked})})
 
 
 def load_canonical(
@@ -145,25 +176,37 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) ->
         tree = normalize(tree, name, environment)
     profiles = request.profiles or _split(environment.get("COMPOSE_PROFILES", ""))
     complete = tree
+    enabled: set[str] = set()
     if options.interpolate:
         check_parts(tree, findings.errors)
-        enabled = selection.enabled(tree, profiles)
+        services = selection.standings(tree)
+        enabled = choice.enabled(services, profiles)
         if options.check_consistency:
-            check_references(tree, enabled, findings.errors)
-        try:
-            chosen = selection.with_named(tree, profiles, request.services)
-        except ComposeError as exc:
-            raise ComposeError([*findings.errors, *exc.diagnostics]) from None
-        chosen = selection.needed(tree, chosen, request.services)
+            check_references(tree, enabled, enabled, findings.errors)
+        chosen, missing = choice.choose(services, profiles, request.services)
+        if missing:
+            raise ComposeError([*findings.errors, *selection.explained(tree, missing)])
         reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors)
         tree = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
-        tree = selection.without_jobs(selection.without_unused(selection.select(tree, chosen)), profiles)
+        part = selection.select(tree, chosen, named=bool(request.services))
+        tree = selection.without_jobs(selection.without_unused(part), profiles)
         if options.check_consistency:
             check_containers(tree, findings.errors)
     for variable, (node, path) in findings.unset.items():
         message = f'the variable "{variable}" is not set: an empty text is used'
         findings.warnings.append(diagnostic(node, path, message, code="unset-variable"))
-    return Model(name, tree, complete, findings, found.files, found.working_dir, profiles, options)
+    return Model(
+        name=name,
+        tree=tree,
+        complete=complete,
+        found=findings,
+        files=found.files,
+        working_dir=found.working_dir,
+        environment=environment,
+        enabled=frozenset(enabled),
+        profiles=profiles,
+        options=options,
+    )
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ Found = list[Diagnostic]
 
 _TRUE = frozenset(("true", "y", "yes", "on"))
 _FALSE = frozenset(("false", "n", "no", "off"))
+MAX_INT = 2**63 - 1
+"""Of the format: its numbers have 64 bits."""
 
 
 # Casts
@@ -36,7 +38,7 @@ def cast_bool(text: str) -> bool:
 
 def cast_int(text: str) -> int:
     body = text[1:] if text[:1] in ("+", "-") else text
-    if not (body.isascii() and body.isdecimal()) or abs(int(body)) >= 2**63:
+    if not (body.isascii() and body.isdecimal()) or abs(int(body)) > MAX_INT:
         raise ValueError(f'"{text}" is not a whole number')
     return int(text)
 
@@ -190,6 +192,8 @@ def show_natural(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     value = _number(node, path, found, int)
     if value is not None and value < 0:
         found.append(diagnostic(node, path, "must not be negative"))
+    elif value is not None and value > MAX_INT:
+        found.append(diagnostic(node, path, f"must be at most {MAX_INT}"))
     return OMIT if value is None else value
 
 

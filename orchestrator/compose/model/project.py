@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.shapes import check
-from orchestrator.compose.kinds.values import byte_size, cast_float, duration_ns, go_text
+from orchestrator.compose.kinds.values import byte_size, cast_float, cast_int, duration_ns, go_text
 from orchestrator.compose.model import project_parts
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import X_PYSTACK
-from orchestrator.compose.text.diagnostics import Diagnostic
-from orchestrator.compose.text.tree import Node
+from orchestrator.compose.text.diagnostics import Diagnostic, did_you_mean
+from orchestrator.compose.text.tree import Node, place_of
+from orchestrator.errors import InputError
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
-from orchestrator.units import NS_PER_SECOND
+from orchestrator.units import NS_PER_SECOND, parse_signal, signal_name
+
+MAX_REPLICAS = 10_000
+"""Of one service: more is a slip of the keyboard, and no machine holds it."""
+SIGNALS = range(1, 65)
 
 MIN_PROBE_NS = 1_000_000
 """moby refuses shorter intervals and time-outs than a millisecond; 0 stands for the default."""
 
 
-def build_project(
-    model: Node,
-    name: str,
-    working_dir: str,
-    files: tuple[str, ...],
-    profiles: tuple[str, ...],
-    found: list[Diagnostic],
-) -> Project:
-    """The Project of a normalised model. What it cannot hold is added to `found` (the result is then of no use)."""
+def build_project(model: Node, asked: Node, name: str, working_dir: str, found: list[Diagnostic]) -> Project:
+    """The services, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
+    `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use)."""
     read = Reader(model, found)
     unhealthy = _on_unhealthy(read, model, "x-pystack", OnUnhealthy.RESTART)
-    services = {ServiceName(key): _service(read, key, node, unhealthy) for key, node in services_of(model).items()}
+
+    def each(section: str) -> Iterator[tuple[str, Node]]:
+        wanted = asked.get(section)
+        for key, node in read.section(section):
+            read.found = found if wanted is not None and wanted.get(key) is not None else []
+            yield key, node
+        read.found = found
+
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,
-        services=services,
-        networks={NetworkName(key): project_parts.network(read, key, node) for key, node in read.section("networks")},
-        volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in read.section("volumes")},
-        compose_files=files,
-        profiles=profiles,
+        services={ServiceName(key): _service(read, key, node, unhealthy) for key, node in each("services")},
+        networks={NetworkName(key): project_parts.network(read, key, node) for key, node in each("networks")},
+        volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
     )
 
@@ -81,6 +84,8 @@ def _service(read: Reader, name: str, node: Node, unhealthy: OnUnhealthy) -> Ser
         read_only=read.flag(node, path, "read_only"),
         init=read.flag(node, path, "init"),
         labels=read.pairs(node, path, "labels", keep_null=True),
+        replicas=_replicas(read, node, path),
+        container_name=read.text(node, "container_name"),
     )
 
 
@@ -110,6 +115,11 @@ def _healthcheck(read: Reader, node: Node, path: str) -> HealthCheck | None:
     for key, value in item.value.items():
         read.mark(value, f"{path}.{key}")
     test, disabled = _health_test(read, item)
+    start_interval = item.get("start_interval")
+    if start_interval is not None and item.get("start_period") is None:
+        message = "healthcheck.start_interval requires healthcheck.start_period to be set"
+        hint = "it is the interval during start_period; add one, or use interval"
+        read.error(start_interval, f"{path}.start_interval", message, hint)
     defaults = HealthCheck()
     retries = item.get("retries")
     count = int(retries.value) if retries is not None and isinstance(retries.value, int | float) else 0
@@ -196,16 +206,52 @@ def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
 
 
 def _stop_signal(read: Reader, node: Node, path: str) -> str | None:
+    """The signal's name, however it is written; its number for the two that have none."""
     item = node.get("stop_signal")
-    text = go_text(item.value).upper() if item is not None else ""
+    text = go_text(item.value) if item is not None else ""
     if item is None or not text:
         return None
-    if text.isdecimal():
-        return text
-    name = text if text.startswith("SIG") else f"SIG{text}"
-    if not re.fullmatch(r"SIG(?:[A-Z]+[0-9]?|RTM(?:IN|AX)(?:[-+][0-9]+)?|STKFLT)", name):
-        read.error(item, f"{path}.stop_signal", f'"{go_text(item.value)}" is not a signal (write SIGTERM or SIGINT)')
-    return name
+    try:
+        number = parse_signal(text)
+    except InputError as exc:
+        prefix = "SIG" if text.upper().startswith("SIG") else ""
+        known = (prefix + signal_name(number).removeprefix("SIG") for number in SIGNALS)
+        near = did_you_mean(text, known) if text[:1].isalpha() else ""
+        read.error(item, f"{path}.stop_signal", f"{exc.message}{near}", exc.hint)
+        return None
+    name = signal_name(number)
+    return name if name.startswith("SIG") else str(number)
+
+
+def _replicas(read: Reader, node: Node, path: str) -> int:
+    """``scale``, else ``deploy.replicas`` (the rules have seen to it that they agree), else 1."""
+    for keys in (("scale",), ("deploy", "replicas")):
+        item = at(node, *keys)
+        if item is None or item.value is None:
+            continue
+        place = ".".join((path, *keys))
+        number = item.value if isinstance(item.value, int | float) else None
+        count = int(number) if number is not None else read.attempt(item, place, lambda n: cast_int(go_text(n.value)), 1)
+        if count > MAX_REPLICAS:
+            read.error(item, place, f"must be at most {MAX_REPLICAS}")
+        elif count > 1:
+            _check_fixed_ports(read, node, path, item, place)
+        return count
+    return 1
+
+
+def _check_fixed_ports(read: Reader, node: Node, path: str, count: Node, place: str) -> None:
+    for number, port in enumerate(read.each(node, "ports")):
+        published = read.text(port, "published")
+        if published is None or published == "0" or "-" in published:
+            continue
+        read.error(
+            port,
+            f"{path}.ports[{number}]",
+            f"{go_text(count.value)} containers cannot all have the host port {published}",
+            hint=f'write a range ("{published}-..."), or no host port',
+            related=(place_of(count, place),),
+        )
 
 
 def _limits(read: Reader, node: Node, path: str) -> Limits:

@@ -31,8 +31,8 @@ class Reader:
         line, column = (node.key_line, node.key_column) if key and node.key_line else (node.line, node.column)
         self.places.setdefault(path, Place(node.source.name, line, column))
 
-    def error(self, node: Node, path: str, message: str, hint: str | None = None) -> None:
-        self.found.append(diagnostic(node, path, message, hint=hint))
+    def error(self, node: Node, path: str, message: str, hint: str | None = None, related: tuple[str, ...] = ()) -> None:
+        self.found.append(diagnostic(node, path, message, hint=hint, related=related))
 
     def attempt(self, node: Node, path: str, read: Callable[[Node], T], default: T) -> T:
         """`read(node)`, or `default` with the ValueError reported."""

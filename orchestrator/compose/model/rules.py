@@ -92,16 +92,17 @@ def _check_host_ip(port: Node, path: str, found: list[Diagnostic]) -> None:
         found.append(diagnostic(node, f"{path}.host_ip", f'"{go_text(node.value)}" is not an IP address'))
 
 
-def check_references(model: Node, chosen: set[str], found: list[Diagnostic]) -> None:
-    """Add to `found` what is wrong between the parts of the `chosen` services and the resources they name."""
+def check_references(model: Node, checked: set[str], active: set[str], found: list[Diagnostic]) -> None:
+    """Add to `found` what is wrong between the parts of the `checked` services and the resources they name, and cycles of
+    the `active` ones, which is what services may depend on."""
     services = services_of(model)
     wrong = _prefixes(found)
     for name in services:
         if len(found) >= MAX_FOUND:
             return
-        if name in chosen:
-            ServiceRules(model, name, services[name], services, chosen, found, wrong).check()
-    _check_cycles(services, chosen, found)
+        if name in checked:
+            ServiceRules(model, name, services[name], services, active, found, wrong).check()
+    _check_cycles(services, active, found)
 
 
 def _prefixes(found: list[Diagnostic]) -> set[str]:

@@ -1,13 +1,14 @@
-"""Profiles, named services and what they need: which services and resources of a model take part."""
+"""The services and resources of a model that take part, by the rule of `choice`, and findings about the choice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from orchestrator.compose.kinds.values import go_text
+from orchestrator.compose.model.choice import INACTIVE_HINT, Missing, Standing, inactive_message
 from orchestrator.compose.schema.attributes import RESOURCES
-from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic, did_you_mean
-from orchestrator.compose.text.tree import Node
+from orchestrator.compose.text.diagnostics import Diagnostic, did_you_mean, nearest
+from orchestrator.compose.text.tree import Node, diagnostic, place_of
 
 
 def services_of(model: Node) -> dict[str, Node]:
@@ -20,59 +21,68 @@ def profiles_of(service: Node) -> tuple[str, ...]:
     return tuple(go_text(item.value) for item in node.elements()) if node is not None else ()
 
 
-def enabled(model: Node, profiles: Iterable[str]) -> set[str]:
-    """The services without profiles, and those with an active one; ``*`` activates all."""
-    active = set(profiles)
-    out = set()
+def standings(model: Node) -> dict[str, Standing]:
+    """What `choice` looks at in every service."""
+    out = {}
     for name, service in services_of(model).items():
-        if _is_active(service, active):
-            out.add(name)
+        depends_on = service.get("depends_on")
+        needs = {}
+        for key, entry in depends_on.items() if depends_on is not None else ():
+            required = entry.get("required")
+            needs[key] = required is None or required.value is not False
+        out[name] = Standing(profiles_of(service), needs)
     return out
 
 
-def with_named(model: Node, profiles: Iterable[str], named: Iterable[str]) -> set[str]:
-    """As `enabled`, with the profiles of the `named` services active too. Raises ComposeError for an unknown name."""
+def explained(model: Node, missing: Iterable[Missing]) -> list[Diagnostic]:
+    """What is wrong with a choice, at the places where it is asked for."""
     services = services_of(model)
-    active = set(profiles)
-    errors = []
-    for name in named:
-        if name not in services:
-            errors.append(Diagnostic("", 0, 0, "", f'"{name}" is not a service{did_you_mean(name, services)}'))
+    out = []
+    for item in missing:
+        if not item.dependent:
+            message = f'"{item.name}" is not a service{did_you_mean(item.name, services)}'
+            out.append(Diagnostic("", 0, 0, "", message))
             continue
-        active.update(profiles_of(services[name]))
-    if errors:
-        raise ComposeError(errors)
-    return enabled(model, active)
-
-
-def needed(model: Node, chosen: set[str], named: Iterable[str]) -> set[str]:
-    """Of the `chosen` services the `named` ones and what they depend on; all of them when none is named."""
-    wanted = [name for name in named if name in chosen]
-    if not wanted:
-        return chosen
-    services = services_of(model)
-    out: set[str] = set()
-    while wanted:
-        name = wanted.pop()
-        if name in out:
-            continue
-        out.add(name)
-        depends_on = services[name].get("depends_on")
-        if depends_on is not None:
-            wanted.extend(key for key, _ in depends_on.items() if key in chosen)
+        entry = (services[item.dependent].get("depends_on") or model).get(item.name)
+        assert entry is not None
+        out.append(missing_dependency(entry, f"services.{item.dependent}.depends_on", item.name, services, out))
     return out
 
 
-def select(model: Node, chosen: set[str]) -> Node:
-    """`model` with only the `chosen` services. Their optional dependencies on others stay."""
+def missing_dependency(
+    entry: Node, path: str, name: str, services: Mapping[str, Node], found: list[Diagnostic]
+) -> Diagnostic:
+    """The finding about `entry` of a ``depends_on`` at `path`: `name` is no service, or none that takes part."""
+    if name not in services:
+        return diagnostic(entry, path, f'"{name}" is not a service{nearest(name, services, found)}', key=True)
+    profiles = services[name].get("profiles")
+    related = (place_of(profiles, f"services.{name}.profiles", key=True),) if profiles is not None else ()
+    message = inactive_message(name, profiles_of(services[name]))
+    return diagnostic(entry, path, message, hint=INACTIVE_HINT, key=True, related=related)
+
+
+def select(model: Node, chosen: set[str], *, named: bool) -> Node:
+    """`model` with only the `chosen` services. Their optional dependencies on others stay unless the choice was `named`,
+    as in Docker Compose."""
     services = model.get("services")
     if services is None or not isinstance(services.value, dict) or not isinstance(model.value, dict):
         return model
     out = {}
     for name, service in services.value.items():
         if name in chosen:
-            out[name] = service
+            out[name] = _without_others(service, chosen) if named else service
     return model.new({**model.value, "services": services.new(out)})
+
+
+def _without_others(service: Node, chosen: set[str]) -> Node:
+    depends_on = service.get("depends_on")
+    if depends_on is None or not isinstance(depends_on.value, dict) or not isinstance(service.value, dict):
+        return service
+    kept = {key: entry for key, entry in depends_on.value.items() if key in chosen}
+    if len(kept) == len(depends_on.value):
+        return service
+    out = {key: item for key, item in service.value.items() if key != "depends_on"}
+    return service.new({**out, "depends_on": depends_on.new(kept)} if kept else out)
 
 
 def without_jobs(model: Node, profiles: Iterable[str]) -> Node:
@@ -81,13 +91,8 @@ def without_jobs(model: Node, profiles: Iterable[str]) -> Node:
     if jobs is None or not isinstance(jobs.value, dict) or not isinstance(model.value, dict):
         return model
     active = set(profiles)
-    kept = {name: job for name, job in jobs.value.items() if _is_active(job, active)}
+    kept = {name: job for name, job in jobs.value.items() if Standing(profiles_of(job), {}).active(active)}
     return model.new({**model.value, "jobs": jobs.new(kept)})
-
-
-def _is_active(node: Node, active: set[str]) -> bool:
-    own = profiles_of(node)
-    return not own or "*" in active or "" in own or bool(active & set(own))
 
 
 def without_unused(model: Node) -> Node:

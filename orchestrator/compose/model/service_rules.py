@@ -7,8 +7,10 @@ reported here.
 from __future__ import annotations
 
 from orchestrator.compose.kinds.values import byte_size, cast_float, cast_int, go_text
+from orchestrator.compose.model.selection import missing_dependency
 from orchestrator.compose.text.diagnostics import Diagnostic, nearest
 from orchestrator.compose.text.tree import Node, diagnostic, place_of
+from orchestrator.values import replace
 
 
 class ServiceRules:
@@ -133,21 +135,12 @@ class ServiceRules:
         depends_on = self._at("depends_on")
         for name, item in depends_on.items() if depends_on is not None else ():
             required = item.get("required")
-            if name not in self.services:
-                near = nearest(name, self.services, self.found)
-                self.report(item, ".depends_on", f'"{name}" is not a service{near}', key=True)
-            elif name not in self.chosen and (required is None or required.value is not False):
-                profiles = self.services[name].get("profiles")
-                names = ", ".join(go_text(p.value) for p in profiles.elements()) if profiles is not None else ""
-                related = (place_of(profiles, f"services.{name}.profiles", key=True),) if profiles is not None else ()
-                self.report(
-                    item,
-                    ".depends_on",
-                    f'"{name}" is not active: none of its profiles is ({names})',
-                    hint="activate one with --profile, or write required: false",
-                    key=True,
-                    related=related,
-                )
+            if name in self.chosen or (name in self.services and required is not None and required.value is False):
+                continue
+            finding = missing_dependency(item, f"{self.path}.depends_on", name, self.services, self.found)
+            if item.source is not self.node.source:
+                finding = replace(finding, related=(*finding.related, place_of(self.node, self.path, key=True)))
+            self.found.append(finding)
 
     def _volumes(self) -> None:
         targets: dict[str, tuple[str, Node]] = {}

@@ -83,8 +83,8 @@ def nearest(word: str, known: Iterable[str], found: list[Diagnostic]) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean "db"?)`` for the nearest of `known`, or nothing."""
-    choices = sorted(set(known))
+    choices = {choice.lower(): choice for choice in sorted(set(known))}
     if len(choices) > 2000 or len(word) > 100:
         return ""
     close = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
-    return f' (did you mean "{close[0]}"?)' if close else ""
+    return f' (did you mean "{choices[close[0]]}"?)' if close else ""
