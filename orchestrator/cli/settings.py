@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from orchestrator.compose.discovery import LoadRequest
     from orchestrator.contracts.site import Site
     from orchestrator.model.project import Project
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @frozen
@@ -94,12 +91,9 @@ class Settings:
         """
         given = self.project_name or self.environ.get("COMPOSE_PROJECT_NAME")
         if given:
-            if _NAME.fullmatch(given) is None:
-                raise InputError(
-                    f'"{given}" is not a project name',
-                    hint="lower-case letters, digits, - and _, beginning with a letter or a digit",
-                )
-            return self.site_named(given)
+            from orchestrator.model.names import parse_project_name
+
+            return self.site_named(parse_project_name(given))
         from orchestrator.cli.identity import project_name
 
         return self.site_named(project_name(self.request()))

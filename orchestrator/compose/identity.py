@@ -13,9 +13,8 @@ from orchestrator.compose.discovery import Found, LoadRequest
 from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.text.files import Source, read_source, stdin_source
 from orchestrator.compose.text.interpolate import InterpolationError, substitute
-from orchestrator.model.names import ProjectName
+from orchestrator.model.names import PROJECT_NAME_HINT, ProjectName, normal_project_name
 
-_NAME_HINT = "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit"
 _NAME_LINE = re.compile(r"""^[ \t]*["']?name["']?[ \t]*:""", re.MULTILINE)
 
 
@@ -36,9 +35,9 @@ def written_name(request: LoadRequest, found: Found, *, interpolate: bool = True
             continue
         if _may_have_name(source.text):
             name = _name_in(source, found, interpolate) or name
-    if name and not discovery.normalise_name(name):
-        raise ComposeError([Diagnostic("", 0, 0, "name", f'"{name}" leaves no project name', _NAME_HINT)])
-    return discovery.normalise_name(name) or discovery.folder_name(found.working_dir)
+    if name and not normal_project_name(name):
+        raise ComposeError([Diagnostic("", 0, 0, "name", f'"{name}" leaves no project name', PROJECT_NAME_HINT)])
+    return normal_project_name(name) or discovery.folder_name(found.working_dir)
 
 
 def _may_have_name(text: str) -> bool:
