@@ -83,12 +83,14 @@ DEFAULT_OPTIONS = ConfigOptions()
 
 @frozen
 class Model:
-    """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part; `enabled`:
-    the services of no profile, or of an active one."""
+    """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part. `read`: as
+    `complete`, with the files of the services read that take part or are active. `enabled`: those of no profile, or of an
+    active one."""
 
     name: str
     tree: Node
     complete: Node
+    read: Node
     found: Findings
     files: tuple[str, ...]
     working_dir: str
@@ -124,13 +126,9 @@ def load(request: LoadRequest) -> Loaded:
 def _whole(model: Model, request: LoadRequest) -> Node:
     """The complete model with the files of every service read; what is wrong with those of services that were not asked for
     is nobody's concern yet."""
-    asked = services_of(model.tree)
-    others = EnvironmentFiles(model.environment, request.directory, model.working_dir, [])
-    whole = _with_files(model.complete, set(services_of(model.complete)) - set(asked), others, variables=True)
-    services = whole.get("services")
-    if services is None or not isinstance(whole.value, dict):
-        return whole
-    return whole.new({**whole.value, "services": services.new({**services_of(whole), **asked})})
+    others = set(services_of(model.read)) - model.enabled - set(services_of(model.tree))
+    reader = EnvironmentFiles(model.environment, request.directory, model.working_dir, [])
+    return _with_files(model.read, others, reader, variables=True) if others else model.read
 
 
 def load_canonical(
@@ -175,7 +173,7 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) ->
     if options.normalize:
         tree = normalize(tree, name, environment)
     profiles = request.profiles or _split(environment.get("COMPOSE_PROFILES", ""))
-    complete = tree
+    complete = read = tree
     enabled: set[str] = set()
     if options.interpolate:
         check_parts(tree, findings.errors)
@@ -187,8 +185,8 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) ->
         if missing:
             raise ComposeError([*findings.errors, *selection.explained(tree, missing)])
         reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors)
-        tree = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
-        part = selection.select(tree, chosen, named=bool(request.services))
+        read = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
+        part = selection.select(read, chosen, named=bool(request.services))
         tree = selection.without_jobs(selection.without_unused(part), profiles)
         if options.check_consistency:
             check_containers(tree, findings.errors)
@@ -199,6 +197,7 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) ->
         name=name,
         tree=tree,
         complete=complete,
+        read=read,
         found=findings,
         files=found.files,
         working_dir=found.working_dir,
@@ -235,8 +234,9 @@ def canonical_of(model: Model) -> dict[str, JSON]:
     for name, other in services_of(model.complete).items():
         if name not in running:  # what does not run must be right too
             values.show(other, SERVICE, f"services.{name}", model.found.errors)
-    for service in shown["services"].values():
-        _settle_replicas(service)
+    for name, service in shown["services"].items():
+        if name in model.enabled and model.options.check_consistency:
+            _settle_replicas(service)
     if not model.options.models:
         shown.pop("models", None)
     out: dict[str, JSON] = {**shown, "name": model.name}
@@ -248,7 +248,7 @@ def canonical_of(model: Model) -> dict[str, JSON]:
 
 
 def _settle_replicas(service: dict[str, JSON]) -> None:
-    """``scale`` shows in ``deploy`` too, where there is one."""
+    """``scale`` shows in ``deploy`` too, where there is one. (Docker Compose does it where it checks that they agree.)"""
     if "scale" in service and "deploy" in service:
         service["deploy"]["replicas"] = service["scale"]
 

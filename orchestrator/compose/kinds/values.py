@@ -158,7 +158,7 @@ def show_int(node: Node, shape: Shape, path: str, found: Found) -> JSON:
 
 
 def show_count(node: Node, shape: Shape, path: str, found: Found) -> JSON:
-    """A whole number, where 0 differs from absent (``scale``, ``retries``)."""
+    """A whole number, where 0 differs from absent (``scale``)."""
     value = _number(node, path, found, int)
     return OMIT if value is None else value
 
@@ -192,8 +192,6 @@ def show_natural(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     value = _number(node, path, found, int)
     if value is not None and value < 0:
         found.append(diagnostic(node, path, "must not be negative"))
-    elif value is not None and value > MAX_INT:
-        found.append(diagnostic(node, path, f"must be at most {MAX_INT}"))
     return OMIT if value is None else value
 
 

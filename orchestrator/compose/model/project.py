@@ -230,13 +230,15 @@ def _replicas(read: Reader, node: Node, path: str) -> int:
         if item is None or item.value is None:
             continue
         place = ".".join((path, *keys))
-        number = item.value if isinstance(item.value, int | float) else None
-        count = int(number) if number is not None else read.attempt(item, place, lambda n: cast_int(go_text(n.value)), 1)
+        if isinstance(item.value, int | float):
+            count = int(item.value)
+        else:
+            count = read.attempt(item, place, lambda n: cast_int(go_text(n.value)), 1)
         if count > MAX_REPLICAS:
             read.error(item, place, f"must be at most {MAX_REPLICAS}")
         elif count > 1:
             _check_fixed_ports(read, node, path, item, place)
-        return count
+        return max(count, 0)
     return 1
 
 

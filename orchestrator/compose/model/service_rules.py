@@ -6,7 +6,7 @@ reported here.
 
 from __future__ import annotations
 
-from orchestrator.compose.kinds.values import byte_size, cast_float, cast_int, go_text
+from orchestrator.compose.kinds.values import MAX_INT, byte_size, cast_float, cast_int, go_text
 from orchestrator.compose.model.selection import missing_dependency
 from orchestrator.compose.text.diagnostics import Diagnostic, nearest
 from orchestrator.compose.text.tree import Node, diagnostic, place_of
@@ -60,6 +60,7 @@ class ServiceRules:
         self._files()
         self._health()
         self._watch()
+        self._replicas()
         self._limits()
         self._container_name()
 
@@ -199,11 +200,17 @@ class ServiceRules:
             if needs and (target is None or not target.value):
                 self.report(rule, f".develop.watch[{number}]", "this action needs a target", hint="add target: /path")
 
-    def _limits(self) -> None:
+    def _replicas(self) -> None:
         replicas, scale = self._at("deploy", "replicas"), self._at("scale")
+        for node, path in ((scale, ".scale"), (replicas, ".deploy.replicas")):
+            count = _number(node) if node is not None else None
+            if node is not None and count is not None and not 0 <= count <= MAX_INT:
+                self.report(node, path, "must not be negative" if count < 0 else f"must be at most {MAX_INT}")
         if replicas is not None and scale is not None and _number(replicas) != _number(scale):
             related = (place_of(replicas, "deploy.replicas"),)
             self.report(scale, ".scale", f"differs from deploy.replicas, {go_text(replicas.value)}", related=related)
+
+    def _limits(self) -> None:
         for own, group, key in (
             ("cpus", "limits", "cpus"),
             ("mem_limit", "limits", "memory"),
@@ -239,6 +246,8 @@ def _one_or_more(node: Node | None) -> list[Node]:
 
 
 def _number(node: Node) -> int | None:
+    if isinstance(node.value, int | float):
+        return int(node.value)
     try:
         return cast_int(go_text(node.value))
     except ValueError:

@@ -14,6 +14,7 @@ from orchestrator.compose.schema.forms import (
     BOOL,
     BYTES,
     COMMAND,
+    COUNT,
     CPUS,
     DURATION,
     ENVIRONMENT,
@@ -235,7 +236,7 @@ DEPLOY = object_of(
     "deploy",
     (
         Row("mode", TEXT, "replicated or global", NO, harmless=("replicated",)),
-        Row("replicas", NATURAL, "how many containers, 10,000 at most"),
+        Row("replicas", COUNT, "how many containers, 10,000 at most"),
         Row("labels", LABELS, "labels of the service", SKIP),
         Row("update_config", object_of("update_config", _UPDATE), "how to update", SKIP),
         Row("rollback_config", object_of("rollback_config", _UPDATE), "how to roll back", SKIP),
