@@ -33,6 +33,25 @@ leaving it out could surprise (isolation, data, security, behaviour), and warns 
 where.
 """
 
+_SELECTION = """\
+## What takes part
+
+A project is always its whole stack: the services of inactive profiles, and what was not named, are known too.
+
+* A service takes part when it has no `profiles`, or one that is active: by `--profile` (`*`: all), else by
+  `COMPOSE_PROFILES` (a comma-separated list).
+* Services that are named (`up web`) take part with what they depend on, and nothing else. A named service that is
+  inactive has its profiles activated for this command: what it needs may be in them. What it needs in another profile is an
+  error at the line that says so, unless it is `required: false`.
+* A service that does not take part must be well formed (its variables, types and numbers), but may refer to what is not
+  there (a network, a missing `env_file`) or to what the runtime does not do, until it does take part.
+
+`scale`, else `deploy.replicas`, is the number of containers of a service; both must agree. More than one cannot share a
+`container_name`, nor one fixed host port: give a range (`8080-8089:80`) or no host port. `stop_signal` is a name
+(`SIGTERM`, `term`, `SIGRTMIN+3`) or a number in quotes, and checked when the stack is loaded. `healthcheck.start_interval`
+needs a `start_period`, as in Docker Compose.
+"""
+
 _MORE = """\
 ## Where we do more
 
@@ -86,6 +105,7 @@ def markdown() -> str:
         assert shape.values is not None
         parts.append(f"### {section.capitalize()}\n\n" + _table(_rows_of(shape.values, ""), section))
     parts.append("### x-pystack\n\n" + _table(_rows_of(X_PYSTACK, "")))
+    parts.append(_SELECTION)
     parts.append(_MORE)
     parts.append("## Lint rules\n\n" + _lint())
     parts.append(_DIFFERENCES)
