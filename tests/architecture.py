@@ -43,6 +43,11 @@ HOMES: Mapping[str, frozenset[str]] = {
 }
 """Where a third-party package may be imported. One that is not listed has no home yet, and may be imported nowhere."""
 
+FLOORS: Mapping[str, tuple[str, ...]] = {
+    "compose": ("text", "discovery", "identity", "kinds", "schema", "merge", "model", "advice", "load", "queries"),
+}
+"""The floors of a part that has some, lowest first: one imports only from those below it, and every module is on one."""
+
 STDLIB_ONLY = frozenset({"values", "kernel", "client", "units", "errors", "model", "policy", "contracts", "plan", "oci"})
 """Parts that import no third-party package whatever `HOMES` says."""
 
@@ -115,6 +120,9 @@ def _check(name: str, source: str, modules: Mapping[str, str]) -> Iterator[tuple
         if part is None:
             yield 1, "belongs to no row of the layer table"
             return
+        if part in FLOORS and name != f"{PACKAGE}.{part}" and _floor(name) not in FLOORS[part]:
+            yield 1, f"is on no floor of {part}"
+            return
     tree = ast.parse(source, filename=name)
     is_package = any(other.startswith(name + ".") for other in modules)
     for line, target in _imports(tree, name, is_package):
@@ -180,7 +188,7 @@ def _check_own_import(name: str, part: str | None, target: str) -> Iterator[str]
     elif part == "runtime" and (other == "plan" or (other == "model" and not _known_to_runtime(target))):
         yield f"runtime imports {target}, and may know nothing of Compose"
     elif part == other:
-        return
+        yield from _check_floor(name, part, target)
     elif part == "kernel" and other != "values":
         yield f"kernel imports {target}, and may import the standard library, `values` and itself alone"
     elif ROW[other] == ROW[part]:
@@ -191,6 +199,21 @@ def _check_own_import(name: str, part: str | None, target: str) -> Iterator[str]
 
 def _known_to_runtime(target: str) -> bool:
     return target.split(".")[2] in NOTHING_OF_COMPOSE
+
+
+def _floor(module: str) -> str:
+    return module.split(".")[2] if module.count(".") > 1 else ""
+
+
+def _check_floor(name: str, part: str, target: str) -> Iterator[str]:
+    floors = FLOORS.get(part)
+    if floors is None or name == f"{PACKAGE}.{part}":
+        return
+    own, other = (_floor(module) for module in (name, target))
+    if other not in floors:
+        yield f"{target} is on no floor of {part}"
+    elif own != other and floors.index(own) < floors.index(other):
+        yield f"{part}.{own} imports {part}.{other}, which is not on a floor below"
 
 
 def _check_process(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:

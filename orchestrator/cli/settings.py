@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from orchestrator.compose.discovery import LoadRequest
     from orchestrator.contracts.site import Site
     from orchestrator.model.project import Project
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @frozen
@@ -58,12 +55,13 @@ class Settings:
         )
 
     def load(self, services: tuple[str, ...] = ()) -> Project:
-        """The project; its warnings go to stderr. Raises ComposeError."""
+        """The named services of the project (none: the active ones); warnings go to stderr. Raises ComposeError."""
         from orchestrator.compose.load import load
+        from orchestrator.compose.model.choice import active_part, select
 
         loaded = load(self.request(services))
         self.warn(tuple(warning.text() for warning in loaded.warnings))
-        return loaded.project
+        return active_part(loaded.project, select(loaded.project, services))
 
     def load_to_run(self, services: tuple[str, ...] = ()) -> Project:
         """As `load`, for a verb that will run it: what cannot be run is refused before anything is begun. Raises
@@ -93,12 +91,9 @@ class Settings:
         """
         given = self.project_name or self.environ.get("COMPOSE_PROJECT_NAME")
         if given:
-            if _NAME.fullmatch(given) is None:
-                raise InputError(
-                    f'"{given}" is not a project name',
-                    hint="lower-case letters, digits, - and _, beginning with a letter or a digit",
-                )
-            return self.site_named(given)
+            from orchestrator.model.names import parse_project_name
+
+            return self.site_named(parse_project_name(given))
         from orchestrator.cli.identity import project_name
 
         return self.site_named(project_name(self.request()))

@@ -8,12 +8,13 @@ process's, then ``.env`` of the project's folder (or ``--env-file``). Source: Do
 from __future__ import annotations
 
 import os.path
-import re
 from collections.abc import Mapping
 
-from orchestrator.compose import dotenv
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic
-from orchestrator.compose.files import MAX_ENV_BYTES, FileError, read_text, shown_name
+from orchestrator.compose.text import dotenv
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.files import MAX_ENV_BYTES, FileError, read_text, shown_name
+from orchestrator.errors import InputError
+from orchestrator.model.names import normal_project_name, parse_project_name
 from orchestrator.values import frozen
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -157,27 +158,20 @@ def read_env_file(
         raise ComposeError([Diagnostic(name, exc.line, 1, "", str(exc), exc.hint, quoted)]) from None
 
 
-def normalise_name(text: str) -> str:
-    """`text` as a project name: lower-case letters, digits, dashes and underscores, not starting with the last two."""
-    return re.sub(r"[^a-z0-9_-]", "", text.lower()).lstrip("_-")
-
-
 def given_name(request: LoadRequest, environment: Mapping[str, str]) -> str | None:
     """The name from ``-p`` or COMPOSE_PROJECT_NAME; None when neither is set. Raises ComposeError."""
     name = request.project_name or environment.get("COMPOSE_PROJECT_NAME")
     if not name:
         return None
-    if normalise_name(name) != name:
-        raise _error(
-            f'"{name}" is not a project name',
-            "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit",
-        )
-    return name
+    try:
+        return parse_project_name(name)
+    except InputError as exc:
+        raise _error(exc.message, exc.hint) from exc
 
 
 def folder_name(working_dir: str) -> str:
     """The name that the project's folder gives. Raises ComposeError when nothing is left of it."""
-    name = normalise_name(os.path.basename(working_dir))
+    name = normal_project_name(os.path.basename(working_dir))
     if not name:
         raise _error(f"the folder {working_dir} gives no project name", "name the project with -p or name:")
     return name

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 
 from orchestrator.compose import discovery
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.discovery import Found, LoadRequest
-from orchestrator.compose.files import Source, read_source, stdin_source
-from orchestrator.compose.interpolate import InterpolationError, substitute
-from orchestrator.model.names import ProjectName
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.files import Source, read_source, stdin_source
+from orchestrator.compose.text.interpolate import InterpolationError, substitute
+from orchestrator.model.names import PROJECT_NAME_HINT, ProjectName, normal_project_name
 
-_NAME_HINT = "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit"
 _NAME_LINE = re.compile(r"""^[ \t]*["']?name["']?[ \t]*:""", re.MULTILINE)
 
 
@@ -36,9 +35,9 @@ def written_name(request: LoadRequest, found: Found, *, interpolate: bool = True
             continue
         if _may_have_name(source.text):
             name = _name_in(source, found, interpolate) or name
-    if name and not discovery.normalise_name(name):
-        raise ComposeError([Diagnostic("", 0, 0, "name", f'"{name}" leaves no project name', _NAME_HINT)])
-    return discovery.normalise_name(name) or discovery.folder_name(found.working_dir)
+    if name and not normal_project_name(name):
+        raise ComposeError([Diagnostic("", 0, 0, "name", f'"{name}" leaves no project name', PROJECT_NAME_HINT)])
+    return normal_project_name(name) or discovery.folder_name(found.working_dir)
 
 
 def _may_have_name(text: str) -> bool:
@@ -47,7 +46,7 @@ def _may_have_name(text: str) -> bool:
 
 
 def _name_in(source: Source, found: Found, interpolate: bool) -> str:
-    from orchestrator.compose.tree import parse  # YAML costs 20 ms, and most calls do not need it
+    from orchestrator.compose.text.tree import parse  # YAML costs 20 ms, and most calls do not need it
 
     name = ""
     try:

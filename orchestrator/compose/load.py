@@ -1,39 +1,46 @@
 """Loading a stack: the numbered phases from compose files to a `Project` and to the canonical model.
 
 1. discover: which files, which folder, which environment (`discovery`)
-2. read: parse, interpolate, extend, include, merge, validate, expand every file (`layers`)
+2. read: parse, interpolate, extend, include, merge, validate, expand every file (`merge.layers`)
 3. name: ``-p``, COMPOSE_PROJECT_NAME, ``name:``, or the folder's name
-4. normalise: the default network, full names, implied dependencies (`normalize`)
-5. check: references between the parts (`rules`)
-6. resolve: env_file and label_file (`environment`)
-7. select: profiles, named services and what they need (`selection`)
-8. show: the canonical model, as ``config`` prints it (`values`)
-9. build: what the runtime takes (`support`, `project`)
+4. normalise: the default network, full names, implied dependencies (`model.normalize`)
+5. check: references between the parts (`model.rules`)
+6. resolve: env_file and label_file (`model.environment`)
+7. select: profiles, named services and what they need (`model.choice`, `model.selection`)
+8. show: the canonical model, as ``config`` prints it (`kinds.values`)
+9. build: what the runtime takes (`model.support`, `model.project`)
 
 A phase reports everything it finds wrong before the next one starts. Nothing here reads the process's environment.
+
+The `Project` is the whole stack, whatever was named. The services that the request is about (named and what they need, else
+the active ones) must be right in every respect; of the others, what is wrong from phase 5 on is left for when they are.
 """
 
 from __future__ import annotations
 
-from orchestrator.compose import discovery, selection, values
-from orchestrator.compose.attributes import TOP
-from orchestrator.compose.attributes_service import SERVICE
-from orchestrator.compose.context import Context, Findings
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic
+from collections.abc import Mapping
+
+from orchestrator.compose import discovery
+from orchestrator.compose.advice.lint import at_start
 from orchestrator.compose.discovery import LoadRequest, discover_files
-from orchestrator.compose.environment import EnvironmentFiles
 from orchestrator.compose.identity import project_identity, written_name
-from orchestrator.compose.layers import load_model
-from orchestrator.compose.lint import at_start
-from orchestrator.compose.normalize import keep, normalize
-from orchestrator.compose.project import build_project
-from orchestrator.compose.rules import check_containers, check_parts, check_references
-from orchestrator.compose.selection import services_of
-from orchestrator.compose.shapes import JSON
-from orchestrator.compose.support import unsupported
-from orchestrator.compose.tree import Node, diagnostic, plain
+from orchestrator.compose.kinds import values
+from orchestrator.compose.kinds.shapes import JSON
+from orchestrator.compose.merge.context import Context, Findings
+from orchestrator.compose.merge.layers import load_model
+from orchestrator.compose.model import choice, selection
+from orchestrator.compose.model.environment import EnvironmentFiles
+from orchestrator.compose.model.normalize import normalize
+from orchestrator.compose.model.project import build_project
+from orchestrator.compose.model.rules import check_containers, check_parts, check_references
+from orchestrator.compose.model.selection import services_of
+from orchestrator.compose.model.support import unsupported
+from orchestrator.compose.schema.attributes import TOP
+from orchestrator.compose.schema.attributes_service import SERVICE
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.tree import Node, diagnostic, plain
 from orchestrator.model.project import Project
-from orchestrator.values import frozen
+from orchestrator.values import frozen, replace
 
 __all__ = [
     "ComposeError",
@@ -50,7 +57,8 @@ __all__ = [
 
 @frozen
 class Loaded:
-    """A loaded stack. `canonical` is what ``config --format json`` prints."""
+    """A loaded stack, whole. `canonical` is what ``config --format json`` prints: the services that were asked for. The
+    warnings are about these."""
 
     project: Project
     warnings: tuple[Diagnostic, ...]
@@ -75,29 +83,52 @@ DEFAULT_OPTIONS = ConfigOptions()
 
 @frozen
 class Model:
-    """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part."""
+    """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part. `read`: as
+    `complete`, with the files of the services read that take part or are active. `enabled`: those of no profile, or of an
+    active one."""
 
     name: str
     tree: Node
     complete: Node
+    read: Node
     found: Findings
     files: tuple[str, ...]
     working_dir: str
+    environment: Mapping[str, str]
+    enabled: frozenset[str]
     profiles: tuple[str, ...]
     options: ConfigOptions
 
 
 def load(request: LoadRequest) -> Loaded:
-    """The stack, ready for the runtime. Raises ComposeError, also for what the runtime does not support yet."""
+    """The whole stack, ready for the runtime: the same whatever services are named. Raises ComposeError, also for what the
+    runtime does not support yet, in the services that are asked for."""
     model = _load(request, DEFAULT_OPTIONS)
     canonical = canonical_of(model)
+    asked = set(services_of(model.tree))
+    if asked - model.enabled:
+        check_references(model.complete, asked - model.enabled, asked, model.found.errors)
     refused, ignored = unsupported(model.tree)
     wrong = {item.path for item in model.found.errors}
     model.found.errors.extend(item for item in refused if item.path not in wrong)
     model.found.warnings.extend([*ignored, *at_start(model.tree)])
-    project = build_project(model.tree, model.name, model.working_dir, model.files, model.profiles, model.found.errors)
+    project = build_project(_whole(model, request), model.tree, model.name, model.working_dir, model.found.errors)
     model.found.stop()
+    project = replace(
+        project,
+        compose_files=model.files,
+        profiles=model.profiles,
+        inactive=frozenset(name for name in project.services if name not in model.enabled),
+    )
     return Loaded(project, tuple(model.found.warnings), canonical)
+
+
+def _whole(model: Model, request: LoadRequest) -> Node:
+    """The complete model with the files of every service read; what is wrong with those of services that were not asked for
+    is nobody's concern yet."""
+    others = set(services_of(model.read)) - model.enabled - set(services_of(model.tree))
+    reader = EnvironmentFiles(model.environment, request.directory, model.working_dir, [])
+    return _with_files(model.read, others, reader, variables=True) if others else model.read
 
 
 def load_canonical(
@@ -142,26 +173,39 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) ->
     if options.normalize:
         tree = normalize(tree, name, environment)
     profiles = request.profiles or _split(environment.get("COMPOSE_PROFILES", ""))
-    complete = tree
+    complete = read = tree
+    enabled: set[str] = set()
     if options.interpolate:
         check_parts(tree, findings.errors)
-        enabled = selection.enabled(tree, profiles)
+        services = selection.standings(tree)
+        enabled = choice.enabled(services, profiles)
         if options.check_consistency:
-            check_references(tree, enabled, findings.errors)
-        try:
-            chosen = selection.with_named(tree, profiles, request.services)
-        except ComposeError as exc:
-            raise ComposeError([*findings.errors, *exc.diagnostics]) from None
-        chosen = selection.needed(tree, chosen, request.services)
+            check_references(tree, enabled, enabled, findings.errors)
+        chosen, missing = choice.choose(services, profiles, request.services)
+        if missing:
+            raise ComposeError([*findings.errors, *selection.explained(tree, missing)])
         reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors)
-        tree = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
-        tree = selection.without_jobs(selection.without_unused(selection.select(tree, chosen)), profiles)
+        read = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
+        part = selection.select(read, chosen, named=bool(request.services))
+        tree = selection.without_jobs(selection.without_unused(part), profiles)
         if options.check_consistency:
             check_containers(tree, findings.errors)
     for variable, (node, path) in findings.unset.items():
         message = f'the variable "{variable}" is not set: an empty text is used'
         findings.warnings.append(diagnostic(node, path, message, code="unset-variable"))
-    return Model(name, tree, complete, findings, found.files, found.working_dir, profiles, options)
+    return Model(
+        name=name,
+        tree=tree,
+        complete=complete,
+        read=read,
+        found=findings,
+        files=found.files,
+        working_dir=found.working_dir,
+        environment=environment,
+        enabled=frozenset(enabled),
+        profiles=profiles,
+        options=options,
+    )
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -176,7 +220,7 @@ def _with_files(tree: Node, chosen: set[str], reader: EnvironmentFiles, *, varia
         name: reader.resolve(service, f"services.{name}", variables=variables) if name in chosen else service
         for name, service in services_of(tree).items()
     }
-    return keep(tree, {**tree.value, "services": keep(services, out)})
+    return tree.new({**tree.value, "services": services.new(out)})
 
 
 def canonical_of(model: Model) -> dict[str, JSON]:
@@ -190,8 +234,9 @@ def canonical_of(model: Model) -> dict[str, JSON]:
     for name, other in services_of(model.complete).items():
         if name not in running:  # what does not run must be right too
             values.show(other, SERVICE, f"services.{name}", model.found.errors)
-    for service in shown["services"].values():
-        _settle_replicas(service)
+    for name, service in shown["services"].items():
+        if name in model.enabled and model.options.check_consistency:
+            _settle_replicas(service)
     if not model.options.models:
         shown.pop("models", None)
     out: dict[str, JSON] = {**shown, "name": model.name}
@@ -203,7 +248,7 @@ def canonical_of(model: Model) -> dict[str, JSON]:
 
 
 def _settle_replicas(service: dict[str, JSON]) -> None:
-    """``scale`` shows in ``deploy`` too, where there is one."""
+    """``scale`` shows in ``deploy`` too, where there is one. (Docker Compose does it where it checks that they agree.)"""
     if "scale" in service and "deploy" in service:
         service["deploy"]["replicas"] = service["scale"]
 

@@ -9,14 +9,14 @@ import hashlib
 import json
 
 from orchestrator.compose import discovery
-from orchestrator.compose.diagnostics import ComposeError, Diagnostic, did_you_mean
+from orchestrator.compose.advice.lint import BY_NAME, Stack, advise
 from orchestrator.compose.discovery import LoadRequest
-from orchestrator.compose.interpolate import Variable, variables
-from orchestrator.compose.lint import BY_NAME, Stack, advise
+from orchestrator.compose.kinds.shapes import JSON
 from orchestrator.compose.load import DEFAULT_OPTIONS, ConfigOptions, Model, canonical_of, load_model_for
-from orchestrator.compose.selection import profiles_of, services_of
-from orchestrator.compose.shapes import JSON
-from orchestrator.compose.tree import Node
+from orchestrator.compose.model.selection import profiles_of, services_of
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic, did_you_mean
+from orchestrator.compose.text.interpolate import Variable, variables
+from orchestrator.compose.text.tree import Node
 from orchestrator.values import replace
 
 PARTS = ("services", "volumes", "networks", "models", "configs", "secrets", "jobs")

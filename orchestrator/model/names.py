@@ -11,6 +11,7 @@ import hashlib
 from enum import Enum
 from typing import NewType
 
+from orchestrator.errors import InputError
 from orchestrator.values import frozen
 
 ProjectName = NewType("ProjectName", str)
@@ -26,6 +27,21 @@ ProjectKey = NewType("ProjectKey", str)
 """Eight hex digits that stand for (data directory, project) in the names of kernel objects."""
 
 CGROUP_ROOT = "pystack"
+
+_PROJECT_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+PROJECT_NAME_HINT = "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit"
+
+
+def normal_project_name(text: str) -> str:
+    """What is left of `text` (a folder's name, ``name:``) as a project's name, maybe nothing. Source: compose-spec."""
+    return "".join(letter for letter in text.lower() if letter in _PROJECT_LETTERS).lstrip("_-")
+
+
+def parse_project_name(text: str) -> ProjectName:
+    """`text`, which must be a project's name as it stands (``-p``): it becomes a directory's name. Raises InputError."""
+    if not text or normal_project_name(text) != text:
+        raise InputError(f'"{text}" is not a project name', hint=PROJECT_NAME_HINT)
+    return ProjectName(text)
 
 
 class Role(Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 
+from tests.differential.choices import choice_stacks, count_stacks
 from tests.differential.forms_parts import section_stacks
 from tests.differential.oracle import Stack
 
@@ -229,4 +230,6 @@ def stack_families() -> dict[str, dict[str, Stack]]:
         "dotenv": _dotenv(),
         "calls": _calls(),
         "extends files": _extends(),
+        "choices": choice_stacks(),
+        "counts": count_stacks(),
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.compose.attributes_service import SERVICE as SERVICE_SHAPE
+from orchestrator.compose.schema.attributes_service import SERVICE as SERVICE_SHAPE
 from tests.differential.batch import Case, differences
 from tests.differential.families import stack_families
 from tests.differential.forms import SERVICE, VALUES, Form, body, service_forms

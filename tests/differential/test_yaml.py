@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.render.yamltext import to_yaml
-from orchestrator.compose.files import Source
 from orchestrator.compose.load import ConfigOptions, load_canonical
-from orchestrator.compose.tree import parse, plain
+from orchestrator.compose.text.files import Source
+from orchestrator.compose.text.tree import parse, plain
 from tests.differential.oracle import (
     BASE_ENVIRONMENT,
     Stack,

@@ -22,7 +22,7 @@ def lint(settings: Settings, services: tuple[str, ...], shape: str) -> int:
 
     Ends with 0 when there is nothing but notes, with 1 when there is a warning, with 2 when the files have errors.
     """
-    from orchestrator.compose.lint_report import as_json, as_sarif, level
+    from orchestrator.compose.advice.lint_report import as_json, as_sarif, level
     from orchestrator.compose.queries import lint as find
 
     findings = find(settings.request(services))

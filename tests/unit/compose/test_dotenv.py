@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.compose.dotenv import DotenvError, parse, parse_raw
+from orchestrator.compose.text.dotenv import DotenvError, parse, parse_raw
 
 
 def read(text: str, **environment: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from orchestrator.compose.diagnostics import Diagnostic, did_you_mean
+from orchestrator.compose.text.diagnostics import Diagnostic, did_you_mean
 from tests.unit.compose.stacks import Stack
 
 

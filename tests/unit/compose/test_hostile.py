@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.compose.files import MAX_COMPOSE_BYTES
 from orchestrator.compose.load import ComposeError, load
+from orchestrator.compose.text.files import MAX_COMPOSE_BYTES
 from tests.unit.compose.stacks import Stack
 
 

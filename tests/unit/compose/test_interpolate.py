@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.compose.interpolate import InterpolationError, Variable, substitute, variables
+from orchestrator.compose.text.interpolate import InterpolationError, Variable, substitute, variables
 
 ENVIRONMENT = {"A": "one", "EMPTY": "", "B": "two"}
 

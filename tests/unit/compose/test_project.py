@@ -204,6 +204,7 @@ def test_networks_are_attached_with_aliases_and_addresses(stack: Stack) -> None:
     assert project.networks == {
         "front": Network(NetworkName("front"), "shop_front", False, "10.1.0.0/24", "10.1.0.254", (("k", "v"),)),
         "back": Network(NetworkName("back"), "mine", True),
+        "unused": Network(NetworkName("unused"), "shop_unused"),
         "default": Network(NetworkName("default"), "shop_default"),
     }
 
@@ -245,32 +246,6 @@ expose: [80, "90/udp"]
     assert (found.read_only, found.init) == (True, True)
     assert dict(found.labels) == {"a": "b", "c": ""}
     assert found.expose == ("80", "90/udp")
-
-
-def test_profiles_enable_services_and_naming_one_enables_its_own(stack: Stack) -> None:
-    text = """\
-        services:
-          a: {image: host}
-          b: {image: host, profiles: [debug]}
-          c: {image: host, profiles: [other]}
-        """
-    assert list(stack.load(text).project.services) == ["a"]
-    assert list(stack.load(text, profiles=("debug",)).project.services) == ["a", "b"]
-    assert list(stack.load(text, {"COMPOSE_PROFILES": "debug,other"}).project.services) == ["a", "b", "c"]
-    assert list(stack.load(text, profiles=("*",)).project.services) == ["a", "b", "c"]
-    assert list(stack.load(text, services=("c",)).project.services) == ["c"]
-
-
-def test_a_dependency_whose_profile_is_not_active_is_an_error(stack: Stack) -> None:
-    text = "services: {a: {image: host, depends_on: [b]}, b: {image: host, profiles: [debug]}}"
-    (message,) = stack.messages(text)
-    assert message.endswith('services.a.depends_on: "b" is not active: none of its profiles is (debug)')
-
-
-def test_an_unknown_service_on_the_command_line_is_an_error(stack: Stack) -> None:
-    assert stack.messages("services: {web: {image: host}}", services=("wbe",)) == [
-        '"wbe" is not a service (did you mean "web"?)'
-    ]
 
 
 def test_the_places_of_what_the_runtime_may_complain_about_are_known(stack: Stack) -> None:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from orchestrator.compose import queries
-from orchestrator.compose.lint import BY_CODE
-from orchestrator.compose.lint_report import as_json, as_sarif
+from orchestrator.compose.advice.lint import BY_CODE
+from orchestrator.compose.advice.lint_report import as_json, as_sarif
 from orchestrator.compose.load import ComposeError, ConfigOptions, load_canonical
 from tests.unit.compose.stacks import Stack
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.compose.shell import ShellError, cut_at, split
+from orchestrator.compose.text.shell import ShellError, cut_at, split
 
 
 @pytest.mark.parametrize(

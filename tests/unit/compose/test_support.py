@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.compose.attributes import TOP
-from orchestrator.compose.attributes_service import SERVICE
-from orchestrator.compose.diagnostics import ComposeError
-from orchestrator.compose.files import Source
-from orchestrator.compose.shapes import Row, Shape, Support
-from orchestrator.compose.support import unsupported
-from orchestrator.compose.tree import parse
+from orchestrator.compose.kinds.shapes import Row, Shape, Support
+from orchestrator.compose.model.support import unsupported
+from orchestrator.compose.schema.attributes import TOP
+from orchestrator.compose.schema.attributes_service import SERVICE
+from orchestrator.compose.text.diagnostics import ComposeError
+from orchestrator.compose.text.files import Source
+from orchestrator.compose.text.tree import parse
 from tests.unit.compose.stacks import Stack
 
 
@@ -88,8 +88,8 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
     assert refused >= {
         *("cap_add", "cap_drop", "cgroup", "configs", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
         *("group_add", "ipc", "network_mode", "pid", "privileged", "runtime", "secrets", "security_opt", "sysctls"),
-        *("ulimits", "use_api_socket", "userns_mode", "uts", "volumes_from", "extra_hosts", "build", "provider", "scale"),
-        *("deploy.replicas", "deploy.mode", "pre_start", "post_start", "pre_stop", "volumes[0].volume.subpath"),
+        *("ulimits", "use_api_socket", "userns_mode", "uts", "volumes_from", "extra_hosts", "build", "provider"),
+        *("deploy.mode", "pre_start", "post_start", "pre_stop", "volumes[0].volume.subpath"),
         *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses", "volumes.name.driver_opts"),
         *("volumes[0].bind.propagation", "networks.name.external", "networks.name.enable_ipv6"),
     }
@@ -110,17 +110,17 @@ services:
     sysctls: {net.core.somaxconn: 1}
     security_opt: [no-new-privileges:true]
     runtime: runsc
-    scale: 0
+    ulimits: {nofile: 9}
     logging: {driver: syslog}
     labels: {k: v}
     blkio_config: {weight: 300}
     develop: {watch: [{path: ., action: restart}]}
-    container_name: main
+    mac_address: 02:00:00:00:00:01
     attach: false
     mem_swappiness: 0
     deploy:
       placement: {constraints: [node.role == manager]}
-      replicas: 0
+      mode: global
 secrets:
   s: {file: ./s}
 configs:
@@ -138,8 +138,8 @@ REFUSED = {
     "services.a.sysctls": 12,
     "services.a.security_opt": 13,
     "services.a.runtime": 14,
-    "services.a.scale": 15,
-    "services.a.deploy.replicas": 25,
+    "services.a.ulimits": 15,
+    "services.a.deploy.mode": 25,
     "secrets": 26,
     "configs": 28,
 }
@@ -147,7 +147,7 @@ IGNORED = {
     "services.a.logging": 16,
     "services.a.blkio_config": 18,
     "services.a.develop": 19,
-    "services.a.container_name": 20,
+    "services.a.mac_address": 20,
     "services.a.attach": 21,
     "services.a.mem_swappiness": 22,
     "services.a.deploy.placement": 24,
@@ -189,6 +189,7 @@ RUN = {
     "profiles": "[p]",
     "read_only": "true",
     "restart": "always",
+    "scale": "2",
     "stop_grace_period": "3s",
     "stop_signal": "USR1",
     "tmpfs": "/t",
@@ -204,7 +205,7 @@ def test_what_the_table_says_is_run_arrives_at_the_runtime(stack: Stack) -> None
     """Every attribute marked as run changes what the runtime gets."""
     assert SERVICE.fields is not None
     run = {name for name, row in SERVICE.fields.items() if row.support is Support.YES}
-    assert run | {"container_name"} == set(RUN)
+    assert run == set(RUN)
     stack.write("x.env", "E=1\n")
 
     def service(body: str) -> object:
@@ -225,6 +226,7 @@ BELOW = {
     "services.name.deploy.resources.limits.cpus": "deploy: {resources: {limits: {cpus: '1'}}}",
     "services.name.deploy.resources.limits.memory": "deploy: {resources: {limits: {memory: 64m}}}",
     "services.name.deploy.resources.limits.pids": "deploy: {resources: {limits: {pids: 9}}}",
+    "services.name.deploy.replicas": "deploy: {replicas: 2}",
     "services.name.deploy.restart_policy.condition": "deploy: {restart_policy: {condition: on-failure}}",
     "services.name.deploy.restart_policy.max_attempts": (
         "deploy: {restart_policy: {condition: on-failure, max_attempts: 3}}"
@@ -254,7 +256,7 @@ BELOW = {
     "services.name.healthcheck.interval": "healthcheck: {test: x, interval: 1s}",
     "services.name.healthcheck.retries": "healthcheck: {test: x, retries: 7}",
     "services.name.healthcheck.start_period": "healthcheck: {test: x, start_period: 1s}",
-    "services.name.healthcheck.start_interval": "healthcheck: {test: x, start_interval: 1s}",
+    "services.name.healthcheck.start_interval": "healthcheck: {test: x, start_period: 9s, start_interval: 1s}",
     "services.name.healthcheck.disable": "healthcheck: {test: x, disable: true}",
     "services.name.ports[0].host_ip": "ports: [{target: 80, host_ip: 127.0.0.1}]",
     "services.name.ports[0].target": "ports: [{target: 80}]",

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.compose.diagnostics import ComposeError
-from orchestrator.compose.files import Source
-from orchestrator.compose.tree import MAX_DEPTH, MAX_EXPANDED, parse, plain, token_length
+from orchestrator.compose.text.diagnostics import ComposeError
+from orchestrator.compose.text.files import Source
+from orchestrator.compose.text.tree import MAX_DEPTH, MAX_EXPANDED, parse, plain, token_length
 
 
 def read(text: str) -> Any:

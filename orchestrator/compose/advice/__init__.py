@@ -1,0 +1,1 @@
+"""About a stack that loads: lint, and the reference that is generated from the table."""

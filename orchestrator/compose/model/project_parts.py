@@ -1,0 +1,185 @@
+"""What containers share or are joined by, as the runtime takes it: ports, mounts, networks and volumes."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.compose.kinds.values import byte_size, go_text
+from orchestrator.compose.model.reader import Reader
+from orchestrator.compose.text.tree import Node
+from orchestrator.model.names import NetworkName, VolumeName
+from orchestrator.model.network import Attachment, Network, PortMapping, Subnet
+from orchestrator.model.volume import Mount, MountKind, Volume
+from orchestrator.units import parse_bytes
+
+
+def ports(read: Reader, node: Node, path: str) -> tuple[PortMapping, ...]:
+    out = []
+    for number, item in enumerate(read.each(node, "ports")):
+        place = f"{path}.ports[{number}]"
+        out.append(read.attempt(item, place, lambda n, place=place: _port(read, n, place), None))  # type: ignore[misc]
+    return tuple(port for port in out if port is not None)
+
+
+def _port(read: Reader, node: Node, place: str) -> PortMapping | None:
+    target = node.get("target")
+    if target is None or not isinstance(target.value, int) or not 1 <= target.value <= 65535:
+        raise ValueError("target must be a port from 1 to 65535")
+    published = read.text(node, "published")
+    host_range = None
+    if published and published != "0":
+        first, dash, last = published.partition("-")
+        if not all(re.fullmatch(r"[0-9]{1,5}", part) for part in (first, last if dash else first)):
+            raise ValueError(f'published "{published}" is not a port or a range of ports')
+        host_range = (int(first), int(last if dash else first))
+        if not 1 <= host_range[0] <= host_range[1] <= 65535:
+            raise ValueError(f'published "{published}" is not a port or a range of ports')
+    protocol = (read.text(node, "protocol") or "tcp").lower()
+    if protocol not in ("tcp", "udp"):
+        raise ValueError(f"{protocol} ports are not supported yet")
+    host_ip = read.text(node, "host_ip")
+    if host_ip is not None and ":" in host_ip:
+        raise ValueError("publishing on an IPv6 address is not supported yet")
+    return PortMapping(target.value, host_range, host_ip, protocol, place)
+
+
+def mounts(read: Reader, node: Node, path: str) -> tuple[Mount, ...]:
+    out = []
+    for number, item in enumerate(read.each(node, "volumes")):
+        place = f"{path}.volumes[{number}]"
+        mount = read.attempt(item, place, lambda n, place=place: _mount(read, n, place), None)  # type: ignore[misc]
+        if mount is not None:
+            out.append(mount)
+    for number, item in enumerate(read.each(node, "tmpfs")):
+        place = f"{path}.tmpfs[{number}]"
+        read.mark(item, place)
+        mount = read.attempt(item, place, lambda n, place=place: tmpfs_mount(go_text(n.value), place), None)  # type: ignore[misc]
+        if mount is not None:
+            out.append(mount)
+    return tuple(out)
+
+
+def _mount(read: Reader, node: Node, place: str) -> Mount:
+    kind, target, source = (read.text(node, key) for key in ("type", "target", "source"))
+    if not target or not target.startswith("/"):
+        raise ValueError(f'the target "{target or ""}" is not an absolute path')
+    read_only = read.flag(node, place, "read_only")
+    if kind == "tmpfs":
+        options = node.get("tmpfs")
+        size = options.get("size") if options is not None else None
+        mode = options.get("mode") if options is not None else None
+        bits = None
+        if mode is not None and mode.value is not None:
+            bits = int(go_text(mode.value), 8) if isinstance(mode.value, str) else int(go_text(mode.value))
+        limit = byte_size(size) if size is not None and size.value is not None else None
+        return Mount(MountKind.TMPFS, target, None, read_only, tmpfs_size_bytes=limit or None, tmpfs_mode=bits, place=place)
+    if kind == "bind":
+        if not source:
+            raise ValueError("a bind mount needs a source")
+        options = node.get("bind")
+        create = options.get("create_host_path") if options is not None else None
+        return Mount(
+            MountKind.BIND,
+            target,
+            source,
+            read_only,
+            create_host_path=create is None or create.value is not False,
+            place=place,
+        )
+    if kind == "volume":
+        options = node.get("volume")
+        nocopy = options.get("nocopy") if options is not None else None
+        return Mount(
+            MountKind.VOLUME, target, source, read_only, nocopy=nocopy is not None and nocopy.value is True, place=place
+        )
+    raise ValueError(f"mounts of type {kind} are not supported yet")
+
+
+def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attachment]:
+    """The networks a service joins. Its container_name is a further name of it there, as Docker has it."""
+    item = node.get("networks")
+    own_name = read.text(node, "container_name")
+    out = {}
+    for name, entry in item.items() if item is not None else ():
+        read.mark(entry, f"{path}.networks.{name}", key=True)
+        aliases = tuple(go_text(alias.value) for alias in read.each(entry, "aliases"))
+        if own_name is not None and own_name not in aliases:
+            aliases = (own_name, *aliases)
+        out[NetworkName(name)] = Attachment(NetworkName(name), aliases, read.text(entry, "ipv4_address"))
+    return out
+
+
+def network(read: Reader, key: str, node: Node) -> Network:
+    path = f"networks.{key}"
+    if node.key_line:
+        read.mark(node, path, key=True)
+    driver = node.get("driver")
+    if driver is not None and driver.value not in ("bridge", "", None):
+        read.error(driver, f"{path}.driver", f'the network driver "{go_text(driver.value)}" is not supported yet')
+    return Network(
+        NetworkName(key),
+        read.text(node, "name") or key,
+        read.flag(node, path, "internal"),
+        _subnets(read, node, path),
+        tuple(read.pairs(node, path, "labels", keep_null=True).items()),
+    )
+
+
+def _subnets(read: Reader, node: Node, path: str) -> tuple[Subnet, ...]:
+    ipam = node.get("ipam")
+    if ipam is None:
+        return ()
+    driver = ipam.get("driver")
+    if driver is not None and driver.value not in ("default", "", None):
+        read.error(driver, f"{path}.ipam.driver", f'the IPAM driver "{go_text(driver.value)}" is not supported yet')
+    found: list[Subnet] = []
+    for number, entry in enumerate(read.each(ipam, "config")):
+        place = f"{path}.ipam.config[{number}]"
+        read.mark(entry, place)
+        text = read.text(entry, "subnet")
+        if text is not None and ":" in text:
+            read.error(entry, place, "IPv6 subnets are not supported yet")
+        elif found:
+            read.error(entry, place, "more than one subnet is not supported yet")
+        elif text is not None:
+            found.append(Subnet(text, read.text(entry, "gateway")))
+    return tuple(found)
+
+
+def volume(read: Reader, key: str, node: Node) -> Volume:
+    path = f"volumes.{key}"
+    read.mark(node, path, key=True)
+    driver = node.get("driver")
+    if driver is not None and driver.value not in ("local", "", None):
+        read.error(driver, f"{path}.driver", f'the volume driver "{go_text(driver.value)}" is not supported yet')
+    external = node.get("external")
+    return Volume(
+        VolumeName(key),
+        read.text(node, "name") or key,
+        external is not None and external.value is True,
+        tuple(read.pairs(node, path, "labels", keep_null=True).items()),
+    )
+
+
+def tmpfs_mount(text: str, place: str) -> Mount:
+    """``TARGET[:OPTIONS]``, options as ``mount -o`` has them: ``size=64m,mode=1777,ro``. Raises ValueError."""
+    target, _, options = text.partition(":")
+    if not target.startswith("/"):
+        raise ValueError(f'the target "{target}" is not an absolute path')
+    size = mode = None
+    read_only = False
+    for option in options.split(",") if options else ():
+        name, _, value = option.partition("=")
+        if name == "size":
+            if value.endswith("%"):
+                raise ValueError("a tmpfs size in per cent is not supported yet")
+            size = parse_bytes(value)
+        elif name == "mode":
+            if not re.fullmatch("[0-7]{1,4}", value):
+                raise ValueError(f'the mode "{value}" is not an octal number (write mode=1777)')
+            mode = int(value, 8)
+        elif name in ("ro", "rw"):
+            read_only = name == "ro"
+        elif option not in ("noexec", "nosuid", "nodev"):  # which a tmpfs has anyway
+            raise ValueError(f'the tmpfs option "{option}" is not supported yet')
+    return Mount(MountKind.TMPFS, target, None, read_only, tmpfs_size_bytes=size, tmpfs_mode=mode, place=place)

@@ -1,0 +1,1 @@
+"""The attribute table: every place of the format, once, written with the kinds."""

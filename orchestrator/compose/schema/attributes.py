@@ -1,0 +1,171 @@
+"""The attribute table: every place of the compose format, once. Everything else reads it.
+
+Part 1: the top level, networks, volumes, configs, secrets, models and include. Part 2 (`attributes_service`): services.
+Part 3 (`attributes_parts`) and part 4 (`attributes_build`): what stands below services. The language of the table is in
+`shapes`, and its words in `forms`. docs/compose.md is generated from it.
+"""
+
+from __future__ import annotations
+
+from orchestrator.compose.kinds import expand, merging, values
+from orchestrator.compose.kinds.shapes import PathRule
+from orchestrator.compose.schema.attributes_service import JOB, SERVICE
+from orchestrator.compose.schema.forms import (
+    FLAG,
+    INT,
+    LABELS,
+    OPTIONS,
+    STRING_OR_LIST,
+    STRINGS,
+    TEXT,
+    Row,
+    Support,
+    by_name,
+    choice,
+    list_of,
+    map_of,
+    object_of,
+)
+
+RESOURCES = ("networks", "volumes", "configs", "secrets", "models")
+"""The sections of what services use, and share."""
+
+NO = Support.REFUSED
+SKIP = Support.IGNORED
+_PATH = TEXT.with_(path=PathRule.PLAIN)
+
+_EXTERNAL = object_of(
+    "external",
+    (Row("name", TEXT, "the name (deprecated: write name: beside external: true)"),),
+    accepts="boolean string mapping",
+    cast=values.cast_bool,
+    show=values.show_flag,
+)
+_OPEN_EXTERNAL = _EXTERNAL.with_(closed=False)
+
+_IPAM_CONFIG = object_of(
+    "an address range",
+    (
+        Row("subnet", TEXT, "the subnet"),
+        Row("gateway", TEXT, "the bridge's address"),
+        Row("ip_range", TEXT, "addresses to give out", NO),
+        Row("aux_addresses", map_of(TEXT, extensions=False), "addresses not to give out", NO),
+    ),
+)
+NETWORK = object_of(
+    "a network",
+    (
+        Row("name", TEXT, "its full name"),
+        Row("driver", TEXT, "bridge; others are refused"),
+        Row("driver_opts", OPTIONS, "options of the driver", NO),
+        Row(
+            "ipam",
+            object_of(
+                "ipam",
+                (
+                    Row("driver", TEXT, "default; others are refused"),
+                    Row("config", list_of(_IPAM_CONFIG, "a list of address ranges", merge=merging.ipam), "address ranges"),
+                    Row("options", map_of(TEXT, extensions=False), "options of the driver", SKIP),
+                ),
+            ),
+            "addresses",
+            default={},
+        ),
+        Row("external", _EXTERNAL, "made by someone else", NO),
+        Row("internal", FLAG, "no way out"),
+        Row("attachable", FLAG, "Swarm only", SKIP),
+        Row("labels", LABELS, "labels"),
+        Row("enable_ipv4", FLAG.with_(show=values.show_either), "IPv4", NO, harmless=("true",)),
+        Row("enable_ipv6", FLAG.with_(show=values.show_either), "IPv6", NO),
+    ),
+    accepts="mapping null",
+    expand=expand.external,
+    show=values.show_thing,
+)
+VOLUME = object_of(
+    "a volume",
+    (
+        Row("name", TEXT, "its full name"),
+        Row("driver", TEXT, "local; others are refused"),
+        Row("driver_opts", OPTIONS, "options of the driver", NO),
+        Row("external", _EXTERNAL, "made by someone else, and never removed"),
+        Row("labels", LABELS, "labels"),
+    ),
+    accepts="mapping null",
+    expand=expand.external,
+    path=PathRule.VOLUME,
+    show=values.show_thing,
+)
+SECRET = object_of(
+    "a secret",
+    (
+        Row("name", TEXT, "its full name"),
+        Row("environment", TEXT, "the environment variable that holds it"),
+        Row("file", _PATH, "the file that holds it"),
+        Row("external", _OPEN_EXTERNAL, "made by someone else", NO),
+        Row("labels", LABELS, "labels"),
+        Row("driver", TEXT, "Swarm only", NO),
+        Row("driver_opts", OPTIONS, "Swarm only", NO),
+        Row("template_driver", TEXT, "Swarm only", NO),
+    ),
+    expand=expand.external,
+)
+CONFIG = object_of(
+    "a config",
+    (
+        Row("name", TEXT, "its full name"),
+        Row("content", TEXT, "its text"),
+        Row("environment", TEXT, "the environment variable that holds it"),
+        Row("file", _PATH, "the file that holds it"),
+        Row("external", _OPEN_EXTERNAL, "made by someone else", NO),
+        Row("labels", LABELS, "labels"),
+        Row("template_driver", TEXT, "Swarm only", NO),
+    ),
+    expand=expand.external,
+)
+MODEL = object_of(
+    "a model",
+    (
+        Row("name", TEXT, "its full name"),
+        Row("model", TEXT, "the OCI artefact"),
+        Row("context_size", INT.with_(accepts=frozenset(("integer",)), cast=None), "the size of its context"),
+        Row("runtime_flags", STRINGS, "flags of the inference engine"),
+    ),
+    required=("model",),
+)
+INCLUDE = list_of(
+    object_of(
+        "an include",
+        (
+            Row("path", STRING_OR_LIST.with_(merge=None, same=None), "the files, later ones over earlier ones"),
+            Row("env_file", STRING_OR_LIST.with_(merge=None, same=None), "variables for them, instead of .env"),
+            Row("project_directory", TEXT, "the folder of their relative paths"),
+        ),
+        accepts="string mapping",
+        extensions=False,
+        expand=expand.named("path"),
+    ),
+    "a list of files",
+)
+
+_ON_UNHEALTHY = choice("restart", "ignore", "stop")
+X_PYSTACK = object_of(
+    "x-pystack",
+    (Row("on_unhealthy", _ON_UNHEALTHY, "what to do about an unhealthy service: restart (default), ignore or stop"),),
+)
+
+TOP = object_of(
+    "a compose file",
+    (
+        Row("version", TEXT, "obsolete, without effect", SKIP),
+        Row("name", TEXT, "the project's name"),
+        Row("include", INCLUDE, "other compose files to load"),
+        Row("services", by_name(SERVICE, "services", extensions=False), "the services", default={}),
+        Row("models", by_name(MODEL, "models", extensions=False), "language models", NO),
+        Row("networks", by_name(NETWORK, "networks", extensions=False), "networks"),
+        Row("volumes", by_name(VOLUME, "volumes", extensions=False), "named volumes"),
+        Row("secrets", by_name(SECRET, "secrets", extensions=False), "secrets", NO),
+        Row("configs", by_name(CONFIG, "configs", extensions=False), "configs", NO),
+        Row("jobs", by_name(JOB, "jobs", extensions=False), "jobs", NO),
+    ),
+)

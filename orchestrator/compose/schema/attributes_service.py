@@ -1,0 +1,180 @@
+"""The attribute table, part 2: the attributes of services (and of jobs and pre_start containers)."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.compose.kinds import expand, merging
+from orchestrator.compose.kinds.shapes import Shape
+from orchestrator.compose.schema import attributes_build as building
+from orchestrator.compose.schema import attributes_parts as parts
+from orchestrator.compose.schema.forms import (
+    ANY_TEXT,
+    BOOL,
+    BYTES,
+    COMMAND,
+    COUNT,
+    CPUS,
+    DURATION,
+    EITHER,
+    ENVIRONMENT,
+    FLAG,
+    HOSTS,
+    INT,
+    KEYED_STRINGS,
+    LABELS,
+    NULL_TEXT,
+    STRING_OR_LIST,
+    TEXT,
+    UNIQUE_STRINGS,
+    WHOLE,
+    Row,
+    Support,
+    choice,
+    list_of,
+    map_of,
+    object_of,
+    pairs,
+)
+
+NO = Support.REFUSED
+SKIP = Support.IGNORED
+INT_TEXT = ANY_TEXT.with_(accepts=frozenset(("integer", "string")))
+
+CONTAINER = (
+    Row("annotations", LABELS.with_(what="annotations"), "annotations of the container", SKIP),
+    Row("blkio_config", parts.BLKIO, "block device limits", SKIP),
+    Row("cap_add", KEYED_STRINGS, "capabilities to add", NO),
+    Row("cap_drop", KEYED_STRINGS, "capabilities to drop", NO),
+    Row("cgroup_parent", TEXT, "the parent cgroup", SKIP),
+    Row("cgroup", choice("host", "private"), "the cgroup namespace", NO, harmless=("private",)),
+    Row("cpu_count", INT.with_(minimum=0), "Windows only", SKIP),
+    Row("cpu_percent", CPUS.with_(accepts=frozenset(("integer", "string")), minimum=0, maximum=100), "Windows only", SKIP),
+    Row("cpu_period", WHOLE, "the period of cpu_quota", NO),
+    Row("cpu_quota", WHOLE, "CPU time per period", NO),
+    Row("cpu_rt_period", WHOLE.with_(cast=None), "real-time period", SKIP),
+    Row("cpu_rt_runtime", WHOLE.with_(cast=None), "real-time share", SKIP),
+    Row("cpus", CPUS, "at most so many CPUs"),
+    Row("cpuset", TEXT, "on these CPUs only", NO),
+    Row("cpu_shares", WHOLE, "relative weight of CPU time", SKIP),
+    Row("command", COMMAND, "the command, instead of the image's", default=None),
+    Row("configs", parts.CONFIGS, "configs mounted as files", NO),
+    Row("credential_spec", parts.CREDENTIAL_SPEC, "Windows only", SKIP),
+    Row("device_cgroup_rules", UNIQUE_STRINGS, "device cgroup rules", NO),
+    Row("devices", parts.DEVICES, "devices of the host", NO),
+    Row("dns", STRING_OR_LIST.with_(expand=expand.texts), "name servers", NO),
+    Row("dns_opt", UNIQUE_STRINGS.with_(merge=merging.append, same=merging.by_key), "options of the resolver", SKIP),
+    Row("dns_search", STRING_OR_LIST, "search domains", NO),
+    Row("domainname", TEXT, "the domain name", SKIP),
+    Row("entrypoint", COMMAND, "the entry point, instead of the image's", default=None),
+    Row("environment", ENVIRONMENT, "environment variables"),
+    Row("env_file", parts.ENV_FILE, "files with environment variables"),
+    Row("extra_hosts", HOSTS, "further lines of /etc/hosts", NO),
+    Row("group_add", list_of(INT_TEXT, unique=True), "further groups", NO),
+    Row("gpus", parts.GPUS, "GPUs", NO),
+    Row("hostname", TEXT, "the host name"),
+    Row("image", TEXT, "the image"),
+    Row("init", EITHER, "an init process that reaps orphans and passes signals on"),
+    Row("ipc", TEXT, "the IPC namespace", NO, harmless=("private", "shareable")),
+    Row("isolation", TEXT, "Windows only", SKIP, harmless=("default",)),
+    Row("labels", LABELS, "labels"),
+    Row("label_file", parts.LABEL_FILE, "files with labels"),
+    Row("logging", parts.LOGGING, "the log driver", SKIP),
+    Row("mem_limit", BYTES, "at most so much memory"),
+    Row("mem_reservation", BYTES.with_(accepts=frozenset(("integer", "string"))), "memory to protect", SKIP),
+    Row("memswap_limit", BYTES, "at most so much memory and swap", SKIP),
+    Row("mem_swappiness", BYTES.with_(accepts=frozenset(("integer", "string"))), "swappiness", SKIP, harmless=("-1",)),
+    Row("mac_address", TEXT, "a fixed MAC address", SKIP),
+    Row("models", parts.MODELS, "language models", NO),
+    Row("network_mode", TEXT, "host, none, service:NAME or container:NAME", NO),
+    Row("networks", parts.NETWORKS, "networks to attach to"),
+    Row("oom_kill_disable", FLAG, "do not kill when out of memory", SKIP),
+    Row("oom_score_adj", INT.with_(minimum=-1000, maximum=1000), "whom to kill first when out of memory", SKIP),
+    Row("pid", NULL_TEXT, "the PID namespace", NO),
+    Row("pids_limit", WHOLE, "at most so many processes"),
+    Row("platform", TEXT, "the platform of the image", SKIP),
+    Row("privileged", FLAG, "all rights", NO),
+    Row(
+        "pull_policy",
+        TEXT.with_(
+            what="a pull policy (always, never, build, missing, daily, weekly, every_12h)",
+            pattern=re.compile(
+                r"^(always|never|build|if_not_present|missing|refresh|daily|weekly|every_([0-9]+[wdhms])+)$"
+            ),
+        ),
+        "when to pull the image",
+        SKIP,
+    ),
+    Row("pull_refresh_after", TEXT, "when to pull again", SKIP),
+    Row("read_only", FLAG, "the root file system cannot be written"),
+    Row("runtime", TEXT, "the OCI runtime", NO, harmless=("runc", "io.containerd.runc.v2")),
+    Row("secrets", parts.SECRETS, "secrets mounted as files", NO),
+    Row("security_opt", UNIQUE_STRINGS, "security options", NO),
+    Row("shm_size", BYTES, "the size of /dev/shm", NO, "it is 64 MiB; tmpfs: ['/dev/shm:size=1g'] does the same"),
+    Row("stop_grace_period", DURATION, "how long to wait from the stop signal to SIGKILL"),
+    Row("stop_signal", TEXT, "the signal that asks to stop: `SIGTERM`, `term`, `15`, `SIGRTMIN+3`"),
+    Row(
+        "storage_opt",
+        map_of(ANY_TEXT.with_(accepts=frozenset(("string", "number", "null")))),
+        "options of the storage",
+        SKIP,
+    ),
+    Row("sysctls", pairs("kernel parameters"), "kernel parameters", NO),
+    Row("tmpfs", STRING_OR_LIST, "tmpfs mounts"),
+    Row("ulimits", parts.ULIMITS, "resource limits", NO),
+    Row("use_api_socket", BOOL, "the engine's API socket", NO),
+    Row("user", TEXT, "UID or name, with :GID or name"),
+    Row("userns_mode", TEXT, "the user namespace", NO),
+    Row("uts", TEXT, "the UTS namespace", NO),
+    Row("volumes", parts.VOLUMES, "mounts"),
+    Row("volumes_from", UNIQUE_STRINGS, "the mounts of another service", NO),
+    Row("working_dir", TEXT, "the working directory"),
+)
+
+WORKLOAD = (
+    Row("build", building.BUILD, "how to build the image", NO),
+    Row("depends_on", building.DEPENDS_ON, "what must run first"),
+    Row("expose", list_of(INT_TEXT, unique=True, same=merging.by_text), "ports that other services use"),
+    Row("healthcheck", building.HEALTHCHECK, "how to tell that it works"),
+    Row("ports", parts.PORTS, "published ports"),
+    Row("stdin_open", FLAG, "keep standard input open", SKIP),
+    Row("tty", FLAG, "a terminal", SKIP),
+)
+
+_HOOK_SECRETS = Row("secrets", parts.HOOK_SECRETS, "secrets mounted as files", NO)
+PRE_START = object_of(
+    "a pre_start container",
+    (
+        *(_HOOK_SECRETS if row.name == "secrets" else row for row in CONTAINER),
+        Row("per_replica", FLAG, "once for each container of the service"),
+    ),
+)
+
+SERVICE_ONLY = (
+    Row("profiles", UNIQUE_STRINGS.with_(same=merging.by_key), "profiles that enable it"),
+    Row("deploy", building.DEPLOY, "replicas, limits, updates"),
+    Row("develop", building.DEVELOP, "what to do when files change", SKIP),
+    Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
+    Row("scale", COUNT, "how many containers, 10,000 at most"),
+    Row("attach", EITHER, "show its log in the foreground", SKIP, harmless=("true",)),
+    Row(
+        "container_name",
+        TEXT.with_(what="a container name", pattern=re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")),
+        "the container's name, and a further name of the service on its networks",
+    ),
+    Row("provider", parts.PROVIDER, "a program that provides the service", NO),
+    Row("extends", parts.EXTENDS, "another service to start from"),
+    Row("external_links", UNIQUE_STRINGS, "containers of other projects", NO),
+    Row("links", UNIQUE_STRINGS.with_(same=merging.by_key), "further names of other services", NO),
+    Row("pre_start", list_of(PRE_START), "containers that run before it starts", NO),
+    Row("post_start", list_of(building.HOOK), "commands to run after it has started", NO),
+    Row("pre_stop", list_of(building.HOOK), "commands to run before it is stopped", NO),
+)
+
+JOB_ONLY = (
+    Row("profiles", UNIQUE_STRINGS.with_(same=merging.by_key), "profiles that enable it"),
+    Row("triggers", parts.TRIGGERS, "what starts it"),
+)
+
+SERVICE: Shape = object_of("a service", (*SERVICE_ONLY, *CONTAINER, *WORKLOAD))
+JOB: Shape = object_of("a job", (*JOB_ONLY, *CONTAINER, *WORKLOAD), required=("triggers",))
