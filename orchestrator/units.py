@@ -1,14 +1,16 @@
-"""Durations and byte sizes: the only parsers and formatters of such text.
+"""Durations, byte sizes and signals: the only parsers and formatters of such text.
 
 Durations are Go's (``1h30m``, ``1.5s``, ``-2ms``) with ``d`` (24 h) and ``w`` (7 d) as the compose format has them; a
 number without a unit is an error, but ``0`` is not. Byte sizes are binary (``64m``, ``64MB`` and ``64MiB`` are all
-64 * 1024 * 1024), as docker/go-units reads them; ``1Ki`` is an error. All parsers raise ValueError with a sentence that
-names the text.
+64 * 1024 * 1024), as docker/go-units reads them; ``1Ki`` is an error. Their parsers raise ValueError with a sentence that
+names the text. Signals are Linux's (signal(7)); the numbers are those of x86, ARM and RISC-V, and of glibc.
 """
 
 from __future__ import annotations
 
 import re
+
+from orchestrator.errors import InputError
 
 NS_PER_SECOND = 1_000_000_000
 MAX_NS = 2**63 - 1
@@ -32,6 +34,20 @@ _SIZE = re.compile(r"(.*[0-9. ])([^0-9. ]*)", re.DOTALL)
 _NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _SIZE_FACTORS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _SIZE_HINT = "write bytes, or a number with b, k, m, g or t, such as 512k, 64m or 2g"
+
+_SIGNALS = (
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR",
+    "SYS",
+)  # fmt: skip
+"""From 1 up. (Not the module `signal`: its enumerations cost a quick command a millisecond.)"""
+_RTMIN, _RTMAX = 34, 64
+"""glibc keeps 32 and 33 to itself."""
+_SIGNAL_NUMBERS = {name: number for number, name in enumerate(_SIGNALS, 1)} | {
+    "IOT": 6, "CLD": 17, "POLL": 29, "RTMIN": _RTMIN, "RTMAX": _RTMAX
+}  # fmt: skip
+_SIGNAL = re.compile(r"(?:SIG)?(?:([A-Z]+[12]?)|RTMIN\+([0-9]{1,2})|RTMAX-([0-9]{1,2}))", re.IGNORECASE | re.ASCII)
+_SIGNAL_HINT = "write a name such as SIGTERM, SIGINT or SIGRTMIN+3, or a number from 1 to 64"
 
 
 def parse_duration_ns(text: str) -> int:
@@ -84,6 +100,34 @@ def parse_bytes(text: str) -> int:
     if size > 2**63 - 1:
         raise ValueError(f'"{text}" is too large a size')
     return size
+
+
+def parse_signal(text: str) -> int:
+    """The number of ``SIGTERM``, ``term``, ``15``, ``SIGRTMIN+3``, ``RTMAX-2``. Raises InputError for what is no signal, 0
+    and SIGRTMIN+31 among it."""
+    number: int | None = None
+    if text.isascii() and text.isdecimal():
+        number = int(text) if len(text) <= 4 else None
+    elif (match := _SIGNAL.fullmatch(text)) is not None:
+        if match[2] or match[3]:
+            number = _RTMIN + int(match[2]) if match[2] else _RTMAX - int(match[3])
+            number = number if _RTMIN <= number <= _RTMAX else None
+        else:
+            number = _SIGNAL_NUMBERS.get(match[1].upper())
+    if number is None or not 1 <= number <= _RTMAX:
+        raise InputError(f'"{text}" is not a signal', hint=_SIGNAL_HINT)
+    return number
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9, ``SIGRTMIN+3`` for 37; ``signal 33`` for one without a name. `parse_signal` reads the names."""
+    if 1 <= number <= len(_SIGNALS):
+        return f"SIG{_SIGNALS[number - 1]}"
+    if number in (_RTMIN, _RTMAX):
+        return "SIGRTMIN" if number == _RTMIN else "SIGRTMAX"
+    if _RTMIN < number < _RTMAX:
+        return f"SIGRTMIN+{number - _RTMIN}" if number < _RTMIN + 16 else f"SIGRTMAX-{_RTMAX - number}"
+    return f"signal {number}"
 
 
 def format_duration(seconds: float) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 PACKAGE = "orchestrator"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("values",),
-    ("units", "errors", "kernel"),
+    ("values", "errors"),
+    ("units", "kernel"),
     ("model",),
     ("compose", "graph", "policy", "contracts"),
     ("plan",),

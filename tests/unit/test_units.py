@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.errors import InputError
 from orchestrator.units import (
     format_bytes,
     format_duration,
@@ -11,6 +14,8 @@ from orchestrator.units import (
     parse_bytes,
     parse_duration,
     parse_duration_ns,
+    parse_signal,
+    signal_name,
 )
 
 
@@ -142,3 +147,57 @@ def test_sizes_for_people_are_short(size: int, text: str) -> None:
 @given(st.integers(min_value=0, max_value=2**50))
 def test_a_size_for_people_is_within_five_per_cent(size: int) -> None:
     assert abs(parse_bytes(format_bytes(size)) - size) <= max(1, size * 0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("SIGTERM", 15),
+        ("TERM", 15),
+        ("term", 15),
+        ("sigterm", 15),
+        ("15", 15),
+        ("SIGUSR1", 10),
+        ("IOT", 6),
+        ("SIGCLD", 17),
+        ("SIGPOLL", 29),
+        ("STKFLT", 16),
+        ("33", 33),
+        ("64", 64),
+        ("SIGRTMIN", 34),
+        ("SIGRTMIN+0", 34),
+        ("SIGRTMIN+3", 37),
+        ("rtmin+30", 64),
+        ("RTMAX-2", 62),
+        ("SIGRTMAX", 64),
+        ("SIGRTMAX-30", 34),
+    ],
+)
+def test_signals_have_names_and_numbers(text: str, number: int) -> None:
+    assert parse_signal(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "SIG", "SIGNOPE", "0", "65", "999", "-9", "+9", "9.0", " TERM", "TERM ", "TERM+1", "RTMIN-1", "RTMIN+31",
+     "RTMAX+1", "RTMAX-31", "SIGSIGTERM", "SIG15", "SIGRTMIN+", "\u0669", "9" * 5000, "ſigterm"],
+)  # fmt: skip
+def test_what_is_no_signal_is_an_input_error(text: str) -> None:
+    with pytest.raises(InputError, match="is not a signal") as caught:
+        parse_signal(text)
+    assert caught.value.hint
+
+
+def test_every_signal_of_this_machine_has_the_name_that_python_knows() -> None:
+    for known in signal.Signals:
+        assert parse_signal(known.name) == known
+        assert signal_name(known) == known.name
+
+
+@given(st.integers(1, 64).filter(lambda number: number not in (32, 33)))
+def test_a_signals_name_is_read_back(number: int) -> None:
+    assert parse_signal(signal_name(number)) == number
+
+
+def test_a_signal_without_a_name_is_a_number() -> None:
+    assert [signal_name(number) for number in (32, 33, 65, 0)] == ["signal 32", "signal 33", "signal 65", "signal 0"]
