@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 
+from orchestrator.kernel import fdpass
 from orchestrator.runtime.monitor import wire
 
 TYPE_CHECKING = False
@@ -91,7 +92,7 @@ class Connection:
         packet, numbers, memfd = wire.pack(header, b"", fds)
         try:
             if not self._queue:
-                wire.send_packet(self._sock, packet, numbers)
+                fdpass.send(self._sock, packet, numbers)
                 return
         except BlockingIOError:
             pass
@@ -124,14 +125,14 @@ class Connection:
         while self._queue:
             packet, fds = self._queue[0]
             try:
-                wire.send_packet(self._sock, packet, fds)
+                fdpass.send(self._sock, packet, fds)
             except BlockingIOError:
                 return
             except OSError:
                 self.close()
                 return
             self._queue.popleft()
-            _close_all(fds)
+            fdpass.close_all(fds)
         self._loop.change(self._sock.fileno(), select.EPOLLIN)
 
     def close(self) -> None:
@@ -141,12 +142,6 @@ class Connection:
         self._loop.remove(self._sock.fileno())
         self._sock.close()
         for _, fds in self._queue:
-            _close_all(fds)
+            fdpass.close_all(fds)
         self._queue.clear()
         self._on_close(self)
-
-
-def _close_all(fds: Sequence[int]) -> None:
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)
