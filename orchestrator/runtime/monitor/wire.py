@@ -21,6 +21,14 @@ INLINE_BYTES = 60_000
 _BUFFER = 1 << 17
 
 
+class CutShort(ValueError):
+    """A message whose descriptors did not all arrive: its receiver is out of them. `header`: what it was about."""
+
+    def __init__(self, header: Header) -> None:
+        super().__init__("a message was cut short")
+        self.header = header
+
+
 def pack(header: Header, body: bytes, fds: Sequence[int]) -> tuple[bytes, list[int], int | None]:
     """The packet, its descriptors, and the memfd among them that is to be closed after sending."""
     if len(fds) >= fdpass.MOST_FDS:
@@ -36,23 +44,26 @@ def pack(header: Header, body: bytes, fds: Sequence[int]) -> tuple[bytes, list[i
 
 def receive(sock: socket.socket) -> tuple[Header, bytes, list[int]] | None:
     """The next message, or None at the end. The descriptors are the caller's, close-on-exec.
-    Raises OSError (BlockingIOError: nothing there), ValueError for what is no message."""
+    Raises OSError (BlockingIOError: nothing there), CutShort, ValueError for what is no message."""
     packet, fds, cut = fdpass.receive(sock, _BUFFER)
     if not packet:
         return None
     try:
-        if cut:
-            raise ValueError("a message was cut short")
         head, _, body = packet.partition(b"\n")
         header = json.loads(head)
         if not isinstance(header, dict):
             raise ValueError("a message must be an object")
+        if cut:
+            raise CutShort(header)
         if header.get("memfd"):
             memfd = fds.pop()
             try:
                 body = _read_all(memfd)
             finally:
                 os.close(memfd)
+    except CutShort:
+        fdpass.close_all(fds)
+        raise
     except (ValueError, IndexError) as exc:
         fdpass.close_all(fds)
         raise ValueError(str(exc)) from None
