@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError
+from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
@@ -84,12 +84,11 @@ def make_bind_sources(spec: SandboxSpec) -> None:
 
 
 def remove_bundle(site: Site, container: ContainerId) -> None:
-    """The bundle with the writable layer, and the log. Safe against a hostile tree: by directory descriptors, following
-    no link. Raises HostError. Blocking: call it in a thread."""
+    """The bundle with the writable layer, and the log. Safe against a hostile tree (`kernel.trees`). Raises HostError.
+    Blocking: call it in a thread."""
     path = bundle_path(site, container)
     try:
-        if os.path.lexists(path):
-            shutil.rmtree(path)
+        remove_tree(path)
         for name in _log_files(site, container):
             os.unlink(name)
     except OSError as exc:

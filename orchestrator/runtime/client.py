@@ -20,6 +20,7 @@ import trio
 from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, CommandError, HostError, OperationError
+from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.cgroup import detect
 from orchestrator.kernel.process import set_child_subreaper
@@ -31,7 +32,6 @@ from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.steps import BROKEN
-from orchestrator.runtime.monitor.wire import receive_fds
 from orchestrator.runtime.programs import Program
 from orchestrator.runtime.rootfs import fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
@@ -247,7 +247,7 @@ class MonitorRuntime:
             try:
                 with trio.move_on_after(timeout_s) as deadline:
                     async with self._process(sandbox, group, spec, {"stdout": writer, "stderr": writer}) as process:
-                        _close_fds(ends)
+                        fdpass.close_all(ends)
                         ends.clear()
                         async with trio.open_nursery() as nursery:
                             nursery.start_soon(output.drain)
@@ -273,9 +273,9 @@ class MonitorRuntime:
             with ours, theirs:
                 async with self._process(sandbox, group, spec, {"pty": theirs.fileno()}) as process:
                     # Sent before the execve that we have been told of.
-                    _, masters, _ = receive_fds(ours, 1, 1)
+                    _, masters, _ = fdpass.receive(ours, 1)
                     if on_tty is None:
-                        _close_fds(masters)
+                        fdpass.close_all(masters)
                     else:
                         on_tty(masters[0])
                     return exit_of(await process.wait(), 0.0)
@@ -447,9 +447,4 @@ def _closing(*fds: int) -> Iterator[list[int]]:
     try:
         yield owned
     finally:
-        _close_fds(owned)
-
-
-def _close_fds(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
+        fdpass.close_all(owned)

@@ -19,6 +19,7 @@ import trio
 
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
+from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.runtime.monitor import wire
 from orchestrator.values import entity, field
@@ -125,8 +126,8 @@ class Link:
                 raise MonitorLost
         except BaseException:
             for _, item_fds in waiter.answer.items:
-                _close_all(item_fds)
-            _close_all(waiter.answer.fds)
+                fdpass.close_all(item_fds)
+            fdpass.close_all(waiter.answer.fds)
             raise
         finally:
             self._waiters.pop(number, None)
@@ -140,7 +141,7 @@ class Link:
             async with self._sending:
                 while True:
                     try:
-                        wire.send_packet(self._sock, packet, numbers)
+                        fdpass.send(self._sock, packet, numbers)
                         return
                     except BlockingIOError:
                         await trio.lowlevel.wait_writable(self._sock)
@@ -187,7 +188,7 @@ class Link:
     def _dispatch(self, header: wire.Header, _: bytes, fds: list[int]) -> None:
         waiter = self._waiters.get(header.get("re", -1))
         if waiter is None:
-            _close_all(fds)
+            fdpass.close_all(fds)
             if header.get("event") == "ended":
                 if (ending := self._endings.pop(header["exec"], None)) is not None:
                     ending.status = header["status"]
@@ -220,11 +221,6 @@ def _checked(answer: Answer) -> Answer:
             raise OSError(number, os.strerror(number), answer.header.get("path"))
         case text:
             raise HostError(f"the monitor refused: {text}")
-
-
-def _close_all(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 def connect(site: Site, on_event: OnEvent) -> Link | None:

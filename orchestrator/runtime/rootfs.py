@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 
@@ -13,8 +12,8 @@ from orchestrator.errors import HostError
 from orchestrator.kernel import mounts
 from orchestrator.kernel.constants import MOUNT_ATTR_RDONLY
 from orchestrator.kernel.rooted import open_in, read_small_file
+from orchestrator.kernel.trees import copy_tree, remove_tree
 
-_COPY_CHUNK = 1 << 24
 _NO_CONTENT = frozenset({"lost+found"})
 """What a fresh file system has in its root, if the volume is one."""
 
@@ -64,14 +63,14 @@ def _open_image(lowers: Sequence[str]) -> int:
 
 def _fill(source: int, directory: str) -> None:
     beside = f"{directory}.filling"
-    if os.path.lexists(beside):
-        shutil.rmtree(beside)
+    remove_tree(beside)
     os.mkdir(beside, 0o700)
     target = os.open(beside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _copy_directory(source, target)
+        copy_tree(source, target)
     except OSError:
-        shutil.rmtree(beside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # The reason of the first is what matters.
+            remove_tree(beside)
         raise
     finally:
         os.close(target)
@@ -85,55 +84,3 @@ def _fill(source: int, directory: str) -> None:
         os.chown(directory, found.st_uid, found.st_gid)
         os.chmod(directory, stat.S_IMODE(found.st_mode))
         os.rmdir(beside)
-
-
-def _copy_directory(source: int, target: int) -> None:
-    """By descriptors, following no link. Devices and sockets are left out."""
-    for name in os.listdir(source):
-        found = os.stat(name, dir_fd=source, follow_symlinks=False)
-        kind = stat.S_IFMT(found.st_mode)
-        if kind == stat.S_IFDIR:
-            os.mkdir(name, 0o700, dir_fd=target)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            inner, copy = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=target)
-            try:
-                _copy_directory(inner, copy)
-            finally:
-                os.close(inner)
-                os.close(copy)
-        elif kind == stat.S_IFREG:
-            _copy_file(source, target, name)
-        elif kind == stat.S_IFLNK:
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-            os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
-            os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
-        elif kind == stat.S_IFIFO:
-            os.mkfifo(name, 0o600, dir_fd=target)
-            os.chown(name, found.st_uid, found.st_gid, dir_fd=target)
-            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)
-    _copy_metadata(source, target)
-
-
-def _copy_file(source: int, target: int, name: str) -> None:
-    origin = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
-    try:
-        copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
-        try:
-            while os.sendfile(copy, origin, None, _COPY_CHUNK):
-                pass
-            _copy_metadata(origin, copy)
-        finally:
-            os.close(copy)
-    finally:
-        os.close(origin)
-
-
-def _copy_metadata(source: int, target: int) -> None:
-    found = os.fstat(source)
-    os.fchown(target, found.st_uid, found.st_gid)
-    os.fchmod(target, stat.S_IMODE(found.st_mode))
-    for name in os.listxattr(source):
-        if not name.startswith("trusted.overlay."):
-            with contextlib.suppress(OSError):  # A file system without them.
-                os.setxattr(target, name, os.getxattr(source, name))
-    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))

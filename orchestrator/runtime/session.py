@@ -19,7 +19,7 @@ import trio
 from orchestrator.contracts.runtime import Run
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
-from orchestrator.kernel import mounts
+from orchestrator.kernel import fdpass, mounts
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.constants import AT_FDCWD
 from orchestrator.model.names import ContainerId
@@ -169,7 +169,7 @@ class Session:
             if header["name"] not in self.kept:
                 self.kept[header["name"]] = tuple(fds)
             else:
-                _close_all(fds)
+                fdpass.close_all(fds)
         for name, kept in list(self.kept.items()):
             if name != USERNS:
                 await link.request("keep", b"", kept, name=name)
@@ -260,7 +260,7 @@ class Session:
         await self.ask("drop", name=name)
 
     def _forget_kept(self, name: str) -> None:
-        _close_all(self.kept.pop(name, ()))
+        fdpass.close_all(self.kept.pop(name, ()))
 
     async def network_namespace(self, container: ContainerId) -> int:
         """The container's, made if it has none. Owned by the session."""
@@ -376,9 +376,3 @@ def _children_of_other_sessions() -> list[int]:
                 if os.getsid(pid) != own:
                     found.append(pid)
     return found
-
-
-def _close_all(fds: Iterable[int]) -> None:
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
 import time
 from collections import deque
 
+from orchestrator.kernel import fdpass
 from orchestrator.runtime.monitor import wire
 
 TYPE_CHECKING = False
@@ -21,24 +23,55 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
     CloseHandler = Callable[["Connection"], None]
 
 
+_RETRY_S = 1.0
+"""A handler that failed is called again after so long: what failed may be a shortage, and nothing is given up for one."""
+
+
 class Loop:
+    """Nothing that a handler or a timer raises ends it: all containers' parent must not go because of one of them."""
+
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._resting: dict[int, tuple[Handler, int]] = {}
+        self._events: dict[int, int] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._complaints: set[tuple[str, str, int]] = set()
         self.stopped = False
 
     def add(self, fd: int, handler: Handler, events: int = select.EPOLLIN) -> None:
-        self._handlers[fd] = handler
+        self._resting.pop(fd, None)
         self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+        self._events[fd] = events
 
     def change(self, fd: int, events: int) -> None:
-        self._epoll.modify(fd, events)
+        if fd in self._handlers:
+            self._epoll.modify(fd, events)
+            self._events[fd] = events
+        elif fd in self._resting:
+            self._resting[fd] = self._resting[fd][0], events
 
     def remove(self, fd: int) -> None:
         """Before closing `fd`. Idempotent."""
+        self._resting.pop(fd, None)
         if self._handlers.pop(fd, None) is not None:
+            del self._events[fd]
             self._epoll.unregister(fd)
+
+    def rest(self, fd: int, seconds: float) -> None:
+        """Do not listen to `fd` for a while."""
+        handler, events = self._handlers[fd], self._events[fd]
+        self.remove(fd)
+        self._resting[fd] = handler, events
+
+        def resume() -> None:
+            # Not if it was removed meanwhile: the number may be another's by now.
+            current = self._resting.get(fd)
+            if current is not None and current[0] is handler:
+                self.add(fd, *current)
+
+        self.later(seconds, resume)
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         self._timers.append((time.monotonic() + seconds, action))
@@ -56,20 +89,37 @@ class Loop:
                 self._fire()
 
     def _handle(self, fd: int, handler: Handler, events: int) -> None:
-        """One broken descriptor must not take all containers' parent with it: its handler is dropped, and the log told."""
         try:
             handler(events)
         except Exception as exc:
-            os.write(2, f"monitor: a handler failed: {type(exc).__name__}: {exc}\n".encode("utf-8", "replace"))
+            self._complain("handler", exc)
             with contextlib.suppress(OSError):
-                self.remove(fd)
+                if self._handlers.get(fd) is handler:
+                    self.rest(fd, _RETRY_S)
 
     def _fire(self) -> None:
         now = time.monotonic()
         due = [action for at, action in self._timers if at <= now]
         self._timers = [timer for timer in self._timers if timer[0] > now]
         for action in due:
-            action()
+            try:
+                action()
+            except Exception as exc:
+                self._complain("timer", exc)
+
+    def _complain(self, what: str, exc: Exception) -> None:
+        """Each kind once: the log of a monitor that lives for years must not grow with what happens every second."""
+        trace = exc.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = (trace.tb_frame.f_code.co_name, trace.tb_lineno) if trace is not None else ("", 0)
+        kind = (type(exc).__name__, *place)
+        if kind in self._complaints:
+            return
+        self._complaints.add(kind)
+        text = f"monitor: a {what} failed (told once): {type(exc).__name__} in {place[0]}: {exc}\n"
+        with contextlib.suppress(OSError):  # A full disk.
+            os.write(2, text.encode("utf-8", "replace"))
 
 
 class Connection:
@@ -82,6 +132,8 @@ class Connection:
         self._on_close = on_close
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self.closed = False
+        self.silent = True
+        """Whether it has said nothing yet."""
         sock.setblocking(False)
         loop.add(sock.fileno(), self._ready)
 
@@ -91,7 +143,7 @@ class Connection:
         packet, numbers, memfd = wire.pack(header, b"", fds)
         try:
             if not self._queue:
-                wire.send_packet(self._sock, packet, numbers)
+                fdpass.send(self._sock, packet, numbers)
                 return
         except BlockingIOError:
             pass
@@ -101,7 +153,15 @@ class Connection:
         finally:
             if memfd is not None:
                 os.close(memfd)
-        self._queue.append((packet, [os.dup(fd) for fd in numbers]))
+        held: list[int] = []
+        try:
+            held.extend(map(os.dup, numbers))
+        except OSError:
+            # Out of descriptors, for somebody who does not read: all that we have for it can be asked for again.
+            fdpass.close_all(held)
+            self.close()
+            return
+        self._queue.append((packet, held))
         self._loop.change(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def _ready(self, events: int) -> None:
@@ -113,8 +173,12 @@ class Connection:
                 message = wire.receive(self._sock)
             except BlockingIOError:
                 return
+            except wire.CutShort as exc:
+                self.send({"re": exc.header.get("id"), "error": "os", "errno": errno.EMFILE, "path": "its descriptors"})
+                return
             except (OSError, ValueError):
                 message = None
+            self.silent = False
             if message is None:
                 self.close()
             else:
@@ -124,14 +188,14 @@ class Connection:
         while self._queue:
             packet, fds = self._queue[0]
             try:
-                wire.send_packet(self._sock, packet, fds)
+                fdpass.send(self._sock, packet, fds)
             except BlockingIOError:
                 return
             except OSError:
                 self.close()
                 return
             self._queue.popleft()
-            _close_all(fds)
+            fdpass.close_all(fds)
         self._loop.change(self._sock.fileno(), select.EPOLLIN)
 
     def close(self) -> None:
@@ -141,12 +205,6 @@ class Connection:
         self._loop.remove(self._sock.fileno())
         self._sock.close()
         for _, fds in self._queue:
-            _close_all(fds)
+            fdpass.close_all(fds)
         self._queue.clear()
         self._on_close(self)
-
-
-def _close_all(fds: Sequence[int]) -> None:
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -26,6 +27,28 @@ IDLE_S = 10.0
 _FIRST_RESPAWN_S = 0.1
 _LONGEST_RESPAWN_S = 30.0
 _RESPAWN_RESET_S = 10.0
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SHORTAGE_PAUSE_S = 0.05
+
+
+class Reserve:
+    """A descriptor for when there are no more."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self.restore()
+
+    def spend(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def restore(self) -> bool:
+        """Whether there is one again."""
+        if self._fd < 0:
+            with contextlib.suppress(OSError):
+                self._fd = os.eventfd(0, os.EFD_CLOEXEC)
+        return self._fd >= 0
 
 
 class Refusal(Exception):
@@ -48,7 +71,8 @@ class Monitor:
         self._respawn_after_s = _FIRST_RESPAWN_S
         self._respawned_at = 0.0
         self._said_goodbye = False
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
+        self._reserve = Reserve()
         listener.setblocking(False)
         self.loop.add(listener.fileno(), self._accept)
         self.loop.later(IDLE_S, self._end_if_idle)
@@ -56,12 +80,37 @@ class Monitor:
     def _accept(self, _: int) -> None:
         try:
             sock, _address = self._listener.accept()
-        except OSError:
+        except OSError as exc:
+            if exc.errno in _SHORTAGES:
+                self._accept_in_need()
             return
+        self._admit(sock)
+
+    def _admit(self, sock: socket.socket) -> None:
         if wire.peer_uid(sock) != os.geteuid():
             sock.close()
             return
-        self._connections.add(Connection(self.loop, sock, self._message, self._closed))
+        self._connections[Connection(self.loop, sock, self._message, self._closed)] = None
+
+    def _accept_in_need(self) -> None:
+        """Out of descriptors. The reserve lets one more in, and whoever has been connected for longest without a word goes:
+        so a supervisor gets in whatever else is connected. If that does not help, a pause: or the queue, which stays
+        full, would keep us busy."""
+        self._reserve.spend()
+        try:
+            sock, _address = self._listener.accept()
+        except OSError:
+            self.loop.rest(self._listener.fileno(), _SHORTAGE_PAUSE_S)
+        else:
+            silent = next((connection for connection in self._connections if connection.silent), None)
+            if silent is not None:
+                silent.close()
+            if self._reserve.restore():
+                self._admit(sock)
+            else:
+                sock.close()
+                self.loop.rest(self._listener.fileno(), _SHORTAGE_PAUSE_S)
+        self._reserve.restore()
 
     def _message(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         """Every handler answers for itself, and takes the descriptors it keeps out of `fds`; the rest is closed here."""
@@ -79,7 +128,7 @@ class Monitor:
                 os.close(fd)
 
     def _closed(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if connection is not self._supervisor:
             return
         self._supervisor = None
@@ -110,10 +159,17 @@ class Monitor:
         if self._supervisor is not None or not self._runs or self._respawn is None:
             return
         self._respawned_at = time.monotonic()
-        pid = process.clone3(0)
-        if pid == 0:
-            self._become_supervisor(self._respawn)
-        pidfd = os.pidfd_open(pid)
+        self._reserve.spend()  # For the pidfd: a child that we do not know would never be reaped.
+        try:
+            pid = process.clone3(0)
+            if pid == 0:
+                self._become_supervisor(self._respawn)
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            self._schedule_respawn()
+            raise
+        finally:
+            self._reserve.restore()
 
         def ended(_: int) -> None:
             self.loop.remove(pidfd)

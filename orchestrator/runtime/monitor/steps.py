@@ -7,7 +7,6 @@ becoming the image's, and what it offers would run with our rights. A failure is
 
 from __future__ import annotations
 
-import array
 import errno
 import fcntl
 import json
@@ -20,7 +19,7 @@ import struct
 from binascii import a2b_base64
 
 from orchestrator.kernel import constants as c
-from orchestrator.kernel import mounts, process
+from orchestrator.kernel import fdpass, mounts, process
 from orchestrator.kernel.rooted import ensure, open_in
 from orchestrator.kernel.syscalls import (
     cloexec_from,
@@ -303,7 +302,7 @@ class Child:
         slave = fcntl.ioctl(master, c.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
         os.fchown(slave, owner, group)
         channel = socket.socket(fileno=self.fds["pty"])
-        channel.sendmsg([b"m"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [master]))])
+        fdpass.send(channel, b"m", [master])
         fcntl.ioctl(slave, c.TIOCSCTTY, 0)
         for number in range(3):
             os.dup2(slave, number)

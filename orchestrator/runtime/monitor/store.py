@@ -106,7 +106,14 @@ def make_network_namespaces(
     pid = process.clone3(c.CLONE_FILES)
     if pid == 0:
         _make_and_tell(userns, count, writer)
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        # Out of descriptors: so is the child, and it ends soon.
+        os.waitpid(pid, 0)
+        os.close(reader)
+        os.close(writer)
+        raise
 
     def ended(_: int) -> None:
         loop.remove(pidfd)

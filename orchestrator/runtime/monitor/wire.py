@@ -7,6 +7,8 @@ import json
 import os
 import socket
 
+from orchestrator.kernel import fdpass
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
     from collections.abc import Sequence
@@ -16,15 +18,20 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 
 VERSION = 1
 INLINE_BYTES = 60_000
-MOST_FDS = 250
 _BUFFER = 1 << 17
-_INT = 4
 
+
+class CutShort(ValueError):
+    """A message whose descriptors did not all arrive: its receiver is out of them. `header`: what it was about."""
+
+    def __init__(self, header: Header) -> None:
+        super().__init__("a message was cut short")
+        self.header = header
 
 
 def pack(header: Header, body: bytes, fds: Sequence[int]) -> tuple[bytes, list[int], int | None]:
     """The packet, its descriptors, and the memfd among them that is to be closed after sending."""
-    if len(fds) >= MOST_FDS:
+    if len(fds) >= fdpass.MOST_FDS:
         raise ValueError(f"{len(fds)} descriptors do not fit one message")
     if len(body) <= INLINE_BYTES:
         return json.dumps(header).encode() + (b"\n" + body if body else b""), list(fds), None
@@ -35,45 +42,30 @@ def pack(header: Header, body: bytes, fds: Sequence[int]) -> tuple[bytes, list[i
     return json.dumps({**header, "memfd": True}).encode(), [*fds, memfd], memfd
 
 
-def send_packet(sock: socket.socket, packet: bytes, fds: Sequence[int]) -> None:
-    """Raises OSError: BlockingIOError when the other side does not read."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([packet], ancillary, socket.MSG_NOSIGNAL)
-
-
-def receive_fds(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int], int]:
-    """A packet, its descriptors (close-on-exec) and the flags. Not socket.recv_fds: that ignores MSG_CMSG_CLOEXEC, and what
-    comes would be open in every child (Python 3.11)."""
-    packet, ancillary, flags, _ = sock.recvmsg(size, socket.CMSG_LEN(most * _INT), socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % _INT])
-    return packet, list(fds), flags
-
-
 def receive(sock: socket.socket) -> tuple[Header, bytes, list[int]] | None:
     """The next message, or None at the end. The descriptors are the caller's, close-on-exec.
-    Raises OSError (BlockingIOError: nothing there), ValueError for what is no message."""
-    packet, fds, flags = receive_fds(sock, _BUFFER, MOST_FDS + 1)
+    Raises OSError (BlockingIOError: nothing there), CutShort, ValueError for what is no message."""
+    packet, fds, cut = fdpass.receive(sock, _BUFFER)
     if not packet:
         return None
     try:
-        if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
-            raise ValueError("a message was cut short")
         head, _, body = packet.partition(b"\n")
         header = json.loads(head)
         if not isinstance(header, dict):
             raise ValueError("a message must be an object")
+        if cut:
+            raise CutShort(header)
         if header.get("memfd"):
             memfd = fds.pop()
             try:
                 body = _read_all(memfd)
             finally:
                 os.close(memfd)
+    except CutShort:
+        fdpass.close_all(fds)
+        raise
     except (ValueError, IndexError) as exc:
-        for fd in fds:
-            os.close(fd)
+        fdpass.close_all(fds)
         raise ValueError(str(exc)) from None
     return header, body, fds
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.kernel import fdpass
 from orchestrator.runtime.monitor import wire
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,7 +30,7 @@ def test_a_body_of_any_size_arrives_with_its_descriptors(pair: tuple[socket.sock
     body = os.urandom(size)
     reader, writer = os.pipe()
     packet, fds, memfd = wire.pack({"op": "x", "id": 1}, body, [writer])
-    wire.send_packet(ours, packet, fds)
+    fdpass.send(ours, packet, fds)
     if memfd is not None:
         os.close(memfd)
     message = wire.receive(theirs)
