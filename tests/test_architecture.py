@@ -22,6 +22,12 @@ def test_every_part_of_the_table_exists() -> None:
     assert {part for row in LAYERS for part in row} - parts == set()
 
 
+def test_who_we_are_is_asked_in_one_place() -> None:
+    sources = read_package(ROOT / "orchestrator")
+    asking = {name for name, source in sources.items() if "os.geteuid" in source or "os.getuid" in source}
+    assert asking == {"orchestrator.kernel.identity"}
+
+
 def test_no_module_has_outgrown_its_subject() -> None:
     lengths = {name: source.count("\n") for name, source in read_package(ROOT / "orchestrator").items()}
     assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}

@@ -10,6 +10,7 @@ import time
 
 from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWNS
+from orchestrator.kernel.identity import is_trusted
 from orchestrator.runtime.monitor import store as stores
 from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.home import Home
@@ -58,7 +59,7 @@ class Monitor:
             sock, _address = self._listener.accept()
         except OSError:
             return
-        if wire.peer_uid(sock) != os.geteuid():
+        if not is_trusted(wire.peer_uid(sock)):
             sock.close()
             return
         self._connections.add(Connection(self.loop, sock, self._message, self._closed))
