@@ -25,6 +25,7 @@ from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
+from orchestrator.oci.validate import validate
 from orchestrator.runtime import bundle
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.exec import Output
@@ -107,6 +108,7 @@ class MonitorRuntime:
 
     async def create(self, spec: SandboxSpec) -> int:
         container = spec.container
+        validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
         running = container in self._session.active

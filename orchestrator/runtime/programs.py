@@ -248,7 +248,11 @@ def _process_steps(
         yield Step("no_new_privileges")
     filter_step = None
     if profile is not None:
-        filter_step = Step("seccomp", (b64encode(place.compile_filter(profile)).decode(),), "install the seccomp filter")
+        try:
+            compiled = place.compile_filter(profile)
+        except ValueError as exc:
+            raise InputError(f"linux.seccomp: {exc}") from exc
+        filter_step = Step("seccomp", (b64encode(compiled).decode(),), "install the seccomp filter")
     if filter_step is not None and not no_new_privileges:
         yield filter_step
     user = process.get("user") or {}
