@@ -30,6 +30,7 @@ from orchestrator.errors import (
     OperationError,
     PystackError,
 )
+from orchestrator.kernel.identity import is_trusted
 from orchestrator.values import frozen
 
 VERSION = 1
@@ -395,7 +396,7 @@ def _peer(connection: socket.socket) -> tuple[int, int]:
 def _check_peer(connection: socket.socket, path: str) -> None:
     """The other side must be ours or root's."""
     _, uid = _peer(connection)
-    if uid not in (0, os.geteuid()):
+    if not is_trusted(uid):
         raise HostError(f"the supervisor at {path} runs as user {uid}", hint="use another PYSTACK_RUN_DIR")
 
 

@@ -48,6 +48,12 @@ def test_most_modules_have_one_small_subject() -> None:
     assert structure.median_lines(read_package(ROOT / "orchestrator")) <= structure.MEDIAN_MODULE
 
 
+def test_who_we_are_is_asked_in_one_place() -> None:
+    sources = read_package(ROOT / "orchestrator")
+    asking = {name for name, source in sources.items() if "os.geteuid" in source or "os.getuid" in source}
+    assert asking == {"orchestrator.kernel.identity"}
+
+
 def test_the_runtime_reaches_nothing_of_compose_through_what_it_imports_either() -> None:
     reached = closure(read_package(ROOT / "orchestrator"), "orchestrator.runtime")
     of_compose = {"model.project", "model.service", "model.volume", "model.network", "plan", "compose", "policy"}

@@ -128,7 +128,8 @@ class Runtime(Protocol):
 
     async def create(self, spec: SandboxSpec) -> int:
         """Make the sandbox, or make it anew after its left-overs or after a crash; returns the network namespace's file
-        descriptor (owned by the runtime, valid until `remove`). An existing writable layer of the same id is kept."""
+        descriptor (owned by the runtime, valid until `remove`). An existing writable layer of the same id is kept.
+        Raises InputError for a config with a key that this runtime does not do (`oci.validate`): none is ignored."""
         ...
 
     async def start(

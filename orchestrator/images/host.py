@@ -90,10 +90,8 @@ class HostImage:
         Raises HostError."""
         looked, self._looked = self._looked, None
         fingerprint = skeletons.fingerprint(self._root)
-        if looked is not None and looked[0] == fingerprint:
-            skeleton = looked[1]
-        else:
-            skeleton = skeletons.collect(self._root)
+        fresh = looked is not None and looked[0] == fingerprint
+        skeleton = looked[1] if looked is not None and fresh else skeletons.collect(self._root)
         image = self._image(skeleton)
         try:
             if not skeletons.intact(skeleton, image.lowers[0]):

@@ -20,8 +20,14 @@ NR_OPENAT2 = 437
 NR_MOUNT_SETATTR = 442
 
 NUMBERS = {
-    "x86_64": {"rt_sigaction": 13, "clone": 56, "capset": 126, "pivot_root": 155, "keyctl": 250, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "capset": 91, "rt_sigaction": 134, "keyctl": 219, "clone": 220, "seccomp": 277},
+    "x86_64": {
+        "rt_sigaction": 13, "clone": 56, "capset": 126, "personality": 135, "pivot_root": 155, "set_mempolicy": 238,
+        "keyctl": 250, "ioprio_set": 251, "seccomp": 317,
+    },
+    "aarch64": {
+        "ioprio_set": 30, "pivot_root": 41, "capset": 91, "personality": 92, "rt_sigaction": 134, "keyctl": 219,
+        "clone": 220, "set_mempolicy": 237, "seccomp": 277,
+    },
 }
 """Architecture (uname -m) -> name -> number."""
 
@@ -79,7 +85,9 @@ PR_CAPBSET_DROP = 24
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
+PR_SET_TIMERSLACK = 29
 PR_SET_NO_NEW_PRIVS = 38
+PR_SET_THP_DISABLE = 41
 PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 PR_CAP_AMBIENT = 47

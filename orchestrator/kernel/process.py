@@ -72,14 +72,17 @@ def set_not_dumpable() -> None:
 
 
 def command_line_area() -> tuple[int, int]:
-    """Where our command line is in memory: begin and end (proc_pid_stat(5), fields 48 and 49). The same in our forks."""
+    """Where our command line and, behind it, the environment we were started with are in memory: begin and end
+    (proc_pid_stat(5), fields 48 to 51). The same in our forks."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    return int(fields[45]), int(fields[46])
+    begin, end, environment, environment_end = map(int, fields[45:49])
+    return begin, environment_end if environment == end else end
 
 
 def rename_self(area: tuple[int, int], name: bytes) -> None:
-    """Let ps and /proc/PID/cmdline show `name`. `area`: from `command_line_area`, whose text is gone afterwards."""
+    """Let ps and /proc/PID/cmdline show `name`. `area`: from `command_line_area`, whose text is gone afterwards, and with
+    it the variables of the shell in /proc/PID/environ."""
     begin, end = area
     ctypes.memset(begin, 0, end - begin)
     ctypes.memmove(begin, name, min(len(name), end - begin - 1))

@@ -28,6 +28,7 @@ from orchestrator.oci.terms import (
     ANNOTATION_MAKE_SOURCES,
     DEFAULT_PATH,
     DEFAULT_UMASK,
+    NAMESPACES,
     OCI_VERSION,
     ORDERS,
 )
@@ -134,8 +135,6 @@ def _id_mappings(context: Context) -> list[dict[str, int]]:
 
 # ---- the table --------------------------------------------------------------------------------------------------------
 
-_NAMESPACES = ("user", "network", "pid", "mount", "uts", "ipc", "cgroup")
-
 _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("ociVersion", lambda context: OCI_VERSION),
     ("process.terminal", lambda context: False),
@@ -150,7 +149,7 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("hostname", lambda context: context.hostname),
     ("mounts", lambda context: mounts_of(context.service, context.image, context.inputs.volume_paths)),
     ("annotations", _annotations),
-    ("linux.namespaces", lambda context: [{"type": kind} for kind in _NAMESPACES]),
+    ("linux.namespaces", lambda context: [{"type": kind} for kind in NAMESPACES]),
     ("linux.uidMappings", _id_mappings),
     ("linux.gidMappings", _id_mappings),
     ("linux.cgroupsPath", lambda context: "/" + cgroup_path(context.inputs.site.key, context.inputs.container)),

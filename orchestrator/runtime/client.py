@@ -17,15 +17,16 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
+from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, CommandError, HostError, OperationError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
-from orchestrator.kernel.cgroup import detect
 from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
+from orchestrator.oci.validate import validate
 from orchestrator.runtime import bundle
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.exec import Output
@@ -49,9 +50,11 @@ _END_S = 10.0
 
 
 @asynccontextmanager
-async def open_runtime(site: Site, *, respawn_argv: tuple[str, ...] | None = None) -> AsyncIterator[MonitorRuntime]:
-    """The runtime of `site`. Connects to the monitor that runs, or starts one. `respawn_argv`: what the monitor executes
-    when this process is killed while containers run. Raises HostError."""
+async def open_runtime(
+    site: Site, host: Host, *, respawn_argv: tuple[str, ...] | None = None
+) -> AsyncIterator[MonitorRuntime]:
+    """The runtime of `site` on `host`. Connects to the monitor that runs, or starts one. `respawn_argv`: what the monitor
+    executes when this process is killed while containers run. Raises HostError."""
     was_subreaper = set_child_subreaper()
     # A container costs about six descriptors here; the usual soft limit is 1,024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -59,7 +62,7 @@ async def open_runtime(site: Site, *, respawn_argv: tuple[str, ...] | None = Non
     bundle.prepare_site(site)
     async with trio.open_nursery() as nursery:
         session = Session(site, respawn_argv, nursery)
-        runtime = MonitorRuntime(site, session)
+        runtime = MonitorRuntime(site, host, session)
         try:
             await session.open()
             runtime.find_oom_kills()
@@ -73,10 +76,11 @@ async def open_runtime(site: Site, *, respawn_argv: tuple[str, ...] | None = Non
 
 
 class MonitorRuntime:
-    def __init__(self, site: Site, session: Session) -> None:
+    def __init__(self, site: Site, host: Host, session: Session) -> None:
         self._site = site
+        self._host = host
         self._session = session
-        self._layout = detect()
+        self._layout = host.cgroups
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
         session.oom_kills_of = self._oom_kills_of
@@ -104,6 +108,7 @@ class MonitorRuntime:
 
     async def create(self, spec: SandboxSpec) -> int:
         container = spec.container
+        validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
         running = container in self._session.active
@@ -124,7 +129,7 @@ class MonitorRuntime:
         old = self._sandboxes.pop(container, None)
         if old is not None:
             old.close()
-        self._sandboxes[container] = Sandbox(self._site, self._layout, spec, cgroup, layers)
+        self._sandboxes[container] = Sandbox(self._site, self._host, spec, cgroup, layers)
         return netns
 
     def _open_cgroup(self, spec: SandboxSpec) -> ContainerCgroup:

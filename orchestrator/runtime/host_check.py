@@ -17,11 +17,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from orchestrator.contracts.host import Host
 from orchestrator.errors import HostError
-from orchestrator.kernel import cgroup
+from orchestrator.kernel import cgroup, limits
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import mask_of, names_of
 from orchestrator.kernel.cgroup import Layout
+from orchestrator.kernel.identity import own_uid
+from orchestrator.kernel.process import last_capability
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.kernel.syscalls import call
 from orchestrator.kernel.trees import remove_tree
@@ -79,8 +82,26 @@ class _Probe:
     forked: bool = False
 
 
-def require_host() -> None:
-    """Raises HostError for what makes every container impossible. Cheap (about a millisecond): no process, no mount."""
+def find_host() -> Host:
+    """What this machine is. Cheap: no process, no mount. Raises HostError when it has no cgroups at all."""
+    try:
+        layout = cgroup.detect()
+    except OSError as exc:
+        raise HostError(f"no usable cgroups: {exc.strerror}", hint="mount cgroup2 at /sys/fs/cgroup") from exc
+    return Host(
+        own_uid(),
+        _lacking(),
+        os.uname().machine,
+        os.cpu_count() or 1,
+        layout,
+        last_capability(),
+        limits.lowered(),
+    )
+
+
+def require_host() -> Host:
+    """What this machine is. Raises HostError for what makes every container impossible. Cheap (about a millisecond): no
+    process, no mount."""
     _root()
     _kernel()
     _machine()
@@ -88,10 +109,9 @@ def require_host() -> None:
         os.close(call(c.NR_FSOPEN, b"overlay", c.FSOPEN_CLOEXEC))
     except OSError as exc:
         raise HostError(f"the kernel offers no overlayfs: {exc.strerror}", hint="modprobe overlay") from exc
-    try:
-        _controllers(cgroup.detect())
-    except OSError as exc:
-        raise HostError(f"no usable cgroups: {exc.strerror}", hint="mount cgroup2 at /sys/fs/cgroup") from exc
+    host = find_host()
+    _controllers(host.cgroups)
+    return host
 
 
 def check_host(data_dir: str) -> tuple[Check, ...]:
@@ -178,15 +198,17 @@ def _in_child(probe: _Probe, bench: probes.Bench) -> str:
 
 
 def _root(_: probes.Bench | None = None) -> str:
-    if os.geteuid() != 0:
-        raise HostError(f"pystack needs root, and this is user {os.geteuid()}", hint=_ROOT_HINT)
-    held = int(_status_field("CapEff"), 16)
-    missing = names_of(mask_of(NEEDED_CAPABILITIES) & ~held)
-    if missing:
+    if (uid := own_uid()) != 0:
+        raise HostError(f"pystack needs root, and this is user {uid}", hint=_ROOT_HINT)
+    if missing := _lacking():
         raise HostError(
             f"root without {', '.join(missing)}", hint="in a container: run it with these capabilities, or --privileged"
         )
     return "user 0 with the capabilities that are needed"
+
+
+def _lacking() -> tuple[str, ...]:
+    return tuple(names_of(mask_of(NEEDED_CAPABILITIES) & ~int(_status_field("CapEff"), 16)))
 
 
 def _status_field(name: str) -> str:
@@ -275,6 +297,10 @@ def _limits(_: probes.Bench) -> str:
     text = f"{'unlimited' if unlimited else files} open files, {watches} inotify instances, {pids} process ids"
     if (not unlimited and files < ENOUGH_FILES) or watches < ENOUGH_WATCHES:
         raise HostError(text, hint=f"ulimit -Hn {ENOUGH_FILES}; sysctl fs.inotify.max_user_instances={ENOUGH_WATCHES}")
+    if lowered := limits.lowered():
+        raise HostError(
+            "; ".join(lowered), hint="containers get what is left of it: run pystack from a shell without this `ulimit`"
+        )
     return text
 
 

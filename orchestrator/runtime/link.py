@@ -21,6 +21,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
+from orchestrator.kernel.identity import is_trusted
 from orchestrator.runtime.monitor import wire
 from orchestrator.values import entity, field
 
@@ -233,7 +234,7 @@ def connect(site: Site, on_event: OnEvent) -> Link | None:
             sock.connect(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
         finally:
             os.close(directory)
-        if wire.peer_uid(sock) != os.geteuid():
+        if not is_trusted(wire.peer_uid(sock)):
             raise HostError(f"{site.run_dir}/{SOCKET_NAME} belongs to somebody else")
         pid = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
         return Link(sock, pid, None, on_event)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import resource
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,9 +16,12 @@ from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
+from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
 from orchestrator.oci.terms import ANNOTATION_INIT, DEFAULT_PATH, DEFAULT_UMASK
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.values import frozen
+
+_RLIM_INFINITY = (1 << 64) - 1
 
 StepArgument = Any
 """JSON-ready."""
@@ -143,12 +145,21 @@ def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], place: Pla
 
 
 def _rlimit_steps(process: Mapping[str, Any]) -> Iterator[Step]:
+    """Those of the config, which must be had, and the defaults for all others."""
+    own: dict[str, tuple[int, int]] = {}
     for limit in process.get("rlimits") or ():
-        kind = getattr(resource, limit["type"], None)
-        if kind is None:
+        if limit["type"] not in NUMBERS:
             raise InputError(f"there is no resource limit {limit['type']}")
-        soft, hard = limit["soft"], limit["hard"]
-        yield Step("rlimit", (kind, soft, hard), f"set {limit['type']} to {soft}:{hard}")
+        own[limit["type"]] = _rlimit(limit["soft"]), _rlimit(limit["hard"])
+    defaults = [[number, soft, hard] for name, number, soft, hard in DEFAULTS if name not in own]
+    yield Step("default_limits", (defaults,), "set the default resource limits")
+    for name, (soft, hard) in own.items():
+        yield Step("rlimit", (NUMBERS[name], soft, hard), f"set {name} to {soft}:{hard}")
+
+
+def _rlimit(value: int) -> int:
+    """The config's RLIM_INFINITY is 2^64 - 1, as in C; Python's is -1."""
+    return UNLIMITED if value == _RLIM_INFINITY else value
 
 
 def _number_mounts(spec: SandboxSpec) -> list[_Mount]:
@@ -237,7 +248,11 @@ def _process_steps(
         yield Step("no_new_privileges")
     filter_step = None
     if profile is not None:
-        filter_step = Step("seccomp", (b64encode(place.compile_filter(profile)).decode(),), "install the seccomp filter")
+        try:
+            compiled = place.compile_filter(profile)
+        except ValueError as exc:
+            raise InputError(f"linux.seccomp: {exc}") from exc
+        filter_step = Step("seccomp", (b64encode(compiled).decode(),), "install the seccomp filter")
     if filter_step is not None and not no_new_privileges:
         yield filter_step
     user = process.get("user") or {}

@@ -6,17 +6,15 @@ import contextlib
 import os
 import posixpath
 from collections.abc import Mapping
-from functools import cache
+from functools import partial
 from typing import Any
 
 import trio
 
+from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
-from orchestrator.kernel.cgroup import Layout
-from orchestrator.kernel.constants import MACHINE
-from orchestrator.kernel.process import last_capability
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.bundle import bundle_path
@@ -28,22 +26,13 @@ from orchestrator.values import entity, field
 LOG_STREAMS = (1, 2)
 
 
-@cache
-def _last_capability() -> int:
-    return last_capability()
-
-
-def _compile_filter(profile: Mapping[str, Any]) -> bytes:
-    return compile_filter(profile, MACHINE)
-
-
 @entity
 class Sandbox:
     """`layers`: the monitor's numbers of ``spec.lowers``. `program`, its words and `place`: made at need, and made anew for
     another spec or another monitor."""
 
     site: Site
-    layout: Layout
+    host: Host
     spec: SandboxSpec
     cgroup: ContainerCgroup
     layers: tuple[int, ...] = ()
@@ -63,6 +52,7 @@ class Sandbox:
         self._compiled = None
 
     def place(self) -> Place:
+        controllers = self.host.cgroups.controllers
         roots = {path.removesuffix(f"/{self.cgroup.relative_path}/cgroup.procs") for path in self.cgroup.attach_paths}
         return Place(
             bundle_path(self.site, self.container),
@@ -70,11 +60,11 @@ class Sandbox:
             self.layers,
             self.cgroup.unified_fd is not None,
             tuple(
-                Hierarchy(posixpath.basename(root), tuple(n for n, at in self.layout.controllers.items() if at == root))
+                Hierarchy(posixpath.basename(root), tuple(name for name, at in controllers.items() if at == root))
                 for root in sorted(roots)
             ),
-            _last_capability(),
-            _compile_filter,
+            self.host.last_capability,
+            partial(compile_filter, arch=self.host.machine),
         )
 
     def program(self) -> tuple[Program, bytes]:
@@ -130,7 +120,7 @@ class Sandbox:
         fds: list[int] = []
         paths = list(group.attach_paths)
         if group.unified_fd is not None and group.relative_path in self._spoiled:
-            paths.append(f"{self.layout.unified}/{group.relative_path}/cgroup.procs")
+            paths.append(f"{self.host.cgroups.unified}/{group.relative_path}/cgroup.procs")
         elif group.unified_fd is not None:
             names.append("cgroup")
             fds.append(group.unified_fd)

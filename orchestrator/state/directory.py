@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.atomic import replace_file
+from orchestrator.kernel.identity import own_uid
 from orchestrator.model.names import ProjectName, project_key, short_hash
 from orchestrator.model.project import Project
 
@@ -148,9 +149,9 @@ def make_private(path: str) -> None:
             f"cannot make {path}: {exc.strerror}",
             hint="run as root, or choose another place with --data-dir and PYSTACK_RUN_DIR",
         ) from exc
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != own_uid():
         raise HostError(
-            f"{path} is not a directory of user {os.geteuid()}", hint="remove it, or choose another data directory"
+            f"{path} is not a directory of user {own_uid()}", hint="remove it, or choose another data directory"
         )
 
 

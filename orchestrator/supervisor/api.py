@@ -14,6 +14,7 @@ import trio
 from orchestrator import __version__
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, InputError, PystackError
+from orchestrator.kernel.identity import is_trusted
 from orchestrator.model.codec import to_json
 from orchestrator.supervisor.arguments import services, typed
 from orchestrator.supervisor.desk import Desk
@@ -99,7 +100,7 @@ class Server:
         self._clients += 1
         self._awaiting_first = False
         try:
-            if connection.uid in (0, os.geteuid()):
+            if is_trusted(connection.uid):
                 while True:
                     await self._serve_request(connection)
         except Disconnected:

@@ -15,12 +15,15 @@ import gc
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 import trio
 
+from orchestrator.contracts.events import Event, EventKind
 from orchestrator.errors import EXIT_RUNTIME, only_error
+from orchestrator.kernel.clean_start import start_clean
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
 from orchestrator.state import lock
@@ -47,9 +50,10 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     waiting = Waiting(options.ready_fd)
+    unclean = start_clean()  # Nothing of the caller's shell goes on to containers.
     gc.freeze()  # A hundred thousand objects of modules and classes, which every full collection would go through.
     try:
-        trio.run(_supervise, options, waiting)
+        trio.run(_supervise, options, waiting, unclean)
     except BaseException as exc:
         if (error := only_error(exc)) is not None:
             waiting.tell(_error_object(error.message, error.hint, error.exit_code))
@@ -61,18 +65,18 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-async def _supervise(options: Options, waiting: Waiting) -> None:
-    # Not the caller's: what is made for containers must be readable in them. Our own directories are 0700 at the top.
-    os.umask(0o022)
+async def _supervise(options: Options, waiting: Waiting, unclean: tuple[str, ...]) -> None:
     site = site_of(options.data_dir, options.run_dir, options.project)
-    require_host()
+    host = require_host()
     site = prepare(site)
     held = lock.acquire(site)
     try:
         with open_listener(site) as listener:
-            async with open_project(site, options.argv) as opened:
+            async with open_project(site, host, options.argv) as opened:
                 await opened.adopt()
                 waiting.tell("ready")
+                for text in (*unclean, *host.lowered):
+                    opened.stream.emit(Event(EventKind.WARNING, text, time.time()))
                 await Server(opened, listener).serve()
                 ending = opened.ending()
             ending()

@@ -11,11 +11,11 @@ from typing import Any
 
 import trio
 
+from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError
 from orchestrator.images.local import LocalImages
-from orchestrator.kernel.cgroup import detect
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.project import Project
@@ -43,6 +43,7 @@ class OpenProject:
     """One project with everything that acts on it. `since`: epoch seconds, display."""
 
     site: Site
+    host: Host
     runtime: MonitorRuntime
     images: LocalImages
     state: FileState
@@ -60,7 +61,7 @@ class OpenProject:
         elif not await self.runtime.containers():
             # The records may have been deleted under a project that was up: its names in the kernel tell.
             await remove_leftovers(self.site.key)
-            remove_project(detect(), self.site.key)
+            remove_project(self.host.cgroups, self.site.key)
         await self.engine.adopt(record)
 
     async def plan(self, verb: str, args: Mapping[str, Any]) -> Plan:
@@ -105,7 +106,7 @@ class OpenProject:
         sockets go, and if nothing of the project is left, so do its records."""
         if self.engine.running():
             return lambda: None
-        return partial(dissolve, self.site, records=not self.engine.statuses())
+        return partial(dissolve, self.site, self.host, records=not self.engine.statuses())
 
     def _project(self, args: Mapping[str, Any]) -> Project:
         try:
@@ -134,7 +135,7 @@ class KeptSockets:
 
 
 @asynccontextmanager
-async def open_project(site: Site, respawn_argv: tuple[str, ...]) -> AsyncGenerator[OpenProject, None]:
+async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) -> AsyncGenerator[OpenProject, None]:
     """Everything of a project, while the block runs; leaving it leaves all containers running. The caller holds the
     project's lock. Raises HostError when the machine cannot do it."""
     state, log = FileState(site), EventLog(site)
@@ -142,35 +143,34 @@ async def open_project(site: Site, respawn_argv: tuple[str, ...]) -> AsyncGenera
     images = LocalImages(os.path.join(data_root_of(site), "images"), "/")
     this_boot = boot_id()
     async with (
-        open_runtime(site, respawn_argv=respawn_argv) as runtime,
+        open_runtime(site, host, respawn_argv=respawn_argv) as runtime,
         open_networking(site, KeptSockets(runtime)) as networking,
         trio.open_nursery() as nursery,
     ):
         adapters = Adapters(site, runtime, networking, images, state, FileVolumes(site))
-        engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler())
+        engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler(host))
         await nursery.start(engine.run)
-        yield OpenProject(site, runtime, images, state, log, stream, engine, this_boot, time.time())
+        yield OpenProject(site, host, runtime, images, state, log, stream, engine, this_boot, time.time())
         nursery.cancel_scope.cancel()
     state.close()
     log.close()
 
 
-def dissolve(site: Site, *, records: bool) -> None:
+def dissolve(site: Site, host: Host, *, records: bool) -> None:
     """Remove the project's run directory and empty cgroups; with `records` also all it has on disk (except volumes)."""
-    remove_project(detect(), site.key)
+    remove_project(host.cgroups, site.key)
     remove_tree(site.run_dir)
     if records:
         FileState(site).clear()
 
 
-def _compiler() -> Compile:
+def _compiler(host: Host) -> Compile:
     """`compile_sandbox` with what only this machine knows: its processor type and count, and its resolver's search list."""
     search, options = _resolver_settings()
-    machine, cpus = os.uname().machine, os.cpu_count() or 1
 
     def compile_here(inputs: SandboxInputs) -> SandboxSpec:
         return compile_sandbox(
-            replace(inputs, resolv_search=search, resolv_options=options, machine=machine, host_cpus=cpus)
+            replace(inputs, resolv_search=search, resolv_options=options, machine=host.machine, host_cpus=host.processors)
         )
 
     return compile_here

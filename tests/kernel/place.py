@@ -21,6 +21,7 @@ from orchestrator.oci.mounts import _BASE_MOUNTS
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
+from orchestrator.runtime.host_check import find_host
 from orchestrator.values import replace
 
 HOST_BASE = 1 << 20
@@ -110,7 +111,7 @@ async def place(rootfs: Path) -> AsyncGenerator[Place, None]:
     root = Path(tempfile.mkdtemp(prefix="rt-"))
     site = site_at(root)
     try:
-        async with open_runtime(site) as runtime:
+        async with open_runtime(site, find_host()) as runtime:
             try:
                 yield Place(site, rootfs, runtime)
             finally:

@@ -16,12 +16,13 @@ import trio
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.client import open_runtime
+from orchestrator.runtime.host_check import find_host
 from tests.kernel.place import config_of, site_at
 
 
 async def main(root: Path, rootfs: str, respawn: str, name: str, script: str) -> None:
     argv = (sys.executable, "-c", f"import sys; sys.path.insert(0, {os.getcwd()!r})\n" + _AGAIN, *sys.argv[1:])
-    async with open_runtime(site_at(root), respawn_argv=argv if respawn == "yes" else None) as runtime:
+    async with open_runtime(site_at(root), find_host(), respawn_argv=argv if respawn == "yes" else None) as runtime:
         container = ContainerId(name)
         found = [state.run for state in await runtime.containers() if state.run is not None]
         if not found:

@@ -23,6 +23,7 @@ from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
+from orchestrator.runtime.host_check import find_host
 from orchestrator.runtime.logs import read_entries
 from tests.kernel.place import Place, place, site_at
 from tests.machine import ROOT, eventually
@@ -223,7 +224,7 @@ async def run_of(runtime: MonitorRuntime) -> Run:
 async def test_a_killed_supervisor_loses_nothing_and_the_next_adopts(stage: Stage) -> None:
     supervisor, monitor = stage.supervise(f"sleep 0.3; {COUNTING.format(n=20000)}")
     stage.kill(supervisor)
-    async with open_runtime(stage.site) as runtime:
+    async with open_runtime(stage.site, find_host()) as runtime:
         assert runtime.monitor_pid == monitor
         run = await run_of(runtime)
         assert len(await runtime.fetch("socket:dns")) == 1
@@ -241,7 +242,7 @@ async def test_an_exit_while_no_supervisor_lives_is_known_to_the_next(stage: Sta
     supervisor, _ = stage.supervise("sleep 0.2; echo end; exit 23")
     stage.kill(supervisor)
     eventually(lambda: b'"e":"exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
-    async with open_runtime(stage.site) as runtime:
+    async with open_runtime(stage.site, find_host()) as runtime:
         (state,) = await runtime.containers()
         assert state.run is None
         assert state.last_exit is not None
@@ -275,7 +276,7 @@ async def test_both_killed_is_told_as_lost_and_can_be_made_anew(stage: Stage) ->
     supervisor, monitor = stage.supervise("sleep 1000")
     stage.kill(supervisor)
     os.kill(monitor, signal.SIGKILL)
-    async with open_runtime(stage.site) as runtime:
+    async with open_runtime(stage.site, find_host()) as runtime:
         assert runtime.monitor_pid != monitor
         (state,) = await runtime.containers()
         assert (state.run, state.last_run, state.last_exit) == (None, 1, None)
@@ -293,5 +294,5 @@ async def test_a_monitor_left_alone_without_containers_ends(stage: Stage) -> Non
     with trio.fail_after(20):
         await trio.lowlevel.wait_readable(pidfd)
     os.close(pidfd)
-    async with open_runtime(stage.site) as runtime:
+    async with open_runtime(stage.site, find_host()) as runtime:
         await runtime.remove(BOX)

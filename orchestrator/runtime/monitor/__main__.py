@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import signal
 import socket
 import sys
@@ -16,6 +15,7 @@ import sys
 sys.path[:] = [*sys.path[1:], os.path.abspath(f"{__file__}/../../../..")]
 
 from orchestrator.kernel import process  # noqa: E402
+from orchestrator.kernel.clean_start import start_clean  # noqa: E402
 from orchestrator.runtime.monitor.home import move_in  # noqa: E402
 from orchestrator.runtime.monitor.server import Monitor  # noqa: E402
 
@@ -23,9 +23,7 @@ from orchestrator.runtime.monitor.server import Monitor  # noqa: E402
 def main(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    process.default_internal_signals()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    start_clean()  # What it says was said by the supervisor, which has told it to somebody.
     # Before the first child: what we are must not be readable from a container (security page, rule 2).
     process.set_not_dumpable()
     listener = socket.socket(fileno=listen_fd)

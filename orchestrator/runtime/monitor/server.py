@@ -11,6 +11,7 @@ import time
 
 from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWNS
+from orchestrator.kernel.identity import is_trusted
 from orchestrator.runtime.monitor import store as stores
 from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.home import Home
@@ -87,7 +88,7 @@ class Monitor:
         self._admit(sock)
 
     def _admit(self, sock: socket.socket) -> None:
-        if wire.peer_uid(sock) != os.geteuid():
+        if not is_trusted(wire.peer_uid(sock)):
             sock.close()
             return
         self._connections[Connection(self.loop, sock, self._message, self._closed)] = None

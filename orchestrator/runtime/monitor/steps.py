@@ -19,7 +19,7 @@ import struct
 from binascii import a2b_base64
 
 from orchestrator.kernel import constants as c
-from orchestrator.kernel import fdpass, mounts, process
+from orchestrator.kernel import fdpass, limits, mounts, process
 from orchestrator.kernel.rooted import ensure, open_in
 from orchestrator.kernel.syscalls import (
     cloexec_from,
@@ -48,8 +48,6 @@ _DEV_LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-_DESCRIPTORS = 1024
-"""The soft limit on descriptors that programs expect where nothing is said (select(2) can use no more)."""
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ALL_SIGNALS = signal.valid_signals()
 _NAMESPACES = (
@@ -95,12 +93,20 @@ class Child:
         """Only here, as the host's root, can a hard limit be raised. That on descriptors is lowered last: until then we
         have all of the monitor's."""
         if kind != resource.RLIMIT_NOFILE:
-            resource.setrlimit(kind, (soft, hard))
-            return
-        own_soft, own_hard = resource.getrlimit(kind)
-        if hard > own_hard:
-            resource.setrlimit(kind, (own_soft, hard))
-        self.descriptors = (soft, hard)
+            limits.set_limit(kind, soft, hard)
+        elif limits.attainable(kind, soft, hard) == (soft, hard):
+            self.descriptors = (soft, hard)
+        else:
+            raise OSError(errno.EPERM, "")
+
+    def default_limits(self, table: list[tuple[int, int, int]]) -> None:
+        """What nothing was said about: the same in every container, or what is left of it on this machine."""
+        for kind, soft, hard in table:
+            pair = limits.attainable(kind, soft, hard)
+            if kind == resource.RLIMIT_NOFILE:
+                self.descriptors = pair
+            else:
+                limits.set_limit(kind, *pair)
 
     def oom_score(self, value: int) -> None:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -355,10 +361,8 @@ class Child:
         for text in environment:
             name, _, value = os.fsencode(text).partition(b"=")
             variables[name] = value
-        if self.descriptors is None:
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            self.descriptors = (min(_DESCRIPTORS, hard), hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
+        if self.descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
         cloexec_from(3)
         command = arguments[0]
         if b"/" in command:
@@ -405,6 +409,7 @@ def _serve_as_init(child: int) -> NoReturn:
 
 STEPS: dict[str, Callable[..., Any]] = {
     "rlimit": Child.rlimit,
+    "default_limits": Child.default_limits,
     "oom_score": Child.oom_score,
     "overlay": Child.overlay,
     "devices": Child.devices,

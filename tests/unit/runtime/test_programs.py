@@ -111,7 +111,7 @@ def test_an_environment_without_a_path_gets_one() -> None:
 
 def test_an_exec_joins_and_does_not_mount() -> None:
     order = names(compile_exec(PROCESS, {}, PLACE, terminal=False))
-    assert order[:4] == ["join", "joined", "session", "stdio"]
+    assert order[:5] == ["default_limits", "join", "joined", "session", "stdio"]
     assert "overlay" not in order
     assert "terminal" in names(compile_exec(PROCESS, {}, PLACE, terminal=True))
 
