@@ -11,16 +11,15 @@ import os
 from typing import Any
 
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
+from orchestrator.contracts.state import ContainerRecord, Definition, Finding, ProjectRecord
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json
 from orchestrator.model.names import ContainerId
 from orchestrator.model.project import Project
+from orchestrator.model.service import Service
 from orchestrator.state.definitions import Definitions
 from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
-from orchestrator.state.sealed import Data, unseal, version_of
-from orchestrator.state.upgrades import RECORDS, VERSION, definition_of, upgrade
-from orchestrator.state.upgrades import WANTED as WANTED_STEPS
+from orchestrator.state.sealed import VERSION, Data, unseal, upgraded, version_of
 
 _UNFIT = (ValueError, KeyError, TypeError, AttributeError)
 """What data raises that nobody can have written."""
@@ -72,7 +71,7 @@ class Reading:
         try:
             version = version_of(value)
             self._refuse_newer(version, WANTED)
-            value = upgrade(value, version, WANTED_STEPS)
+            value = upgraded("wanted", value, version)
             generation = int(value["generation"])
             project = from_json(Project, value["project"])
             containers, table = value["containers"], value["definitions"]
@@ -108,7 +107,7 @@ class Reading:
                 self.definitions.table.setdefault(line["definition"], line["value"])
             elif "forget" in line:
                 self._containers.pop(line["forget"], None)
-            elif not self._take_record(upgrade(line["record"], version, RECORDS, self._stack)):
+            elif not self._take_record(upgraded("record", line["record"], version, self._stack)):
                 return False
         except _UNFIT:
             return False
@@ -121,8 +120,8 @@ class Reading:
         try:
             definition = data.get("definition")
             if isinstance(definition, str):
-                known: object = self.definitions.get(definition)
-                data = data | {"definition": known or definition_of({"name": data["instance"]["service"], "image": ""})}
+                service = data["instance"]["service"]
+                data = data | {"definition": self.definitions.get(definition) or Definition(Service(service, ""), "")}
             record = from_json(ContainerRecord, data)
         except _UNFIT:
             return False

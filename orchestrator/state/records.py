@@ -33,8 +33,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.state.definitions import Definitions
 from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
 from orchestrator.state.reading import Reading
-from orchestrator.state.sealed import keep_aside, seal
-from orchestrator.state.upgrades import VERSION
+from orchestrator.state.sealed import VERSION, keep_aside, seal
 from orchestrator.values import fields
 
 _COMPACT_AT_BYTES = 1 << 20
