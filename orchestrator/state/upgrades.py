@@ -39,9 +39,12 @@ def record_2(record: Data, project: Data) -> Data:
 
 
 def wanted_2(wanted: Data) -> Data:
+    """Definitions have a table, and `networks` are those that exist: of the stack, those that a container is on."""
     project = project_2(wanted["project"])
     containers = [record_2(item, project) for item in wanted["containers"]]
-    return wanted | {"version": 2, "project": project, "containers": containers, "definitions": {}}
+    used = {endpoint["network"] for item in containers for endpoint in item["endpoints"]}
+    networks = [item for key, item in project["networks"].items() if key in used]
+    return wanted | {"project": project, "containers": containers, "networks": networks, "definitions": {}}
 
 
 def event_2(event: Data) -> Data:

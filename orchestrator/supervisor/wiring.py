@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError
@@ -34,6 +35,7 @@ from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
 from orchestrator.supervisor.arguments import seconds, services, typed
 from orchestrator.supervisor.stream import EventStream
+from orchestrator.supervisor.sweep import sweep
 from orchestrator.values import entity, frozen, replace
 
 
@@ -45,6 +47,7 @@ class OpenProject:
     runtime: MonitorRuntime
     images: LocalImages
     state: FileState
+    volumes: FileVolumes
     log: EventLog
     stream: EventStream
     engine: Engine
@@ -54,12 +57,16 @@ class OpenProject:
     async def adopt(self) -> None:
         """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
         record = self.state.load()
+        findings = self.state.findings()
         if record is not None:
+            findings += self.volumes.take_over([item.container for item in record.containers])
             self.images.working_dir = record.project.working_dir
         elif not await self.runtime.containers():
             # The records may have been deleted under a project that was up: its names in the kernel tell.
             await remove_leftovers(self.site.key)
             remove_project(detect(), self.site.key)
+        for finding in findings:
+            self.stream.emit(Event(EventKind.WARNING, str(finding), time.time()))
         await self.engine.adopt(record)
 
     async def plan(self, verb: str, args: Mapping[str, Any]) -> Plan:
@@ -94,6 +101,8 @@ class OpenProject:
         if (error := outcome.error()) is not None:
             raise error
         if verb == "down":
+            if not self.engine.statuses():
+                await sweep(self.site, self.volumes if typed(args, "volumes", bool, False) else None)
             return {"removed": outcome.removed}
         if verb == "up":
             return {"changed": outcome.changed, "services": [to_json(row) for row in self.engine.statuses()]}
@@ -145,10 +154,11 @@ async def open_project(site: Site, respawn_argv: tuple[str, ...]) -> AsyncGenera
         open_networking(site, KeptSockets(runtime)) as networking,
         trio.open_nursery() as nursery,
     ):
-        adapters = Adapters(site, runtime, networking, images, state, FileVolumes(site))
+        volumes = FileVolumes(site)
+        adapters = Adapters(site, runtime, networking, images, state, volumes)
         engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler())
         await nursery.start(engine.run)
-        yield OpenProject(site, runtime, images, state, log, stream, engine, this_boot, time.time())
+        yield OpenProject(site, runtime, images, state, volumes, log, stream, engine, this_boot, time.time())
         nursery.cancel_scope.cancel()
     state.close()
     log.close()

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contracts.events import Event, EventKind
+from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord
 from orchestrator.errors import PystackError
-from orchestrator.model.names import ContainerId, ProjectName, VolumeName
+from orchestrator.model.names import ContainerId, NetworkName, ProjectName, VolumeName
+from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.volume import Volume
 from orchestrator.state import lock
@@ -28,6 +30,7 @@ from orchestrator.state.volumes import FileVolumes
 from orchestrator.testing.conformance_state import DATA, ONE, TWO, a_project, a_record
 from orchestrator.values import replace
 
+BACK = NetworkName("back")
 THREE = ContainerId("shop-db-main-3")
 SEEDS = 40
 
@@ -94,7 +97,8 @@ def expected() -> dict[ContainerId, ContainerRecord]:
     other = a_record().definition
     assert other is not None
     third = replace(a_record(THREE), definition=replace(other, image="sha256:3"))
-    return {ONE: replace(a_record(ONE), restarts=2), TWO: a_record(TWO), THREE: third}
+    endpoint = Endpoint(BACK, "10.1.0.2", 24, "10.1.0.1", "02:70:0a:01:00:02", "eth0")
+    return {ONE: replace(a_record(ONE), restarts=2, endpoints=(endpoint,)), TWO: a_record(TWO), THREE: third}
 
 
 @pytest.fixture
@@ -159,6 +163,10 @@ def test_without_both_copies_the_journal_still_tells_of_what_changed(stored: Sit
             definition = found[ONE].definition
             assert definition is not None
             assert (definition.service.name, definition.service.image) == ("db-main", "")
+            loaded = state.load()
+            assert loaded is not None
+            assert (loaded.project.working_dir, list(loaded.project.services)) == ("", ["db-main"])
+            assert loaded.project.networks == {BACK: Network(BACK, "shop_back")}
         for path, whole in wholes.items():
             path.write_bytes(whole)
 
