@@ -14,6 +14,7 @@ import trio
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import Finding
 from orchestrator.errors import InputError
 from orchestrator.images.local import LocalImages
 from orchestrator.kernel.cgroup import detect
@@ -53,20 +54,20 @@ class OpenProject:
     engine: Engine
     boot_id: str
     since: float
+    untold: tuple[Finding, ...] = ()
+    """What was found damaged, until somebody listens."""
 
     async def adopt(self) -> None:
         """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
         record = self.state.load()
-        findings = self.state.findings()
+        self.untold = self.state.findings()
         if record is not None:
-            findings += self.volumes.take_over([item.container for item in record.containers])
+            self.untold += self.volumes.take_over([item.container for item in record.containers])
             self.images.working_dir = record.project.working_dir
         elif not await self.runtime.containers():
             # The records may have been deleted under a project that was up: its names in the kernel tell.
             await remove_leftovers(self.site.key)
             remove_project(detect(), self.site.key)
-        for finding in findings:
-            self.stream.emit(Event(EventKind.WARNING, str(finding), time.time()))
         await self.engine.adopt(record)
 
     async def plan(self, verb: str, args: Mapping[str, Any]) -> Plan:
@@ -93,6 +94,10 @@ class OpenProject:
         """Carry `verb` out; the result as docs/control-protocol.md has it. Raises the operation's error."""
         if verb == "kill":
             return {"signalled": await self.engine.kill(services(args), typed(args, "signal", str, "SIGKILL"))}
+        # Not at adoption: the client that had this supervisor started listens to its operation only.
+        for finding in self.untold:
+            self.stream.emit(Event(EventKind.WARNING, str(finding), time.time()))
+        self.untold = ()
         await self.engine.interrupt_resumption()
         plan = await self.plan(verb, args)
         outcome = await self.engine.execute(
