@@ -23,9 +23,7 @@ from orchestrator.errors import HostError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.state.backwards import lines_backwards
 from orchestrator.state.directory import EVENTS, EVENTS_BEFORE
-from orchestrator.state.sealed import version_of
-from orchestrator.state.upgrades import EVENTS as EVENT_STEPS
-from orchestrator.state.upgrades import VERSION, upgrade
+from orchestrator.state.sealed import VERSION, upgraded, version_of
 from orchestrator.values import frozen
 
 _MAX_BYTES = 4 << 20
@@ -76,9 +74,9 @@ class EventLog:
         with ExitStack() as stack:
             parts: list[tuple[_Open, int]] = []
             for file in self._files(stack):
-                first = _first_since(file, at)
+                first, found = _first_since(file, at)
                 parts.insert(0, (file, first))
-                if first > 0:
+                if found:
                     break
             for file, first in parts:
                 for line in _lines(file, first):
@@ -127,14 +125,19 @@ class _Open:
     end: int
 
 
-def _first_since(file: _Open, at: float) -> int:
-    """Where the first line is that may be from `at` on."""
-    first = file.end
+def _first_since(file: _Open, at: float) -> tuple[int, bool]:
+    """Where the first line is that may be from `at` on, and whether there are older ones before it: two of them, since the
+    time of one may be damaged."""
+    first, older = file.end, 0
     for offset, line in lines_backwards(file.fd, file.end):
-        if (stamp := _stamp(line)) is not None and stamp < at - CLOCK_SLACK_S:
-            break
-        first = offset
-    return first
+        if (stamp := _stamp(line)) is None:
+            continue
+        older = older + 1 if stamp < at - CLOCK_SLACK_S else 0
+        if older == 2:
+            return first, True
+        if older == 0:
+            first = offset
+    return (first if older else 0), False
 
 
 def _lines(file: _Open, start: int) -> Iterator[bytes]:
@@ -158,6 +161,6 @@ def _parse(line: bytes) -> Event | None:
     try:
         data = json.loads(line)
         version = version_of(data)
-        return from_json(Event, upgrade(data, version, EVENT_STEPS)) if version <= VERSION else None
+        return from_json(Event, upgraded("event", data, version)) if version <= VERSION else None
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         return None

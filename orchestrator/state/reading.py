@@ -11,16 +11,17 @@ import os
 from typing import Any
 
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
+from orchestrator.contracts.state import ContainerRecord, Definition, Finding, ProjectRecord
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json
 from orchestrator.model.names import ContainerId
+from orchestrator.model.network import Network
 from orchestrator.model.project import Project
+from orchestrator.model.service import Service
 from orchestrator.state.definitions import Definitions
 from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
-from orchestrator.state.sealed import Data, unseal, version_of
-from orchestrator.state.upgrades import RECORDS, VERSION, definition_of, upgrade
-from orchestrator.state.upgrades import WANTED as WANTED_STEPS
+from orchestrator.state.sealed import VERSION, Data, unseal, upgraded, version_of
+from orchestrator.values import replace
 
 _UNFIT = (ValueError, KeyError, TypeError, AttributeError)
 """What data raises that nobody can have written."""
@@ -36,8 +37,10 @@ class Reading:
         self.findings: list[Finding] = []
         self.damaged: list[str] = []
         self._site = site
-        self._project: Project | None = None
+        self._wanted: Data | None = None
+        """What a ProjectRecord is made of, but for its containers."""
         self._stack: Data = {"services": {}}
+        """The project as JSON: what lines of version 1 are completed by."""
         self._containers: dict[ContainerId, ContainerRecord] = {}
         lost = self._read_wanted()
         self._read_journal()
@@ -46,12 +49,10 @@ class Reading:
 
     @property
     def record(self) -> ProjectRecord | None:
-        if self._project is None:
-            if not self._containers:
-                return None
-            # Its containers can be taken down by their records; the stack has to be read from the files again.
-            return ProjectRecord(Project(self._site.project, "", {}), tuple(self._containers.values()))
-        return ProjectRecord(self._project, tuple(self._containers.values()))
+        if self._wanted is None and not self._containers:
+            return None
+        record = from_json(ProjectRecord, (self._wanted or self._guessed()) | {"containers": []})
+        return replace(record, containers=tuple(self._containers.values()))
 
     def _read_wanted(self) -> list[str]:
         """The wanted state. The names of the files that should have told it and did not, if none did."""
@@ -72,15 +73,16 @@ class Reading:
         try:
             version = version_of(value)
             self._refuse_newer(version, WANTED)
-            value = upgrade(value, version, WANTED_STEPS)
+            value = upgraded("wanted", value, version)
             generation = int(value["generation"])
-            project = from_json(Project, value["project"])
             containers, table = value["containers"], value["definitions"]
             if not isinstance(containers, list) or not isinstance(table, dict):
                 raise ValueError("not a list and a table")
+            project = from_json(ProjectRecord, value | {"containers": []}).project
         except _UNFIT:
             return False
-        self.generation, self._project, self._stack = generation, project, value["project"]
+        # The project is decoded once; `record` takes the value as it is.
+        self.generation, self._wanted, self._stack = generation, value | {"project": project}, value["project"]
         self.definitions.table.update(table)
         unfit = sum(not self._take_record(item) for item in containers)
         if unfit:
@@ -108,7 +110,7 @@ class Reading:
                 self.definitions.table.setdefault(line["definition"], line["value"])
             elif "forget" in line:
                 self._containers.pop(line["forget"], None)
-            elif not self._take_record(upgrade(line["record"], version, RECORDS, self._stack)):
+            elif not self._take_record(upgraded("record", line["record"], version, self._stack)):
                 return False
         except _UNFIT:
             return False
@@ -121,13 +123,23 @@ class Reading:
         try:
             definition = data.get("definition")
             if isinstance(definition, str):
-                known: object = self.definitions.get(definition)
-                data = data | {"definition": known or definition_of({"name": data["instance"]["service"], "image": ""})}
+                service = data["instance"]["service"]
+                data = data | {"definition": self.definitions.get(definition) or Definition(Service(service, ""), "")}
             record = from_json(ContainerRecord, data)
         except _UNFIT:
             return False
         self._containers[record.container] = record
         return True
+
+    def _guessed(self) -> Data:
+        """A stack that is lost, as far as its containers tell: their services and networks, so that they are no orphans and
+        can be taken down. It has no folder: the next ``up`` may come from any."""
+        project = self._site.project
+        known = [item.definition.service for item in self._containers.values() if item.definition is not None]
+        keys = {endpoint.network for item in self._containers.values() for endpoint in item.endpoints}
+        networks = {key: Network(key, f"{project}_{key}") for key in sorted(keys)}
+        stack = Project(project, "", {service.name: service for service in known}, networks)
+        return {"project": stack, "networks": list(networks.values())}
 
     def _bytes(self, name: str) -> bytes | None:
         path = os.path.join(self._site.data_dir, name)

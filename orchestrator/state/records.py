@@ -2,8 +2,8 @@
 
 ``wanted.json`` is replaced durably, once per operation, *before* its first side effect:
 
-    {"check":..., "version":2, "generation":N,
-     "project":Project, "containers":[ContainerRecord], "definitions":{HASH:Definition}}
+    {"check":..., "version":2, "generation":N, "project":Project, ... ,
+     "containers":[ContainerRecord], "definitions":{HASH:Definition}}
 
 ``wanted.json.copy`` says the same: where one of the two is damaged, the other one is read. ``records.journal`` then takes a
 line per change of one container, appended with a single write(2):
@@ -33,9 +33,8 @@ from orchestrator.model.names import ContainerId
 from orchestrator.state.definitions import Definitions
 from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
 from orchestrator.state.reading import Reading
-from orchestrator.state.sealed import keep_aside, seal
-from orchestrator.state.upgrades import VERSION
-from orchestrator.values import fields
+from orchestrator.state.sealed import VERSION, keep_aside, seal
+from orchestrator.values import fields, replace
 
 _COMPACT_AT_BYTES = 1 << 20
 _PLAIN = tuple((item.name, item.default) for item in fields(ContainerRecord) if item.name != "definition")
@@ -70,7 +69,7 @@ class FileState:
         assert self._generation is not None
         generation, definitions = self._generation + 1, Definitions()
         containers = [_to_json(item, definitions) for item in record.containers]
-        wanted = {"version": VERSION, "generation": generation, "project": to_json(record.project)}
+        wanted = {"version": VERSION, "generation": generation, **to_json(replace(record, containers=()))}
         data = seal(wanted | {"containers": containers, "definitions": definitions.table})
         try:
             self._keep_damaged()

@@ -2,8 +2,8 @@
 
     {"check":"5d41402a","version":2,...}
 
-`check` is the CRC-32 (zlib) of the line as it would be without it. Older versions wrote plain JSON; those lines are taken
-as they are. Inside JSON text a quote is escaped, so ``{"check":"`` begins a value and can be nothing else: values whose
+`check` is the CRC-32 (zlib) of the line as it would be without it. Version 1 wrote plain JSON; those lines are taken as
+they are. Inside JSON text a quote is escaped, so ``{"check":"`` begins a value and can be nothing else: values whose
 line break was damaged are found all the same.
 """
 
@@ -15,17 +15,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from zlib import crc32
 
-from orchestrator.contracts.state import Finding
+VERSION = 2
+"""Of all stored values; the newest one that `state.upgrades` leads to."""
 
 _MARK = b'{"check":"'
 _HEAD = len(_MARK) + len('01234567",')
 
 Data = dict[str, Any]
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def seal(value: Mapping[str, Any]) -> bytes:
     """The line, with its line break. `value` is JSON-ready and not empty."""
-    text = json.dumps(value, separators=(",", ":")).encode()
+    text = _encode(value).encode()
     return b'{"check":"%08x",%b\n' % (crc32(text), text[1:])
 
 
@@ -34,7 +37,8 @@ def unseal(raw: bytes) -> Iterator[Data | None]:
     for line in raw.split(b"\n"):
         before, *marked = line.split(_MARK)
         if before.strip():
-            yield _object(before)
+            value = _object(before)
+            yield value if value is not None and value.get("version", 1) == 1 else None
         for piece in marked:
             yield _checked(_MARK + piece)
 
@@ -62,6 +66,15 @@ def version_of(value: Data) -> int:
     return version
 
 
+def upgraded(kind: str, data: Data, version: int, *context: Data) -> Data:
+    """`data` of a `version` up to `VERSION` as this one has it (`state.upgrades`, which is imported only then)."""
+    if version >= VERSION:
+        return data
+    from orchestrator.state.upgrades import upgrade
+
+    return upgrade(kind, data, version, *context)
+
+
 def _checked(line: bytes) -> Data | None:
     line = line[: line.rfind(b"}") + 1]
     text = b"{" + line[_HEAD:]
@@ -77,7 +90,3 @@ def _object(text: bytes) -> Data | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def damaged(path: str, done: str) -> Finding:
-    return Finding(path, "is damaged", done)

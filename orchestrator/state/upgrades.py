@@ -8,14 +8,12 @@ raises KeyError, TypeError, AttributeError or ValueError for data that its versi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.state.upgrade_v1 import upgrade_endpoint_v1, upgrade_network_v1
 from orchestrator.units import parse_signal
-
-VERSION = 2
 
 Data = dict[str, Any]
 
@@ -41,9 +39,12 @@ def record_2(record: Data, project: Data) -> Data:
 
 
 def wanted_2(wanted: Data) -> Data:
+    """Definitions have a table, and `networks` are those that exist: of the stack, those that a container is on."""
     project = project_2(wanted["project"])
     containers = [record_2(item, project) for item in wanted["containers"]]
-    return wanted | {"version": 2, "project": project, "containers": containers, "definitions": {}}
+    used = {endpoint["network"] for item in containers for endpoint in item["endpoints"]}
+    networks = [item for key, item in project["networks"].items() if key in used]
+    return wanted | {"project": project, "containers": containers, "networks": networks, "definitions": {}}
 
 
 def event_2(event: Data) -> Data:
@@ -56,16 +57,18 @@ def volume_2(volume: Data) -> Data:
     return volume
 
 
-WANTED: tuple[Callable[[Data], Data], ...] = (wanted_2,)
-RECORDS: tuple[Callable[[Data, Data], Data], ...] = (record_2,)
-"""Of journal lines; the second argument is the project, in the version that comes out."""
-EVENTS: tuple[Callable[[Data], Data], ...] = (event_2,)
-VOLUMES: tuple[Callable[[Data], Data], ...] = (volume_2,)
+STEPS: Mapping[str, tuple[Callable[..., Data], ...]] = {
+    "wanted": (wanted_2,),
+    "record": (record_2,),
+    "event": (event_2,),
+    "volume": (volume_2,),
+}
+"""By the kind of value. The steps of a journal's "record" also take the project, in the version that comes out."""
 
 
-def upgrade(data: Data, from_version: int, steps: tuple[Callable[..., Data], ...], *context: Data) -> Data:
-    """`data` through all steps that come after `from_version` (1 or more, at most `VERSION`)."""
-    for step in steps[from_version - 1 :]:
+def upgrade(kind: str, data: Data, from_version: int, *context: Data) -> Data:
+    """`data` through all steps of its kind that come after `from_version` (1 or more)."""
+    for step in STEPS[kind][from_version - 1 :]:
         data = step(data, *context)
     return data
 

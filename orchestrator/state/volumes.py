@@ -8,7 +8,6 @@ place and renamed, and removed the other way round: it is there whole or not at 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from glob import glob
@@ -23,8 +22,7 @@ from orchestrator.model.names import ContainerId, ProjectName, VolumeName, short
 from orchestrator.model.volume import Volume
 from orchestrator.state.directory import data_lock, data_root_of, make_private, site_of
 from orchestrator.state.reading import Reading
-from orchestrator.state.sealed import keep_aside, seal, unseal_file, version_of
-from orchestrator.state.upgrades import VERSION, VOLUMES, upgrade
+from orchestrator.state.sealed import VERSION, keep_aside, seal, unseal_file, upgraded, version_of
 from orchestrator.values import field, frozen, replace
 
 _ABOUT = "volume.json"
@@ -127,7 +125,7 @@ class FileVolumes:
             if os.path.isdir(data):
                 return data
             try:
-                self._make(name, replace(about, identity=secrets.token_hex(16)))
+                self._make(name, replace(about, identity=os.urandom(16).hex()))
             except OSError as exc:
                 raise HostError(f"cannot make volume {name!r}: {exc.strerror}", hint="is the disk full?") from exc
         return data
@@ -191,7 +189,7 @@ class FileVolumes:
         """What is written of the volume; None if that is missing or damaged."""
         try:
             data = unseal_file(os.path.join(self._root, name, _ABOUT))
-            return None if data is None else from_json(About, upgrade(data, version_of(data), VOLUMES))
+            return None if data is None else from_json(About, upgraded("volume", data, version_of(data)))
         except FileNotFoundError:
             return None
         except OSError as exc:

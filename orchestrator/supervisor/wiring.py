@@ -11,9 +11,11 @@ from typing import Any
 
 import trio
 
+from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import Finding
 from orchestrator.errors import InputError
 from orchestrator.images.local import LocalImages
 from orchestrator.kernel.trees import remove_tree
@@ -35,6 +37,7 @@ from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
 from orchestrator.supervisor.arguments import seconds, services, typed
 from orchestrator.supervisor.stream import EventStream
+from orchestrator.supervisor.sweep import sweep
 from orchestrator.values import entity, frozen, replace
 
 
@@ -47,16 +50,21 @@ class OpenProject:
     runtime: MonitorRuntime
     images: LocalImages
     state: FileState
+    volumes: FileVolumes
     log: EventLog
     stream: EventStream
     engine: Engine
     boot_id: str
     since: float
+    untold: tuple[Finding, ...] = ()
+    """What was found damaged, until somebody listens."""
 
     async def adopt(self) -> None:
         """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
         record = self.state.load()
+        self.untold = self.state.findings()
         if record is not None:
+            self.untold += self.volumes.take_over([item.container for item in record.containers])
             self.images.working_dir = record.project.working_dir
         elif not await self.runtime.containers():
             # The records may have been deleted under a project that was up: its names in the kernel tell.
@@ -88,6 +96,10 @@ class OpenProject:
         """Carry `verb` out; the result as docs/control-protocol.md has it. Raises the operation's error."""
         if verb == "kill":
             return {"signalled": await self.engine.kill(services(args), typed(args, "signal", str, "SIGKILL"))}
+        # Not at adoption: the client that had this supervisor started listens to its operation only.
+        for finding in self.untold:
+            self.stream.emit(Event(EventKind.WARNING, str(finding), time.time()))
+        self.untold = ()
         await self.engine.interrupt_resumption()
         plan = await self.plan(verb, args)
         outcome = await self.engine.execute(
@@ -96,6 +108,8 @@ class OpenProject:
         if (error := outcome.error()) is not None:
             raise error
         if verb == "down":
+            if not self.engine.statuses():
+                await sweep(self.site, self.volumes if typed(args, "volumes", bool, False) else None)
             return {"removed": outcome.removed}
         if verb == "up":
             return {"changed": outcome.changed, "services": [to_json(row) for row in self.engine.statuses()]}
@@ -147,10 +161,11 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
         open_networking(site, KeptSockets(runtime)) as networking,
         trio.open_nursery() as nursery,
     ):
-        adapters = Adapters(site, runtime, networking, images, state, FileVolumes(site))
+        volumes = FileVolumes(site)
+        adapters = Adapters(site, runtime, networking, images, state, volumes)
         engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler(host))
         await nursery.start(engine.run)
-        yield OpenProject(site, host, runtime, images, state, log, stream, engine, this_boot, time.time())
+        yield OpenProject(site, host, runtime, images, state, volumes, log, stream, engine, this_boot, time.time())
         nursery.cancel_scope.cancel()
     state.close()
     log.close()
