@@ -7,14 +7,14 @@ killed: it might never end). `stop` and `kill` may interrupt a running one in an
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
-from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, BusyError, OperationError, PystackError, only_error
+from orchestrator.errors import EXIT_CANCELLED, BusyError, OperationError, PystackError
 from orchestrator.model.names import ProjectName
+from orchestrator.supervisor.faults import error_of
 from orchestrator.units import format_duration
 from orchestrator.values import entity, field
 
@@ -42,6 +42,10 @@ class Desk:
     @property
     def busy(self) -> bool:
         return self._current is not None
+
+    def under_way(self) -> BusyError | None:
+        """What a second operation would be told now, or None when it would be let in."""
+        return self._busy(self._current) if self._current is not None else None
 
     async def perform(
         self, verb: str, pid: int, work: Work, *, interrupt: bool = False, gone: Callable[[], bool] = lambda: False
@@ -71,20 +75,10 @@ class Desk:
             if operation.scope.cancelled_caught:
                 operation.error = OperationError(f'"{operation.verb}" was interrupted', exit_code=EXIT_CANCELLED)
         except Exception as exc:
-            operation.error = only_error(exc) or self._bug(operation, exc)
+            operation.error = error_of(operation.verb, exc)
         finally:
             self._current = None
             operation.done.set()
-
-    @staticmethod
-    def _bug(operation: _Operation, exc: Exception) -> PystackError:
-        """It must not take the supervision of healthy containers down with it: it is told and logged."""
-        traceback.print_exception(exc)
-        return OperationError(
-            f'"{operation.verb}" failed: {type(exc).__name__}: {exc}',
-            hint="this is a bug in pystack; the traceback is in the project's supervisor.log",
-            exit_code=EXIT_RUNTIME,
-        )
 
     def _busy(self, operation: _Operation) -> BusyError:
         running_s = trio.current_time() - operation.since

@@ -20,12 +20,15 @@ from contextlib import suppress
 
 import trio
 
-from orchestrator.errors import EXIT_RUNTIME, only_error
+from orchestrator.errors import BugReport, PystackError, only_error
+from orchestrator.model.codec import to_json
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
 from orchestrator.state import lock
 from orchestrator.state.directory import prepare, site_of
-from orchestrator.supervisor.api import Server, open_listener
+from orchestrator.supervisor.api import Server
+from orchestrator.supervisor.door import open_listener
+from orchestrator.supervisor.faults import fault_of
 from orchestrator.supervisor.wiring import open_project
 from orchestrator.values import frozen
 
@@ -52,11 +55,10 @@ def main(argv: Sequence[str]) -> int:
         trio.run(_supervise, options, waiting)
     except BaseException as exc:
         if (error := only_error(exc)) is not None:
-            waiting.tell(_error_object(error.message, error.hint, error.exit_code))
+            waiting.fail(error)
             return error.exit_code
         message = f"the supervisor of project {options.project} failed: {type(exc).__name__}: {exc}"
-        hint = "this is a bug in pystack; the traceback is in the project's supervisor.log"
-        waiting.tell(_error_object(message, hint, EXIT_RUNTIME))
+        waiting.fail(BugReport(message, hint="this is a bug in pystack; the traceback is in the project's supervisor.log"))
         raise
     return 0
 
@@ -70,18 +72,18 @@ async def _supervise(options: Options, waiting: Waiting) -> None:
     held = lock.acquire(site)
     try:
         with open_listener(site) as listener:
-            async with open_project(site, options.argv) as opened:
-                await opened.adopt()
-                waiting.tell("ready")
-                await Server(opened, listener).serve()
-                ending = opened.ending()
-            ending()
+            server = Server(site, listener)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.accept)
+                async with open_project(site, options.argv) as opened:
+                    await opened.adopt()
+                    waiting.tell("ready")
+                    await server.serve(opened)
+                    ending = opened.ending()
+                nursery.cancel_scope.cancel()
+        ending()
     finally:
         os.close(held)
-
-
-def _error_object(message: str, hint: str | None, exit_code: int) -> str:
-    return json.dumps({"error": {"message": message, "hint": hint, "exit_code": exit_code}})
 
 
 class Waiting:
@@ -89,6 +91,9 @@ class Waiting:
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
+
+    def fail(self, error: PystackError) -> None:
+        self.tell(json.dumps({"error": to_json(fault_of(error))}))
 
     def tell(self, line: str) -> None:
         """One line, once: what comes later has no listener."""

@@ -1,29 +1,23 @@
-"""The composition root: adapters opened, the engine on top of them, and the verbs as calls of the engine."""
+"""The composition root: adapters opened, and the engine on top of them."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import trio
 
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
-from orchestrator.errors import InputError
 from orchestrator.images.local import LocalImages
 from orchestrator.kernel.cgroup import detect
 from orchestrator.kernel.trees import remove_tree
-from orchestrator.model.codec import from_json, to_json
-from orchestrator.model.project import Project
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.leftovers import remove_leftovers
 from orchestrator.plan.oci import SandboxInputs, compile_sandbox
-from orchestrator.plan.plan import Plan, Verb
-from orchestrator.plan.reconcile import Recreate
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.scheduler.crew import Compile
@@ -32,14 +26,14 @@ from orchestrator.state.directory import boot_id, data_root_of
 from orchestrator.state.journal import EventLog
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
-from orchestrator.supervisor.arguments import seconds, services, typed
 from orchestrator.supervisor.stream import EventStream
 from orchestrator.values import entity, frozen, replace
 
 
 @entity
 class OpenProject:
-    """One project with everything that acts on it. `since`: epoch seconds, display."""
+    """One project with everything that acts on it. `since`: epoch seconds, display. `working_dir`: of the recorded project,
+    "" while nothing is recorded."""
 
     site: Site
     runtime: MonitorRuntime
@@ -50,54 +44,23 @@ class OpenProject:
     engine: Engine
     boot_id: str
     since: float
+    working_dir: str = ""
 
     async def adopt(self) -> None:
         """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
         record = self.state.load()
         if record is not None:
-            self.images.working_dir = record.project.working_dir
+            self.images.working_dir = self.working_dir = record.project.working_dir
         elif not await self.runtime.containers():
             # The records may have been deleted under a project that was up: its names in the kernel tell.
             await remove_leftovers(self.site.key)
             remove_project(detect(), self.site.key)
         await self.engine.adopt(record)
 
-    async def plan(self, verb: str, args: Mapping[str, Any]) -> Plan:
-        """What `verb` with these arguments would do now. Raises InputError for arguments that do not fit."""
-        try:
-            chosen, recreate = Verb(verb), Recreate(typed(args, "recreate", str, Recreate.CHANGED.value))
-        except ValueError as exc:
-            raise InputError(str(exc)) from exc
-        project = self._project(args) if chosen is Verb.UP or "project" in args else None
-        if project is not None:
-            self.images.working_dir = project.working_dir
-        return await self.engine.plan(
-            chosen,
-            project=project,
-            services=services(args),
-            recreate=recreate,
-            no_deps=typed(args, "no_deps", bool, False),
-            volumes=typed(args, "volumes", bool, False),
-            remove_orphans=typed(args, "remove_orphans", bool, False),
-            timeout_s=seconds(args, "timeout_s"),
-        )
-
-    async def operate(self, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Carry `verb` out; the result as docs/control-protocol.md has it. Raises the operation's error."""
-        if verb == "kill":
-            return {"signalled": await self.engine.kill(services(args), typed(args, "signal", str, "SIGKILL"))}
-        await self.engine.interrupt_resumption()
-        plan = await self.plan(verb, args)
-        outcome = await self.engine.execute(
-            plan, wait=typed(args, "wait", bool, False), wait_timeout_s=seconds(args, "wait_timeout_s")
-        )
-        if (error := outcome.error()) is not None:
-            raise error
-        if verb == "down":
-            return {"removed": outcome.removed}
-        if verb == "up":
-            return {"changed": outcome.changed, "services": [to_json(row) for row in self.engine.statuses()]}
-        return {"changed": outcome.changed}
+    def read_home(self) -> None:
+        """Note where the project that is recorded now comes from: "" when none is."""
+        record = self.state.load()
+        self.working_dir = record.project.working_dir if record is not None else ""
 
     def ending(self) -> Callable[[], None]:
         """What is left to do once everything is closed: nothing while containers run, which go on without us; else the
@@ -105,15 +68,6 @@ class OpenProject:
         if self.engine.running():
             return lambda: None
         return partial(dissolve, self.site, records=not self.engine.statuses())
-
-    def _project(self, args: Mapping[str, Any]) -> Project:
-        try:
-            project = from_json(Project, args.get("project"))
-        except ValueError as exc:
-            raise InputError(f"the project sent is malformed: {exc}") from exc
-        if project.name != self.site.project:
-            raise InputError(f"this is the supervisor of project {self.site.project}, not of {project.name}")
-        return project
 
 
 @frozen
@@ -190,4 +144,3 @@ def _resolver_settings() -> tuple[tuple[str, ...], tuple[str, ...]]:
     except OSError:
         return (), ()
     return search, options
-
