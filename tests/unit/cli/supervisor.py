@@ -31,7 +31,8 @@ class Exchange:
     def ok(self, value: Any) -> None:
         self.send({"ok": value})
 
-    def error(self, message: str, *, hint: str = "", exit_code: int = 1, kind: str = "operation") -> None:
+    def error(self, message: str, *, hint: str = "", exit_code: int = 1, kind: str = "") -> None:
+        kind = kind or {2: "input", 125: "host", 126: "command", 127: "command"}.get(exit_code, "operation")
         self.send({"error": {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}})
 
     def send(self, message: Any, fds: tuple[int, ...] = ()) -> None:
@@ -164,7 +165,7 @@ def ok(value: Any) -> Script:
     return lambda exchange: exchange.ok(value)
 
 
-def fails(message: str, *, hint: str = "", exit_code: int = 1, kind: str = "operation") -> Script:
+def fails(message: str, *, hint: str = "", exit_code: int = 1, kind: str = "") -> Script:
     return lambda exchange: exchange.error(message, hint=hint, exit_code=exit_code, kind=kind)
 
 

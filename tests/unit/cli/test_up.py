@@ -118,7 +118,7 @@ def test_up_detached_sends_the_project_and_sums_up(bench: Bench) -> None:
     project = args.pop("project")
     assert (project["name"], list(project["services"])) == ("demo", ["db", "web"])
     assert project["services"]["web"]["depends_on"] == {"db": {"service": "db"}}
-    assert args == {"named": True}  # All else is as by default.
+    assert args == {"named": True, "scale": {}}  # All else is as by default.
 
 
 def test_the_options_of_up_reach_the_supervisor(bench: Bench) -> None:
@@ -136,6 +136,7 @@ def test_the_options_of_up_reach_the_supervisor(bench: Bench) -> None:
         "remove_orphans": True,
         "timeout_s": 2.0,
         "named": True,
+        "scale": {},
     }
     assert outcome.err.startswith("1 service up in ")
     assert outcome.err.endswith("s, nothing had to change\n")

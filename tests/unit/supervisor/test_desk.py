@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from orchestrator.errors import BusyError, OperationError
+from orchestrator.errors import BugReport, BusyError, OperationError
 from orchestrator.model.names import ProjectName
 from orchestrator.supervisor.desk import Desk
 
@@ -97,7 +97,7 @@ async def test_a_bug_in_an_operation_is_told_and_does_not_end_the_supervisor(
         raise ZeroDivisionError("oops")
 
     subject = desk(nursery)
-    with pytest.raises(OperationError, match=r'"up" failed: ZeroDivisionError: oops') as caught:
+    with pytest.raises(BugReport, match=r'"up" failed: ZeroDivisionError: oops') as caught:
         await subject.perform("up", 1, work)
     assert caught.value.exit_code == 125
     assert "Traceback" in capsys.readouterr().err
