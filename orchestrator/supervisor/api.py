@@ -42,7 +42,6 @@ class Server:
     def __init__(self, site: Site, listener: socket.socket) -> None:
         self._site = site
         self._door = Door(listener)
-        self._capacity = capacity()
         self._clients: dict[Connection, trio.CancelScope] = {}
         self._idle: dict[Connection, None] = {}
         """Those without a request, the longest idle first."""
@@ -90,7 +89,7 @@ class Server:
 
     def _has_room(self) -> bool:
         """Whether one more can be served; the client that has been idle for longest makes room for it."""
-        if len(self._clients) < self._capacity:
+        if len(self._clients) < capacity():
             return True
         if self._idle:
             oldest = next(iter(self._idle))
