@@ -24,9 +24,7 @@ class PystackError(Exception):
     kind = "operation"
     exit_code = EXIT_FAILED
 
-    def __init__(
-        self, message: str, *, hint: str | None = None, exit_code: int | None = None, place: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int | None = None, place: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -69,8 +67,15 @@ class CommandError(PystackError):
     exit_code = EXIT_CANNOT_EXECUTE
 
 
+class BugReport(PystackError):
+    """What a process tells those who asked it something of a bug it met on the way. Exit code 125."""
+
+    kind = "bug"
+    exit_code = EXIT_RUNTIME
+
+
 KINDS: dict[str, type[PystackError]] = {
-    cls.kind: cls for cls in (InputError, HostError, OperationError, BusyError, CommandError)
+    cls.kind: cls for cls in (InputError, HostError, OperationError, BusyError, CommandError, BugReport)
 }
 """By the name that an error has on a wire."""
 

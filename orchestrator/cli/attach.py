@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.cli.interrupts import Interrupts
@@ -25,8 +25,10 @@ from orchestrator.cli.render.plain import SilentProgress, event_text
 from orchestrator.cli.render.progress import Progress
 from orchestrator.cli.render.statuses import ALIVE
 from orchestrator.cli.tailing import MAY_END, any_alive
-from orchestrator.cli.wire import event_of, statuses_of
+from orchestrator.cli.wire import encoded, event_of, selected, statuses_of
 from orchestrator.client import Client, EventMessage, SupervisorGone, ensure_supervisor
+from orchestrator.client.connection import soonest
+from orchestrator.contracts.control import Events, Kill, Stop, Up
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANCELLED, OperationError, PystackError
@@ -97,20 +99,20 @@ class Foreground:
         self._cascade = (lambda status: status != 0) if only_failures else (lambda status: True)
         self._code_from = code_from
 
-    def run(self, client: Client, args: Mapping[str, Any], summary: Callable[[Any], str]) -> int:
+    def run(self, client: Client, request: Up, summary: Callable[[Any], str]) -> int:
         """Everything, until all containers have ended or were stopped. Returns the exit code."""
         since = time.time()
         with self._interrupts, LogFollower(self._site, self._printer) as logs:
             try:
                 with client:
                     self._subscribe(None)
-                    result = self._bring_up(Operation(client, "up", args, self._progress, self._board))
+                    result = self._bring_up(Operation(client, request, self._progress, self._board))
                 self._progress.close()
                 if result is None:
                     return EXIT_CANCELLED
                 self._progress.summary(summary(result), result)
                 self._following = True
-                for status in statuses_of(result.get("services", [])):
+                for status in statuses_of(result.get("statuses", [])):
                     if status.service in self._selection.shown:
                         logs.add(status.container, status.service, since=since)
                     if status.phase not in ALIVE and status.exit is not None:
@@ -129,7 +131,9 @@ class Foreground:
     def _bring_up(self, operation: Operation) -> Any:
         """The result; None when it was cancelled and everything is stopped. Raises the operation's error."""
         while not (operation.done and (self._ending is None or self._ending.done)):
-            self._wait(operation, self._ending, self._interrupts, timeout_s=self._progress.interval_s)
+            ending_s = self._ending.left_s() if self._ending is not None else None
+            limit_s = soonest(self._progress.interval_s, operation.left_s(), ending_s)
+            self._wait(operation, self._ending, self._interrupts, timeout_s=limit_s)
             operation.pump()
             if self._ending is not None:
                 self._ending.pump()
@@ -152,7 +156,8 @@ class Foreground:
         logs.pump()
         ended = self._all_ended()
         while not ended and not (self._ending is not None and self._ending.done):
-            self._wait(self._events, self._ending, self._interrupts, *logs.sources(), timeout_s=None)
+            limit_s = self._ending.left_s() if self._ending is not None else None
+            self._wait(self._events, self._ending, self._interrupts, *logs.sources(), timeout_s=limit_s)
             logs.pump()
             self._take_interrupts()
             if self._ending is not None:
@@ -209,11 +214,11 @@ class Foreground:
             self._progress.note(f"stopping: {service} has ended with {code}")
             if self._code_from is None:
                 self._exit_code = code
-            self._begin("stop", {"timeout_s": self._timeout_s, "no_deps": False})
+            self._begin(self._stop())
 
     def _all_ended(self) -> bool:
         """Whether nothing of what is shown will run again by itself."""
-        client = Client.connect(self._site.run_dir)
+        client = Client.connect(self._site)
         if client is None:
             return self._events is None
         with client:
@@ -229,21 +234,23 @@ class Foreground:
             self._presses += 1
             if self._presses == 1:
                 self._progress.note("stopping (Ctrl-C again kills)")
-                self._begin("stop", {"timeout_s": self._timeout_s, "no_deps": False})
+                self._begin(self._stop())
             elif self._presses == 2:
                 self._progress.note("killing")
-                self._begin("kill", {"signal": "SIGKILL"})
+                self._begin(Kill(selected(self._selection.managed)))
             else:
                 raise KeyboardInterrupt
 
-    def _begin(self, verb: str, args: Mapping[str, Any]) -> None:
+    def _stop(self) -> Stop:
+        return Stop(selected(self._selection.managed), self._timeout_s)
+
+    def _begin(self, request: Stop | Kill) -> None:
         if self._ending is not None:
             self._ending.client.close()
         client, _ = ensure_supervisor(self._site)
-        request = {"services": list(self._selection.managed), "interrupt": True, **args}
         # While events are followed, they tell what the ending does: its own stream must not tell it again.
         progress = SilentProgress() if self._following else self._progress
-        self._ending = Operation(client, verb, request, progress, self._board)
+        self._ending = Operation(client, request, progress, self._board)
 
     def _finish_ending(self) -> None:
         if self._ending is not None and isinstance(self._ending.error, PystackError):
@@ -269,7 +276,7 @@ class Foreground:
 
     def _subscribe(self, since: float | None) -> None:
         client, _ = ensure_supervisor(self._site)
-        client.send("events", {"since": since})
+        client.send(*encoded(Events(since)))
         self._events = client
 
     @staticmethod

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 
+from orchestrator import client as supervisors
 from orchestrator.client import Client, ensure_supervisor
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError, OperationError, PystackError
 
-ANSWER_TIMEOUT_S = 30.0
-"""For verbs that are answered at once."""
-
 
 def connect(site: Site) -> Client | None:
     """The supervisor that runs; one is started when containers may run without theirs (it was killed): their monitor's
-    socket is there. None when nothing of the project runs."""
-    if (client := Client.connect(site.run_dir)) is not None:
+    socket is there. None when nothing of the project runs. Raises Unanswered, or what starting one raises."""
+    if (client := supervisors.connect(site)) is not None:
         return client
     if os.path.exists(os.path.join(site.run_dir, "monitor.sock")):
         return ensure_supervisor(site)[0]
@@ -47,7 +45,7 @@ def explain_unknown(site: Site, error: PystackError, services: tuple[str, ...]) 
 
     try:
         with require(site) as client:
-            known = [status.service for status in statuses_of(client.request("ps", {"services": []}, timeout_s=5.0))]
+            known = [status.service for status in statuses_of(client.request("ps"))]
         check_services(services, known, site.project)
     except InputError as better:
         return better

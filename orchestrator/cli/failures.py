@@ -14,7 +14,7 @@ from orchestrator.errors import EXIT_CANCELLED, PystackError
 def report(error: PystackError, *, as_json: bool = False) -> int:
     """``error: MESSAGE`` and ``hint: HINT`` on stderr; every diagnostic of a compose file by itself. The exit code."""
     if as_json:
-        body = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        body = {"kind": error.kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
         print(json.dumps({"error": body}), file=sys.stderr)
         return error.exit_code
     shown = str(error)
@@ -28,6 +28,13 @@ def report(error: PystackError, *, as_json: bool = False) -> int:
     if error.hint:
         print(escape_text(f"hint: {error.hint}"), file=sys.stderr)
     return error.exit_code
+
+
+def note(text: str, hint: str | None = None) -> None:
+    """Something about what is shown, which is no failure of the command."""
+    print(escape_text(f"note: {text}"), file=sys.stderr)
+    if hint:
+        print(escape_text(f"hint: {hint}"), file=sys.stderr)
 
 
 def report_usage(message: str, hint: str | None) -> None:

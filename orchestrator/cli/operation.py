@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.failure import LOG_LINES, report_of
 from orchestrator.cli.render.progress import Progress
-from orchestrator.cli.wire import event_of
+from orchestrator.cli.wire import encoded, event_of
 from orchestrator.client import Client, EventMessage, ResultMessage
+from orchestrator.client.connection import soonest
+from orchestrator.contracts import control
 from orchestrator.contracts.site import Site
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ServiceName, container_id
@@ -20,19 +22,22 @@ from orchestrator.model.names import ServiceName, container_id
 class Operation:
     """A running request. `pump` takes what has arrived; `done` says that there is a `result` or an `error`."""
 
-    def __init__(self, client: Client, verb: str, args: Mapping[str, Any], progress: Progress, board: Board) -> None:
+    def __init__(self, client: Client, request: control.Operation, progress: Progress, board: Board) -> None:
         self.client = client
-        self.verb = verb
         self.done = False
         self.result: Any = None
         self.error: PystackError | None = None
         self.events: list[Any] = []
         self._progress = progress
         self._board = board
-        client.send(verb, args)
+        client.send(*encoded(request))
 
     def fileno(self) -> int:
         return self.client.fileno()
+
+    def left_s(self) -> float | None:
+        """Seconds until `pump` finds that the supervisor does not answer; None when it owes no answer."""
+        return None if self.done else self.client.left_s()
 
     def pump(self, timeout_s: float | None = 0) -> None:
         """Take all that is there; wait up to `timeout_s` for the first message (None: as long as it takes)."""
@@ -54,7 +59,7 @@ class Operation:
     def run(self) -> Any:
         """To the end, with nothing else to watch. Raises its error."""
         while not self.done:
-            self.pump(self._progress.interval_s)
+            self.pump(soonest(self._progress.interval_s, self.left_s()))
             self._progress.tick()
         if self.error is not None:
             raise self.error

@@ -1,17 +1,36 @@
-"""What the project's records say while nothing of it runs."""
+"""What the project's records say while no supervisor does."""
 
 from __future__ import annotations
+
+import os
 
 from orchestrator.contracts.events import Health, Phase, ServiceStatus
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
+from orchestrator.model.names import cgroup_path
 from orchestrator.state.records import FileState
+from orchestrator.values import replace
 
 
 def recorded_statuses(site: Site) -> tuple[ServiceStatus, ...]:
     """All recorded containers, as exited: without a supervisor and a monitor none can run."""
     record = FileState(site).load()
     return tuple(_status(record, item) for item in record.containers) if record is not None else ()
+
+
+def observed_statuses(site: Site) -> tuple[ServiceStatus, ...]:
+    """All recorded containers beside a supervisor that does not answer: whether one runs is seen from its control group."""
+    from orchestrator.kernel import cgroup
+
+    roots = cgroup.detect().roots()
+
+    def seen(status: ServiceStatus) -> ServiceStatus:
+        group = cgroup_path(site.key, status.container)
+        if any(cgroup.members(os.path.join(root, group)) for root in roots):
+            return replace(status, phase=Phase.RUNNING, exit=None, reason="it runs; its supervisor does not answer")
+        return replace(status, reason="" if status.wanted is Wanted.STOPPED else "its supervisor does not answer")
+
+    return tuple(seen(status) for status in recorded_statuses(site))
 
 
 def _status(record: ProjectRecord, item: ContainerRecord) -> ServiceStatus:

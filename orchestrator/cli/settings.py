@@ -84,6 +84,17 @@ class Settings:
             for warning in warnings:
                 print(escape_text(f"warning: {warning}"), file=sys.stderr)
 
+    def origin(self) -> tuple[str, bool]:
+        """The project's folder, and whether the user gave the project's name: by ``-p``, then the folder is "", or by
+        COMPOSE_PROJECT_NAME (also of .env)."""
+        from orchestrator.compose.discovery import discover, given_name
+
+        if self.project_name or self.environ.get("COMPOSE_PROJECT_NAME"):
+            return "", True
+        request = self.request()
+        found = discover(request)
+        return found.working_dir, given_name(request, found.environment) is not None
+
     def site(self) -> Site:
         """Where the project is. The compose files are read only when nothing else names the project.
 

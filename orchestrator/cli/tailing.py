@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestrator.cli.connection import ANSWER_TIMEOUT_S, connect
+from orchestrator.cli.connection import connect
+from orchestrator.cli.failures import note
 from orchestrator.cli.logfiles import LogFollower
 from orchestrator.cli.operation import wait_any
 from orchestrator.cli.render.statuses import ALIVE
-from orchestrator.cli.wire import event_of, statuses_of
-from orchestrator.client import Client, EventMessage, SupervisorGone
+from orchestrator.cli.wire import encoded, event_of, statuses_of
+from orchestrator.client import Client, EventMessage, SupervisorGone, Unanswered
+from orchestrator.contracts.control import Events
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.model.names import ContainerId, ServiceName
@@ -29,7 +31,7 @@ MAY_END = frozenset(
 def any_alive(client: Client, services: Iterable[str]) -> bool:
     """Whether one of `services` runs or will run by itself (none given: of all)."""
     wanted = set(services)
-    statuses = statuses_of(client.request("ps", {"services": []}, timeout_s=ANSWER_TIMEOUT_S))
+    statuses = statuses_of(client.request("ps"))
     return any(status.phase in ALIVE for status in statuses if not wanted or status.service in wanted)
 
 
@@ -46,11 +48,17 @@ def follow_logs(
     for container, service in containers.items():
         logs.add(container, service, tail=tail, since=since)
     logs.pump()
-    while (events := connect(site)) is not None:
-        with events:
-            events.send("events", {"since": None})
-            if _follow(site, events, logs, services):
-                break
+    try:
+        while (events := connect(site)) is not None:
+            with events:
+                events.send(*encoded(Events()))
+                if _follow(site, events, logs, services):
+                    break
+    except Unanswered as error:
+        note(f"{error}; the end of its containers is not seen without it, Ctrl-C ends this", error.hint)
+        while True:
+            wait_any(logs.sources(), None)
+            logs.pump()
     logs.finish()
 
 
@@ -60,7 +68,7 @@ def _follow(site: Site, events: Client, logs: LogFollower, services: tuple[str, 
         may_end = True
         while True:
             if may_end:
-                client = Client.connect(site.run_dir)
+                client = Client.connect(site)
                 if client is None:
                     return False
                 with client:

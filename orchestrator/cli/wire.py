@@ -1,10 +1,24 @@
-"""What comes over the control socket, as values."""
+"""What goes over the control socket, as values."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+from orchestrator.contracts.control import NAMES, Selection
 from orchestrator.contracts.events import Event, ServiceStatus
 from orchestrator.errors import HostError
-from orchestrator.model.codec import from_json
+from orchestrator.model.codec import from_json, to_json
+from orchestrator.model.names import ServiceName
+
+
+def encoded(request: object) -> tuple[str, Any]:
+    """The verb and the args of a request."""
+    return NAMES[type(request)], to_json(request)
+
+
+def selected(services: Iterable[str], *, no_deps: bool = False) -> Selection:
+    return Selection(tuple(ServiceName(name) for name in services), dependencies=not no_deps)
 
 
 def event_of(data: object) -> Event | None:

@@ -18,9 +18,6 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.values import field, frozen
 
-VERSION = 2
-"""Of the protocol that carries these values. Version 1 is spoken by supervisors of pystack 0.1."""
-
 
 @frozen
 class Selection:
@@ -49,7 +46,8 @@ class Up:
     """Bring the selected services to what `project`, the whole stack, says. `scale`: numbers of replicas in place of the
     stack's. `start` False: make the containers and leave them (``create``). `timeout_s`: in place of the grace periods of
     what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
-    `recreate_dependencies`: `recreate` is for what the selected services need, too."""
+    `recreate_dependencies`: `recreate` is for what the selected services need, too. `named`: the user gave the project's
+    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from."""
 
     project: Project
     selection: Selection = Selection()
@@ -63,28 +61,34 @@ class Up:
     timeout_s: float | None = None
     wait: bool = False
     wait_timeout_s: float | None = None
+    named: bool = False
 
 
 @frozen
 class Scale:
-    """Change the number of replicas of running services; what they need is left alone unless `dependencies`."""
+    """Change the number of replicas of running services; what they need is left alone unless `dependencies`. `named`: as
+    for `Up`."""
 
     project: Project
     scale: Mapping[ServiceName, int]
     dependencies: bool = True
     timeout_s: float | None = None
+    named: bool = False
 
 
 @frozen
 class Down:
     """Stop and remove containers; without a selection also networks and, with `volumes`, the volumes. `project`: the stack
-    as the files have it, when there is one: it says which containers are orphans."""
+    as the files have it, when there is one: it says which containers are orphans. `working_dir`: the folder that gave the
+    project its name, "" when that is unknown. `named`: as for `Up`."""
 
     project: Project | None = None
     selection: Selection = Selection()
     volumes: bool = False
     remove_orphans: bool = False
     timeout_s: float | None = None
+    working_dir: str = ""
+    named: bool = False
 
 
 @frozen
@@ -122,7 +126,8 @@ class Run:
 
     `name`: "" for a made one. `remove`: the container goes when it ends. `use_aliases`: it answers to the service's names.
     `tty`: a pty of the container's own, whose master the caller gets. `interactive`: standard input is the descriptor that
-    comes with the request; else /dev/null.
+    comes with the request; else /dev/null. `detach`: nobody reads what it writes; else `remove` waits until the connection
+    that made it ends. `named`: as for `Up`.
     """
 
     project: Project
@@ -133,8 +138,10 @@ class Run:
     tty: bool = False
     interactive: bool = False
     use_aliases: bool = False
+    detach: bool = False
     remove_orphans: bool = False
     ignore_orphans: bool = False
+    named: bool = False
 
 
 @frozen
@@ -197,10 +204,13 @@ class Explanation:
 
 @frozen
 class PlanOf:
-    """What this operation would do now. Changes nothing."""
+    """What this operation would do now: one of them is given. Changes nothing."""
 
     up: Up | None = None
     down: Down | None = None
+    start: Start | None = None
+    stop: Stop | None = None
+    restart: Restart | None = None
 
 
 @frozen
@@ -274,6 +284,9 @@ VERBS: Mapping[str, type] = {
     "kill": Kill,
     "run": Run,
 }
+
+NAMES: Mapping[type, str] = {request: verb for verb, request in VERBS.items()}
+"""The verb of a request."""
 
 
 class Control(Protocol):

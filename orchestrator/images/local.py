@@ -13,10 +13,9 @@ from orchestrator.images.rootfs import resolve_rootfs
 
 
 class LocalImages:
-    """`images_dir` is shared by all projects of a data directory. `working_dir`: for `resolve` alone."""
+    """`images_dir` is shared by all projects of a data directory."""
 
-    def __init__(self, images_dir: str, working_dir: str = "/", *, host_root: str = "/") -> None:
-        self.working_dir = working_dir
+    def __init__(self, images_dir: str, *, host_root: str = "/") -> None:
         self._host = HostImage(images_dir, host_root)
         self._looking = trio.Lock()
 
@@ -38,10 +37,6 @@ class LocalImages:
         progress(f"making the image {request.reference}: {found.reason}")
         async with self._looking:
             return await trio.to_thread.run_sync(self._host.make)
-
-    async def resolve(self, reference: str) -> Image:
-        """See `Images.resolve`."""
-        return await self.obtain(ImageRequest(reference, self.working_dir), lambda _: None)
 
     async def _look(self) -> Known | Missing:
         """Once for all services that ask at the same time."""

@@ -68,7 +68,7 @@ class Container:
     stop that was asked for. `began`, `ended_runs`: see
     `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
-    none. `holds`: who still reads what it wrote, so that ``--rm`` waits. `first_run`: the descriptors that ``run`` gave."""
+    none. `first_run`: what ``run`` connects its process to; `reader`: the same, when it is started."""
 
     record: ContainerRecord
     records: Records
@@ -89,8 +89,8 @@ class Container:
     doomed: bool = False
     delay: trio.CancelScope | None = None
     idle: trio.Event | None = None
-    holds: int = 0
     first_run: FirstRun | None = None
+    reader: FirstRun | None = None
     _watches: list[Watch] = field(default_factory=list)
     _moved: trio.Event | None = None
     _written: ContainerRecord | None = None

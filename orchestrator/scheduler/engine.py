@@ -68,6 +68,11 @@ class Engine:
         """The whole stack as recorded; one without services before the first `up`."""
         return self._state.project
 
+    @property
+    def operating(self) -> bool:
+        """Whether an operation is under way."""
+        return self._under_way > 0
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Host the supervision of all containers, until cancelled. Cancelling leaves the containers running."""
         try:
@@ -144,16 +149,12 @@ class Engine:
         """Whether anything still needs a supervisor: a run, a restart to come, an operation."""
         return self._under_way > 0 or any(item.live or item.idle is not None for item in self._state.containers.values())
 
-    def hold(self, container: ContainerId) -> None:
-        """Somebody reads what the container writes: ``--rm`` waits until `let_go`."""
-        if (found := self._state.containers.get(container)) is not None:
-            found.holds += 1
-
-    def let_go(self, container: ContainerId) -> None:
-        """The reader is done with it."""
-        if (found := self._state.containers.get(container)) is not None and found.holds:
-            found.holds -= 1
-            supervise.remove_if_due(self._state, found)
+    def done_reading(self, first_run: FirstRun) -> None:
+        """Whoever made a one-off with it has read what it wrote, or is gone: with ``--rm`` it may go."""
+        first_run.reading = False
+        for container in list(self._state.containers.values()):
+            if container.reader is first_run:
+                supervise.remove_if_due(self._state, container)
 
     async def _plan_and_free(self, request: Operation) -> Plan:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""

@@ -161,7 +161,7 @@ class Execution:
             operation.container, operation.instance, Definition(operation.definition)
         )
         made = self._state.add(replace(record, boot_id=self._state.boot_id))
-        made.first_run = self._first_runs.get(made.id)
+        made.first_run = made.reader = self._first_runs.get(made.id)
         self._new.add(operation.container)
 
     def _take_back(self, before: Project) -> None:

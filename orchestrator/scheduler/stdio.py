@@ -10,11 +10,13 @@ from orchestrator.values import entity
 
 @entity
 class FirstRun:
-    """`stdin`: a descriptor that becomes its standard input; it belongs to this object. `on_tty`: it gets a pty, whose
+    """`stdin`: a descriptor that becomes its standard input; it belongs to this object. `reading`: somebody reads what it
+    writes, so that ``--rm`` waits. `on_tty`: it gets a pty, whose
     master this receives. Later runs (there are none of a one-off) have neither."""
 
     stdin: int | None = None
     on_tty: TtySink | None = None
+    reading: bool = False
 
     def close(self) -> None:
         if self.stdin is not None:

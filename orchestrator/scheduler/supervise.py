@@ -101,7 +101,8 @@ async def _supervise(state: EngineState, container: Container, run: LiveRun | No
 
 def remove_if_due(state: EngineState, container: Container) -> None:
     """``run --rm``: it goes when it has ended and nobody reads what it wrote any more."""
-    due = container.record.auto_remove and not container.holds and container.idle is None and not container.pending
+    read = container.reader is None or not container.reader.reading
+    due = container.record.auto_remove and read and container.idle is None and not container.pending
     if due and not container.doomed and state.nursery is not None:
         container.doomed = True
         state.nursery.start_soon(_remove_ended, state, container)

@@ -1,70 +1,83 @@
-"""The control API: the verbs of docs/control-protocol.md on a Unix socket."""
+"""The control socket as a front of `ProjectControl` (docs/control-protocol.md).
+
+Each request is acknowledged as soon as it is read, and worked on in its client's own task, with a beat every few seconds.
+Clients are let in before what runs is adopted (`accept`) and answered afterwards (`serve`). Whatever goes wrong in a
+request, a bug included, answers that request and ends nothing else.
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import socket
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from functools import partial
+from contextlib import aclosing, suppress
 from typing import Any
 
 import trio
 
-from orchestrator import __version__
+from orchestrator.contracts.control import VERBS, Done, Events, Exec, Operation, Run
+from orchestrator.contracts.protocol import UNTIMED, VERSION
 from orchestrator.contracts.site import Site
-from orchestrator.errors import HostError, InputError, PystackError
+from orchestrator.errors import InputError, PystackError
 from orchestrator.kernel.identity import is_trusted
-from orchestrator.model.codec import to_json
-from orchestrator.supervisor.arguments import services, typed
-from orchestrator.supervisor.desk import Desk
+from orchestrator.model.codec import from_json, to_json
+from orchestrator.supervisor.control import ProjectControl
+from orchestrator.supervisor.door import Door, refuse, socket_path
+from orchestrator.supervisor.faults import error_of, fault_of
+from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.supervisor.session import run_exec
 from orchestrator.supervisor.stream import Listener
+from orchestrator.supervisor.terminal import terminal_for
 from orchestrator.supervisor.wire import Connection, Disconnected, Request, close_all
 from orchestrator.supervisor.wiring import OpenProject
 
-HISTORY = 100
-"""Events that `why` shows of a service at the most."""
 FIRST_CLIENT_S = 10.0
-
-
-def open_listener(site: Site) -> socket.socket:
-    """The listening control socket. The caller holds the project's lock, so a socket file that is there is dead.
-
-    Clients that connect from now on wait in its backlog until the supervisor has adopted what runs.
-    """
-    path = _socket_path(site)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        listener.bind(path)
-        os.chmod(path, 0o600)
-        listener.listen(128)
-    except OSError as exc:
-        listener.close()
-        hint = "choose a shorter PYSTACK_RUN_DIR" if len(path) > 100 else None
-        raise HostError(f"cannot listen on {path}: {exc.strerror or exc}", hint=hint) from exc
-    return listener
+LEAST_CLIENTS = 16
+DESCRIPTORS: Mapping[str, frozenset[int]] = {"exec": frozenset({3}), "run": frozenset({0, 1})}
+"""How many descriptors come with a verb; with all others none, and those that come uninvited are closed."""
 
 
 class Server:
-    """Answers clients until the supervisor has nothing left to do (`serve`)."""
+    """Answers clients until the supervisor has nothing left to do."""
 
-    def __init__(self, opened: OpenProject, listener: socket.socket) -> None:
-        self._opened = opened
-        self._listener = trio.socket.from_stdlib_socket(listener)
-        self._clients = 0
+    def __init__(self, site: Site, listener: socket.socket) -> None:
+        self._site = site
+        self._door = Door(listener)
+        self._clients: dict[Connection, trio.CancelScope] = {}
+        self._idle: dict[Connection, None] = {}
+        """Those without a request, the longest idle first."""
+        self._readers: dict[Connection, list[FirstRun]] = {}
+        """What a client has run in the foreground."""
         self._awaiting_first = True
         self._changed = trio.Event()
         self._ending = False
-        self._desk: Desk
+        self._open = trio.Event()
+        self._accepting = trio.CancelScope()
+        self._opened: OpenProject
+        self._control: ProjectControl
 
-    async def serve(self) -> None:
+    async def accept(self) -> None:
+        """Let clients in, until `serve` ends. Their requests are acknowledged, and wait for `serve` to begin."""
+        try:
+            with self._accepting:
+                async with trio.open_nursery() as nursery:
+                    while True:
+                        sock = await self._door.accept()
+                        if self._has_room():
+                            nursery.start_soon(self._serve_client, sock)
+                        else:
+                            full = f"the supervisor has {len(self._clients)} clients at work, as many as it can serve"
+                            refuse(socket.socket(fileno=sock.detach()), full)
+        finally:
+            self._door.close()
+
+    async def serve(self, opened: OpenProject) -> None:
         """Returns after `down`, after `shutdown`, or when nothing runs or is wanted to and nobody is connected."""
-        async with trio.open_nursery() as nursery, self._opened.stream.listen() as listener:
-            self._desk = Desk(self._opened.site.project, nursery)
-            nursery.start_soon(self._accept, nursery)
+        async with trio.open_nursery() as nursery, opened.stream.listen() as listener:
+            self._opened, self._control = opened, ProjectControl(opened, nursery)
+            self._open.set()
             nursery.start_soon(self._watch, listener)
             nursery.start_soon(self._expect_first_client)
             while not self._finished():
@@ -72,13 +85,23 @@ class Server:
                 self._changed = trio.Event()
             # Whoever connects from now on is refused, and starts a new supervisor once this one's lock is free.
             with suppress(FileNotFoundError):
-                os.unlink(_socket_path(self._opened.site))
+                os.unlink(socket_path(self._site))
+            self._accepting.cancel()
             nursery.cancel_scope.cancel()
-        self._listener.close()
 
     def _finished(self) -> bool:
-        needed = self._awaiting_first or self._clients or self._desk.busy or self._opened.engine.running()
-        return self._ending or not needed
+        return self._ending or not (self._awaiting_first or self._clients or self._control.needed)
+
+    def _has_room(self) -> bool:
+        """Whether one more can be served; the client that has been idle for longest makes room for it."""
+        if len(self._clients) < capacity():
+            return True
+        if self._idle:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]
+            self._clients[oldest].cancel()
+            return True
+        return False
 
     async def _expect_first_client(self) -> None:
         """Whoever started this supervisor connects as soon as it is ready, unless it was killed meanwhile."""
@@ -90,108 +113,129 @@ class Server:
         async for _event in listener.events:
             self._changed.set()
 
-    async def _accept(self, nursery: trio.Nursery) -> None:
-        while True:
-            sock, _address = await self._listener.accept()
-            nursery.start_soon(self._serve_client, sock)
-
     async def _serve_client(self, sock: trio.socket.SocketType) -> None:
-        connection = Connection(sock)
-        self._clients += 1
-        self._awaiting_first = False
-        try:
-            if is_trusted(connection.uid):
-                while True:
+        with trio.CancelScope() as scope, sock:
+            connection = Connection(sock)
+            self._clients[connection] = scope
+            self._awaiting_first = False
+            try:
+                while is_trusted(connection.uid):
                     await self._serve_request(connection)
-        except Disconnected:
-            return
-        finally:
-            connection.close()
-            self._clients -= 1
-            self._changed.set()
+            except Disconnected:
+                pass
+            except Exception as exc:
+                traceback.print_exception(exc)
+            finally:
+                connection.close()
+                for first in self._readers.pop(connection, ()):
+                    self._control.done_reading(first)
+                del self._clients[connection]
+                self._idle.pop(connection, None)
+                self._changed.set()
 
     async def _serve_request(self, connection: Connection) -> None:
-        request = Request("", {})
-        reply: dict[str, Any]
+        self._idle[connection] = None
         try:
             request = await connection.receive()
-            if (verb := VERBS.get(request.verb)) is None:
-                raise InputError(f"unknown verb {request.verb!r}")
-            reply = {"ok": await verb(self, connection, request)}
         except PystackError as exc:
-            reply = {"error": {"message": exc.message, "hint": exc.hint, "exit_code": exc.exit_code}}
+            await connection.send({"v": VERSION, "error": to_json(fault_of(exc))})
+            return
+        finally:
+            self._idle.pop(connection, None)
+        try:
+            await connection.send({"v": VERSION, "ack": True})
+            reply = await self._reply(connection, request)
+            await connection.send(reply)
         finally:
             close_all(request.fds)
-        await connection.send(reply)
-        # After the reply: ending cuts all connections.
-        if request.verb == "shutdown" or (request.verb == "down" and not self._opened.engine.statuses()):
-            self._ending = True
-            self._changed.set()
+            # After the reply: ending cuts all connections.
+            if request.verb in ("down", "shutdown") and self._open.is_set() and self._control.ended:
+                self._ending = True
+                self._changed.set()
 
-    async def hello(self, connection: Connection, request: Request) -> Any:
-        opened = self._opened
-        about = {"version": __version__, "project": opened.site.project, "pid": os.getpid()}
-        return about | {"monitor_pid": opened.runtime.monitor_pid, "boot_id": opened.boot_id, "since": opened.since}
+    async def _reply(self, connection: Connection, request: Request) -> Mapping[str, Any]:
+        """What ends the request. Raises Disconnected."""
+        async with trio.open_nursery() as nursery:
+            if request.verb not in UNTIMED:
+                nursery.start_soon(connection.beat)
+            reply: Mapping[str, Any] | None
+            try:
+                reply = {"ok": to_json(await self._answer(connection, request))}
+            except Exception as exc:
+                reply = None if _has_left(exc) else {"error": to_json(fault_of(error_of(request.verb, exc)))}
+            nursery.cancel_scope.cancel()
+        if reply is None:
+            raise Disconnected
+        return reply
 
-    async def ps(self, connection: Connection, request: Request) -> Any:
-        wanted = services(request.args)
-        return [to_json(row) for row in self._opened.engine.statuses() if not wanted or row.service in wanted]
+    async def _answer(self, connection: Connection, request: Request) -> Any:
+        if request.verb not in VERBS:
+            raise InputError(f"unknown verb {request.verb!r}")
+        wanted = DESCRIPTORS.get(request.verb)
+        if wanted is not None and len(request.fds) not in wanted:
+            raise InputError(
+                f"{request.verb} takes {' or '.join(map(str, sorted(wanted)))} descriptors, not {len(request.fds)}"
+            )
+        try:
+            value: Any = from_json(VERBS[request.verb], request.args, request.verb)
+        except ValueError as exc:
+            raise InputError(str(exc)) from exc
+        await self._open.wait()
+        if isinstance(value, Exec):
+            return await run_exec(self._opened.runtime, self._control, connection, value, request.fds)
+        if isinstance(value, Events):
+            return await self._stream(connection, value)
+        if isinstance(value, Operation):
+            return await self._operate(connection, value, request)
+        answer: Callable[[Any], Awaitable[Any]] = getattr(self._control, request.verb)
+        return await answer(value)
 
-    async def why(self, connection: Connection, request: Request) -> Any:
-        service = typed(request.args, "service", str, "")
-        for row in self._opened.engine.statuses():
-            if row.service == service:
-                history = self._opened.log.tail(HISTORY, services=(service,))
-                return {"status": to_json(row), "history": [to_json(event) for event in history]}
-        raise InputError(
-            f"project {self._opened.site.project} has no service {service!r}", hint="`pystack ps` lists its services"
-        )
+    async def _stream(self, connection: Connection, request: Events) -> None:
+        """Until the client closes, or without `follow` the end of the log. Raises Disconnected."""
+        whole = False
+        async with trio.open_nursery() as nursery:
 
-    async def plan(self, connection: Connection, request: Request) -> Any:
-        plan = await self._opened.plan(typed(request.args, "verb", str, "up"), request.args)
-        operations = [
-            {"kind": item.kind.value, "service": item.service, "container": item.container, "cause": item.cause}
-            for item in plan.operations
-        ]
-        return {"text": plan.render(), "operations": operations}
-
-    async def shutdown(self, connection: Connection, request: Request) -> Any:
-        return {}
-
-    async def events(self, connection: Connection, request: Request) -> Any:
-        """What was logged since then, and then what happens, until the client closes."""
-        since = request.args.get("since")
-        async with self._opened.stream.listen() as listener:
-            if isinstance(since, int | float):
-                for event in self._opened.log.since(since):
-                    await connection.send({"event": to_json(event)})
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_forward, connection, listener, nursery.cancel_scope)
+            async def leave_with_client() -> None:
                 await connection.wait_closed()
                 nursery.cancel_scope.cancel()
-        raise Disconnected
 
-    async def exec(self, connection: Connection, request: Request) -> Any:
-        return await run_exec(self._opened, connection, request)
+            nursery.start_soon(leave_with_client)
+            async with aclosing(self._control.events(request)) as events:
+                async for event in events:
+                    await connection.send({"event": to_json(event)})
+            whole = not request.follow  # Or it has fallen too far behind.
+            nursery.cancel_scope.cancel()
+        if not whole:
+            raise Disconnected
+        return None
 
-    async def operate(self, connection: Connection, request: Request) -> Any:
+    async def _operate(self, connection: Connection, request: Operation, raw: Request) -> Any:
         """Any operation: its events are streamed while it runs. It goes on when the client leaves."""
-        work = partial(self._opened.operate, request.verb, request.args)
-        interrupt = request.verb in ("stop", "kill") and typed(request.args, "interrupt", bool, False)
-        result: Any = None
+        result: Done | None = None
         error: PystackError | None = None
         async with self._opened.stream.listen() as listener, trio.open_nursery() as nursery:
             nursery.start_soon(_forward, connection, listener, nursery.cancel_scope)
             try:
-                result = await self._desk.perform(
-                    request.verb, connection.pid, work, interrupt=interrupt, gone=connection.gone
-                )
+                if isinstance(request, Run):
+                    result = await self._run(connection, request, raw)
+                else:
+                    result = await self._control.operate(request)
             except PystackError as exc:
                 error = exc
             listener.stop()  # `_forward` delivers what happened until now, and the nursery waits for that.
         if error is not None:
             raise error
         return result
+
+    async def _run(self, connection: Connection, request: Run, raw: Request) -> Done:
+        """A one-off: its standard input comes with the request, its terminal goes with an event. With ``remove`` it stays
+        until the connection ends, so that the client can read all that it wrote."""
+        stdin = os.dup(raw.fds[0]) if request.interactive and raw.fds else None
+        first = FirstRun(stdin, reading=not request.detach)
+        self._readers.setdefault(connection, []).append(first)
+        async with terminal_for(connection) as on_tty:
+            first.on_tty = on_tty if request.tty else None
+            return await self._control.operate(request, first)
 
 
 async def _forward(connection: Connection, listener: Listener, scope: trio.CancelScope) -> None:
@@ -203,17 +247,13 @@ async def _forward(connection: Connection, listener: Listener, scope: trio.Cance
         scope.cancel()
 
 
-def _socket_path(site: Site) -> str:
-    return os.path.join(site.run_dir, "control.sock")
+def _has_left(exc: Exception) -> bool:
+    """Whether `exc` says that the client is gone and nothing else; nurseries wrap even that."""
+    if isinstance(exc, ExceptionGroup):
+        return exc.split(Disconnected)[1] is None
+    return isinstance(exc, Disconnected)
 
 
-Verb = Callable[[Server, Connection, Request], Awaitable[Any]]
-VERBS: Mapping[str, Verb] = {
-    "hello": Server.hello,
-    "ps": Server.ps,
-    "why": Server.why,
-    "plan": Server.plan,
-    "events": Server.events,
-    "exec": Server.exec,
-    "shutdown": Server.shutdown,
-} | dict.fromkeys(("up", "down", "start", "stop", "restart", "kill"), Server.operate)
+def capacity() -> int:
+    """How many clients at once: half of the descriptors, the other half is for containers."""
+    return max(LEAST_CLIENTS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)

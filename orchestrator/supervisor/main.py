@@ -22,13 +22,16 @@ from contextlib import suppress
 import trio
 
 from orchestrator.contracts.events import Event, EventKind
-from orchestrator.errors import EXIT_RUNTIME, only_error
+from orchestrator.errors import BugReport, PystackError, only_error
+from orchestrator.model.codec import to_json
 from orchestrator.kernel.clean_start import start_clean
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
 from orchestrator.state import lock
 from orchestrator.state.directory import prepare, site_of
-from orchestrator.supervisor.api import Server, open_listener
+from orchestrator.supervisor.api import Server
+from orchestrator.supervisor.door import open_listener
+from orchestrator.supervisor.faults import fault_of
 from orchestrator.supervisor.wiring import open_project
 from orchestrator.values import frozen
 
@@ -56,11 +59,10 @@ def main(argv: Sequence[str]) -> int:
         trio.run(_supervise, options, waiting, unclean)
     except BaseException as exc:
         if (error := only_error(exc)) is not None:
-            waiting.tell(_error_object(error.message, error.hint, error.exit_code))
+            waiting.fail(error)
             return error.exit_code
         message = f"the supervisor of project {options.project} failed: {type(exc).__name__}: {exc}"
-        hint = "this is a bug in pystack; the traceback is in the project's supervisor.log"
-        waiting.tell(_error_object(message, hint, EXIT_RUNTIME))
+        waiting.fail(BugReport(message, hint="this is a bug in pystack; the traceback is in the project's supervisor.log"))
         raise
     return 0
 
@@ -72,20 +74,20 @@ async def _supervise(options: Options, waiting: Waiting, unclean: tuple[str, ...
     held = lock.acquire(site)
     try:
         with open_listener(site) as listener:
-            async with open_project(site, host, options.argv) as opened:
-                await opened.adopt()
-                waiting.tell("ready")
-                for text in (*unclean, *host.lowered):
-                    opened.stream.emit(Event(EventKind.WARNING, text, time.time()))
-                await Server(opened, listener).serve()
-                ending = opened.ending()
-            ending()
+            server = Server(site, listener)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.accept)
+                async with open_project(site, host, options.argv) as opened:
+                    await opened.adopt()
+                    waiting.tell("ready")
+                    for text in (*unclean, *host.lowered):
+                        opened.stream.emit(Event(EventKind.WARNING, text, time.time()))
+                    await server.serve(opened)
+                    ending = opened.ending()
+                nursery.cancel_scope.cancel()
+        ending()
     finally:
         os.close(held)
-
-
-def _error_object(message: str, hint: str | None, exit_code: int) -> str:
-    return json.dumps({"error": {"message": message, "hint": hint, "exit_code": exit_code}})
 
 
 class Waiting:
@@ -93,6 +95,9 @@ class Waiting:
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
+
+    def fail(self, error: PystackError) -> None:
+        self.tell(json.dumps({"error": to_json(fault_of(error))}))
 
     def tell(self, line: str) -> None:
         """One line, once: what comes later has no listener."""

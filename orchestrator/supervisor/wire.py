@@ -1,7 +1,8 @@
 """Messages of the control protocol on a trio socket (docs/control-protocol.md): one JSON object a line, and descriptors.
 
-A message is bounded (8 MiB) and so is the time a peer may take for the rest of a line it began (10 s): whoever connects to
-the socket has our uid, but a broken client must not cost more than its own connection.
+Everything that a peer can make us hold is bounded: a message (8 MiB), the time for a line that it began (10 s), the time
+without taking anything of what we send (60 s), descriptors with one request (8). Whoever connects has our uid, but a broken
+client must not cost more than its own connection.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any
 
 import trio
 
+from orchestrator import __version__
+from orchestrator.contracts.protocol import BEAT_S, MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, VERSION
 from orchestrator.errors import InputError
 from orchestrator.values import frozen
 
-VERSION = 1
-MAX_MESSAGE_BYTES = 8 << 20
-_LINE_TIMEOUT_S = 10.0
-_MAX_FDS = 8
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
+LINE_TIMEOUT_S = 10.0
+SEND_TIMEOUT_S = 60.0
+"""A command that was stopped (Ctrl-Z) for longer connects again."""
+_ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
 @frozen
@@ -37,7 +39,7 @@ class Request:
 
 
 class Disconnected(Exception):
-    """The peer closed the connection."""
+    """The peer closed the connection, or does not keep to the bounds."""
 
 
 class Connection:
@@ -46,46 +48,56 @@ class Connection:
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._socket = sock
         self._buffer = bytearray()
+        self._scanned = 0
         self._fds: list[int] = []
         self._sending = trio.Lock()
+        self._broken = False
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         self.pid, self.uid, _ = struct.unpack("3i", credentials)
 
     async def receive(self) -> Request:
-        """The next request. Raises Disconnected at the end, InputError for what is no request."""
+        """The next request. Raises Disconnected at the end, InputError for what is no request of our version."""
         line = await self._line()
         fds, self._fds = tuple(self._fds), []
         try:
-            message = json.loads(line)
-            if not isinstance(message, dict) or not isinstance(message.get("verb"), str):
-                raise ValueError("not a request object")
-            args = message.get("args") or {}
-            if not isinstance(args, dict):
-                raise ValueError("args is not an object")
-        except (ValueError, RecursionError) as exc:
+            return _decode(line, fds)
+        except InputError:
             close_all(fds)
-            raise InputError(f"malformed request: {exc}") from exc
-        if message.get("v") != VERSION:
-            close_all(fds)
-            raise InputError(
-                f"control protocol version {message.get('v')!r} is not spoken here, only {VERSION}",
-                hint="another version of pystack brought this project up: take it down with that one",
-            )
-        return Request(message["verb"], args, fds)
+            raise
 
     async def send(self, *messages: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Messages in this order, `fds` with the first. Raises Disconnected when the peer is gone."""
+        """Messages in this order, `fds` with the first. Raises Disconnected when the peer is gone, or takes nothing."""
         data = b"".join(json.dumps(message, separators=(",", ":")).encode() + b"\n" for message in messages)
         async with self._sending:
-            try:
-                sent = 0
-                if fds:
-                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-                    sent = await self._socket.sendmsg([data], rights)
-                while sent < len(data):
-                    sent += await self._socket.send(memoryview(data)[sent:])
-            except OSError as exc:
-                raise Disconnected from exc
+            if self._broken:
+                raise Disconnected
+            # Set until all is sent: after a part of a line there can be no other.
+            self._broken = True
+            with trio.move_on_after(SEND_TIMEOUT_S) as patience:
+                try:
+                    sent = 0
+                    if fds:
+                        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                        sent = await self._socket.sendmsg([data], rights)
+                    while sent < len(data):
+                        sent += await self._socket.send(memoryview(data)[sent:])
+                        patience.deadline = trio.current_time() + SEND_TIMEOUT_S
+                except OSError as exc:
+                    raise Disconnected from exc
+                self._broken = False
+            if self._broken:
+                raise Disconnected
+
+    async def beat(self) -> None:
+        """Signs of life, until cancelled or the peer is gone."""
+        try:
+            while True:
+                await trio.sleep(BEAT_S)
+                if not self._sending.locked():
+                    with trio.CancelScope(shield=True):  # Or half a line could be left.
+                        await self.send({"beat": True})
+        except Disconnected:
+            return
 
     async def wait_closed(self) -> None:
         """Returns when the peer has closed its end; what it still sends is thrown away (there is one request at a time)."""
@@ -109,22 +121,24 @@ class Connection:
         self._socket.close()
 
     async def _line(self) -> bytes:
-        started = False
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > MAX_MESSAGE_BYTES:
-                raise Disconnected
-            with trio.move_on_after(_LINE_TIMEOUT_S if started else float("inf")) as scope:
+        """A line; the time for it begins with its first byte."""
+        with trio.CancelScope() as patience:
+            while (end := self._buffer.find(b"\n", self._scanned)) < 0:
+                self._scanned = len(self._buffer)
+                if self._scanned > MAX_MESSAGE_BYTES:
+                    raise Disconnected
+                if self._buffer and patience.deadline == float("inf"):
+                    patience.deadline = trio.current_time() + LINE_TIMEOUT_S
                 await self._more()
-            if scope.cancelled_caught:
-                raise Disconnected
-            started = True
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            self._scanned = 0
+            return line
+        raise Disconnected
 
     async def _more(self) -> None:
         try:
-            data, ancillary, _flags, _address = await self._socket.recvmsg(65536, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _address = await self._socket.recvmsg(65536, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
         except OSError as exc:
             raise Disconnected from exc
         for level, kind, raw in ancillary:
@@ -132,9 +146,29 @@ class Connection:
                 fds = array.array("i")
                 fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
                 self._fds.extend(fds)
-        if not data or len(self._fds) > _MAX_FDS:
+        # MSG_CTRUNC: more descriptors came than there is room for, or than we may open; some are lost.
+        if not data or flags & socket.MSG_CTRUNC or len(self._fds) > MAX_DESCRIPTORS:
             raise Disconnected
         self._buffer += data
+
+
+def _decode(line: bytes, fds: tuple[int, ...]) -> Request:
+    try:
+        message = json.loads(line)
+        if not isinstance(message, dict) or not isinstance(message.get("verb"), str):
+            raise ValueError("not a request object")
+        args = message.get("args") or {}
+        if not isinstance(args, dict):
+            raise ValueError("args is not an object")
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"malformed request: {exc}") from exc
+    if (version := message.get("v")) != VERSION:
+        raise InputError(
+            f"this project's supervisor is of pystack {__version__} and speaks version {VERSION} of the control protocol, "
+            f"not version {version!r}",
+            hint="use the pystack that brought this project up last",
+        )
+    return Request(message["verb"], args, fds)
 
 
 def close_all(fds: Sequence[int]) -> None:

@@ -81,12 +81,11 @@ def test_it_is_never_restarted_and_stays_when_it_has_ended() -> None:
 
 def test_with_rm_it_goes_when_it_has_ended_and_nobody_reads_it_any_more() -> None:
     async def body(engine: Engine, world: World) -> None:
-        outcome = await engine.operate(request(dependencies=False, remove=True))
-        assert outcome.container is not None
-        engine.hold(outcome.container)
+        first = FirstRun(reading=True)
+        assert (await engine.operate(request(dependencies=False, remove=True), first_run=first)).ok
         await trio.sleep(30)
         assert len(engine.statuses()) == 1
-        engine.let_go(outcome.container)
+        engine.done_reading(first)
         await trio.sleep(1)
         assert engine.statuses() == ()
         assert world.runtime.existing() == ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -12,12 +14,33 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import client as client_module
-from orchestrator.client import Client, EventMessage, ResultMessage, SupervisorGone, ensure_supervisor, error_from
+from orchestrator.client import (
+    Client,
+    EventMessage,
+    Patience,
+    ResultMessage,
+    SupervisorGone,
+    Unanswered,
+    connect,
+    ensure_supervisor,
+)
+from orchestrator.client.connection import PATIENT
+from orchestrator.client.handover import hand_over
+from orchestrator.client.messages import OtherProtocol, error_from
+from orchestrator.contracts.protocol import VERSION
 from orchestrator.contracts.site import Site
-from orchestrator.errors import BusyError, CommandError, HostError, InputError, OperationError, PystackError
+from orchestrator.errors import (
+    BugReport,
+    BusyError,
+    CommandError,
+    HostError,
+    InputError,
+    OperationError,
+    PystackError,
+)
 from orchestrator.model.names import ProjectName
 from orchestrator.state.directory import site_of
+from orchestrator.values import replace
 from tests.unit.cli.supervisor import Exchange, FakeSupervisor, Script, after, fails, ok
 
 Serve = Callable[..., FakeSupervisor]
@@ -30,8 +53,10 @@ def site() -> Iterator[Site]:
         yield site_of(f"{root}/data", f"{root}/run", ProjectName("demo"))
 
 
-def connected(server: FakeSupervisor) -> Client:
-    client = Client.connect(server.run_dir)
+def connected(server: FakeSupervisor, patience: Patience = PATIENT) -> Client:
+    run_root = os.path.dirname(server.run_dir)
+    site = replace(site_of(f"{run_root}/../data", run_root, ProjectName("demo")), run_dir=server.run_dir)
+    client = Client.connect(site, patience=patience)
     assert client is not None
     return client
 
@@ -50,12 +75,12 @@ def serve(site: Site) -> Iterator[Serve]:
 
 
 def test_there_is_no_client_when_nothing_listens(site: Site) -> None:
-    assert Client.connect(site.run_dir) is None
+    assert Client.connect(site) is None
     os.makedirs(site.run_dir)
     dead = socket.socket(socket.AF_UNIX)
     dead.bind(os.path.join(site.run_dir, "control.sock"))
     dead.close()
-    assert Client.connect(site.run_dir) is None
+    assert Client.connect(site) is None
 
 
 def test_a_request_returns_its_result_and_passes_events_on(serve: Serve) -> None:
@@ -76,26 +101,27 @@ def test_one_connection_carries_several_requests_in_turn(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "exit_code", "kind"),
+    ("kind", "exit_code", "error"),
     [
-        ("port 80 is in use", 1, OperationError),
-        ("no such service", 2, InputError),
-        ("no overlayfs", 125, HostError),
-        ("not executable", 126, CommandError),
-        ("not found", 127, CommandError),
-        ('"up" was interrupted', 130, PystackError),
-        ('project demo is busy: "up" (by process 7) has been running for 3s', 1, BusyError),
-        ("project demo already has a supervisor (process 12)", 1, BusyError),
+        ("operation", 1, OperationError),
+        ("input", 2, InputError),
+        ("host", 125, HostError),
+        ("bug", 125, BugReport),
+        ("command", 126, CommandError),
+        ("command", 127, CommandError),
+        ("operation", 130, OperationError),
+        ("busy", 1, BusyError),
+        ("of the future", 3, OperationError),
     ],
 )
 def test_an_error_object_becomes_the_error_it_was(
-    serve: Serve, message: str, exit_code: int, kind: type[PystackError]
+    serve: Serve, kind: str, exit_code: int, error: type[PystackError]
 ) -> None:
-    with connected(serve(up=fails(message, hint="do this", exit_code=exit_code))) as client:
+    with connected(serve(up=fails("no", hint="do this", exit_code=exit_code, kind=kind))) as client:
         with pytest.raises(PystackError) as caught:
             client.request("up")
-    assert type(caught.value) is kind
-    assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (message, "do this", exit_code)
+    assert type(caught.value) is error
+    assert (caught.value.message, caught.value.hint, caught.value.exit_code) == ("no", "do this", exit_code)
 
 
 def test_a_broken_error_object_is_still_an_error() -> None:
@@ -152,10 +178,124 @@ def test_a_supervisor_that_dies_in_a_request_is_an_error_with_a_hint(serve: Serv
     assert caught.value.hint
 
 
-def test_an_answer_that_does_not_come_is_an_error(serve: Serve) -> None:
-    with connected(serve(ps=lambda exchange: exchange.wait_closed())) as client:
-        with pytest.raises(HostError, match=r"has not answered ps for 0\.05 s"):
-            client.request("ps", timeout_s=0.05)
+def test_an_answer_that_does_not_come_is_an_error_with_what_the_supervisor_does_instead(serve: Serve) -> None:
+    server = serve(ps=lambda exchange: exchange.wait_closed(), events=lambda exchange: exchange.wait_closed())
+    with connected(server, Patience(silence_s=0.05)) as client:
+        with pytest.raises(Unanswered, match=rf"project demo \(process {os.getpid()}\) does not answer: it is ") as caught:
+            client.request("ps")
+    assert f"`kill -9 {os.getpid()}` ends it" in str(caught.value.hint)
+    with connected(server, Patience(silence_s=0.05)) as client:
+        client.send("events")
+        assert client.receive(0.2) is None  # Nobody waits for the end of events.
+        assert client.left_s() is None
+
+
+def test_signs_of_life_are_waited_for_anew_each_time(serve: Serve) -> None:
+    gates = [threading.Event() for _ in range(3)]
+
+    def script(exchange: Exchange) -> None:
+        for gate in gates:
+            gate.wait(10)
+            exchange.send({"beat": True})
+        exchange.ok(1)
+
+    with connected(serve(up=script), Patience(silence_s=60)) as client:
+        client.send("up")
+        assert client.receive(0.1) is None
+        for gate in gates:
+            before = client.left_s()
+            gate.set()
+            assert before is not None
+            assert 0 < before <= 60
+        assert client.receive() == ResultMessage(1)
+        assert client.left_s() is None
+
+
+@pytest.mark.parametrize(("answer", "version"), [({}, 1), ({"v": 3}, 3)])
+def test_a_supervisor_of_another_version_is_known_by_what_it_answers(
+    site: Site, answer: dict[str, int], version: int
+) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(json.dumps({**answer, "error": {"message": "not spoken here", "exit_code": 2}}).encode() + b"\n")
+    with Client(ours, site) as client, theirs:
+        with pytest.raises(OtherProtocol, match="not spoken here") as caught:
+            client.request("hello")
+    assert caught.value.version == version
+
+
+def test_a_supervisor_of_our_version_may_refuse_before_it_has_taken_the_request(site: Site) -> None:
+    ours, theirs = socket.socketpair()
+    fault = {"kind": "host", "message": "out of file descriptors", "exit_code": 125}
+    theirs.sendall(json.dumps({"v": VERSION, "error": fault}).encode() + b"\n")
+    theirs.close()
+    with Client(ours, site) as client:
+        with pytest.raises(HostError, match="out of file descriptors"):
+            client.request("hello")
+
+
+def test_a_supervisor_that_lets_nobody_in_is_one_that_does_not_answer(site: Site) -> None:
+    os.makedirs(site.run_dir)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
+        listener.bind(os.path.join(site.run_dir, "control.sock"))
+        listener.listen(0)
+        waiting.connect(os.path.join(site.run_dir, "control.sock"))
+        with pytest.raises(Unanswered, match="the supervisor of project demo does not answer"):
+            Client.connect(site, patience=Patience(ack_s=0.05))
+        os.makedirs(site.data_dir)
+        Path(site.data_dir, "lock").write_text(f"{os.getpid()}\n")
+        with pytest.raises(Unanswered, match=rf"\(process {os.getpid()}\) does not answer"):
+            Client.connect(site, patience=Patience(ack_s=0.05))
+
+
+OLD_VERSION = """
+import json, os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print("ready", flush=True)
+busy = int(sys.argv[2])
+while True:
+    connection, _ = listener.accept()
+    for line in connection.makefile("rb"):
+        request = json.loads(line)
+        if request["v"] != 1:
+            answer = {"error": {"message": "version 2 is not spoken here, only 1", "hint": "h", "exit_code": 2}}
+        elif request["verb"] == "kill":
+            busy -= 1
+            error = {"message": "project demo is busy", "exit_code": 1} if busy >= 0 else {"message": "?", "exit_code": 2}
+            answer = {"error": error}
+        else:
+            answer = {"ok": {}}
+        connection.sendall(json.dumps(answer).encode() + b"\\n")
+        if request["v"] == 1 and request["verb"] == "shutdown":
+            os._exit(0)
+"""
+
+
+def old_supervisor(site: Site, busy: int) -> subprocess.Popen[bytes]:
+    os.makedirs(site.run_dir, exist_ok=True)
+    path = os.path.join(site.run_dir, "control.sock")
+    process = subprocess.Popen([sys.executable, "-c", OLD_VERSION, path, str(busy)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    return process
+
+
+@pytest.mark.parametrize("busy", [0, 2])
+def test_an_older_supervisor_hands_over_once_its_operation_has_ended(site: Site, busy: int) -> None:
+    process = old_supervisor(site, busy)
+    assert connect(site) is None
+    assert process.wait(10) == 0
+
+
+def test_an_older_supervisor_that_is_busy_is_left_alone(site: Site) -> None:
+    process = old_supervisor(site, 10**6)
+    with pytest.raises(BusyError, match="an older version of pystack, which cannot hand over now: project demo is busy"):
+        hand_over(site, 1, patience_s=0.1)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
 
 
 @pytest.mark.parametrize("line", [b"not json\n", b"[]\n", b'{"neither": 1}\n'])
@@ -179,6 +319,7 @@ arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 ready = int(arguments["--ready-fd"])
 sys.path.insert(0, os.environ["REPOSITORY"])
 from orchestrator.state.directory import site_of
+from orchestrator.values import replace
 site = site_of(arguments["--data-dir"], arguments["--run-dir"], arguments["--project"])
 counter = os.path.join(site.data_dir, "starts")
 with open(counter, "a") as file:
@@ -199,12 +340,14 @@ def serve():
 def answer(connection, _):
     while line := connection.makefile("rb").readline():
         result = {"pid": os.getpid(), "fds": sorted(os.listdir("/proc/self/fd"))}
-        connection.sendall(json.dumps({"ok": result}).encode() + b"\\n")
+        answers = ({"v": 2, "ack": True}, {"ok": result})
+        connection.sendall(b"".join(json.dumps(answer).encode() + b"\\n" for answer in answers))
         if json.loads(line)["verb"] == "shutdown":
             os.unlink(os.path.join(site.run_dir, "control.sock"))
             os._exit(0)
-def refuse(message, code):
-    os.write(ready, json.dumps({"error": {"message": message, "hint": "h", "exit_code": code}}).encode() + b"\\n")
+def refuse(message, code, kind):
+    error = {"kind": kind, "message": message, "hint": "h", "exit_code": code}
+    os.write(ready, json.dumps({"error": error}).encode() + b"\\n")
     sys.exit(code)
 """
 
@@ -212,7 +355,7 @@ def refuse(message, code):
 @pytest.fixture
 def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """`stand_in(BODY)` makes `ensure_supervisor` start a process that does BODY instead of a supervisor."""
-    root = Path(client_module.__file__).parents[1]
+    root = Path(__file__).parents[2]
     fake = Path(site.data_dir).parents[2] / "code"
     package = fake / "orchestrator" / "supervisor"
 
@@ -261,7 +404,7 @@ def test_a_supervisor_gets_no_descriptor_of_its_client_but_the_ready_pipe(site: 
 
 
 def test_the_error_of_a_supervisor_that_cannot_start_is_the_commands_error(site: Site, stand_in: StandIn) -> None:
-    stand_in("refuse('overlayfs is missing', 125)")
+    stand_in("refuse('overlayfs is missing', 125, 'host')")
     with pytest.raises(HostError, match="overlayfs is missing") as caught:
         ensure_supervisor(site, timeout_s=20)
     assert caught.value.hint == "h"
@@ -291,14 +434,14 @@ def test_a_supervisor_that_is_never_ready_is_killed(site: Site, stand_in: StandI
 
 
 def test_the_loser_of_a_race_connects_to_the_winner(site: Site, stand_in: StandIn) -> None:
-    stand_in("refuse('project demo already has a supervisor (process 5)', 1) if starts == 1 else serve()")
+    stand_in("refuse('project demo already has a supervisor (process 5)', 1, 'busy') if starts == 1 else serve()")
     client, started = ensure_supervisor(site, timeout_s=20)
     assert (started, starts(site)) == (True, 2)
     end(client)
 
 
 def test_a_lock_that_is_never_released_is_an_error(site: Site, stand_in: StandIn) -> None:
-    stand_in("refuse('project demo already has a supervisor (process 5)', 1)")
+    stand_in("refuse('project demo already has a supervisor (process 5)', 1, 'busy')")
     with pytest.raises(BusyError, match="already has a supervisor"):
         ensure_supervisor(site, timeout_s=1)
 
@@ -308,7 +451,7 @@ def test_two_commands_at_once_get_one_supervisor(site: Site, stand_in: StandIn) 
         "import fcntl\n"
         "held = open(os.path.join(site.data_dir, 'lock'), 'a')\n"
         "try:\n    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "except BlockingIOError:\n    refuse('project demo already has a supervisor (process 5)', 1)\n"
+        "except BlockingIOError:\n    refuse('project demo already has a supervisor (process 5)', 1, 'busy')\n"
         "serve()"
     )
     clients: list[Client] = []
@@ -332,5 +475,5 @@ def test_the_end_of_a_supervisor_can_be_waited_for(site: Site, stand_in: StandIn
 
 
 def test_the_client_needs_only_the_standard_library() -> None:
-    names = {name.split(".")[0] for name in sys.modules["orchestrator.client"].__dict__ if not name.startswith("_")}
+    names = {name.split(".")[0] for name in sys.modules["orchestrator.client.connection"].__dict__}
     assert names.isdisjoint({"trio", "click", "rich", "yaml"})

@@ -13,10 +13,11 @@ from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
 from orchestrator.client import ensure_supervisor
+from orchestrator.contracts.control import Down
 from orchestrator.contracts.site import Site
-from orchestrator.model.codec import to_json
 from orchestrator.model.project import Project
 from orchestrator.state.volumes import FileVolumes
+from orchestrator.values import replace
 
 _END_TIMEOUT_S = 10.0
 """For the supervisor to end after its last answer."""
@@ -34,17 +35,18 @@ def down(settings: Settings, volumes: bool, remove_orphans: bool, timeout_s: flo
     board = Board()
     progress = choose(settings.terminal(), f"down {site.project}", board)
     client = manage(site)
-    args: dict[str, object] = {"volumes": volumes, "timeout_s": timeout_s, "remove_orphans": remove_orphans}
+    folder, named = settings.origin()
+    request = Down(volumes=volumes, remove_orphans=remove_orphans, timeout_s=timeout_s, working_dir=folder, named=named)
     if client is None and volumes and (project := _with_volumes(settings, site)) is not None:
         # It is down already, but its volumes are still there; only the files say which they are.
-        args["project"] = to_json(project)
+        request = replace(request, project=project)
         client, _ = ensure_supervisor(site)
     if client is None:
         progress.summary(f"project {site.project} does not exist: nothing to remove", {"removed": 0})
         return
     with client:
         try:
-            result = Operation(client, "down", args, progress, board).run()
+            result = Operation(client, request, progress, board).run()
         finally:
             progress.close()
         # The next command must find no supervisor that is on its way out.

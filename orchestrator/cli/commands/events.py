@@ -13,8 +13,9 @@ from orchestrator.cli.connection import require
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.plain import sentence
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.wire import event_of
+from orchestrator.cli.wire import encoded, event_of
 from orchestrator.client import EventMessage, SupervisorGone
+from orchestrator.contracts.control import Events
 
 
 @click.command()
@@ -35,7 +36,7 @@ def events(settings: Settings, shape: str, as_json: bool, since: str | None) -> 
                 print(line, flush=True)
 
         try:
-            client.request("events", {"since": since_s}, show)
+            client.request(*encoded(Events(since_s)), show)
         except SupervisorGone:
             # Events end with the supervisor: there is no project any more.
             return

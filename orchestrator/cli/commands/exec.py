@@ -9,8 +9,11 @@ import click
 
 from orchestrator.cli.connection import explain_unknown, require
 from orchestrator.cli.settings import Settings
+from orchestrator.cli.wire import encoded
 from orchestrator.client import EventMessage
+from orchestrator.contracts.control import Exec
 from orchestrator.errors import InputError, PystackError
+from orchestrator.model.names import ServiceName
 
 
 @click.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -33,22 +36,22 @@ def exec_(
     """Run COMMAND in SERVICE's running container. Ends with the command's exit code."""
     site = settings.site()
     tty = not no_tty and os.isatty(0) and os.isatty(1)
-    args = {
-        "service": service,
-        "argv": command,
-        "environment": _environment(settings, variables, tty),
-        "working_dir": working_dir,
-        "user": user,
-        "tty": tty,
-    }
+    request = Exec(
+        ServiceName(service),
+        command,
+        environment=_environment(settings, variables, tty),
+        working_dir=working_dir,
+        user=user,
+        tty=tty,
+    )
     sys.stdout.flush()
     with require(site) as client:
         try:
             if tty:
                 from orchestrator.cli.console import run_on_terminal
 
-                return run_on_terminal(client, args)
-            result = client.request("exec", args, _no_event, fds=(0, 1, 2))
+                return run_on_terminal(client, request)
+            result = client.request(*encoded(request), _no_event, fds=(0, 1, 2))
         except PystackError as error:
             raise explain_unknown(site, error, (service,)) from None
     return int(result["status"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import click
 
@@ -13,14 +12,16 @@ from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
+from orchestrator.cli.wire import selected
+from orchestrator.contracts.control import NAMES, Kill, Restart, Start, Stop
 from orchestrator.errors import OperationError, PystackError
 
 
-def operate(settings: Settings, verb: str, args: dict[str, Any], past: str, key: str = "changed") -> None:
-    """Run `verb` on the project's supervisor with progress; `past` words the summary, `key` is its number's."""
+def operate(settings: Settings, request: Start | Stop | Restart | Kill, past: str) -> None:
+    """Run `request` on the project's supervisor with progress; `past` words the summary."""
     began_s = time.monotonic()
     site = settings.site()
-    services = tuple(args["services"])
+    verb, services = NAMES[type(request)], request.selection.services
     board = Board()
     progress = choose(settings.terminal(), f"{verb} {site.project}", board)
     client = manage(site)
@@ -28,14 +29,14 @@ def operate(settings: Settings, verb: str, args: dict[str, Any], past: str, key:
         raise OperationError(f"project {site.project} does not exist", hint="`pystack up` makes it")
     with client:
         try:
-            result = Operation(client, verb, args, progress, board).run()
+            result = Operation(client, request, progress, board).run()
         except PystackError as error:
             progress.close()
             report_failures(site, board, progress, error)
             raise explain_unknown(site, error, services) from None
         finally:
             progress.close()
-    number = result.get(key, 0)
+    number = result.get("changed", 0)
     noun = "service" if number == 1 else "services"
     text = f"{number} {noun} {past} in {time.monotonic() - began_s:.2f} s" if number else f"nothing to {verb}"
     progress.summary(text, result)
@@ -47,7 +48,7 @@ def operate(settings: Settings, verb: str, args: dict[str, Any], past: str, key:
 @click.pass_obj
 def start(settings: Settings, services: tuple[str, ...], no_deps: bool) -> None:
     """Start stopped services."""
-    operate(settings, "start", {"services": services, "timeout_s": None, "no_deps": no_deps}, "started")
+    operate(settings, Start(selected(services, no_deps=no_deps)), "started")
 
 
 @click.command()
@@ -56,7 +57,7 @@ def start(settings: Settings, services: tuple[str, ...], no_deps: bool) -> None:
 @click.pass_obj
 def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None) -> None:
     """Stop services, dependents first. Their files, addresses and logs stay."""
-    operate(settings, "stop", {"services": services, "timeout_s": timeout_s, "no_deps": False}, "stopped")
+    operate(settings, Stop(selected(services), timeout_s), "stopped")
 
 
 @click.command()
@@ -66,7 +67,7 @@ def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None)
 @click.pass_obj
 def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | None, no_deps: bool) -> None:
     """Stop and start services, whether they run or not."""
-    operate(settings, "restart", {"services": services, "timeout_s": timeout_s, "no_deps": no_deps}, "restarted")
+    operate(settings, Restart(selected(services, no_deps=no_deps), timeout_s), "restarted")
 
 
 @click.command()
@@ -75,7 +76,7 @@ def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | No
 @click.pass_obj
 def kill(settings: Settings, services: tuple[str, ...], name: str) -> None:
     """Send a signal to services' main processes."""
-    operate(settings, "kill", {"services": services, "signal": signal_name(name)}, "signalled", "signalled")
+    operate(settings, Kill(selected(services), signal_name(name)), "signalled")
 
 
 def signal_name(text: str) -> str:

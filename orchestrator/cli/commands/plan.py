@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from orchestrator.cli.commands import options
-from orchestrator.cli.connection import ANSWER_TIMEOUT_S, explain_unknown
+from orchestrator.cli.connection import explain_unknown
 from orchestrator.cli.render.escape import escape_text
 from orchestrator.cli.settings import Settings
+from orchestrator.cli.wire import encoded, selected
 from orchestrator.client import ensure_supervisor
+from orchestrator.contracts.control import Down, PlanOf, Restart, Start, Stop, Up
 from orchestrator.errors import PystackError
 
 VERBS = ("up", "down", "stop", "start", "restart")
@@ -39,23 +40,27 @@ def plan(
     shape: str,
 ) -> None:
     """Show what VERB (up, down, stop, start, restart; default: up) would do, and why."""
-    from orchestrator.cli.commands.up import recreate_mode, up_arguments
+    from orchestrator.cli.commands.up import recreate_mode
 
-    args: dict[str, Any] = {"services": services, "timeout_s": None, "no_deps": no_deps}
+    selection = selected(services, no_deps=no_deps)
     if verb == "up":
         project = settings.load(services)
         site = settings.site_named(project.name)
         recreate = recreate_mode(force_recreate, no_recreate)
-        args = up_arguments(project, services, recreate=recreate, no_deps=no_deps, remove_orphans=remove_orphans)
+        request = PlanOf(up=Up(project, selection, recreate=recreate, remove_orphans=remove_orphans))
     else:
         site = settings.site()
-    if verb == "down":
-        args = {"volumes": volumes, "timeout_s": None, "remove_orphans": remove_orphans}
+        request = {
+            "down": PlanOf(down=Down(volumes=volumes, remove_orphans=remove_orphans)),
+            "start": PlanOf(start=Start(selection)),
+            "stop": PlanOf(stop=Stop(selection)),
+            "restart": PlanOf(restart=Restart(selection)),
+        }[verb]
     # A supervisor that is started for the question alone has nothing to supervise, and ends by itself.
     client, _ = ensure_supervisor(site)
     with client:
         try:
-            result = client.request("plan", {**args, "verb": verb}, timeout_s=ANSWER_TIMEOUT_S)
+            result = client.request(*encoded(request))
         except PystackError as error:
             raise explain_unknown(site, error, services) from None
-    print(json.dumps(result["operations"], indent=2) if shape == "json" else escape_text(result["text"].rstrip("\n")))
+    print(json.dumps(result["steps"], indent=2) if shape == "json" else escape_text(result["text"].rstrip("\n")))

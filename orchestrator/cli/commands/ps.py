@@ -9,12 +9,14 @@ import time
 import click
 
 from orchestrator.cli.commands import options
-from orchestrator.cli.connection import ANSWER_TIMEOUT_S, connect
+from orchestrator.cli.connection import connect
+from orchestrator.cli.failures import note
 from orchestrator.cli.render.statuses import ALIVE, as_json, as_table
 from orchestrator.cli.selection import check_services
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.terminal import width
 from orchestrator.cli.wire import statuses_of
+from orchestrator.client import Unanswered
 from orchestrator.contracts.events import Phase, ServiceStatus
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Wanted
@@ -30,20 +32,30 @@ from orchestrator.contracts.state import Wanted
 def ps(settings: Settings, services: tuple[str, ...], shape: str, everything: bool, quiet: bool, names_only: bool) -> None:
     """List services and their state."""
     site = settings.site()
-    client = connect(site)
-    if client is not None:
-        with client:
-            statuses = statuses_of(client.request("ps", {"services": []}, timeout_s=ANSWER_TIMEOUT_S))
-    else:
-        from orchestrator.cli.records import recorded_statuses
-
-        statuses = recorded_statuses(site)
-        everything = True
-        if statuses:
-            print("note: nothing of this project runs; this is what was recorded last", file=sys.stderr)
+    statuses, complete = _statuses(site)
+    everything = everything or not complete
     check_services(services, [status.service for status in statuses], site.project)
     shown = [s for s in statuses if (not services or s.service in services) and (everything or _notable(s))]
     _print(site, shown, shape, quiet, names_only)
+
+
+def _statuses(site: Site) -> tuple[tuple[ServiceStatus, ...], bool]:
+    """The rows, and whether they are the supervisor's own; stderr says what else they are."""
+    try:
+        if (client := connect(site)) is not None:
+            with client:
+                return statuses_of(client.request("ps")), True
+    except Unanswered as error:
+        from orchestrator.cli.records import observed_statuses
+
+        note(f"{error}; this is what can be seen without it", error.hint)
+        return observed_statuses(site), False
+    from orchestrator.cli.records import recorded_statuses
+
+    statuses = recorded_statuses(site)
+    if statuses:
+        note("nothing of this project runs; this is what was recorded last")
+    return statuses, False
 
 
 def _notable(status: ServiceStatus) -> bool:

@@ -13,11 +13,11 @@ from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.selection import check_services
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.wire import statuses_of
+from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
+from orchestrator.contracts.control import Recreate, Up
 from orchestrator.contracts.events import Phase
 from orchestrator.errors import InputError, PystackError
-from orchestrator.model.codec import to_json
 from orchestrator.model.service import Condition
 
 if TYPE_CHECKING:
@@ -74,15 +74,15 @@ def up(
     check_services(services, project.services, project.name)
     if exit_code_from is not None:
         check_services([exit_code_from], project.services, project.name)
-    args = up_arguments(
+    request = Up(
         project,
-        services,
+        selected(services, no_deps=no_deps),
         recreate=recreate_mode(force_recreate, no_recreate),
-        wait=wait,
-        wait_timeout_s=wait_timeout_s,
-        no_deps=no_deps,
         remove_orphans=remove_orphans,
         timeout_s=timeout_s,
+        wait=wait,
+        wait_timeout_s=wait_timeout_s,
+        named=settings.origin()[1],
     )
     site = settings.site_named(project.name)
     terminal = settings.terminal()
@@ -105,10 +105,10 @@ def up(
         foreground = Foreground(site, selection, progress, board, printer, timeout_s)
         if cascading:
             foreground.cascade(only_failures=abort_on_failure and not abort_on_exit, code_from=exit_code_from)
-        return foreground.run(client, args, lambda result: _summary(result, time.monotonic() - began_s))
+        return foreground.run(client, request, lambda result: _summary(result, time.monotonic() - began_s))
     with client:
         try:
-            result = Operation(client, "up", args, progress, board).run()
+            result = Operation(client, request, progress, board).run()
         except KeyboardInterrupt:
             progress.close()
             progress.note("the start goes on in the background: `pystack ps` shows it, `pystack stop` ends it")
@@ -123,35 +123,11 @@ def up(
     return 0
 
 
-def recreate_mode(force: bool, keep: bool) -> str:
+def recreate_mode(force: bool, keep: bool) -> Recreate:
     """Raises InputError when both are wanted."""
     if force and keep:
         raise InputError("--force-recreate and --no-recreate cannot be combined")
-    return "always" if force else "never" if keep else "changed"
-
-
-def up_arguments(
-    project: Project,
-    services: tuple[str, ...],
-    *,
-    recreate: str = "changed",
-    wait: bool = False,
-    wait_timeout_s: float | None = None,
-    no_deps: bool = False,
-    remove_orphans: bool = False,
-    timeout_s: float | None = None,
-) -> dict[str, Any]:
-    """The request's args (docs/control-protocol.md)."""
-    return {
-        "project": to_json(project),
-        "services": list(services),
-        "recreate": recreate,
-        "wait": wait,
-        "wait_timeout_s": wait_timeout_s,
-        "no_deps": no_deps,
-        "remove_orphans": remove_orphans,
-        "timeout_s": timeout_s,
-    }
+    return Recreate.ALWAYS if force else Recreate.NEVER if keep else Recreate.CHANGED
 
 
 def _with_dependencies(project: Project, services: tuple[str, ...], no_deps: bool) -> tuple[str, ...]:
@@ -177,7 +153,7 @@ def _completing(project: Project) -> frozenset[str]:
 
 def _summary(result: Any, seconds: float) -> str:
     """``5 services up in 1.24 s``, with what completed and what was there already."""
-    statuses = statuses_of(result.get("services", []))
+    statuses = statuses_of(result.get("statuses", []))
     running = sum(status.phase is Phase.RUNNING for status in statuses)
     done = sum(status.phase is Phase.EXITED for status in statuses)
     text = f"{running} {'service' if running == 1 else 'services'} up"

@@ -8,6 +8,7 @@ import platform
 import click
 
 from orchestrator import __version__
+from orchestrator.contracts.protocol import VERSION
 
 
 @click.command()
@@ -16,7 +17,7 @@ from orchestrator import __version__
 def version(shape: str, short: bool) -> None:
     """Show the version."""
     if shape == "json":
-        print(json.dumps({"version": __version__, "python": platform.python_version(), "protocol": 1}))
+        print(json.dumps({"version": __version__, "python": platform.python_version(), "protocol": VERSION}))
     elif short:
         print(__version__)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.connection import ANSWER_TIMEOUT_S, connect, explain_unknown
+from orchestrator.cli.connection import connect, explain_unknown
 from orchestrator.cli.render.escape import escape_line, escape_text
 from orchestrator.cli.render.plain import event_text
 from orchestrator.cli.render.statuses import ports_text, state_text
@@ -43,10 +43,10 @@ def why(settings: Settings, service: str, shape: str, count: int) -> None:
     else:
         with client:
             try:
-                result = client.request("why", {"service": service}, timeout_s=ANSWER_TIMEOUT_S)
+                result = client.request("why", {"service": service})
             except PystackError as error:
                 raise explain_unknown(site, error, (service,)) from None
-        raw, history = result["status"], result["history"]
+        raw, history = result["statuses"][0], result["history"]
         status = status_of(raw)
     if shape == "json":
         from orchestrator.model.codec import to_json

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.contracts.protocol import VERSION
+
 Script = Callable[["Exchange"], None]
 
 
@@ -29,8 +31,9 @@ class Exchange:
     def ok(self, value: Any) -> None:
         self.send({"ok": value})
 
-    def error(self, message: str, *, hint: str | None = None, exit_code: int = 1) -> None:
-        self.send({"error": {"message": message, "hint": hint, "exit_code": exit_code}})
+    def error(self, message: str, *, hint: str = "", exit_code: int = 1, kind: str = "") -> None:
+        kind = kind or {2: "input", 125: "host", 126: "command", 127: "command"}.get(exit_code, "operation")
+        self.send({"error": {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}})
 
     def send(self, message: Any, fds: tuple[int, ...] = ()) -> None:
         data = json.dumps(message).encode() + b"\n"
@@ -123,8 +126,9 @@ class FakeSupervisor:
     def _serve(self, connection: socket.socket) -> None:
         for line, fds in _lines(connection):
             request = json.loads(line)
-            assert request["v"] == 1
+            assert request["v"] == VERSION
             exchange = Exchange(request["verb"], request["args"], fds, connection)
+            exchange.send({"v": VERSION, "ack": True})
             if exchange.verb == "hello":
                 exchange.ok({"version": "0.1.0", "project": "demo", "pid": os.getpid()})
                 continue
@@ -161,8 +165,8 @@ def ok(value: Any) -> Script:
     return lambda exchange: exchange.ok(value)
 
 
-def fails(message: str, *, hint: str | None = None, exit_code: int = 1) -> Script:
-    return lambda exchange: exchange.error(message, hint=hint, exit_code=exit_code)
+def fails(message: str, *, hint: str = "", exit_code: int = 1, kind: str = "") -> Script:
+    return lambda exchange: exchange.error(message, hint=hint, exit_code=exit_code, kind=kind)
 
 
 def after(events: list[dict[str, Any]], value: Any) -> Script:

@@ -41,7 +41,7 @@ def event(kind: str, service: str | None = None, text: str = "", **detail: Any) 
 
 
 def up_result(*statuses: dict[str, Any], changed: int = 2) -> dict[str, Any]:
-    return {"changed": changed, "services": list(statuses)}
+    return {"changed": changed, "statuses": list(statuses)}
 
 
 BOTH = up_result(status("db"), status("web"))
@@ -118,15 +118,7 @@ def test_up_detached_sends_the_project_and_sums_up(bench: Bench) -> None:
     project = args.pop("project")
     assert (project["name"], list(project["services"])) == ("demo", ["db", "web"])
     assert project["services"]["web"]["depends_on"] == {"db": {"service": "db"}}
-    assert args == {
-        "services": [],
-        "recreate": "changed",
-        "wait": False,
-        "wait_timeout_s": None,
-        "no_deps": False,
-        "remove_orphans": False,
-        "timeout_s": None,
-    }
+    assert args == {"named": True, "scale": {}}  # All else is as by default.
 
 
 def test_the_options_of_up_reach_the_supervisor(bench: Bench) -> None:
@@ -137,13 +129,14 @@ def test_the_options_of_up_reach_the_supervisor(bench: Bench) -> None:
     args = server.last("up")
     del args["project"]
     assert args == {
-        "services": ["db"],
+        "selection": {"services": ["db"], "dependencies": False},
         "recreate": "always",
         "wait": True,
         "wait_timeout_s": 7.0,
-        "no_deps": True,
         "remove_orphans": True,
         "timeout_s": 2.0,
+        "named": True,
+        "scale": {},
     }
     assert outcome.err.startswith("1 service up in ")
     assert outcome.err.endswith("s, nothing had to change\n")
@@ -249,7 +242,7 @@ def test_ctrl_c_while_following_stops_and_ends_with_130(bench: Bench) -> None:
         assert process.returncode == 130
         assert out.decode() == "web | goodbye\n"
         assert err.decode().splitlines()[0] == "stopping (Ctrl-C again kills)"
-    assert server.last("stop") == {"services": ["db", "web"], "interrupt": True, "timeout_s": 4.0, "no_deps": False}
+    assert server.last("stop") == {"selection": {"services": ["db", "web"]}, "timeout_s": 4.0}
     assert "kill" not in server.verbs()
 
 
@@ -265,7 +258,7 @@ def test_a_second_signal_kills(bench: Bench, number: signal.Signals) -> None:
 
     def kill(exchange: Exchange) -> None:
         killed.set()
-        exchange.ok({"signalled": 2})
+        exchange.ok({"changed": 2})
 
     server = bench.serve(up=ok(BOTH), events=told, ps=ok([status("db"), status("web")]), stop=stop, kill=kill)
     with running(bench, "up") as process:
@@ -276,7 +269,7 @@ def test_a_second_signal_kills(bench: Bench, number: signal.Signals) -> None:
         _, err = process.communicate(timeout=30)
         assert process.returncode == 130
         assert err.decode().splitlines()[:2] == ["stopping (Ctrl-C again kills)", "killing"]
-    assert server.last("kill") == {"services": ["db", "web"], "signal": "SIGKILL", "interrupt": True}
+    assert server.last("kill") == {"selection": {"services": ["db", "web"]}}
 
 
 def test_ctrl_c_during_the_start_stops_what_was_started(bench: Bench) -> None:
@@ -300,8 +293,7 @@ def test_ctrl_c_during_the_start_stops_what_was_started(bench: Bench) -> None:
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (130, b"")
         assert err.decode().splitlines() == ["stopping (Ctrl-C again kills)", "db stopped"]
-    assert server.last("stop")["services"] == ["db", "web"]
-    assert server.last("stop")["interrupt"] is True
+    assert server.last("stop") == {"selection": {"services": ["db", "web"]}}
 
 
 def test_a_third_ctrl_c_leaves_at_once(bench: Bench) -> None:
@@ -352,7 +344,7 @@ def test_one_container_that_ends_stops_all_when_that_is_asked_for(bench: Bench) 
         told.tell(event("container.exited", "web", "web exited with code 5", exit_status=5))
         process.communicate(timeout=30)
         assert process.returncode == 5
-    assert server.last("stop")["services"] == ["db", "web"]
+    assert server.last("stop") == {"selection": {"services": ["db", "web"]}}
 
 
 def test_taking_the_project_down_elsewhere_ends_up(bench: Bench) -> None:

@@ -23,7 +23,7 @@ def pair() -> tuple[Connection, socket.socket]:
 async def test_a_request_arrives_with_its_descriptors() -> None:
     connection, client = pair()
     reader, writer = os.pipe()
-    socket.send_fds(client, [b'{"v": 1, "verb": "exec", "args": {"argv": ["ls"]}}\n'], [writer])
+    socket.send_fds(client, [b'{"v": 2, "verb": "exec", "args": {"argv": ["ls"]}}\n'], [writer])
     request = await connection.receive()
     assert (request.verb, request.args) == ("exec", {"argv": ["ls"]})
     os.write(request.fds[0], b"x")
@@ -36,19 +36,19 @@ async def test_a_request_arrives_with_its_descriptors() -> None:
 
 async def test_two_requests_in_one_packet_are_two_requests() -> None:
     connection, client = pair()
-    client.sendall(b'{"v": 1, "verb": "ps"}\n{"v": 1, "verb": "hello"}\n')
+    client.sendall(b'{"v": 2, "verb": "ps"}\n{"v": 2, "verb": "hello"}\n')
     assert [(await connection.receive()).verb for _ in range(2)] == ["ps", "hello"]
     connection.close()
     client.close()
 
 
-NO_REQUESTS = [b"nonsense\n", b"[]\n", b'{"verb": 1}\n', b'{"v": 1, "verb": "up", "args": 3}\n', b"[" * 99999 + b"\n"]
+NO_REQUESTS = [b"nonsense\n", b"[]\n", b'{"verb": 1}\n', b'{"v": 2, "verb": "up", "args": 3}\n', b"[" * 99999 + b"\n"]
 
 
 @pytest.mark.parametrize("line", NO_REQUESTS)
 async def test_what_is_no_request_is_refused_and_the_connection_goes_on(line: bytes) -> None:
     connection, client = pair()
-    client.sendall(line + b'{"v": 1, "verb": "ps"}\n')
+    client.sendall(line + b'{"v": 2, "verb": "ps"}\n')
     with pytest.raises(InputError, match="malformed request"):
         await connection.receive()
     assert (await connection.receive()).verb == "ps"
@@ -59,7 +59,7 @@ async def test_what_is_no_request_is_refused_and_the_connection_goes_on(line: by
 async def test_another_version_is_named() -> None:
     connection, client = pair()
     client.sendall(b'{"v": 9, "verb": "ps"}\n')
-    with pytest.raises(InputError, match="version 9 is not spoken here, only 1"):
+    with pytest.raises(InputError, match="speaks version 2 of the control protocol, not version 9"):
         await connection.receive()
     connection.close()
     client.close()
@@ -67,7 +67,7 @@ async def test_another_version_is_named() -> None:
 
 async def test_a_client_that_stops_in_the_middle_of_a_line_is_cut_off(autojump_clock: MockClock) -> None:
     connection, client = pair()
-    client.sendall(b'{"v": 1,')
+    client.sendall(b'{"v": 2,')
     with pytest.raises(Disconnected):
         await connection.receive()
     connection.close()
