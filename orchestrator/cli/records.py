@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.contracts.events import Health, Phase, ServiceStatus
+from orchestrator.contracts.events import Health, Phase, ContainerStatus
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.model.names import cgroup_path
@@ -12,19 +12,19 @@ from orchestrator.state.records import FileState
 from orchestrator.values import replace
 
 
-def recorded_statuses(site: Site) -> tuple[ServiceStatus, ...]:
+def recorded_statuses(site: Site) -> tuple[ContainerStatus, ...]:
     """All recorded containers, as exited: without a supervisor and a monitor none can run."""
     record = FileState(site).load()
     return tuple(_status(record, item) for item in record.containers) if record is not None else ()
 
 
-def observed_statuses(site: Site) -> tuple[ServiceStatus, ...]:
+def observed_statuses(site: Site) -> tuple[ContainerStatus, ...]:
     """All recorded containers beside a supervisor that does not answer: whether one runs is seen from its control group."""
     from orchestrator.kernel import cgroup
 
     roots = cgroup.detect().roots()
 
-    def seen(status: ServiceStatus) -> ServiceStatus:
+    def seen(status: ContainerStatus) -> ContainerStatus:
         group = cgroup_path(site.key, status.container)
         if any(cgroup.members(os.path.join(root, group)) for root in roots):
             return replace(status, phase=Phase.RUNNING, exit=None, reason="it runs; its supervisor does not answer")
@@ -33,9 +33,9 @@ def observed_statuses(site: Site) -> tuple[ServiceStatus, ...]:
     return tuple(seen(status) for status in recorded_statuses(site))
 
 
-def _status(record: ProjectRecord, item: ContainerRecord) -> ServiceStatus:
+def _status(record: ProjectRecord, item: ContainerRecord) -> ContainerStatus:
     service = record.project.services.get(item.service)
-    return ServiceStatus(
+    return ContainerStatus(
         service=item.service,
         container=item.container,
         image=service.image if service is not None else "",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.contracts.control import NAMES, Selection
-from orchestrator.contracts.events import Event, ServiceStatus
+from orchestrator.contracts.events import Event, ContainerStatus
 from orchestrator.errors import HostError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ServiceName
@@ -29,16 +29,16 @@ def event_of(data: object) -> Event | None:
         return None
 
 
-def statuses_of(data: object) -> tuple[ServiceStatus, ...]:
+def statuses_of(data: object) -> tuple[ContainerStatus, ...]:
     """The result of ``ps``. Raises HostError when it is none."""
     if not isinstance(data, list):
         raise _unreadable("not a list")
     return tuple(status_of(item) for item in data)
 
 
-def status_of(data: object) -> ServiceStatus:
+def status_of(data: object) -> ContainerStatus:
     try:
-        return from_json(ServiceStatus, data)
+        return from_json(ContainerStatus, data)
     except ValueError as exc:
         raise _unreadable(str(exc)) from exc
 

@@ -15,7 +15,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.values import frozen
 
 OciConfig = NewType("OciConfig", dict[str, Any])
-"""An OCI runtime config (runtime-spec, config.md), JSON-ready. Compiled by `oci.compile`, compiled further by `runtime`."""
+"""An OCI runtime config (runtime-spec, config.md), JSON-ready. Compiled by `plan.oci`, compiled further by `runtime`."""
 
 
 @frozen
@@ -132,11 +132,13 @@ class Runtime(Protocol):
         Raises InputError for a config with a key that this runtime does not do (`oci.validate`): none is ignored."""
         ...
 
-    async def start(
-        self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None
-    ) -> Run:
+    async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
         """A new run; returns once its program has been executed. Raises CommandError (126, 127) when it cannot be,
-        OperationError when a run is still alive."""
+        OperationError when a run is still alive.
+
+        `stdin`: a descriptor of the caller's, which stays the caller's; without one it is /dev/null. `on_tty`: stdin,
+        stdout and stderr are a terminal of the container's own, which is its controlling terminal too; `on_tty` gets its
+        master before this returns, and owns it (and sets its size); the run's log stays empty. Not both."""
         ...
 
     async def wait(self, run: Run) -> Exit:

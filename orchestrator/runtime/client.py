@@ -1,17 +1,16 @@
 """The runtime of one project (`contracts.runtime.Runtime`), by way of its monitor. docs/runtime.md tells the story.
 
 This file decides what is asked of the monitor and of the cgroups, in which order; `session` keeps what survives a killed
-monitor, `sandbox` what belongs to one container, `programs` says what a container's processes do before their execve.
+monitor, `sandbox` what belongs to one container, `processes` runs execs and
+probes, `programs` says what a container's processes do before their execve.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import resource
 import signal
-import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -20,7 +19,7 @@ import trio
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
 from orchestrator.contracts.site import Site
-from orchestrator.errors import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, CommandError, HostError, OperationError
+from orchestrator.errors import CommandError, HostError, OperationError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.process import set_child_subreaper
@@ -31,22 +30,16 @@ from orchestrator.runtime import bundle
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
-from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
-from orchestrator.runtime.monitor.steps import BROKEN
-from orchestrator.runtime.programs import Program
+from orchestrator.runtime.link import MonitorLost, StepFailed
+from orchestrator.runtime.monitor.wire import CONSOLE_VERSION
+from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
 from orchestrator.runtime.rootfs import fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
-from orchestrator.runtime.session import Session, wait_process
+from orchestrator.runtime.session import Session
+from orchestrator.runtime.stdio import Terminal, give_pipe
 from orchestrator.values import replace
 
 _START_TRIES = 3
-_HINTS: Mapping[str, str] = {
-    "overlay": "the data directory's file system may not do for overlayfs: `pystack doctor` tries it; put --data-dir on "
-    "ext4, xfs or btrfs",
-}
-"""By the name of the step that failed."""
-_END_S = 10.0
-"""How long killed processes may take to end: they do at once, unless the kernel is stuck in a device or a network disk."""
 
 
 @asynccontextmanager
@@ -139,7 +132,7 @@ class MonitorRuntime:
     async def _end_leftovers(self, cgroup: ContainerCgroup) -> None:
         """Processes of a run that no monitor knows any more: both of us were killed."""
         cgroup.kill()
-        with trio.move_on_after(_END_S):
+        with trio.move_on_after(END_S):
             while cgroup.populated():  # noqa: ASYNC110 - v1 groups cannot notify
                 await trio.sleep(0.005)
 
@@ -157,7 +150,8 @@ class MonitorRuntime:
 
     # Runs.
 
-    async def start(self, container: ContainerId) -> Run:
+    async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
+        assert stdin is None or on_tty is None, "a terminal is its own stdin"
         sandbox = await self._sandbox(container)
         if sandbox.starting or container in self._session.active:
             raise OperationError(f"container {container} is running already")
@@ -165,7 +159,7 @@ class MonitorRuntime:
         try:
             for _ in range(_START_TRIES):
                 with contextlib.suppress(MonitorLost, _BornKilled):
-                    return await self._start_once(await self._sandbox(container))
+                    return await self._start_once(await self._sandbox(container), stdin, on_tty)
                 # Killed in the middle: whatever was made of it ends, and we begin again.
                 await self._end_leftovers(sandbox.cgroup)
                 sandbox.spoil(sandbox.cgroup)
@@ -173,11 +167,11 @@ class MonitorRuntime:
         finally:
             sandbox.starting = False
 
-    async def _start_once(self, sandbox: Sandbox) -> Run:
+    async def _start_once(self, sandbox: Sandbox, stdin: int | None, on_tty: TtySink | None) -> Run:
         container = sandbox.container
-        program, encoded = sandbox.program()
         history = self._session.history.setdefault(container, History())
         link = await self._session.link()
+        program, encoded = sandbox.program(terminal=on_tty is not None, console=link.version >= CONSOLE_VERSION)
         netns = await self._session.network_namespace(container)
         echo = {"oom_kills": sandbox.cgroup.oom_kills()}
         log = {"max_bytes": sandbox.spec.log.max_bytes, "max_files": sandbox.spec.log.max_files}
@@ -186,28 +180,35 @@ class MonitorRuntime:
             (out, stdout), (err, stderr) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
             readers = stack.enter_context(_closing(out, err))
             stack.enter_context(_closing(stdout, stderr))
-            for fd in (stdout, stderr):
-                os.fchown(fd, *sandbox.log_owner)
+            terminal = stack.enter_context(Terminal()) if on_tty is not None else None
+            # With a terminal nobody has the pipes' write ends, and the log ends before it begins.
+            stdio = terminal.descriptors if terminal is not None else {"stdout": stdout, "stderr": stderr}
+            if stdin is not None:
+                stdio["stdin"] = stdin
+            if terminal is None:
+                for fd in stdio.values():
+                    give_pipe(fd, sandbox.log_owner)
             names, fds = sandbox.placement(sandbox.cgroup)
+            ends = {"net": netns, **stdio, "out": out, "err": err}
             try:
                 answer = await link.request(
-                    "start", encoded, [netns, stdout, stderr, out, err, *fds],
-                    container=container, run=number, echo=echo, log=log,
-                    names=["net", "stdout", "stderr", "out", "err", *names],
+                    "start", encoded, [*ends.values(), *fds],
+                    container=container, run=number, echo=echo, log=log, names=[*ends, *names],
                 )  # fmt: skip
             except StepFailed as exc:
-                if _killed_at_birth(exc) and sandbox.spoil(sandbox.cgroup):
+                if killed_at_birth(exc) and sandbox.spoil(sandbox.cgroup):
                     raise _BornKilled from exc
                 if self._sandboxes.get(container) is sandbox and sandbox.cgroup.oom_kills() > echo["oom_kills"]:
                     raise HostError(f"cannot start {container}: its memory limit is too small to start anything") from exc
-                raise _failure(container, program, exc) from exc
+                raise failure(container, program, exc) from exc
             except OSError as exc:
                 raise HostError(f"cannot start {container}: {exc.strerror}: {exc.filename or 'clone3'}") from exc
             run = Run(container, number, answer.header["pid"], answer.header["started"])
-            pipes = {1: out, 2: err}
             readers.clear()
             history.last_run = number
-            self._session.add_active(ActiveRun(run, answer.fds[0], pipes, echo, log))
+            self._session.add_active(ActiveRun(run, answer.fds[0], {1: out, 2: err}, echo, log))
+            if terminal is not None:
+                terminal.hand_over(on_tty)
             return run
 
     async def wait(self, run: Run) -> Exit:
@@ -251,7 +252,8 @@ class MonitorRuntime:
             output = Output(reader)
             try:
                 with trio.move_on_after(timeout_s) as deadline:
-                    async with self._process(sandbox, group, spec, {"stdout": writer, "stderr": writer}) as process:
+                    stdio = {"stdout": writer, "stderr": writer}
+                    async with run_process(self._session, sandbox, group, spec, stdio) as process:
                         fdpass.close_all(ends)
                         ends.clear()
                         async with trio.open_nursery() as nursery:
@@ -272,17 +274,11 @@ class MonitorRuntime:
         try:
             if not spec.tty:
                 stdio = dict(zip(("stdin", "stdout", "stderr"), spec.stdio, strict=True))
-                async with self._process(sandbox, group, spec, stdio) as process:
+                async with run_process(self._session, sandbox, group, spec, stdio) as process:
                     return exit_of(await process.wait(), 0.0)
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with ours, theirs:
-                async with self._process(sandbox, group, spec, {"pty": theirs.fileno()}) as process:
-                    # Sent before the execve that we have been told of.
-                    _, masters, _ = fdpass.receive(ours, 1)
-                    if on_tty is None:
-                        fdpass.close_all(masters)
-                    else:
-                        on_tty(masters[0])
+            with Terminal() as terminal:
+                async with run_process(self._session, sandbox, group, spec, terminal.descriptors) as process:
+                    terminal.hand_over(on_tty)
                     return exit_of(await process.wait(), 0.0)
         finally:
             sandbox.let_go(group)
@@ -292,61 +288,6 @@ class MonitorRuntime:
             raise OperationError(f"container {container} is not running")
         return await self._sandbox(container)
 
-    @asynccontextmanager
-    async def _process(
-        self, sandbox: Sandbox, group: ContainerCgroup, spec: ExecSpec, stdio: Mapping[str, int]
-    ) -> AsyncIterator[_Process]:
-        """A process in the container, executed. Whatever is left of its group in the end is killed: all of it when we are
-        cancelled, what a probe left in the background otherwise. Raises CommandError, OperationError, HostError."""
-        container = sandbox.container
-        active = self._session.active[container]
-        program, encoded = sandbox.exec_program(spec, active.run.pid)
-        try:
-            answer, ending = await self._request_exec(sandbox, group, encoded, stdio)
-        except StepFailed as exc:
-            raise _failure(container, program, exc) from exc
-        except MonitorLost:
-            self._kill_quietly(sandbox, group)
-            raise OperationError(f"the monitor was killed while a process was started in {container}") from None
-        except OSError as exc:
-            raise HostError(f"cannot run a process in {container}: {exc.strerror}") from exc
-        except BaseException:
-            # Cancelled before the answer: it may have been started already.
-            self._kill_quietly(sandbox, group)
-            raise
-        process = _Process(answer.fds[0], ending)
-        try:
-            yield process
-        finally:
-            if not process.ended:
-                self._kill_quietly(sandbox, group)
-                pidfds.send(process.pidfd, signal.SIGKILL)
-                with trio.move_on_after(_END_S) as scope:
-                    scope.shield = True  # Killed: it ends at once.
-                    await process.wait()
-            elif not spec.tty and "stdin" not in stdio and group.populated():
-                self._kill_quietly(sandbox, group)
-            os.close(process.pidfd)
-
-    async def _request_exec(
-        self, sandbox: Sandbox, group: ContainerCgroup, encoded: bytes, stdio: Mapping[str, int]
-    ) -> tuple[Answer, Ending]:
-        """Asked a second time when the process was killed at birth. Raises as `Link.request_exec`."""
-        while True:
-            names, fds = sandbox.placement(group)
-            link = await self._session.link()
-            try:
-                return await link.request_exec(
-                    encoded, [*stdio.values(), *fds], container=sandbox.container, names=[*stdio, *names]
-                )
-            except StepFailed as exc:
-                if not _killed_at_birth(exc) or not sandbox.spoil(group):
-                    raise
-
-    def _kill_quietly(self, sandbox: Sandbox, group: ContainerCgroup) -> None:
-        with contextlib.suppress(HostError):  # The group is gone with the container.
-            sandbox.kill(group)
-
     # The end.
 
     async def remove(self, container: ContainerId) -> None:
@@ -354,7 +295,7 @@ class MonitorRuntime:
         active = self._session.active.get(container)
         if active is not None:
             await self.kill(container)
-            with trio.move_on_after(_END_S) as scope:
+            with trio.move_on_after(END_S) as scope:
                 await active.ended.wait()
             if scope.cancelled_caught:
                 problems.append(f"its process {active.run.pid} does not end after SIGKILL")
@@ -410,39 +351,6 @@ class MonitorRuntime:
 
 class _BornKilled(Exception):
     """See `Sandbox.spoil`: the group was killed before we knew it."""
-
-
-def _killed_at_birth(failed: StepFailed) -> bool:
-    return failed.step == BROKEN and failed.number == errno.EOWNERDEAD
-
-
-class _Process:
-    """A process of an exec. `wait` gives its wait status, or None when that was lost."""
-
-    def __init__(self, pidfd: int, ending: Ending) -> None:
-        self.pidfd = pidfd
-        self.ended = False
-        self._ending = ending
-
-    async def wait(self) -> int | None:
-        await self._ending.done.wait()
-        status = await wait_process(self.pidfd) if self._ending.lost else self._ending.status
-        self.ended = True
-        return status
-
-
-def _failure(container: ContainerId, program: Program, failed: StepFailed) -> CommandError | HostError:
-    """What a failed step means to the user."""
-    reason = os.strerror(failed.number) if failed.number else "for an unknown reason"
-    if failed.step == BROKEN or failed.step >= len(program.steps):
-        return HostError(f"cannot start a process in {container}: its first process was killed or is broken")
-    step = program.steps[failed.step]
-    if program.is_command(failed.step):
-        command = step.arguments[0][0]
-        if failed.number in (errno.ENOENT, errno.ENOTDIR):
-            return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
-        return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)
-    return HostError(f"container {container}: cannot {step.describe()}: {reason}", hint=_HINTS.get(step.name))
 
 
 @contextmanager

@@ -83,6 +83,8 @@ class Link:
     def __init__(self, sock: socket.socket, pid: int, process: subprocess.Popen[bytes] | None, on_event: OnEvent) -> None:
         sock.setblocking(False)
         self.pid = pid
+        self.version = wire.LOWEST_VERSION
+        """Of the protocol, as far as both speak it; known after hello."""
         self._sock = sock
         self._process = process
         self._pidfd = os.pidfd_open(pid)

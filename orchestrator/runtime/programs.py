@@ -22,6 +22,8 @@ from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.values import frozen
 
 _RLIM_INFINITY = (1 << 64) - 1
+DEFAULT_TERM = "xterm"
+"""Of a process with a terminal, where nothing is said."""
 
 StepArgument = Any
 """JSON-ready."""
@@ -72,9 +74,10 @@ class Place:
     compile_filter: Callable[[Mapping[str, Any]], bytes]
 
 
-def compile_start(spec: SandboxSpec, place: Place) -> Program:
-    """The program of a new run. Raises InputError for a config that asks for what this runtime does not do."""
-    return Program(tuple(_start_steps(spec, place)))
+def compile_start(spec: SandboxSpec, place: Place, *, terminal: bool = False, console: bool = True) -> Program:
+    """The program of a new run. `terminal`: with one of its own; `console`: which is /dev/console too (a monitor of
+    version 1 cannot do that). Raises InputError for a config that asks for what this runtime does not do."""
+    return Program(tuple(_start_steps(spec, place, terminal, console)))
 
 
 def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, *, terminal: bool) -> Program:
@@ -93,7 +96,7 @@ class _Mount:
     source: str = ""
 
 
-def _start_steps(spec: SandboxSpec, place: Place) -> Iterator[Step]:
+def _start_steps(spec: SandboxSpec, place: Place, terminal: bool, console: bool) -> Iterator[Step]:
     config = spec.config
     linux: Mapping[str, Any] = config.get("linux") or {}
     process: Mapping[str, Any] = config["process"]
@@ -125,8 +128,10 @@ def _start_steps(spec: SandboxSpec, place: Place) -> Iterator[Step]:
     if (config.get("root") or {}).get("readonly"):
         yield Step("root_read_only", (), "make the root file system read-only")
     init = (config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
-    yield Step("stdio")
-    yield from _process_steps(process, linux, place, init=init)
+    yield from _stdio_steps(process, terminal)
+    if terminal and console:
+        yield Step("console", (), "make the terminal /dev/console")
+    yield from _process_steps(process, linux, place, init=init, terminal=terminal)
 
 
 def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, terminal: bool) -> Iterator[Step]:
@@ -134,14 +139,18 @@ def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], place: Pla
     yield Step("join", (), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
-    if terminal:
-        user = process["user"]
-        yield Step("terminal", (user["uid"], user["gid"]), "make a terminal")
-    else:
-        yield Step("stdio")
+    yield from _stdio_steps(process, terminal)
     cwd = process.get("cwd") or "/"
     yield Step("working_directory", (cwd,), f"enter the working directory {cwd}")
-    yield from _process_steps(process, linux, place, init=False)
+    yield from _process_steps(process, linux, place, init=False, terminal=terminal)
+
+
+def _stdio_steps(process: Mapping[str, Any], terminal: bool) -> Iterator[Step]:
+    if terminal:
+        user = process.get("user") or {}
+        yield Step("terminal", (user.get("uid", 0), user.get("gid", 0)), "make a terminal")
+    else:
+        yield Step("stdio")
 
 
 def _rlimit_steps(process: Mapping[str, Any]) -> Iterator[Step]:
@@ -235,7 +244,7 @@ def _cgroup_steps(mount: _Mount, place: Place) -> Iterator[Step]:
 
 
 def _process_steps(
-    process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, *, init: bool
+    process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, *, init: bool, terminal: bool
 ) -> Iterator[Step]:
     """Identity, privileges, and the program itself. The filter comes before the change of identity unless no_new_privs
     is set, because without that installing one needs a capability (seccomp(2))."""
@@ -271,6 +280,8 @@ def _process_steps(
     environment = list(process.get("env") or ())
     if not any(text.startswith("PATH=") for text in environment):
         environment.append(f"PATH={DEFAULT_PATH}")
+    if terminal and not any(text.startswith("TERM=") for text in environment):
+        environment.append(f"TERM={DEFAULT_TERM}")
     yield Step("execute", (argv, environment, user.get("umask", DEFAULT_UMASK)), f"execute {argv[0]}")
 
 

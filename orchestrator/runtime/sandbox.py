@@ -67,8 +67,11 @@ class Sandbox:
             partial(compile_filter, arch=self.host.machine),
         )
 
-    def program(self) -> tuple[Program, bytes]:
-        """Of a new run, and its encoding."""
+    def program(self, *, terminal: bool = False, console: bool = True) -> tuple[Program, bytes]:
+        """Of a new run, and its encoding. See `compile_start`."""
+        if terminal:
+            program = compile_start(self.spec, self.place(), terminal=True, console=console)
+            return program, program.encode()
         if self._compiled is None:
             program = compile_start(self.spec, self.place())
             self._compiled = program, program.encode()

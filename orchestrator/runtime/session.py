@@ -25,7 +25,7 @@ from orchestrator.kernel.constants import AT_FDCWD
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
-from orchestrator.runtime.monitor.wire import VERSION
+from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
 from orchestrator.runtime.sandbox import ActiveRun
 
 if TYPE_CHECKING:
@@ -116,7 +116,10 @@ class Session:
         self._ready.set()
 
     async def _hello(self, link: Link, fds: Sequence[int] = ()) -> Answer:
-        return await link.request("hello", b"", fds, version=VERSION, respawn=self._respawn)
+        """Asks for the lowest version, which any monitor speaks; the answer says which it speaks in fact (1: nothing)."""
+        answer = await link.request("hello", b"", fds, version=LOWEST_VERSION, respawn=self._respawn)
+        link.version = min(VERSION, int(answer.header.get("version", LOWEST_VERSION)))
+        return answer
 
     def _take_run(self, header: Header, fds: list[int]) -> None:
         run = Run(ContainerId(header["container"]), header["run"], header["pid"], header["started"])

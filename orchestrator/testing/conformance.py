@@ -8,6 +8,7 @@ onto a FakeService (`fake_lab`). Times are short and real, so that checks hold u
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from signal import SIGKILL, SIGTERM
@@ -28,7 +29,7 @@ DEADLINE_S = 20.0
 class Workload:
     """A program: writes `output` to its stdout, runs for `seconds`, then exits with `exit_code`. On SIGTERM it ends at
     once with status 143, unless it `ignores_sigterm`. `missing`: there is no such program; `forbidden`: it may not be
-    executed."""
+    executed. `reads_stdin`: it runs until its stdin is at its end, instead of for `seconds`."""
 
     seconds: float = math.inf
     exit_code: int = 0
@@ -36,6 +37,7 @@ class Workload:
     ignores_sigterm: bool = False
     missing: bool = False
     forbidden: bool = False
+    reads_stdin: bool = False
 
     def argv(self) -> tuple[str, ...]:
         """As a program for a container that has a shell. PID 1 gets only the signals that it has handlers for."""
@@ -46,6 +48,8 @@ class Workload:
         seconds = "1000000" if math.isinf(self.seconds) else f"{self.seconds:g}"
         on_term = "trap '' TERM" if self.ignores_sigterm else "trap 'exit 143' TERM"
         nap = f"sleep {seconds} & wait $!" if self.seconds > 0 else ":"
+        if self.reads_stdin:
+            nap = "while read line; do :; done"
         say = f"printf %s {_quoted(self.output)}; " if self.output else ""
         return ("/bin/sh", "-c", f"{on_term}; {say}{nap}; exit {self.exit_code}")
 
@@ -73,6 +77,7 @@ class Lab(Protocol):
 
 
 Check = Callable[[Lab], Awaitable[None]]
+ProjectCheck = Callable[[Lab, Lab], Awaitable[None]]
 STDIO = (0, 1, 2)
 
 
@@ -264,6 +269,56 @@ async def exec_in_what_does_not_run_is_refused(lab: Lab) -> None:
         await lab.runtime.exec(run.container, ExecSpec(lab.command(), STDIO))
 
 
+async def a_run_reads_its_stdin_to_the_end(lab: Lab) -> None:
+    spec = await lab.make("one", Workload(reads_stdin=True, exit_code=6))
+    await lab.runtime.create(spec)
+    reader, writer = os.pipe()
+    try:
+        run = await lab.runtime.start(spec.container, stdin=reader)
+        with trio.move_on_after(0.2):
+            await lab.runtime.wait(run)
+            raise AssertionError("it ended before its stdin did")
+        await lab.runtime.kill(spec.container)
+        await lab.runtime.wait(run)
+        os.close(writer)
+        writer = -1
+        run = await lab.runtime.start(spec.container, stdin=reader)
+        assert (await lab.runtime.wait(run)).code == 6
+        os.fstat(reader)  # It stays the caller's.
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+async def a_run_without_a_stdin_has_none_to_read(lab: Lab) -> None:
+    run = await _begin(lab, Workload(reads_stdin=True, exit_code=6))
+    assert (await lab.runtime.wait(run)).code == 6
+
+
+async def a_run_with_a_terminal_hands_out_its_master_and_logs_nothing(lab: Lab) -> None:
+    spec = await lab.make("one", Workload(seconds=0.2, exit_code=2))
+    await lab.runtime.create(spec)
+    masters: list[int] = []
+    run = await lab.runtime.start(spec.container, on_tty=masters.append)
+    (master,) = masters
+    try:
+        assert os.isatty(master)
+        assert (await lab.runtime.wait(run)).code == 2
+        assert await lab.log(spec.container) == b""
+    finally:
+        os.close(master)
+
+
+async def a_run_that_cannot_be_started_hands_out_no_terminal(lab: Lab) -> None:
+    spec = await lab.make("one", Workload(missing=True))
+    await lab.runtime.create(spec)
+    masters: list[int] = []
+    with _refused(CommandError, 127):
+        await lab.runtime.start(spec.container, on_tty=masters.append)
+    assert masters == []
+
+
 RUNTIME_CHECKS: tuple[Check, ...] = (
     a_run_ends_with_its_code_and_says_so_to_everybody,
     a_restart_is_a_new_run_in_the_same_sandbox,
@@ -283,7 +338,62 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     a_probe_that_does_not_exist_fails_and_does_not_raise,
     exec_runs_beside_the_program_and_gives_its_exit,
     exec_in_what_does_not_run_is_refused,
+    a_run_reads_its_stdin_to_the_end,
+    a_run_without_a_stdin_has_none_to_read,
+    a_run_with_a_terminal_hands_out_its_master_and_logs_nothing,
+    a_run_that_cannot_be_started_hands_out_no_terminal,
 )
+
+
+# With two projects in one data directory, and the same ids in both.
+
+
+async def each_project_has_its_own_containers(one: Lab, other: Lab) -> None:
+    mine, theirs = await _begin(one, Workload()), await _begin(other, Workload(seconds=0, exit_code=9))
+    assert mine.container == theirs.container
+    assert (await other.runtime.wait(theirs)).code == 9
+    assert (await _state(one, mine.container)).run == mine
+    assert (await _state(other, theirs.container)).last_exit == await other.runtime.wait(theirs)
+
+
+async def a_kill_in_one_project_is_not_felt_in_the_other(one: Lab, other: Lab) -> None:
+    mine, theirs = await _begin(one, Workload()), await _begin(other, Workload())
+    await one.runtime.kill(mine.container)
+    await one.runtime.wait(mine)
+    assert (await _state(other, theirs.container)).run == theirs
+    assert (await other.runtime.probe(theirs.container, other.command(output="here"), 10.0)).ok
+
+
+async def what_one_project_removes_the_other_keeps(one: Lab, other: Lab) -> None:
+    mine, theirs = await _begin(one, Workload(output="mine")), await _begin(other, Workload(output="theirs"))
+    await one.runtime.remove(mine.container)
+    assert await one.runtime.containers() == ()
+    assert (await _state(other, theirs.container)).run == theirs
+    await other.runtime.kill(theirs.container)
+    await other.runtime.wait(theirs)
+    assert (await other.runtime.start(theirs.container)).number == 2
+
+
+async def each_project_has_its_own_log(one: Lab, other: Lab) -> None:
+    mine = await _begin(one, Workload(seconds=0, output="mine"))
+    theirs = await _begin(other, Workload(seconds=0, output="theirs"))
+    await one.runtime.wait(mine)
+    await other.runtime.wait(theirs)
+    assert (await one.log(mine.container), await other.log(theirs.container)) == (b"mine", b"theirs")
+
+
+PROJECT_CHECKS: tuple[ProjectCheck, ...] = (
+    each_project_has_its_own_containers,
+    a_kill_in_one_project_is_not_felt_in_the_other,
+    what_one_project_removes_the_other_keeps,
+    each_project_has_its_own_log,
+)
+
+
+async def run_project_check(check: ProjectCheck, one: Lab, other: Lab) -> None:
+    """As `run_check`, for a check with two projects."""
+    with trio.fail_after(DEADLINE_S):
+        await check(one, other)
 
 
 async def run_check(check: Check, lab: Lab) -> None:

@@ -7,6 +7,8 @@ network are AssertionErrors. Containers live on when the scheduler ends, so that
 from __future__ import annotations
 
 import math
+import os
+import select
 from collections.abc import Callable, Mapping, Sequence
 from signal import SIGINT, SIGKILL, SIGTERM
 
@@ -35,6 +37,7 @@ class FakeService:
     with code 1; later runs do as `exits_after_s` says. `stops_after_s`: from the stop signal to the end. `unkillable`: no
     signal ends it (it is stuck in the kernel). `probe_s`: how
     long a probe takes. `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
+    `reads_stdin`: it ends at once, with `exit_code`, where its stdin is at its end when it is started.
     `start_errors`: the first so many starts are refused with `start_error`; None: all are.
     """
 
@@ -54,6 +57,7 @@ class FakeService:
     create_error: PystackError | None = None
     start_error: PystackError | None = None
     start_errors: int | None = None
+    reads_stdin: bool = False
 
     def end_of(self, number: int) -> tuple[float, Exit]:
         """When run `number` ends by itself, and how."""
@@ -123,7 +127,7 @@ class FakeRuntime:
         self,
         behaviours: Mapping[ContainerId, FakeService],
         *,
-        otherwise: Callable[[ContainerId], FakeService] = lambda _container: _PLAIN,
+        otherwise: Callable[[ContainerId], FakeService] = lambda _container: FakeService(),
         recorded: Callable[[ContainerId], bool] = lambda _container: True,
         attached: Callable[[ContainerId], bool] = lambda _container: True,
     ) -> None:
@@ -152,9 +156,8 @@ class FakeRuntime:
         self._containers[container] = _FakeContainer(spec, self._last_fd)
         return self._last_fd
 
-    async def start(
-        self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None
-    ) -> Run:
+    async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
+        assert stdin is None or on_tty is None, "a terminal is its own stdin"
         found = self._containers.get(container)
         assert found is not None, f"{container} is started before it is made"
         assert self._attached(container), f"{container} is started before it is on its networks"
@@ -169,8 +172,15 @@ class FakeRuntime:
         now = trio.current_time()
         run = Run(container, len(found.runs) + 1, self._pids, EPOCH + now)
         lasts_s, exit = behaviour.end_of(run.number)
+        if behaviour.reads_stdin and on_tty is None and _at_end(stdin):
+            lasts_s, exit = 0.0, Exit(code=behaviour.exit_code)
         found.runs.append(_FakeRun(run, now, now + lasts_s, exit))
         self._act("start", container)
+        if on_tty is not None:
+            # Nothing is written to it, and nothing reads it.
+            master, slave = os.openpty()
+            os.close(slave)
+            on_tty(master)
         return run
 
     async def wait(self, run: Run) -> Exit:
@@ -277,9 +287,6 @@ class FakeRuntime:
         self.acts.append(Act(trio.current_time(), what, container))
 
 
-_PLAIN = FakeService()
-
-
 async def _command(argv: Sequence[str], timeout_s: float) -> ProbeResult:
     """``exit CODE OUTPUT``, ``hang``, ``missing``; anything else succeeds."""
     await trio.lowlevel.checkpoint()
@@ -293,6 +300,15 @@ async def _command(argv: Sequence[str], timeout_s: float) -> ProbeResult:
             return ProbeResult(EXIT_NOT_FOUND, '"missing" was not found', 0.0)
         case _:
             return ProbeResult(0, "", 0.0)
+
+
+def _at_end(stdin: int | None) -> bool:
+    """/dev/null is; a pipe is when nobody has its other end, and nothing is in it."""
+    if stdin is None:
+        return True
+    poll = select.poll()
+    poll.register(stdin, select.POLLIN)
+    return any(events & select.POLLHUP and not events & select.POLLIN for _, events in poll.poll(0))
 
 
 async def _pass(seconds: float) -> None:

@@ -7,7 +7,16 @@ import subprocess
 import pytest
 
 from orchestrator.testing import seeds
-from orchestrator.testing.conformance import RUNTIME_CHECKS, Check, Workload, run_check, shell_command
+from orchestrator.testing.conformance import (
+    PROJECT_CHECKS,
+    RUNTIME_CHECKS,
+    Check,
+    ProjectCheck,
+    Workload,
+    run_check,
+    run_project_check,
+    shell_command,
+)
 from orchestrator.testing.fake_lab import FakeLab
 
 
@@ -21,16 +30,27 @@ def test_the_fake_runtime(check: Check) -> None:
         seeds.run(main, seed=seed)
 
 
+@pytest.mark.parametrize("check", PROJECT_CHECKS, ids=lambda check: check.__name__)
+def test_two_fake_runtimes(check: ProjectCheck) -> None:
+    for seed in range(5):
+
+        async def main() -> None:
+            await run_project_check(check, FakeLab(), FakeLab())
+
+        seeds.run(main, seed=seed)
+
+
 @pytest.mark.parametrize(
     ("workload", "status", "output"),
     [
         (Workload(seconds=0, exit_code=7), 7, b""),
         (Workload(seconds=0.01, output="it's\nhere"), 0, b"it's\nhere"),
+        (Workload(reads_stdin=True, exit_code=6), 6, b""),
         (Workload(seconds=0.01, ignores_sigterm=True, exit_code=3), 3, b""),
     ],
 )
 def test_workloads_mean_the_same_to_a_shell(workload: Workload, status: int, output: bytes) -> None:
-    done = subprocess.run(workload.argv(), stdout=subprocess.PIPE, check=False, timeout=10)
+    done = subprocess.run(workload.argv(), stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
     assert (done.returncode, done.stdout) == (status, output)
 
 

@@ -8,8 +8,17 @@ import pytest
 
 from orchestrator.contracts.runtime import Runtime, SandboxSpec
 from orchestrator.model.names import ContainerId
-from orchestrator.testing.conformance import RUNTIME_CHECKS, Check, Workload, run_check, shell_command
-from tests.kernel.place import Place, place
+from orchestrator.testing.conformance import (
+    PROJECT_CHECKS,
+    RUNTIME_CHECKS,
+    Check,
+    ProjectCheck,
+    Workload,
+    run_check,
+    run_project_check,
+    shell_command,
+)
+from tests.kernel.place import Place, place, two_places
 
 pytestmark = pytest.mark.kernel
 
@@ -37,3 +46,11 @@ class RealLab:
 async def test_the_real_runtime(check: Check, leaves_nothing_behind: None, busybox_rootfs: Path) -> None:
     async with place(busybox_rootfs) as here:
         await run_check(check, RealLab(here))
+
+
+@pytest.mark.parametrize("check", PROJECT_CHECKS, ids=lambda check: check.__name__)
+async def test_two_real_runtimes_on_one_data_directory(
+    check: ProjectCheck, leaves_nothing_behind: None, busybox_rootfs: Path
+) -> None:
+    async with two_places(busybox_rootfs) as (one, other):
+        await run_project_check(check, RealLab(one), RealLab(other))

@@ -109,7 +109,32 @@ class Place:
 async def place(rootfs: Path) -> AsyncGenerator[Place, None]:
     """A project with a running monitor. In the end all its containers are removed, and the directories are."""
     root = Path(tempfile.mkdtemp(prefix="rt-"))
-    site = site_at(root)
+    try:
+        async with _opened(site_at(root), rootfs) as opened:
+            yield opened
+    finally:
+        shutil.rmtree(root)
+
+
+@contextlib.asynccontextmanager
+async def two_places(rootfs: Path) -> AsyncGenerator[tuple[Place, Place], None]:
+    """Two projects in one data directory, as `model.names` has them, whose containers may have the same ids."""
+    root = Path(tempfile.mkdtemp(prefix="rt-"))
+    try:
+        async with _opened(site_of(root, "one"), rootfs) as one, _opened(site_of(root, "other"), rootfs) as other:
+            yield one, other
+    finally:
+        shutil.rmtree(root)
+
+
+def site_of(root: Path, name: str) -> Site:
+    project = ProjectName(name)
+    key = project_key(str(root), project)
+    return Site(project, key, f"{root}/projects/{name}", f"{root}/run/{key}", IdMap(HOST_BASE))
+
+
+@contextlib.asynccontextmanager
+async def _opened(site: Site, rootfs: Path) -> AsyncGenerator[Place, None]:
     try:
         async with open_runtime(site, find_host()) as runtime:
             try:
@@ -120,7 +145,6 @@ async def place(rootfs: Path) -> AsyncGenerator[Place, None]:
                         await runtime.remove(state.container)
     finally:
         remove_project(detect(), site.key)
-        shutil.rmtree(root)
 
 
 def with_lowers(spec: SandboxSpec, *lowers: Path) -> SandboxSpec:

@@ -17,7 +17,7 @@ from orchestrator.cli.settings import Settings
 from orchestrator.cli.terminal import width
 from orchestrator.cli.wire import statuses_of
 from orchestrator.client import Unanswered
-from orchestrator.contracts.events import Phase, ServiceStatus
+from orchestrator.contracts.events import Phase, ContainerStatus
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Wanted
 
@@ -39,7 +39,7 @@ def ps(settings: Settings, services: tuple[str, ...], shape: str, everything: bo
     _print(site, shown, shape, quiet, names_only)
 
 
-def _statuses(site: Site) -> tuple[tuple[ServiceStatus, ...], bool]:
+def _statuses(site: Site) -> tuple[tuple[ContainerStatus, ...], bool]:
     """The rows, and whether they are the supervisor's own; stderr says what else they are."""
     try:
         if (client := connect(site)) is not None:
@@ -58,7 +58,7 @@ def _statuses(site: Site) -> tuple[tuple[ServiceStatus, ...], bool]:
     return statuses, False
 
 
-def _notable(status: ServiceStatus) -> bool:
+def _notable(status: ContainerStatus) -> bool:
     """Not what ended as it should."""
     if status.phase in ALIVE or status.phase in (Phase.FAILED, Phase.BLOCKED):
         return True
@@ -66,7 +66,7 @@ def _notable(status: ServiceStatus) -> bool:
     return status.phase is Phase.EXITED and not ended_well
 
 
-def _print(site: Site, statuses: list[ServiceStatus], shape: str, quiet: bool, names_only: bool) -> None:
+def _print(site: Site, statuses: list[ContainerStatus], shape: str, quiet: bool, names_only: bool) -> None:
     if names_only:
         lines = [str(status.service) for status in statuses]
     elif quiet:

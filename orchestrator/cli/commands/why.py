@@ -15,7 +15,7 @@ from orchestrator.cli.render.plain import event_text
 from orchestrator.cli.render.statuses import ports_text, state_text
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import event_of, status_of
-from orchestrator.contracts.events import Phase, ServiceStatus
+from orchestrator.contracts.events import Phase, ContainerStatus
 from orchestrator.errors import PystackError
 from orchestrator.units import format_duration
 
@@ -56,7 +56,7 @@ def why(settings: Settings, service: str, shape: str, count: int) -> None:
     print("\n".join([*_state(status), *_history(history, count)]))
 
 
-def _state(status: ServiceStatus) -> list[str]:
+def _state(status: ContainerStatus) -> list[str]:
     lines = [f"{escape_line(status.service)} is {escape_line(state_text(status))}"]
     if status.reason:
         lines[0] += f": {escape_line(status.reason)}"

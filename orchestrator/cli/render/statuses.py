@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.cli.render.table import table
-from orchestrator.contracts.events import Health, Phase, ServiceStatus
+from orchestrator.contracts.events import Health, Phase, ContainerStatus
 from orchestrator.contracts.network import Published
 from orchestrator.contracts.runtime import Exit
 from orchestrator.model.names import ProjectName
@@ -17,7 +17,7 @@ ALIVE = frozenset({Phase.WAITING, Phase.CREATED, Phase.STARTING, Phase.RUNNING, 
 _HEADER = ("SERVICE", "STATE", "UP", "RESTARTS", "ADDRESS", "PORTS", "NOTE")
 
 
-def state_text(status: ServiceStatus) -> str:
+def state_text(status: ContainerStatus) -> str:
     """``running (healthy)``, ``exited (1)``, ``waiting``."""
     if status.phase is Phase.RUNNING and status.health is not Health.NONE:
         return f"running ({status.health.value})"
@@ -36,7 +36,7 @@ def ports_text(published: Sequence[Published]) -> str:
     return ", ".join(f"{port.host_ip}:{port.host_port}->{port.target}/{port.protocol}" for port in published)
 
 
-def as_table(statuses: Sequence[ServiceStatus], now: float, columns: int | None = None) -> str:
+def as_table(statuses: Sequence[ContainerStatus], now: float, columns: int | None = None) -> str:
     """`now`: epoch seconds."""
     rows = []
     for status in statuses:
@@ -55,7 +55,7 @@ def as_table(statuses: Sequence[ServiceStatus], now: float, columns: int | None 
     return table(_HEADER, rows, columns)
 
 
-def as_json(status: ServiceStatus, project: ProjectName, now: float) -> dict[str, Any]:
+def as_json(status: ContainerStatus, project: ProjectName, now: float) -> dict[str, Any]:
     """Docker's keys first, so that scripts for it work; then what Docker does not know."""
     created = datetime.fromtimestamp(status.created_at, UTC)
     running = status.phase is Phase.RUNNING

@@ -17,7 +17,8 @@ from orchestrator.kernel import process
 from orchestrator.runtime.monitor.home import Home
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
-from orchestrator.runtime.monitor.steps import BROKEN, REPORT, REPORT_PID, Child
+from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, REPORT_PID
+from orchestrator.runtime.monitor.steps import Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte

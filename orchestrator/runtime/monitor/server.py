@@ -193,8 +193,8 @@ class Monitor:
     # Requests.
 
     def _hello(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        if header["version"] != wire.VERSION:
-            raise Refusal(f"this monitor speaks version {wire.VERSION}, not {header['version']}")
+        if not wire.LOWEST_VERSION <= header["version"] <= wire.VERSION:
+            raise Refusal(f"this monitor speaks versions {wire.LOWEST_VERSION} to {wire.VERSION}, not {header['version']}")
         if stores.USERNS not in self._store.kept:
             self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(*self._ids)])
         previous, self._supervisor = self._supervisor, connection
@@ -212,7 +212,8 @@ class Monitor:
             connection.send(item, [run.pidfd, *(fd for fd, _ in pipes)])
         for name, kept in self._store.kept.items():
             connection.send({"re": number, "item": "kept", "name": name}, kept)
-        connection.send({"re": number, "pid": os.getpid(), "boot": self._boot_id, "layers": self._store.layers})
+        answer = {"re": number, "pid": os.getpid(), "boot": self._boot_id, "layers": self._store.layers}
+        connection.send({**answer, "version": wire.VERSION})
 
     def _goodbye(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         self._said_goodbye = True

@@ -16,7 +16,10 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 
     Header = dict[str, Any]
 
-VERSION = 1
+VERSION = 2
+"""The highest that is spoken here. What was added: 2: `version` in the answer to hello, the step `console`."""
+LOWEST_VERSION = 1
+CONSOLE_VERSION = 2
 INLINE_BYTES = 60_000
 _BUFFER = 1 << 17
 

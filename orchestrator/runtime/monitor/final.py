@@ -1,0 +1,245 @@
+"""The final child: in the container's namespaces, on its way to its execve; root of its user namespace until `identity`.
+
+From here on nothing may be imported, looked up by a codec or name service, or formatted: the file system is becoming the
+image's, and what it offers would run with our rights.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import stat
+import struct
+from binascii import a2b_base64
+
+from orchestrator.kernel import constants as c
+from orchestrator.kernel import fdpass, mounts, process
+from orchestrator.kernel.rooted import ensure, open_in
+from orchestrator.kernel.syscalls import (
+    cloexec_from,
+    close_from,
+    filesystem_type,
+    setdomainname,
+    sethostname,
+)
+from orchestrator.runtime.monitor.stage1 import Stage1, encode_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from typing import Any, NoReturn
+
+_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ALL_SIGNALS = signal.valid_signals()
+_OF_A_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH})
+"""What the kernel sends to the foreground group of a terminal."""
+
+
+class FinalChild(Stage1):
+    pty = -1
+    """The number of the terminal in the container's devpts."""
+
+    def joined(self) -> None:
+        """Wait until stage 1 has put us into the v1 cgroups; only then our cgroup namespace has the right root."""
+        if self.gate >= 0:
+            if not os.read(self.gate, 1):
+                raise OSError(errno.ECANCELED, "")
+            if "target" not in self.fds:
+                process.unshare(c.CLONE_NEWCGROUP)
+
+    def take_root(self, slot: int) -> None:
+        mounts.attach(self.slots[slot], c.AT_FDCWD, b"/r")
+        self.root = os.open("/r", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def attach(self, slot: int, target: str) -> None:
+        self._put(self.slots.pop(slot), target)
+
+    def _put(self, tree: int, target: str) -> None:
+        where = ensure(self.root, os.fsencode(target), directory=stat.S_ISDIR(os.fstat(tree).st_mode))
+        mounts.attach(tree, where)
+        os.close(where)
+        if tree != self.proc:
+            os.close(tree)
+
+    def filesystem(self, kind: str, options: list[list[str | None]], attributes: int, target: str) -> None:
+        tree = mounts.new_filesystem(os.fsencode(kind), encode_options(options), attributes)
+        if kind == "proc":
+            self.proc = tree
+        self._put(tree, target)
+
+    def files(self, files: list[list[Any]]) -> None:
+        """Files of our making, each mounted over its path. They live in a small tmpfs of this run: what is on a disk costs
+        much more to make, and would have to be renewed for the next run anyway."""
+        attributes = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
+        tree = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", b"1m")], attributes)
+        # Only what is attached can be cloned (open_tree(2)); /f is left behind with the old root.
+        mounts.attach(tree, c.AT_FDCWD, b"/f")
+        for number, (target, mode, content) in enumerate(files):
+            name = b"%d" % number
+            fd = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=tree)
+            os.write(fd, a2b_base64(content))
+            os.fchmod(fd, mode)
+            os.close(fd)
+            self._put(mounts.open_tree(tree, name), target)
+        os.close(tree)
+
+    def sysctl(self, path: str, value: str) -> None:
+        """`path` below /proc/sys, through the procfs that we mounted ourselves."""
+        fd = os.open(f"sys/{path}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.proc)
+        os.write(fd, os.fsencode(value))
+        os.close(fd)
+
+    def mask(self, path: str) -> None:
+        try:
+            where = open_in(self.root, os.fsencode(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        source = b"/d/empty" if stat.S_ISDIR(os.fstat(where).st_mode) else b"/d/null"
+        tree = mounts.open_tree(c.AT_FDCWD, source)
+        mounts.attach(tree, where)
+        os.close(tree)
+        os.close(where)
+
+    def read_only(self, path: str) -> None:
+        try:
+            where = open_in(self.root, os.fsencode(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        tree = mounts.open_tree(where, b"", recursive=True)
+        mounts.set_attributes(tree, c.MOUNT_ATTR_RDONLY, recursive=True)
+        mounts.attach(tree, where)
+        os.close(tree)
+        os.close(where)
+
+    def make_read_only(self, path: str) -> None:
+        """The mount at `path` itself, once all is made below it."""
+        where = open_in(self.root, os.fsencode(path))
+        mounts.set_attributes(where, c.MOUNT_ATTR_RDONLY)
+        os.close(where)
+
+    def root_read_only(self) -> None:
+        mounts.set_attributes(self.root, c.MOUNT_ATTR_RDONLY)
+
+    def hostname(self, name: str, domain: str) -> None:
+        sethostname(os.fsencode(name))
+        if domain:
+            setdomainname(os.fsencode(domain))
+
+    def pivot(self) -> None:
+        mounts.pivot_to(self.root)
+
+    def session(self) -> None:
+        os.setsid()
+        process.join_new_session_keyring()
+
+    def stdio(self) -> None:
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            os.dup2(self.fds.get(name, self.home.null), number)
+
+    def terminal(self, owner: int, group: int) -> None:
+        """A pty of the container's own devpts becomes our terminal; its master is sent over the socket `pty`."""
+        master = open_in(self.root, b"/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        if filesystem_type(master) != c.DEVPTS_SUPER_MAGIC:
+            raise OSError(errno.ENODEV, "")
+        fcntl.ioctl(master, c.TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, c.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        os.fchown(slave, owner, group)
+        channel = socket.socket(fileno=self.fds["pty"])
+        fdpass.send(channel, b"m", [master])
+        self.pty = int(struct.unpack("i", fcntl.ioctl(master, c.TIOCGPTN, bytes(4)))[0])
+        fcntl.ioctl(slave, c.TIOCSCTTY, 0)
+        for number in range(3):
+            os.dup2(slave, number)
+        os.close(slave)
+
+    def console(self) -> None:
+        """/dev/console is the terminal, as the runtime-spec has it."""
+        tree = mounts.open_tree(open_in(self.root, b"/dev/pts/%d" % self.pty), b"")
+        self._put(tree, "/dev/console")
+
+    def working_directory(self, path: str) -> None:
+        fd = ensure(self.root, os.fsencode(path), directory=True)
+        os.fchdir(fd)
+        os.close(fd)
+        if not os.getcwdb().startswith(b"/"):
+            raise OSError(errno.ENOENT, "")
+
+    def bounding(self, keep: list[int], last: int) -> None:
+        process.drop_bounding(frozenset(keep), last)
+
+    def identity(self, uid: int, gid: int, groups: list[int]) -> None:
+        if uid:
+            process.keep_capabilities()
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+
+    def capabilities(self, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
+        process.set_capabilities(effective, permitted, inheritable)
+        process.raise_ambient(ambient)
+
+    def no_new_privileges(self) -> None:
+        process.set_no_new_privileges()
+
+    def seccomp(self, program: str) -> None:
+        process.install_seccomp(a2b_base64(program))
+
+    def init(self) -> None:
+        """Become a tiny PID 1, and go on in a child: everything of us is confined as the container is by now."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        pid = process.fork_plain()
+        if pid:
+            close_from(0)
+            # The monitor's words are nobody's business in the container, and we would pass for a monitor on the host.
+            process.rename_self(self.home.words, b"pystack-init")
+            _serve_as_init(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL_SIGNALS)
+
+    def execute(self, argv: list[str], environment: list[str], umask: int) -> None:
+        os.umask(umask)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        arguments = [os.fsencode(text) for text in argv]
+        variables: dict[bytes, bytes] = {}
+        for text in environment:
+            name, _, value = os.fsencode(text).partition(b"=")
+            variables[name] = value
+        if self.descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
+        cloexec_from(3)
+        command = arguments[0]
+        if b"/" in command:
+            os.execve(command, arguments, variables)
+        refused: OSError | None = None
+        for directory in variables.get(b"PATH", _DEFAULT_PATH).split(b":"):
+            try:
+                os.execve((directory or b".") + b"/" + command, arguments, variables)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except PermissionError as exc:
+                refused = exc
+        raise refused or OSError(errno.ENOENT, "")
+
+
+def _serve_as_init(child: int) -> NoReturn:
+    """Reap everything, pass signals on to `child`, and end as it ends (128 + N after signal N)."""
+    while True:
+        came = signal.sigwaitinfo(_ALL_SIGNALS)
+        number = came.si_signo
+        if number != signal.SIGCHLD:
+            if came.si_code == c.SI_KERNEL and number in _OF_A_TERMINAL:
+                continue  # The child is in the same foreground group, and has it already.
+            try:
+                os.kill(child, number)
+            except OSError:
+                continue
+            continue
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == child:
+                os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+            if pid == 0:
+                break

@@ -1,0 +1,174 @@
+"""The first of the two processes of a program: root of the host, in the monitor's own mount namespace or the host's.
+
+`enter` (or `join`, for exec) makes the final child (`final`) and ends this one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import struct
+
+from orchestrator.kernel import constants as c
+from orchestrator.kernel import limits, mounts, process
+from orchestrator.runtime.monitor.home import Home
+
+REPORT = struct.Struct("<iii")
+REPORT_PID, REPORT_ERROR = 1, 2
+BROKEN = -1
+"""The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
+
+_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+_DEV_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+_NAMESPACES = (
+    c.CLONE_NEWUSER | c.CLONE_NEWNS | c.CLONE_NEWPID | c.CLONE_NEWUTS | c.CLONE_NEWIPC | c.CLONE_NEWNET | c.CLONE_NEWCGROUP
+)
+
+
+class Stage1:
+    """`status`: the pipe for reports. `fds`: named descriptors. `procs`: v1 cgroup.procs files to enter."""
+
+    def __init__(self, status: int, fds: dict[str, int], procs: list[int], home: Home) -> None:
+        self.status = status
+        self.fds = fds
+        self.procs = procs
+        self.home = home
+        self.slots: dict[int, int] = {}
+        self.step = 0
+        self.root = -1
+        self.proc = -1
+        self.gate = -1
+        self.descriptors: tuple[int, int] | None = None
+
+    def fail(self, step: int, number: int) -> None:
+        os.write(self.status, REPORT.pack(REPORT_ERROR, step, number))
+
+    def rlimit(self, kind: int, soft: int, hard: int) -> None:
+        """Only here, as the host's root, can a hard limit be raised. That on descriptors is lowered last: until then we
+        have all of the monitor's."""
+        if kind != resource.RLIMIT_NOFILE:
+            limits.set_limit(kind, soft, hard)
+        elif limits.attainable(kind, soft, hard) == (soft, hard):
+            self.descriptors = (soft, hard)
+        else:
+            raise OSError(errno.EPERM, "")
+
+    def default_limits(self, table: list[tuple[int, int, int]]) -> None:
+        """What nothing was said about: the same in every container, or what is left of it on this machine."""
+        for kind, soft, hard in table:
+            pair = limits.attainable(kind, soft, hard)
+            if kind == resource.RLIMIT_NOFILE:
+                self.descriptors = pair
+            else:
+                limits.set_limit(kind, *pair)
+
+    def oom_score(self, value: int) -> None:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, b"%d" % value)
+        os.close(fd)
+
+    def overlay(self, slot: int, lowers: list[int], bundle: str) -> None:
+        layers = b":".join(b"/l/%d" % number for number in lowers)
+        upper = b"/c/" + os.fsencode(bundle)
+        if len(layers) < 250:
+            lower_options: list[tuple[bytes, bytes | None]] = [(b"lowerdir", layers)]
+        else:  # fsconfig's strings end at 256 bytes; lowerdir+ exists since Linux 6.8.
+            lower_options = [(b"lowerdir+", b"/l/%d" % number) for number in lowers]
+        own: list[tuple[bytes, bytes | None]] = [(b"upperdir", upper + b"/upper"), (b"workdir", upper + b"/work")]
+        self.slots[slot] = mounts.new_filesystem(b"overlay", lower_options + own, c.MOUNT_ATTR_NODEV)
+
+    def devices(self, slot: int, options: list[list[str | None]], attributes: int, owner: int) -> None:
+        """A tmpfs for /dev, with the six devices: made by root, so that they need no bind mounts."""
+        # Our tmpfs, not the container's: nodev would make the devices useless.
+        fd = mounts.new_filesystem(b"tmpfs", encode_options(options), attributes & ~c.MOUNT_ATTR_NODEV)
+        self.slots[slot] = fd
+        os.umask(0)
+        for name, major, minor in _DEVICES:
+            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=fd)
+            os.chown(name, owner, owner, dir_fd=fd)
+        for name in ("pts", "shm", "mqueue"):
+            os.mkdir(name, 0o755, dir_fd=fd)
+            os.chown(name, owner, owner, dir_fd=fd)
+        for name, target in _DEV_LINKS:
+            os.symlink(target, name, dir_fd=fd)
+            os.chown(name, owner, owner, dir_fd=fd, follow_symlinks=False)
+        if "stdin" not in self.fds:
+            self.fds["stdin"] = os.open("null", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
+
+    def to_host(self) -> None:
+        process.setns(self.home.host_ns, c.CLONE_NEWNS)
+
+    def to_home(self) -> None:
+        process.setns(self.home.own_ns, c.CLONE_NEWNS)
+
+    def bind(self, slot: int, source: str, recursive: bool, set_: int, clear: int, propagation: int, idmap: bool) -> None:
+        tree = mounts.open_tree(c.AT_FDCWD, os.fsencode(source), recursive=recursive)
+        self.slots[slot] = tree
+        if idmap:
+            try:
+                mounts.set_attributes(
+                    tree, set_, clear, propagation=propagation, userns=self.fds["user"], recursive=recursive
+                )
+                return
+            except OSError as exc:
+                if exc.errno not in (errno.EINVAL, errno.EPERM):
+                    raise
+                # A file system that cannot be idmapped (proc, some network ones): plain, its files are nobody's.
+        mounts.set_attributes(tree, set_, clear, propagation=propagation, recursive=recursive)
+
+    def enter(self) -> None:
+        """Into the sandbox's user and network namespace, then the final child in the run's own ones."""
+        process.setns(self.fds["user"], c.CLONE_NEWUSER)
+        process.setns(self.fds["net"], c.CLONE_NEWNET)
+        _become_root()
+        kinds = c.CLONE_NEWPID | c.CLONE_NEWNS | c.CLONE_NEWUTS | c.CLONE_NEWIPC
+        self._divide(kinds if self.procs else kinds | c.CLONE_NEWCGROUP)
+        mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, recursive=True, path=b"/")
+
+    def join(self) -> None:
+        """Into all namespaces of the running container, for exec."""
+        process.setns(self.fds["target"], _NAMESPACES)
+        _become_root()
+        self._divide(0)
+        self.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _divide(self, kinds: int) -> None:
+        gate_out = -1
+        if self.procs:
+            self.gate, gate_out = os.pipe()
+        pid = process.clone3(kinds | c.CLONE_PARENT)
+        if pid == 0:
+            if gate_out >= 0:
+                os.close(gate_out)
+            return
+        os.write(self.status, REPORT.pack(REPORT_PID, pid, 0))
+        for fd in self.procs:
+            try:
+                os.write(fd, b"%d" % pid)
+            except ProcessLookupError:
+                break  # It has failed already, and has said so itself.
+            except OSError as exc:
+                self.fail(self.step, exc.errno or 0)
+                os._exit(1)
+        if gate_out >= 0:
+            os.write(gate_out, b"!")
+        os._exit(0)
+
+
+def _become_root() -> None:
+    """Root of the user namespace just entered; our ids of outside mean nobody in it."""
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def encode_options(options: list[list[str | None]]) -> list[tuple[bytes, bytes | None]]:
+    return [(os.fsencode(key or ""), None if value is None else os.fsencode(value)) for key, value in options]

@@ -1,0 +1,122 @@
+"""A further process in a running container: asked for, executed, waited for, and ended with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import trio
+
+from orchestrator.contracts.runtime import ExecSpec
+from orchestrator.errors import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, CommandError, HostError, OperationError
+from orchestrator.kernel import pidfd as pidfds
+from orchestrator.model.names import ContainerId
+from orchestrator.runtime.cgroups import ContainerCgroup
+from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
+from orchestrator.runtime.monitor.stage1 import BROKEN
+from orchestrator.runtime.programs import Program
+from orchestrator.runtime.sandbox import Sandbox
+from orchestrator.runtime.session import Session, wait_process
+
+END_S = 10.0
+"""How long killed processes may take to end: they do at once, unless the kernel is stuck in a device or a network disk."""
+_HINTS: Mapping[str, str] = {
+    "overlay": "the data directory's file system may not do for overlayfs: `pystack doctor` tries it; put --data-dir on "
+    "ext4, xfs or btrfs",
+}
+"""By the name of the step that failed."""
+
+
+class Process:
+    """A process of an exec. `wait` gives its wait status, or None when that was lost."""
+
+    def __init__(self, pidfd: int, ending: Ending) -> None:
+        self.pidfd = pidfd
+        self.ended = False
+        self._ending = ending
+
+    async def wait(self) -> int | None:
+        await self._ending.done.wait()
+        status = await wait_process(self.pidfd) if self._ending.lost else self._ending.status
+        self.ended = True
+        return status
+
+
+@asynccontextmanager
+async def run_process(
+    session: Session, sandbox: Sandbox, group: ContainerCgroup, spec: ExecSpec, stdio: Mapping[str, int]
+) -> AsyncIterator[Process]:
+    """A process in the container, executed. Whatever is left of its group in the end is killed: all of it when we are
+    cancelled, what a probe left in the background otherwise. Raises CommandError, OperationError, HostError."""
+    container = sandbox.container
+    active = session.active[container]
+    program, encoded = sandbox.exec_program(spec, active.run.pid)
+    try:
+        answer, ending = await _request_exec(session, sandbox, group, encoded, stdio)
+    except StepFailed as exc:
+        raise failure(container, program, exc) from exc
+    except MonitorLost:
+        _kill_quietly(sandbox, group)
+        raise OperationError(f"the monitor was killed while a process was started in {container}") from None
+    except OSError as exc:
+        raise HostError(f"cannot run a process in {container}: {exc.strerror}") from exc
+    except BaseException:
+        # Cancelled before the answer: it may have been started already.
+        _kill_quietly(sandbox, group)
+        raise
+    process = Process(answer.fds[0], ending)
+    try:
+        yield process
+    finally:
+        if not process.ended:
+            _kill_quietly(sandbox, group)
+            pidfds.send(process.pidfd, signal.SIGKILL)
+            with trio.move_on_after(END_S) as scope:
+                scope.shield = True  # Killed: it ends at once.
+                await process.wait()
+        elif not spec.tty and "stdin" not in stdio and group.populated():
+            _kill_quietly(sandbox, group)
+        os.close(process.pidfd)
+
+
+async def _request_exec(
+    session: Session, sandbox: Sandbox, group: ContainerCgroup, encoded: bytes, stdio: Mapping[str, int]
+) -> tuple[Answer, Ending]:
+    """Asked a second time when the process was killed at birth. Raises as `Link.request_exec`."""
+    while True:
+        names, fds = sandbox.placement(group)
+        link = await session.link()
+        try:
+            return await link.request_exec(
+                encoded, [*stdio.values(), *fds], container=sandbox.container, names=[*stdio, *names]
+            )
+        except StepFailed as exc:
+            if not killed_at_birth(exc) or not sandbox.spoil(group):
+                raise
+
+
+def _kill_quietly(sandbox: Sandbox, group: ContainerCgroup) -> None:
+    with contextlib.suppress(HostError):  # The group is gone with the container.
+        sandbox.kill(group)
+
+
+def killed_at_birth(failed: StepFailed) -> bool:
+    return failed.step == BROKEN and failed.number == errno.EOWNERDEAD
+
+
+def failure(container: ContainerId, program: Program, failed: StepFailed) -> CommandError | HostError:
+    """What a failed step means to the user."""
+    reason = os.strerror(failed.number) if failed.number else "for an unknown reason"
+    if failed.step == BROKEN or failed.step >= len(program.steps):
+        return HostError(f"cannot start a process in {container}: its first process was killed or is broken")
+    step = program.steps[failed.step]
+    if program.is_command(failed.step):
+        command = step.arguments[0][0]
+        if failed.number in (errno.ENOENT, errno.ENOTDIR):
+            return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
+        return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)
+    return HostError(f"container {container}: cannot {step.describe()}: {reason}", hint=_HINTS.get(step.name))
