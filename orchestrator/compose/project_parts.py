@@ -8,7 +8,7 @@ from orchestrator.compose.reader import Reader
 from orchestrator.compose.tree import Node
 from orchestrator.compose.values import byte_size, go_text
 from orchestrator.model.names import NetworkName, VolumeName
-from orchestrator.model.network import Attachment, Network, PortMapping
+from orchestrator.model.network import Attachment, Network, PortMapping, Subnet
 from orchestrator.model.volume import Mount, MountKind, Volume
 from orchestrator.units import parse_bytes
 
@@ -116,36 +116,34 @@ def network(read: Reader, key: str, node: Node) -> Network:
     driver = node.get("driver")
     if driver is not None and driver.value not in ("bridge", "", None):
         read.error(driver, f"{path}.driver", f'the network driver "{go_text(driver.value)}" is not supported yet')
-    subnet, gateway = _subnet(read, node, path)
     return Network(
         NetworkName(key),
         read.text(node, "name") or key,
         read.flag(node, path, "internal"),
-        subnet,
-        gateway,
+        _subnets(read, node, path),
         tuple(read.pairs(node, path, "labels", keep_null=True).items()),
     )
 
 
-def _subnet(read: Reader, node: Node, path: str) -> tuple[str | None, str | None]:
+def _subnets(read: Reader, node: Node, path: str) -> tuple[Subnet, ...]:
     ipam = node.get("ipam")
     if ipam is None:
-        return None, None
+        return ()
     driver = ipam.get("driver")
     if driver is not None and driver.value not in ("default", "", None):
         read.error(driver, f"{path}.ipam.driver", f'the IPAM driver "{go_text(driver.value)}" is not supported yet')
-    subnet = gateway = None
+    found: list[Subnet] = []
     for number, entry in enumerate(read.each(ipam, "config")):
         place = f"{path}.ipam.config[{number}]"
         read.mark(entry, place)
         text = read.text(entry, "subnet")
         if text is not None and ":" in text:
             read.error(entry, place, "IPv6 subnets are not supported yet")
-        elif subnet is not None:
+        elif found:
             read.error(entry, place, "more than one subnet is not supported yet")
-        else:
-            subnet, gateway = text, read.text(entry, "gateway")
-    return subnet, gateway
+        elif text is not None:
+            found.append(Subnet(text, read.text(entry, "gateway")))
+    return tuple(found)
 
 
 def volume(read: Reader, key: str, node: Node) -> Volume:

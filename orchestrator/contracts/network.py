@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
+from orchestrator.model.service import Service
 from orchestrator.values import frozen
 
 
 @frozen
-class Endpoint:
-    """A container's place on one network: IPv4 address, prefix length, the bridge's address (default route and DNS).
+class Address:
+    """One address of a container on one network. `prefix`: length in bits. `gateway`: the bridge's address in the same
+    subnet, which is the default route and the name server."""
 
-    `interface` is the name inside the container (``eth0``). `names` are all names DNS answers for it: the service's,
-    the container's and the aliases. `internal`: no route to the outside, so no default route by it.
+    ip: str
+    prefix: int
+    gateway: str
+
+
+@frozen
+class Endpoint:
+    """How a container is on one network. `addresses` has at least one; the first is the one that names and published ports
+    lead to.
+
+    `interface` is the name inside the container (``eth0``). `names` are all names DNS answers for it: the container's own,
+    and, unless it is a one-off, the service's and the aliases. `internal`: no route to the outside, so no default route by
+    it.
     """
 
     network: NetworkName
-    address: str
-    prefix: int
-    gateway: str
+    addresses: tuple[Address, ...]
     mac: str
     interface: str
     names: tuple[str, ...] = ()
@@ -39,30 +50,58 @@ class Published:
 
 
 class Networking(Protocol):
-    """All networks of one project."""
+    """All networks of one project. `reserve`, `restore`, `reserve_written`, `set_ready` and `release` decide at once and
+    without I/O, so that no task can come between a decision and what follows from it."""
 
     async def ensure(self, networks: Sequence[Network]) -> None:
         """Make each network that does not exist: subnet, bridge, nft table, DNS server. Idempotent; adopts what a killed
         supervisor left. Raises HostError (no permission, no nf_tables), OperationError (subnet taken, pool exhausted)."""
         ...
 
-    def reserve(
-        self, container: ContainerId, service: ServiceName, attachments: Sequence[Attachment]
-    ) -> tuple[Endpoint, ...]:
-        """Addresses for `container`, decided at once and without I/O. The same container gets the same addresses again
-        until ``release``. Raises OperationError when a wanted address is taken or outside the subnet."""
+    def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
+        """The addresses that the stack writes down, all of them (`written_addresses`), in place of what was said before:
+        from now on only `reserve` with that very `ipv4_address` gives one out, whatever the order in which containers come.
+        To be called whenever the stack is read, before anything of it is reserved; the networks need not exist yet. It is
+        a call of its own and not a part of `ensure`, because a stack may change while none of its networks does."""
         ...
 
-    def restore(self, container: ContainerId, endpoints: Sequence[Endpoint]) -> None:
-        """Reserve exactly what a record from before says (adoption)."""
+    def reserve(
+        self,
+        container: ContainerId,
+        service: ServiceName,
+        attachments: Sequence[Attachment],
+        service_name: bool = True,
+    ) -> tuple[Endpoint, ...]:
+        """Addresses and names for `container`. The same container gets the same addresses again until ``release``.
+        `service_name` False (one-offs without ``--use-aliases``): it answers to its own name only, and neither to its
+        service's nor to aliases. Raises OperationError when a wanted address is taken or outside the subnet."""
+        ...
+
+    def restore(self, container: ContainerId, endpoints: Sequence[Endpoint], published: Sequence[Published] = ()) -> None:
+        """Reserve exactly what a record from before says (adoption). `published`: host ports of it in a range stay its own
+        as long as others find another one."""
         ...
 
     async def attach(
-        self, container: ContainerId, netns_fd: int, endpoints: Sequence[Endpoint], ports: Sequence[PortMapping]
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        keep: Sequence[Published] = (),
     ) -> tuple[Published, ...]:
         """Wire the network namespace (lo, eth0.., routes), publish `ports`, answer its names. Idempotent for a namespace
         that is wired already (adoption): then only ports and names are (re-)established.
-        Raises OperationError naming ``PortMapping.place`` when a host port is in use; nothing is left behind then."""
+
+        A port that leaves a choice (a range, or none named) falls on the one in `keep` if it is free, else on what the
+        container had before, else on the next free one. Ready afterwards, unless it was attached already.
+        Raises OperationError naming ``PortMapping.place`` when a host port is in use or a range is exhausted; nothing is
+        left behind then."""
+        ...
+
+    def set_ready(self, container: ContainerId, ready: bool) -> None:
+        """Whether `container` answers to the names that it shares with others (service, aliases). While none of the
+        attached containers of a name is ready, all of them answer. Does nothing for a container that is not attached."""
         ...
 
     async def detach(self, container: ContainerId) -> None:
@@ -77,3 +116,13 @@ class Networking(Protocol):
         """Remove these networks (bridge, DNS); with the last one also the project's nft table. Never raises for what is
         gone already; raises OperationError when containers are still attached."""
         ...
+
+
+def written_addresses(services: Iterable[Service]) -> dict[NetworkName, frozenset[str]]:
+    """The addresses that these services write down, by network: for `Networking.reserve_written`."""
+    found: dict[NetworkName, set[str]] = {}
+    for service in services:
+        for attachment in service.networks.values():
+            if attachment.ipv4_address is not None:
+                found.setdefault(attachment.network, set()).add(attachment.ipv4_address)
+    return {network: frozenset(addresses) for network, addresses in found.items()}

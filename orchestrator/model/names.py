@@ -72,14 +72,18 @@ def instance_id(project: ProjectName, instance: Instance, slug: str = "") -> Con
     return ContainerId(f"{project}-{instance.service}-{_INFIX[instance.role]}{slug or instance.number}")
 
 
-def bridge_name(key: ProjectKey, network: NetworkName) -> str:
-    """At most 15 bytes (IFNAMSIZ - 1): ``psb`` + 8 + 4."""
-    return f"psb{key}{short_hash(network, 4)}"
+def bridge_name(key: ProjectKey, network: NetworkName, attempt: int = 0) -> str:
+    """At most 15 bytes (IFNAMSIZ - 1): ``psb`` + 8 + 4. `attempt` counts on while another network has that name."""
+    return f"psb{key}{short_hash(_again(network, attempt), 4)}"
 
 
-def veth_name(key: ProjectKey, container: ContainerId, network: NetworkName) -> str:
-    """The host's end: ``psv`` + 6 + 6 = 15 bytes."""
-    return f"psv{key[:6]}{short_hash(f'{container}/{network}', 6)}"
+def veth_name(key: ProjectKey, container: ContainerId, network: NetworkName, attempt: int = 0) -> str:
+    """The host's end: ``psv`` + 6 + 6 = 15 bytes. `attempt` counts on while another container has that name."""
+    return f"psv{key[:6]}{short_hash(_again(f'{container}/{network}', attempt), 6)}"
+
+
+def _again(text: str, attempt: int) -> str:
+    return f"{text}#{attempt}" if attempt else text
 
 
 def nft_table(key: ProjectKey) -> str:

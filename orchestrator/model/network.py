@@ -7,17 +7,24 @@ from orchestrator.values import frozen
 
 
 @frozen
+class Subnet:
+    """A range that the stack chooses: ``10.1.2.0/24``. `gateway` None: its first address."""
+
+    subnet: str
+    gateway: str | None = None
+
+
+@frozen
 class Network:
     """A bridge network of the project. `full_name` is ``PROJECT_KEY`` unless the stack names it.
 
-    `subnet` and `gateway` (IPv4, ``10.1.2.0/24``) are None when the pool chooses.
+    `subnets` is empty when the pool chooses.
     """
 
     key: NetworkName
     full_name: str
     internal: bool = False
-    subnet: str | None = None
-    gateway: str | None = None
+    subnets: tuple[Subnet, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
 
 

@@ -26,7 +26,7 @@ POOL: tuple[IPv4Network, ...] = tuple(s for block in _POOL for s in block.subnet
 
 
 @frozen
-class Subnet:
+class Ipv4Subnet:
     """A network's range. `chosen`: by the stack, so that addresses in it may be written in the stack too."""
 
     network: IPv4Network
@@ -38,21 +38,21 @@ class Subnet:
         return str(self.network.broadcast_address)
 
 
-def choose_subnet(key: ProjectKey, network: NetworkName, taken: Iterable[IPv4Network]) -> Subnet:
+def choose_subnet(key: ProjectKey, network: NetworkName, taken: Iterable[IPv4Network]) -> Ipv4Subnet:
     """A free subnet of the pool, the same one each time if it is still free. Raises OperationError when none is."""
     busy = tuple(taken)
     start = int(hashlib.sha256(f"{key}/{network}".encode()).hexdigest()[:8], 16) % len(POOL)
     for step in range(len(POOL)):
         candidate = POOL[(start + step) % len(POOL)]
         if not any(candidate.overlaps(other) for other in busy):
-            return Subnet(candidate, candidate[1])
+            return Ipv4Subnet(candidate, candidate[1])
     raise OperationError(
         f'networks.{network}: no free subnet in the pool: all {len(POOL)} overlap a route of this host',
         hint=f"choose one in the stack: networks.{network}.ipam.config[0].subnet",
     )
 
 
-def explicit_subnet(network: NetworkName, subnet: str, gateway: str | None) -> Subnet:
+def explicit_subnet(network: NetworkName, subnet: str, gateway: str | None) -> Ipv4Subnet:
     """What the stack says. Raises OperationError when it cannot be used."""
     place = f"networks.{network}.ipam.config[0]"
     try:
@@ -65,19 +65,19 @@ def explicit_subnet(network: NetworkName, subnet: str, gateway: str | None) -> S
         hint = "use a private range, such as 10.1.2.0/24"
         raise OperationError(f'{place}.subnet: "{subnet}" has a special meaning', hint=hint)
     if gateway is None:
-        return Subnet(value, value[1], chosen=True)
+        return Ipv4Subnet(value, value[1], chosen=True)
     try:
         address = IPv4Address(gateway)
     except ValueError as exc:
         raise OperationError(f'{place}.gateway: "{gateway}" is not an IPv4 address') from exc
     if not _is_host(value, address):
         raise OperationError(f'{place}.gateway: "{gateway}" is not an address for a host in {subnet}')
-    return Subnet(value, address, chosen=True)
+    return Ipv4Subnet(value, address, chosen=True)
 
 
-def mac_for(address: str) -> str:
+def mac_for(ip: str) -> str:
     """A locally administered MAC that is as unique as the address: no neighbour keeps a stale one."""
-    return "02:70:" + IPv4Address(address).packed.hex(":")
+    return "02:70:" + IPv4Address(ip).packed.hex(":")
 
 
 def _is_host(network: IPv4Network, address: IPv4Address) -> bool:
@@ -86,10 +86,11 @@ def _is_host(network: IPv4Network, address: IPv4Address) -> bool:
 
 @entity
 class AddressBook:
-    """Who has which address on one network."""
+    """Who has which address on one network. `written`: those that the stack writes down, given to who names one only."""
 
     name: NetworkName
-    subnet: Subnet
+    subnet: Ipv4Subnet
+    written: frozenset[str] = frozenset()
     _by_container: dict[ContainerId, IPv4Address] = field(default_factory=dict)
     _owners: dict[IPv4Address, ContainerId] = field(default_factory=dict)
     _next: int | None = None
@@ -111,7 +112,7 @@ class AddressBook:
         if owner is not None and owner != container:
             raise OperationError(
                 f'address {wanted} on network "{self.name}" is taken by container "{owner}"',
-                hint="give each service another ipv4_address",
+                hint=f"write another ipv4_address; if the stack gave this one to {owner} before, recreate that first",
             )
         if held is not None and held != address:
             self.give_back(container)
@@ -157,10 +158,11 @@ class AddressBook:
         for step in range(hosts):
             offset = (at + step) % hosts
             address = network[1 + offset]
-            if address != self.subnet.gateway and address not in self._owners:
+            if address != self.subnet.gateway and address not in self._owners and str(address) not in self.written:
                 self._next = (offset + 1) % hosts
                 yield address
+        written = f", and {len(self.written)} are written in the stack" if self.written else ""
         raise OperationError(
-            f'no free address on network "{self.name}" ({network}): {len(self._owners)} containers have one',
+            f'no free address on network "{self.name}" ({network}): {len(self._owners)} containers have one{written}',
             hint=f"choose a larger subnet: networks.{self.name}.ipam.config[0].subnet",
         )

@@ -1,6 +1,6 @@
-"""Wiring one container: veth pairs from the bridges into its network namespace, addresses, the default route.
+"""Connecting one container: veth pairs from the bridges into its network namespace, addresses, the default route.
 
-Hot path: one message per network on the host, then one batch inside. A namespace that is wired already (adoption) is
+Hot path: one message per network on the host, then one batch inside. A namespace that is connected already (adoption) is
 recognised: the host's end exists, and the interface inside is its peer. Called on the netlink thread only.
 """
 
@@ -8,95 +8,120 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Interface
 
-from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.errors import HostError
-from orchestrator.kernel import netlink as nl
-from orchestrator.kernel.netlink import Link, NetlinkSocket
+from orchestrator.kernel import rtnetlink as rt
+from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, Request
+from orchestrator.kernel.rtnetlink import Link
 from orchestrator.network.bridge import HostLinks, write_sysctl
 from orchestrator.network.thread import NetlinkThread
+from orchestrator.network.veths import VethOwner
 from orchestrator.values import frozen
 
 _NEW_INTERFACES = "/proc/sys/net/ipv6/conf/default"
 
 
 @frozen
-class Cable:
-    """One endpoint to be wired: the host's end `veth`, in the bridge with index `bridge_index`. `hairpin`: the container
+class VethPair:
+    """A pair to be made for one endpoint: the host's end in the bridge with index `bridge_index`. `hairpin`: the container
     can reach its own published ports; not for all, since it also hears its own broadcasts then."""
 
-    veth: str
+    owner: VethOwner
     bridge_index: int
     endpoint: Endpoint
     hairpin: bool = False
 
 
-def wire(thread: NetlinkThread, links: HostLinks, netns_fd: int, cables: Sequence[Cable]) -> None:
-    """Connect the namespace. Idempotent. Raises OSError or HostError; no veth that was made here is left then."""
+def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Sequence[VethPair]) -> tuple[str, ...]:
+    """Connect the namespace; returns the names of the host's ends. Idempotent. Raises OSError or HostError; no pair that
+    was made here is left then."""
     with thread.inside(netns_fd):
         # Our networks are IPv4: interfaces made from here on have no IPv6, so no autoconfiguration and no router
         # advertisements (CVE-2020-13401) either; ::1 on lo stays.
         write_sysctl(f"{_NEW_INTERFACES}/accept_ra", "0")
         write_sysctl(f"{_NEW_INTERFACES}/disable_ipv6", "1")
-        inside = NetlinkSocket(nl.NETLINK_ROUTE)
+        inside = NetlinkSocket(NETLINK_ROUTE)
     made: list[str] = []
     with inside:
         try:
-            for cable in cables:
-                _plug(links, inside, netns_fd, cable, made)
-            _configure(inside, [cable.endpoint for cable in cables])
+            names = tuple(_make_pair(links, inside, netns_fd, pair, made) for pair in pairs)
+            _configure(inside, [pair.endpoint for pair in pairs])
         except BaseException:
             links.delete(made)
             raise
+    return names
 
 
-def _plug(links: HostLinks, inside: NetlinkSocket, netns_fd: int, cable: Cable, made: list[str]) -> None:
-    endpoint = cable.endpoint
-    if not _new(links, cable, netns_fd):
-        outer = links.find(cable.veth)
-        inner = _find(inside, endpoint.interface)
-        if outer is not None and inner is not None and _is_pair(outer, inner, endpoint, cable):
-            return
-        # The other end is in a namespace that is dying, or is not as the record says.
-        links.delete([cable.veth])
-        if not _new(links, cable, netns_fd):
-            raise HostError(f'interface "{cable.veth}" exists and cannot be replaced')
-    made.append(cable.veth)
-    if cable.hairpin:
-        links.set_hairpin(cable.veth)
+def _make_pair(links: HostLinks, inside: NetlinkSocket, netns_fd: int, pair: VethPair, made: list[str]) -> str:
+    """The name of the host's end, under the first name that nobody else has."""
+    for name in pair.owner.names():
+        if not _new(links, name, pair, netns_fd):
+            outer = links.find(name)
+            inner = _find(inside, pair.endpoint.interface)
+            if outer is not None and inner is not None and _is_pair(outer, inner, pair):
+                return name
+            if outer is None or not pair.owner.owns(outer):
+                continue  # that name is another container's, or our interface inside is the end of a later name
+            # The other end is in a namespace that is dying, or is not as the record says.
+            links.delete([name])
+            if not _new(links, name, pair, netns_fd):
+                continue
+        made.append(name)
+        if pair.hairpin:
+            links.set_hairpin(name)
+        return name
+    interface = pair.endpoint.interface
+    raise HostError(
+        f'no interface "{interface}" can be made for container "{pair.owner.container}"',
+        hint="all names for it are taken by other interfaces, or its network namespace has one of that name already",
+    )
 
 
-def _new(links: HostLinks, cable: Cable, netns_fd: int) -> bool:
-    endpoint = cable.endpoint
-    return links.new_veth(cable.veth, cable.bridge_index, endpoint.interface, endpoint.mac, netns_fd)
+def _new(links: HostLinks, name: str, pair: VethPair, netns_fd: int) -> bool:
+    endpoint = pair.endpoint
+    return links.new_veth(name, pair.owner.mac, pair.bridge_index, endpoint.interface, endpoint.mac, netns_fd)
 
 
-def _is_pair(outer: Link, inner: Link, endpoint: Endpoint, cable: Cable) -> bool:
+def _is_pair(outer: Link, inner: Link, pair: VethPair) -> bool:
     """Indexes are unique within a namespace only, so both directions and the MAC must agree."""
     return (
-        outer.master == cable.bridge_index
-        and inner.mac == endpoint.mac
+        outer.master == pair.bridge_index
+        and inner.mac == pair.endpoint.mac
         and inner.peer == outer.index
         and outer.peer == inner.index
     )
 
 
 def _find(sock: NetlinkSocket, name: str) -> Link | None:
-    return next(iter([nl.parse_link(body) for body in sock.ask(nl.get_link(name))]), None)
+    return next(iter([rt.parse_link(body) for body in sock.ask(rt.get_link(name))]), None)
 
 
 def _configure(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
-    requests = [nl.link_up(nl.LOOPBACK_INDEX, "lo")]
-    way_out: nl.Request | None = None
+    requests = [rt.link_up(rt.LOOPBACK_INDEX, "lo")]
+    ways_out: dict[int, Request] = {}
     for endpoint in endpoints:
         link = _find(inside, endpoint.interface)
         if link is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), endpoint.interface)
-        broadcast = str(IPv4Interface(f"{endpoint.address}/{endpoint.prefix}").network.broadcast_address)
-        requests.append(nl.new_address(link.index, endpoint.address, endpoint.prefix, broadcast))
-        requests.append(nl.link_up(link.index, endpoint.interface))
-        if way_out is None and not endpoint.internal:
-            way_out = nl.new_default_route(endpoint.gateway, link.index)
-    inside.batch([*requests, way_out] if way_out is not None else requests)
+        requests += [_new_address(link.index, address) for address in endpoint.addresses]
+        requests.append(rt.link_up(link.index, endpoint.interface))
+        for address in endpoint.addresses if not endpoint.internal else ():
+            family = family_of(address.ip)
+            ways_out.setdefault(family, rt.new_default_route(family, address.gateway, link.index))
+    inside.batch([*requests, *ways_out.values()])
+
+
+def family_of(ip: str) -> int:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def _new_address(index: int, address: Address) -> Request:
+    family = family_of(address.ip)
+    broadcast = ""
+    if family == socket.AF_INET:
+        broadcast = str(IPv4Interface(f"{address.ip}/{address.prefix}").network.broadcast_address)
+    return rt.new_address(family, index, address.ip, address.prefix, broadcast)

@@ -8,15 +8,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 
 from orchestrator.errors import HostError, OperationError
-from orchestrator.kernel import netlink as nl
-from orchestrator.kernel.netlink import Link, NetlinkSocket
-from orchestrator.network.addressing import Subnet, mac_for
+from orchestrator.kernel import rtnetlink as rt
+from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
+from orchestrator.kernel.rtnetlink import Link
+from orchestrator.network.addressing import Ipv4Subnet, mac_for
 from orchestrator.values import frozen
 
+_FAMILY = socket.AF_INET
 _NAMESPACE = "/proc/thread-self/ns/net"
 _IPV4, _IPV6 = "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"
 
@@ -65,14 +68,14 @@ class HostLinks:
     """Links of the network namespace that the thread is in when this is made."""
 
     def __init__(self) -> None:
-        self._sock = NetlinkSocket(nl.NETLINK_ROUTE)
+        self._sock = NetlinkSocket(NETLINK_ROUTE)
         self._deletion_group = 0x50790000 | os.getpid() & 0xFFFF
 
     def close(self) -> None:
         self._sock.close()
 
     def find(self, name: str) -> Link | None:
-        return next(iter([nl.parse_link(body) for body in self._sock.ask(nl.get_link(name))]), None)
+        return next(iter([rt.parse_link(body) for body in self._sock.ask(rt.get_link(name))]), None)
 
     def ports(self, bridge: Link) -> list[Link]:
         return [link for link in self._all(bridge.index) if link.master == bridge.index]
@@ -81,32 +84,32 @@ class HostLinks:
         return self._all(0)
 
     def _all(self, master: int) -> list[Link]:
-        return [nl.parse_link(body) for body in self._sock.ask(nl.get_links(master))]
+        return [rt.parse_link(body) for body in self._sock.ask(rt.get_links(master))]
 
     def networks(self, without: Iterable[str] = ()) -> list[HostNetwork]:
         """What the host has routes to or addresses in (all tables; default routes do not count), except by the interfaces
         named in `without`."""
         names = {link.index: link.name for link in self.all()}
         found = []
-        for body in self._sock.ask(nl.get_routes()):
-            route = nl.parse_route(body)
+        for body in self._sock.ask(rt.get_routes(_FAMILY)):
+            route = rt.parse_route(body)
             if route is not None:
                 address, prefix, index = route
                 found.append(HostNetwork(IPv4Network((address, prefix), strict=False), names.get(index, "")))
-        for body in self._sock.ask(nl.get_addresses()):
-            own = nl.parse_address(body)
-            found.append(HostNetwork(IPv4Network((own.address, own.prefix), strict=False), names.get(own.index, "")))
+        for body in self._sock.ask(rt.get_addresses(_FAMILY)):
+            own = rt.parse_address(body)
+            found.append(HostNetwork(IPv4Network((own.ip, own.prefix), strict=False), names.get(own.index, "")))
         ignored = set(without)
         return [item for item in found if item.interface not in ignored]
 
     def addresses(self, link: Link) -> list[tuple[str, int]]:
-        every = (nl.parse_address(body) for body in self._sock.ask(nl.get_addresses()))
-        return [(a.address, a.prefix) for a in every if a.index == link.index]
+        every = (rt.parse_address(body) for body in self._sock.ask(rt.get_addresses(_FAMILY)))
+        return [(a.ip, a.prefix) for a in every if a.index == link.index]
 
-    def make_bridge(self, name: str, subnet: Subnet) -> Link:
+    def make_bridge(self, name: str, subnet: Ipv4Subnet) -> Link:
         """The bridge `name` with the gateway's address, up. One that exists is brought to the same state. Raises OSError;
         a bridge that was begun is gone then."""
-        made = self._sock.batch([nl.new_bridge(name, mac_for(str(subnet.gateway)))]) == [0]
+        made = self._sock.batch([rt.new_bridge(name, mac_for(str(subnet.gateway)))]) == [0]
         try:
             link = self.find(name)
             if link is None:
@@ -116,19 +119,19 @@ class HostLinks:
             self._settings(name)
             prefix = subnet.network.prefixlen
             requests = [
-                nl.delete_address(link.index, address, length)
+                rt.delete_address(_FAMILY, link.index, address, length)
                 for address, length in self.addresses(link)
                 if (address, length) != (str(subnet.gateway), prefix)
             ]
             requests += [
-                nl.new_address(link.index, str(subnet.gateway), prefix, subnet.broadcast),
-                nl.link_up(link.index, name),
+                rt.new_address(_FAMILY, link.index, str(subnet.gateway), prefix, subnet.broadcast),
+                rt.link_up(link.index, name),
             ]
             self._sock.batch(requests)
             return link
         except BaseException:
             if made:
-                self._sock.batch([nl.delete_link(name)])
+                self._sock.batch([rt.delete_link(name)])
             raise
 
     def _settings(self, name: str) -> None:
@@ -143,18 +146,18 @@ class HostLinks:
     def delete(self, names: Sequence[str]) -> None:
         """Delete links; those that are gone already do not matter. Several are deleted as one group."""
         if len(names) == 1:
-            self._sock.batch([nl.delete_link(names[0])])
+            self._sock.batch([rt.delete_link(names[0])])
         elif names:
             self._sock.batch(
-                [*(nl.set_group(name, self._deletion_group) for name in names), nl.delete_group(self._deletion_group)]
+                [*(rt.set_group(name, self._deletion_group) for name in names), rt.delete_group(self._deletion_group)]
             )
 
-    def new_veth(self, name: str, bridge_index: int, peer: str, mac: str, netns_fd: int) -> bool:
-        """False if `name` exists. Raises OSError."""
-        return self._sock.batch([nl.new_veth(name, bridge_index, peer, mac, netns_fd)]) == [0]
+    def new_veth(self, name: str, mac: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: int) -> bool:
+        """False if `name` exists here, or `peer` there. Raises OSError."""
+        return self._sock.batch([rt.new_veth(name, bridge_index, peer, peer_mac, netns_fd, mac)]) == [0]
 
     def set_hairpin(self, name: str) -> None:
-        self._sock.batch([nl.set_hairpin(name)])
+        self._sock.batch([rt.set_hairpin(name)])
 
 
 def refused(exc: OSError, what: str) -> HostError:

@@ -18,32 +18,33 @@ from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, Reques
 _SUBSYSTEM, _DELETE = 1, 2
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _FILTER = 1, 2, 25
 _TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
-_IP_SOURCE, _PROTOCOL_NUMBER, _DESTINATION_PORT = 1, 1, 3
+_IP_SOURCE: dict[int, int] = {socket.AF_INET: 1, socket.AF_INET6: 3}
+_PROTOCOL_NUMBER, _DESTINATION_PORT = 1, 3
 _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _BY_IP_SOURCE, _BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """ENOENT: nothing matched. Without the filter (old kernel) or without ctnetlink stale entries time out by themselves."""
 
 
-def _delete(body: bytes, what: str) -> Request:
-    header = struct.pack("=BBH", socket.AF_INET, 0, 0)
+def _delete(family: int, body: bytes, what: str) -> Request:
+    header = struct.pack("=BBH", family, 0, 0)
     return Request(_SUBSYSTEM << 8 | _DELETE, 0, header + body, what, _UNSUPPORTED)
 
 
-def udp_to_port(port: int) -> Request:
+def udp_to_port(family: int, port: int) -> Request:
     """Flows that were sent to this UDP port, whatever became of them."""
     protocol = nest(
         _TUPLE_PROTOCOL, attr(_PROTOCOL_NUMBER, bytes([17])), attr(_DESTINATION_PORT, struct.pack(">H", port))
     )
     flags = attr_u32(_FILTER_ORIGINAL, _BY_PROTOCOL | _BY_DESTINATION_PORT)
-    return _delete(nest(_TUPLE_ORIGINAL, protocol) + nest(_FILTER, flags), f"connections to port {port}/udp")
+    return _delete(family, nest(_TUPLE_ORIGINAL, protocol) + nest(_FILTER, flags), f"connections to port {port}/udp")
 
 
-def answered_by(address: str) -> Request:
-    """Connections whose other end is the container `address`."""
-    ip = nest(_TUPLE_IP, attr(_IP_SOURCE, socket.inet_aton(address)))
+def answered_by(family: int, ip: str) -> Request:
+    """Connections whose other end is the container with the address `ip`."""
+    source = nest(_TUPLE_IP, attr(_IP_SOURCE[family], socket.inet_pton(family, ip)))
     flags = attr_u32(_FILTER_REPLY, _BY_IP_SOURCE)
-    return _delete(nest(_TUPLE_REPLY, ip) + nest(_FILTER, flags), f"connections to {address}")
+    return _delete(family, nest(_TUPLE_REPLY, source) + nest(_FILTER, flags), f"connections to {ip}")
 
 
 class Conntrack:

@@ -8,13 +8,18 @@ when somebody flushed it. Its methods block in the kernel and are called on the 
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, Request
+from orchestrator.network import nft_expressions as nfx
 from orchestrator.network import nftables as nft
+from orchestrator.network.nftables import Table
 from orchestrator.values import frozen
 
 ANY_ADDRESS = "0.0.0.0"
+FAMILY = socket.AF_INET
+"""Of all tables: networks are IPv4."""
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
@@ -46,7 +51,7 @@ class Translation:
     def key(self) -> bytes:
         if self.host_ip == ANY_ADDRESS:
             return nft.pack_port(self.host_port)
-        return nft.pack_address_port(self.host_ip, self.host_port)
+        return nft.pack_address_port(FAMILY, self.host_ip, self.host_port)
 
     @property
     def is_own(self) -> bool:
@@ -55,10 +60,10 @@ class Translation:
 
     @property
     def value(self) -> bytes:
-        return nft.pack_address_port(self.address, self.target)
+        return nft.pack_address_port(FAMILY, self.address, self.target)
 
 
-def table_requests(table: str, bridges: Iterable[Bridge]) -> list[Request]:
+def table_requests(table: Table, bridges: Iterable[Bridge]) -> list[Request]:
     """The whole table except the maps' elements: right for a table that is new and for one that exists."""
     requests = [
         nft.new_table(table),
@@ -69,20 +74,21 @@ def table_requests(table: str, bridges: Iterable[Bridge]) -> list[Request]:
         nft.new_base_chain(table, "between", "filter", nft.HOOK_FORWARD, 0),
         nft.flush_rules(table),
     ]
+    pair = (nft.type_address_port(table.family), nft.bytes_address_port(table.family))
     for number, protocol in enumerate(_PROTOCOLS, start=1):
-        requests.append(nft.new_map(table, f"{protocol}_at", 2 * number, nft.TYPE_ADDRESS_PORT, 8))
+        requests.append(nft.new_map(table, f"{protocol}_at", 2 * number, *pair))
         requests.append(nft.new_map(table, f"{protocol}_any", 2 * number + 1, nft.TYPE_PORT, 2))
 
     def rule(chain: str, *parts: list[nft.Expression]) -> None:
         requests.append(nft.new_rule(table, chain, [e for part in parts for e in part]))
 
-    rule("early", nft.not_from_loopback(), nft.to_subnet("127.0.0.0", 8), nft.drop())
-    rule("early", nft.not_from_loopback(), nft.from_subnet("127.0.0.0", 8), nft.drop())
+    rule("early", nfx.not_from_loopback(), nfx.to_subnet(FAMILY, "127.0.0.0", 8), nfx.drop())
+    rule("early", nfx.not_from_loopback(), nfx.from_subnet(FAMILY, "127.0.0.0", 8), nfx.drop())
     for chain in ("inbound", "local"):
-        for by, suffix in ((nft.translate_by_address_and_port, "at"), (nft.translate_by_port, "any")):
+        for by, suffix in ((nfx.translate_by_address_and_port, "at"), (nfx.translate_by_port, "any")):
             for protocol, number in _PROTOCOLS.items():
-                rule(chain, nft.to_local_address(), nft.l4_protocol(number), by(f"{protocol}_{suffix}"))
-    rule("between", nft.established(), nft.accept())
+                rule(chain, nfx.to_local_address(), nfx.l4_protocol(number), by(table.family, f"{protocol}_{suffix}"))
+    rule("between", nfx.established(), nfx.accept())
     # Internal networks first: what leaves one must not be accepted as a published port of another.
     for bridge in sorted(bridges, key=lambda b: (not b.internal, b.interface)):
         _bridge_rules(rule, bridge)
@@ -91,34 +97,34 @@ def table_requests(table: str, bridges: Iterable[Bridge]) -> list[Request]:
 
 def _bridge_rules(rule: Callable[..., None], bridge: Bridge) -> None:
     name = bridge.interface
-    ours = nft.from_subnet(bridge.network, bridge.prefix)
-    entering, leaving = nft.input_interface(name), nft.output_interface(name)
+    ours = nfx.from_subnet(FAMILY, bridge.network, bridge.prefix)
+    entering, leaving = nfx.input_interface(name), nfx.output_interface(name)
     # What is addressed to a container comes from its own bridge, or is a published port, which is not translated yet here.
     rule(
         "early",
-        nft.input_interface(name, equal=False),
-        nft.not_from_loopback(),
-        nft.to_subnet(bridge.network, bridge.prefix),
-        nft.drop(),
+        nfx.input_interface(name, equal=False),
+        nfx.not_from_loopback(),
+        nfx.to_subnet(FAMILY, bridge.network, bridge.prefix),
+        nfx.drop(),
     )
-    rule("outbound", nft.from_subnet("127.0.0.0", 8), leaving, nft.masquerade())
-    rule("between", entering, leaving, nft.accept())
+    rule("outbound", nfx.from_subnet(FAMILY, "127.0.0.0", 8), leaving, nfx.masquerade())
+    rule("between", entering, leaving, nfx.accept())
     if bridge.internal:
         # Containers there have no route out: whoever reaches one by a published port must look like the bridge.
-        rule("outbound", leaving, nft.destination_translated(), nft.masquerade())
-        rule("between", entering, nft.drop())
+        rule("outbound", leaving, nfx.destination_translated(), nfx.masquerade())
+        rule("between", entering, nfx.drop())
     else:
         # Hairpin: the answer must come back through us, not straight over the bridge.
-        rule("outbound", ours, leaving, nft.destination_translated(), nft.masquerade())
-        rule("outbound", ours, nft.output_interface(name, equal=False), nft.masquerade())
-        rule("between", leaving, nft.destination_translated(), nft.accept())
-    rule("between", leaving, nft.drop())
+        rule("outbound", ours, leaving, nfx.destination_translated(), nfx.masquerade())
+        rule("outbound", ours, nfx.output_interface(name, equal=False), nfx.masquerade())
+        rule("between", leaving, nfx.destination_translated(), nfx.accept())
+    rule("between", leaving, nfx.drop())
 
 
 class Firewall:
     """The table `table` of the network namespace that the thread is in when this is made."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
         self._sock = NetlinkSocket(NETLINK_NETFILTER)
         self._bridges: tuple[Bridge, ...] = ()
@@ -148,8 +154,8 @@ class Firewall:
                         if kind == "any":
                             host_ip, host_port = ANY_ADDRESS, int.from_bytes(key, "big")
                         else:
-                            host_ip, host_port = nft.unpack_address_port(key)
-                        found = Translation(protocol, host_ip, host_port, *nft.unpack_address_port(value))
+                            host_ip, host_port = nft.unpack_address_port(FAMILY, key)
+                        found = Translation(protocol, host_ip, host_port, *nft.unpack_address_port(FAMILY, value))
                         self._elements[found.map_name, found.key] = found
 
     def set_bridges(self, bridges: Iterable[Bridge]) -> None:
@@ -186,7 +192,7 @@ class Firewall:
             nft.commit(self._sock, requests)
 
     def exists(self) -> bool:
-        return any(nft.parse_table(body) == self._table for body in self._sock.ask(nft.get_tables()))
+        return any(nft.parse_table(body) == self._table.name for body in self._sock.ask(nft.get_tables(self._table.family)))
 
     def put_back(self) -> None:
         """Make the table as the mirror says, whatever is there now, in one transaction."""
@@ -201,7 +207,7 @@ class Firewall:
         self._elements, self._bridges, self._made = {}, (), False
 
 
-def delete_table(sock: NetlinkSocket, table: str) -> None:
+def delete_table(sock: NetlinkSocket, table: Table) -> None:
     try:
         nft.commit(sock, [nft.delete_table(table)])
     except OSError as exc:

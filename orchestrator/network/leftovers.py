@@ -9,7 +9,8 @@ from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
 from orchestrator.model.names import ProjectKey, nft_table
 from orchestrator.network import nftables
 from orchestrator.network.bridge import HostLinks, refused
-from orchestrator.network.firewall import delete_table
+from orchestrator.network.firewall import FAMILY, delete_table
+from orchestrator.network.nftables import Table
 from orchestrator.network.thread import open_thread
 from orchestrator.values import frozen
 
@@ -59,7 +60,7 @@ def _find(key: ProjectKey) -> Leftovers:
         if link.name.startswith(f"psv{key[:6]}") and (link.master in bridges or link.master == 0)
     ]
     with NetlinkSocket(NETLINK_NETFILTER) as sock:
-        tables = [nftables.parse_table(body) for body in sock.ask(nftables.get_tables())]
+        tables = [nftables.parse_table(body) for body in sock.ask(nftables.get_tables(FAMILY))]
     return Leftovers(
         tuple(sorted(bridges.values())), tuple(sorted(veths)), tuple(t for t in tables if t == nft_table(key))
     )
@@ -71,7 +72,7 @@ def _remove(key: ProjectKey) -> Leftovers:
     try:
         with NetlinkSocket(NETLINK_NETFILTER) as sock:
             for table in found.tables:
-                delete_table(sock, table)
+                delete_table(sock, Table(table, FAMILY))
         links.delete([*found.veths, *found.bridges])
     finally:
         links.close()

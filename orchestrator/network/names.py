@@ -7,6 +7,7 @@ seen or not, and on internal networks no other name does: DNS would be a way out
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Network
@@ -15,7 +16,7 @@ from dnslib import PTR, QTYPE, RCODE, RR, A, DNSBuffer, DNSHeader, DNSQuestion, 
 
 from orchestrator.contracts.network import Endpoint
 from orchestrator.model.names import ContainerId, NetworkName
-from orchestrator.values import entity, field
+from orchestrator.network.zones import Zone
 
 TTL_S = 5
 """A container may have gone when the answer is used; a name server next door costs a client little."""
@@ -31,61 +32,19 @@ class Elsewhere(Enum):
     """Malformed, or not a question."""
 
 
-@entity
-class Zone:
-    """The names on one network: name -> container -> address. `internal`: nothing is asked outside for it."""
-
-    subnet: IPv4Network
-    internal: bool = False
-    _addresses: dict[str, dict[ContainerId, IPv4Address]] = field(default_factory=dict)
-    _holders: dict[IPv4Address, ContainerId] = field(default_factory=dict)
-    _entries: dict[ContainerId, tuple[IPv4Address, frozenset[str]]] = field(default_factory=dict)
-    _turn: int = 0
-
-    def add(self, container: ContainerId, address: str, names: Iterable[str]) -> None:
-        """`container` answers for `names` from now on, and for no others."""
-        self.discard(container)
-        place, folded = IPv4Address(address), frozenset(name.lower() for name in names)
-        self._entries[container] = (place, folded)
-        self._holders[place] = container
-        for name in folded:
-            self._addresses.setdefault(name, {})[container] = place
-
-    def discard(self, container: ContainerId) -> None:
-        place, names = self._entries.pop(container, (None, frozenset()))
-        if place is not None:
-            self._holders.pop(place, None)
-        for name in names:
-            del self._addresses[name][container]
-            if not self._addresses[name]:
-                del self._addresses[name]
-
-    def addresses(self, name: str) -> list[IPv4Address]:
-        """All addresses of `name`, in turning order, so that clients that take the first share the load."""
-        found = sorted(self._addresses.get(name, {}).values())
-        if len(found) > 1:
-            self._turn = (self._turn + 1) % len(found)
-            found = found[self._turn :] + found[: self._turn]
-        return found
-
-    def holder(self, address: IPv4Address) -> ContainerId | None:
-        return self._holders.get(address)
-
-    def has(self, container: ContainerId) -> bool:
-        return container in self._entries
-
-
 class ProjectNames:
     """All zones of a project, and every name that any container of it has or will have."""
 
     def __init__(self) -> None:
         self._zones: dict[NetworkName, Zone] = {}
         self._own: dict[ContainerId, frozenset[str]] = {}
+        self._claims: Counter[str] = Counter()
+        self._unready: set[ContainerId] = set()
 
     def open_zone(self, network: NetworkName, subnet: IPv4Network, internal: bool = False) -> Zone:
         zone = self._zones.get(network)
         if zone is None or zone.subnet != subnet:
-            zone = self._zones[network] = Zone(subnet)
+            zone = self._zones[network] = Zone(subnet, unready=self._unready)
         zone.internal = internal
         return zone
 
@@ -94,16 +53,29 @@ class ProjectNames:
 
     def claim(self, container: ContainerId, endpoints: Iterable[Endpoint]) -> None:
         """The names of `endpoints` are ours, also while the container does not run."""
-        self._own[container] = frozenset(name.lower() for endpoint in endpoints for name in endpoint.names)
+        self.disclaim(container)
+        own = self._own[container] = frozenset(name.lower() for endpoint in endpoints for name in endpoint.names)
+        self._claims.update(own)
 
     def disclaim(self, container: ContainerId) -> None:
-        self._own.pop(container, None)
+        for name in self._own.pop(container, frozenset()):
+            self._claims[name] -= 1
+            if not self._claims[name]:
+                del self._claims[name]
 
     def publish(self, container: ContainerId, endpoints: Iterable[Endpoint]) -> None:
         for endpoint in endpoints:
-            self._zones[endpoint.network].add(container, endpoint.address, endpoint.names)
+            self._zones[endpoint.network].add(container, endpoint.addresses[0].ip, endpoint.names)
+
+    def set_ready(self, container: ContainerId, ready: bool) -> None:
+        """Whether a published `container` answers to shared names."""
+        if ready:
+            self._unready.discard(container)
+        elif any(zone.has(container) for zone in self._zones.values()):
+            self._unready.add(container)
 
     def withdraw(self, container: ContainerId) -> None:
+        self._unready.discard(container)
         for zone in self._zones.values():
             zone.discard(container)
 
@@ -144,12 +116,13 @@ class ProjectNames:
         name = b".".join(question.qname.label).decode("latin-1").lower()
         if name.endswith(_REVERSE):
             return self._reverse(zones, name, header, question)
-        found = next(filter(None, (zone.addresses(name) for zone in zones)), [])
-        if not found and not any(name in names for names in self._own.values()):
+        zone = next((zone for zone in zones if zone.knows(name)), None)
+        if zone is None and name not in self._claims:
             return None
-        reply = DNSRecord(_reply_header(header, RCODE.NOERROR if found else RCODE.NXDOMAIN), q=question)
-        if question.qtype in (QTYPE.A, QTYPE.ANY):
-            for address in found:
+        reply = DNSRecord(_reply_header(header, RCODE.NXDOMAIN if zone is None else RCODE.NOERROR), q=question)
+        # Other types do not count as a turn: clients ask for AAAA with every A, and two replicas would never change places.
+        if zone is not None and question.qtype in (QTYPE.A, QTYPE.ANY):
+            for address in zone.addresses(name):
                 reply.add_answer(RR(question.qname, QTYPE.A, rdata=A(str(address)), ttl=TTL_S))
         return reply
 

@@ -6,7 +6,7 @@ sockets from the store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 import trio
@@ -14,11 +14,11 @@ import trio
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.site import Site
 from orchestrator.errors import OperationError
-from orchestrator.kernel.netlink import Link
-from orchestrator.model.names import ContainerId, NetworkName, bridge_name, veth_name
+from orchestrator.kernel.rtnetlink import Link
+from orchestrator.model.names import ContainerId, NetworkName, bridge_name
 from orchestrator.model.network import Network
 from orchestrator.network import resolver
-from orchestrator.network.addressing import AddressBook, Subnet, choose_subnet, explicit_subnet
+from orchestrator.network.addressing import AddressBook, Ipv4Subnet, choose_subnet, explicit_subnet
 from orchestrator.network.bridge import HostNetwork, SubnetLock, refused
 from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import Bridge, Translation
@@ -27,12 +27,15 @@ from orchestrator.network.record import Recorded, SubnetRecord
 from orchestrator.network.resolver import Resolver
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.upstream import Upstream
+from orchestrator.network.veths import VethOwner
 from orchestrator.network.wiring import Wiring
 from orchestrator.values import entity
 
 _LOCK_S = 2.0
 _LOCK_RETRY_S = 0.02
 _UNDO_S = 30.0
+_SPARE_NAMES = 16
+"""More tries than there are other networks, because tries may hash alike too."""
 
 
 @entity
@@ -70,6 +73,7 @@ class ProjectNetworks:
         self._record = SubnetRecord(site.data_dir)
         self._upstream = upstream
         self._lock = trio.Lock()
+        self._written: dict[NetworkName, frozenset[str]] = {}
         self.live: dict[NetworkName, LiveNetwork] = {}
 
     @property
@@ -81,6 +85,12 @@ class ProjectNetworks:
         """Close our ends of the DNS sockets; what the store keeps, waits for the next supervisor."""
         for live in self.live.values():
             live.resolver.close()
+
+    def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
+        """See `Networking.reserve_written`."""
+        self._written = {key: frozenset(addresses) for key, addresses in written.items()}
+        for key, live in self.live.items():
+            live.book.written = self._written.get(key, frozenset())
 
     async def ensure(self, networks: Sequence[Network]) -> None:
         """See `Networking.ensure`."""
@@ -109,7 +119,7 @@ class ProjectNetworks:
 
     async def _make(self, network: Network, begun: list[NetworkName]) -> None:
         """`begun`: gets the network if it did not exist before, so that a failure can undo it."""
-        key, name = network.key, bridge_name(self._site.key, network.key)
+        key, name = network.key, self._bridge_name(network.key)
         lock = await self._thread.run(SubnetLock)
         try:
             await self._take(lock)
@@ -117,18 +127,18 @@ class ProjectNetworks:
             subnet = await self._subnet_for(network, existing, name)
             if existing is None:
                 begun.append(key)
-            self._record.set(key, Recorded(subnet, network.internal))
+            self._record.set(key, Recorded(subnet, network.internal, name))
             link = await self._thread.run(self._wiring.links.make_bridge, name, subnet)
         finally:
             lock.close()
-        book = AddressBook(key, subnet)
+        book = AddressBook(key, subnet, self._written.get(key, frozenset()))
         for container, endpoint in self._held(key):
-            book.hold(container, endpoint.address)
+            book.hold(container, endpoint.addresses[0].ip)
         server = await self._open_resolver(network, subnet)
         self.live[key] = LiveNetwork(network, book, link, server, _dns_translations(subnet, server))
         self._nursery.start_soon(server.serve)
 
-    async def _open_resolver(self, network: Network, subnet: Subnet) -> Resolver:
+    async def _open_resolver(self, network: Network, subnet: Ipv4Subnet) -> Resolver:
         gateway, store_key = str(subnet.gateway), f"dns/{network.key}"
         sockets = resolver.usable(await fetch_sockets(self._store, store_key), gateway)
         if sockets is None:
@@ -144,9 +154,9 @@ class ProjectNetworks:
 
     async def _refresh(self, live: LiveNetwork, network: Network) -> None:
         before = live.network
-        if (before.subnet, before.gateway) != (network.subnet, network.gateway):
+        if before.subnets != network.subnets:
             raise _changed(network.key, live.book.subnet, network)
-        self._record.set(network.key, Recorded(live.book.subnet, network.internal))
+        self._record.set(network.key, Recorded(live.book.subnet, network.internal, live.link.name))
         live.network = network
         self._names.open_zone(network.key, live.book.subnet.network, network.internal)
         live.link = await self._thread.run(self._wiring.links.make_bridge, live.link.name, live.book.subnet)
@@ -161,13 +171,13 @@ class ProjectNetworks:
     def _held(self, key: NetworkName) -> list[tuple[ContainerId, Endpoint]]:
         return [(c, e) for c, endpoints in self._endpoints.items() for e in endpoints if e.network == key]
 
-    async def _subnet_for(self, network: Network, existing: Link | None, bridge: str) -> Subnet:
+    async def _subnet_for(self, network: Network, existing: Link | None, bridge: str) -> Ipv4Subnet:
         key = network.key
         occupied = await self._thread.run(self._wiring.links.networks, [bridge])
         recorded = self._record.networks.get(key)
         held = [endpoint for _, endpoint in self._held(key)]
-        if network.subnet is not None:
-            wanted = explicit_subnet(key, network.subnet, network.gateway)
+        if network.subnets:
+            wanted = explicit_subnet(key, network.subnets[0].subnet, network.subnets[0].gateway)
             if existing is None:
                 _check_free(key, wanted, occupied)
             elif recorded is not None and recorded.subnet != wanted and await self._ports_of(existing):
@@ -178,21 +188,22 @@ class ProjectNetworks:
             if existing is not None or _overlap(recorded.subnet.network, occupied) is None:
                 return recorded.subnet
         elif held:
-            subnet = IPv4Network((held[0].address, held[0].prefix), strict=False)
-            return Subnet(subnet, IPv4Address(held[0].gateway))
+            address = held[0].addresses[0]
+            subnet = IPv4Network((address.ip, address.prefix), strict=False)
+            return Ipv4Subnet(subnet, IPv4Address(address.gateway))
         elif recorded is not None and existing is not None and await self._ports_of(existing):
             raise _changed(key, recorded.subnet, network)
         elif existing is not None:
             found = await self._thread.run(self._wiring.links.addresses, existing)
             if found:
-                address, prefix = found[0]
-                return Subnet(IPv4Network((address, prefix), strict=False), IPv4Address(address))
+                gateway, prefix = found[0]
+                return Ipv4Subnet(IPv4Network((gateway, prefix), strict=False), IPv4Address(gateway))
         return choose_subnet(self._site.key, key, [item.network for item in occupied])
 
     async def _apply_rules(self) -> None:
         """Rules for all networks of the project: also for those that are recorded, but not asked for this time."""
         bridges = {
-            key: _bridge(bridge_name(self._site.key, key), item.subnet, item.internal)
+            key: _bridge(self._bridge_name(key), item.subnet, item.internal)
             for key, item in self._record.networks.items()
         }
         for key, live in self.live.items():
@@ -227,7 +238,7 @@ class ProjectNetworks:
             await self._thread.run(self._wiring.firewall.discard, live.dns)
         await self._store.drop(f"dns/{key}")
         self._names.close_zone(key)
-        bridge = await self._thread.run(self._wiring.links.find, bridge_name(self._site.key, key))
+        bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
         if bridge is not None:
             left = await self._ports_of(bridge)
             await self._thread.run(self._wiring.links.delete, [*left, bridge.name])
@@ -240,14 +251,28 @@ class ProjectNetworks:
 
     async def _attached_to(self, key: NetworkName) -> list[ContainerId]:
         """Containers we know of whose veth is in the network's bridge, counted from the kernel."""
-        bridge = await self._thread.run(self._wiring.links.find, bridge_name(self._site.key, key))
+        bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
         if bridge is None:
             return []
-        present = set(await self._ports_of(bridge))
-        return sorted(c for c in self._endpoints if veth_name(self._site.key, c, key) in present)
+        found: list[Link] = await self._thread.run(self._wiring.links.ports, bridge)
+        present = {link.name: link for link in found}
+        return sorted(c for c in self._endpoints if _has_veth(VethOwner(self._site.key, c, key), present))
+
+    def _bridge_name(self, key: NetworkName) -> str:
+        """As recorded, or else the first that no other network of the project has: 16 bits of hash can meet."""
+        recorded = self._record.networks
+        if key in recorded and recorded[key].bridge:
+            return recorded[key].bridge
+        others = {item.bridge or bridge_name(self._site.key, name) for name, item in recorded.items() if name != key}
+        names = (bridge_name(self._site.key, key, attempt) for attempt in range(len(others) + 1 + _SPARE_NAMES))
+        return next(name for name in names if name not in others)
 
 
-def _dns_translations(subnet: Subnet, server: Resolver) -> tuple[Translation, ...]:
+def _has_veth(owner: VethOwner, present: Mapping[str, Link]) -> bool:
+    return any(name in present and owner.owns(present[name]) for name in owner.names())
+
+
+def _dns_translations(subnet: Ipv4Subnet, server: Resolver) -> tuple[Translation, ...]:
     """Containers may publish port 53 on all addresses: questions to the bridge go to the server all the same."""
     gateway = str(subnet.gateway)
     return tuple(
@@ -256,7 +281,7 @@ def _dns_translations(subnet: Subnet, server: Resolver) -> tuple[Translation, ..
     )
 
 
-def _bridge(name: str, subnet: Subnet, internal: bool) -> Bridge:
+def _bridge(name: str, subnet: Ipv4Subnet, internal: bool) -> Bridge:
     return Bridge(name, str(subnet.network.network_address), subnet.network.prefixlen, internal)
 
 
@@ -267,7 +292,7 @@ def _overlap(subnet: IPv4Network, occupied: Iterable[HostNetwork]) -> str | None
     return None
 
 
-def _check_free(key: NetworkName, wanted: Subnet, occupied: Iterable[HostNetwork]) -> None:
+def _check_free(key: NetworkName, wanted: Ipv4Subnet, occupied: Iterable[HostNetwork]) -> None:
     """A subnet from the stack may lie inside a wider route (10.0.0.0/8 by a VPN): its author knows. It may not cover what
     the host reaches by a route as narrow or narrower."""
     narrower = [item for item in occupied if item.network.prefixlen >= wanted.network.prefixlen]
@@ -279,8 +304,11 @@ def _check_free(key: NetworkName, wanted: Subnet, occupied: Iterable[HostNetwork
         )
 
 
-def _changed(key: NetworkName, now: Subnet, network: Network) -> OperationError:
-    wanted = f"{network.subnet or 'one from the pool'}" + (f", gateway {network.gateway}" if network.gateway else "")
+def _changed(key: NetworkName, now: Ipv4Subnet, network: Network) -> OperationError:
+    wanted = "one from the pool"
+    if network.subnets:
+        asked = network.subnets[0]
+        wanted = asked.subnet + (f", gateway {asked.gateway}" if asked.gateway else "")
     return OperationError(
         f"networks.{key}: the network is {now.network}, gateway {now.gateway}, and the stack now wants {wanted}",
         hint="take the project down first; running containers cannot change their network",

@@ -9,20 +9,20 @@ file descriptors it gets.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
 from orchestrator.contracts.network import Published
 from orchestrator.errors import OperationError
+from orchestrator.model.names import ContainerId
 from orchestrator.model.network import PortMapping
-from orchestrator.values import frozen
+from orchestrator.network.port_owner import port_owner
+from orchestrator.values import field, frozen
 
 _BACKLOG = 128
+_HOLDERS_SHOWN = 4
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
-_STATES = {"tcp": "0A", "udp": "07"}
-"""TCP_LISTEN and TCP_CLOSE, as /proc/net/tcp and /proc/net/udp print them (proc_pid_net(5))."""
 
 
 @frozen
@@ -49,34 +49,62 @@ class Reservation:
             sock.close()
 
 
+@frozen
+class Holder:
+    """Another container of the project that has a host port, on `host_ip`. `place`: where the stack says so."""
+
+    container: ContainerId
+    host_ip: str
+    place: str = ""
+
+
+@frozen
+class Others:
+    """Host ports of the project's other containers, by protocol and number. `held`: published now. `kept`: published before
+    by containers that do not run, and get them again if they can. What the rest of the machine has, bind() tells."""
+
+    held: Mapping[tuple[str, int], Sequence[Holder]] = field(default_factory=dict)
+    kept: frozenset[tuple[str, int]] = frozenset()
+
+    def holder(self, protocol: str, host_ip: str, port: int) -> Holder | None:
+        """Who is in the way of publishing `port` on `host_ip`."""
+        found = self.held.get((protocol, port), ())
+        return next((one for one in found if one.host_ip == host_ip or "0.0.0.0" in (one.host_ip, host_ip)), None)
+
+
+NOBODY = Others()
+
+
 def host_ip(mapping: PortMapping) -> str:
     return mapping.host_ip or "0.0.0.0"
 
 
 def reserve(
-    mappings: Sequence[PortMapping], kept: Iterable[socket.socket] = (), known: Sequence[Published] = ()
+    mappings: Sequence[PortMapping],
+    kept: Iterable[socket.socket] = (),
+    preferred: Sequence[Published] = (),
+    others: Others = NOBODY,
 ) -> list[Reservation]:
     """Take a host port for each mapping, all or none. `kept`: sockets of a supervisor that died, used where they fit, and
-    closed where they do not. `known`: what was published before; a free choice falls on the same port again.
+    closed where they do not. `preferred`: what was published before; a choice falls on the same port again. `others`: the
+    project's other containers.
 
     Raises OperationError naming `PortMapping.place`."""
     spare = list(kept)
-    taken: list[Reservation] = []
     # Those that leave us a choice come last, or they might take a port that another one needs.
     order = sorted(range(len(mappings)), key=lambda n: _choices(mappings[n]))
-    by_position: dict[int, Reservation] = {}
+    taken: dict[int, Reservation] = {}
     try:
         for position in order:
-            by_position[position] = _reserve_one(mappings[position], spare, known)
-            taken.append(by_position[position])
+            taken[position] = _reserve_one(mappings[position], spare, preferred, others)
     except BaseException:
-        for reservation in taken:
+        for reservation in taken.values():
             reservation.close()
         raise
     finally:
         for sock in spare:
             sock.close()
-    return [by_position[n] for n in range(len(mappings))]
+    return [taken[n] for n in range(len(mappings))]
 
 
 def _choices(mapping: PortMapping) -> int:
@@ -85,7 +113,27 @@ def _choices(mapping: PortMapping) -> int:
     return mapping.published[1] - mapping.published[0]
 
 
-def _reserve_one(mapping: PortMapping, spare: list[socket.socket], known: Sequence[Published]) -> Reservation:
+def leaves_a_choice(mapping: PortMapping) -> bool:
+    return _choices(mapping) > 0
+
+
+def _reserve_one(
+    mapping: PortMapping, spare: list[socket.socket], preferred: Sequence[Published], others: Others
+) -> Reservation:
+    address = _checked_ip(mapping)
+    first = _from_spare(mapping, address, spare, preferred)
+    if first is None:
+        first = _bind_one_of(mapping, address, preferred, others)
+    port = int(first.getsockname()[1])
+    sockets: tuple[socket.socket, ...] = (first,)
+    if mapping.protocol == "tcp" and mapping.host_ip is None:
+        companion = _take(spare, "tcp", "::", port, port) or _try_companion(port)
+        if companion is not None:
+            sockets = (first, companion)
+    return Reservation(mapping, address, port, sockets)
+
+
+def _checked_ip(mapping: PortMapping) -> str:
     if mapping.protocol not in _KINDS:
         raise OperationError(f"{mapping.place}: protocol {mapping.protocol} is not supported yet", hint="use tcp or udp")
     address = host_ip(mapping)
@@ -96,21 +144,24 @@ def _reserve_one(mapping: PortMapping, spare: list[socket.socket], known: Sequen
     if version == 6 and mapping.protocol == "udp":
         hint = "publish it on an IPv4 address"
         raise OperationError(f"{mapping.place}: udp on an IPv6 address is not supported yet", hint=hint)
-    first = _from_spare(mapping, address, spare)
-    if first is None:
-        first = _bind_one_of(mapping, address, known)
-    port = int(first.getsockname()[1])
-    sockets: tuple[socket.socket, ...] = (first,)
-    if mapping.protocol == "tcp" and mapping.host_ip is None:
-        companion = _take(spare, "tcp", "::", port, port) or _try_companion(port)
-        if companion is not None:
-            sockets = (first, companion)
-    return Reservation(mapping, address, port, sockets)
+    return address
 
 
-def _from_spare(mapping: PortMapping, address: str, spare: list[socket.socket]) -> socket.socket | None:
+def _before(mapping: PortMapping, address: str, preferred: Sequence[Published]) -> list[int]:
+    """The ports that were this mapping's before, and still can be."""
+    same = (mapping.target, mapping.protocol, address)
     low, high = mapping.published or (1, 65535)
-    return _take(spare, mapping.protocol, address, low, high)
+    return [p.host_port for p in preferred if (p.target, p.protocol, p.host_ip) == same and low <= p.host_port <= high]
+
+
+def _from_spare(
+    mapping: PortMapping, address: str, spare: list[socket.socket], preferred: Sequence[Published]
+) -> socket.socket | None:
+    ranges = [(port, port) for port in _before(mapping, address, preferred)]
+    for low, high in [*ranges, mapping.published or (1, 65535)]:
+        if (sock := _take(spare, mapping.protocol, address, low, high)) is not None:
+            return sock
+    return None
 
 
 def _take(spare: list[socket.socket], protocol: str, address: str, low: int, high: int) -> socket.socket | None:
@@ -122,12 +173,12 @@ def _take(spare: list[socket.socket], protocol: str, address: str, low: int, hig
     return None
 
 
-def _bind_one_of(mapping: PortMapping, address: str, known: Sequence[Published]) -> socket.socket:
-    same = (mapping.target, mapping.protocol, address)
-    low, high = mapping.published or (1, 65535)
-    before = [p.host_port for p in known if (p.target, p.protocol, p.host_ip) == same and low <= p.host_port <= high]
-    candidates = [*before, *(range(low, high + 1) if mapping.published is not None else (0,))]
-    for port in candidates:
+def _bind_one_of(
+    mapping: PortMapping, address: str, preferred: Sequence[Published], others: Others
+) -> socket.socket:
+    for port in _candidates(mapping, address, preferred, others):
+        if port and others.holder(mapping.protocol, address, port) is not None:
+            continue
         try:
             sock = bind(mapping.protocol, address, port)
             if mapping.protocol == "udp":
@@ -137,7 +188,21 @@ def _bind_one_of(mapping: PortMapping, address: str, known: Sequence[Published])
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE:
                 raise _refused(exc, mapping, address, port) from exc
-    raise _in_use(mapping, address)
+    raise _in_use(mapping, address, others)
+
+
+def _candidates(
+    mapping: PortMapping, address: str, preferred: Sequence[Published], others: Others
+) -> Iterator[int]:
+    """In the order of trying; 0: the kernel chooses. Ports that other containers will want again come last."""
+    yield from _before(mapping, address, preferred)
+    if mapping.published is None:
+        yield 0
+        return
+    low, high = mapping.published
+    wanted = [port for port in range(low, high + 1) if (mapping.protocol, port) in others.kept]
+    yield from (port for port in range(low, high + 1) if port not in wanted)
+    yield from wanted
 
 
 def bind(protocol: str, address: str, port: int) -> socket.socket:
@@ -178,14 +243,17 @@ def _refused(exc: OSError, mapping: PortMapping, address: str, port: int) -> Ope
     return OperationError(f"{what} cannot be taken: {exc.strerror or exc}")
 
 
-def _in_use(mapping: PortMapping, address: str) -> OperationError:
+def _in_use(mapping: PortMapping, address: str, others: Others) -> OperationError:
     if mapping.published is None:
         return OperationError(f"{mapping.place}: no free {mapping.protocol} port on {address}")
     low, high = mapping.published
     if low != high:
+        return _exhausted(mapping, address, others)
+    holder = others.holder(mapping.protocol, address, low)
+    if holder is not None:
         return OperationError(
-            f"{mapping.place}: ports {low}-{high}/{mapping.protocol} on {address} are all in use",
-            hint="publish another range",
+            f"{mapping.place}: port {low}/{mapping.protocol} on {address} is published by {holder.container} already",
+            hint=f"see {holder.place}" if holder.place else None,
         )
     owner = port_owner(mapping.protocol, low)
     by = f" by {owner}" if owner else ""
@@ -196,39 +264,18 @@ def _in_use(mapping: PortMapping, address: str) -> OperationError:
     )
 
 
-def port_owner(protocol: str, port: int) -> str:
-    """``"nginx" (pid 1234)`` of a process that has the port on any address, or "". What /proc shows: not processes of
-    other pid namespaces, and a port that is bound but not listening has no line."""
-    inodes = set()
-    for table in (protocol, protocol + "6"):
-        inodes |= _inodes(f"/proc/thread-self/net/{table}", port, _STATES[protocol])
-    if not inodes:
-        return ""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-        directory = f"/proc/{pid}/fd"
-        try:
-            with os.scandir(directory) as entries:
-                if any(_link(entry.path) in wanted for entry in entries):
-                    with open(f"/proc/{pid}/comm", "rb") as file:
-                        return f'"{file.read(64).decode("utf-8", "replace").strip()}" (pid {pid})'
-        except OSError:
-            continue  # ended meanwhile, or not ours to look at
-    return ""
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
-
-
-def _inodes(path: str, port: int, state: str) -> set[str]:
-    try:
-        with open(path, encoding="ascii") as file:
-            lines = file.read().splitlines()[1:]
-    except OSError:
-        return set()
-    rows = (line.split() for line in lines)
-    return {row[9] for row in rows if len(row) > 9 and row[3] == state and int(row[1].rpartition(":")[2], 16) == port}
+def _exhausted(mapping: PortMapping, address: str, others: Others) -> OperationError:
+    assert mapping.published is not None
+    low, high = mapping.published
+    holders = [others.holder(mapping.protocol, address, port) for port in range(low, high + 1)]
+    names = list(dict.fromkeys(holder.container for holder in holders if holder is not None))
+    ours = sum(holder is not None for holder in holders)
+    by = ""
+    if names:
+        more = len(names) - _HOLDERS_SHOWN
+        shown = ", ".join(names[:_HOLDERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        by = f": by {shown}" if ours == len(holders) else f": {ours} of {len(holders)} by {shown}"
+    return OperationError(
+        f"{mapping.place}: ports {low}-{high}/{mapping.protocol} on {address} are all in use{by}",
+        hint="publish a wider range, or run fewer containers of the service",
+    )

@@ -1,27 +1,35 @@
-"""``DATA_DIR/networks.json``: which subnet each network was given. Written before the bridge is made, so that the subnet
-is the same after a crash and after a reboot, when nothing in the kernel tells it any more."""
+"""``DATA_DIR/networks.json``: which subnet and bridge each network was given. Written before the bridge is made, so that
+the subnet is the same after a crash and after a reboot, when nothing in the kernel tells it any more.
+
+    {"version": 2, "networks": {NAME: {"subnets": [{"subnet", "gateway"}], "bridge", "chosen", "internal"}}}
+
+Version 1 had no version, and one subnet: ``{NAME: {"subnet", "gateway", "chosen", "internal"}}``."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.names import NetworkName
-from orchestrator.network.addressing import Subnet
+from orchestrator.network.addressing import Ipv4Subnet
 from orchestrator.values import frozen
 
+VERSION = 2
 _MAX_BYTES = 1 << 20
 
 
 @frozen
 class Recorded:
-    """`internal`: so that the firewall's rules can be made for a network before it is asked for again."""
+    """`internal`: so that the firewall's rules can be made for a network before it is asked for again. `bridge`: its
+    interface, "" when it has the first name that derives (`model.names.bridge_name`)."""
 
-    subnet: Subnet
+    subnet: Ipv4Subnet
     internal: bool = False
+    bridge: str = ""
 
 
 class SubnetRecord:
@@ -55,9 +63,10 @@ class SubnetRecord:
         with open(fd, "rb") as file:
             data = file.read(_MAX_BYTES)
         try:
-            entries = json.loads(data)
+            parsed = json.loads(data)
+            entries = upgrade(parsed, _version_of(parsed))["networks"]
             return {NetworkName(name): _from_entry(entry) for name, entry in entries.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as exc:
             raise OperationError(
                 f"{self._path} is not readable as a record of subnets: {exc}",
                 hint="remove the file if no container of the project runs; new subnets are chosen then",
@@ -72,7 +81,7 @@ class SubnetRecord:
                 os.makedirs(self._dir, mode=0o700, exist_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
                 with open(os.open(temporary, flags, 0o600), "wb") as file:
-                    file.write(json.dumps(entries, indent=1).encode() + b"\n")
+                    file.write(json.dumps({"version": VERSION, "networks": entries}, indent=1).encode() + b"\n")
                     file.flush()
                     os.fsync(file.fileno())
                 os.rename(temporary, self._path)
@@ -90,13 +99,47 @@ class SubnetRecord:
             raise HostError(f"cannot write {self._path}: {exc.strerror}") from exc
 
 
-def _from_entry(entry: dict[str, object]) -> Recorded:
-    subnet = Subnet(IPv4Network(entry["subnet"]), IPv4Address(entry["gateway"]), bool(entry.get("chosen")))
-    return Recorded(subnet, bool(entry.get("internal")))
+def upgrade(data: dict[str, Any], from_version: int) -> dict[str, Any]:
+    """What a file of `from_version` says, as this version writes it. Raises ValueError for a version that is not known, and
+    for what its version cannot have written."""
+    if not 1 <= from_version <= VERSION:
+        raise ValueError(f"version {from_version}, and this pystack knows versions 1 to {VERSION}")
+    for step in _STEPS[from_version - 1 :]:
+        data = step(data)
+    return data
+
+
+def _version_of(data: Any) -> int:
+    """Version 1 had none: there, ``version`` can only be a network, and that is an object."""
+    if not isinstance(data, dict):
+        raise ValueError("not an object")
+    version = data.get("version", 1)
+    return version if isinstance(version, int) else 1
+
+
+def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    networks = {}
+    for name, entry in data.items():
+        rest = {key: value for key, value in entry.items() if key not in ("subnet", "gateway")}
+        networks[name] = rest | {"subnets": [{"subnet": entry["subnet"], "gateway": entry["gateway"]}]}
+    return {"version": 2, "networks": networks}
+
+
+_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_version_1,)
+"""From version N to N + 1, beginning with 1."""
+
+
+def _from_entry(entry: dict[str, Any]) -> Recorded:
+    first = entry["subnets"][0]
+    subnet = Ipv4Subnet(IPv4Network(first["subnet"]), IPv4Address(first["gateway"]), bool(entry.get("chosen")))
+    return Recorded(subnet, bool(entry.get("internal")), str(entry.get("bridge", "")))
 
 
 def _to_entry(item: Recorded) -> dict[str, object]:
-    entry: dict[str, object] = {"subnet": str(item.subnet.network), "gateway": str(item.subnet.gateway)}
+    subnet = {"subnet": str(item.subnet.network), "gateway": str(item.subnet.gateway)}
+    entry: dict[str, object] = {"subnets": [subnet]}
+    if item.bridge:
+        entry["bridge"] = item.bridge
     if item.subnet.chosen:
         entry["chosen"] = True
     if item.internal:

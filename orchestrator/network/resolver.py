@@ -16,10 +16,11 @@ from contextlib import suppress
 
 import trio
 
-from orchestrator.network.names import Elsewhere, ProjectNames, Zone, servfail
+from orchestrator.network.names import Elsewhere, ProjectNames, servfail
 from orchestrator.network.ports import bind
 from orchestrator.network.serving import accept_forever
 from orchestrator.network.upstream import Upstream, receive_framed, send_framed
+from orchestrator.network.zones import Zone
 
 DNS_PORT = 53
 """What clients ask."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 
-from orchestrator.network import conntrack
-from orchestrator.network.attach import Cable, wire
+from orchestrator.network import attach, conntrack
+from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
-from orchestrator.network.firewall import Bridge, Firewall, Translation
+from orchestrator.network.firewall import FAMILY, Bridge, Firewall, Translation
+from orchestrator.network.nftables import Table
 from orchestrator.network.thread import NetlinkThread
+from orchestrator.network.veths import VethOwner
 from orchestrator.network.watch import listen
 from orchestrator.values import frozen
 
 
 @frozen
 class Withdrawal:
-    """What is undone when a container goes."""
+    """What is undone when a container goes. `veths`: names of the host's ends."""
 
     veths: tuple[str, ...]
     translations: tuple[Translation, ...]
@@ -30,7 +32,7 @@ class Wiring:
         self._thread = thread
         with ExitStack() as opened:
             self.links = opened.enter_context(closing(HostLinks()))
-            self.firewall = opened.enter_context(closing(Firewall(table)))
+            self.firewall = opened.enter_context(closing(Firewall(Table(table, FAMILY))))
             self.conntrack = opened.enter_context(closing(Conntrack()))
             self.changes = opened.enter_context(listen())
             self._opened = opened.pop_all()
@@ -38,25 +40,36 @@ class Wiring:
     def close(self) -> None:
         self._opened.close()
 
-    def connect(self, netns_fd: int, cables: Sequence[Cable], translations: Sequence[Translation]) -> None:
-        """Wire a namespace and publish its ports, both or neither. Raises OSError or HostError."""
-        wire(self._thread, self.links, netns_fd, cables)
+    def connect(self, netns_fd: int, pairs: Sequence[VethPair], translations: Sequence[Translation]) -> tuple[str, ...]:
+        """Connect a namespace and publish its ports, both or neither; returns the names of the host's ends. Raises OSError
+        or HostError."""
+        names = attach.connect(self._thread, self.links, netns_fd, pairs)
         try:
             self.firewall.add(translations)
         except BaseException:
-            self.links.delete([cable.veth for cable in cables])
+            self.links.delete(names)
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
-        self.conntrack.forget(conntrack.udp_to_port(t.host_port) for t in translations if t.protocol == "udp")
+        self.conntrack.forget(
+            conntrack.udp_to_port(FAMILY, t.host_port) for t in translations if t.protocol == "udp"
+        )
+        return names
 
     def disconnect(self, withdrawals: Sequence[Withdrawal]) -> None:
         """Undo `connect` for several containers; what is gone already does not matter. Tries all, then raises."""
         translations = [t for withdrawal in withdrawals for t in withdrawal.translations]
         try:
             self.firewall.discard(translations)
-            self.conntrack.forget(conntrack.answered_by(address) for address in {t.address for t in translations})
+            self.conntrack.forget(conntrack.answered_by(FAMILY, ip) for ip in {t.address for t in translations})
         finally:
             self.links.delete([veth for withdrawal in withdrawals for veth in withdrawal.veths])
+
+    def veths_of(self, owners: Iterable[VethOwner]) -> tuple[str, ...]:
+        """The host's ends that these have, as the kernel knows them."""
+        present = {link.name: link for link in self.links.all()}
+        return tuple(
+            name for owner in owners for name in owner.names() if name in present and owner.owns(present[name])
+        )
 
     def published_to(self, addresses: Iterable[str]) -> tuple[Translation, ...]:
         """What the maps say leads to these addresses."""

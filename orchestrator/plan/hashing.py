@@ -12,12 +12,12 @@ import json
 from typing import Any
 
 from orchestrator.model.codec import to_json
+from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 
 _IGNORED = frozenset({"name", "depends_on", "profiles", "replicas"})
-_NETWORK_FIELDS = ("full_name", "internal", "subnet", "gateway")
 _VOLUME_FIELDS = ("full_name", "external")
 
 
@@ -42,7 +42,7 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
     content: dict[str, Any] = {key: _plain(value) for key, value in to_json(service).items() if key not in _IGNORED}
     content["image_identity"] = image_identity
     content["used_networks"] = {
-        key: [to_json(getattr(project.networks[key], name)) for name in _NETWORK_FIELDS]
+        key: _network_content(project.networks[key])
         for key in sorted(service.networks)
         if key in project.networks
     }
@@ -52,6 +52,13 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
         if any(mount.kind is MountKind.VOLUME and mount.source == volume.key for mount in service.volumes)
     }
     return content
+
+
+def _network_content(network: Network) -> list[Any]:
+    """Flat: a network with one subnet hashes as before there could be several, so that no container is replaced for it."""
+    pairs = network.subnets or (None,)
+    flat = [item for one in pairs for item in ((one.subnet, one.gateway) if one is not None else (None, None))]
+    return [network.full_name, network.internal, *flat]
 
 
 def _plain(value: Any) -> Any:

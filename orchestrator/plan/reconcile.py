@@ -253,4 +253,4 @@ def _moved_networks(project: Project, observed: ObservedProject, chosen: tuple[S
 
 def _shape(network: Network) -> tuple[object, ...]:
     """What cannot be changed while it exists."""
-    return (network.full_name, network.subnet, network.gateway, network.internal)
+    return (network.full_name, network.subnets, network.internal)

@@ -14,6 +14,7 @@ import trio
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image
+from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.errors import PystackError
@@ -29,6 +30,7 @@ from orchestrator.scheduler.keeper import Keeper
 async def adopt(crew: Crew, record: ProjectRecord) -> tuple[ServiceName, ...]:
     """Take over the containers of `record`; returns the services that are wanted and have still to be started, sorted."""
     crew.project = record.project
+    crew.adapters.networking.reserve_written(written_addresses(record.project.services.values()))
     sandboxes = {state.container: state for state in await crew.adapters.runtime.containers()}
     keepers = [crew.hire(_definition(record, item), item) for item in record.containers]
     await _restore_networks(crew, [keeper for keeper in keepers if keeper.container in sandboxes])
@@ -58,7 +60,7 @@ async def _restore_networks(crew: Crew, keepers: list[Keeper]) -> None:
             await crew.adapters.networking.ensure(networks)
             crew.networks.update(network.key for network in networks)
         for keeper in keepers:
-            crew.adapters.networking.restore(keeper.container, keeper.record.endpoints)
+            crew.adapters.networking.restore(keeper.container, keeper.record.endpoints, keeper.record.published)
     except PystackError as error:
         crew.chronicle.note(EventKind.WARNING, f"cannot take over the networks: {error}")
 

@@ -14,6 +14,7 @@ from typing import assert_never
 import trio
 
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
@@ -99,6 +100,7 @@ class Execution:
             if name not in crew.keepers:
                 self._new.add(name)
         before, crew.project = crew.project, plan.project
+        crew.adapters.networking.reserve_written(written_addresses(plan.project.services.values()))
         for name in plan.selection:
             if plan.verb is Verb.UP and name in crew.keepers:
                 crew.hire(plan.project.services[name])

@@ -69,7 +69,11 @@ async def wire(crew: Crew, keeper: Keeper) -> None:
     keeper.wired = True  # Before the await: if it is cancelled half-way, `unwire` has something to undo.
     try:
         published = await crew.adapters.networking.attach(
-            keeper.container, keeper.netns_fd, keeper.record.endpoints, keeper.service.ports
+            keeper.container,
+            keeper.netns_fd,
+            keeper.record.endpoints,
+            keeper.service.ports,
+            keeper.record.published,
         )
     except PystackError:
         keeper.wired = False

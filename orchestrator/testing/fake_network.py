@@ -1,100 +1,245 @@
-"""Networks in memory, with the checks of a careful host: no address without a network, no port twice."""
+"""Networks in memory, with the checks of a careful host: no address without a network, no port twice.
+
+Who gets which address and who answers to a name is decided by the real address book and the real zones, which are pure;
+what the kernel does is invented here. Several projects can share one `FakeHost`, as they share the ports of a machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import trio
 
-from orchestrator.contracts.network import Endpoint, Published
+from orchestrator.contracts.network import Address, Endpoint, Published
 from orchestrator.errors import OperationError
-from orchestrator.model.names import ContainerId, NetworkName, ServiceName
+from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
+from orchestrator.network.addressing import AddressBook, choose_subnet, explicit_subnet, mac_for
+from orchestrator.network.zones import Zone
+
+_EPHEMERAL = (32768, 60999)
+_ANY = "0.0.0.0"
 
 
-class FakeNetworking:
-    """`contracts.network.Networking`. `taken`: host ports that another program has."""
+class FakeHost:
+    """`taken`: host ports that other programs have."""
 
     def __init__(self, taken: Collection[int] = ()) -> None:
         self.taken = set(taken)
+        self.projects: list[FakeNetworking] = []
+
+    def holder(self, host_ip: str, port: int, protocol: str, but: ContainerId, of: FakeNetworking) -> ContainerId | None:
+        """Whose the port is; "" for a program that is no container of the project `of`."""
+        for project in self.projects:
+            for container, published in project.attached.items():
+                same = any(
+                    (one.host_port, one.protocol) == (port, protocol)
+                    and (one.host_ip == host_ip or _ANY in (one.host_ip, host_ip))
+                    for one in published
+                )
+                if same and (project is not of or container != but):
+                    return container if project is of else ContainerId("")
+        return ContainerId("") if port in self.taken else None
+
+
+class FakeNetworking:
+    """`contracts.network.Networking`. `taken`: host ports that another program has, unless a shared `host` says so."""
+
+    def __init__(self, taken: Collection[int] = (), host: FakeHost | None = None, key: str = "0123abcd") -> None:
+        self.host = host or FakeHost(taken)
+        self.host.projects.append(self)
         self.networks: dict[NetworkName, Network] = {}
         self.reserved: dict[ContainerId, tuple[Endpoint, ...]] = {}
         self.attached: dict[ContainerId, tuple[Published, ...]] = {}
         self.detached: list[ContainerId] = []
         self.ensured: list[tuple[NetworkName, ...]] = []
-        self._given = 1
+        self.unready: set[ContainerId] = set()
+        self._key = ProjectKey(key)
+        self._books: dict[NetworkName, AddressBook] = {}
+        self._zones: dict[NetworkName, Zone] = {}
+        self._written: dict[NetworkName, frozenset[str]] = {}
+        self._published: dict[ContainerId, tuple[Published, ...]] = {}
 
     async def ensure(self, networks: Sequence[Network]) -> None:
         await trio.lowlevel.checkpoint()
         self.ensured.append(tuple(network.key for network in networks))
-        self.networks.update({network.key: network for network in networks})
+        for network in networks:
+            before = self.networks.get(network.key)
+            if before is None:
+                self._make(network)
+            elif before.subnets != network.subnets:
+                raise OperationError(f"networks.{network.key}: the network has another subnet than the stack now wants")
+            self.networks[network.key] = network
+
+    def _make(self, network: Network) -> None:
+        used = [book.subnet.network for project in self.host.projects for book in project._books.values()]
+        if network.subnets:
+            subnet = explicit_subnet(network.key, network.subnets[0].subnet, network.subnets[0].gateway)
+        else:
+            subnet = choose_subnet(self._key, network.key, used)
+        self._books[network.key] = AddressBook(network.key, subnet, self._written.get(network.key, frozenset()))
+        self._zones[network.key] = Zone(subnet.network, network.internal, self.unready)
+
+    def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
+        self._written = {key: frozenset(addresses) for key, addresses in written.items()}
+        for key, book in self._books.items():
+            book.written = self._written.get(key, frozenset())
 
     def reserve(
-        self, container: ContainerId, service: ServiceName, attachments: Sequence[Attachment]
+        self,
+        container: ContainerId,
+        service: ServiceName,
+        attachments: Sequence[Attachment],
+        service_name: bool = True,
     ) -> tuple[Endpoint, ...]:
-        if (known := self.reserved.get(container)) is not None:
-            return known
-        endpoints = []
-        for number, attachment in enumerate(attachments):
+        for attachment in attachments:
             assert attachment.network in self.networks, (
                 f"{container} wants an address on {attachment.network}: no such network"
             )
-            self._given += 1
-            address = attachment.ipv4_address or f"10.0.{self._given // 250}.{self._given % 250 + 1}"
-            names = (service, container, *attachment.aliases)
+        known = container in self.reserved
+        try:
+            addresses = [self._books[item.network].take(container, item.ipv4_address) for item in attachments]
+        except OperationError:
+            if not known:
+                self._give_back(container)
+            raise
+        endpoints = []
+        for number, (attachment, address) in enumerate(zip(attachments, addresses, strict=True)):
+            subnet = self._books[attachment.network].subnet
+            names = (service, container, *attachment.aliases) if service_name else (container,)
             endpoints.append(
-                Endpoint(attachment.network, address, 16, "10.0.0.1", f"02:00:00:00:00:{number:02x}", f"eth{number}", names)
+                Endpoint(
+                    attachment.network,
+                    (Address(str(address), subnet.network.prefixlen, str(subnet.gateway)),),
+                    mac_for(str(address)),
+                    f"eth{number}",
+                    tuple(dict.fromkeys(names)),
+                    self.networks[attachment.network].internal,
+                )
             )
         self.reserved[container] = tuple(endpoints)
         return self.reserved[container]
 
-    def restore(self, container: ContainerId, endpoints: Sequence[Endpoint]) -> None:
-        self.reserved[container] = tuple(endpoints)
+    def restore(self, container: ContainerId, endpoints: Sequence[Endpoint], published: Sequence[Published] = ()) -> None:
+        books = self._books
+        held = [e for e in endpoints if e.network not in books or books[e.network].hold(container, e.addresses[0].ip)]
+        self.reserved[container] = tuple(held)
+        if published:
+            self._published[container] = tuple(published)
 
     async def attach(
-        self, container: ContainerId, netns_fd: int, endpoints: Sequence[Endpoint], ports: Sequence[PortMapping]
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        keep: Sequence[Published] = (),
     ) -> tuple[Published, ...]:
         await trio.lowlevel.checkpoint()
         assert netns_fd >= 0
         assert self.reserved.get(container, ()) == tuple(endpoints), (
             f"{container} is attached with addresses that are not its own"
         )
-        busy = self.taken | {
-            item.host_port for other, published in self.attached.items() if other != container for item in published
-        }
-        published = []
-        for port in ports:
-            first, last = port.published or (32768, 60999)
-            free = next((number for number in range(first, last + 1) if number not in busy), None)
-            if free is None:
-                raise OperationError(f"{port.place}: host port {first} is in use", hint="stop what listens there")
-            busy.add(free)
-            published.append(Published(port.host_ip or "0.0.0.0", free, port.target, port.protocol))
-        self.attached[container] = tuple(published)
+        assert all(endpoint.network in self.networks for endpoint in endpoints), f"{container}: its network is gone"
+        before = [*keep, *self.attached.get(container, ()), *self._published.get(container, ())]
+        published: list[Published] = []
+        for port in sorted(ports, key=lambda port: port.published is None or port.published[0] != port.published[1]):
+            published.append(self._publish(container, port, before, published))
+        published.sort(key=lambda item: [port.target for port in ports].index(item.target))
+        self.attached[container] = self._published[container] = tuple(published)
+        for endpoint in endpoints:
+            self._zones[endpoint.network].add(container, endpoint.addresses[0].ip, endpoint.names)
         return tuple(published)
+
+    def _publish(
+        self, container: ContainerId, port: PortMapping, before: Sequence[Published], own: Sequence[Published]
+    ) -> Published:
+        host_ip = port.host_ip or _ANY
+        low, high = port.published or _EPHEMERAL
+        holders: dict[ContainerId, None] = {}
+        for number in self._candidates(container, port, before):
+            wanted = Published(host_ip, number, port.target, port.protocol)
+            holder = self.host.holder(host_ip, number, port.protocol, container, self)
+            if holder is None and (number, port.protocol) not in [(one.host_port, one.protocol) for one in own]:
+                return wanted
+            if holder:
+                holders[holder] = None
+        ports = f"ports {low}-{high}" if low != high else f"port {low}"
+        by = f" by {', '.join(holders)}" if holders else ""
+        raise OperationError(f"{port.place}: host {ports}/{port.protocol} is in use{by}", hint="stop what listens there")
+
+    def _candidates(self, container: ContainerId, port: PortMapping, before: Sequence[Published]) -> Iterator[int]:
+        low, high = port.published or _EPHEMERAL
+        same = (port.host_ip or _ANY, port.target, port.protocol)
+        for one in before:
+            if (one.host_ip, one.target, one.protocol) == same and low <= one.host_port <= high:
+                yield one.host_port
+        kept = {
+            one.host_port
+            for other, published in self._published.items()
+            for one in published
+            if other not in (container, *self.attached) and one.protocol == port.protocol
+        }
+        yield from (number for number in range(low, high + 1) if number not in kept)
+        yield from (number for number in range(low, high + 1) if number in kept)
+
+    def set_ready(self, container: ContainerId, ready: bool) -> None:
+        if ready:
+            self.unready.discard(container)
+        elif any(zone.has(container) for zone in self._zones.values()):
+            self.unready.add(container)
+
+    def resolve(self, asking: ContainerId, name: str) -> tuple[str, ...]:
+        """What DNS tells the container `asking` about `name`."""
+        for endpoint in self.reserved.get(asking, ()):
+            if found := self._zones[endpoint.network].addresses(name.lower()):
+                return tuple(map(str, found))
+        return ()
 
     async def detach(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
+        self.unready.discard(container)
+        for zone in self._zones.values():
+            zone.discard(container)
         if self.attached.pop(container, None) is not None:
             self.detached.append(container)
 
     def release(self, container: ContainerId) -> None:
         assert container not in self.attached, f"{container} gives back addresses it still uses"
         self.reserved.pop(container, None)
+        self._published.pop(container, None)
+        self._give_back(container)
+
+    def _give_back(self, container: ContainerId) -> None:
+        for book in self._books.values():
+            book.give_back(container)
 
     async def remove(self, networks: Sequence[NetworkName]) -> None:
         await trio.lowlevel.checkpoint()
         for key in networks:
-            users = [container for container, ends in self.reserved.items() if any(end.network == key for end in ends)]
+            ends = {item: self.reserved.get(item, ()) for item in self.attached}
+            users = [container for container, held in ends.items() if any(end.network == key for end in held)]
             if users:
-                raise OperationError(f"network {key} is still used by {', '.join(sorted(users))}")
-            self.networks.pop(key, None)
+                raise OperationError(f"network {key} has containers attached: {', '.join(sorted(users))}")
+        for key in networks:
+            for state in (self.networks, self._books, self._zones):
+                state.pop(key, None)
 
     def reboot(self) -> None:
-        self.networks.clear()
-        self.reserved.clear()
-        self.attached.clear()
+        for state in (self.networks, self._books, self._zones, self.attached):
+            state.clear()
+        self.forget()
 
     def forget(self) -> None:
         """The supervisor was killed: what it held in its memory is gone, what the kernel holds is not."""
         self.reserved.clear()
+        self._published.clear()
+        self._written.clear()
+        self.unready.clear()
+        for book in self._books.values():
+            book.written = frozenset()
+            for container in book.containers:
+                book.give_back(container)
+        for zone in self._zones.values():
+            for container in list(self.attached):
+                zone.discard(container)

@@ -338,7 +338,7 @@ def test_a_second_up_does_nothing_and_a_changed_service_is_replaced_alone() -> N
         await up(engine, stack)
         assert (await engine.plan(Verb.UP, project=stack)).empty
         pids = {status.service: status.pid for status in engine.statuses()}
-        address = row(engine, "web").endpoints[0].address
+        address = row(engine, "web").endpoints[0].addresses[0].ip
         assert (await up(engine, after)).changed == 1
         assert row(engine, "db").pid == pids[ServiceName("db")]
         assert row(engine, "web").pid != pids[ServiceName("web")]

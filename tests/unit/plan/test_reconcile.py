@@ -7,12 +7,12 @@ from time import perf_counter
 
 import pytest
 
-from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.runtime import ContainerState, Exit, Run
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.errors import OperationError
 from orchestrator.model.names import NetworkName, ServiceName, VolumeName, container_id
-from orchestrator.model.network import Network
+from orchestrator.model.network import Network, Subnet
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.plan.hashing import config_hash
@@ -40,7 +40,7 @@ def up(stack: Project, observed: ObservedProject, *selection: str, **options: ob
 
 
 def endpoint(network: str) -> Endpoint:
-    return Endpoint(NetworkName(network), "10.0.0.2", 24, "10.0.0.1", "02:00:00:00:00:01", "eth0")
+    return Endpoint(NetworkName(network), (Address("10.0.0.2", 24, "10.0.0.1"),), "02:00:00:00:00:01", "eth0")
 
 
 def seen(
@@ -231,7 +231,7 @@ def test_a_selection_brings_its_dependencies_and_no_deps_does_not_wait_for_them(
 
 
 def test_a_changed_network_is_made_anew_with_everything_on_it() -> None:
-    front = Network(NetworkName("front"), "demo_front", subnet="10.9.0.0/24")
+    front = Network(NetworkName("front"), "demo_front", subnets=(Subnet("10.9.0.0/24"),))
     after = replace(STACK, networks={**STACK.networks, NetworkName("front"): front})
     golden(
         up(after, seen(STACK), "web", no_deps=True),

@@ -1,0 +1,165 @@
+"""What nft rules are made of: expressions, packed by hand (linux/netfilter/nf_tables.h).
+
+A rule is a list of expressions working on registers: each loads (payload, meta, ct, fib), compares, or acts. The 32-bit
+registers R0, R1, ... lie side by side, so a concatenation ``ip daddr . tcp dport`` is two loads into neighbours: an IPv4
+address fills one register, an IPv6 address four. What looks into the packet's IP header takes the `family` of the table.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from orchestrator.kernel.netlink import attr, attr_text, nest
+from orchestrator.network.nftables import Expression, be32
+from orchestrator.values import frozen
+
+R0 = 8
+_VERDICT = 0
+_DROP, _ACCEPT = 0, 1
+
+
+@frozen
+class _Header:
+    """Where addresses are in an IP header, in bytes (RFC 791, RFC 8200)."""
+
+    source: int
+    destination: int
+    address_bytes: int
+
+
+_HEADERS: dict[int, _Header] = {socket.AF_INET: _Header(12, 16, 4), socket.AF_INET6: _Header(8, 24, 16)}
+
+
+def _expression(name: str, *children: bytes) -> Expression:
+    return nest(1, attr_text(1, name), nest(2, *children))
+
+
+def _compare(register: int, value: bytes, equal: bool = True) -> Expression:
+    return _expression("cmp", be32(1, register), be32(2, 0 if equal else 1), nest(3, attr(1, value)))
+
+
+def _meta(key: int, register: int = R0) -> Expression:
+    return _expression("meta", be32(1, register), be32(2, key))
+
+
+def _payload(base: int, offset: int, length: int, register: int) -> Expression:
+    return _expression("payload", be32(1, register), be32(2, base), be32(3, offset), be32(4, length))
+
+
+def _masked(mask: bytes) -> Expression:
+    return _expression(
+        "bitwise",
+        be32(1, R0),
+        be32(2, R0),
+        be32(3, len(mask)),
+        nest(4, attr(1, mask)),
+        nest(5, attr(1, bytes(len(mask)))),
+    )
+
+
+def _interface_name(name: str) -> bytes:
+    ifnamsiz = 16
+    return name.encode().ljust(ifnamsiz, b"\0")
+
+
+def input_interface(name: str, equal: bool = True) -> list[Expression]:
+    """``iifname NAME``"""
+    return [_meta(6), _compare(R0, _interface_name(name), equal)]
+
+
+def output_interface(name: str, equal: bool = True) -> list[Expression]:
+    """``oifname NAME``"""
+    return [_meta(7), _compare(R0, _interface_name(name), equal)]
+
+
+def not_from_loopback() -> list[Expression]:
+    """``iif != lo``: lo has index 1 in every network namespace."""
+    return [_meta(4), _compare(R0, struct.pack("=I", 1), equal=False)]
+
+
+def _in_subnet(family: int, offset: int, ip: str, prefix: int) -> list[Expression]:
+    """A prefix of whole bytes is a shorter load; nft itself writes and reads it so."""
+    packed = socket.inet_pton(family, ip)
+    if prefix % 8 == 0 and prefix:
+        length = prefix // 8
+        return [_payload(1, offset, length, R0), _compare(R0, packed[:length])]
+    bits = len(packed) * 8
+    mask = ((1 << bits) - (1 << (bits - prefix))).to_bytes(len(packed), "big")
+    return [_payload(1, offset, len(packed), R0), _masked(mask), _compare(R0, packed)]
+
+
+def from_subnet(family: int, ip: str, prefix: int) -> list[Expression]:
+    """``ip saddr ADDRESS/PREFIX`` (or ``ip6``)"""
+    return _in_subnet(family, _HEADERS[family].source, ip, prefix)
+
+
+def to_subnet(family: int, ip: str, prefix: int) -> list[Expression]:
+    """``ip daddr ADDRESS/PREFIX`` (or ``ip6``)"""
+    return _in_subnet(family, _HEADERS[family].destination, ip, prefix)
+
+
+def _ct_bits(key: int, bits: int) -> list[Expression]:
+    ct = _expression("ct", be32(1, R0), be32(2, key))
+    return [ct, _masked(struct.pack("=I", bits)), _compare(R0, bytes(4), equal=False)]
+
+
+def established() -> list[Expression]:
+    """``ct state established,related``"""
+    return _ct_bits(0, 0x2 | 0x4)
+
+
+def destination_translated() -> list[Expression]:
+    """``ct status dnat``"""
+    return _ct_bits(2, 0x20)
+
+
+def to_local_address() -> list[Expression]:
+    """``fib daddr type local``"""
+    result_address_type, flag_daddr, rtn_local = 3, 0x2, 2
+    fib = _expression("fib", be32(1, R0), be32(2, result_address_type), be32(3, flag_daddr))
+    return [fib, _compare(R0, struct.pack("=I", rtn_local))]
+
+
+def l4_protocol(number: int) -> list[Expression]:
+    """``meta l4proto NUMBER``"""
+    return [_meta(16), _compare(R0, bytes([number]))]
+
+
+def translate_by_port(family: int, name: str) -> list[Expression]:
+    """``dnat ip to th dport map @NAME``; goes on with the next rule when the port is not in the map."""
+    return [_payload(2, 2, 2, R0), *_translate(family, name)]
+
+
+def translate_by_address_and_port(family: int, name: str) -> list[Expression]:
+    """``dnat ip to ip daddr . th dport map @NAME``"""
+    header = _HEADERS[family]
+    address = _payload(1, header.destination, header.address_bytes, R0)
+    return [address, _payload(2, 2, 2, _after_address(family)), *_translate(family, name)]
+
+
+def _after_address(family: int) -> int:
+    """The register behind an address in R0 and up."""
+    return R0 + _HEADERS[family].address_bytes // 4
+
+
+def _translate(family: int, name: str) -> list[Expression]:
+    lookup = _expression("lookup", attr_text(1, name), be32(2, R0), be32(3, R0))
+    dnat = _expression("nat", be32(1, 1), be32(2, family), be32(3, R0), be32(5, _after_address(family)))
+    return [lookup, dnat]
+
+
+def masquerade() -> list[Expression]:
+    return [_expression("masq")]
+
+
+def _verdict(code: int) -> Expression:
+    return _expression("immediate", be32(1, _VERDICT), nest(2, nest(2, be32(1, code))))
+
+
+def accept() -> list[Expression]:
+    return [_verdict(_ACCEPT)]
+
+
+def drop() -> list[Expression]:
+    return [_verdict(_DROP)]
