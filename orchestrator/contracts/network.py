@@ -59,10 +59,10 @@ class Networking(Protocol):
         ...
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
-        """The addresses that the stack writes down, all of them (`written_addresses`), in place of what was said before: from
-        now on only `reserve` with that very `ipv4_address` gives one out, whatever the order in which containers come. To be
-        called whenever the stack is read, before anything of it is reserved; the networks need not exist yet. It is a call
-        of its own and not a part of `ensure`, because a stack may change while none of its networks does."""
+        """The addresses that the stack writes down, all of them (`written_addresses`), in place of what was said before:
+        from now on only `reserve` with that very `ipv4_address` gives one out, whatever the order in which containers come.
+        To be called whenever the stack is read, before anything of it is reserved; the networks need not exist yet. It is
+        a call of its own and not a part of `ensure`, because a stack may change while none of its networks does."""
         ...
 
     def reserve(
@@ -95,13 +95,13 @@ class Networking(Protocol):
 
         A port that leaves a choice (a range, or none named) falls on the one in `keep` if it is free, else on what the
         container had before, else on the next free one. Ready afterwards, unless it was attached already.
-        Raises OperationError naming ``PortMapping.place`` when a host port is in use or a range is exhausted; nothing is left
-        behind then."""
+        Raises OperationError naming ``PortMapping.place`` when a host port is in use or a range is exhausted; nothing is
+        left behind then."""
         ...
 
     def set_ready(self, container: ContainerId, ready: bool) -> None:
-        """Whether `container` answers to the names that it shares with others (service, aliases). While none of the attached
-        containers of a name is ready, all of them answer. Does nothing for a container that is not attached."""
+        """Whether `container` answers to the names that it shares with others (service, aliases). While none of the
+        attached containers of a name is ready, all of them answer. Does nothing for a container that is not attached."""
         ...
 
     async def detach(self, container: ContainerId) -> None:

@@ -1,7 +1,7 @@
 """Links, addresses and routes as messages of rtnetlink(7): requests to the kernel as values, and its answers parsed.
 
-What differs between IPv4 and IPv6 takes a `family` (AF_INET, AF_INET6). Numbers are from linux/rtnetlink.h, linux/if_link.h,
-linux/if_addr.h and linux/veth.h.
+What differs between IPv4 and IPv6 takes a `family` (AF_INET, AF_INET6). Numbers are from linux/rtnetlink.h,
+linux/if_link.h, linux/if_addr.h and linux/veth.h.
 """
 
 from __future__ import annotations

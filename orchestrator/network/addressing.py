@@ -86,7 +86,7 @@ def _is_host(network: IPv4Network, address: IPv4Address) -> bool:
 
 @entity
 class AddressBook:
-    """Who has which address on one network. `written`: addresses that the stack writes down, given only to who names one."""
+    """Who has which address on one network. `written`: those that the stack writes down, given to who names one only."""
 
     name: NetworkName
     subnet: Ipv4Subnet

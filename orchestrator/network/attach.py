@@ -37,8 +37,8 @@ class VethPair:
 
 
 def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Sequence[VethPair]) -> tuple[str, ...]:
-    """Connect the namespace; returns the names of the host's ends. Idempotent. Raises OSError or HostError; no pair that was
-    made here is left then."""
+    """Connect the namespace; returns the names of the host's ends. Idempotent. Raises OSError or HostError; no pair that
+    was made here is left then."""
     with thread.inside(netns_fd):
         # Our networks are IPv4: interfaces made from here on have no IPv6, so no autoconfiguration and no router
         # advertisements (CVE-2020-13401) either; ::1 on lo stays.

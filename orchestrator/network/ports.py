@@ -272,8 +272,9 @@ def _exhausted(mapping: PortMapping, address: str, others: Others) -> OperationE
     ours = sum(holder is not None for holder in holders)
     by = ""
     if names:
-        shown = ", ".join(names[:_HOLDERS_SHOWN]) + (f" and {len(names) - _HOLDERS_SHOWN} more" * (len(names) > _HOLDERS_SHOWN))
-        by = f": {'' if ours == len(holders) else f'{ours} of {len(holders)} '}by {shown}"
+        more = len(names) - _HOLDERS_SHOWN
+        shown = ", ".join(names[:_HOLDERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        by = f": by {shown}" if ours == len(holders) else f": {ours} of {len(holders)} by {shown}"
     return OperationError(
         f"{mapping.place}: ports {low}-{high}/{mapping.protocol} on {address} are all in use{by}",
         hint="publish a wider range, or run fewer containers of the service",

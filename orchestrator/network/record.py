@@ -1,5 +1,5 @@
-"""``DATA_DIR/networks.json``: which subnet and bridge each network was given. Written before the bridge is made, so that the
-subnet is the same after a crash and after a reboot, when nothing in the kernel tells it any more.
+"""``DATA_DIR/networks.json``: which subnet and bridge each network was given. Written before the bridge is made, so that
+the subnet is the same after a crash and after a reboot, when nothing in the kernel tells it any more.
 
     {"version": 2, "networks": {NAME: {"subnets": [{"subnet", "gateway"}], "bridge", "chosen", "internal"}}}
 

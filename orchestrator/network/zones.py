@@ -42,8 +42,8 @@ class Zone:
                 self._turns.pop(name, None)
 
     def addresses(self, name: str) -> list[IPv4Address]:
-        """Who answers to `name` (in lower case): those that are ready, or all when none is. A container always answers to its
-        own name. One further in turn each time, so that clients that take the first share the load."""
+        """Who answers to `name` (in lower case): those that are ready, or all when none is. A container always answers to
+        its own name. One further in turn each time, so that clients that take the first share the load."""
         holders = self._addresses.get(name, {})
         ready = [a for container, a in holders.items() if container not in self.unready or container.lower() == name]
         found = sorted(ready or holders.values())

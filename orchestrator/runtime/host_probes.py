@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from orchestrator.errors import HostError
 from orchestrator.kernel import constants as c
-from orchestrator.kernel import mounts, netlink, process
+from orchestrator.kernel import mounts, netlink, process, rtnetlink
 from orchestrator.kernel.pidfd import exit_status
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.runtime.cgroups import ContainerCgroup
@@ -168,8 +168,8 @@ def bridge(_: Bench) -> str:
     process.unshare(c.CLONE_NEWNET)
     own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     with netlink.NetlinkSocket(netlink.NETLINK_ROUTE) as sock:
-        sock.batch([netlink.new_bridge("bridge", "02:00:00:00:00:01")])
-        (found,) = sock.ask(netlink.get_link("bridge"))
-        index = netlink.parse_link(found).index
-        sock.batch([netlink.new_veth("near", index, "far", "02:00:00:00:00:02", own)])
+        sock.batch([rtnetlink.new_bridge("bridge", "02:00:00:00:00:01")])
+        (found,) = sock.ask(rtnetlink.get_link("bridge"))
+        index = rtnetlink.parse_link(found).index
+        sock.batch([rtnetlink.new_veth("near", index, "far", "02:00:00:00:00:02", own)])
     return "links can be made"

@@ -45,9 +45,7 @@ class FakeHost:
 class FakeNetworking:
     """`contracts.network.Networking`. `taken`: host ports that another program has, unless a shared `host` says so."""
 
-    def __init__(
-        self, taken: Collection[int] = (), host: FakeHost | None = None, key: ProjectKey = ProjectKey("0123abcd")
-    ) -> None:
+    def __init__(self, taken: Collection[int] = (), host: FakeHost | None = None, key: str = "0123abcd") -> None:
         self.host = host or FakeHost(taken)
         self.host.projects.append(self)
         self.networks: dict[NetworkName, Network] = {}
@@ -56,7 +54,7 @@ class FakeNetworking:
         self.detached: list[ContainerId] = []
         self.ensured: list[tuple[NetworkName, ...]] = []
         self.unready: set[ContainerId] = set()
-        self._key = key
+        self._key = ProjectKey(key)
         self._books: dict[NetworkName, AddressBook] = {}
         self._zones: dict[NetworkName, Zone] = {}
         self._written: dict[NetworkName, frozenset[str]] = {}
@@ -225,11 +223,11 @@ class FakeNetworking:
                 raise OperationError(f"network {key} has containers attached: {', '.join(sorted(users))}")
         for key in networks:
             for state in (self.networks, self._books, self._zones):
-                state.pop(key, None)  # type: ignore[attr-defined]
+                state.pop(key, None)
 
     def reboot(self) -> None:
         for state in (self.networks, self._books, self._zones, self.attached):
-            state.clear()  # type: ignore[attr-defined]
+            state.clear()
         self.forget()
 
     def forget(self) -> None:

@@ -22,6 +22,7 @@ import trio
 from orchestrator.contracts.network import Endpoint, Networking, Published
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.kernel import netlink as nl
+from orchestrator.kernel import rtnetlink as rt
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
 from orchestrator.network.thread import CLONE_NEWNET, enter_namespace
@@ -87,9 +88,9 @@ class Lab:
         await sock.bind((address, port))
         return sock
 
-    def links(self, namespace: int) -> dict[str, nl.Link]:
+    def links(self, namespace: int) -> dict[str, rt.Link]:
         with self.inside(namespace), nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
-            found = [nl.parse_link(body) for body in sock.ask(nl.get_links())]
+            found = [rt.parse_link(body) for body in sock.ask(rt.get_links())]
         return {link.name: link for link in found}
 
 
@@ -107,15 +108,15 @@ def lab() -> Iterator[Lab]:
         _addresses("lo", "127.0.0.1", 8)
         with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
             # The product's message, with the host's lo as "bridge": master 0 means none.
-            assert sock.batch([nl.new_veth("wan", 0, "wan", "02:00:00:00:00:01", outside)]) == [0]
+            assert sock.batch([rt.new_veth("wan", 0, "wan", "02:00:00:00:00:01", outside)]) == [0]
         wan = _addresses("wan", HOST, 24)
         with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
-            sock.batch([nl.new_default_route(OUTSIDE, wan)])
+            sock.batch([rt.new_default_route(socket.AF_INET, OUTSIDE, wan)])
         enter_namespace(outside)
         wan = _addresses("wan", OUTSIDE, 24)
         with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
             # Whoever is outside may send packets for the containers' addresses to the host; the firewall is to drop them.
-            sock.batch([nl.new_default_route(HOST, wan)])
+            sock.batch([rt.new_default_route(socket.AF_INET, HOST, wan)])
         enter_namespace(host)
         world = Lab(host, outside)
         yield world
@@ -129,8 +130,8 @@ def lab() -> Iterator[Lab]:
 
 def _addresses(name: str, address: str, prefix: int) -> int:
     with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
-        index = nl.parse_link(sock.ask(nl.get_link(name))[0]).index
-        sock.batch([nl.link_up(index, name), nl.new_address(index, address, prefix, address)])
+        index = rt.parse_link(sock.ask(rt.get_link(name))[0]).index
+        sock.batch([rt.link_up(index, name), rt.new_address(socket.AF_INET, index, address, prefix, address)])
     return index
 
 
@@ -154,11 +155,11 @@ class Box:
 
     @property
     def address(self) -> str:
-        return self.endpoints[0].address
+        return self.endpoints[0].addresses[0].ip
 
     @property
     def gateway(self) -> str:
-        return self.endpoints[0].gateway
+        return self.endpoints[0].addresses[0].gateway
 
 
 async def start(

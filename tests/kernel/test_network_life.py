@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,9 @@ import trio.testing
 
 from orchestrator.errors import OperationError
 from orchestrator.kernel import netlink as nl
+from orchestrator.kernel import rtnetlink as rt
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName, bridge_name, nft_table
-from orchestrator.model.network import Attachment
+from orchestrator.model.network import Attachment, Subnet
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.discovery import find_conflicts
 from orchestrator.network.leftovers import Leftovers, find_leftovers, remove_leftovers
@@ -66,7 +68,10 @@ async def test_the_rules_are_those_of_the_design() -> None:
         place = site(files)
         async with open_networking(place) as networking:
             await networking.ensure(
-                [network("default", subnet="10.9.0.0/20"), network("closed", subnet="10.8.1.0/24", internal=True)]
+                [
+                    network("default", subnets=(Subnet("10.9.0.0/20"),)),
+                    network("closed", subnets=(Subnet("10.8.1.0/24"),), internal=True),
+                ]
             )
             web = await start(world, networking, "web", ports=[tcp(80, 8080), udp(53, 5300, "127.0.0.1")])
             opened, closed = (bridge_name(place.key, NetworkName(name)) for name in ("default", "closed"))
@@ -98,7 +103,7 @@ async def test_a_container_keeps_its_address_until_it_is_released() -> None:
 async def test_a_wanted_address_is_given_or_the_conflict_is_named() -> None:
     with world_and_files() as (world, files):
         async with open_networking(site(files)) as networking:
-            await networking.ensure([network(subnet="10.7.0.0/24", gateway="10.7.0.254")])
+            await networking.ensure([network(subnets=(Subnet("10.7.0.0/24", "10.7.0.254"),))])
             fixed = Attachment(DEFAULT, ipv4_address="10.7.0.9")
             web = await start(world, networking, "web", [fixed])
             assert (web.address, web.gateway) == ("10.7.0.9", "10.7.0.254")
@@ -116,8 +121,8 @@ async def test_a_wanted_address_is_given_or_the_conflict_is_named() -> None:
 async def test_subnets_avoid_what_the_host_routes_and_what_others_took() -> None:
     with world_and_files() as (_, files):
         with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
-            lo = nl.LOOPBACK_INDEX
-            vpn = nl.new_address(lo, "10.200.0.1", 9, "10.255.255.255")
+            lo = rt.LOOPBACK_INDEX
+            vpn = rt.new_address(socket.AF_INET, lo, "10.200.0.1", 9, "10.255.255.255")
             sock.batch([vpn])
             first, second = site(files, "aaaaaaaa"), site(files, "bbbbbbbb")
             async with open_networking(first) as one, open_networking(second) as two:
@@ -129,30 +134,31 @@ async def test_subnets_avoid_what_the_host_routes_and_what_others_took() -> None
                     adapter.reserve(ContainerId("c"), ServiceName("c"), [Attachment(n.key) for n in many])
                     for adapter in (one, two)
                 ]
-                subnets = [IPv4Network((e.address, e.prefix), strict=False) for box in boxes for e in box]
+                found = [endpoint.addresses[0] for box in boxes for endpoint in box]
+                subnets = [IPv4Network((address.ip, address.prefix), strict=False) for address in found]
                 assert len(set(subnets)) == 24
                 assert not any(subnet.overlaps(IPv4Network("10.128.0.0/9")) for subnet in subnets)
                 with pytest.raises(OperationError, match=r"subnet: 10.128.0.0/9 overlaps 10.128.0.0/9 by lo on this host"):
-                    await one.ensure([network("clash", subnet="10.128.0.0/9")])
+                    await one.ensure([network("clash", subnets=(Subnet("10.128.0.0/9"),))])
                 for adapter in (one, two):
                     adapter.release(ContainerId("c"))
                     await adapter.remove([n.key for n in many])
-            sock.batch([nl.delete_address(lo, "10.200.0.1", 9)])
+            sock.batch([rt.delete_address(socket.AF_INET, lo, "10.200.0.1", 9)])
 
 
 async def test_doctor_is_told_of_a_vpn_that_came_later() -> None:
     with world_and_files() as (world, files):
         async with open_networking(site(files)) as networking:
-            await networking.ensure([network(subnet="10.9.0.0/20")])
+            await networking.ensure([network(subnets=(Subnet("10.9.0.0/20"),))])
             assert find_conflicts() == []
             with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
                 wan = world.links(world.host)["wan"].index
-                vpn = nl.new_address(wan, "10.9.4.1", 24, "10.9.4.255")
+                vpn = rt.new_address(socket.AF_INET, wan, "10.9.4.1", 24, "10.9.4.255")
                 sock.batch([vpn])
                 found = find_conflicts()
                 argv = [sys.executable, "-m", "orchestrator.cli", "doctor"]
                 told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
-                sock.batch([nl.delete_address(wan, "10.9.4.1", 24)])
+                sock.batch([rt.delete_address(socket.AF_INET, wan, "10.9.4.1", 24)])
             assert [(str(c.subnet), str(c.other.network), c.other.interface) for c in found] == [
                 ("10.9.0.0/20", "10.9.4.0/24", "wan")
             ]
@@ -194,8 +200,6 @@ async def test_a_supervisor_that_was_killed_is_succeeded_without_a_container_not
 
 async def start_and_ask(world: Lab, networking: object, web: Box) -> str:
     """What the DNS server says of the service ``web``."""
-    import socket
-
     from dnslib import DNSRecord
 
     with world.socket(web.fd, socket.SOCK_DGRAM) as sock:
@@ -280,15 +284,15 @@ async def test_after_a_reboot_a_vpn_in_the_way_gives_the_network_another_subnet(
         await remove_leftovers(place.key)
         with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
             wan = world.links(world.host)["wan"].index
-            sock.batch([nl.new_address(wan, web.gateway, 20, web.gateway)])
+            sock.batch([rt.new_address(socket.AF_INET, wan, web.gateway, 20, web.gateway)])
             async with open_networking(place) as networking:
                 networking.restore(web.name, web.endpoints)
                 await networking.ensure([network()])
                 networking.restore(web.name, web.endpoints)
                 (moved,) = networking.reserve(web.name, ServiceName("web"), [Attachment(DEFAULT)])
-                assert moved.gateway != web.gateway
+                assert moved.addresses[0].gateway != web.gateway
                 await networking.remove([DEFAULT])
-            sock.batch([nl.delete_address(wan, web.gateway, 20)])
+            sock.batch([rt.delete_address(socket.AF_INET, wan, web.gateway, 20)])
 
 
 async def test_a_new_namespace_replaces_a_veth_into_a_dead_one() -> None:

@@ -41,7 +41,7 @@ async def question(world: Lab, box: Box, name: str, kind: str = "A", endpoint: i
     if edns:
         message.add_ar(EDNS0(udp_len=edns))
     with world.socket(box.fd, socket.SOCK_DGRAM) as sock:
-        await sock.connect((box.endpoints[endpoint].gateway, 53))
+        await sock.connect((box.endpoints[endpoint].addresses[0].gateway, 53))
         await sock.send(message.pack())
         reply = DNSRecord.parse(await sock.recv(65535))
     assert reply.header.id == message.header.id
@@ -58,11 +58,11 @@ async def test_services_containers_and_aliases_have_the_address_of_the_network_a
         db = await start(world, networking, "db", [Attachment(NetworkName("back"), ("database",)), "front"])
         for name in ("db", "lab-db-1", "DB", "db."):
             reply = await question(world, web, name)
-            assert answers(reply) == [db.endpoints[1].address]
+            assert answers(reply) == [db.endpoints[1].addresses[0].ip]
         assert reply.rr[0].ttl <= 5
-        assert answers(await question(world, db, "database")) == [db.endpoints[0].address]
+        assert answers(await question(world, db, "database")) == [db.endpoints[0].addresses[0].ip]
         # The resolv.conf of a container names one server, so that one knows all networks the container is on.
-        assert answers(await question(world, db, "database", endpoint=1)) == [db.endpoints[0].address]
+        assert answers(await question(world, db, "database", endpoint=1)) == [db.endpoints[0].addresses[0].ip]
         assert answers(await question(world, db, "web", endpoint=0)) == [web.address]
         missing = await question(world, web, "database")
         assert (missing.header.rcode, answers(missing)) == (RCODE.NXDOMAIN, [])

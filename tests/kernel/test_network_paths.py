@@ -15,6 +15,7 @@ import trio
 
 from orchestrator.contracts.network import Networking
 from orchestrator.kernel import netlink as nl
+from orchestrator.kernel import rtnetlink as rt
 from orchestrator.model.names import NetworkName
 from orchestrator.network.adapter import open_networking
 from tests.kernel.network_lab import (
@@ -186,7 +187,7 @@ async def test_networks_of_one_project_are_apart() -> None:
         with world.socket(both.fd, socket.SOCK_DGRAM) as sock:
             await sock.sendto(b"inside", (db.address, 1000))
         data, peer = await server.recvfrom(100)
-        assert (data, peer[0]) == (b"inside", both.endpoints[1].address)
+        assert (data, peer[0]) == (b"inside", both.endpoints[1].addresses[0].ip)
         await stop(world, networking, web, db, both)
 
 
@@ -210,7 +211,7 @@ async def test_an_internal_network_has_no_way_out_and_publishes_to_the_host_only
         other = await world.udp(web.fd, 54)
         with world.inside(db.fd):
             with nl.NetlinkSocket(nl.NETLINK_ROUTE) as route:
-                route.batch([nl.new_default_route(db.gateway, world.links(db.fd)["eth0"].index)])
+                route.batch([rt.new_default_route(socket.AF_INET, db.gateway, world.links(db.fd)["eth0"].index)])
         enter = world.socket(db.fd, socket.SOCK_DGRAM)
         await enter.sendto(b"sneaky", (HOST, 5354))
         with world.socket(world.host, socket.SOCK_DGRAM) as sock:

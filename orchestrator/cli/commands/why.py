@@ -66,7 +66,8 @@ def _state(status: ContainerStatus) -> list[str]:
     if status.restarts:
         lines.append(f"  restarted {status.restarts} {'time' if status.restarts == 1 else 'times'}")
     for endpoint in status.endpoints:
-        lines.append(f"  on network {escape_line(endpoint.network)}: {escape_line(endpoint.address)}")
+        addresses = ", ".join(address.ip for address in endpoint.addresses)
+        lines.append(f"  on network {escape_line(endpoint.network)}: {escape_line(addresses)}")
     if status.published:
         lines.append(f"  published: {escape_line(ports_text(status.published))}")
     if status.last_probe.strip():

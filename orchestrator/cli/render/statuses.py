@@ -47,7 +47,7 @@ def as_table(statuses: Sequence[ContainerStatus], now: float, columns: int | Non
                 state_text(status),
                 format_duration(max(0.0, now - status.started_at)) if running and status.started_at else "",
                 str(status.restarts) if status.restarts else "",
-                ", ".join(endpoint.address for endpoint in status.endpoints),
+                ", ".join(address.ip for endpoint in status.endpoints for address in endpoint.addresses),
                 ports_text(status.published),
                 "" if running and status.health is not Health.UNHEALTHY else status.reason,
             )
@@ -84,7 +84,7 @@ def as_json(status: ContainerStatus, project: ProjectName, now: float) -> dict[s
         "Pid": status.pid,
         "Restarts": status.restarts,
         "OOMKilled": status.exit is not None and status.exit.oom_killed,
-        "Addresses": {endpoint.network: endpoint.address for endpoint in status.endpoints},
+        "Addresses": {endpoint.network: endpoint.addresses[0].ip for endpoint in status.endpoints},
         "Wanted": status.wanted.value,
         "Reason": status.reason,
         "LastProbe": status.last_probe,

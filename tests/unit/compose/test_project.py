@@ -8,7 +8,7 @@ from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import NetworkName, ServiceName, VolumeName
-from orchestrator.model.network import Attachment, Network, PortMapping
+from orchestrator.model.network import Attachment, Network, PortMapping, Subnet
 from orchestrator.model.project import Place, Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
@@ -202,7 +202,7 @@ def test_networks_are_attached_with_aliases_and_addresses(stack: Stack) -> None:
     }
     assert project.services[ServiceName("b")].networks == {"default": Attachment(NetworkName("default"))}
     assert project.networks == {
-        "front": Network(NetworkName("front"), "shop_front", False, "10.1.0.0/24", "10.1.0.254", (("k", "v"),)),
+        "front": Network(NetworkName("front"), "shop_front", False, (Subnet("10.1.0.0/24", "10.1.0.254"),), (("k", "v"),)),
         "back": Network(NetworkName("back"), "mine", True),
         "unused": Network(NetworkName("unused"), "shop_unused"),
         "default": Network(NetworkName("default"), "shop_default"),

@@ -63,18 +63,21 @@ def test_keys_of_a_later_version_are_ignored_and_missing_ones_take_the_default()
     assert record == ContainerRecord(ContainerId("p-db-1"), ServiceName("db"), "x", Wanted.RUNNING)
 
 
+ADDRESS: dict[str, object] = {"ip": "10.0.0.2", "prefix": 24, "gateway": "10.0.0.1"}
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"prefix": "24"}, r"\$\.prefix: expected int, not str"),
-        ({"prefix": True}, r"\$\.prefix: expected int, not bool"),
+        ({"addresses": [ADDRESS | {"prefix": "24"}]}, r"\$\.addresses\[0\]\.prefix: expected int, not str"),
+        ({"addresses": [ADDRESS | {"prefix": True}]}, r"\$\.addresses\[0\]\.prefix: expected int, not bool"),
         ({"names": "web"}, r"\$\.names: expected a list"),
         ({"names": [1]}, r"\$\.names\[0\]: expected str"),
         ([], r"\$: expected an object"),
     ],
 )
 def test_what_does_not_fit_is_named_by_its_path(data: object, message: str) -> None:
-    good = {"network": "n", "address": "10.0.0.2", "prefix": 24, "gateway": "10.0.0.1", "mac": "", "interface": "eth0"}
+    good = {"network": "n", "addresses": [ADDRESS], "mac": "", "interface": "eth0"}
     with pytest.raises(ValueError, match=message):
         from_json(Endpoint, {**good, **data} if isinstance(data, dict) else data)
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey
-from orchestrator.network.addressing import POOL, AddressBook, Subnet, choose_subnet, explicit_subnet, mac_for
+from orchestrator.network.addressing import POOL, AddressBook, Ipv4Subnet, choose_subnet, explicit_subnet, mac_for
 
 NET = NetworkName("default")
 KEY = ProjectKey("0123abcd")
@@ -79,7 +79,7 @@ def test_macs_are_local_unicast_and_differ_with_the_address() -> None:
 
 def book(subnet: str = "10.1.0.0/29", chosen: bool = False) -> AddressBook:
     network = IPv4Network(subnet)
-    return AddressBook(NET, Subnet(network, network[1], chosen))
+    return AddressBook(NET, Ipv4Subnet(network, network[1], chosen))
 
 
 def test_addresses_given_back_rest_until_the_others_are_used() -> None:
@@ -105,6 +105,16 @@ def test_in_a_subnet_of_the_stack_low_addresses_are_left_for_those_written_by_ha
     assert addresses.take(ContainerId("b"), "10.1.0.2") == IPv4Address("10.1.0.2")
 
 
+def test_what_the_stack_writes_down_is_given_to_who_names_it_only() -> None:
+    addresses = book()
+    addresses.written = frozenset({"10.1.0.2", "10.1.0.4"})
+    found = [str(addresses.take(ContainerId(name))) for name in "abc"]
+    assert found == ["10.1.0.3", "10.1.0.5", "10.1.0.6"]
+    with pytest.raises(OperationError, match="3 containers have one, and 2 are written in the stack"):
+        addresses.take(ContainerId("d"))
+    assert addresses.take(ContainerId("d"), "10.1.0.4") == IPv4Address("10.1.0.4")
+
+
 class Book(RuleBasedStateMachine):
     """Any order of taking, wanting and giving back keeps the book right."""
 
@@ -119,15 +129,22 @@ class Book(RuleBasedStateMachine):
     def new(self, name: int) -> ContainerId:
         return ContainerId(f"c{name}")
 
+    @rule(last=st.sets(st.integers(2, 14), max_size=3))
+    def write_down(self, last: set[int]) -> None:
+        self.book.written = frozenset(str(IPv4Address("10.1.0.0") + number) for number in last)
+
     @rule(container=containers)
     def take(self, container: ContainerId) -> None:
-        full = len(self.model) == 13
+        written = {IPv4Address(text) for text in self.book.written}
+        full = len(set(self.model.values()) | written) == 13
+        before = self.model.get(container)
         try:
             address = self.book.take(container)
         except OperationError:
             assert full
             assert container not in self.model
             return
+        assert address not in written or address == before
         assert self.model.setdefault(container, address) == address
 
     @rule(container=containers, last=st.integers(0, 20))

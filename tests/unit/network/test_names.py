@@ -9,16 +9,18 @@ from dnslib import EDNS0, QTYPE, RCODE, DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.model.names import ContainerId, NetworkName
-from orchestrator.network.names import Elsewhere, ProjectNames, Zone, question_bytes, servfail
+from orchestrator.network.names import Elsewhere, ProjectNames, question_bytes, servfail
 from orchestrator.network.upstream import parse_servers
+from orchestrator.network.zones import Zone
+from orchestrator.values import replace
 
 NET = NetworkName("default")
 
 
 def endpoint(address: str, *names: str) -> Endpoint:
-    return Endpoint(NET, address, 20, "10.0.0.1", "02:70:00:00:00:00", "eth0", names)
+    return Endpoint(NET, (Address(address, 20, "10.0.0.1"),), "02:70:00:00:00:00", "eth0", names)
 
 
 def project(count: int = 1) -> tuple[ProjectNames, Zone]:
@@ -53,9 +55,9 @@ def test_names_that_are_not_ours_are_forwarded() -> None:
 def test_on_internal_networks_alone_nothing_is_asked_outside() -> None:
     names, zone = project()
     closed = names.open_zone(NetworkName("closed"), IPv4Network("10.1.0.0/20"), internal=True)
-    both = Endpoint(NetworkName("closed"), "10.1.0.2", 20, "10.1.0.1", "02:70:00:00:00:00", "eth1", ("web",), True)
+    both = replace(endpoint("10.1.0.2", "web"), network=NetworkName("closed"), interface="eth1", internal=True)
     names.publish(ContainerId("p-web-0"), [endpoint("10.0.0.2", "web"), both])
-    alone = Endpoint(NetworkName("closed"), "10.1.0.3", 20, "10.1.0.1", "02:70:00:00:00:00", "eth0", ("db",), True)
+    alone = replace(endpoint("10.1.0.3", "db"), network=NetworkName("closed"), internal=True)
     names.publish(ContainerId("p-db-0"), [alone])
     message = DNSRecord.question("example.org").pack()
     assert names.answer(closed, message, "10.1.0.2") is Elsewhere.FORWARD
@@ -74,6 +76,30 @@ def test_a_name_is_ours_until_its_last_container_is_released() -> None:
     assert ask(names, zone, "web").header.rcode == RCODE.NXDOMAIN
     names.disclaim(ContainerId("p-web-1"))
     assert names.answer(zone, DNSRecord.question("web").pack()) is Elsewhere.FORWARD
+
+
+def test_two_names_asked_for_in_turns_and_with_aaaa_each_reach_all_containers() -> None:
+    """As clients ask: an A and an AAAA for each name, and names of different sizes alternately."""
+    names, zone = project(3)
+    for number in range(2):
+        zone.add(ContainerId(f"p-db-{number}"), f"10.0.1.{number}", ["db"])
+    first: dict[str, set[str]] = {"web": set(), "db": set()}
+    for _ in range(6):
+        for name, seen in first.items():
+            seen.add(str(ask(names, zone, name).rr[0].rdata))
+            assert ask(names, zone, name, "AAAA").rr == []
+    assert [len(seen) for seen in first.values()] == [3, 2]
+
+
+def test_while_one_is_ready_the_others_keep_silent_but_for_their_own_names() -> None:
+    names, zone = project(3)
+    for number in (0, 2):
+        names.set_ready(ContainerId(f"p-web-{number}"), False)
+    assert [str(r.rdata) for r in ask(names, zone, "web").rr] == ["10.0.0.3"]
+    assert [str(r.rdata) for r in ask(names, zone, "P-Web-0").rr] == ["10.0.0.2"]
+    assert [str(r.rdata) for r in ask(names, zone, "2.0.0.10.in-addr.arpa", "PTR").rr] == ["p-web-0."]
+    names.withdraw(ContainerId("p-web-1"))
+    assert {str(r.rdata) for r in ask(names, zone, "web").rr} == {"10.0.0.2", "10.0.0.4"}
 
 
 def test_more_addresses_than_fit_are_truncated_unless_the_client_takes_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 
 from orchestrator.errors import OperationError
 from orchestrator.model.names import NetworkName
-from orchestrator.network.addressing import Subnet
+from orchestrator.network.addressing import Ipv4Subnet
 from orchestrator.network.discovery import Route, conflicts
-from orchestrator.network.record import Recorded, SubnetRecord
+from orchestrator.network.record import VERSION, Recorded, SubnetRecord, upgrade
 
 NET = NetworkName("default")
-ENTRY = Recorded(Subnet(IPv4Network("10.1.0.0/20"), IPv4Address("10.1.0.1"), chosen=True), internal=True)
+DATA = Path(__file__).resolve().parents[2] / "data"
+SUBNET = Ipv4Subnet(IPv4Network("10.1.0.0/20"), IPv4Address("10.1.0.1"), chosen=True)
+ENTRY = Recorded(SUBNET, internal=True, bridge="psb0123abcd4567")
 
 
 def test_what_is_recorded_is_read_again_and_the_last_to_go_takes_the_file(tmp_path: Path) -> None:
@@ -28,7 +31,43 @@ def test_what_is_recorded_is_read_again_and_the_last_to_go_takes_the_file(tmp_pa
     assert list((tmp_path / "project").iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"default": 3}', '{"default": {"subnet": "x", "gateway": "y"}}'])
+def test_a_file_of_version_1_is_read_and_written_again_as_version_2(tmp_path: Path) -> None:
+    """A copy of what the code of version 1 wrote; one network is called "version", to be mean."""
+    (tmp_path / "networks.json").write_bytes((DATA / "v1/networks.json").read_bytes())
+    record = SubnetRecord(str(tmp_path))
+    before = dict(record.networks)
+    back = Ipv4Subnet(IPv4Network("10.9.1.0/24"), IPv4Address("10.9.1.254"), chosen=True)
+    assert before[NetworkName("back")] == Recorded(back, internal=True)
+    assert set(before) == {"back", "default", "version"}
+    record.set(NET, ENTRY)
+    assert json.loads((tmp_path / "networks.json").read_text())["version"] == VERSION
+    assert SubnetRecord(str(tmp_path)).networks == before | {NET: ENTRY}
+
+
+def test_an_upgrade_leaves_its_argument_as_it_is_and_refuses_versions_that_it_does_not_know() -> None:
+    text = (DATA / "v1/networks.json").read_text()
+    data = json.loads(text)
+    assert upgrade(data, 1)["version"] == VERSION
+    assert data == json.loads(text)
+    assert upgrade(upgrade(data, 1), VERSION) == upgrade(data, 1)
+    for unknown in (0, VERSION + 1):
+        with pytest.raises(ValueError, match=f"version {unknown}, and this pystack knows"):
+            upgrade(data, unknown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"default": 3}',
+        '{"default": {"subnet": "x", "gateway": "y"}}',
+        '{"version": 3, "networks": {}}',
+        '{"version": 2}',
+        '{"version": 2, "networks": {"default": {"subnets": []}}}',
+    ],
+)
 def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "networks.json").write_text(text)
     with pytest.raises(OperationError, match=r"networks\.json is not readable") as caught:

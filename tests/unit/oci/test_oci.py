@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.contracts.images import Image, ImageConfig, ImageMount
-from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.runtime import SandboxSpec, VolumeFill
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import InputError
@@ -51,8 +51,8 @@ APP = Image(
         volumes=("/var/cache",),
     ),
 )
-ETH0 = Endpoint(NetworkName("back"), "10.9.1.3", 24, "10.9.1.1", "02:00:00:00:00:01", "eth0", ("web",), internal=True)
-ETH1 = Endpoint(NetworkName("front"), "10.9.2.3", 24, "10.9.2.1", "02:00:00:00:00:02", "eth1", ("web",))
+ETH0 = Endpoint(NetworkName("back"), (Address("10.9.1.3", 24, "10.9.1.1"),), "02:00:00:00:00:01", "eth0", ("web",), True)
+ETH1 = Endpoint(NetworkName("front"), (Address("10.9.2.3", 24, "10.9.2.1"),), "02:00:00:00:00:02", "eth1", ("web",))
 
 
 def service(**changes: Any) -> Service:

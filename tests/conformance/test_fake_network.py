@@ -1,0 +1,54 @@
+"""The fake networks keep the contract that the real ones keep: what is simulated is what will happen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+import trio
+
+from orchestrator.contracts.network import Networking
+from orchestrator.testing import seeds
+from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
+from orchestrator.testing.fake_network import FakeHost, FakeNetworking
+
+
+class FakeNetworkLab:
+    """`conformance_network.NetworkLab` in memory."""
+
+    def __init__(self) -> None:
+        self._host = FakeHost()
+        self.networking = FakeNetworking(host=self._host)
+        self.neighbour = FakeNetworking(host=self._host, key="0123abce")
+        self._namespaces = 0
+
+    def namespace(self) -> int:
+        self._namespaces += 1
+        return self._namespaces
+
+    async def resolve(self, networking: Networking, asking: Attached, name: str) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint()
+        assert isinstance(networking, FakeNetworking)
+        return networking.resolve(asking.name, name)
+
+    @contextmanager
+    def occupied(self, port: int) -> Iterator[None]:
+        assert all(one.host_port != port for p in self._host.projects for held in p.attached.values() for one in held)
+        self._host.taken.add(port)
+        yield
+        self._host.taken.discard(port)
+
+    async def restart(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.networking.forget()
+
+
+@pytest.mark.parametrize("check", NETWORK_CHECKS, ids=lambda check: check.__name__)
+def test_the_fake_networks(check: Check) -> None:
+    for seed in range(5):
+
+        async def main() -> None:
+            await run_network_check(check, nullcontext(FakeNetworkLab()))
+
+        seeds.run(main, seed=seed)
