@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.contracts.events import Health, Phase, ContainerStatus
+from orchestrator.contracts.events import ContainerStatus
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
+from orchestrator.contracts.state import ContainerRecord, Wanted
+from orchestrator.model.health import Health
 from orchestrator.model.names import cgroup_path
+from orchestrator.model.phase import Phase
+from orchestrator.policy.exits import describe_exit
 from orchestrator.state.records import FileState
 from orchestrator.values import replace
 
@@ -15,7 +18,7 @@ from orchestrator.values import replace
 def recorded_statuses(site: Site) -> tuple[ContainerStatus, ...]:
     """All recorded containers, as exited: without a supervisor and a monitor none can run."""
     record = FileState(site).load()
-    return tuple(_status(record, item) for item in record.containers) if record is not None else ()
+    return tuple(_status(item) for item in record.containers) if record is not None else ()
 
 
 def observed_statuses(site: Site) -> tuple[ContainerStatus, ...]:
@@ -33,12 +36,13 @@ def observed_statuses(site: Site) -> tuple[ContainerStatus, ...]:
     return tuple(seen(status) for status in recorded_statuses(site))
 
 
-def _status(record: ProjectRecord, item: ContainerRecord) -> ContainerStatus:
-    service = record.project.services.get(item.service)
+def _status(item: ContainerRecord) -> ContainerStatus:
     return ContainerStatus(
-        service=item.service,
+        service=item.instance.service,
         container=item.container,
-        image=service.image if service is not None else "",
+        image=item.definition.service.image,
+        role=item.instance.role,
+        number=item.instance.number,
         phase=Phase.FAILED if item.gave_up else Phase.EXITED,
         health=Health.NONE,
         wanted=item.wanted,
@@ -55,4 +59,6 @@ def _reason(item: ContainerRecord) -> str:
         return item.gave_up
     if item.wanted is Wanted.STOPPED:
         return "stopped on request"
+    if item.last_exit is not None:
+        return describe_exit(item.last_exit)
     return "nothing of the project runs: no supervisor since the last boot or crash"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.contracts.control import NAMES, Selection
-from orchestrator.contracts.events import Event, ContainerStatus
+from orchestrator.contracts.events import ContainerStatus, Event
 from orchestrator.errors import HostError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ServiceName

@@ -94,7 +94,3 @@ class Images(Protocol):
         also the same one; it is made once. Cancelling leaves nothing half-made. Raises as `inspect`.
         """
         ...
-
-    async def resolve(self, reference: str) -> Image:
-        """`inspect`, then `obtain`, in the directory of the project that was named last."""
-        ...

@@ -21,7 +21,7 @@ ff02::2\tip6-allrouters
 def _hosts(context: Context) -> str:
     name = context.hostname
     names = f"{name} {name.partition('.')[0]}" if "." in name else name
-    own = "".join(f"{endpoint.address}\t{names}\n" for endpoint in context.inputs.endpoints)
+    own = "".join(f"{address.ip}\t{names}\n" for endpoint in context.inputs.endpoints for address in endpoint.addresses)
     return _HOSTS_HEAD + (own or f"127.0.1.1\t{names}\n")
 
 
@@ -30,7 +30,7 @@ def _resolv_conf(context: Context) -> str:
     must not send them outside first."""
     inputs = context.inputs
     outward = [endpoint for endpoint in inputs.endpoints if not endpoint.internal] or list(inputs.endpoints)
-    lines = [f"nameserver {endpoint.gateway}" for endpoint in outward[:1]]
+    lines = [f"nameserver {endpoint.addresses[0].gateway}" for endpoint in outward[:1]]
     if inputs.resolv_search:
         lines.append("search " + " ".join(inputs.resolv_search))
     options = [option for option in inputs.resolv_options if not option.startswith("ndots:")]

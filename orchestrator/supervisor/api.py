@@ -23,10 +23,10 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError, PystackError
 from orchestrator.kernel.identity import is_trusted
 from orchestrator.model.codec import from_json, to_json
+from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.supervisor.control import ProjectControl
 from orchestrator.supervisor.door import Door, refuse, socket_path
 from orchestrator.supervisor.faults import error_of, fault_of
-from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.supervisor.session import run_exec
 from orchestrator.supervisor.stream import Listener
 from orchestrator.supervisor.terminal import terminal_for

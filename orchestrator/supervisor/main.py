@@ -23,8 +23,8 @@ import trio
 
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.errors import BugReport, PystackError, only_error
-from orchestrator.model.codec import to_json
 from orchestrator.kernel.clean_start import start_clean
+from orchestrator.model.codec import to_json
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
 from orchestrator.state import lock

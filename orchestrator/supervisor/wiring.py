@@ -23,8 +23,8 @@ from orchestrator.oci.compile import compile_sandbox
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
-from orchestrator.scheduler.engine_state import Compile
 from orchestrator.scheduler.engine import Adapters, Engine
+from orchestrator.scheduler.engine_state import Compile
 from orchestrator.state.directory import boot_id, data_root_of
 from orchestrator.state.journal import EventLog
 from orchestrator.state.records import FileState

@@ -42,7 +42,7 @@ def a_project(name: str = "shop") -> Project:
 def a_record(container: ContainerId = ONE) -> ContainerRecord:
     service = ServiceName("db-main")
     definition = Definition(Service(service, "postgres"), "sha256:1", HealthCheck(("true",)), 2)
-    return ContainerRecord(container, service, "hash", instance=Instance(service), definition=definition)
+    return ContainerRecord(container, Instance(service), definition, "hash")
 
 
 def _loaded(lab: StateLab, project: str = "shop") -> ProjectRecord:

@@ -26,7 +26,6 @@ class FakeImages:
         unmade: Collection[str] = (),
         *,
         beside: FakeImages | None = None,
-        working_dir: str = "/",
     ) -> None:
         self.configs: dict[str, ImageConfig] = dict(configs or {}) if beside is None else beside.configs
         self.missing: set[str] = set(missing) if beside is None else beside.missing
@@ -34,7 +33,6 @@ class FakeImages:
         self.identities: dict[str, str] = {} if beside is None else beside.identities
         self.obtained: list[str] = [] if beside is None else beside.obtained
         self.asked: list[str] = []
-        self.working_dir = working_dir
 
     async def inspect(self, request: ImageRequest) -> Known | Missing:
         await trio.lowlevel.checkpoint()
@@ -49,9 +47,6 @@ class FakeImages:
         self.unmade.discard(request.reference)
         self.obtained.append(request.reference)
         return self._image(request)
-
-    async def resolve(self, reference: str) -> Image:
-        return await self.obtain(ImageRequest(reference, self.working_dir), lambda _: None)
 
     def _look(self, request: ImageRequest) -> Known | Missing:
         self.asked.append(request.reference)

@@ -17,9 +17,10 @@ from orchestrator.cli.settings import Settings
 from orchestrator.cli.terminal import width
 from orchestrator.cli.wire import statuses_of
 from orchestrator.client import Unanswered
-from orchestrator.contracts.events import Phase, ContainerStatus
+from orchestrator.contracts.events import ContainerStatus
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Wanted
+from orchestrator.model.phase import Phase
 
 
 @click.command()

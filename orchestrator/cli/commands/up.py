@@ -16,8 +16,8 @@ from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
-from orchestrator.contracts.events import Phase
 from orchestrator.errors import InputError, PystackError
+from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
 
 if TYPE_CHECKING:

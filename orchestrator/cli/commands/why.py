@@ -15,8 +15,9 @@ from orchestrator.cli.render.plain import event_text
 from orchestrator.cli.render.statuses import ports_text, state_text
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import event_of, status_of
-from orchestrator.contracts.events import Phase, ContainerStatus
+from orchestrator.contracts.events import ContainerStatus
 from orchestrator.errors import PystackError
+from orchestrator.model.phase import Phase
 from orchestrator.units import format_duration
 
 _SHOWN = 20

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.cli.render.table import table
-from orchestrator.contracts.events import Health, Phase, ContainerStatus
+from orchestrator.contracts.events import ContainerStatus
 from orchestrator.contracts.network import Published
 from orchestrator.contracts.runtime import Exit
+from orchestrator.model.health import Health
 from orchestrator.model.names import ProjectName
+from orchestrator.model.phase import Phase
 from orchestrator.units import format_duration
 
 ALIVE = frozenset({Phase.WAITING, Phase.CREATED, Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.STOPPING})

@@ -103,8 +103,8 @@ def seen(
     volumes: dict[str, str] | None = None,
     **changes: object,
 ) -> ObservedProject:
-    """`stack` as it is when all of it runs, except for what the arguments say. `changes`: fields of every record. `scale`: the
-    numbers of a service's replicas, where they are not just 1."""
+    """`stack` as it is when all of it runs, except for what the arguments say. `changes`: fields of every record. `scale`:
+    the numbers of a service's replicas, where they are not just 1."""
     ended = stopped or {}
     records, sandboxes = [], []
     for name, item in stack.services.items():
