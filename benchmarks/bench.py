@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.commands.up import up_arguments
 from orchestrator.cli.settings import Settings
+from orchestrator.cli.wire import encoded
 from orchestrator.client import Client, EventMessage, ensure_supervisor
+from orchestrator.contracts.control import Up
 from orchestrator.contracts.site import Site
 from tests.machine import make_busybox_rootfs, what_the_kernel_tests_lack
 
@@ -126,12 +127,12 @@ class Project:
             events.append(message.value)
 
         with client:
-            client.request("up", up_arguments(project, ()), keep)
+            client.request(*encoded(Up(project)), keep)
         return events
 
     def request(self, verb: str, args: Mapping[str, Any], fds: Sequence[int] = ()) -> Any:
         """One request on a connection of its own, as every command makes it."""
-        client = Client.connect(self.site.run_dir)
+        client = Client.connect(self.site)
         assert client is not None, "the supervisor has gone"
         with client:
             return client.request(verb, args, ignore, fds)

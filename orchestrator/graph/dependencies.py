@@ -54,7 +54,7 @@ class DependencyGraph:
                     kept[target] = dependency
                 elif dependency.required:
                     place = project.where(f"services.{name}.depends_on.{target}")
-                    raise InputError(f'{place}: "{target}" is not a service of this project')
+                    raise InputError(f'"{target}" is not a service of this project', place=place)
             edges[name] = kept
         return cls(edges, project)
 
@@ -169,4 +169,4 @@ def _cycle_error(dependencies: Edges, acyclic: frozenset[ServiceName], project: 
         cycle = [*back, first]
     place = f"services.{cycle[0]}.depends_on.{cycle[1]}"
     where = project.where(place) if project is not None else place
-    return InputError(f"{where}: dependency cycle: {' -> '.join(cycle)}", hint="remove one of these depends_on entries")
+    return InputError(f"dependency cycle: {' -> '.join(cycle)}", hint="remove one of these depends_on entries", place=where)

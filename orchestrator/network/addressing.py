@@ -58,20 +58,20 @@ def explicit_subnet(network: NetworkName, subnet: str, gateway: str | None) -> I
     try:
         value = IPv4Network(subnet)
     except ValueError as exc:
-        raise OperationError(f'{place}.subnet: "{subnet}" is not an IPv4 subnet: {exc}') from exc
+        raise OperationError(f'"{subnet}" is not an IPv4 subnet: {exc}', place=f"{place}.subnet") from exc
     if value.prefixlen > 29 or value.prefixlen < 8:
-        raise OperationError(f'{place}.subnet: "{subnet}" must have a prefix length from 8 to 29')
+        raise OperationError(f'"{subnet}" must have a prefix length from 8 to 29', place=f"{place}.subnet")
     if value.is_loopback or value.is_multicast or value.is_link_local or value.is_unspecified:
         hint = "use a private range, such as 10.1.2.0/24"
-        raise OperationError(f'{place}.subnet: "{subnet}" has a special meaning', hint=hint)
+        raise OperationError(f'"{subnet}" has a special meaning', hint=hint, place=f"{place}.subnet")
     if gateway is None:
         return Ipv4Subnet(value, value[1], chosen=True)
     try:
         address = IPv4Address(gateway)
     except ValueError as exc:
-        raise OperationError(f'{place}.gateway: "{gateway}" is not an IPv4 address') from exc
+        raise OperationError(f'"{gateway}" is not an IPv4 address', place=f"{place}.gateway") from exc
     if not _is_host(value, address):
-        raise OperationError(f'{place}.gateway: "{gateway}" is not an address for a host in {subnet}')
+        raise OperationError(f'"{gateway}" is not an address for a host in {subnet}', place=f"{place}.gateway")
     return Ipv4Subnet(value, address, chosen=True)
 
 

@@ -166,7 +166,7 @@ class Connections:
         if not mappings:
             return []
         if not endpoints:
-            raise OperationError(f"{mappings[0].place}: a container without a network cannot publish ports")
+            raise OperationError("a container without a network cannot publish ports", place=mappings[0].place)
         preferred = [*keep, *self._published.get(container, ())]
         if any(map(ports.leaves_a_choice, mappings)):
             addresses = [address.ip for endpoint in endpoints for address in endpoint.addresses]

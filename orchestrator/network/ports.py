@@ -135,15 +135,15 @@ def _reserve_one(
 
 def _checked_ip(mapping: PortMapping) -> str:
     if mapping.protocol not in _KINDS:
-        raise OperationError(f"{mapping.place}: protocol {mapping.protocol} is not supported yet", hint="use tcp or udp")
+        raise OperationError(f"protocol {mapping.protocol} is not supported yet", hint="use tcp or udp", place=mapping.place)
     address = host_ip(mapping)
     try:
         version = ip_address(address).version
     except ValueError:
-        raise OperationError(f'{mapping.place}: "{address}" is not an IP address') from None
+        raise OperationError(f'"{address}" is not an IP address', place=mapping.place) from None
     if version == 6 and mapping.protocol == "udp":
         hint = "publish it on an IPv4 address"
-        raise OperationError(f"{mapping.place}: udp on an IPv6 address is not supported yet", hint=hint)
+        raise OperationError("udp on an IPv6 address is not supported yet", hint=hint, place=mapping.place)
     return address
 
 
@@ -233,34 +233,36 @@ def _try_companion(port: int) -> socket.socket | None:
 
 
 def _refused(exc: OSError, mapping: PortMapping, address: str, port: int) -> OperationError:
-    what = f"{mapping.place}: port {port}/{mapping.protocol} on {address}"
+    what = f"port {port}/{mapping.protocol} on {address}"
     if exc.errno == errno.EADDRNOTAVAIL:
         hint = "leave the address out, or use 127.0.0.1"
-        return OperationError(f"{what}: {address} is not an address of this host", hint=hint)
+        return OperationError(f"{what}: {address} is not an address of this host", hint=hint, place=mapping.place)
     if exc.errno in (errno.EACCES, errno.EPERM):
         hint = "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
-        return OperationError(f"{what}: permission denied", hint=hint)
-    return OperationError(f"{what} cannot be taken: {exc.strerror or exc}")
+        return OperationError(f"{what}: permission denied", hint=hint, place=mapping.place)
+    return OperationError(f"{what} cannot be taken: {exc.strerror or exc}", place=mapping.place)
 
 
 def _in_use(mapping: PortMapping, address: str, others: Others) -> OperationError:
     if mapping.published is None:
-        return OperationError(f"{mapping.place}: no free {mapping.protocol} port on {address}")
+        return OperationError(f"no free {mapping.protocol} port on {address}", place=mapping.place)
     low, high = mapping.published
     if low != high:
         return _exhausted(mapping, address, others)
     holder = others.holder(mapping.protocol, address, low)
     if holder is not None:
         return OperationError(
-            f"{mapping.place}: port {low}/{mapping.protocol} on {address} is published by {holder.container} already",
+            f"port {low}/{mapping.protocol} on {address} is published by {holder.container} already",
             hint=f"see {holder.place}" if holder.place else None,
+            place=mapping.place,
         )
     owner = port_owner(mapping.protocol, low)
     by = f" by {owner}" if owner else ""
     other = low + 1 if low < 65535 else 8080
     return OperationError(
-        f"{mapping.place}: port {low}/{mapping.protocol} on {address} is in use{by}",
+        f"port {low}/{mapping.protocol} on {address} is in use{by}",
         hint=f'stop what uses it, or publish another port, such as "{other}:{mapping.target}"',
+        place=mapping.place,
     )
 
 
@@ -276,6 +278,7 @@ def _exhausted(mapping: PortMapping, address: str, others: Others) -> OperationE
         shown = ", ".join(names[:_HOLDERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
         by = f": by {shown}" if ours == len(holders) else f": {ours} of {len(holders)} by {shown}"
     return OperationError(
-        f"{mapping.place}: ports {low}-{high}/{mapping.protocol} on {address} are all in use{by}",
+        f"ports {low}-{high}/{mapping.protocol} on {address} are all in use{by}",
         hint="publish a wider range, or run fewer containers of the service",
+        place=mapping.place,
     )

@@ -70,8 +70,9 @@ def _args(context: Context) -> list[str]:
     args = command_of(context.service, context.image)
     if not args:
         raise InputError(
-            f'{context.service.place}: no command: neither the stack nor the image "{context.image.reference}" has one',
+            f'no command: neither the stack nor the image "{context.image.reference}" has one',
             hint="add `command:` to the service",
+            place=context.service.place,
         )
     return list(args)
 
@@ -88,7 +89,9 @@ def _cwd(context: Context) -> str:
     cwd = context.service.working_dir or context.image.config.working_dir or "/"
     if not cwd.startswith("/"):
         raise InputError(
-            f'{context.service.place}.working_dir: "{cwd}" is not an absolute path', hint=f'did you mean "/{cwd}"?'
+            f'"{cwd}" is not an absolute path',
+            hint=f'did you mean "/{cwd}"?',
+            place=f"{context.service.place}.working_dir",
         )
     return clean_path(cwd)
 

@@ -71,13 +71,15 @@ def _resolve_user(inputs: SandboxInputs) -> User:
         user = resolve_user(text, inputs.image.passwd, inputs.image.group)
     except ValueError as exc:
         raise InputError(
-            f'{place}: {exc} in the image "{inputs.image.reference}"',
+            f'{exc} in the image "{inputs.image.reference}"',
             hint="use a name from the image's /etc/passwd and /etc/group, or numbers: user: 1000:1000",
+            place=place,
         ) from exc
     if (highest := max(user.uid, *user.groups)) >= inputs.site.ids.count:
         raise InputError(
-            f"{place}: id {highest} is outside the {inputs.site.ids.count} ids a container has",
+            f"id {highest} is outside the {inputs.site.ids.count} ids a container has",
             hint=f"use ids below {inputs.site.ids.count}",
+            place=place,
         )
     return user
 
@@ -85,5 +87,6 @@ def _resolve_user(inputs: SandboxInputs) -> User:
 def _hostname(inputs: SandboxInputs) -> str:
     hostname = inputs.service.hostname
     if hostname is not None and len(hostname.encode("utf-8", "surrogateescape")) > KERNEL_HOSTNAME_MAX:
-        raise InputError(f"{inputs.service.place}.hostname: longer than the {KERNEL_HOSTNAME_MAX} bytes the kernel takes")
+        place = f"{inputs.service.place}.hostname"
+        raise InputError(f"longer than the {KERNEL_HOSTNAME_MAX} bytes the kernel takes", place=place)
     return hostname or inputs.container[:LABEL_MAX].rstrip("-")

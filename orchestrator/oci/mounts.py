@@ -62,10 +62,10 @@ def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) ->
 def _target(mount: Mount, service: Service) -> str:
     place = mount.place or f"{service.place}.volumes"
     if not mount.target.startswith("/"):
-        raise InputError(f'{place}: the target "{mount.target}" is not an absolute path')
+        raise InputError(f'the target "{mount.target}" is not an absolute path', place=place)
     target = clean_path(mount.target)
     if target in _NOT_TARGETS or target.startswith("/proc/"):
-        raise InputError(f'{place}: nothing can be mounted at "{target}"', hint="use a directory of its own below it")
+        raise InputError(f'nothing can be mounted at "{target}"', hint="use a directory of its own below it", place=place)
     return target
 
 

@@ -17,8 +17,9 @@ def memory(context: Context) -> dict[str, int] | None:
         return None
     if limit < MIN_MEMORY_BYTES:
         raise InputError(
-            f"{context.service.place}.mem_limit: {limit} bytes is less than the minimum of 6 MiB",
+            f"{limit} bytes is less than the minimum of 6 MiB",
             hint="write a unit: mem_limit: 64m",
+            place=f"{context.service.place}.mem_limit",
         )
     # As Docker: as much swap again as memory.
     return {"limit": limit, "swap": 2 * limit}
@@ -34,5 +35,5 @@ def cpu(context: Context) -> dict[str, int] | None:
     if not cpus:
         return None
     if cpus < MIN_CPUS:
-        raise InputError(f"{context.service.place}.cpus: {cpus:g} is less than the minimum of {MIN_CPUS:g}")
+        raise InputError(f"{cpus:g} is less than the minimum of {MIN_CPUS:g}", place=f"{context.service.place}.cpus")
     return {"quota": round(cpus * CPU_PERIOD_US), "period": CPU_PERIOD_US}

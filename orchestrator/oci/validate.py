@@ -80,9 +80,9 @@ def _walk(node: _Node, value: Any, place: str) -> None:
         case Kind.OBJECT:
             _walk_object(node, value, place)
         case Kind.NUMBER if not row.low <= value <= row.high:
-            raise InputError(f"{place}: {value} is not between {row.low} and {row.high}")
+            raise InputError(f"{value} is not between {row.low} and {row.high}", place=place)
         case Kind.TEXT if "\0" in value:
-            raise InputError(f"{place}: a string with a NUL character cannot be passed to the kernel")
+            raise InputError("a string with a NUL character cannot be passed to the kernel", place=place)
 
 
 def _has_type(kind: Kind, value: object) -> bool:
@@ -128,7 +128,7 @@ def _settled(config: Mapping[str, Any], ids: IdMap, cgroup: str) -> None:
     for place, given, fits in _demands(config, linux, ids, cgroup):
         if given is not None and not fits(given):
             note = next(row.note for row in ROWS if row.path == place)
-            raise InputError(f"{place}: {_shown(given)} is not supported: {note}")
+            raise InputError(f"{_shown(given)} is not supported: {note}", place=place)
     if not config["process"]["args"]:
         raise InputError("process.args is empty")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.contracts.state import State, Volumes
+from orchestrator.contracts.state import Records, Volumes
 from orchestrator.model.names import ProjectName
 from orchestrator.state.directory import prepare, site_of
 from orchestrator.state.records import FileState
@@ -20,7 +20,7 @@ class FakeLab:
         self._states: dict[str, FakeState] = {}
         self._store = FakeVolumeStore()
 
-    def state(self, project: str) -> State:
+    def state(self, project: str) -> Records:
         return self._states.setdefault(project, FakeState())
 
     def volumes(self, project: str) -> Volumes:
@@ -31,7 +31,7 @@ class RealLab:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def state(self, project: str) -> State:
+    def state(self, project: str) -> Records:
         return FileState(prepare(site_of(f"{self._root}/data", f"{self._root}/run", ProjectName(project))))
 
     def volumes(self, project: str) -> Volumes:

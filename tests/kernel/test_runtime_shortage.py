@@ -14,6 +14,7 @@ from orchestrator.errors import PystackError
 from orchestrator.kernel import fdpass
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.client import open_runtime
+from orchestrator.runtime.host_check import find_host
 from orchestrator.runtime.link import SOCKET_NAME
 from tests.kernel.place import Place, place
 from tests.machine import eventually
@@ -73,7 +74,7 @@ async def test_hundreds_of_connections_end_neither_the_monitor_nor_the_container
         await trio.to_thread.run_sync(eventually, lambda: crowded(here, crowd, CONNECTIONS))
         assert here.runtime.monitor_pid == monitor
         # A supervisor that comes last gets in, and the old one's place is taken over.
-        async with open_runtime(here.site) as second:
+        async with open_runtime(here.site, find_host()) as second:
             assert second.monitor_pid == monitor
             (state,) = await second.containers()
             assert state.run == run

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import trio
-from orchestrator.plan.oci import ANNOTATION_INIT
 
 from orchestrator.contracts.runtime import Run
 from orchestrator.errors import CommandError
 from orchestrator.model.names import ContainerId
+from orchestrator.oci.terms import ANNOTATION_INIT
 from tests.kernel.place import Place, place
 
 pytestmark = pytest.mark.kernel

@@ -73,7 +73,7 @@ def test_down_takes_everything_over_and_leaves_nothing() -> None:
 
 
 def test_down_amid_the_very_first_steps_of_an_up_leaves_nothing() -> None:
-    slow = {name: FakeService(create_s=0.5, boot_s=0.5) for name in STACK.services}
+    slow: dict[str, FakeService] = {name: FakeService(create_s=0.5, boot_s=0.5) for name in STACK.services}
 
     for moment_s in (0.001, 0.2, 0.5, 0.7, 1.0, 1.2):
 
@@ -180,7 +180,7 @@ def test_up_amid_a_slow_stop_starts_it_again_when_it_has_ended() -> None:
 def test_any_operation_amid_any_other_comes_to_an_end_and_the_later_one_is_obeyed(
     first: Operation, second: Operation
 ) -> None:
-    slow = {name: FakeService(create_s=0.3, boot_s=0.3, stops_after_s=0.7) for name in STACK.services}
+    slow: dict[str, FakeService] = {name: FakeService(create_s=0.3, boot_s=0.3, stops_after_s=0.7) for name in STACK.services}
 
     for moment_s in (0.001, 0.4, 0.9):
 
@@ -210,7 +210,7 @@ def test_any_operation_amid_any_other_comes_to_an_end_and_the_later_one_is_obeye
 
 
 def test_what_is_taken_over_while_it_is_made_is_made_again_by_the_later_up() -> None:
-    slow = {name: FakeService(create_s=1.0) for name in STACK.services}
+    slow: dict[str, FakeService] = {name: FakeService(create_s=1.0) for name in STACK.services}
 
     async def body(engine: Engine, world: World) -> None:
         async with trio.open_nursery() as nursery:

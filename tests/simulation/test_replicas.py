@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -157,7 +159,7 @@ def test_names_are_answered_by_the_replicas_that_are_ready() -> None:
     ],
 )
 def test_what_only_one_container_can_have_refuses_a_second_one_before_anything_is_done(
-    fields: dict[str, object], message: str
+    fields: dict[str, Any], message: str
 ) -> None:
     stack = project(service("web", **fields))
 

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestrator.contracts.images import Image, ImageMount
+from orchestrator.contracts.images import Image, ImageMount, ImageRequest
 from orchestrator.errors import InputError, OperationError
 from orchestrator.images.host import HostImage
 from orchestrator.images.local import LocalImages
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
+
+
+async def obtain(images: LocalImages, reference: str, base_dir: Path = Path("/")) -> Image:
+    return await images.obtain(ImageRequest(reference, str(base_dir)), lambda _text: None)
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def host(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path, host: Path) -> LocalImages:
-    return LocalImages(str(tmp_path / "images"), str(tmp_path), host_root=str(host))
+    return LocalImages(str(tmp_path / "images"), host_root=str(host))
 
 
 def test_references_are_told_apart() -> None:
@@ -59,7 +63,7 @@ def made(tmp_path: Path) -> list[str]:
 
 
 async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(images: LocalImages, tmp_path: Path, host: Path) -> None:
-    image = await images.resolve("host")
+    image = await obtain(images, "host", tmp_path)
     (lower,) = image.lowers
     assert lower.startswith(f"{tmp_path}/images/host-")
     assert Path(lower, "etc/services").read_text() == "http 80/tcp\n"
@@ -70,10 +74,10 @@ async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(images: LocalI
 
 
 async def test_it_is_made_once_and_again_when_the_host_changes(images: LocalImages, tmp_path: Path, host: Path) -> None:
-    first = await images.resolve("host")
-    assert await images.resolve("host") is first
+    first = await obtain(images, "host", tmp_path)
+    assert await obtain(images, "host", tmp_path) is first
     (host / "etc/services").write_text("http 8080/tcp\n")
-    second = await images.resolve("host")
+    second = await obtain(images, "host", tmp_path)
     assert second.identity != first.identity
     # Containers made before still have the first one mounted.
     assert made(tmp_path) == sorted(os.path.basename(i.lowers[0]) for i in (first, second))
@@ -83,7 +87,7 @@ async def test_builders_at_the_same_time_make_one(tmp_path: Path, host: Path) ->
     found: list[Image] = []
 
     async def build() -> None:
-        found.append(await LocalImages(str(tmp_path / "images"), "/", host_root=str(host)).resolve("host"))
+        found.append(await obtain(LocalImages(str(tmp_path / "images"), host_root=str(host)), "host"))
 
     async with trio.open_nursery() as nursery:
         for _ in range(8):
@@ -144,20 +148,20 @@ def test_looking_without_a_note_reads_and_compares_everything(tmp_path: Path, ho
 async def test_a_root_file_system_is_found_relative_to_the_project(images: LocalImages, tmp_path: Path) -> None:
     (tmp_path / "app/etc").mkdir(parents=True)
     (tmp_path / "app/etc/passwd").write_text("app:x:7:7::/:/bin/sh\n")
-    image = await images.resolve("rootfs:./app")
+    image = await obtain(images, "rootfs:./app", tmp_path)
     assert image.lowers == (f"{tmp_path}/app",)
     assert image.passwd == b"app:x:7:7::/:/bin/sh\n"
     assert image.group == b""
     assert not image.no_new_privileges
-    assert (await images.resolve(f"rootfs:{tmp_path}/app")).identity == image.identity
+    assert (await obtain(images, f"rootfs:{tmp_path}/app", tmp_path)).identity == image.identity
 
 
 async def test_a_replaced_root_file_system_is_another_image(images: LocalImages, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
-    before = await images.resolve("rootfs:app")
+    before = await obtain(images, "rootfs:app", tmp_path)
     (tmp_path / "new").mkdir()
     (tmp_path / "new").rename(tmp_path / "app")
-    assert (await images.resolve("rootfs:app")).identity != before.identity
+    assert (await obtain(images, "rootfs:app", tmp_path)).identity != before.identity
 
 
 async def test_hostile_account_files_are_neither_followed_out_nor_waited_for(images: LocalImages, tmp_path: Path) -> None:
@@ -165,7 +169,7 @@ async def test_hostile_account_files_are_neither_followed_out_nor_waited_for(ima
     (tmp_path / "secret").write_text("root:x:0:0::/:/bin/sh\n")
     os.symlink("../../secret", tmp_path / "app/etc/passwd")
     os.mkfifo(tmp_path / "app/etc/group")
-    image = await images.resolve("rootfs:app")
+    image = await obtain(images, "rootfs:app", tmp_path)
     assert (image.passwd, image.group) == (b"", b"")
 
 
@@ -175,4 +179,4 @@ async def test_what_is_no_root_file_system_is_refused(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(error, match="rootfs:"):
-        await images.resolve(f"rootfs:{name}")
+        await obtain(images, f"rootfs:{name}", tmp_path)

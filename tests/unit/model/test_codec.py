@@ -9,10 +9,10 @@ import pytest
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import Exit
-from orchestrator.contracts.state import ContainerRecord, Wanted
+from orchestrator.contracts.state import ContainerRecord
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.health import HealthCheck
-from orchestrator.model.names import ContainerId, NetworkName, ProjectName, ServiceName
+from orchestrator.model.names import NetworkName, ProjectName, ServiceName
 from orchestrator.model.network import Attachment, PortMapping
 from orchestrator.model.project import Place, Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
@@ -59,8 +59,8 @@ def test_defaults_are_left_out() -> None:
 
 
 def test_keys_of_a_later_version_are_ignored_and_missing_ones_take_the_default() -> None:
-    record = from_json(ContainerRecord, {"container": "p-db-1", "service": "db", "config_hash": "x", "invented": 1})
-    assert record == ContainerRecord(ContainerId("p-db-1"), ServiceName("db"), "x", Wanted.RUNNING)
+    record = from_json(Attachment, {"network": "back", "aliases": ["db"], "invented": 1})
+    assert record == Attachment(NetworkName("back"), ("db",))
 
 
 ADDRESS: dict[str, object] = {"ip": "10.0.0.2", "prefix": 24, "gateway": "10.0.0.1"}
@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_named_by_its_path(data: object, message: str) -> N
 
 
 def test_a_missing_field_without_a_default_is_named() -> None:
-    with pytest.raises(ValueError, match=r"\$\.service is missing"):
+    with pytest.raises(ValueError, match=r"\$\.instance is missing"):
         from_json(ContainerRecord, {"container": "c", "config_hash": ""})
 
 

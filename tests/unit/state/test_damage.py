@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contracts.events import Event, EventKind
-from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord
 from orchestrator.errors import PystackError
@@ -97,7 +97,7 @@ def expected() -> dict[ContainerId, ContainerRecord]:
     other = a_record().definition
     assert other is not None
     third = replace(a_record(THREE), definition=replace(other, image="sha256:3"))
-    endpoint = Endpoint(BACK, "10.1.0.2", 24, "10.1.0.1", "02:70:0a:01:00:02", "eth0")
+    endpoint = Endpoint(BACK, (Address("10.1.0.2", 24, "10.1.0.1"),), "02:70:0a:01:00:02", "eth0")
     return {ONE: replace(a_record(ONE), restarts=2, endpoints=(endpoint,)), TWO: a_record(TWO), THREE: third}
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
+from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, Wanted
 from orchestrator.errors import BusyError, HostError, InputError, OperationError
 from orchestrator.kernel.trees import remove_tree
-from orchestrator.model.names import ContainerId, ProjectName, ServiceName, VolumeName
+from orchestrator.model.names import ContainerId, Instance, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
+from orchestrator.model.service import Service
 from orchestrator.model.volume import Volume
 from orchestrator.state import lock
 from orchestrator.state.directory import ID_RANGE, make_private, prepare, site_of
@@ -26,7 +27,9 @@ def site(tmp_path: Path) -> Site:
 
 
 def record(name: str, **changes: object) -> ContainerRecord:
-    return ContainerRecord(ContainerId(f"demo-{name}-1"), ServiceName(name), "hash", **changes)  # type: ignore[arg-type]
+    instance = Instance(ServiceName(name))
+    definition = Definition(Service(instance.service, "host"))
+    return ContainerRecord(ContainerId(f"demo-{name}-1"), instance, definition, "hash", **changes)  # type: ignore[arg-type]
 
 
 def project() -> Project:
@@ -68,7 +71,7 @@ def test_a_torn_last_line_is_ignored(site: Site) -> None:
         journal.write(b'{"generation": 1, "rec')
     loaded = FileState(site).load()
     assert loaded is not None
-    assert [item.service for item in loaded.containers] == ["a"]
+    assert [item.instance.service for item in loaded.containers] == ["a"]
 
 
 def test_a_long_journal_is_folded_into_the_record(site: Site) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
+from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, Wanted
 from orchestrator.errors import OperationError
 from orchestrator.model.health import HealthCheck
 from orchestrator.model.names import ContainerId, Instance, ProjectName, ServiceName, VolumeName
@@ -146,7 +146,7 @@ def other_project(data: Path, wanted: bytes | None) -> None:
     other = prepare(site_of(str(data), f"{data}/run", ProjectName("shop-db")))
     name = ServiceName("main")
     project = Project(ProjectName("shop-db"), "/srv", {name: Service(name, "host")})
-    FileState(other).commit(ProjectRecord(project, (ContainerRecord(DB, name, "hash"),)))
+    FileState(other).commit(ProjectRecord(project, (ContainerRecord(DB, Instance(name), Definition(Service(name, "host")), "hash"),)))
     if wanted is not None:
         for file in ("wanted.json", "wanted.json.copy"):
             Path(other.data_dir, file).write_bytes(wanted)

@@ -13,11 +13,12 @@ from typing import Any, cast
 
 import trio
 
-from orchestrator.images.local import LocalImages
+from orchestrator.contracts.host import Host
 from orchestrator.runtime.client import MonitorRuntime
 from orchestrator.scheduler.engine import Engine
 from orchestrator.state.journal import EventLog
 from orchestrator.state.records import FileState
+from orchestrator.state.volumes import FileVolumes
 from orchestrator.supervisor.api import Server
 from orchestrator.supervisor.door import open_listener
 from orchestrator.supervisor.stream import EventStream
@@ -139,8 +140,9 @@ def _open(world: World, log: EventLog, stream: EventStream, engine: Engine) -> O
     return OpenProject(
         site=world.site,
         runtime=cast(MonitorRuntime, _Runtime(world)),
-        images=LocalImages("/nowhere", "/"),
-        state=cast(FileState, world.state),
+        host=cast(Host, None),
+        records=cast(FileState, world.state),
+        volumes=cast(FileVolumes, world.volumes),
         log=log,
         stream=stream,
         engine=engine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ async def test_a_beat_tells_that_an_operation_goes_on(autojump_clock: MockClock)
 
 
 class BrokenLog(EventLog):
-    def tail(self, service: str, count: int) -> tuple[Event, ...]:
+    def tail(
+        self, count: int, *, services: Collection[str] = (), containers: Collection[str] = ()
+    ) -> tuple[Event, ...]:
         raise ZeroDivisionError("oops")
 
 
