@@ -4,14 +4,14 @@ The process of pytest moves into three namespaces before the first test:
 
 * *mount*: private, so mounts made elsewhere never appear here;
 * *network*: with ``lo`` alone, so every other link, address, port and nf_tables table is ours;
-* *cgroup*: every hierarchy is mounted anew and shows, as its root, a group ``pystack-tests-PID`` that we made.
+* *cgroup*: every hierarchy is mounted anew and shows, as its root, a group ``pystack-run-...`` that we made.
 
 Another pystack project (of any version), Docker, Podman and a second run of these tests may start and stop containers on
 the same machine all the while: nothing of theirs can be seen, or collided with, from in here. Processes belong to the run
 when they are in its mount namespace, in one of its cgroups, or its children (see `tests.leaks`).
 
-A helper process keeps the original cgroups' directories open, and removes our groups when pytest has ended, however it
-ended. Needs root; without it there are no kernel tests, and nothing here is done.
+A helper process ends what is in our groups and removes them when pytest has ended, however it ended. Needs root; without
+it there are no kernel tests, and nothing here is done.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWNET = 0x00020000, 0x02000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE, MNT_DETACH = 2, 4, 8, 0x4000, 1 << 18, 2
+PREFIX = "pystack-run-"
 RUNNER = "runner"
 """The v2 group below ours that pytest itself is in: a group with controllers may have no processes of its own."""
 REMOVAL_DEADLINE_S = 10.0
+LEFT_OVER_S = 60.0
+"""A group that is younger may be one that a helper has not locked yet."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _outside: list[str] = []
@@ -64,7 +67,7 @@ def enter() -> None:
     doors = [(option, os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)) for option, name in _DOORS]
     hierarchies = _hierarchies()
     homes = [_home(hierarchy.mount) for hierarchy in hierarchies if hierarchy.kind == "cgroup2"]
-    group = f"pystack-tests-{os.getpid()}"
+    group = f"{PREFIX}{os.urandom(4).hex()}"
     _enter_cgroups(hierarchies, group)
     _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare(CLONE_NEWNS | CLONE_NEWNET)")
     _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "making / private")
@@ -139,6 +142,7 @@ def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int,
         for hierarchy in hierarchies:
             _remove_left_over(hierarchy.mount)
             _make_group(hierarchy, group)
+            assert _lock(Path(hierarchy.mount, group)), "nobody else knows its name"
         # A namespace's root is where the process is that makes it: a process of its own goes there, and never comes back.
         traveller = os.fork()
         if traveller == 0:
@@ -182,17 +186,33 @@ def _make_group(hierarchy: Hierarchy, group: str) -> None:
             (root / group / name).write_text((root / name).read_text())
 
 
+def _lock(group: Path) -> bool:
+    """Whether nobody else holds it. Held until this process ends: a pid would say nothing in another pid namespace."""
+    fd = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    return True
+
+
 def _remove_left_over(mount: str) -> None:
     """Groups of runs whose process and helper were killed together."""
-    for group in Path(mount).glob("pystack-tests-*"):
-        if not Path("/proc", group.name.rpartition("-")[2]).exists():
-            _remove(group)
+    for group in Path(mount).glob(f"{PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - group.stat().st_mtime > LEFT_OVER_S and _lock(group):
+                _remove(group)
 
 
 def _remove(group: Path) -> bool:
-    """Remove `group` and all below it; whether it is gone."""
+    """End what is in `group`, and remove it and all below it; whether it is gone. Every process there was started by a run
+    that is over: none, unless it was killed."""
     for directory, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
+            for pid in map(int, Path(directory, "cgroup.procs").read_text().split()):
+                if pid > 0:  # 0: in a pid namespace that is not ours.
+                    os.kill(pid, signal.SIGKILL)
             os.rmdir(directory)
     return not group.exists()
 
