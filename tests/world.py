@@ -65,15 +65,15 @@ def enter() -> None:
     if entered() or os.geteuid() != 0:
         return
     doors = [(option, os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)) for option, name in _DOORS]
-    hierarchies = _hierarchies()
-    homes = [_home(hierarchy.mount) for hierarchy in hierarchies if hierarchy.kind == "cgroup2"]
+    mounted = hierarchies()
+    homes = [_home(hierarchy.mount) for hierarchy in mounted if hierarchy.kind == "cgroup2"]
     group = f"{PREFIX}{os.urandom(4).hex()}"
-    _enter_cgroups(hierarchies, group)
+    _enter_cgroups(mounted, group)
     _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare(CLONE_NEWNS | CLONE_NEWNET)")
     _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "making / private")
-    for hierarchy in reversed(hierarchies):
+    for hierarchy in reversed(mounted):
         _check(_libc.umount2(os.fsencode(hierarchy.mount), MNT_DETACH), f"umount {hierarchy.mount}")
-    for hierarchy in hierarchies:
+    for hierarchy in mounted:
         path, kind, data = map(os.fsencode, (hierarchy.mount, hierarchy.kind, hierarchy.data))
         _check(_libc.mount(kind, path, kind, MS_NOSUID | MS_NODEV | MS_NOEXEC, data), f"mount {hierarchy.mount}")
     _loopback_up()
@@ -86,7 +86,8 @@ def enter() -> None:
 _DOORS = (("mount", "mnt"), ("net", "net"), ("cgroup", "cgroup"))
 
 
-def _hierarchies() -> list[Hierarchy]:
+def hierarchies() -> list[Hierarchy]:
+    """What is mounted of cgroups."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
@@ -100,7 +101,7 @@ def _hierarchies() -> list[Hierarchy]:
     return found
 
 
-def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
+def _enter_cgroups(mounted: list[Hierarchy], group: str) -> None:
     """Have a helper make our group in each hierarchy and the namespace whose root that is, and go into that namespace.
 
     This process itself stays in its v1 groups, whose limits are somebody's business; of a v2 hierarchy it goes to
@@ -110,7 +111,7 @@ def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
     first = os.fork()
     if first == 0:
         if os.fork() == 0:  # Not our child: tests look at those.
-            _help(hierarchies, group, ready[1], done)
+            _help(mounted, group, ready[1], done)
         os._exit(0)
     os.waitpid(first, 0)
     os.close(ready[1])
@@ -119,7 +120,7 @@ def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
     os.close(ready[0])
     if not answer.isdigit():
         raise OSError(0, answer or "the helper for cgroups died")
-    for hierarchy in hierarchies:
+    for hierarchy in mounted:
         if hierarchy.kind == "cgroup2":
             Path(hierarchy.mount, group, RUNNER).mkdir()
             Path(hierarchy.mount, group, RUNNER, "cgroup.procs").write_text("0")
@@ -129,7 +130,7 @@ def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
     os.write(done[1], b"x")  # `done[1]` stays open as long as we live: its end is how the helper learns of ours.
 
 
-def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int, int]) -> None:
+def _help(mounted: list[Hierarchy], group: str, ready: int, done: tuple[int, int]) -> None:
     """The helper's life. Writes the pid of a process in our namespace, or what went wrong, to `ready`; never returns."""
     os.close(done[1])
     os.setsid()
@@ -139,14 +140,14 @@ def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int,
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     try:
-        for hierarchy in hierarchies:
+        for hierarchy in mounted:
             _remove_left_over(hierarchy.mount)
             _make_group(hierarchy, group)
             assert _lock(Path(hierarchy.mount, group)), "nobody else knows its name"
         # A namespace's root is where the process is that makes it: a process of its own goes there, and never comes back.
         traveller = os.fork()
         if traveller == 0:
-            for hierarchy in hierarchies:
+            for hierarchy in mounted:
                 Path(hierarchy.mount, group, "cgroup.procs").write_text("0")
             _check(_libc.unshare(CLONE_NEWCGROUP), "unshare(CLONE_NEWCGROUP)")
             os.write(ready, str(os.getpid()).encode())
@@ -158,7 +159,7 @@ def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int,
         while os.read(done[0], 1):
             pass
         end = time.monotonic() + REMOVAL_DEADLINE_S
-        groups = [Path(hierarchy.mount, group) for hierarchy in hierarchies]
+        groups = [Path(hierarchy.mount, group) for hierarchy in mounted]
         while any(not _remove(each) for each in groups) and time.monotonic() < end:
             time.sleep(0.05)
     except OSError as exc:
