@@ -4,14 +4,14 @@ The process of pytest moves into three namespaces before the first test:
 
 * *mount*: private, so mounts made elsewhere never appear here;
 * *network*: with ``lo`` alone, so every other link, address, port and nf_tables table is ours;
-* *cgroup*: every hierarchy is mounted anew and shows, as its root, a group ``pystack-tests-PID`` that we made.
+* *cgroup*: every hierarchy is mounted anew and shows, as its root, a group ``pystack-run-...`` that we made.
 
 Another pystack project (of any version), Docker, Podman and a second run of these tests may start and stop containers on
 the same machine all the while: nothing of theirs can be seen, or collided with, from in here. Processes belong to the run
 when they are in its mount namespace, in one of its cgroups, or its children (see `tests.leaks`).
 
-A helper process keeps the original cgroups' directories open, and removes our groups when pytest has ended, however it
-ended. Needs root; without it there are no kernel tests, and nothing here is done.
+A helper process ends what is in our groups and removes them when pytest has ended, however it ended. Needs root; without
+it there are no kernel tests, and nothing here is done.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWNET = 0x00020000, 0x02000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE, MNT_DETACH = 2, 4, 8, 0x4000, 1 << 18, 2
+PREFIX = "pystack-run-"
 RUNNER = "runner"
 """The v2 group below ours that pytest itself is in: a group with controllers may have no processes of its own."""
 REMOVAL_DEADLINE_S = 10.0
+LEFT_OVER_S = 60.0
+"""A group that is younger may be one that a helper has not locked yet."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _outside: list[str] = []
@@ -62,15 +65,15 @@ def enter() -> None:
     if entered() or os.geteuid() != 0:
         return
     doors = [(option, os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)) for option, name in _DOORS]
-    hierarchies = _hierarchies()
-    homes = [_home(hierarchy.mount) for hierarchy in hierarchies if hierarchy.kind == "cgroup2"]
-    group = f"pystack-tests-{os.getpid()}"
-    _enter_cgroups(hierarchies, group)
+    mounted = hierarchies()
+    homes = [_home(hierarchy.mount) for hierarchy in mounted if hierarchy.kind == "cgroup2"]
+    group = f"{PREFIX}{os.urandom(4).hex()}"
+    _enter_cgroups(mounted, group)
     _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare(CLONE_NEWNS | CLONE_NEWNET)")
     _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "making / private")
-    for hierarchy in reversed(hierarchies):
+    for hierarchy in reversed(mounted):
         _check(_libc.umount2(os.fsencode(hierarchy.mount), MNT_DETACH), f"umount {hierarchy.mount}")
-    for hierarchy in hierarchies:
+    for hierarchy in mounted:
         path, kind, data = map(os.fsencode, (hierarchy.mount, hierarchy.kind, hierarchy.data))
         _check(_libc.mount(kind, path, kind, MS_NOSUID | MS_NODEV | MS_NOEXEC, data), f"mount {hierarchy.mount}")
     _loopback_up()
@@ -83,7 +86,8 @@ def enter() -> None:
 _DOORS = (("mount", "mnt"), ("net", "net"), ("cgroup", "cgroup"))
 
 
-def _hierarchies() -> list[Hierarchy]:
+def hierarchies() -> list[Hierarchy]:
+    """What is mounted of cgroups."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
@@ -97,7 +101,7 @@ def _hierarchies() -> list[Hierarchy]:
     return found
 
 
-def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
+def _enter_cgroups(mounted: list[Hierarchy], group: str) -> None:
     """Have a helper make our group in each hierarchy and the namespace whose root that is, and go into that namespace.
 
     This process itself stays in its v1 groups, whose limits are somebody's business; of a v2 hierarchy it goes to
@@ -107,7 +111,7 @@ def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
     first = os.fork()
     if first == 0:
         if os.fork() == 0:  # Not our child: tests look at those.
-            _help(hierarchies, group, ready[1], done)
+            _help(mounted, group, ready[1], done)
         os._exit(0)
     os.waitpid(first, 0)
     os.close(ready[1])
@@ -116,7 +120,7 @@ def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
     os.close(ready[0])
     if not answer.isdigit():
         raise OSError(0, answer or "the helper for cgroups died")
-    for hierarchy in hierarchies:
+    for hierarchy in mounted:
         if hierarchy.kind == "cgroup2":
             Path(hierarchy.mount, group, RUNNER).mkdir()
             Path(hierarchy.mount, group, RUNNER, "cgroup.procs").write_text("0")
@@ -126,7 +130,7 @@ def _enter_cgroups(hierarchies: list[Hierarchy], group: str) -> None:
     os.write(done[1], b"x")  # `done[1]` stays open as long as we live: its end is how the helper learns of ours.
 
 
-def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int, int]) -> None:
+def _help(mounted: list[Hierarchy], group: str, ready: int, done: tuple[int, int]) -> None:
     """The helper's life. Writes the pid of a process in our namespace, or what went wrong, to `ready`; never returns."""
     os.close(done[1])
     os.setsid()
@@ -136,13 +140,14 @@ def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int,
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     try:
-        for hierarchy in hierarchies:
+        for hierarchy in mounted:
             _remove_left_over(hierarchy.mount)
             _make_group(hierarchy, group)
+            assert _lock(Path(hierarchy.mount, group)), "nobody else knows its name"
         # A namespace's root is where the process is that makes it: a process of its own goes there, and never comes back.
         traveller = os.fork()
         if traveller == 0:
-            for hierarchy in hierarchies:
+            for hierarchy in mounted:
                 Path(hierarchy.mount, group, "cgroup.procs").write_text("0")
             _check(_libc.unshare(CLONE_NEWCGROUP), "unshare(CLONE_NEWCGROUP)")
             os.write(ready, str(os.getpid()).encode())
@@ -154,7 +159,7 @@ def _help(hierarchies: list[Hierarchy], group: str, ready: int, done: tuple[int,
         while os.read(done[0], 1):
             pass
         end = time.monotonic() + REMOVAL_DEADLINE_S
-        groups = [Path(hierarchy.mount, group) for hierarchy in hierarchies]
+        groups = [Path(hierarchy.mount, group) for hierarchy in mounted]
         while any(not _remove(each) for each in groups) and time.monotonic() < end:
             time.sleep(0.05)
     except OSError as exc:
@@ -182,17 +187,33 @@ def _make_group(hierarchy: Hierarchy, group: str) -> None:
             (root / group / name).write_text((root / name).read_text())
 
 
+def _lock(group: Path) -> bool:
+    """Whether nobody else holds it. Held until this process ends: a pid would say nothing in another pid namespace."""
+    fd = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    return True
+
+
 def _remove_left_over(mount: str) -> None:
     """Groups of runs whose process and helper were killed together."""
-    for group in Path(mount).glob("pystack-tests-*"):
-        if not Path("/proc", group.name.rpartition("-")[2]).exists():
-            _remove(group)
+    for group in Path(mount).glob(f"{PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - group.stat().st_mtime > LEFT_OVER_S and _lock(group):
+                _remove(group)
 
 
 def _remove(group: Path) -> bool:
-    """Remove `group` and all below it; whether it is gone."""
+    """End what is in `group`, and remove it and all below it; whether it is gone. Every process there was started by a run
+    that is over: none, unless it was killed."""
     for directory, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
+            for pid in map(int, Path(directory, "cgroup.procs").read_text().split()):
+                if pid > 0:  # 0: in a pid namespace that is not ours.
+                    os.kill(pid, signal.SIGKILL)
             os.rmdir(directory)
     return not group.exists()
 

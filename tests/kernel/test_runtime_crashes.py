@@ -132,6 +132,8 @@ async def test_an_exec_outlives_the_monitor_and_its_status_is_known(here: Place)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(execute)
         await trio.lowlevel.wait_readable(reader)
+        # It may write before the monitor has told us that it is there. What is asked for later is answered later.
+        assert (await here.runtime.probe(BOX, ("true",), 30)).ok
         old = here.runtime.monitor_pid
         os.kill(old, signal.SIGKILL)
         await new_monitor(here.runtime, old)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import IO
 import pytest
 
 from tests import leaks, world
-from tests.machine import ROOT, Pystack, Stack
+from tests.machine import ROOT, Pystack, Stack, eventually
 from tests.scenarios.talk import http
 
 pytestmark = pytest.mark.kernel
@@ -132,3 +133,24 @@ def test_we_are_not_where_we_came_from() -> None:
     here = [os.readlink(f"/proc/self/ns/{name}") for name in names]
     assert not set(there.stdout.split()) & set(here)
     assert [name for _, name in socket.if_nameindex() if not name.startswith("tunl")] == ["lo"]
+
+
+KILLED = """
+import os, signal, subprocess
+from tests import world
+world.enter()
+child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+box = f"{world.hierarchies()[-1].mount}/box"
+os.mkdir(box)
+with open(f"{box}/cgroup.procs", "w") as file:
+    file.write(str(child.pid))
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_is_killed_leaves_no_process_and_no_cgroup() -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == -signal.SIGKILL
+    child = Path("/proc", done.stdout.strip())
+    eventually(lambda: not child.exists())
