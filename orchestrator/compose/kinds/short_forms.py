@@ -7,7 +7,7 @@ import posixpath
 import re
 
 from orchestrator.compose.kinds.expand import ExpandError, made
-from orchestrator.compose.kinds.merging import mount_parts
+from orchestrator.compose.kinds.once import mount_parts
 from orchestrator.compose.kinds.shapes import JSON
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.text.tree import Node

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 
 from orchestrator.compose.kinds import expand, merging, paths
-from orchestrator.compose.kinds.shapes import check
+from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.merge.context import Context, Findings, interpolated
 from orchestrator.compose.merge.reset import collect_resets, remove

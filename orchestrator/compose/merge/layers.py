@@ -11,8 +11,8 @@ import os.path
 from collections.abc import Mapping
 
 from orchestrator.compose.discovery import read_env_file
-from orchestrator.compose.kinds import defaults, expand, merging, paths
-from orchestrator.compose.kinds.shapes import MAX_FOUND, check, prune
+from orchestrator.compose.kinds import defaults, expand, merging, once, paths
+from orchestrator.compose.kinds.checking import MAX_FOUND, check, prune
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.merge.context import Context, Findings, interpolated
 from orchestrator.compose.merge.extends import Extends
@@ -71,7 +71,7 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
     merged = document
     if model is not None:
         merged = merging.merge(model, document, TOP, "", found.errors)
-    merged = merging.unique(merged, TOP)
+    merged = once.unique(merged, TOP)
     if context.validate:
         check(merged, TOP, "", found.errors)
         merged = _without_the_obsolete(merged, found)
@@ -80,7 +80,7 @@ def _layer(model: Node | None, document: Node, source: Source, context: Context,
     if len(found.errors) > errors_before:
         merged = prune(merged, TOP) or document.new({})
     merged = expand.expand(merged, TOP, "", found.errors, lenient=not context.interpolate)
-    return merging.unique(merged, TOP)
+    return once.unique(merged, TOP)
 
 
 def _without_the_obsolete(model: Node, found: Findings) -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Callable, Mapping
 
-from orchestrator.compose.kinds import expand
+from orchestrator.compose.kinds import long_forms
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.text import dotenv
 from orchestrator.compose.text.diagnostics import Diagnostic
@@ -46,7 +46,7 @@ class EnvironmentFiles:
     def _environment(self, service: dict[str, Node], path: str) -> dict[str, Node]:
         files = service.pop("env_file")
         own = service.get("environment")
-        own_pairs = expand.pairs(own) if own is not None else None
+        own_pairs = long_forms.pairs(own) if own is not None else None
         mine = dict(own_pairs.items()) if own_pairs is not None else {}
 
         def lookup(name: str) -> str | None:
@@ -115,7 +115,7 @@ class EnvironmentFiles:
             for key, value in self._parsed(node, text, lambda text=text: dotenv.parse(text, lambda name: None)).items():  # type: ignore[misc]
                 read[key] = node.new(value)
         labels = service.get("labels")
-        pairs = expand.pairs(labels) if labels is not None else None
+        pairs = long_forms.pairs(labels) if labels is not None else None
         if read:
             service["labels"] = (labels or files).new({**read, **dict(pairs.items() if pairs is not None else ())})
         return service

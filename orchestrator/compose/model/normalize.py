@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.compose.kinds import expand, merging, short_forms
+from orchestrator.compose.kinds import expand, long_forms, merging, once, short_forms
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.schema.attributes_service import CONTAINER, PRE_START
 from orchestrator.compose.text.tree import Node
@@ -104,7 +104,7 @@ def _service(service: Node, environment: Mapping[str, str]) -> Node:
 def _hook(hook: Node, service: dict[str, Node], environment: Mapping[str, str]) -> Node:
     """A pre_start container takes from its service whatever it does not say itself, but not the mounts."""
     inherited = hook.new({key: item for key, item in service.items() if key in INHERITED})
-    merged = merging.unique(merging.merge(inherited, hook, PRE_START, "", []), PRE_START)
+    merged = once.unique(merging.merge(inherited, hook, PRE_START, "", []), PRE_START)
     assert isinstance(merged.value, dict)
     out = dict(merged.value)
     if "environment" in out:
@@ -137,7 +137,7 @@ def _build(build: Node, environment: Mapping[str, str]) -> Node:
 
 def from_environment(node: Node, environment: Mapping[str, str], *, keep_missing: bool) -> Node:
     """Keys without a value take it from `environment`; where it has none they stay null, or go."""
-    pairs = expand.pairs(node)
+    pairs = long_forms.pairs(node)
     if not isinstance(pairs.value, dict):
         return node
     out = {}

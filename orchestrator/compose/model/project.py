@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestrator.compose.kinds.shapes import check
-from orchestrator.compose.kinds.values import byte_size, cast_float, cast_int, duration_ns, go_text
-from orchestrator.compose.model import project_parts
+from orchestrator.compose.kinds.checking import check
+from orchestrator.compose.kinds.values import byte_size, cast_float, go_text
+from orchestrator.compose.model import counts, health, project_parts
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import X_PYSTACK
-from orchestrator.compose.text.diagnostics import Diagnostic, did_you_mean
-from orchestrator.compose.text.tree import Node, place_of
-from orchestrator.errors import InputError
-from orchestrator.model.health import HealthCheck, OnUnhealthy
+from orchestrator.compose.text.diagnostics import Diagnostic
+from orchestrator.compose.text.tree import Node
+from orchestrator.model.health import OnUnhealthy
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
-from orchestrator.units import NS_PER_SECOND, parse_signal, signal_name
-
-MAX_REPLICAS = 10_000
-"""Of one service: more is a slip of the keyboard, and no machine holds it."""
-SIGNALS = range(1, 65)
-
-MIN_PROBE_NS = 1_000_000
-"""moby refuses shorter intervals and time-outs than a millisecond; 0 stands for the default."""
 
 
 def build_project(model: Node, asked: Node, name: str, working_dir: str, found: list[Diagnostic]) -> Project:
@@ -70,21 +61,21 @@ def _service(read: Reader, name: str, node: Node, unhealthy: OnUnhealthy) -> Ser
         user=read.text(node, "user"),
         hostname=read.text(node, "hostname"),
         depends_on=_dependencies(read, node, path),
-        healthcheck=_healthcheck(read, node, path),
+        healthcheck=health.healthcheck(read, node, path),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
         restart=_restart(read, node, path),
         ports=project_parts.ports(read, node, path),
         expose=tuple(go_text(item.value) for item in read.each(node, "expose")),
         volumes=project_parts.mounts(read, node, path),
         networks=project_parts.attachments(read, node, path),
-        stop_signal=_stop_signal(read, node, path),
+        stop_signal=counts.stop_signal(read, node, path),
         stop_grace_s=read.seconds(node, path, "stop_grace_period", 10.0),
         profiles=tuple(go_text(item.value) for item in read.each(node, "profiles")),
         limits=_limits(read, node, path),
         read_only=read.flag(node, path, "read_only"),
         init=read.flag(node, path, "init"),
         labels=read.pairs(node, path, "labels", keep_null=True),
-        replicas=_replicas(read, node, path),
+        replicas=counts.replicas(read, node, path),
         container_name=read.text(node, "container_name"),
     )
 
@@ -105,66 +96,6 @@ def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, D
             restart is not None and restart.value is True,
         )
     return out
-
-
-def _healthcheck(read: Reader, node: Node, path: str) -> HealthCheck | None:
-    item = node.get("healthcheck")
-    if item is None or not isinstance(item.value, dict):
-        return None
-    path = f"{path}.healthcheck"
-    for key, value in item.value.items():
-        read.mark(value, f"{path}.{key}")
-    test, disabled = _health_test(read, item)
-    start_interval = item.get("start_interval")
-    if start_interval is not None and item.get("start_period") is None:
-        message = "healthcheck.start_interval requires healthcheck.start_period to be set"
-        hint = "it is the interval during start_period; add one, or use interval"
-        read.error(start_interval, f"{path}.start_interval", message, hint)
-    defaults = HealthCheck()
-    retries = item.get("retries")
-    count = int(retries.value) if retries is not None and isinstance(retries.value, int | float) else 0
-    if retries is not None and count < 0:
-        read.error(retries, f"{path}.retries", "must not be negative")
-    return HealthCheck(
-        test=test,
-        interval_s=_probe_seconds(read, item, path, "interval", defaults.interval_s),
-        timeout_s=_probe_seconds(read, item, path, "timeout", defaults.timeout_s),
-        retries=count or defaults.retries,
-        start_period_s=_probe_seconds(read, item, path, "start_period", defaults.start_period_s),
-        start_interval_s=_probe_seconds(read, item, path, "start_interval", defaults.start_interval_s),
-        disabled=disabled or read.flag(item, path, "disable"),
-    )
-
-
-def _health_test(read: Reader, node: Node) -> tuple[tuple[str, ...] | None, bool]:
-    """(argv or None, disabled)."""
-    test = node.get("test")
-    if test is None or test.value is None:
-        return None, False
-    if isinstance(test.value, str):
-        return ("/bin/sh", "-c", test.value), False
-    words = [go_text(item.value) for item in test.elements()]
-    match words:
-        case ["NONE", *_]:
-            return None, True
-        case ["CMD-SHELL", *rest]:
-            return ("/bin/sh", "-c", " ".join(rest)), False
-        case ["CMD", *rest] if rest:
-            return tuple(rest), False
-        case _:
-            return None, False
-
-
-def _probe_seconds(read: Reader, node: Node, path: str, key: str, default: float) -> float:
-    item = node.get(key)
-    if item is None:
-        return default
-    value = read.attempt(item, f"{path}.{key}", duration_ns, None)
-    if value is None or value == 0:
-        return default
-    if value < MIN_PROBE_NS:
-        read.error(item, f"{path}.{key}", "must be at least 1ms (0 stands for the default)")
-    return value / NS_PER_SECOND
 
 
 def _restart(read: Reader, node: Node, path: str) -> RestartPolicy:
@@ -203,57 +134,6 @@ def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
             assert condition is not None
             read.error(condition, path, f'"{other}" is not one of none, on-failure, any')
             return RestartPolicy()
-
-
-def _stop_signal(read: Reader, node: Node, path: str) -> str | None:
-    """The signal's name, however it is written; its number for the two that have none."""
-    item = node.get("stop_signal")
-    text = go_text(item.value) if item is not None else ""
-    if item is None or not text:
-        return None
-    try:
-        number = parse_signal(text)
-    except InputError as exc:
-        prefix = "SIG" if text.upper().startswith("SIG") else ""
-        known = (prefix + signal_name(number).removeprefix("SIG") for number in SIGNALS)
-        near = did_you_mean(text, known) if text[:1].isalpha() else ""
-        read.error(item, f"{path}.stop_signal", f"{exc.message}{near}", exc.hint)
-        return None
-    name = signal_name(number)
-    return name if name.startswith("SIG") else str(number)
-
-
-def _replicas(read: Reader, node: Node, path: str) -> int:
-    """``scale``, else ``deploy.replicas`` (the rules have seen to it that they agree), else 1."""
-    for keys in (("scale",), ("deploy", "replicas")):
-        item = at(node, *keys)
-        if item is None or item.value is None:
-            continue
-        place = ".".join((path, *keys))
-        if isinstance(item.value, int | float):
-            count = int(item.value)
-        else:
-            count = read.attempt(item, place, lambda n: cast_int(go_text(n.value)), 1)
-        if count > MAX_REPLICAS:
-            read.error(item, place, f"must be at most {MAX_REPLICAS}")
-        elif count > 1:
-            _check_fixed_ports(read, node, path, item, place)
-        return max(count, 0)
-    return 1
-
-
-def _check_fixed_ports(read: Reader, node: Node, path: str, count: Node, place: str) -> None:
-    for number, port in enumerate(read.each(node, "ports")):
-        published = read.text(port, "published")
-        if published is None or published == "0" or "-" in published:
-            continue
-        read.error(
-            port,
-            f"{path}.ports[{number}]",
-            f"{go_text(count.value)} containers cannot all have the host port {published}",
-            hint=f'write a range ("{published}-..."), or no host port',
-            related=(place_of(count, place),),
-        )
 
 
 def _limits(read: Reader, node: Node, path: str) -> Limits:

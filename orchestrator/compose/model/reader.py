@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from orchestrator.compose.kinds import expand
+from orchestrator.compose.kinds import long_forms
 from orchestrator.compose.kinds.values import cast_bool, command_words, duration_ns, go_text
 from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node, diagnostic
@@ -72,7 +72,7 @@ class Reader:
         if item is None:
             return {}
         out = {}
-        for name, value in expand.pairs(item).items():
+        for name, value in long_forms.pairs(item).items():
             if value.value is None and not keep_null:
                 continue
             text = go_text(value.value)

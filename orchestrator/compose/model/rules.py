@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from itertools import pairwise
 
-from orchestrator.compose.kinds.shapes import MAX_FOUND
+from orchestrator.compose.kinds.checking import MAX_FOUND
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.model.service_rules import ServiceRules

@@ -7,7 +7,7 @@ Part 3 (`attributes_parts`) and part 4 (`attributes_build`): what stands below s
 
 from __future__ import annotations
 
-from orchestrator.compose.kinds import expand, merging, values
+from orchestrator.compose.kinds import long_forms, merging, values
 from orchestrator.compose.kinds.shapes import PathRule
 from orchestrator.compose.schema.attributes_service import JOB, SERVICE
 from orchestrator.compose.schema.forms import (
@@ -79,7 +79,7 @@ NETWORK = object_of(
         Row("enable_ipv6", FLAG.with_(show=values.show_either), "IPv6", NO),
     ),
     accepts="mapping null",
-    expand=expand.external,
+    expand=long_forms.external,
     show=values.show_thing,
 )
 VOLUME = object_of(
@@ -92,7 +92,7 @@ VOLUME = object_of(
         Row("labels", LABELS, "labels"),
     ),
     accepts="mapping null",
-    expand=expand.external,
+    expand=long_forms.external,
     path=PathRule.VOLUME,
     show=values.show_thing,
 )
@@ -108,7 +108,7 @@ SECRET = object_of(
         Row("driver_opts", OPTIONS, "Swarm only", NO),
         Row("template_driver", TEXT, "Swarm only", NO),
     ),
-    expand=expand.external,
+    expand=long_forms.external,
 )
 CONFIG = object_of(
     "a config",
@@ -121,7 +121,7 @@ CONFIG = object_of(
         Row("labels", LABELS, "labels"),
         Row("template_driver", TEXT, "Swarm only", NO),
     ),
-    expand=expand.external,
+    expand=long_forms.external,
 )
 MODEL = object_of(
     "a model",
@@ -143,7 +143,7 @@ INCLUDE = list_of(
         ),
         accepts="string mapping",
         extensions=False,
-        expand=expand.named("path"),
+        expand=long_forms.named("path"),
     ),
     "a list of files",
 )

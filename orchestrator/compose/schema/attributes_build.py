@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.compose.kinds import defaults, expand, merging, values
+from orchestrator.compose.kinds import defaults, long_forms, merging, once, values
 from orchestrator.compose.kinds.parts_shown import (
     show_ssh,
     show_watch,
@@ -58,7 +58,7 @@ BUILD = object_of(
         Row("sbom", ANY_TEXT.with_(accepts=frozenset(("string", "boolean"))), "a list of materials"),
         Row(
             "ssh",
-            pairs("SSH keys").with_(merge=None, same=None, expand=expand.ssh, show=show_ssh),
+            pairs("SSH keys").with_(merge=None, same=None, expand=long_forms.ssh, show=show_ssh),
             "SSH agents and keys for the build",
         ),
         Row("labels", LABELS, "labels of the image"),
@@ -69,7 +69,7 @@ BUILD = object_of(
         Row(
             "additional_contexts",
             pairs("named contexts").with_(
-                expand=expand.contexts,
+                expand=long_forms.contexts,
                 values=TEXT.with_(path=PathRule.NAMED_CONTEXT),
                 accepts=frozenset(("mapping", "list")),
             ),
@@ -82,14 +82,14 @@ BUILD = object_of(
         Row("target", TEXT, "the stage to build"),
         Row("secrets", BUILD_SECRETS, "secrets of the build"),
         Row("shm_size", BYTES, "the size of /dev/shm"),
-        Row("tags", STRINGS.with_(same=merging.by_key), "further tags"),
+        Row("tags", STRINGS.with_(same=once.by_key), "further tags"),
         Row("ulimits", BUILD_ULIMITS, "limits of the build"),
         Row("platforms", STRINGS, "platforms to build for"),
         Row("privileged", FLAG, "extended rights"),
     ),
     accepts="string mapping",
     merge=merging.build,
-    expand=expand.named("context"),
+    expand=long_forms.named("context"),
     default=defaults.build_context,
     show=values.show_object,
 )
@@ -118,7 +118,7 @@ DEPENDS_ON = by_name(DEPENDENCY, "dependencies").with_(
     items=ITEM,
     unique_items=True,
     merge=merging.dependencies,
-    expand=expand.depends_on,
+    expand=long_forms.depends_on,
     extensions=False,
 )
 
@@ -180,12 +180,12 @@ DEVELOP = object_of(
                         Row("exec", EXEC, "what to run after a sync", default={"command": None}),
                         Row(
                             "include",
-                            STRING_OR_LIST.with_(merge=None, same=None, expand=expand.string_list),
+                            STRING_OR_LIST.with_(merge=None, same=None, expand=long_forms.string_list),
                             "patterns to watch",
                         ),
                         Row(
                             "ignore",
-                            STRING_OR_LIST.with_(merge=None, same=None, expand=expand.string_list),
+                            STRING_OR_LIST.with_(merge=None, same=None, expand=long_forms.string_list),
                             "patterns not to watch",
                         ),
                         Row("initial_sync", BOOL, "copy everything at the start"),

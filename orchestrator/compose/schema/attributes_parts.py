@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.compose.kinds import defaults, expand, merging, short_forms, values
+from orchestrator.compose.kinds import defaults, long_forms, merging, once, short_forms, values
 from orchestrator.compose.kinds.parts_shown import (
     show_attachment,
     show_capitalised,
@@ -53,11 +53,11 @@ _MOUNT_FIELDS = (
     Row("gid", TEXT, "the group"),
     Row("mode", MODE.with_(show=show_mode), "the permission bits"),
 )
-CONFIG_MOUNT = object_of("a config", _MOUNT_FIELDS, accepts="string mapping", expand=expand.named("source"))
+CONFIG_MOUNT = object_of("a config", _MOUNT_FIELDS, accepts="string mapping", expand=long_forms.named("source"))
 SECRET_MOUNT = CONFIG_MOUNT.with_(what="a secret", default=defaults.secret_mount)
-CONFIGS = list_of(CONFIG_MOUNT, "a list of configs", same=merging.by_config_target)
-SECRETS = list_of(SECRET_MOUNT, "a list of secrets", same=merging.by_secret_target)
-HOOK_SECRETS = list_of(CONFIG_MOUNT.with_(what="a secret"), "a list of secrets", same=merging.by_secret_target)
+CONFIGS = list_of(CONFIG_MOUNT, "a list of configs", same=once.by_config_target)
+SECRETS = list_of(SECRET_MOUNT, "a list of secrets", same=once.by_secret_target)
+HOOK_SECRETS = list_of(CONFIG_MOUNT.with_(what="a secret"), "a list of secrets", same=once.by_secret_target)
 BUILD_SECRETS = list_of(CONFIG_MOUNT.with_(what="a secret"), "a list of secrets")
 
 # Limits and devices
@@ -108,10 +108,10 @@ DEVICE = object_of(
     ),
     accepts="string mapping",
     required=("source", "target"),
-    expand=expand.device,
+    expand=long_forms.device,
     show=values.show_object,
 )
-DEVICES = list_of(DEVICE, "a list of devices", same=merging.by_device_target)
+DEVICES = list_of(DEVICE, "a list of devices", same=once.by_device_target)
 
 _REQUEST_FIELDS = (
     Row("capabilities", UNIQUE_STRINGS, "what the device must be able to do"),
@@ -123,7 +123,7 @@ _REQUEST_FIELDS = (
 DEVICE_REQUEST = object_of("a device request", _REQUEST_FIELDS, required=("capabilities",), default=defaults.device_request)
 GPUS = list_of(
     object_of("a GPU request", _REQUEST_FIELDS, closed=False, default=defaults.device_request), "a list of GPU requests"
-).with_(accepts=frozenset(("string", "list")), choices=("all",), expand=expand.gpus)
+).with_(accepts=frozenset(("string", "list")), choices=("all",), expand=long_forms.gpus)
 
 CREDENTIAL_SPEC = object_of(
     "credential_spec",
@@ -151,11 +151,11 @@ ENV_FILE = list_of(
     ),
     "a list of files",
     merge=merging.append,
-    same=merging.by_path,
-    expand=expand.env_file,
+    same=once.by_path,
+    expand=long_forms.env_file,
 ).with_(accepts=frozenset(("string", "list")))
 LABEL_FILE = list_of(
-    ITEM.with_(path=PathRule.PLAIN), "a list of files", merge=merging.append_distinct, expand=expand.string_list
+    ITEM.with_(path=PathRule.PLAIN), "a list of files", merge=merging.append_distinct, expand=long_forms.string_list
 ).with_(accepts=frozenset(("string", "list")))
 EXTENDS = object_of(
     "extends",
@@ -163,7 +163,7 @@ EXTENDS = object_of(
     accepts="string mapping",
     required=("service",),
     extensions=False,
-    expand=expand.named("service"),
+    expand=long_forms.named("service"),
     show=values.show_object,
 )
 LOGGING = object_of(
@@ -185,20 +185,20 @@ MODELS = by_name(
     items=ITEM,
     unique_items=True,
     merge=merging.named,
-    expand=expand.names,
+    expand=long_forms.names,
     extensions=False,
 )
 NETWORKS = by_name(
     object_of(
         "an attachment to a network",
         (
-            Row("aliases", UNIQUE_STRINGS.with_(same=merging.by_key), "further names of the service"),
+            Row("aliases", UNIQUE_STRINGS.with_(same=once.by_key), "further names of the service"),
             Row("driver_opts", OPTIONS, "driver options", NO),
             Row("gw_priority", ORDER, "which network holds the default route", SKIP),
             Row("interface_name", TEXT, "the interface's name in the container", SKIP),
             Row("ipv4_address", TEXT, "a fixed address"),
             Row("ipv6_address", TEXT, "a fixed IPv6 address", NO),
-            Row("link_local_ips", UNIQUE_STRINGS.with_(same=merging.by_key), "link-local addresses", SKIP),
+            Row("link_local_ips", UNIQUE_STRINGS.with_(same=once.by_key), "link-local addresses", SKIP),
             Row("mac_address", TEXT, "a fixed MAC address", SKIP),
             Row("priority", ORDER, "the order in which networks are attached", SKIP),
         ),
@@ -211,7 +211,7 @@ NETWORKS = by_name(
     items=ITEM,
     unique_items=True,
     merge=merging.named,
-    expand=expand.names,
+    expand=long_forms.names,
     extensions=False,
 )
 
@@ -235,7 +235,7 @@ PORT = object_of(
     default=defaults.port_defaults,
     show=values.show_object,
 )
-PORTS = list_of(PORT, "a list of ports", unique=True, same=merging.by_port, spread=short_forms.ports)
+PORTS = list_of(PORT, "a list of ports", unique=True, same=once.by_port, spread=short_forms.ports)
 
 VOLUME_MOUNT = object_of(
     "a mount",
@@ -300,7 +300,7 @@ VOLUME_MOUNT = object_of(
     path=PathRule.MOUNT,
     show=values.show_object,
 )
-VOLUMES = list_of(VOLUME_MOUNT, "a list of mounts", unique=True, same=merging.by_mount_target)
+VOLUMES = list_of(VOLUME_MOUNT, "a list of mounts", unique=True, same=once.by_mount_target)
 
 PROVIDER = object_of(
     "provider",
@@ -333,7 +333,7 @@ SCHEDULE = object_of(
     ),
     accepts="string mapping",
     required=("cron",),
-    expand=expand.named("cron"),
+    expand=long_forms.named("cron"),
     show=values.show_object,
 )
 TRIGGERS = object_of(

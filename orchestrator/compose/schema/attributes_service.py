@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.compose.kinds import expand, merging
+from orchestrator.compose.kinds import long_forms, merging, once
 from orchestrator.compose.kinds.shapes import Shape
 from orchestrator.compose.schema import attributes_build as building
 from orchestrator.compose.schema import attributes_parts as parts
@@ -62,8 +62,8 @@ CONTAINER = (
     Row("credential_spec", parts.CREDENTIAL_SPEC, "Windows only", SKIP),
     Row("device_cgroup_rules", UNIQUE_STRINGS, "device cgroup rules", NO),
     Row("devices", parts.DEVICES, "devices of the host", NO),
-    Row("dns", STRING_OR_LIST.with_(expand=expand.texts), "name servers", NO),
-    Row("dns_opt", UNIQUE_STRINGS.with_(merge=merging.append, same=merging.by_key), "options of the resolver", SKIP),
+    Row("dns", STRING_OR_LIST.with_(expand=long_forms.texts), "name servers", NO),
+    Row("dns_opt", UNIQUE_STRINGS.with_(merge=merging.append, same=once.by_key), "options of the resolver", SKIP),
     Row("dns_search", STRING_OR_LIST, "search domains", NO),
     Row("domainname", TEXT, "the domain name", SKIP),
     Row("entrypoint", COMMAND, "the entry point, instead of the image's", default=None),
@@ -134,7 +134,7 @@ CONTAINER = (
 WORKLOAD = (
     Row("build", building.BUILD, "how to build the image", NO),
     Row("depends_on", building.DEPENDS_ON, "what must run first"),
-    Row("expose", list_of(INT_TEXT, unique=True, same=merging.by_text), "ports that other services use"),
+    Row("expose", list_of(INT_TEXT, unique=True, same=once.by_text), "ports that other services use"),
     Row("healthcheck", building.HEALTHCHECK, "how to tell that it works"),
     Row("ports", parts.PORTS, "published ports"),
     Row("stdin_open", FLAG, "keep standard input open", SKIP),
@@ -151,7 +151,7 @@ PRE_START = object_of(
 )
 
 SERVICE_ONLY = (
-    Row("profiles", UNIQUE_STRINGS.with_(same=merging.by_key), "profiles that enable it"),
+    Row("profiles", UNIQUE_STRINGS.with_(same=once.by_key), "profiles that enable it"),
     Row("deploy", building.DEPLOY, "replicas, limits, updates"),
     Row("develop", building.DEVELOP, "what to do when files change", SKIP),
     Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
@@ -165,14 +165,14 @@ SERVICE_ONLY = (
     Row("provider", parts.PROVIDER, "a program that provides the service", NO),
     Row("extends", parts.EXTENDS, "another service to start from"),
     Row("external_links", UNIQUE_STRINGS, "containers of other projects", NO),
-    Row("links", UNIQUE_STRINGS.with_(same=merging.by_key), "further names of other services", NO),
+    Row("links", UNIQUE_STRINGS.with_(same=once.by_key), "further names of other services", NO),
     Row("pre_start", list_of(PRE_START), "containers that run before it starts", NO),
     Row("post_start", list_of(building.HOOK), "commands to run after it has started", NO),
     Row("pre_stop", list_of(building.HOOK), "commands to run before it is stopped", NO),
 )
 
 JOB_ONLY = (
-    Row("profiles", UNIQUE_STRINGS.with_(same=merging.by_key), "profiles that enable it"),
+    Row("profiles", UNIQUE_STRINGS.with_(same=once.by_key), "profiles that enable it"),
     Row("triggers", parts.TRIGGERS, "what starts it"),
 )
 

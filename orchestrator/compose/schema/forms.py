@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from orchestrator.compose.kinds import expand, merging, values
+from orchestrator.compose.kinds import expand, long_forms, merging, once, values
 from orchestrator.compose.kinds.shapes import JSON, OMIT, Row, Shape, Support, rows
 from orchestrator.compose.text.tree import diagnostic
 
@@ -73,14 +73,14 @@ def by_name(value: Shape, what: str, **more: Any) -> Shape:
 
 STRINGS = list_of(ITEM, "a list of strings")
 UNIQUE_STRINGS = list_of(ITEM, "a list of strings", unique=True)
-KEYED_STRINGS = UNIQUE_STRINGS.with_(same=merging.by_key)
+KEYED_STRINGS = UNIQUE_STRINGS.with_(same=once.by_key)
 STRING_OR_LIST = _shape(
     "a string or a list of strings",
     "string list",
     items=ITEM,
     unique_items=True,
     merge=merging.append,
-    same=merging.by_key,
+    same=once.by_key,
     show=values.show_list,
 )
 
@@ -100,7 +100,7 @@ def pairs(what: str, *, null: bool = False, **more: Any) -> Shape:
         items=ITEM,
         unique_items=True,
         key_pattern=_ANY_KEY,
-        same=merging.by_key,
+        same=once.by_key,
         expand=None,
         show=_show_pairs,
         **more,
@@ -108,18 +108,18 @@ def pairs(what: str, *, null: bool = False, **more: Any) -> Shape:
 
 
 def _show_pairs(node: Any, shape: Shape, path: str, found: Any) -> JSON:
-    return values.show_map(expand.pairs(node), shape, path, found)
+    return values.show_map(long_forms.pairs(node), shape, path, found)
 
 
 LABELS = pairs("labels")
-ENVIRONMENT = pairs("environment variables", null=True).with_(expand=expand.variables)
+ENVIRONMENT = pairs("environment variables", null=True).with_(expand=long_forms.variables)
 
 _HOST = _shape("an address or a list of addresses", "string list", items=ITEM)
 
 
 def _show_hosts(node: Any, shape: Shape, path: str, found: Any) -> JSON:
     try:
-        found_pairs = expand.host_pairs(node)
+        found_pairs = long_forms.host_pairs(node)
     except expand.ExpandError as exc:
         found.append(diagnostic(node, path, str(exc), hint=exc.hint))
         return OMIT
