@@ -14,7 +14,12 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
+from orchestrator.runtime.versions import VERSION_KEY, Upgrades, upgrade
 from orchestrator.values import replace
+
+SPEC_VERSION = 2
+"""Of spec.json. 2: it says its version."""
+_UPGRADES: Upgrades = {1: dict}
 
 
 def bundle_path(site: Site, container: ContainerId) -> str:
@@ -46,7 +51,7 @@ def write_bundle(site: Site, spec: SandboxSpec) -> bool:
         if _mkdir(f"{path}/work"):
             os.chown(f"{path}/work", site.ids.host_base, site.ids.host_base)
         # The config is most of it, and is JSON already.
-        data = to_json(replace(spec, config=OciConfig({}))) | {"config": spec.config}
+        data = {VERSION_KEY: SPEC_VERSION} | to_json(replace(spec, config=OciConfig({}))) | {"config": spec.config}
         _write(f"{path}/spec.json", json.dumps(data).encode(), replacing=existed)
     except OSError as exc:
         raise HostError(f"cannot write the bundle {path}: {exc.strerror}") from exc
@@ -58,11 +63,11 @@ def read_bundle(site: Site, container: ContainerId) -> SandboxSpec:
     path = bundle_path(site, container)
     try:
         with open(f"{path}/spec.json", "rb") as file:
-            data = json.load(file)
+            data = upgrade(json.load(file), SPEC_VERSION, _UPGRADES, f"{path}/spec.json")
         return replace(from_json(SandboxSpec, data | {"config": {}}), config=OciConfig(data["config"]))
     except FileNotFoundError:
         raise OperationError(f"container {container} does not exist") from None
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise OperationError(f"container {container} cannot be read: {path}: {exc}") from exc
 
 

@@ -14,6 +14,9 @@ from orchestrator.values import entity, field
 
 COMPACT_OVER_BYTES = 1 << 20
 _EXITS_KEPT = 16
+JOURNAL_VERSION = 1
+"""The highest of an entry that is read here; an entry says ``v`` from version 2 on. One of a newer version is passed over,
+as a half-written one is: what it tells is lost, and a lost exit is a state that everything above can handle."""
 
 
 def exit_of(status: int | None, at: float, *, oom: bool = False) -> Exit:
@@ -73,7 +76,7 @@ def _entries(path: str) -> list[dict[str, Any]]:
     for line in lines:
         with contextlib.suppress(ValueError):
             entry = json.loads(line) if line else None
-            if isinstance(entry, dict):
+            if isinstance(entry, dict) and entry.get("v", 1) in range(1, JOURNAL_VERSION + 1):
                 entries.append(entry)
     return entries
 

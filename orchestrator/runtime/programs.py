@@ -60,7 +60,7 @@ class Hierarchy:
 
 
 @frozen
-class Place:
+class Context:
     """What a program needs to know of where it will run. `layers`: the monitor's numbers of the lowers, topmost first.
     `unified`: there is a v2 hierarchy. `hierarchies`: the v1 ones that the container is in. `bundle`: its directory.
     `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
@@ -74,15 +74,15 @@ class Place:
     compile_filter: Callable[[Mapping[str, Any]], bytes]
 
 
-def compile_start(spec: SandboxSpec, place: Place, *, terminal: bool = False, console: bool = True) -> Program:
+def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False, console: bool = True) -> Program:
     """The program of a new run. `terminal`: with one of its own; `console`: which is /dev/console too (a monitor of
     version 1 cannot do that). Raises InputError for a config that asks for what this runtime does not do."""
-    return Program(tuple(_start_steps(spec, place, terminal, console)))
+    return Program(tuple(_start_steps(spec, context, terminal, console)))
 
 
-def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, *, terminal: bool) -> Program:
+def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
     """The program of a further process in a running container. `process`: an OCI ``process``."""
-    return Program(tuple(_exec_steps(process, linux, place, terminal)))
+    return Program(tuple(_exec_steps(process, linux, context, terminal)))
 
 
 @frozen
@@ -96,7 +96,7 @@ class _Mount:
     source: str = ""
 
 
-def _start_steps(spec: SandboxSpec, place: Place, terminal: bool, console: bool) -> Iterator[Step]:
+def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, console: bool) -> Iterator[Step]:
     config = spec.config
     linux: Mapping[str, Any] = config.get("linux") or {}
     process: Mapping[str, Any] = config["process"]
@@ -105,13 +105,13 @@ def _start_steps(spec: SandboxSpec, place: Place, terminal: bool, console: bool)
     yield from _rlimit_steps(process)
     if (score := process.get("oomScoreAdj")) is not None:
         yield Step("oom_score", (int(score),), f"set oom_score_adj to {score}")
-    bundle_name = posixpath.basename(place.bundle)
-    yield Step("overlay", (0, list(place.layers), bundle_name), f"make the root file system in {place.bundle}")
-    yield from _outer_mount_steps(mounts, place)
+    bundle_name = posixpath.basename(context.bundle)
+    yield Step("overlay", (0, list(context.layers), bundle_name), f"make the root file system in {context.bundle}")
+    yield from _outer_mount_steps(mounts, context)
     yield Step("enter", (), "enter the namespaces")
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
-    yield from _inner_mount_steps(mounts, place)
+    yield from _inner_mount_steps(mounts, context)
     if spec.files:
         files = [[file.path, file.mode, b64encode(file.content).decode()] for file in spec.files]
         yield Step("files", (files,), "make " + ", ".join(file.path for file in spec.files))
@@ -131,10 +131,10 @@ def _start_steps(spec: SandboxSpec, place: Place, terminal: bool, console: bool)
     yield from _stdio_steps(process, terminal)
     if terminal and console:
         yield Step("console", (), "make the terminal /dev/console")
-    yield from _process_steps(process, linux, place, init=init, terminal=terminal)
+    yield from _process_steps(process, linux, context, init=init, terminal=terminal)
 
 
-def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, terminal: bool) -> Iterator[Step]:
+def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
     yield from _rlimit_steps(process)
     yield Step("join", (), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
@@ -142,7 +142,7 @@ def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], place: Pla
     yield from _stdio_steps(process, terminal)
     cwd = process.get("cwd") or "/"
     yield Step("working_directory", (cwd,), f"enter the working directory {cwd}")
-    yield from _process_steps(process, linux, place, init=False, terminal=terminal)
+    yield from _process_steps(process, linux, context, init=False, terminal=terminal)
 
 
 def _stdio_steps(process: Mapping[str, Any], terminal: bool) -> Iterator[Step]:
@@ -189,12 +189,12 @@ def _number_mounts(spec: SandboxSpec) -> list[_Mount]:
     return mounts
 
 
-def _outer_mount_steps(mounts: Sequence[_Mount], place: Place) -> Iterator[Step]:
+def _outer_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
     for mount in mounts:
         if mount.slot is not None and mount.kind != "bind":
             # The ids are the host's: this tmpfs is made outside of the user namespace.
-            data = [["uid", str(place.host_base)], ["gid", str(place.host_base)], *map(list, mount.options.data)]
-            yield Step("devices", (mount.slot, data, mount.options.set_, place.host_base), "make the devices for /dev")
+            data = [["uid", str(context.host_base)], ["gid", str(context.host_base)], *map(list, mount.options.data)]
+            yield Step("devices", (mount.slot, data, mount.options.set_, context.host_base), "make the devices for /dev")
     binds = [mount for mount in mounts if mount.kind == "bind"]
     if not binds:
         return
@@ -206,7 +206,7 @@ def _outer_mount_steps(mounts: Sequence[_Mount], place: Place) -> Iterator[Step]
     yield Step("to_home", (), "leave the host's mount namespace")
 
 
-def _inner_mount_steps(mounts: Sequence[_Mount], place: Place) -> Iterator[Step]:
+def _inner_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
     joined = False
     for mount in mounts:
         text = f"mount {mount.source or mount.kind} at {mount.target}"
@@ -216,7 +216,7 @@ def _inner_mount_steps(mounts: Sequence[_Mount], place: Place) -> Iterator[Step]
             if not joined:
                 joined = True
                 yield Step("joined", (), "enter the cgroups")
-            yield from _cgroup_steps(mount, place)
+            yield from _cgroup_steps(mount, context)
         else:
             data = [list(item) for item in mount.options.data]
             yield Step("filesystem", (mount.kind, data, mount.options.set_, mount.target), text)
@@ -224,19 +224,19 @@ def _inner_mount_steps(mounts: Sequence[_Mount], place: Place) -> Iterator[Step]
         yield Step("joined", (), "enter the cgroups")
 
 
-def _cgroup_steps(mount: _Mount, place: Place) -> Iterator[Step]:
+def _cgroup_steps(mount: _Mount, context: Context) -> Iterator[Step]:
     """What a program expects below /sys/fs/cgroup: the v2 hierarchy itself, or a directory for each of v1's."""
     attributes = mount.options.set_
-    if place.unified and not place.hierarchies:
+    if context.unified and not context.hierarchies:
         yield Step("filesystem", ("cgroup2", [], attributes, mount.target), f"mount cgroup2 at {mount.target}")
         return
     writable = attributes & ~c.MOUNT_ATTR_RDONLY
     yield Step("filesystem", ("tmpfs", [["mode", "0755"], ["size", "64k"], ["nr_inodes", "64"]], writable, mount.target))
-    for hierarchy in place.hierarchies:
+    for hierarchy in context.hierarchies:
         target = f"{mount.target}/{hierarchy.name}"
         names = [[controller, None] for controller in hierarchy.controllers]
         yield Step("filesystem", ("cgroup", names, attributes, target), f"mount cgroup at {target}")
-    if place.unified:
+    if context.unified:
         target = f"{mount.target}/unified"
         yield Step("filesystem", ("cgroup2", [], attributes, target), f"mount cgroup2 at {target}")
     if attributes & c.MOUNT_ATTR_RDONLY:
@@ -244,13 +244,13 @@ def _cgroup_steps(mount: _Mount, place: Place) -> Iterator[Step]:
 
 
 def _process_steps(
-    process: Mapping[str, Any], linux: Mapping[str, Any], place: Place, *, init: bool, terminal: bool
+    process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, *, init: bool, terminal: bool
 ) -> Iterator[Step]:
     """Identity, privileges, and the program itself. The filter comes before the change of identity unless no_new_privs
     is set, because without that installing one needs a capability (seccomp(2))."""
     capabilities = process.get("capabilities")
     if capabilities is not None:
-        yield Step("bounding", (_bits(capabilities, "bounding", place), place.last_capability), "drop capabilities")
+        yield Step("bounding", (_bits(capabilities, "bounding", context), context.last_capability), "drop capabilities")
     no_new_privileges = bool(process.get("noNewPrivileges"))
     profile = linux.get("seccomp")
     if no_new_privileges:
@@ -258,7 +258,7 @@ def _process_steps(
     filter_step = None
     if profile is not None:
         try:
-            compiled = place.compile_filter(profile)
+            compiled = context.compile_filter(profile)
         except ValueError as exc:
             raise InputError(f"linux.seccomp: {exc}") from exc
         filter_step = Step("seccomp", (b64encode(compiled).decode(),), "install the seccomp filter")
@@ -270,7 +270,7 @@ def _process_steps(
     yield Step("identity", (uid, gid, groups), f"become user {uid}:{gid}")
     if capabilities is not None:
         sets = ("effective", "permitted", "inheritable", "ambient")
-        masks = tuple(sum(1 << bit for bit in _bits(capabilities, name, place)) for name in sets)
+        masks = tuple(sum(1 << bit for bit in _bits(capabilities, name, context)) for name in sets)
         yield Step("capabilities", masks, "set capabilities")
     if filter_step is not None and no_new_privileges:
         yield filter_step
@@ -285,12 +285,12 @@ def _process_steps(
     yield Step("execute", (argv, environment, user.get("umask", DEFAULT_UMASK)), f"execute {argv[0]}")
 
 
-def _bits(capabilities: Mapping[str, Any], name: str, place: Place) -> list[int]:
+def _bits(capabilities: Mapping[str, Any], name: str, context: Context) -> list[int]:
     """Bit numbers; those that this kernel does not know yet are left out. Raises InputError for an unknown name."""
     bits = []
     for capability in capabilities.get(name) or ():
         if capability not in CAPABILITIES:
             raise InputError(f"there is no capability {capability}")
-        if CAPABILITIES[capability] <= place.last_capability:
+        if CAPABILITIES[capability] <= context.last_capability:
             bits.append(CAPABILITIES[capability])
     return bits

@@ -20,7 +20,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
-from orchestrator.runtime.programs import Hierarchy, Place, Program, compile_exec, compile_start
+from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
 from orchestrator.values import entity, field
 
 LOG_STREAMS = (1, 2)
@@ -28,8 +28,8 @@ LOG_STREAMS = (1, 2)
 
 @entity
 class Sandbox:
-    """`layers`: the monitor's numbers of ``spec.lowers``. `program`, its words and `place`: made at need, and made anew for
-    another spec or another monitor."""
+    """`layers`: the monitor's numbers of ``spec.lowers``. `program` and `context`: made at need, and made anew for another
+    spec or another monitor."""
 
     site: Site
     host: Host
@@ -51,10 +51,10 @@ class Sandbox:
         self.layers = layers
         self._compiled = None
 
-    def place(self) -> Place:
+    def context(self) -> Context:
         controllers = self.host.cgroups.controllers
         roots = {path.removesuffix(f"/{self.cgroup.relative_path}/cgroup.procs") for path in self.cgroup.attach_paths}
-        return Place(
+        return Context(
             bundle_path(self.site, self.container),
             self.site.ids.host_base,
             self.layers,
@@ -70,10 +70,10 @@ class Sandbox:
     def program(self, *, terminal: bool = False, console: bool = True) -> tuple[Program, bytes]:
         """Of a new run, and its encoding. See `compile_start`."""
         if terminal:
-            program = compile_start(self.spec, self.place(), terminal=True, console=console)
+            program = compile_start(self.spec, self.context(), terminal=True, console=console)
             return program, program.encode()
         if self._compiled is None:
-            program = compile_start(self.spec, self.place())
+            program = compile_start(self.spec, self.context())
             self._compiled = program, program.encode()
         return self._compiled
 
@@ -84,7 +84,8 @@ class Sandbox:
         if plain and self._repeated is not None and self._repeated[0] == key:
             return self._repeated[1]
         config = self.spec.config
-        program = compile_exec(exec_process(config, spec, pid), config.get("linux") or {}, self.place(), terminal=spec.tty)
+        process, linux = exec_process(config, spec, pid), config.get("linux") or {}
+        program = compile_exec(process, linux, self.context(), terminal=spec.tty)
         made = program, program.encode()
         if plain:
             self._repeated = key, made

@@ -126,8 +126,8 @@ async def test_a_restart_has_the_stdin_that_it_is_given(here: Place) -> None:
 
 async def test_a_terminal_is_stdin_stdout_stderr_the_console_and_the_controlling_terminal(here: Place) -> None:
     script = (
-        "stat -c %u /dev/pts/0; tty; for n in 0 1 2; do test -t $n && echo yes$n; done; echo term=$TERM; echo to-tty > /dev/tty"
-        "; echo to-console > /dev/console; read line; echo got $line; exit 4"
+        "stat -c %u /dev/pts/0; tty; for n in 0 1 2; do test -t $n && echo yes$n; done; echo term=$TERM"
+        "; echo to-tty > /dev/tty; echo to-console > /dev/console; read line; echo got $line; exit 4"
     )
     run, screen = await begin(here, script, uid=0)
     await screen.until(b"to-console")
@@ -217,3 +217,11 @@ async def test_a_command_that_does_not_exist_leaves_no_terminal(here: Place) -> 
         await here.runtime.start(BOX, on_tty=masters.append)
     assert len(os.listdir("/proc/self/fd")) == again
     assert again - before < 20
+
+
+async def test_a_monitor_of_version_1_makes_terminals_too(here: Place) -> None:
+    """It cannot make /dev/console, and is not asked to (its other steps are the same)."""
+    (await here.runtime._session.link()).version = 1
+    run, screen = await begin(here, "tty; test -e /dev/console || echo none")
+    assert (await here.runtime.wait(run)).code == 0
+    assert (await screen.to_the_end()).split() == [b"/dev/pts/0", b"none"]

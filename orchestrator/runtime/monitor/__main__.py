@@ -16,7 +16,7 @@ sys.path[:] = [*sys.path[1:], os.path.abspath(f"{__file__}/../../../..")]
 
 from orchestrator.kernel import process  # noqa: E402
 from orchestrator.kernel.clean_start import start_clean  # noqa: E402
-from orchestrator.runtime.monitor.home import move_in  # noqa: E402
+from orchestrator.runtime.monitor.mount_namespace import enter_own  # noqa: E402
 from orchestrator.runtime.monitor.server import Monitor  # noqa: E402
 
 
@@ -35,8 +35,8 @@ def main(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     logs = os.open("logs", flags, dir_fd=data)
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = file.read().strip()
-    home = move_in(data_dir)
-    monitor = Monitor(listener, home, data, logs, boot_id, (host_base, count))
+    namespaces = enter_own(data_dir)
+    monitor = Monitor(listener, namespaces, data, logs, boot_id, (host_base, count))
     # No cycles are made in the loop; a collection would only unshare pages from the children.
     gc.collect()
     gc.freeze()

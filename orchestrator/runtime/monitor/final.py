@@ -137,7 +137,7 @@ class FinalChild(Stage1):
 
     def stdio(self) -> None:
         for number, name in enumerate(("stdin", "stdout", "stderr")):
-            os.dup2(self.fds.get(name, self.home.null), number)
+            os.dup2(self.fds.get(name, self.namespaces.null), number)
 
     def terminal(self, owner: int, group: int) -> None:
         """A pty of the container's own devpts becomes our terminal; its master is sent over the socket `pty`."""
@@ -194,7 +194,7 @@ class FinalChild(Stage1):
         if pid:
             close_from(0)
             # The monitor's words are nobody's business in the container, and we would pass for a monitor on the host.
-            process.rename_self(self.home.words, b"pystack-init")
+            process.rename_self(self.namespaces.words, b"pystack-init")
             _serve_as_init(pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL_SIGNALS)
 

@@ -14,9 +14,9 @@ import time
 
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
-from orchestrator.runtime.monitor.home import Home
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
+from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, REPORT_PID
 from orchestrator.runtime.monitor.steps import Child
 
@@ -125,7 +125,7 @@ class Start:
     def __init__(
         self,
         loop: Loop,
-        home: Home,
+        namespaces: MountNamespaces,
         program: bytes,
         fds: dict[str, int],
         procs: list[int],
@@ -143,7 +143,7 @@ class Start:
             os.close(writer)
             raise
         if self._stage1 == 0:
-            Child(writer, fds, procs, home).run(program)
+            Child(writer, fds, procs, namespaces).run(program)
         os.close(writer)
         os.set_blocking(self._reader, False)
         loop.add(self._reader, self._status_ready)

@@ -14,9 +14,9 @@ from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.identity import is_trusted
 from orchestrator.runtime.monitor import store as stores
 from orchestrator.runtime.monitor import wire
-from orchestrator.runtime.monitor.home import Home
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
+from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Journal, Run, Start
 
 TYPE_CHECKING = False
@@ -58,10 +58,10 @@ class Refusal(Exception):
 
 class Monitor:
     def __init__(
-        self, listener: socket.socket, home: Home, data: int, logs: int, boot_id: str, ids: tuple[int, int]
+        self, listener: socket.socket, namespaces: MountNamespaces, data: int, logs: int, boot_id: str, ids: tuple[int, int]
     ) -> None:
         self.loop = Loop()
-        self._listener, self._home, self._logs, self._boot_id, self._ids = listener, home, logs, boot_id, ids
+        self._listener, self._mounts, self._logs, self._boot_id, self._ids = listener, namespaces, logs, boot_id, ids
         self._store = stores.Store()
         self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
         self._runs: dict[str, Run] = {}
@@ -184,7 +184,7 @@ class Monitor:
 
     def _become_supervisor(self, argv: list[str]) -> None:
         try:
-            process.setns(stores.keep_only(self._home.host_ns), CLONE_NEWNS)
+            process.setns(stores.keep_only(self._mounts.host_ns), CLONE_NEWNS)
             os.setsid()
             os.execv(argv[0], argv)
         finally:
@@ -265,7 +265,7 @@ class Monitor:
             raise Refusal(f"container {container} is running")
         named, procs = self._named(header, fds)
         limits = header["log"]
-        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._home.null)
+        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
 
         def executed(pid: int, pidfd: int) -> None:
             self._starting.discard(container)
@@ -285,7 +285,7 @@ class Monitor:
             connection.send({"re": number, "error": "step", "step": step, "errno": error})
 
         try:
-            Start(self.loop, self._home, body, named, procs, executed, failed)
+            Start(self.loop, self._mounts, body, named, procs, executed, failed)
         except OSError:
             log.close()
             raise
@@ -319,13 +319,13 @@ class Monitor:
         def failed(step: int, error: int) -> None:
             connection.send({"re": number, "error": "step", "step": step, "errno": error})
 
-        Start(self.loop, self._home, body, {**named, "target": run.pidfd}, procs, executed, failed)
+        Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed)
 
     def _adopt(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         container, limits = header["container"], header["log"]
         if container in self._runs:
             raise Refusal(f"container {container} is known already")
-        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._home.null)
+        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
         pidfd, *pipes = fds
         fds.clear()
         self._runs[container] = Run(

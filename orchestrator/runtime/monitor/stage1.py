@@ -13,7 +13,7 @@ import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import limits, mounts, process
-from orchestrator.runtime.monitor.home import Home
+from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 
 REPORT = struct.Struct("<iii")
 REPORT_PID, REPORT_ERROR = 1, 2
@@ -36,11 +36,11 @@ _NAMESPACES = (
 class Stage1:
     """`status`: the pipe for reports. `fds`: named descriptors. `procs`: v1 cgroup.procs files to enter."""
 
-    def __init__(self, status: int, fds: dict[str, int], procs: list[int], home: Home) -> None:
+    def __init__(self, status: int, fds: dict[str, int], procs: list[int], namespaces: MountNamespaces) -> None:
         self.status = status
         self.fds = fds
         self.procs = procs
-        self.home = home
+        self.namespaces = namespaces
         self.slots: dict[int, int] = {}
         self.step = 0
         self.root = -1
@@ -104,10 +104,10 @@ class Stage1:
             self.fds["stdin"] = os.open("null", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
 
     def to_host(self) -> None:
-        process.setns(self.home.host_ns, c.CLONE_NEWNS)
+        process.setns(self.namespaces.host_ns, c.CLONE_NEWNS)
 
     def to_home(self) -> None:
-        process.setns(self.home.own_ns, c.CLONE_NEWNS)
+        process.setns(self.namespaces.own_ns, c.CLONE_NEWNS)
 
     def bind(self, slot: int, source: str, recursive: bool, set_: int, clear: int, propagation: int, idmap: bool) -> None:
         tree = mounts.open_tree(c.AT_FDCWD, os.fsencode(source), recursive=recursive)

@@ -11,11 +11,11 @@ from orchestrator.contracts.runtime import GeneratedFile, OciConfig, SandboxSpec
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.monitor.steps import STEPS
-from orchestrator.runtime.programs import Hierarchy, Place, Program, compile_exec, compile_start
+from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
 from orchestrator.values import fields
 
 MEMORY = Hierarchy("memory", ("memory",))
-PLACE = Place("/data/containers/box", 100_000, (7, 3), True, (MEMORY,), 40, lambda profile: b"\x06" * 8)
+CONTEXT = Context("/data/containers/box", 100_000, (7, 3), True, (MEMORY,), 40, lambda profile: b"\x06" * 8)
 PROCESS: dict[str, Any] = {
     "user": {"uid": 5, "gid": 6, "additionalGids": [6, 7]},
     "args": ["serve", "--now"],
@@ -48,7 +48,7 @@ def find(program: Program, name: str) -> tuple[Any, ...]:
 def test_every_step_is_known_to_the_monitor_and_survives_json() -> None:
     everything = {"seccomp": {"x": 1}, "sysctl": {"net.ipv4.x": "1"}, "maskedPaths": ["/m"], "readonlyPaths": ["/r"]}
     program = compile_start(
-        spec(everything, root={"readonly": True}, annotations={"pystack.init": "true"}), PLACE
+        spec(everything, root={"readonly": True}, annotations={"pystack.init": "true"}), CONTEXT
     )
     assert set(names(program)) <= STEPS.keys()
     assert json.loads(program.encode()) == [[step.name, *map(_listed, step.arguments)] for step in program.steps]
@@ -60,68 +60,68 @@ def _listed(value: Any) -> Any:
 
 
 def test_host_operations_come_before_the_namespaces_and_the_program_comes_last() -> None:
-    order = names(compile_start(spec(), PLACE))
+    order = names(compile_start(spec(), CONTEXT))
     assert order.index("overlay") < order.index("to_host") < order.index("bind") < order.index("to_home")
     assert order.index("to_home") < order.index("enter") < order.index("take_root") < order.index("pivot")
     assert order[-1] == "execute"
 
 
 def test_the_cgroups_are_entered_before_they_are_mounted_and_in_any_case() -> None:
-    order = names(compile_start(spec(), PLACE))
-    cgroup = next(n for n, step in enumerate(compile_start(spec(), PLACE).steps) if step.arguments[:1] == ("cgroup",))
+    order = names(compile_start(spec(), CONTEXT))
+    cgroup = next(n for n, step in enumerate(compile_start(spec(), CONTEXT).steps) if step.arguments[:1] == ("cgroup",))
     assert order.index("joined") < cgroup
-    assert names(compile_start(spec(mounts=[]), PLACE)).count("joined") == 1
+    assert names(compile_start(spec(mounts=[]), CONTEXT)).count("joined") == 1
 
 
 def test_the_filter_is_installed_while_it_is_allowed() -> None:
     """Without no_new_privs it needs a capability, so it comes before the identity; with it, as late as possible."""
-    plain = names(compile_start(spec({"seccomp": {}}), PLACE))
-    strict = names(compile_start(spec({"seccomp": {}}, {**PROCESS, "noNewPrivileges": True}), PLACE))
+    plain = names(compile_start(spec({"seccomp": {}}), CONTEXT))
+    strict = names(compile_start(spec({"seccomp": {}}, {**PROCESS, "noNewPrivileges": True}), CONTEXT))
     assert plain.index("seccomp") < plain.index("identity") < plain.index("capabilities")
     assert strict.index("no_new_privileges") < strict.index("capabilities") < strict.index("seccomp")
 
 
 def test_the_root_is_made_of_the_layers_by_number() -> None:
-    assert find(compile_start(spec(), PLACE), "overlay") == (0, [7, 3], "box")
+    assert find(compile_start(spec(), CONTEXT), "overlay") == (0, [7, 3], "box")
 
 
 def test_capabilities_are_masks_of_those_the_kernel_knows() -> None:
     process = {**PROCESS, "capabilities": {"bounding": ["CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"], "effective": ["CAP_KILL"]}}
-    program = compile_start(spec(process=process), Place(**{**_fields(PLACE), "last_capability": 39}))
+    program = compile_start(spec(process=process), Context(**{**_fields(CONTEXT), "last_capability": 39}))
     assert find(program, "bounding") == ([0], 39)
     assert find(program, "capabilities") == (1 << 5, 0, 0, 0)
     with pytest.raises(InputError, match="no capability CAP_TYPO"):
-        compile_start(spec(process={**PROCESS, "capabilities": {"bounding": ["CAP_TYPO"]}}), PLACE)
+        compile_start(spec(process={**PROCESS, "capabilities": {"bounding": ["CAP_TYPO"]}}), CONTEXT)
 
 
-def _fields(place: Place) -> dict[str, Any]:
-    return {name: getattr(place, name) for name in [item.name for item in fields(Place)]}
+def _fields(context: Context) -> dict[str, Any]:
+    return {name: getattr(context, name) for name in [item.name for item in fields(Context)]}
 
 
 def test_the_command_s_step_is_the_one_that_means_126_and_127() -> None:
-    program = compile_start(spec(), PLACE)
+    program = compile_start(spec(), CONTEXT)
     assert program.is_command(len(program.steps) - 1)
     assert not program.is_command(0)
     assert not program.is_command(-1)
 
 
 def test_an_environment_without_a_path_gets_one() -> None:
-    assert find(compile_start(spec(), PLACE), "execute")[1][-1].startswith("PATH=/usr/local/sbin")
+    assert find(compile_start(spec(), CONTEXT), "execute")[1][-1].startswith("PATH=/usr/local/sbin")
 
 
 def test_an_exec_joins_and_does_not_mount() -> None:
-    order = names(compile_exec(PROCESS, {}, PLACE, terminal=False))
+    order = names(compile_exec(PROCESS, {}, CONTEXT, terminal=False))
     assert order[:5] == ["default_limits", "join", "joined", "session", "stdio"]
     assert "overlay" not in order
-    assert "terminal" in names(compile_exec(PROCESS, {}, PLACE, terminal=True))
+    assert "terminal" in names(compile_exec(PROCESS, {}, CONTEXT, terminal=True))
 
 
 def test_a_v2_machine_has_one_cgroup_mount() -> None:
-    program = compile_start(spec(), Place(**{**_fields(PLACE), "hierarchies": ()}))
+    program = compile_start(spec(), Context(**{**_fields(CONTEXT), "hierarchies": ()}))
     kinds = [step.arguments[0] for step in program.steps if step.name == "filesystem"]
     assert kinds == ["proc", "cgroup2"]
 
 
 def test_a_mount_of_an_unknown_type_is_refused() -> None:
     with pytest.raises(InputError, match="a mount of type nfs at /x is not supported"):
-        compile_start(spec(mounts=[{"destination": "/x", "type": "nfs", "source": "s"}]), PLACE)
+        compile_start(spec(mounts=[{"destination": "/x", "type": "nfs", "source": "s"}]), CONTEXT)

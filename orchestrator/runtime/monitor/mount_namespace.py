@@ -21,7 +21,7 @@ from orchestrator.kernel.process import command_line_area, unshare
 _NULL = os.makedev(1, 3)
 
 
-class Home:
+class MountNamespaces:
     """`host_ns` and `own_ns`: mount namespaces. `null`: the null device, open for reading and writing. `words`: where the
     monitor's command line is in memory.
 
@@ -42,7 +42,7 @@ def _open_null() -> int:
     return fd
 
 
-def move_in(data_dir: str) -> Home:
+def enter_own(data_dir: str) -> MountNamespaces:
     """Leave the host's mount namespace for a new, nearly empty one. Relative to held descriptors only from now on."""
     host_ns = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     null = _open_null()
@@ -72,4 +72,4 @@ def move_in(data_dir: str) -> Home:
         os.close(tree)
     os.close(root)
     own_ns = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    return Home(host_ns, own_ns, null)
+    return MountNamespaces(host_ns, own_ns, null)
