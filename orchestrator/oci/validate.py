@@ -67,7 +67,7 @@ def _split(path: str) -> tuple[str, str]:
 _TREE = _tree()
 _FILTER = _TREE.below["linux"].below["seccomp"]
 _passed: list[object] = []
-"""The last filter that passed, by identity: it is most of a config, and one object for all containers (`seccomp_profile`)."""
+"""The last filter that passed, by identity: it is most of a config, and one object for all containers."""
 
 
 def _walk(node: _Node, value: Any, place: str) -> None:
