@@ -65,6 +65,9 @@ def _split(path: str) -> tuple[str, str]:
 
 
 _TREE = _tree()
+_FILTER = _TREE.below["linux"].below["seccomp"]
+_passed: list[object] = []
+"""The last filter that passed, by identity: it is most of a config, and one object for all containers."""
 
 
 def _walk(node: _Node, value: Any, place: str) -> None:
@@ -77,6 +80,10 @@ def _walk(node: _Node, value: Any, place: str) -> None:
         case Kind.MAP:
             for key, item in value.items():
                 _walk(node.below["*"], item, f"{place}.{key}")
+        case Kind.OBJECT if node is _FILTER:
+            if not any(value is passed for passed in _passed):
+                _walk_object(node, value, place)
+                _passed[:] = [value]
         case Kind.OBJECT:
             _walk_object(node, value, place)
         case Kind.NUMBER if not row.low <= value <= row.high:
