@@ -33,6 +33,15 @@ class Definitions:
         self.table[digest] = data
         return digest, new
 
+    def put_from(self, before: Definitions, definition: Definition) -> str:
+        """Its hash, taken from `before` where that has it: most definitions outlive a commit."""
+        known = before._hashes.get(id(definition))
+        if known is None or known[1] not in before.table:
+            return self.put(definition)[0]
+        self._hashes[id(definition)] = known
+        self.table[known[1]] = before.table[known[1]]
+        return known[1]
+
     def get(self, digest: str) -> Definition | None:
         """The definition, the same object each time; None if it is unknown or unreadable."""
         if digest not in self._values:

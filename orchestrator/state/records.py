@@ -68,7 +68,11 @@ class FileState:
             self.load()
         assert self._generation is not None
         generation, definitions = self._generation + 1, Definitions()
-        containers = [_to_json(item, definitions) for item in record.containers]
+        containers = []
+        for item in record.containers:
+            containers.append(_to_json(item))
+            if item.definition is not None:
+                containers[-1]["definition"] = definitions.put_from(self._definitions, item.definition)
         wanted = {"version": VERSION, "generation": generation, **to_json(replace(record, containers=()))}
         data = seal(wanted | {"containers": containers, "definitions": definitions.table})
         try:
@@ -82,12 +86,13 @@ class FileState:
             raise self._refused(exc) from exc
 
     def update(self, record: ContainerRecord) -> None:
-        before = b""
+        before, data = b"", _to_json(record)
         if record.definition is not None:
-            digest, new = self._definitions.put(record.definition)
+            data["definition"], new = self._definitions.put(record.definition)
             if new:
+                digest = data["definition"]
                 before = self._line({"definition": digest, "value": self._definitions.table[digest]})
-        self._append(before + self._line({"record": _to_json(record, self._definitions)}))
+        self._append(before + self._line({"record": data}))
 
     def forget(self, container: ContainerId) -> None:
         self._append(self._line({"forget": container}))
@@ -151,13 +156,11 @@ class FileState:
         )
 
 
-def _to_json(record: ContainerRecord, definitions: Definitions) -> dict[str, Any]:
-    """As `model.codec` has it, but for the definition."""
+def _to_json(record: ContainerRecord) -> dict[str, Any]:
+    """As `model.codec` has it, without the definition."""
     out: dict[str, Any] = {}
     for name, default in _PLAIN:
         item = getattr(record, name)
         if item is not default and item != default:
             out[name] = to_json(item)
-    if record.definition is not None:
-        out["definition"] = definitions.put(record.definition)[0]
     return out
