@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.wire import encoded
+from orchestrator.cli.wire import encoded, selected
 from orchestrator.client import Client, EventMessage, ensure_supervisor
-from orchestrator.contracts.control import Up
+from orchestrator.contracts.control import Exec, Restart, Up
 from orchestrator.contracts.site import Site
+from orchestrator.model.names import ServiceName
 from tests.machine import make_busybox_rootfs, what_the_kernel_tests_lack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,15 +128,15 @@ class Project:
             events.append(message.value)
 
         with client:
-            client.request(*encoded(Up(project)), keep)
+            client.request(*encoded(Up(project, named=True)), keep)
         return events
 
-    def request(self, verb: str, args: Mapping[str, Any], fds: Sequence[int] = ()) -> Any:
+    def request(self, request: Exec | Restart, fds: Sequence[int] = ()) -> Any:
         """One request on a connection of its own, as every command makes it."""
         client = Client.connect(self.site)
         assert client is not None, "the supervisor has gone"
         with client:
-            return client.request(verb, args, ignore, fds)
+            return client.request(*encoded(request), ignore, fds)
 
 
 def ignore(message: EventMessage) -> None:
@@ -213,17 +214,17 @@ def measure_one(bench: Bench) -> list[tuple[str, float, str, float]]:
         )
         nsenter = ["nsenter", "-t", str(row["Pid"]), "-m", "-u", "-i", "-n", "-p", "-C", "-U", "/bin/true"]
         with open(os.devnull, "r+b") as null:
-            args: dict[str, Any] = {"service": "s000", "argv": ["/bin/true"], "environment": {}, "tty": False}
+            request = Exec(ServiceName("s000"), ("/bin/true",))
             fds = (null.fileno(),) * 3
             ours, theirs = [], []
             for _ in range(EXECS):
-                ours += timed(lambda: project.request("exec", args, fds), 1)
+                ours += timed(lambda: project.request(request, fds), 1)
                 theirs += timed(lambda: subprocess.run(nsenter, check=True), 1)
         command = timed(lambda: project.run("exec", "-T", "s000", "/bin/true"), 7)
-        again = {"services": ["s000"], "timeout_s": 1, "no_deps": True}
+        again = Restart(selected(["s000"], no_deps=True), timeout_s=1)
         restart, floor_restart = [], []
         for _ in range(TURNS):
-            restart += timed(lambda: project.request("restart", again), RESTARTS // TURNS)
+            restart += timed(lambda: project.request(again), RESTARTS // TURNS)
             floor_restart.append(bench.floor(1, RESTARTS // TURNS).restart_ms)
     finally:
         project.run("down", "-t", "1")

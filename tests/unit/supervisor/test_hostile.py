@@ -115,7 +115,7 @@ async def slow_reader(here: House) -> None:
 async def test_a_broken_client_costs_its_own_connection(autojump_clock: MockClock, attack: Attack) -> None:
     async with house() as here:
         first = await here.talk()
-        await first.ask("hello")
+        await first.ask("start")  # It opens the log of events.
         before = descriptors()
         await attack(here)
         for talk in here.talks[1:]:
