@@ -60,8 +60,9 @@ def test_a_network_in_use_is_not_removed() -> None:
         networking = World().networking
         stack = project(service("db"))
         await networking.ensure(list(stack.networks.values()))
-        networking.reserve(BOX, ServiceName("db"), [Attachment(NetworkName("default"))])
-        with pytest.raises(OperationError, match="still used by demo-db-1"):
+        endpoints = networking.reserve(BOX, ServiceName("db"), [Attachment(NetworkName("default"))])
+        await networking.attach(BOX, 1, endpoints, [])
+        with pytest.raises(OperationError, match="has containers attached: demo-db-1"):
             await networking.remove([NetworkName("default")])
 
     seeds.run(main)

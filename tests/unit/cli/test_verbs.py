@@ -25,9 +25,7 @@ DB = {
     "endpoints": [
         {
             "network": "default",
-            "address": "172.30.0.2",
-            "prefix": 24,
-            "gateway": "172.30.0.1",
+            "addresses": [{"ip": "172.30.0.2", "prefix": 24, "gateway": "172.30.0.1"}],
             "mac": "m",
             "interface": "eth0",
         }
