@@ -36,6 +36,7 @@ from orchestrator.contracts.protocol import (
 )
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, InputError
+from orchestrator.kernel.identity import is_trusted
 from orchestrator.values import frozen
 
 _INT_BYTES = array("i").itemsize
@@ -90,7 +91,7 @@ class Client:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(patience.ack_s))
             connection.connect(path)
             client = cls(connection, site, version=version, patience=patience)
-            if client._uid not in (0, os.geteuid()):
+            if not is_trusted(client._uid):
                 raise HostError(f"the supervisor at {path} runs as user {client._uid}", hint="use another PYSTACK_RUN_DIR")
             return client
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):

@@ -10,6 +10,7 @@ itself in any case (session, working directory, capabilities, environment, descr
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 
@@ -62,7 +63,7 @@ def _limits() -> None:
 def _processors() -> None:
     """All that there are; the kernel leaves out those that our cpuset does not have."""
     with open(_POSSIBLE, encoding="ascii") as file:
-        last = int(file.read().strip().rpartition("-")[2].rpartition(",")[2])
+        last = max(map(int, re.findall(r"[0-9]+", file.read())))
     os.sched_setaffinity(0, range(last + 1))
 
 

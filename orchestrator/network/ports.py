@@ -135,7 +135,8 @@ def _reserve_one(
 
 def _checked_ip(mapping: PortMapping) -> str:
     if mapping.protocol not in _KINDS:
-        raise OperationError(f"protocol {mapping.protocol} is not supported yet", hint="use tcp or udp", place=mapping.place)
+        message = f"protocol {mapping.protocol} is not supported yet"
+        raise OperationError(message, hint="use tcp or udp", place=mapping.place)
     address = host_ip(mapping)
     try:
         version = ip_address(address).version

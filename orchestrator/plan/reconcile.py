@@ -23,7 +23,7 @@ from orchestrator.plan.hashing import config_hash, explain_change
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Plan, Verb
 from orchestrator.plan.replicas import distribute, require_scalable
-from orchestrator.plan.selection import enabled_services, with_needs
+from orchestrator.plan.selection import enabled_services, no_such_service, require_known, with_needs
 
 Images = Mapping[ServiceName, str | None]
 """The identity of each service's image; None: it has still to be obtained."""
@@ -94,6 +94,7 @@ def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: s
 def plan_start(request: Start, observed: ObservedProject, project: Project) -> Plan:
     """Start existing containers that do not run, and what they need. One that a reboot took is made again. Raises
     OperationError when a selected service was never created."""
+    require_known(request.selection, observed, project)
     graph = DependencyGraph.of(project)
     asked = frozenset(request.selection.services)
     containers = frozenset(request.selection.containers)
@@ -151,8 +152,7 @@ def _reconcile(
     numbers = request.scale if scale is None else scale
     for name in sorted(numbers):
         if name not in project.services:
-            known = ", ".join(sorted(project.services))
-            raise InputError(f'no such service: "{name}"', hint=f"the services are: {known}")
+            raise no_such_service(project, name)
     never = request.recreate is Recreate.NEVER
     moved = frozenset[NetworkName]() if never else _moved_networks(project, observed, chosen)
     for name in chosen:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from orchestrator.contracts.control import Selection
 from orchestrator.errors import InputError
 from orchestrator.graph.dependencies import DependencyGraph
-from orchestrator.model.names import ServiceName
+from orchestrator.model.names import Role, ServiceName
 from orchestrator.model.project import Project
+from orchestrator.plan.observed import ObservedContainer, ObservedProject
 
 
 def enabled_services(project: Project, asked: Collection[ServiceName]) -> frozenset[ServiceName]:
@@ -15,8 +17,7 @@ def enabled_services(project: Project, asked: Collection[ServiceName]) -> frozen
     is no service."""
     for name in sorted(asked):
         if name not in project.services:
-            known = ", ".join(sorted(project.services)) or "none: nothing is up"
-            raise InputError(f'no such service: "{name}"', hint=f"the services are: {known}")
+            raise no_such_service(project, name)
     return (frozenset(project.services) - project.inactive) | frozenset(asked)
 
 
@@ -47,3 +48,37 @@ def with_needs(
                     place=project.where(f"services.{name}.depends_on.{edge.service}"),
                 )
     return tuple(name for name in graph.start_order() if name in chosen)
+
+
+def selected(
+    selection: Selection, observed: ObservedProject, project: Project, *, one_offs: bool = True
+) -> list[ObservedContainer]:
+    """The containers that `selection` names: of its services, and its own; nothing named: all, orphans too. `one_offs`:
+    with those of ``run`` (one that is named itself is meant anyway). Raises InputError for what is neither in the stack nor
+    there."""
+    require_known(selection, observed, project)
+    services, containers = frozenset(selection.services), frozenset(selection.containers)
+    return [
+        item
+        for item in observed.containers.values()
+        if item.container in containers
+        or (
+            (selection.everything or item.service in services)
+            and (one_offs or item.instance.role is not Role.ONE_OFF)
+        )
+    ]
+
+
+def require_known(selection: Selection, observed: ObservedProject, project: Project) -> None:
+    """Raise InputError for a service or container that is neither in the stack nor there."""
+    for name in selection.services:
+        if name not in project.services and not observed.of(name):
+            raise no_such_service(project, name)
+    for container in selection.containers:
+        if container not in observed.containers:
+            raise InputError(f'no such container: "{container}"', hint="`pystack ps -a` lists them")
+
+
+def no_such_service(project: Project, name: ServiceName) -> InputError:
+    known = ", ".join(sorted(project.services)) or "none: nothing is up"
+    return InputError(f'no such service: "{name}"', hint=f"the services are: {known}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from signal import SIGKILL
 
-from orchestrator.contracts.control import Down, Kill, Restart, Selection, Stop
-from orchestrator.errors import InputError, OperationError
+from orchestrator.contracts.control import Down, Kill, Restart, Stop
+from orchestrator.errors import OperationError
 from orchestrator.graph.dependencies import DependencyGraph
-from orchestrator.model.names import NetworkName, Role, ServiceName
+from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.plan.builder import PlanBuilder
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Plan, Verb
+from orchestrator.plan.selection import selected
 from orchestrator.units import parse_signal, signal_name
 
 
@@ -90,31 +91,6 @@ def plan_down(request: Down, observed: ObservedProject, project: Project) -> Pla
         if request.volumes:
             builder.remove_volumes()
     return builder.finish(Verb.DOWN, _services(graph, doomed) if not everything else graph.start_order())
-
-
-def selected(
-    selection: Selection, observed: ObservedProject, project: Project, *, one_offs: bool = True
-) -> list[ObservedContainer]:
-    """The containers that `selection` names: of its services, and its own; nothing named: all, orphans too. `one_offs`:
-    with those of ``run`` (one that is named itself is meant anyway). Raises InputError for what is neither in the stack nor
-    there."""
-    for name in selection.services:
-        if name not in project.services and not observed.of(name):
-            known = ", ".join(sorted(project.services)) or "none: nothing is up"
-            raise InputError(f'no such service: "{name}"', hint=f"the services are: {known}")
-    for container in selection.containers:
-        if container not in observed.containers:
-            raise InputError(f'no such container: "{container}"', hint="`pystack ps -a` lists them")
-    services, containers = frozenset(selection.services), frozenset(selection.containers)
-    return [
-        item
-        for item in observed.containers.values()
-        if item.container in containers
-        or (
-            (selection.everything or item.service in services)
-            and (one_offs or item.instance.role is not Role.ONE_OFF)
-        )
-    ]
 
 
 def _stop_order(graph: DependencyGraph, items: list[ObservedContainer]) -> list[ObservedContainer]:

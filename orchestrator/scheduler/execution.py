@@ -204,7 +204,7 @@ class Execution:
             self._refuse(operation, error)
         except Settled as settled:
             node.error = settled.error
-        except trio.Cancelled:  # All of it is cancelled: what to do with the container is for `_tidy`, until when it is ours.
+        except trio.Cancelled:  # All of it is cancelled. The container stays ours until `_tidy` has looked after it.
             node.cancelled = True
             raise
         finally:

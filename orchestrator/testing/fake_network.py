@@ -166,7 +166,8 @@ class FakeNetworking:
                 holders[holder] = None
         ports = f"ports {low}-{high}" if low != high else f"port {low}"
         by = f" by {', '.join(holders)}" if holders else ""
-        raise OperationError(f"host {ports}/{port.protocol} is in use{by}", hint="stop what listens there", place=port.place)
+        message = f"host {ports}/{port.protocol} is in use{by}"
+        raise OperationError(message, hint="stop what listens there", place=port.place)
 
     def _candidates(self, container: ContainerId, port: PortMapping, before: Sequence[Published]) -> Iterator[int]:
         low, high = port.published or _EPHEMERAL

@@ -180,7 +180,8 @@ def test_up_amid_a_slow_stop_starts_it_again_when_it_has_ended() -> None:
 def test_any_operation_amid_any_other_comes_to_an_end_and_the_later_one_is_obeyed(
     first: Operation, second: Operation
 ) -> None:
-    slow: dict[str, FakeService] = {name: FakeService(create_s=0.3, boot_s=0.3, stops_after_s=0.7) for name in STACK.services}
+    behaviour = FakeService(create_s=0.3, boot_s=0.3, stops_after_s=0.7)
+    slow: dict[str, FakeService] = dict.fromkeys(STACK.services, behaviour)
 
     for moment_s in (0.001, 0.4, 0.9):
 

@@ -85,7 +85,7 @@ def test_restart_edges_are_followed_through_each_other_only() -> None:
 def test_a_cycle_is_named_from_its_first_service(needs: dict[str, str], text: str) -> None:
     with pytest.raises(InputError) as caught:
         graph(**needs)
-    assert caught.value.message.endswith(f": dependency cycle: {text}")
+    assert caught.value.message == f"dependency cycle: {text}"
 
 
 def test_a_cycle_points_at_the_line_of_its_first_edge() -> None:
@@ -93,7 +93,7 @@ def test_a_cycle_points_at_the_line_of_its_first_edge() -> None:
     placed = replace(stack, places={"services.a.depends_on": Place("compose.yaml", 4, 5)})
     with pytest.raises(InputError) as caught:
         DependencyGraph.of(placed)
-    assert caught.value.message == "compose.yaml:4:5: services.a.depends_on.b: dependency cycle: a -> b -> a"
+    assert str(caught.value) == "compose.yaml:4:5: services.a.depends_on.b: dependency cycle: a -> b -> a"
 
 
 def layered(layers: int, width: int) -> Project:

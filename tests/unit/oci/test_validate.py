@@ -22,7 +22,7 @@ from orchestrator.oci.terms import ORDERS
 from orchestrator.oci.validate import validate
 from orchestrator.runtime.bundle import make_bind_sources
 from orchestrator.runtime.cgroups import _SETTINGS
-from orchestrator.runtime.programs import Hierarchy, Place, compile_exec, compile_start
+from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
 from tests.unit.oci.test_oci import APP, FULL, FULL_PATHS, HOST
 
 SITE = Site(ProjectName("shop"), ProjectKey("0123abcd"), "/d", "/r", IdMap(1_000_000))
@@ -267,7 +267,7 @@ def test_every_key_that_the_table_calls_read_decides_something() -> None:
     seen: set[str] = set()
     config = Seen(WHOLE, "", seen)
     filter_: Callable[[Any], bytes] = lambda profile: repr(program_of(profile, os.uname().machine)).encode()  # noqa: E731
-    place = Place("/b", 1_000_000, (1,), True, (Hierarchy("memory", ("memory",)),), 40, filter_)
+    place = Context("/b", 1_000_000, (1,), True, (Hierarchy("memory", ("memory",)),), 40, filter_)
     spec = SandboxSpec(BOX, ("/l",), OciConfig(config))
     compile_start(spec, place)
     compile_exec(config["process"], config["linux"], place, terminal=False)

@@ -146,7 +146,8 @@ def other_project(data: Path, wanted: bytes | None) -> None:
     other = prepare(site_of(str(data), f"{data}/run", ProjectName("shop-db")))
     name = ServiceName("main")
     project = Project(ProjectName("shop-db"), "/srv", {name: Service(name, "host")})
-    FileState(other).commit(ProjectRecord(project, (ContainerRecord(DB, Instance(name), Definition(Service(name, "host")), "hash"),)))
+    record = ContainerRecord(DB, Instance(name), Definition(Service(name, "host")), "hash")
+    FileState(other).commit(ProjectRecord(project, (record,)))
     if wanted is not None:
         for file in ("wanted.json", "wanted.json.copy"):
             Path(other.data_dir, file).write_bytes(wanted)
