@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.model.health import Health
@@ -36,9 +36,9 @@ def test_hours_of_a_hundred_services_of_which_one_never_comes_up_run_in_seconds(
         "s33": FakeService(ignores_sigterm=True, ill_after_s=[600]),
         "s44": FakeService(boot_s=2, healthy_after_s=90, probe_s=0.5),
     }
-    begun = perf_counter()
+    begun = process_time()
     report = simulate(hundred(), behaviours, duration_s=4 * HOUR_S)
-    took_s = perf_counter() - begun
+    took_s = process_time() - begun
     assert report.up is not None
     assert report.up.blocked != ()  # s00 crashes more often than anyone waits.
     assert report.restarts["demo-s00-1"] == 12  # type: ignore[index]
@@ -53,9 +53,9 @@ def test_a_day_of_a_hundred_services_with_failures_runs_in_seconds() -> None:
         "s22": FakeService(ill_after_s=[7200, 7200]),
         "s99": FakeService(crashes=[30, 30, 30]),
     }
-    begun = perf_counter()
+    begun = process_time()
     report = simulate(hundred(), behaviours, duration_s=DAY_S, seed=7)
-    took_s = perf_counter() - begun
+    took_s = process_time() - begun
     assert report.up is not None
     assert report.up.ok
     assert report.restarts == {"demo-s11-1": 23, "demo-s22-1": 2, "demo-s99-1": 3}
