@@ -27,10 +27,10 @@ ProjectKey = NewType("ProjectKey", str)
 """Eight hex digits that stand for (data directory, project) in the names of kernel objects."""
 
 CGROUP_ROOT = "pystack"
-_CGROUP_CONTROLLERS = frozenset({
-    "blkio", "cgroup", "cpu", "cpuacct", "cpuset", "debug", "devices", "dmem", "freezer", "hugetlb", "io", "irq", "memory",
-    "misc", "net_cls", "net_prio", "perf_event", "pids", "rdma",
-})  # fmt: skip
+_CGROUP_CONTROLLERS = (
+    "blkio.", "cgroup.", "cpu.", "cpuacct.", "cpuset.", "debug.", "devices.", "dmem.", "freezer.", "hugetlb.", "io.", "irq.",
+    "memory.", "misc.", "net_cls.", "net_prio.", "perf_event.", "pids.", "rdma.",
+)  # fmt: skip
 _CGROUP_FILES = frozenset({"tasks", "notify_on_release", "release_agent"})
 """What the kernel has in a group's directory: ``CONTROLLER.FILE``, and these (cgroups(7))."""
 
@@ -115,6 +115,5 @@ def nft_table(key: ProjectKey) -> str:
 def cgroup_path(key: ProjectKey, container: ContainerId) -> str:
     """Relative to each hierarchy's root: ``pystack/KEY/CONTAINER``; with ``_`` before an id that would be taken for one of
     the kernel's own files there (``memory.max``, ``tasks``). No id begins with that."""
-    first, dot, _ = container.partition(".")
-    reserved = container in _CGROUP_FILES or (dot and first in _CGROUP_CONTROLLERS)
+    reserved = container in _CGROUP_FILES or container.startswith(_CGROUP_CONTROLLERS)
     return f"{CGROUP_ROOT}/{key}/{'_' if reserved else ''}{container}"

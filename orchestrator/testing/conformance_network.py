@@ -184,7 +184,7 @@ async def a_port_that_somebody_has_is_refused_at_its_place(lab: NetworkLab) -> N
     await _ensure(lab.networking)
     with lab.occupied(PORTS[0]):
         error = await _refusal(lambda: _start(lab, 1, [_port(PORTS[1], target=81), _port(PORTS[0])]))
-    assert PLACE in error.message
+    assert error.place == PLACE
     assert str(PORTS[0]) in error.message
     one = await _start(lab, 1, [_port(PORTS[0]), _port(PORTS[1], target=81)])
     error = await _refusal(lambda: _start(lab, 2, [_port(PORTS[0])]))

@@ -119,7 +119,7 @@ def test_ps_without_a_supervisor_shows_what_was_recorded(bench: Bench) -> None:
     assert outcome.out.splitlines()[1].startswith("db        exited (4)")
     assert "nothing of this project runs" in outcome.err
     why = bench.run("why", "db")
-    assert why.out.startswith("db is exited (4): nothing of the project runs")
+    assert why.out.startswith("db is exited (4): exited with code 4")
     assert bench.run("why", "bd").code == 2
 
 
