@@ -258,7 +258,7 @@ def test_a_port_in_use_is_reported_where_it_is_written() -> None:
 
     async def body(engine: Engine, world: World) -> None:
         outcome = await up(engine, stack)
-        assert outcome.failures[0].error.message == "services.web.ports[0]: host port 8080 is in use"
+        assert outcome.failures[0].error.message == "services.web.ports[0]: host port 8080/tcp is in use"
         assert outcome.failures[0].error.hint == "stop what listens there"
         assert world.runtime.existing() == ("demo-db-1",)
 
