@@ -143,6 +143,8 @@ def _subnets(read: Reader, node: Node, path: str) -> tuple[Subnet, ...]:
             read.error(entry, place, "more than one subnet is not supported yet")
         elif text is not None:
             found.append(Subnet(text, read.text(entry, "gateway")))
+        elif (gateway := read.text(entry, "gateway")) is not None:
+            read.error(entry, place, f"the gateway {gateway} needs a subnet that it is in")
     return tuple(found)
 
 

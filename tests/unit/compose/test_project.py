@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.compose.diagnostics import ComposeError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
@@ -282,3 +283,8 @@ def test_a_project_survives_the_journey_over_the_control_socket(stack: Stack) ->
     text = "services: {a: {image: host, ports: [80], healthcheck: {test: x}, restart: always, volumes: [/d]}}"
     project = stack.load(text).project
     assert from_json(Project, to_json(project)) == project
+
+
+def test_a_gateway_without_a_subnet_is_refused_where_it_is_written(stack: Stack) -> None:
+    with pytest.raises(ComposeError, match=r"networks\.default\.ipam\.config\[0\]: the gateway 10\.1\.0\.9 needs a subnet"):
+        stack.load("services: {a: {image: host}}\nnetworks: {default: {ipam: {config: [{gateway: 10.1.0.9}]}}}\n")

@@ -266,7 +266,9 @@ BELOW = {
     "networks.name.driver": "networks: {default: {driver: overlay}}",
     "networks.name.ipam.driver": "networks: {default: {ipam: {driver: other}}}",
     "networks.name.ipam.config[0].subnet": "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24}]}}}",
-    "networks.name.ipam.config[0].gateway": "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, gateway: 10.1.0.9}]}}}",
+    "networks.name.ipam.config[0].gateway": (
+        "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, gateway: 10.1.0.9}]}}}"
+    ),
     "networks.name.internal": "networks: {default: {internal: true}}",
     "networks.name.labels": "networks: {default: {labels: [k]}}",
     "volumes.name.name": "volumes: {data: {name: x}}",
