@@ -4,4 +4,4 @@ The layers of this package, and who may import whom, are in docs/architecture.md
 enforces them.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -115,5 +115,5 @@ def nft_table(key: ProjectKey) -> str:
 def cgroup_path(key: ProjectKey, container: ContainerId) -> str:
     """Relative to each hierarchy's root: ``pystack/KEY/CONTAINER``; with ``_`` before an id that would be taken for one of
     the kernel's own files there (``memory.max``, ``tasks``). No id begins with that."""
-    reserved = container in _CGROUP_FILES or container.startswith(_CGROUP_CONTROLLERS)
+    reserved = container in _CGROUP_FILES or any(container[: len(name)] == name for name in _CGROUP_CONTROLLERS)
     return f"{CGROUP_ROOT}/{key}/{'_' if reserved else ''}{container}"

@@ -199,7 +199,8 @@ async def a_range_gives_each_container_the_next_free_port(lab: NetworkLab) -> No
         other = await _start(lab, 1, [_port(*PORTS)], networking=lab.neighbour)
         assert [one.published[0].host_port, other.published[0].host_port] == [PORTS[0] + 1, PORTS[0] + 2]
         error = await _refusal(lambda: _start(lab, 2, [_port(*PORTS)]))
-    for part in (PLACE, f"{PORTS[0]}-{PORTS[1]}", one.name):
+    assert error.place == PLACE
+    for part in (f"{PORTS[0]}-{PORTS[1]}", one.name):
         assert part in error.message
     two = await _start(lab, 2, [_port(*PORTS)])
     assert two.published[0].host_port == PORTS[0]
