@@ -28,8 +28,8 @@ ProjectKey = NewType("ProjectKey", str)
 
 CGROUP_ROOT = "pystack"
 _CGROUP_CONTROLLERS = (
-    "blkio.", "cgroup.", "cpu.", "cpuacct.", "cpuset.", "debug.", "devices.", "dmem.", "freezer.", "hugetlb.", "io.", "irq.",
-    "memory.", "misc.", "net_cls.", "net_prio.", "perf_event.", "pids.", "rdma.",
+    "blkio.", "cgroup.", "cpu.", "cpuacct.", "cpuset.", "debug.", "devices.", "dmem.", "freezer.", "hugetlb.", "io.",
+    "irq.", "memory.", "misc.", "net_cls.", "net_prio.", "perf_event.", "pids.", "rdma.",
 )  # fmt: skip
 _CGROUP_FILES = frozenset({"tasks", "notify_on_release", "release_agent"})
 """What the kernel has in a group's directory: ``CONTROLLER.FILE``, and these (cgroups(7))."""

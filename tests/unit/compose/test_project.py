@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from orchestrator.compose.diagnostics import ComposeError
+from orchestrator.compose.text.diagnostics import ComposeError
 
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.health import HealthCheck, OnUnhealthy
