@@ -33,3 +33,12 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int = 0o
             os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def keep_aside(path: str) -> str:
+    """Rename a damaged file to the first free ``NAME.damaged-N``, for whoever wants to look; its new path."""
+    number = 1
+    while os.path.lexists(kept := f"{path}.damaged-{number}"):
+        number += 1
+    os.rename(path, kept)
+    return kept

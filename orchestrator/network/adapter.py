@@ -13,6 +13,7 @@ import trio
 
 from orchestrator.contracts.network import Address, Endpoint, Published
 from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import Finding
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName, nft_table
 from orchestrator.model.network import Attachment, Network, PortMapping
@@ -48,6 +49,11 @@ class ProjectNetworking:
         self._connections = Connections(
             site, store, thread, wiring, nursery, self._names, self._networks, self._endpoints
         )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What of the record of subnets was found damaged."""
+        return self._networks.findings
 
     async def ensure(self, networks: Sequence[Network]) -> None:
         await self._networks.ensure(networks)

@@ -145,8 +145,10 @@ class Firewall:
         return self._elements.values()
 
     def find(self) -> None:
-        """Learn what the maps of an existing table hold (adoption)."""
+        """Learn what the maps of an existing table hold (adoption); of one that is not there, nothing."""
         self._elements = {}
+        if not self.exists():
+            return
         for protocol in _PROTOCOLS:
             for kind in ("at", "any"):
                 for body in self._sock.ask(nft.get_elements(self._table, f"{protocol}_{kind}")):

@@ -13,6 +13,7 @@ import trio
 
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import Finding
 from orchestrator.errors import OperationError
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import ContainerId, NetworkName, bridge_name
@@ -75,6 +76,11 @@ class ProjectNetworks:
         self._lock = trio.Lock()
         self._written: dict[NetworkName, frozenset[str]] = {}
         self.live: dict[NetworkName, LiveNetwork] = {}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What of the record was found damaged."""
+        return self._record.findings
 
     @property
     def keys(self) -> set[NetworkName]:

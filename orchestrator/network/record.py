@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from orchestrator.contracts.state import Finding
 from orchestrator.errors import HostError, OperationError
+from orchestrator.kernel.atomic import keep_aside, replace_file
 from orchestrator.model.names import NetworkName
 from orchestrator.network.addressing import Ipv4Subnet
 from orchestrator.values import frozen
@@ -33,11 +36,12 @@ class Recorded:
 
 
 class SubnetRecord:
-    """The file, and what it says. Methods do small blocking I/O."""
+    """The file, and what it says. Methods do small blocking I/O. `findings`: what was found damaged when it was read."""
 
     def __init__(self, data_dir: str) -> None:
         self._dir = data_dir
         self._path = os.path.join(data_dir, "networks.json")
+        self.findings: tuple[Finding, ...] = ()
         self._subnets = self._read()
 
     @property
@@ -64,37 +68,33 @@ class SubnetRecord:
             data = file.read(_MAX_BYTES)
         try:
             parsed = json.loads(data)
-            entries = upgrade(parsed, _version_of(parsed))["networks"]
+            if (version := _version_of(parsed)) > VERSION:
+                raise OperationError(
+                    f"{self._path} is of version {version}, and this pystack knows versions 1 to {VERSION}",
+                    hint="use the newer pystack that wrote it",
+                )
+            entries = upgrade(parsed, version)["networks"]
             return {NetworkName(name): _from_entry(entry) for name, entry in entries.items()}
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as exc:
-            raise OperationError(
-                f"{self._path} is not readable as a record of subnets: {exc}",
-                hint="remove the file if no container of the project runs; new subnets are chosen then",
-            ) from exc
+            return self._damaged(exc)
+
+    def _damaged(self, exc: Exception) -> dict[NetworkName, Recorded]:
+        """It must keep nobody from taking the project down: what is in the kernel is found by its names."""
+        kept = keep_aside(self._path)
+        self.findings = (Finding(self._path, f"cannot be read ({exc})", f"kept as {kept}; subnets are chosen anew"),)
+        return {}
 
     def _write(self) -> None:
         """Durably; with no network left the file is removed."""
         entries = {name: _to_entry(item) for name, item in sorted(self._subnets.items())}
-        temporary = self._path + ".new"
         try:
             if entries:
                 os.makedirs(self._dir, mode=0o700, exist_ok=True)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-                with open(os.open(temporary, flags, 0o600), "wb") as file:
-                    file.write(json.dumps({"version": VERSION, "networks": entries}, indent=1).encode() + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.rename(temporary, self._path)
+                data = json.dumps({"version": VERSION, "networks": entries}, indent=1).encode() + b"\n"
+                replace_file(self._path, data)
             else:
-                os.unlink(self._path)
-            directory = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except FileNotFoundError:
-            if entries:
-                raise
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path)
         except OSError as exc:
             raise HostError(f"cannot write {self._path}: {exc.strerror}") from exc
 

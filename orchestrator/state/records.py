@@ -26,14 +26,14 @@ from typing import Any
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
 from orchestrator.errors import HostError
-from orchestrator.kernel.atomic import replace_file
+from orchestrator.kernel.atomic import keep_aside, replace_file
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.state.definitions import Definitions
 from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
 from orchestrator.state.reading import Reading
-from orchestrator.state.sealed import VERSION, keep_aside, seal
+from orchestrator.state.sealed import VERSION, seal
 from orchestrator.values import fields, replace
 
 _COMPACT_AT_BYTES = 1 << 20

@@ -49,15 +49,6 @@ def unseal_file(path: str) -> Data | None:
         return next((value for value in unseal(file.read()) if value is not None), None)
 
 
-def keep_aside(path: str) -> str:
-    """Rename a damaged file to the first free ``NAME.damaged-N``, for whoever wants to look; its new path."""
-    number = 1
-    while os.path.lexists(kept := f"{path}.damaged-{number}"):
-        number += 1
-    os.rename(path, kept)
-    return kept
-
-
 def version_of(value: Data) -> int:
     """The version that wrote `value`; those before 2 may not say so. Raises ValueError for what is no version."""
     version = value.get("version", 1)

@@ -15,14 +15,14 @@ from glob import glob
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
 from orchestrator.errors import HostError, InputError, OperationError, PystackError
-from orchestrator.kernel.atomic import replace_file
+from orchestrator.kernel.atomic import keep_aside, replace_file
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId, ProjectName, VolumeName, short_hash
 from orchestrator.model.volume import Volume
 from orchestrator.state.directory import data_lock, data_root_of, make_private, site_of
 from orchestrator.state.reading import Reading
-from orchestrator.state.sealed import VERSION, keep_aside, seal, unseal_file, upgraded, version_of
+from orchestrator.state.sealed import VERSION, seal, unseal_file, upgraded, version_of
 from orchestrator.values import field, frozen, replace
 
 _ABOUT = "volume.json"

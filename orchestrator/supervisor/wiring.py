@@ -59,7 +59,7 @@ class OpenProject:
     async def adopt(self) -> None:
         """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
         record = self.records.load()
-        self.untold = self.records.findings()
+        self.untold += self.records.findings()
         if record is not None:
             self.untold += self.volumes.take_over([item.container for item in record.containers])
         elif not await self.runtime.containers():
@@ -115,7 +115,8 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
         adapters = Adapters(site, runtime, networking, images, state, volumes)
         engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler(host))
         await nursery.start(engine.run)
-        yield OpenProject(site, host, runtime, state, volumes, log, stream, engine, this_boot, time.time())
+        now, damaged = time.time(), networking.findings
+        yield OpenProject(site, host, runtime, state, volumes, log, stream, engine, this_boot, now, damaged)
         nursery.cancel_scope.cancel()
     state.close()
     log.close()

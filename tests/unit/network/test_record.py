@@ -63,16 +63,25 @@ def test_an_upgrade_leaves_its_argument_as_it_is_and_refuses_versions_that_it_do
         "[]",
         '{"default": 3}',
         '{"default": {"subnet": "x", "gateway": "y"}}',
-        '{"version": 3, "networks": {}}',
         '{"version": 2}',
         '{"version": 2, "networks": {"default": {"subnets": []}}}',
     ],
 )
-def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+def test_a_damaged_record_is_kept_aside_and_told_and_keeps_nobody_out(tmp_path: Path, text: str) -> None:
     (tmp_path / "networks.json").write_text(text)
-    with pytest.raises(OperationError, match=r"networks\.json is not readable") as caught:
+    record = SubnetRecord(str(tmp_path))
+    assert record.networks == {}
+    (finding,) = record.findings
+    assert finding.file == str(tmp_path / "networks.json")
+    assert (tmp_path / "networks.json.damaged-1").read_text() == text
+    assert SubnetRecord(str(tmp_path)).findings == ()
+
+
+def test_a_record_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "networks.json").write_text('{"version": 3, "networks": {}}')
+    with pytest.raises(OperationError, match=r"networks\.json is of version 3"):
         SubnetRecord(str(tmp_path))
-    assert caught.value.hint is not None
+    assert (tmp_path / "networks.json").exists()
 
 
 def test_conflicts_are_told_once_and_not_with_a_bridges_own_route() -> None:
