@@ -240,10 +240,13 @@ class Stack:
         assert result.code == 0, str(result)
         return result
 
+    def rows(self) -> list[Any]:
+        """The rows of ``ps --all --format json`` (an object a line, with Docker's keys and ours), one a container."""
+        return [json.loads(line) for line in self.must("ps", "--all", "--format", "json").stdout.splitlines()]
+
     def ps(self) -> dict[str, Any]:
-        """Service -> its row of ``ps --all --format json`` (an object a line, with Docker's keys and ours)."""
-        rows = map(json.loads, self.must("ps", "--all", "--format", "json").stdout.splitlines())
-        return {row["Service"]: row for row in rows}
+        """Service -> its row, for stacks whose services have one container each."""
+        return {row["Service"]: row for row in self.rows()}
 
     def log_file(self, service: str) -> Path:
         return self.pystack.data_dir / "projects" / self.name / "logs" / f"{self.name}-{service}-1.log"

@@ -15,13 +15,11 @@ import gc
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 import trio
 
-from orchestrator.contracts.events import Event, EventKind
 from orchestrator.errors import BugReport, PystackError, only_error
 from orchestrator.kernel.clean_start import start_clean
 from orchestrator.model.codec import to_json
@@ -78,10 +76,9 @@ async def _supervise(options: Options, waiting: Waiting, unclean: tuple[str, ...
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.accept)
                 async with open_project(site, host, options.argv) as opened:
+                    opened.untold += (*unclean, *host.lowered)
                     await opened.adopt()
                     waiting.tell("ready")
-                    for text in (*unclean, *host.lowered):
-                        opened.stream.emit(Event(EventKind.WARNING, text, time.time()))
                     await server.serve(opened)
                     ending = opened.ending()
                 nursery.cancel_scope.cancel()

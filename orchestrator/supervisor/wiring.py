@@ -14,7 +14,6 @@ from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import Finding
 from orchestrator.images.local import LocalImages
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.network.adapter import open_networking
@@ -35,8 +34,8 @@ from orchestrator.values import entity, frozen, replace
 
 @entity
 class OpenProject:
-    """One project with everything that acts on it. `since`: epoch seconds, display. `untold`: what was found damaged, until
-    somebody listens."""
+    """One project with everything that acts on it. `since`: epoch seconds, display. `untold`: what was found damaged or
+    wanting, until somebody listens."""
 
     site: Site
     host: Host
@@ -48,7 +47,7 @@ class OpenProject:
     engine: Engine
     boot_id: str
     since: float
-    untold: tuple[Finding, ...] = ()
+    untold: tuple[str, ...] = ()
 
     @property
     def working_dir(self) -> str:
@@ -59,19 +58,20 @@ class OpenProject:
     async def adopt(self) -> None:
         """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
         record = self.records.load()
-        self.untold += self.records.findings()
+        findings = self.records.findings()
         if record is not None:
-            self.untold += self.volumes.take_over([item.container for item in record.containers])
+            findings += self.volumes.take_over([item.container for item in record.containers])
         elif not await self.runtime.containers():
             # The records may have been deleted under a project that was up: its names in the kernel tell.
             await remove_leftovers(self.site.key)
             remove_project(self.host.cgroups, self.site.key)
+        self.untold += tuple(map(str, findings))
         await self.engine.adopt(record)
 
     def tell_findings(self) -> None:
         """Not at adoption: the client that had this supervisor started listens to its operation only."""
-        for finding in self.untold:
-            self.stream.emit(Event(EventKind.WARNING, str(finding), time.time()))
+        for text in self.untold:
+            self.stream.emit(Event(EventKind.WARNING, text, time.time()))
         self.untold = ()
 
     def ending(self) -> Callable[[], None]:
@@ -115,7 +115,7 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
         adapters = Adapters(site, runtime, networking, images, state, volumes)
         engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler(host))
         await nursery.start(engine.run)
-        now, damaged = time.time(), networking.findings
+        now, damaged = time.time(), tuple(map(str, networking.findings))
         yield OpenProject(site, host, runtime, state, volumes, log, stream, engine, this_boot, now, damaged)
         nursery.cancel_scope.cancel()
     state.close()

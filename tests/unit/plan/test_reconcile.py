@@ -399,6 +399,18 @@ def test_a_thousand_services_are_planned_in_well_under_a_second() -> None:
     assert process_time() - begun < 2.0
 
 
+def test_a_thousand_containers_of_ten_services_are_planned_in_under_a_second() -> None:
+    names = [f"s{number}" for number in range(10)]
+    stack = project(*(service(name, *names[:number], replicas=100) for number, name in enumerate(names)))
+    begun = process_time()
+    assert up(stack, ObservedProject()).changed == 1000
+    assert process_time() - begun < 1.0
+    here = seen(stack, scale={name: tuple(range(1, 101)) for name in names})
+    begun = process_time()
+    assert up(stack, here).empty
+    assert process_time() - begun < 1.0
+
+
 def test_the_linear_order_respects_every_edge() -> None:
     plan = up(changed(STACK, "db", image="x"), seen(STACK))
     order = [item.id for item in linear(reversed(plan.operations))]
