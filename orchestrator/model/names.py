@@ -7,13 +7,15 @@ having been told (security-facts: "intent before side effect").
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
 from typing import NewType
 
+from orchestrator.model.keys import ProjectKey as ProjectKey
+from orchestrator.model.keys import ProjectName as ProjectName
+from orchestrator.model.keys import project_key as project_key
+from orchestrator.model.keys import short_hash as short_hash
 from orchestrator.values import frozen
 
-ProjectName = NewType("ProjectName", str)
 ServiceName = NewType("ServiceName", str)
 NetworkName = NewType("NetworkName", str)
 """The key under ``networks:`` (``default``), not the full name (``P_default``)."""
@@ -22,8 +24,6 @@ VolumeName = NewType("VolumeName", str)
 ContainerId = NewType("ContainerId", str)
 """The container's name (``PROJECT-SERVICE-1``, ``container_name``) and its directory's name. Unique within its project
 alone: whatever lies outside the project's own directory is named by (project key, id). Never parsed: see `Instance`."""
-ProjectKey = NewType("ProjectKey", str)
-"""Eight hex digits that stand for (data directory, project) in the names of kernel objects."""
 
 CGROUP_ROOT = "pystack"
 
@@ -50,15 +50,6 @@ class Instance:
     service: ServiceName
     role: Role = Role.REPLICA
     number: int = 1
-
-
-def short_hash(text: str, length: int) -> str:
-    """The first `length` hex digits of SHA-256 of `text`."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:length]
-
-
-def project_key(data_dir: str, project: ProjectName) -> ProjectKey:
-    return ProjectKey(short_hash(f"{data_dir}\0{project}", 8))
 
 
 def container_id(project: ProjectName, service: ServiceName, index: int = 1) -> ContainerId:

@@ -14,15 +14,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-from contextlib import suppress
-from pathlib import Path
 
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError, OperationError
-from orchestrator.model.names import ProjectName, project_key, short_hash
+from orchestrator.model.keys import ProjectName, project_key, short_hash
 
 DEFAULT_DATA = "/var/lib/pystack"
 DEFAULT_RUN = "/run/pystack"
@@ -43,7 +40,8 @@ def site_of(data_root: str, run_root: str, project: ProjectName) -> Site:
     key = project_key(data_root, project)
     data_dir = project_directory(data_root, project)
     try:
-        base = int(Path(data_dir, "ids").read_text())
+        with open(os.path.join(data_dir, "ids"), "rb") as file:
+            base = int(file.read(32))
     except (FileNotFoundError, PermissionError, ValueError):
         base = _slot_base(int(short_hash(key, 6), 16) % SLOTS)
     return Site(project, key, data_dir, os.path.join(os.path.abspath(run_root), key), IdMap(base, ID_RANGE))
@@ -54,6 +52,9 @@ def prepare(site: Site) -> Site:
 
     Raises HostError when a directory cannot be made or is not ours.
     """
+    import fcntl
+    from pathlib import Path  # Here, as it takes longer than all that client verbs do with this module.
+
     data_root = data_root_of(site)
     projects = os.path.join(data_root, "projects")
     for path in (data_root, projects, os.path.dirname(site.run_dir), site.run_dir, site.data_dir):
@@ -65,7 +66,7 @@ def prepare(site: Site) -> Site:
         return site
     with open(os.path.join(data_root, "lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        taken = {_read_base(path) for path in Path(data_root, "projects").glob("*/ids")}
+        taken = {_read_base(str(path)) for path in Path(data_root, "projects").glob("*/ids")}
         wish = (site.ids.host_base - FIRST_ID) // ID_RANGE
         for step in range(SLOTS):
             base = _slot_base((wish + step) % SLOTS)
@@ -91,8 +92,10 @@ def make_private(path: str) -> None:
         parent = os.path.dirname(parent)
     try:
         for directory in reversed(missing):
-            with suppress(FileExistsError):
+            try:
                 os.mkdir(directory, 0o700)
+            except FileExistsError:
+                continue  # Another command was faster.
         info = os.lstat(path)
     except OSError as exc:
         raise HostError(
@@ -107,15 +110,17 @@ def make_private(path: str) -> None:
 
 def boot_id() -> str:
     """This boot's id (random(4)): a record with another one is from before a reboot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
 
 
 def _slot_base(slot: int) -> int:
     return FIRST_ID + slot * ID_RANGE
 
 
-def _read_base(path: Path) -> int:
+def _read_base(path: str) -> int:
     try:
-        return int(path.read_text())
+        with open(path, "rb") as file:
+            return int(file.read(32))
     except (OSError, ValueError):
         return -1
