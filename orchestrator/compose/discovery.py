@@ -8,21 +8,14 @@ process's, then ``.env`` of the project's folder (or ``--env-file``). Source: Do
 from __future__ import annotations
 
 import os.path
-import re
 from collections.abc import Mapping
 
 from orchestrator.compose import dotenv
 from orchestrator.compose.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.files import MAX_ENV_BYTES, FileError, read_text, shown_name
+from orchestrator.compose.folder import DEFAULT_FILES, search
+from orchestrator.compose.folder import normalise_name as normalise_name
 from orchestrator.values import frozen
-
-DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-OVERRIDE_FILES = (
-    "compose.override.yml",
-    "compose.override.yaml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-)
 
 
 @frozen
@@ -71,7 +64,7 @@ def discover(request: LoadRequest) -> Found:
     environment = _with_env_files(request, environment, first)
     files = _explicit(request, environment)
     if not files:
-        files = _search(folder or request.directory)
+        files = search(folder or request.directory)
         if not files:
             names = " or ".join(DEFAULT_FILES[:2])
             raise _error(
@@ -108,20 +101,6 @@ def _explicit(request: LoadRequest, environment: Mapping[str, str]) -> tuple[str
     return _absolute_all(request, named)
 
 
-def _search(directory: str) -> tuple[str, ...]:
-    at = directory
-    while True:
-        for name in DEFAULT_FILES:
-            path = os.path.join(at, name)
-            if os.path.exists(path):
-                overrides = [os.path.join(at, other) for other in OVERRIDE_FILES]
-                return (path, *[other for other in overrides if os.path.exists(other)][:1])
-        parent = os.path.dirname(at)
-        if parent == at:
-            return ()
-        at = parent
-
-
 def _with_env_files(request: LoadRequest, environment: dict[str, str], folder: str) -> dict[str, str]:
     named = request.env_files
     if not named and environment.get("COMPOSE_ENV_FILES"):
@@ -155,11 +134,6 @@ def read_env_file(
         lines = text.split("\n")
         quoted = lines[exc.line - 1] if exc.line <= len(lines) else None
         raise ComposeError([Diagnostic(name, exc.line, 1, "", str(exc), exc.hint, quoted)]) from None
-
-
-def normalise_name(text: str) -> str:
-    """`text` as a project name: lower-case letters, digits, dashes and underscores, not starting with the last two."""
-    return re.sub(r"[^a-z0-9_-]", "", text.lower()).lstrip("_-")
 
 
 def given_name(request: LoadRequest, environment: Mapping[str, str]) -> str | None:
