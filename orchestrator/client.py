@@ -6,20 +6,12 @@ at a time. Events and results are JSON as it came; errors are raised as the Pyst
 
 from __future__ import annotations
 
-import contextlib
-import json
+import _socket as socket  # The module around it adds what we do not use, and takes longer to import than `ps` to answer.
 import os
-import re
 import select
-import socket
-import struct
 import sys
 import time
-from array import array
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from orchestrator.contracts.site import Site
 from orchestrator.errors import (
     EXIT_FAILED,
     EXIT_NOT_FOUND,
@@ -30,7 +22,16 @@ from orchestrator.errors import (
     OperationError,
     PystackError,
 )
+from orchestrator.kernel import jsontext
 from orchestrator.values import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from orchestrator.contracts.site import Site
+    from orchestrator.launch import Launch
 
 VERSION = 1
 MAX_LINE_BYTES = 8 * 1024 * 1024
@@ -39,14 +40,13 @@ SEND_TIMEOUT_S = 30.0
 READY_TIMEOUT_S = 60.0
 """For a new supervisor: adopting a hundred containers takes a second or two."""
 _RACE_PAUSE_S = 0.05
-_LOG_LIMIT_BYTES = 1 << 20
-_INT_BYTES = array("i").itemsize
+_INT_BYTES = 4
 _ANCILLARY_BYTES = socket.CMSG_SPACE(8 * _INT_BYTES)
 
 _KINDS: Mapping[int, type[PystackError]] = {
     kind.exit_code: kind for kind in (OperationError, InputError, HostError, CommandError)
 } | {EXIT_NOT_FOUND: CommandError}
-_BUSY = re.compile(r"project \S+ (?:is busy: |already has a supervisor )")
+_BUSY = (" is busy: ", " already has a supervisor ")
 
 
 class SupervisorGone(HostError):
@@ -69,7 +69,8 @@ class ResultMessage:
 
 
 Message = EventMessage | ResultMessage
-OnEvent = Callable[[EventMessage], None]
+if TYPE_CHECKING:
+    OnEvent = Callable[[EventMessage], None]
 
 
 def error_from(data: object) -> PystackError:
@@ -79,7 +80,7 @@ def error_from(data: object) -> PystackError:
     hint = fields.get("hint")
     code = fields.get("exit_code")
     code = code if isinstance(code, int) and 0 < code < 256 else EXIT_FAILED
-    kind = BusyError if _BUSY.match(message) else _KINDS.get(code, PystackError)
+    kind = BusyError if any(words in message for words in _BUSY) else _KINDS.get(code, PystackError)
     return kind(message, hint=str(hint) if hint else None, exit_code=code)
 
 
@@ -134,11 +135,14 @@ class Client:
 
     def send(self, verb: str, args: Mapping[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
         """Send a request. Raises InputError when it is too long, SupervisorGone when nobody reads it."""
-        line = json.dumps({"v": VERSION, "verb": verb, "args": dict(args or {})}).encode() + b"\n"
+        line = jsontext.dumps({"v": VERSION, "verb": verb, "args": dict(args or {})}).encode() + b"\n"
         if len(line) > MAX_LINE_BYTES:
             raise InputError(f"the request {verb} has {len(line)} bytes: the limit is {MAX_LINE_BYTES}")
         try:
-            sent = socket.send_fds(self._socket, [line], list(fds)) if fds else 0
+            sent = 0
+            if fds:
+                numbers = b"".join(fd.to_bytes(_INT_BYTES, sys.byteorder) for fd in fds)
+                sent = self._socket.sendmsg([line], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
             self._socket.sendall(line[sent:])
         except TimeoutError:
             raise SupervisorGone(
@@ -221,14 +225,15 @@ class Client:
             raise _gone() from exc
         for level, kind, payload in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                self._fds.extend(array("i", payload[: len(payload) // _INT_BYTES * _INT_BYTES]))
+                whole = len(payload) // _INT_BYTES * _INT_BYTES
+                self._fds.extend(memoryview(payload[:whole]).cast("i"))
         if not data:
             raise _gone()
         self._buffer += data
 
     def _decode(self, line: bytes) -> Message:
         try:
-            message = json.loads(line)
+            message = jsontext.loads(line)
         except ValueError as exc:
             raise HostError("the supervisor sent what is no message of the control protocol") from exc
         if isinstance(message, dict):
@@ -242,31 +247,64 @@ class Client:
         raise HostError("the supervisor sent a message that is neither an event, nor a result, nor an error")
 
 
-def ensure_supervisor(site: Site, *, timeout_s: float = READY_TIMEOUT_S) -> tuple[Client, bool]:
-    """A connection to the project's supervisor, started if none runs; True when this call started it.
+def ensure_supervisor(
+    site: Site, begun: Launch | None = None, *, timeout_s: float = READY_TIMEOUT_S
+) -> tuple[Client, bool]:
+    """A connection to the project's supervisor, started if none runs; True when this call started it. `begun`: one that was
+    started early (orchestrator.launch) and waits; it is used, or ended.
 
     Two commands may race: the supervisor's lock decides, the loser exits with a BusyError and we connect to the winner.
     Raises what the supervisor reports (no root, no overlayfs), or HostError when it does not come up in `timeout_s`.
     """
-    from orchestrator.state.directory import make_private
+    from orchestrator import launch
 
     deadline = time.monotonic() + timeout_s
     started = False
     lost: BusyError | None = None
-    while (client := _greeted(site)) is None:
-        if time.monotonic() > deadline:
-            message = f"the supervisor of project {site.project} does not stay"
-            raise lost or HostError(message, hint=_log_hint(site))
-        make_private(site.data_dir)
-        try:
-            _start(site, timeout_s)
-            started = True
-        except BusyError as error:
-            # The winner is not listening yet, or a supervisor that ends (`down`) still holds the lock. Nothing tells
-            # when that is over, so look again: rare, short, and with a deadline.
-            lost = error
-            time.sleep(_RACE_PAUSE_S)
+    if begun is not None and begun.site != site:
+        begun.abandon()
+        begun = None
+    try:
+        while (client := _greeted(site)) is None:
+            if time.monotonic() > deadline:
+                message = f"the supervisor of project {site.project} does not stay"
+                raise lost or HostError(message, hint=_log_hint(site))
+            if begun is None:
+                begun = launch.begin(site)
+            begun.go()
+            try:
+                _await_ready(begun, timeout_s)
+                started = True
+            except BusyError as error:
+                # The winner is not listening yet, or a supervisor that ends (`down`) still holds the lock. Nothing tells
+                # when that is over, so look again: rare, short, and with a deadline.
+                lost = error
+                time.sleep(_RACE_PAUSE_S)
+            begun = None
+    except OSError as exc:
+        raise HostError(f"cannot start a supervisor: {exc.strerror or exc}") from exc
+    finally:
+        if begun is not None:
+            begun.abandon()
     return client, started
+
+
+def _await_ready(begun: Launch, timeout_s: float) -> None:
+    """Raises the error that the new supervisor reports, or HostError."""
+    site = begun.site
+    text, status = begun.answer(timeout_s)
+    if text == "ready":
+        return
+    if status is None:
+        raise HostError(f"the supervisor of project {site.project} was not ready in time", hint=_log_hint(site))
+    try:
+        error = jsontext.loads(text)
+        error = error.get("error", error)
+    except (ValueError, AttributeError):
+        ended = f"with code {status}" if status >= 0 else f"by signal {-status}"
+        hint = f"it said: {text}" if text else _log_hint(site)
+        raise HostError(f"the supervisor of project {site.project} ended {ended} before it was ready", hint=hint) from None
+    raise error_from(error)
 
 
 def _greeted(site: Site) -> Client | None:
@@ -285,75 +323,6 @@ def _greeted(site: Site) -> Client | None:
     return client
 
 
-def _start(site: Site, timeout_s: float) -> None:
-    """Start a supervisor and wait for its `ready` line. Raises its error object's error, or HostError."""
-    import subprocess
-
-    data_root = os.path.dirname(os.path.dirname(site.data_dir))
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, writer)
-            log = _open_log(site)
-            stack.callback(os.close, log)
-            # -P: the user's directory must not be searched for modules (python(1)).
-            command = [sys.executable, "-P", "-m", "orchestrator.supervisor"]
-            command += ["--data-dir", data_root, "--run-dir", os.path.dirname(site.run_dir)]
-            command += ["--project", site.project, "--ready-fd", str(writer)]
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,
-                pass_fds=(writer,),
-            )
-        line = _read_line(reader, time.monotonic() + timeout_s)
-        if line is None:
-            process.kill()
-            process.wait()
-            raise HostError(f"the supervisor of project {site.project} was not ready in time", hint=_log_hint(site))
-        if line == b"ready":
-            # It outlives this command by design: nothing here waits for it, and Popen must not warn about that.
-            process.returncode = 0
-            return
-        status = process.wait()
-    finally:
-        os.close(reader)
-    try:
-        error = json.loads(line)
-        error = error.get("error", error)
-    except (ValueError, AttributeError):
-        ended = f"with code {status}" if status >= 0 else f"by signal {-status}"
-        raise HostError(
-            f"the supervisor of project {site.project} ended {ended} before it was ready", hint=_log_hint(site)
-        ) from None
-    _forget_empty(site)
-    raise error_from(error)
-
-
-def _forget_empty(site: Site) -> None:
-    """A supervisor that said why it could not begin leaves nothing of a project that has nothing else."""
-    with contextlib.suppress(OSError):
-        log = os.path.join(site.data_dir, "supervisor.log")
-        if os.listdir(site.data_dir) == ["supervisor.log"] and os.path.getsize(log) == 0:
-            os.unlink(log)
-            os.rmdir(site.data_dir)
-            os.rmdir(site.run_dir)
-
-
-def _open_log(site: Site) -> int:
-    path = os.path.join(site.data_dir, "supervisor.log")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            if os.lstat(path).st_size > _LOG_LIMIT_BYTES:
-                os.replace(path, path + ".1")
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise HostError(f"cannot write {path}: {exc.strerror}") from exc
-
-
 def _log_hint(site: Site) -> str:
     """Where its log is, and the last line of it."""
     path = os.path.join(site.data_dir, "supervisor.log")
@@ -366,19 +335,6 @@ def _log_hint(site: Site) -> str:
     return f"its log is {path}" + (f"; the last line: {lines[-1].strip()}" if lines else "")
 
 
-def _read_line(fd: int, deadline: float) -> bytes | None:
-    """The first line, or what came before the end; None when the deadline passes."""
-    data = bytearray()
-    while b"\n" not in data:
-        if not _readable(fd, max(0.0, deadline - time.monotonic())):
-            return None
-        chunk = os.read(fd, 65536)
-        if not chunk:
-            break
-        data += chunk
-    return bytes(data).partition(b"\n")[0].strip()
-
-
 def _readable(fd: int, timeout_s: float | None) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -387,8 +343,8 @@ def _readable(fd: int, timeout_s: float | None) -> bool:
 
 def _peer(connection: socket.socket) -> tuple[int, int]:
     """Process and user of the other side: whoever called listen(2) (SO_PEERCRED, unix(7))."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, _ = struct.unpack("3i", data)
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 3 * _INT_BYTES)
+    pid, uid, _ = memoryview(data).cast("i")
     return pid, uid
 
 

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("units", "errors", "kernel"),
     ("model",),
     ("compose", "graph", "policy", "contracts"),
-    ("plan",),
+    ("plan", "launch"),
     ("scheduler", "runtime", "network", "images", "state"),
     ("testing",),
     ("supervisor", "client"),
@@ -43,12 +43,14 @@ HOMES: Mapping[str, frozenset[str]] = {
 }
 """Where a third-party package may be imported. One that is not listed has no home yet, and may be imported nowhere."""
 
-STDLIB_ONLY = frozenset({"values", "kernel", "client", "units", "errors", "model", "policy", "contracts", "plan"})
+STDLIB_ONLY = frozenset({"values", "kernel", "client", "units", "errors", "model", "launch", "policy", "contracts", "plan"})
 """Parts that import no third-party package whatever `HOMES` says."""
 
 PURE = frozenset({"model", "compose", "graph", "policy", "plan", "contracts"})
 IMPURE_MODULES = frozenset({"trio", "time", "random", "subprocess", "socket", "threading", "asyncio", "multiprocessing"})
 
+SPAWN = f"{PACKAGE}.kernel.spawn"
+"""Hands the environment on, unread, to the programs that it starts."""
 MONITOR = f"{PACKAGE}.runtime.monitor"
 BANNED_NAMES = frozenset({"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"})
 IMPORTERS = frozenset({"importlib.import_module", "import_module", "__import__"})
@@ -100,7 +102,7 @@ def _check(name: str, source: str, modules: Mapping[str, str]) -> Iterator[tuple
     is_package = any(other.startswith(name + ".") for other in modules)
     for line, target in _imports(tree, name, is_package):
         yield from ((line, sentence) for sentence in _check_import(name, part, target))
-    if part != "cli":
+    if part != "cli" and name != SPAWN:
         yield from _check_process(tree, name)
 
 
