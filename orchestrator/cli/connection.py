@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 
 from orchestrator.client import Client, ensure_supervisor
-from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError, OperationError, PystackError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.contracts.site import Site
 
 ANSWER_TIMEOUT_S = 30.0
 """For verbs that are answered at once."""

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from orchestrator.cli.terminal import Terminal, detect
 from orchestrator.errors import InputError
 from orchestrator.values import frozen
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.compose.discovery import LoadRequest
     from orchestrator.contracts.site import Site
+    from orchestrator.launch import Launch
     from orchestrator.model.project import Project
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
 
 @frozen
 class Settings:
@@ -33,6 +31,8 @@ class Settings:
     progress: str = "auto"
     data_root: str | None = None
     environment: Mapping[str, str] | None = None
+    begun: Launch | None = None
+    """A supervisor that was started early, and waits (cli.early)."""
 
     def terminal(self) -> Terminal:
         return detect(self.ansi, self.progress, self.environ)
@@ -91,9 +91,11 @@ class Settings:
 
         Raises InputError for a name that is none: it becomes a directory's name.
         """
+        from orchestrator.compose.folder import normalise_name
+
         given = self.project_name or self.environ.get("COMPOSE_PROJECT_NAME")
         if given:
-            if _NAME.fullmatch(given) is None:
+            if normalise_name(given) != given:
                 raise InputError(
                     f'"{given}" is not a project name',
                     hint="lower-case letters, digits, - and _, beginning with a letter or a digit",
@@ -101,10 +103,10 @@ class Settings:
             return self.site_named(given)
         from orchestrator.cli.identity import project_name
 
-        return self.site_named(project_name(self.request()))
+        return self.site_named(project_name(self))
 
     def site_named(self, project: str) -> Site:
-        from orchestrator.model.names import ProjectName
+        from orchestrator.model.keys import ProjectName
         from orchestrator.state.directory import DEFAULT_DATA, DEFAULT_RUN, site_of
 
         run_root = self.environ.get("PYSTACK_RUN_DIR") or DEFAULT_RUN

@@ -5,22 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-import click
-
 from orchestrator.cli.connection import explain_unknown, require
-from orchestrator.cli.settings import Settings
-from orchestrator.client import EventMessage
 from orchestrator.errors import InputError, PystackError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.cli.settings import Settings
+    from orchestrator.client import EventMessage
 
-@click.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("-T", "--no-tty", is_flag=True, help="No terminal, even if stdin and stdout are one.")
-@click.option("-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Environment variable.")
-@click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user.")
-@click.option("-w", "--workdir", "working_dir", metavar="DIR", help="Working directory in the container.")
-@click.argument("service")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_obj
+
 def exec_(
     settings: Settings,
     service: str,

@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import click
-
-from orchestrator.cli.commands import options
 from orchestrator.cli.connection import explain_unknown, manage
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
-from orchestrator.errors import OperationError, PystackError
+from orchestrator.errors import InputError, OperationError, PystackError
 
 
 def operate(settings: Settings, verb: str, args: dict[str, Any], past: str, key: str = "changed") -> None:
@@ -41,45 +38,30 @@ def operate(settings: Settings, verb: str, args: dict[str, Any], past: str, key:
     progress.summary(text, result)
 
 
-@click.command()
-@options.services
-@click.option("--no-deps", is_flag=True, help="Do not start what they depend on.")
-@click.pass_obj
 def start(settings: Settings, services: tuple[str, ...], no_deps: bool) -> None:
     """Start stopped services."""
     operate(settings, "start", {"services": services, "timeout_s": None, "no_deps": no_deps}, "started")
 
 
-@click.command()
-@options.services
-@options.timeout
-@click.pass_obj
 def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None) -> None:
     """Stop services, dependents first. Their files, addresses and logs stay."""
     operate(settings, "stop", {"services": services, "timeout_s": timeout_s, "no_deps": False}, "stopped")
 
 
-@click.command()
-@options.services
-@options.timeout
-@click.option("--no-deps", is_flag=True, help="Do not restart what depends on them.")
-@click.pass_obj
 def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | None, no_deps: bool) -> None:
     """Stop and start services, whether they run or not."""
     operate(settings, "restart", {"services": services, "timeout_s": timeout_s, "no_deps": no_deps}, "restarted")
 
 
-@click.command()
-@options.services
-@click.option("-s", "--signal", "name", default="SIGKILL", metavar="NAME", help="The signal to send.  [default: SIGKILL]")
-@click.pass_obj
 def kill(settings: Settings, services: tuple[str, ...], name: str) -> None:
     """Send a signal to services' main processes."""
     operate(settings, "kill", {"services": services, "signal": signal_name(name)}, "signalled", "signalled")
 
 
 def signal_name(text: str) -> str:
-    """``SIGTERM`` for ``SIGTERM``, ``term`` and ``15``. Raises click.BadParameter."""
+    """``SIGTERM`` for ``SIGTERM``, ``term`` and ``15``. Raises InputError."""
+    if text == "SIGKILL":
+        return text
     import signal
 
     try:
@@ -88,4 +70,6 @@ def signal_name(text: str) -> str:
         name = text.upper()
         return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"].name
     except (KeyError, ValueError):
-        raise click.BadParameter(f'"{text}" is not a signal', param_hint="--signal") from None
+        raise InputError(
+            f'invalid value for --signal: "{text}" is not a signal', hint="`pystack kill --help` lists what it takes"
+        ) from None

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import click
-
-from orchestrator.cli.commands import options
 from orchestrator.cli.connection import ANSWER_TIMEOUT_S, explain_unknown
 from orchestrator.cli.render.escape import escape_text
 from orchestrator.cli.settings import Settings
@@ -17,16 +14,6 @@ from orchestrator.errors import PystackError
 VERBS = ("up", "down", "stop", "start", "restart")
 
 
-@click.command()
-@click.argument("verb", type=click.Choice(VERBS), default="up", metavar="[VERB]")
-@options.services
-@click.option("--force-recreate", is_flag=True, help="As for up.")
-@click.option("--no-recreate", is_flag=True, help="As for up.")
-@click.option("--no-deps", is_flag=True, help="As for up.")
-@click.option("--remove-orphans", is_flag=True, help="As for up and down.")
-@click.option("-v", "--volumes", is_flag=True, help="As for down.")
-@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Output format.")
-@click.pass_obj
 def plan(
     settings: Settings,
     verb: str,
@@ -52,7 +39,7 @@ def plan(
     if verb == "down":
         args = {"volumes": volumes, "timeout_s": None, "remove_orphans": remove_orphans}
     # A supervisor that is started for the question alone has nothing to supervise, and ends by itself.
-    client, _ = ensure_supervisor(site)
+    client, _ = ensure_supervisor(site, settings.begun)
     with client:
         try:
             result = client.request("plan", {**args, "verb": verb}, timeout_s=ANSWER_TIMEOUT_S)

@@ -2,65 +2,56 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
-import click
-
-from orchestrator.cli.commands import options
 from orchestrator.cli.connection import ANSWER_TIMEOUT_S, connect
-from orchestrator.cli.render.statuses import ALIVE, as_json, as_table
+from orchestrator.cli.render.statuses import ALIVE, FAILED, as_json, as_table, ended_well
 from orchestrator.cli.selection import check_services
-from orchestrator.cli.settings import Settings
 from orchestrator.cli.terminal import width
-from orchestrator.cli.wire import statuses_of
-from orchestrator.contracts.events import Phase, ServiceStatus
-from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import Wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.cli.render.statuses import Status
+    from orchestrator.cli.settings import Settings
+    from orchestrator.contracts.site import Site
 
 
-@click.command()
-@options.services
-@click.option("--format", "shape", type=click.Choice(["table", "json"]), default="table", help="json: an object a line.")
-@click.option("-a", "--all", "everything", is_flag=True, help="Also what was stopped, or ended with code 0.")
-@click.option("-q", "--quiet", is_flag=True, help="Only container ids.")
-@click.option("--services", "names_only", is_flag=True, help="Only service names.")
-@click.pass_obj
 def ps(settings: Settings, services: tuple[str, ...], shape: str, everything: bool, quiet: bool, names_only: bool) -> None:
     """List services and their state."""
     site = settings.site()
     client = connect(site)
     if client is not None:
         with client:
-            statuses = statuses_of(client.request("ps", {"services": []}, timeout_s=ANSWER_TIMEOUT_S))
+            statuses: list[Status] = client.request("ps", {"services": []}, timeout_s=ANSWER_TIMEOUT_S)
     else:
         from orchestrator.cli.records import recorded_statuses
+        from orchestrator.model.codec import to_json
 
-        statuses = recorded_statuses(site)
+        statuses = [to_json(status) for status in recorded_statuses(site)]
         everything = True
         if statuses:
             print("note: nothing of this project runs; this is what was recorded last", file=sys.stderr)
-    check_services(services, [status.service for status in statuses], site.project)
-    shown = [s for s in statuses if (not services or s.service in services) and (everything or _notable(s))]
+    check_services(services, [status["service"] for status in statuses], site.project)
+    shown = [s for s in statuses if (not services or s["service"] in services) and (everything or _notable(s))]
     _print(site, shown, shape, quiet, names_only)
 
 
-def _notable(status: ServiceStatus) -> bool:
+def _notable(status: Status) -> bool:
     """Not what ended as it should."""
-    if status.phase in ALIVE or status.phase in (Phase.FAILED, Phase.BLOCKED):
-        return True
-    ended_well = status.exit is None or status.exit.ok or status.wanted is Wanted.STOPPED
-    return status.phase is Phase.EXITED and not ended_well
+    phase = status["phase"]
+    return phase in ALIVE or phase in FAILED or (phase == "exited" and not ended_well(status))
 
 
-def _print(site: Site, statuses: list[ServiceStatus], shape: str, quiet: bool, names_only: bool) -> None:
+def _print(site: Site, statuses: list[Status], shape: str, quiet: bool, names_only: bool) -> None:
     if names_only:
-        lines = [str(status.service) for status in statuses]
+        lines = [status["service"] for status in statuses]
     elif quiet:
-        lines = [str(status.container) for status in statuses]
+        lines = [status["container"] for status in statuses]
     elif shape == "json":
-        lines = [json.dumps(as_json(status, site.project, time.time())) for status in statuses]
+        from orchestrator.kernel.jsontext import dumps
+
+        lines = [dumps(as_json(status, site.project, time.time())) for status in statuses]
     else:
         lines = [as_table(statuses, time.time(), width() if sys.stdout.isatty() else None)]
     if lines:

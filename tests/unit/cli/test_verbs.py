@@ -341,7 +341,7 @@ def test_a_dying_supervisor_is_an_error_that_says_what_to_do(bench: Bench) -> No
 
 
 def test_every_verb_has_a_help_text_that_its_row_begins(bench: Bench) -> None:
-    from orchestrator.cli.main import VERBS
+    from orchestrator.cli.table import VERBS
 
     listing = bench.run("--help").out
     for name in VERBS:
