@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.cli.interrupts import Interrupts
-from orchestrator.cli.logfiles import LogFollower
+from orchestrator.cli.logfollower import LogFollower
 from orchestrator.cli.operation import Operation, report_failures, wait_any
 from orchestrator.cli.render.board import Board, about
 from orchestrator.cli.render.loglines import LogPrinter
@@ -115,7 +115,7 @@ class Foreground:
                 for status in statuses_of(result.get("statuses", [])):
                     if status.service in self._selection.shown:
                         logs.add(status.container, status.service, since=since)
-                    if status.phase not in ALIVE and status.exit is not None:
+                    if status.phase.value not in ALIVE and status.exit is not None:
                         self._ended(status.service, status.exit.status)
                 self._follow(logs)
             finally:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from orchestrator.compose.text.diagnostics import ComposeError
 
+from orchestrator.compose.text.diagnostics import ComposeError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
