@@ -1,6 +1,6 @@
 """The project's log files, as the verbs need them. The reader is `orchestrator.runtime.logs`.
 
-Which containers there are is told by the files themselves, so that reading logs needs neither a supervisor nor records.
+Which logs there are is told by the files themselves, of which service each is by the records: no supervisor is needed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import heapq
 import os
 
 from orchestrator.runtime.logs import read_entries
+from orchestrator.state.services import services_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,17 +26,16 @@ _BATCH_BYTES = 1 << 16
 
 
 def containers_with_logs(site: Site) -> dict[ContainerId, ServiceName]:
-    """Containers that have a log, sorted by service. The service is in the container's name (`model.names`)."""
+    """Containers that have a log, sorted by service. One that no record knows stands under its own name."""
     try:
         files = os.listdir(os.path.join(site.data_dir, "logs"))
     except FileNotFoundError:
         return {}
-    found: dict[Any, Any] = {}
-    for file in files:
-        container = file.removesuffix(".log")
-        service, _, index = container.removeprefix(f"{site.project}-").rpartition("-")
-        if file.endswith(".log") and service and index.isdecimal():
-            found[container] = service
+    named: list[Any] = [file.removesuffix(".log") for file in files if file.endswith(".log")]
+    if not named:
+        return {}
+    services = services_of(site)
+    found = {name: services.get(name, name) for name in named}
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
 

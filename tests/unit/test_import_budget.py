@@ -17,6 +17,7 @@ import pytest
 
 from orchestrator.model.names import ProjectName, normal_project_name
 from orchestrator.state.directory import site_of
+from tests.unit.cli.logwriter import recorded
 from tests.unit.cli.supervisor import FakeSupervisor, ok
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ HOT = {
     ("ps",): BASE | NAME | ASK | PRINT | {"cli.commands.ps", "cli.render.statuses", "cli.render.table", "cli.selection"}
     | {"units", "cli.identity"},
     ("logs", "-n", "1"): BASE | NAME | PRINT | {"cli.commands.logs", "cli.logfiles", "cli.render.loglines", "cli.selection"}
-    | {"runtime", "runtime.logs", "cli.identity"},
+    | {"runtime", "runtime.logs", "cli.identity", "state.services", "kernel", "kernel.jsontext"},
     ("exec", "-T", "db", "true"): BASE | NAME | ASK | {"cli.commands.exec", "cli.identity"},
 }  # fmt: skip
 
@@ -105,6 +106,7 @@ def running(directory: Path) -> Iterator[None]:
     logs = Path(site.data_dir, "logs")
     logs.mkdir(parents=True)
     (logs / f"{site.project}-db-1.log").write_text("hello\n")
+    recorded(site, **{f"{site.project}-db-1": "db"})
     status = {"service": "db", "container": "db-1", "image": "host", "phase": "running", "health": "none"}
     server = FakeSupervisor(site.run_dir, {"ps": ok([status | {"started_at": 1.0}]), "exec": ok({"status": 0})})
     try:

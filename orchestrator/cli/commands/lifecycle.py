@@ -30,7 +30,7 @@ def operate(settings: Settings, request: Start | Stop | Restart | Kill, past: st
             result = Operation(client, request, progress, board).run()
         except PystackError as error:
             progress.close()
-            report_failures(site, board, progress, error)
+            report_failures(site, board, progress)
             raise explain_unknown(site, error, services) from None
         finally:
             progress.close()

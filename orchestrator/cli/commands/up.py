@@ -106,9 +106,9 @@ def _detached(client: Client, request: Up, progress: Progress, board: Board, sit
             progress.close()
             progress.note("the start goes on in the background: `pystack ps` shows it, `pystack stop` ends it")
             raise
-        except PystackError as error:
+        except PystackError:
             progress.close()
-            report_failures(site, board, progress, error)
+            report_failures(site, board, progress)
             raise
         finally:
             progress.close()
