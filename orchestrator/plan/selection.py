@@ -13,12 +13,14 @@ from orchestrator.plan.observed import ObservedContainer, ObservedProject
 
 
 def enabled_services(project: Project, asked: Collection[ServiceName]) -> frozenset[ServiceName]:
-    """Those of active profiles, and those asked for by name (compose-spec, "profiles"). Raises InputError for a name that
-    is no service."""
+    """Those of active profiles; and those asked for by name, with all others of their profiles if these were not active
+    (compose-spec, "profiles"). Raises InputError for a name that is no service."""
     for name in sorted(asked):
         if name not in project.services:
             raise no_such_service(project, name)
-    return (frozenset(project.services) - project.inactive) | frozenset(asked)
+    woken = {profile for name in project.inactive & frozenset(asked) for profile in project.services[name].profiles}
+    also = {name for name in project.inactive if not woken.isdisjoint(project.services[name].profiles)}
+    return (frozenset(project.services) - project.inactive) | frozenset(asked) | also
 
 
 def with_needs(

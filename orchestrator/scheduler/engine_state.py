@@ -102,10 +102,15 @@ class EngineState:
                 for key in (*(end.network for end in item.record.endpoints), *self._expected_on(item))
             }
             unused = [key for key in keys if key not in used]
-            if unused:
-                await self.adapters.networking.remove(unused)
+            # Before it is gone: whoever wants it from now on waits for the lock, and makes it anew.
+            known = {key: network for key in unused if (network := self.networks.pop(key, None)) is not None}
+            try:
+                if unused:
+                    await self.adapters.networking.remove(unused)
+            except BaseException:
+                self.networks.update(known)
+                raise
             for key in unused:
-                self.networks.pop(key, None)
                 self.events.note(EventKind.NETWORK_REMOVED, f"removed network {key}{why}")
             return unused
 

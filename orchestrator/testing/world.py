@@ -85,10 +85,14 @@ class World:
         else:
             self.runtime.behaviours[self.container(service, number)] = behaviour
 
-    def _behaviour_of(self, container: ContainerId) -> FakeService:
+    def service_of(self, container: ContainerId) -> str:
+        """Of which service `container` is, or was last; "" for one that was never recorded."""
         if (service := self.state.service_of(container)) is not None:
             self._services[container] = service
-        return self._behaviours.get(self._services.get(container, ""), FakeService())
+        return self._services.get(container, "")
+
+    def _behaviour_of(self, container: ContainerId) -> FakeService:
+        return self._behaviours.get(self.service_of(container), FakeService())
 
     def container(self, service: str, number: int = 1) -> ContainerId:
         return container_id(self.site.project, ServiceName(service), number)

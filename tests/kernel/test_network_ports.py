@@ -54,7 +54,7 @@ async def test_a_port_that_another_program_has_is_refused_with_its_name() -> Non
             await networking.attach(box, fd, endpoints, [tcp(80, 8081), tcp(80, 8080)])
         comm = Path(f"/proc/{other.pid}/comm").read_text().strip()
         expected = f'services.web.ports[0]: port 8080/tcp on 0.0.0.0 is in use by "{comm}" (pid {other.pid})'
-        assert caught.value.message == expected
+        assert str(caught.value) == expected
         assert '"8081:80"' in (caught.value.hint or "")
         assert world.links(world.host) == before
         assert list(world.links(fd)) == ["lo"]

@@ -224,16 +224,50 @@ def run_without_fsopen(argv: list[str]) -> None:
     os.execv(argv[0], argv)
 
 
-def test_a_second_up_at_the_same_time_is_told_who_is_busy(pystack: Pystack) -> None:
-    stack = pystack.stack(
-        SERVICE + "    healthcheck: {test: test -e /tmp/go, interval: 100ms, timeout: 5s, retries: 10000}\n"
-    )
-    with running(stack, "up", "-d", "--wait") as first:
-        eventually(lambda: "running" in stack.run("ps", "--format", "json").stdout)
-        check_error(stack.run("up", "-d"), 1, "is busy", "hint: ")
+WAITING = (
+    SERVICE
+    + "    healthcheck: {test: test -e /tmp/go, interval: 100ms, timeout: 5s, retries: 10000}\n"
+    + """
+  late:
+    image: host
+    command: [sleep, "3600"]
+    stop_grace_period: 0s
+    depends_on: {web: {condition: service_healthy}}
+  other:
+    image: host
+    command: [sleep, "3600"]
+    stop_grace_period: 0s
+"""
+)
+
+
+def waits(stack: Stack) -> bool:
+    return "waiting" in stack.run("ps", "--format", "json").stdout
+
+
+def test_beside_an_up_that_waits_other_verbs_work_at_once(pystack: Pystack) -> None:
+    stack = pystack.stack(WAITING)
+    with running(stack, "up", "-d") as first:
+        eventually(lambda: waits(stack))
+        assert stack.must("logs", "other").stdout == ""
+        stack.must("restart", "other")
+        stack.must("up", "-d", "other")
+        stack.must("kill", "other")
+        assert stack.ps()["other"]["State"] == "exited"
         stack.must("exec", "web", "touch", "/tmp/go")
         assert first.wait(timeout=60) == 0
-    assert stack.ps()["web"]["Health"] == "healthy"
+    assert stack.ps()["late"]["State"] == "running"
+
+
+def test_down_beside_an_up_that_waits_takes_it_over_and_leaves_nothing(pystack: Pystack) -> None:
+    stack = pystack.stack(WAITING)
+    with running(stack, "up", "-d") as first:
+        eventually(lambda: waits(stack))
+        stack.must("down", "-t", "0")
+        assert first.wait(timeout=60) == 1
+        assert first.stderr is not None
+        assert 'taken over by "down"' in first.stderr.read()
+    assert stack.run("ps", "-a", "--format", "json").stdout == ""
 
 
 def test_text_from_a_container_cannot_reach_the_terminal_s_controls(pystack: Pystack) -> None:

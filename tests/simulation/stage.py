@@ -103,13 +103,16 @@ def starts(world: World, name: str) -> list[float]:
 
 def started(world: World) -> dict[str, float]:
     """When each service was first started."""
-    names = [act.container.split("-")[1] for act in world.runtime.acts if act.what == "start"]
-    return {name: starts(world, name)[0] for name in names}
+    found: dict[str, float] = {}
+    for act in world.runtime.acts:
+        if act.what == "start":
+            found.setdefault(world.service_of(act.container), act.at_s)
+    return found
 
 
 def ends(world: World) -> list[tuple[str, float]]:
     """The order in which containers were sent a signal."""
-    return [(act.container.split("-")[1], act.at_s) for act in world.runtime.acts if act.what.startswith("signal")]
+    return [(world.service_of(act.container), act.at_s) for act in world.runtime.acts if act.what.startswith("signal")]
 
 
 def kinds(world: World, name: str) -> list[EventKind]:

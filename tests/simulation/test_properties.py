@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -9,13 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from orchestrator.contracts.control import Down, Stop
+from orchestrator.contracts.control import (
+    Down,
+    Kill,
+    Operation,
+    Recreate,
+    Restart,
+    Run,
+    Scale,
+    Selection,
+    Start,
+    Stop,
+    Up,
+)
 from orchestrator.contracts.events import EventKind
-from orchestrator.errors import CommandError
+from orchestrator.errors import CommandError, PystackError
 from orchestrator.model.health import Health
 from orchestrator.model.names import ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
+from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.service import Condition, Dependency
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing import seeds
@@ -77,6 +91,7 @@ def cases(draw: st.DrawFn) -> Case:
                 restart=draw(st.sampled_from(["no", "always", "on-failure:2", "unless-stopped"])),
                 healthcheck=draw(st.none() | st.just(check(1, retries=2, timeout_s=2))),
                 stop_grace_s=draw(st.sampled_from([0.0, 1.0, 10.0])),
+                replicas=draw(st.sampled_from([1, 1, 1, 2, 3, 0])),
             )
         )
     found = {f"s{number}": draw(behaviours()) for number in range(count)}
@@ -88,23 +103,25 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(project(*services), found, draw(st.integers(0, 1000)))
 
 
-def held_before(world: World, dependent: str, dependency: Dependency) -> bool:
-    """Whether the events that came before `dependent` first started say that the condition held by then."""
+def held_before(world: World, dependent: str, dependency: Dependency, replicas: int) -> bool:
+    """Whether the events that came before `dependent` first started say that the condition held by then, for all replicas
+    of the dependency."""
+    held = set()
     for event in world.events:
         if event.service == dependent and event.kind is EventKind.CONTAINER_STARTING:
-            return False
+            break
         if event.service != dependency.service:
             continue
         match dependency.condition:
             case Condition.STARTED if event.kind is EventKind.CONTAINER_STARTED:
-                return True
+                held.add(event.container)
             case Condition.HEALTHY if event.kind is EventKind.HEALTH_CHANGED and event.detail["health"] == "healthy":
-                return True
+                held.add(event.container)
             case Condition.COMPLETED if event.kind is EventKind.CONTAINER_EXITED and event.detail["exit_status"] == 0:
-                return True
+                held.add(event.container)
             case _:
                 pass
-    return False
+    return len(held) == replicas
 
 
 @settings(max_examples=150, deadline=None)
@@ -117,14 +134,17 @@ def test_no_dependent_starts_before_its_conditions_hold_and_every_run_ends(case:
                 outcome = await up(engine, case.stack)
             begun = started(world)
             for name, item in case.stack.services.items():
-                status = next(row for row in engine.statuses() if row.service == name)
+                rows = [row for row in engine.statuses() if row.service == name]
+                assert [row.number for row in rows] == list(range(1, item.replicas + 1))
                 if name not in begun:
-                    assert status.phase in (Phase.FAILED, Phase.BLOCKED), status
-                    assert not outcome.ok
-                    assert status.reason
+                    assert {row.phase for row in rows} <= {Phase.FAILED, Phase.BLOCKED}, rows
+                    assert not (rows and outcome.ok)
+                    assert all(row.reason for row in rows)
                     continue
                 for dependency in item.depends_on.values():
-                    assert held_before(world, name, dependency) or not dependency.required, (name, dependency)
+                    replicas = case.stack.services[dependency.service].replicas
+                    held = held_before(world, name, dependency, replicas)
+                    assert held or not dependency.required, (name, dependency)
             await trio.sleep(300)
             with trio.fail_after(900):
                 await take_down(engine, world)
@@ -215,6 +235,74 @@ def test_an_up_cancelled_at_any_moment_leaves_nothing_half_made(case: Case, canc
                 ran |= {act.container for act in world.runtime.acts if act.what == "start"}
                 assert set(world.runtime.existing()) <= ran
             assert set(world.networking.reserved) <= set(world.runtime.existing())
+            await take_down(engine, world)
+
+    seeds.run(main, seed=case.seed)
+
+
+REQUESTS = st.sampled_from(["up", "scale", "run", "stop", "start", "restart", "kill", "down"])
+
+
+def request_of(draw: st.DrawFn, stack: Project) -> Operation:
+    """Anything that a user may ask for, of some of the services or all of them."""
+    name = draw(st.sampled_from(sorted(stack.services)))
+    selection = draw(st.sampled_from([Selection(), Selection((name,))]))
+    match draw(REQUESTS):
+        case "up":
+            recreate = draw(st.sampled_from([Recreate.CHANGED, Recreate.ALWAYS]))
+            return Up(stack, selection, recreate=recreate)
+        case "scale":
+            return Scale(stack, {name: draw(st.integers(0, 3))})
+        case "run":
+            definition = replace(stack.services[name], restart=RestartPolicy(), replicas=1)
+            return Run(stack, definition, remove=draw(st.booleans()), dependencies=draw(st.booleans()))
+        case "stop":
+            return Stop(selection, 1.0)
+        case "start":
+            return Start()
+        case "restart":
+            return Restart()
+        case "kill":
+            return Kill(selection)
+        case _:
+            return Down()
+
+
+@st.composite
+def days(draw: st.DrawFn) -> tuple[Case, list[tuple[float, Operation]]]:
+    """A stack, and what users ask for at which moment."""
+    case = draw(cases())
+    moments = draw(st.lists(st.floats(0, 15), min_size=1, max_size=6))
+    return case, [(moment_s, request_of(draw, case.stack)) for moment_s in sorted(moments)]
+
+
+@settings(max_examples=120, deadline=None)
+@given(days(), st.none() | st.floats(0, 15))
+def test_whatever_is_asked_for_at_once_comes_to_an_end_and_leaves_no_trace(
+    day: tuple[Case, list[tuple[float, Operation]]], killed_s: float | None
+) -> None:
+    """Replicas, one-offs and operations that meet one another, under a supervisor that may be killed amid them."""
+    case, requests = day
+
+    async def ask(engine: Engine, request: Operation) -> None:
+        with suppress(PystackError):  # Some cannot be: nothing to start, nothing of that name.
+            await engine.operate(request)
+
+    async def main() -> None:
+        world = World(case.behaviours)
+        async with world.engine() as engine:
+            with trio.move_on_after(killed_s if killed_s is not None else 900) as scope:
+                async with trio.open_nursery() as nursery:
+                    for moment_s, request in requests:
+                        await trio.sleep_until(moment_s)
+                        nursery.start_soon(ask, engine, request)
+            assert not scope.cancelled_caught or killed_s is not None, "an operation did not end"
+        async with world.engine() as engine:
+            await trio.sleep(300)
+            await wait_all_tasks_blocked()
+            live = {row.container for row in engine.statuses() if row.pid is not None}
+            assert live == set(world.runtime.alive())
+            assert len({(row.service, row.role, row.number) for row in engine.statuses()}) == len(engine.statuses())
             await take_down(engine, world)
 
     seeds.run(main, seed=case.seed)
