@@ -139,7 +139,8 @@ class Client:
             if fds:
                 numbers = b"".join(fd.to_bytes(_INT_BYTES, sys.byteorder) for fd in fds)
                 sent = self._socket.sendmsg([line], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
-            self._socket.sendall(line[sent:])
+            if sent < len(line):
+                self._socket.sendall(line[sent:])
         except BlockingIOError:
             raise _unanswered(self._site, self.pid) from None
         except OSError as exc:
