@@ -51,6 +51,7 @@ servers:
 
 bench: $(VENV)/.installed
 	$(PY) -m benchmarks.bench
+	$(PY) -m benchmarks.startup
 
 changelog:
 	python3 changes/assemble.py --write

@@ -8,9 +8,11 @@ names the text. Signals are Linux's (signal(7)); the numbers are those of x86, A
 
 from __future__ import annotations
 
-import re
-
 from orchestrator.errors import InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
 
 NS_PER_SECOND = 1_000_000_000
 MAX_NS = 2**63 - 1
@@ -27,11 +29,11 @@ _UNIT_NS = {
     "d": 24 * 3600 * NS_PER_SECOND,
     "w": 7 * 24 * 3600 * NS_PER_SECOND,
 }
-_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h|d|w)")
+_PART = r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h|d|w)"
 _DURATION_HINT = "write a number and a unit, such as 500ms, 30s, 1m30s, 2h or 1d"
 
-_SIZE = re.compile(r"(.*[0-9. ])([^0-9. ]*)", re.DOTALL)
-_NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
+_SIZE = r"(?s)(.*[0-9. ])([^0-9. ]*)"
+_NUMBER = r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
 _SIZE_FACTORS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _SIZE_HINT = "write bytes, or a number with b, k, m, g or t, such as 512k, 64m or 2g"
 
@@ -46,8 +48,15 @@ _RTMIN, _RTMAX = 34, 64
 _SIGNAL_NUMBERS = {name: number for number, name in enumerate(_SIGNALS, 1)} | {
     "IOT": 6, "CLD": 17, "POLL": 29, "RTMIN": _RTMIN, "RTMAX": _RTMAX
 }  # fmt: skip
-_SIGNAL = re.compile(r"(?:SIG)?(?:([A-Z]+[12]?)|RTMIN\+([0-9]{1,2})|RTMAX-([0-9]{1,2}))", re.IGNORECASE | re.ASCII)
+_SIGNAL = r"(?ia)(?:SIG)?(?:([A-Z]+[12]?)|RTMIN\+([0-9]{1,2})|RTMAX-([0-9]{1,2}))"
 _SIGNAL_HINT = "write a name such as SIGTERM, SIGINT or SIGRTMIN+3, or a number from 1 to 64"
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """Compiled when it is first needed: most commands only format, and `re` costs them more than that."""
+    import re
+
+    return re.compile(text)
 
 
 def parse_duration_ns(text: str) -> int:
@@ -60,12 +69,13 @@ def parse_duration_ns(text: str) -> int:
         return 0
     if not rest:
         raise ValueError(f'"{text}" is not a duration ({_DURATION_HINT})')
+    part = _pattern(_PART)
     total = 0
     at = 0
     while at < len(rest):
-        match = _PART.match(rest, at)
+        match = part.match(rest, at)
         if match is None or not (match[1] or match[2]):
-            if re.fullmatch(r"[0-9]*\.?[0-9]+", rest[at:]):
+            if _pattern(r"[0-9]*\.?[0-9]+").fullmatch(rest[at:]):
                 raise ValueError(f'"{text}" has no unit ({_DURATION_HINT})')
             raise ValueError(f'"{text}" is not a duration ({_DURATION_HINT})')
         unit = _UNIT_NS[match[3]]
@@ -85,11 +95,11 @@ def parse_duration(text: str) -> float:
 
 def parse_bytes(text: str) -> int:
     """The size in bytes; fractions are allowed (``1.5g``) and cut to whole bytes. Raises ValueError."""
-    match = _SIZE.fullmatch(text)
+    match = _pattern(_SIZE).fullmatch(text)
     if match is None:
         raise ValueError(f'"{text}" is not a size ({_SIZE_HINT})')
     number, suffix = match[1].removesuffix(" "), match[2].lower()
-    if _NUMBER.fullmatch(number) is None:
+    if _pattern(_NUMBER).fullmatch(number) is None:
         raise ValueError(f'"{text}" is not a size ({_SIZE_HINT})')
     factor = 1
     if suffix and suffix != "b":
@@ -108,7 +118,7 @@ def parse_signal(text: str) -> int:
     number: int | None = None
     if text.isascii() and text.isdecimal():
         number = int(text) if len(text) <= 4 else None
-    elif (match := _SIGNAL.fullmatch(text)) is not None:
+    elif (match := _pattern(_SIGNAL).fullmatch(text)) is not None:
         if match[2] or match[3]:
             number = _RTMIN + int(match[2]) if match[2] else _RTMAX - int(match[3])
             number = number if _RTMIN <= number <= _RTMAX else None

@@ -12,11 +12,22 @@ instance is made, and the other methods are shared closures. Type checkers see o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from operator import attrgetter
-from typing import Any, TypeVar, dataclass_transform, overload
+from _operator import attrgetter
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing and what it imports take longer than all that a command does with its values
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeVar, dataclass_transform, overload
+
+    T = TypeVar("T")
+else:
+
+    def dataclass_transform(**_options):
+        return lambda function: function
+
+    def overload(_function):
+        return None
+
 
 MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING", "__slots__": ()})()
 
@@ -50,9 +61,9 @@ class FrozenError(AttributeError):
 @overload
 def frozen(cls: type[T], /) -> type[T]: ...
 @overload
-def frozen(*, order: bool = False) -> Callable[[type[T]], type[T]]: ...
+def frozen(*, order: bool = False) -> Callable[[type[T]], type[T]]: ...  # noqa: F811
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def frozen(cls: Any = None, /, *, order: bool = False) -> Any:
+def frozen(cls: Any = None, /, *, order: bool = False) -> Any:  # noqa: F811
     """Make `cls` a value (see the module's text)."""
 
     def make(cls: type) -> type:

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("units", "kernel"),
     ("model",),
     ("compose", "graph", "policy", "contracts"),
-    ("plan", "oci"),
+    ("plan", "oci", "launch"),
     ("scheduler", "runtime", "network", "images", "state"),
     ("testing",),
     ("supervisor", "client"),
@@ -44,20 +44,26 @@ HOMES: Mapping[str, frozenset[str]] = {
 """Where a third-party package may be imported. One that is not listed has no home yet, and may be imported nowhere."""
 
 FLOORS: Mapping[str, tuple[str, ...]] = {
-    "compose": ("text", "discovery", "identity", "kinds", "schema", "merge", "model", "advice", "load", "queries"),
+    "compose": (
+        "folder", "text", "discovery", "identity", "kinds", "schema", "merge", "model", "advice", "load", "queries"
+    ),
 }
 """The floors of a part that has some, lowest first: one imports only from those below it, and every module is on one."""
 
-STDLIB_ONLY = frozenset({"values", "kernel", "client", "units", "errors", "model", "policy", "contracts", "plan", "oci"})
+STDLIB_ONLY = frozenset(
+    {"values", "kernel", "client", "units", "errors", "model", "launch", "policy", "contracts", "plan", "oci"}
+)
 """Parts that import no third-party package whatever `HOMES` says."""
 
 PURE = frozenset({"model", "compose", "graph", "policy", "plan", "oci", "contracts"})
 IMPURE_MODULES = frozenset({"trio", "time", "random", "subprocess", "socket", "threading", "asyncio", "multiprocessing"})
 
-NOTHING_OF_COMPOSE = frozenset({"names", "health", "codec"})
+NOTHING_OF_COMPOSE = frozenset({"names", "keys", "health", "codec"})
 """What `runtime` may import of `model`: names, the result of a probe, and how values are stored. Not a project, a service
 or a mount, so that a front end without any project can stand on it (pystack-oci)."""
 
+SPAWN = f"{PACKAGE}.kernel.spawn"
+"""Hands the environment on, unread, to the programs that it starts."""
 MONITOR = f"{PACKAGE}.runtime.monitor"
 BANNED_NAMES = frozenset({"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"})
 IMPORTERS = frozenset({"importlib.import_module", "import_module", "__import__"})
@@ -127,7 +133,7 @@ def _check(name: str, source: str, modules: Mapping[str, str]) -> Iterator[tuple
     is_package = any(other.startswith(name + ".") for other in modules)
     for line, target in _imports(tree, name, is_package):
         yield from ((line, sentence) for sentence in _check_import(name, part, target))
-    if part != "cli":
+    if part != "cli" and name != SPAWN:
         yield from _check_process(tree, name)
 
 

@@ -17,13 +17,14 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.cli.interrupts import Interrupts
-from orchestrator.cli.logfiles import LogFollower
+from orchestrator.cli.logfollower import LogFollower
 from orchestrator.cli.operation import Operation, report_failures, wait_any
-from orchestrator.cli.render.board import Board, about
+from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.loglines import LogPrinter
-from orchestrator.cli.render.plain import SilentProgress, event_text
+from orchestrator.cli.render.plain import SilentProgress
 from orchestrator.cli.render.progress import Progress
 from orchestrator.cli.render.statuses import ALIVE
+from orchestrator.cli.render.words import words_of
 from orchestrator.cli.tailing import MAY_END, any_alive
 from orchestrator.cli.wire import encoded, event_of, selected, statuses_of
 from orchestrator.client import Client, EventMessage, SupervisorGone, ensure_supervisor
@@ -115,7 +116,7 @@ class Foreground:
                 for status in statuses_of(result.get("statuses", [])):
                     if status.service in self._selection.shown:
                         logs.add(status.container, status.service, since=since)
-                    if status.phase not in ALIVE and status.exit is not None:
+                    if status.phase.value not in ALIVE and status.exit is not None:
                         self._ended(status.service, status.exit.status)
                 self._follow(logs)
             finally:
@@ -144,7 +145,7 @@ class Foreground:
             return None
         if operation.error is not None:
             self._progress.close()
-            report_failures(self._site, self._board, self._progress, operation.error)
+            report_failures(self._site, self._board, self._progress)
             raise operation.error
         self._seen = Counter(json.dumps(value, sort_keys=True) for value in operation.events)
         return operation.result
@@ -200,7 +201,7 @@ class Foreground:
 
     def _tell(self, event: Event, raw: Any) -> None:
         if event.kind in _NOTED and (event.service is None or event.service in self._selection.managed):
-            line = self._printer.note(event.service, about(event) or event_text(event)) if event.service else event.text
+            line = self._printer.note(event.service, words_of(event)) if event.service else event.text
             self._progress.aside(line, raw)
 
     def _ended(self, service: str, code: int) -> None:

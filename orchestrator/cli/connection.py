@@ -6,8 +6,11 @@ import os
 
 from orchestrator import client as supervisors
 from orchestrator.client import Client, ensure_supervisor
-from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError, OperationError, PystackError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.contracts.site import Site
 
 
 def connect(site: Site) -> Client | None:
@@ -41,11 +44,10 @@ def explain_unknown(site: Site, error: PystackError, services: tuple[str, ...]) 
     if not isinstance(error, InputError | OperationError) or not services:
         return error
     from orchestrator.cli.selection import check_services
-    from orchestrator.cli.wire import statuses_of
 
     try:
         with require(site) as client:
-            known = [status.service for status in statuses_of(client.request("ps"))]
+            known = [status["service"] for status in client.request("ps")]
         check_services(services, known, site.project)
     except InputError as better:
         return better

@@ -17,20 +17,20 @@ import signal
 import struct
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
+from typing import Any
 
-from orchestrator.cli.wire import encoded
 from orchestrator.client import Client, EventMessage, ResultMessage
-from orchestrator.contracts.control import Exec
 from orchestrator.errors import HostError
 
 _CHUNK = 65536
 
 
-def run_on_terminal(client: Client, request: Exec) -> int:
-    """Run ``exec`` with our terminal as the process's; returns its status. The terminal is as before afterwards."""
-    client.send(*encoded(request), (0, 1, 2))
+def run_on_terminal(client: Client, request: Mapping[str, Any]) -> int:
+    """Run ``exec`` with our terminal as the process's; returns its status. The terminal is as before afterwards. `request`:
+    `contracts.control.Exec` as JSON."""
+    client.send("exec", request, (0, 1, 2))
     first = client.receive()
     if isinstance(first, ResultMessage):
         return int(first.value["status"])

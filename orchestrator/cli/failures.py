@@ -14,7 +14,7 @@ from orchestrator.errors import EXIT_CANCELLED, PystackError
 def report(error: PystackError, *, as_json: bool = False) -> int:
     """``error: MESSAGE`` and ``hint: HINT`` on stderr; every diagnostic of a compose file by itself. The exit code."""
     if as_json:
-        body = {"kind": error.kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        body = {key: getattr(error, key) for key in ("kind", "message", "hint", "place", "exit_code")}
         print(json.dumps({"error": body}), file=sys.stderr)
         return error.exit_code
     shown = str(error)

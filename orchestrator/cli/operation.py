@@ -81,11 +81,11 @@ def wait_any(sources: Iterable[Any], timeout_s: float | None) -> None:
     poll.poll(None if timeout_s is None else timeout_s * 1000)
 
 
-def report_failures(site: Site, board: Board, progress: Progress, error: PystackError) -> None:
-    """Explain each service that failed, with what it logged last in this operation. `error` will be printed after it."""
+def report_failures(site: Site, board: Board, progress: Progress) -> None:
+    """Explain each service that failed, with what it logged last in this operation."""
     from orchestrator.cli.logfiles import last_lines
 
     for row in board.failed():
         assert row.failure is not None
         container = row.failure.container or container_id(site.project, ServiceName(row.service))
-        progress.failure(report_of(row, last_lines(site, container, LOG_LINES, row.since)), error.message)
+        progress.failure(report_of(row, last_lines(site, container, LOG_LINES, row.since)))

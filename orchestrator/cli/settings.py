@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from orchestrator.cli.terminal import Terminal, detect
 from orchestrator.errors import InputError
 from orchestrator.values import frozen
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.compose.discovery import LoadRequest
     from orchestrator.contracts.site import Site
+    from orchestrator.launch import Launch
     from orchestrator.model.project import Project
-
 
 @frozen
 class Settings:
@@ -30,6 +31,8 @@ class Settings:
     progress: str = "auto"
     data_root: str | None = None
     environment: Mapping[str, str] | None = None
+    begun: Launch | None = None
+    """A supervisor that was started early, and waits (cli.early)."""
 
     def terminal(self) -> Terminal:
         return detect(self.ansi, self.progress, self.environ)
@@ -73,7 +76,7 @@ class Settings:
             try:
                 parse_reference(service.image)
             except InputError as exc:
-                raise InputError(f"{project.where(f'{service.place}.image')}: {exc.message}", hint=exc.hint) from exc
+                raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
         return project
 
     def warn(self, warnings: tuple[str, ...]) -> None:
@@ -100,17 +103,17 @@ class Settings:
 
         Raises InputError for a name that is none: it becomes a directory's name.
         """
+        from orchestrator.model.keys import parse_project_name
+
         given = self.project_name or self.environ.get("COMPOSE_PROJECT_NAME")
         if given:
-            from orchestrator.model.names import parse_project_name
-
             return self.site_named(parse_project_name(given))
         from orchestrator.cli.identity import project_name
 
-        return self.site_named(project_name(self.request()))
+        return self.site_named(project_name(self))
 
     def site_named(self, project: str) -> Site:
-        from orchestrator.model.names import ProjectName
+        from orchestrator.model.keys import ProjectName
         from orchestrator.state.directory import DEFAULT_DATA, DEFAULT_RUN, site_of
 
         run_root = self.environ.get("PYSTACK_RUN_DIR") or DEFAULT_RUN

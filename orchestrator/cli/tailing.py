@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from orchestrator.cli.connection import connect
 from orchestrator.cli.failures import note
-from orchestrator.cli.logfiles import LogFollower
+from orchestrator.cli.logfollower import LogFollower
 from orchestrator.cli.operation import wait_any
 from orchestrator.cli.render.statuses import ALIVE
 from orchestrator.cli.wire import encoded, event_of, statuses_of
@@ -32,7 +32,7 @@ def any_alive(client: Client, services: Iterable[str]) -> bool:
     """Whether one of `services` runs or will run by itself (none given: of all)."""
     wanted = set(services)
     statuses = statuses_of(client.request("ps"))
-    return any(status.phase in ALIVE for status in statuses if not wanted or status.service in wanted)
+    return any(status.phase.value in ALIVE for status in statuses if not wanted or status.service in wanted)
 
 
 def follow_logs(

@@ -6,15 +6,11 @@ stuck is told from one that works for long: `receive` raises Unanswered when the
 
 from __future__ import annotations
 
-import json
+import _socket as socket  # The module around it adds what we do not use, and takes longer to import than `ps` to answer.
 import os
 import select
-import socket
-import struct
+import sys
 import time
-from array import array
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from orchestrator.client.messages import (
     Alive,
@@ -25,7 +21,6 @@ from orchestrator.client.messages import (
     SupervisorGone,
     decode,
 )
-from orchestrator.client.silence import unanswered
 from orchestrator.contracts.protocol import (
     ACK_TIMEOUT_S,
     MAX_DESCRIPTORS,
@@ -34,16 +29,26 @@ from orchestrator.contracts.protocol import (
     UNTIMED,
     VERSION,
 )
-from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, InputError
+from orchestrator.kernel import jsontext
 from orchestrator.kernel.identity import is_trusted
 from orchestrator.values import frozen
 
-_INT_BYTES = array("i").itemsize
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from orchestrator.contracts.site import Site
+    from orchestrator.errors import PystackError
+
+    OnEvent = Callable[[EventMessage], None]
+
+_INT_BYTES = 4
+_LONG_BYTES = (sys.maxsize.bit_length() + 1) // 8
 _ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT_BYTES)
 
 Message = EventMessage | ResultMessage
-OnEvent = Callable[[EventMessage], None]
 
 
 @frozen
@@ -99,7 +104,7 @@ class Client:
             return None
         except BlockingIOError:
             connection.close()
-            raise unanswered(site, None) from None
+            raise _unanswered(site, None) from None
         except OSError as exc:
             connection.close()
             reason = exc.strerror or str(exc)
@@ -126,14 +131,18 @@ class Client:
 
     def send(self, verb: str, args: Mapping[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
         """Send a request. Raises InputError when it is too long, Unanswered when nobody reads it, SupervisorGone."""
-        line = json.dumps({"v": self._version, "verb": verb, "args": dict(args or {})}).encode() + b"\n"
+        line = jsontext.dumps({"v": self._version, "verb": verb, "args": dict(args or {})}).encode() + b"\n"
         if len(line) > MAX_MESSAGE_BYTES:
             raise InputError(f"the request {verb} has {len(line)} bytes: the limit is {MAX_MESSAGE_BYTES}")
         try:
-            sent = socket.send_fds(self._socket, [line], list(fds)) if fds else 0
-            self._socket.sendall(line[sent:])
+            sent = 0
+            if fds:
+                numbers = b"".join(fd.to_bytes(_INT_BYTES, sys.byteorder) for fd in fds)
+                sent = self._socket.sendmsg([line], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+            if sent < len(line):
+                self._socket.sendall(line[sent:])
         except BlockingIOError:
-            raise unanswered(self._site, self.pid) from None
+            raise _unanswered(self._site, self.pid) from None
         except OSError as exc:
             # It may have said why before it closed the connection.
             if not readable(self._socket.fileno(), 0):
@@ -159,7 +168,7 @@ class Client:
                 if readable(self._socket.fileno(), soonest(own_s, self.left_s())):
                     self._fill()
                 elif self.left_s() == 0.0:
-                    raise unanswered(self._site, self.pid)
+                    raise _unanswered(self._site, self.pid)
                 elif deadline is not None and time.monotonic() >= deadline:
                     return None
             if (message := self._read(line)) is not None:
@@ -237,7 +246,7 @@ class Client:
             raise _gone() from exc
         for level, kind, payload in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                self._fds.extend(array("i", payload[: len(payload) // _INT_BYTES * _INT_BYTES]))
+                self._fds.extend(memoryview(payload[: len(payload) // _INT_BYTES * _INT_BYTES]).cast("i"))
         if not data:
             raise _gone()
         self._buffer += data
@@ -256,19 +265,27 @@ def soonest(*waits_s: float | None) -> float | None:
 
 
 def _timeval(seconds: float) -> bytes:
-    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+    """``struct timeval``: two longs."""
+    parts = (int(seconds), int(seconds % 1 * 1_000_000))
+    return b"".join(part.to_bytes(_LONG_BYTES, sys.byteorder) for part in parts)
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:
     """Process and user of the other side: whoever called listen(2) (SO_PEERCRED, unix(7))."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, _ = struct.unpack("3i", data)
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 3 * _INT_BYTES)
+    pid, uid, _ = memoryview(data).cast("i")
     return pid, uid
 
 
 def _close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)
+
+
+def _unanswered(site: Site, pid: int | None) -> PystackError:
+    from orchestrator.client.silence import unanswered  # It looks at processes; most supervisors answer.
+
+    return unanswered(site, pid)
 
 
 def _gone() -> SupervisorGone:

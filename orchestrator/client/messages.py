@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from orchestrator.errors import EXIT_FAILED, KINDS, HostError, OperationError, PystackError
+from orchestrator.kernel import jsontext
 from orchestrator.values import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class SupervisorGone(HostError):
     """The connection ended in the middle of a request: the supervisor ended, or was killed."""
+
+
+class Unanswered(HostError):
+    """The supervisor exists and has given no sign of life in time (`client.silence` says what it does instead)."""
 
 
 class OtherProtocol(HostError):
@@ -53,7 +59,7 @@ class Refusal:
 def decode(line: bytes) -> EventMessage | ResultMessage | Alive | Refusal:
     """Raises HostError for what is no message."""
     try:
-        message = json.loads(line)
+        message = jsontext.loads(line)
     except ValueError as exc:
         raise HostError("the supervisor sent what is no message of the control protocol") from exc
     if isinstance(message, dict):

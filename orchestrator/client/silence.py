@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestrator.client.messages import Unanswered
 from orchestrator.contracts.site import Site
-from orchestrator.errors import HostError
 
 _STATES: Mapping[str, tuple[str, str]] = {
     "T": ("it is stopped (state T)", "`kill -CONT {pid}` lets it go on"),
@@ -15,10 +15,6 @@ _STATES: Mapping[str, tuple[str, str]] = {
 }
 _OTHER = ("it is alive (state {state})", "wait")
 """The states of proc_pid_stat(5): what it is doing, and the gentle way out."""
-
-
-class Unanswered(HostError):
-    """The supervisor exists and has given no sign of life in time."""
 
 
 def unanswered(site: Site, pid: int | None) -> Unanswered:

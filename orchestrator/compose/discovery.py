@@ -10,20 +10,13 @@ from __future__ import annotations
 import os.path
 from collections.abc import Mapping
 
+from orchestrator.compose.folder import DEFAULT_FILES, search
 from orchestrator.compose.text import dotenv
 from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.text.files import MAX_ENV_BYTES, FileError, read_text, shown_name
 from orchestrator.errors import InputError
 from orchestrator.model.names import normal_project_name, parse_project_name
 from orchestrator.values import frozen
-
-DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-OVERRIDE_FILES = (
-    "compose.override.yml",
-    "compose.override.yaml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-)
 
 
 @frozen
@@ -72,7 +65,7 @@ def discover(request: LoadRequest) -> Found:
     environment = _with_env_files(request, environment, first)
     files = _explicit(request, environment)
     if not files:
-        files = _search(folder or request.directory)
+        files = search(folder or request.directory)
         if not files:
             names = " or ".join(DEFAULT_FILES[:2])
             raise _error(
@@ -107,20 +100,6 @@ def _explicit(request: LoadRequest, environment: Mapping[str, str]) -> tuple[str
         separator = environment.get("COMPOSE_PATH_SEPARATOR") or ":"
         named = tuple(environment["COMPOSE_FILE"].split(separator))
     return _absolute_all(request, named)
-
-
-def _search(directory: str) -> tuple[str, ...]:
-    at = directory
-    while True:
-        for name in DEFAULT_FILES:
-            path = os.path.join(at, name)
-            if os.path.exists(path):
-                overrides = [os.path.join(at, other) for other in OVERRIDE_FILES]
-                return (path, *[other for other in overrides if os.path.exists(other)][:1])
-        parent = os.path.dirname(at)
-        if parent == at:
-            return ()
-        at = parent
 
 
 def _with_env_files(request: LoadRequest, environment: dict[str, str], folder: str) -> dict[str, str]:

@@ -6,16 +6,13 @@ With ``-p`` or COMPOSE_PROJECT_NAME no compose file is read; else the files are 
 
 from __future__ import annotations
 
-import re
-
 from orchestrator.compose import discovery
 from orchestrator.compose.discovery import Found, LoadRequest
+from orchestrator.compose.folder import may_have_name
 from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.text.files import Source, read_source, stdin_source
 from orchestrator.compose.text.interpolate import InterpolationError, substitute
 from orchestrator.model.names import PROJECT_NAME_HINT, ProjectName, normal_project_name
-
-_NAME_LINE = re.compile(r"""^[ \t]*["']?name["']?[ \t]*:""", re.MULTILINE)
 
 
 def project_identity(request: LoadRequest) -> tuple[ProjectName, str]:
@@ -33,16 +30,11 @@ def written_name(request: LoadRequest, found: Found, *, interpolate: bool = True
             source = stdin_source(request.stdin_text or "") if path == "-" else read_source(path, request.directory)
         except ComposeError:
             continue
-        if _may_have_name(source.text):
+        if may_have_name(source.text.encode()):
             name = _name_in(source, found, interpolate) or name
     if name and not normal_project_name(name):
         raise ComposeError([Diagnostic("", 0, 0, "name", f'"{name}" leaves no project name', PROJECT_NAME_HINT)])
     return normal_project_name(name) or discovery.folder_name(found.working_dir)
-
-
-def _may_have_name(text: str) -> bool:
-    """False only when no top-level ``name`` can be there: no line starts with it, and nothing starts in flow style."""
-    return _NAME_LINE.search(text) is not None or text.lstrip().startswith(("{", "-", "%", "?", "&", "!"))
 
 
 def _name_in(source: Source, found: Found, interpolate: bool) -> str:

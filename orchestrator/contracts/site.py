@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.model.names import ProjectKey, ProjectName
 from orchestrator.values import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.model.keys import ProjectKey, ProjectName
 
 
 @frozen

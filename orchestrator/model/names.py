@@ -7,14 +7,18 @@ having been told (security-facts: "intent before side effect").
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
 from typing import NewType
 
-from orchestrator.errors import InputError
+from orchestrator.model.keys import PROJECT_NAME_HINT as PROJECT_NAME_HINT
+from orchestrator.model.keys import ProjectKey as ProjectKey
+from orchestrator.model.keys import ProjectName as ProjectName
+from orchestrator.model.keys import normal_project_name as normal_project_name
+from orchestrator.model.keys import parse_project_name as parse_project_name
+from orchestrator.model.keys import project_key as project_key
+from orchestrator.model.keys import short_hash as short_hash
 from orchestrator.values import frozen
 
-ProjectName = NewType("ProjectName", str)
 ServiceName = NewType("ServiceName", str)
 NetworkName = NewType("NetworkName", str)
 """The key under ``networks:`` (``default``), not the full name (``P_default``)."""
@@ -23,8 +27,6 @@ VolumeName = NewType("VolumeName", str)
 ContainerId = NewType("ContainerId", str)
 """The container's name (``PROJECT-SERVICE-1``, ``container_name``) and its directory's name. Unique within its project
 alone: whatever lies outside the project's own directory is named by (project key, id). Never parsed: see `Instance`."""
-ProjectKey = NewType("ProjectKey", str)
-"""Eight hex digits that stand for (data directory, project) in the names of kernel objects."""
 
 CGROUP_ROOT = "pystack"
 _CGROUP_CONTROLLERS = (
@@ -33,22 +35,6 @@ _CGROUP_CONTROLLERS = (
 )  # fmt: skip
 _CGROUP_FILES = frozenset({"tasks", "notify_on_release", "release_agent"})
 """What the kernel has in a group's directory: ``CONTROLLER.FILE``, and these (cgroups(7))."""
-
-_PROJECT_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
-PROJECT_NAME_HINT = "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit"
-
-
-def normal_project_name(text: str) -> str:
-    """What is left of `text` (a folder's name, ``name:``) as a project's name, maybe nothing. Source: compose-spec."""
-    return "".join(letter for letter in text.lower() if letter in _PROJECT_LETTERS).lstrip("_-")
-
-
-def parse_project_name(text: str) -> ProjectName:
-    """`text`, which must be a project's name as it stands (``-p``): it becomes a directory's name. Raises InputError."""
-    if not text or normal_project_name(text) != text:
-        raise InputError(f'"{text}" is not a project name', hint=PROJECT_NAME_HINT)
-    return ProjectName(text)
-
 
 class Role(Enum):
     """What a container of a service is for."""
@@ -72,15 +58,6 @@ class Instance:
     service: ServiceName
     role: Role = Role.REPLICA
     number: int = 1
-
-
-def short_hash(text: str, length: int) -> str:
-    """The first `length` hex digits of SHA-256 of `text`."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:length]
-
-
-def project_key(data_dir: str, project: ProjectName) -> ProjectKey:
-    return ProjectKey(short_hash(f"{data_dir}\0{project}", 8))
 
 
 def container_id(project: ProjectName, service: ServiceName, index: int = 1) -> ContainerId:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -22,10 +20,10 @@ from orchestrator.errors import HostError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.identity import is_trusted
+from orchestrator.runtime import cradle
 from orchestrator.runtime.monitor import wire
 from orchestrator.values import entity, field
 
-MONITOR_DIRECTORY: Final = str(Path(__file__).parent / "monitor")
 SOCKET_NAME: Final = "monitor.sock"
 _ANSWER_S = 60.0
 """A monitor that does not answer for so long is broken; it is treated as killed."""
@@ -80,14 +78,13 @@ class Ending:
 class Link:
     """`run` must be running for answers to arrive."""
 
-    def __init__(self, sock: socket.socket, pid: int, process: subprocess.Popen[bytes] | None, on_event: OnEvent) -> None:
+    def __init__(self, sock: socket.socket, pid: int, pidfd: int, on_event: OnEvent) -> None:
         sock.setblocking(False)
         self.pid = pid
         self.version = wire.LOWEST_VERSION
         """Of the protocol, as far as both speak it; known after hello."""
         self._sock = sock
-        self._process = process
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd = pidfd
         self._on_event = on_event
         self._waiters: dict[int, _Waiter] = {}
         self._endings: dict[int, Ending] = {}
@@ -178,11 +175,8 @@ class Link:
         # Two monitors of one project must not be: one whose connection broke is ended.
         self.end_monitor()
         await trio.lowlevel.wait_readable(self._pidfd)
-        if self._process is not None:
-            self._process.poll()
-        else:
-            with contextlib.suppress(ChildProcessError):  # Ours only if we are the subreaper it was left to.
-                pidfds.reap(self._pidfd)
+        with contextlib.suppress(ChildProcessError):  # Ours only if we started it, or are the subreaper it was left to.
+            pidfds.reap(self._pidfd)
         self.ended.set()
 
     def end_monitor(self) -> None:
@@ -208,9 +202,6 @@ class Link:
         """Let go of the monitor, which lives on or has ended."""
         self._sock.close()
         os.close(self._pidfd)
-        if self._process is not None and self._process.returncode is None and self._process.poll() is None:
-            # It outlives us by design; Popen would warn of a child that was never waited for.
-            self._process.returncode = 0
 
 
 def _checked(answer: Answer) -> Answer:
@@ -239,7 +230,7 @@ def connect(site: Site, on_event: OnEvent) -> Link | None:
         if not is_trusted(wire.peer_uid(sock)):
             raise HostError(f"{site.run_dir}/{SOCKET_NAME} belongs to somebody else")
         pid = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
-        return Link(sock, pid, None, on_event)
+        return Link(sock, pid, os.pidfd_open(pid), on_event)
     except (FileNotFoundError, ConnectionRefusedError, ProcessLookupError):
         sock.close()
         return None
@@ -249,7 +240,8 @@ def connect(site: Site, on_event: OnEvent) -> Link | None:
 
 
 def launch(site: Site, on_event: OnEvent) -> Link:
-    """Start a monitor, which listens from its first moment on: we listen for it. Raises HostError."""
+    """Start a monitor (or take the one that was begun ahead), which listens from its first moment on: we listen for it.
+    Raises HostError."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     directory = os.open(site.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -260,9 +252,9 @@ def launch(site: Site, on_event: OnEvent) -> Link:
         listener.bind(path)
         os.chmod(SOCKET_NAME, 0o600, dir_fd=directory)
         listener.listen(16)
-        process = _spawn(site, listener.fileno())
+        monitor = _started(site, listener.fileno())
         sock.connect(path)
-        return Link(sock, process.pid, process, on_event)
+        return Link(sock, monitor.pid, monitor.pidfd, on_event)
     except OSError as exc:
         sock.close()
         raise HostError(f"cannot start the monitor: {exc.strerror}: {exc.filename or site.run_dir}") from exc
@@ -271,21 +263,16 @@ def launch(site: Site, on_event: OnEvent) -> Link:
         listener.close()
 
 
-def _spawn(site: Site, listen_fd: int) -> subprocess.Popen[bytes]:
-    """`-I -S`: nothing of the user's environment or of site-packages gets into the monitor."""
-    ids = (str(site.ids.host_base), str(site.ids.count))
-    argv = [sys.executable, "-I", "-S", "-X", "utf8", MONITOR_DIRECTORY, str(listen_fd), site.data_dir, *ids]
+def _started(site: Site, listener_fd: int) -> cradle.Monitor:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     log = os.open(f"{site.data_dir}/monitor.log", flags, 0o600)
     try:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(listen_fd,),
-            start_new_session=True,
-            cwd="/",
-        )
+        monitor = cradle.take(site.data_dir)
+        try:
+            monitor.hand(site, listener_fd, log)
+        except OSError:
+            monitor.abandon()
+            raise
+        return monitor
     finally:
         os.close(log)

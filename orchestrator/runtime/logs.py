@@ -7,23 +7,27 @@ A line may begin in one file and end in the next; lines of the two streams may b
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-import struct
-from collections import deque
-from collections.abc import Iterator, Mapping
+from _struct import Struct  # The modules around this and deque take longer to import than `logs` to read a log.
 from itertools import chain
 
-from orchestrator.kernel.constants import IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_TO
-from orchestrator.kernel.inotify import Inotify
 from orchestrator.values import frozen
 
-_RECORD = struct.Struct("<QIIQ")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Iterator, Mapping
+
+    from orchestrator.kernel.inotify import Inotify
+else:
+    from _collections import deque
+
+_RECORD = Struct("<QIIQ")
 _STREAMS = {0: "stdout", 1: "stdout", 2: "stderr"}
 """0: it is not known which, because the monitor was killed between the bytes and their index record."""
 _RECORDS_AT_ONCE = 4096
-_Identity = tuple[int, int]
+if TYPE_CHECKING:
+    _Identity = tuple[int, int]
 """Device and inode."""
 _TRIES = 100
 """How often files that are being renamed are looked at again; a rotation is a few system calls."""
@@ -76,8 +80,10 @@ class _Pair:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
         self.log = os.open(f"{prefix}.log{suffix}", flags)
         self.index = -1
-        with contextlib.suppress(FileNotFoundError):
+        try:  # noqa: SIM105
             self.index = os.open(f"{prefix}.idx{suffix}", flags)
+        except FileNotFoundError:
+            pass
         self.identity = _identity(os.fstat(self.log))
         self._records = 0
         self._covered = 0
@@ -192,6 +198,8 @@ class Follower:
         self._pair: _Pair | None = None
         self._finished: _Identity | None = None
         if inotify is not None:
+            from orchestrator.kernel.constants import IN_CREATE, IN_MOVED_TO
+
             inotify.watch(os.path.dirname(path_prefix) or ".", IN_CREATE | IN_MOVED_TO)
 
     def read(self) -> Iterator[LogEntry]:
@@ -263,25 +271,42 @@ class Follower:
             except FileNotFoundError:
                 continue
             if self._inotify is not None and number == 0:
-                with contextlib.suppress(FileNotFoundError):
-                    self._inotify.watch(f"{self._prefix}.idx", IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF)
+                self._watch_index(self._inotify)
             if _files(self._prefix) == files:
                 self._pair = pair
                 return True
             pair.close()
         return False
 
+    def _watch_index(self, inotify: Inotify) -> None:
+        from orchestrator.kernel.constants import IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF
+
+        try:  # noqa: SIM105
+            inotify.watch(f"{self._prefix}.idx", IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF)
+        except FileNotFoundError:
+            pass
+
     def _first(self, files: Mapping[int, object]) -> int:
         """The oldest file that is needed: with a tail, the newest that together have enough lines."""
         if self._tail is not None:
             lines = 0
             for number in sorted(files):
-                with contextlib.suppress(FileNotFoundError), open(_path(self._prefix, number), "rb") as file:
-                    while chunk := file.read(1 << 20):
-                        lines += chunk.count(b"\n")
+                lines += _newlines(_path(self._prefix, number))
                 if lines > self._tail:
                     return number
         return max(files)
+
+
+def _newlines(path: str) -> int:
+    """How many are in the file; none when it was renamed meanwhile."""
+    lines = 0
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                lines += chunk.count(b"\n")
+    except FileNotFoundError:
+        pass
+    return lines
 
 
 def follow(
@@ -289,6 +314,10 @@ def follow(
 ) -> Iterator[LogEntry]:
     """The lines of a log, and those to come, also over rotations. Ends when the log is removed or `stop_fd` becomes
     readable, then with what has no newline. Raises OSError."""
+    import select
+
+    from orchestrator.kernel.inotify import Inotify
+
     with Inotify() as inotify:
         follower = Follower(path_prefix, tail=tail, since=since, inotify=inotify)
         poll = select.poll()

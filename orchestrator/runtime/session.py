@@ -23,6 +23,7 @@ from orchestrator.kernel import fdpass, mounts
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.constants import AT_FDCWD
 from orchestrator.model.names import ContainerId
+from orchestrator.runtime import cradle
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
@@ -79,6 +80,8 @@ class Session:
         answer = None
         if link is not None:
             answer = await self._first_hello(link)
+            if answer is not None:
+                cradle.discard(self.site.data_dir)
         if link is None or answer is None:  # None runs, or one that is about to end.
             compact_journal(self._journal_path)
             link = launch(self.site, self._on_event)

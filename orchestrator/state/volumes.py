@@ -20,7 +20,8 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId, ProjectName, VolumeName, short_hash
 from orchestrator.model.volume import Volume
-from orchestrator.state.directory import data_lock, data_root_of, make_private, site_of
+from orchestrator.state.directory import data_root_of, site_of
+from orchestrator.state.preparation import data_lock, make_private
 from orchestrator.state.reading import Reading
 from orchestrator.state.sealed import VERSION, seal, unseal_file, upgraded, version_of
 from orchestrator.values import field, frozen, replace

@@ -1,8 +1,8 @@
-"""``python -m orchestrator.supervisor``: see `main`."""
+"""The program of a supervisor, as `orchestrator.launch` starts it: see `birth`. Compiled at each start, so it is short."""
 
 import sys
 
-from orchestrator.supervisor.main import main
+from orchestrator.supervisor.birth import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    main(sys.argv[1:])

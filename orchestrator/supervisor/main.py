@@ -4,18 +4,14 @@ Starting for the first time, after ``kill -9`` and after a reboot are one path: 
 socket, read what was wanted, ask the monitor what runs, reconcile, serve. It ends when the project is down, when a client
 says so, or when nothing is left to supervise and nobody is connected: there is no daemon.
 
-``--ready-fd``: a pipe on which one line is written once requests are answered: ``ready``, or a JSON error object
-(docs/control-protocol.md) before the process ends.
+What starts it (`birth`, `options`) may wait at a pipe, ``--ready-fd``, on which one line is written once requests are
+answered: ``ready``, or a JSON error object (docs/control-protocol.md) before the process ends.
 """
 
 from __future__ import annotations
 
-import argparse
-import gc
 import json
 import os
-import sys
-from collections.abc import Sequence
 from contextlib import suppress
 
 import trio
@@ -26,33 +22,20 @@ from orchestrator.model.codec import to_json
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
 from orchestrator.state import lock
-from orchestrator.state.directory import prepare, site_of
+from orchestrator.state.directory import site_of
+from orchestrator.state.preparation import prepare
 from orchestrator.supervisor.api import Server
 from orchestrator.supervisor.door import open_listener
 from orchestrator.supervisor.faults import fault_of
+from orchestrator.supervisor.logfile import write_to_log
+from orchestrator.supervisor.options import Options
 from orchestrator.supervisor.wiring import open_project
-from orchestrator.values import frozen
 
 
-@frozen
-class Options:
-    data_dir: str
-    run_dir: str
-    project: ProjectName
-    ready_fd: int | None
-
-    @property
-    def argv(self) -> tuple[str, ...]:
-        """How the monitor starts a supervisor again that was killed."""
-        own = (sys.executable, "-m", "orchestrator.supervisor")
-        return (*own, "--data-dir", self.data_dir, "--run-dir", self.run_dir, "--project", self.project)
-
-
-def main(argv: Sequence[str]) -> int:
-    options = _parse(argv)
+def live(options: Options) -> int:
+    """The supervisor's life; returns its exit code. Raises what was not expected, after it has been told."""
     waiting = Waiting(options.ready_fd)
     unclean = start_clean()  # Nothing of the caller's shell goes on to containers.
-    gc.freeze()  # A hundred thousand objects of modules and classes, which every full collection would go through.
     try:
         trio.run(_supervise, options, waiting, unclean)
     except BaseException as exc:
@@ -66,10 +49,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _supervise(options: Options, waiting: Waiting, unclean: tuple[str, ...]) -> None:
-    site = site_of(options.data_dir, options.run_dir, options.project)
+    site = site_of(options.data_dir, options.run_dir, ProjectName(options.project))
     host = require_host()
     site = prepare(site)
     held = lock.acquire(site)
+    write_to_log(site)
     try:
         with open_listener(site) as listener:
             server = Server(site, listener)
@@ -104,13 +88,3 @@ class Waiting:
         with suppress(OSError):  # The client is gone.
             os.write(fd, line.encode() + b"\n")
         os.close(fd)
-
-
-def _parse(argv: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.supervisor", description="The supervisor of one project.")
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--run-dir", required=True)
-    parser.add_argument("--project", required=True)
-    parser.add_argument("--ready-fd", type=int)
-    parsed = parser.parse_args(argv)
-    return Options(parsed.data_dir, parsed.run_dir, ProjectName(parsed.project), parsed.ready_fd)

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.contracts.state import Records, Volumes
 from orchestrator.model.names import ProjectName
-from orchestrator.state.directory import prepare, site_of
+from orchestrator.state.directory import site_of
+from orchestrator.state.preparation import prepare
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
 from orchestrator.testing.conformance_state import STATE_CHECKS, VOLUME_CHECKS, StateCheck

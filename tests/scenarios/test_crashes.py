@@ -54,7 +54,7 @@ volumes:
 """
 
 Victims = tuple[str, ...]
-SUPERVISOR, MONITOR = "orchestrator.supervisor", "/runtime/monitor"
+SUPERVISOR, MONITOR = "orchestrator/supervisor", "/runtime/monitor"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import launch
 from orchestrator.client import (
     Client,
     EventMessage,
@@ -317,15 +318,26 @@ STAND_IN = """
 import json, os, socket, sys, threading
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 ready = int(arguments["--ready-fd"])
+go = int(arguments["--go-fd"])
 sys.path.insert(0, os.environ["REPOSITORY"])
+from orchestrator.kernel.spawn import born
+born((go, ready))
+assert os.getcwd() == "/"
+if os.read(go, 1) == b"":
+    os._exit(0)
+os.close(go)
 from orchestrator.state.directory import site_of
 from orchestrator.values import replace
 site = site_of(arguments["--data-dir"], arguments["--run-dir"], arguments["--project"])
+os.makedirs(site.data_dir, exist_ok=True)
+log = os.open(os.path.join(site.data_dir, "supervisor.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+os.dup2(log, 1)
+os.dup2(log, 2)
 counter = os.path.join(site.data_dir, "starts")
 with open(counter, "a") as file:
     file.write("x")
 starts = os.path.getsize(counter)
-assert os.getsid(0) == os.getpid() and os.getcwd() == "/"
+assert os.getsid(0) == os.getpid()
 assert os.read(0, 1) == b""
 print("a line for the log", flush=True)
 def serve():
@@ -355,17 +367,12 @@ def refuse(message, code, kind):
 @pytest.fixture
 def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """`stand_in(BODY)` makes `ensure_supervisor` start a process that does BODY instead of a supervisor."""
-    root = Path(__file__).parents[2]
-    fake = Path(site.data_dir).parents[2] / "code"
-    package = fake / "orchestrator" / "supervisor"
+    program = Path(site.data_dir).parents[2] / "stand_in.py"
 
     def install(body: str) -> None:
-        package.mkdir(parents=True)
-        (fake / "orchestrator" / "__init__.py").write_text(f"__path__.append({str(root / 'orchestrator')!r})\n")
-        (package / "__init__.py").write_text("")
-        (package / "__main__.py").write_text(STAND_IN + body)
-        monkeypatch.setenv("REPOSITORY", str(root))
-        monkeypatch.setenv("PYTHONPATH", str(fake))
+        program.write_text(STAND_IN + body)
+        monkeypatch.setenv("REPOSITORY", str(Path(__file__).parents[2]))
+        monkeypatch.setattr(launch, "PROGRAM", str(program))
 
     return install
 

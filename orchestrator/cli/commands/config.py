@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from orchestrator.cli.commands import options
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.yamltext import to_yaml
 from orchestrator.cli.settings import Settings
@@ -18,37 +15,6 @@ from orchestrator.errors import HostError
 if TYPE_CHECKING:
     from orchestrator.compose.load import ConfigOptions, LoadRequest
 
-_PARTS = {
-    "services": "Only the service names, one a line.",
-    "volumes": "Only the volume names, one a line.",
-    "networks": "Only the network names, one a line.",
-    "models": "Only the names of models, one a line.",
-    "images": "Only the images, one a line.",
-    "profiles": "Only the profiles, active or not, one a line.",
-    "variables": "The variables that the files use, with their defaults.",
-    "environment": "The variables that interpolation sees.",
-}
-
-
-def _part_options(command: Callable[..., None]) -> Callable[..., None]:
-    for part, text in reversed(_PARTS.items()):
-        command = click.option(f"--{part}", "part", flag_value=part, help=text)(command)
-    return command
-
-
-@click.command()
-@options.services
-@click.option("--format", "shape", type=click.Choice(["yaml", "json"]), default="yaml", help="Output format.")
-@click.option("-q", "--quiet", is_flag=True, help="Only check; print nothing.")
-@_part_options
-@click.option("--hash", "hashed", metavar="SERVICE", help="The configuration hash of each service, or with * of all.")
-@click.option("--no-interpolate", is_flag=True, help="Leave variables as they are written.")
-@click.option("--no-normalize", is_flag=True, help="Leave out the default network and full names.")
-@click.option("--no-path-resolution", is_flag=True, help="Leave paths as they are written.")
-@click.option("--no-env-resolution", is_flag=True, help="Leave env_file as it is, and its variables out.")
-@click.option("--no-consistency", is_flag=True, help="Do not check that what services refer to exists.")
-@click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of stdout.")
-@click.pass_obj
 def config(
     settings: Settings,
     services: tuple[str, ...],

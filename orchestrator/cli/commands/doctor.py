@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import click
-
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.settings import Settings
 from orchestrator.errors import EXIT_RUNTIME, HostError
@@ -15,9 +13,6 @@ if TYPE_CHECKING:
     from orchestrator.runtime.host_check import Check
 
 
-@click.command()
-@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Output format.")
-@click.pass_obj
 def doctor(settings: Settings, shape: str) -> int:
     """Check what this machine can do. Ends with 125 when something that is needed is missing."""
     from orchestrator.runtime.host_check import check_host

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 
-import click
-
-from orchestrator.cli.commands import options
 from orchestrator.cli.connection import manage
 from orchestrator.cli.operation import Operation
 from orchestrator.cli.render.board import Board
@@ -23,11 +20,6 @@ _END_TIMEOUT_S = 10.0
 """For the supervisor to end after its last answer."""
 
 
-@click.command()
-@click.option("-v", "--volumes", is_flag=True, help="Remove the named volumes too: their content is lost.")
-@click.option("--remove-orphans", is_flag=True, help="Also containers of services that the files no longer have.")
-@options.timeout
-@click.pass_obj
 def down(settings: Settings, volumes: bool, remove_orphans: bool, timeout_s: float | None) -> None:
     """Stop and remove everything of the project, dependents first. Named volumes stay, unless -v is given."""
     began_s = time.monotonic()

@@ -7,8 +7,6 @@ import time
 from datetime import datetime
 from typing import Any
 
-import click
-
 from orchestrator.cli.connection import require
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.plain import sentence
@@ -18,11 +16,6 @@ from orchestrator.client import EventMessage, SupervisorGone
 from orchestrator.contracts.control import Events
 
 
-@click.command()
-@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="json: an object a line.")
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--since", metavar="TIME", help="Also what happened since then: 10m, or 2026-05-04T12:00:00Z.")
-@click.pass_obj
 def events(settings: Settings, shape: str, as_json: bool, since: str | None) -> None:
     """Follow what happens in the project, until Ctrl-C or until the project is taken down."""
     from orchestrator.cli.instants import parse_instant

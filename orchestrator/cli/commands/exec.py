@@ -5,25 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
-import click
-
 from orchestrator.cli.connection import explain_unknown, require
-from orchestrator.cli.settings import Settings
-from orchestrator.cli.wire import encoded
-from orchestrator.client import EventMessage
-from orchestrator.contracts.control import Exec
 from orchestrator.errors import InputError, PystackError
-from orchestrator.model.names import ServiceName
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from orchestrator.cli.settings import Settings
+    from orchestrator.client import EventMessage
 
 
-@click.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("-T", "--no-tty", is_flag=True, help="No terminal, even if stdin and stdout are one.")
-@click.option("-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Environment variable.")
-@click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user.")
-@click.option("-w", "--workdir", "working_dir", metavar="DIR", help="Working directory in the container.")
-@click.argument("service")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_obj
 def exec_(
     settings: Settings,
     service: str,
@@ -36,14 +28,14 @@ def exec_(
     """Run COMMAND in SERVICE's running container. Ends with the command's exit code."""
     site = settings.site()
     tty = not no_tty and os.isatty(0) and os.isatty(1)
-    request = Exec(
-        ServiceName(service),
-        command,
-        environment=_environment(settings, variables, tty),
-        working_dir=working_dir,
-        user=user,
-        tty=tty,
-    )
+    # `contracts.control.Exec` as it goes over the wire: its class takes longer to import than the command to run.
+    request: dict[str, Any] = {"service": service, "argv": command, "environment": _environment(settings, variables, tty)}
+    if working_dir is not None:
+        request["working_dir"] = working_dir
+    if user is not None:
+        request["user"] = user
+    if tty:
+        request["tty"] = True
     sys.stdout.flush()
     with require(site) as client:
         try:
@@ -51,7 +43,7 @@ def exec_(
                 from orchestrator.cli.console import run_on_terminal
 
                 return run_on_terminal(client, request)
-            result = client.request(*encoded(request), _no_event, fds=(0, 1, 2))
+            result = client.request("exec", request, _no_event, fds=(0, 1, 2))
         except PystackError as error:
             raise explain_unknown(site, error, (service,)) from None
     return int(result["status"])

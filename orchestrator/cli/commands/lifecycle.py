@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 
-import click
-
-from orchestrator.cli.commands import options
 from orchestrator.cli.connection import explain_unknown, manage
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.render.board import Board
@@ -15,6 +12,7 @@ from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import selected
 from orchestrator.contracts.control import NAMES, Kill, Restart, Start, Stop
 from orchestrator.errors import OperationError, PystackError
+from orchestrator.units import parse_signal, signal_name
 
 
 def operate(settings: Settings, request: Start | Stop | Restart | Kill, past: str) -> None:
@@ -32,7 +30,7 @@ def operate(settings: Settings, request: Start | Stop | Restart | Kill, past: st
             result = Operation(client, request, progress, board).run()
         except PystackError as error:
             progress.close()
-            report_failures(site, board, progress, error)
+            report_failures(site, board, progress)
             raise explain_unknown(site, error, services) from None
         finally:
             progress.close()
@@ -42,51 +40,21 @@ def operate(settings: Settings, request: Start | Stop | Restart | Kill, past: st
     progress.summary(text, result)
 
 
-@click.command()
-@options.services
-@click.option("--no-deps", is_flag=True, help="Do not start what they depend on.")
-@click.pass_obj
 def start(settings: Settings, services: tuple[str, ...], no_deps: bool) -> None:
     """Start stopped services."""
     operate(settings, Start(selected(services, no_deps=no_deps)), "started")
 
 
-@click.command()
-@options.services
-@options.timeout
-@click.pass_obj
 def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None) -> None:
     """Stop services, dependents first. Their files, addresses and logs stay."""
     operate(settings, Stop(selected(services), timeout_s), "stopped")
 
 
-@click.command()
-@options.services
-@options.timeout
-@click.option("--no-deps", is_flag=True, help="Do not restart what depends on them.")
-@click.pass_obj
 def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | None, no_deps: bool) -> None:
     """Stop and start services, whether they run or not."""
     operate(settings, Restart(selected(services, no_deps=no_deps), timeout_s), "restarted")
 
 
-@click.command()
-@options.services
-@click.option("-s", "--signal", "name", default="SIGKILL", metavar="NAME", help="The signal to send.  [default: SIGKILL]")
-@click.pass_obj
 def kill(settings: Settings, services: tuple[str, ...], name: str) -> None:
     """Send a signal to services' main processes."""
-    operate(settings, Kill(selected(services), signal_name(name)), "signalled")
-
-
-def signal_name(text: str) -> str:
-    """``SIGTERM`` for ``SIGTERM``, ``term`` and ``15``. Raises click.BadParameter."""
-    import signal
-
-    try:
-        if text.isdecimal():
-            return signal.Signals(int(text)).name
-        name = text.upper()
-        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"].name
-    except (KeyError, ValueError):
-        raise click.BadParameter(f'"{text}" is not a signal', param_hint="--signal") from None
+    operate(settings, Kill(selected(services), signal_name(parse_signal(name))), "signalled")

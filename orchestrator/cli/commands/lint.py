@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import json
 
-import click
-
 from orchestrator import __version__
-from orchestrator.cli.commands import options
 from orchestrator.cli.settings import Settings
 from orchestrator.errors import EXIT_FAILED, EXIT_USAGE
 
 
-@click.command()
-@options.services
-@click.option("--format", "shape", type=click.Choice(["text", "json", "sarif"]), default="text", help="Output format.")
-@click.pass_obj
 def lint(settings: Settings, services: tuple[str, ...], shape: str) -> int:
     """Look for mistakes and risks in the compose files: a command cut at &&, a secret in the environment, a port open to
     all, a health check nobody waits for... docs/compose.md explains each rule.

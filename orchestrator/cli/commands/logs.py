@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import time
-
-import click
-
-from orchestrator.cli.commands import options
-from orchestrator.cli.logfiles import LogFollower, containers_with_logs, merged, show
+from orchestrator.cli.logfiles import containers_with_logs, merged, show
 from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.cli.selection import check_services
-from orchestrator.cli.settings import Settings
 from orchestrator.errors import OperationError
 
-
-class Tail(click.ParamType[int]):
-    """A number of lines, or ``all`` (-1)."""
-
-    name = "lines"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        if text in ("all", "-1"):
-            return -1
-        if not text.isdecimal():
-            self.fail(f'"{text}" is neither a number of lines nor "all"', param, ctx)
-        return int(text)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.cli.settings import Settings
 
 
-@click.command()
-@options.services
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until all have ended or Ctrl-C.")
-@click.option("-n", "--tail", type=Tail(), default=-1, metavar="LINES", help="Only the last lines of each container.")
-@click.option("-t", "--timestamps", is_flag=True, help="Show when each line was written.")
-@click.option("--since", metavar="TIME", help="Only since then: 10m, or 2026-05-04T12:00:00Z.")
-@click.option("--until", metavar="TIME", help="Only before then.")
-@click.option("--no-log-prefix", is_flag=True, help="Without the service's name.")
-@click.option("--no-color", is_flag=True, help="Without colours.")
-@click.option("--raw", is_flag=True, help="Do not escape what containers wrote. Always so when stdout is no terminal.")
-@click.pass_obj
 def logs(
     settings: Settings,
     services: tuple[str, ...],
@@ -70,6 +42,7 @@ def logs(
     begin, end = _instant(since), _instant(until)
     lines = None if tail < 0 else tail
     if follow:
+        from orchestrator.cli.logfollower import LogFollower
         from orchestrator.cli.tailing import follow_logs
 
         with LogFollower(site, printer) as follower:
@@ -77,13 +50,17 @@ def logs(
         return
     entries = merged(site, shown, lines, begin)
     if end is not None:
-        entries = itertools.takewhile(lambda item: item[1].time < end, entries)
+        from itertools import takewhile
+
+        entries = takewhile(lambda item: item[1].time < end, entries)
     show(entries, printer)
 
 
 def _instant(text: str | None) -> float | None:
     if text is None:
         return None
+    import time
+
     from orchestrator.cli.instants import parse_instant
 
     return parse_instant(text, time.time())

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 
-import click
-
-from orchestrator.cli.commands import options
 from orchestrator.cli.connection import explain_unknown
 from orchestrator.cli.render.escape import escape_text
 from orchestrator.cli.settings import Settings
@@ -15,19 +12,7 @@ from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Down, PlanOf, Restart, Start, Stop, Up
 from orchestrator.errors import PystackError
 
-VERBS = ("up", "down", "stop", "start", "restart")
 
-
-@click.command()
-@click.argument("verb", type=click.Choice(VERBS), default="up", metavar="[VERB]")
-@options.services
-@click.option("--force-recreate", is_flag=True, help="As for up.")
-@click.option("--no-recreate", is_flag=True, help="As for up.")
-@click.option("--no-deps", is_flag=True, help="As for up.")
-@click.option("--remove-orphans", is_flag=True, help="As for up and down.")
-@click.option("-v", "--volumes", is_flag=True, help="As for down.")
-@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Output format.")
-@click.pass_obj
 def plan(
     settings: Settings,
     verb: str,
@@ -57,7 +42,7 @@ def plan(
             "restart": PlanOf(restart=Restart(selection)),
         }[verb]
     # A supervisor that is started for the question alone has nothing to supervise, and ends by itself.
-    client, _ = ensure_supervisor(site)
+    client, _ = ensure_supervisor(site, settings.begun)
     with client:
         try:
             result = client.request(*encoded(request))

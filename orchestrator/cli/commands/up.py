@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from orchestrator.cli.commands import options
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
@@ -21,26 +18,12 @@ from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
 
 if TYPE_CHECKING:
+    from orchestrator.cli.render.progress import Progress
+    from orchestrator.client import Client
+    from orchestrator.contracts.site import Site
     from orchestrator.model.project import Project
 
 
-@click.command()
-@options.services
-@click.option("-d", "--detach", is_flag=True, help="Return once everything is started.")
-@click.option("--wait", is_flag=True, help="Return once everything is healthy; implies -d.")
-@click.option("--wait-timeout", "wait_timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Limit of --wait.")
-@click.option("--force-recreate", is_flag=True, help="Replace containers even if nothing changed.")
-@click.option("--no-recreate", is_flag=True, help="Keep containers even if their service changed.")
-@click.option("--no-deps", is_flag=True, help="Do not start what the given services depend on.")
-@click.option("--remove-orphans", is_flag=True, help="Remove containers of services that the files no longer have.")
-@click.option("--no-log-prefix", is_flag=True, help="Log lines without the service's name.")
-@click.option("--raw", is_flag=True, help="Do not escape what containers write.")
-@click.option("--timestamps", is_flag=True, help="Show when each line was written.")
-@click.option("--abort-on-container-exit", "abort_on_exit", is_flag=True, help="Stop all when one container ends.")
-@click.option("--abort-on-container-failure", "abort_on_failure", is_flag=True, help="Stop all when one container fails.")
-@click.option("--exit-code-from", metavar="SERVICE", help="Stop all when one ends, with the exit code of SERVICE.")
-@options.timeout
-@click.pass_obj
 def up(
     settings: Settings,
     services: tuple[str, ...],
@@ -59,21 +42,12 @@ def up(
     abort_on_failure: bool,
     exit_code_from: str | None,
 ) -> int:
-    """Bring services up, dependencies first, and follow their logs until Ctrl-C, which stops them.
-
-    A second Ctrl-C kills them. What did not change since the last `up` is left alone.
-    """
+    """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
-    project = settings.load_to_run(services)
-    if not project.services:
-        files = ", ".join(project.compose_files)
-        raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
-    check_services(services, project.services, project.name)
-    if exit_code_from is not None:
-        check_services([exit_code_from], project.services, project.name)
+    project = _loaded(settings, services, exit_code_from)
     request = Up(
         project,
         selected(services, no_deps=no_deps),
@@ -88,7 +62,7 @@ def up(
     terminal = settings.terminal()
     board = Board(project.services)
     progress = choose(terminal, f"up {project.name}", board)
-    client, _ = ensure_supervisor(site)
+    client, _ = ensure_supervisor(site, settings.begun)
     if not (detach or wait):
         from orchestrator.cli.attach import Foreground, Selection
         from orchestrator.cli.render.loglines import LogPrinter
@@ -106,21 +80,38 @@ def up(
         if cascading:
             foreground.cascade(only_failures=abort_on_failure and not abort_on_exit, code_from=exit_code_from)
         return foreground.run(client, request, lambda result: _summary(result, time.monotonic() - began_s))
+    result = _detached(client, request, progress, board, site)
+    progress.summary(_summary(result, time.monotonic() - began_s), result)
+    return 0
+
+
+def _loaded(settings: Settings, services: tuple[str, ...], exit_code_from: str | None) -> Project:
+    """The project, with all that is named in it. Raises InputError, ComposeError."""
+    project = settings.load_to_run(services)
+    if not project.services:
+        files = ", ".join(project.compose_files)
+        raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
+    check_services(services, project.services, project.name)
+    if exit_code_from is not None:
+        check_services([exit_code_from], project.services, project.name)
+    return project
+
+
+def _detached(client: Client, request: Up, progress: Progress, board: Board, site: Site) -> Any:
+    """Bring up without following; the result. Ctrl-C only leaves."""
     with client:
         try:
-            result = Operation(client, request, progress, board).run()
+            return Operation(client, request, progress, board).run()
         except KeyboardInterrupt:
             progress.close()
             progress.note("the start goes on in the background: `pystack ps` shows it, `pystack stop` ends it")
             raise
-        except PystackError as error:
+        except PystackError:
             progress.close()
-            report_failures(site, board, progress, error)
+            report_failures(site, board, progress)
             raise
         finally:
             progress.close()
-    progress.summary(_summary(result, time.monotonic() - began_s), result)
-    return 0
 
 
 def recreate_mode(force: bool, keep: bool) -> Recreate:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import platform
-
-import click
+import sys
 
 from orchestrator import __version__
 from orchestrator.contracts.protocol import VERSION
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.cli.settings import Settings
 
-@click.command()
-@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Output format.")
-@click.option("--short", is_flag=True, help="Only the version number.")
-def version(shape: str, short: bool) -> None:
+
+def version(settings: Settings, shape: str, short: bool) -> None:
     """Show the version."""
+    python = ".".join(str(number) for number in sys.version_info[:3])
     if shape == "json":
-        print(json.dumps({"version": __version__, "python": platform.python_version(), "protocol": VERSION}))
+        from orchestrator.kernel.jsontext import dumps
+
+        print(dumps({"version": __version__, "python": python, "protocol": VERSION}))
     elif short:
         print(__version__)
     else:
-        print(f"pystack {__version__} (Python {platform.python_version()})")
+        print(f"pystack {__version__} (Python {python})")

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
+from orchestrator.cli.render.words import first_line, probe_text, restart_text, words_of
 from orchestrator.contracts.events import Event, EventKind
-from orchestrator.values import entity, field, replace
+from orchestrator.values import entity, field
 
 
 class Stage(IntEnum):
@@ -47,7 +48,7 @@ _CONDITION_WORDS = {
 @entity
 class Row:
     """`began_s`, `ended_s`: of this service's part in the operation. `waits`: unmet conditions, by service. `since`: when
-    it was last made or started in this operation, epoch seconds."""
+    it was last made or started in this operation, epoch seconds. `end`: how the last run ended, and why, or ""."""
 
     service: str
     began_s: float
@@ -58,6 +59,7 @@ class Row:
     probe_output: str = ""
     failure: Event | None = None
     since: float | None = None
+    end: str = ""
 
     @property
     def text(self) -> str:
@@ -70,18 +72,16 @@ class Row:
         return max(0.0, (now_s if self.ended_s is None else self.ended_s) - self.began_s)
 
 
-_STAGES: Mapping[EventKind, tuple[Stage, str | None]] = {
+_STAGES: Mapping[EventKind, tuple[Stage, str]] = {
     EventKind.CONTAINER_CREATING: (Stage.STARTING, "creating"),
     EventKind.CONTAINER_CREATED: (Stage.STARTING, "created"),
     EventKind.CONTAINER_STARTING: (Stage.STARTING, "starting"),
     EventKind.CONTAINER_STARTED: (Stage.STARTING, "started"),
     EventKind.CONTAINER_STOPPING: (Stage.STOPPING, "stopping"),
-    EventKind.CONTAINER_STOPPED: (Stage.STOPPED, None),
+    EventKind.CONTAINER_STOPPED: (Stage.STOPPED, "stopped"),
     EventKind.CONTAINER_REMOVED: (Stage.REMOVED, "removed"),
-    EventKind.SERVICE_READY: (Stage.READY, None),
-    EventKind.RESTART_SCHEDULED: (Stage.BACKOFF, None),
 }
-"""Kinds that alone say the stage, and the words for them (None: the event's own); `Board._apply` has the others."""
+"""Kinds that alone say the stage, and the words for them; `Board._apply` has the others."""
 
 
 class Board:
@@ -128,17 +128,21 @@ class Board:
             row.waits[str(event.detail.get("on", "?"))] = _CONDITION_WORDS.get(condition, condition)
             row.stage = Stage.WAITING
         elif kind in _STAGES:
-            row.stage, words = _STAGES[kind]
-            row.detail = words or about(event) or row.stage.name.lower()
+            row.stage, row.detail = _STAGES[kind]
             if kind is EventKind.CONTAINER_CREATING or kind is EventKind.CONTAINER_STARTING:
                 row.waits.clear()
                 row.failure = None
+                row.end = ""
                 row.since = event.at
         elif kind is EventKind.SERVICE_FAILED:
-            row.stage, row.detail, row.failure = Stage.FAILED, about(event) or "failed", event
+            row.stage, row.detail, row.failure = Stage.FAILED, row.end or event.text or "failed", event
         elif kind is EventKind.SERVICE_BLOCKED:
-            row.stage = Stage.BLOCKED
-            row.detail = about(replace(event, text=blocked_text(event))) or f"blocked by {event.detail.get('on', '?')}"
+            row.stage, row.detail = Stage.BLOCKED, words_of(event)
+        elif kind is EventKind.SERVICE_READY:
+            # One with a health check has said that it is healthy.
+            row.stage, row.detail = Stage.READY, row.detail if row.stage is Stage.READY else "running"
+        elif kind is EventKind.RESTART_SCHEDULED:
+            row.stage, row.detail = Stage.BACKOFF, "; ".join(filter(None, (row.end, restart_text(event.detail))))
         elif kind is EventKind.HEALTH_PROBED:
             self._probed(row, event)
         elif kind is EventKind.HEALTH_CHANGED:
@@ -146,7 +150,7 @@ class Board:
         elif kind is EventKind.CONTAINER_EXITED:
             if row.stage is not Stage.STOPPING:
                 row.stage = Stage.DONE if event.detail.get("exit_status") == 0 else Stage.BACKOFF
-            row.detail = about(event) or "exited"
+            row.detail = row.end = row.end or words_of(event)
 
     def _release(self, event: Event) -> None:
         """Strike what `event` satisfies off the others' waits: there is no event for a condition that is met."""
@@ -173,29 +177,7 @@ class Board:
     def _health_changed(self, row: Row, event: Event) -> None:
         health = event.detail.get("health")
         if health == "unhealthy":
-            row.stage, row.detail = Stage.UNHEALTHY, about(event) or "unhealthy"
+            output = first_line(row.probe_output)
+            row.stage, row.end, row.detail = Stage.UNHEALTHY, "unhealthy", f"unhealthy: {output}" if output else "unhealthy"
         elif health == "healthy":
-            row.stage, row.detail = Stage.READY, about(event) or "healthy"
-
-
-def about(event: Event) -> str:
-    """The event's sentence without its subject, where the service's name stands before it."""
-    text = event.text
-    for start in (f"{event.service}: ", f"{event.service} is ", f"{event.service} "):
-        if text.startswith(start):
-            return text[len(start) :]
-    return text
-
-
-def blocked_text(event: Event) -> str:
-    """The event's text up to its cause, whose own story is told beside it."""
-    cause = f"{event.detail.get('on')} failed"
-    return event.text.partition(f"{cause}: ")[0] + cause if f"{cause}: " in event.text else event.text
-
-
-def probe_text(detail: Mapping[str, object]) -> str:
-    """``probe 2 of 5 failed: OUTPUT``; a failure within the start period does not count, and says so."""
-    number, failures, retries = detail.get("number"), detail.get("failures"), detail.get("retries")
-    output = str(detail.get("output", "")).strip().split("\n")[0]
-    text = f"probe {failures} of {retries} failed" if failures else f"probe {number} failed, which does not count yet"
-    return f"{text}: {output}" if output else text
+            row.stage, row.end, row.detail = Stage.READY, "", "healthy"

@@ -7,18 +7,24 @@ cursor, rename the window, answer a query or reorder a line. A tab stays; a newl
 
 from __future__ import annotations
 
-import re
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
 
-_DANGEROUS = re.compile(
+_DANGEROUS = (
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_SGR = re.compile(r"\x1b\[[0-9;:]*m")
+_SGR = r"\x1b\[[0-9;:]*m"
 
 
 def escape_line(text: str) -> str:
     """`text` as one harmless line: newlines are escaped too."""
-    return _DANGEROUS.sub(_visible, text) if _DANGEROUS.search(text) else text
+    if text.isascii() and text.isprintable():
+        return text
+    import re  # Here: most commands print nothing that needs it.
+
+    return re.sub(_DANGEROUS, _visible, text)
 
 
 def escape_text(text: str) -> str:
@@ -31,7 +37,9 @@ def escape_log(line: bytes) -> str:
     the end goes; the rest is escaped. Undecodable bytes are shown as ``\\xff``."""
     text = line.decode("utf-8", "surrogateescape").removesuffix("\r")
     if "\x1b" in text:
-        text = _SGR.sub("", text)
+        import re
+
+        text = re.sub(_SGR, "", text)
     return escape_line(text)
 
 

@@ -29,7 +29,7 @@ class JsonProgress:
     def aside(self, text: str, raw: object) -> None:
         self._write(raw)
 
-    def failure(self, report: FailureReport, error: str) -> None:
+    def failure(self, report: FailureReport) -> None:
         self._write({"failure": to_json(report)})
 
     def summary(self, text: str, data: object) -> None:

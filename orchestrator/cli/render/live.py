@@ -105,9 +105,9 @@ class LiveProgress:
     def aside(self, text: str, raw: object) -> None:
         self.note(text)
 
-    def failure(self, report: FailureReport, error: str) -> None:
+    def failure(self, report: FailureReport) -> None:
         style = "bold red" if self._terminal.colour_err else ""
-        for number, line in enumerate(describe(report, error)):
+        for number, line in enumerate(describe(report)):
             self._console.print(Text(line, style="" if number else style), soft_wrap=True)
 
     def summary(self, text: str, data: object) -> None:

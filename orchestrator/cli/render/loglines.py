@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from orchestrator.cli.render.escape import escape_line, escape_log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _MAX_PREFIX = 32
@@ -75,4 +77,6 @@ class LogPrinter:
 
 def timestamp(time: float) -> str:
     """RFC 3339 in UTC, to the microsecond. `time`: epoch seconds."""
+    from datetime import UTC, datetime
+
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from orchestrator.cli.render.board import blocked_text, probe_text
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.failure import FailureReport, describe
+from orchestrator.cli.render.words import probe_text, words_of
 from orchestrator.contracts.events import Event, EventKind
 
 _SILENT = {EventKind.OPERATION_STARTED, EventKind.OPERATION_FINISHED}
@@ -19,7 +19,7 @@ def event_text(event: Event) -> str:
     if event.kind is EventKind.SERVICE_WAITING and not event.text:
         return f"waiting for {event.detail.get('on')} ({event.detail.get('condition')})"
     if event.kind is EventKind.SERVICE_BLOCKED:
-        return blocked_text(event) or "blocked"
+        return f"{event.service} {words_of(event)}"  # Its cause has told its own story.
     return event.text or event.kind.value.replace(".", " ")
 
 
@@ -64,8 +64,8 @@ class PlainProgress:
     def aside(self, text: str, raw: object) -> None:
         self.note(text)
 
-    def failure(self, report: FailureReport, error: str) -> None:
-        if lines := describe(report, error):
+    def failure(self, report: FailureReport) -> None:
+        if lines := describe(report):
             print("\n".join(lines), file=sys.stderr, flush=True)
 
     def summary(self, text: str, data: object) -> None:
@@ -89,7 +89,7 @@ class SilentProgress:
 
     def aside(self, text: str, raw: object) -> None: ...
 
-    def failure(self, report: FailureReport, error: str) -> None: ...
+    def failure(self, report: FailureReport) -> None: ...
 
     def summary(self, text: str, data: object) -> None: ...
 
@@ -103,5 +103,5 @@ class QuietProgress(SilentProgress):
         if event.kind is EventKind.WARNING:
             PlainProgress().event(event, raw)
 
-    def failure(self, report: FailureReport, error: str) -> None:
-        PlainProgress().failure(report, error)
+    def failure(self, report: FailureReport) -> None:
+        PlainProgress().failure(report)

@@ -1,93 +1,132 @@
-"""``ps``: a service's status as a table row, and as JSON with the keys of ``docker compose ps --format json``."""
+"""``ps``: a container's status as a table row, and as JSON with the keys of ``docker compose ps --format json``.
+
+A status is what the supervisor sent (`contracts.events.ContainerStatus` as JSON, where fields that have their default are
+absent) and is not made a value first: those classes take longer to import than all that ``ps`` does. For verbs that need
+a value, `cli.wire` makes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
-
 from orchestrator.cli.render.table import table
-from orchestrator.contracts.events import ContainerStatus
-from orchestrator.contracts.network import Published
-from orchestrator.contracts.runtime import Exit
-from orchestrator.model.health import Health
-from orchestrator.model.names import ProjectName
-from orchestrator.model.phase import Phase
-from orchestrator.units import format_duration
 
-ALIVE = frozenset({Phase.WAITING, Phase.CREATED, Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.STOPPING})
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    Status = Mapping[str, Any]
+
+ALIVE = frozenset({"waiting", "created", "starting", "running", "restarting", "stopping"})
+"""Phases in which a container runs or will do so by itself."""
+FAILED = frozenset({"failed", "blocked"})
 _HEADER = ("SERVICE", "STATE", "UP", "RESTARTS", "ADDRESS", "PORTS", "NOTE")
 
 
-def state_text(status: ContainerStatus) -> str:
+def state_text(status: Status) -> str:
     """``running (healthy)``, ``exited (1)``, ``waiting``."""
-    if status.phase is Phase.RUNNING and status.health is not Health.NONE:
-        return f"running ({status.health.value})"
-    if status.phase in (Phase.EXITED, Phase.FAILED) and status.exit is not None:
-        return f"{status.phase.value} ({exit_code_text(status.exit)})"
-    return status.phase.value
+    phase: str = status["phase"]
+    if phase == "running" and status["health"] != "none":
+        return f"running ({status['health']})"
+    if phase in ("exited", "failed") and (ended := status.get("exit")) is not None:
+        return f"{phase} ({exit_code_text(ended)})"
+    return phase
 
 
-def exit_code_text(ended: Exit) -> str:
-    if ended.lost:
+def exit_status(ended: Mapping[str, Any]) -> int:
+    """As a shell has it: the code, 128 and the signal, or 255 when it is lost (`contracts.runtime.Exit.status`)."""
+    if (code := ended.get("code")) is not None:
+        return int(code)
+    return 255 if _lost(ended) else 128 + int(ended["signal"])
+
+
+def ended_well(status: Status) -> bool:
+    """It was asked to stop, or ended with 0."""
+    ended = status.get("exit")
+    return ended is None or status.get("wanted") == "stopped" or ended.get("code") == 0
+
+
+def _lost(ended: Mapping[str, Any]) -> bool:
+    return ended.get("code") is None and ended.get("signal") is None
+
+
+def exit_code_text(ended: Mapping[str, Any]) -> str:
+    if _lost(ended):
         return "status lost"
-    return f"{ended.status}, out of memory" if ended.oom_killed else str(ended.status)
+    return f"{exit_status(ended)}, out of memory" if ended.get("oom_killed") else str(exit_status(ended))
 
 
-def ports_text(published: Sequence[Published]) -> str:
-    return ", ".join(f"{port.host_ip}:{port.host_port}->{port.target}/{port.protocol}" for port in published)
+def ports_text(published: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{port['host_ip']}:{port['host_port']}->{port['target']}/{port.get('protocol', 'tcp')}" for port in published
+    )
 
 
-def as_table(statuses: Sequence[ContainerStatus], now: float, columns: int | None = None) -> str:
+def addresses(endpoint: Mapping[str, Any]) -> list[str]:
+    return [address["ip"] for address in endpoint["addresses"]]
+
+
+def up_text(status: Status, now: float) -> str:
+    """How long it has been running, or "". `now`: epoch seconds."""
+    started_at = status.get("started_at")
+    if status["phase"] != "running" or not started_at:
+        return ""
+    from orchestrator.units import format_duration
+
+    return format_duration(max(0.0, now - started_at))
+
+
+def as_table(statuses: Sequence[Status], now: float, columns: int | None = None) -> str:
     """`now`: epoch seconds."""
     rows = []
     for status in statuses:
-        running = status.phase is Phase.RUNNING
+        well = status["phase"] == "running" and status["health"] != "unhealthy"
         rows.append(
             (
-                status.service,
+                status["service"],
                 state_text(status),
-                format_duration(max(0.0, now - status.started_at)) if running and status.started_at else "",
-                str(status.restarts) if status.restarts else "",
-                ", ".join(address.ip for endpoint in status.endpoints for address in endpoint.addresses),
-                ports_text(status.published),
-                "" if running and status.health is not Health.UNHEALTHY else status.reason,
+                up_text(status, now),
+                str(status.get("restarts") or ""),
+                ", ".join(ip for endpoint in status.get("endpoints", ()) for ip in addresses(endpoint)),
+                ports_text(status.get("published", ())),
+                "" if well else status.get("reason", ""),
             )
         )
     return table(_HEADER, rows, columns)
 
 
-def as_json(status: ContainerStatus, project: ProjectName, now: float) -> dict[str, Any]:
+def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
     """Docker's keys first, so that scripts for it work; then what Docker does not know."""
-    created = datetime.fromtimestamp(status.created_at, UTC)
-    running = status.phase is Phase.RUNNING
+    from datetime import UTC, datetime
+
+    created = datetime.fromtimestamp(status.get("created_at", 0.0), UTC)
+    running, published = status["phase"] == "running", status.get("published", ())
+    ended, up = status.get("exit"), up_text(status, now)
     return {
-        "ID": status.container,
-        "Name": status.container,
-        "Image": status.image,
-        "Service": status.service,
+        "ID": status["container"],
+        "Name": status["container"],
+        "Image": status["image"],
+        "Service": status["service"],
         "Project": project,
-        "State": status.phase.value,
-        "Health": "" if status.health is Health.NONE else status.health.value,
-        "ExitCode": status.exit.status if status.exit is not None and not running else 0,
-        "Status": state_text(status)
-        + (f" for {format_duration(max(0.0, now - status.started_at))}" if running and status.started_at else ""),
+        "State": status["phase"],
+        "Health": "" if status["health"] == "none" else status["health"],
+        "ExitCode": exit_status(ended) if ended is not None and not running else 0,
+        "Status": state_text(status) + (f" for {up}" if up else ""),
         "CreatedAt": created.isoformat(timespec="seconds"),
-        "Ports": ports_text(status.published),
+        "Ports": ports_text(published),
         "Publishers": [
             {
-                "URL": port.host_ip,
-                "TargetPort": port.target,
-                "PublishedPort": port.host_port,
-                "Protocol": port.protocol,
+                "URL": port["host_ip"],
+                "TargetPort": port["target"],
+                "PublishedPort": port["host_port"],
+                "Protocol": port.get("protocol", "tcp"),
             }
-            for port in status.published
+            for port in published
         ],
-        "Pid": status.pid,
-        "Restarts": status.restarts,
-        "OOMKilled": status.exit is not None and status.exit.oom_killed,
-        "Addresses": {endpoint.network: endpoint.addresses[0].ip for endpoint in status.endpoints},
-        "Wanted": status.wanted.value,
-        "Reason": status.reason,
-        "LastProbe": status.last_probe,
+        "Pid": status.get("pid"),
+        "Restarts": status.get("restarts", 0),
+        "OOMKilled": ended is not None and bool(ended.get("oom_killed")),
+        "Addresses": {endpoint["network"]: addresses(endpoint)[0] for endpoint in status.get("endpoints", ())},
+        "Wanted": status.get("wanted", "running"),
+        "Reason": status.get("reason", ""),
+        "LastProbe": status.get("last_probe", ""),
     }

@@ -1,4 +1,5 @@
-"""``python -I -S -X utf8 .../runtime/monitor LISTEN_FD DATA_DIR HOST_BASE COUNT``: started by `runtime.link`.
+"""``python -I -S -X utf8 .../runtime/monitor/__main__.py FD DATA_DIR``: started by `runtime.cradle`, from whose end of the
+socket FD it gets what it needs once that is known.
 
 Everything is imported before the host's file system is left: from then on no module could be found, and none is looked for.
 """
@@ -6,21 +7,36 @@ Everything is imported before the host's file system is left: from then on no mo
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import socket
 import sys
 
-# Without this directory, which Python puts first; and our own packages last: none stands in for one of the library's.
-sys.path[:] = [*sys.path[1:], os.path.abspath(f"{__file__}/../../../..")]
+# Our own packages last: none stands in for one of the library's.
+sys.path.append(os.path.abspath(f"{__file__}/../../../.."))
 
-from orchestrator.kernel import process  # noqa: E402
-from orchestrator.kernel.clean_start import start_clean  # noqa: E402
-from orchestrator.runtime.monitor.mount_namespace import enter_own  # noqa: E402
-from orchestrator.runtime.monitor.server import Monitor  # noqa: E402
+from orchestrator.kernel import fdpass, process
+from orchestrator.kernel.clean_start import start_clean
+from orchestrator.kernel.spawn import born
+from orchestrator.runtime.monitor.mount_namespace import enter_own
+from orchestrator.runtime.monitor.server import Monitor
 
 
-def main(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
+def main(starter_fd: int) -> None:
+    with socket.socket(fileno=starter_fd) as starter:
+        packet, fds, _ = fdpass.receive(starter, 1 << 16)
+    if not packet:  # The supervisor went away, or needs no monitor.
+        return
+    about = json.loads(packet)
+    listen_fd, log = fds
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    serve(listen_fd, about["data_dir"], about["host_base"], about["count"])
+
+
+def serve(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     start_clean()  # What it says was said by the supervisor, which has told it to somebody.
@@ -43,6 +59,9 @@ def main(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     gc.disable()
     sys.path.clear()
     monitor.loop.run()
+    # Dismantling the interpreter takes longer than the kernel takes to dismantle the rest, and `down` waits for it.
+    os._exit(0)
 
 
-main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+born((int(sys.argv[1]),))
+main(int(sys.argv[1]))

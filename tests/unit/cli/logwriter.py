@@ -7,6 +7,23 @@ import struct
 import time
 
 from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.model.names import ContainerId, Instance, ServiceName
+from orchestrator.model.project import Project
+from orchestrator.model.service import Service
+from orchestrator.state.records import FileState
+
+
+def recorded(site: Site, **containers: str) -> None:
+    """The project's records say that these containers (``-`` written as ``_``) are of these services."""
+    os.makedirs(site.data_dir, mode=0o700, exist_ok=True)
+    records = []
+    for name, service in containers.items():
+        definition = Definition(Service(ServiceName(service), "host"))
+        records.append(ContainerRecord(ContainerId(name.replace("_", "-")), Instance(definition.service.name), definition))
+    state = FileState(site)
+    state.commit(ProjectRecord(Project(site.project, "/", {}), tuple(records)))
+    state.close()
 
 
 class LogWriter:

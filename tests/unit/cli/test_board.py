@@ -96,7 +96,7 @@ def test_a_failure_is_explained_whole_and_harmlessly() -> None:
     failure = event(
         EventKind.SERVICE_FAILED,
         "db",
-        "it was not healthy after 3 probes",
+        "db became unhealthy; stopped\x07",
         exit_status=None,
         signal=9,
         probe_output="no response\x1b[2J\n",
@@ -104,39 +104,55 @@ def test_a_failure_is_explained_whole_and_harmlessly() -> None:
     )
     board.apply(failure, 0)
     (row,) = board.failed()
-    assert describe(report_of(row, ["FATAL: \x07disk"]), "db failed") == [
-        "db failed: it was not healthy after 3 probes",
-        "  it was killed by signal 9 (SIGKILL)",
+    assert describe(report_of(row, ["FATAL: \x07disk"])) == [
+        "db became unhealthy; stopped\\x07",
         "  its last probe said:",
         "    | no response\\x1b[2J",
         "  the last lines of its log:",
         "    | FATAL: \\x07disk",
-        "  not started because of it: api, web",
     ]
 
 
-def test_what_the_reason_says_already_is_not_said_again() -> None:
+def test_a_failure_whose_event_has_said_all_has_no_report() -> None:
     board = Board()
-    board.apply(event(EventKind.SERVICE_FAILED, "db", "exited with code 3", exit_status=3), 0)
-    board.apply(event(EventKind.SERVICE_FAILED, "x", "gave up", oom=True), 0)
-    board.apply(event(EventKind.SERVICE_FAILED, "y", "y ran out of memory and was killed", oom=True), 0)
-    db, x, y = (describe(report_of(row, []), "another failed") for row in board.failed())
-    assert db == ["db failed: exited with code 3"]
-    assert x == ["x failed: gave up", "  it was killed by the kernel: out of memory"]
-    assert y == ["y failed: ran out of memory and was killed", "  raise its mem_limit, or let it use less"]
+    board.apply(event(EventKind.SERVICE_FAILED, "db", "db exited with code 3; not restarted", exit_status=3), 0)
+    board.apply(event(EventKind.SERVICE_FAILED, "x", "x ran out of memory and was killed", oom=True), 0)
+    db, x = (describe(report_of(row, [])) for row in board.failed())
+    assert db == []
+    assert x == ["x ran out of memory and was killed", "  out of memory: raise its mem_limit, or let it use less"]
 
 
-def test_what_the_command_s_error_says_is_left_to_it() -> None:
+def test_what_never_ran_has_no_exit_to_show() -> None:
     board = Board()
-    refused = "db failed: compose.yaml:3:5: command not found"
-    board.apply(event(EventKind.SERVICE_FAILED, "db", refused, exit_status=127, blocked=("web",)), 0)
-    board.apply(event(EventKind.SERVICE_BLOCKED, "web", f"web cannot start: {refused}", on="db"), 0)
-    error = "compose.yaml:3:5: command not found (not started because of that: web)"
-    (row,) = board.failed()
-    assert describe(report_of(row, []), error) == []
-    assert describe(report_of(row, ["a line"]), error) == [
-        "db failed: compose.yaml:3:5: command not found",
-        "  the last lines of its log:",
-        "    | a line",
+    board.apply(event(EventKind.CONTAINER_STARTING, "db"), 0)
+    board.apply(event(EventKind.SERVICE_FAILED, "db", "db failed: compose.yaml:3:5: no such command", exit_status=127), 0)
+    board.apply(event(EventKind.SERVICE_BLOCKED, "web", "web cannot start: db failed: and so on", on="db"), 0)
+    assert shown(board) == [
+        ("db", Stage.FAILED, "db failed: compose.yaml:3:5: no such command"),
+        ("web", Stage.BLOCKED, "cannot start because of db"),
     ]
-    assert ("web", Stage.BLOCKED, "cannot start: db failed") in shown(board)
+
+
+def test_the_end_of_a_run_is_told_with_what_follows() -> None:
+    board = Board()
+    board.apply(event(EventKind.CONTAINER_STARTED, "db"), 0)
+    board.apply(event(EventKind.CONTAINER_EXITED, "db", exit_status=137, signal=9, oom=False), 1)
+    board.apply(event(EventKind.RESTART_SCHEDULED, "db", after_s=0.1, attempt=1), 1)
+    assert shown(board) == [("db", Stage.BACKOFF, "was killed by SIGKILL; restarts in 0.1s")]
+    board.apply(event(EventKind.CONTAINER_STARTING, "db"), 2)
+    board.apply(event(EventKind.HEALTH_PROBED, "db", number=3, failures=3, retries=3, ok=False, output="no\nmore"), 3)
+    board.apply(event(EventKind.HEALTH_CHANGED, "db", health="unhealthy"), 3)
+    assert shown(board) == [("db", Stage.UNHEALTHY, "unhealthy: no")]
+    board.apply(event(EventKind.CONTAINER_EXITED, "db", exit_status=143, signal=15), 4)
+    board.apply(event(EventKind.SERVICE_FAILED, "db", "db became unhealthy; stopped", exit_status=143, signal=15), 4)
+    assert shown(board) == [("db", Stage.FAILED, "unhealthy")]
+
+
+def test_a_service_with_a_health_check_is_ready_when_it_is_healthy() -> None:
+    board = Board()
+    for name in ("db", "web"):
+        board.apply(event(EventKind.CONTAINER_STARTED, name), 0)
+    board.apply(event(EventKind.HEALTH_CHANGED, "db", health="healthy"), 1)
+    for name in ("db", "web"):
+        board.apply(event(EventKind.SERVICE_READY, name), 1)
+    assert shown(board) == [("db", Stage.READY, "healthy"), ("web", Stage.READY, "running")]

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.cli.logfiles import containers_with_logs
 from tests.unit.cli.conftest import Bench
-from tests.unit.cli.logwriter import LogWriter
+from tests.unit.cli.logwriter import LogWriter, recorded
 from tests.unit.cli.supervisor import ok
 from tests.unit.cli.test_up import Told, event, line_of, lines_until, running, status
 
@@ -17,6 +17,7 @@ START = 1_700_000_000 * SECOND
 
 
 def two_logs(bench: Bench) -> tuple[LogWriter, LogWriter]:
+    recorded(bench.site, demo_db_1="db", demo_my_web_1="my-web")
     db, web = LogWriter(bench.site, "demo-db-1"), LogWriter(bench.site, "demo-my-web-1")
     db.write(b"one\n", START)
     web.write(b"two\n", START + SECOND)
@@ -31,9 +32,16 @@ def shown(bench: Bench, *words: str) -> list[str]:
     return outcome.out.splitlines()
 
 
-def test_services_are_told_by_the_names_of_the_files(bench: Bench) -> None:
+def test_services_are_told_by_the_records_and_never_by_names(bench: Bench) -> None:
     two_logs(bench)
-    assert containers_with_logs(bench.site) == {"demo-db-1": "db", "demo-my-web-1": "my-web"}
+    LogWriter(bench.site, "demo-db-2")
+    recorded(bench.site, demo_db_1="db", demo_my_web_1="my-web", demo_db_9="other")
+    assert containers_with_logs(bench.site) == {"demo-db-1": "db", "demo-db-2": "demo-db-2", "demo-my-web-1": "my-web"}
+
+
+def test_logs_are_shown_without_any_records(bench: Bench) -> None:
+    LogWriter(bench.site, "demo-db-1").write(b"one\n", START)
+    assert shown(bench) == ["demo-db-1 | one"]
 
 
 def test_lines_of_all_services_are_in_the_order_of_time_and_byte_for_byte(bench: Bench) -> None:
@@ -106,6 +114,7 @@ def test_ctrl_c_ends_following_with_130_and_stops_nothing(bench: Bench) -> None:
 
 
 def test_a_removed_log_is_read_to_its_end_and_its_successor_from_its_start(bench: Bench) -> None:
+    recorded(bench.site, demo_db_1="db")
     db = LogWriter(bench.site, "demo-db-1")
     db.write(b"old\n")
     told = Told()

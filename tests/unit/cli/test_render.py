@@ -25,7 +25,8 @@ def a_board() -> Board:
     board.apply(event(K.CONTAINER_CREATING, "redis"), 100.0)
     board.apply(event(K.SERVICE_READY, "redis", "redis is running"), 100.3)
     board.apply(waiting("web", "db", "service_healthy"), 100.0)
-    board.apply(event(K.SERVICE_FAILED, "api", "api exited with code 1"), 101.0)
+    board.apply(event(K.CONTAINER_EXITED, "api", exit_status=1), 101.0)
+    board.apply(event(K.SERVICE_FAILED, "api", "api exited with code 1; not restarted", exit_status=1), 101.0)
     board.apply(event(K.SERVICE_BLOCKED, "worker", "worker cannot start: api failed", on="api"), 101.0)
     return board
 
@@ -40,7 +41,7 @@ def test_the_live_view_shows_failed_first_and_who_waits_for_whom() -> None:
     assert frame(a_board()) == [
         "up vote                                                           2.0 s",
         " ✗ api       0.0s  exited with code 1",
-        " ✗ worker    0.0s  cannot start: api failed",
+        " ✗ worker    0.0s  cannot start because of api",
         " ⠋ db        2.0s  probe 2 of 5 failed: no \\x1b[2Jresponse",
         " · web       2.0s  waiting for db to be healthy",
         " ✓ redis     0.3s  running",

@@ -179,14 +179,13 @@ def test_a_failed_start_is_explained_with_the_end_of_the_log(bench: Bench) -> No
     lines = outcome.err.splitlines()
     assert lines[:5] == [
         "db exited with code 3",
-        "db failed: exited with code 3",
+        "db exited with code 3",
         "  its last probe said:",
         "    | no",
         "  the last lines of its log:",
     ]
     assert lines[5:15] == [f"    | line {number}" for number in range(11, 20)] + ["    | FATAL: disk\\x1b[2J"]
     assert lines[15:] == [
-        "  not started because of it: web",
         "error: db exited with code 3",
         "hint: `pystack logs db` shows its output",
     ]
@@ -354,7 +353,7 @@ def test_taking_the_project_down_elsewhere_ends_up(bench: Bench) -> None:
     with running(bench, "up") as process:
         lines_until(process.stderr, "2 services up")
         told.tell(event("container.removed", "db", "removed demo-db-1"))
-        lines_until(process.stderr, "removed demo-db-1")
+        lines_until(process.stderr, "db  * removed")
         server.close()
         bench.servers.remove(server)
         process.communicate(timeout=30)
@@ -371,7 +370,7 @@ def test_a_killed_supervisor_is_replaced_and_following_goes_on(bench: Bench) -> 
     (bench.root / "data" / "projects" / "demo" / "wanted.json").write_text(json.dumps(record))
     with running(bench, "up") as process:
         lines_until(process.stderr, "2 services up")
-        told.tell(event("health.changed", "db", "db is healthy"))
+        told.tell(event("health.changed", "db", "db is healthy", health="healthy"))
         lines_until(process.stderr, "db  * healthy")
         again = Told()
         _swap(bench, first, events=again, ps=ok([status("db"), status("web", "exited")]))

@@ -205,7 +205,7 @@ def test_an_error_is_json_where_progress_is(bench: Bench) -> None:
     bench.serve(start=fails("port 80 is in use", exit_code=1))
     outcome = bench.run("--progress", "json", "start")
     assert json.loads(outcome.err) == {
-        "error": {"kind": "operation", "message": "port 80 is in use", "hint": None, "exit_code": 1}
+        "error": {"kind": "operation", "message": "port 80 is in use", "hint": None, "place": "", "exit_code": 1}
     }
 
 
@@ -340,7 +340,7 @@ def test_a_dying_supervisor_is_an_error_that_says_what_to_do(bench: Bench) -> No
 
 
 def test_every_verb_has_a_help_text_that_its_row_begins(bench: Bench) -> None:
-    from orchestrator.cli.main import VERBS
+    from orchestrator.cli.table import VERBS
 
     listing = bench.run("--help").out
     for name in VERBS:

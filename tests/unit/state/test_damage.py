@@ -22,8 +22,9 @@ from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.volume import Volume
 from orchestrator.state import lock
-from orchestrator.state.directory import ID_RANGE, prepare, same_project, site_of
+from orchestrator.state.directory import ID_RANGE, site_of
 from orchestrator.state.journal import EventLog
+from orchestrator.state.preparation import prepare, same_project
 from orchestrator.state.records import FileState
 from orchestrator.state.sealed import seal
 from orchestrator.state.volumes import FileVolumes

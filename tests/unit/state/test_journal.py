@@ -15,8 +15,9 @@ from orchestrator.errors import HostError
 from orchestrator.model.names import ContainerId, ProjectName, ServiceName
 from orchestrator.state import backwards, journal
 from orchestrator.state.backwards import lines_backwards
-from orchestrator.state.directory import prepare, site_of
+from orchestrator.state.directory import site_of
 from orchestrator.state.journal import CLOCK_SLACK_S, EventLog
+from orchestrator.state.preparation import prepare
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Volume
 from orchestrator.state import lock
-from orchestrator.state.directory import ID_RANGE, make_private, prepare, site_of
+from orchestrator.state.directory import ID_RANGE, site_of
+from orchestrator.state.preparation import make_private, prepare
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
 

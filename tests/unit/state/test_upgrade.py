@@ -18,8 +18,9 @@ from orchestrator.model.names import ContainerId, Instance, ProjectName, Service
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Volume
-from orchestrator.state.directory import prepare, site_of
+from orchestrator.state.directory import site_of
 from orchestrator.state.journal import EventLog
+from orchestrator.state.preparation import prepare
 from orchestrator.state.records import FileState
 from orchestrator.state.sealed import VERSION, seal, unseal
 from orchestrator.state.upgrades import STEPS, upgrade

@@ -1,0 +1,156 @@
+"""The whole command line, by click: built from the table. It has the words for what is wrong, the help and the completion.
+
+`parse` only understands; nothing is carried out inside click, which has ideas of its own about how a command ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from orchestrator.cli import failures, parser
+from orchestrator.cli.parser import Invocation
+from orchestrator.cli.table import ABOUT, GLOBALS, VERBS
+from orchestrator.cli.table.shapes import (
+    CHOICE,
+    COUNT,
+    FLAG,
+    LINES,
+    PART,
+    SECONDS,
+    TEXT,
+    Argument,
+    Option,
+    Verb,
+)
+from orchestrator.errors import EXIT_USAGE
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Lines(click.ParamType[int]):
+    """A number of lines, or ``all`` (-1)."""
+
+    name = "lines"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parser.lines(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Group(click.Group):
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb.name, verb.summary) for verb in VERBS.values()])
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in VERBS:
+            from orchestrator.cli.selection import nearest
+
+            close = nearest(args[0], VERBS)
+            message = f'"{args[0]}" is not a verb' + (f' (did you mean "{close}"?)' if close else "")
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
+
+
+def parse(words: Sequence[str]) -> Invocation | int:
+    """What `words` ask for; or, when that is answered already (help, an error that was told), the exit code."""
+    try:
+        found = _cli().main(list(words), prog_name="pystack", standalone_mode=False)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "pystack"
+        failures.report_usage(error.format_message(), f"`{path} --help` lists what it takes")
+        return EXIT_USAGE
+    except click.ClickException as error:
+        failures.report_usage(error.format_message(), None)
+        return EXIT_USAGE
+    return found if isinstance(found, Invocation) else int(found or 0)
+
+
+def _cli() -> click.Group:
+    group = _Group(
+        name="pystack",
+        params=[_option(option) for option in GLOBALS],
+        callback=_keep,
+        help=ABOUT,
+        epilog="`pystack VERB --help` explains a verb. Documentation: docs/cli.md.",
+        context_settings=dict(_CONTEXT),
+    )
+    for verb in VERBS.values():
+        group.add_command(_command(verb))
+    return group
+
+
+@click.pass_context
+def _keep(ctx: click.Context, /, **settings: Any) -> None:
+    ctx.obj = settings
+
+
+def _command(verb: Verb) -> click.Command:
+    settings: dict[str, Any] = {}
+    if verb.rest:
+        settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+    parameters = [*map(_option, verb.options), *(_argument(argument, verb) for argument in verb.arguments)]
+    return click.Command(
+        verb.name, context_settings=settings, callback=_understood(verb), params=parameters, help=_text(verb.about)
+    )
+
+
+def _text(about: str) -> str:
+    """Without the table's indentation."""
+    return "\n".join(line.strip() for line in about.strip().split("\n"))
+
+
+def _understood(verb: Verb) -> Callable[..., Invocation]:
+    @click.pass_context
+    def understood(ctx: click.Context, /, **values: Any) -> Invocation:
+        return Invocation(verb, ctx.obj, values)
+
+    return understood
+
+
+def _option(option: Option) -> click.Option:
+    names = [*option.flags.split(), option.name]
+    if option.kind == PART:
+        return click.Option(names, flag_value=option.flags.split()[-1].lstrip("-"), help=option.help)
+    if option.kind == FLAG:
+        return click.Option(names, is_flag=True, help=option.help)
+    return click.Option(
+        names,
+        type=_type(option),
+        multiple=option.many,
+        default=None if option.many else option.default,
+        metavar=option.metavar or None,
+        envvar=option.variable or None,
+        help=option.help,
+    )
+
+
+def _type(option: Option) -> click.ParamType[Any]:
+    if option.kind == CHOICE:
+        return click.Choice(option.choices)
+    types: dict[str, click.ParamType[Any]] = {
+        TEXT: click.STRING,
+        SECONDS: click.FloatRange(min=0),
+        COUNT: click.IntRange(min=0),
+        LINES: _Lines(),
+    }
+    return types[option.kind]
+
+
+def _argument(argument: Argument, verb: Verb) -> click.Argument:
+    return click.Argument(
+        [argument.name],
+        nargs=-1 if argument.many else 1,
+        required=argument.required,
+        type=click.UNPROCESSED if verb.rest else click.Choice(argument.choices) if argument.choices else click.STRING,
+        default=argument.default,
+        metavar=argument.metavar,
+    )

@@ -1,0 +1,170 @@
+"""The small parser: what is right and frequent, from the table, without click.
+
+`parse` reads the command line as click would (cli.clicked, which is made from the same table), or gives None for
+whatever it does not know, whatever is wrong, and verbs that are not hot: click then finds the words for it. A property
+test holds the two together.
+"""
+
+from __future__ import annotations
+
+from orchestrator.cli.table import GLOBALS, VERBS
+from orchestrator.cli.table.shapes import CHOICE, COUNT, FLAG, LINES, PART, SECONDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from orchestrator.cli.table.shapes import Argument, Option, Verb
+
+
+class Invocation:
+    """A command line, understood: the global options, the verb, and its options and arguments by name."""
+
+    __slots__ = ("settings", "values", "verb")
+
+    def __init__(self, verb: Verb, settings: dict[str, Any], values: dict[str, Any]) -> None:
+        self.verb, self.settings, self.values = verb, settings, values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Invocation) and repr(self) == repr(other)
+
+    def __repr__(self) -> str:
+        return f"Invocation({self.verb.name}, {sorted(self.settings.items())}, {sorted(self.values.items())})"
+
+
+class _Unclear(Exception):
+    """This is click's."""
+
+
+def parse(words: Sequence[str], environ: Mapping[str, str]) -> Invocation | None:
+    """What `words` (without the program's name) ask for, or None when click has to look at them."""
+    if "_PYSTACK_COMPLETE" in environ:  # The shell wants a completion.
+        return None
+    try:
+        settings, rest = _options(GLOBALS, words, environ, interspersed=False)
+        verb = VERBS.get(rest[0]) if rest else None
+        if verb is None or not verb.hot:
+            return None
+        values, arguments = _options(verb.options, rest[1:], environ, interspersed=not verb.rest)
+        return Invocation(verb, settings, values | _arguments(verb.arguments, arguments))
+    except _Unclear:
+        return None
+
+
+def convert(option: Option, text: str) -> Any:
+    """The value that `text` gives the option. Raises ValueError when it gives none."""
+    if option.kind == SECONDS:
+        seconds = float(text)
+        if not seconds >= 0:
+            raise ValueError(text)
+        return seconds
+    if option.kind == COUNT:
+        count = int(text)
+        if count < 0:
+            raise ValueError(text)
+        return count
+    if option.kind == LINES:
+        return lines(text)
+    if option.kind == CHOICE and text not in option.choices:
+        raise ValueError(text)
+    return text
+
+
+def lines(text: str) -> int:
+    """A number of lines; -1 for ``all``. Raises ValueError."""
+    if text in ("all", "-1"):
+        return -1
+    if not text.isdecimal():
+        raise ValueError(f'"{text}" is neither a number of lines nor "all"')
+    return int(text)
+
+
+def _options(
+    options: Sequence[Option], words: Sequence[str], environ: Mapping[str, str], *, interspersed: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The options among `words`, and the other words: all that follow the first of those unless `interspersed`."""
+    by_flag = {flag: option for option in options for flag in option.flags.split()}
+    found: dict[str, Any] = {}
+    others: list[str] = []
+    queue = list(reversed(words))
+    while queue:
+        word = queue.pop()
+        if word == "--":
+            break
+        if len(word) < 2 or word[0] != "-":
+            if interspersed:
+                others.append(word)
+                continue
+            queue.append(word)
+            break
+        if word[1] == "-":
+            flag, given, value = word.partition("=")
+            _take(by_flag, flag, value if given else None, queue, found)
+        else:
+            _bundle(by_flag, word, queue, found)
+    others += reversed(queue)
+    for option in options:
+        if option.name not in found:
+            text = environ.get(option.variable) if option.variable else None
+            found[option.name] = _converted(option, text) if text else option.value_when_absent
+        elif option.many:
+            found[option.name] = tuple(found[option.name])
+    return found, others
+
+
+def _bundle(by_flag: Mapping[str, Option], word: str, queue: list[str], found: dict[str, Any]) -> None:
+    """``-dT``, ``-n5``: one-letter options in one word; the first that takes a value takes the rest of it."""
+    for at in range(1, len(word)):
+        option = by_flag.get(f"-{word[at]}")
+        if option is None:
+            raise _Unclear
+        if option.kind not in (FLAG, PART):
+            _take(by_flag, f"-{word[at]}", word[at + 1 :] or None, queue, found)
+            return
+        _take(by_flag, f"-{word[at]}", None, queue, found)
+
+
+def _take(
+    by_flag: Mapping[str, Option], flag: str, value: str | None, queue: list[str], found: dict[str, Any]
+) -> None:
+    option = by_flag.get(flag)
+    if option is None:
+        raise _Unclear
+    if option.kind in (FLAG, PART):
+        if value is not None:
+            raise _Unclear
+        found[option.name] = True if option.kind == FLAG else flag.lstrip("-")
+        return
+    if value is None:
+        if not queue:
+            raise _Unclear
+        value = queue.pop()
+    if option.many:
+        found.setdefault(option.name, []).append(_converted(option, value))
+    else:
+        found[option.name] = _converted(option, value)
+
+
+def _converted(option: Option, text: str) -> Any:
+    try:
+        return convert(option, text)
+    except ValueError:
+        raise _Unclear from None
+
+
+def _arguments(arguments: Sequence[Argument], words: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for argument in arguments:
+        if argument.many:
+            found[argument.name] = tuple(words)
+            taken = words
+            words = []
+        else:
+            taken, words = words[:1], words[1:]
+            found[argument.name] = taken[0] if taken else argument.default
+        if argument.required and not taken:
+            raise _Unclear
+    if words:
+        raise _Unclear
+    return found

@@ -1,0 +1,62 @@
+"""What an event says, in words made of its kind and its details, for where the service's name stands before them.
+
+An event's own text is a whole sentence: it is shown as it is, or not at all.
+"""
+
+from __future__ import annotations
+
+from orchestrator.contracts.events import Event, EventKind
+from orchestrator.units import format_duration, signal_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def words_of(event: Event) -> str:
+    """``exited with code 1``, ``restarts in 0.1s``, ``unhealthy``; the whole sentence where details say too little."""
+    detail = event.detail
+    match event.kind:
+        case EventKind.CONTAINER_EXITED:
+            return exit_text(detail) or "exited"
+        case EventKind.CONTAINER_STOPPED:
+            return exit_text(detail) or "stopped"
+        case EventKind.CONTAINER_STARTED:
+            return "taken over" if detail.get("adopted") else "started"
+        case EventKind.CONTAINER_REMOVED:
+            return "removed"
+        case EventKind.RESTART_SCHEDULED:
+            return restart_text(detail)
+        case EventKind.HEALTH_CHANGED:
+            return str(detail.get("health", "health changed"))
+        case EventKind.SERVICE_BLOCKED:
+            return f"cannot start because of {detail['on']}" if "on" in detail else event.text
+    return event.text
+
+
+def exit_text(detail: Mapping[str, object]) -> str:
+    """``exited with code 1``, ``was killed by SIGKILL``, ``ran out of memory and was killed``; "" if unknown."""
+    if detail.get("oom"):
+        return "ran out of memory and was killed"
+    if isinstance(number := detail.get("signal"), int):
+        return f"was killed by {signal_name(number)}"
+    status = detail.get("exit_status")
+    return "" if status is None else f"exited with code {status}"
+
+
+def restart_text(detail: Mapping[str, object]) -> str:
+    """``restarts in 0.1s``."""
+    after_s = detail.get("after_s")
+    return f"restarts in {format_duration(after_s)}" if isinstance(after_s, int | float) else "restarts"
+
+
+def probe_text(detail: Mapping[str, object]) -> str:
+    """``probe 2 of 5 failed: OUTPUT``; a failure within the start period does not count, and says so."""
+    number, failures, retries = detail.get("number"), detail.get("failures"), detail.get("retries")
+    output = first_line(detail.get("output", ""))
+    text = f"probe {failures} of {retries} failed" if failures else f"probe {number} failed, which does not count yet"
+    return f"{text}: {output}" if output else text
+
+
+def first_line(output: object) -> str:
+    return str(output).strip().split("\n")[0]

@@ -1,0 +1,68 @@
+"""The command line as data: `GLOBALS` and `VERBS`.
+
+A new verb is a row here, and a function in `orchestrator.cli.commands`.
+"""
+
+from __future__ import annotations
+
+from orchestrator.cli.table import acting, files, looking
+from orchestrator.cli.table.shapes import CHOICE, TEXT, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.cli.table.shapes import Verb
+
+ABOUT = "Bring up a compose file's services as real containers. No Docker, no daemon."
+
+GLOBALS = (
+    Option("-f --file", "files", "Compose file; may be repeated, - is stdin.", TEXT, "FILE", many=True),
+    Option("-p --project-name", "project_name", "Project name.", TEXT, "NAME"),
+    Option("--project-directory", "project_directory", "Directory relative paths start from.", TEXT, "DIR"),
+    Option("--profile", "profiles", "Profile to enable; may be repeated.", TEXT, "NAME", many=True),
+    Option("--env-file", "env_files", "Instead of .env; may be repeated.", TEXT, "FILE", many=True),
+    Option(
+        "--ansi",
+        "ansi",
+        "Colours and cursor movement.",
+        CHOICE,
+        default="auto",
+        choices=("never", "always", "auto"),
+        variable="COMPOSE_ANSI",
+    ),
+    Option(
+        "--progress",
+        "progress",
+        "How progress is shown (on stderr).",
+        CHOICE,
+        default="auto",
+        choices=("auto", "tty", "plain", "quiet", "json"),
+        variable="COMPOSE_PROGRESS",
+    ),
+    Option("--data-dir", "data_root", "Where pystack keeps its files.", TEXT, "DIR", variable="PYSTACK_DATA_DIR"),
+)
+"""Before the verb. Their names are the fields of `cli.settings.Settings`."""
+
+VERBS: Mapping[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        acting.UP,
+        acting.DOWN,
+        looking.PS,
+        looking.LOGS,
+        looking.EXEC,
+        acting.START,
+        acting.STOP,
+        acting.RESTART,
+        acting.KILL,
+        looking.WHY,
+        files.PLAN,
+        files.CONFIG,
+        files.LINT,
+        looking.EVENTS,
+        files.DOCTOR,
+        looking.VERSION,
+    )
+}
+"""In the order of ``--help``."""

@@ -1,0 +1,90 @@
+"""Verbs that change what runs."""
+
+from __future__ import annotations
+
+from orchestrator.cli.table.shapes import SECONDS, SERVICES, TEXT, TIMEOUT, Option, Verb
+
+UP = Verb(
+    "up",
+    "up",
+    "Bring services up, and follow their logs until Ctrl-C.",
+    """Bring services up, dependencies first, and follow their logs until Ctrl-C, which stops them.
+
+    A second Ctrl-C kills them. What did not change since the last `up` is left alone.
+    """,
+    options=(
+        Option("-d --detach", "detach", "Return once everything is started."),
+        Option("--wait", "wait", "Return once everything is healthy; implies -d."),
+        Option("--wait-timeout", "wait_timeout_s", "Limit of --wait.", SECONDS, "SECONDS"),
+        Option("--force-recreate", "force_recreate", "Replace containers even if nothing changed."),
+        Option("--no-recreate", "no_recreate", "Keep containers even if their service changed."),
+        Option("--no-deps", "no_deps", "Do not start what the given services depend on."),
+        Option("--remove-orphans", "remove_orphans", "Remove containers of services that the files no longer have."),
+        Option("--no-log-prefix", "no_log_prefix", "Log lines without the service's name."),
+        Option("--raw", "raw", "Do not escape what containers write."),
+        Option("--timestamps", "timestamps", "Show when each line was written."),
+        Option("--abort-on-container-exit", "abort_on_exit", "Stop all when one container ends."),
+        Option("--abort-on-container-failure", "abort_on_failure", "Stop all when one container fails."),
+        Option(
+            "--exit-code-from",
+            "exit_code_from",
+            "Stop all when one ends, with the exit code of SERVICE.",
+            TEXT,
+            "SERVICE",
+        ),
+        TIMEOUT,
+    ),
+    arguments=SERVICES,
+    hot=True,
+    loads_and_starts=True,
+)
+DOWN = Verb(
+    "down",
+    "down",
+    "Stop and remove everything of the project.",
+    "Stop and remove everything of the project, dependents first. Named volumes stay, unless -v is given.",
+    options=(
+        Option("-v --volumes", "volumes", "Remove the named volumes too: their content is lost."),
+        Option("--remove-orphans", "remove_orphans", "Also containers of services that the files no longer have."),
+        TIMEOUT,
+    ),
+    hot=True,
+)
+START = Verb(
+    "start",
+    "lifecycle",
+    "Start stopped services.",
+    "Start stopped services.",
+    options=(Option("--no-deps", "no_deps", "Do not start what they depend on."),),
+    arguments=SERVICES,
+    hot=True,
+)
+STOP = Verb(
+    "stop",
+    "lifecycle",
+    "Stop services, keeping their files and addresses.",
+    "Stop services, dependents first. Their files, addresses and logs stay.",
+    options=(TIMEOUT,),
+    arguments=SERVICES,
+    hot=True,
+)
+RESTART = Verb(
+    "restart",
+    "lifecycle",
+    "Stop and start services.",
+    "Stop and start services, whether they run or not.",
+    options=(TIMEOUT, Option("--no-deps", "no_deps", "Do not restart what depends on them.")),
+    arguments=SERVICES,
+    hot=True,
+)
+KILL = Verb(
+    "kill",
+    "lifecycle",
+    "Send a signal to services.",
+    "Send a signal to services' main processes.",
+    options=(
+        Option("-s --signal", "name", "The signal to send.  [default: SIGKILL]", TEXT, "NAME", default="SIGKILL"),
+    ),
+    arguments=SERVICES,
+    hot=True,
+)

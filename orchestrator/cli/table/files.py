@@ -1,0 +1,70 @@
+"""Verbs about the compose files and the machine. They import what takes far longer than click."""
+
+from __future__ import annotations
+
+from orchestrator.cli.table.shapes import PART, SERVICES, TEXT, Argument, Option, Verb, output_format
+
+PLAN = Verb(
+    "plan",
+    "plan",
+    "Show what a verb would do, and why.",
+    "Show what VERB (up, down, stop, start, restart; default: up) would do, and why.",
+    options=(
+        Option("--force-recreate", "force_recreate", "As for up."),
+        Option("--no-recreate", "no_recreate", "As for up."),
+        Option("--no-deps", "no_deps", "As for up."),
+        Option("--remove-orphans", "remove_orphans", "As for up and down."),
+        Option("-v --volumes", "volumes", "As for down."),
+        output_format("text", "json"),
+    ),
+    arguments=(
+        Argument("verb", "[VERB]", choices=("up", "down", "stop", "start", "restart"), default="up"),
+        *SERVICES,
+    ),
+    loads_and_starts=True,
+)
+CONFIG = Verb(
+    "config",
+    "config",
+    "Check the compose files and print them resolved.",
+    "Check the compose files and print them resolved: one file, long forms, all variables replaced.",
+    options=(
+        output_format("yaml", "json"),
+        Option("-q --quiet", "quiet", "Only check; print nothing."),
+        Option("--services", "part", "Only the service names, one a line.", PART),
+        Option("--volumes", "part", "Only the volume names, one a line.", PART),
+        Option("--networks", "part", "Only the network names, one a line.", PART),
+        Option("--models", "part", "Only the names of models, one a line.", PART),
+        Option("--images", "part", "Only the images, one a line.", PART),
+        Option("--profiles", "part", "Only the profiles, active or not, one a line.", PART),
+        Option("--variables", "part", "The variables that the files use, with their defaults.", PART),
+        Option("--environment", "part", "The variables that interpolation sees.", PART),
+        Option("--hash", "hashed", "The configuration hash of each service, or with * of all.", TEXT, "SERVICE"),
+        Option("--no-interpolate", "no_interpolate", "Leave variables as they are written."),
+        Option("--no-normalize", "no_normalize", "Leave out the default network and full names."),
+        Option("--no-path-resolution", "no_path_resolution", "Leave paths as they are written."),
+        Option("--no-env-resolution", "no_env_resolution", "Leave env_file as it is, and its variables out."),
+        Option("--no-consistency", "no_consistency", "Do not check that what services refer to exists."),
+        Option("-o --output", "output", "Write to FILE instead of stdout.", TEXT, "FILE"),
+    ),
+    arguments=SERVICES,
+)
+LINT = Verb(
+    "lint",
+    "lint",
+    "Advice about the compose files: mistakes and risks.",
+    """Look for mistakes and risks in the compose files: a command cut at &&, a secret in the environment, a port open to
+    all, a health check nobody waits for... docs/compose.md explains each rule.
+
+    Ends with 0 when there is nothing but notes, with 1 when there is a warning, with 2 when the files have errors.
+    """,
+    options=(output_format("text", "json", "sarif"),),
+    arguments=SERVICES,
+)
+DOCTOR = Verb(
+    "doctor",
+    "doctor",
+    "Check what this machine can do.",
+    "Check what this machine can do. Ends with 125 when something that is needed is missing.",
+    options=(output_format("text", "json"),),
+)

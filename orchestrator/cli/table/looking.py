@@ -1,0 +1,98 @@
+"""Verbs that look, and `exec`."""
+
+from __future__ import annotations
+
+from orchestrator.cli.table.shapes import (
+    COUNT,
+    LINES,
+    SERVICES,
+    TEXT,
+    Argument,
+    Option,
+    Verb,
+    output_format,
+)
+
+PS = Verb(
+    "ps",
+    "ps",
+    "List services and their state.",
+    "List services and their state.",
+    options=(
+        output_format("table", "json", help="json: an object a line."),
+        Option("-a --all", "everything", "Also what was stopped, or ended with code 0."),
+        Option("-q --quiet", "quiet", "Only container ids."),
+        Option("--services", "names_only", "Only service names."),
+    ),
+    arguments=SERVICES,
+    hot=True,
+)
+LOGS = Verb(
+    "logs",
+    "logs",
+    "Show what services wrote.",
+    "Show what services wrote, in the order of time.",
+    options=(
+        Option("-f --follow", "follow", "Go on with what is written, until all have ended or Ctrl-C."),
+        Option("-n --tail", "tail", "Only the last lines of each container.", LINES, "LINES", default=-1),
+        Option("-t --timestamps", "timestamps", "Show when each line was written."),
+        Option("--since", "since", "Only since then: 10m, or 2026-05-04T12:00:00Z.", TEXT, "TIME"),
+        Option("--until", "until", "Only before then.", TEXT, "TIME"),
+        Option("--no-log-prefix", "no_log_prefix", "Without the service's name."),
+        Option("--no-color", "no_color", "Without colours."),
+        Option("--raw", "raw", "Do not escape what containers wrote. Always so when stdout is no terminal."),
+    ),
+    arguments=SERVICES,
+    hot=True,
+)
+EXEC = Verb(
+    "exec",
+    "exec",
+    "Run a command in a running service.",
+    "Run COMMAND in SERVICE's running container. Ends with the command's exit code.",
+    options=(
+        Option("-T --no-tty", "no_tty", "No terminal, even if stdin and stdout are one."),
+        Option("-e --env", "variables", "Environment variable.", TEXT, "NAME[=VALUE]", many=True),
+        Option("-u --user", "user", "Run as this user.", TEXT, "USER[:GROUP]"),
+        Option("-w --workdir", "working_dir", "Working directory in the container.", TEXT, "DIR"),
+    ),
+    arguments=(
+        Argument("service", "SERVICE", required=True),
+        Argument("command", "COMMAND...", many=True, required=True),
+    ),
+    function="exec_",
+    hot=True,
+    rest=True,
+)
+WHY = Verb(
+    "why",
+    "why",
+    "Explain why a service is as it is.",
+    "Explain why SERVICE is as it is: its state, its reason, and what led to it.",
+    options=(
+        output_format("text", "json"),
+        Option("-n --tail", "count", "Events to show.  [default: 20]", COUNT, "COUNT", default=20),
+    ),
+    arguments=(Argument("service", "SERVICE", required=True),),
+    hot=True,
+)
+EVENTS = Verb(
+    "events",
+    "events",
+    "Follow what happens in the project.",
+    "Follow what happens in the project, until Ctrl-C or until the project is taken down.",
+    options=(
+        output_format("text", "json", help="json: an object a line."),
+        Option("--json", "as_json", "The same as --format json."),
+        Option("--since", "since", "Also what happened since then: 10m, or 2026-05-04T12:00:00Z.", TEXT, "TIME"),
+    ),
+    hot=True,
+)
+VERSION = Verb(
+    "version",
+    "version",
+    "Show the version.",
+    "Show the version.",
+    options=(output_format("text", "json"), Option("--short", "short", "Only the version number.")),
+    hot=True,
+)

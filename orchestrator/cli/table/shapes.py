@@ -1,0 +1,84 @@
+"""What a verb, an option and an argument are: plain data, from which the parsers, the help, the completion and the tables
+of docs/cli.md are made. Nothing is imported here that a command would have to wait for.
+"""
+
+from __future__ import annotations
+
+from orchestrator.values import frozen
+
+FLAG = "flag"
+TEXT = "text"
+SECONDS = "seconds"
+"""A float that is not negative."""
+COUNT = "count"
+"""An integer that is not negative."""
+LINES = "lines"
+"""A number of lines, or ``all`` (-1)."""
+CHOICE = "choice"
+"""One of `choices`."""
+PART = "part"
+"""A flag that gives its own name, without the dashes: of several with the same `name` one may be given."""
+
+
+@frozen
+class Option:
+    """`flags`: as written, separated by blanks (``-f --file``). `name`: the parameter of the verb's function. `many`: may
+    be repeated, and the value is a tuple. `variable`: an environment variable that stands in for it, unless it is empty.
+    """
+
+    flags: str
+    name: str
+    help: str
+    kind: str = FLAG
+    metavar: str = ""
+    many: bool = False
+    default: object = None
+    choices: tuple[str, ...] = ()
+    variable: str = ""
+
+    @property
+    def value_when_absent(self) -> object:
+        return () if self.many else False if self.kind == FLAG else self.default
+
+
+@frozen
+class Argument:
+    """A word that is no option. `many`: any number of them, at the end, as a tuple; else one. `required`: at least one.
+    Not required and not many: `default` stands in."""
+
+    name: str
+    metavar: str
+    many: bool = False
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    default: str | None = None
+
+
+@frozen
+class Verb:
+    """`summary`: one line, for lists. `about`: what ``--help`` says. `module`: below `orchestrator.cli.commands`, where
+    the function `function` (the verb's name if empty) carries it out: settings, then options and arguments by name.
+
+    `hot`: talks to what runs, and is started often: served by the small parser. `rest`: what follows the first argument is
+    no option of ours. `loads_and_starts`: needs the compose files, and then a supervisor: one is started early.
+    """
+
+    name: str
+    module: str
+    summary: str
+    about: str
+    options: tuple[Option, ...] = ()
+    arguments: tuple[Argument, ...] = ()
+    function: str = ""
+    hot: bool = False
+    rest: bool = False
+    loads_and_starts: bool = False
+
+
+SERVICES = (Argument("services", "[SERVICE]...", many=True),)
+TIMEOUT = Option("-t --timeout", "timeout_s", "Time to stop gracefully, instead of stop_grace_period.", SECONDS, "SECONDS")
+
+
+def output_format(*shapes: str, help: str = "Output format.") -> Option:
+    """``--format``; the first of `shapes` is the default."""
+    return Option("--format", "shape", help, CHOICE, default=shapes[0], choices=shapes)
