@@ -14,9 +14,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,6 +114,17 @@ class Pystack:
     prefix: Sequence[str] = ()
     """What the command is run by: `tests.world.outside()` makes this a foreign project that shares the machine with us."""
 
+    code: Path = ROOT
+    """The directory whose `orchestrator` is run."""
+
+    def of_version(self, version: str) -> Pystack:
+        """The same directories and projects, by the code of an older version: one that has an archive in tests/data. What
+        it depends on is taken from this environment."""
+        code = self.root / f"code-{version}"
+        with tarfile.open(ROOT / "tests" / "data" / f"pystack-{version}.tar.bz2") as archive:
+            archive.extractall(code, filter="data")
+        return replace(self, code=code)
+
     @property
     def data_dir(self) -> Path:
         return Path(self.environment.get("PYSTACK_DATA_DIR", self.root / "data"))
@@ -142,7 +154,7 @@ class Pystack:
 
     def child_environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYSTACK_", "COMPOSE_"))}
-        own = {"PYSTACK_DATA_DIR": str(self.data_dir), "PYSTACK_RUN_DIR": str(self.run_dir), "PYTHONPATH": str(ROOT)}
+        own = {"PYSTACK_DATA_DIR": str(self.data_dir), "PYSTACK_RUN_DIR": str(self.run_dir), "PYTHONPATH": str(self.code)}
         return {**inherited, **own, **self.environment, **(extra or {})}
 
     def run(
