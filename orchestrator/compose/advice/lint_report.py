@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from orchestrator.compose.advice.lint import BY_CODE
@@ -22,7 +21,7 @@ def as_json(findings: Iterable[Diagnostic]) -> list[dict[str, JSON]]:
             "path": item.path,
             "message": item.message,
             "hint": item.hint,
-            "related": list(item.related),
+            "related": [str(related) for related in item.related],
         }
         for item in findings
     ]
@@ -59,14 +58,12 @@ def as_sarif(findings: Iterable[Diagnostic], version: str) -> dict[str, JSON]:
 
 
 def _related_locations(item: Diagnostic) -> dict[str, JSON]:
-    """SARIF's ``relatedLocations``: the further places of a finding, which stand as ``file:line:col: note``."""
-    out = []
-    for place in item.related:
-        match = re.fullmatch(r"(.*?):([0-9]+):([0-9]+): (.*)", place, re.DOTALL)
-        if match is not None:
-            region = {"startLine": max(int(match[2]), 1), "startColumn": max(int(match[3]), 1)}
-            where = {"artifactLocation": {"uri": match[1]}, "region": region}
-            out.append({"physicalLocation": where, "message": {"text": match[4]}})
+    """SARIF's ``relatedLocations``: the further places of a finding."""
+    out: list[JSON] = []
+    for related in item.related:
+        region: JSON = {"startLine": max(related.place.line, 1), "startColumn": max(related.place.column, 1)}
+        where: JSON = {"artifactLocation": {"uri": related.place.file}, "region": region}
+        out.append({"physicalLocation": where, "message": {"text": related.note}})
     return {"relatedLocations": out} if out else {}
 
 

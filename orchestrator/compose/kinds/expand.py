@@ -6,7 +6,7 @@ With interpolation off, text that holds a variable is left as it is. The forms a
 from __future__ import annotations
 
 from orchestrator.compose.kinds.shapes import JSON, Shape, Spread
-from orchestrator.compose.text.diagnostics import Diagnostic
+from orchestrator.compose.text.diagnostics import Diagnostic, Related
 from orchestrator.compose.text.tree import Node, diagnostic
 
 MAX_SPREAD = 65_535
@@ -16,7 +16,7 @@ MAX_SPREAD = 65_535
 class ExpandError(ValueError):
     """A short form that cannot be read."""
 
-    def __init__(self, message: str, hint: str | None = None, related: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, hint: str | None = None, related: tuple[Related, ...] = ()) -> None:
         super().__init__(message)
         self.hint = hint
         self.related = related

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from orchestrator.compose.kinds import variables
 from orchestrator.compose.schema.attributes import TOP
-from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic, Related
 from orchestrator.compose.text.tree import Node, place_of
 from orchestrator.values import entity, field, frozen, replace
 
@@ -22,15 +22,15 @@ class Findings:
     warnings: list[Diagnostic] = field(default_factory=list)
     unset: dict[str, tuple[Node, str]] = field(default_factory=dict)
     includes: int = 0
-    reached: dict[str, list[str]] = field(default_factory=dict)
+    reached: dict[str, list[Related]] = field(default_factory=dict)
     """The files that another one names (include, extends), each with the places that do."""
 
     def reach(self, file: str, node: Node, how: str) -> None:
         """`node` names `file`: every error in the file will name the place of `node` too."""
         ways = self.reached.setdefault(file, [])
-        place = place_of(node, how)
-        if place not in ways and len(ways) < MAX_WAYS and not place.startswith(f"{file}:"):
-            ways.append(place)
+        way = place_of(node, how)
+        if way not in ways and len(ways) < MAX_WAYS and way.place.file != file:
+            ways.append(way)
 
     def explained(self, item: Diagnostic) -> Diagnostic:
         """`item` with the places by which its file was reached, the nearest first."""
@@ -39,13 +39,12 @@ class Findings:
         related = list(item.related)
         files, seen = [item.file], {item.file}
         for file in files:
-            for place in self.reached.get(file, ()):
-                if place not in related:
-                    related.append(place)
-                origin = place.rsplit(": ", 1)[0].rsplit(":", 2)[0]
-                if origin not in seen:
-                    seen.add(origin)
-                    files.append(origin)
+            for way in self.reached.get(file, ()):
+                if way not in related:
+                    related.append(way)
+                if way.place.file not in seen:
+                    seen.add(way.place.file)
+                    files.append(way.place.file)
         return replace(item, related=tuple(related))
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from orchestrator.compose.kinds import long_forms
 from orchestrator.compose.kinds.values import cast_bool, command_words, duration_ns, go_text
-from orchestrator.compose.text.diagnostics import Diagnostic
+from orchestrator.compose.text.diagnostics import Diagnostic, Related
 from orchestrator.compose.text.tree import Node, diagnostic
 from orchestrator.model.project import Place
 from orchestrator.units import NS_PER_SECOND
@@ -31,7 +31,9 @@ class Reader:
         line, column = (node.key_line, node.key_column) if key and node.key_line else (node.line, node.column)
         self.places.setdefault(path, Place(node.source.name, line, column))
 
-    def error(self, node: Node, path: str, message: str, hint: str | None = None, related: tuple[str, ...] = ()) -> None:
+    def error(
+        self, node: Node, path: str, message: str, hint: str | None = None, related: tuple[Related, ...] = ()
+    ) -> None:
         self.found.append(diagnostic(node, path, message, hint=hint, related=related))
 
     def attempt(self, node: Node, path: str, read: Callable[[Node], T], default: T) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from orchestrator.compose.kinds.values import MAX_INT, byte_size, cast_float, cast_int, go_text
 from orchestrator.compose.model.selection import missing_dependency
-from orchestrator.compose.text.diagnostics import Diagnostic, nearest
+from orchestrator.compose.text.diagnostics import Diagnostic, Related, nearest
 from orchestrator.compose.text.tree import Node, diagnostic, place_of
 from orchestrator.values import replace
 
@@ -43,9 +43,9 @@ class ServiceRules:
         *,
         hint: str | None = None,
         key: bool = False,
-        related: tuple[str, ...] = (),
+        related: tuple[Related, ...] = (),
     ) -> None:
-        """A finding; `related` as `place_of` writes it. What another file adds to the service names the service too."""
+        """A finding. What another file adds to the service names the service too."""
         if node.source is not self.node.source:
             related = (*related, place_of(self.node, self.path, key=True))
         self.found.append(diagnostic(node, self.path + path, message, hint=hint, key=key, related=related))

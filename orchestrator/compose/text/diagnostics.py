@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 from orchestrator.errors import InputError
+from orchestrator.model.project import Place
 from orchestrator.values import frozen
 
 MAX_SHOWN = 50
@@ -23,11 +24,22 @@ def printable(text: str) -> str:
 
 
 @frozen
+class Related:
+    """A further place that takes part in a finding, and what is there."""
+
+    place: Place
+    note: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.note}"
+
+
+@frozen
 class Diagnostic:
     """One finding. `line` and `column` count from 1 (0: the file as a whole); `column` and `caret_length` count characters.
 
-    `path` is the compose path (``services.web.ports[0]``), empty for the file as a whole. `related` names further
-    places that take part (the other file of a merge), each ``file:line:col: note``.
+    `path` is the compose path (``services.web.ports[0]``), empty for the file as a whole. `related`: the other
+    file of a merge, say.
     """
 
     file: str
@@ -39,7 +51,7 @@ class Diagnostic:
     source_line: str | None = None
     caret_length: int = 1
     code: str = ""
-    related: tuple[str, ...] = ()
+    related: tuple[Related, ...] = ()
 
     def text(self) -> str:
         """The finding as people read it: ``file:line:col: path: message``, the source line and a caret, the hint."""
@@ -48,7 +60,7 @@ class Diagnostic:
         lines = [printable(head + self.message)]
         if self.source_line is not None and self.line:
             lines.extend(self._quote())
-        lines.extend(f"  see {printable(place)}" for place in self.related)
+        lines.extend(f"  see {printable(str(related))}" for related in self.related)
         if self.hint:
             lines.append(f"  hint: {printable(self.hint)}")
         return "\n".join(lines)

@@ -26,9 +26,10 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic, Related
 from orchestrator.compose.text.files import Source
 from orchestrator.compose.text.scalars import construct, resolve_plain
+from orchestrator.model.project import Place
 
 MAX_NODES = 250_000
 """Values written in one file."""
@@ -130,7 +131,7 @@ def diagnostic_at(
     *,
     hint: str | None = None,
     code: str = "",
-    related: tuple[str, ...] = (),
+    related: tuple[Related, ...] = (),
 ) -> Diagnostic:
     text = source.line(line)
     length = token_length(text, column) if text is not None else 1
@@ -145,17 +146,16 @@ def diagnostic(
     hint: str | None = None,
     key: bool = False,
     code: str = "",
-    related: tuple[str, ...] = (),
+    related: tuple[Related, ...] = (),
 ) -> Diagnostic:
-    """A finding about `node`, or about its key. `related`: further places that take part, as `place_of` writes them."""
+    """A finding about `node`, or about its key. `related`: further places that take part."""
     line, column = _position(node, key)
     return diagnostic_at(node.source, line, column, path, message, hint=hint, code=code, related=related)
 
 
-def place_of(node: Node, note: str, *, key: bool = False) -> str:
-    """``file:line:col: note``, of `node` or of its key."""
-    line, column = _position(node, key)
-    return f"{node.source.name}:{line}:{column}: {note}"
+def place_of(node: Node, note: str, *, key: bool = False) -> Related:
+    """Where `node`, or its key, is written, with a note on it."""
+    return Related(Place(node.source.name, *_position(node, key)), note)
 
 
 def _position(node: Node, key: bool) -> tuple[int, int]:
