@@ -1,6 +1,6 @@
 """The project's log files, as the verbs need them. The reader is `orchestrator.runtime.logs`.
 
-Which logs there are is told by the files themselves, of which service each is by the records: no supervisor is needed.
+Which containers there are, and of which service each is, is told by the records: no supervisor is needed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,15 @@ if TYPE_CHECKING:
 _BATCH_BYTES = 1 << 16
 
 
-def containers_with_logs(site: Site) -> dict[ContainerId, ServiceName]:
-    """Containers that have a log, sorted by service. One that no record knows stands under its own name."""
+def containers_to_show(site: Site) -> dict[ContainerId, ServiceName]:
+    """The recorded containers, which may have written nothing yet, and all others that have a log: such a one stands under
+    its own name. Sorted by service."""
     try:
         files = os.listdir(os.path.join(site.data_dir, "logs"))
     except FileNotFoundError:
         return {}
-    named: list[Any] = [file.removesuffix(".log") for file in files if file.endswith(".log")]
-    if not named:
-        return {}
-    services = services_of(site)
-    found = {name: services.get(name, name) for name in named}
+    named = [file.removesuffix(".log") for file in files if file.endswith(".log")]
+    found: dict[Any, Any] = {name: name for name in named} | services_of(site)
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
 

@@ -6,7 +6,6 @@ import os
 import sys
 
 from orchestrator.cli.terminal import Terminal, detect
-from orchestrator.errors import InputError
 from orchestrator.values import frozen
 
 TYPE_CHECKING = False
@@ -58,26 +57,12 @@ class Settings:
         )
 
     def load(self, services: tuple[str, ...] = ()) -> Project:
-        """The named services of the project (none: the active ones); warnings go to stderr. Raises ComposeError."""
+        """The whole stack, for a verb that is about the named services; warnings go to stderr. Raises ComposeError."""
         from orchestrator.compose.load import load
-        from orchestrator.compose.model.choice import active_part, select
 
         loaded = load(self.request(services))
         self.warn(tuple(warning.text() for warning in loaded.warnings))
-        return active_part(loaded.project, select(loaded.project, services))
-
-    def load_to_run(self, services: tuple[str, ...] = ()) -> Project:
-        """As `load`, for a verb that will run it: what cannot be run is refused before anything is begun. Raises
-        InputError pointing at the image that is not supported."""
-        from orchestrator.images.reference import parse_reference
-
-        project = self.load(services)
-        for service in project.services.values():
-            try:
-                parse_reference(service.image)
-            except InputError as exc:
-                raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
-        return project
+        return loaded.project
 
     def warn(self, warnings: tuple[str, ...]) -> None:
         """Print the loader's warnings, unless --progress is quiet or json."""

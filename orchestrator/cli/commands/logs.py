@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.logfiles import containers_with_logs, merged, show
+from orchestrator.cli.logfiles import containers_to_show, merged, show
 from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.cli.selection import check_services
 from orchestrator.errors import OperationError
@@ -26,7 +26,7 @@ def logs(
 ) -> None:
     """Show what services wrote, in the order of time."""
     site = settings.site()
-    known = containers_with_logs(site)
+    known = containers_to_show(site)
     if not known:
         raise OperationError(f"project {site.project} has no logs", hint="`pystack up` makes its containers")
     check_services(services, known.values(), site.project)

@@ -47,9 +47,10 @@ def up(
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
-    project = _loaded(settings, services, exit_code_from)
+    stack = settings.load(services)
+    project = _part(stack, services, exit_code_from)
     request = Up(
-        project,
+        stack,
         selected(services, no_deps=no_deps),
         recreate=recreate_mode(force_recreate, no_recreate),
         remove_orphans=remove_orphans,
@@ -85,9 +86,18 @@ def up(
     return 0
 
 
-def _loaded(settings: Settings, services: tuple[str, ...], exit_code_from: str | None) -> Project:
-    """The project, with all that is named in it. Raises InputError, ComposeError."""
-    project = settings.load_to_run(services)
+def _part(stack: Project, services: tuple[str, ...], exit_code_from: str | None) -> Project:
+    """What of `stack` is brought up: the named services with what they need. What cannot be run is refused before anything
+    is begun. Raises InputError."""
+    from orchestrator.compose.model.choice import active_part, select
+    from orchestrator.images.reference import parse_reference
+
+    project = active_part(stack, select(stack, services))
+    for service in project.services.values():
+        try:
+            parse_reference(service.image)
+        except InputError as exc:
+            raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
     if not project.services:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")

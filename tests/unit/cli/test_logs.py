@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from orchestrator.cli.logfiles import containers_with_logs
+from orchestrator.cli.logfiles import containers_to_show
 from tests.unit.cli.conftest import Bench
 from tests.unit.cli.logwriter import LogWriter, recorded
 from tests.unit.cli.supervisor import ok
@@ -36,7 +36,19 @@ def test_services_are_told_by_the_records_and_never_by_names(bench: Bench) -> No
     two_logs(bench)
     LogWriter(bench.site, "demo-db-2")
     recorded(bench.site, demo_db_1="db", demo_my_web_1="my-web", demo_db_9="other")
-    assert containers_with_logs(bench.site) == {"demo-db-1": "db", "demo-db-2": "demo-db-2", "demo-my-web-1": "my-web"}
+    assert containers_to_show(bench.site) == {
+        "demo-db-1": "db",
+        "demo-db-2": "demo-db-2",
+        "demo-my-web-1": "my-web",
+        "demo-db-9": "other",
+    }
+
+
+def test_a_service_that_has_written_nothing_is_no_error(bench: Bench) -> None:
+    two_logs(bench)
+    recorded(bench.site, demo_db_1="db", demo_silent_1="silent")
+    assert shown(bench, "silent") == []
+    assert shown(bench, "-f", "silent") == []
 
 
 def test_logs_are_shown_without_any_records(bench: Bench) -> None:

@@ -163,6 +163,15 @@ def test_every_error_of_a_compose_file_is_printed_with_its_place(bench: Bench) -
     assert "Traceback" not in outcome.err
 
 
+def test_the_whole_stack_is_sent_whatever_is_selected(bench: Bench) -> None:
+    bench.compose(STACK)
+    server = bench.serve(up=ok({"statuses": []}))
+    assert bench.run("up", "-d", "--no-deps", "web").code == 0
+    ((_, args),) = [asked for asked in server.asked if asked[0] == "up"]
+    assert set(args["project"]["services"]) == {"db", "web"}
+    assert args["selection"] == {"services": ["web"], "dependencies": False}
+
+
 def test_a_failed_start_is_explained_with_the_end_of_the_log(bench: Bench) -> None:
     bench.compose(STACK)
     log = LogWriter(bench.site, "demo-db-1")
