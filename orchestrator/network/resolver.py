@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import trio
 
-from orchestrator.network.names import Elsewhere, ProjectNames, servfail
+from orchestrator.network.names import ProjectNames
 from orchestrator.network.ports import bind
 from orchestrator.network.serving import accept_forever
 from orchestrator.network.upstream import Upstream, receive_framed, send_framed
@@ -92,7 +92,7 @@ class Resolver:
 
         async def forward(data: bytes, client: tuple[object, ...]) -> None:
             try:
-                answer = await self._upstream.ask(data, stream=False) or servfail(data)
+                answer = await self._upstream.ask(data, stream=False) or answers.servfail(data)
                 if answer is not None:
                     await self._send(answer, client)
             finally:
@@ -105,10 +105,12 @@ class Resolver:
                 return
             except OSError:
                 continue  # an ICMP error about an earlier answer
-            match self._names.answer(self._zone, data, client[0]):
+            from orchestrator.network import answers
+
+            match answers.answer(self._names, self._zone, data, client[0]):
                 case bytes() as answer:
                     await self._send(answer, client)
-                case Elsewhere.FORWARD:
+                case answers.Elsewhere.FORWARD:
                     try:
                         slots.acquire_nowait()
                     except trio.WouldBlock:
@@ -128,11 +130,11 @@ class Resolver:
                     return
             if idle.cancelled_caught:
                 return
-            found = self._names.answer(self._zone, data, connection.getpeername()[0], stream=True)
-            if found is Elsewhere.IGNORE:
-                return
-            if found is Elsewhere.FORWARD:
-                found = await self._upstream.ask(data, stream=True) or servfail(data) or Elsewhere.IGNORE
+            from orchestrator.network import answers
+
+            found = answers.answer(self._names, self._zone, data, connection.getpeername()[0], stream=True)
+            if found is answers.Elsewhere.FORWARD:
+                found = await self._upstream.ask(data, stream=True) or answers.servfail(data) or answers.Elsewhere.IGNORE
             if not isinstance(found, bytes):
                 return
             with trio.move_on_after(_STREAM_IDLE_S) as slow:

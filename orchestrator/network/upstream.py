@@ -12,8 +12,6 @@ import struct
 
 import trio
 
-from orchestrator.network.names import question_bytes
-
 _RESOLV_CONF = "/etc/resolv.conf"
 _MAX_SERVERS = 3
 _ROUNDS = 2
@@ -47,7 +45,7 @@ class Upstream:
         """The answer of the first resolver that has one, with `message`'s id; None when none answered in time. By UDP a
         truncated answer is returned as it is: the client will ask again by TCP (`stream`)."""
         try:
-            question = question_bytes(message)
+            question = _question(message)
         except ValueError:
             return None
         failed: bytes | None = None
@@ -103,11 +101,17 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def _question(message: bytes) -> bytes:
+    from orchestrator.network.answers import question_bytes  # see there why so late
+
+    return question_bytes(message)
+
+
 def _belongs(answer: bytes, message: bytes, question: bytes) -> bool:
     if len(answer) < 12 or answer[:2] != message[:2] or not answer[2] & 0x80:
         return False
     try:
-        return question_bytes(answer) == question
+        return _question(answer) == question
     except ValueError:
         return False
 

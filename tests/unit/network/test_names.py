@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.model.names import ContainerId, NetworkName
-from orchestrator.network.names import Elsewhere, ProjectNames, question_bytes, servfail
+from orchestrator.network.answers import Elsewhere, question_bytes, servfail
+from orchestrator.network.answers import answer as answer_to
+from orchestrator.network.names import ProjectNames
 from orchestrator.network.upstream import parse_servers
 from orchestrator.network.zones import Zone
 from orchestrator.values import replace
@@ -35,7 +37,7 @@ def project(count: int = 1) -> tuple[ProjectNames, Zone]:
 
 
 def ask(names: ProjectNames, zone: Zone, name: str, kind: str = "A") -> DNSRecord:
-    answer = names.answer(zone, DNSRecord.question(name, kind).pack())
+    answer = answer_to(names, zone, DNSRecord.question(name, kind).pack())
     assert isinstance(answer, bytes)
     return DNSRecord.parse(answer)
 
@@ -49,7 +51,7 @@ def test_names_do_not_depend_on_case_and_come_back_as_they_were_asked() -> None:
 def test_names_that_are_not_ours_are_forwarded() -> None:
     names, zone = project()
     for name in ("example.org", "web.example.org", "1.0.0.127.in-addr.arpa", "x.in-addr.arpa", "."):
-        assert names.answer(zone, DNSRecord.question(name).pack()) is Elsewhere.FORWARD
+        assert answer_to(names, zone, DNSRecord.question(name).pack()) is Elsewhere.FORWARD
 
 
 def test_on_internal_networks_alone_nothing_is_asked_outside() -> None:
@@ -60,11 +62,11 @@ def test_on_internal_networks_alone_nothing_is_asked_outside() -> None:
     alone = replace(endpoint("10.1.0.3", "db"), network=NetworkName("closed"), internal=True)
     names.publish(ContainerId("p-db-0"), [alone])
     message = DNSRecord.question("example.org").pack()
-    assert names.answer(closed, message, "10.1.0.2") is Elsewhere.FORWARD
-    refused = names.answer(closed, message, "10.1.0.3")
+    assert answer_to(names, closed, message, "10.1.0.2") is Elsewhere.FORWARD
+    refused = answer_to(names, closed, message, "10.1.0.3")
     assert isinstance(refused, bytes)
     assert DNSRecord.parse(refused).header.rcode == RCODE.NXDOMAIN
-    assert names.answer(zone, message, "10.0.0.2") is Elsewhere.FORWARD
+    assert answer_to(names, zone, message, "10.0.0.2") is Elsewhere.FORWARD
 
 
 def test_a_name_is_ours_until_its_last_container_is_released() -> None:
@@ -75,7 +77,7 @@ def test_a_name_is_ours_until_its_last_container_is_released() -> None:
     names.withdraw(ContainerId("p-web-1"))
     assert ask(names, zone, "web").header.rcode == RCODE.NXDOMAIN
     names.disclaim(ContainerId("p-web-1"))
-    assert names.answer(zone, DNSRecord.question("web").pack()) is Elsewhere.FORWARD
+    assert answer_to(names, zone, DNSRecord.question("web").pack()) is Elsewhere.FORWARD
 
 
 def test_two_names_asked_for_in_turns_and_with_aaaa_each_reach_all_containers() -> None:
@@ -105,14 +107,14 @@ def test_while_one_is_ready_the_others_keep_silent_but_for_their_own_names() -> 
 def test_more_addresses_than_fit_are_truncated_unless_the_client_takes_them() -> None:
     names, zone = project(60)
     message = DNSRecord.question("web")
-    short = names.answer(zone, message.pack())
+    short = answer_to(names, zone, message.pack())
     assert isinstance(short, bytes)
     assert (len(short) <= 512, DNSRecord.parse(short).header.tc) == (True, 1)
-    whole = names.answer(zone, message.pack(), stream=True)
+    whole = answer_to(names, zone, message.pack(), stream=True)
     assert isinstance(whole, bytes)
     assert len(DNSRecord.parse(whole).rr) == 60
     message.add_ar(EDNS0(udp_len=4096))
-    large = names.answer(zone, message.pack())
+    large = answer_to(names, zone, message.pack())
     assert isinstance(large, bytes)
     assert (DNSRecord.parse(large).header.tc, len(DNSRecord.parse(large).rr)) == (0, 60)
 
@@ -121,7 +123,7 @@ def test_what_is_no_query_is_answered_with_not_implemented() -> None:
     names, zone = project()
     message = DNSRecord.question("web")
     message.header.opcode = 5
-    answer = names.answer(zone, message.pack())
+    answer = answer_to(names, zone, message.pack())
     assert isinstance(answer, bytes)
     assert DNSRecord.parse(answer).header.rcode == RCODE.NOTIMP
 
@@ -138,7 +140,7 @@ def test_a_container_that_moves_answers_at_its_new_address_only() -> None:
 @given(st.binary(max_size=120))
 def test_no_packet_breaks_the_server(data: bytes) -> None:
     names, zone = project()
-    answer = names.answer(zone, data)
+    answer = answer_to(names, zone, data)
     assert isinstance(answer, bytes | Elsewhere)
     servfail(data)
 
@@ -147,7 +149,7 @@ def test_no_packet_breaks_the_server(data: bytes) -> None:
 def test_no_damaged_question_breaks_the_server(noise: bytes, at: int) -> None:
     names, zone = project()
     good = bytes(DNSRecord.question("web").pack())
-    assert isinstance(names.answer(zone, good[:at] + noise + good[at:]), bytes | Elsewhere)
+    assert isinstance(answer_to(names, zone, good[:at] + noise + good[at:]), bytes | Elsewhere)
 
 
 def test_servfail_repeats_id_and_question() -> None:
