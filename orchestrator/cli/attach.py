@@ -16,14 +16,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.cli.cascade import Cascade
 from orchestrator.cli.interrupts import Interrupts
 from orchestrator.cli.logfollower import LogFollower
-from orchestrator.cli.operation import Operation, report_failures, wait_any
+from orchestrator.cli.operation import Operation, report_failures, report_left, wait_any
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.cli.render.plain import SilentProgress
 from orchestrator.cli.render.progress import Progress
-from orchestrator.cli.render.statuses import ALIVE
 from orchestrator.cli.render.words import words_of
 from orchestrator.cli.tailing import MAY_END, any_alive
 from orchestrator.cli.wire import encoded, event_of, selected, statuses_of
@@ -56,16 +56,15 @@ _NOTED = frozenset(
 
 @frozen
 class Selection:
-    """`shown`: whose logs are followed. `managed`: what Ctrl-C stops, their dependencies included. `completing`: those
-    that others wait for to end with 0."""
+    """`shown`: whose logs are followed. `managed`: what Ctrl-C stops, their dependencies included."""
 
     shown: tuple[str, ...]
     managed: tuple[str, ...]
-    completing: frozenset[str] = frozenset()
 
 
 class Foreground:
-    """One foreground `up`. `timeout_s`: the grace that stopping gets, None: each service's own."""
+    """One foreground `up`. `timeout_s`: the grace that stopping gets, None: each service's own. `cascade`: says when all is
+    to be stopped because one container has ended, and the exit code."""
 
     def __init__(
         self,
@@ -75,6 +74,7 @@ class Foreground:
         board: Board,
         printer: LogPrinter,
         timeout_s: float | None,
+        cascade: Cascade | None = None,
     ) -> None:
         self._site = site
         self._selection = selection
@@ -91,14 +91,7 @@ class Foreground:
         self._ending: Operation | None = None
         self._following = False
         self._heals = 0
-        self._cascade: Callable[[int], bool] | None = None
-        self._code_from: str | None = None
-        self._exit_code = 0
-
-    def cascade(self, *, only_failures: bool, code_from: str | None) -> None:
-        """Stop everything when one container ends (or fails), and end with its code, or with that of `code_from`."""
-        self._cascade = (lambda status: status != 0) if only_failures else (lambda status: True)
-        self._code_from = code_from
+        self._cascade = cascade
 
     def run(self, client: Client, request: Up, summary: Callable[[Any], str]) -> int:
         """Everything, until all containers have ended or were stopped. Returns the exit code."""
@@ -110,14 +103,15 @@ class Foreground:
                     result = self._bring_up(Operation(client, request, self._progress, self._board))
                 self._progress.close()
                 if result is None:
-                    return EXIT_CANCELLED
+                    return self._exit_code()
                 self._progress.summary(summary(result), result)
                 self._following = True
-                for status in statuses_of(result.get("statuses", [])):
+                statuses = statuses_of(result.get("statuses", []))
+                for status in statuses:
                     if status.service in self._selection.shown:
                         logs.add(status.container, status.service, since=since)
-                    if status.phase.value not in ALIVE and status.exit is not None:
-                        self._ended(status.service, status.exit.status)
+                if self._cascade is not None:
+                    self._stop_if(self._cascade.found(statuses))
                 self._follow(logs)
             finally:
                 self._progress.close()
@@ -125,27 +119,37 @@ class Foreground:
                     self._ending.client.close()
                 if self._events is not None:
                     self._events.close()
-        return EXIT_CANCELLED if self._presses else self._exit_code
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        if self._presses:
+            return EXIT_CANCELLED
+        return self._cascade.exit_code if self._cascade is not None else 0
 
     # Starting
 
     def _bring_up(self, operation: Operation) -> Any:
-        """The result; None when it was cancelled and everything is stopped. Raises the operation's error."""
+        """The result; None when everything had to be stopped, and is. Raises the operation's error."""
+        seen = 0
         while not (operation.done and (self._ending is None or self._ending.done)):
             ending_s = self._ending.left_s() if self._ending is not None else None
             limit_s = soonest(self._progress.interval_s, operation.left_s(), ending_s)
             self._wait(operation, self._ending, self._interrupts, timeout_s=limit_s)
             operation.pump()
+            for value in operation.events[seen:]:
+                self._see(event_of(value))
+            seen = len(operation.events)
             if self._ending is not None:
                 self._ending.pump()
             self._progress.tick()
             self._take_interrupts()
-        if self._presses:
+        if self._ending is not None:
             self._finish_ending()
             return None
         if operation.error is not None:
             self._progress.close()
             report_failures(self._site, self._board, self._progress)
+            report_left(self._site, self._board, self._progress)
             raise operation.error
         self._seen = Counter(json.dumps(value, sort_keys=True) for value in operation.events)
         return operation.result
@@ -194,9 +198,7 @@ class Foreground:
             if event.kind is EventKind.CONTAINER_STARTED and event.container and event.service in self._selection.shown:
                 logs.add(event.container, event.service)
                 logs.pump()
-            if event.kind is EventKind.CONTAINER_EXITED and event.service is not None:
-                code = event.detail.get("exit_status")
-                self._ended(event.service, code if isinstance(code, int) else 255)
+            self._see(event)
         return may_end
 
     def _tell(self, event: Event, raw: Any) -> None:
@@ -204,17 +206,14 @@ class Foreground:
             line = self._printer.note(event.service, words_of(event)) if event.service else event.text
             self._progress.aside(line, raw)
 
-    def _ended(self, service: str, code: int) -> None:
-        """A container has ended: stop everything, if that is what was asked for."""
-        as_planned = code == 0 and service in self._selection.completing and service != self._code_from
-        if self._cascade is None or as_planned or service not in self._selection.managed:
-            return
-        if service == self._code_from:
-            self._exit_code = code
-        if self._ending is None and self._cascade(code):
-            self._progress.note(f"stopping: {service} has ended with {code}")
-            if self._code_from is None:
-                self._exit_code = code
+    def _see(self, event: Event | None) -> None:
+        if self._cascade is not None and event is not None:
+            self._stop_if(self._cascade.see(event))
+
+    def _stop_if(self, why: str | None) -> None:
+        """Stop everything, unless that is under way."""
+        if why and self._ending is None:
+            self._progress.note(why)
             self._begin(self._stop())
 
     def _all_ended(self) -> bool:
@@ -254,8 +253,12 @@ class Foreground:
         self._ending = Operation(client, request, progress, self._board)
 
     def _finish_ending(self) -> None:
-        if self._ending is not None and isinstance(self._ending.error, PystackError):
+        if self._ending is None:
+            return
+        if isinstance(self._ending.error, PystackError):
             raise self._ending.error
+        if self._cascade is not None and self._ending.result:
+            self._cascade.found(statuses_of(self._ending.result.get("statuses", [])))
 
     def _heal(self) -> bool:
         """The supervisor has ended: start another, unless the project is gone. True: look whether all has ended."""

@@ -60,6 +60,23 @@ class _Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class _Command(click.Command):
+    """With flags that may have a value: ``--menu=false``."""
+
+    def __init__(self, verb: Verb, **more: Any) -> None:
+        super().__init__(verb.name, **more)
+        self._verb = verb
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            words, told = parser.without_valued_flags(self._verb.options, args, interspersed=not self._verb.rest)
+        except ValueError as error:
+            raise click.UsageError(str(error), ctx) from None
+        left = super().parse_args(ctx, words)
+        ctx.params.update(told)
+        return left
+
+
 def parse(words: Sequence[str]) -> Invocation | int:
     """What `words` ask for; or, when that is answered already (help, an error that was told), the exit code."""
     try:
@@ -98,8 +115,8 @@ def _command(verb: Verb) -> click.Command:
     if verb.rest:
         settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     parameters = [*map(_option, verb.options), *(_argument(argument, verb) for argument in verb.arguments)]
-    return click.Command(
-        verb.name, context_settings=settings, callback=_understood(verb), params=parameters, help=_text(verb.about)
+    return _Command(
+        verb, context_settings=settings, callback=_understood(verb), params=parameters, help=_text(verb.about)
     )
 
 
@@ -121,7 +138,7 @@ def _option(option: Option) -> click.Option:
     if option.kind == PART:
         return click.Option(names, flag_value=option.flags.split()[-1].lstrip("-"), help=option.help)
     if option.kind == FLAG:
-        return click.Option(names, is_flag=True, help=option.help)
+        return click.Option(names, is_flag=True, flag_value=True, default=bool(option.default), help=option.help)
     return click.Option(
         names,
         type=_type(option),

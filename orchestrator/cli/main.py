@@ -40,7 +40,7 @@ def _carry_out(asked: Invocation) -> int:
         settings = replace(settings, begun=early.begin(settings))
     try:
         module = __import__(f"orchestrator.cli.commands.{verb.module}", fromlist=[verb.module])
-        code = getattr(module, verb.function or verb.name)(settings, **asked.values)
+        code = getattr(module, verb.function or verb.name)(settings, **verb.told(asked.values))
     finally:
         if settings.begun is not None:
             settings.begun.abandon()  # Nothing happens to one that was needed.

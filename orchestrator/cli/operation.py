@@ -17,6 +17,7 @@ from orchestrator.contracts import control
 from orchestrator.contracts.site import Site
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ServiceName, container_id
+from orchestrator.model.phase import LIVE, Phase
 
 
 class Operation:
@@ -89,3 +90,20 @@ def report_failures(site: Site, board: Board, progress: Progress) -> None:
         assert row.failure is not None
         container = row.failure.container or container_id(site.project, ServiceName(row.service))
         progress.failure(report_of(row, last_lines(site, container, LOG_LINES, row.since)))
+
+
+def report_left(site: Site, board: Board, progress: Progress) -> None:
+    """After an operation that failed: what runs all the same. Nothing when it never began, or nobody can say."""
+    if not len(board):
+        return
+    try:
+        client = Client.connect(site)
+        if client is None:
+            return
+        with client:
+            statuses = client.request("ps")
+    except PystackError:
+        return
+    names = [str(status["container"]) for status in statuses if Phase(status["phase"]) in LIVE]
+    if names:
+        progress.note(f"still running: {', '.join(names)}; `pystack down` takes everything down")

@@ -80,6 +80,52 @@ def lines(text: str) -> int:
     return int(text)
 
 
+_TRUE = frozenset({"1", "t", "true", "y", "yes"})
+_FALSE = frozenset({"0", "f", "false", "n", "no"})
+
+
+def truth(text: str) -> bool:
+    """Of ``--flag=TEXT``, and of variables that stand for flags. Raises ValueError."""
+    word = text.strip().lower()
+    if word not in _TRUE and word not in _FALSE:
+        raise ValueError(f'"{text}" is neither true nor false')
+    return word in _TRUE
+
+
+def without_valued_flags(
+    options: Sequence[Option], words: Sequence[str], *, interspersed: bool
+) -> tuple[list[str], dict[str, bool]]:
+    """`words` without those like ``--flag=false``, and what these say: click has no such flags. Raises ValueError."""
+    by_flag = {flag: option for option in options for flag in option.flags.split()}
+    kept: list[str] = []
+    told: dict[str, bool] = {}
+    queue = list(reversed(words))
+    while queue:
+        word = queue.pop()
+        if word == "--" or (not interspersed and (len(word) < 2 or word[0] != "-")):
+            kept.append(word)
+            break
+        flag, given, value = word.partition("=")
+        option = by_flag.get(flag) if word[:2] == "--" else _last_of_bundle(by_flag, word)
+        if option is not None and option.kind == FLAG and given and word[:2] == "--":
+            told[option.name] = truth(value)
+            continue
+        kept.append(word)
+        if option is not None and option.takes_value and not (given and word[:2] == "--") and queue:
+            kept.append(queue.pop())
+    return [*kept, *reversed(queue)], told
+
+
+def _last_of_bundle(by_flag: Mapping[str, Option], word: str) -> Option | None:
+    """The option in a word like ``-dt`` that takes the next word as its value; None when none does."""
+    if word[:1] == "-":
+        for at in range(1, len(word)):
+            option = by_flag.get(f"-{word[at]}")
+            if option is None or option.takes_value:
+                return option if at == len(word) - 1 else None
+    return None
+
+
 def _options(
     options: Sequence[Option], words: Sequence[str], environ: Mapping[str, str], *, interspersed: bool
 ) -> tuple[dict[str, Any], list[str]]:
@@ -119,7 +165,7 @@ def _bundle(by_flag: Mapping[str, Option], word: str, queue: list[str], found: d
         option = by_flag.get(f"-{word[at]}")
         if option is None:
             raise _Unclear
-        if option.kind not in (FLAG, PART):
+        if option.takes_value:
             _take(by_flag, f"-{word[at]}", word[at + 1 :] or None, queue, found)
             return
         _take(by_flag, f"-{word[at]}", None, queue, found)
@@ -131,10 +177,15 @@ def _take(
     option = by_flag.get(flag)
     if option is None:
         raise _Unclear
-    if option.kind in (FLAG, PART):
+    if option.kind == PART:
         if value is not None:
             raise _Unclear
-        found[option.name] = True if option.kind == FLAG else flag.lstrip("-")
+        found[option.name] = flag.lstrip("-")
+        return
+    if option.kind == FLAG:
+        if found.get(option.name) is False or (value is not None and option.name in found):
+            raise _Unclear  # Said twice.
+        found[option.name] = True if value is None else _truth(value)
         return
     if value is None:
         if not queue:
@@ -144,6 +195,13 @@ def _take(
         found.setdefault(option.name, []).append(_converted(option, value))
     else:
         found[option.name] = _converted(option, value)
+
+
+def _truth(text: str) -> bool:
+    try:
+        return truth(text)
+    except ValueError:
+        raise _Unclear from None
 
 
 def _converted(option: Option, text: str) -> Any:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from orchestrator.cli.terminal import Terminal, detect
+from orchestrator.errors import InputError, PystackError
 from orchestrator.values import frozen
 
 TYPE_CHECKING = False
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
     from orchestrator.compose.discovery import LoadRequest
     from orchestrator.contracts.site import Site
     from orchestrator.launch import Launch
+    from orchestrator.model.names import ServiceName
     from orchestrator.model.project import Project
+
+_read_already: list[str] = []
+
+
+def _stdin() -> str:
+    """All of it; it can be read but once."""
+    if not _read_already:
+        _read_already.append(sys.stdin.read())
+    return _read_already[0]
+
 
 @frozen
 class Settings:
@@ -48,7 +60,7 @@ class Settings:
             directory=os.getcwd(),
             environment=self.environ,
             files=self.files,
-            stdin_text=sys.stdin.read() if "-" in self.files else None,
+            stdin_text=_stdin() if "-" in self.files else None,
             project_name=self.project_name,
             project_directory=self.project_directory,
             profiles=self.profiles,
@@ -57,12 +69,58 @@ class Settings:
         )
 
     def load(self, services: tuple[str, ...] = ()) -> Project:
-        """The whole stack, for a verb that is about the named services; warnings go to stderr. Raises ComposeError."""
+        """The whole stack. The services that a verb is about (named, and what they need; none: the active ones) are right
+        in every respect. Warnings go to stderr. Raises ComposeError."""
         from orchestrator.compose.load import load
 
         loaded = load(self.request(services))
         self.warn(tuple(warning.text() for warning in loaded.warnings))
         return loaded.project
+
+    def load_to_run(self, services: tuple[str, ...] = ()) -> tuple[Project, tuple[ServiceName, ...]]:
+        """As `load`, for a verb that will run it, and the services that it is about, with what they need: what of these
+        cannot be run is refused before anything is begun. Raises InputError pointing at the image that is not supported."""
+        from orchestrator.compose.model.choice import select
+        from orchestrator.images.reference import parse_reference
+
+        project = self.load(services)
+        chosen = select(project, services)
+        for service in map(project.services.__getitem__, chosen):
+            try:
+                parse_reference(service.image)
+            except InputError as exc:
+                raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
+        return project, chosen
+
+    def load_if_possible(self) -> Project | None:
+        """As `load`, for a verb that can do without: None when ``-p`` names the project and ``-f`` no file, when there is
+        no file, and when the files are wrong, which is told."""
+        if self.project_name and not self.files:
+            return None
+        if self._environment_of_files() is None:
+            return None
+        from orchestrator.compose.load import load
+
+        try:
+            return load(self.request()).project
+        except PystackError as error:
+            self.warn((f"the compose files cannot be loaded, so this goes by what is recorded: {error}",))
+            return None
+
+    def variable(self, name: str) -> str:
+        """An environment variable of ours, which may also stand in the project's ``.env``; "" when it is nowhere."""
+        if name in self.environ:
+            return self.environ[name]
+        return (self._environment_of_files() or {}).get(name, "")
+
+    def _environment_of_files(self) -> Mapping[str, str] | None:
+        """With the ``.env`` beside the compose files; None when there are none."""
+        from orchestrator.compose.discovery import discover
+
+        try:
+            return discover(self.request()).environment
+        except PystackError:
+            return None
 
     def warn(self, warnings: tuple[str, ...]) -> None:
         """Print the loader's warnings, unless --progress is quiet or json."""

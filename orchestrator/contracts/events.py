@@ -53,7 +53,7 @@ class EventKind(Enum):
 Scalar = str | int | float | bool | None
 Detail = Scalar | tuple[str, ...]
 
-_END = ("exit_status", "signal", "oom", "run")
+_END = ("exit_status", "signal", "oom", "run", "restarts")
 DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.OPERATION_STARTED: ("verb",),
     EventKind.OPERATION_FINISHED: ("verb", "ok"),
@@ -71,6 +71,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.WARNING: ("orphans",),
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
+`restarts`: it will be started again, by its policy or by the operation that stopped it;
 `number` of a start the run's, of a probe the probe's; `blocked`, `orphans`: lists of names; ``*_s``: seconds."""
 
 

@@ -48,6 +48,13 @@ def chosen_for_up(request: Up) -> tuple[ServiceName, ...]:
     return with_needs(project, graph, asked, enabled, dependencies=request.selection.dependencies)
 
 
+def chosen_for_scale(request: Scale) -> tuple[ServiceName, ...]:
+    """As `chosen_for_up`."""
+    project, asked = request.project, frozenset(request.scale)
+    enabled, graph = enabled_services(project, asked), DependencyGraph.of(project)
+    return with_needs(project, graph, asked, enabled, dependencies=request.dependencies)
+
+
 def chosen_for_run(request: Run) -> tuple[ServiceName, ...]:
     """The service of the one-off after what it needs, in start order."""
     project, name = request.project, request.definition.name
@@ -56,15 +63,14 @@ def chosen_for_run(request: Run) -> tuple[ServiceName, ...]:
 
 
 def plan_scale(request: Scale, observed: ObservedProject, *, images: Images) -> Plan:
-    """Change numbers of replicas. What exists is not replaced."""
+    """Change numbers of replicas; what the services need comes to the numbers of the stack. What exists is not replaced."""
     project, asked = request.project, frozenset(request.scale)
     enabled = enabled_services(project, asked)
     graph = DependencyGraph.of(project)
-    chosen = with_needs(project, graph, asked, enabled, dependencies=request.dependencies)
+    chosen = chosen_for_scale(request)
     builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.dependencies)
     up = Up(project, scale=request.scale, recreate=Recreate.NEVER, timeout_s=request.timeout_s)
-    kept = {name: len(observed.replicas(name)) for name in chosen if name not in asked and observed.replicas(name)}
-    _reconcile(builder, up, chosen, frozenset(), {**kept, **request.scale})
+    _reconcile(builder, up, chosen, frozenset())
     return builder.finish(Verb.SCALE, chosen)
 
 
@@ -144,12 +150,11 @@ def _reconcile(
     request: Up,
     chosen: tuple[ServiceName, ...],
     asked: frozenset[ServiceName],
-    scale: Mapping[ServiceName, int] | None = None,
 ) -> None:
     """Each chosen service as the stack has it; `chosen` is in start order, so that what a service needs is decided
     first."""
     project, observed = request.project, builder.observed
-    numbers = request.scale if scale is None else scale
+    numbers = request.scale
     for name in sorted(numbers):
         if name not in project.services:
             raise no_such_service(project, name)

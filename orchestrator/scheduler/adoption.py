@@ -121,14 +121,18 @@ def _take_ended_one_off(state: EngineState, container: Container, found: Contain
 def _meet_policy(state: EngineState, container: Container, found: ContainerState | None, rebooted: bool) -> bool:
     """A run ended while nobody watched: the restart policy decides now."""
     exit = Exit() if rebooted else container.exit or Exit()
+    decision = supervise.judge_end(container, exit, 0.0)
     if exit != container.record.last_exit:
         what = "was lost at reboot" if rebooted else "ended while no supervisor was there"
         container.note(
-            EventKind.CONTAINER_EXITED, f"{container.label} {what}", exit_status=exit.status, oom=exit.oom_killed
+            EventKind.CONTAINER_EXITED,
+            f"{container.label} {what}",
+            exit_status=exit.status,
+            oom=exit.oom_killed,
+            restarts=isinstance(decision, Restart),
         )
     container.exit = exit
     container.amend(last_exit=exit)
-    decision = supervise.judge_end(container, exit, 0.0)
     if isinstance(decision, Restart) and found is None:
         container.amend(restarts=container.record.restarts + 1)
         return True

@@ -16,6 +16,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.reconcile import (
     Images,
     chosen_for_run,
+    chosen_for_scale,
     chosen_for_up,
     plan_resume,
     plan_run,
@@ -63,7 +64,7 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
             images = await _identities(state, request.project, chosen_for_up(request))
             return plan_up(request, await look(state, request.project), images=images)
         case Scale():
-            images = await _identities(state, request.project, request.scale)
+            images = await _identities(state, request.project, chosen_for_scale(request))
             return plan_scale(request, await look(state, request.project), images=images)
         case Run():
             project = request.project

@@ -126,7 +126,12 @@ async def _back_off(container: Container, delay_s: float) -> bool:
         container.delay = None
     if container.ask.ending:
         container.step(Trigger.ENDED_DONE, "stopped by request, while it waited for its restart")
-        container.note(EventKind.CONTAINER_STOPPED, f"{container.label} stopped: it waited for its restart")
+        container.note(
+            EventKind.CONTAINER_STOPPED,
+            f"{container.label} stopped: it waited for its restart",
+            exit_status=container.exit.status if container.exit is not None else None,
+            restarts=container.pending,
+        )
         return False
     return True
 
@@ -210,6 +215,7 @@ def _conclude(state: EngineState, container: Container, run: LiveRun, exit: Exit
     container.amend(last_exit=exit)
     if container.wanted:
         container.ended_runs += 1
+    decision = judge_end(container, exit, run_s)
     container.note(
         EventKind.CONTAINER_STOPPED if container.ask.ending else EventKind.CONTAINER_EXITED,
         f"{container.label} {describe_exit(exit)} after {delay_text(run_s)}",
@@ -217,8 +223,9 @@ def _conclude(state: EngineState, container: Container, run: LiveRun, exit: Exit
         signal=exit.signal,
         oom=exit.oom_killed,
         run=run.process.number if run.process is not None else 0,
+        restarts=isinstance(decision, Restart) or container.pending,
     )
-    return settle_end(state, container, exit, judge_end(container, exit, run_s))
+    return settle_end(state, container, exit, decision)
 
 
 def judge_end(container: Container, exit: Exit, run_s: float) -> Restart | GiveUp:

@@ -30,6 +30,18 @@ def services_of(site: Site) -> dict[ContainerId, ServiceName]:
         return {item.container: item.instance.service for item in record.containers} if record is not None else {}
 
 
+def stack_of(site: Site) -> set[str]:
+    """The names of the recorded stack's services. Raises as `FileState.load`."""
+    try:
+        (wanted,) = _lines(os.path.join(site.data_dir, WANTED))
+        return set(wanted["project"]["services"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        from orchestrator.state.records import FileState
+
+        record = FileState(site).load()
+        return {str(name) for name in record.project.services} if record is not None else set()
+
+
 def _seen(site: Site) -> dict[ContainerId, ServiceName]:
     (wanted,) = _lines(os.path.join(site.data_dir, WANTED))
     found = {item["container"]: item["instance"]["service"] for item in wanted["containers"]}

@@ -35,14 +35,16 @@ def operate(settings: Settings, request: Start | Stop | Restart | Kill, past: st
         finally:
             progress.close()
     number = result.get("changed", 0)
-    noun = "service" if number == 1 else "services"
+    noun = "container" if number == 1 else "containers"
     text = f"{number} {noun} {past} in {time.monotonic() - began_s:.2f} s" if number else f"nothing to {verb}"
     progress.summary(text, result)
 
 
-def start(settings: Settings, services: tuple[str, ...], no_deps: bool) -> None:
+def start(
+    settings: Settings, services: tuple[str, ...], no_deps: bool, wait: bool, wait_timeout_s: float | None
+) -> None:
     """Start stopped services."""
-    operate(settings, Start(selected(services, no_deps=no_deps)), "started")
+    operate(settings, Start(selected(services, no_deps=no_deps), wait, wait_timeout_s), "started")
 
 
 def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None) -> None:
@@ -55,6 +57,6 @@ def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | No
     operate(settings, Restart(selected(services, no_deps=no_deps), timeout_s), "restarted")
 
 
-def kill(settings: Settings, services: tuple[str, ...], name: str) -> None:
+def kill(settings: Settings, services: tuple[str, ...], name: str, remove_orphans: bool) -> None:
     """Send a signal to services' main processes."""
-    operate(settings, Kill(selected(services), signal_name(parse_signal(name))), "signalled")
+    operate(settings, Kill(selected(services), signal_name(parse_signal(name)), remove_orphans), "signalled")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 from orchestrator.cli.connection import explain_unknown
+from orchestrator.cli.orphans import orphans, removes_orphans
 from orchestrator.cli.render.escape import escape_text
+from orchestrator.cli.scaling import replicas
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import encoded, selected
 from orchestrator.client import ensure_supervisor
@@ -20,6 +22,7 @@ def plan(
     force_recreate: bool,
     no_recreate: bool,
     no_deps: bool,
+    scale: tuple[str, ...],
     remove_orphans: bool,
     volumes: bool,
     shape: str,
@@ -32,11 +35,15 @@ def plan(
         project = settings.load(services)
         site = settings.site_named(project.name)
         recreate = recreate_mode(force_recreate, no_recreate)
-        request = PlanOf(up=Up(project, selection, recreate=recreate, remove_orphans=remove_orphans))
+        remove, ignore = orphans(settings, remove_orphans)
+        numbers = replicas(scale, project)
+        up = Up(project, selection, numbers, recreate=recreate, remove_orphans=remove, ignore_orphans=ignore)
+        request = PlanOf(up=up)
     else:
         site = settings.site()
+        stack = settings.load_if_possible() if verb == "down" else None
         request = {
-            "down": PlanOf(down=Down(volumes=volumes, remove_orphans=remove_orphans)),
+            "down": PlanOf(down=Down(stack, selection, volumes, removes_orphans(settings, remove_orphans))),
             "start": PlanOf(start=Start(selection)),
             "stop": PlanOf(stop=Stop(selection)),
             "restart": PlanOf(restart=Restart(selection)),

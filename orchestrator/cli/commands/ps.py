@@ -6,8 +6,9 @@ import sys
 import time
 
 from orchestrator.cli.connection import connect
-from orchestrator.cli.render.statuses import ALIVE, FAILED, as_json, as_table, ended_well
+from orchestrator.cli.render.statuses import ALIVE, FAILED, as_json, as_table, docker_state, ended_well, identity
 from orchestrator.cli.selection import check_services
+from orchestrator.cli.table.looking import STATES
 from orchestrator.cli.terminal import width
 from orchestrator.client import Unanswered
 
@@ -21,14 +22,56 @@ if TYPE_CHECKING:
     from orchestrator.contracts.site import Site
 
 
-def ps(settings: Settings, services: tuple[str, ...], shape: str, everything: bool, quiet: bool, names_only: bool) -> None:
-    """List services and their state."""
+def ps(
+    settings: Settings,
+    services: tuple[str, ...],
+    shape: str,
+    everything: bool,
+    quiet: bool,
+    names_only: bool,
+    states: tuple[str, ...],
+    filters: tuple[str, ...],
+    orphans: bool,
+    no_trunc: bool,
+) -> None:
+    """List containers and their state."""
     site = settings.site()
+    wanted = (*states, *map(_state, filters))
     statuses, complete = _statuses(site)
-    everything = everything or not complete
-    check_services(services, [status["service"] for status in statuses], site.project)
-    shown = [s for s in statuses if (not services or s["service"] in services) and (everything or _notable(s))]
-    _print(site, shown, shape, quiet, names_only)
+    everything = everything or not complete or bool(wanted)
+    check_services(services, _known(site, services, statuses), site.project)
+    stack = None if orphans else _stack(site)
+    shown = [
+        status
+        for status in statuses
+        if (not services or status["service"] in services)
+        and (everything or _notable(status))
+        and (not wanted or docker_state(status) in wanted)
+        and (stack is None or status["service"] in stack)
+    ]
+    _print(site, shown, shape, quiet, names_only, None if no_trunc or not sys.stdout.isatty() else width())
+
+
+def _state(text: str) -> str:
+    """Of ``--filter status=running``. Raises InputError."""
+    name, _, state = text.partition("=")
+    if name != "status" or state not in STATES:
+        from orchestrator.errors import InputError
+
+        raise InputError(f'"{text}" is no filter', hint=f"status=STATE, with one of {', '.join(STATES)}")
+    return state
+
+
+def _known(site: Site, services: tuple[str, ...], statuses: Sequence[Status]) -> set[str]:
+    """The services that may be named; those without a container are looked for in the record when one of them is."""
+    there = {status["service"] for status in statuses}
+    return there if there.issuperset(services) else there | _stack(site)
+
+
+def _stack(site: Site) -> set[str]:
+    from orchestrator.state.services import stack_of
+
+    return stack_of(site)
 
 
 def _statuses(site: Site) -> tuple[list[Status], bool]:
@@ -64,16 +107,18 @@ def _notable(status: Status) -> bool:
     return phase in ALIVE or phase in FAILED or (phase == "exited" and not ended_well(status))
 
 
-def _print(site: Site, statuses: list[Status], shape: str, quiet: bool, names_only: bool) -> None:
+def _print(
+    site: Site, statuses: list[Status], shape: str, quiet: bool, names_only: bool, columns: int | None
+) -> None:
     if names_only:
-        lines = [status["service"] for status in statuses]
+        lines = list(dict.fromkeys(status["service"] for status in statuses))
     elif quiet:
-        lines = [status["container"] for status in statuses]
+        lines = [identity(status) for status in statuses]
     elif shape == "json":
         from orchestrator.kernel.jsontext import dumps
 
         lines = [dumps(as_json(status, site.project, time.time())) for status in statuses]
     else:
-        lines = [as_table(statuses, time.time(), width() if sys.stdout.isatty() else None)]
+        lines = [as_table(statuses, time.time(), columns)]
     if lines:
         print("\n".join(lines))

@@ -1,13 +1,15 @@
-"""``pystack up``."""
+"""``pystack up`` and ``create``."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.operation import Operation, report_failures
+from orchestrator.cli.operation import Operation, report_failures, report_left
+from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
+from orchestrator.cli.scaling import replicas
 from orchestrator.cli.selection import check_services
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import selected, statuses_of
@@ -16,11 +18,15 @@ from orchestrator.contracts.control import Recreate, Up
 from orchestrator.errors import InputError, PystackError
 from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
+from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from orchestrator.cli.render.progress import Progress
-    from orchestrator.client import Client
-    from orchestrator.contracts.site import Site
+    from collections.abc import Collection
+
+    from orchestrator.cli.attach import Selection
+    from orchestrator.cli.cascade import Cascade
+    from orchestrator.cli.render.loglines import LogPrinter
+    from orchestrator.model.names import ServiceName
     from orchestrator.model.project import Project
 
 
@@ -32,10 +38,15 @@ def up(
     wait_timeout_s: float | None,
     force_recreate: bool,
     no_recreate: bool,
+    recreate_dependencies: bool,
+    renew_volumes: bool,
     no_deps: bool,
+    no_start: bool,
+    scale: tuple[str, ...],
     remove_orphans: bool,
     timeout_s: float | None,
     no_log_prefix: bool,
+    no_color: bool,
     raw: bool,
     timestamps: bool,
     abort_on_exit: bool,
@@ -45,73 +56,141 @@ def up(
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
+    _check_combination(cascading, detach, wait, no_start)
+    project, chosen = _loaded(settings, services)
+    managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
+    if exit_code_from is not None:
+        _check_code_from(exit_code_from, project, managed)
+    request = _request(
+        settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=no_start, no_deps=no_deps
+    )
+    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
+    request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
+    if detach or wait or no_start:
+        _detached(settings, request, managed, began_s)
+        return 0
+    from orchestrator.cli.attach import Selection
+    from orchestrator.cli.cascade import Cascade
+    from orchestrator.cli.render.loglines import LogPrinter
+
+    terminal, selection = settings.terminal(), Selection(tuple(services) or managed, managed)
+    printer = LogPrinter(
+        selection.shown,
+        colour=terminal.colour_out and not no_color,
+        raw=raw or not terminal.stdout_tty,
+        prefix=not no_log_prefix,
+        timestamps=timestamps,
+    )
+    cascade = Cascade(
+        managed,
+        only_failures=abort_on_failure and not abort_on_exit,
+        code_from=exit_code_from,
+        completing=_completing(project),
+    )
+    return _followed(settings, request, selection, printer, cascade if cascading else None, began_s)
+
+
+def _followed(
+    settings: Settings,
+    request: Up,
+    selection: Selection,
+    printer: LogPrinter,
+    cascade: Cascade | None,
+    began_s: float,
+) -> int:
+    """Bring up, and follow until all have ended or are stopped; the exit code."""
+    from orchestrator.cli.attach import Foreground
+
+    project = request.project
+    site = settings.site_named(project.name)
+    board = Board(project.services)
+    progress = choose(settings.terminal(), f"up {project.name}", board)
+    client, _ = ensure_supervisor(site, settings.begun)
+    foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
+
+    def summary(result: Any) -> str:
+        return _summary(result, selection.managed, time.monotonic() - began_s)
+
+    return foreground.run(client, request, summary)
+
+
+def create(
+    settings: Settings,
+    services: tuple[str, ...],
+    force_recreate: bool,
+    no_recreate: bool,
+    scale: tuple[str, ...],
+    remove_orphans: bool,
+) -> None:
+    """Make the containers of services, and of what they depend on; start nothing."""
+    began_s = time.monotonic()
+    project, chosen = _loaded(settings, services)
+    request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
+    _detached(settings, request, chosen, began_s)
+
+
+def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
+    """Raises InputError."""
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
-    stack = settings.load(services)
-    project = _part(stack, services, exit_code_from)
-    request = Up(
-        stack,
-        selected(services, no_deps=no_deps),
-        recreate=recreate_mode(force_recreate, no_recreate),
-        remove_orphans=remove_orphans,
-        timeout_s=timeout_s,
-        wait=wait,
-        wait_timeout_s=wait_timeout_s,
-        named=settings.origin()[1],
-    )
-    site = settings.site_named(project.name)
-    terminal = settings.terminal()
-    board = Board(project.services)
-    progress = choose(terminal, f"up {project.name}", board)
-    client, _ = ensure_supervisor(site, settings.begun)
-    if not (detach or wait):
-        from orchestrator.cli.attach import Foreground, Selection
-        from orchestrator.cli.render.loglines import LogPrinter
-
-        shown = tuple(services) or tuple(project.services)
-        selection = Selection(shown, _with_dependencies(project, services, no_deps), _completing(project))
-        printer = LogPrinter(
-            selection.shown,
-            colour=terminal.colour_out,
-            raw=raw or not terminal.stdout_tty,
-            prefix=not no_log_prefix,
-            timestamps=timestamps,
-        )
-        foreground = Foreground(site, selection, progress, board, printer, timeout_s)
-        if cascading:
-            foreground.cascade(only_failures=abort_on_failure and not abort_on_exit, code_from=exit_code_from)
-        return foreground.run(client, request, lambda result: _summary(result, time.monotonic() - began_s))
-    result = _detached(client, request, progress, board, site)
-    progress.summary(_summary(result, time.monotonic() - began_s), result)
-    return 0
+    if no_start and (cascading or wait):
+        raise InputError("--no-start cannot be combined with --wait, --abort-on-container-* or --exit-code-from")
 
 
-def _part(stack: Project, services: tuple[str, ...], exit_code_from: str | None) -> Project:
-    """What of `stack` is brought up: the named services with what they need. What cannot be run is refused before anything
-    is begun. Raises InputError."""
-    from orchestrator.compose.model.choice import active_part, select
-    from orchestrator.images.reference import parse_reference
-
-    project = active_part(stack, select(stack, services))
-    for service in project.services.values():
-        try:
-            parse_reference(service.image)
-        except InputError as exc:
-            raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
-    if not project.services:
+def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
+    """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
+    project, chosen = settings.load_to_run(services)
+    if not chosen:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
-    check_services(services, project.services, project.name)
-    if exit_code_from is not None:
-        check_services([exit_code_from], project.services, project.name)
-    return project
+    return project, chosen
 
 
-def _detached(client: Client, request: Up, progress: Progress, board: Board, site: Site) -> Any:
-    """Bring up without following; the result. Ctrl-C only leaves."""
+def _check_code_from(service: str, project: Project, managed: Collection[str]) -> None:
+    """Raises InputError."""
+    check_services([service], project.services, project.name)
+    if service not in managed:
+        raise InputError(
+            f'--exit-code-from: "{service}" is not among what is brought up', hint=f"name it too: {', '.join(managed)}"
+        )
+
+
+def _request(
+    settings: Settings,
+    project: Project,
+    services: tuple[str, ...],
+    force: bool,
+    keep: bool,
+    scale: tuple[str, ...],
+    remove_orphans: bool,
+    *,
+    no_start: bool = False,
+    no_deps: bool = False,
+) -> Up:
+    """What ``up`` and ``create`` have in common. Raises InputError."""
+    remove, ignore = orphans(settings, remove_orphans)
+    return Up(
+        project,
+        selected(services, no_deps=no_deps),
+        scale=replicas(scale, project),
+        recreate=recreate_mode(force, keep),
+        remove_orphans=remove,
+        ignore_orphans=ignore,
+        start=not no_start,
+        named=settings.origin()[1],
+    )
+
+
+def _detached(settings: Settings, request: Up, managed: Collection[str], began_s: float) -> None:
+    """Bring up without following. Ctrl-C only leaves."""
+    project = request.project
+    site = settings.site_named(project.name)
+    board = Board(project.services)
+    progress = choose(settings.terminal(), f"{'up' if request.start else 'create'} {project.name}", board)
+    client, _ = ensure_supervisor(site, settings.begun)
     with client:
         try:
-            return Operation(client, request, progress, board).run()
+            result = Operation(client, request, progress, board).run()
         except KeyboardInterrupt:
             progress.close()
             progress.note("the start goes on in the background: `pystack ps` shows it, `pystack stop` ends it")
@@ -119,9 +198,11 @@ def _detached(client: Client, request: Up, progress: Progress, board: Board, sit
         except PystackError:
             progress.close()
             report_failures(site, board, progress)
+            report_left(site, board, progress)
             raise
         finally:
             progress.close()
+    progress.summary(_summary(result, managed, time.monotonic() - began_s), result)
 
 
 def recreate_mode(force: bool, keep: bool) -> Recreate:
@@ -131,33 +212,20 @@ def recreate_mode(force: bool, keep: bool) -> Recreate:
     return Recreate.ALWAYS if force else Recreate.NEVER if keep else Recreate.CHANGED
 
 
-def _with_dependencies(project: Project, services: tuple[str, ...], no_deps: bool) -> tuple[str, ...]:
-    """What this `up` brings up, and so what Ctrl-C stops."""
-    if not services:
-        return tuple(project.services)
-    wanted, queue = set(services), list(services)
-    while queue and not no_deps:
-        service = next((s for name, s in project.services.items() if name == queue[-1]), None)
-        queue.pop()
-        for name in service.depends_on if service is not None else ():
-            if name not in wanted:
-                wanted.add(name)
-                queue.append(name)
-    return tuple(name for name in project.services if name in wanted)
-
-
 def _completing(project: Project) -> frozenset[str]:
     """Services that others wait for to complete."""
     edges = (edge for service in project.services.values() for edge in service.depends_on.values())
     return frozenset(edge.service for edge in edges if edge.condition is Condition.COMPLETED)
 
 
-def _summary(result: Any, seconds: float) -> str:
+def _summary(result: Any, managed: Collection[str], seconds: float) -> str:
     """``5 services up in 1.24 s``, with what completed and what was there already."""
-    statuses = statuses_of(result.get("statuses", []))
-    running = sum(status.phase is Phase.RUNNING for status in statuses)
+    statuses = [status for status in statuses_of(result.get("statuses", [])) if status.service in managed]
+    running = [status.service for status in statuses if status.phase is Phase.RUNNING]
+    made = sum(status.phase is Phase.CREATED for status in statuses)
     done = sum(status.phase is Phase.EXITED for status in statuses)
-    text = f"{running} {'service' if running == 1 else 'services'} up"
-    if done:
-        text += f", {done} completed"
-    return f"{text} in {seconds:.2f} s" + ("" if result.get("changed") else ", nothing had to change")
+    noun = "service" if len(set(running)) == len(running) else "container"
+    parts = [f"{len(running)} {noun}{'' if len(running) == 1 else 's'} up"] if running or not made else []
+    parts += [f"{made} created"] if made else []
+    parts += [f"{done} completed"] if done else []
+    return f"{', '.join(parts)} in {seconds:.2f} s" + ("" if result.get("changed") else ", nothing had to change")

@@ -6,8 +6,8 @@ import time
 
 from orchestrator.cli.connection import connect, explain_unknown
 from orchestrator.cli.render.escape import escape_line, escape_text
-from orchestrator.cli.render.statuses import addresses, ports_text, state_text, up_text
-from orchestrator.errors import PystackError
+from orchestrator.cli.render.statuses import addresses, is_plain, ports_text, state_text, up_text
+from orchestrator.errors import InputError, PystackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,39 +15,50 @@ if TYPE_CHECKING:
 
     from orchestrator.cli.render.statuses import Status
     from orchestrator.cli.settings import Settings
+    from orchestrator.contracts.site import Site
 
 
-def why(settings: Settings, service: str, shape: str, count: int) -> None:
-    """Explain why SERVICE is as it is: its state, its reason, and what led to it."""
+def why(settings: Settings, service: str, shape: str, count: int, index: int) -> None:
+    """Explain why the containers of SERVICE are as they are: state, reason, and what led to it. `index` 0: all."""
     site = settings.site()
     client = connect(site)
     history: list[Any] = []
-    status: Status
+    statuses: list[Status]
     if client is None:
-        from orchestrator.cli.records import recorded_statuses
-        from orchestrator.cli.selection import check_services
-        from orchestrator.model.codec import to_json
-
-        statuses = {status.service: status for status in recorded_statuses(site)}
-        check_services([service], statuses, site.project)
-        status = to_json(next(status for name, status in statuses.items() if name == service))
+        statuses = _recorded(site, service, index)
     else:
         with client:
             try:
-                result = client.request("why", {"service": service})
+                result = client.request("why", {"service": service, **({"index": index} if index else {})})
             except PystackError as error:
                 raise explain_unknown(site, error, (service,)) from None
-        status, history = result["statuses"][0], result["history"]
+        statuses, history = result["statuses"], result["history"]
     if shape == "json":
         import json
 
-        print(json.dumps({"status": status, "history": history}, indent=2))
+        print(json.dumps({"statuses": statuses, "history": history}, indent=2))
         return
-    print("\n".join([*_state(status), *_history(history, count)]))
+    alone = len(statuses) == 1 and is_plain(statuses[0])
+    lines = [line for status in statuses for line in _state(status, status["service" if alone else "container"])]
+    print("\n".join([*lines, *_history(history, count)]))
 
 
-def _state(status: Status) -> list[str]:
-    lines = [f"{escape_line(status['service'])} is {escape_line(state_text(status))}"]
+def _recorded(site: Site, service: str, index: int) -> list[Status]:
+    """Raises InputError for one that is not there."""
+    from orchestrator.cli.records import recorded_statuses
+    from orchestrator.cli.selection import check_services
+    from orchestrator.model.codec import to_json
+
+    known = recorded_statuses(site)
+    check_services([service], [status.service for status in known], site.project)
+    rows = [status for status in known if status.service == service and index in (0, status.number)]
+    if not rows:
+        raise InputError(f'service "{service}" has no container number {index}', hint="`pystack ps -a` lists them")
+    return [to_json(status) for status in rows]
+
+
+def _state(status: Status, name: str) -> list[str]:
+    lines = [f"{escape_line(name)} is {escape_line(state_text(status))}"]
     if status.get("reason"):
         lines[0] += f": {escape_line(status['reason'])}"
     if since := up_text(status, time.time()):

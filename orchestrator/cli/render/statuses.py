@@ -19,7 +19,29 @@ if TYPE_CHECKING:
 ALIVE = frozenset({"waiting", "created", "starting", "running", "restarting", "stopping"})
 """Phases in which a container runs or will do so by itself."""
 FAILED = frozenset({"failed", "blocked"})
-_HEADER = ("SERVICE", "STATE", "UP", "RESTARTS", "ADDRESS", "PORTS", "NOTE")
+_HEADER = ("SERVICE", "NAME", "STATE", "UP", "RESTARTS", "ADDRESS", "PORTS", "NOTE")
+
+
+_DOCKER_STATES = {"running": "running", "starting": "running", "stopping": "running", "restarting": "restarting"}
+"""By phase. In any other nothing runs: Docker says whether something ever did."""
+
+
+def docker_state(status: Status) -> str:
+    """One of Docker's words (``running``, ``restarting``, ``exited``, ``created``), which scripts compare."""
+    ended = "created" if status.get("exit") is None or status["phase"] in ("created", "waiting", "blocked") else "exited"
+    return _DOCKER_STATES.get(status["phase"], ended)
+
+
+def identity(status: Status) -> str:
+    """Twelve hex digits for this very container: the next one of its name has others."""
+    from orchestrator.model.keys import short_hash
+
+    return short_hash(f"{status['container']}@{status.get('created_at', 0.0):.6f}", 12)
+
+
+def is_plain(status: Status) -> bool:
+    """It is the first replica: where all are, the service's name says which container it is."""
+    return (status.get("role", "replica"), status.get("number", 1)) == ("replica", 1)
 
 
 def state_text(status: Status) -> str:
@@ -76,13 +98,15 @@ def up_text(status: Status, now: float) -> str:
 
 
 def as_table(statuses: Sequence[Status], now: float, columns: int | None = None) -> str:
-    """`now`: epoch seconds."""
+    """`now`: epoch seconds. Containers are named where a service has several."""
+    named = not all(map(is_plain, statuses))
     rows = []
     for status in statuses:
         well = status["phase"] == "running" and status["health"] != "unhealthy"
         rows.append(
             (
                 status["service"],
+                status["container"] if named else "",
                 state_text(status),
                 up_text(status, now),
                 str(status.get("restarts") or ""),
@@ -102,12 +126,12 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
     running, published = status["phase"] == "running", status.get("published", ())
     ended, up = status.get("exit"), up_text(status, now)
     return {
-        "ID": status["container"],
+        "ID": identity(status),
         "Name": status["container"],
         "Image": status["image"],
         "Service": status["service"],
         "Project": project,
-        "State": status["phase"],
+        "State": docker_state(status),
         "Health": "" if status["health"] == "none" else status["health"],
         "ExitCode": exit_status(ended) if ended is not None and not running else 0,
         "Status": state_text(status) + (f" for {up}" if up else ""),
@@ -122,6 +146,9 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
             }
             for port in published
         ],
+        "Phase": status["phase"],
+        "Role": status.get("role", "replica"),
+        "Number": status.get("number", 1),
         "Pid": status.get("pid"),
         "Restarts": status.get("restarts", 0),
         "OOMKilled": ended is not None and bool(ended.get("oom_killed")),

@@ -48,6 +48,8 @@ VERBS: Mapping[str, Verb] = {
     verb.name: verb
     for verb in (
         acting.UP,
+        acting.CREATE,
+        acting.SCALE_VERB,
         acting.DOWN,
         looking.PS,
         looking.LOGS,

@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.table.shapes import SECONDS, SERVICES, TEXT, TIMEOUT, Option, Verb
+from orchestrator.cli.table.shapes import CHOICE, SECONDS, SERVICES, TEXT, TIMEOUT, Argument, Option, Verb
+
+SCALE = Option("--scale", "scale", "Replicas of SERVICE, in place of the stack's.", TEXT, "SERVICE=NUMBER", many=True)
+REMOVE_ORPHANS = Option(
+    "--remove-orphans",
+    "remove_orphans",
+    "Remove containers of services that the files no longer have. Also `COMPOSE_REMOVE_ORPHANS`; `COMPOSE_IGNORE_ORPHANS`: "
+    "say nothing about them.",
+)
+FORCE_RECREATE = Option("--force-recreate", "force_recreate", "Replace containers even if nothing changed.")
+NO_RECREATE = Option("--no-recreate", "no_recreate", "Keep containers even if their service changed.")
+OF_IMAGES = (
+    Option("--build", "build", "Accepted: nothing is built for local images.", accepted=True),
+    Option("--no-build", "no_build", "Accepted: nothing is built for local images.", accepted=True),
+    Option(
+        "--pull",
+        "pull",
+        "Accepted: nothing is pulled for local images.",
+        CHOICE,
+        choices=("always", "missing", "never"),
+        accepted=True,
+    ),
+    Option("--quiet-pull", "quiet_pull", "Accepted: nothing is pulled for local images.", accepted=True),
+)
+"""Host and rootfs images are taken as they are."""
+YES = Option("-y --yes", "yes", "Accepted: nothing is asked.", accepted=True)
 
 UP = Verb(
     "up",
@@ -16,11 +41,20 @@ UP = Verb(
         Option("-d --detach", "detach", "Return once everything is started."),
         Option("--wait", "wait", "Return once everything is healthy; implies -d."),
         Option("--wait-timeout", "wait_timeout_s", "Limit of --wait.", SECONDS, "SECONDS"),
-        Option("--force-recreate", "force_recreate", "Replace containers even if nothing changed."),
-        Option("--no-recreate", "no_recreate", "Keep containers even if their service changed."),
+        FORCE_RECREATE,
+        NO_RECREATE,
+        Option(
+            "--always-recreate-deps",
+            "recreate_dependencies",
+            "With --force-recreate: also what the given services depend on.",
+        ),
+        Option("-V --renew-anon-volumes", "renew_volumes", "New anonymous volumes for what is replaced."),
         Option("--no-deps", "no_deps", "Do not start what the given services depend on."),
-        Option("--remove-orphans", "remove_orphans", "Remove containers of services that the files no longer have."),
+        Option("--no-start", "no_start", "Make the containers, and do not start them."),
+        SCALE,
+        REMOVE_ORPHANS,
         Option("--no-log-prefix", "no_log_prefix", "Log lines without the service's name."),
+        Option("--no-color", "no_color", "Log lines without colours."),
         Option("--raw", "raw", "Do not escape what containers write."),
         Option("--timestamps", "timestamps", "Show when each line was written."),
         Option("--abort-on-container-exit", "abort_on_exit", "Stop all when one container ends."),
@@ -33,8 +67,34 @@ UP = Verb(
             "SERVICE",
         ),
         TIMEOUT,
+        *OF_IMAGES,
+        Option("--menu", "menu", "Accepted: there is no menu.", accepted=True),
+        YES,
     ),
     arguments=SERVICES,
+    hot=True,
+    loads_and_starts=True,
+)
+CREATE = Verb(
+    "create",
+    "up",
+    "Make services' containers, and do not start them.",
+    "Make the containers of services, and of what they depend on; nothing is started. The same as `up --no-start`.",
+    options=(FORCE_RECREATE, NO_RECREATE, SCALE, REMOVE_ORPHANS, *OF_IMAGES, YES),
+    arguments=SERVICES,
+    hot=True,
+    loads_and_starts=True,
+)
+SCALE_VERB = Verb(
+    "scale",
+    "scale",
+    "Change how many containers services have.",
+    """Change how many containers services have. Containers that exist are not replaced; the lowest numbers stay.
+
+    What the services depend on is started too, as the stack has it, unless --no-deps is given.
+    """,
+    options=(Option("--no-deps", "no_deps", "Leave alone what the services depend on."), TIMEOUT),
+    arguments=(Argument("numbers", "SERVICE=NUMBER...", many=True, required=True),),
     hot=True,
     loads_and_starts=True,
 )
@@ -42,12 +102,23 @@ DOWN = Verb(
     "down",
     "down",
     "Stop and remove everything of the project.",
-    "Stop and remove everything of the project, dependents first. Named volumes stay, unless -v is given.",
+    """Stop and remove everything of the project, dependents first, or the containers of SERVICEs alone. Named volumes stay,
+    unless -v is given.
+    """,
     options=(
         Option("-v --volumes", "volumes", "Remove the named volumes too: their content is lost."),
         Option("--remove-orphans", "remove_orphans", "Also containers of services that the files no longer have."),
         TIMEOUT,
+        Option(
+            "--rmi",
+            "rmi",
+            "Accepted: local images are nobody's to remove.",
+            CHOICE,
+            choices=("local", "all"),
+            accepted=True,
+        ),
     ),
+    arguments=SERVICES,
     hot=True,
 )
 START = Verb(
@@ -55,7 +126,11 @@ START = Verb(
     "lifecycle",
     "Start stopped services.",
     "Start stopped services.",
-    options=(Option("--no-deps", "no_deps", "Do not start what they depend on."),),
+    options=(
+        Option("--no-deps", "no_deps", "Do not start what they depend on."),
+        Option("--wait", "wait", "Return once everything is healthy."),
+        Option("--wait-timeout", "wait_timeout_s", "Limit of --wait.", SECONDS, "SECONDS"),
+    ),
     arguments=SERVICES,
     hot=True,
 )
@@ -84,6 +159,7 @@ KILL = Verb(
     "Send a signal to services' main processes.",
     options=(
         Option("-s --signal", "name", "The signal to send.  [default: SIGKILL]", TEXT, "NAME", default="SIGKILL"),
+        Option("--remove-orphans", "remove_orphans", "Remove containers of services that the files no longer have."),
     ),
     arguments=SERVICES,
     hot=True,

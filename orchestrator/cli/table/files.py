@@ -13,6 +13,7 @@ PLAN = Verb(
         Option("--force-recreate", "force_recreate", "As for up."),
         Option("--no-recreate", "no_recreate", "As for up."),
         Option("--no-deps", "no_deps", "As for up."),
+        Option("--scale", "scale", "As for up.", TEXT, "SERVICE=NUMBER", many=True),
         Option("--remove-orphans", "remove_orphans", "As for up and down."),
         Option("-v --volumes", "volumes", "As for down."),
         output_format("text", "json"),

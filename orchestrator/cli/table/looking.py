@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.cli.table.shapes import (
+    CHOICE,
     COUNT,
     LINES,
     SERVICES,
@@ -13,16 +14,29 @@ from orchestrator.cli.table.shapes import (
     output_format,
 )
 
+STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
+"""Docker's."""
 PS = Verb(
     "ps",
     "ps",
-    "List services and their state.",
-    "List services and their state.",
+    "List containers and their state.",
+    "List the project's containers and their state.",
     options=(
         output_format("table", "json", help="json: an object a line."),
         Option("-a --all", "everything", "Also what was stopped, or ended with code 0."),
-        Option("-q --quiet", "quiet", "Only container ids."),
+        Option("-q --quiet", "quiet", "Only ids: another one for a container that was replaced."),
         Option("--services", "names_only", "Only service names."),
+        Option(
+            "--status",
+            "states",
+            "Only those in this state; may be repeated.",
+            CHOICE,
+            many=True,
+            choices=STATES,
+        ),
+        Option("--filter", "filters", "status=STATE: the same as --status.", TEXT, "FILTER", many=True),
+        Option("--orphans", "orphans", "=false: without containers whose services the stack no longer has.", default=True),
+        Option("--no-trunc", "no_trunc", "Do not cut lines at the terminal's width."),
     ),
     arguments=SERVICES,
     hot=True,
@@ -68,10 +82,11 @@ WHY = Verb(
     "why",
     "why",
     "Explain why a service is as it is.",
-    "Explain why SERVICE is as it is: its state, its reason, and what led to it.",
+    "Explain why SERVICE's containers are as they are: state, reason, and what led to it.",
     options=(
         output_format("text", "json"),
         Option("-n --tail", "count", "Events to show.  [default: 20]", COUNT, "COUNT", default=20),
+        Option("--index", "index", "Only the container of this number.  [default: all]", COUNT, "NUMBER", default=0),
     ),
     arguments=(Argument("service", "SERVICE", required=True),),
     hot=True,

@@ -6,7 +6,13 @@ from __future__ import annotations
 
 from orchestrator.values import frozen
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
 FLAG = "flag"
+"""Given or not; ``--flag=false`` is as if it were not."""
 TEXT = "text"
 SECONDS = "seconds"
 """A float that is not negative."""
@@ -24,6 +30,7 @@ PART = "part"
 class Option:
     """`flags`: as written, separated by blanks (``-f --file``). `name`: the parameter of the verb's function. `many`: may
     be repeated, and the value is a tuple. `variable`: an environment variable that stands in for it, unless it is empty.
+    `accepted`: understood, because Docker Compose has it and nothing has to be done for it here; its function is not told.
     """
 
     flags: str
@@ -35,10 +42,15 @@ class Option:
     default: object = None
     choices: tuple[str, ...] = ()
     variable: str = ""
+    accepted: bool = False
 
     @property
     def value_when_absent(self) -> object:
-        return () if self.many else False if self.kind == FLAG else self.default
+        return () if self.many else bool(self.default) if self.kind == FLAG else self.default
+
+    @property
+    def takes_value(self) -> bool:
+        return self.kind not in (FLAG, PART)
 
 
 @frozen
@@ -73,6 +85,11 @@ class Verb:
     hot: bool = False
     rest: bool = False
     loads_and_starts: bool = False
+
+    def told(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the parsed `values` its function is called with."""
+        accepted = {option.name for option in self.options if option.accepted}
+        return {name: value for name, value in values.items() if name not in accepted}
 
 
 SERVICES = (Argument("services", "[SERVICE]...", many=True),)

@@ -13,8 +13,7 @@ from orchestrator.compose.text.diagnostics import did_you_mean
 from orchestrator.errors import InputError
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
-from orchestrator.model.volume import MountKind
-from orchestrator.values import frozen, replace
+from orchestrator.values import frozen
 
 INACTIVE_HINT = "activate one with --profile, or write required: false"
 
@@ -88,23 +87,3 @@ def select(project: Project, named: Iterable[str] = ()) -> tuple[ServiceName, ..
         place = project.where(f"services.{item.dependent}.depends_on.{item.name}")
         raise InputError(inactive_message(item.name, services[item.name].profiles), hint=INACTIVE_HINT, place=place)
     return tuple(name for name in project.services if name in chosen)
-
-
-def active_part(project: Project, selected: Iterable[ServiceName]) -> Project:
-    """`project` with the selected services alone, the networks and volumes that they use, and no dependency on others."""
-    kept = set(selected)
-    services = {
-        name: replace(service, depends_on={key: edge for key, edge in service.depends_on.items() if key in kept})
-        for name, service in project.services.items()
-        if name in kept
-    }
-    networks = {name for service in services.values() for name in service.networks}
-    mounts = [mount for service in services.values() for mount in service.volumes]
-    volumes = {mount.source for mount in mounts if mount.kind is MountKind.VOLUME}
-    return replace(
-        project,
-        services=services,
-        networks={name: item for name, item in project.networks.items() if name in networks},
-        volumes={name: item for name, item in project.volumes.items() if name in volumes},
-        inactive=frozenset(),
-    )

@@ -89,6 +89,12 @@ def written(option: Option) -> st.SearchStrategy[list[str]]:
         (["exec", "-Te", "A=b", "--env=C", "db", "ls", "-l", "--", "-T"], {"variables": ("A=b", "C"), "no_tty": True}),
         (["exec", "db", "ls", "-l", "--", "-T"], {"command": ("ls", "-l", "--", "-T"), "no_tty": False}),
         (["stop", "-t", "0.5"], {"timeout_s": 0.5, "services": ()}),
+        (["up", "--menu=false", "--wait=True", "-d"], {"menu": False, "wait": True, "detach": True}),
+        (["up", "--scale", "a=2", "--scale=b=3", "--no-deps=0"], {"scale": ("a=2", "b=3"), "no_deps": False}),
+        (["up", "--exit-code-from", "--wait=1"], {"exit_code_from": "--wait=1", "wait": False}),
+        (["ps", "--orphans=false"], {"orphans": False}),
+        (["ps", "--orphans"], {"orphans": True}),
+        (["ps", "-a", "--", "--all=0"], {"everything": True, "services": ("--all=0",)}),
         (["up", "-d", "--wait-timeout=9"], {"detach": True, "wait_timeout_s": 9.0}),
     ],
 )
@@ -104,7 +110,8 @@ def test_options_in_all_their_spellings(words: list[str], values: dict[str, obje
     [
         [], ["--help"], ["ps", "--help"], ["nosuch"], ["-x", "ps"], ["ps", "--nosuch"], ["logs", "-n"], ["logs", "-n", "x"],
         ["stop", "-t", "-1"], ["stop", "-t", "nan"], ["exec", "db"], ["why"], ["why", "a", "b"], ["ps", "--format", "xml"],
-        ["ps", "--all=1"], ["version", "word"], ["--ansi", "blue", "ps"], ["config"], ["lint"],
+        ["ps", "--all=x"], ["ps", "-a", "--all=1"], ["ps", "--all=0", "-a"], ["version", "word"],
+        ["--ansi", "blue", "ps"], ["config"], ["lint"],
     ],
 )  # fmt: skip
 def test_what_is_wrong_rare_or_help_is_left_to_click(words: list[str]) -> None:
@@ -142,5 +149,8 @@ def test_every_row_fits_the_function_that_carries_it_out() -> None:
     for verb in VERBS.values():
         module = importlib.import_module(f"orchestrator.cli.commands.{verb.module}")
         parameters = set(inspect.signature(getattr(module, verb.function or verb.name)).parameters)
-        names = {option.name for option in verb.options} | {argument.name for argument in verb.arguments}
+        names = {option.name for option in verb.options if not option.accepted}
+        names |= {argument.name for argument in verb.arguments}
         assert parameters == {"settings"} | names, verb.name
+        every = names | {option.name for option in verb.options}
+        assert set(verb.told(dict.fromkeys(every))) == names

@@ -418,4 +418,5 @@ def test_a_busy_project_is_told_and_leaves_the_other_alone(bench: Bench) -> None
     server = bench.serve(up=fails(busy, hint="wait for it"), events=Told())
     outcome = bench.run("up")
     assert (outcome.code, outcome.err) == (1, f"error: {busy}\nhint: wait for it\n")
+    assert server.seen("events").wait(20)
     assert set(server.verbs()) == {"events", "up"}

@@ -75,8 +75,9 @@ def test_ps_all_also_shows_what_ended_well(bench: Bench) -> None:
     bench.serve(ps=ok([DB, JOB]))
     assert bench.run("ps", "--services").out == "db\n"
     assert bench.run("ps", "-a", "--services").out == "db\njob\n"
-    assert bench.run("ps", "-aq").out == "demo-db-1\ndemo-job-1\n"
-    assert bench.run("ps", "-aq", "job").out == "demo-job-1\n"
+    ids = bench.run("ps", "-aq").out.split()
+    assert [len(identity) for identity in ids] == [12, 12]
+    assert bench.run("ps", "-aq", "job").out.split() == ids[1:]
 
 
 def test_ps_json_has_the_keys_of_docker_compose(bench: Bench) -> None:
@@ -92,7 +93,70 @@ def test_ps_json_has_the_keys_of_docker_compose(bench: Bench) -> None:
     )
     assert db["Publishers"] == [{"URL": "0.0.0.0", "TargetPort": 80, "PublishedPort": 8080, "Protocol": "tcp"}]
     assert (db["Addresses"], db["Restarts"]) == ({"default": "172.30.0.2"}, 2)
-    assert (bad["State"], bad["ExitCode"], bad["OOMKilled"]) == ("failed", 137, True)
+    assert (bad["State"], bad["Phase"], bad["ExitCode"], bad["OOMKilled"]) == ("exited", "failed", 137, True)
+
+
+@pytest.mark.parametrize(
+    ("phase", "ended", "state"),
+    [
+        ("waiting", None, "created"),
+        ("created", None, "created"),
+        ("blocked", None, "created"),
+        ("starting", None, "running"),
+        ("running", {"code": 1}, "running"),
+        ("stopping", None, "running"),
+        ("restarting", {"code": 1}, "restarting"),
+        ("exited", {"signal": 15}, "exited"),
+        ("failed", {"code": 1}, "exited"),
+        ("failed", None, "created"),
+    ],
+)
+def test_the_states_of_json_are_docker_s_words(
+    bench: Bench, phase: str, ended: dict[str, int] | None, state: str
+) -> None:
+    bench.serve(ps=ok([{**DB, "phase": phase, **({"exit": ended} if ended else {})}]))
+    row = json.loads(bench.run("ps", "-a", "--format", "json").out)
+    assert (row["State"], row["Phase"]) == (state, phase)
+    assert len(bench.run("ps", "--status", state).out.splitlines()) == 2
+    assert bench.run("ps", "--filter", "status=paused", "-q").out == ""
+
+
+def test_containers_are_named_where_a_service_has_several_or_a_one_off(bench: Bench) -> None:
+    second = {**DB, "container": "demo-db-2", "number": 2}
+    once = {**DB, "container": "demo-db-run-1f", "role": "one-off", "created_at": 1.5}
+    bench.serve(ps=ok([DB, second, once]))
+    lines = bench.run("ps").out.splitlines()
+    assert lines[0].split()[:3] == ["SERVICE", "NAME", "STATE"]
+    assert [line.split()[1] for line in lines[1:]] == ["demo-db-1", "demo-db-2", "demo-db-run-1f"]
+    assert bench.run("ps", "--services").out == "db\n"
+    assert len(set(bench.run("ps", "-q").out.split())) == 3
+
+
+def test_the_id_of_a_container_that_was_replaced_is_another(bench: Bench) -> None:
+    bench.serve(ps=ok([DB]))
+    before = bench.run("ps", "-q").out
+    assert bench.run("ps", "-q").out == before
+    bench.servers.pop().close()
+    bench.serve(ps=ok([{**DB, "created_at": 1700000000.5}]))
+    assert bench.run("ps", "-q").out != before
+
+
+def test_ps_can_leave_orphans_out_and_knows_services_without_a_container(bench: Bench) -> None:
+    bench.serve(ps=ok([DB, {**JOB, "service": "gone", "container": "demo-gone-1"}]))
+    stack = {"project": {"services": {"db": {}, "idle": {}}}, "containers": [], "generation": 1}
+    (bench.root / "data" / "projects" / "demo" / "wanted.json").write_text(json.dumps(stack))
+    assert bench.run("ps", "-a", "--services").out == "db\ngone\n"
+    assert bench.run("ps", "-a", "--services", "--orphans=false").out == "db\n"
+    assert bench.run("ps", "-q", "idle").out == ""
+    assert bench.run("ps", "-q", "idel").code == 2
+
+
+@pytest.mark.parametrize("words", [("--filter", "name=x"), ("--filter", "status=up"), ("--status", "up")])
+def test_a_filter_of_ps_that_is_none_is_one_error(bench: Bench, words: tuple[str, str]) -> None:
+    bench.serve(ps=ok([DB]))
+    outcome = bench.run("ps", *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: ")
 
 
 def test_ps_of_a_misspelt_service_says_what_was_meant(bench: Bench) -> None:
@@ -138,31 +202,31 @@ def test_a_project_name_that_is_a_path_is_refused(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("words", "verb", "args", "result", "said"),
     [
-        (["start"], "start", {}, {"changed": 2}, "2 services started in "),
+        (["start"], "start", {}, {"changed": 2}, "2 containers started in "),
         (
             ["stop", "-t", "3", "db", "web"],
             "stop",
             {"selection": {"services": ["db", "web"]}, "timeout_s": 3.0},
             {"changed": 1},
-            "1 service stopped in ",
+            "1 container stopped in ",
         ),
         (
             ["restart", "--no-deps", "db"],
             "restart",
             {"selection": {"services": ["db"], "dependencies": False}},
             {"changed": 1},
-            "1 service restarted in ",
+            "1 container restarted in ",
         ),
         (["stop"], "stop", {}, {}, "nothing to stop"),
-        (["kill"], "kill", {}, {"changed": 3}, "3 services signalled in "),
+        (["kill"], "kill", {}, {"changed": 3}, "3 containers signalled in "),
         (
             ["kill", "-s", "hup", "db"],
             "kill",
             {"selection": {"services": ["db"]}, "signal": "SIGHUP"},
             {"changed": 1},
-            "1 service",
+            "1 container",
         ),
-        (["kill", "-s", "15"], "kill", {"signal": "SIGTERM"}, {"changed": 1}, "1 service"),
+        (["kill", "-s", "15"], "kill", {"signal": "SIGTERM"}, {"changed": 1}, "1 container"),
     ],
 )
 def test_operations_send_their_request_and_sum_up(
@@ -257,7 +321,7 @@ def test_why_shows_the_state_the_reason_and_the_history(bench: Bench) -> None:
     ]
     assert lines[-2].split()[1:] == ["container.started", "started"]
     assert lines[-1].endswith("health.changed      healthy\\x07")
-    assert json.loads(bench.run("why", "db", "--format", "json").out) == {"status": status, "history": history}
+    assert json.loads(bench.run("why", "db", "--format", "json").out) == {"statuses": [status], "history": history}
     assert "the last 1 of 2" in bench.run("why", "-n", "1", "db").out
 
 

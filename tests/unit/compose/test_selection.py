@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.compose.model.choice import active_part, select
+from orchestrator.compose.model.choice import select
 from orchestrator.errors import InputError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.project import Project
@@ -141,13 +141,3 @@ def test_what_everyone_reads_must_be_right_in_every_service(stack: Stack) -> Non
     assert "NOT_SET" in message
     (message,) = stack.messages(BROKEN.replace("SOMETHING", "scale: [1]"))
     assert "services.bad.scale" in message
-
-
-def test_the_active_part_is_a_smaller_project(stack: Stack) -> None:
-    project = stack.load(WITHOUT_APP).project
-    part = active_part(project, select(project, ["tool"]))
-    assert list(part.services) == ["db", "tool"]
-    assert (list(part.networks), list(part.volumes), part.inactive) == (["default"], ["db"], frozenset())
-    assert not active_part(project, select(project)).services["web"].depends_on  # type: ignore[index]
-    alone = active_part(stack.load(WITHOUT_APP, profiles=("front",)).project, ["both"])  # type: ignore[list-item]
-    assert not alone.services["both"].depends_on  # type: ignore[index]
