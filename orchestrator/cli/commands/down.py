@@ -56,8 +56,8 @@ def down(
             raise explain_unknown(site, error, services) from None
         finally:
             progress.close()
-        if not services:
-            # The next command must find no supervisor that is on its way out.
+        if not result.get("statuses"):
+            # Nothing is left. The next command must find no supervisor that is on its way out.
             client.close_and_wait_end(_END_TIMEOUT_S)
     removed = result.get("removed", 0)
     noun = "container" if removed == 1 else "containers"
