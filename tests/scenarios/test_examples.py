@@ -48,7 +48,7 @@ def test_one_shot_runs_the_migration_first_and_once(pystack: Pystack) -> None:
 def test_restart_policy_gives_up_the_reasonable_one_alone(pystack: Pystack) -> None:
     stack = example(pystack, "restart-policy")
     stack.run("up", "-d")
-    eventually(lambda: stack.ps()["reasonable"]["State"] == "failed")
+    eventually(lambda: stack.ps()["reasonable"]["Phase"] == "failed")
     assert stack.ps()["reasonable"]["Restarts"] == 3
     eventually(lambda: stack.ps()["stubborn"]["Restarts"] >= 1)
     eventually(lambda: stack.ps()["sick"]["Health"] == "healthy")
@@ -84,7 +84,7 @@ def test_networks_answers_names_and_keeps_the_inside_inside(pystack: Pystack) ->
 def test_limits_says_that_the_hungry_one_was_out_of_memory(pystack: Pystack) -> None:
     stack = example(pystack, "limits")
     stack.run("up", "-d")
-    eventually(lambda: stack.ps()["hungry"]["State"] == "failed")
+    eventually(lambda: stack.ps()["hungry"]["Phase"] == "failed")
     assert stack.ps()["hungry"]["OOMKilled"]
     assert stack.ps()["careful"]["State"] == "running"
 
