@@ -10,6 +10,7 @@ from orchestrator.errors import InputError, PystackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from orchestrator.cli.settings import Settings
@@ -24,9 +25,14 @@ def exec_(
     variables: tuple[str, ...],
     user: str | None,
     working_dir: str | None,
+    index: int,
+    interactive: bool,
+    tty: bool,
 ) -> int:
     """Run COMMAND in SERVICE's running container. Ends with the command's exit code."""
     site = settings.site()
+    if tty and no_tty:
+        raise InputError("--tty and --no-tty cannot be combined")
     tty = not no_tty and os.isatty(0) and os.isatty(1)
     # `contracts.control.Exec` as it goes over the wire: its class takes longer to import than the command to run.
     request: dict[str, Any] = {"service": service, "argv": command, "environment": _environment(settings, variables, tty)}
@@ -34,6 +40,8 @@ def exec_(
         request["working_dir"] = working_dir
     if user is not None:
         request["user"] = user
+    if index:
+        request["index"] = index
     if tty:
         request["tty"] = True
     sys.stdout.flush()
@@ -56,16 +64,20 @@ def _no_event(message: EventMessage) -> None:
 
 
 def _environment(settings: Settings, variables: tuple[str, ...], tty: bool) -> dict[str, str]:
-    """``NAME=VALUE``, or ``NAME`` for the caller's own value. TERM comes along with a terminal."""
+    """TERM comes along with a terminal."""
+    environment = {"TERM": settings.environ["TERM"]} if tty and settings.environ.get("TERM") else {}
+    return {**environment, **variables_of(variables, settings.environ)}
+
+
+def variables_of(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
+    """``NAME=VALUE``, or ``NAME`` for its value in `environ`, if it has one. Raises InputError."""
     environment = {}
-    if tty and settings.environ.get("TERM"):
-        environment["TERM"] = settings.environ["TERM"]
-    for text in variables:
+    for text in texts:
         name, given, value = text.partition("=")
         if not name:
             raise InputError(f'"{text}" is not an environment variable', hint="write NAME=VALUE or NAME")
         if given:
             environment[name] = value
-        elif name in settings.environ:
-            environment[name] = settings.environ[name]
+        elif name in environ:
+            environment[name] = environ[name]
     return environment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_images, check_services
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
@@ -90,14 +90,9 @@ def _part(stack: Project, services: tuple[str, ...], exit_code_from: str | None)
     """What of `stack` is brought up: the named services with what they need. What cannot be run is refused before anything
     is begun. Raises InputError."""
     from orchestrator.compose.model.choice import active_part, select
-    from orchestrator.images.reference import parse_reference
 
     project = active_part(stack, select(stack, services))
-    for service in project.services.values():
-        try:
-            parse_reference(service.image)
-        except InputError as exc:
-            raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
+    check_images(project, project.services)
     if not project.services:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
