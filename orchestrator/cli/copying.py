@@ -76,6 +76,18 @@ class Feeder:
             self._pending = b""
 
 
+def silence() -> int:
+    """A descriptor to read from on which nothing comes and which does not end, whoever goes: the stdin of one that nobody
+    attends to, as Docker has it (``run -d web cat`` runs)."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        # Opened anew for both, it is its own writer.
+        return os.open(f"/proc/self/fd/{reader}", os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 class Output:
     """What a container writes, from its first byte. `log_path`: without the ``.log``; the log need not exist yet."""
 

@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard() -> None:
-    """Where a standard descriptor was closed there is /dev/null, before a socket or a pipe of ours gets its number. `sys.stdin`
-    stays None."""
+    """Where a standard descriptor was closed there is /dev/null, before a socket or a pipe of ours gets its number.
+    `sys.stdin` stays None."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

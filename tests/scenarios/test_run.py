@@ -255,10 +255,9 @@ def test_names(stack: Stack) -> None:
 
 def test_twenty_at_once(stack: Stack) -> None:
     stack.must("up", "-d", "db")
-    words = [stack.pystack.command("-p", stack.name, "run", "--rm", "web", "sh", "-c", f"echo {n}; exit {n}") for n in range(20)]
     processes = [
         subprocess.Popen(
-            command,
+            stack.pystack.command("-p", stack.name, "run", "--rm", "web", "sh", "-c", f"echo {number}; exit {number}"),
             cwd=stack.directory,
             env=stack.pystack.child_environment(),
             stdin=subprocess.DEVNULL,
@@ -266,7 +265,7 @@ def test_twenty_at_once(stack: Stack) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for command in words
+        for number in range(20)
     ]
     for number, process in enumerate(processes):
         out, err = process.communicate(timeout=120)
@@ -303,7 +302,7 @@ def test_a_reader_that_is_gone_ends_it(stack: Stack) -> None:
     command = [*stack.pystack.command("-p", stack.name, *RM, "-q", "web", "yes")]
     shell = ["sh", "-c", '"$@" | head -n 1', "sh", *command]
     environment = stack.pystack.child_environment()
-    done = subprocess.run(shell, cwd=stack.directory, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(shell, cwd=stack.directory, env=environment, capture_output=True, input=b"", timeout=60)
     assert done.stdout == b"y\n"
     eventually(lambda: containers(stack) == [])
 
@@ -317,4 +316,14 @@ def test_port_says_where_a_container_is_published(stack: Stack) -> None:
     assert "port 9000/tcp of the-web is not published" in missing.stderr
     assert stack.run("port", "--index", "2", "web", "8000").code == 2
     assert stack.must("exec", "--index", "1", "-it", "web", "echo", "here").stdout == "here\n"
-    assert stack.run("exec", "--index", "2", "web", "true").code == 2
+    assert stack.run("exec", "--index", "2", "web", "true").code == 1
+
+
+def test_detached_it_waits_for_input_that_never_comes_and_exec_finds_it(stack: Stack) -> None:
+    stack.must("run", "-d", "--rm", "--no-deps", "web", "sh", "-c", "touch /here; exec cat")
+    assert stack.must("exec", "web", "ls", "/here").stdout == "/here\n"
+    alone = stack.run("exec", "--index", "1", "web", "true")
+    assert alone.code == 1
+    assert 'service "web" is not running container #1' in alone.stderr
+    stack.must("up", "-d", "--no-deps", "web")
+    assert stack.run("exec", "web", "ls", "/here").code == 1  # A replica comes first.

@@ -31,9 +31,7 @@ def exec_(
 ) -> int:
     """Run COMMAND in SERVICE's running container. Ends with the command's exit code."""
     site = settings.site()
-    if tty and no_tty:
-        raise InputError("--tty and --no-tty cannot be combined")
-    tty = not no_tty and os.isatty(0) and os.isatty(1)
+    tty = wants_terminal(tty, no_tty)
     # `contracts.control.Exec` as it goes over the wire: its class takes longer to import than the command to run.
     request: dict[str, Any] = {"service": service, "argv": command, "environment": _environment(settings, variables, tty)}
     if working_dir is not None:
@@ -55,6 +53,13 @@ def exec_(
         except PystackError as error:
             raise explain_unknown(site, error, (service,)) from None
     return int(result["status"])
+
+
+def wants_terminal(tty: bool, no_tty: bool) -> bool:
+    """Whether the process gets one: where stdin and stdout are one, unless it is not wanted. Raises InputError."""
+    if tty and no_tty:
+        raise InputError("--tty and --no-tty cannot be combined")
+    return not no_tty and os.isatty(0) and os.isatty(1)
 
 
 def _no_event(message: EventMessage) -> None:

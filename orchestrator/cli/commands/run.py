@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.commands.exec import variables_of
+from orchestrator.cli.commands.exec import variables_of, wants_terminal
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.settings import Settings
     from orchestrator.client import Client
     from orchestrator.contracts.site import Site
+    from orchestrator.model.project import Project
 
 
 def run(
@@ -60,17 +61,10 @@ def run(
     cap_drop: tuple[str, ...],
 ) -> int:
     """Run COMMAND in a new container made from SERVICE. Ends with the command's exit code."""
-    if tty and no_tty:
-        raise InputError("--tty and --no-tty cannot be combined")
-    on_terminal = not no_tty and not detach and os.isatty(0) and os.isatty(1)
-    request = settings.request((service,))
-    loaded = load(request)
-    settings.warn(tuple(warning.text() for warning in loaded.warnings))
-    project = loaded.project
-    check_images(project, select(project, (service,)))
-    environ = discover(request).environment
+    on_terminal = wants_terminal(tty, no_tty) and not detach
+    project, environ = _loaded(settings, service)
     changes = Changes(
-        directory=request.directory,
+        directory=os.getcwd(),
         home=environ.get("HOME"),
         command=command,
         entrypoint=entrypoint,
@@ -84,11 +78,10 @@ def run(
         cap_add=cap_add,
         cap_drop=cap_drop,
     )
-    made = Instance(ServiceName(service), Role.ONE_OFF)
-    asked = Run(
+    request = Run(
         project,
-        one_off(project, project.services[made.service], changes),
-        name=name or instance_id(project.name, made, os.urandom(6).hex()),
+        one_off(project, project.services[ServiceName(service)], changes),
+        name=name or "",
         dependencies=not no_deps,
         remove=remove,
         tty=on_terminal,
@@ -96,29 +89,51 @@ def run(
         detach=detach,
         remove_orphans=remove_orphans,
         ignore_orphans=environ.get("COMPOSE_IGNORE_ORPHANS", "").lower() in ("1", "true"),
-        named=settings.origin()[1],
     )
-    site = settings.site_named(project.name)
+    return _carry_out(settings, request, quiet)
+
+
+def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str]]:
+    """The whole stack, and the variables that its files see. Raises ComposeError, InputError."""
+    request = settings.request((service,))
+    loaded = load(request)
+    settings.warn(tuple(warning.text() for warning in loaded.warnings))
+    check_images(loaded.project, select(loaded.project, (service,)))
+    return loaded.project, discover(request).environment
+
+
+def _carry_out(settings: Settings, request: Run, quiet: bool) -> int:
+    # Named here, so that it can be told from others before the supervisor has answered.
+    made = Instance(request.definition.name, Role.ONE_OFF)
+    name = request.name or instance_id(request.project.name, made, os.urandom(6).hex())
+    request = replace(request, name=name, named=settings.origin()[1])
+    site = settings.site_named(request.project.name)
     terminal = settings.terminal()
+    if quiet and terminal.progress != "json":
+        terminal = replace(terminal, progress="quiet")
     board = Board()
-    shown = replace(terminal, progress="quiet") if quiet and terminal.progress != "json" else terminal
-    progress = choose(shown, f"run {project.name}", board)
+    progress = choose(terminal, f"run {site.project}", board)
     client, _ = ensure_supervisor(site, settings.begun)
-    if detach:
-        return _detached(client, asked, progress, board, site)
+    if request.detach:
+        return _detached(client, request, progress, board, site)
     from orchestrator.cli.copying import Feeder
     from orchestrator.cli.one_off import OneOff
 
-    # Python has no stdin when it was closed at the start: something else may have that number by now.
-    feeder = Feeder() if not on_terminal and sys.stdin is not None else None
+    # Python has no stdin when it was closed at the start.
+    feeder = Feeder() if not request.tty and sys.stdin is not None else None
     sys.stdout.flush()
-    return OneOff(site, replace(asked, interactive=feeder is not None), progress, board, feeder).run(client)
+    return OneOff(site, replace(request, interactive=feeder is not None), progress, board, feeder).run(client)
 
 
 def _detached(client: Client, request: Run, progress: Progress, board: Board, site: Site) -> int:
+    from orchestrator.cli.copying import silence
+
+    stdin = silence()
     with client:
         try:
-            Operation(client, request, progress, board).run()
+            operation = Operation(client, replace(request, interactive=True), progress, board, (stdin,))
+            os.close(stdin)
+            operation.run()
         except PystackError:
             progress.close()
             report_failures(site, board, progress)
