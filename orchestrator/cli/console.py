@@ -1,4 +1,4 @@
-"""The user's terminal joined to a container's: `exec` with a pty.
+"""The user's terminal joined to a container's: `exec` and `run` with a pty.
 
     keyboard -> stdin (raw) -> master -> pty in the container's devpts -> the process
     screen  <- stdout      <- master <-
@@ -19,7 +19,7 @@ import termios
 import tty
 from collections.abc import Iterator, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.client import Client, EventMessage, ResultMessage
 from orchestrator.errors import HostError
@@ -28,28 +28,51 @@ _CHUNK = 65536
 
 
 def run_on_terminal(client: Client, request: Mapping[str, Any]) -> int:
-    """Run ``exec`` with our terminal as the process's; returns its status. The terminal is as before afterwards. `request`:
-    `contracts.control.Exec` as JSON."""
+    """Run ``exec`` with our terminal as the process's; returns its status. `request`: `contracts.control.Exec` as JSON."""
     client.send("exec", request, (0, 1, 2))
     first = client.receive()
     if isinstance(first, ResultMessage):
         return int(first.value["status"])
     if not isinstance(first, EventMessage) or len(first.fds) != 1:
         raise HostError("the supervisor did not hand over the terminal")
-    master = first.fds[0]
     try:
-        with _resizing(master), _raw(0):
-            return _relay(client, master)
+        return join(_Exec(client), first.fds[0])
     finally:
-        os.close(master)
+        os.close(first.fds[0])
 
 
-def _relay(client: Client, master: int) -> int:
+class Ending(Protocol):
+    """Who knows when the process has ended: `status` when `fileno` has been readable; None while it has not."""
+
+    def fileno(self) -> int: ...
+
+    def status(self) -> int | None: ...
+
+
+class _Exec:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def fileno(self) -> int:
+        return self._client.fileno()
+
+    def status(self) -> int | None:
+        message = self._client.receive(0)
+        return int(message.value["status"]) if isinstance(message, ResultMessage) else None
+
+
+def join(ending: Ending, master: int) -> int:
+    """Our terminal is the process's until it has ended; its status. The terminal is as before afterwards."""
+    with _resizing(master), _raw(0):
+        return _relay(ending, master)
+
+
+def _relay(ending: Ending, master: int) -> int:
     """Copy both ways until the process has ended and its output is written."""
     os.set_blocking(master, False)
     to_master = b""
     poll = select.poll()
-    poll.register(client, select.POLLIN)
+    poll.register(ending, select.POLLIN)
     poll.register(0, select.POLLIN)
     poll.register(master, select.POLLIN)
     while True:
@@ -66,10 +89,10 @@ def _relay(client: Client, master: int) -> int:
                     poll.unregister(0)
                 to_master = _write(master, to_master + data)
             else:
-                message = client.receive(0)
-                if isinstance(message, ResultMessage):
+                status = ending.status()
+                if status is not None:
                     _drain(master)
-                    return int(message.value["status"])
+                    return status
         with contextlib.suppress(FileNotFoundError):
             poll.modify(master, select.POLLIN | (select.POLLOUT if to_master else 0))
 

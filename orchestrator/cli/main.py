@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_standard()
     try:
         asked: Invocation | int | None = parse(words, os.environ)
         if asked is None:
@@ -29,6 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except (Exception, KeyboardInterrupt) as error:
         return _ended_by(error, words)
+
+
+def _open_standard() -> None:
+    """Where a standard descriptor was closed there is /dev/null, before a socket or a pipe of ours gets its number.
+    `sys.stdin` stays None."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _carry_out(asked: Invocation) -> int:

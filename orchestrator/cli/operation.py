@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator.cli.render.board import Board
@@ -21,17 +21,26 @@ from orchestrator.model.phase import LIVE, Phase
 
 
 class Operation:
-    """A running request. `pump` takes what has arrived; `done` says that there is a `result` or an `error`."""
+    """A running request. `pump` takes what has arrived; `done` says that there is a `result` or an `error`. `fds`: go with
+    the request. `received`: descriptors that came; they are the caller's."""
 
-    def __init__(self, client: Client, request: control.Operation, progress: Progress, board: Board) -> None:
+    def __init__(
+        self,
+        client: Client,
+        request: control.Operation,
+        progress: Progress,
+        board: Board,
+        fds: Sequence[int] = (),
+    ) -> None:
         self.client = client
         self.done = False
         self.result: Any = None
         self.error: PystackError | None = None
         self.events: list[Any] = []
+        self.received: list[int] = []
         self._progress = progress
         self._board = board
-        client.send(*encoded(request))
+        client.send(*encoded(request), fds)
 
     def fileno(self) -> int:
         return self.client.fileno()
@@ -53,7 +62,8 @@ class Operation:
                     return
                 case ResultMessage(value):
                     self.result, self.done = value, True
-                case EventMessage(value):
+                case EventMessage(value, fds):
+                    self.received += fds
                     self._event(value)
             timeout_s = 0
 

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from orchestrator.model.project import Project
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """What the user may have meant."""
@@ -28,3 +30,17 @@ def check_services(wanted: Sequence[str], known: Iterable[str], project: str) ->
                 f'"{name}" is not a service of project {project}' + (f' (did you mean "{close}"?)' if close else ""),
                 hint=f"its services: {shown}" if names else "it has no services",
             )
+
+
+def check_images(project: Project, services: Iterable[str]) -> None:
+    """What cannot be run is refused before anything is begun: raises InputError pointing at an image of `services` that is
+    not supported."""
+    from orchestrator.images.reference import parse_reference
+
+    wanted = set(services)
+    for service in project.services.values():
+        if service.name in wanted:
+            try:
+                parse_reference(service.image)
+            except InputError as exc:
+                raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc

@@ -28,6 +28,9 @@ ContainerId = NewType("ContainerId", str)
 """The container's name (``PROJECT-SERVICE-1``, ``container_name``) and its directory's name. Unique within its project
 alone: whatever lies outside the project's own directory is named by (project key, id). Never parsed: see `Instance`."""
 
+CONTAINER_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
+"""What a container may be called (a regular expression), as Docker has it."""
+
 CGROUP_ROOT = "pystack"
 _CGROUP_CONTROLLERS = (
     "blkio.", "cgroup.", "cpu.", "cpuacct.", "cpuset.", "debug.", "devices.", "dmem.", "freezer.", "hugetlb.", "io.",

@@ -38,6 +38,7 @@ class Service:
     """`command` and `entrypoint` None: the image's; an empty tuple clears the image's.
 
     `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
+    `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``.
     `replicas`: how many containers it has unless ``--scale`` says otherwise. `container_name`: instead of the one made from
     project, service and number. `place` is this service's compose path.
     """
@@ -67,6 +68,8 @@ class Service:
     labels: Mapping[str, str] = field(default_factory=dict)
     replicas: int = 1
     container_name: str | None = None
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:

@@ -17,7 +17,7 @@ from orchestrator.errors import InputError
 from orchestrator.model.names import Role, cgroup_path
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
-from orchestrator.oci.confinement import DEFAULT_CAPABILITIES, READONLY_PATHS, masked_paths, sysctls
+from orchestrator.oci.confinement import READONLY_PATHS, held_capabilities, masked_paths, sysctls
 from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
 from orchestrator.oci.mounts import clean_path, fills_of, mounts_of
@@ -44,7 +44,7 @@ def compile_sandbox(inputs: SandboxInputs) -> SandboxSpec:
         if value is not None:
             _place(config, path, value)
     fills = fills_of(inputs.service, inputs.image, inputs.volume_paths)
-    return SandboxSpec(inputs.container, inputs.image.lowers, OciConfig(config), files_of(context), fills)
+    return SandboxSpec(inputs.container, inputs.image.lowers, OciConfig(config), files_of(context), fills, log=inputs.log)
 
 
 def command_of(service: Service, image: Image) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def _user(context: Context) -> dict[str, Any]:
 
 
 def _capabilities(context: Context) -> dict[str, list[str]]:
-    held = list(DEFAULT_CAPABILITIES)
+    held = held_capabilities(context.service.cap_add, context.service.cap_drop)
     # What execve(2) leaves to a user that is not root: the bounding set alone (capabilities(7)).
     effective = held if context.user.uid == 0 else []
     return {"bounding": held, "effective": effective, "permitted": effective, "inheritable": [], "ambient": []}

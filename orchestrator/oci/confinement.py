@@ -5,6 +5,10 @@ Docker's defaults where they are good, narrower where experience says so (docs/s
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from orchestrator.kernel.caps import CAPABILITIES
+
 DEFAULT_CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -20,6 +24,21 @@ DEFAULT_CAPABILITIES = (
 )
 """Docker's fourteen without MKNOD (no use in a user namespace), NET_RAW (spoofing; ping works by `ping_group_range`) and
 AUDIT_WRITE."""
+
+ALL = "ALL"
+
+
+def held_capabilities(added: Collection[str], dropped: Collection[str]) -> list[str]:
+    """The default ones with those of the service, in the kernel's order. As Docker has it: ``ALL`` that is added wins over
+    ``ALL`` that is dropped, and of a single one that is both, the adding. What the kernel does not have yet is passed over
+    by a runtime."""
+    if ALL in added:
+        held = set(CAPABILITIES) - set(dropped)
+    else:
+        held = set() if ALL in dropped else set(DEFAULT_CAPABILITIES) - set(dropped)
+        held |= set(added)
+    return [name for name in CAPABILITIES if name in held]
+
 
 READONLY_PATHS = (
     "/proc/bus",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.runtime import LogPolicy
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId, Instance
@@ -36,6 +37,7 @@ class SandboxInputs:
     machine: str = "x86_64"
     host_cpus: int = 1
     instance: Instance | None = None
+    log: LogPolicy = LogPolicy()
 
 
 @frozen

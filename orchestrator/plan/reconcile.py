@@ -7,13 +7,23 @@ depends on it with ``restart: true`` is restarted. Sandboxes without a record ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from orchestrator.contracts.control import Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import InputError, OperationError
 from orchestrator.graph.dependencies import DependencyGraph
-from orchestrator.model.names import ContainerId, Instance, NetworkName, Role, ServiceName, VolumeName, instance_id
+from orchestrator.model.names import (
+    CONTAINER_NAME,
+    ContainerId,
+    Instance,
+    NetworkName,
+    Role,
+    ServiceName,
+    VolumeName,
+    instance_id,
+)
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Service
@@ -78,6 +88,8 @@ def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: s
     """A one-off container beside the service's replicas, after what it needs. `slug`: hex digits for its name."""
     project, definition = request.project, request.definition
     name = definition.name
+    if request.name and not re.fullmatch(CONTAINER_NAME, request.name):
+        raise InputError(f'"{request.name}" is not a container name', hint="letters, digits, and then also . _ -")
     enabled = enabled_services(project, {name})
     graph = DependencyGraph.of(project)
     chosen = tuple(item for item in chosen_for_run(request) if item != name)

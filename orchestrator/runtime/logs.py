@@ -232,12 +232,14 @@ class Follower:
         return self._since is None or entry.time >= self._since
 
     def _entries(self) -> Iterator[LogEntry]:
-        for stream, time, data in self._pieces():
+        for stream, time, data in self.pieces():
             for entry in self._lines.feed(stream, time, data):
                 if self._wanted(entry):
                     yield entry
 
-    def _pieces(self) -> Iterator[tuple[str, float, bytes]]:
+    def pieces(self) -> Iterator[tuple[str, float, bytes]]:
+        """What was written since the last call, as it came: stream, time, bytes. Instead of `read`, not beside it:
+        `tail` and `since` are not looked at."""
         if self._pair is None and not self._open_after(self._finished):
             return
         while self._pair is not None:

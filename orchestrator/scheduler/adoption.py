@@ -114,6 +114,11 @@ def _take_ended_one_off(state: EngineState, container: Container, found: Contain
         state.drop(container)
         return
     container.amend(wanted=Wanted.STOPPED)
+    if found.last_run == 0:
+        container.step(Trigger.CREATED, "its operation did not end")
+        assert state.nursery is not None, "Engine.run is not running"
+        state.nursery.start_soon(supervise.remove_for_good, state, container)
+        return
     container.step(Trigger.ENDED_DONE, "ended while no supervisor was there")
     supervise.remove_if_due(state, container)
 

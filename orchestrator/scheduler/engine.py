@@ -146,8 +146,11 @@ class Engine:
         return tuple(item.status() for item in rows)
 
     def running(self) -> bool:
-        """Whether anything still needs a supervisor: a run, a restart to come, an operation."""
-        return self._under_way > 0 or any(item.live or item.idle is not None for item in self._state.containers.values())
+        """Whether anything still needs a supervisor: a run, a restart to come, an operation, a removal by --rm."""
+        return self._under_way > 0 or any(
+            item.live or item.idle is not None or (item.doomed and item.record.auto_remove)
+            for item in self._state.containers.values()
+        )
 
     def done_reading(self, first_run: FirstRun) -> None:
         """Whoever made a one-off with it has read what it wrote, or is gone: with ``--rm`` it may go."""

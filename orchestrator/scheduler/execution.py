@@ -258,6 +258,8 @@ class Execution:
                         nursery.start_soon(self._withdraw, container)
                     elif container.pending:
                         container.told(Step.WITHDRAWN)
+                for container in self._never_ran():
+                    nursery.start_soon(supervise.remove_for_good, state, container)
                 for container in state.containers.values():
                     mine = self._claims.free(container.id) or self._claims.holds(self, container.id)
                     if container.sandbox.wired and container.idle is None and mine and not container.sandbox.fresh:
@@ -268,6 +270,12 @@ class Execution:
         if self._plan.verb is Verb.DOWN and all_done and not state.containers:
             state.adapters.records.clear()
             state.project = replace(state.project, services={}, networks={}, volumes={})
+
+    def _never_ran(self) -> list[Container]:
+        """One-offs that could not be made or started, or are blocked: nobody will ever start them."""
+        made = [self._state.containers[name] for name in self._drafts.keys() & self._state.containers.keys()]
+        over = (Phase.FAILED, Phase.BLOCKED)
+        return [item for item in made if item.phase in over and item.exit is None and not (item.idle or item.doomed)]
 
     def _forget_unmade(self) -> None:
         """Containers of which nothing was made, not even their intent perhaps."""

@@ -13,7 +13,7 @@ import trio
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
-from orchestrator.contracts.runtime import SandboxSpec
+from orchestrator.contracts.runtime import LogPolicy, SandboxSpec
 from orchestrator.errors import PystackError
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -26,6 +26,8 @@ from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
 
 UNDO_DEADLINE_S = 30.0
+WHOLE = LogPolicy(max_bytes=0)
+"""Of a one-off whose output somebody reads: however slowly they do, nothing of it may be gone (``run db pg_dump | xz``)."""
 
 
 async def make(state: EngineState, container: Container, project: Project, service: Service, image: Image) -> None:
@@ -156,6 +158,7 @@ def _compile(state: EngineState, container: Container, project: Project) -> Sand
             endpoints=container.record.endpoints,
             volume_paths=_volume_paths(state, container, project),
             instance=container.instance,
+            log=WHOLE if container.reader is not None and container.reader.reading else LogPolicy(),
         )
     )
 

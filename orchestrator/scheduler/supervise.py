@@ -105,10 +105,12 @@ def remove_if_due(state: EngineState, container: Container) -> None:
     due = container.record.auto_remove and read and container.idle is None and not container.pending
     if due and not container.doomed and state.nursery is not None:
         container.doomed = True
-        state.nursery.start_soon(_remove_ended, state, container)
+        state.nursery.start_soon(remove_for_good, state, container)
 
 
-async def _remove_ended(state: EngineState, container: Container) -> None:
+async def remove_for_good(state: EngineState, container: Container) -> None:
+    """With its anonymous volumes. What goes wrong is a warning; then it stays."""
+    container.doomed = True
     try:
         await sandbox.remove(state, container, anonymous=True, stays_wanted=False)
     except PystackError as error:

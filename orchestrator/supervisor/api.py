@@ -233,9 +233,17 @@ class Server:
         stdin = os.dup(raw.fds[0]) if request.interactive and raw.fds else None
         first = FirstRun(stdin, reading=not request.detach)
         self._readers.setdefault(connection, []).append(first)
+        done: Done | None = None
+        error: PystackError | None = None
         async with terminal_for(connection) as on_tty:
             first.on_tty = on_tty if request.tty else None
-            return await self._control.operate(request, first)
+            try:
+                done = await self._control.operate(request, first)
+            except PystackError as exc:  # Not through the nursery: in a group it would not be known again.
+                error = exc
+        if done is None:
+            raise error or Disconnected
+        return done
 
 
 async def _forward(connection: Connection, listener: Listener, scope: trio.CancelScope) -> None:

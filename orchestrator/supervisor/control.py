@@ -134,20 +134,20 @@ class ProjectControl:
         self.ended = True
 
     def running_container(self, service: ServiceName, index: int) -> ContainerId:
-        """Where a process can be started: in the replica of that number, else (0) the lowest that runs. Raises InputError
-        for an unknown one, OperationError when it does not run."""
-        rows = [
-            row
-            for row in self._opened.engine.statuses()
-            if row.service == service and row.role is Role.REPLICA and index in (0, row.number)
-        ]
-        running = [row for row in rows if row.pid is not None]
-        if running:
-            return running[0].container
-        if not rows and service not in self._opened.engine.project.services:
+        """Where a process can be started: in the replica of that number, else (0) the lowest that runs, else a one-off that
+        does. Raises InputError for an unknown service, OperationError when it does not run."""
+        every = [row for row in self._opened.engine.statuses() if row.service == service]
+        rows = [row for row in every if row.role is Role.REPLICA and index in (0, row.number)]
+        one_offs = [] if index else [row for row in every if row.role is Role.ONE_OFF]
+        for row in (*rows, *one_offs):
+            if row.pid is not None:
+                return row.container
+        if not every and service not in self._opened.engine.project.services:
             raise self._no_service(service, 0)
-        if not rows and index:
-            raise InputError(f'service "{service}" has no container number {index}', hint="`pystack ps` lists them")
+        if index:
+            raise OperationError(
+                f'service "{service}" is not running container #{index}', hint="`pystack ps -a` lists its containers"
+            )
         state = rows[0].phase.value if rows else "it has no container"
         raise OperationError(f'service "{service}" is not running: {state}', hint=f"`pystack why {service}` says why")
 

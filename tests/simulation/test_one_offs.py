@@ -134,16 +134,49 @@ def test_verbs_about_services_pass_it_over_but_for_down() -> None:
     simulate(World, body)
 
 
-def test_a_start_that_is_refused_leaves_nothing() -> None:
+@pytest.mark.parametrize("remove", [True, False])
+@pytest.mark.parametrize("reading", [True, False])
+def test_a_start_that_is_refused_leaves_nothing(remove: bool, reading: bool) -> None:
     async def body(engine: Engine, world: World) -> None:
-        outcome = await engine.operate(request(dependencies=False, remove=True))
-        assert not outcome.ok
+        first = FirstRun(reading=reading)
+        outcome = await engine.operate(request(dependencies=False, remove=remove), first_run=first)
+        error = outcome.error()
+        assert error is not None
+        assert error.exit_code == 127
         await trio.sleep(1)
         assert world.runtime.existing() == ()
         assert engine.statuses() == ()
+        assert not world.networking.reserved
+        assert not engine.running()
 
     missing = FakeService(start_error=CommandError("not found", exit_code=127))
     simulate(lambda: World({"web": missing}), body)
+
+
+def test_one_that_is_blocked_leaves_nothing_and_its_dependencies_as_they_are() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        assert not (await engine.operate(request())).ok
+        await trio.sleep(1)
+        assert run_name(engine) == []
+        assert [status.service for status in engine.statuses()] == ["db"]
+
+    simulate(lambda: World({"db": FakeService(exits_after_s=1, exit_code=1)}), body)
+
+
+def test_one_that_had_not_begun_when_its_supervisor_was_killed_is_removed() -> None:
+    async def first(engine: Engine, world: World) -> None:
+        with trio.move_on_after(5.0):
+            await engine.operate(request())
+        world.state.frozen = True
+
+    async def between(world: World) -> None:
+        world.state.frozen = False
+
+    async def second(engine: Engine, world: World) -> None:
+        await trio.sleep(30)
+        assert [status.service for status in engine.statuses()] == ["db"]
+
+    two_lives(lambda: World({"db": FakeService(healthy_after_s=1000)}), first, second, between)
 
 
 def test_its_stdin_is_closed_here_whatever_becomes_of_it() -> None:

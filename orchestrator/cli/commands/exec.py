@@ -10,6 +10,7 @@ from orchestrator.errors import InputError, PystackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from orchestrator.cli.settings import Settings
@@ -24,16 +25,21 @@ def exec_(
     variables: tuple[str, ...],
     user: str | None,
     working_dir: str | None,
+    index: int,
+    interactive: bool,
+    tty: bool,
 ) -> int:
     """Run COMMAND in SERVICE's running container. Ends with the command's exit code."""
     site = settings.site()
-    tty = not no_tty and os.isatty(0) and os.isatty(1)
+    tty = wants_terminal(tty, no_tty)
     # `contracts.control.Exec` as it goes over the wire: its class takes longer to import than the command to run.
     request: dict[str, Any] = {"service": service, "argv": command, "environment": _environment(settings, variables, tty)}
     if working_dir is not None:
         request["working_dir"] = working_dir
     if user is not None:
         request["user"] = user
+    if index:
+        request["index"] = index
     if tty:
         request["tty"] = True
     sys.stdout.flush()
@@ -49,6 +55,13 @@ def exec_(
     return int(result["status"])
 
 
+def wants_terminal(tty: bool, no_tty: bool) -> bool:
+    """Whether the process gets one: where stdin and stdout are one, unless it is not wanted. Raises InputError."""
+    if tty and no_tty:
+        raise InputError("--tty and --no-tty cannot be combined")
+    return not no_tty and os.isatty(0) and os.isatty(1)
+
+
 def _no_event(message: EventMessage) -> None:
     """Without a terminal the process has our descriptors: there is nothing to hand over."""
     for fd in message.fds:
@@ -56,16 +69,20 @@ def _no_event(message: EventMessage) -> None:
 
 
 def _environment(settings: Settings, variables: tuple[str, ...], tty: bool) -> dict[str, str]:
-    """``NAME=VALUE``, or ``NAME`` for the caller's own value. TERM comes along with a terminal."""
+    """TERM comes along with a terminal."""
+    environment = {"TERM": settings.environ["TERM"]} if tty and settings.environ.get("TERM") else {}
+    return {**environment, **variables_of(variables, settings.environ)}
+
+
+def variables_of(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
+    """``NAME=VALUE``, or ``NAME`` for its value in `environ`, if it has one. Raises InputError."""
     environment = {}
-    if tty and settings.environ.get("TERM"):
-        environment["TERM"] = settings.environ["TERM"]
-    for text in variables:
+    for text in texts:
         name, given, value = text.partition("=")
         if not name:
             raise InputError(f'"{text}" is not an environment variable', hint="write NAME=VALUE or NAME")
         if given:
             environment[name] = value
-        elif name in settings.environ:
-            environment[name] = settings.environ[name]
+        elif name in environ:
+            environment[name] = environ[name]
     return environment

@@ -54,6 +54,8 @@ VERBS: Mapping[str, Verb] = {
         looking.PS,
         looking.LOGS,
         looking.EXEC,
+        acting.RUN,
+        looking.PORT,
         acting.START,
         acting.STOP,
         acting.RESTART,

@@ -21,7 +21,7 @@ OF_IMAGES = (
         "pull",
         "Accepted: nothing is pulled for local images.",
         CHOICE,
-        choices=("always", "missing", "never"),
+        choices=("policy", "always", "missing", "never"),
         accepted=True,
     ),
     Option("--quiet-pull", "quiet_pull", "Accepted: nothing is pulled for local images.", accepted=True),
@@ -96,6 +96,47 @@ SCALE_VERB = Verb(
     options=(Option("--no-deps", "no_deps", "Leave alone what the services depend on."), TIMEOUT),
     arguments=(Argument("numbers", "SERVICE=NUMBER...", many=True, required=True),),
     hot=True,
+    loads_and_starts=True,
+)
+RUN = Verb(
+    "run",
+    "run",
+    "Run a command in a container of its own.",
+    """Run COMMAND (or the service's own) in a new container that is made from SERVICE, after starting what SERVICE depends
+    on. Ends with the command's exit code.
+
+    Options end at SERVICE. Ctrl-C stops the container, a second one kills it; with a terminal it is the container's.
+    """,
+    options=(
+        Option("-d --detach", "detach", "Return once it is started, and print its name."),
+        Option("--rm", "remove", "Remove the container when it has ended."),
+        Option("-e --env", "variables", "Environment variable.", TEXT, "NAME[=VALUE]", many=True),
+        Option("--env-from-file", "env_files", "Environment variables from a file.", TEXT, "FILE", many=True),
+        Option("-u --user", "user", "Run as this user.", TEXT, "USER[:GROUP]"),
+        Option("-w --workdir", "working_dir", "Working directory in the container.", TEXT, "DIR"),
+        Option("-p --publish", "published", "Publish a port, as in the short form of `ports`.", TEXT, "PORT", many=True),
+        Option("-P --service-ports", "service_ports", "Publish the service's ports."),
+        Option("--name", "name", "Name of the container.", TEXT, "NAME"),
+        Option("--entrypoint", "entrypoint", "Instead of the image's; clears the service's command.", TEXT, "COMMAND"),
+        Option("-v --volume --volumes", "volumes", "Mount, as in the short form of `volumes`.", TEXT, "MOUNT", many=True),
+        Option("-l --label --labels", "labels", "Label of the container.", TEXT, "NAME=VALUE", many=True),
+        Option("-T --no-tty --no-TTY", "no_tty", "No terminal, even if stdin and stdout are one."),
+        Option("-t --tty", "tty", "Accepted, for it is so where there is one."),
+        Option("-i --interactive", "interactive", "Accepted: stdin is always connected (not with -d).", accepted=True),
+        Option("-q --quiet", "quiet", "No progress."),
+        Option("--no-deps", "no_deps", "Do not start what the service depends on."),
+        Option("--use-aliases", "use_aliases", "Answer to the service's names on its networks."),
+        *OF_IMAGES,
+        REMOVE_ORPHANS,
+        Option("--cap-add", "cap_add", "Add a capability, or ALL.", TEXT, "NAME", many=True),
+        Option("--cap-drop", "cap_drop", "Drop a capability, or ALL.", TEXT, "NAME", many=True),
+    ),
+    arguments=(
+        Argument("service", "SERVICE", required=True),
+        Argument("command", "[COMMAND]...", many=True),
+    ),
+    hot=True,
+    rest=True,
     loads_and_starts=True,
 )
 DOWN = Verb(

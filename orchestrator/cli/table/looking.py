@@ -16,6 +16,9 @@ from orchestrator.cli.table.shapes import (
 
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
 """Docker's."""
+
+INDEX = Option("--index", "index", "Which of the service's containers.", COUNT, "NUMBER", default=0)
+
 PS = Verb(
     "ps",
     "ps",
@@ -69,6 +72,9 @@ EXEC = Verb(
         Option("-e --env", "variables", "Environment variable.", TEXT, "NAME[=VALUE]", many=True),
         Option("-u --user", "user", "Run as this user.", TEXT, "USER[:GROUP]"),
         Option("-w --workdir", "working_dir", "Working directory in the container.", TEXT, "DIR"),
+        INDEX,
+        Option("-i --interactive", "interactive", "Accepted, for it is always so."),
+        Option("-t --tty", "tty", "Accepted, for it is so where there is one."),
     ),
     arguments=(
         Argument("service", "SERVICE", required=True),
@@ -77,6 +83,21 @@ EXEC = Verb(
     function="exec_",
     hot=True,
     rest=True,
+)
+PORT = Verb(
+    "port",
+    "port",
+    "Show where a port is published.",
+    "Print HOST:PORT, where PRIVATE_PORT of SERVICE is published.",
+    options=(
+        INDEX,
+        Option("--protocol", "protocol", "The protocol.", CHOICE, default="tcp", choices=("tcp", "udp")),
+    ),
+    arguments=(
+        Argument("service", "SERVICE", required=True),
+        Argument("private_port", "PRIVATE_PORT", required=True),
+    ),
+    hot=True,
 )
 WHY = Verb(
     "why",

@@ -36,6 +36,7 @@ from orchestrator.compose.schema.forms import (
     object_of,
     pairs,
 )
+from orchestrator.model.names import CONTAINER_NAME
 
 NO = Support.REFUSED
 SKIP = Support.IGNORED
@@ -159,7 +160,7 @@ SERVICE_ONLY = (
     Row("attach", EITHER, "show its log in the foreground", SKIP, harmless=("true",)),
     Row(
         "container_name",
-        TEXT.with_(what="a container name", pattern=re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")),
+        TEXT.with_(what="a container name", pattern=re.compile(CONTAINER_NAME)),
         "the container's name, and a further name of the service on its networks",
     ),
     Row("provider", parts.PROVIDER, "a program that provides the service", NO),

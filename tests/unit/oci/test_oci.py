@@ -15,12 +15,14 @@ from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.runtime import SandboxSpec, VolumeFill
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import InputError
+from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.health import HealthCheck
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.oci.compile import command_of, compile_sandbox
+from orchestrator.oci.confinement import DEFAULT_CAPABILITIES
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.values import replace
@@ -176,6 +178,25 @@ def test_names_are_resolved_by_the_image_with_supplementary_groups() -> None:
     assert "HOME=/var/lib/redis" in process["env"]
     assert process["capabilities"]["effective"] == []
     assert len(process["capabilities"]["bounding"]) == 11
+
+
+@pytest.mark.parametrize(
+    ("added", "dropped", "expected"),
+    [
+        (("CAP_NET_ADMIN",), (), {*DEFAULT_CAPABILITIES, "CAP_NET_ADMIN"}),
+        ((), ("CAP_CHOWN", "CAP_NET_ADMIN"), {*DEFAULT_CAPABILITIES} - {"CAP_CHOWN"}),
+        (("CAP_CHOWN",), ("CAP_CHOWN",), {*DEFAULT_CAPABILITIES}),
+        (("CAP_KILL",), ("ALL",), {"CAP_KILL"}),
+        ((), ("ALL",), set()),
+        (("ALL",), ("CAP_SYS_ADMIN",), {*CAPABILITIES} - {"CAP_SYS_ADMIN"}),
+        (("ALL",), ("ALL",), {*CAPABILITIES}),
+    ],
+)
+def test_capabilities_are_added_and_dropped_as_docker_does(
+    added: tuple[str, ...], dropped: tuple[str, ...], expected: set[str]
+) -> None:
+    sets = config(service(user="0", cap_add=added, cap_drop=dropped))["process"]["capabilities"]
+    assert set(sets["bounding"]) == set(sets["effective"]) == set(sets["permitted"]) == expected
 
 
 def test_an_explicit_group_is_the_only_one() -> None:

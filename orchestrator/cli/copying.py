@@ -1,0 +1,134 @@
+"""Standard streams of a one-off without a terminal.
+
+    our stdin  -> a pipe of ours -> the process     (`Feeder`; never our own descriptor: it may be anything)
+    the process -> its log -> our stdout and stderr (`Output`: byte for byte, as it comes)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+from orchestrator.kernel.inotify import Inotify
+from orchestrator.runtime.logs import Follower
+
+_CHUNK = 1 << 16
+_FDS = {"stdout": 1, "stderr": 2}
+
+
+class Feeder:
+    """Copies our stdin into a pipe, whose other end, `reader`, is the process's; it is closed by `handed_over`."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._writer, False)
+        self._pending = b""
+        self._at_end = False
+
+    def handed_over(self) -> None:
+        if self.reader >= 0:
+            os.close(self.reader)
+            self.reader = -1
+
+    def close(self) -> None:
+        self.handed_over()
+        self._end()
+
+    def wait_for(self, poll: select.poll) -> None:
+        """Register what this one waits for."""
+        if self._writer < 0:
+            return
+        # A pipe that nobody reads any more is told too (POLLERR), whatever is asked for.
+        poll.register(self._writer, select.POLLOUT if self._pending else 0)
+        if not self._pending and not self._at_end:
+            poll.register(0, select.POLLIN)
+
+    def pump(self, ready: dict[int, int]) -> None:
+        """Copy what can be copied now. `ready`: what `poll` gave."""
+        if self._writer >= 0 and ready.get(self._writer, 0) & select.POLLERR:
+            self._end()
+        if self._writer >= 0 and 0 in ready:
+            self._read()
+        if self._writer >= 0 and self._pending:
+            try:
+                self._pending = self._pending[os.write(self._writer, self._pending) :]
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                self._end()
+        if self._at_end and not self._pending:
+            self._end()
+
+    def _read(self) -> None:
+        try:
+            self._pending = os.read(0, _CHUNK)
+        except BlockingIOError:  # Somebody else made it so, and took what was there.
+            return
+        except OSError:  # A terminal that is gone, or a directory: nothing comes from it.
+            self._pending = b""
+        self._at_end = not self._pending
+
+    def _end(self) -> None:
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+            self._pending = b""
+
+
+def silence() -> int:
+    """A descriptor to read from on which nothing comes and which does not end, whoever goes: the stdin of one that nobody
+    attends to, as Docker has it (``run -d web cat`` runs)."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        # Opened anew for both, it is its own writer.
+        return os.open(f"/proc/self/fd/{reader}", os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+class Output:
+    """What a container writes, from its first byte. `log_path`: without the ``.log``; the log need not exist yet."""
+
+    def __init__(self, log_path: str) -> None:
+        self._inotify = Inotify()
+        self._follower = Follower(log_path, inotify=self._inotify)
+
+    def fileno(self) -> int:
+        return self._inotify.fileno()
+
+    def pump(self) -> None:
+        """Copy what is there. Raises BrokenPipeError when nobody reads ours."""
+        self._inotify.clear()
+        for stream, _, data in self._follower.pieces():
+            write_all(_FDS[stream], data)
+
+    def close(self) -> None:
+        self._follower.close()
+        self._inotify.close()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """All of it, also to a descriptor that somebody has made non-blocking. A closed one takes everything."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            if is_open(fd):
+                raise
+            return
+
+
+def is_open(fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(fd)
+        return True
+    return False
