@@ -1,18 +1,19 @@
-"""``pystack up`` in the foreground: bring up, follow, and on Ctrl-C stop.
+"""``pystack up`` in the foreground: bring up and show what is written from the first line on; on Ctrl-C stop.
 
-    connection A   up             progress, then a result or an error
-    connection B   events         opened before A is used, so that nothing between the two is missed
-    connection C   stop, kill     one for each Ctrl-C; they interrupt a running `up`
+    connection A   up             events and then a result or an error
+    connection B   events         opened before A is used, so that nothing is missed when A has ended
+    connection C   stop, kill     one for each Ctrl-C, or when a container's end is to stop all
 
-Everything is waited for in one place (`_wait`): sockets, logs, signals. Log lines go to stdout, the rest to stderr. A
-supervisor that is killed is started again by the client that follows: containers, logs and exit codes are not lost.
+Everything is waited for in one place (`_wait`): sockets, logs, signals. All three connections tell all that happens while
+they are open; what one of them has told, the others do not tell again (`_Once`). Log lines go to stdout and stderr as they
+were written, the rest to stderr. A supervisor that is killed is started again by the client that follows: containers, logs
+and exit codes are not lost.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,6 @@ from orchestrator.cli.logfollower import LogFollower
 from orchestrator.cli.operation import Operation, report_failures, report_left, wait_any
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.loglines import LogPrinter
-from orchestrator.cli.render.plain import SilentProgress
 from orchestrator.cli.render.progress import Progress
 from orchestrator.cli.render.words import words_of
 from orchestrator.cli.tailing import MAY_END, any_alive
@@ -32,12 +32,15 @@ from orchestrator.client.connection import soonest
 from orchestrator.contracts.control import Events, Kill, Stop, Up
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
-from orchestrator.errors import EXIT_CANCELLED, OperationError, PystackError
+from orchestrator.errors import EXIT_CANCELLED, OperationError
+from orchestrator.model.names import Role
 from orchestrator.state.records import FileState
 from orchestrator.values import frozen
 
 MAX_HEALS = 5
 """Supervisors that may be lost while we follow; then something is wrong that starting another does not cure."""
+_REMEMBERED = 20_000
+"""Events; as many as the supervisor lets one connection lag behind another."""
 
 _NOTED = frozenset(
     {
@@ -62,6 +65,35 @@ class Selection:
     managed: tuple[str, ...]
 
 
+class _Once:
+    """Tells what is new from what another connection has told."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, None] = {}
+
+    def new(self, event: Any) -> bool:
+        key = json.dumps(event, sort_keys=True)
+        if key in self._keys:
+            return False
+        self._keys[key] = None
+        if len(self._keys) > _REMEMBERED:
+            del self._keys[next(iter(self._keys))]
+        return True
+
+
+class _Part(Operation):
+    """An operation whose events go to the foreground."""
+
+    def __init__(
+        self, client: Client, request: Up | Stop | Kill, progress: Progress, board: Board, happened: Callable[[Any], None]
+    ) -> None:
+        super().__init__(client, request, progress, board)
+        self._happened = happened
+
+    def take(self, value: Any) -> None:
+        self._happened(value)
+
+
 class Foreground:
     """One foreground `up`. `timeout_s`: the grace that stopping gets, None: each service's own. `cascade`: says when all is
     to be stopped because one container has ended, and the exit code."""
@@ -80,135 +112,138 @@ class Foreground:
         self._selection = selection
         self._progress = progress
         self._board = board
-        self._printer = printer
         self._timeout_s = timeout_s
+        self._printer = printer
+        self._logs = LogFollower(site, printer, selection.shown, role=Role.REPLICA.value)
         self._interrupts = Interrupts()
         self._presses = 0
+        self._once = _Once()
+        self._began_at = self._last_event_at = time.time()
         self._events: Client | None = None
-        self._seen: Counter[str] = Counter()
-        self._last_event_at = time.time()
-        self._last_key = ""
-        self._ending: Operation | None = None
-        self._following = False
+        self._starting: _Part | None = None
+        self._ending: _Part | None = None
+        self._up = False
+        """It has come up, and that has been said."""
+        self._may_end = False
         self._heals = 0
         self._cascade = cascade
 
     def run(self, client: Client, request: Up, summary: Callable[[Any], str]) -> int:
-        """Everything, until all containers have ended or were stopped. Returns the exit code."""
-        since = time.time()
-        with self._interrupts, LogFollower(self._site, self._printer) as logs:
+        """Everything, until all containers have ended or were stopped. Returns the exit code. Raises the error of the
+        `up`, or of the `stop` that Ctrl-C made."""
+        self._printer.before_writing = self._progress.make_room
+        with self._interrupts, self._logs, client:
             try:
-                with client:
-                    self._subscribe(None)
-                    result = self._bring_up(Operation(client, request, self._progress, self._board))
+                self._subscribe(None)
+                # Of those that run already too: what they write while others still wait.
+                self._logs.add_all(since=self._began_at)
+                self._starting = _Part(client, request, self._progress, self._board, self._happened)
+                while not self._is_over(summary):
+                    self._wait()
+                self._logs.finish()
                 self._progress.close()
-                if result is None:
-                    return self._exit_code()
-                self._progress.summary(summary(result), result)
-                self._following = True
-                statuses = statuses_of(result.get("statuses", []))
-                for status in statuses:
-                    if status.service in self._selection.shown:
-                        logs.add(status.container, status.service, since=since)
-                if self._cascade is not None:
-                    self._stop_if(self._cascade.found(statuses))
-                self._follow(logs)
+                self._finish(self._starting)
             finally:
                 self._progress.close()
                 if self._ending is not None:
                     self._ending.client.close()
                 if self._events is not None:
                     self._events.close()
-        return self._exit_code()
-
-    def _exit_code(self) -> int:
         if self._presses:
             return EXIT_CANCELLED
         return self._cascade.exit_code if self._cascade is not None else 0
 
-    # Starting
-
-    def _bring_up(self, operation: Operation) -> Any:
-        """The result; None when everything had to be stopped, and is. Raises the operation's error."""
-        seen = 0
-        while not (operation.done and (self._ending is None or self._ending.done)):
-            ending_s = self._ending.left_s() if self._ending is not None else None
-            limit_s = soonest(self._progress.interval_s, operation.left_s(), ending_s)
-            self._wait(operation, self._ending, self._interrupts, timeout_s=limit_s)
-            operation.pump()
-            for value in operation.events[seen:]:
-                self._see(event_of(value))
-            seen = len(operation.events)
-            if self._ending is not None:
-                self._ending.pump()
+    def _wait(self) -> None:
+        """Until something happens; and take all that has."""
+        parts = [part for part in (self._starting, self._ending) if part is not None and not part.done]
+        limit_s = soonest(None if self._up else self._progress.interval_s, *(part.left_s() for part in parts))
+        wait_any(filter(None, [*parts, self._events, self._interrupts, *self._logs.sources()]), limit_s)
+        self._logs.pump()
+        for part in parts:
+            part.pump()
+        self._take_events()
+        if not self._up:
             self._progress.tick()
-            self._take_interrupts()
+        self._take_interrupts()
+
+    def _is_over(self, summary: Callable[[Any], str]) -> bool:
+        """Whether there is nothing more to wait for."""
+        assert self._starting is not None
+        if not self._starting.done:
+            return False
         if self._ending is not None:
-            self._finish_ending()
-            return None
-        if operation.error is not None:
-            self._progress.close()
+            return self._ending.done
+        if self._starting.error is not None:
+            return True
+        if not self._up:
+            self._has_come_up(self._starting.result, summary)
+        look, self._may_end = self._may_end, False
+        return look and self._ending is None and self._all_ended()
+
+    def _has_come_up(self, result: Any, summary: Callable[[Any], str]) -> None:
+        self._progress.close()
+        self._progress.summary(summary(result), result)
+        self._up = self._may_end = True
+        if self._events is None:
+            self._subscribe(self._last_event_at)
+        self._logs.add_all(since=self._began_at)
+        self._logs.pump()
+        if self._cascade is not None:
+            self._stop_if(self._cascade.found(statuses_of(result.get("statuses", []))))
+
+    def _finish(self, starting: _Part) -> None:
+        """Raises the error of what was under way last."""
+        if self._ending is not None:
+            if self._ending.error is not None:
+                raise self._ending.error
+            if self._cascade is not None and self._ending.result:
+                self._cascade.found(statuses_of(self._ending.result.get("statuses", [])))
+        elif starting.error is not None:
             report_failures(self._site, self._board, self._progress)
             report_left(self._site, self._board, self._progress)
-            raise operation.error
-        self._seen = Counter(json.dumps(value, sort_keys=True) for value in operation.events)
-        return operation.result
+            raise starting.error
 
-    # Following
+    # What happens
 
-    def _follow(self, logs: LogFollower) -> None:
-        """Until everything has ended."""
-        logs.pump()
-        ended = self._all_ended()
-        while not ended and not (self._ending is not None and self._ending.done):
-            limit_s = self._ending.left_s() if self._ending is not None else None
-            self._wait(self._events, self._ending, self._interrupts, *logs.sources(), timeout_s=limit_s)
-            logs.pump()
-            self._take_interrupts()
-            if self._ending is not None:
-                self._ending.pump()
-            if self._take_events(logs) and self._ending is None:
-                ended = self._all_ended()
-        logs.finish()
-        self._finish_ending()
-
-    def _take_events(self, logs: LogFollower) -> bool:
-        """Tell what has happened; True when it may have been the end of everything."""
-        may_end = False
+    def _take_events(self) -> None:
         while self._events is not None:
             try:
                 message = self._events.receive(0)
             except SupervisorGone:
-                return self._heal()
+                self._heal()
+                return
             if message is None:
-                break
-            if not isinstance(message, EventMessage):
-                continue
-            key = json.dumps(message.value, sort_keys=True)
-            if self._seen[key]:
-                self._seen[key] -= 1
-                continue
-            event = event_of(message.value)
-            if event is None:
-                continue
-            self._last_event_at, self._last_key = event.at, key
-            may_end = may_end or event.kind in MAY_END
-            logs.pump()
-            self._tell(event, message.value)
-            if event.kind is EventKind.CONTAINER_STARTED and event.container and event.service in self._selection.shown:
-                logs.add(event.container, event.service)
-                logs.pump()
-            self._see(event)
-        return may_end
+                return
+            if isinstance(message, EventMessage):
+                self._happened(message.value)
+
+    def _happened(self, raw: Any) -> None:
+        """An event, from whichever connection it came."""
+        event = event_of(raw)
+        if event is None or not self._once.new(raw):
+            return
+        self._last_event_at = max(self._last_event_at, event.at)
+        self._may_end = self._may_end or event.kind in MAY_END
+        self._logs.pump()  # What was written before it comes before it.
+        self._tell(event, raw)
+        self._logs.notice(event, self._began_at)
+        if self._cascade is not None:
+            self._stop_if(self._cascade.see(event))
 
     def _tell(self, event: Event, raw: Any) -> None:
-        if event.kind in _NOTED and (event.service is None or event.service in self._selection.managed):
-            line = self._printer.note(event.service, words_of(event)) if event.service else event.text
-            self._progress.aside(line, raw)
+        if not self._up:
+            self._board.apply(event, time.monotonic())
+            self._progress.event(event, raw)
+        elif event.kind in _NOTED and self._is_ours(event):
+            told = event.text if event.container is None else self._printer.note(event.container, words_of(event))
+            self._progress.aside(told, raw)
 
-    def _see(self, event: Event | None) -> None:
-        if self._cascade is not None and event is not None:
-            self._stop_if(self._cascade.see(event))
+    def _is_ours(self, event: Event) -> bool:
+        """Not of another service, and not of a one-off, which another command tells about."""
+        if event.service is None:
+            return True
+        writer = self._logs.writer(event.container) if event.container is not None else None
+        return event.service in self._selection.managed and (writer is None or writer.role in ("", Role.REPLICA.value))
 
     def _stop_if(self, why: str | None) -> None:
         """Stop everything, unless that is under way."""
@@ -223,7 +258,7 @@ class Foreground:
             return self._events is None
         with client:
             try:
-                return not any_alive(client, self._selection.shown)
+                return not any_alive(client, self._selection.shown, Role.REPLICA)
             except SupervisorGone:
                 return False
 
@@ -248,25 +283,16 @@ class Foreground:
         if self._ending is not None:
             self._ending.client.close()
         client, _ = ensure_supervisor(self._site)
-        # While events are followed, they tell what the ending does: its own stream must not tell it again.
-        progress = SilentProgress() if self._following else self._progress
-        self._ending = Operation(client, request, progress, self._board)
+        self._ending = _Part(client, request, self._progress, self._board, self._happened)
 
-    def _finish_ending(self) -> None:
-        if self._ending is None:
-            return
-        if isinstance(self._ending.error, PystackError):
-            raise self._ending.error
-        if self._cascade is not None and self._ending.result:
-            self._cascade.found(statuses_of(self._ending.result.get("statuses", [])))
-
-    def _heal(self) -> bool:
-        """The supervisor has ended: start another, unless the project is gone. True: look whether all has ended."""
+    def _heal(self) -> None:
+        """The supervisor has ended: start another, unless the project is gone."""
         assert self._events is not None
         self._events.close()
         self._events = None
-        if self._ending is not None or FileState(self._site).load() is None:
-            return True
+        self._may_end = True
+        if not self._up or self._ending is not None or FileState(self._site).load() is None:
+            return  # What was asked of it will end with its own error, or we are cut off from a supervisor that lives.
         self._heals += 1
         if self._heals > MAX_HEALS:
             raise OperationError(
@@ -274,15 +300,9 @@ class Foreground:
                 hint="the services may still run: `pystack ps` shows them; supervisor.log says why",
             )
         self._progress.note("the supervisor has ended unexpectedly: starting another")
-        self._seen = Counter([self._last_key])
         self._subscribe(self._last_event_at)
-        return True
 
     def _subscribe(self, since: float | None) -> None:
         client, _ = ensure_supervisor(self._site)
         client.send(*encoded(Events(since)))
         self._events = client
-
-    @staticmethod
-    def _wait(*sources: Any, timeout_s: float | None) -> None:
-        wait_any([source for source in sources if source is not None], timeout_s)

@@ -4,56 +4,102 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from orchestrator.cli.logfiles import log_path, merge, show
+from orchestrator.cli.logfiles import Writer, Writers, log_path, merge, show, writers
 from orchestrator.cli.render.loglines import LogPrinter
+from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.kernel.inotify import Inotify
-from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.names import ContainerId
 from orchestrator.runtime.logs import Follower
+
+_APPEARS = frozenset({EventKind.CONTAINER_CREATED, EventKind.CONTAINER_STARTING, EventKind.CONTAINER_STARTED})
+"""After these a container may write."""
 
 
 class LogFollower:
-    """Prints what containers write, as they write it. `sources` says what to wait for, `pump` prints what is there."""
+    """Prints what containers write, as they write it. `sources` says what to wait for, `pump` prints what is there.
 
-    def __init__(self, site: Site, printer: LogPrinter) -> None:
+    `services`: whose containers are followed, none: all; `index`: as for `Writers.of`; `role`: "" for any. What appears
+    meanwhile is followed too: `notice` must be told of all events.
+    """
+
+    def __init__(
+        self, site: Site, printer: LogPrinter, services: tuple[str, ...] = (), *, index: int = 0, role: str = ""
+    ) -> None:
         self._site = site
         self._printer = printer
+        self._services = services
+        self._index = index
+        self._role = role
+        self._writers = Writers({}, frozenset())
         self._stack = ExitStack()
         self._inotify = self._stack.enter_context(Inotify())
-        self._followers: dict[ContainerId, tuple[ServiceName, Follower]] = {}
+        self._followers: dict[ContainerId, Follower] = {}
+        self._unread = False
+        """One was added, and was not read yet."""
 
     def __enter__(self) -> LogFollower:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for followed in self._followers.values():
-            followed[1].close()
+        for follower in self._followers.values():
+            follower.close()
         self._stack.close()
 
-    def add(
-        self, container: ContainerId, service: ServiceName, *, tail: int | None = None, since: float | None = None
-    ) -> None:
-        """Follow one more; nothing happens if it is followed already. The log need not exist yet. `pump` must follow: only
-        a log that was read to its end wakes whoever waits for `sources`."""
-        if container not in self._followers:
-            path = log_path(self._site, container)
-            self._followers[container] = service, Follower(path, tail=tail, since=since, inotify=self._inotify)
-            self._printer.add([service])
+    def add_all(self, *, tail: int | None = None, since: float | None = None) -> None:
+        """Follow all that are recorded or have a log. Nothing happens to those that are followed already. `pump` must
+        follow: only a log that was read to its end wakes whoever waits for `sources`."""
+        self._writers = writers(self._site)
+        chosen = self._chosen()
+        self._printer.add({container: writer.label for container, writer in chosen.items()})
+        for container in chosen:
+            self._add(container, tail, since)
+
+    def notice(self, event: Event, since: float | None = None) -> None:
+        """Follow the container that `event` is about, if it is one to be followed and may write from now on. `since`: only
+        what it writes after that (epoch seconds)."""
+        container = event.container
+        if event.kind not in _APPEARS or container is None or (self._services and event.service not in self._services):
+            return
+        if container not in self._writers.containers:
+            self.add_all(since=since)
+        if container in self._chosen():
+            self._add(container, None, since)
+            self.pump()
+
+    def writer(self, container: ContainerId) -> Writer | None:
+        """What is known of a container."""
+        return self._writers.containers.get(container)
 
     def sources(self) -> list[Inotify]:
         return [self._inotify]
 
     def pump(self) -> None:
-        """Print what has come."""
-        self._inotify.clear()
-        show(merge((service, follower.read()) for service, follower in self._followers.values()), self._printer)
-        for container, (service, follower) in list(self._followers.items()):
-            if follower.gone:
-                show(((service, entry) for entry in follower.finish()), self._printer)
-                follower.close()
-                del self._followers[container]
+        """Print what has come. Costs next to nothing when nothing has."""
+        if self._inotify.clear() or self._unread:
+            self._read()
 
     def finish(self) -> None:
         """Print what is there, also what has no newline: nothing more will come."""
-        self.pump()
-        show(merge((service, follower.finish()) for service, follower in self._followers.values()), self._printer)
+        self._inotify.clear()
+        self._read()
+        show(merge([(container, follower.finish()) for container, follower in self._followers.items()]), self._printer)
+
+    def _read(self) -> None:
+        self._unread = False
+        show(merge([(container, follower.read()) for container, follower in self._followers.items()]), self._printer)
+        for container, follower in list(self._followers.items()):
+            if follower.gone:
+                show(((container, block) for block in follower.finish()), self._printer)
+                follower.close()
+                del self._followers[container]
+
+    def _chosen(self) -> dict[ContainerId, Writer]:
+        chosen = self._writers.of(self._services, self._index)
+        return {name: writer for name, writer in chosen.items() if not self._role or writer.role == self._role}
+
+    def _add(self, container: ContainerId, tail: int | None, since: float | None) -> None:
+        if container not in self._followers:
+            self._unread = True
+            path = log_path(self._site, container)
+            self._followers[container] = Follower(path, tail=tail, since=since, inotify=self._inotify)

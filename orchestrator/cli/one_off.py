@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from orchestrator.cli.copying import Feeder, Output
 from orchestrator.cli.interrupts import Interrupts
@@ -83,6 +85,21 @@ class EndWatch:
             self._status = LOST_STATUS if self._status is None else self._status
 
 
+class _Beginning(Operation):
+    """The request; `started`: its container has."""
+
+    def __init__(self, client: Client, request: Run, progress: Progress, board: Board, fds: Sequence[int]) -> None:
+        super().__init__(client, request, progress, board, fds)
+        self.started = False
+        self._name = request.name
+
+    def take(self, value: Any) -> None:
+        super().take(value)
+        event = event_of(value)
+        if event is not None and event.kind is EventKind.CONTAINER_STARTED and event.container == self._name:
+            self.started = True
+
+
 class OneOff:
     """`request.name` is given. `feeder`: copies our stdin to it; it belongs to this object."""
 
@@ -123,18 +140,17 @@ class OneOff:
                     if item is not None:
                         item.close()
 
-    def _begin(self, client: Client) -> Operation:
+    def _begin(self, client: Client) -> _Beginning:
         fds = (self._feeder.reader,) if self._feeder is not None else ()
-        operation = Operation(client, self._request, self._progress, self._board, fds)
+        operation = _Beginning(client, self._request, self._progress, self._board, fds)
         if self._feeder is not None:
             self._feeder.handed_over()
         return operation
 
     # Starting
 
-    def _start(self, operation: Operation) -> bool:
+    def _start(self, operation: _Beginning) -> bool:
         """Until it has started. False: it was cancelled, and nothing of it is left. Raises the operation's error."""
-        seen = 0
         while not operation.done and not operation.received:
             retry_s = RETRY_S if self._presses and self._ending is None else None
             ending_s = self._ending.left_s() if self._ending is not None else None
@@ -144,9 +160,8 @@ class OneOff:
             self._progress.tick()
             if self._cancelled(operation):
                 return False
-            if not self._request.tty and any(self._says_started(value) for value in operation.events[seen:]):
+            if not self._request.tty and operation.started:
                 break
-            seen = len(operation.events)
         self._progress.close()
         if isinstance(operation.error, SupervisorGone):
             raise operation.error
@@ -154,10 +169,6 @@ class OneOff:
             report_failures(self._site, self._board, self._progress)
             raise operation.error
         return operation.error is None
-
-    def _says_started(self, value: object) -> bool:
-        event = event_of(value)
-        return event is not None and event.kind is EventKind.CONTAINER_STARTED and event.container == self._name
 
     def _cancelled(self, operation: Operation) -> bool:
         """Whether Ctrl-C has been pressed and the container is gone. It is removed: it has never run."""

@@ -16,7 +16,6 @@ from orchestrator.client.connection import soonest
 from orchestrator.contracts import control
 from orchestrator.contracts.site import Site
 from orchestrator.errors import PystackError
-from orchestrator.model.names import ServiceName, container_id
 from orchestrator.model.phase import LIVE, Phase
 
 
@@ -36,7 +35,6 @@ class Operation:
         self.done = False
         self.result: Any = None
         self.error: PystackError | None = None
-        self.events: list[Any] = []
         self.received: list[int] = []
         self._progress = progress
         self._board = board
@@ -64,7 +62,7 @@ class Operation:
                     self.result, self.done = value, True
                 case EventMessage(value, fds):
                     self.received += fds
-                    self._event(value)
+                    self.take(value)
             timeout_s = 0
 
     def run(self) -> Any:
@@ -76,8 +74,8 @@ class Operation:
             raise self.error
         return self.result
 
-    def _event(self, value: Any) -> None:
-        self.events.append(value)
+    def take(self, value: Any) -> None:
+        """An event has come: `value` is its JSON."""
         event = event_of(value)
         if event is not None:
             self._board.apply(event, time.monotonic())
@@ -93,13 +91,12 @@ def wait_any(sources: Iterable[Any], timeout_s: float | None) -> None:
 
 
 def report_failures(site: Site, board: Board, progress: Progress) -> None:
-    """Explain each service that failed, with what it logged last in this operation."""
+    """Explain each container that failed, with what it logged last in this operation."""
     from orchestrator.cli.logfiles import last_lines
 
     for row in board.failed():
-        assert row.failure is not None
-        container = row.failure.container or container_id(site.project, ServiceName(row.service))
-        progress.failure(report_of(row, last_lines(site, container, LOG_LINES, row.since)))
+        log = last_lines(site, row.container, LOG_LINES, row.since) if row.container is not None else []
+        progress.failure(report_of(row, log))
 
 
 def report_left(site: Site, board: Board, progress: Progress) -> None:

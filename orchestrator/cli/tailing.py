@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from orchestrator.cli.connection import connect
 from orchestrator.cli.failures import note
@@ -14,7 +14,7 @@ from orchestrator.client import Client, EventMessage, SupervisorGone, Unanswered
 from orchestrator.contracts.control import Events
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.site import Site
-from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.names import Role
 
 MAY_END = frozenset(
     {
@@ -28,37 +28,41 @@ MAY_END = frozenset(
 """After these nothing may be left that runs or will run."""
 
 
-def any_alive(client: Client, services: Iterable[str]) -> bool:
-    """Whether one of `services` runs or will run by itself (none given: of all)."""
+def any_alive(client: Client, services: Iterable[str], role: Role | None = None) -> bool:
+    """Whether a container of `services` (none given: of all) runs or will run by itself. `role`: only of this one."""
     wanted = set(services)
-    statuses = statuses_of(client.request("ps"))
-    return any(status.phase.value in ALIVE for status in statuses if not wanted or status.service in wanted)
+    return any(
+        status.phase.value in ALIVE
+        for status in statuses_of(client.request("ps"))
+        if (not wanted or status.service in wanted) and (role is None or status.role is role)
+    )
 
 
 def follow_logs(
-    site: Site,
-    logs: LogFollower,
-    containers: Mapping[ContainerId, ServiceName],
-    services: tuple[str, ...],
-    tail: int | None,
-    since: float | None,
+    site: Site, logs: LogFollower, services: tuple[str, ...], tail: int | None, since: float | None
 ) -> None:
-    """Print the logs of `containers` and go on until all of `services` (none: all of the project) have ended. Containers
-    that are made meanwhile are followed too."""
-    for container, service in containers.items():
-        logs.add(container, service, tail=tail, since=since)
-    logs.pump()
+    """Print what `logs` follows and go on until all of `services` (none: all of the project) have ended. Containers that
+    are made meanwhile are followed too."""
+    first = True
     try:
         while (events := connect(site)) is not None:
             with events:
                 events.send(*encoded(Events()))
+                if first:  # Now, so that what appears in between is told by an event.
+                    logs.add_all(tail=tail, since=since)
+                    logs.pump()
+                    first = False
                 if _follow(site, events, logs, services):
                     break
     except Unanswered as error:
         note(f"{error}; the end of its containers is not seen without it, Ctrl-C ends this", error.hint)
+        logs.add_all(tail=tail, since=since)
+        logs.pump()
         while True:
             wait_any(logs.sources(), None)
             logs.pump()
+    if first:
+        logs.add_all(tail=tail, since=since)
     logs.finish()
 
 
@@ -79,12 +83,8 @@ def _follow(site: Site, events: Client, logs: LogFollower, services: tuple[str, 
             logs.pump()
             while (message := events.receive(0)) is not None:
                 event = event_of(message.value) if isinstance(message, EventMessage) else None
-                if event is None:
-                    continue
-                may_end = may_end or event.kind in MAY_END
-                started = event.kind is EventKind.CONTAINER_STARTED and (not services or event.service in services)
-                if started and event.container and event.service:
-                    logs.add(event.container, event.service)
-                    logs.pump()
+                if event is not None:
+                    may_end = may_end or event.kind in MAY_END
+                    logs.notice(event)
     except SupervisorGone:
         return False

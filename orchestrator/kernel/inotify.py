@@ -28,11 +28,13 @@ class Inotify:
     def fileno(self) -> int:
         return self._fd
 
-    def clear(self) -> None:
-        """Forget what happened so far. Call it before looking at the files."""
+    def clear(self) -> bool:
+        """Forget what happened so far; whether anything had. Call it before looking at the files."""
+        happened = False
         with contextlib.suppress(BlockingIOError):
             while os.read(self._fd, _BUFFER):
-                pass
+                happened = True
+        return happened
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -3,6 +3,9 @@
 The bytes are in ``PREFIX.log``, who wrote which when in ``PREFIX.idx``; rotated pairs are ``PREFIX.log.1`` and so on, the
 highest number being the oldest (docs/monitor-protocol.md, "Files"). The index follows the bytes: what it covers is there.
 A line may begin in one file and end in the next; lines of the two streams may be interleaved in pieces.
+
+What is read comes as blocks: as many whole lines as were written at once, so that nobody has to look at each line who only
+passes it on.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from orchestrator.values import frozen
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from orchestrator.kernel.inotify import Inotify
 else:
@@ -26,9 +29,13 @@ _RECORD = Struct("<QIIQ")
 _STREAMS = {0: "stdout", 1: "stdout", 2: "stderr"}
 """0: it is not known which, because the monitor was killed between the bytes and their index record."""
 _RECORDS_AT_ONCE = 4096
+_WINDOW_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 20
 if TYPE_CHECKING:
     _Identity = tuple[int, int]
-"""Device and inode."""
+    Block = tuple[float, str, bytes]
+"""`_Identity`: device and inode. `Block`: when the first byte of its first line was read (seconds since the epoch), the
+stream, and whole lines with their newlines; or one without: the program ended, or the line is too long."""
 _TRIES = 100
 """How often files that are being renamed are looked at again; a rotation is a few system calls."""
 _LONGEST_LINE = 1 << 20
@@ -52,24 +59,30 @@ class _Lines:
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, list[bytes], int]] = {}
 
-    def feed(self, stream: str, time: float, data: bytes) -> Iterator[LogEntry]:
-        *whole, rest = data.split(b"\n")
-        for piece in whole:
-            began, before, _ = self._begun.pop(stream, (time, [], 0))
-            yield LogEntry(began, stream, b"".join([*before, piece]) if before else piece)
-        if rest:
+    def feed(self, stream: str, time: float, data: bytes) -> Iterator[Block]:
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            first = 0
+            if stream in self._begun:
+                began, before, _ = self._begun.pop(stream)
+                first = data.find(b"\n") + 1
+                yield began, stream, b"".join([*before, data[:first]])
+            if first < cut:
+                yield time, stream, data[first:cut]
+            data = data[cut:]
+        if data:
             began, before, length = self._begun.pop(stream, (time, [], 0))
-            before.append(rest)
-            if length + len(rest) >= _LONGEST_LINE:
-                yield LogEntry(began, stream, b"".join(before), ended=False)
+            before.append(data)
+            if length + len(data) >= _LONGEST_LINE:
+                yield began, stream, b"".join(before)
             else:
-                self._begun[stream] = began, before, length + len(rest)
+                self._begun[stream] = began, before, length + len(data)
 
-    def finish(self) -> Iterator[LogEntry]:
+    def finish(self) -> Iterator[Block]:
         """What has no newline."""
         begun, self._begun = self._begun, {}
         for stream, (time, pieces, _) in sorted(begun.items(), key=lambda item: item[1][0]):
-            yield LogEntry(time, stream, b"".join(pieces), ended=False)
+            yield time, stream, b"".join(pieces)
 
 
 class _Pair:
@@ -87,23 +100,29 @@ class _Pair:
         self.identity = _identity(os.fstat(self.log))
         self._records = 0
         self._covered = 0
+        self._window, self._window_at = b"", 0
 
-    def new(self) -> Iterator[tuple[str, float, bytes]]:
-        """Pieces that were added since the last call: stream, time, bytes."""
+    def new(self, timed: bool) -> Iterator[tuple[str, float, bytes]]:
+        """Pieces that were added since the last call: stream, time, bytes. Not `timed`: what one stream wrote in a row is
+        one piece, with the time of its beginning."""
         while self.index >= 0:
             data = os.pread(self.index, _RECORD.size * _RECORDS_AT_ONCE, self._records * _RECORD.size)
             usable = len(data) - len(data) % _RECORD.size
             if not usable:
                 return
+            start, end, of, began = self._covered, self._covered, -1, 0.0
             for offset, length, stream, nanoseconds in _RECORD.iter_unpack(data[:usable]):
                 self._records += 1
-                time = nanoseconds / 1e9
-                if offset > self._covered:
+                if offset == end and stream == of and not timed and end - start < _PIECE_BYTES:
+                    end += length
+                    continue
+                yield from self._piece(start, end - start, of, began)
+                began = nanoseconds / 1e9
+                if offset > end:
                     # The index's disk was full for a while.
-                    yield from self._piece(self._covered, offset - self._covered, 0, time)
-                if offset + length > self._covered:
-                    start = max(offset, self._covered)
-                    yield from self._piece(start, offset + length - start, stream, time)
+                    yield from self._piece(end, offset - end, 0, began)
+                start, end, of = max(offset, self._covered), max(offset + length, self._covered), stream
+            yield from self._piece(start, end - start, of, began)
 
     def rest(self) -> Iterator[tuple[str, float, bytes]]:
         """What the index of a finished file does not cover, with the file's time."""
@@ -114,12 +133,21 @@ class _Pair:
     def _piece(self, offset: int, length: int, stream: int, time: float) -> Iterator[tuple[str, float, bytes]]:
         end = offset + length
         while offset < end:
-            data = os.pread(self.log, min(end - offset, 1 << 20), offset)
+            data = self._read(offset, min(end - offset, _PIECE_BYTES))
             if not data:
                 break
             yield _STREAMS.get(stream, "stdout"), time, data
             offset += len(data)
         self._covered = end
+
+    def _read(self, offset: int, count: int) -> bytes:
+        """From what was read ahead, if it is there: most pieces are a line."""
+        if count >= _WINDOW_BYTES:
+            return os.pread(self.log, count, offset)
+        at = offset - self._window_at
+        if at < 0 or at + count > len(self._window):
+            self._window, self._window_at, at = os.pread(self.log, _WINDOW_BYTES, offset), offset, 0
+        return self._window[at : at + count]
 
     def close(self) -> None:
         for fd in (self.log, self.index):
@@ -168,31 +196,76 @@ def _settled(prefix: str) -> dict[int, tuple[_Identity, _Identity | None]]:
     return files
 
 
-def read_entries(path_prefix: str, tail: int | None = None, since: float | None = None) -> Iterator[LogEntry]:
-    """All lines of a log, oldest first. `tail`: only so many last ones; `since`: only those not older (epoch seconds).
-    A log that does not exist has no lines. Raises OSError."""
-    follower = Follower(path_prefix, tail=tail, since=since)
+def read_blocks(
+    path_prefix: str, tail: int | None = None, since: float | None = None, *, timed: bool = True
+) -> Iterator[Block]:
+    """All of a log, oldest first. `tail`: only so many last lines; `since`: only those not older (epoch seconds). Not
+    `timed`: nobody asks for the times, which are then those of whole passages. A log that does not exist has no lines.
+    Raises OSError."""
+    follower = Follower(path_prefix, tail=tail, since=since, timed=timed)
     try:
         if tail is None:
             yield from follower.read()
             yield from follower.finish()
         else:
             # A last line without its newline is one of the last lines.
-            yield from deque(chain(follower.read(), follower.finish()), maxlen=tail)
+            yield from _last(chain(follower.read(), follower.finish()), tail)
     finally:
         follower.close()
 
 
+def read_entries(path_prefix: str, tail: int | None = None, since: float | None = None) -> Iterator[LogEntry]:
+    """As `read_blocks`, line by line."""
+    return entries_of(read_blocks(path_prefix, tail, since))
+
+
+def entries_of(blocks: Iterable[Block]) -> Iterator[LogEntry]:
+    """The blocks' lines, each by itself."""
+    for time, stream, data in blocks:
+        *whole, rest = data.split(b"\n")
+        for line in whole:
+            yield LogEntry(time, stream, line)
+        if rest:
+            yield LogEntry(time, stream, rest, ended=False)
+
+
+def lines_in(data: bytes) -> int:
+    """How many lines a block has."""
+    return data.count(b"\n") + (not data.endswith(b"\n"))
+
+
+def _last(blocks: Iterable[Block], count: int) -> Iterator[Block]:
+    """Those with the last `count` lines."""
+    kept: deque[tuple[Block, int]] = deque()
+    total = 0
+    for block in blocks:
+        kept.append((block, lines_in(block[2])))
+        total += kept[-1][1]
+        while kept and total - kept[0][1] >= count:
+            total -= kept.popleft()[1]
+    surplus = max(0, total - count)  # Of the first block, only the end is shown.
+    for (time, stream, data), _ in kept:
+        yield time, stream, data.split(b"\n", surplus)[surplus]
+        surplus = 0
+
+
 class Follower:
     """Reads a log to its present end, and again when there is more. `inotify`: becomes readable when there is; several
-    followers may share one. Without it, this is a plain reader."""
+    followers may share one. Without it, this is a plain reader. `timed`: as for `read_blocks`."""
 
     def __init__(
-        self, path_prefix: str, *, tail: int | None = None, since: float | None = None, inotify: Inotify | None = None
+        self,
+        path_prefix: str,
+        *,
+        tail: int | None = None,
+        since: float | None = None,
+        inotify: Inotify | None = None,
+        timed: bool = True,
     ) -> None:
         self._prefix = path_prefix
         self._tail = tail
         self._since = since
+        self._timed = timed or since is not None
         self._inotify = inotify
         self._lines = _Lines()
         self._pair: _Pair | None = None
@@ -200,23 +273,20 @@ class Follower:
         if inotify is not None:
             from orchestrator.kernel.constants import IN_CREATE, IN_MOVED_TO
 
-            inotify.watch(os.path.dirname(path_prefix) or ".", IN_CREATE | IN_MOVED_TO)
+            try:  # noqa: SIM105
+                inotify.watch(os.path.dirname(path_prefix) or ".", IN_CREATE | IN_MOVED_TO)
+            except FileNotFoundError:
+                pass  # There is no folder for logs where nothing of the project was ever begun.
 
-    def read(self) -> Iterator[LogEntry]:
+    def read(self) -> Iterator[Block]:
         """The lines that were completed since the last call. `tail` applies to the first call."""
-        entries = self._entries()
-        if self._tail is None:
-            yield from entries
-            return
-        last = deque(entries, maxlen=self._tail)
-        self._tail = None
-        yield from last
+        tail, self._tail = self._tail, None
+        blocks = self._blocks(tail)
+        return blocks if tail is None else _last(blocks, tail)
 
-    def finish(self) -> Iterator[LogEntry]:
+    def finish(self) -> Iterator[Block]:
         """What is left without a newline, when nothing more will come."""
-        for entry in self._lines.finish():
-            if self._wanted(entry):
-                yield entry
+        return (block for block in self._lines.finish() if self._wanted(block))
 
     @property
     def gone(self) -> bool:
@@ -228,24 +298,24 @@ class Follower:
             self._pair.close()
             self._pair = None
 
-    def _wanted(self, entry: LogEntry) -> bool:
-        return self._since is None or entry.time >= self._since
+    def _wanted(self, block: Block) -> bool:
+        return self._since is None or block[0] >= self._since
 
-    def _entries(self) -> Iterator[LogEntry]:
-        for stream, time, data in self.pieces():
-            for entry in self._lines.feed(stream, time, data):
-                if self._wanted(entry):
-                    yield entry
+    def _blocks(self, tail: int | None) -> Iterator[Block]:
+        for stream, time, data in self.pieces(tail):
+            for block in self._lines.feed(stream, time, data):
+                if self._wanted(block):
+                    yield block
 
-    def pieces(self) -> Iterator[tuple[str, float, bytes]]:
+    def pieces(self, tail: int | None = None) -> Iterator[tuple[str, float, bytes]]:
         """What was written since the last call, as it came: stream, time, bytes. Instead of `read`, not beside it:
-        `tail` and `since` are not looked at."""
-        if self._pair is None and not self._open_after(self._finished):
+        `since` is not looked at."""
+        if self._pair is None and not self._open_after(self._finished, tail):
             return
         while self._pair is not None:
             # First whether it was rotated away, then its end: in this order nothing can be written in between.
             rotated = _identity_of(f"{self._prefix}.log") not in (self._pair.identity, None)
-            yield from self._pair.new()
+            yield from self._pair.new(self._timed)
             if not rotated:
                 return
             yield from self._pair.rest()
@@ -255,7 +325,7 @@ class Follower:
             if not self._open_after(self._finished):
                 return
 
-    def _open_after(self, finished: _Identity | None) -> bool:
+    def _open_after(self, finished: _Identity | None, tail: int | None = None) -> bool:
         """Open the file that follows `finished`, or the first that is needed; False if there is none. The files may be
         renamed while we look: what was opened counts only if nothing has moved in between."""
         for _ in range(_TRIES):
@@ -267,7 +337,7 @@ class Follower:
                 newer = {number: pair for number, pair in files.items() if at is None or number < at}
             if not newer:
                 return False
-            number = max(newer) if finished is not None else self._first(newer)
+            number = max(newer) if finished is not None else self._first(newer, tail)
             try:
                 pair = _Pair(self._prefix, number)
             except FileNotFoundError:
@@ -288,13 +358,13 @@ class Follower:
         except FileNotFoundError:
             pass
 
-    def _first(self, files: Mapping[int, object]) -> int:
+    def _first(self, files: Mapping[int, object], tail: int | None) -> int:
         """The oldest file that is needed: with a tail, the newest that together have enough lines."""
-        if self._tail is not None:
+        if tail is not None:
             lines = 0
             for number in sorted(files):
                 lines += _newlines(_path(self._prefix, number))
-                if lines > self._tail:
+                if lines > tail:
                     return number
         return max(files)
 
@@ -329,9 +399,9 @@ def follow(
         stopped = False
         try:
             while True:
-                yield from follower.read()
+                yield from entries_of(follower.read())
                 if stopped or follower.gone:
-                    yield from follower.finish()
+                    yield from entries_of(follower.finish())
                     return
                 # One more look after the word to stop: what was written before it must be told.
                 stopped = any(fd == stop_fd for fd, _ in poll.poll())

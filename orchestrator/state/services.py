@@ -1,7 +1,7 @@
-"""Which service each container is of, read as cheaply as it can be: `logs` asks before each run.
+"""Which containers and services there are, read as cheaply as it can be: `logs` asks before each run.
 
-Only containers' names and their services are looked at, and nothing is made a value. Records that are not as this version
-writes them (damaged, or older) are read by `state.records`, which takes far longer to import.
+Only names and numbers are looked at, and hardly anything is made a value. Records that are not as this version writes
+them (damaged, or older) are read by `state.records`, which takes far longer to import.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 
 from orchestrator.kernel import jsontext
 from orchestrator.state.directory import JOURNAL, WANTED
+from orchestrator.values import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,40 +20,55 @@ if TYPE_CHECKING:
     from orchestrator.model.names import ContainerId, ServiceName
 
 
-def services_of(site: Site) -> dict[ContainerId, ServiceName]:
-    """The service of each container that is recorded. Raises as `FileState.load`."""
+@frozen
+class RecordedContainer:
+    """`role`, `number`: of its `Instance`; the role's value."""
+
+    service: ServiceName
+    role: str = "replica"
+    number: int = 1
+
+
+@frozen
+class Recorded:
+    """`services`: of the whole stack, also those that have no container."""
+
+    containers: dict[ContainerId, RecordedContainer]
+    services: tuple[ServiceName, ...] = ()
+
+
+def recorded(site: Site) -> Recorded:
+    """What is recorded of the project; nothing when there are no records. Raises as `FileState.load`."""
     try:
         return _seen(site)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         from orchestrator.state.records import FileState
 
         record = FileState(site).load()
-        return {item.container: item.instance.service for item in record.containers} if record is not None else {}
+        if record is None:
+            return Recorded({})
+        found = {item.container: item.instance for item in record.containers}
+        containers = {name: RecordedContainer(it.service, it.role.value, it.number) for name, it in found.items()}
+        return Recorded(containers, tuple(record.project.services))
 
 
-def stack_of(site: Site) -> set[str]:
-    """The names of the recorded stack's services. Raises as `FileState.load`."""
-    try:
-        (wanted,) = _lines(os.path.join(site.data_dir, WANTED))
-        return set(wanted["project"]["services"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        from orchestrator.state.records import FileState
-
-        record = FileState(site).load()
-        return {str(name) for name in record.project.services} if record is not None else set()
-
-
-def _seen(site: Site) -> dict[ContainerId, ServiceName]:
+def _seen(site: Site) -> Recorded:
     (wanted,) = _lines(os.path.join(site.data_dir, WANTED))
-    found = {item["container"]: item["instance"]["service"] for item in wanted["containers"]}
-    for line in _lines(os.path.join(site.data_dir, JOURNAL)):
+    found = {item["container"]: _container(item) for item in wanted["containers"]}
+    journal = os.path.join(site.data_dir, JOURNAL)
+    for line in _lines(journal) if os.path.exists(journal) else ():
         if line["generation"] < wanted["generation"]:
             continue  # From before the last commit.
         if "record" in line:
-            found[line["record"]["container"]] = line["record"]["instance"]["service"]
+            found[line["record"]["container"]] = _container(line["record"])
         elif "forget" in line:
             found.pop(line["forget"], None)
-    return found
+    return Recorded(found, tuple(wanted["project"]["services"]))
+
+
+def _container(item: Any) -> RecordedContainer:
+    instance = item["instance"]
+    return RecordedContainer(instance["service"], instance.get("role", "replica"), instance.get("number", 1))
 
 
 def _lines(path: str) -> list[Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.logfiles import containers_to_show, merged, show
-from orchestrator.cli.render.loglines import LogPrinter
-from orchestrator.cli.selection import check_services
-from orchestrator.errors import OperationError
+from orchestrator.cli.logfiles import Writers, merged, show, writers
+from orchestrator.cli.render.loglines import printer_for
+from orchestrator.errors import InputError, PystackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ def logs(
     settings: Settings,
     services: tuple[str, ...],
     follow: bool,
+    index: int,
     tail: int,
     timestamps: bool,
     since: str | None,
@@ -24,20 +24,15 @@ def logs(
     no_color: bool,
     raw: bool,
 ) -> None:
-    """Show what services wrote, in the order of time."""
+    """Show what containers wrote, in the order of time. One that has written nothing is shown as just that."""
     site = settings.site()
-    known = containers_to_show(site)
-    if not known:
-        raise OperationError(f"project {site.project} has no logs", hint="`pystack up` makes its containers")
-    check_services(services, known.values(), site.project)
-    shown = {container: service for container, service in known.items() if not services or service in services}
-    terminal = settings.terminal()
-    printer = LogPrinter(
-        sorted(shown.values()),
-        colour=terminal.colour_out and not no_color,
-        raw=raw or not terminal.stdout_tty,
-        prefix=not no_log_prefix,
-        timestamps=timestamps,
+    known = writers(site)
+    _check(settings, services, known, site.project)
+    chosen = known.of(services, index)
+    if index and not chosen:
+        _refuse_index(services, index, known)
+    printer = printer_for(
+        settings.terminal(), colour=not no_color, raw=raw, prefix=not no_log_prefix, timestamps=timestamps
     )
     begin, end = _instant(since), _instant(until)
     lines = None if tail < 0 else tail
@@ -45,15 +40,39 @@ def logs(
         from orchestrator.cli.logfollower import LogFollower
         from orchestrator.cli.tailing import follow_logs
 
-        with LogFollower(site, printer) as follower:
-            follow_logs(site, follower, shown, services, lines, begin)
+        with LogFollower(site, printer, services, index=index) as follower:
+            follow_logs(site, follower, services, lines, begin)
         return
-    entries = merged(site, shown, lines, begin)
+    printer.add({container: writer.label for container, writer in chosen.items()})
+    entries = merged(site, chosen, lines, begin, timed=timestamps or end is not None)
     if end is not None:
         from itertools import takewhile
 
-        entries = takewhile(lambda item: item[1].time < end, entries)
+        entries = takewhile(lambda item: item[1][0] < end, entries)
     show(entries, printer)
+
+
+def _check(settings: Settings, services: tuple[str, ...], known: Writers, project: str) -> None:
+    """Raises InputError for a service that is neither recorded nor in the files."""
+    if all(name in known.services for name in services):
+        return
+    from contextlib import suppress
+
+    from orchestrator.cli.selection import check_services
+    from orchestrator.compose.load import load
+
+    names = set(known.services)
+    with suppress(PystackError):  # Then what is recorded is all that there is to know.
+        names.update(load(settings.request()).project.services)
+    check_services(services, names, project)
+
+
+def _refuse_index(services: tuple[str, ...], index: int, known: Writers) -> None:
+    there = sorted({writer.label for writer in known.of(services).values()})
+    raise InputError(
+        f"there is no container {index} of {' or '.join(services) or 'any service'}",
+        hint=f"there are: {', '.join(there)}" if there else "none of its containers has been made",
+    )
 
 
 def _instant(text: str | None) -> float | None:

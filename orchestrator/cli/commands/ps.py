@@ -69,9 +69,9 @@ def _known(site: Site, services: tuple[str, ...], statuses: Sequence[Status]) ->
 
 
 def _stack(site: Site) -> set[str]:
-    from orchestrator.state.services import stack_of
+    from orchestrator.state.services import recorded
 
-    return stack_of(site)
+    return set(recorded(site).services)
 
 
 def _statuses(site: Site) -> tuple[list[Status], bool]:

@@ -71,16 +71,10 @@ def up(
         return 0
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
-    from orchestrator.cli.render.loglines import LogPrinter
+    from orchestrator.cli.render.loglines import printer_for
 
     terminal, selection = settings.terminal(), Selection(tuple(services) or managed, managed)
-    printer = LogPrinter(
-        selection.shown,
-        colour=terminal.colour_out and not no_color,
-        raw=raw or not terminal.stdout_tty,
-        prefix=not no_log_prefix,
-        timestamps=timestamps,
-    )
+    printer = printer_for(terminal, colour=not no_color, raw=raw, prefix=not no_log_prefix, timestamps=timestamps)
     cascade = Cascade(
         managed,
         only_failures=abort_on_failure and not abort_on_exit,

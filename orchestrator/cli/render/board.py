@@ -1,4 +1,5 @@
-"""The state of an operation as its events tell it: a row per service. What the live view shows and a failure report quotes.
+"""The state of an operation as its events tell it: a row per container. What the live view shows and a
+failure report quotes.
 
 Rows only know what events said; the same events always give the same board. Instants are the caller's clock, in seconds.
 """
@@ -10,6 +11,7 @@ from enum import IntEnum
 
 from orchestrator.cli.render.words import first_line, probe_text, restart_text, words_of
 from orchestrator.contracts.events import Event, EventKind
+from orchestrator.model.names import ContainerId
 from orchestrator.values import entity, field
 
 
@@ -47,10 +49,12 @@ _CONDITION_WORDS = {
 
 @entity
 class Row:
-    """`began_s`, `ended_s`: of this service's part in the operation. `waits`: unmet conditions, by service. `since`: when
-    it was last made or started in this operation, epoch seconds. `end`: how the last run ended, and why, or ""."""
+    """`container`: None for what is told of a service without one. `began_s`, `ended_s`: of its part in the operation.
+    `waits`: unmet conditions, by service. `since`: when it was last made or started in this operation, epoch seconds.
+    `end`: how the last run ended, and why, or ""."""
 
     service: str
+    container: ContainerId | None
     began_s: float
     stage: Stage = Stage.STARTING
     detail: str = ""
@@ -85,31 +89,38 @@ _STAGES: Mapping[EventKind, tuple[Stage, str]] = {
 
 
 class Board:
-    """All rows. `services`: the order of display within a stage; services that have no event have no row."""
+    """All rows. `services`: the order of display within a stage; containers that have no event have no row."""
 
     def __init__(self, services: Iterable[str] = ()) -> None:
         self._order = {name: number for number, name in enumerate(services)}
         self._rows: dict[str, Row] = {}
+        self._of_service: dict[str, int] = {}
 
     def apply(self, event: Event, now_s: float) -> None:
         if event.service is None:
             return
-        row = self._rows.get(event.service)
+        key = event.container or event.service
+        row = self._rows.get(key)
         if row is None:
             if event.kind is EventKind.HEALTH_PROBED:
-                return  # Of a service that the operation has not touched (yet).
+                return  # Of a container that the operation has not touched (yet).
             self._order.setdefault(event.service, len(self._order))
-            row = self._rows[event.service] = Row(event.service, now_s)
+            self._of_service[event.service] = self._of_service.get(event.service, 0) + 1
+            row = self._rows[key] = Row(event.service, event.container, now_s)
         self._apply(row, event)
-        self._release(event)
         row.ended_s = None if row.stage.moving else (row.ended_s or now_s)
 
     def rows(self) -> list[Row]:
         """In the order of display."""
         return sorted(self._rows.values(), key=lambda row: (row.stage, self._order[row.service]))
 
-    def row(self, service: str) -> Row | None:
-        return self._rows.get(service)
+    def row(self, key: str) -> Row | None:
+        """Of a container, or of a service without one."""
+        return self._rows.get(key)
+
+    def name(self, row: Row) -> str:
+        """The service's, where that says which container it is; else the container's."""
+        return row.service if row.container is None or self._of_service[row.service] == 1 else row.container
 
     def failed(self) -> list[Row]:
         """Those that failed by themselves, not because of another."""
@@ -127,6 +138,8 @@ class Board:
             condition = str(event.detail.get("condition", ""))
             row.waits[str(event.detail.get("on", "?"))] = _CONDITION_WORDS.get(condition, condition)
             row.stage = Stage.WAITING
+        elif kind is EventKind.CONDITION_MET:
+            row.waits.pop(str(event.detail.get("on", "?")), None)
         elif kind in _STAGES:
             row.stage, row.detail = _STAGES[kind]
             if kind is EventKind.CONTAINER_CREATING or kind is EventKind.CONTAINER_STARTING:
@@ -151,22 +164,6 @@ class Board:
             if row.stage is not Stage.STOPPING:
                 row.stage = Stage.DONE if event.detail.get("exit_status") == 0 else Stage.BACKOFF
             row.detail = row.end = row.end or words_of(event)
-
-    def _release(self, event: Event) -> None:
-        """Strike what `event` satisfies off the others' waits: there is no event for a condition that is met."""
-        match event.kind:
-            case EventKind.CONTAINER_STARTED:
-                met = "service_started"
-            case EventKind.SERVICE_READY:
-                met = "service_healthy"
-            case EventKind.CONTAINER_EXITED if event.detail.get("exit_status") == 0:
-                met = "service_completed_successfully"
-            case _:
-                return
-        assert event.service is not None
-        for row in self._rows.values():
-            if row.waits.get(event.service) == _CONDITION_WORDS[met]:
-                del row.waits[event.service]
 
     def _probed(self, row: Row, event: Event) -> None:
         row.probe_output = str(event.detail.get("output", ""))

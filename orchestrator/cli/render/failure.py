@@ -1,4 +1,4 @@
-"""A failed service, explained: why, what its last probe said, and what it last wrote."""
+"""A failed container, explained: why, what its last probe said, and what it last wrote."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ LOG_LINES = 10
 
 @frozen
 class FailureReport:
-    """`reason`: the event's sentence, which names the container. `log`: its last lines, already decoded."""
+    """`reason`: the event's sentence, which names the container for people. `log`: its last lines, already decoded."""
 
     reason: str
+    service: str = ""
+    container: str = ""
     out_of_memory: bool = False
     probe_output: str = ""
     log: tuple[str, ...] = ()
@@ -27,6 +29,8 @@ def report_of(row: Row, log: Iterable[str]) -> FailureReport:
     detail = row.failure.detail
     return FailureReport(
         row.failure.text or f"{row.service} failed",
+        row.service,
+        row.container or "",
         bool(detail.get("oom")),
         str(detail.get("probe_output") or row.probe_output or ""),
         tuple(log),

@@ -23,6 +23,9 @@ class JsonProgress:
     def tick(self) -> None:
         """Nothing moves by itself."""
 
+    def make_room(self) -> None:
+        """Lines do not get into each other's way."""
+
     def note(self, text: str) -> None:
         self._write({"note": text})
 

@@ -7,7 +7,8 @@
      ✓ redis     0.3s  healthy
        and 12 more: 10 ready, 2 waiting
 
-The caller's loop calls `tick` every `interval_s`; nothing is drawn when nothing changed but on a tick.
+The caller's loop calls `tick` every `interval_s`; nothing is drawn when nothing changed but on a tick. When log lines come
+(`make_room`), the region stays as it is, and what happens then is told by lines, as without a terminal.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.text import Text
 from orchestrator.cli.render.board import Board, Row, Stage
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.failure import FailureReport, describe
-from orchestrator.cli.render.plain import sentence
+from orchestrator.cli.render.plain import PlainProgress, sentence
 from orchestrator.cli.terminal import Terminal
 from orchestrator.contracts.events import Event, EventKind
 
@@ -56,9 +57,10 @@ _WORDS = {
 }
 
 
-class LiveProgress:
-    interval_s = 0.1
+_INTERVAL_S = 0.1
 
+
+class LiveProgress:
     def __init__(self, title: str, board: Board, terminal: Terminal) -> None:
         self._title = title
         self._board = board
@@ -83,15 +85,24 @@ class LiveProgress:
         )
         self._running = False
         self._drawn_s = 0.0
+        self._lines: PlainProgress | None = None
+        self.interval_s: float | None = _INTERVAL_S
 
     def event(self, event: Event, raw: object) -> None:
-        if event.kind is EventKind.WARNING:
+        if self._lines is not None:
+            self._lines.event(event, raw)
+        elif event.kind is EventKind.WARNING:
             self.note(f"warning: {sentence(event)}")
-        elif time.monotonic() - self._drawn_s >= self.interval_s:
+        elif time.monotonic() - self._drawn_s >= _INTERVAL_S:
             self.tick()
 
+    def make_room(self) -> None:
+        if self._lines is None:
+            self.close()
+            self._lines, self.interval_s = PlainProgress(), None
+
     def tick(self) -> None:
-        if not len(self._board):
+        if not len(self._board) or self._lines is not None:
             return
         if not self._running:
             self._live.start()
@@ -130,7 +141,7 @@ class LiveProgress:
         rows = self._board.rows()
         room = max(2, lines - 2)
         shown, hidden = (rows, []) if len(rows) <= room else (rows[: room - 1], rows[room - 1 :])
-        name_width = min(max(len(row.service) for row in shown), max(8, columns // 3)) if shown else 0
+        name_width = min(max(len(self._board.name(row)) for row in shown), max(8, columns // 3)) if shown else 0
         out = [self._heading(now_s, columns)]
         out += [self._line(row, now_s, name_width) for row in shown]
         if hidden:
@@ -155,7 +166,7 @@ class LiveProgress:
         if not symbol:
             frames = _FRAMES if self._terminal.unicode else _ASCII_FRAMES
             symbol = plain = frames[int(seconds * 10) % len(frames)]
-        name = escape_line(row.service)
+        name = escape_line(self._board.name(row))
         if len(name) > name_width:
             name = name[: name_width - 1] + "~"
         return Text.assemble(

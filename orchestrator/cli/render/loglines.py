@@ -1,78 +1,104 @@
-"""Log lines on their way to stdout. They bypass rich: a stack writes many."""
+"""Log lines on their way to stdout and stderr. They bypass rich: a stack writes many."""
 
 from __future__ import annotations
 
 import sys
 
 from orchestrator.cli.render.escape import escape_line, escape_log
+from orchestrator.values import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Mapping
+
+    from orchestrator.cli.terminal import Terminal
+    from orchestrator.model.names import ContainerId
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
-_MAX_PREFIX = 32
+_MAX_LABEL = 32
+
+
+@frozen
+class Look:
+    """How lines look on one of the two outputs. `raw`: as they came; otherwise they are escaped."""
+
+    colour: bool = False
+    raw: bool = False
+
+
+_PLAIN = Look()
 
 
 class LogPrinter:
-    """Writes ``service | line``, aligned and coloured by service.
+    """Writes ``web-1  | line``, aligned and coloured by container; what a container writes to stderr goes to stderr.
 
-    `raw`: lines are written as they came. Otherwise they are escaped. `prefix`: with the service's name;
-    `timestamps`: RFC 3339 in UTC, to the microsecond.
+    `prefix`: with the container's label; `timestamps`: RFC 3339 in UTC, to the microsecond. `before_writing` is called each
+    time before lines are written: who else uses the terminal makes room.
     """
 
-    def __init__(
-        self,
-        services: Iterable[str],
-        *,
-        colour: bool = False,
-        raw: bool = False,
-        prefix: bool = True,
-        timestamps: bool = False,
-    ) -> None:
-        self._raw = raw
+    def __init__(self, out: Look = _PLAIN, err: Look = _PLAIN, *, prefix: bool = True, timestamps: bool = False) -> None:
+        self._looks = {"stdout": out, "stderr": err}
         self._timestamps = timestamps
         self._prefix = prefix
-        self._colour = colour
-        self._prefixes: dict[str, bytes] = {}
+        self._labels: dict[ContainerId, str] = {}
+        self._heads: dict[tuple[str, str], bytes] = {}
         self._width = 0
-        self.add(services)
+        self.before_writing: Callable[[], None] | None = None
 
-    def add(self, services: Iterable[str]) -> None:
-        """Services that may write; all prefixes are then as wide as the longest."""
-        names = list(dict.fromkeys([*self._prefixes, *services]))
-        if len(names) == len(self._prefixes):
-            return
-        self._width = max((min(len(name), _MAX_PREFIX) for name in names), default=0)
-        self._prefixes = {name: self._make_prefix(name, number) for number, name in enumerate(names)}
+    def add(self, labels: Mapping[ContainerId, str]) -> None:
+        """Containers that may write, and what stands before their lines; all prefixes are then as wide as the longest."""
+        self._labels.update(labels)
+        self._width = max((min(len(label), _MAX_LABEL) for label in self._labels.values()), default=0)
+        self._heads.clear()
 
-    def line(self, service: str, time: float, line: bytes) -> bytes:
-        """One line, ready to be written, with its newline. `time`: epoch seconds."""
-        if service not in self._prefixes:
-            self.add([service])
-        head = self._prefixes[service] if self._prefix else b""
+    def block(self, container: ContainerId, time: float, stream: str, data: bytes) -> bytes:
+        """Lines of one stream, ready to be written, each with its newline. `time`: epoch seconds."""
+        look = self._looks[stream]
+        head = self._head(container, stream, look) if self._prefix else b""
         if self._timestamps:
             head += timestamp(time).encode() + b" "
-        body = line if self._raw else escape_log(line).encode("utf-8", "replace")
-        return head + body + b"\n"
+        body = data.removesuffix(b"\n")
+        if not look.raw and not (body.isascii() and body.decode().replace("\n", "").isprintable()):
+            body = b"\n".join(escape_log(line).encode("utf-8", "replace") for line in body.split(b"\n"))
+        return head + (body.replace(b"\n", b"\n" + head) if head else body) + b"\n"
 
-    def write(self, data: bytes | bytearray) -> None:
-        """To stdout at once. Raises BrokenPipeError."""
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+    def write(self, stream: str, data: bytes) -> None:
+        """To stdout or stderr, at once. Raises BrokenPipeError."""
+        if self.before_writing is not None:
+            self.before_writing()
+        target = sys.stderr if stream == "stderr" else sys.stdout
+        target.flush()
+        target.buffer.write(data)
+        target.buffer.flush()
 
-    def note(self, service: str, text: str) -> str:
-        """A line about a service that is not the service's own: ``service * text``."""
-        if service not in self._prefixes:
-            self.add([service])
-        return f"{escape_line(service).ljust(self._width)} * {escape_line(text)}"
+    def note(self, container: ContainerId, text: str) -> str:
+        """A line about a container that is not the container's own: ``web-1  * text``."""
+        label = escape_line(self._labels.get(container, container))
+        return f"{label.ljust(self._width)}  * {escape_line(text)}"
 
-    def _make_prefix(self, name: str, number: int) -> bytes:
-        text = f"{escape_line(name).ljust(self._width)} | "
-        if self._colour:
+    def _head(self, container: ContainerId, stream: str, look: Look) -> bytes:
+        head = self._heads.get((container, stream))
+        if head is None:
+            if container not in self._labels:
+                self.add({container: container})
+            head = self._heads[container, stream] = self._make_head(container, look)
+        return head
+
+    def _make_head(self, container: ContainerId, look: Look) -> bytes:
+        text = f"{escape_line(self._labels[container]).ljust(self._width)}  | "
+        if look.colour:
+            number = list(self._labels).index(container)
             text = f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{text}\x1b[0m"
         return text.encode()
+
+
+def printer_for(
+    terminal: Terminal, *, colour: bool = True, raw: bool = False, prefix: bool = True, timestamps: bool = False
+) -> LogPrinter:
+    """One that suits the terminal: lines are escaped and coloured only where there is one, but for `raw` and `colour`."""
+    out = Look(colour and terminal.colour_out, raw or not terminal.stdout_tty)
+    err = Look(colour and terminal.colour_err, raw or not terminal.stderr_tty)
+    return LogPrinter(out, err, prefix=prefix, timestamps=timestamps)
 
 
 def timestamp(time: float) -> str:

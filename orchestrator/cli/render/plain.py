@@ -46,17 +46,20 @@ class PlainProgress:
 
     def _is_old(self, event: Event) -> bool:
         if event.detail.get("ok"):
-            self._warming.pop(event.service, None)
+            self._warming.pop(event.container or event.service, None)
             return True
         if event.detail.get("failures"):
             return False  # It counts: the next ones lead to "unhealthy".
         output = str(event.detail.get("output"))
-        known = self._warming.get(event.service)
-        self._warming[event.service] = output
+        known = self._warming.get(event.container or event.service)
+        self._warming[event.container or event.service] = output
         return known == output
 
     def tick(self) -> None:
         """Nothing moves by itself."""
+
+    def make_room(self) -> None:
+        """Lines do not get into each other's way."""
 
     def note(self, text: str) -> None:
         print(escape_line(text), file=sys.stderr, flush=True)
@@ -84,6 +87,8 @@ class SilentProgress:
         """Not wanted; and so are all the others."""
 
     def tick(self) -> None: ...
+
+    def make_room(self) -> None: ...
 
     def note(self, text: str) -> None: ...
 

@@ -22,6 +22,10 @@ class Progress(Protocol):
 
     def tick(self) -> None: ...
 
+    def make_room(self) -> None:
+        """Log lines come on the same terminal from now on: nothing is redrawn any more, what happens is told by lines."""
+        ...
+
     def note(self, text: str) -> None:
         """One line about the command itself."""
         ...

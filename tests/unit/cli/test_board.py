@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.cli.render.board import Board, Stage
 from orchestrator.cli.render.failure import describe, report_of
 from orchestrator.contracts.events import Event, EventKind
-from orchestrator.model.names import ServiceName
+from orchestrator.model.names import ContainerId, ServiceName
 
 
 def event(kind: EventKind, service: str, text: str = "", **detail: Any) -> Event:
@@ -30,13 +30,27 @@ def test_a_waiting_service_says_for_whom_and_what_until_it_is_met() -> None:
     row = board.row("web")
     assert row is not None
     assert row.text == "waiting for db to be healthy, cache to start, init to complete"
-    board.apply(event(EventKind.CONTAINER_STARTED, "db"), 1)
-    board.apply(event(EventKind.CONTAINER_STARTED, "cache"), 1)
+    board.apply(event(EventKind.CONDITION_MET, "web", on="cache", condition="service_started"), 1)
     assert row.text == "waiting for db to be healthy, init to complete"
-    board.apply(event(EventKind.SERVICE_READY, "db"), 2)
+    board.apply(event(EventKind.CONDITION_MET, "web", on="db", condition="service_healthy"), 2)
     assert row.text == "waiting for init to complete"
-    board.apply(event(EventKind.CONTAINER_EXITED, "init", exit_status=0), 3)
+    board.apply(event(EventKind.CONDITION_MET, "web", on="init", condition="service_completed_successfully"), 3)
     assert row.text == "about to start"
+
+
+def test_each_container_has_a_row_and_its_own_name_where_there_are_several() -> None:
+    board = Board(["web", "db"])
+    for number in (1, 2):
+        found = Event(EventKind.CONTAINER_STARTED, "", 0.0, ServiceName("web"), ContainerId(f"p-web-{number}"))
+        board.apply(found, 0)
+    board.apply(Event(EventKind.SERVICE_FAILED, "no", 0.0, ServiceName("db"), ContainerId("p-db-1")), 0)
+    assert [(row.container, board.name(row)) for row in board.rows()] == [
+        ("p-db-1", "db"),
+        ("p-web-1", "p-web-1"),
+        ("p-web-2", "p-web-2"),
+    ]
+    report = report_of(board.failed()[0], [])
+    assert (report.service, report.container) == ("db", "p-db-1")
 
 
 def test_failed_comes_first_then_moving_then_ready() -> None:

@@ -6,7 +6,8 @@ import os
 import signal
 from typing import Any
 
-from orchestrator.cli.logfiles import containers_to_show
+from orchestrator.cli.logfiles import Writer, writers
+from orchestrator.model.names import ContainerId, ServiceName
 from tests.unit.cli.conftest import Bench
 from tests.unit.cli.logwriter import LogWriter, recorded
 from tests.unit.cli.supervisor import ok
@@ -27,68 +28,88 @@ def two_logs(bench: Bench) -> tuple[LogWriter, LogWriter]:
 
 
 def shown(bench: Bench, *words: str) -> list[str]:
+    """What stdout has."""
     outcome = bench.run("logs", *words)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.code == 0
     return outcome.out.splitlines()
 
 
-def test_services_are_told_by_the_records_and_never_by_names(bench: Bench) -> None:
+def test_containers_are_told_by_the_records_and_never_by_names(bench: Bench) -> None:
     two_logs(bench)
     LogWriter(bench.site, "demo-db-2")
-    recorded(bench.site, demo_db_1="db", demo_my_web_1="my-web", demo_db_9="other")
-    assert containers_to_show(bench.site) == {
-        "demo-db-1": "db",
-        "demo-db-2": "demo-db-2",
-        "demo-my-web-1": "my-web",
-        "demo-db-9": "other",
+    recorded(bench.site, demo_db_1="db", demo_my_web_1="my-web", demo_db_9="other", fixed="web")
+    found = writers(bench.site)
+    assert found.containers == {
+        "demo-db-1": Writer(ServiceName("db"), "db-1"),
+        "demo-db-2": Writer(ServiceName("demo-db-2"), "demo-db-2", ""),
+        "demo-my-web-1": Writer(ServiceName("my-web"), "my-web-1"),
+        "demo-db-9": Writer(ServiceName("other"), "demo-db-9"),
+        "fixed": Writer(ServiceName("web"), "fixed"),
     }
-
-
-def test_a_service_that_has_written_nothing_is_no_error(bench: Bench) -> None:
-    two_logs(bench)
-    recorded(bench.site, demo_db_1="db", demo_silent_1="silent")
-    assert shown(bench, "silent") == []
-    assert shown(bench, "-f", "silent") == []
+    assert list(found.of(["db", "web"])) == ["demo-db-1", "fixed"]
+    assert list(found.of([], 1)) == ["demo-db-1", "demo-my-web-1", "demo-db-9", "fixed"]
+    assert ContainerId("demo-db-2") not in found.of([], 1)
 
 
 def test_logs_are_shown_without_any_records(bench: Bench) -> None:
     LogWriter(bench.site, "demo-db-1").write(b"one\n", START)
-    assert shown(bench) == ["demo-db-1 | one"]
+    assert shown(bench) == ["demo-db-1  | one"]
 
 
-def test_lines_of_all_services_are_in_the_order_of_time_and_byte_for_byte(bench: Bench) -> None:
+def test_lines_of_all_containers_are_in_the_order_of_time_byte_for_byte_each_stream_on_its_own(bench: Bench) -> None:
     two_logs(bench)
     process = bench.spawn("logs")
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (0, b"")
-    assert out == b"db     | one\nmy-web | two\ndb     | three\nmy-web | four\x1b[2J\xff\nmy-web | five\n"
+    assert (process.returncode, err) == (0, b"db-1      | three\n")
+    assert out == b"db-1      | one\nmy-web-1  | two\nmy-web-1  | four\x1b[2J\xff\nmy-web-1  | five\n"
 
 
 def test_options_choose_and_dress_the_lines(bench: Bench) -> None:
     two_logs(bench)
-    assert shown(bench, "db") == ["db | one", "db | three"]
-    assert shown(bench, "--no-log-prefix", "-n", "1", "db") == ["three"]
+    assert shown(bench, "db") == ["db-1  | one"]
+    assert bench.run("logs", "--no-log-prefix", "-n", "1", "db").err == "three\n"
     assert shown(bench, "-n", "0") == []
-    assert shown(bench, "-n", "all", "db") == ["db | one", "db | three"]
-    assert shown(bench, "-t", "db")[0] == "db | 2023-11-14T22:13:20.000000Z one"
-    assert shown(bench, "--since", "2023-11-14T22:13:22Z", "db") == ["db | three"]
+    assert shown(bench, "-n", "all", "db") == ["db-1  | one"]
+    assert shown(bench, "-t", "db")[0] == "db-1  | 2023-11-14T22:13:20.000000Z one"
+    assert bench.run("logs", "--since", "2023-11-14T22:13:22Z", "db").err == "db-1  | three\n"
     assert shown(bench, "--until", "2023-11-14T22:13:21Z", "--no-log-prefix") == ["one"]
     assert bench.run("logs", "-n", "x").code == 2
-    assert bench.run("--ansi", "always", "logs", "db").out.startswith("\x1b[36mdb | \x1b[0mone\n")
-    assert bench.run("--ansi", "always", "logs", "--no-color", "db").out.startswith("db | one\n")
+    assert bench.run("--ansi", "always", "logs", "db").out.startswith("\x1b[36mdb-1  | \x1b[0mone\n")
+    assert bench.run("--ansi", "always", "logs", "--no-color", "db").out.startswith("db-1  | one\n")
 
 
-def test_a_misspelt_service_and_a_project_without_logs_are_told(bench: Bench) -> None:
-    assert "has no logs" in bench.run("logs").err
+def test_an_index_chooses_one_container_and_one_that_is_not_there_is_told(bench: Bench) -> None:
     two_logs(bench)
-    outcome = bench.run("logs", "my-wbe")
+    assert shown(bench, "--index", "1", "db") == ["db-1  | one"]
+    outcome = bench.run("logs", "--index", "2", "db")
     assert outcome.code == 2
+    assert outcome.err == "error: there is no container 2 of db\nhint: there are: db-1\n"
+
+
+def test_what_has_written_nothing_is_shown_as_nothing(bench: Bench) -> None:
+    bench.compose("services: {db: {image: host}, in-the-files: {image: host}}\n")
+    assert bench.run("logs").err == ""
+    assert shown(bench, "in-the-files") == []
+    recorded(bench.site, demo_db_1="db")
+    assert shown(bench) == []
+    assert shown(bench, "db") == []
+    assert shown(bench, "-f", "db") == []
+    two_logs(bench)
+    assert shown(bench, "in-the-files") == []
+
+
+def test_a_misspelt_service_is_told(bench: Bench) -> None:
+    for prepare in (lambda: None, lambda: two_logs(bench)):
+        prepare()
+        outcome = bench.run("logs", "my-wbe")
+        assert outcome.code == 2
+        assert '"my-wbe" is not a service of project demo' in outcome.err
     assert 'did you mean "my-web"?' in outcome.err
 
 
 def test_following_without_anything_running_ends_at_the_end(bench: Bench) -> None:
     two_logs(bench)
-    assert shown(bench, "-f", "db") == ["db | one", "db | three"]
+    assert shown(bench, "-f", "db") == ["db-1  | one"]
 
 
 def test_following_goes_on_until_all_have_ended_and_takes_new_containers_in(bench: Bench) -> None:
@@ -110,14 +131,14 @@ def test_following_goes_on_until_all_have_ended_and_takes_new_containers_in(benc
         out, err = process.communicate(timeout=30)
         assert process.returncode == 0
         assert out.splitlines()[-1] == b"without a newline"
-        assert err == b""
+        assert err == b"three\n"
 
 
 def test_ctrl_c_ends_following_with_130_and_stops_nothing(bench: Bench) -> None:
     two_logs(bench)
     server = bench.serve(events=Told(), ps=ok([status("db")]))
     with running(bench, "logs", "-f", "db") as process:
-        lines_until(process.stdout, "three")
+        lines_until(process.stderr, "three")
         assert server.seen("ps").wait(20)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.logfiles import show
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.live import LiveProgress
-from orchestrator.cli.render.loglines import LogPrinter, timestamp
+from orchestrator.cli.render.loglines import LogPrinter, Look, timestamp
 from orchestrator.cli.render.table import table
 from orchestrator.cli.terminal import Terminal, detect
 from orchestrator.contracts.events import EventKind as K
+from orchestrator.model.names import ContainerId
 from tests.unit.cli.test_board import event, waiting
 
 LIVE = Terminal(stdout_tty=True, stderr_tty=True, colour_out=False, colour_err=False, unicode=True, progress="live")
@@ -93,19 +95,55 @@ def test_a_table_is_aligned_escaped_and_without_empty_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "line", "shown"),
+    ("look", "options", "data", "shown"),
     [
-        ({}, b"plain", b"db      | plain\n"),
-        ({}, b"\x1b[31mred\x1b[0m \x1b]0;x\x07\r", b"db      | red \\x1b]0;x\\x07\n"),
-        ({"raw": True}, b"\x1b[31mred\xff\r", b"db      | \x1b[31mred\xff\r\n"),
-        ({"prefix": False}, b"", b"\n"),
-        ({"prefix": False, "timestamps": True}, b"x", b"2023-11-14T22:13:20.000001Z x\n"),
-        ({"colour": True}, b"x", b"\x1b[33mdb      | \x1b[0mx\n"),
+        (Look(), {}, b"plain\n", b"db-1       | plain\n"),
+        (Look(), {}, b"two\nlines\n", b"db-1       | two\ndb-1       | lines\n"),
+        (Look(), {}, b"\x1b[31mred\x1b[0m \x1b]0;x\x07\r\nx", b"db-1       | red \\x1b]0;x\\x07\ndb-1       | x\n"),
+        (Look(raw=True), {}, b"\x1b[31mred\xff\r\n\n", b"db-1       | \x1b[31mred\xff\r\ndb-1       | \n"),
+        (Look(), {"prefix": False}, b"\n", b"\n"),
+        (Look(raw=True), {"prefix": False}, b"a\nb", b"a\nb\n"),
+        (Look(), {"prefix": False, "timestamps": True}, b"x\n", b"2023-11-14T22:13:20.000001Z x\n"),
+        (Look(colour=True), {}, b"x\n", b"\x1b[33mdb-1       | \x1b[0mx\n"),
     ],
 )
-def test_log_lines(options: dict[str, Any], line: bytes, shown: bytes) -> None:
-    printer = LogPrinter(["website", "db"], **options)
-    assert printer.line("db", 1_700_000_000.000001, line) == shown
+def test_log_lines(look: Look, options: dict[str, Any], data: bytes, shown: bytes) -> None:
+    printer = LogPrinter(look, **options)
+    printer.add({ContainerId("p-website-1"): "website-1", ContainerId("p-db-1"): "db-1"})
+    assert printer.block(ContainerId("p-db-1"), 1_700_000_000.000001, "stdout", data) == shown
+
+
+def test_each_stream_goes_to_its_own_and_looks_as_its_terminal_does(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    printer = LogPrinter(Look(), Look(colour=True))
+    web = ContainerId("p-web-1")
+    said: list[str] = []
+    printer.before_writing = lambda: said.append("room")
+    printer.add({web: "web-1"})
+    show([(web, (1.0, "stdout", b"a\n")), (web, (1.0, "stdout", b"b\n")), (web, (2.0, "stderr", b"c\n"))], printer)
+    assert capfdbinary.readouterr() == (b"web-1  | a\nweb-1  | b\n", b"\x1b[36mweb-1  | \x1b[0mc\n")
+    assert said == ["room", "room"]
+
+
+def test_a_note_stands_beside_the_lines() -> None:
+    printer = LogPrinter()
+    printer.add({ContainerId("p-website-1"): "website-1", ContainerId("p-db-1"): "db-1"})
+    assert printer.note(ContainerId("p-db-1"), "restarts\x07") == "db-1       * restarts\\x07"
+    assert printer.note(ContainerId("fixed"), "started") == "fixed      * started"
+
+
+def test_a_live_view_makes_room_for_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    progress = LiveProgress("up vote", a_board(), LIVE)
+    progress.tick()
+    progress.make_room()
+    drawn = len(stream.getvalue())
+    progress.make_room()
+    progress.tick()
+    progress.event(event(K.CONTAINER_STARTED, "db", "started demo-db-1"), {})
+    progress.close()
+    assert stream.getvalue()[drawn:] == "started demo-db-1\n"
+    assert progress.interval_s is None
 
 
 def test_a_timestamp_keeps_its_microseconds() -> None:

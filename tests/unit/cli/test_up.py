@@ -5,7 +5,6 @@ Signals go to a real process; the scripted control server and the process's own 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from typing import IO, Any
 import pytest
 
 from tests.unit.cli.conftest import Bench
-from tests.unit.cli.logwriter import LogWriter
+from tests.unit.cli.logwriter import LogWriter, recorded
 from tests.unit.cli.supervisor import Exchange, FakeSupervisor, after, fails, ok
 
 STACK = """\
@@ -78,6 +77,10 @@ def running(bench: Bench, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def both_recorded(bench: Bench) -> None:
+    recorded(bench.site, demo_db_1="db", demo_web_1="web")
 
 
 def line_of(stream: IO[bytes] | None) -> str:
@@ -213,26 +216,84 @@ def test_up_follows_logs_and_ends_when_all_have_ended(bench: Bench) -> None:
         exchange.ok(BOTH)
 
     bench.serve(up=up, events=told, ps=lambda exchange: exchange.ok([status(s, p) for s, p in phases.items()]))
+    both_recorded(bench)
     db, web = LogWriter(bench.site, "demo-db-1"), LogWriter(bench.site, "demo-web-1")
     db.write(b"from before\n", time_ns=1)
     with running(bench, "up") as process:
         assert lines_until(process.stderr, "2 services up")[0] == "started demo-db-1"
         db.write(b"ready\n")
-        assert line_of(process.stdout) == "db  | ready"
+        assert line_of(process.stdout) == "db-1   | ready"
         web.write(b"GET /\x1b[2J\n")
-        assert line_of(process.stdout) == "web | GET /\x1b[2J"
+        assert line_of(process.stdout) == "web-1  | GET /\x1b[2J"
         web.write(b"bye\n")
         phases["db"] = phases["web"] = "exited"
         told.tell(event("container.exited", "web", "web exited with code 1", exit_status=1))
         out, err = process.communicate(timeout=30)
         assert process.returncode == 0
-        assert out.decode() == "web | bye\n"
-        assert err.decode() == "web * exited with code 1\n"
+        assert out.decode() == "web-1  | bye\n"
+        assert err.decode() == "web-1  * exited with code 1\n"
+
+
+def test_lines_are_shown_from_the_first_one_on_while_others_still_wait(bench: Bench) -> None:
+    bench.compose(STACK)
+    told, shown = Told(), threading.Event()
+    both_recorded(bench)
+    db = LogWriter(bench.site, "demo-db-1")
+    db.write(b"from before\n", time_ns=1)
+
+    def up(exchange: Exchange) -> None:
+        exchange.event(event("container.started", "db", "started demo-db-1", number=1))
+        assert shown.wait(20)
+        exchange.event(event("service.failed", "db", "db exited with code 3", exit_status=3))
+        exchange.error("db exited with code 3")
+
+    bench.serve(up=up, events=told)
+    with running(bench, "up") as process:
+        assert line_of(process.stderr) == "started demo-db-1"
+        db.write(b"first\n")
+        assert line_of(process.stdout) == "db-1   | first"
+        db.write(b"oops\n", stream=2)
+        assert line_of(process.stderr) == "db-1   | oops"
+        db.write(b"last")
+        shown.set()
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert out == b"db-1   | last\n"
+    assert err.decode().splitlines()[-1] == "error: db exited with code 3"
+
+
+def test_what_several_connections_tell_is_shown_once(bench: Bench) -> None:
+    bench.compose(STACK)
+    told = Told()
+    both_recorded(bench)
+    events = [event("container.started", name, f"started demo-{name}-1", number=1) for name in ("db", "web")]
+
+    def up(exchange: Exchange) -> None:
+        told.tell(events[0])  # Now one is the first to tell, now the other.
+        exchange.event(events[0])
+        exchange.event(events[1])
+        told.tell(events[1])
+        exchange.ok(BOTH)
+
+    def stop(exchange: Exchange) -> None:
+        gone = event("container.stopped", "web", exit_status=0)
+        exchange.event(gone)
+        told.tell(gone)
+        exchange.ok({"changed": 2})
+
+    bench.serve(up=up, events=told, ps=ok([status("db"), status("web")]), stop=stop)
+    with running(bench, "up") as process:
+        lines = lines_until(process.stderr, "2 services up")[:-1]
+        assert sorted(lines) == ["started demo-db-1", "started demo-web-1"]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert err.decode().splitlines() == ["stopping (Ctrl-C again kills)", "web-1  * exited with code 0"]
 
 
 def test_ctrl_c_while_following_stops_and_ends_with_130(bench: Bench) -> None:
     bench.compose(STACK)
     told = Told()
+    both_recorded(bench)
     log = LogWriter(bench.site, "demo-web-1")
 
     def stop(exchange: Exchange) -> None:
@@ -244,11 +305,11 @@ def test_ctrl_c_while_following_stops_and_ends_with_130(bench: Bench) -> None:
     with running(bench, "up", "-t", "4") as process:
         lines_until(process.stderr, "2 services up")
         log.write(b"hello\n")
-        assert line_of(process.stdout) == "web | hello"
+        assert line_of(process.stdout) == "web-1  | hello"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert out.decode() == "web | goodbye\n"
+        assert out.decode() == "web-1  | goodbye\n"
         assert err.decode().splitlines()[0] == "stopping (Ctrl-C again kills)"
     assert server.last("stop") == {"selection": {"services": ["db", "web"]}, "timeout_s": 4.0}
     assert "kill" not in server.verbs()
@@ -362,7 +423,7 @@ def test_taking_the_project_down_elsewhere_ends_up(bench: Bench) -> None:
     with running(bench, "up") as process:
         lines_until(process.stderr, "2 services up")
         told.tell(event("container.removed", "db", "removed demo-db-1"))
-        lines_until(process.stderr, "db  * removed")
+        lines_until(process.stderr, "demo-db-1  * removed")
         server.close()
         bench.servers.remove(server)
         process.communicate(timeout=30)
@@ -374,20 +435,18 @@ def test_a_killed_supervisor_is_replaced_and_following_goes_on(bench: Bench) -> 
     told = Told()
     first = bench.serve(up=ok(BOTH), events=told, ps=ok([status("db"), status("web")]))
     log = LogWriter(bench.site, "demo-db-1")
-    record = {"version": 1, "generation": 1, "containers": []}
-    record["project"] = {"name": "demo", "working_dir": "/", "services": {}}
-    (bench.root / "data" / "projects" / "demo" / "wanted.json").write_text(json.dumps(record))
+    both_recorded(bench)
     with running(bench, "up") as process:
         lines_until(process.stderr, "2 services up")
         told.tell(event("health.changed", "db", "db is healthy", health="healthy"))
-        lines_until(process.stderr, "db  * healthy")
+        lines_until(process.stderr, "db-1   * healthy")
         again = Told()
         _swap(bench, first, events=again, ps=ok([status("db"), status("web", "exited")]))
         lines_until(process.stderr, "starting another")
         again.tell(event("warning", "db", "adopted"))
-        assert line_of(process.stderr) == "db  * adopted"
+        assert line_of(process.stderr) == "db-1   * adopted"
         log.write(b"still here\n")
-        assert line_of(process.stdout) == "db  | still here"
+        assert line_of(process.stdout) == "db-1   | still here"
         process.kill()
 
 

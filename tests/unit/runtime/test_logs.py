@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.runtime.logs import Follower, read_entries
+from orchestrator.runtime.logs import Follower, entries_of, read_entries
 from orchestrator.runtime.monitor.logfile import RECORD, Log
 
 
@@ -125,13 +125,14 @@ def test_a_follower_goes_on_where_it_was_even_when_files_were_rotated_twice(tmp_
     follower = Follower(str(tmp_path / "box"))
     assert list(follower.read()) == []
     made.write(b"first line\n")
-    assert [entry.line for entry in follower.read()] == [b"first line"]
+    assert [entry.line for entry in entries_of(follower.read())] == [b"first line"]
     made.write(b"second line\n")
     made.write(b"third line\n")
     made.write(b"fou")
-    assert [entry.line for entry in follower.read()] == [b"second line", b"third line"]
+    assert [entry.line for entry in entries_of(follower.read())] == [b"second line", b"third line"]
     made.write(b"rth")
-    assert [(entry.line, entry.ended) for entry in [*follower.read(), *follower.finish()]] == [(b"fourth", False)]
+    rest = entries_of([*follower.read(), *follower.finish()])
+    assert [(entry.line, entry.ended) for entry in rest] == [(b"fourth", False)]
     follower.close()
     made.close()
 
