@@ -33,9 +33,8 @@ def down(
     progress = choose(settings.terminal(), f"down {site.project}", board)
     client = manage(site)
     project = settings.load_if_possible() if client is not None or volumes else None
-    if client is None and project is not None and _has_volumes(project, site):
-        # It is down already, but its volumes are still there; only the files say which they are.
-        client, _ = ensure_supervisor(site)
+    if client is None and volumes and _has_volumes(project, site):
+        client, _ = ensure_supervisor(site)  # It is down already, but its volumes are still there.
     if client is None:
         progress.summary(f"project {site.project} does not exist: nothing to remove", {"removed": 0})
         return
@@ -64,6 +63,8 @@ def down(
     progress.summary(f"{removed} {noun} removed in {time.monotonic() - began_s:.2f} s", result)
 
 
-def _has_volumes(project: Project, site: Site) -> bool:
-    existing = FileVolumes(site).existing(tuple(project.volumes.values()))
-    return any(not volume.external for volume in existing)
+def _has_volumes(project: Project | None, site: Site) -> bool:
+    """Whether volumes of the project are there: by what they say themselves, or (of older versions) by the files."""
+    there = FileVolumes(site)
+    named = there.existing(tuple(project.volumes.values())) if project is not None else ()
+    return bool(there.owned()) or any(not volume.external for volume in named)
