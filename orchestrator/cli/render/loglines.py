@@ -101,8 +101,17 @@ def printer_for(
     return LogPrinter(out, err, prefix=prefix, timestamps=timestamps)
 
 
+_seconds: dict[int, str] = {}
+"""The text of the last second: lines come in the order of time, and the calendar costs more than a line."""
+
+
 def timestamp(time: float) -> str:
     """RFC 3339 in UTC, to the microsecond. `time`: epoch seconds."""
-    from datetime import UTC, datetime
+    second, micros = divmod(round(time * 1_000_000), 1_000_000)
+    text = _seconds.get(second)
+    if text is None:
+        from time import gmtime, strftime
 
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        _seconds.clear()
+        text = _seconds[second] = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+    return f"{text}.{micros:06d}Z"

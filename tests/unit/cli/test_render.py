@@ -148,6 +148,8 @@ def test_a_live_view_makes_room_for_log_lines(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_timestamp_keeps_its_microseconds() -> None:
     assert timestamp(1_700_000_000.123456) == "2023-11-14T22:13:20.123456Z"
+    assert timestamp(1_700_000_000.9999999) == "2023-11-14T22:13:21.000000Z"
+    assert timestamp(1_700_000_000.000001) == "2023-11-14T22:13:20.000001Z"
 
 
 class FakeTerminal(io.StringIO):
