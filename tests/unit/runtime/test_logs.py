@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.runtime.logs import Follower, entries_of, read_entries
+from orchestrator.runtime.logs import Follower, entries_of, read_blocks, read_entries
 from orchestrator.runtime.monitor.logfile import RECORD, Log
 
 
@@ -87,6 +87,38 @@ def test_every_byte_is_read_back_over_any_rotation(
         found[entry.stream] += entry.line + (b"\n" if entry.ended else b"")
     assert found["stdout"] == b"".join(data for data, stream in pieces if stream == 1)
     assert found["stderr"] == b"".join(data for data, stream in pieces if stream == 2)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"a\n", b"b", b"cc\ndd\n", b"\n"]), st.sampled_from([1, 1, 2])), max_size=12),
+    st.integers(0, 8),
+)
+def test_blocks_say_what_lines_say_with_and_without_times(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[bytes, int]], tail: int
+) -> None:
+    directory = tmp_path_factory.mktemp("logs")
+    made = Writer(directory)
+    for data, stream in pieces:
+        made.write(data, stream)
+    made.close()
+    prefix = str(directory / "box")
+    timed = [(entry.stream, entry.line, entry.ended) for entry in read_entries(prefix)]
+    for stream in ("stdout", "stderr"):
+        of_stream = [entry for entry in entries_of(read_blocks(prefix, timed=False)) if entry.stream == stream]
+        assert [entry.line for entry in of_stream] == [line for name, line, _ in timed if name == stream]
+    last = [(entry.stream, entry.line, entry.ended) for entry in read_entries(prefix, tail)]
+    assert last == timed[max(0, len(timed) - tail) :]
+
+
+def test_what_one_stream_wrote_in_a_row_is_one_block_where_times_do_not_matter(writer: Writer, tmp_path: Path) -> None:
+    for _ in range(3):
+        writer.write(b"out\n")
+    writer.write(b"err\n", 2)
+    assert [block[1:] for block in read_blocks(str(tmp_path / "box"), timed=False)] == [
+        ("stdout", b"out\n" * 3),
+        ("stderr", b"err\n"),
+    ]
+    assert len(list(read_blocks(str(tmp_path / "box")))) == 4
 
 
 def test_bytes_without_an_index_record_are_found_again(writer: Writer, tmp_path: Path) -> None:
