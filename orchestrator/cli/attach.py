@@ -55,14 +55,18 @@ _NOTED = frozenset(
         EventKind.WARNING,
     }
 )
+_NOTED_EARLY = frozenset({EventKind.CONTAINER_EXITED})
+"""Of those, what is told in the same words while others still start."""
 
 
 @frozen
 class Selection:
-    """`shown`: whose logs are followed. `managed`: what Ctrl-C stops, their dependencies included."""
+    """`shown`: whose logs are followed. `managed`: what Ctrl-C stops, their dependencies included. `awaited`: when these
+    have ended, `up` has."""
 
     shown: tuple[str, ...]
     managed: tuple[str, ...]
+    awaited: tuple[str, ...]
 
 
 class _Once:
@@ -231,12 +235,16 @@ class Foreground:
             self._stop_if(self._cascade.see(event))
 
     def _tell(self, event: Event, raw: Any) -> None:
+        noted = _NOTED if self._up else _NOTED_EARLY
         if not self._up:
             self._board.apply(event, time.monotonic())
-            self._progress.event(event, raw)
-        elif event.kind in _NOTED and self._is_ours(event):
-            told = event.text if event.container is None else self._printer.note(event.container, words_of(event))
+        if event.kind in noted and self._is_ours(event):
+            told = event.text
+            if event.container is not None and (words := words_of(event)) != event.text:
+                told = self._printer.note(event.container, words)
             self._progress.aside(told, raw)
+        elif not self._up:
+            self._progress.event(event, raw)
 
     def _is_ours(self, event: Event) -> bool:
         """Not of another service, and not of a one-off, which another command tells about."""
@@ -252,13 +260,13 @@ class Foreground:
             self._begin(self._stop())
 
     def _all_ended(self) -> bool:
-        """Whether nothing of what is shown will run again by itself."""
+        """Whether nothing of what is waited for will run again by itself."""
         client = Client.connect(self._site)
         if client is None:
             return self._events is None
         with client:
             try:
-                return not any_alive(client, self._selection.shown, Role.REPLICA)
+                return not any_alive(client, self._selection.awaited, Role.REPLICA)
             except SupervisorGone:
                 return False
 

@@ -240,8 +240,8 @@ class Execution:
                 await sandbox.unwire(self._state, container)
 
     def _timed_out(self, timeout_s: float) -> None:
-        waiting = who_waits(self._state, self._plan.selection)
-        message = f"not ready after {timeout_s:g} s: {'; '.join(waiting) or 'the operation was still under way'}"
+        waiting = "; ".join(who_waits(self._state, self._plan.selection)) or "the operation was still under way"
+        message = f"application not healthy after {timeout_s:g}s: {waiting}"
         self._tally.fail("", None, OperationError(message, hint="`pystack why SERVICE` says more"))
 
     async def _tidy(self, *, all_done: bool) -> None:

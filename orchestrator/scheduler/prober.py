@@ -82,4 +82,4 @@ def _react(container: Container, run: LiveRun) -> None:
             else:
                 left = f"left running: {decision.why}"
                 container.reason += f"; {left}"
-                container.note(EventKind.WARNING, f"{container.label} is unhealthy and {left}")
+                container.note(EventKind.WARNING, f"container {container.id} is unhealthy and {left}")

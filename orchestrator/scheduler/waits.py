@@ -76,7 +76,8 @@ class DependencyWait:
                 self.refusal = self.refusal or (container, dependency.service, reason)
             case Never(reason):
                 self._met(dependency, name, quiet=True)
-                text = f"{self._dependent.label} starts without {dependency.service}, which is optional: {reason}"
+                text = f'optional dependency "{dependency.service}" failed to start: {reason}'
+                text += f"; {self._dependent.label} starts without it"
                 self._dependent.note(EventKind.WARNING, text)
         self._look()
 

@@ -201,7 +201,10 @@ def test_an_optional_dependency_that_fails_is_a_warning() -> None:
         assert (await up(engine, stack)).ok
         assert row(engine, "web").phase is Phase.RUNNING
         warning = next(event for event in world.events if event.kind is EventKind.WARNING)
-        assert warning.text == "web starts without cache, which is optional: cache exited with code 1 before it was healthy"
+        assert warning.text == (
+            'optional dependency "cache" failed to start: cache exited with code 1 before it was healthy; '
+            "web starts without it"
+        )
 
     simulate(lambda: World({"cache": FakeService(exits_after_s=0.5, exit_code=1)}), body)
 
@@ -312,7 +315,7 @@ def test_wait_ends_at_its_time_out_and_says_who_is_late() -> None:
         assert trio.current_time() == 20.0
         error = outcome.error()
         assert error is not None
-        assert error.message.startswith("not ready after 20 s: db is not healthy yet")
+        assert error.message.startswith("application not healthy after 20s: db is not healthy yet")
         assert row(engine, "db").phase is Phase.RUNNING
         assert world.runtime.existing() == ("demo-db-1",)
 

@@ -45,6 +45,9 @@ def up(
     scale: tuple[str, ...],
     remove_orphans: bool,
     timeout_s: float | None,
+    attached: tuple[str, ...],
+    attach_dependencies: bool,
+    unattached: tuple[str, ...],
     no_log_prefix: bool,
     no_color: bool,
     raw: bool,
@@ -73,7 +76,13 @@ def up(
     from orchestrator.cli.cascade import Cascade
     from orchestrator.cli.render.loglines import printer_for
 
-    terminal, selection = settings.terminal(), Selection(tuple(services) or managed, managed)
+    check_services((*attached, *unattached), project.services, project.name)
+    shown = attached or (managed if attach_dependencies else services) or managed
+    shown = tuple(name for name in shown if name not in unattached)
+    if not shown:
+        raise InputError("--no-attach leaves no logs to follow", hint="-d returns once everything is started")
+    selection = Selection(shown, managed, services or managed)
+    terminal = settings.terminal()
     printer = printer_for(terminal, colour=not no_color, raw=raw, prefix=not no_log_prefix, timestamps=timestamps)
     cascade = Cascade(
         managed,

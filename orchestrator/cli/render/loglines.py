@@ -72,9 +72,8 @@ class LogPrinter:
         target.buffer.flush()
 
     def note(self, container: ContainerId, text: str) -> str:
-        """A line about a container that is not the container's own: ``web-1  * text``."""
-        label = escape_line(self._labels.get(container, container))
-        return f"{label.ljust(self._width)}  * {escape_line(text)}"
+        """A line about a container that is not the container's own, as Compose words it: ``web-1 exited with code 1``."""
+        return f"{escape_line(self._labels.get(container, container))} {escape_line(text)}"
 
     def _head(self, container: ContainerId, stream: str, look: Look) -> bytes:
         head = self._heads.get((container, stream))

@@ -127,8 +127,8 @@ def test_each_stream_goes_to_its_own_and_looks_as_its_terminal_does(capfdbinary:
 def test_a_note_stands_beside_the_lines() -> None:
     printer = LogPrinter()
     printer.add({ContainerId("p-website-1"): "website-1", ContainerId("p-db-1"): "db-1"})
-    assert printer.note(ContainerId("p-db-1"), "restarts\x07") == "db-1       * restarts\\x07"
-    assert printer.note(ContainerId("fixed"), "started") == "fixed      * started"
+    assert printer.note(ContainerId("p-db-1"), "restarts\x07") == "db-1 restarts\\x07"
+    assert printer.note(ContainerId("fixed"), "started") == "fixed started"
 
 
 def test_a_live_view_makes_room_for_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:
