@@ -25,6 +25,8 @@ from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb, lab
 from orchestrator.values import entity, field, replace
 
 DEFAULT_GRACE_S = 10.0
+GONE, LEFT_OVER = "its service is no longer in the stack", "left over from `run`"
+"""Why a container is an orphan."""
 
 
 @entity
@@ -184,7 +186,11 @@ class PlanBuilder:
             project=self.project,
             operations=tuple(operations),
             selection=selection,
-            orphans=tuple(item.container for item in self.observed.orphans(self.project) if self._untouched(item)),
+            orphans={
+                item.container: LEFT_OVER if item.service in self.project.services else GONE
+                for item in self.observed.orphans(self.project)
+                if self._untouched(item)
+            },
             labels=self._labels(),
         )
 

@@ -106,11 +106,21 @@ class ObservedProject:
         """All containers of the service, one-offs too, replicas first, by number."""
         return self._by_service.get(service, ())
 
-    def orphans(self, project: Project) -> tuple[ObservedContainer, ...]:
-        """Containers of services that `project` does not have, by service and number. A one-off is no orphan while its
-        service is there."""
+    def strays(self, project: Project) -> tuple[ObservedContainer, ...]:
+        """Containers of services that `project` does not have, by service and number."""
         gone = sorted(self._by_service.keys() - project.services.keys())
         return tuple(item for service in gone for item in self.of(service))
+
+    def orphans(self, project: Project) -> tuple[ObservedContainer, ...]:
+        """The strays, and the one-offs of other services that have ended and that nobody removes by themselves, as Docker
+        Compose has it."""
+        known = (item for service in sorted(self._by_service.keys() & project.services.keys()) for item in self.of(service))
+        return (*self.strays(project), *filter(_left_over, known))
+
+
+def _left_over(item: ObservedContainer) -> bool:
+    ended = item.exit is not None and not item.live and not item.record.auto_remove
+    return item.instance.role is Role.ONE_OFF and ended
 
 
 def observe(

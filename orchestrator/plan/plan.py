@@ -90,14 +90,14 @@ def operation_id(kind: Kind, subject: str) -> OperationId:
 @frozen
 class Plan:
     """`project`: the stack as it will be recorded. `selection`: the services the verb is about, with what they need; the
-    result is judged by their replicas, and by `created` of one-offs. `orphans`: containers of services that the stack no
-    longer has and that no operation touches."""
+    result is judged by their replicas, and by `created` of one-offs. `orphans`: containers that the stack has no use for
+    and that no operation touches, with the reason."""
 
     verb: Verb
     project: Project
     operations: tuple[Operation, ...] = ()
     selection: tuple[ServiceName, ...] = ()
-    orphans: tuple[ContainerId, ...] = ()
+    orphans: Mapping[ContainerId, str] = field(default_factory=dict)
     labels: Mapping[ContainerId, str] = field(default_factory=dict)
 
     @property
@@ -135,7 +135,7 @@ class Plan:
             if order:
                 line += f" [after {', '.join(order)}]"
             lines.append(line)
-        lines += [f"  orphan {container}: its service is no longer in the stack" for container in self.orphans]
+        lines += [f"  orphan {container}: {why}" for container, why in self.orphans.items()]
         return "\n".join(lines) + "\n"
 
 

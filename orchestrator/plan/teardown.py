@@ -74,7 +74,7 @@ def plan_down(request: Down, observed: ObservedProject, project: Project) -> Pla
     (not external) and anonymous volumes. Orphans stay, and the networks they are on, unless `remove_orphans`."""
     graph = DependencyGraph.of(project)
     builder = PlanBuilder(project, observed, graph)
-    orphans = observed.orphans(project)
+    orphans = observed.strays(project)
     gone = {item.container for item in orphans}
     everything = request.selection.everything
     doomed = [item for item in selected(request.selection, observed, project) if item.container not in gone]

@@ -186,8 +186,11 @@ class Engine:
     def _tell_orphans(self, request: Operation, plan: Plan) -> None:
         if not plan.orphans or not isinstance(request, (Up, Run)) or request.ignore_orphans:
             return
-        names = ", ".join(plan.orphans)
-        text = f"orphan containers, whose services are in no file of this stack: {names}; --remove-orphans removes them"
+        left = [name for name in plan.orphans if self._state.containers[name].service in plan.project.services]
+        strays = ", ".join(name for name in plan.orphans if name not in left)
+        found = [f"orphan containers, whose services are in no file of this stack: {strays}"] if strays else []
+        found += [f"orphan containers, left over from `run`: {', '.join(left)}"] if left else []
+        text = f"{'; '.join(found)}; --remove-orphans removes them"
         self._state.events.note(EventKind.WARNING, text, orphans=tuple(plan.orphans))
 
     async def _resume(self, wanting: tuple[ContainerId, ...]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from orchestrator.contracts.control import Run, Selection, Stop, Up
+from orchestrator.contracts.events import EventKind
 from orchestrator.errors import CommandError, InputError
 from orchestrator.model.names import ContainerId, Role, ServiceName
 from orchestrator.model.phase import Phase
@@ -77,6 +78,27 @@ def test_it_is_never_restarted_and_stays_when_it_has_ended() -> None:
         assert not engine.running()
 
     simulate(lambda: World({"web": FakeService(exits_after_s=5, exit_code=3)}), body)
+
+
+def test_one_that_has_ended_is_an_orphan_which_down_takes_anyway() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        first = (await engine.operate(request(dependencies=False))).container
+        assert first is not None
+        await up(engine, STACK)
+        assert not [event for event in world.events if event.kind is EventKind.WARNING], "it runs"
+        await trio.sleep(60)
+        assert (await engine.plan(Up(STACK))).orphans == {first: "left over from `run`"}
+        second = (await engine.operate(request(dependencies=False))).container
+        assert second is not None
+        (warning,) = [event for event in world.events if event.kind is EventKind.WARNING]
+        assert warning.text == f"orphan containers, left over from `run`: {first}; --remove-orphans removes them"
+        assert (await engine.operate(Up(STACK, remove_orphans=True))).ok
+        assert run_name(engine) == [second], "one that runs is no orphan"
+        await trio.sleep(60)
+        assert (await do(engine, Verb.DOWN)).ok
+        assert world.runtime.existing() == ()
+
+    simulate(lambda: World({"web": FakeService(exits_after_s=50), "db": FakeService()}), body)
 
 
 def test_with_rm_it_goes_when_it_has_ended_and_nobody_reads_it_any_more() -> None:

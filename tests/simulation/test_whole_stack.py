@@ -60,7 +60,7 @@ def test_services_of_inactive_profiles_are_known_and_no_orphans() -> None:
         await up(engine, off, "b")
         assert world.runtime.alive() == ("demo-a-1", "demo-b-1")
         plan = await engine.plan(Up(off, remove_orphans=True))
-        assert (plan.empty, plan.orphans) == (True, ())
+        assert (plan.empty, plan.orphans) == (True, {})
         assert (await do(engine, Verb.STOP, "b")).ok
         assert (await do(engine, Verb.DOWN)).ok
         assert world.runtime.existing() == ()

@@ -381,11 +381,11 @@ def test_down_keeps_orphans_and_their_networks_unless_told_otherwise() -> None:
     before = project(*STACK.services.values(), service("old", networks=["back"]))
     plan = down(STACK, seen(before))
     assert subjects(plan, Kind.REMOVE_NETWORK) == ["front"]
-    assert plan.orphans == ("demo-old-1",)
+    assert list(plan.orphans) == ["demo-old-1"]
     plan = down(STACK, seen(before), remove_orphans=True)
     assert subjects(plan, Kind.REMOVE_NETWORK) == ["back", "front"]
     assert "remove old" in labels(plan)
-    assert plan.orphans == ()
+    assert not plan.orphans
 
 
 def test_a_thousand_services_are_planned_in_well_under_a_second() -> None:
