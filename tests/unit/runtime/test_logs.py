@@ -103,9 +103,9 @@ def test_blocks_say_what_lines_say_with_and_without_times(
     made.close()
     prefix = str(directory / "box")
     timed = [(entry.stream, entry.line, entry.ended) for entry in read_entries(prefix)]
-    for stream in ("stdout", "stderr"):
-        of_stream = [entry for entry in entries_of(read_blocks(prefix, timed=False)) if entry.stream == stream]
-        assert [entry.line for entry in of_stream] == [line for name, line, _ in timed if name == stream]
+    for name in ("stdout", "stderr"):
+        untimed = [entry.line for entry in entries_of(read_blocks(prefix, timed=False)) if entry.stream == name]
+        assert untimed == [line for of, line, _ in timed if of == name]
     last = [(entry.stream, entry.line, entry.ended) for entry in read_entries(prefix, tail)]
     assert last == timed[max(0, len(timed) - tail) :]
 
