@@ -103,7 +103,7 @@ class _Pair:
         self._window, self._window_at = b"", 0
 
     def find_index(self, prefix: str) -> bool:
-        """Open the index of a log that had none yet, if it is there now: the two are not made in one step. Whether it did."""
+        """Open the index of a log that had none yet, if it is there now: the two are not made at once. Whether it did."""
         try:
             index = os.open(f"{prefix}.idx", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
