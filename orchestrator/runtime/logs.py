@@ -102,6 +102,18 @@ class _Pair:
         self._covered = 0
         self._window, self._window_at = b"", 0
 
+    def find_index(self, prefix: str) -> bool:
+        """Open the index of a log that had none yet, if it is there now: the two are not made at once. Whether it did."""
+        try:
+            index = os.open(f"{prefix}.idx", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        if _identity_of(f"{prefix}.log") == self.identity:
+            self.index = index
+            return True
+        os.close(index)  # Of the next log: this one was rotated away meanwhile.
+        return False
+
     def new(self, timed: bool) -> Iterator[tuple[str, float, bytes]]:
         """Pieces that were added since the last call: stream, time, bytes. Not `timed`: what one stream wrote in a row is
         one piece, with the time of its beginning."""
@@ -315,6 +327,8 @@ class Follower:
         while self._pair is not None:
             # First whether it was rotated away, then its end: in this order nothing can be written in between.
             rotated = _identity_of(f"{self._prefix}.log") not in (self._pair.identity, None)
+            if self._pair.index < 0 and not rotated and self._pair.find_index(self._prefix) and self._inotify is not None:
+                self._watch_index(self._inotify)
             yield from self._pair.new(self._timed)
             if not rotated:
                 return

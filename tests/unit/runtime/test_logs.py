@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.kernel.inotify import Inotify
 from orchestrator.runtime.logs import Follower, entries_of, read_blocks, read_entries
 from orchestrator.runtime.monitor.logfile import RECORD, Log
 
@@ -104,8 +105,8 @@ def test_blocks_say_what_lines_say_with_and_without_times(
     prefix = str(directory / "box")
     timed = [(entry.stream, entry.line, entry.ended) for entry in read_entries(prefix)]
     for name in ("stdout", "stderr"):
-        of_stream = [entry for entry in entries_of(read_blocks(prefix, timed=False)) if entry.stream == name]
-        assert [entry.line for entry in of_stream] == [line for stream, line, _ in timed if stream == name]
+        untimed = [entry.line for entry in entries_of(read_blocks(prefix, timed=False)) if entry.stream == name]
+        assert untimed == [line for of, line, _ in timed if of == name]
     last = [(entry.stream, entry.line, entry.ended) for entry in read_entries(prefix, tail)]
     assert last == timed[max(0, len(timed) - tail) :]
 
@@ -167,6 +168,21 @@ def test_a_follower_goes_on_where_it_was_even_when_files_were_rotated_twice(tmp_
     assert [(entry.line, entry.ended) for entry in rest] == [(b"fourth", False)]
     follower.close()
     made.close()
+
+
+def test_a_follower_that_came_before_the_index_finds_it_later(tmp_path: Path) -> None:
+    (tmp_path / "box.log").write_bytes(b"one\ntwo\n")
+    with Inotify() as inotify:
+        follower = Follower(str(tmp_path / "box"), inotify=inotify)
+        assert list(follower.read()) == []
+        assert list(follower.read()) == []
+        with (tmp_path / "box.idx").open("ab", buffering=0) as index:
+            assert inotify.clear()
+            assert list(follower.read()) == []
+            index.write(RECORD.pack(0, 8, 1, 5))
+            assert inotify.clear()
+            assert list(follower.read()) == [(5e-9, "stdout", b"one\ntwo\n")]
+        follower.close()
 
 
 def test_a_line_without_end_does_not_fill_the_memory(writer: Writer, tmp_path: Path) -> None:
