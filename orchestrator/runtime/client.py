@@ -31,7 +31,6 @@ from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost, StepFailed
-from orchestrator.runtime.monitor.wire import CONSOLE_VERSION
 from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
 from orchestrator.runtime.rootfs import fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
@@ -171,7 +170,7 @@ class MonitorRuntime:
         container = sandbox.container
         history = self._session.history.setdefault(container, History())
         link = await self._session.link()
-        program, encoded = sandbox.program(terminal=on_tty is not None, console=link.version >= CONSOLE_VERSION)
+        program, encoded = sandbox.program(link.version, terminal=on_tty is not None)
         netns = await self._session.network_namespace(container)
         echo = {"oom_kills": sandbox.cgroup.oom_kills()}
         log = {"max_bytes": sandbox.spec.log.max_bytes, "max_files": sandbox.spec.log.max_files}

@@ -29,6 +29,10 @@ StepArgument = Any
 """JSON-ready."""
 
 
+_SINCE = {"console": 2, "default_limits": 2}
+"""The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
+
+
 @frozen
 class Step:
     name: str
@@ -45,6 +49,11 @@ class Program:
 
     def encode(self) -> bytes:
         return json.dumps([[step.name, *step.arguments] for step in self.steps], separators=(",", ":")).encode()
+
+    def known_to(self, version: int) -> Program:
+        """What a monitor that speaks `version` of the protocol can do of it: steps that came later are left out."""
+        steps = tuple(step for step in self.steps if _SINCE.get(step.name, 1) <= version)
+        return self if len(steps) == len(self.steps) else Program(steps)
 
     def is_command(self, number: int) -> bool:
         """Whether step `number` is the execution of the user's own program."""
@@ -74,10 +83,10 @@ class Context:
     compile_filter: Callable[[Mapping[str, Any]], bytes]
 
 
-def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False, console: bool = True) -> Program:
-    """The program of a new run. `terminal`: with one of its own; `console`: which is /dev/console too (a monitor of
-    version 1 cannot do that). Raises InputError for a config that asks for what this runtime does not do."""
-    return Program(tuple(_start_steps(spec, context, terminal, console)))
+def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False) -> Program:
+    """The program of a new run. `terminal`: with one of its own. Raises InputError for a config that asks for what this
+    runtime does not do."""
+    return Program(tuple(_start_steps(spec, context, terminal)))
 
 
 def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
@@ -96,7 +105,7 @@ class _Mount:
     source: str = ""
 
 
-def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, console: bool) -> Iterator[Step]:
+def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterator[Step]:
     config = spec.config
     linux: Mapping[str, Any] = config.get("linux") or {}
     process: Mapping[str, Any] = config["process"]
@@ -129,7 +138,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, console: b
         yield Step("root_read_only", (), "make the root file system read-only")
     init = (config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
     yield from _stdio_steps(process, terminal)
-    if terminal and console:
+    if terminal:
         yield Step("console", (), "make the terminal /dev/console")
     yield from _process_steps(process, linux, context, init=init, terminal=terminal)
 

@@ -37,8 +37,8 @@ class Sandbox:
     cgroup: ContainerCgroup
     layers: tuple[int, ...] = ()
     starting: bool = False
-    _compiled: tuple[Program, bytes] | None = None
-    _repeated: tuple[tuple[str, ...], tuple[Program, bytes]] | None = None
+    _compiled: tuple[tuple[int, bool], tuple[Program, bytes]] | None = None
+    _repeated: tuple[tuple[int, tuple[str, ...]], tuple[Program, bytes]] | None = None
     _probe: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
@@ -67,25 +67,24 @@ class Sandbox:
             partial(compile_filter, arch=self.host.machine),
         )
 
-    def program(self, *, terminal: bool = False, console: bool = True) -> tuple[Program, bytes]:
-        """Of a new run, and its encoding. See `compile_start`."""
-        if terminal:
-            program = compile_start(self.spec, self.context(), terminal=True, console=console)
-            return program, program.encode()
-        if self._compiled is None:
-            program = compile_start(self.spec, self.context())
-            self._compiled = program, program.encode()
-        return self._compiled
+    def program(self, version: int, *, terminal: bool = False) -> tuple[Program, bytes]:
+        """Of a new run, and its encoding, for a monitor that speaks `version`. See `compile_start`."""
+        key = version, terminal
+        if self._compiled is None or self._compiled[0] != key:
+            program = compile_start(self.spec, self.context(), terminal=terminal).known_to(version)
+            self._compiled = key, (program, program.encode())
+        return self._compiled[1]
 
-    def exec_program(self, spec: ExecSpec, pid: int) -> tuple[Program, bytes]:
-        """Of a further process; that of a probe, which is the same each time, is kept. Raises CommandError."""
+    def exec_program(self, spec: ExecSpec, pid: int, version: int) -> tuple[Program, bytes]:
+        """Of a further process, for a monitor that speaks `version`; that of a probe, which is the same each time, is kept.
+        Raises CommandError."""
         plain = spec.environment is None and spec.working_dir is None and spec.user is None and not spec.tty
-        key = spec.argv
+        key = version, spec.argv
         if plain and self._repeated is not None and self._repeated[0] == key:
             return self._repeated[1]
         config = self.spec.config
         process, linux = exec_process(config, spec, pid), config.get("linux") or {}
-        program = compile_exec(process, linux, self.context(), terminal=spec.tty)
+        program = compile_exec(process, linux, self.context(), terminal=spec.tty).known_to(version)
         made = program, program.encode()
         if plain:
             self._repeated = key, made

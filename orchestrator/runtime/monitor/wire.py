@@ -17,9 +17,8 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
     Header = dict[str, Any]
 
 VERSION = 2
-"""The highest that is spoken here. What was added: 2: `version` in the answer to hello, the step `console`."""
+"""The highest that is spoken here. docs/monitor-protocol.md says what each version added."""
 LOWEST_VERSION = 1
-CONSOLE_VERSION = 2
 INLINE_BYTES = 60_000
 _BUFFER = 1 << 17
 

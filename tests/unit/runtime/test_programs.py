@@ -11,6 +11,7 @@ from orchestrator.contracts.runtime import GeneratedFile, OciConfig, SandboxSpec
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.monitor.steps import STEPS
+from orchestrator.runtime.monitor.wire import VERSION
 from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
 from orchestrator.values import fields
 
@@ -107,6 +108,15 @@ def test_the_command_s_step_is_the_one_that_means_126_and_127() -> None:
 
 def test_an_environment_without_a_path_gets_one() -> None:
     assert find(compile_start(spec(), CONTEXT), "execute")[1][-1].startswith("PATH=/usr/local/sbin")
+
+
+def test_an_older_monitor_is_asked_for_what_it_knows_and_failures_keep_their_names() -> None:
+    program = compile_start(spec(), CONTEXT, terminal=True)
+    assert program.known_to(VERSION) is program
+    older = program.known_to(1)
+    assert {"console", "default_limits"} == set(names(program)) - set(names(older))
+    assert older.is_command(len(older.steps) - 1)
+    assert "default_limits" not in names(compile_exec(PROCESS, {}, CONTEXT, terminal=False).known_to(1))
 
 
 def test_an_exec_joins_and_does_not_mount() -> None:
