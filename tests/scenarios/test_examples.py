@@ -95,3 +95,13 @@ def test_variables_come_from_the_shell_the_env_file_and_the_default(pystack: Pys
     stack.must("up", "-d", env={"GREETING": "hi"})
     eventually(lambda: "hi, this is test mode" in log_of(stack, "app"))
     assert set(stack.ps()) == {"app"}
+
+
+@pytest.mark.kernel
+def test_replicas_share_a_name_and_can_be_scaled(pystack: Pystack) -> None:
+    stack = example(pystack, "replicas")
+    stack.must("up", "-d", "--wait")
+    found = stack.must("run", "--rm", "web", "getent", "ahostsv4", "web").stdout
+    assert len({line.split()[0] for line in found.splitlines()}) == 3
+    stack.must("scale", "web=1")
+    assert len(stack.must("ps", "-q").stdout.split()) == 1
