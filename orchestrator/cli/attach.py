@@ -33,12 +33,14 @@ from orchestrator.contracts.control import Events, Kill, Stop, Up
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANCELLED, OperationError
-from orchestrator.model.names import Role
+from orchestrator.model.names import ContainerId, Role
 from orchestrator.state.records import FileState
 from orchestrator.values import frozen
 
 MAX_HEALS = 5
 """Supervisors that may be lost while we follow; then something is wrong that starting another does not cure."""
+_LAST_EVENTS_S = 0.5
+"""For events of what has ended already."""
 _REMEMBERED = 20_000
 """Events; as many as the supervisor lets one connection lag behind another."""
 
@@ -55,6 +57,7 @@ _NOTED = frozenset(
         EventKind.WARNING,
     }
 )
+_ENDS = frozenset({EventKind.CONTAINER_EXITED, EventKind.CONTAINER_STOPPED, EventKind.CONTAINER_REMOVED})
 _NOTED_EARLY = frozenset({EventKind.CONTAINER_EXITED})
 """Of those, what is told in the same words while others still start."""
 
@@ -129,6 +132,8 @@ class Foreground:
         self._up = False
         """It has come up, and that has been said."""
         self._may_end = False
+        self._seen_running: dict[ContainerId, str] = {}
+        """By the events so far, with the service."""
         self._heals = 0
         self._cascade = cascade
 
@@ -182,7 +187,19 @@ class Foreground:
         if not self._up:
             self._has_come_up(self._starting.result, summary)
         look, self._may_end = self._may_end, False
-        return look and self._ending is None and self._all_ended()
+        if not (look and self._ending is None and self._all_ended()):
+            return False
+        self._hear_the_ends()
+        return self._ending is None
+
+    def _hear_the_ends(self) -> None:
+        """All have ended, and the events that say so are there or on their way: they are told too."""
+        deadline = time.monotonic() + _LAST_EVENTS_S
+        while (left_s := deadline - time.monotonic()) > 0 and self._events is not None:
+            if not any(name in self._selection.awaited for name in self._seen_running.values()):
+                return
+            wait_any([self._events], left_s)
+            self._take_events()
 
     def _has_come_up(self, result: Any, summary: Callable[[Any], str]) -> None:
         self._progress.close()
@@ -230,6 +247,10 @@ class Foreground:
         self._may_end = self._may_end or event.kind in MAY_END
         self._logs.pump()  # What was written before it comes before it.
         self._tell(event, raw)
+        if event.container is not None and event.service is not None and event.kind is EventKind.CONTAINER_STARTED:
+            self._seen_running[event.container] = event.service
+        elif event.container is not None and event.kind in _ENDS:
+            self._seen_running.pop(event.container, None)
         self._logs.notice(event, self._began_at)
         if self._cascade is not None:
             self._stop_if(self._cascade.see(event))

@@ -91,3 +91,37 @@ def test_following_goes_on_over_restart_replacement_and_scaling(pystack: Pystack
         + ["web-2     | hello 2", "web-2     | bye"]
     )  # fmt: skip
     assert stack.must("logs", "--index", "2", "web").stdout == "web-2  | hello 2\nweb-2  | bye\n"
+
+
+SHORT = """
+services:
+  foo:
+    image: rootfs:{rootfs}
+    command: [sh, -c, "until [ -e /srv/bar ]; do sleep 0.05; done; echo from foo"]
+    volumes: ["shared:/srv"]
+    depends_on: [bar]
+  bar:
+    image: rootfs:{rootfs}
+    command: [sh, -c, "echo from bar; touch /srv/bar; exec sleep 3600"]
+    volumes: ["shared:/srv"]
+    stop_grace_period: 0s
+volumes: {{shared: {{}}}}
+"""
+
+
+def test_up_of_a_service_ends_with_it_and_shows_whose_logs_were_asked_for(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(SHORT.format(rootfs=busybox_rootfs))
+    for words, shown in {
+        ("foo",): {"foo-1  | from foo"},
+        ("--attach-dependencies", "foo"): {"foo-1  | from foo", "bar-1  | from bar"},
+        ("--attach", "bar", "foo"): {"bar-1  | from bar"},
+        ("--attach-dependencies", "--no-attach", "foo", "foo"): {"bar-1  | from bar"},
+    }.items():
+        result = stack.must("up", "--force-recreate", *words)
+        assert set(result.stdout.splitlines()) == shown, words
+        assert "foo-1 exited with code 0\n" in result.stderr
+        assert stack.ps()["bar"]["State"] == "running"
+        stack.must("down", "-v")
+    refused = stack.run("up", "--no-attach", "foo", "foo")
+    assert refused.code == 2
+    assert "--no-attach leaves no logs to follow" in refused.stderr

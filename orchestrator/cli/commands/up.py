@@ -21,7 +21,7 @@ from orchestrator.model.service import Condition
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Container, Iterable
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
@@ -72,16 +72,12 @@ def up(
     if detach or wait or no_start:
         _detached(settings, request, managed, began_s)
         return 0
-    from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
     from orchestrator.cli.render.loglines import printer_for
 
     check_services((*attached, *unattached), project.services, project.name)
     shown = attached or (managed if attach_dependencies else services) or managed
-    shown = tuple(name for name in shown if name not in unattached)
-    if not shown:
-        raise InputError("--no-attach leaves no logs to follow", hint="-d returns once everything is started")
-    selection = Selection(shown, managed, services or managed)
+    selection = _selection(shown, unattached, managed, services or managed)
     terminal = settings.terminal()
     printer = printer_for(terminal, colour=not no_color, raw=raw, prefix=not no_log_prefix, timestamps=timestamps)
     cascade = Cascade(
@@ -91,6 +87,18 @@ def up(
         completing=_completing(project),
     )
     return _followed(settings, request, selection, printer, cascade if cascading else None, began_s)
+
+
+def _selection(
+    shown: Iterable[str], unattached: Container[str], managed: tuple[str, ...], awaited: tuple[str, ...]
+) -> Selection:
+    """Raises InputError when nothing is left to follow."""
+    from orchestrator.cli.attach import Selection
+
+    followed = tuple(name for name in shown if name not in unattached)
+    if not followed:
+        raise InputError("--no-attach leaves no logs to follow", hint="-d returns once everything is started")
+    return Selection(followed, managed, awaited)
 
 
 def _followed(
