@@ -163,11 +163,13 @@ def _type(option: Option) -> click.ParamType[Any]:
 
 
 def _argument(argument: Argument, verb: Verb) -> click.Argument:
+    # To click, a default that is None is a value: then nothing would be missing.
+    default = {} if argument.default is None else {"default": argument.default}
     return click.Argument(
         [argument.name],
         nargs=-1 if argument.many else 1,
         required=argument.required,
         type=click.UNPROCESSED if verb.rest else click.Choice(argument.choices) if argument.choices else click.STRING,
-        default=argument.default,
         metavar=argument.metavar,
+        **default,
     )

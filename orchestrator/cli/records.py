@@ -43,7 +43,7 @@ def _status(item: ContainerRecord) -> ContainerStatus:
         image=item.definition.service.image,
         role=item.instance.role,
         number=item.instance.number,
-        phase=Phase.FAILED if item.gave_up else Phase.EXITED,
+        phase=_phase(item),
         health=Health.NONE,
         wanted=item.wanted,
         exit=item.last_exit,
@@ -54,9 +54,22 @@ def _status(item: ContainerRecord) -> ContainerStatus:
     )
 
 
+def _phase(item: ContainerRecord) -> Phase:
+    if item.gave_up:
+        return Phase.FAILED
+    return Phase.CREATED if _is_only_made(item) else Phase.EXITED
+
+
+def _is_only_made(item: ContainerRecord) -> bool:
+    """By ``create``: it was not to run, and has not."""
+    return item.wanted is Wanted.STOPPED and item.last_exit is None
+
+
 def _reason(item: ContainerRecord) -> str:
     if item.gave_up:
         return item.gave_up
+    if _is_only_made(item):
+        return "created, never started"
     if item.wanted is Wanted.STOPPED:
         return "stopped on request"
     if item.last_exit is not None:

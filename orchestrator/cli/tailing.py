@@ -19,8 +19,6 @@ from orchestrator.model.names import Role
 MAY_END = frozenset(
     {
         EventKind.CONTAINER_EXITED,
-        EventKind.CONTAINER_STOPPED,
-        EventKind.CONTAINER_REMOVED,
         EventKind.SERVICE_FAILED,
         EventKind.OPERATION_FINISHED,
     }

@@ -23,13 +23,11 @@ def project_identity(request: LoadRequest) -> tuple[ProjectName, str]:
 
 
 def written_name(request: LoadRequest, found: Found, *, interpolate: bool = True) -> str:
-    """The name of the last file that has one, else the folder's. Errors in the files are left to the loader."""
+    """The name of the last file that has one, else the folder's. Raises ComposeError for a file that cannot be read: it
+    may have had the name. Other errors in the files are left to the loader."""
     name = ""
     for path in found.files:
-        try:
-            source = stdin_source(request.stdin_text or "") if path == "-" else read_source(path, request.directory)
-        except ComposeError:
-            continue
+        source = stdin_source(request.stdin_text or "") if path == "-" else read_source(path, request.directory)
         if may_have_name(source.text.encode()):
             name = _name_in(source, found, interpolate) or name
     if name and not normal_project_name(name):

@@ -95,7 +95,8 @@ def remove_bundle(site: Site, container: ContainerId) -> None:
     try:
         remove_tree(path)
         for name in _log_files(site, container):
-            os.unlink(name)
+            with contextlib.suppress(FileNotFoundError):  # Somebody else removes it too.
+                os.unlink(name)
     except OSError as exc:
         raise HostError(f"cannot remove {exc.filename or path}: {exc.strerror}") from exc
 

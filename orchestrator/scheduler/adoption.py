@@ -75,6 +75,10 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
     if container.instance.role is Role.ONE_OFF:
         _take_ended_one_off(state, container, found)
         return False
+    never_ran = found is not None and found.last_run == 0
+    if record.wanted is Wanted.STOPPED and never_ran:
+        container.step(Trigger.CREATED, "created, never started")
+        return False
     if record.wanted is Wanted.STOPPED:
         container.step(Trigger.ENDED_DONE, "stopped by request")
         return False
@@ -84,7 +88,7 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
     rebooted = bool(record.boot_id and state.boot_id and record.boot_id != state.boot_id)
     if found is None and not rebooted:
         return True
-    if found is not None and found.last_run == 0 and not rebooted:
+    if never_ran and not rebooted:
         container.step(Trigger.CREATED, "created, never started")
         return True
     return _meet_policy(state, container, found, rebooted)

@@ -76,6 +76,7 @@ class Execution:
             if node.operation.container is not None:
                 self._of.setdefault(node.operation.container, []).append(node)
         self._new: set[ContainerId] = set()
+        self._started = {operation.container for operation in plan.of(Kind.START)}
         self._tally = Tally()
         self._steps = Steps(state, plan, self._tally)
 
@@ -175,6 +176,8 @@ class Execution:
         if container is None:
             return
         match operation.kind:
+            case Kind.CREATE if operation.container not in self._started:
+                container.amend(wanted=Wanted.STOPPED)
             case Kind.START:
                 container.amend(wanted=Wanted.RUNNING, gave_up="", restarts=0)
             case Kind.STOP | Kind.REMOVE if not operation.replaces:
