@@ -125,3 +125,14 @@ def test_up_of_a_service_ends_with_it_and_shows_whose_logs_were_asked_for(pystac
     refused = stack.run("up", "--no-attach", "foo", "foo")
     assert refused.code == 2
     assert "--no-attach leaves no logs to follow" in refused.stderr
+
+
+def test_up_goes_on_when_its_container_is_replaced_by_another_command(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(COUNTING.format(rootfs=busybox_rootfs, word="1"))
+    with Watching(stack, "up", "web") as up:
+        up.sees("web-1  | hello 1")
+        stack.must("up", "-d", "--force-recreate", "web")
+        eventually(lambda: up.out.read_text().count("hello 1") == 2)
+        assert up.process.poll() is None
+        stack.must("stop", "web")
+        assert up.process.wait(10) == 0

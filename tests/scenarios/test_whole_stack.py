@@ -123,3 +123,26 @@ def test_a_stop_elsewhere_ends_an_up_that_aborts_on_an_end(pystack: Pystack, bus
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 137, rest
     assert states(stack) == {"db": "exited", "web": "exited"}
+
+
+def test_what_was_only_created_is_not_started_by_another_command(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(
+        f"""
+services:
+  made: {{image: "rootfs:{busybox_rootfs}", command: [sh, -c, "echo RAN; exec sleep 3600"], stop_grace_period: 0s}}
+  other: {{image: "rootfs:{busybox_rootfs}", command: [sleep, "3600"], stop_grace_period: 0s}}
+"""
+    )
+    stack.must("create", "made")
+    row = stack.ps()["made"]
+    assert (row["State"], row["Phase"], row["Status"]) == ("created", "created", "created")
+    stack.must("up", "-d", "other")
+    stack.must("run", "--rm", "--no-deps", "other", "true")
+    assert stack.ps()["made"]["State"] == "created"
+    assert stack.must("logs", "made").stdout == ""
+    stack.must("start", "made")
+    eventually(lambda: "RAN" in stack.must("logs", "made").stdout)
+    stack.must("stop")
+    assert stack.ps()["made"]["State"] == "exited"
+    told = stack.must("down").stderr
+    assert "started" not in told

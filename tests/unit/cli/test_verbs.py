@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator import __version__
+from orchestrator.cli.table import VERBS
+from orchestrator.cli.table.shapes import Verb
 from tests.unit.cli.conftest import Bench
 from tests.unit.cli.supervisor import Exchange, after, fails, ok
 
@@ -412,3 +414,18 @@ def test_every_verb_has_a_help_text_that_its_row_begins(bench: Bench) -> None:
         outcome = bench.run(name, "--help")
         assert outcome.code == 0
         assert outcome.out.startswith(f"Usage: pystack {name}")
+
+
+@pytest.mark.parametrize(
+    "verb", [verb for verb in VERBS.values() if any(item.required for item in verb.arguments)], ids=lambda verb: verb.name
+)
+def test_a_missing_argument_is_named(bench: Bench, verb: Verb) -> None:
+    outcome = bench.run(verb.name)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: missing argument '")
+
+
+def test_a_file_that_is_named_and_is_not_there_is_an_error_and_not_another_project(bench: Bench) -> None:
+    for verb in ("ps", "down", "logs", "stop"):
+        outcome = bench.run("-f", "nosuch.yaml", verb)
+        assert (outcome.code, outcome.err) == (2, "error: nosuch.yaml: the file does not exist\n")
