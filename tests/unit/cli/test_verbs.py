@@ -423,9 +423,3 @@ def test_a_missing_argument_is_named(bench: Bench, verb: Verb) -> None:
     outcome = bench.run(verb.name)
     assert outcome.code == 2
     assert outcome.err.startswith("error: missing argument '")
-
-
-def test_a_file_that_is_named_and_is_not_there_is_an_error_and_not_another_project(bench: Bench) -> None:
-    for verb in ("ps", "down", "logs", "stop"):
-        outcome = bench.run("-f", "nosuch.yaml", verb)
-        assert (outcome.code, outcome.err) == (2, "error: nosuch.yaml: the file does not exist\n")

@@ -89,6 +89,13 @@ def test_the_identity_needs_no_valid_stack(stack: Stack) -> None:
     assert project_identity(stack.request()) == ("shop", str(stack.folder))
 
 
+def test_a_file_that_is_named_and_is_not_there_leaves_no_identity(stack: Stack) -> None:
+    stack.write("compose.yaml", ONE)
+    with pytest.raises(ComposeError, match=r"nope\.yaml: the file does not exist"):
+        project_identity(stack.request(files=("nope.yaml",)))
+    assert project_identity(stack.request(files=("nope.yaml",), project_name="given"))[0] == "given"
+
+
 def test_the_projects_name_is_a_variable_of_the_files(stack: Stack) -> None:
     assert stack.canonical("services: {a: {image: 'i:$COMPOSE_PROJECT_NAME'}}")["services"]["a"]["image"] == "i:shop"
 
