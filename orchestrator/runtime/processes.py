@@ -53,8 +53,8 @@ async def run_process(
     """A process in the container, executed. Whatever is left of its group in the end is killed: all of it when we are
     cancelled, what a probe left in the background otherwise. Raises CommandError, OperationError, HostError."""
     container = sandbox.container
-    version = (await session.link()).version
-    program, encoded = sandbox.exec_program(spec, session.active[container].run.pid, version)
+    active = session.active[container]  # Before anything is waited for: the container may end meanwhile.
+    program, encoded = sandbox.exec_program(spec, active.run.pid, (await session.link()).version)
     try:
         answer, ending = await _request_exec(session, sandbox, group, encoded, stdio)
     except StepFailed as exc:
