@@ -53,8 +53,11 @@ async def run_process(
     """A process in the container, executed. Whatever is left of its group in the end is killed: all of it when we are
     cancelled, what a probe left in the background otherwise. Raises CommandError, OperationError, HostError."""
     container = sandbox.container
-    active = session.active[container]  # Before anything is waited for: the container may end meanwhile.
-    program, encoded = sandbox.exec_program(spec, active.run.pid, (await session.link()).version)
+    version = (await session.link()).version
+    active = session.active.get(container)
+    if active is None:  # It has ended while we waited; nothing waits between here and the use of its pid.
+        raise OperationError(f"container {container} is not running")
+    program, encoded = sandbox.exec_program(spec, active.run.pid, version)
     try:
         answer, ending = await _request_exec(session, sandbox, group, encoded, stdio)
     except StepFailed as exc:
