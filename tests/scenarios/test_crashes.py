@@ -32,7 +32,7 @@ services:
     <<: *service
     command: [sleep, "3600"]
     volumes: ["data:/data"]
-    healthcheck: {{test: "echo here > /data/file", interval: 100ms, timeout: 5s}}
+    healthcheck: {{test: "echo here > /data/new && mv /data/new /data/file", interval: 100ms, timeout: 5s}}
   cache:
     <<: *service
     command: [sleep, "3600"]
