@@ -29,10 +29,16 @@ services:
     volumes: [/kept]
 """
 
-UP_LINES = (1, 2, 3, 4, 6, 8, 10, 12)
-"""Scaling from one to three tells about 13 lines, from three to one about 7, a `run` about 8."""
-DOWN_LINES = (1, 2, 3, 4, 5, 6)
-RUN_LINES = (1, 2, 3, 4, 5, 6, 7)
+
+def points(often: tuple[int, ...], soak: tuple[int, ...]) -> list[object]:
+    """Events to kill at: always, and in `make soak`."""
+    return [*often, *(pytest.param(line, marks=pytest.mark.soak) for line in soak)]
+
+
+# Scaling from one to three tells about 13 lines, from three to one about 7, a `run` about 8.
+UP_LINES = points((1, 4, 8, 12), (2, 3, 6, 10))
+DOWN_LINES = points((1, 3, 5), (2, 4, 6))
+RUN_LINES = points((1, 3, 5, 7), (2, 4, 6))
 
 
 @pytest.fixture
