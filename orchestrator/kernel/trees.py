@@ -14,6 +14,7 @@ import fcntl
 import os
 import stat
 import struct
+from contextlib import suppress
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_NAMES = 1 << 16
@@ -43,7 +44,8 @@ def remove_tree(path: str, *, keep_top: bool = False) -> bool:
         return True
     _Removal(top, path).run()
     if not keep_top:
-        os.rmdir(path)
+        with suppress(FileNotFoundError):  # Somebody else removes it too.
+            os.rmdir(path)
     return True
 
 
