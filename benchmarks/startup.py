@@ -34,6 +34,7 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "ps": ("ps",),
     "logs -n 1": ("logs", "-n", "1"),
     "exec": ("exec", "-T", "web", "true"),
+    "exec again": ("exec", "-T", "web", "true"),
     "down": ("down", "-t", "0"),
 }
 """In this order in each round: what it measures, and the command."""
