@@ -8,7 +8,7 @@ Docker's registry is written ``docker.io/library/oci:x``, and `Named.familiar` g
 from __future__ import annotations
 
 from orchestrator.errors import InputError
-from orchestrator.images.spec.digests import Digest, digest
+from orchestrator.images.spec.digest import Digest, digest
 from orchestrator.values import frozen
 
 DOCKER = "docker.io"

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import OperationError
 from orchestrator.images.spec import media_types
-from orchestrator.images.spec.descriptors import Descriptor, Fields, is_media_type, read_descriptor, written
-from orchestrator.images.spec.digests import digest_of, short
-from orchestrator.images.spec.platforms import Platform, runs
+from orchestrator.images.spec.descriptor import Descriptor, Fields, is_media_type, read_descriptor, written
+from orchestrator.images.spec.digest import digest_of, short
+from orchestrator.images.spec.platform import Platform, runs
 from orchestrator.images.spec.strict_json import canonical, read_object
 from orchestrator.values import field, frozen
 
@@ -66,7 +66,7 @@ def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest | Inde
 
 
 def choose(index: Index, platform: Platform) -> Descriptor:
-    """The entry that fits `platform` best (`platforms.runs`), the first of equals; one without a platform fits where none
+    """The entry that fits `platform` best (`platform.runs`), the first of equals; one without a platform fits where none
     else does. It may be an index itself. Raises OperationError that lists what there is."""
     usable = [item for item in index.manifests if item.media_type in media_types.MANIFESTS | media_types.INDEXES]
     images = [

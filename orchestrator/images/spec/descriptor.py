@@ -7,8 +7,8 @@ from typing import Any
 
 from orchestrator.errors import OperationError
 from orchestrator.images.spec import media_types
-from orchestrator.images.spec.digests import Digest, digest
-from orchestrator.images.spec.platforms import Platform, normal_platform
+from orchestrator.images.spec.digest import Digest, digest
+from orchestrator.images.spec.platform import Platform, normal_platform
 from orchestrator.values import field, frozen
 
 MOST_SIZE = 2**63 - 1

@@ -10,9 +10,9 @@ from typing import Any
 
 from orchestrator.contracts.images import ImageConfig
 from orchestrator.errors import InputError, OperationError
-from orchestrator.images.spec.descriptors import Fields, read_platform, written_platform
-from orchestrator.images.spec.digests import Digest, digest, digest_of
-from orchestrator.images.spec.platforms import Platform
+from orchestrator.images.spec.descriptor import Fields, read_platform, written_platform
+from orchestrator.images.spec.digest import Digest, digest, digest_of
+from orchestrator.images.spec.platform import Platform
 from orchestrator.images.spec.strict_json import canonical, read_object
 from orchestrator.model.health import HealthCheck
 from orchestrator.units import NS_PER_SECOND, parse_signal, signal_name
