@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from orchestrator.cli.table.shapes import (
     SECONDS,
     TEXT,
     Argument,
+    Group,
     Option,
     Verb,
 )
@@ -43,20 +45,33 @@ class _Lines(click.ParamType[int]):
 
 
 class _Group(click.Group):
+    """Of the table's rows; the one that is asked for is made."""
+
+    def __init__(self, name: str, rows: Mapping[str, Verb | Group], **more: Any) -> None:
+        super().__init__(name, subcommand_metavar="VERB [OPTION]... [ARGUMENT]...", **more)
+        self._rows = rows
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl([(verb.name, verb.summary) for verb in VERBS.values()])
+            formatter.write_dl([(row.name, row.summary) for row in self._rows.values()])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(self._rows)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        row = self._rows.get(cmd_name)
+        if isinstance(row, Group):
+            return _Group(row.name, row.verbs, help=_text(row.about), context_settings=dict(_CONTEXT))
+        return _command(row) if row is not None else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in VERBS:
+        if args and not args[0].startswith("-") and args[0] not in self._rows:
             from orchestrator.cli.selection import nearest
 
-            close = nearest(args[0], VERBS)
-            message = f'"{args[0]}" is not a verb' + (f' (did you mean "{close}"?)' if close else "")
-            raise click.UsageError(message, ctx)
+            close = nearest(args[0], self._rows)
+            path = ctx.command_path.partition(" ")[2]
+            message = f'"{args[0]}" is not a verb' + (f" of {path}" if path else "")
+            raise click.UsageError(message + (f' (did you mean "{close}"?)' if close else ""), ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -81,6 +96,9 @@ def parse(words: Sequence[str]) -> Invocation | int:
     """What `words` ask for; or, when that is answered already (help, an error that was told), the exit code."""
     try:
         found = _cli().main(list(words), prog_name="pystack", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return EXIT_USAGE
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "pystack"
         failures.report_usage(error.format_message(), f"`{path} --help` lists what it takes")
@@ -92,17 +110,15 @@ def parse(words: Sequence[str]) -> Invocation | int:
 
 
 def _cli() -> click.Group:
-    group = _Group(
-        name="pystack",
+    return _Group(
+        "pystack",
+        VERBS,
         params=[_option(option) for option in GLOBALS],
         callback=_keep,
         help=ABOUT,
         epilog="`pystack VERB --help` explains a verb. Documentation: docs/cli.md.",
         context_settings=dict(_CONTEXT),
     )
-    for verb in VERBS.values():
-        group.add_command(_command(verb))
-    return group
 
 
 @click.pass_context

@@ -8,14 +8,14 @@ test holds the two together.
 from __future__ import annotations
 
 from orchestrator.cli.table import GLOBALS, VERBS
-from orchestrator.cli.table.shapes import CHOICE, COUNT, FLAG, LINES, PART, SECONDS
+from orchestrator.cli.table.shapes import CHOICE, COUNT, FLAG, LINES, PART, SECONDS, Group, Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from orchestrator.cli.table.shapes import Argument, Option, Verb
+    from orchestrator.cli.table.shapes import Argument, Option
 
 
 class Invocation:
@@ -27,7 +27,7 @@ class Invocation:
         self.verb, self.settings, self.values = verb, settings, values
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Invocation) and repr(self) == repr(other)
+        return isinstance(other, Invocation) and self.verb == other.verb and repr(self) == repr(other)
 
     def __repr__(self) -> str:
         return f"Invocation({self.verb.name}, {sorted(self.settings.items())}, {sorted(self.values.items())})"
@@ -44,7 +44,9 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Invocation | None
     try:
         settings, rest = _options(GLOBALS, words, environ, interspersed=False)
         verb = VERBS.get(rest[0]) if rest else None
-        if verb is None or not verb.hot:
+        if isinstance(verb, Group) and len(rest) > 1:
+            verb, rest = verb.verbs.get(rest[1]), rest[1:]
+        if not isinstance(verb, Verb) or not verb.hot:
             return None
         values, arguments = _options(verb.options, rest[1:], environ, interspersed=not verb.rest)
         return Invocation(verb, settings, values | _arguments(verb.arguments, arguments))

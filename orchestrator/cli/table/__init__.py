@@ -1,18 +1,16 @@
 """The command line as data: `GLOBALS` and `VERBS`.
 
-A new verb is a row here, and a function in `orchestrator.cli.commands`.
+A new verb is a row here, and a function in `orchestrator.cli.commands`. A group's verbs are rows of a module of their own.
 """
 
 from __future__ import annotations
 
 from orchestrator.cli.table import acting, files, looking
-from orchestrator.cli.table.shapes import CHOICE, TEXT, Option
+from orchestrator.cli.table.shapes import CHOICE, TEXT, Group, Option, Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from orchestrator.cli.table.shapes import Verb
+    from collections.abc import Iterator, Mapping
 
 ABOUT = "Bring up a compose file's services as real containers. No Docker, no daemon."
 
@@ -44,7 +42,7 @@ GLOBALS = (
 )
 """Before the verb. Their names are the fields of `cli.settings.Settings`."""
 
-VERBS: Mapping[str, Verb] = {
+VERBS: Mapping[str, Verb | Group] = {
     verb.name: verb
     for verb in (
         acting.UP,
@@ -70,3 +68,12 @@ VERBS: Mapping[str, Verb] = {
     )
 }
 """In the order of ``--help``."""
+
+
+def every_verb() -> Iterator[tuple[str, Verb]]:
+    """All verbs with what is written for them (``volume ls``)."""
+    for row in VERBS.values():
+        if isinstance(row, Group):
+            yield from ((f"{row.name} {verb.name}", verb) for verb in row.verbs.values())
+        else:
+            yield row.name, row

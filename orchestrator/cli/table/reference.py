@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.table import GLOBALS, VERBS
+from orchestrator.cli.table import GLOBALS, every_verb
 from orchestrator.cli.table.shapes import Option, Verb
 
 BEGIN = (
@@ -15,8 +15,8 @@ END = "<!-- Here the generated part ends. -->"
 def markdown() -> str:
     """All options, verb by verb, without the marks."""
     parts = ["### Before the verb", *_table(GLOBALS)]
-    for verb in VERBS.values():
-        parts += [f"### `{_usage(verb)}`", verb.summary, *_table(verb.options)]
+    for written, verb in every_verb():
+        parts += [f"### `{_usage(written, verb)}`", verb.summary, *_table(verb.options)]
     return "\n\n".join(parts)
 
 
@@ -36,9 +36,9 @@ def write(path: str) -> None:
         file.write(renewed(page))
 
 
-def _usage(verb: Verb) -> str:
+def _usage(written: str, verb: Verb) -> str:
     words = [argument.metavar for argument in verb.arguments]
-    return " ".join(["pystack", verb.name, *(["[OPTION]..."] if verb.options else []), *words])
+    return " ".join(["pystack", written, *(["[OPTION]..."] if verb.options else []), *words])
 
 
 def _table(options: tuple[Option, ...]) -> list[str]:

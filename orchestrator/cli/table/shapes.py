@@ -71,8 +71,8 @@ class Verb:
     """`summary`: one line, for lists. `about`: what ``--help`` says. `module`: below `orchestrator.cli.commands`, where
     the function `function` (the verb's name if empty) carries it out: settings, then options and arguments by name.
 
-    `hot`: talks to what runs, and is started often: served by the small parser. `rest`: what follows the first argument is
-    no option of ours. `loads_and_starts`: needs the compose files, and then a supervisor: one is started early.
+    `hot`: is started often, and its module imports little: served by the small parser. `rest`: what follows the first
+    argument is no option of ours. `loads_and_starts`: needs the compose files, and then a supervisor: one is started early.
     """
 
     name: str
@@ -92,8 +92,38 @@ class Verb:
         return {name: value for name, value in values.items() if name not in accepted}
 
 
+@frozen
+class Group:
+    """Verbs of one subject, behind its name: ``volume ls``. `table`: the module below `orchestrator.cli.table` whose
+    `VERBS` they are; it is imported when one of them is asked for, so that no other command waits for it."""
+
+    name: str
+    table: str
+    summary: str
+    about: str
+
+    @property
+    def verbs(self) -> Mapping[str, Verb]:
+        """By name, in the order of ``--help``."""
+        module = __import__(f"orchestrator.cli.table.{self.table}", fromlist=[self.table])
+        return {verb.name: verb for verb in module.VERBS}
+
+
 SERVICES = (Argument("services", "[SERVICE]...", many=True),)
 TIMEOUT = Option("-t --timeout", "timeout_s", "Time to stop gracefully, instead of stop_grace_period.", SECONDS, "SECONDS")
+
+
+FORMAT = Option(
+    "--format",
+    "shape",
+    'table (default), "table TEMPLATE", json (an object a line), or a Go template.',
+    TEXT,
+    "FORMAT",
+    default="table",
+)
+"""Of lists: `cli.render.rows.render_rows`."""
+INSPECT_FORMAT = Option("--format -f", "shape", "json (on one line), or a Go template.", TEXT, "FORMAT")
+"""Of ``inspect``: `cli.render.rows.render_values`."""
 
 
 def output_format(*shapes: str, help: str = "Output format.") -> Option:
