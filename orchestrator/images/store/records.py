@@ -41,7 +41,7 @@ class Record:
     group: bytes = b""
 
 
-class Records:
+class ImageRecords:
     def __init__(self, places: Places, locks: Locks, blobs: Blobs, layers: Layers) -> None:
         self._places = places
         self._locks = locks

@@ -20,7 +20,7 @@ from orchestrator.images.store.leases import Lease, leased
 from orchestrator.images.store.locks import STORE, Locks
 from orchestrator.images.store.names import Names
 from orchestrator.images.store.places import Places, hex_of, refused
-from orchestrator.images.store.records import Records
+from orchestrator.images.store.records import ImageRecords
 from orchestrator.images.store.values import Collected, Layer, Name, StoredImage
 from orchestrator.images.store.workshop import Workshop
 from orchestrator.images.unpack.limits import DEFAULT, Limits
@@ -40,7 +40,7 @@ class Store:
         self._workshop = Workshop(self._places, self._locks)
         self._blobs = Blobs(self._places, self._locks, self._workshop)
         self._layers = Layers(self._places, self._locks, self._workshop)
-        self._records = Records(self._places, self._locks, self._blobs, self._layers)
+        self._records = ImageRecords(self._places, self._locks, self._blobs, self._layers)
         self._names = Names(self._places, self._locks)
         self._cache = BuildCache(self._places, self._locks)
 
