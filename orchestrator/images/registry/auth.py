@@ -111,7 +111,8 @@ class Authenticator:
             query += [("scope", scope) for scope in wanted]
             if credential is not None:
                 query += [("account", credential.user)]
-            url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query, quote_via=quote, safe=':,/')}" if query else realm
+            asked = urlencode(query, quote_via=quote, safe=":,/")
+            url = f"{realm}{'&' if '?' in realm else '?'}{asked}" if asked else realm
             request = Request("GET", url, authorization=basic(credential) if credential is not None else "")
         async with self._wire.exchange(self._endpoint, request) as response:
             status = response.status_code

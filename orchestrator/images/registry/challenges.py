@@ -1,4 +1,4 @@
-"""``WWW-Authenticate`` (RFC 9110, 11.6.1) and ``Bearer``'s parameters (distribution, "Token Authentication Specification")."""
+"""``WWW-Authenticate`` (RFC 9110, 11.6.1): what a server wants to know before it answers."""
 
 from __future__ import annotations
 

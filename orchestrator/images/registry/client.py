@@ -7,6 +7,7 @@ Small answers are retried as a whole (`persistently`); blobs go in and out as st
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -19,17 +20,19 @@ from orchestrator.images.registry.credentials import Credential
 from orchestrator.images.registry.faults import Fault, Kind
 from orchestrator.images.registry.retry import persistently, retry_after_s
 from orchestrator.images.registry.settings import Bounds, Endpoint
-from orchestrator.images.registry.wire import Request, Wire
-from orchestrator.images.spec.digests import Digest, digest, digest_of
-from orchestrator.images.spec.media_types import MANIFEST_TYPES
+from orchestrator.images.registry.wire import Request, Wire, origin
+from orchestrator.images.spec.descriptor import Descriptor
+from orchestrator.images.spec.digest import Digest, digest, digest_of
+from orchestrator.images.spec.media_types import ACCEPTED
 from orchestrator.values import frozen, replace
 
 MOST_MANIFEST_BYTES = 4 << 20
 """distribution-spec, "Pushing Manifests"."""
+MOST_CONFIG_BYTES = 16 << 20
 MOST_ANSWER_BYTES = 4 << 20
 MOST_ERROR_BYTES = 64 << 10
 MOST_PAGES = 10_000
-ACCEPT = ", ".join(MANIFEST_TYPES)
+ACCEPT = ", ".join(ACCEPTED)
 SCHEME_FAULTS = frozenset({Kind.NO_TLS, Kind.REFUSED, Kind.UNREACHABLE, Kind.CUT, Kind.PROTOCOL})
 """After these, over HTTPS, a registry that may be without TLS is asked over HTTP."""
 
@@ -140,10 +143,10 @@ class Client:
 
     def _is_own(self, url: str) -> bool:
         """Whether it is the registry's own address, and not one that it sent us to."""
-        return url.startswith(self._base + "/")
+        return origin(httpx.URL(url)) == origin(httpx.URL(self._base))
 
     async def refusal(self, response: httpx.Response) -> Fault:
-        """What a status that is no success means, with what the registry says about it (distribution-spec, "Error Codes")."""
+        """What a status that is no success means, with what the registry says (distribution-spec, "Error Codes")."""
         status = response.status_code
         kind = _BY_STATUS.get(status, Kind.BROKEN if status >= 500 else Kind.UNEXPECTED)
         detail = f"HTTP {status}"
@@ -171,9 +174,7 @@ class Client:
                 raise self.fault(Kind.NOT_A_REGISTRY, f"a web page from {url}")
             raw = await self.wire.read(self.endpoint, response, MOST_MANIFEST_BYTES)
             wanted = reference if ":" in reference else response.headers.get("docker-content-digest", "")
-        found = digest_of(raw)
-        if wanted.startswith("sha512:"):
-            found = digest_of(raw, "sha512")
+        found = Digest(f"sha512:{hashlib.sha512(raw).hexdigest()}") if wanted.startswith("sha512:") else digest_of(raw)
         if wanted and wanted != found:
             raise self.fault(Kind.WRONG_DIGEST, f"manifest {reference} has {found}, not {wanted}")
         return Raw(raw, media_type, found)
@@ -186,8 +187,9 @@ class Client:
             async with self.attempt(Request("HEAD", url, {"Accept": ACCEPT})) as response:
                 if response.status_code not in (200, 404):
                     raise await self.refusal(response)
+                said = response.headers.get("docker-content-digest", "") if response.status_code == 200 else ""
                 try:
-                    return digest(response.headers.get("docker-content-digest", "")) if response.status_code == 200 else None
+                    return digest(said)
                 except ValueError:
                     return None
 
@@ -242,6 +244,25 @@ class Client:
                 if response.status_code not in (200, 404):
                     raise await self.refusal(response)
                 return response.status_code == 200
+
+        return await persistently(self.bounds, ask)
+
+    async def small_blob(self, blob: Descriptor) -> bytes:
+        """A configuration: into memory, verified. Raises Fault."""
+        if blob.size > MOST_CONFIG_BYTES:
+            raise self.fault(Kind.TOO_LARGE, f"its configuration has {blob.size} bytes, more than {MOST_CONFIG_BYTES}")
+        url = await self.url(f"blobs/{blob.digest}")
+
+        async def ask() -> bytes:
+            async with self.attempt(Request("GET", url)) as response:
+                if response.status_code != 200:
+                    raise await self.refusal(response)
+                raw = await self.wire.read(self.endpoint, response, MOST_CONFIG_BYTES)
+            if len(raw) != blob.size:
+                raise self.fault(Kind.WRONG_SIZE, f"configuration {blob.digest} has {len(raw)} bytes, not {blob.size}")
+            if hashlib.new(blob.digest.partition(":")[0], raw).hexdigest() != blob.digest.partition(":")[2]:
+                raise self.fault(Kind.WRONG_DIGEST, f"configuration {blob.digest}")
+            return raw
 
         return await persistently(self.bounds, ask)
 

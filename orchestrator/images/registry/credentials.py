@@ -1,7 +1,8 @@
 """User names and passwords where Docker, Podman and skopeo keep them, read and written as they do.
 
-Looked for in: ``$REGISTRY_AUTH_FILE``; Docker's ``config.json`` (``$DOCKER_CONFIG`` or ``~/.docker``); containers-auth.json(5)
-below ``$XDG_RUNTIME_DIR`` and ``$XDG_CONFIG_HOME``. A file's ``credHelpers`` and ``credsStore`` come before its ``auths``.
+Looked for in: ``$REGISTRY_AUTH_FILE``; Docker's ``config.json`` (``$DOCKER_CONFIG`` or ``~/.docker``);
+containers-auth.json(5) below ``$XDG_RUNTIME_DIR`` and ``$XDG_CONFIG_HOME``. A file's ``credHelpers`` and ``credsStore``
+come before its ``auths``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import InputError, OperationError
@@ -27,7 +28,7 @@ _HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 IDENTITY_USER = "<token>"
 """In place of a user name: the secret is an identity token (docker-credential-helpers)."""
 NOT_THERE = "credentials not found in native keychain"
-"""What a credential program writes, with status 1, when it has nothing (docker-credential-helpers, credentials/error.go)."""
+"""What a credential program writes, with status 1, when it has nothing (docker-credential-helpers)."""
 MOST_BYTES = 1 << 20
 PROGRAM_LIMIT_S = 30.0
 
@@ -66,7 +67,8 @@ class Credentials:
             if program := _program_of(document, registry):
                 secret = credential.identity_token or credential.password
                 user = IDENTITY_USER if credential.identity_token else credential.user
-                _run(program, "store", json.dumps({"ServerURL": _key(registry), "Username": user, "Secret": secret}), self._environ)
+                given = {"ServerURL": _key(registry), "Username": user, "Secret": secret}
+                _run(program, "store", json.dumps(given), self._environ)
                 return ""
             entry = {"identitytoken": credential.identity_token} if credential.identity_token else {}
             pair = f"{credential.user}:{credential.password if not credential.identity_token else ''}"
@@ -178,18 +180,18 @@ def _read(path: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as exc:
-        raise InputError(f"cannot be read: {exc.strerror}", place=path, hint="credentials for registries are kept there") from exc
+        raise InputError(f"cannot be read: {exc.strerror}", place=path, hint="it keeps credentials of registries") from exc
     try:
         document = json.loads(raw) if raw.strip() else {}
     except (ValueError, RecursionError) as exc:
         raise InputError(f"is not JSON: {exc}", place=path, hint="repair or remove it, then log in again") from exc
-    wrong = not isinstance(document, dict) or [key for key, kind in _TYPES.items() if not isinstance(document.get(key, kind()), kind)]
-    if wrong:
+    found = document if isinstance(document, dict) else {"auths": None}
+    if not all(isinstance(found.get(key, kind()), kind) for key, kind in _TYPES.items()):
         raise InputError("is not what Docker keeps there", place=path, hint="repair or remove it, then log in again")
-    return document
+    return found
 
 
-_TYPES: Mapping[str, Callable[[], Any]] = {"auths": dict, "credHelpers": dict, "credsStore": str}
+_TYPES: Mapping[str, type] = {"auths": dict, "credHelpers": dict, "credsStore": str}
 
 
 @contextlib.contextmanager
@@ -223,7 +225,8 @@ def _run(program: str, verb: str, given: str, environ: Mapping[str, str]) -> str
     except FileNotFoundError as exc:
         raise OperationError(f"{name} is not there", hint="install it, or remove it from Docker's config.json") from exc
     except subprocess.TimeoutExpired as exc:
-        raise OperationError(f"{name} {verb} did not end within {PROGRAM_LIMIT_S:g} s", hint="does it wait for you?") from exc
+        told = f"{name} {verb} did not end within {PROGRAM_LIMIT_S:g} s"
+        raise OperationError(told, hint="does it wait for somebody?") from exc
     except OSError as exc:
         raise OperationError(f"{name} cannot be run: {exc.strerror}") from exc
     output = done.stdout[:MOST_BYTES].decode(errors="replace")

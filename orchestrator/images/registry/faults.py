@@ -77,7 +77,7 @@ ROWS: Mapping[Kind, Row] = {
     Kind.PROTOCOL: Row("it does not speak HTTP as it should", "is this a registry? check host and port"),
     Kind.NOT_A_REGISTRY: Row("it is not a registry", "check the host, and the path of a mirror in registries.toml"),
     Kind.LOGIN_NEEDED: Row("it wants a login", "run `pystack login {registry}`; is the name of the image right?"),
-    Kind.LOGIN_REFUSED: Row("it refuses the login", "run `pystack login {registry}` with a user name and password it knows"),
+    Kind.LOGIN_REFUSED: Row("it refuses the login", "run `pystack login {registry}` with what it knows"),
     Kind.DENIED: Row("it denies access", "the account needs a right that it has not; is the name of the image right?"),
     Kind.NOT_FOUND: Row("it has no such image", "check the name and the tag"),
     Kind.THROTTLED: Row("too many requests", "wait, log in with `pystack login {registry}`, or use a mirror", MANY),

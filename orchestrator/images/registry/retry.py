@@ -37,7 +37,7 @@ async def pause(bounds: Bounds, fault: Fault, number: int) -> None:
 
 
 def wait_s(bounds: Bounds, fault: Fault, number: int, chance: float) -> float | None:
-    """Half of the doubled delay and, by `chance` (0 to 1), up to all of it, or what the registry asked for; None: give up."""
+    """Half of the doubled delay or, by `chance` (0 to 1), up to all of it; what the registry asked for; None: give up."""
     if number >= min(bounds.attempts, fault.attempts):
         return None
     if fault.retry_after_s is not None:

@@ -175,7 +175,7 @@ class _Reader:
         if not isinstance(named, dict):
             self.fail(["registry"], '"registry" is no table', 'write [registry."HOST:PORT"]')
         for name, table in named.items():
-            if not _is_host(name):
+            if not is_registry(name):
                 self.fail(["registry", name], f'"{name}" is no registry', 'write its host and port: [registry."HOST:PORT"]')
             values = self._table(["registry", name], table, _REGISTRY)
             registries[name] = replace(registries.get(name, RegistrySettings()), **values)
@@ -250,12 +250,14 @@ def _split_mirror(text: str) -> tuple[str, str, str]:
         scheme, rest = "", text
     host, _, prefix = rest.partition("/")
     prefix = prefix.rstrip("/")
-    if scheme not in ("", "http", "https") or not _is_host(host) or any(not c.isalnum() and c not in "/._-" for c in prefix):
+    wrong = any(not character.isalnum() and character not in "/._-" for character in prefix)
+    if wrong or scheme not in ("", "http", "https") or not is_registry(host):
         raise ValueError(f"{text!r} is no [http[s]://]HOST[:PORT][/PREFIX]")
     return scheme, host, f"{prefix}/" if prefix else ""
 
 
-def _is_host(text: str) -> bool:
+def is_registry(text: str) -> bool:
+    """Whether it is ``HOST[:PORT]``."""
     name = host_without_port(text)
     bracketed = text.startswith("[")
     port = text.partition("]")[2] if bracketed else text[len(name) :]

@@ -94,7 +94,7 @@ class Wire:
                 return response
             await response.aclose()
             request = _redirected(endpoint, request, response, location)
-        raise Fault(Kind.REDIRECT, endpoint.name, f"more than {MOST_REDIRECTS} redirects, the last to {_host(response.url)}")
+        raise Fault(Kind.REDIRECT, endpoint.name, f"more than {MOST_REDIRECTS}, at {_host(response.url)}")
 
     async def _send(self, endpoint: Endpoint, request: Request) -> httpx.Response:
         url = httpx.URL(request.url)
