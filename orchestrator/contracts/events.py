@@ -26,6 +26,8 @@ class EventKind(Enum):
     VOLUME_CREATED = "volume.created"
     VOLUME_REMOVED = "volume.removed"
     IMAGE_OBTAINING = "image.obtaining"
+    IMAGE_PROGRESS = "image.progress"
+    """How far a part of it is, or (`text`) what a build step wrote. Shown, not kept."""
     IMAGE_OBTAINED = "image.obtained"
     SERVICE_WAITING = "service.waiting"
     """One event per unmet condition, when the wait begins."""
@@ -57,6 +59,9 @@ _END = ("exit_status", "signal", "oom", "run", "restarts")
 DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.OPERATION_STARTED: ("verb",),
     EventKind.OPERATION_FINISHED: ("verb", "ok"),
+    EventKind.IMAGE_OBTAINING: ("image",),
+    EventKind.IMAGE_PROGRESS: ("image", "part", "action", "done_bytes", "total_bytes"),
+    EventKind.IMAGE_OBTAINED: ("image",),
     EventKind.SERVICE_WAITING: ("on", "condition"),
     EventKind.CONDITION_MET: ("on", "condition", "waited_s"),
     EventKind.SERVICE_FAILED: ("exit_status", "signal", "oom", "probe_output", "blocked"),
@@ -72,7 +77,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
-`number` of a start the run's, of a probe the probe's; `blocked`, `orphans`: lists of names; ``*_s``: seconds."""
+`image`: a reference; the others of `image.progress` are `contracts.images.Transfer`'s; `number` of a start the run's, of a probe the probe's; `blocked`, `orphans`: lists of names; ``*_s``: seconds."""
 
 
 @frozen

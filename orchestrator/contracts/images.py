@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from orchestrator.model.build import BuildSpec, PullPolicy
@@ -74,9 +74,11 @@ class ImageRequest:
 
 @frozen
 class Known:
-    """The image is there, whole, and can be mounted now."""
+    """The image is there, whole, and can be mounted now. `due`: why `Images.obtain` would look for a newer one all the same
+    (the pull policy says so), a sentence without a full stop; "" when it would not."""
 
     image: Image
+    due: str = ""
 
 
 @frozen
@@ -104,6 +106,10 @@ Progress = Callable[[str | Transfer], None]
 """Called with a sentence or a `Transfer`, in the task that called `Images.obtain`. Must not raise."""
 
 
+BuildImage = Callable[[ImageRequest, Progress], Awaitable[None]]
+"""Builds the request's `build`, and names the image as the request has it. Raises InputError, OperationError, HostError."""
+
+
 class Images(Protocol):
     """The images of a machine. Adapters of any number of projects, in any number of processes, share one store."""
 
@@ -117,7 +123,7 @@ class Images(Protocol):
         ...
 
     async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
-        """Make it, unless it is there: the same image that `inspect` knows afterwards. Any number may be obtained at once,
+        """Make it, unless it is there and nothing is due: the same image that `inspect` knows afterwards. Any number may be obtained at once,
         also the same one; it is made once. Cancelling leaves nothing half-made. Raises as `inspect`.
         """
         ...

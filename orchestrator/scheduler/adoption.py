@@ -14,7 +14,7 @@ from __future__ import annotations
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.images import Image, ImageRequest, Known
+from orchestrator.contracts.images import Image, Known
 from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ProjectRecord, Wanted
@@ -25,7 +25,9 @@ from orchestrator.policy.restart import GiveUp, Restart
 from orchestrator.scheduler import sandbox, supervise
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
+from orchestrator.scheduler.images import image_request
 from orchestrator.scheduler.live_run import LiveRun
+from orchestrator.values import replace
 
 
 async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId, ...]:
@@ -154,13 +156,16 @@ def _meet_policy(state: EngineState, container: Container, found: ContainerState
 
 
 async def _image(state: EngineState, container: Container) -> Image:
-    """The image it was made from, to open its sandbox again; what is kept of it otherwise is in the record."""
-    reference = container.definition.image
-    request = ImageRequest(reference, state.project.working_dir)
+    """The image it was made from, to open its sandbox again, also when its name means another one by now; what is kept of
+    it otherwise is in the record."""
+    reference, identity = container.definition.image, container.record.definition.image
+    request = image_request(state.project, container.definition)
     try:
         found = await state.adapters.images.inspect(request)
+        if not isinstance(found, Known) or found.image.identity != identity:
+            found = await state.adapters.images.inspect(replace(request, reference=identity))
     except PystackError as error:
         if reference:
             container.note(EventKind.WARNING, f"{container.label}: {error}")
-        return Image(reference, container.record.definition.image, ())
-    return found.image if isinstance(found, Known) else Image(reference, container.record.definition.image, ())
+        return Image(reference, identity, ())
+    return found.image if isinstance(found, Known) else Image(reference, identity, ())

@@ -34,8 +34,9 @@ from orchestrator.scheduler.claims import Claims, Priority
 from orchestrator.scheduler.engine_state import Compile, EngineState
 from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
+from orchestrator.scheduler.images import refresh_images
 from orchestrator.scheduler.outcome import Outcome
-from orchestrator.scheduler.planning import make_plan, plan_to_resume
+from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
 from orchestrator.scheduler.stdio import FirstRun
 
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
@@ -117,6 +118,7 @@ class Engine:
             if isinstance(request, (Up, Scale, Run)):
                 written = written_addresses(request.project.services.values())
                 self._state.adapters.networking.reserve_written(written)
+                await refresh_images(self._state, *images_of(request))
             plan = await self._plan_and_free(request)
             if on_planned is not None:
                 on_planned(plan)

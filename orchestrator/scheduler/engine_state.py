@@ -121,3 +121,4 @@ class EngineState:
 
     def warn(self, text: str, error: PystackError) -> None:
         self.events.note(EventKind.WARNING, f"{text}: {error}")
+

@@ -28,6 +28,7 @@ from orchestrator.plan.teardown import plan_down, plan_kill, plan_restart, plan_
 from orchestrator.policy.requests import Ask
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
+from orchestrator.scheduler.images import image_request
 from orchestrator.values import replace
 
 
@@ -61,16 +62,14 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
     """
     match request:
         case Up():
-            images = await _identities(state, request.project, chosen_for_up(request))
+            images = await _identities(state, *images_of(request))
             return plan_up(request, await look(state, request.project), images=images)
         case Scale():
-            images = await _identities(state, request.project, chosen_for_scale(request))
+            images = await _identities(state, *images_of(request))
             return plan_scale(request, await look(state, request.project), images=images)
         case Run():
-            project = request.project
-            changed = replace(project, services={**project.services, request.definition.name: request.definition})
-            images = await _identities(state, changed, chosen_for_run(request))
-            return plan_run(request, await look(state, project), images=images, slug=slug)
+            images = await _identities(state, *images_of(request))
+            return plan_run(request, await look(state, request.project), images=images, slug=slug)
         case Start():
             return plan_start(request, await look(state, state.project), state.project)
         case Restart():
@@ -92,6 +91,18 @@ async def plan_to_resume(state: EngineState, containers: Collection[ContainerId]
     return plan_resume(observed, state.project, [name for name in containers if name in observed.containers])
 
 
+def images_of(request: Up | Scale | Run) -> tuple[Project, Iterable[ServiceName]]:
+    """The stack as `request` has it, and the services whose images it needs."""
+    match request:
+        case Up():
+            return request.project, chosen_for_up(request)
+        case Scale():
+            return request.project, chosen_for_scale(request)
+        case Run():
+            services = {**request.project.services, request.definition.name: request.definition}
+            return replace(request.project, services=services), chosen_for_run(request)
+
+
 async def _identities(state: EngineState, project: Project, services: Iterable[ServiceName]) -> Images:
     """What the image of each of `services` is now; each reference is looked at once. None: it has still to be obtained.
     What is known of other services' images need not be looked at: nothing is made from them."""
@@ -99,7 +110,7 @@ async def _identities(state: EngineState, project: Project, services: Iterable[S
     looked: dict[ImageRequest, str | None] = {}
     for name in services:
         service = project.services[name]
-        request = ImageRequest(service.image, project.working_dir)
+        request = image_request(project, service)
         if request not in looked:
             try:
                 answer = await state.adapters.images.inspect(request)

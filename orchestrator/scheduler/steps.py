@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.images import ImageRequest, Known, Transfer
+from orchestrator.contracts.images import Known, Transfer
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.phase import Phase
+from orchestrator.model.service import Service
 from orchestrator.plan.plan import Kind, Operation, Plan
 from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
 from orchestrator.policy.lifecycle import Trigger
@@ -19,6 +21,7 @@ from orchestrator.policy.requests import Ask, Step
 from orchestrator.scheduler import sandbox, supervise
 from orchestrator.scheduler.container import Container, Watch
 from orchestrator.scheduler.engine_state import EngineState
+from orchestrator.scheduler.images import image_request, obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
@@ -74,17 +77,14 @@ class Steps:
                 assert_never(operation.kind)
 
     async def _obtain(self, operation: Operation) -> None:
-        assert operation.image is not None
-        request = ImageRequest(operation.image, self._plan.project.working_dir)
-        self._note(EventKind.IMAGE_OBTAINING, f"getting image {operation.image}")
-        image = await self._state.adapters.images.obtain(request, self._obtaining)
-        self._state.images[request] = image
-        self._note(EventKind.IMAGE_OBTAINED, f"got image {operation.image}")
+        project = self._plan.project
+        service = next(item for item in self._definitions() if item.image == operation.image)
+        await obtain_image(self._state, image_request(project, service))
 
-    def _obtaining(self, progress: str | Transfer) -> None:
-        """Sentences are events; how many bytes have come is none."""
-        if isinstance(progress, str):
-            self._note(EventKind.IMAGE_OBTAINING, progress)
+    def _definitions(self) -> Iterator[Service]:
+        """Of all that the plan makes, then of the stack: a one-off's is in no stack."""
+        yield from (item.definition for item in self._plan.operations if item.definition is not None)
+        yield from self._plan.project.services.values()
 
     async def _create_network(self, operation: Operation) -> None:
         """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""
@@ -96,7 +96,7 @@ class Steps:
         if container.live or container.sandbox.fresh:
             return
         assert operation.definition is not None
-        request = ImageRequest(operation.definition.image, self._plan.project.working_dir)
+        request = image_request(self._plan.project, operation.definition)
         image = self._state.images.get(request)
         if image is None:  # Known when the plan was made, and looked up for it; a resumed start may come without.
             found = await self._state.adapters.images.inspect(request)

@@ -50,8 +50,9 @@ class EventStream:
 
 
 def _routine(event: Event) -> bool:
-    """A passed probe is worth showing to who watches, and not worth keeping: there is one each interval, for ever."""
-    return event.kind is EventKind.HEALTH_PROBED and event.detail.get("ok") is True
+    """A passed probe is worth showing to who watches, and not worth keeping: there is one each interval, for ever. How far a
+    download is, neither."""
+    return event.kind is EventKind.IMAGE_PROGRESS or event.kind is EventKind.HEALTH_PROBED and event.detail.get("ok") is True
 
 
 class Listener:

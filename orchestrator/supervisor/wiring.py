@@ -14,7 +14,7 @@ from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
-from orchestrator.images.local import LocalImages
+from orchestrator.images.machine import MachineImages
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.leftovers import remove_leftovers
@@ -104,7 +104,7 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
     project's lock. Raises HostError when the machine cannot do it."""
     state, log = FileState(site), EventLog(site)
     stream = EventStream(log)
-    images = LocalImages(os.path.join(data_root_of(site), "images"))
+    images = MachineImages(os.path.join(data_root_of(site), "images"))
     this_boot = boot_id()
     async with (
         open_runtime(site, host, respawn_argv=respawn_argv) as runtime,

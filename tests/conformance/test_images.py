@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contracts.images import ImageRequest
-from orchestrator.images.local import LocalImages
+from orchestrator.images.machine import MachineImages
 from orchestrator.testing import seeds
 from orchestrator.testing.conformance_images import IMAGES_CHECKS, ImagesCheck, run_images_check
 from orchestrator.testing.fake_images import FakeImages
@@ -32,15 +32,15 @@ class FakeImagesLab:
 
 
 class RealImagesLab:
-    """`LocalImages` of a small machine in a directory."""
+    """`MachineImages` of a small machine in a directory."""
 
     def __init__(self, root: Path) -> None:
         self._root, self._host, self._store = root, root / "machine", root / "images"
         for name in ("machine/usr/bin", "machine/etc", "p/app", "q/app"):
             (root / name).mkdir(parents=True)
         (self._host / "etc/services").write_text("http 80/tcp\n")
-        self.images = LocalImages(str(self._store), host_root=str(self._host))
-        self.others = LocalImages(str(self._store), host_root=str(self._host))
+        self.images = MachineImages(str(self._store), host_root=str(self._host))
+        self.others = MachineImages(str(self._store), host_root=str(self._host))
         self.unmade = ImageRequest("host", str(root / "p"))
         self.ready = ImageRequest("rootfs:app", str(root / "p"))
         self.elsewhere = ImageRequest("rootfs:app", str(root / "q"))

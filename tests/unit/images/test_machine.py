@@ -13,11 +13,11 @@ import trio
 from orchestrator.contracts.images import Image, ImageMount, ImageRequest
 from orchestrator.errors import InputError, OperationError
 from orchestrator.images.host import HostImage
-from orchestrator.images.local import LocalImages
+from orchestrator.images.machine import MachineImages
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
 
 
-async def obtain(images: LocalImages, reference: str, base_dir: Path = Path("/")) -> Image:
+async def obtain(images: MachineImages, reference: str, base_dir: Path = Path("/")) -> Image:
     return await images.obtain(ImageRequest(reference, str(base_dir)), lambda _text: None)
 
 
@@ -33,8 +33,8 @@ def host(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def images(tmp_path: Path, host: Path) -> LocalImages:
-    return LocalImages(str(tmp_path / "images"), host_root=str(host))
+def images(tmp_path: Path, host: Path) -> MachineImages:
+    return MachineImages(str(tmp_path / "images"), host_root=str(host))
 
 
 def test_references_are_told_apart() -> None:
@@ -43,7 +43,7 @@ def test_references_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("text", ["redis:7", "library/redis", "host:1", "docker.io/rootfs:x", "oci:x"])
-async def test_an_image_of_a_registry_says_what_works_today(images: LocalImages, text: str) -> None:
+async def test_an_image_of_a_registry_says_what_works_today(images: MachineImages, text: str) -> None:
     with pytest.raises(InputError) as caught:
         await images.inspect(ImageRequest(text, "/"))
     assert caught.value.message == f'image "{text}" needs a registry, which is not supported yet'
@@ -62,7 +62,7 @@ def made(tmp_path: Path) -> list[str]:
     return sorted(set(os.listdir(tmp_path / "images")) - {"host.json"})
 
 
-async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(images: LocalImages, tmp_path: Path, host: Path) -> None:
+async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(images: MachineImages, tmp_path: Path, host: Path) -> None:
     image = await obtain(images, "host", tmp_path)
     (lower,) = image.lowers
     assert lower.startswith(f"{tmp_path}/images/host-")
@@ -73,7 +73,7 @@ async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(images: LocalI
     assert os.stat(f"{tmp_path}/images").st_mode & 0o777 == 0o700
 
 
-async def test_it_is_made_once_and_again_when_the_host_changes(images: LocalImages, tmp_path: Path, host: Path) -> None:
+async def test_it_is_made_once_and_again_when_the_host_changes(images: MachineImages, tmp_path: Path, host: Path) -> None:
     first = await obtain(images, "host", tmp_path)
     assert await obtain(images, "host", tmp_path) is first
     (host / "etc/services").write_text("http 8080/tcp\n")
@@ -87,7 +87,7 @@ async def test_builders_at_the_same_time_make_one(tmp_path: Path, host: Path) ->
     found: list[Image] = []
 
     async def build() -> None:
-        found.append(await obtain(LocalImages(str(tmp_path / "images"), host_root=str(host)), "host"))
+        found.append(await obtain(MachineImages(str(tmp_path / "images"), host_root=str(host)), "host"))
 
     async with trio.open_nursery() as nursery:
         for _ in range(8):
@@ -145,7 +145,7 @@ def test_looking_without_a_note_reads_and_compares_everything(tmp_path: Path, ho
     assert asked.look() == "what was made of this machine's files is damaged"
 
 
-async def test_a_root_file_system_is_found_relative_to_the_project(images: LocalImages, tmp_path: Path) -> None:
+async def test_a_root_file_system_is_found_relative_to_the_project(images: MachineImages, tmp_path: Path) -> None:
     (tmp_path / "app/etc").mkdir(parents=True)
     (tmp_path / "app/etc/passwd").write_text("app:x:7:7::/:/bin/sh\n")
     image = await obtain(images, "rootfs:./app", tmp_path)
@@ -156,7 +156,7 @@ async def test_a_root_file_system_is_found_relative_to_the_project(images: Local
     assert (await obtain(images, f"rootfs:{tmp_path}/app", tmp_path)).identity == image.identity
 
 
-async def test_a_replaced_root_file_system_is_another_image(images: LocalImages, tmp_path: Path) -> None:
+async def test_a_replaced_root_file_system_is_another_image(images: MachineImages, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     before = await obtain(images, "rootfs:app", tmp_path)
     (tmp_path / "new").mkdir()
@@ -164,7 +164,7 @@ async def test_a_replaced_root_file_system_is_another_image(images: LocalImages,
     assert (await obtain(images, "rootfs:app", tmp_path)).identity != before.identity
 
 
-async def test_hostile_account_files_are_neither_followed_out_nor_waited_for(images: LocalImages, tmp_path: Path) -> None:
+async def test_hostile_account_files_are_neither_followed_out_nor_waited_for(images: MachineImages, tmp_path: Path) -> None:
     (tmp_path / "app/etc").mkdir(parents=True)
     (tmp_path / "secret").write_text("root:x:0:0::/:/bin/sh\n")
     os.symlink("../../secret", tmp_path / "app/etc/passwd")
@@ -175,7 +175,7 @@ async def test_hostile_account_files_are_neither_followed_out_nor_waited_for(ima
 
 @pytest.mark.parametrize(("name", "error"), [("none", OperationError), ("file", OperationError), ("/", InputError)])
 async def test_what_is_no_root_file_system_is_refused(
-    images: LocalImages, tmp_path: Path, name: str, error: type[Exception]
+    images: MachineImages, tmp_path: Path, name: str, error: type[Exception]
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(error, match="rootfs:"):

@@ -1,0 +1,70 @@
+"""The images of a machine: `contracts.images.Images` for every kind of reference.
+
+The host's and directories (``host``, ``rootfs:DIR``) need no store. What is about the store, registries and archives is
+imported when the first reference asks for it: most stacks' supervisors start without.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from orchestrator.contracts.images import BuildImage, Image, ImageRequest, Known, Missing, Progress
+from orchestrator.images.host import HostImage
+from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
+from orchestrator.images.rootfs import resolve_rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.images.stored import StoredImages
+
+
+class MachineImages:
+    """`images_dir` is shared by all projects of a data directory. `build`: makes an image from its ``build:``; None where
+    nothing is built."""
+
+    def __init__(self, images_dir: str, *, host_root: str = "/", build: BuildImage | None = None) -> None:
+        self._images_dir = images_dir
+        self._host = HostImage(images_dir, host_root)
+        self._looking = trio.Lock()
+        self._build = build
+        self._stored: StoredImages | None = None
+
+    async def inspect(self, request: ImageRequest) -> Known | Missing:
+        """See `Images.inspect`."""
+        match parse_reference(request.reference):
+            case HostReference():
+                return await self._look()
+            case RootfsReference() as rootfs:
+                return Known(await trio.to_thread.run_sync(resolve_rootfs, rootfs, request.base_dir))
+            case other:
+                return await self.stored.inspect(request, other)
+
+    async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
+        """See `Images.obtain`."""
+        reference = parse_reference(request.reference)
+        if not isinstance(reference, (HostReference, RootfsReference)):
+            return await self.stored.obtain(request, reference, progress)
+        found = await self.inspect(request)
+        if isinstance(found, Known):
+            return found.image
+        progress(f"making the image {request.reference}: {found.reason}")
+        async with self._looking:
+            return await trio.to_thread.run_sync(self._host.make)
+
+    @property
+    def stored(self) -> StoredImages:
+        """What lies in the store, and the ways into it."""
+        if self._stored is None:
+            from orchestrator.images.store.store import Store
+            from orchestrator.images.stored import StoredImages
+
+            self._stored = StoredImages(Store(self._images_dir), self._build)
+        return self._stored
+
+    async def _look(self) -> Known | Missing:
+        """Once for all services that ask at the same time."""
+        async with self._looking:
+            if (image := self._host.remembered()) is None:
+                found = await trio.to_thread.run_sync(self._host.look)
+                return Missing("host", found) if isinstance(found, str) else Known(found)
+            return Known(image)

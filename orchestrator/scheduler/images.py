@@ -1,0 +1,84 @@
+"""Images of an operation: what services ask for, and getting it, with what is told meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import trio
+
+from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.images import Image, ImageRequest, Known, Transfer
+from orchestrator.errors import PystackError
+from orchestrator.model.names import ServiceName
+from orchestrator.model.project import Project
+from orchestrator.model.service import Service
+from orchestrator.scheduler.engine_state import EngineState
+from orchestrator.scheduler.faults import located
+
+TOLD_EACH_S = 0.2
+"""How often what one part of a transfer has moved is told."""
+
+_LASTING = frozenset({"missing", "never"})
+"""Policies by which nothing that is here is ever due."""
+
+
+def image_request(project: Project, service: Service) -> ImageRequest:
+    """What `service` asks for. An image that another service of the stack builds is built for this one too."""
+    makers = (item for item in project.services.values() if item.image == service.image and item.build is not None)
+    maker = service if service.build is not None else next(makers, service)
+    return ImageRequest(service.image, project.working_dir, service.platform, maker.pull_policy, maker.build)
+
+
+async def refresh_images(state: EngineState, project: Project, services: Iterable[ServiceName]) -> None:
+    """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there. An image
+    that is missing is none of these: the plan has an operation for it. Raises the first error."""
+    asked = {image_request(project, project.services[name]): project.services[name] for name in services}
+    asked = {request: service for request, service in asked.items() if request.pull_policy.when not in _LASTING}
+    errors: list[PystackError] = []
+
+    async def refresh(request: ImageRequest, service: Service) -> None:
+        try:
+            found = await state.adapters.images.inspect(request)
+            if isinstance(found, Known) and found.due:
+                await obtain_image(state, request)
+        except PystackError as error:
+            errors.append(located(error, project, service, "image"))
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for request, service in asked.items():
+            nursery.start_soon(refresh, request, service)
+    if errors:
+        raise errors[0]
+
+
+async def obtain_image(state: EngineState, request: ImageRequest) -> Image:
+    """Raises what `Images.obtain` does."""
+    state.events.note(EventKind.IMAGE_OBTAINING, f"getting image {request.reference}", image=request.reference)
+    image = await state.adapters.images.obtain(request, _Teller(state, request.reference))
+    state.images[request] = image
+    state.events.note(EventKind.IMAGE_OBTAINED, f"got image {request.reference}", image=request.reference)
+    return image
+
+
+class _Teller:
+    """Progress as events: each part when what is done with it changes, else now and then."""
+
+    def __init__(self, state: EngineState, reference: str) -> None:
+        self._state = state
+        self._reference = reference
+        self._told: dict[str, tuple[str, float]] = {}
+
+    def __call__(self, news: str | Transfer) -> None:
+        note, now_s = self._state.events.note, trio.current_time()
+        if isinstance(news, str):
+            note(EventKind.IMAGE_OBTAINING, news, image=self._reference)
+            return
+        action, at_s = self._told.get(news.part, ("", 0.0))
+        if not news.text and action == news.action and now_s - at_s < TOLD_EACH_S:
+            return
+        self._told[news.part] = news.action, now_s
+        note(
+            EventKind.IMAGE_PROGRESS, news.text, image=self._reference, part=news.part, action=news.action,
+            done_bytes=news.done_bytes, total_bytes=news.total_bytes,
+        )  # fmt: skip
