@@ -6,16 +6,24 @@ imported when the first reference asks for it: most stacks' supervisors start wi
 
 from __future__ import annotations
 
+import os
+
 import trio
 
 from orchestrator.contracts.images import BuildImage, Image, ImageRequest, Known, Missing, Progress
 from orchestrator.images.host import HostImage
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
 from orchestrator.images.rootfs import resolve_rootfs
+from orchestrator.model.build import PullPolicy
+from orchestrator.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from orchestrator.images.store.values import StoredImage
     from orchestrator.images.stored import StoredImages
+
+HOST_LABEL = "io.pystack.host"
+"""Of an image built on ``host``: the identity of that host image, whose mounts it needs."""
 
 
 class MachineImages:
@@ -37,19 +45,29 @@ class MachineImages:
             case RootfsReference() as rootfs:
                 return Known(await trio.to_thread.run_sync(resolve_rootfs, rootfs, request.base_dir))
             case other:
-                return await self.stored.inspect(request, other)
+                found = await self.stored.inspect(request, other)
+                return Known(await self._on_host(found.image), found.due) if isinstance(found, Known) else found
 
     async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
         """See `Images.obtain`."""
         reference = parse_reference(request.reference)
         if not isinstance(reference, (HostReference, RootfsReference)):
-            return await self.stored.obtain(request, reference, progress)
+            return await self._on_host(await self.stored.obtain(request, reference, progress))
         found = await self.inspect(request)
         if isinstance(found, Known):
             return found.image
         progress(f"making the image {request.reference}: {found.reason}")
         async with self._looking:
             return await trio.to_thread.run_sync(self._host.make)
+
+    async def base(self, reference: str, platform: str, progress: Progress, *, newer: bool = False) -> StoredImage | Image:
+        """What a build starts from, or copies from (`build.bases.Bases`). `newer`: pulled again, though it is here."""
+        asked = parse_reference(reference)
+        policy = PullPolicy("always" if newer else "missing")
+        request = ImageRequest(reference, os.getcwd(), platform, policy)
+        if isinstance(asked, (HostReference, RootfsReference)):
+            return await self.obtain(request, progress)
+        return await self.stored.had(request, asked, progress)
 
     @property
     def stored(self) -> StoredImages:
@@ -60,6 +78,13 @@ class MachineImages:
 
             self._stored = StoredImages(Store(self._images_dir), self._build)
         return self._stored
+
+    async def _on_host(self, image: Image) -> Image:
+        """What was built on ``host`` has that image's mounts, and its restriction."""
+        if HOST_LABEL not in image.config.labels:
+            return image
+        host = await self.obtain(ImageRequest("host", "/"), lambda _: None)
+        return replace(image, mounts=host.mounts, no_new_privileges=host.no_new_privileges)
 
     async def _look(self) -> Known | Missing:
         """Once for all services that ask at the same time."""

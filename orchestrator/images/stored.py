@@ -53,12 +53,16 @@ class StoredImages:
 
     async def obtain(self, request: ImageRequest, reference: Asked, progress: Progress) -> Image:
         """See `Images.obtain`."""
+        stored = await self.had(request, reference, progress)
+        return await trio.to_thread.run_sync(image_of, request.reference, stored)
+
+    async def had(self, request: ImageRequest, reference: Asked, progress: Progress) -> StoredImage:
+        """As `obtain`, as the store has it."""
         async with self._making.setdefault(request.reference, trio.Lock()):
             found = await self.inspect(request, reference)
-            if isinstance(found, Known) and not found.due:
-                return found.image
-            stored = await self._way(request, reference)(progress)
-            return await trio.to_thread.run_sync(image_of, request.reference, stored)
+            if isinstance(found, Missing) or found.due:
+                return await self._way(request, reference)(progress)
+            return await trio.to_thread.run_sync(self._found, reference, request)
 
     async def pull(self, named: Named, platform: str, progress: Progress) -> StoredImage:
         """From its registry, whether it is here or not. Raises as `registry.pull`."""

@@ -78,3 +78,20 @@ class BuildSpec:
     provenance: str = ""
     sbom: str = ""
     entitlements: tuple[str, ...] = ()
+
+
+_SERVICE = "service:"
+
+
+def built_before(spec: BuildSpec) -> tuple[str, ...]:
+    """The services whose images the build takes something from (``additional_contexts: NAME=service:OTHER``)."""
+    return tuple(context.removeprefix(_SERVICE) for _, context in spec.additional_contexts if context.startswith(_SERVICE))
+
+
+def with_images(spec: BuildSpec, images: Mapping[str, str]) -> BuildSpec:
+    """The same with those contexts as images, by service."""
+    contexts = tuple(
+        (name, f"docker-image://{images[context.removeprefix(_SERVICE)]}" if context.startswith(_SERVICE) else context)
+        for name, context in spec.additional_contexts
+    )
+    return replace(spec, additional_contexts=contexts)

@@ -9,11 +9,13 @@ import trio
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Known, Transfer
 from orchestrator.errors import PystackError
+from orchestrator.model.build import built_before, with_images
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
+from orchestrator.values import replace
 
 TOLD_EACH_S = 0.2
 """How often what one part of a transfer has moved is told."""
@@ -40,7 +42,7 @@ async def refresh_images(state: EngineState, project: Project, services: Iterabl
         try:
             found = await state.adapters.images.inspect(request)
             if isinstance(found, Known) and found.due:
-                await obtain_image(state, request)
+                await obtain_image(state, project, request)
         except PystackError as error:
             errors.append(located(error, project, service, "image"))
             nursery.cancel_scope.cancel()
@@ -52,8 +54,14 @@ async def refresh_images(state: EngineState, project: Project, services: Iterabl
         raise errors[0]
 
 
-async def obtain_image(state: EngineState, request: ImageRequest) -> Image:
-    """Raises what `Images.obtain` does."""
+async def obtain_image(state: EngineState, project: Project, request: ImageRequest) -> Image:
+    """With the images of the stack that its build takes something from before it. Raises what `Images.obtain` does."""
+    if request.build is not None and (names := built_before(request.build)):
+        services = {name: project.services[ServiceName(name)] for name in names}
+        for service in services.values():
+            await obtain_image(state, project, image_request(project, service))
+        build = with_images(request.build, {name: service.image for name, service in services.items()})
+        request = replace(request, build=build)
     state.events.note(EventKind.IMAGE_OBTAINING, f"getting image {request.reference}", image=request.reference)
     image = await state.adapters.images.obtain(request, _Teller(state, request.reference))
     state.images[request] = image

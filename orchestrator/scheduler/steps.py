@@ -79,7 +79,7 @@ class Steps:
     async def _obtain(self, operation: Operation) -> None:
         project = self._plan.project
         service = next(item for item in self._definitions() if item.image == operation.image)
-        await obtain_image(self._state, image_request(project, service))
+        await obtain_image(self._state, project, image_request(project, service))
 
     def _definitions(self) -> Iterator[Service]:
         """Of all that the plan makes, then of the stack: a one-off's is in no stack."""

@@ -1,0 +1,232 @@
+"""``pystack image pull, push, load, save, tag, rm, prune, import, make``: the store, changed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.imagework import carry_out, data_root_of, familiar, found, store_of, stored_of, users_of_images
+from orchestrator.cli.render.transfers import Transfers, size_text
+from orchestrator.errors import InputError, OperationError
+from orchestrator.images.reference import Archive, Named, parse_named, parse_reference
+
+if TYPE_CHECKING:
+    from orchestrator.cli.settings import Settings
+    from orchestrator.images.spec.digest import Digest
+    from orchestrator.images.store.store import Store
+    from orchestrator.images.store.values import StoredImage
+
+_SHAPES = {"docker-archive": "docker-archive", "oci-archive": "oci-archive", "oci": "oci", "oci-dir": "oci", "dir": "dir", "docker-dir": "dir"}
+"""What ``save --format`` takes: transports, and podman's names for them."""
+
+
+def pull(settings: Settings, image: str, platform: str | None, quiet: bool) -> int:
+    """Get an image from its registry or an archive."""
+    reference = parse_reference(image)
+    if not isinstance(reference, (Named, Archive)):
+        raise InputError(f'"{image}" is in no registry and no archive', hint="write NAME[:TAG], or oci-archive:FILE")
+    stored = stored_of(settings)
+
+    async def work(transfers: Transfers) -> StoredImage:
+        progress = transfers.of(image)
+        if isinstance(reference, Archive):
+            return await stored.load(reference, os.getcwd(), progress)
+        return await stored.pull(reference, platform or "", progress)
+
+    made = carry_out(settings, work, quiet=quiet)
+    print(made.id if quiet or isinstance(reference, Archive) else reference.familiar)
+    return 0
+
+
+def push(settings: Settings, image: str, destination: str | None, quiet: bool) -> int:
+    """Put an image into a registry or an archive."""
+    store = store_of(settings)
+    made = found(store, image)
+    to = parse_reference(destination or image)
+    if isinstance(to, Archive):
+        _save(settings, [image], Archive(to.transport, os.path.abspath(to.path), to.name), quiet=quiet)
+        return 0
+    if not isinstance(to, Named):
+        raise InputError(f'"{destination or image}" is no place for an image', hint="write NAME[:TAG], or oci-archive:FILE")
+    print(push_one(settings, store, made, to, quiet=quiet))
+    return 0
+
+
+def push_one(settings: Settings, store: Store, made: StoredImage, to: Named, *, quiet: bool = False) -> Digest:
+    """The digest of the manifest."""
+    from orchestrator.images.registry.credentials import Credentials
+    from orchestrator.images.registry.push import push as push_image
+    from orchestrator.images.registry.settings import load_settings
+
+    async def work(transfers: Transfers) -> Digest:
+        return await push_image(
+            store, made, to, transfers.of(to.familiar),
+            settings=load_settings(settings.environ), credentials=Credentials(settings.environ),
+        )  # fmt: skip
+
+    return carry_out(settings, work, quiet=quiet)
+
+
+def load(settings: Settings, path: str | None, quiet: bool) -> int:
+    """Load the images of an archive."""
+    from orchestrator.images.transports.loading import load as load_archive
+
+    if path is None and sys.stdin.isatty():
+        raise InputError("there is no archive on a terminal", hint="give it by -i FILE, or redirect stdin")
+    transfers = _transfers(settings, quiet)
+    try:
+        images = load_archive(store_of(settings), path or "/dev/stdin", transfers.of(path or "stdin"))
+    finally:
+        transfers.close()
+    for image in images:
+        print("\n".join(f"Loaded image: {familiar(name)}" for name in image.names) or f"Loaded image ID: {image.id}")
+    return 0
+
+
+def save(settings: Settings, path: str | None, shape: str | None, images: tuple[str, ...]) -> int:
+    """Save images to an archive."""
+    transport = _SHAPES.get(shape or "docker-archive")
+    if transport is None:
+        raise InputError(f'--format: there is no "{shape}"', hint="docker-archive, oci-archive, oci or dir")
+    if path is None and (sys.stdout.isatty() or transport in ("oci", "dir")):
+        raise InputError("an archive does not go to a terminal", hint="give a file by -o FILE, or redirect stdout")
+    _save(settings, list(images), Archive(transport, os.path.abspath(path) if path else "/dev/stdout"), quiet=path is None)
+    return 0
+
+
+def _save(settings: Settings, images: list[str], archive: Archive, *, quiet: bool) -> None:
+    from orchestrator.images.transports.saving import save as save_images
+
+    transfers = _transfers(settings, quiet)
+    try:
+        save_images(store_of(settings), images, archive, transfers.of(archive.path))
+    finally:
+        transfers.close()
+
+
+def tag(settings: Settings, image: str, name: str) -> int:
+    """Give an image another name."""
+    store = store_of(settings)
+    store.name(_new_name(name), found(store, image).id)
+    return 0
+
+
+def rm(settings: Settings, images: tuple[str, ...], force: bool, no_prune: bool) -> int:
+    """Remove names, and images without any other. All are tried; the first error is raised at the end."""
+    store, users = store_of(settings), users_of_images(settings)
+    first: OperationError | None = None
+    for text in images:
+        try:
+            for line in _remove(store, text, users, force=force):
+                print(line)
+        except OperationError as error:
+            if not (force and store.find(text) is None):
+                first = first or error
+    if not no_prune:
+        store.collect(in_use=frozenset(users), unnamed=False, unused=False)  # type: ignore[arg-type]
+    if first is not None:
+        raise first
+    return 0
+
+
+def _remove(store: Store, text: str, users: dict[str, tuple[str, ...]], *, force: bool) -> list[str]:
+    image = found(store, text)
+    reference = parse_reference(text)
+    named = isinstance(reference, Named) and reference.full in image.names
+    if named and len(image.names) > 1:
+        assert isinstance(reference, Named)
+        store.unname(reference.full)
+        return [f"Untagged: {reference.familiar}"]
+    if not named and len(image.names) > 1 and not force:
+        names = ", ".join(familiar(name) for name in image.names)
+        raise OperationError(f'image "{text}" has several names: {names}', hint="remove them one by one, or all by --force")
+    if (containers := users.get(image.id)) and not force:
+        hint = "remove these containers first (`pystack down`), or use --force"
+        raise OperationError(f'image "{text}" is used by {", ".join(containers)}', hint=hint)
+    names = [familiar(name) for name in image.names]
+    store.forget(image.id)
+    return [*(f"Untagged: {name}" for name in names), f"Deleted: {image.id}"]
+
+
+def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force: bool, cache: bool, dry: bool) -> int:
+    """Remove images that nothing needs."""
+    from orchestrator.cli.instants import parse_instant
+
+    until_s = None
+    for text in filters:
+        key, _, value = text.partition("=")
+        if key != "until" or not value:
+            raise InputError(f'--filter: there is no "{text}"', hint="until=10m, or until=2026-05-04T12:00:00Z")
+        until_s = parse_instant(value, time.time())
+    store, users = store_of(settings), users_of_images(settings)
+    what = "images that no container was made from" if everything else "images without a name"
+    if not (force or dry) and not _agreed(f"This removes all {what}. Go on? [y/N] "):
+        return 0
+    gone = store.collect(
+        in_use=frozenset(users), unnamed=True, unused=everything, until_s=until_s, cache=cache, dry=dry  # type: ignore[arg-type]
+    )
+    for line in (*(f"untagged: {familiar(name)}" for name in gone.names), *(f"deleted: {image}" for image in gone.images)):
+        print(line)
+    print(f"Total {'that would be ' if dry else ''}reclaimed space: {size_text(gone.bytes)}")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise InputError("nobody can be asked whether to go on", hint="use --force")
+    return input(question).strip().lower() in ("y", "yes")
+
+
+def import_(settings: Settings, path: str, name: str | None, changes: tuple[str, ...], message: str | None, platform: str | None) -> int:
+    """Make an image of a tar of a root file system."""
+    from orchestrator.build.changes import changed_config
+    from orchestrator.images.spec.platform import parse_platform
+    from orchestrator.images.transports.importing import import_tree
+
+    store, config = store_of(settings), changed_config({}, changes)
+    transfers = _transfers(settings, quiet=False)
+    try:
+        with open(path if path != "-" else 0, "rb", closefd=path != "-") as file:
+            image = import_tree(
+                store, file, config, transfers.of(path), comment=message or "", platform=parse_platform(platform) if platform else None
+            )
+    except OSError as exc:
+        raise InputError(f"cannot read {path}: {exc.strerror}") from exc
+    finally:
+        transfers.close()
+    if name:
+        store.name(_new_name(name), image.id)
+    print(image.id)
+    return 0
+
+
+def make(settings: Settings, kind: str, include: tuple[str, ...], tags: tuple[str, ...], quiet: bool) -> int:
+    """Make a base image without a registry."""
+    from orchestrator.images.bases.make import make as make_base
+
+    store = store_of(settings)
+    packages = [word for text in include for word in text.split(",") if word]
+    cache = os.path.join(data_root_of(settings), "cache", "bases")
+
+    async def work(transfers: Transfers) -> StoredImage:
+        return await make_base(store, kind, include=packages, tags=tags, cache=cache, progress=transfers.of(kind))
+
+    image = carry_out(settings, work, quiet=quiet)
+    print("\n".join(familiar(name) for name in image.names) or image.id)
+    return 0
+
+
+def _new_name(text: str) -> str:
+    named = parse_named(text)
+    if named.digest is not None:
+        raise InputError(f'"{text}" has a digest: a name that is given has none')
+    return named.full
+
+
+def _transfers(settings: Settings, quiet: bool) -> Transfers:
+    from orchestrator.values import replace
+
+    terminal = settings.terminal()
+    return Transfers(replace(terminal, progress="quiet") if quiet else terminal)
