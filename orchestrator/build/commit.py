@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from orchestrator.contracts.site import IdMap
 from orchestrator.errors import HostError
-from orchestrator.images.unpack import Merged
+from orchestrator.images.unpack.merged import Merged
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.syscalls import openat2
 
