@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from orchestrator.images.spec.config import ConfigFile
-from orchestrator.images.spec.descriptor import Descriptor
-from orchestrator.images.spec.digest import Digest
+from orchestrator.images.spec.configs import ConfigFile
+from orchestrator.images.spec.descriptors import Descriptor
+from orchestrator.images.spec.digests import Digest
 from orchestrator.values import frozen
 
 
 @frozen
 class Layer:
-    """An unpacked layer. `key`: its directory's name in the store, a digest; `path`: what overlayfs gets. `bytes`: of its
-    regular files. `blob`: its compressed form, as far as it is known; it may have been deleted (`Store.blob` tells)."""
+    """An unpacked layer. `key`: its directory's name in the store; `path`: what overlayfs gets. `bytes`: of its files."""
 
-    key: Digest
+    key: str
     path: str
     diff_id: Digest
     bytes: int
     entries: int
-    blob: Descriptor | None = None
 
 
 @frozen
 class StoredImage:
     """An image that is there, whole. `id`: the digest of its configuration. `layers`: lowest first. `names`: sorted.
-    `manifest`: the one it came with, None for one that was made here. `blobs`: further ones that are kept with it.
-    `created_s`: what the configuration says, else when it was put. `bytes`: of all layers, unpacked. `passwd` and `group`:
-    out of the merged layers."""
+    `manifest`: the one it came with, None for one that was made here. `created_s`: what the configuration says, else when it
+    was put. `bytes`: of all layers, unpacked. `passwd` and `group`: out of the merged layers."""
 
     id: Digest
     config: ConfigFile
@@ -37,7 +34,6 @@ class StoredImage:
     bytes: int
     passwd: bytes
     group: bytes
-    blobs: tuple[Descriptor, ...] = ()
 
 
 @frozen
@@ -51,12 +47,12 @@ class Name:
 
 @frozen
 class Collected:
-    """What a collection removed, or would. `images`: their ids; `names`: those that they had. `layers`: keys; `blobs`:
-    digests; `cache`: how many entries of the build cache. `bytes`: on the disk."""
+    """What a collection removed, or would. `images`: ids; `names`: those that they had; `layers`: keys; `blobs`: digests;
+    `cache`: how many entries of the build cache. `bytes`: on the disk, of all that."""
 
     images: tuple[Digest, ...] = ()
     names: tuple[str, ...] = ()
-    layers: tuple[Digest, ...] = ()
+    layers: tuple[str, ...] = ()
     blobs: tuple[Digest, ...] = ()
     cache: int = 0
     bytes: int = 0
