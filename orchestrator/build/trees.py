@@ -5,18 +5,17 @@ tree, looked at from its root alone. Links lead nowhere outside of it.
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import BinaryIO
 
+from orchestrator.build.ignore import Ignore
+from orchestrator.build.patterns import has_wildcards, name_pattern
 from orchestrator.errors import OperationError
 from orchestrator.images.unpack.merged import Merged
 from orchestrator.values import entity, frozen
 
-Ignored = Callable[[str], bool]
-"""Whether the path, from the root and without a leading slash, is to be passed over."""
+NOTHING = Ignore()
 
 
 @frozen
@@ -49,17 +48,17 @@ class Match:
 @entity
 class Tree:
     """`label`: for messages: ``the build context``. `local`: files of this machine, whose owners mean nothing in an image.
-    `identity`: names the content, if it cannot change; else "". `passed_over`: how many files `ignored` hides may be looked
-    for in an error's hint: the ignore file's name."""
+    `lowers`: what `merged` shows, topmost first. `identity`: names the content, if it cannot change; else "". `ignore`: what
+    is left out of it."""
 
     label: str
     merged: Merged
+    lowers: tuple[str, ...]
     local: bool
     identity: str = ""
-    ignored: Ignored | None = None
-    ignore_file: str = ""
+    ignore: Ignore = NOTHING
 
-    def matches(self, pattern: str, excluded: Ignored | None = None) -> list[Match]:
+    def matches(self, pattern: str, excluded: Ignore = NOTHING) -> list[Match]:
         """What a source means, sorted. Raises OperationError when there is nothing, unless it has wildcards."""
         path = "/".join(_parts(pattern))
         if not has_wildcards(path):
@@ -70,7 +69,7 @@ class Tree:
         found = [self._match(each, excluded) for each in self._expand(path)]
         return [match for match in found if match is not None and match.found]
 
-    def with_parents(self, pattern: str, excluded: Ignored | None = None) -> list[Match]:
+    def with_parents(self, pattern: str, excluded: Ignore = NOTHING) -> list[Match]:
         """As COPY --parents wants it: names from the root of the tree, or from ``./`` in the middle of `pattern`. One match
         that is the root itself, with the directories on the way."""
         before, pivot, after = f"/{pattern.lstrip('/')}".partition("/./")
@@ -120,7 +119,7 @@ class Tree:
         assert found is not None, f"{path} was there a moment ago"
         return found
 
-    def _match(self, path: str, excluded: Ignored | None) -> Match | None:
+    def _match(self, path: str, excluded: Ignore) -> Match | None:
         """None if there is nothing at `path`. A link at its end is followed; those below are taken as links."""
         real = self.merged.resolve(path).strip("/")
         found = self.merged.stat(real)
@@ -129,14 +128,14 @@ class Tree:
         name = path.rpartition("/")[2]
         top = Found(real, "", found)
         if top.is_directory:
-            if real and self._is_ignored(real) and not any(True for _ in self._below(real, "", None)):
+            if real and self._is_ignored(real) and next(self._below(real, "", NOTHING), None) is None:
                 return None
             return Match(name, (top, *self._below(real, "", excluded)))
         if self._is_ignored(real):
             return None
-        return Match(name, () if excluded is not None and excluded(name) else (top,))
+        return Match(name, () if excluded.ignores(name) else (top,))
 
-    def _below(self, path: str, name: str, excluded: Ignored | None) -> Iterator[Found]:
+    def _below(self, path: str, name: str, excluded: Ignore) -> Iterator[Found]:
         """All below a directory that is not passed over; of one that is, only what the ignore file makes an exception of."""
         stack = [iter(self._listing(path, name, excluded))]
         ahead: list[list[Found]] = [[]]
@@ -152,22 +151,25 @@ class Tree:
                     yield from waiting
                     waiting.clear()
                 yield found
-            if found.is_directory:
+            if found.is_directory and (not hidden or self._may_have_exceptions(found, excluded)):
                 stack.append(iter(self._listing(found.path, found.name, excluded)))
                 ahead.append([found] if hidden else [])
 
-    def _listing(self, path: str, name: str, excluded: Ignored | None) -> Iterator[tuple[Found, bool]]:
+    def _listing(self, path: str, name: str, excluded: Ignore) -> Iterator[tuple[Found, bool]]:
         for each in self.merged.listdir(path):
             below = f"{path}/{each}" if path else each
             found = self.merged.stat(below)
             if found is None or stat.S_ISSOCK(found.st_mode):
                 continue
             own = f"{name}/{each}" if name else each
-            hidden = self._is_ignored(below) or (excluded is not None and excluded(own))
+            hidden = self._is_ignored(below) or excluded.ignores(own)
             yield Found(below, own, found), hidden
 
     def _is_ignored(self, path: str) -> bool:
-        return self.ignored is not None and self.ignored(path)
+        return self.ignore.ignores(path)
+
+    def _may_have_exceptions(self, found: Found, excluded: Ignore) -> bool:
+        return self.ignore.has_exceptions_below(found.path) or excluded.has_exceptions_below(found.name)
 
     def _expand(self, pattern: str) -> Iterator[str]:
         """The paths that `pattern` matches, sorted; ``**`` is any number of directories."""
@@ -180,13 +182,13 @@ class Tree:
     def _step(self, path: str, part: str) -> Iterator[str]:
         if part == "**":
             yield path
-            for each in self._below(self.merged.resolve(path).strip("/"), path, None) if self._is_directory(path) else ():
+            for each in self._below(self.merged.resolve(path).strip("/"), path, NOTHING) if self._is_directory(path) else ():
                 if each.is_directory:
                     yield each.name
         elif not has_wildcards(part):
             yield f"{path}/{part}".strip("/")
         elif self._is_directory(path):
-            matching = compiled(part)
+            matching = name_pattern(part)
             for name in self.merged.listdir(path):
                 if matching.fullmatch(name):
                     yield f"{path}/{name}".strip("/")
@@ -197,7 +199,7 @@ class Tree:
 
     def _missing(self, pattern: str, path: str) -> OperationError:
         hidden = self.merged.stat(self.merged.resolve(path)) is not None
-        hint = f"{self.ignore_file} leaves it out" if hidden and self.ignore_file else None
+        hint = f"{self.ignore.name} leaves it out" if hidden and self.ignore else None
         return OperationError(f'"{pattern}" does not exist in {self.label}', hint=hint)
 
 
@@ -210,50 +212,3 @@ def _parts(path: str) -> list[str]:
         elif part not in ("", "."):
             parts.append(part)
     return parts
-
-
-def has_wildcards(pattern: str) -> bool:
-    return any(character in pattern for character in "*?[\\")
-
-
-@lru_cache(maxsize=256)
-def compiled(pattern: str) -> re.Pattern[str]:
-    """One name's pattern as Go's filepath.Match has it: ``*``, ``?``, ``[a-z]``, ``[^a]``, and a backslash before any."""
-    out, at = "", 0
-    while at < len(pattern):
-        character = pattern[at]
-        at += 1
-        if character == "*":
-            out += ".*"
-        elif character == "?":
-            out += "."
-        elif character == "[" and (end := _class_end(pattern, at)) > 0:
-            out += _class(pattern[at : end - 1])
-            at = end
-        else:
-            if character == "\\" and at < len(pattern):
-                character = pattern[at]
-                at += 1
-            out += re.escape(character)
-    return re.compile(out, re.DOTALL)
-
-
-def _class_end(pattern: str, at: int) -> int:
-    """Behind the bracket that ends the class; 0 if there is none."""
-    first = at + 1 if pattern[at : at + 1] == "^" else at
-    end = first
-    while end < len(pattern):
-        if pattern[end] == "]" and end > first:
-            return end + 1
-        end += 2 if pattern[end] == "\\" else 1
-    return 0
-
-
-def _class(text: str) -> str:
-    negated, text = (True, text[1:]) if text.startswith("^") else (False, text)
-    out = re.sub(r"(?<!\\)([\[&~|])", r"\\\1", text)
-    return f"[{'^' if negated else ''}{out}]"
-
-
-def union(excluders: Sequence[Ignored]) -> Ignored:
-    return lambda path: any(excluder(path) for excluder in excluders)

@@ -8,13 +8,13 @@ it. Nothing is opened before the first RUN that has to run: a build whose steps 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
 
+from orchestrator.build.job import HOSTNAME, Job, SecretFile
 from orchestrator.contracts.host import Host
-from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import Exit, GeneratedFile, LogPolicy, OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
@@ -24,7 +24,7 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.names import ContainerId, NetworkName, ProjectName, ServiceName
 from orchestrator.model.network import Attachment, Network
 from orchestrator.model.service import Service
-from orchestrator.model.volume import Mount
+from orchestrator.model.volume import Mount, MountKind
 from orchestrator.network.adapter import ProjectNetworking, open_networking
 from orchestrator.network.leftovers import remove_leftovers
 from orchestrator.oci.compile import compile_sandbox
@@ -36,11 +36,9 @@ from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.state.directory import site_of
 from orchestrator.state.lock import acquire
 from orchestrator.state.preparation import prepare
-from orchestrator.values import field, frozen, replace
+from orchestrator.values import frozen, replace
 
 MOST_BUILDS = 64
-HOSTNAME = "buildkitsandbox"
-"""What programs find in a RUN of Docker's."""
 _NETWORK = NetworkName("default")
 _UNDO_S = 30.0
 _LOG = LogPolicy(max_bytes=64 << 20, max_files=3)
@@ -48,23 +46,6 @@ _LOG = LogPolicy(max_bytes=64 << 20, max_files=3)
 
 OnOutput = Callable[[bytes], None]
 """A line of output, without its newline."""
-
-
-@frozen
-class Job:
-    """A command and what it needs. `image` has what lies below it; of its configuration nothing is used. `network`: whether it
-    has one. `hosts`: further names and their addresses. `limits`: name (``RLIMIT_NOFILE``) -> soft, hard."""
-
-    image: Image
-    command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    user: str = ""
-    working_dir: str = "/"
-    mounts: tuple[Mount, ...] = ()
-    network: bool = True
-    hosts: tuple[tuple[str, str], ...] = ()
-    shm_bytes: int | None = None
-    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @frozen
@@ -167,7 +148,10 @@ class Workshop:
         place = await self._place()
         container = place.next_container()
         networking = await place.networking()
+        secrets = os.path.join(place.site.run_dir, f"secrets-{container}")
         try:
+            if job.secrets:
+                job = replace(job, mounts=(*job.mounts, *await trio.to_thread.run_sync(_write_secrets, secrets, job.secrets)))
             attachments = [Attachment(_NETWORK)] if job.network else []
             endpoints = networking.reserve(container, ServiceName("build"), attachments, service_name=False)
             spec = _spec(place.site, self._host, container, job, endpoints)
@@ -176,6 +160,7 @@ class Workshop:
             yield BuildContainer(container, place.site, spec, place.runtime)
         finally:
             with trio.move_on_after(_UNDO_S, shield=True):
+                await trio.to_thread.run_sync(remove_tree, secrets)
                 await networking.detach(container)
                 networking.release(container)
                 await place.runtime.remove(container)
@@ -233,13 +218,30 @@ def _spec(site: Site, host: Host, container: ContainerId, job: Job, endpoints: t
     if job.limits:
         limits = [{"type": name, "soft": soft, "hard": hard} for name, (soft, hard) in job.limits.items()]
         config["process"] = config["process"] | {"rlimits": limits}
-    files = spec.files
+    files = (*spec.files, *job.files)
     if not job.network:
         files = tuple(file for file in files if file.path != "/etc/resolv.conf")
     if job.hosts:
         lines = "".join(f"{_address(address, endpoints)}\t{name}\n" for name, address in job.hosts).encode()
         files = tuple(replace(each, content=each.content + lines) if _is_hosts(each) else each for each in files)
     return replace(spec, config=OciConfig(config), files=files)
+
+
+def _write_secrets(directory: str, secrets: tuple[SecretFile, ...]) -> tuple[Mount, ...]:
+    """Below the run directory, which is no disk's."""
+    mounts = []
+    try:
+        os.mkdir(directory, 0o700)
+        for number, secret in enumerate(secrets):
+            path = os.path.join(directory, str(number))
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(secret.content)
+                os.fchown(file.fileno(), secret.uid, secret.gid)
+                os.fchmod(file.fileno(), secret.mode)
+            mounts.append(Mount(MountKind.BIND, secret.target, path, read_only=True))
+    except OSError as exc:
+        raise HostError(f"cannot write secrets below {directory}: {exc.strerror}") from exc
+    return tuple(mounts)
 
 
 def _sized(mount: dict[str, object], size: int) -> dict[str, object]:
