@@ -12,6 +12,7 @@ from orchestrator.build.frontend.arguments import (
     platform_arguments,
     unused,
 )
+from orchestrator.build.frontend.lint import stage_findings
 from orchestrator.build.frontend.mistakes import excerpt, located, mistake
 from orchestrator.build.frontend.mounts import expand_mount
 from orchestrator.build.frontend.parse import parse
@@ -39,6 +40,7 @@ __all__ = [
     "platform_arguments",
     "signal",
     "source_of",
+    "stage_findings",
     "undefined",
     "unused",
     "words",

@@ -1,7 +1,7 @@
 """Warnings about what is legal and probably not meant, by the names that BuildKit's documentation gives the rules.
 
 A rule is a generator over what is written; `RULES` has them all. What needs more than the text (the environment of a base
-image, the ignore file) is `undefined_variables` and `ignored_sources`, for who knows.
+image, the ignore file) is `stage_findings`, for who knows.
 
 Source: https://docs.docker.com/reference/build-checks/
 """
@@ -51,6 +51,53 @@ def text_findings(dockerfile: of.Dockerfile, written: Sequence[Written], empty: 
         found += [of.Finding(name, message, line) for line, message in rule(dockerfile, written)]
     found = [item for item in found if check.wants(item.rule) and not {"all", item.rule} & here.get(item.line, frozenset())]
     return tuple(sorted(found, key=lambda item: item.line))
+
+
+def stage_findings(
+    dockerfile: of.Dockerfile, stage: of.Stage, environment: Iterable[str], ignores: Callable[[str], bool] | None = None
+) -> tuple[of.Finding, ...]:
+    """What shows when the names in the `environment` of the base are known, and which paths the context `ignores`."""
+    check = read_check(dockerfile.text)
+    known = set(environment)
+    found = []
+    for item in stage.instructions:
+        names = {name for word in expanded_words(item) for name in undefined(word, known, dockerfile.escape)}
+        for name in sorted(names):
+            message = f"the variable {name} is not defined{did_you_mean(name, known)}"
+            found.append(of.Finding("UndefinedVar", message, item.place.line))
+        if isinstance(item, of.Arg | of.Env):
+            known.update(name for name, _ in item.pairs)
+        if ignores is not None and (isinstance(item, of.Add) or (isinstance(item, of.Copy) and not item.from_)):
+            for source in item.sources:
+                path = source.strip("/")
+                if not set(source) & set("$*?[") and "://" not in source and ignores(path.removeprefix("./")):
+                    message = f"{source} is copied and excluded by the ignore file"
+                    found.append(of.Finding("CopyIgnoredFile", message, item.place.line))
+    return tuple(item for item in found if check.wants(item.rule))
+
+
+def expanded_words(item: of.Instruction) -> tuple[str, ...]:
+    """The words of an instruction in which variables are expanded."""
+    match item:
+        case of.Arg():
+            return tuple(value for _, value in item.pairs if value is not None)
+        case of.Env() | of.Label():
+            return tuple(word for pair in item.pairs for word in pair)
+        case of.Copy():
+            return (*item.sources, item.destination, item.chown, item.chmod, *item.excludes)
+        case of.Add():
+            return (*item.sources, item.destination, item.chown, item.chmod, *item.excludes, item.checksum)
+        case of.Workdir():
+            return (item.path,)
+        case of.User():
+            return (item.user,)
+        case of.Expose():
+            return item.ports
+        case of.Volume():
+            return item.paths
+        case of.StopSignal():
+            return (item.signal,)
+    return ()
 
 
 def _stages(written: Sequence[Written]) -> Iterator[tuple[Line, of.Stage]]:
