@@ -1,7 +1,8 @@
 """What a stage begins with: nothing, another stage, an image of the store, the machine's own system, or a directory.
 
-An image that lies outside of the store (``host``, ``rootfs:DIR``) becomes layers first: what is built on it must not change when
-a directory does. The host image needs ``/usr`` bound as well, which no layer has: what is built on it says so by `HOST_LABEL`.
+An image that lies outside of the store (``host``, ``rootfs:DIR``) becomes layers first: what is built on it must not change
+when a directory does. The host image needs ``/usr`` bound as well, which no layer has: what is built on it says so by
+`HOST_LABEL`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import Layer, StoredImage
 from orchestrator.images.unpack.merged import Merged
 from orchestrator.images.unpack.packing import write_tree
-from orchestrator.kernel.trees import copy_tree, remove_tree
+from orchestrator.kernel.trees import copy_tree
 from orchestrator.values import frozen
 
 HOST_LABEL = "io.pystack.host"
@@ -42,8 +43,8 @@ class Bases(Protocol):
 
 @frozen
 class Ground:
-    """What lies below a stage's next step. `layers`: lowest first. `history`: of all of them. `mounts`, `confined`: of the host
-    image (`Image.no_new_privileges`). `revision`: changes when what is mounted does."""
+    """What lies below a stage's next step. `layers`: lowest first. `history`: of all of them. `mounts`, `confined`: of the
+    host image (`Image.no_new_privileges`). `revision`: changes when what is mounted does."""
 
     layers: tuple[Layer, ...] = ()
     config: Config = SCRATCH
@@ -138,8 +139,8 @@ def diff_id_of(tree: str) -> Digest:
 
 
 def _imported(directory: str, image: Image, store: Store, cache: StepCache, parents: tuple[Digest, ...]) -> Layer:
-    """The directory as a layer of the store, copied unless one of the same content is there. The host image's is named by its
-    content; any other has to be read each time."""
+    """The directory as a layer of the store, copied unless one of the same content is there. The host image's is named by
+    its content; any other has to be read each time."""
     named = directory if image.mounts else diff_id_of(directory)
     key = key_of("import", named, image.identity if image.mounts else "")
     known = cache.layer(key, parents)
@@ -150,11 +151,11 @@ def _imported(directory: str, image: Image, store: Store, cache: StepCache, pare
         tree = os.path.join(place, "fs")
         os.mkdir(tree, 0o755)
         _copy(directory, tree)
-        layer = store.adopt(tree, diff_id_of(tree), parents)
+        layer = cache.adopt(tree, diff_id_of(tree), parents)
     except OSError as exc:
         raise HostError(f"cannot copy {exc.filename or directory} into the store: {exc.strerror}") from exc
     finally:
-        remove_tree(place)
+        store.discard(place)
     cache.keep_layer(key, layer, "")
     return layer
 
@@ -173,7 +174,8 @@ def _copy(directory: str, tree: str) -> None:
 
 
 def _revision(image: Image) -> str:
-    """What tells that the host's own programs are others now: the times of the directories that a package manager writes."""
+    """What tells that the host's own programs are others now: the times of the directories that a package manager
+    writes."""
     seen: dict[str, int] = {}
     for mount in image.mounts:
         for name in ("", "bin", "sbin", "lib", "local", "share"):

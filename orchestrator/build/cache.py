@@ -15,11 +15,12 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from orchestrator.build.copying import Taken, Text
 from orchestrator.build.trees import Found, Tree
 from orchestrator.images.spec.digest import Digest, digest
+from orchestrator.images.store.leases import Lease
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import Layer
 from orchestrator.values import frozen
@@ -46,10 +47,11 @@ def key_of(kind: str, *parts: Any) -> str:
 
 
 class StepCache:
-    """`Store`'s build cache, in the words of a build. Blocking."""
+    """`Store`'s build cache, in the words of a build. What is found or kept is held by `lease`. Blocking."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, lease: Lease) -> None:
         self._store = store
+        self._lease = lease
 
     def layer(self, key: str, parents: Sequence[Digest]) -> Known | None:
         """None unless the layer is still there."""
@@ -60,8 +62,13 @@ class StepCache:
             diff_id, created = digest(str(found["layer"])), str(found["created"])
         except (KeyError, TypeError, ValueError):
             return None
+        self._lease.hold(diff_id)  # First, so that it cannot go in between.
         layer = self._store.layer(diff_id, parents)
         return None if layer is None else Known(layer, created)
+
+    def adopt(self, tree: str, diff_id: Digest, parents: Sequence[Digest]) -> Layer:
+        self._lease.hold(diff_id)
+        return self._store.adopt(tree, diff_id, parents)
 
     def keep_layer(self, key: str, layer: Layer, created: str) -> None:
         self.keep_value(key, {"layer": layer.diff_id, "created": created}, [layer.diff_id])
@@ -143,9 +150,16 @@ def _pieces(tree: Tree, found: Found) -> Iterable[bytes]:
         yield tree.readlink(found)
     elif stat.S_ISREG(found.stat.st_mode):
         with tree.open(found) as file:
-            yield hashlib.file_digest(file, "sha256").digest()
+            yield _digest(file)
 
 
 def _text_digest(text: Text) -> bytes:
     with text.open() as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return _digest(file)
+
+
+def _digest(file: BinaryIO) -> bytes:
+    hashed = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        hashed.update(chunk)
+    return hashed.digest()

@@ -1,8 +1,8 @@
 """What a RUN wrote becomes a layer: the upper directory of its container, moved out of the bundle and put in order.
 
-overlayfs has written it as the container's ids, with attributes of its own. A layer has the ids of the image, what overlayfs
-needs to show it (whiteouts, ``opaque``) and nothing else; and neither the places where the runtime mounted something, which
-nobody asked for. Nothing is copied: owners are changed, extended attributes are removed.
+overlayfs has written it as the container's ids, with attributes of its own. A layer has the ids of the image, what
+overlayfs needs to show it (whiteouts, ``opaque``) and nothing else; and neither the places where the runtime mounted
+something, which nobody asked for. Nothing is copied: owners are changed, extended attributes are removed.
 
 The tree is a container's work: its depth and names are as it likes. The walk holds one directory open, whatever the depth.
 """
@@ -34,9 +34,9 @@ _ACL_USER, _ACL_GROUP = 0x02, 0x08
 
 
 def settle(tree: str, below: Merged, ids: IdMap, stubs: Iterable[str], times_at_most_s: int | None) -> None:
-    """Put the upper directory `tree`, which no process writes into any more, in order. `below`: what it lay upon. `ids`: the
-    container's. `stubs`: where the runtime mounted something, resolved, absolute; what it made for that is taken away again
-    if it is still empty. `times_at_most_s`: SOURCE_DATE_EPOCH. Blocking. Raises HostError."""
+    """Put the upper directory `tree`, which no process writes into any more, in order. `below`: what it lay upon. `ids`:
+    the container's. `stubs`: where the runtime mounted something, resolved, absolute; what it made for that is taken away
+    again if it is still empty. `times_at_most_s`: SOURCE_DATE_EPOCH. Blocking. Raises HostError."""
     try:
         _Settling(tree, below, ids, times_at_most_s).run()
         root = os.open(tree, _DIRECTORY)
@@ -132,11 +132,12 @@ class _Settling:
         return inside if 0 <= inside < self.ids.count else number
 
     def _settle_mark(self, path: str, attribute: str, name: str) -> None:
-        """Of overlayfs' own marks, only ``opaque`` means something in a layer, and only where something lies below. (It marks
-        every new directory: that saves it a look-up.)"""
+        """Of overlayfs' own marks, only ``opaque`` means something in a layer, and only where something lies below. (It
+        marks every new directory: that saves it a look-up.)"""
         kind = attribute.rpartition(".")[2]
         if kind in ("redirect", "metacopy"):
-            raise OSError(errno.EOPNOTSUPP, f"this kernel's overlayfs uses {kind}, which no image knows", "/".join(self.names))
+            what = f"this kernel's overlayfs uses {kind}, which no image knows"
+            raise OSError(errno.EOPNOTSUPP, what, "/".join(self.names))
         where = "/" + "/".join(self.names if name == "." else [*self.names, name])
         if attribute == _OPAQUE:
             hidden = self.below.stat(where)
@@ -209,8 +210,8 @@ def _remove_empty(root: int, path: str) -> bool:
 
 
 def _is_mere_copy(root: int, below: Merged, path: str) -> bool:
-    """Whether the directory at `path` of the upper tree says nothing of itself that the one below does not say. (Its time is
-    that of the mount.)"""
+    """Whether the directory at `path` of the upper tree says nothing of itself that the one below does not say. (Its time
+    is that of the mount.)"""
     known = below.stat(f"/{path}")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         fd = openat2(root, os.fsencode(path), _DIRECTORY, c.RESOLVE_IN_ROOT | c.RESOLVE_NO_SYMLINKS)

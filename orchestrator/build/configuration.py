@@ -1,6 +1,7 @@
 """What an instruction does to the image's configuration (image-spec, config.md): a table, and nothing on disk. Pure.
 
-Configurations are as they stand in the file: ``{"Env": ["A=b"], "Cmd": [...]}``. None is changed; each change gives a new one.
+Configurations are as they stand in the file: ``{"Env": ["A=b"], "Cmd": [...]}``. None is changed; each change gives a new
+one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ SCRATCH: Config = {"Env": [f"PATH={DEFAULT_PATH}"], "WorkingDir": "/"}
 
 @frozen
 class Scope:
-    """What a stage knows while its instructions are looked at. `arguments`: declared ARGs with a value. `ambient`: those that
-    need no declaration (proxies): programs see them, keys and histories do not. `command_set`: this stage has a CMD."""
+    """What a stage knows while its instructions are looked at. `arguments`: declared ARGs with a value. `ambient`: those
+    that need no declaration (proxies): programs see them, keys and histories do not. `command_set`: this stage has a
+    CMD."""
 
     config: Config
     arguments: Mapping[str, str]
@@ -62,6 +64,10 @@ class Scope:
         text = self.expand(word)
         path = clean(posixpath.join(self.working_dir, text))
         return f"{path}/" if text.endswith(("/", "/.")) and path != "/" else path
+
+    def absolute(self, path: str) -> str:
+        """Of a path that is expanded."""
+        return clean(posixpath.join(self.working_dir, path))
 
     def command(self, command: str | tuple[str, ...]) -> list[str]:
         return [*self.shell, command] if isinstance(command, str) else list(command)

@@ -16,7 +16,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from orchestrator.build.configuration import clean
 from orchestrator.build.modes import Mode
@@ -25,7 +25,7 @@ from orchestrator.errors import OperationError
 from orchestrator.images.unpack.applier import Applied, Applier
 from orchestrator.images.unpack.decode import decoded
 from orchestrator.images.unpack.entries import Entry, Kind
-from orchestrator.images.unpack.limits import Limits
+from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.merged import Merged
 from orchestrator.images.unpack.reading import read_entries
 from orchestrator.values import frozen, replace
@@ -47,8 +47,8 @@ Opener = Callable[[], BinaryIO]
 
 @frozen
 class Placing:
-    """Where things go, and how. `destination`: absolute; a final slash: a directory. `owner` None: as it is. `now_ns`: the time
-    of what has none of its own. `latest_s`: SOURCE_DATE_EPOCH."""
+    """Where things go, and how. `destination`: absolute; a final slash: a directory. `owner` None: as it is. `now_ns`: the
+    time of what has none of its own. `latest_s`: SOURCE_DATE_EPOCH."""
 
     destination: str
     owner: tuple[int, int] | None = None
@@ -93,7 +93,7 @@ class Copier:
 
     Raises OperationError for what does not go together, HostError for what this machine refuses."""
 
-    def __init__(self, target: str, lowers: Sequence[str], placing: Placing, limits: Limits = Limits()) -> None:
+    def __init__(self, target: str, lowers: Sequence[str], placing: Placing, limits: Limits = DEFAULT) -> None:
         self._target = target
         self._lowers = lowers
         self._placing = placing
@@ -120,6 +120,11 @@ class Copier:
                 self._copy_text(view, taken.text, taken.unpack, many)
             elif taken.tree is not None and taken.match is not None:
                 self._copy_match(view, taken.tree, taken.match, taken.unpack, many)
+
+    def unpack(self, archive: Text) -> bool:
+        """False if it is no tar archive, compressed or not."""
+        with Merged([self._target, *self._lowers]) as view:
+            return self._unpack(view, archive.open, archive.name)
 
     def make_directory(self, path: str) -> None:
         """WORKDIR: with all that is missing above it."""
@@ -234,7 +239,8 @@ class Copier:
                 raise OperationError(f'"{at}" is no directory, so nothing can be copied into it')
 
     def _clear(self, view: Merged, path: str, kind: Kind) -> None:
-        """Whether that may stand at `path` which is to be put there: no file replaces a directory, and no directory a file."""
+        """Whether that may stand at `path` which is to be put there: no file replaces a directory, and no directory a
+        file."""
         if posixpath.dirname(path) in self._new and path not in self._new:
             return
         found = view.stat(path)
@@ -255,7 +261,7 @@ class Copier:
         self._ensure(view, root)
         owner = self._placing.owner
         with open_archive() as blob, decoded(blob, self._limits) as stream:
-            for entry, data in read_entries(stream, self._limits):
+            for entry, data in read_entries(cast(BinaryIO, stream), self._limits):
                 uid, gid = owner if owner is not None else (entry.uid, entry.gid)
                 path = _below(root, entry.path)
                 link = _below(root, entry.link) if entry.kind is Kind.HARDLINK else entry.link
@@ -268,7 +274,7 @@ def is_archive(open_archive: Opener, limits: Limits) -> bool:
     """Whether it begins as a tar archive does, after decompression."""
     try:
         with open_archive() as blob, decoded(blob, limits) as stream:
-            return next(iter(read_entries(stream, limits)), None) is not None
+            return next(iter(read_entries(cast(BinaryIO, stream), limits)), None) is not None
     except OperationError:
         return False
 

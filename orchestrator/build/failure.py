@@ -13,11 +13,20 @@ from orchestrator.errors import CommandError, OperationError, PystackError
 MOST_LINES = 20
 
 
-def failed(dockerfile: Dockerfile, at: Instruction | Stage, error: PystackError, output: Sequence[bytes] = ()) -> PystackError:
-    """`error` with the place and the lines of `at`, unless it has a place in the Dockerfile already; of the same class, but
-    that a command which cannot be executed is a step that failed."""
-    if error.place.startswith(f"{dockerfile.name}:"):
-        return error
+class RunFailed(Exception):
+    """Why a RUN failed, and the last that it wrote."""
+
+    def __init__(self, error: PystackError, output: Sequence[bytes]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.output = output
+
+
+def failed(
+    dockerfile: Dockerfile, at: Instruction | Stage, error: PystackError, output: Sequence[bytes] = ()
+) -> PystackError:
+    """`error` with the place and the lines of `at`; of the same class, but that a command which cannot be executed is a step
+    that failed."""
     quoted = excerpt(dockerfile.text, at.place)
     parts = [printable(error.message), *([quoted] if quoted else []), *_ending(output)]
     kind = OperationError if isinstance(error, CommandError) else type(error)
@@ -31,7 +40,8 @@ def exit_error(command: str, exit_: Exit) -> OperationError:
     if exit_.signal is not None:
         return OperationError(f"RUN {command} was killed by signal {exit_.signal}")
     if exit_.lost:
-        return OperationError(f"RUN {command} has ended, and nobody knows how", hint="it was killed together with its monitor")
+        hint = "it was killed together with its monitor"
+        return OperationError(f"RUN {command} has ended, and nobody knows how", hint=hint)
     return OperationError(f"RUN {command} ended with exit code {exit_.status}")
 
 

@@ -1,5 +1,5 @@
-"""What comes from elsewhere: ADD of a URL or of a Git repository, and contexts that are one. Into directories of the store's
-``tmp/``, which are deleted when the step, or the build, is over.
+"""What comes from elsewhere: ADD of a URL or of a Git repository, and contexts that are one. Into directories of the
+store's ``tmp/``, which are deleted when the step, or the build, is over.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import email.utils
 import hashlib
 import os
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
 import trio
 
-from orchestrator.build.copying import Copier, Placing, Taken, Text
+from orchestrator.build.copying import Copier, Placing, Text
 from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.images.store.store import Store
 from orchestrator.images.unpack.limits import Limits
@@ -25,8 +25,14 @@ from orchestrator.values import frozen
 _CHUNK = 1 << 18
 _TIMEOUT_S = 60.0
 _GIT_SCHEMES = ("git://", "ssh://", "git@")
-_PROTOCOLS = "https:http:ssh:git"
-"""Not `file` and not `ext`: a Dockerfile is no reason to read this machine, or to run something on it."""
+_GIT_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.askPass=true",
+    "core.sshCommand=ssh -oBatchMode=yes",
+    "protocol.file.allow=never",
+    "protocol.ext.allow=never",
+)
+"""Nobody is asked anything, and a Dockerfile is no reason to read this machine, or to run something on it."""
 
 
 @frozen
@@ -43,8 +49,8 @@ def is_remote(text: str) -> bool:
 
 
 def git_source(text: str) -> GitSource | None:
-    """None for what is no Git repository's address: one that ends in ``.git``, or begins as only Git's do. ``#REF:DIRECTORY``
-    may follow. Raises InputError."""
+    """None for what is no Git repository's address: one that ends in ``.git``, or begins as only Git's do.
+    ``#REF:DIRECTORY`` may follow. Raises InputError."""
     url, _, fragment = text.partition("#")
     if not url.startswith(_GIT_SCHEMES) and not (is_remote(url) and urlsplit(url).path.endswith(".git")):
         return None
@@ -55,11 +61,10 @@ def git_source(text: str) -> GitSource | None:
 
 
 class Fetched:
-    """Made by `fetched`. `environment`: for git."""
+    """Made by `fetched`: into the directory `place`."""
 
-    def __init__(self, place: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, place: str) -> None:
         self._place = place
-        self._environment = environment
         self._count = 0
 
     def _path(self, name: str) -> str:
@@ -82,13 +87,13 @@ class Fetched:
                 if answer.status_code != 200:
                     raise OperationError(f"{url} answers {answer.status_code} {answer.reason_phrase}".rstrip())
                 modified = answer.headers.get("Last-Modified", "")
-                with open(path, "wb") as file:
+                async with await trio.open_file(path, "wb") as file:
                     async for chunk in answer.aiter_raw(_CHUNK):
                         size += len(chunk)
                         if size > most_bytes:
                             raise OperationError(f"{url} is larger than {most_bytes} bytes")
                         hashed.update(chunk)
-                        await trio.to_thread.run_sync(file.write, chunk)
+                        await file.write(chunk)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise OperationError(f"cannot fetch {url}: {str(exc) or type(exc).__name__}") from exc
         except OSError as exc:
@@ -117,10 +122,7 @@ class Fetched:
                 raise OperationError(f"{source.url} is at commit {commit}, not {checksum}")
         if not keep_git_dir:
             await trio.to_thread.run_sync(remove_tree, os.path.join(top, ".git"))
-        directory = os.path.join(top, source.directory)
-        if not os.path.isdir(directory) or os.path.realpath(directory) != os.path.normpath(directory):
-            raise OperationError(f'"{source.directory}" is no directory of {source.url}')
-        return directory
+        return await trio.to_thread.run_sync(_inside, top, source)
 
     async def archive(self, url: str) -> str:
         """The directory with what the tar archive at `url` holds. Raises OperationError."""
@@ -130,7 +132,7 @@ class Fetched:
 
         def unpack() -> None:
             with Copier(directory, (), Placing("/")) as copier:
-                if not copier.unpack(Taken(text=text)):
+                if not copier.unpack(text):
                     raise OperationError(f"{url} is no tar archive", hint="a context is a directory, a Git repository or a tar")
                 copier.finish()
 
@@ -138,17 +140,12 @@ class Fetched:
         return directory
 
     async def _git(self, *arguments: str) -> str:
-        environment = {
-            **self._environment,
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": _PROTOCOLS,
-            "GIT_CONFIG_NOSYSTEM": "1",
-        }
-        command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+        settings = [word for setting in _GIT_SETTINGS for word in ("-c", setting)]
         try:
             result = await trio.run_process(
-                command, capture_stdout=True, capture_stderr=True, check=False, env=environment, stdin=subprocess.DEVNULL
-            )
+                ["git", *settings, *arguments],
+                capture_stdout=True, capture_stderr=True, check=False, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
         except FileNotFoundError as exc:
             raise HostError("there is no git on this machine", hint="apt-get install git") from exc
         if result.returncode != 0:
@@ -158,14 +155,22 @@ class Fetched:
 
 
 @asynccontextmanager
-async def fetched(store: Store, environment: Mapping[str, str]) -> AsyncIterator[Fetched]:
+async def fetched(store: Store) -> AsyncIterator[Fetched]:
     """While the block runs, what is fetched is there."""
     place = await trio.to_thread.run_sync(store.tmp)
     try:
-        yield Fetched(place, environment)
+        yield Fetched(place)
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(remove_tree, place)
+            await trio.to_thread.run_sync(store.discard, place)
+
+
+def _inside(top: str, source: GitSource) -> str:
+    """The directory of a repository, which may not be a link to somewhere else."""
+    directory = os.path.join(top, source.directory)
+    if not os.path.isdir(directory) or os.path.realpath(directory) != os.path.normpath(directory):
+        raise OperationError(f'"{source.directory}" is no directory of {source.url}')
+    return directory
 
 
 def _time_ns(modified: str) -> int:

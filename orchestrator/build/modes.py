@@ -60,8 +60,8 @@ def _applied(mode: int, who: str, sign: str, letters: str, is_directory: bool) -
 
 
 def parse_owner(text: str, passwd: bytes, group: bytes) -> tuple[int, int]:
-    """``--chown=USER[:GROUP]``: names of the target's own files. A number alone is the group's number too, a name alone brings
-    the group that passwd(5) gives it. Raises InputError."""
+    """``--chown=USER[:GROUP]``: names of the target's own files. A number alone is the group's number too, a name alone
+    brings the group that passwd(5) gives it. Raises InputError."""
     user, colon, _ = text.partition(":")
     try:
         if user.isdecimal() and user.isascii() and not colon:

@@ -2,7 +2,8 @@
 
 | type | what is mounted | in the key |
 |---|---|---|
-| bind | a copy of a part of the context; of a stage or an image, the layer itself where one layer has it all | its content |
+| bind | a copy of a part of the context; of a stage or an image, the layer itself where one layer has it all | its content
+|
 | cache | ``DATA/cache/mounts/HASH/data-N``: it outlives the build | its id |
 | secret | a file below the site's run directory, or a variable | whether it was given |
 | tmpfs | a tmpfs | |
@@ -60,20 +61,19 @@ class Asked:
 
 
 class Provider:
-    """The mounts of one build. `environment`: of whoever builds, for secrets and the agent's socket."""
+    """The mounts of one build."""
 
-    def __init__(self, spec: BuildSpec, store: Store, data_root: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, spec: BuildSpec, store: Store, data_root: str) -> None:
         self._spec = spec
         self._store = store
         self._caches = os.path.join(data_root, "cache", "mounts")
-        self._environment = environment
         self._copies: dict[str, str] = {}
         self._copying = trio.Lock()
 
     def close(self) -> None:
         """Blocking."""
         for place in self._copies.values():
-            remove_tree(place)
+            self._store.discard(place)
         self._copies.clear()
 
     def key(self, asked: Asked, cache: StepCache) -> object:
@@ -177,14 +177,15 @@ class Provider:
         lock, number = await _lock(directory, mount.options.get("sharing", "shared"))
         try:
             path = os.path.join(directory, f"data-{number}")
-            if not os.path.isdir(path):
-                await trio.to_thread.run_sync(self._begin_cache, asked, path)
+            await trio.to_thread.run_sync(self._begin_cache, asked, path)
             yield path
         finally:
             os.close(lock)
 
     def _begin_cache(self, asked: Asked, path: str) -> None:
         """Empty, or with what it is to begin with; whole or not at all."""
+        if os.path.isdir(path):
+            return
         options = asked.mount.options
         beside = f"{path}.{os.urandom(4).hex()}"
         try:
@@ -221,8 +222,7 @@ class Provider:
                 raise InputError(f'the secret "{name}" is no text, so no variable can hold it') from None
         given = self._given(name)
         if not variable or mount.target:
-            target = asked.target or (given.target if given and given.target else "") or f"/run/secrets/{name}"
-            target = target if target.startswith("/") else f"/run/secrets/{target}"
+            target = asked.target or f"/run/secrets/{name}"
             numbers = [
                 int(mount.options.get("uid", (given.uid if given else None) or 0)),
                 int(mount.options.get("gid", (given.gid if given else None) or 0)),
@@ -238,8 +238,7 @@ class Provider:
         if given is None:
             return None
         if given.environment is not None:
-            value = self._environment.get(given.environment)
-            return None if value is None else value.encode("utf-8", "surrogateescape")
+            return None if given.value is None else given.value.encode("utf-8", "surrogateescape")
         try:
             with open(given.file or "", "rb") as file:
                 data = file.read(MOST_SECRET_BYTES + 1)
@@ -253,8 +252,6 @@ class Provider:
         """The socket's path; None if there is none and it need not be there."""
         name = mount.id or "default"
         path = dict(self._spec.ssh).get(name)
-        if path == "":
-            path = self._environment.get("SSH_AUTH_SOCK")
         if not path:
             if mount.required:
                 raise OperationError(f'the build has no SSH agent "{name}"', hint="list it under build.ssh")
@@ -264,7 +261,7 @@ class Provider:
         except OSError as exc:
             raise OperationError(f'cannot use the SSH agent "{name}": {path}: {exc.strerror}') from exc
         if not is_socket:
-            hint = "add the key to an agent (ssh-add) and give its socket: default=$SSH_AUTH_SOCK"
+            hint = "add the key to an agent (ssh-add) and give its socket"
             raise InputError(f'build.ssh: "{path}" is no agent\'s socket, and keys are not read', hint=hint)
         return path
 
@@ -279,8 +276,8 @@ def _literal(path: str) -> str:
 
 
 async def _lock(directory: str, sharing: str) -> tuple[int, int]:
-    """The lock of a cache's directory, and which one it is. ``shared``: the first, with whoever else has it; ``locked``: the
-    first, alone; ``private``: one that nobody else has."""
+    """The lock of a cache's directory, and which one it is. ``shared``: the first, with whoever else has it; ``locked``:
+    the first, alone; ``private``: one that nobody else has."""
     kind = fcntl.LOCK_SH if sharing == "shared" else fcntl.LOCK_EX
     number = 0
     while True:

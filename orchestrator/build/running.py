@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -16,17 +17,20 @@ from orchestrator.build.failure import MOST_LINES, RunFailed, exit_error
 from orchestrator.build.frontend import expand_mount
 from orchestrator.build.job import Job
 from orchestrator.build.mounts import Asked, Mounted, Provider
-from orchestrator.build.sources import Sources
-from orchestrator.build.workshops import Workshops
+from orchestrator.build.sources import Taking
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import GeneratedFile
-from orchestrator.errors import InputError, OperationError, PystackError
+from orchestrator.errors import InputError, PystackError
 from orchestrator.kernel.limits import NUMBERS, UNLIMITED
 from orchestrator.model.build import BuildSpec
-from orchestrator.units import parse_bytes as parse_bytes
 from orchestrator.values import frozen
 
+if TYPE_CHECKING:
+    from orchestrator.build.workshop import BuildContainer
+
 _LONGEST_SHOWN = 200
+ContainerFor = Callable[[Job], "AbstractAsyncContextManager[BuildContainer]"]
+"""`workshop.Workshop.container`."""
 
 
 @frozen
@@ -59,15 +63,15 @@ class Prepared:
 class Runner:
     """All RUNs of a build."""
 
-    def __init__(self, spec: BuildSpec, cache: StepCache, provider: Provider, workshops: Workshops) -> None:
+    def __init__(self, spec: BuildSpec, cache: StepCache, provider: Provider, container: ContainerFor) -> None:
         self._spec = spec
         self._cache = cache
         self._provider = provider
-        self._workshops = workshops
+        self._container = container
         self._limits = limits_of(spec)
 
     async def prepare(
-        self, instruction: i.Run, ground: Ground, scope: Scope, sources: Sources, latest_s: int | None
+        self, instruction: i.Run, ground: Ground, scope: Scope, taking: Taking, latest_s: int | None
     ) -> Prepared:
         """Raises InputError, OperationError."""
         if instruction.security == "insecure":
@@ -75,16 +79,16 @@ class Runner:
                 "RUN --security=insecure is refused: a build has no more rights than any container",
                 hint="leave it out; what needs more rights is done when the container runs",
             )
-        asked = [await self._asked(mount, scope, sources) for mount in instruction.mounts]
+        asked = [await self._asked(mount, scope, taking) for mount in instruction.mounts]
         script = instruction.executable
         command = (f"/dev/pipes/{instruction.documents[0].name}",) if script else tuple(scope.command(instruction.command))
         wanted = instruction.network if instruction.network != "default" else self._spec.network or "default"
         return Prepared(instruction, ground, scope, command, script, tuple(asked), wanted != "none", latest_s)
 
-    async def _asked(self, mount: i.RunMount, scope: Scope, sources: Sources) -> Asked:
+    async def _asked(self, mount: i.RunMount, scope: Scope, taking: Taking) -> Asked:
         mount = expand_mount(mount, scope.variables, scope.escape)
         takes = mount.kind == "bind" or (mount.kind == "cache" and mount.from_)
-        tree = await sources.tree(mount.from_) if takes else None
+        tree = await taking.tree(mount.from_) if takes else None
         return Asked(mount, scope.absolute(mount.target) if mount.target else "", tree)
 
     def key(self, prepared: Prepared) -> str:
@@ -118,7 +122,7 @@ class Runner:
         async with self._provider.mounted(prepared.asked, prepared.scope, self._cache) as mounted:
             job = await trio.to_thread.run_sync(self._job, prepared, mounted)
             try:
-                async with self._workshops.container(job) as container:
+                async with self._container(job) as container:
                     exit_ = await container.run(told)
                     if not exit_.ok:
                         raise exit_error(prepared.shown, exit_)
@@ -139,7 +143,7 @@ class Runner:
             group=group,
             no_new_privileges=ground.confined,
         )
-        files = ()
+        files: tuple[GeneratedFile, ...] = ()
         if prepared.script:
             files = (GeneratedFile(prepared.command[0], prepared.script.encode("utf-8", "surrogateescape"), 0o755),)
         return Job(
@@ -164,7 +168,7 @@ def limits_of(spec: BuildSpec) -> Mapping[str, tuple[int, int]]:
     for limit in spec.ulimits:
         name = f"RLIMIT_{limit.name.upper()}"
         if name not in NUMBERS:
-            raise InputError(f'there is no limit "{limit.name}"', place=f"{spec.place}.ulimits" if spec.place else "")
+            raise InputError(f'there is no limit "{limit.name}"', place="build.ulimits")
         found[name] = _limit(limit.soft), _limit(limit.hard)
     return found
 

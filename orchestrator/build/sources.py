@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
@@ -12,10 +12,10 @@ from orchestrator.build.bases import Bases, Ground, ground_of_directories, groun
 from orchestrator.build.cache import StepCache
 from orchestrator.build.configuration import Scope
 from orchestrator.build.copying import Taken
-from orchestrator.build.fetching import Fetched, fetched, git_source, is_remote
+from orchestrator.build.fetching import fetched, git_source, is_remote
 from orchestrator.build.frontend import Origin, Source
-from orchestrator.build.ignore import Ignore
-from orchestrator.build.instructions import Add, Copy
+from orchestrator.build.ignore import Ignore, parse_ignore
+from orchestrator.build.instructions import Add
 from orchestrator.build.trees import NOTHING, Tree
 from orchestrator.contracts.images import Progress
 from orchestrator.errors import InputError, OperationError
@@ -26,57 +26,53 @@ from orchestrator.images.unpack.merged import Merged
 _IMAGE_SCHEMES = {"docker-image://": "", "oci-layout://": "oci:"}
 """A named context that is an image: how Dockerfiles begin it, and how `Bases` is asked for it."""
 _SERVICE = "service:"
+_MOST_IGNORE_BYTES = 4 << 20
 
 
 class Origins:
-    """All of a build's. `contexts`: named ones: a directory, an address, or an image. `read_ignore`: the ignore file of a
-    directory."""
+    """All of a build's. `contexts`: named ones: a directory, an address, or an image. `dockerfile`: its path in the
+    context, "" if it is not in it."""
 
     def __init__(
         self,
         context: str,
-        ignore: Ignore,
+        dockerfile: str,
         contexts: Mapping[str, str],
         bases: Bases,
         platform: str,
         store: Store,
         cache: StepCache,
-        environment: Mapping[str, str],
-        read_ignore: Callable[[str], Ignore],
         progress: Progress,
     ) -> None:
         self._context = context
-        self._ignore = ignore
+        self.dockerfile = dockerfile
         self.contexts = contexts
         self._bases = bases
         self._platform = platform
-        self._store = store
+        self.store = store
         self._cache = cache
-        self._environment = environment
-        self._read_ignore = read_ignore
         self._progress = progress
         self._grounds: dict[tuple[str, str], Ground] = {}
-        self._trees: dict[str, Tree] = {}
+        self._directories: dict[str, str] = {}
+        self._locks: dict[tuple[str, str], trio.Lock] = {}
         self._lock = trio.Lock()
-        self._files = ExitStack()
-        self._fetched = AsyncExitStack()
+        self._stack = AsyncExitStack()
 
     async def close(self) -> None:
-        """Let go of what was opened, and delete what was fetched."""
-        self._files.close()
-        await self._fetched.aclose()
+        """Delete what was fetched."""
+        await self._stack.aclose()
 
     async def image(self, reference: str, platform: str = "") -> Ground:
         """Raises OperationError, InputError."""
         key = reference, platform or self._platform
-        async with self._lock:
+        async with self._locks.setdefault(key, trio.Lock()):
             if key not in self._grounds:
                 found = await self._bases.base(reference, key[1], self._progress)
                 if isinstance(found, StoredImage):
                     self._grounds[key] = ground_of_stored(found)
                 else:
                     self._grounds[key] = await trio.to_thread.run_sync(
-                        ground_of_directories, found, self._store, self._cache
+                        ground_of_directories, found, self.store, self._cache
                     )
             return self._grounds[key]
 
@@ -88,55 +84,28 @@ class Origins:
             raise InputError(f'the context "{name}" is no image, so no stage can begin with it')
         return await self.image(reference or f"rootfs:{place}", platform)
 
-    async def context_tree(self, name: str) -> Tree:
-        """The build context (""), or a named one."""
+    async def context_directory(self, name: str) -> str:
+        """Of the build context (""), or a named one that is no image; fetched once, if it is somewhere else."""
         place = self.contexts[name] if name else self._context
-        reference = image_of(place) if name else None
-        if reference is not None:
-            return self.ground_tree(f'the context "{name}"', await self.image(reference))
+        label = f'the context "{name}"' if name else "the build context"
         async with self._lock:
-            if name not in self._trees:
-                label = f'the context "{name}"' if name else "the build context"
-                directory = place
-                if is_remote(place):
-                    directory = await self._remote_context(place)
-                if not os.path.isdir(directory):
-                    raise OperationError(f"{label} is no directory: {directory}")
-                ignore = self._ignore if not name else await trio.to_thread.run_sync(self._read_ignore, directory)
-                self._trees[name] = self._opened(label, (directory,), local=True, ignore=ignore)
-            return self._trees[name]
+            if is_remote(place):
+                if name not in self._directories:
+                    self._directories[name] = await self._fetch(place)
+                place = self._directories[name]
+        if not await trio.to_thread.run_sync(os.path.isdir, place):
+            raise OperationError(f"{label} is no directory: {place}")
+        return place
 
-    async def _remote_context(self, address: str) -> str:
-        store = await self._fetched.enter_async_context(fetched(self._store, self._environment))
+    async def _fetch(self, address: str) -> str:
+        place = await self._stack.enter_async_context(fetched(self.store))
         source = git_source(address)
-        return await (store.git(source) if source is not None else store.archive(address))
-
-    def ground_tree(self, label: str, ground: Ground) -> Tree:
-        if ground.identity not in self._trees:
-            self._trees[ground.identity] = self._opened(label, ground.lowers, identity=ground.identity)
-        return self._trees[ground.identity]
-
-    def _opened(
-        self, label: str, lowers: tuple[str, ...], *, local: bool = False, identity: str = "", ignore: Ignore = NOTHING
-    ) -> Tree:
-        merged = self._files.enter_context(Merged(lowers))
-        return Tree(label, merged, lowers, local, identity, ignore)
-
-    def fetching(self) -> AsyncIterator[Fetched]:
-        raise NotImplementedError
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        return self._environment
-
-    @property
-    def store(self) -> Store:
-        return self._store
+        return await (place.git(source) if source is not None else place.archive(address))
 
 
 class Sources:
-    """What the instructions of one stage mean by their names. `stage`: waits until another one is built. `meaning`: of a name
-    after ``--from=``."""
+    """What the instructions of one stage mean by their names. `stage`: waits until another one is built. `meaning`: of a
+    name after ``--from=``."""
 
     def __init__(
         self, origins: Origins, meaning: Callable[[str], Source], stage: Callable[[int], Awaitable[Ground]]
@@ -145,32 +114,60 @@ class Sources:
         self._meaning = meaning
         self._stage = stage
 
+    @asynccontextmanager
+    async def taking(self) -> AsyncIterator[Taking]:
+        """What one step takes from; closed, and what was fetched deleted, at the end of the block. Each step has trees of
+        its own: they are not for two threads at once."""
+        async with AsyncExitStack() as stack:
+            yield Taking(self._origins, self._meaning, self._stage, stack)
+
+
+class Taking:
+    """Made by `Sources.taking`."""
+
+    def __init__(
+        self,
+        origins: Origins,
+        meaning: Callable[[str], Source],
+        stage: Callable[[int], Awaitable[Ground]],
+        stack: AsyncExitStack,
+    ) -> None:
+        self._origins = origins
+        self._meaning = meaning
+        self._stage = stage
+        self._stack = stack
+
     async def tree(self, name: str) -> Tree:
-        """Raises OperationError, InputError."""
-        if not name:
-            return await self._origins.context_tree("")
-        source = self._meaning(name)
+        """The build context (""), or what comes after ``--from=``. Raises OperationError, InputError."""
+        source = self._meaning(name) if name else Source(Origin.CONTEXT)
+        origins = self._origins
         match source.origin:
             case Origin.CONTEXT:
-                return await self._origins.context_tree(source.name)
+                return await self._context(source.name)
             case Origin.STAGE:
-                return self._origins.ground_tree(f'stage "{name}"', await self._stage(source.number))
+                return self._of_ground(f'stage "{name}"', await self._stage(source.number))
             case Origin.IMAGE:
-                return self._origins.ground_tree(f'image "{name}"', await self._origins.image(source.name))
+                return self._of_ground(f'image "{name}"', await origins.image(source.name))
             case _:
                 raise InputError("scratch has nothing that could be taken")
 
-    @asynccontextmanager
-    async def fetched(self, instruction: Add | Copy) -> AsyncIterator[Fetched | None]:
-        """For what an instruction has to fetch, while the block runs; nothing is made for one that fetches nothing."""
-        if not isinstance(instruction, Add):
-            yield None
-            return
-        async with fetched(self._origins.store, self._origins.environment) as place:
-            yield place
+    async def _context(self, name: str) -> Tree:
+        label = f'the context "{name}"' if name else "the build context"
+        reference = image_of(self._origins.contexts[name]) if name else None
+        if reference is not None:
+            return self._of_ground(label, await self._origins.image(reference))
+        directory = await self._origins.context_directory(name)
+        merged = self._stack.enter_context(Merged((directory,)))
+        ignore = await trio.to_thread.run_sync(read_ignore, merged, "" if name else self._origins.dockerfile)
+        return Tree(label, merged, (directory,), True, ignore=ignore)
 
-    async def remote(self, instruction: Add, scope: Scope, address: str, place: Fetched) -> Taken:
-        """A file, a Git repository's content. Raises OperationError, InputError."""
+    def _of_ground(self, label: str, ground: Ground) -> Tree:
+        merged = self._stack.enter_context(Merged(ground.lowers))
+        return Tree(label, merged, ground.lowers, False, ground.identity)
+
+    async def remote(self, instruction: Add, scope: Scope, address: str) -> Taken:
+        """A file, or a Git repository's content. Raises OperationError, InputError."""
+        place = await self._stack.enter_async_context(fetched(self._origins.store))
         checksum = scope.expand(instruction.checksum)
         source = git_source(address)
         if source is None:
@@ -179,8 +176,24 @@ class Sources:
                 raise InputError(f"{address} has no file name", hint="give the whole destination: ADD URL /dir/NAME")
             return Taken(text=text, unpack=instruction.unpack is True)
         directory = await place.git(source, checksum, keep_git_dir=instruction.keep_git_dir)
-        tree = place.opened(Tree(address, place.merged(directory), (directory,), local=True))
+        merged = self._stack.enter_context(Merged((directory,)))
+        tree = Tree(address, merged, (directory,), True)
         return Taken(tree, tree.matches("/")[0])
+
+
+def read_ignore(context: Merged, dockerfile: str) -> Ignore:
+    """The ignore file of a context: ``DOCKERFILE.dockerignore``, if there is one, else ``.dockerignore``. Blocking. Raises
+    InputError."""
+    for name in (f"{dockerfile}.dockerignore" if dockerfile else "", ".dockerignore"):
+        try:
+            with context.open(name) as file:
+                data = file.read(_MOST_IGNORE_BYTES + 1)
+        except OSError:
+            continue
+        if len(data) > _MOST_IGNORE_BYTES:
+            raise InputError(f"{name} is larger than {_MOST_IGNORE_BYTES >> 20} MiB")
+        return parse_ignore(data.decode("utf-8", "surrogateescape"), name)
+    return NOTHING
 
 
 def image_of(place: str) -> str | None:

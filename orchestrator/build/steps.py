@@ -1,42 +1,41 @@
 """One instruction after the other: what each makes of what a stage has reached.
 
-A change of the configuration is worked out (`configuration`). What makes a layer (RUN, COPY, ADD, a missing WORKDIR) is looked
-up by its key first, and only done if nobody did it before; what it makes is finished below the store's ``tmp/`` and moved into
-place, so nothing half-made is ever seen.
+A change of the configuration is worked out (`configuration`). What makes a layer (RUN, COPY, ADD, a missing WORKDIR) is
+looked up by its key first, and only done if nobody did it before; what it makes is finished below the store's ``tmp/`` and
+moved into place, so nothing half-made is ever seen.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 import trio
 
-from orchestrator.build import configuration, fetching
+from orchestrator.build import configuration
 from orchestrator.build import instructions as i
 from orchestrator.build.bases import Ground, accounts, diff_id_of
 from orchestrator.build.cache import StepCache, key_of
 from orchestrator.build.configuration import Scope
 from orchestrator.build.copying import Copier, Placing, Taken, Text
+from orchestrator.build.fetching import is_remote
 from orchestrator.build.frontend import expand_document
 from orchestrator.build.ignore import excluding
 from orchestrator.build.modes import parse_mode, parse_owner
 from orchestrator.build.running import Runner
-from orchestrator.build.sources import Sources
+from orchestrator.build.sources import Sources, Taking
 from orchestrator.build.trees import Tree
-from orchestrator.errors import InputError, OperationError
+from orchestrator.errors import InputError
 from orchestrator.images.spec.config import History
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import Layer
-from orchestrator.kernel.trees import remove_tree
 from orchestrator.values import frozen, replace
 
 T = TypeVar("T")
 _COMMENT = "pystack.dockerfile.v0"
-_REMOTE = ("http://", "https://", "git://", "ssh://", "git@")
 
 
 @frozen
@@ -120,10 +119,9 @@ class Stepper:
         return replace(reached, ground=ground)
 
     async def _layer(
-        self, key: str, reached: Reached, created_by: str, telling: Telling, make: Callable[[str], object]
+        self, key: str, reached: Reached, created_by: str, telling: Telling, make: Callable[[str], Awaitable[None]]
     ) -> Reached:
-        """The layer of `key`; if nobody made it before, what `make` puts into the directory that it is given. Blocking work is
-        done in a thread; `make` may be a coroutine function instead."""
+        """The layer of `key`; if nobody made it before, the tree that `make` makes at the path that it is given."""
         parents = reached.ground.diff_ids
         known = None if self._fresh else await in_thread(self._cache.layer, key, parents)
         if known is not None:
@@ -134,16 +132,12 @@ class Stepper:
             place = await in_thread(self._store.tmp)
             try:
                 tree = os.path.join(place, "fs")
-                made = make(tree)
-                if made is not None:
-                    await made  # type: ignore[misc]
-                else:
-                    raise AssertionError("a step's maker is a coroutine function")
+                await make(tree)
                 diff_id = await in_thread(diff_id_of, tree)
-                layer = await in_thread(self._store.adopt, tree, diff_id, parents)
+                layer = await in_thread(self._cache.adopt, tree, diff_id, parents)
             finally:
                 with trio.CancelScope(shield=True):
-                    await in_thread(remove_tree, place)
+                    await in_thread(self._store.discard, place)
         await in_thread(self._cache.keep_layer, key, layer, self._terms.created)
         telling.done("done")
         return self._grown(reached, layer, self._terms.created, created_by)
@@ -178,13 +172,14 @@ class Stepper:
             destination, owner, parse_mode(chmod) if chmod else None, self._terms.now_ns, self._terms.latest_s
         )
         link = instruction.link
-        async with self._sources.fetched() as fetched:
-            taken = await self._taken(instruction, scope, fetched)
+        async with self._sources.taking() as taking:
+            taken = await self._taken(instruction, scope, taking)
             many = len(taken) > 1
-            if many and not destination.endswith("/") and not all(_is_tree(each) for each in taken):
-                if not await in_thread(is_directory, ground.lowers, destination):
-                    hint = f"end it with a slash: {instruction.destination}/"
-                    raise InputError(f"{_verb(instruction)} has {len(taken)} sources, and {destination} is no directory", hint=hint)
+            files = many and not destination.endswith("/") and not all(_is_tree(each) for each in taken)
+            if files and not await in_thread(is_directory, ground.lowers, destination):
+                hint = f"end it with a slash: {instruction.destination}/"
+                what = f"{_verb(instruction)} has {len(taken)} sources, and {destination} is no directory"
+                raise InputError(what, hint=hint)
             below = "" if link else ground.identity
             content = await in_thread(self._cache.content, taken)
             key = key_of("copy", below, content, destination, owner, chmod, link, many, self._terms.latest_s)
@@ -195,15 +190,15 @@ class Stepper:
 
             return await self._layer(key, reached, _described(instruction, scope), telling, make)
 
-    async def _taken(self, instruction: i.Copy | i.Add, scope: Scope, fetched: fetching.Fetched) -> list[Taken]:
-        tree = await self._sources.tree(instruction.from_ if isinstance(instruction, i.Copy) else "")
+    async def _taken(self, instruction: i.Copy | i.Add, scope: Scope, taking: Taking) -> list[Taken]:
+        tree = await taking.tree(instruction.from_ if isinstance(instruction, i.Copy) else "")
         excluded = excluding(scope.expand(pattern) for pattern in instruction.excludes)
         parents = isinstance(instruction, i.Copy) and instruction.parents
         taken: list[Taken] = []
         for word in instruction.sources:
             source = scope.expand(word)
-            if isinstance(instruction, i.Add) and source.startswith(_REMOTE):
-                taken.append(await self._sources.remote(instruction, scope, source, fetched))
+            if isinstance(instruction, i.Add) and is_remote(source):
+                taken.append(await taking.remote(instruction, scope, source))
                 continue
             unpack = isinstance(instruction, i.Add) and instruction.unpack is not False
             find = tree.with_parents if parents else tree.matches
@@ -216,13 +211,16 @@ class Stepper:
     # RUN
 
     async def _run(self, instruction: i.Run, reached: Reached, telling: Telling) -> Reached:
-        prepared = await self._runner.prepare(instruction, reached.ground, reached.scope, self._sources, self._terms.latest_s)
-        key = await in_thread(self._runner.key, prepared)
+        async with self._sources.taking() as taking:
+            prepared = await self._runner.prepare(
+                instruction, reached.ground, reached.scope, taking, self._terms.latest_s
+            )
+            key = await in_thread(self._runner.key, prepared)
 
-        async def make(tree: str) -> None:
-            await self._runner.run(prepared, tree, telling.output)
+            async def make(tree: str) -> None:
+                await self._runner.run(prepared, tree, telling.output)
 
-        return await self._layer(key, reached, prepared.created_by, telling, make)
+            return await self._layer(key, reached, prepared.created_by, telling, make)
 
 
 async def in_thread(work: Callable[..., T], *arguments: object) -> T:
@@ -263,6 +261,8 @@ def _verb(instruction: i.Instruction) -> str:
 
 def _described(instruction: i.Copy | i.Add, scope: Scope) -> str:
     flags = [f"--from={instruction.from_}"] if isinstance(instruction, i.Copy) and instruction.from_ else []
-    flags += [f"--{name}={scope.expand(word)}" for name, word in (("chown", instruction.chown), ("chmod", instruction.chmod)) if word]
-    sources = [scope.expand(word) for word in instruction.sources] + [f"<<{document.name}" for document in instruction.documents]
+    given = (("chown", instruction.chown), ("chmod", instruction.chmod))
+    flags += [f"--{name}={scope.expand(word)}" for name, word in given if word]
+    sources = [scope.expand(word) for word in instruction.sources]
+    sources += [f"<<{document.name}" for document in instruction.documents]
     return " ".join([_verb(instruction), *flags, *sources, scope.expand(instruction.destination)])

@@ -1,5 +1,5 @@
-"""Where COPY, ADD and mounts take from: the context, another stage, an image, something that was fetched; all as one kind of
-tree, looked at from its root alone. Links lead nowhere outside of it.
+"""Where COPY, ADD and mounts take from: the context, another stage, an image, something that was fetched; all as one kind
+of tree, looked at from its root alone. Links lead nowhere outside of it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ NOTHING = Ignore()
 
 @frozen
 class Found:
-    """Something in a tree. `path`: where, without links on the way, from the root, without a leading slash. `name`: below that
-    which was asked for; "" for that itself."""
+    """Something in a tree. `path`: where, without links on the way, from the root, without a leading slash. `name`: below
+    that which was asked for; "" for that itself."""
 
     path: str
     name: str
@@ -34,8 +34,8 @@ class Found:
 
 @frozen
 class Match:
-    """What one source of a COPY means: a file, or a directory with all below it, parents before children. `name`: what it is
-    called if it is put into a directory."""
+    """What one source of a COPY means: a file, or a directory with all below it, parents before children. `name`: what it
+    is called if it is put into a directory."""
 
     name: str
     found: tuple[Found, ...]
@@ -48,8 +48,8 @@ class Match:
 @entity
 class Tree:
     """`label`: for messages: ``the build context``. `local`: files of this machine, whose owners mean nothing in an image.
-    `lowers`: what `merged` shows, topmost first. `identity`: names the content, if it cannot change; else "". `ignore`: what
-    is left out of it."""
+    `lowers`: what `merged` shows, topmost first. `identity`: names the content, if it cannot change; else "". `ignore`:
+    what is left out of it."""
 
     label: str
     merged: Merged
@@ -111,7 +111,8 @@ class Tree:
         real = None if self.local else self.merged.real(found.path)
         if real is None or stat.S_ISLNK(found.stat.st_mode):
             return {}
-        names = [name for name in os.listxattr(real, follow_symlinks=False) if not name.startswith(("trusted.", "user.overlay."))]
+        names = os.listxattr(real, follow_symlinks=False)
+        names = [name for name in names if not name.startswith(("trusted.", "user.overlay."))]
         return {os.fsencode(name): os.getxattr(real, name, follow_symlinks=False) for name in names}
 
     def _stat(self, path: str) -> os.stat_result:
@@ -136,7 +137,8 @@ class Tree:
         return Match(name, () if excluded.ignores(name) else (top,))
 
     def _below(self, path: str, name: str, excluded: Ignore) -> Iterator[Found]:
-        """All below a directory that is not passed over; of one that is, only what the ignore file makes an exception of."""
+        """All below a directory that is not passed over; of one that is, only what the ignore file makes an exception
+        of."""
         stack = [iter(self._listing(path, name, excluded))]
         ahead: list[list[Found]] = [[]]
         while stack:
@@ -182,18 +184,18 @@ class Tree:
     def _step(self, path: str, part: str) -> Iterator[str]:
         if part == "**":
             yield path
-            for each in self._below(self.merged.resolve(path).strip("/"), path, NOTHING) if self._is_directory(path) else ():
+            for each in self._below(self.merged.resolve(path).strip("/"), path, NOTHING) if self.is_directory(path) else ():
                 if each.is_directory:
                     yield each.name
         elif not has_wildcards(part):
             yield f"{path}/{part}".strip("/")
-        elif self._is_directory(path):
+        elif self.is_directory(path):
             matching = name_pattern(part)
             for name in self.merged.listdir(path):
                 if matching.fullmatch(name):
                     yield f"{path}/{name}".strip("/")
 
-    def _is_directory(self, path: str) -> bool:
+    def is_directory(self, path: str) -> bool:
         found = self.merged.stat(self.merged.resolve(path))
         return found is not None and stat.S_ISDIR(found.st_mode)
 

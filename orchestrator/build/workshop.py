@@ -1,24 +1,27 @@
-"""The containers in which a build's RUNs run: a site of the builder's own, made from the same `oci` and `runtime` as any other.
+"""The containers in which a build's RUNs run: a site of the builder's own, and the same `oci` and `runtime` as for any
+other.
 
-Builds may run side by side: each takes a place of its own, ``projects/_build-N`` (no project can be called that), by the lock
-that a supervisor would hold. It gives the place back empty; what a killed build left in one is removed by the next that takes
-it. Nothing is opened before the first RUN that has to run: a build whose steps are all known starts no process.
+Builds may run side by side: each takes a place of its own, ``projects/_build-N`` (no project can be called that), by the
+lock that a supervisor would hold. It gives the place back empty; what a killed build left in one is removed by the next
+that takes it. Nothing is opened before the first RUN that has to run: a build whose steps are all known starts no process.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
+from orchestrator.build.commit import settle
 from orchestrator.build.job import HOSTNAME, Job, SecretFile
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import Exit, GeneratedFile, LogPolicy, OciConfig, SandboxSpec
-from orchestrator.contracts.site import Site
+from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import BusyError, HostError
+from orchestrator.images.unpack.merged import Merged
 from orchestrator.kernel.inotify import Inotify
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.names import ContainerId, NetworkName, ProjectName, ServiceName
@@ -82,6 +85,20 @@ class BuildContainer:
             finally:
                 follower.close()
         return exit_
+
+    async def take(self, tree: str, lowers: Sequence[str], latest_s: int | None) -> None:
+        """What it has written becomes a layer's tree (`commit`). `lowers`: what lies below, topmost first."""
+        await trio.to_thread.run_sync(_take, self.upper, tree, lowers, self.site.ids, self.targets, latest_s)
+
+
+def _take(upper: str, tree: str, lowers: Sequence[str], ids: IdMap, targets: Sequence[str], latest_s: int | None) -> None:
+    with Merged(lowers) as below:
+        stubs = [below.resolve(target) for target in targets]
+        try:
+            os.rename(upper, tree)
+        except OSError as exc:
+            raise HostError(f"cannot move what was written to {tree}: {exc.strerror}") from exc
+        settle(tree, below, ids, stubs, latest_s)
 
 
 async def _tell(follower: logs.Follower, inotify: Inotify, on_output: OnOutput) -> None:
@@ -151,9 +168,12 @@ class Workshop:
         secrets = os.path.join(place.site.run_dir, f"secrets-{container}")
         try:
             if job.secrets:
-                job = replace(job, mounts=(*job.mounts, *await trio.to_thread.run_sync(_write_secrets, secrets, job.secrets)))
+                mounted = await trio.to_thread.run_sync(_write_secrets, secrets, job.secrets)
+                job = replace(job, mounts=(*job.mounts, *mounted))
             attachments = [Attachment(_NETWORK)] if job.network else []
             endpoints = networking.reserve(container, ServiceName("build"), attachments, service_name=False)
+            if not job.image.lowers:
+                job = replace(job, image=replace(job.image, lowers=(_nothing(place.site),)))
             spec = _spec(place.site, self._host, container, job, endpoints)
             namespace = await place.runtime.create(spec)
             await networking.attach(container, namespace, endpoints, ())  # Without a network there is still ``lo``.
@@ -225,6 +245,13 @@ def _spec(site: Site, host: Host, container: ContainerId, job: Job, endpoints: t
         lines = "".join(f"{_address(address, endpoints)}\t{name}\n" for name, address in job.hosts).encode()
         files = tuple(replace(each, content=each.content + lines) if _is_hosts(each) else each for each in files)
     return replace(spec, config=OciConfig(config), files=files)
+
+
+def _nothing(site: Site) -> str:
+    """An empty directory: overlayfs wants something below."""
+    path = os.path.join(site.data_dir, "nothing")
+    os.makedirs(path, 0o755, exist_ok=True)
+    return path
 
 
 def _write_secrets(directory: str, secrets: tuple[SecretFile, ...]) -> tuple[Mount, ...]:
