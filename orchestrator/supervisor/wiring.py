@@ -12,6 +12,7 @@ import trio
 
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.host import Host
+from orchestrator.contracts.images import ImageRequest, Progress
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.images.machine import MachineImages
@@ -104,7 +105,7 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
     project's lock. Raises HostError when the machine cannot do it."""
     state, log = FileState(site), EventLog(site)
     stream = EventStream(log)
-    images = MachineImages(os.path.join(data_root_of(site), "images"))
+    images = _images(site, host)
     this_boot = boot_id()
     async with (
         open_runtime(site, host, respawn_argv=respawn_argv) as runtime,
@@ -120,6 +121,18 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
         nursery.cancel_scope.cancel()
     state.close()
     log.close()
+
+
+def _images(site: Site, host: Host) -> MachineImages:
+    data_root, run_root = data_root_of(site), os.path.dirname(site.run_dir)
+
+    async def build(request: ImageRequest, progress: Progress) -> None:
+        from orchestrator.build.request import build_image
+
+        await build_image(request, progress, images=images, host=host, data_root=data_root, run_root=run_root)
+
+    images = MachineImages(os.path.join(data_root, "images"), build=build)
+    return images
 
 
 def dissolve(site: Site, host: Host, *, records: bool) -> None:

@@ -41,13 +41,13 @@ def build(
     printed: bool,
 ) -> int:
     """Build the images of services, those that others take something from first, else all at once."""
-    from orchestrator.cli.commands.run import variables_from
+    from orchestrator.cli.commands.exec import variables_of
 
     project = settings.load(services)
     chosen = select(project, services)
     names = [name for name in chosen if with_dependencies or not services or name in services]
     check_images(project, names)
-    given = variables_from(build_args, settings.environ)
+    given = variables_of(build_args, settings.environ)
     agents = tuple((name, path) for name, _, path in (text.partition("=") for text in ssh))
     specs = {
         name: _changed(service.build, given, agents, no_cache=no_cache, pull=pull)

@@ -5,7 +5,7 @@ A new verb is a row here, and a function in `orchestrator.cli.commands`. A group
 
 from __future__ import annotations
 
-from orchestrator.cli.table import acting, files, looking
+from orchestrator.cli.table import acting, files, imaging, looking
 from orchestrator.cli.table.shapes import CHOICE, TEXT, Group, Option, Verb
 
 TYPE_CHECKING = False
@@ -58,6 +58,15 @@ VERBS: Mapping[str, Verb | Group] = {
         acting.STOP,
         acting.RESTART,
         acting.KILL,
+        imaging.BUILD,
+        imaging.PULL,
+        imaging.PUSH,
+        imaging.IMAGES_VERB,
+        imaging.COMMIT,
+        imaging.EXPORT,
+        imaging.LOGIN,
+        imaging.LOGOUT,
+        imaging.IMAGE_GROUP,
         looking.WHY,
         files.PLAN,
         files.CONFIG,
