@@ -28,12 +28,16 @@ def _lacking(marker: str) -> str:
 _refused: OSError | None = None
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Before the first thread, and before the first test: the same beginning for every run, whatever started it.
 
-    A shell that puts a command in the background has it ignore Ctrl-C, and so would everything that a test starts.
+    A shell that puts a command in the background has it ignore Ctrl-C, and so would everything that a test starts. pytest
+    keeps the temporary files of its last runs in one place and clears up there while other runs do: ours are elsewhere.
     """
     global _refused
+    if not config.option.basetemp:
+        config.option.basetemp = tempfile.mkdtemp(prefix="pst-run-", dir="/tmp")
+        config.add_cleanup(functools.partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
