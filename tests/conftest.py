@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.kernel import trees
 from tests import leaks, machine, world
 
 SOAK = os.environ.get("PYSTACK_SOAK") == "1"
@@ -37,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     global _refused
     if not config.option.basetemp:
         config.option.basetemp = tempfile.mkdtemp(prefix="pst-run-", dir="/tmp")
-        config.add_cleanup(functools.partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
+        config.add_cleanup(functools.partial(trees.remove_tree, config.option.basetemp))
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
