@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     global _refused
     if not config.option.basetemp:
         config.option.basetemp = tempfile.mkdtemp(prefix="pst-run-", dir="/tmp")
-        config.add_cleanup(functools.partial(trees.remove_tree, config.option.basetemp))
+        config.add_cleanup(functools.partial(_remove, config.option.basetemp))
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
@@ -47,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
         world.enter()
     except OSError as exc:
         _refused = exc
+
+
+def _remove(directory: str) -> None:
+    """Some tests' trees are deeper than what `shutil.rmtree` can go."""
+    trees.remove_tree(directory)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
