@@ -2,7 +2,7 @@
 
 Resolve (mirrors, then the registry) -> the platform's manifest -> configuration -> layers, several at a time, each
 unpacked after those below it while others still come -> the record -> the name, last. What is there is not fetched; what
-was cut goes on where it ended, in this process or in the next. In memory there is a chunk of each layer that comes, and no more.
+was cut goes XX
 """
 
 from __future__ import annotations
