@@ -24,6 +24,8 @@ from orchestrator.values import field, frozen, replace
 
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MOST_DRAINED_BYTES = 64 << 10
+LONGEST_DRAIN_S = 1.0
 Body = Callable[[], AsyncIterator[bytes]]
 """Makes a request's body, each time that it is sent."""
 
@@ -64,10 +66,12 @@ class Wire:
         """The answer, its body not read yet, redirects followed. Raises Fault, also for what httpx raises inside."""
         host = endpoint.host
         try:
+            host = _host(httpx.URL(request.url))
             response = await self._follow(endpoint, request)
             host = _host(response.url)
             try:
                 yield response
+                await _drain(response)
             finally:
                 with trio.CancelScope(shield=True):
                     await response.aclose()
@@ -78,10 +82,11 @@ class Wire:
         """A small body. Raises Fault for one that is larger or takes too long."""
         data = bytearray()
         with trio.move_on_after(self.settings.bounds.answer_s) as scope:
-            async for piece in response.aiter_raw():
-                data += piece
-                if len(data) > most_bytes:
-                    raise Fault(Kind.TOO_LARGE, endpoint.name, f"more than {most_bytes} bytes from {response.url}")
+            async with body_of(response) as body:
+                async for piece in body:
+                    data += piece
+                    if len(data) > most_bytes:
+                        raise Fault(Kind.TOO_LARGE, endpoint.name, f"more than {most_bytes} bytes from {response.url}")
         if scope.cancelled_caught:
             raise Fault(Kind.STALLED, endpoint.name, _host(response.url))
         return bytes(data)
@@ -134,6 +139,31 @@ class Wire:
             client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
             self._clients[key] = client
             return client
+
+
+async def _drain(response: httpx.Response) -> None:
+    """Read what is left of a small body that nobody wanted, so that the connection can be used again."""
+    size = response.headers.get("content-length", "")
+    if not response.is_stream_consumed and size.isdecimal() and int(size) <= MOST_DRAINED_BYTES:
+        with trio.move_on_after(LONGEST_DRAIN_S), contextlib.suppress(httpx.HTTPError):
+            async with body_of(response) as body:
+                async for _ in body:
+                    pass
+
+
+@contextlib.asynccontextmanager
+async def body_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The body, which may be left before its end: the response is closed then, and httpx's generators, each of which reads
+    from the next, are run until they notice. Nothing else ends them but the garbage collector, about which trio complains.
+    """
+    body = response.aiter_raw()
+    try:
+        yield body
+    finally:
+        with trio.CancelScope(shield=True), contextlib.suppress(httpx.HTTPError, httpx.StreamError):
+            await response.aclose()
+            async for _ in body:
+                pass
 
 
 def origin(url: httpx.URL) -> tuple[str, str, int | None]:
