@@ -21,7 +21,7 @@ from orchestrator.images.store.leases import leased
 from orchestrator.images.store.locks import STORE, Locks, flock_if_free
 from orchestrator.images.store.names import Names
 from orchestrator.images.store.places import Places, digest_from, hex_of, refused
-from orchestrator.images.store.records import Record, ImageRecords
+from orchestrator.images.store.records import ImageRecords, Record
 from orchestrator.images.store.values import Collected, Name
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.values import frozen

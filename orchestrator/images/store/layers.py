@@ -16,6 +16,7 @@ from typing import BinaryIO
 from orchestrator.errors import OperationError
 from orchestrator.images.spec.descriptor import Descriptor
 from orchestrator.images.spec.digest import Digest, digest, short
+from orchestrator.images.store.leases import Lease
 from orchestrator.images.store.locks import STORE, Locks
 from orchestrator.images.store.places import Places, hex_of, refused, sealed
 from orchestrator.images.store.values import Layer
@@ -105,6 +106,7 @@ class Layers:
         limits: Limits,
         on_bytes: Callable[[int], None] | None,
         blob: Descriptor | None = None,
+        lease: Lease | None = None,
     ) -> Layer:
         """`opened`: gives the layer's tar stream, compressed or not. `diff_id` None: whatever it turns out to be."""
         waited = (lambda: on_bytes(0)) if on_bytes is not None else None
@@ -124,6 +126,8 @@ class Layers:
                     raise OperationError(f"layer {diff_id} is something else: what was unpacked has the digest {made}")
                 key = hex_of(made if applied.complete else chain_id(made, parents))
                 layer = Layer(key, "", made, applied.bytes, applied.entries)
+                if lease is not None:
+                    lease.hold(made)
                 if diff_id is not None:
                     return self._install(directory, layer, blob)
                 with self._locks.hold(_lock_of(made), on_wait=waited):

@@ -110,15 +110,16 @@ class Store:
         *,
         limits: Limits = DEFAULT,
         on_bytes: Callable[[int], None] | None = None,
+        lease: Lease | None = None,
     ) -> Layer:
-        """As `unpack`, from a stream and without a blob. `diff_id` None: it is what comes out. What is there already is not
-        read."""
+        """As `unpack`, from a stream and without a blob. `diff_id` None: it is what comes out, held by `lease` before the
+        layer is there. The stream of a layer that is there already is not read."""
 
         @contextmanager
         def opened() -> Iterator[BinaryIO]:
             yield stream
 
-        return self._layers.unpack(opened, diff_id, parents, limits=limits, on_bytes=on_bytes)
+        return self._layers.unpack(opened, diff_id, parents, limits=limits, on_bytes=on_bytes, lease=lease)
 
     def adopt(self, tree: str, diff_id: Digest, parents: Sequence[Digest]) -> Layer:
         """A finished layer, with overlay's marks for what is deleted, in or below a directory that `tmp` gave: it is moved
