@@ -93,7 +93,8 @@ ROWS: Mapping[Kind, Row] = {
 
 class Fault(Exception):
     """`registry`: as the user names it. `detail`: what is known beyond the kind. `status`: of the answer, if there was one.
-    `retry_after_s`: what the registry asked for. `final`: set once nobody should try again."""
+    `retry_after_s`: what the registry asked for. `hint`: in place of the kind's. `final`: set once nobody should try again.
+    """
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class Fault(Exception):
         *,
         status: int = 0,
         retry_after_s: float | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(f"registry {registry}: {ROWS[kind].sentence}" + (f" ({_short(detail)})" if detail else ""))
         self.kind = kind
@@ -111,7 +113,7 @@ class Fault(Exception):
         self.status = status
         self.retry_after_s = retry_after_s
         self.final = False
-        self.hint = ROWS[kind].hint.format(registry=registry)
+        self.hint = hint or ROWS[kind].hint.format(registry=registry)
 
     @property
     def attempts(self) -> int:

@@ -7,6 +7,7 @@ Bodies are taken as they are on the wire: digests are those of the bytes that a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.cookiejar
 import os
 import ssl
@@ -128,7 +129,7 @@ class Wire:
         async with self._making:
             if (client := self._clients.get(key)) is not None:
                 return client
-            context = False if anyone else await trio.to_thread.run_sync(_trusting, files)
+            context = False if anyone else await trio.to_thread.run_sync(_trusting, _stamped(files))
             client = httpx.AsyncClient(
                 verify=context,
                 trust_env=proxied,
@@ -189,12 +190,22 @@ def _host(url: httpx.URL) -> str:
     return url.netloc.decode("ascii", "replace")
 
 
-def _trusting(files: tuple[str, ...]) -> ssl.SSLContext:
-    """The machine's CAs, or SSL_CERT_FILE's (OpenSSL reads it), or, where there are none, those that come with httpx."""
+def _stamped(files: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """With the time of each file's last change, so that a replaced one is read again."""
+    try:
+        return tuple((file, os.stat(file).st_mtime_ns) for file in files)
+    except OSError as exc:
+        raise InputError(f"is no CA certificate: {exc.strerror}", place=str(exc.filename), hint="it must be PEM") from exc
+
+
+@functools.cache
+def _trusting(files: tuple[tuple[str, int], ...]) -> ssl.SSLContext:
+    """The machine's CAs, or SSL_CERT_FILE's (OpenSSL reads it), or, where there are none, those that come with httpx; made
+    once, since that reads all of them. Raises InputError."""
     paths = ssl.get_default_verify_paths()
     there = paths.cafile or (paths.capath and os.listdir(paths.capath))
     context = ssl.create_default_context() if there else httpx.create_ssl_context(trust_env=False)
-    for file in files:
+    for file, _ in files:
         try:
             context.load_verify_locations(file)
         except (OSError, ssl.SSLError) as exc:
