@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from orchestrator.model.build import BuildSpec, PullPolicy
 from orchestrator.model.health import HealthCheck
 from orchestrator.values import field, frozen
 
 
 @frozen
 class ImageConfig:
-    """The parts of the OCI image config (image-spec, config.md) that a container takes over."""
+    """The parts of the OCI image config (image-spec, config.md) that a container takes over, or a build on it.
+
+    `healthcheck`: its `disabled` is the image's ``NONE``; None says nothing. `exposed_ports`: ``80/tcp``,
+    ``8000-8010/udp``. `shell`: what ``CMD-SHELL`` checks run in; empty: ``/bin/sh -c``. `on_build`: instructions for a
+    Dockerfile that starts from the image.
+    """
 
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
@@ -21,6 +27,10 @@ class ImageConfig:
     stop_signal: str | None = None
     healthcheck: HealthCheck | None = None
     volumes: tuple[str, ...] = ()
+    exposed_ports: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    shell: tuple[str, ...] = ()
+    on_build: tuple[str, ...] = ()
 
 
 @frozen
@@ -51,11 +61,15 @@ class Image:
 
 @frozen
 class ImageRequest:
-    """Which image: `reference` as the stack has it (``host``, ``rootfs:DIR``). `base_dir`: absolute, the project's
-    directory, where relative ones start."""
+    """Which image: `reference` as the stack has it (``host``, ``rootfs:DIR``, ``redis:7``; docs/images.md), for a service
+    with a build and without an image its name. `base_dir`: absolute, the project's directory, where relative ones start.
+    `platform`: as the stack has it, "" for this machine's. `build`: how it can be built."""
 
     reference: str
     base_dir: str
+    platform: str = ""
+    pull_policy: PullPolicy = PullPolicy("missing")
+    build: BuildSpec | None = None
 
 
 @frozen
@@ -73,8 +87,21 @@ class Missing:
     reason: str
 
 
-Progress = Callable[[str], None]
-"""Called with a sentence, in the task that called `Images.obtain`. Must not raise."""
+@frozen
+class Transfer:
+    """How far one part of a long work is. `part`: a layer's short digest, ``context``, a build step (``web 3/7``).
+    `action`: waiting, pulling, unpacking, pushing, building, cached, shared, done or failed. `total_bytes` None: nobody
+    knows. `text`: a line of what a build step wrote."""
+
+    part: str
+    action: str
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    text: str = ""
+
+
+Progress = Callable[[str | Transfer], None]
+"""Called with a sentence or a `Transfer`, in the task that called `Images.obtain`. Must not raise."""
 
 
 class Images(Protocol):

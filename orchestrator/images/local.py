@@ -7,8 +7,9 @@ from typing import assert_never
 import trio
 
 from orchestrator.contracts.images import Image, ImageRequest, Known, Missing, Progress
+from orchestrator.errors import InputError
 from orchestrator.images.host import HostImage
-from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
+from orchestrator.images.reference import Archive, HostReference, IdReference, Named, RootfsReference, parse_reference
 from orchestrator.images.rootfs import resolve_rootfs
 
 
@@ -26,6 +27,12 @@ class LocalImages:
                 return await self._look()
             case RootfsReference() as rootfs:
                 return Known(await trio.to_thread.run_sync(resolve_rootfs, rootfs, request.base_dir))
+            case Named() | Archive() | IdReference():
+                raise InputError(
+                    f'image "{request.reference}" needs a registry, which is not supported yet',
+                    hint="use `image: host` (this machine's own programs) or `image: rootfs:DIR` (an unpacked root file"
+                    " system)",
+                )
             case other:
                 assert_never(other)
 

@@ -7,7 +7,7 @@ from typing import assert_never
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.images import ImageRequest, Known
+from orchestrator.contracts.images import ImageRequest, Known, Transfer
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
@@ -77,11 +77,14 @@ class Steps:
         assert operation.image is not None
         request = ImageRequest(operation.image, self._plan.project.working_dir)
         self._note(EventKind.IMAGE_OBTAINING, f"getting image {operation.image}")
-        image = await self._state.adapters.images.obtain(
-            request, lambda text: self._note(EventKind.IMAGE_OBTAINING, text)
-        )
+        image = await self._state.adapters.images.obtain(request, self._obtaining)
         self._state.images[request] = image
         self._note(EventKind.IMAGE_OBTAINED, f"got image {operation.image}")
+
+    def _obtaining(self, progress: str | Transfer) -> None:
+        """Sentences are events; how many bytes have come is none."""
+        if isinstance(progress, str):
+            self._note(EventKind.IMAGE_OBTAINING, progress)
 
     async def _create_network(self, operation: Operation) -> None:
         """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""
@@ -207,5 +210,5 @@ def _begun(facts: Facts) -> Verdict:
     return NotYet("being started") if facts.pending else Met()
 
 
-def _quiet(_text: str) -> None:
+def _quiet(_progress: str | Transfer) -> None:
     """Progress that nobody asked for."""

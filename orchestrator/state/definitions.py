@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 
 from orchestrator.contracts.state import Definition
+from orchestrator.kernel.sealed import Data
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import short_hash
-from orchestrator.state.sealed import Data
 
 _HASH_DIGITS = 32
 

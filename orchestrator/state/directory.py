@@ -49,7 +49,7 @@ FILES = {
     CONTAINERS: "bundles (runtime.bundle)",
     LOGS: "what containers wrote (runtime.monitor)",
 }
-"""A project's directory: all that may be in it, and who writes it. Beside these: ``NAME.damaged-N`` (`state.sealed`)."""
+"""A project's directory: all that may be in it, and who writes it. Beside these: ``NAME.damaged-N`` (`kernel.sealed`)."""
 
 ID_RANGE = 65536
 FIRST_ID = 0x7000_0000

@@ -20,10 +20,11 @@ from contextlib import ExitStack, suppress
 from orchestrator.contracts.events import Event
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
+from orchestrator.kernel.sealed import VERSION, version_of
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.state.backwards import lines_backwards
 from orchestrator.state.directory import EVENTS, EVENTS_BEFORE
-from orchestrator.state.sealed import VERSION, upgraded, version_of
+from orchestrator.state.versions import upgraded
 from orchestrator.values import frozen
 
 _MAX_BYTES = 4 << 20

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, Definition, Finding, ProjectRecord
 from orchestrator.errors import HostError, OperationError
+from orchestrator.kernel.sealed import VERSION, Data, unseal, version_of
 from orchestrator.model.codec import from_json
 from orchestrator.model.names import ContainerId
 from orchestrator.model.network import Network
@@ -20,7 +21,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.state.definitions import Definitions
 from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
-from orchestrator.state.sealed import VERSION, Data, unseal, upgraded, version_of
+from orchestrator.state.versions import upgraded
 from orchestrator.values import replace
 
 _UNFIT = (ValueError, KeyError, TypeError, AttributeError)

@@ -12,7 +12,7 @@ line per change of one container, appended with a single write(2):
 
 A record's definition is written as its hash; before the first record with a new one comes ``{..., "definition":HASH,
 "value":Definition}``, in the same write. Lines of an older generation are from before the last commit and do not count.
-`model.codec` writes values, `state.sealed` their check, `state.upgrades` reads those of older versions, `state.reading`
+`model.codec` writes values, `kernel.sealed` their check, `state.upgrades` reads those of older versions, `state.reading`
 what is damaged. A killed process loses nothing, a power cut at most the lines of the journal, whose containers are gone
 then anyway.
 """
@@ -27,13 +27,13 @@ from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
 from orchestrator.errors import HostError
 from orchestrator.kernel.atomic import keep_aside, replace_file
+from orchestrator.kernel.sealed import VERSION, seal
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.state.definitions import Definitions
 from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
 from orchestrator.state.reading import Reading
-from orchestrator.state.sealed import VERSION, seal
 from orchestrator.values import fields, replace
 
 _COMPACT_AT_BYTES = 1 << 20

@@ -16,6 +16,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
 from orchestrator.errors import HostError, InputError, OperationError, PystackError
 from orchestrator.kernel.atomic import keep_aside, replace_file
+from orchestrator.kernel.sealed import VERSION, seal, unseal_file, version_of
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId, ProjectName, VolumeName, short_hash
@@ -23,7 +24,7 @@ from orchestrator.model.volume import Volume
 from orchestrator.state.directory import data_root_of, site_of
 from orchestrator.state.preparation import data_lock, make_private
 from orchestrator.state.reading import Reading
-from orchestrator.state.sealed import VERSION, seal, unseal_file, upgraded, version_of
+from orchestrator.state.versions import upgraded
 from orchestrator.values import field, frozen, replace
 
 _ABOUT = "volume.json"

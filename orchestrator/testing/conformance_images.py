@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from orchestrator.contracts.images import Image, ImageRequest, Images, Known, Missing
+from orchestrator.contracts.images import Image, ImageRequest, Images, Known, Missing, Transfer
 from orchestrator.errors import InputError, OperationError, PystackError
 
 DEADLINE_S = 20.0
@@ -71,7 +71,7 @@ def _refused(kind: type[PystackError]) -> Iterator[None]:
     raise AssertionError(f"no {kind.__name__} was raised")
 
 
-def _silent(_: str) -> None:
+def _silent(_: str | Transfer) -> None:
     """Nobody watches."""
 
 
@@ -91,7 +91,7 @@ async def looking_finds_what_is_missing_and_makes_nothing(lab: ImagesLab) -> Non
 
 
 async def what_was_obtained_is_known_and_looking_leaves_no_trace(lab: ImagesLab) -> None:
-    told: list[str] = []
+    told: list[str | Transfer] = []
     image = await lab.images.obtain(lab.unmade, told.append)
     assert told
     assert all(told)
@@ -103,7 +103,7 @@ async def what_was_obtained_is_known_and_looking_leaves_no_trace(lab: ImagesLab)
 
 async def obtaining_what_is_there_makes_nothing_and_is_the_same(lab: ImagesLab) -> None:
     first = await lab.images.obtain(lab.unmade, _silent)
-    before, told = lab.traces(), list[str]()
+    before, told = lab.traces(), list[str | Transfer]()
     assert await lab.images.obtain(lab.unmade, told.append) == first
     assert (told, lab.traces()) == ([], before)
 

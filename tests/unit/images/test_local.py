@@ -42,10 +42,10 @@ def test_references_are_told_apart() -> None:
     assert parse_reference("rootfs:./app:1") == RootfsReference("./app:1")
 
 
-@pytest.mark.parametrize("text", ["redis:7", "library/redis", "host:1", "docker.io/rootfs:x", "HOST"])
-def test_an_image_of_a_registry_says_what_works_today(text: str) -> None:
+@pytest.mark.parametrize("text", ["redis:7", "library/redis", "host:1", "docker.io/rootfs:x", "oci:x"])
+async def test_an_image_of_a_registry_says_what_works_today(images: LocalImages, text: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_reference(text)
+        await images.inspect(ImageRequest(text, "/"))
     assert caught.value.message == f'image "{text}" needs a registry, which is not supported yet'
     assert "image: host" in (caught.value.hint or "")
     assert "rootfs:DIR" in (caught.value.hint or "")

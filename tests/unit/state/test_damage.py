@@ -17,6 +17,7 @@ from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord
 from orchestrator.errors import PystackError
+from orchestrator.kernel.sealed import seal
 from orchestrator.model.names import ContainerId, NetworkName, ProjectName, VolumeName
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
@@ -26,7 +27,6 @@ from orchestrator.state.directory import ID_RANGE, site_of
 from orchestrator.state.journal import EventLog
 from orchestrator.state.preparation import prepare, same_project
 from orchestrator.state.records import FileState
-from orchestrator.state.sealed import seal
 from orchestrator.state.volumes import FileVolumes
 from orchestrator.testing.conformance_state import DATA, ONE, TWO, a_project, a_record
 from orchestrator.values import replace

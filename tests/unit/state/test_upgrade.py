@@ -13,6 +13,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, Wanted
 from orchestrator.errors import OperationError
+from orchestrator.kernel.sealed import VERSION, seal, unseal
 from orchestrator.model.health import HealthCheck
 from orchestrator.model.names import ContainerId, Instance, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
@@ -22,7 +23,6 @@ from orchestrator.state.directory import site_of
 from orchestrator.state.journal import EventLog
 from orchestrator.state.preparation import prepare
 from orchestrator.state.records import FileState
-from orchestrator.state.sealed import VERSION, seal, unseal
 from orchestrator.state.upgrades import STEPS, upgrade
 from orchestrator.state.volumes import FileVolumes
 

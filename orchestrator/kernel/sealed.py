@@ -16,7 +16,7 @@ from typing import Any
 from zlib import crc32
 
 VERSION = 2
-"""Of all stored values; the newest one that `state.upgrades` leads to."""
+"""Of all stored values: the newest one that the `upgrades` of their owners lead to."""
 
 _MARK = b'{"check":"'
 _HEAD = len(_MARK) + len('01234567",')
@@ -55,15 +55,6 @@ def version_of(value: Data) -> int:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError(f"{version!r} is not a version")
     return version
-
-
-def upgraded(kind: str, data: Data, version: int, *context: Data) -> Data:
-    """`data` of a `version` up to `VERSION` as this one has it (`state.upgrades`, which is imported only then)."""
-    if version >= VERSION:
-        return data
-    from orchestrator.state.upgrades import upgrade
-
-    return upgrade(kind, data, version, *context)
 
 
 def _checked(line: bytes) -> Data | None:

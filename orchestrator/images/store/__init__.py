@@ -1,0 +1,1 @@
+"""The store of images on this machine: blobs, unpacked layers, image records, names (docs/images.md, "The store")."""

@@ -1,0 +1,46 @@
+"""``tmp/``: directories in which something is being made. Each is locked by its maker (flock(2) on the directory itself), so
+one that is not locked was left by a process that was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+
+from orchestrator.images.store.locks import STORE, Locks, is_at
+from orchestrator.images.store.places import Places, refused
+from orchestrator.kernel.trees import remove_tree
+
+
+class Workshop:
+    """`make` gives a directory, which its maker renames away, or deletes with `discard`."""
+
+    def __init__(self, places: Places, locks: Locks) -> None:
+        self._places = places
+        self._locks = locks
+        self._held: dict[str, int] = {}
+        self._guard = threading.Lock()
+
+    def make(self) -> str:
+        path = os.path.join(self._places.directory("tmp"), os.urandom(8).hex())
+        with refused(f"make {path}"), self._locks.hold(STORE, shared=True):
+            self._places.ensure("tmp")
+            os.mkdir(path, 0o700)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        with self._guard:
+            self._forget_gone()
+            self._held[path] = fd
+        return path
+
+    def discard(self, path: str) -> None:
+        """Delete what is left of it, and give the lock back."""
+        with refused(f"delete {path}"):
+            remove_tree(path)
+        with self._guard:
+            self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        for path, fd in list(self._held.items()):
+            if not is_at(fd, path):
+                os.close(self._held.pop(path))

@@ -1,0 +1,1 @@
+"""Images in archives and directories, in and out (docs/images.md, "Transports")."""

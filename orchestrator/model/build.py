@@ -1,0 +1,82 @@
+"""How an image is had: pulled, and when; or built, and from what (compose-spec, "build" and "pull_policy").
+
+Pairs are tuples and not mappings, so that a value can be hashed: requests for images are looked up by it. Write
+``dict(spec.args)``.
+"""
+
+from __future__ import annotations
+
+from orchestrator.values import frozen
+
+
+@frozen
+class PullPolicy:
+    """`when`: ``always``, ``never``, ``missing``, ``build`` or ``refresh``. ``refresh``: pulled when it is missing, and
+    again once what is there was pulled `refresh_s` seconds ago (``daily``, ``weekly``, ``every_12h``)."""
+
+    when: str = "missing"
+    refresh_s: float | None = None
+
+
+@frozen
+class BuildSecret:
+    """A secret of a build: `id` is what ``--mount=type=secret,id=`` names. Its content is that of the absolute `file`, or
+    the value of the environment variable `environment`. `target`, `uid`, `gid`, `mode`: defaults of its mount; None: the
+    builder's."""
+
+    id: str
+    file: str | None = None
+    environment: str | None = None
+    target: str | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mode: int | None = None
+
+
+@frozen
+class Ulimit:
+    """A resource limit (getrlimit(2)) by the name that Docker gives it (``nofile``); -1: unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@frozen
+class BuildSpec:
+    """Compose's ``build:``. Directories and files are absolute; URLs, and references with a scheme, are as written.
+
+    `context`: a directory, or a URL (a Git repository, a tar). `dockerfile`: relative to `context`, or absolute. `args`:
+    those without a value have taken it from the environment, or are left out when it has none. `additional_contexts`: name
+    to a directory, URL, ``docker-image://REF``, ``oci-layout://DIR`` or ``service:NAME``. `ssh`: ``default`` or
+    ``ID`` to the path of a key or socket, "" for the agent's. `cache_from`, `cache_to`: BuildKit's notation, as written.
+    `network`: "" for the default, else ``none`` or ``host``. `provenance`, `sbom`: as written, "" when not given.
+    `place` is its compose path.
+    """
+
+    context: str
+    dockerfile: str = "Dockerfile"
+    dockerfile_inline: str | None = None
+    args: tuple[tuple[str, str], ...] = ()
+    ssh: tuple[tuple[str, str], ...] = ()
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+    additional_contexts: tuple[tuple[str, str], ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    isolation: str = ""
+    privileged: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    pull: bool = False
+    network: str = ""
+    shm_size_bytes: int | None = None
+    target: str = ""
+    secrets: tuple[BuildSecret, ...] = ()
+    tags: tuple[str, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    platforms: tuple[str, ...] = ()
+    provenance: str = ""
+    sbom: str = ""
+    entitlements: tuple[str, ...] = ()
+    place: str = ""
