@@ -6,7 +6,7 @@ from orchestrator.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from orchestrator.model.project import Project
 
@@ -33,14 +33,25 @@ def check_services(wanted: Sequence[str], known: Iterable[str], project: str) ->
 
 
 def check_images(project: Project, services: Iterable[str]) -> None:
-    """What cannot be run is refused before anything is begun: raises InputError pointing at an image of `services` that is
-    not supported."""
-    from orchestrator.images.reference import parse_reference
+    """What cannot be run is refused before anything is begun: raises InputError pointing at an image, a platform or a tag
+    of `services` that is malformed."""
+    from orchestrator.images.reference import parse_named, parse_reference
+    from orchestrator.images.spec.platform import parse_platform
 
     wanted = set(services)
     for service in project.services.values():
-        if service.name in wanted:
-            try:
-                parse_reference(service.image)
-            except InputError as exc:
-                raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
+        if service.name not in wanted:
+            continue
+        build = service.build
+        texts: list[tuple[str, Callable[[str], object], Sequence[str]]] = [
+            ("image", parse_reference if build is None else parse_named, (service.image,)),
+            ("platform", parse_platform, (service.platform,) if service.platform else ()),
+            ("build.tags", parse_named, build.tags if build is not None else ()),
+            ("build.platforms", parse_platform, build.platforms if build is not None else ()),
+        ]
+        for key, parse, written in texts:
+            for text in written:
+                try:
+                    parse(text)
+                except InputError as exc:
+                    raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.{key}")) from exc

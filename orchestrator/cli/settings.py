@@ -6,7 +6,7 @@ import os
 import sys
 
 from orchestrator.cli.terminal import Terminal, detect
-from orchestrator.errors import InputError, PystackError
+from orchestrator.errors import PystackError
 from orchestrator.values import frozen
 
 TYPE_CHECKING = False
@@ -79,17 +79,13 @@ class Settings:
 
     def load_to_run(self, services: tuple[str, ...] = ()) -> tuple[Project, tuple[ServiceName, ...]]:
         """As `load`, for a verb that will run it, and the services that it is about, with what they need: what of these
-        cannot be run is refused before anything is begun. Raises InputError pointing at the image that is not supported."""
+        cannot be run is refused before anything is begun. Raises InputError pointing at the image that is malformed."""
+        from orchestrator.cli.selection import check_images
         from orchestrator.compose.model.choice import select
-        from orchestrator.images.reference import parse_reference
 
         project = self.load(services)
         chosen = select(project, services)
-        for service in map(project.services.__getitem__, chosen):
-            try:
-                parse_reference(service.image)
-            except InputError as exc:
-                raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
+        check_images(project, chosen)
         return project, chosen
 
     def load_if_possible(self) -> Project | None:

@@ -112,7 +112,8 @@ def load(request: LoadRequest) -> Loaded:
     wrong = {item.path for item in model.found.errors}
     model.found.errors.extend(item for item in refused if item.path not in wrong)
     model.found.warnings.extend([*ignored, *at_start(model.tree)])
-    project = build_project(_whole(model, request), model.tree, model.name, model.working_dir, model.found.errors)
+    whole, errors = _whole(model, request), model.found.errors
+    project = build_project(whole, model.tree, model.name, model.working_dir, model.environment, errors)
     model.found.stop()
     project = replace(
         project,

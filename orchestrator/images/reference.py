@@ -139,9 +139,10 @@ def parse_reference(text: str) -> Reference:
 def parse_named(text: str) -> Named:
     """A name of a registry's, also where other kinds of references have no place (``build.tags``, ``pystack push``). Raises
     InputError."""
+    scheme, colon, _ = text.partition(":")
+    if text == "host" or (colon and scheme in _SCHEMES) or _is_id(text):
+        raise InputError(f'"{_shown(text)}" is not a name that an image could have', hint=_NAME_HINT)
     text = text.removeprefix("docker://")
-    if _is_id(text):
-        raise InputError(f'"{_shown(text)}" is an id and no name of an image', hint=_NAME_HINT)
     rest, at, of = text.partition("@")
     try:
         found = digest(of) if at else None

@@ -79,6 +79,12 @@ def setdomainname(name: bytes) -> None:
         raise fail(name)
 
 
+def syncfs(fd: int) -> None:
+    """All of the file system of `fd` that was written until now is on the disk (syncfs(2))."""
+    if libc.syncfs(ctypes.c_int(fd)) != 0:
+        raise fail()
+
+
 _statfs_buffer_size = 256
 
 

@@ -6,7 +6,7 @@ Pairs are tuples and not mappings, so that a value can be hashed: requests for i
 
 from __future__ import annotations
 
-from orchestrator.values import frozen
+from orchestrator.values import field, frozen
 
 
 @frozen
@@ -20,14 +20,14 @@ class PullPolicy:
 
 @frozen
 class BuildSecret:
-    """A secret of a build: `id` is what ``--mount=type=secret,id=`` names. Its content is that of the absolute `file`, or
-    the value of the environment variable `environment`. `target`, `uid`, `gid`, `mode`: defaults of its mount; None: the
-    builder's."""
+    """A secret of a build: `id` is what ``--mount=type=secret,id=`` names (Compose's ``target``, else ``source``). Its
+    content is that of the absolute `file`, or `value`, which the variable `environment` had when the stack was loaded
+    (None: it had none, so there is no such secret). `uid`, `gid`, `mode`: defaults of its mount; None: the builder's."""
 
     id: str
     file: str | None = None
     environment: str | None = None
-    target: str | None = None
+    value: str | None = field(default=None, repr=False)
     uid: int | None = None
     gid: int | None = None
     mode: int | None = None
@@ -48,10 +48,10 @@ class BuildSpec:
 
     `context`: a directory, or a URL (a Git repository, a tar). `dockerfile`: relative to `context`, or absolute. `args`:
     those without a value have taken it from the environment, or are left out when it has none. `additional_contexts`: name
-    to a directory, URL, ``docker-image://REF``, ``oci-layout://DIR`` or ``service:NAME``. `ssh`: ``default`` or
-    ``ID`` to the path of a key or socket, "" for the agent's. `cache_from`, `cache_to`: BuildKit's notation, as written.
-    `network`: "" for the default, else ``none`` or ``host``. `provenance`, `sbom`: as written, "" when not given.
-    `place` is its compose path.
+    to a directory, URL, ``docker-image://REF``, ``oci-layout://DIR[:TAG][@DIGEST]`` or ``service:NAME``. `ssh`: an id
+    (``default``) to the absolute path of a key or of an agent's socket, "" when there is no agent. `cache_from`,
+    `cache_to`: BuildKit's notation, as written. `extra_hosts`: host to address. `network`: "" for the default, else as
+    written (``none``, ``host``). `provenance`, `sbom`: as written, "" when not given.
     """
 
     context: str
@@ -63,7 +63,6 @@ class BuildSpec:
     cache_to: tuple[str, ...] = ()
     additional_contexts: tuple[tuple[str, str], ...] = ()
     extra_hosts: tuple[tuple[str, str], ...] = ()
-    isolation: str = ""
     privileged: bool = False
     labels: tuple[tuple[str, str], ...] = ()
     no_cache: bool = False
@@ -79,4 +78,3 @@ class BuildSpec:
     provenance: str = ""
     sbom: str = ""
     entitlements: tuple[str, ...] = ()
-    place: str = ""

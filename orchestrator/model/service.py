@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
+from orchestrator.model.build import BuildSpec, PullPolicy
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import NetworkName, ServiceName
@@ -35,7 +36,8 @@ class Dependency:
 
 @frozen
 class Service:
-    """`command` and `entrypoint` None: the image's; an empty tuple clears the image's.
+    """`image` is a reference (docs/images.md); of a `build` without one it is ``PROJECT-SERVICE``. `platform` "": this
+    machine's. `command` and `entrypoint` None: the image's; an empty tuple clears the image's.
 
     `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
     `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``.
@@ -70,6 +72,9 @@ class Service:
     container_name: str | None = None
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
+    build: BuildSpec | None = None
+    platform: str = ""
+    pull_policy: PullPolicy = PullPolicy()
 
     @property
     def place(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.values import byte_size, cast_float, go_text
-from orchestrator.compose.model import counts, health, project_parts
+from orchestrator.compose.model import counts, health, images, project_parts
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import X_PYSTACK
@@ -20,10 +20,12 @@ from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
 
 
-def build_project(model: Node, asked: Node, name: str, working_dir: str, found: list[Diagnostic]) -> Project:
+def build_project(
+    model: Node, asked: Node, name: str, working_dir: str, environment: Mapping[str, str], found: list[Diagnostic]
+) -> Project:
     """The services, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
     `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use)."""
-    read = Reader(model, found)
+    read = Reader(model, found, environment, working_dir)
     unhealthy = _on_unhealthy(read, model, "x-pystack", OnUnhealthy.RESTART)
 
     def each(section: str) -> Iterator[tuple[str, Node]]:
@@ -36,24 +38,26 @@ def build_project(model: Node, asked: Node, name: str, working_dir: str, found: 
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,
-        services={ServiceName(key): _service(read, key, node, unhealthy) for key, node in each("services")},
+        services={ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")},
         networks={NetworkName(key): project_parts.network(read, key, node) for key, node in each("networks")},
         volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
     )
 
 
-def _service(read: Reader, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
+def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
     path = f"services.{name}"
     read.mark(node, path, key=True)
     for key, item in node.items():
         read.mark(item, f"{path}.{key}")
         for number, element in enumerate(item.elements()):
             read.mark(element, f"{path}.{key}[{number}]")
-    image = read.text(node, "image") or ""
     return Service(
         name=ServiceName(name),
-        image=image,
+        image=images.image_name(read, node, project, name),
+        build=images.build_spec(read, node, path),
+        platform=read.text(node, "platform") or "",
+        pull_policy=images.pull_policy(read, node, path),
         command=read.command(node, path, "command"),
         entrypoint=read.command(node, path, "entrypoint"),
         environment=read.pairs(node, path, "environment", keep_null=False),
@@ -65,12 +69,12 @@ def _service(read: Reader, name: str, node: Node, unhealthy: OnUnhealthy) -> Ser
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
         restart=_restart(read, node, path),
         ports=project_parts.ports(read, node, path),
-        expose=tuple(go_text(item.value) for item in read.each(node, "expose")),
+        expose=read.texts(node, "expose"),
         volumes=project_parts.mounts(read, node, path),
         networks=project_parts.attachments(read, node, path),
         stop_signal=counts.stop_signal(read, node, path),
         stop_grace_s=read.seconds(node, path, "stop_grace_period", 10.0),
-        profiles=tuple(go_text(item.value) for item in read.each(node, "profiles")),
+        profiles=read.texts(node, "profiles"),
         limits=_limits(read, node, path),
         read_only=read.flag(node, path, "read_only"),
         init=read.flag(node, path, "init"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from orchestrator.compose.kinds import long_forms
@@ -16,11 +17,20 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Reads the nodes of `model`. Findings are added to `found`; `places` collects where what was read is written."""
+    """Reads the nodes of `model`. Findings are added to `found`; `places` collects where what was read is written.
+    `environment`: what the stack was loaded with; `working_dir`: its folder."""
 
-    def __init__(self, model: Node, found: list[Diagnostic]) -> None:
+    def __init__(
+        self,
+        model: Node,
+        found: list[Diagnostic],
+        environment: Mapping[str, str] = MappingProxyType({}),
+        working_dir: str = "/",
+    ) -> None:
         self.model = model
         self.found = found
+        self.environment = environment
+        self.working_dir = working_dir
         self.places: dict[str, Place] = {}
 
     def section(self, name: str) -> list[tuple[str, Node]]:
@@ -53,6 +63,9 @@ class Reader:
         if item is None:
             return []
         return [item] if isinstance(item.value, str) else item.elements()
+
+    def texts(self, node: Node, key: str) -> tuple[str, ...]:
+        return tuple(go_text(item.value) for item in self.each(node, key))
 
     def flag(self, node: Node, path: str, key: str) -> bool:
         item = node.get(key)

@@ -164,7 +164,7 @@ TOP = object_of(
         Row("models", by_name(MODEL, "models", extensions=False), "language models", NO),
         Row("networks", by_name(NETWORK, "networks", extensions=False), "networks"),
         Row("volumes", by_name(VOLUME, "volumes", extensions=False), "named volumes"),
-        Row("secrets", by_name(SECRET, "secrets", extensions=False), "secrets", NO),
+        Row("secrets", by_name(SECRET, "secrets", extensions=False), "secrets"),
         Row("configs", by_name(CONFIG, "configs", extensions=False), "configs", NO),
         Row("jobs", by_name(JOB, "jobs", extensions=False), "jobs", NO),
     ),

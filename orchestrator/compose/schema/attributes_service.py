@@ -93,7 +93,7 @@ CONTAINER = (
     Row("oom_score_adj", INT.with_(minimum=-1000, maximum=1000), "whom to kill first when out of memory", SKIP),
     Row("pid", NULL_TEXT, "the PID namespace", NO),
     Row("pids_limit", WHOLE, "at most so many processes"),
-    Row("platform", TEXT, "the platform of the image", SKIP),
+    Row("platform", TEXT, "the platform of the image"),
     Row("privileged", FLAG, "all rights", NO),
     Row(
         "pull_policy",
@@ -104,9 +104,8 @@ CONTAINER = (
             ),
         ),
         "when to pull the image",
-        SKIP,
     ),
-    Row("pull_refresh_after", TEXT, "when to pull again", SKIP),
+    Row("pull_refresh_after", TEXT, "how old the image must be for pull_policy: refresh to pull it again"),
     Row("read_only", FLAG, "the root file system cannot be written"),
     Row("runtime", TEXT, "the OCI runtime", NO, harmless=("runc", "io.containerd.runc.v2")),
     Row("secrets", parts.SECRETS, "secrets mounted as files", NO),
@@ -133,7 +132,7 @@ CONTAINER = (
 )
 
 WORKLOAD = (
-    Row("build", building.BUILD, "how to build the image", NO),
+    Row("build", building.BUILD, "how to build the image"),
     Row("depends_on", building.DEPENDS_ON, "what must run first"),
     Row("expose", list_of(INT_TEXT, unique=True, same=once.by_text), "ports that other services use"),
     Row("healthcheck", building.HEALTHCHECK, "how to tell that it works"),

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from orchestrator.errors import OperationError
-from orchestrator.images.spec.digests import Digest, digest_of, short
+from orchestrator.images.spec.digest import Digest, digest_of, short
 from orchestrator.images.store.locks import STORE, Locks
 from orchestrator.images.store.places import Places, refused
 from orchestrator.images.store.workshop import Workshop
@@ -134,7 +134,7 @@ class Spool:
         self._directory = self._workshop.make()
         self.path = os.path.join(self._directory, "blob")
         with refused(f"write {self.path}"):
-            self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115
+            self._file = open(self.path, "xb", buffering=0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:

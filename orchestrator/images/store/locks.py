@@ -1,8 +1,8 @@
 """Locks between processes and threads: flock(2) on files below ``locks/``. They end with their holder.
 
 `STORE` is held shared for moments, by whoever brings something to its place; exclusively by who collects. The others are
-each about one thing and may be held as long as it takes to fetch or unpack it. The order is: another one first, then `STORE`;
-nobody waits for another one while holding `STORE`.
+each about one thing and may be held as long as it takes to fetch or unpack it. The order is: another one first, then
+`STORE`; nobody waits for another one while holding `STORE`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from orchestrator.contracts.state import Finding
 from orchestrator.errors import HostError, OperationError
-from orchestrator.images.spec.digests import Digest, digest
+from orchestrator.images.spec.digest import Digest, digest
 from orchestrator.kernel.atomic import keep_aside
 from orchestrator.kernel.sealed import VERSION, Data, seal, unseal_file, version_of
 
@@ -68,7 +68,7 @@ class Places:
                 return []
 
     def read(self, path: str) -> Data | None:
-        """A sealed value; None if there is none, or if it is damaged, which is told. Raises OperationError for a newer one."""
+        """A sealed value; None if there is none, or a damaged one, which is told. Raises OperationError for a newer one."""
         with refused(f"read {path}"):
             try:
                 found = unseal_file(path)
@@ -111,9 +111,11 @@ def sealed(data: Data) -> bytes:
 
 
 def escaped(name: str) -> str:
-    """`name` as the name of a file: what is not a letter, a digit or one of ``_-~.`` in percent; of a long one the beginning
-    and a hash. Different names stay different."""
-    text = quote(name, safe="", errors="surrogatepass").replace(".", "%2E", 1 if name.startswith(".") else 0)
+    """`name` as the name of a file: what is not a letter, a digit or one of ``_-~.`` in percent (and a full stop where it
+    would mean something here); of a long one the beginning and a hash. Different names stay different."""
+    text = quote(name, safe="", errors="surrogatepass").replace(".damaged-", "%2Edamaged-")
+    if text.startswith("."):
+        text = "%2E" + text[1:]
     if len(text) <= _LONGEST:
         return text
     return f"{text[: _LONGEST - 67]}%%-{hashlib.sha256(text.encode()).hexdigest()}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.images.spec.configs import ConfigFile
-from orchestrator.images.spec.descriptors import Descriptor
-from orchestrator.images.spec.digests import Digest
+from orchestrator.images.spec.config import ConfigFile
+from orchestrator.images.spec.descriptor import Descriptor
+from orchestrator.images.spec.digest import Digest
 from orchestrator.values import frozen
+
+Content = bytes
 
 
 @frozen
@@ -22,8 +24,8 @@ class Layer:
 @frozen
 class StoredImage:
     """An image that is there, whole. `id`: the digest of its configuration. `layers`: lowest first. `names`: sorted.
-    `manifest`: the one it came with, None for one that was made here. `created_s`: what the configuration says, else when it
-    was put. `bytes`: of all layers, unpacked. `passwd` and `group`: out of the merged layers."""
+    `manifest`: the one it came with, None for one that was made here. `created_s`: what the configuration says, else when
+    it was put. `bytes`: of all layers, unpacked. `passwd` and `group`: out of the merged layers."""
 
     id: Digest
     config: ConfigFile
@@ -32,8 +34,8 @@ class StoredImage:
     names: tuple[str, ...]
     created_s: float
     bytes: int
-    passwd: bytes
-    group: bytes
+    passwd: Content
+    group: Content
 
 
 @frozen

@@ -1,5 +1,5 @@
-"""``tmp/``: directories in which something is being made. Each is locked by its maker (flock(2) on the directory itself), so
-one that is not locked was left by a process that was killed."""
+"""``tmp/``: directories in which something is being made. Each is locked by its maker (flock(2) on the directory itself),
+so one that is not locked was left by a process that was killed."""
 
 from __future__ import annotations
 

@@ -19,3 +19,6 @@ class Limits:
     ratio: int = 500
     depth: int = 10_000
     name_bytes: int = 1 << 16
+
+
+DEFAULT = Limits()
