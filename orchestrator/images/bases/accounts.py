@@ -83,9 +83,10 @@ class Accounts:
         users = sorted(passwd, key=lambda fields: int(fields[2]))
         groups = sorted(self.groups.items(), key=lambda item: item[1][0])
         yield "/etc/passwd", 0o644, "root", _lines(users)
-        yield "/etc/group", 0o644, "root", _lines([name, "x", str(gid), ",".join(members)] for name, (gid, members) in groups)
+        rows = [[name, "x", str(gid), ",".join(members)] for name, (gid, members) in groups]
+        yield "/etc/group", 0o644, "root", _lines(rows)
         yield "/etc/shadow", 0o640, "shadow", _lines([fields[0], "*", "", "", "", "", "", "", ""] for fields in users)
-        yield "/etc/gshadow", 0o640, "shadow", _lines([name, "*", "", ",".join(members)] for name, (_, members) in groups)
+        yield "/etc/gshadow", 0o640, "shadow", _lines([name, "*", "", members] for name, _, _, members in rows)
 
     def _group(self, name: str, number: str) -> int:
         taken = {gid for gid, _ in self.groups.values()}

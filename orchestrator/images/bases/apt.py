@@ -86,7 +86,7 @@ class Apt:
         """
         for name in wanted:
             if not _PACKAGE_NAME.match(name) and not name.startswith("?"):
-                raise InputError(f'"{name}" is not the name of a Debian package', hint="write names as `apt-get install` takes them")
+                raise InputError(f'"{name}" is not the name of a Debian package', hint="write names as apt-get takes them")
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
             raise HostError(
                 "cannot make an image of Debian's packages without apt-get and dpkg-deb",
@@ -119,7 +119,8 @@ class Apt:
 
     async def setting(self, name: str) -> str:
         """A value of apt's configuration, or ""."""
-        done = await trio.run_process(["apt-config", "shell", "value", name], capture_stdout=True, stderr=subprocess.DEVNULL)
+        argv = ["apt-config", "shell", "value", name]
+        done = await trio.run_process(argv, capture_stdout=True, stderr=subprocess.DEVNULL)
         return done.stdout.decode().strip().removeprefix("value=").strip("'")
 
     @property
@@ -151,7 +152,7 @@ class Apt:
         return [os.path.join(self._archives, archive.file) for archive in archives]
 
     def _present(self, archives: Sequence[Archive]) -> set[str]:
-        """The files among `archives` that are in the cache, or are put there from the machine's; damaged ones are removed."""
+        """The files among `archives` that are in the cache, or are put there from the machine's; damaged ones go."""
         found = set()
         for archive in archives:
             path = os.path.join(self._archives, archive.file)
@@ -214,8 +215,8 @@ class Apt:
 
 @asynccontextmanager
 async def _locked(path: str) -> AsyncIterator[None]:
-    """Hold `path`'s lock (flock(2)); it ends with the process. Another make holds it for seconds, and waiting is cancellable
-    (flock(2) in a thread would not be)."""
+    """Hold `path`'s lock (flock(2)); it ends with the process. Another make holds it for seconds, and waiting for it can be
+    cancelled (flock(2) in a thread could not)."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while True:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 
 import trio
 
-from orchestrator.errors import HostError
+from orchestrator.errors import HostError, OperationError
 from orchestrator.images.bases.apt import Apt
-from orchestrator.images.bases.tree import Tree
+from orchestrator.images.bases.archive import Package
+from orchestrator.images.bases.tree import NS_PER_SECOND, Tree
+from orchestrator.images.unpack.entries import Kind
+from orchestrator.images.unpack.reading import read_entries
 
 PROGRAM = "/bin/busybox"
 _PT_INTERP = 3
 
 _DIRECTORIES: tuple[tuple[str, int], ...] = (
-    *((name, 0o755) for name in ("/bin", "/dev", "/etc", "/home", "/proc", "/run", "/sys", "/usr", "/usr/bin", "/usr/sbin")),
-    *((name, 0o755) for name in ("/sbin", "/var", "/var/spool", "/var/spool/mail", "/var/www")),
+    *((name, 0o755) for name in ("/bin", "/dev", "/etc", "/home", "/proc", "/run", "/sbin", "/sys", "/usr", "/usr/bin")),
+    *((name, 0o755) for name in ("/usr/sbin", "/var", "/var/spool", "/var/spool/mail", "/var/www")),
     ("/root", 0o700),
     ("/tmp", 0o1777),
     ("/var/tmp", 0o1777),
@@ -67,11 +71,24 @@ def is_static(path: str) -> bool:
         return False
     if head[:4] != b"\x7fELF" or head[4] != 2:
         return False
-    order = "little" if head[5] == 1 else "big"
-    offset = int.from_bytes(head[32:40], order)  # type: ignore[arg-type]
-    size, count = (int.from_bytes(head[at : at + 2], order) for at in (54, 56))  # type: ignore[arg-type]
-    kinds = [int.from_bytes(head[at : at + 4], order) for at in range(offset, offset + size * count, size or 1)]  # type: ignore[arg-type]
+    order = "<" if head[5] == 1 else ">"
+    (offset,), (size, count) = struct.unpack_from(f"{order}Q", head, 32), struct.unpack_from(f"{order}HH", head, 54)
+    if size < 4 or offset + size * count > len(head):
+        return False
+    kinds = [struct.unpack_from(f"{order}I", head, offset + size * number)[0] for number in range(count)]
     return bool(kinds) and _PT_INTERP not in kinds
+
+
+def _program(source: str) -> tuple[bytes, int]:
+    """A busybox and when it was made, out of a .deb or as it is."""
+    if not source.endswith(".deb"):
+        with open(source, "rb") as file:
+            return file.read(), int(os.fstat(file.fileno()).st_mtime)
+    with Package(source) as stream:
+        for entry, data in read_entries(stream):
+            if entry.kind is Kind.FILE and entry.path.endswith(b"bin/busybox"):
+                return data.read(), entry.mtime_ns // NS_PER_SECOND
+    raise OperationError(f"{source} holds no busybox")
 
 
 def applet_names(program: str) -> list[str]:
@@ -83,19 +100,19 @@ def applet_names(program: str) -> list[str]:
     return [name for name in names if name != "busybox" and "/" not in name]
 
 
-def fill(tree: Tree, content: bytes, applets: list[str], modified_s: int) -> None:
-    """Blocks. `modified_s`: when the program was made, the time of everything here."""
-    tree.newest_s = modified_s
+def fill(tree: Tree, source: str) -> None:
+    """Blocks. `source`: as `find` gives it. Everything has the time of the program."""
+    content, tree.newest_s = _program(source)
     for path, mode in _DIRECTORIES:
         tree.directory(path, mode)
     tree.file("/bin/busybox", content, 0o755)
-    for name in applets:
+    for name in applet_names(os.path.join(tree.directory_path, "bin/busybox")):
         tree.link(f"/bin/{name}", "busybox")
     tree.link("/usr/bin/env", "../../bin/busybox")
     tree.link("/etc/mtab", "../proc/self/mounts")
     tree.link("/var/run", "/run")
-    texts = {"passwd": _PASSWD, "group": _GROUP, "nsswitch.conf": "hosts: files dns\n", "hostname": "", "hosts": "", "resolv.conf": ""}
-    for name, text in texts.items():
-        tree.file(f"/etc/{name}", text.encode())
+    texts = {"passwd": _PASSWD, "group": _GROUP, "nsswitch.conf": "hosts: files dns\n"}
+    for name in ("passwd", "group", "nsswitch.conf", "hostname", "hosts", "resolv.conf"):
+        tree.file(f"/etc/{name}", texts.get(name, "").encode())
     tree.file("/etc/shadow", "".join(f"{line.split(':')[0]}:*:::::::\n" for line in _PASSWD.splitlines()).encode(), 0o640)
     tree.file("/etc/profile", b"export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")

@@ -4,33 +4,26 @@ needs besides in its recipe; the scripts lie in the database for whoever install
 from __future__ import annotations
 
 import os
-import stat
-import subprocess
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import IO
+from collections.abc import Callable, Collection, Sequence
+from typing import BinaryIO
 
 import trio
 
-from orchestrator.errors import OperationError
 from orchestrator.images.bases import system
 from orchestrator.images.bases.accounts import Accounts
 from orchestrator.images.bases.apt import Apt, Source
-from orchestrator.images.bases.dpkg import Control, Database, parse_control
+from orchestrator.images.bases.archive import opened, read_control
+from orchestrator.images.bases.busybox import applet_names
+from orchestrator.images.bases.dpkg import Database
 from orchestrator.images.bases.recipes import Recipe
 from orchestrator.images.bases.tree import Tree
-from orchestrator.images.unpack.entries import Entry, Kind
-from orchestrator.images.unpack.limits import Limits
+from orchestrator.images.unpack.entries import Kind
 from orchestrator.images.unpack.reading import read_entries
 from orchestrator.values import replace
 
 BASE = ("?essential", "apt", "ca-certificates")
 """`?essential` is apt's pattern for what every Debian system has (apt-patterns(7))."""
 
-_AHEAD = 4
-_PIPE_BYTES = 1 << 20
-_MOST_CONTROL_BYTES = 16 << 20
 _ACQUIRE = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 """Of this machine's apt: it knows whether its mirror's lists are old on purpose."""
 
@@ -64,10 +57,10 @@ class Debian:
         omitted = frozenset(path for recipe in self._recipes for path in recipe.omitted)
         for name in ("bin", "sbin", "lib"):
             _merge(tree, name)
-        for number, (path, package) in enumerate(_opened(self._archives), 1):
+        for number, (path, package) in enumerate(opened(self._archives), 1):
             if number % 25 == 0:
                 tell(f"unpacking {number} of {len(self._archives)} packages, {tree.bytes / 1e6:.0f} MB")
-            control = _read_control(path)
+            control = read_control(path)
             with package as stream:
                 database.add(control, _unpack(tree, stream, omitted))
         accounts = system.make_accounts(tree, [account for recipe in self._recipes for account in recipe.accounts])
@@ -90,6 +83,8 @@ def _apply(tree: Tree, recipe: Recipe, accounts: Accounts) -> None:
         tree.file(path, content, 0o755 if content.startswith(b"#!") else 0o644)
     for path, target in recipe.links:
         tree.link(path, target)
+    if recipe.settle is not None:
+        recipe.settle(tree)
 
 
 def _merge(tree: Tree, name: str) -> None:
@@ -105,75 +100,10 @@ def _add_applets(tree: Tree) -> None:
             tree.link(f"/usr/bin/{name}", "busybox")
 
 
-def _opened(archives: Sequence[str]) -> Iterator[tuple[str, Package]]:
-    """Each archive with its tar stream, in order; some are decompressed ahead, each in a process of its own. All are ended
-    when the caller stops."""
-    ahead: deque[tuple[str, Package]] = deque()
-    rest = iter(archives)
-    try:
-        while True:
-            while len(ahead) < _AHEAD and (path := next(rest, None)) is not None:
-                ahead.append((path, Package(path)))
-            if not ahead:
-                return
-            yield ahead.popleft()
-    finally:
-        for _, package in ahead:
-            package.end()
-
-
-class Package:
-    """A .deb's tree as a tar stream: `with` gives the stream, and ends with the error that dpkg-deb met."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._process = subprocess.Popen(
-            ["dpkg-deb", "--fsys-tarfile", path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pipesize=_PIPE_BYTES,
-        )
-
-    def __enter__(self) -> IO[bytes]:
-        assert self._process.stdout is not None
-        return self._process.stdout
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self.end()
-            return
-        assert self._process.stdout is not None
-        while self._process.stdout.read(_PIPE_BYTES):
-            pass  # what pads the archive
-        self._process.stdout.close()
-        if self._process.wait() != 0:
-            raise OperationError(f"the package {self._path} is damaged", hint="delete it; it is fetched again")
-
-    def end(self) -> None:
-        self._process.kill()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._process.wait()
-
-
-def _read_control(path: str) -> Control:
-    done = subprocess.run(["dpkg-deb", "--ctrl-tarfile", path], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    files = {}
-    if done.returncode == 0:
-        for entry, data in read_entries(io.BytesIO(done.stdout), Limits(bytes=_MOST_CONTROL_BYTES, entries=1000)):
-            if entry.kind is Kind.FILE:
-                files[os.path.basename(os.fsdecode(entry.path))] = data.read(entry.data_bytes)
-    try:
-        return parse_control(files)
-    except ValueError as exc:
-        raise OperationError(f"the package {path} is damaged: {exc}", hint="delete it; it is fetched again") from exc
-
-
-def _unpack(tree: Tree, stream: IO[bytes], omitted: Collection[str]) -> list[str]:
+def _unpack(tree: Tree, stream: BinaryIO, omitted: Collection[str]) -> list[str]:
     """Put a package's tree into `tree`, less what slim images leave out. The absolute paths that it has, for dpkg."""
     paths = []
-    for entry, data in read_entries(cast(BinaryIO, stream)):
+    for entry, data in read_entries(stream):
         path = "/" + os.fsdecode(entry.path).removeprefix(".").strip("/")
         if path == "/":
             continue
@@ -184,9 +114,19 @@ def _unpack(tree: Tree, stream: IO[bytes], omitted: Collection[str]) -> list[str
                 _merge(tree, top)
             if not below:
                 continue
-        if path in omitted or (system.is_left_out(path) and entry.kind is not Kind.DIRECTORY):
+        if path.rpartition("/")[2] in omitted or (system.is_left_out(path) and entry.kind is not Kind.DIRECTORY):
             continue
         if entry.kind is Kind.DIRECTORY and (system.is_left_out(path) or tree.is_link(path)):
             continue  # dpkg keeps a link in the place of a directory
-        tree.put(replace(entry, path=_merged(entry.path), link=_merged(entry.link) if entry.kind is Kind.HARDLINK else entry.link), data)
+        if top in system.MERGED:
+            entry = replace(entry, path=_merged(entry.path))
+        if entry.kind is Kind.HARDLINK:
+            entry = replace(entry, link=_merged(entry.link))
+        tree.put(entry, data)
     return paths
+
+
+def _merged(path: bytes) -> bytes:
+    """``./bin/sh`` -> ``usr/bin/sh``: where it really is, for the unpacker would put a directory in a link's place."""
+    clean = path.removeprefix(b".").lstrip(b"/")
+    return b"usr/" + clean if os.fsdecode(clean.partition(b"/")[0]) in system.MERGED else clean

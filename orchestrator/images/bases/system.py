@@ -110,9 +110,9 @@ def settle(tree: Tree, accounts: Accounts) -> None:
     for path, mode, group, content in accounts.files():
         tree.file(path, content, mode, (0, accounts.groups[group][0]))
     for source, target in _DEFAULTS:
-        content = tree.read(source)
-        if content is not None and not tree.exists(target):
-            tree.file(target, content)
+        default = tree.read(source)
+        if default is not None and not tree.exists(target):
+            tree.file(target, default)
     if tree.exists("/etc/pam.d"):
         for name, text in _PAM.items():
             tree.file(f"/etc/pam.d/common-{name}", text.encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -15,18 +16,22 @@ from orchestrator.images.unpack.merged import Merged
 from orchestrator.values import replace
 
 NS_PER_SECOND = 1_000_000_000
+_CHECKED_EVERY = 256
 
 
 class Tree:
     """The tree at `directory`, empty at first. A context manager: what is only known at its end, times of directories, is
-    set by `finish`. Everything made here has the time of the newest thing that was put in, so it depends on nothing but the
-    content; none is later than `most_s`, if that is given. Paths are absolute, from the tree's root."""
+    set by `finish`. Everything made here has the time of the newest thing that was put in, so it depends on nothing but
+    the content; none is later than `most_s`, if that is given. `check` is called now and then, and may raise. Paths are
+    absolute, from the tree's root."""
 
-    def __init__(self, directory: str, most_s: int | None = None) -> None:
+    def __init__(self, directory: str, most_s: int | None = None, check: Callable[[], None] = lambda: None) -> None:
         self.directory_path = directory
         self.newest_s = 0
         self.bytes = 0
+        self.puts = 0
         self._most_s = most_s
+        self._check = check
         self._applier = Applier(directory, (), Limits(), whiteouts=False)
         self._shown = Merged([directory])
 
@@ -37,6 +42,7 @@ class Tree:
 
     def __exit__(self, *exc: object) -> None:
         self._applier.__exit__(*exc)
+        self._shown.close()
 
     def put(self, entry: Entry, data: BinaryIO | None = None) -> None:
         """An entry of an archive."""
@@ -44,6 +50,9 @@ class Tree:
         if self._most_s is not None and seconds > self._most_s:
             entry = replace(entry, mtime_ns=self._most_s * NS_PER_SECOND)
         self.newest_s = max(self.newest_s, entry.mtime_ns // NS_PER_SECOND)
+        self.puts += 1
+        if self.puts % _CHECKED_EVERY == 0:
+            self._check()
         self.bytes += entry.size
         self._applier.add(entry, data)
 
