@@ -55,7 +55,7 @@ class Source:
     uri: str
     suite: str
     component: str
-    signed_by: str
+    origin: str
 
 
 @frozen
@@ -78,6 +78,8 @@ class Apt:
 
     cache: str
     tell: Callable[[str], None]
+    _base: str = ""
+    """Where base-files comes from."""
 
     async def packages(self, wanted: Sequence[str]) -> list[str]:
         """Paths of the .debs of `wanted` and all that they depend on, in apt's order of unpacking: fetched, hashes checked.
@@ -98,24 +100,29 @@ class Apt:
                 return await self._fetch(wanted)
             except _Failed as exc:
                 first = exc
+            if (unknown := await self._unknown(wanted)) is not None:
+                raise unknown from first
             self.tell("the package lists are missing or old: fetching them")
             try:
                 await self._run("update", "-o", f"Dir::State::lists={self._lists}", "--error-on=any")
                 return await self._fetch(wanted)
             except _Failed as exc:
-                raise await self._explained(wanted, first, exc) from exc
+                unknown = await self._unknown(wanted)
+                raise unknown if unknown is not None else _refusal(wanted, first, exc) from exc
 
     async def sources(self) -> tuple[Source, ...]:
-        """The sources of packages that apt has lists of, without what a URI has of credentials."""
-        form = "$(CREATED_BY)|$(SITE)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
-        lines = (await self._run("indextargets", "--format", form)).splitlines()
+        """The distribution's sources, without what a URI has of credentials: those of the origin that its package
+        base-files comes from. Others would need keys that are not in the image."""
+        form = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
         found: dict[Source, None] = {}
-        for line in lines:
-            kind, _, uri, suite, component, signed_by = line.split("|", 5)
+        origins = set()
+        for line in (await self._run("indextargets", "--format", form)).splitlines():
+            kind, uri, suite, component, origin = line.split("|", 4)
             if kind == "Packages":
-                keyring = signed_by if signed_by.startswith("/") else ""
-                found[Source(_without_credentials(uri), suite, component, keyring)] = None
-        return tuple(found)
+                found[Source(_without_credentials(uri), suite, component, origin)] = None
+                if self._base.startswith(uri):
+                    origins.add(origin)
+        return tuple(source for source in found if source.origin in origins)
 
     async def setting(self, name: str) -> str:
         """A value of apt's configuration, or ""."""
@@ -128,17 +135,24 @@ class Apt:
         return os.path.join(self.cache, "lists")
 
     @property
+    def _nothing(self) -> str:
+        """For apt tells only of archives that it has not."""
+        return os.path.join(self.cache, "nothing")
+
+    @property
     def _archives(self) -> str:
         return os.path.join(self.cache, "archives")
 
     def _prepare(self) -> None:
-        for name in ("archives/partial", "lists/partial", "state"):
+        for name in ("archives/partial", "lists/partial", "nothing/partial", "state"):
             os.makedirs(os.path.join(self.cache, name), mode=0o700, exist_ok=True)
         with open(os.path.join(self.cache, "state", "status"), "ab"):
             pass  # The empty system, from which everything has to be installed.
 
     async def _fetch(self, wanted: Sequence[str]) -> list[str]:
-        archives = [_archive(line) for line in (await self._run("install", "--print-uris", "-qq", *wanted)).splitlines()]
+        listed = await self._run("install", "--print-uris", "-qq", *wanted, "-o", f"Dir::Cache::archives={self._nothing}")
+        archives = [_archive(line) for line in listed.splitlines()]
+        self._base = next((archive.uri for archive in archives if archive.file.startswith("base-files_")), self._base)
         found = await trio.to_thread.run_sync(self._present, archives)
         missing = [archive for archive in archives if archive.file not in found]
         if missing:
@@ -198,8 +212,8 @@ class Apt:
             raise _Failed(_last_lines(done.stderr.decode(errors="replace")))
         return done.stdout.decode(errors="replace")
 
-    async def _explained(self, wanted: Sequence[str], first: _Failed, second: _Failed) -> InputError | OperationError:
-        """Names that no list has are the user's; everything else is what apt says."""
+    async def _unknown(self, wanted: Sequence[str]) -> InputError | None:
+        """The error if a name is in no list, though there are lists."""
         options = ["-o", f"Dir::State::lists={self._lists}"] if _fresher(self._lists, _MACHINE_LISTS) else []
         done = await trio.run_process(["apt-cache", *options, "pkgnames"], capture_stdout=True, check=False)
         known = set(done.stdout.decode().split())
@@ -208,9 +222,14 @@ class Apt:
                 near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
                 hint = f"did you mean {near[0]}?" if near else "look for its name with `apt-cache search`"
                 return InputError(f'no source of packages has "{name}"', hint=hint)
-        hint = "is the network there, and is the disk full? what was fetched once is used without a network"
-        says = str(first) if str(first) == str(second) else f"{first}; then, fetching the lists: {second}"
-        return OperationError(f"apt cannot provide {' '.join(wanted)}: {says}", hint=hint)
+        return None
+
+
+def _refusal(wanted: Sequence[str], first: _Failed, second: _Failed) -> OperationError:
+    names = " ".join(name for name in wanted if not name.startswith("?"))
+    says = str(first) if str(first) == str(second) else f"{first}; then, with the lists fetched anew: {second}"
+    hint = "is the network there, and is the disk full? what was fetched once is used without a network"
+    return OperationError(f"apt cannot provide {names}: {says}", hint=hint)
 
 
 @asynccontextmanager

@@ -152,11 +152,7 @@ def trust(tree: Tree) -> None:
 
 def configure_apt(tree: Tree, sources: Sequence[Source], acquire: Sequence[tuple[str, str]]) -> None:
     """The apt inside goes on where the packages came from, and behaves as in public images."""
-    lines = []
-    for source in sources:
-        keyring = f"[signed-by={source.signed_by}] " if source.signed_by and tree.exists(source.signed_by) else ""
-        if keyring or not source.signed_by:
-            lines.append(f"deb {keyring}{source.uri} {source.suite} {source.component}\n")
+    lines = [f"deb {source.uri} {source.suite} {source.component}\n" for source in sources]
     tree.file("/etc/apt/sources.list", "".join(lines).encode())
     settings = [
         'Acquire::Languages "none";',
