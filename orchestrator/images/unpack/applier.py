@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -24,8 +23,8 @@ from orchestrator.images.unpack.entries import MOST_ID, Entry, Kind, shown
 from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.lowers import Shown, is_whiteout
 from orchestrator.images.unpack.reading import over
-from orchestrator.images.unpack.removal import remove
 from orchestrator.images.unpack.treefiles import copied, entry_of
+from orchestrator.kernel.trees import remove_tree
 from orchestrator.values import frozen, replace
 
 CHUNK = 1 << 20
@@ -52,8 +51,9 @@ class Applied:
 class Applier:
     """Entries into `target`, a directory whose `lowers` (topmost first) are below it. A context manager.
 
-    `whiteouts`: whether names that begin with ``.wh.`` are marks (a layer) or names like any other (COPY, ADD, volumes).
-    Needs root. Raises OperationError for what an entry may not do, HostError for what this machine cannot.
+    `whiteouts`: whether names that begin with ``.wh.`` are marks (a layer) or names like any other (COPY, ADD, volumes). A
+    layer that does not name its root gets it as root's, 0755; without `whiteouts` the root stays as it is. Needs root.
+    Raises OperationError for what an entry may not do, HostError for what this machine cannot.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class Applier:
         self._directories = Directories(target, lowers)
         self._bytes = self._entries = 0
         self._depends = self._root_opaque = False
-        self._implied: set[Directory] = set()
 
     def __enter__(self) -> Applier:
         return self
@@ -83,7 +82,7 @@ class Applier:
         try:
             if not names:
                 self._root(entry)
-            elif self._whiteouts and names[-1].startswith(WHITEOUT):
+            elif self._whiteouts and any(name.startswith(WHITEOUT) for name in names):
                 self._mark(names, entry)
             else:
                 parent = self._directories.find(b"/".join(names[:-1]), self._imply)
@@ -96,11 +95,13 @@ class Applier:
         try:
             if self._root_opaque:
                 self._hide_all_below()
+            if not self._directories.root.named and self._whiteouts:
+                self._root(Entry(b"/", Kind.DIRECTORY, 0o755))
+            self._directories.root.named = True
             self._finish_directories()
         except OSError as exc:
             raise attributes.explained(exc, b"/") from exc
-        complete = not (self._depends or self._directories.depends or self._implied)
-        return Applied("", self._bytes, self._entries, complete)
+        return Applied("", self._bytes, self._entries, not (self._depends or self._directories.depends))
 
     # What is refused.
 
@@ -121,7 +122,7 @@ class Applier:
             raise over(f"{shown(entry.path)} has a name of {len(entry.path)} bytes", "name_bytes", self._limits.name_bytes)
         if len(names) > self._limits.depth:
             raise over(f"{shown(entry.path)} is {len(names)} levels deep", "depth", self._limits.depth)
-        if any(len(name) > _MOST_NAME for name in names):
+        if max(map(len, names), default=0) > _MOST_NAME:
             raise OperationError(f"{shown(entry.path)} has a component of more than {_MOST_NAME} bytes")
 
     # Kinds.
@@ -141,11 +142,11 @@ class Applier:
         if entry.kind is not Kind.DIRECTORY:
             raise OperationError(f"{shown(entry.path) or 'an entry without a name'} is the root, and no directory")
         self._set_directory(self._directories.root, entry)
+        self._directories.root.named = True
 
     def _directory(self, parent: Directory, name: bytes, entry: Entry) -> None:
         made = self._directories.known(parent, name) or self._new_directory(parent, name)
         self._set_directory(made, entry)
-        self._implied.discard(made)
         made.named = True
 
     def _new_directory(self, parent: Directory, name: bytes) -> Directory:
@@ -159,7 +160,7 @@ class Applier:
             os.mkdir(name, 0o700, dir_fd=fd)
             hid = True
         made = self._directories.added(parent, name, opaque=False)
-        if hid:
+        if hid and self._whiteouts:
             self._make_opaque(made)
         return made
 
@@ -176,7 +177,6 @@ class Applier:
             entry = entry_of(origin, name, entry.path)
         made = self._new_directory(above, name)
         self._set_directory(made, entry)
-        self._implied.add(made)
         return made
 
     def _file(self, parent: Directory, name: bytes, entry: Entry, data: BinaryIO | None) -> None:
@@ -257,9 +257,11 @@ class Applier:
 
     def _mark(self, names: list[bytes], entry: Entry) -> None:
         name = names[-1]
-        hidden = name[len(WHITEOUT) :]
-        if name != OPAQUE and name.startswith(_RESERVED):
+        if any(part.startswith(_RESERVED) and part != OPAQUE for part in names):
             return
+        if any(part.startswith(WHITEOUT) for part in names[:-1]):
+            raise OperationError(f"{shown(entry.path)} lies in a whiteout")
+        hidden = name[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise OperationError(f"{shown(entry.path)} is a whiteout of nothing that has a name")
         parent = self._directories.find(b"/".join(names[:-1]), self._imply)
@@ -310,18 +312,15 @@ class Applier:
             except FileNotFoundError:
                 return
             return
-        self._forget(directory)
-        remove(self._directories.fd(parent), name)
-
-    def _forget(self, directory: Directory) -> None:
         self._directories.removed(directory)
-        self._implied = {item for item in self._implied if not item.gone}
+        remove_tree(f"/proc/self/fd/{self._directories.fd(parent)}/{os.fsdecode(name)}")
 
     def _finish_directories(self) -> None:
         ahead = [self._directories.root]
         while ahead:
             directory = ahead.pop()
             ahead += directory.children.values()
+            self._depends = self._depends or not directory.named
             if directory.default_acl is not None:
                 acl = Entry(directory.path, Kind.DIRECTORY, xattrs={attributes.DEFAULT_ACL: directory.default_acl})
                 attributes.set_xattrs(self._directories.fd(directory), acl, default_acl=True)

@@ -75,7 +75,7 @@ def set_on_file(fd: int, entry: Entry) -> None:
     os.fchown(fd, entry.uid, entry.gid)
     if entry.xattrs:
         set_xattrs(fd, entry)
-    os.fchmod(fd, entry.mode)
+    os.fchmod(fd, entry.mode & 0o7777)
     if entry.kind is not Kind.DIRECTORY:
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
@@ -88,7 +88,7 @@ def set_by_name(directory: int, name: bytes, entry: Entry) -> None:
         if entry.xattrs:
             set_xattrs(b"/proc/self/fd/%d/%b" % (directory, name), entry, follow=False)
         if entry.kind is not Kind.SYMLINK:
-            os.chmod(f"/proc/self/fd/{handle}", entry.mode)
+            os.chmod(f"/proc/self/fd/{handle}", entry.mode & 0o7777)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
     finally:
         os.close(handle)

@@ -40,10 +40,12 @@ _XZ_MAGIC = b"\xfd7zXZ\0"
 class Decompressor(Protocol):
     """One member of a stream, as `bz2.BZ2Decompressor` does it."""
 
-    eof: bool
-    needs_input: bool
-    unused_data: bytes
-
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
@@ -52,10 +54,11 @@ class _Gzip:
 
     def __init__(self) -> None:
         try:
-            from isal import isal_zlib as library
+            from isal import isal_zlib
         except ImportError:
-            library = zlib
-        self._object: Any = library.decompressobj(wbits=31)
+            self._object: Any = zlib.decompressobj(wbits=31)
+        else:
+            self._object = isal_zlib.decompressobj(wbits=31)
 
     @property
     def eof(self) -> bool:

@@ -91,9 +91,11 @@ class Directories:
             at = at.parent
         fd = at.fd
         for name in reversed(names):
-            below = os.open(name, DIRECTORY, dir_fd=fd)
-            if fd != at.fd:
-                os.close(fd)
+            try:
+                below = os.open(name, DIRECTORY, dir_fd=fd)
+            finally:
+                if fd != at.fd:
+                    os.close(fd)
             fd = below
         if len(self._open) >= _OPEN_DIRECTORIES:
             oldest = next(iter(self._open))

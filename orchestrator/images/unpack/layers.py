@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from orchestrator.images.unpack.applier import Applied
-from orchestrator.images.unpack.limits import Limits
+from orchestrator.images.unpack.applier import Applied, Applier
+from orchestrator.images.unpack.decode import decoded
+from orchestrator.images.unpack.limits import DEFAULT, Limits
+from orchestrator.images.unpack.reading import read_entries
+from orchestrator.values import replace
 
 
 def apply_layer(
@@ -14,7 +17,7 @@ def apply_layer(
     target: str,
     lowers: Sequence[str] = (),
     *,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Applied:
     """Unpack the layer `blob` (gzip, zstd or plain) into the empty directory `target`. `lowers`: the trees below it,
@@ -23,4 +26,8 @@ def apply_layer(
     `on_bytes`: as in `decode.decoded`; what it raises ends the unpacking. On any error `target` holds a part of the layer
     and is the caller's to delete; no thread and no descriptor is left.
     """
-    raise NotImplementedError
+    with Applier(target, lowers, limits) as applier, decoded(blob, limits, on_bytes) as stream:
+        for entry, data in read_entries(cast(BinaryIO, stream), limits):
+            applier.add(entry, data)
+        diff_id = stream.drain()
+        return replace(applier.finish(), diff_id=diff_id)

@@ -44,7 +44,7 @@ def old_gnu(block: bytes, more: Callable[[], bytes], where: str) -> tuple[list[t
 
 def _slots(raw: bytes, where: str) -> tuple[list[tuple[int, int]], bool]:
     """(what is in the 24-byte slots, whether one was empty: the end)."""
-    pieces = []
+    pieces: list[tuple[int, int]] = []
     for at in range(0, len(raw), 24):
         if not raw[at]:
             return pieces, True
@@ -99,4 +99,5 @@ def decimal(raw: bytes, where: str) -> int:
 
 def _check_count(count: int, where: str) -> None:
     if count > MOST_PIECES:
-        raise bad(f"the sparse file {where} has {count} pieces, and {MOST_PIECES} are allowed", hint="write it without holes")
+        what = f"the sparse file {where} has {count} pieces, and {MOST_PIECES} are allowed"
+        raise bad(what, hint="write it without holes")

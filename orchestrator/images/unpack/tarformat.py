@@ -71,7 +71,7 @@ def parse_header(block: bytes) -> Header:
 
 
 def is_header(block: bytes) -> bool:
-    """Whether the checksum is right: the sum of all bytes with its own field blank; some old programs summed signed ones."""
+    """Whether the checksum is right: the sum of all bytes, its own as blanks; some old programs summed signed ones."""
     if len(block) != BLOCK:
         return False
     try:
