@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 from collections import deque
@@ -14,19 +13,21 @@ from orchestrator.images.bases.dpkg import Control, parse_control
 from orchestrator.images.unpack.entries import Kind
 from orchestrator.images.unpack.limits import Limits
 from orchestrator.images.unpack.reading import read_entries
+from orchestrator.values import entity
 
 _AHEAD = 4
 _PIPE_BYTES = 1 << 20
 _MOST_CONTROL_BYTES = 16 << 20
 
 
-class Package:
-    """A .deb's tree as a tar stream: `with` gives the stream, and ends with the error that dpkg-deb met."""
+class Stream:
+    """One of a .deb's archives as a tar stream: `with` gives the stream, and ends with the error that dpkg-deb met. Its
+    process runs ahead as far as the pipe holds."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, part: str = "--fsys-tarfile") -> None:
         self._path = path
         self._process = subprocess.Popen(
-            ["dpkg-deb", "--fsys-tarfile", path],
+            ["dpkg-deb", part, path],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -55,31 +56,45 @@ class Package:
         self._process.wait()
 
 
-def opened(archives: Sequence[str]) -> Iterator[tuple[str, Package]]:
-    """Each archive with its tar stream, in order; some are decompressed ahead, each in a process of its own. All are ended
-    when the caller stops."""
-    ahead: deque[tuple[str, Package]] = deque()
+@entity
+class Package:
+    """A .deb whose two archives are being read."""
+
+    path: str
+    control: Stream
+    tree: Stream
+
+    def read_control(self) -> Control:
+        """Raises OperationError."""
+        files = {}
+        with self.control as stream:
+            for entry, data in read_entries(stream, Limits(bytes=_MOST_CONTROL_BYTES, entries=1000)):
+                if entry.kind is Kind.FILE:
+                    files[os.path.basename(os.fsdecode(entry.path))] = data.read(entry.data_bytes)
+        try:
+            return parse_control(files)
+        except ValueError as exc:
+            hint = "delete it; it is fetched again"
+            raise OperationError(f"the package {self.path} is damaged: {exc}", hint=hint) from exc
+
+    def end(self) -> None:
+        self.control.end()
+        self.tree.end()
+
+
+def opened(archives: Sequence[str]) -> Iterator[Package]:
+    """Each of them, in order; some are decompressed ahead. All processes have ended when the caller is done or stops."""
+    ahead: deque[Package] = deque()
     rest = iter(archives)
+    current: Package | None = None
     try:
         while True:
             while len(ahead) < _AHEAD and (path := next(rest, None)) is not None:
-                ahead.append((path, Package(path)))
+                ahead.append(Package(path, Stream(path, "--ctrl-tarfile"), Stream(path)))
             if not ahead:
                 return
-            yield ahead.popleft()
+            current = ahead.popleft()
+            yield current
     finally:
-        for _, package in ahead:
+        for package in (*ahead, *([current] if current is not None else [])):
             package.end()
-
-
-def read_control(path: str) -> Control:
-    done = subprocess.run(["dpkg-deb", "--ctrl-tarfile", path], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    files = {}
-    if done.returncode == 0:
-        for entry, data in read_entries(io.BytesIO(done.stdout), Limits(bytes=_MOST_CONTROL_BYTES, entries=1000)):
-            if entry.kind is Kind.FILE:
-                files[os.path.basename(os.fsdecode(entry.path))] = data.read(entry.data_bytes)
-    try:
-        return parse_control(files)
-    except ValueError as exc:
-        raise OperationError(f"the package {path} is damaged: {exc}", hint="delete it; it is fetched again") from exc

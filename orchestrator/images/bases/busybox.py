@@ -10,7 +10,7 @@ import trio
 
 from orchestrator.errors import HostError, OperationError
 from orchestrator.images.bases.apt import Apt
-from orchestrator.images.bases.archive import Package
+from orchestrator.images.bases.archive import Stream
 from orchestrator.images.bases.tree import NS_PER_SECOND, Tree
 from orchestrator.images.unpack.entries import Kind
 from orchestrator.images.unpack.reading import read_entries
@@ -84,7 +84,7 @@ def _program(source: str) -> tuple[bytes, int]:
     if not source.endswith(".deb"):
         with open(source, "rb") as file:
             return file.read(), int(os.fstat(file.fileno()).st_mtime)
-    with Package(source) as stream:
+    with Stream(source) as stream:
         for entry, data in read_entries(stream):
             if entry.kind is Kind.FILE and entry.path.endswith(b"bin/busybox"):
                 return data.read(), entry.mtime_ns // NS_PER_SECOND

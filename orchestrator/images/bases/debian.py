@@ -12,7 +12,7 @@ import trio
 from orchestrator.images.bases import system
 from orchestrator.images.bases.accounts import Accounts
 from orchestrator.images.bases.apt import Apt, Source
-from orchestrator.images.bases.archive import opened, read_control
+from orchestrator.images.bases.archive import opened
 from orchestrator.images.bases.busybox import applet_names
 from orchestrator.images.bases.dpkg import Database
 from orchestrator.images.bases.recipes import Recipe
@@ -31,17 +31,23 @@ _ACQUIRE = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 class Debian:
     """What is to be made: `packages` beside the base, and what the recipes want. `look` asks apt; `fill` unpacks."""
 
-    def __init__(self, apt: Apt, packages: Sequence[str], recipes: Sequence[Recipe], *, ash: bool) -> None:
+    def __init__(self, apt: Apt, packages: Sequence[str], recipes: Sequence[Recipe], *, like_alpine: bool) -> None:
         self._apt = apt
         self._recipes = recipes
-        self._ash = ash
+        self._like_alpine = like_alpine
         wanted = [*BASE, *packages, *(name for recipe in recipes for name in recipe.packages)]
-        if ash:
+        if like_alpine:
             wanted.append("busybox-static")
         self._wanted = list(dict.fromkeys(wanted))
         self._archives: list[str] = []
         self._sources: tuple[Source, ...] = ()
         self._acquire: list[tuple[str, str]] = []
+
+    def identity(self) -> str:
+        """Changes when what `fill` makes does; for after `look`."""
+        names = [recipe.name for recipe in self._recipes]
+        parts = [*self._archives, *map(repr, self._sources), *map(repr, self._acquire), *names, self._like_alpine]
+        return repr([*parts, system.trusted()])
 
     async def look(self) -> None:
         """Solve and fetch. Raises as `Apt.packages`."""
@@ -57,11 +63,11 @@ class Debian:
         omitted = frozenset(path for recipe in self._recipes for path in recipe.omitted)
         for name in ("bin", "sbin", "lib"):
             _merge(tree, name)
-        for number, (path, package) in enumerate(opened(self._archives), 1):
+        for number, package in enumerate(opened(self._archives), 1):
             if number % 25 == 0:
                 tell(f"unpacking {number} of {len(self._archives)} packages, {tree.bytes / 1e6:.0f} MB")
-            control = read_control(path)
-            with package as stream:
+            control = package.read_control()
+            with package.tree as stream:
                 database.add(control, _unpack(tree, stream, omitted))
         accounts = system.make_accounts(tree, [account for recipe in self._recipes for account in recipe.accounts])
         system.settle(tree, accounts)
@@ -70,10 +76,11 @@ class Debian:
         system.configure_apt(tree, self._sources, self._acquire)
         for recipe in self._recipes:
             _apply(tree, recipe, accounts)
-        if self._ash:
+        if self._like_alpine:
             _add_applets(tree)
         for path, mode, content in database.files(tree.read):
             tree.file(path, content, mode)
+        system.cache_libraries(tree)
 
 
 def _apply(tree: Tree, recipe: Recipe, accounts: Accounts) -> None:
@@ -93,11 +100,13 @@ def _merge(tree: Tree, name: str) -> None:
 
 
 def _add_applets(tree: Tree) -> None:
-    """Alpine's shell and small programs, for images that stand for ``NAME:alpine``: /bin/sh knows ``set -o pipefail``, and
-    wget, nc or ping are there unless a package has brought its own."""
+    """For images that stand for ``NAME:alpine``: wget, nc or ping are there, by busybox unless a package has its own; and
+    /bin/sh knows ``set -o pipefail`` as Alpine's does: it is bash, since Debian's busybox as a shell prefers itself to
+    every other program."""
     for name in applet_names(os.path.join(tree.directory_path, "usr/bin/busybox")):
-        if name == "sh" or not (tree.exists(f"/usr/bin/{name}") or tree.exists(f"/usr/sbin/{name}")):
+        if not (tree.exists(f"/usr/bin/{name}") or tree.exists(f"/usr/sbin/{name}")):
             tree.link(f"/usr/bin/{name}", "busybox")
+    tree.link("/usr/bin/sh", "bash")
 
 
 def _unpack(tree: Tree, stream: BinaryIO, omitted: Collection[str]) -> list[str]:

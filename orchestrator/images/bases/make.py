@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,8 +21,9 @@ from orchestrator.images.bases.recipes import PATH, Recipe, recipe_of
 from orchestrator.images.bases.tree import Tree
 from orchestrator.images.reference import Named, parse_named
 from orchestrator.images.spec.config import History, make_config
-from orchestrator.images.spec.digest import digest
+from orchestrator.images.spec.digest import Digest, digest
 from orchestrator.images.spec.platform import host_platform
+from orchestrator.images.store.leases import Lease
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import StoredImage
 from orchestrator.images.unpack.packing import write_tree
@@ -74,9 +77,8 @@ async def make(
     (apt, disk), OperationError for what cannot be fetched or is damaged. Cancelling leaves nothing but what was fetched.
     """
     wanted = check(kind, include, tags)
-    fill = await _prepare(wanted, cache, progress, root)
-    config = _config(wanted)
-    return await trio.to_thread.run_sync(_store, store, wanted, fill, config, most_time_s, _Teller(progress))
+    prepared = await _prepare(wanted, cache, progress, root)
+    return await trio.to_thread.run_sync(_store, store, wanted, prepared, most_time_s, _Teller(progress))
 
 
 def check(kind: str, include: Sequence[str], tags: Sequence[str]) -> Wanted:
@@ -98,29 +100,37 @@ def check(kind: str, include: Sequence[str], tags: Sequence[str]) -> Wanted:
             raise InputError("the tags stand for different images", hint="say with --include what is to be in it")
         included = [name for names in implied for name in names]
     found = {name: recipe_of(name) if kind == "debian" else None for name in included}
-    recipes = tuple(dict.fromkeys(recipe for recipe in found.values() if recipe is not None))
+    recipes = tuple({recipe.name: recipe for recipe in found.values() if recipe is not None}.values())
     packages = tuple(name for name, recipe in found.items() if recipe is None)
     if not names:
         names = [parse_named(f"localhost/{recipes[0].name if recipes else kind}:latest")]
     return Wanted(kind, packages, recipes, tuple(dict.fromkeys(names)))
 
 
-async def _prepare(wanted: Wanted, cache: str, progress: Progress, root: str) -> Fill:
-    """All that has to be fetched or asked before a tree is begun."""
+@frozen
+class _Prepared:
+    """All that was fetched or asked before a tree is begun. `identity`: changes when what `fill` makes does; "" where it is
+    not looked for whether it was made before."""
+
+    fill: Fill
+    identity: str = ""
+
+
+async def _prepare(wanted: Wanted, cache: str, progress: Progress, root: str) -> _Prepared:
     apt = Apt(os.path.join(cache, "apt"), progress)
     if wanted.kind == "debian":
-        ash = any("alpine" in name.tag for name in wanted.tags)
-        debian = Debian(apt, wanted.packages, wanted.recipes, ash=ash)
+        like_alpine = any("alpine" in name.tag for name in wanted.tags)
+        debian = Debian(apt, wanted.packages, wanted.recipes, like_alpine=like_alpine)
         await debian.look()
-        return debian.fill
+        return _Prepared(debian.fill, debian.identity())
     if wanted.kind == "busybox":
         program = await busybox.find(apt)
-        return lambda tree, _: busybox.fill(tree, program)
+        return _Prepared(lambda tree, _: busybox.fill(tree, program))
     if wanted.kind == "alpine":
         wheel = await alpine.find(cache, progress)
-        return lambda tree, tell: alpine.fill(tree, wheel, tell)
+        return _Prepared(lambda tree, tell: alpine.fill(tree, wheel, tell), os.path.basename(wheel))
     machine.sources(root, wanted.packages)
-    return lambda tree, tell: machine.fill(tree, root, wanted.packages, tell)
+    return _Prepared(lambda tree, tell: machine.fill(tree, root, wanted.packages, tell))
 
 
 def _config(wanted: Wanted) -> dict[str, Any]:
@@ -152,29 +162,53 @@ class _Teller:
         trio.from_thread.run_sync(self.progress, sentence)
 
 
-def _store(
-    store: Store, wanted: Wanted, fill: Fill, config: Mapping[str, Any], most_s: int | None, tell: _Teller
-) -> StoredImage:
+def _store(store: Store, wanted: Wanted, prepared: _Prepared, most_s: int | None, tell: _Teller) -> StoredImage:
+    with store.lease() as lease:
+        diff_id, newest_s = _layer(store, lease, prepared, most_s, tell)
+        created = datetime.fromtimestamp(newest_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        history = [History(created=created, created_by=wanted.command)]
+        image = store.put(make_config(host_platform(), _config(wanted), [diff_id], history, created=created))
+        for name in wanted.tags:
+            store.name(name.full, image.id)
+        return store.get(image.id) or image
+
+
+def _layer(
+    store: Store, lease: Lease, prepared: _Prepared, most_s: int | None, tell: _Teller
+) -> tuple[Digest, int]:
+    """The layer's diffID, held by `lease`, and the time of its newest file; made unless it was before and is there."""
+    key = hashlib.sha256(f"base {_own_digest()} {most_s} {prepared.identity}".encode()).hexdigest()
+    if prepared.identity and (known := store.cached(key)) is not None:
+        made = json.loads(known)
+        diff_id = digest(made["layer"])
+        lease.hold(diff_id)
+        if store.layer(diff_id, ()) is not None:
+            tell("it was made before of the same packages")
+            return diff_id, made["newest_s"]
     directory = store.tmp()
     try:
         path = os.path.join(directory, "fs")
         os.mkdir(path, 0o755)
         with Tree(path, most_s, tell.check) as tree:
-            fill(tree, tell)
-            newest_s = tree.newest_s
-            entries = tree.finish()
+            prepared.fill(tree, tell)
+            entries, newest_s = tree.finish(), tree.newest_s
         tell(f"packing {entries} files, {tree.bytes / 1e6:.0f} MB")
         with open(os.devnull, "wb") as nowhere:
             diff_id = digest(write_tree(path, nowhere).diff_id)
-        with store.lease() as lease:
-            lease.hold(diff_id)
-            store.adopt(path, diff_id, ())
-            created = datetime.fromtimestamp(newest_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            history = [History(created=created, created_by=wanted.command)]
-            raw = make_config(host_platform(), config, [diff_id], history, created=created)
-            image = store.put(raw)
-            for name in wanted.tags:
-                store.name(name.full, image.id)
-            return store.get(image.id) or image
+        lease.hold(diff_id)
+        store.adopt(path, diff_id, ())
     finally:
         store.discard(directory)
+    if prepared.identity:
+        store.cache(key, json.dumps({"layer": diff_id, "newest_s": newest_s}).encode(), [diff_id])
+    return diff_id, newest_s
+
+
+def _own_digest() -> str:
+    """Of this package's code and scripts: when they change, what they made before does not count."""
+    hashed = hashlib.sha256()
+    for directory, _, names in sorted(os.walk(os.path.dirname(__file__))):
+        for name in sorted(name for name in names if name.endswith((".py", ".sh"))):
+            with open(os.path.join(directory, name), "rb") as file:
+                hashed.update(file.read())
+    return hashed.hexdigest()

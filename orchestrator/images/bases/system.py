@@ -137,17 +137,21 @@ def link_alternatives(tree: Tree, database: Database) -> None:
         tree.file(f"/var/lib/dpkg/alternatives/{name}", content)
 
 
-def trust(tree: Tree) -> None:
-    """The certificates that this machine trusts, else those of the package ca-certificates: what is reached from here
-    through a proxy of the house's own is reached from the image as well. They are public, and readable by all here."""
+def trusted() -> bytes:
+    """The certificates that this machine trusts, or b"". They are public, and readable by all."""
     try:
         with open(HOST_CERTIFICATES, "rb") as file:
-            bundle = file.read()
+            return file.read()
     except OSError:
-        directory = "/usr/share/ca-certificates/mozilla"
-        bundle = b"".join(tree.read(f"{directory}/{name}") or b"" for name in tree.names(directory))
-    if bundle:
-        tree.file(HOST_CERTIFICATES, bundle)
+        return b""
+
+
+def trust(tree: Tree) -> None:
+    """The certificates that this machine trusts, else those of the package ca-certificates: what is reached from here
+    through a proxy of the house's own is reached from the image as well."""
+    directory = "/usr/share/ca-certificates/mozilla"
+    bundle = trusted() or b"".join(tree.read(f"{directory}/{name}") or b"" for name in tree.names(directory))
+    tree.file(HOST_CERTIFICATES, bundle)
 
 
 def configure_apt(tree: Tree, sources: Sequence[Source], acquire: Sequence[tuple[str, str]]) -> None:
@@ -168,13 +172,17 @@ def configure_apt(tree: Tree, sources: Sequence[Source], acquire: Sequence[tuple
     tree.file("/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", 0o755)
 
 
-def cache_libraries(tree: str) -> None:
+def cache_libraries(tree: Tree) -> None:
     """ld.so.cache by the machine's ldconfig(8), which looks at the tree with it as its root. Without one the libraries in
     the system's own directories are found all the same."""
     program = shutil.which("ldconfig", path="/sbin:/usr/sbin")
     if program is None:
         return
-    subprocess.run([program, "-X", "-r", tree], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    cache = os.path.join(tree, "var/cache/ldconfig/aux-cache")
-    if os.path.lexists(cache):
-        os.unlink(cache)
+    argv = [program, "-X", "-i", "-r", tree.directory_path]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    for path in ("/var/cache/ldconfig/aux-cache", "/etc/ld.so.cache"):
+        content = tree.read(path)
+        if content is not None:
+            os.unlink(os.path.join(tree.directory_path, path[1:]))
+            if path.endswith("ld.so.cache"):
+                tree.file(path, content)  # with the tree's time
