@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.kernel import trees
 from tests import leaks, machine, world
 
 SOAK = os.environ.get("PYSTACK_SOAK") == "1"
@@ -28,12 +29,16 @@ def _lacking(marker: str) -> str:
 _refused: OSError | None = None
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Before the first thread, and before the first test: the same beginning for every run, whatever started it.
 
-    A shell that puts a command in the background has it ignore Ctrl-C, and so would everything that a test starts.
+    A shell that puts a command in the background has it ignore Ctrl-C, and so would everything that a test starts. pytest
+    keeps the temporary files of its last runs in one place and clears up there while other runs do: ours are elsewhere.
     """
     global _refused
+    if not config.option.basetemp:
+        config.option.basetemp = tempfile.mkdtemp(prefix="pst-run-", dir="/tmp")
+        config.add_cleanup(functools.partial(_remove, config.option.basetemp))
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
@@ -42,6 +47,11 @@ def pytest_configure() -> None:
         world.enter()
     except OSError as exc:
         _refused = exc
+
+
+def _remove(directory: str) -> None:
+    """Some tests' trees are deeper than what `shutil.rmtree` can go."""
+    trees.remove_tree(directory)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

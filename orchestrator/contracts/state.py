@@ -123,11 +123,18 @@ class Volumes(Protocol):
     directory, anonymous ones belong to a container of one project. Raise HostError when the disk refuses."""
 
     def ensure(self, volume: Volume) -> str:
-        """The volume's directory, made if it is missing. Raises OperationError for a missing external volume."""
+        """The volume's directory, made if it is missing, and mounted if it has options: then it may block for long.
+        Raises OperationError for a missing external volume, for options that it was not made with, and when it cannot be
+        mounted."""
         ...
 
     def ensure_anonymous(self, container: ContainerId, target: str) -> str:
         """The directory of the container's anonymous volume at `target`."""
+        ...
+
+    def release(self, volume: Volume) -> None:
+        """No container of this project uses `volume` any more: what was mounted for its options is unmounted, unless another
+        project uses it. Raises OperationError."""
         ...
 
     def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:

@@ -17,12 +17,11 @@ from orchestrator.values import entity, field, frozen
 SUBNET_PREFIX = 20
 """4,094 addresses: more than a bridge has ports (1,023), so that addresses given back can rest."""
 
-_POOL = (
-    *(IPv4Network(f"10.{second}.0.0/16") for second in range(201, 251)),
-    IPv4Network("172.20.0.0/14"),
-    IPv4Network("192.168.128.0/17"),
-)
-POOL: tuple[IPv4Network, ...] = tuple(s for block in _POOL for s in block.subnets(new_prefix=SUBNET_PREFIX))
+_SIZE = 1 << (32 - SUBNET_PREFIX)
+_RANGES = ((0x0AC90000, 0x0AFB0000), (0xAC140000, 0xAC180000), (0xC0A88000, 0xC0A90000))
+"""From, to: 10.201.0.0 to 10.250.255.255, 172.20.0.0/14, 192.168.128.0/17."""
+POOL = tuple(start for low, high in _RANGES for start in range(low, high, _SIZE))
+"""Where each subnet begins; a network of each would take longer to make than all else of this module."""
 
 
 @frozen
@@ -43,7 +42,7 @@ def choose_subnet(key: ProjectKey, network: NetworkName, taken: Iterable[IPv4Net
     busy = tuple(taken)
     start = int(hashlib.sha256(f"{key}/{network}".encode()).hexdigest()[:8], 16) % len(POOL)
     for step in range(len(POOL)):
-        candidate = POOL[(start + step) % len(POOL)]
+        candidate = IPv4Network((POOL[(start + step) % len(POOL)], SUBNET_PREFIX))
         if not any(candidate.overlaps(other) for other in busy):
             return Ipv4Subnet(candidate, candidate[1])
     raise OperationError(

@@ -115,6 +115,9 @@ class FakeVolumes:
         self._store.anonymous.add((self._project, container, target))
         return f"/volumes/{self._project}/{container}{target}"
 
+    def release(self, volume: Volume) -> None:
+        """Nothing in memory is mounted."""
+
     def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
         return tuple(volume for volume in volumes if volume.full_name in self._store.named)
 

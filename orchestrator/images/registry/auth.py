@@ -20,7 +20,7 @@ from orchestrator.images.registry.challenges import Challenge, parse_challenges,
 from orchestrator.images.registry.credentials import Credential
 from orchestrator.images.registry.faults import Fault, Kind
 from orchestrator.images.registry.retry import persistently, retry_after_s
-from orchestrator.images.registry.settings import Endpoint
+from orchestrator.images.registry.settings import Endpoint, is_registry
 from orchestrator.images.registry.wire import Request, Wire
 from orchestrator.values import frozen
 
@@ -92,7 +92,8 @@ class Authenticator:
             url = httpx.URL(realm)
         except httpx.InvalidURL:
             url = httpx.URL("")
-        if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+        address = is_registry(url.netloc.decode("ascii", "replace")) and not url.userinfo
+        if url.scheme not in ("http", "https") or not address:
             raise Fault(Kind.UNEXPECTED, self._endpoint.name, f"its realm is no address: {realm}")
         if url.scheme == "http" and over == "https":
             raise Fault(Kind.UNEXPECTED, self._endpoint.name, f"its realm would have the password without TLS: {realm}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 
 import httpx
 import trio
@@ -10,7 +11,7 @@ import trio
 from orchestrator.images.registry.client import Client
 from orchestrator.images.registry.faults import Fault, Kind
 from orchestrator.images.registry.retry import pause
-from orchestrator.images.registry.wire import Request
+from orchestrator.images.registry.wire import Request, body_of
 from orchestrator.images.spec.descriptor import Descriptor
 from orchestrator.images.store.blobs import Ingest
 
@@ -53,11 +54,12 @@ async def _some(client: Client, blob: Descriptor, ingest: Ingest, on_bytes: Call
         announced = response.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) != blob.size - begin:
             raise client.fault(Kind.WRONG_SIZE, f"{blob.digest} has {begin + int(announced)} bytes, not {blob.size}")
-        async for chunk in _chunks(response):
-            if ingest.offset + len(chunk) > blob.size:
-                raise client.fault(Kind.WRONG_SIZE, f"{blob.digest} has more than {blob.size} bytes")
-            await trio.to_thread.run_sync(ingest.write, chunk)
-            on_bytes(ingest.offset)
+        async with body_of(response) as body, aclosing(_chunks(body)) as chunks:
+            async for chunk in chunks:
+                if ingest.offset + len(chunk) > blob.size:
+                    raise client.fault(Kind.WRONG_SIZE, f"{blob.digest} has more than {blob.size} bytes")
+                await trio.to_thread.run_sync(ingest.write, chunk)
+                on_bytes(ingest.offset)
     if ingest.offset < blob.size:
         raise client.fault(Kind.CUT, f"{ingest.offset} of {blob.size} bytes of {blob.digest}")
 
@@ -71,10 +73,9 @@ def _begin(response: httpx.Response, offset: int) -> int | None:
     return int(first) if response.status_code == 206 and unit == "bytes" and first.isdecimal() else None
 
 
-async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _chunks(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The body in pieces of about `CHUNK`; what came before a cut is given before its exception is raised."""
     pieces, held, since = list[bytes](), 0, trio.current_time()
-    body = response.aiter_raw()
     while True:
         broken: httpx.HTTPError | None = None
         piece = b""

@@ -93,7 +93,8 @@ ROWS: Mapping[Kind, Row] = {
 
 class Fault(Exception):
     """`registry`: as the user names it. `detail`: what is known beyond the kind. `status`: of the answer, if there was one.
-    `retry_after_s`: what the registry asked for. `hint`: in place of the kind's."""
+    `retry_after_s`: what the registry asked for. `hint`: in place of the kind's. `final`: set once nobody should try again.
+    """
 
     def __init__(
         self,
@@ -111,11 +112,12 @@ class Fault(Exception):
         self.detail = detail
         self.status = status
         self.retry_after_s = retry_after_s
-        self.hint = hint if hint is not None else ROWS[kind].hint.format(registry=registry)
+        self.final = False
+        self.hint = hint or ROWS[kind].hint.format(registry=registry)
 
     @property
     def attempts(self) -> int:
-        return ROWS[self.kind].attempts
+        return 1 if self.final else ROWS[self.kind].attempts
 
 
 def error_of(fault: Fault, doing: str) -> OperationError:

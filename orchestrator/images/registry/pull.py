@@ -2,7 +2,7 @@
 
 Resolve (mirrors, then the registry) -> the platform's manifest -> configuration -> layers, several at a time, each
 unpacked after those below it while others still come -> the record -> the name, last. What is there is not fetched; what
-was cut goes on where it ended, in this process or in the next. In memory there is a chunk of each layer that comes, and no more.
+was cut goes XX
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio
 from orchestrator.contracts.images import Progress, Transfer
 from orchestrator.errors import OperationError
 from orchestrator.images.reference import Named
-from orchestrator.images.registry.client import Client, Raw
+from orchestrator.images.registry.client import Client
 from orchestrator.images.registry.credentials import Credentials
 from orchestrator.images.registry.download import fetch
 from orchestrator.images.registry.faults import Fault, Kind, error_of
@@ -28,7 +28,7 @@ from orchestrator.images.registry.wire import Wire
 from orchestrator.images.spec.config import ConfigFile, parse_config
 from orchestrator.images.spec.descriptor import Descriptor
 from orchestrator.images.spec.digest import Digest, short
-from orchestrator.images.spec.manifest import Index, Manifest, choose, parse_manifest
+from orchestrator.images.spec.manifest import Manifest, choose
 from orchestrator.images.spec.platform import Platform, host_platform, runs
 from orchestrator.images.store.leases import Lease
 from orchestrator.images.store.store import Store
@@ -94,8 +94,7 @@ class _Pull:
         reference = self.named.digest or self.named.tag
         if (known := await self._known(reference)) is not None:
             return known
-        top = await self.sources.manifest(reference)
-        manifest = await self._manifest(top)
+        digest, manifest = await self._manifest(reference)
         layers = [layer.digest for layer in manifest.layers]
         await trio.to_thread.run_sync(self.lease.hold, manifest.descriptor.digest, manifest.config.digest, *layers)
         image = await trio.to_thread.run_sync(self.store.get, manifest.config.digest)
@@ -108,7 +107,7 @@ class _Pull:
             self._check_platform(image.config)
             for layer in manifest.layers:
                 self.progress(Transfer(short(layer.digest), "shared", layer.size, layer.size))
-        return await self._named(image, top.digest)
+        return await self._named(image, digest)
 
     async def _known(self, reference: str) -> StoredImage | None:
         """The image, if the registry says that the name still means what it means here: that costs no download, which
@@ -135,19 +134,14 @@ class _Pull:
 
     # Manifest and configuration
 
-    async def _manifest(self, top: Raw) -> Manifest:
-        """The platform's, through indexes."""
-        raw, expected = top, None
+    async def _manifest(self, reference: str) -> tuple[Digest, Manifest]:
+        """The platform's, through indexes; with the digest of what the reference means."""
+        digest, found = await self.sources.manifest(reference)
         for _ in range(MOST_NESTED):
-            found = self._understood(lambda raw=raw: parse_manifest(raw.raw, raw.media_type))  # type: ignore[misc]
-            if expected is not None and len(raw.raw) != expected.size:
-                told = f"manifest {expected.digest} has {len(raw.raw)} bytes, not {expected.size}"
-                raise self.sources.answered.fault(Kind.WRONG_SIZE, told)
             if isinstance(found, Manifest):
-                return found
-            index: Index = found
-            expected = self._understood(lambda index=index: choose(index, self.platform))  # type: ignore[misc]
-            raw = await self.sources.manifest(expected.digest)
+                return digest, found
+            entry = self._understood(functools.partial(choose, found, self.platform))
+            _, found = await self.sources.manifest(entry.digest, entry.size)
         raise self.sources.answered.fault(Kind.BAD_CONTENT, f"more than {MOST_NESTED} indexes in one another")
 
     async def _config(self, manifest: Manifest) -> ConfigFile:
@@ -241,7 +235,11 @@ class _Pull:
     async def _unpack(self, blob: Descriptor, diff_id: Digest, parents: tuple[Digest, ...]) -> None:
         part = short(blob.digest)
 
-        def on_bytes(done: int) -> None:
+        done = 0
+
+        def on_bytes(more: int) -> None:
+            nonlocal done
+            done += more
             trio.from_thread.run_sync(self.progress, Transfer(part, "unpacking", done, blob.size))
 
         self.progress(Transfer(part, "unpacking", 0, blob.size))

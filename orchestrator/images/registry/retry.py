@@ -32,6 +32,7 @@ async def pause(bounds: Bounds, fault: Fault, number: int) -> None:
     """Wait after the attempt with this number, counted from 1; raises `fault` if it was the last."""
     delay_s = wait_s(bounds, fault, number, random.random())
     if delay_s is None:
+        fault.final = True  # What this was a part of must not be tried again either: attempts would multiply.
         raise fault
     await trio.sleep(delay_s)
 

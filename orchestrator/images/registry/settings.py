@@ -260,7 +260,9 @@ def is_registry(text: str) -> bool:
     """Whether it is ``HOST[:PORT]``."""
     name = host_without_port(text)
     bracketed = text.startswith("[")
-    port = text.partition("]")[2] if bracketed else text[len(name) :]
+    port = text[len(name) + 2 * bracketed :]
+    if bracketed and text != f"[{name}]{port}":
+        return False
     if bracketed:
         try:
             ipaddress.IPv6Address(name)

@@ -8,13 +8,15 @@ from typing import TypeVar
 import trio
 
 from orchestrator.contracts.images import Progress
+from orchestrator.errors import OperationError
 from orchestrator.images.reference import Named
-from orchestrator.images.registry.client import Client, Raw
+from orchestrator.images.registry.client import Client
 from orchestrator.images.registry.credentials import Credentials
 from orchestrator.images.registry.faults import Fault, Kind
 from orchestrator.images.registry.settings import Settings
 from orchestrator.images.registry.wire import Wire
 from orchestrator.images.spec.digest import Digest
+from orchestrator.images.spec.manifest import Index, Manifest, parse_manifest
 
 T = TypeVar("T")
 
@@ -48,8 +50,20 @@ class Sources:
         assert fault is not None, "there is always the registry itself"
         raise fault
 
-    async def manifest(self, reference: str) -> Raw:
-        return await self.ask(lambda client: client.manifest(reference))
+    async def manifest(self, reference: str, size: int | None = None) -> tuple[Digest, Manifest | Index]:
+        """What a tag or digest means, with the digest of the bytes; `size`: what they must have. One that cannot be read is
+        as good as none: the next source is asked."""
+
+        async def read(client: Client) -> tuple[Digest, Manifest | Index]:
+            raw = await client.manifest(reference)
+            if size is not None and len(raw.raw) != size:
+                raise client.fault(Kind.WRONG_SIZE, f"manifest {reference} has {len(raw.raw)} bytes, not {size}")
+            try:
+                return raw.digest, parse_manifest(raw.raw, raw.media_type)
+            except OperationError as exc:
+                raise client.fault(Kind.BAD_CONTENT, exc.message, hint=exc.hint) from exc
+
+        return await self.ask(read)
 
     async def head(self, reference: str) -> Digest | None:
         """None if the one that would be asked for the manifest does not say."""

@@ -99,8 +99,8 @@ async def _ask_offset(client: Client, blob: Descriptor, state: _Upload) -> None:
         return
     try:
         async with client.attempt(Request("GET", url)) as response:
-            _, dash, last = response.headers.get("range", "").rpartition("-")
-            if response.status_code == 204 and dash and last.isdecimal() and int(last) < blob.size:
+            _, _, last = response.headers.get("range", "").partition("-")
+            if response.status_code == 204 and last.isdecimal() and int(last) < blob.size:
                 state.url = _location(client, response) if "location" in response.headers else url
                 state.offset = int(last) + 1 if int(last) else 0
     except Fault:

@@ -7,6 +7,7 @@ Bodies are taken as they are on the wire: digests are those of the bytes that a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.cookiejar
 import os
 import ssl
@@ -24,6 +25,8 @@ from orchestrator.values import field, frozen, replace
 
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MOST_DRAINED_BYTES = 64 << 10
+LONGEST_DRAIN_S = 1.0
 Body = Callable[[], AsyncIterator[bytes]]
 """Makes a request's body, each time that it is sent."""
 
@@ -64,10 +67,12 @@ class Wire:
         """The answer, its body not read yet, redirects followed. Raises Fault, also for what httpx raises inside."""
         host = endpoint.host
         try:
+            host = _host(httpx.URL(request.url))
             response = await self._follow(endpoint, request)
             host = _host(response.url)
             try:
                 yield response
+                await _drain(response)
             finally:
                 with trio.CancelScope(shield=True):
                     await response.aclose()
@@ -78,10 +83,11 @@ class Wire:
         """A small body. Raises Fault for one that is larger or takes too long."""
         data = bytearray()
         with trio.move_on_after(self.settings.bounds.answer_s) as scope:
-            async for piece in response.aiter_raw():
-                data += piece
-                if len(data) > most_bytes:
-                    raise Fault(Kind.TOO_LARGE, endpoint.name, f"more than {most_bytes} bytes from {response.url}")
+            async with body_of(response) as body:
+                async for piece in body:
+                    data += piece
+                    if len(data) > most_bytes:
+                        raise Fault(Kind.TOO_LARGE, endpoint.name, f"more than {most_bytes} bytes from {response.url}")
         if scope.cancelled_caught:
             raise Fault(Kind.STALLED, endpoint.name, _host(response.url))
         return bytes(data)
@@ -123,7 +129,7 @@ class Wire:
         async with self._making:
             if (client := self._clients.get(key)) is not None:
                 return client
-            context = False if anyone else await trio.to_thread.run_sync(_trusting, files)
+            context = False if anyone else await trio.to_thread.run_sync(_trusting, _stamped(files))
             client = httpx.AsyncClient(
                 verify=context,
                 trust_env=proxied,
@@ -134,6 +140,31 @@ class Wire:
             client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
             self._clients[key] = client
             return client
+
+
+async def _drain(response: httpx.Response) -> None:
+    """Read what is left of a small body that nobody wanted, so that the connection can be used again."""
+    size = response.headers.get("content-length", "")
+    if not response.is_stream_consumed and size.isdecimal() and int(size) <= MOST_DRAINED_BYTES:
+        with trio.move_on_after(LONGEST_DRAIN_S), contextlib.suppress(httpx.HTTPError):
+            async with body_of(response) as body:
+                async for _ in body:
+                    pass
+
+
+@contextlib.asynccontextmanager
+async def body_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The body, which may be left before its end: the response is closed then, and httpx's generators, each of which reads
+    from the next, are run until they notice. Nothing else ends them but the garbage collector, about which trio complains.
+    """
+    body = response.aiter_raw()
+    try:
+        yield body
+    finally:
+        with trio.CancelScope(shield=True), contextlib.suppress(httpx.HTTPError, httpx.StreamError):
+            await response.aclose()
+            async for _ in body:
+                pass
 
 
 def origin(url: httpx.URL) -> tuple[str, str, int | None]:
@@ -159,12 +190,22 @@ def _host(url: httpx.URL) -> str:
     return url.netloc.decode("ascii", "replace")
 
 
-def _trusting(files: tuple[str, ...]) -> ssl.SSLContext:
-    """The machine's CAs, or SSL_CERT_FILE's (OpenSSL reads it), or, where there are none, those that come with httpx."""
+def _stamped(files: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """With the time of each file's last change, so that a replaced one is read again."""
+    try:
+        return tuple((file, os.stat(file).st_mtime_ns) for file in files)
+    except OSError as exc:
+        raise InputError(f"is no CA certificate: {exc.strerror}", place=str(exc.filename), hint="it must be PEM") from exc
+
+
+@functools.cache
+def _trusting(files: tuple[tuple[str, int], ...]) -> ssl.SSLContext:
+    """The machine's CAs, or SSL_CERT_FILE's (OpenSSL reads it), or, where there are none, those that come with httpx; made
+    once, since that reads all of them. Raises InputError."""
     paths = ssl.get_default_verify_paths()
     there = paths.cafile or (paths.capath and os.listdir(paths.capath))
     context = ssl.create_default_context() if there else httpx.create_ssl_context(trust_env=False)
-    for file in files:
+    for file, _ in files:
         try:
             context.load_verify_locations(file)
         except (OSError, ssl.SSLError) as exc:

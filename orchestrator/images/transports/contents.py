@@ -22,7 +22,7 @@ from orchestrator.images.spec.descriptor import Descriptor, Fields
 from orchestrator.images.spec.digest import Digest, short
 from orchestrator.images.spec.manifest import Index, Manifest, choose, parse_manifest
 from orchestrator.images.spec.platform import Platform, runs
-from orchestrator.images.transports.sources import MOST_DOCUMENT, Source, document
+from orchestrator.images.transports.sources import Source, document
 from orchestrator.values import field, frozen, replace
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -54,7 +54,7 @@ def transport_of(source: Source, path: str) -> str:
         return "oci"
     raise OperationError(
         f"{path} holds no image: neither index.json nor manifest.json is in it",
-        hint="an archive is made by `pystack save`, `docker save` or `skopeo copy`; a root file system: `pystack image import`",
+        hint="`pystack save`, `docker save` or `skopeo copy` make one; for a root file system: `pystack image import`",
     )
 
 
@@ -189,7 +189,7 @@ def _blob(source: Source, descriptor: Descriptor) -> bytes:
 def _check(data: bytes, descriptor: Descriptor) -> None:
     algorithm, _, rest = descriptor.digest.partition(":")
     if len(data) != descriptor.size:
-        raise OperationError(f"blob {short(descriptor.digest)} has {len(data)} bytes and was said to have {descriptor.size}")
+        raise OperationError(f"blob {short(descriptor.digest)} has {len(data)} bytes, and not {descriptor.size}")
     if hashlib.new(algorithm, data).hexdigest() != rest:
         raise OperationError(f"blob {descriptor.digest} is something else: its digest is wrong")
 
@@ -254,7 +254,7 @@ def _of_directory(source: Source) -> Offered:
     raw = document(source, "manifest.json")
     manifest = parse_manifest(raw)
     if not isinstance(manifest, Manifest):
-        raise OperationError("manifest.json is an index of several images", hint="copy one of them: skopeo copy --src-no-creds")
+        raise OperationError("manifest.json is an index of several images", hint="copy the directory of one image")
     path = _hex(manifest.config.digest)
     data = document(source, path)
     _check(data, manifest.config)

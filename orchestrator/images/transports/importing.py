@@ -12,6 +12,7 @@ from orchestrator.contracts.images import Progress, Transfer
 from orchestrator.errors import InputError
 from orchestrator.images.spec.config import History, make_config
 from orchestrator.images.spec.platform import Platform, host_platform
+from orchestrator.images.store.places import refused
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import StoredImage
 from orchestrator.images.transports.pipes import Piped
@@ -51,9 +52,10 @@ def import_tree(
                 check()
             progress(Transfer("layer", "unpacking", done))
 
-        layer = store.unpack_stream(source, None, (), limits=limits, on_bytes=told, lease=lease)
-        if writer is not None:
-            writer.result()
+        with refused("read the tree"):
+            layer = store.unpack_stream(source, None, (), limits=limits, on_bytes=told, lease=lease)
+            if writer is not None:
+                writer.result()
         history = (History(created=created, created_by="pystack image import", comment=comment),)
         raw = make_config(platform or host_platform(), config, (layer.diff_id,), history, created=created)
         return store.put(raw)

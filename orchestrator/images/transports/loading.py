@@ -57,9 +57,8 @@ class Load:
         image_id = manifest.config.digest if manifest is not None else config.digest
         blobs = manifest.layers if manifest is not None else ()
         if manifest is not None and len(blobs) != len(config.diff_ids):
-            raise OperationError(
-                f"image {short(image_id)} has {len(blobs)} layers by its manifest and {len(config.diff_ids)} by its configuration"
-            )
+            by_config = f"{len(config.diff_ids)} by its configuration"
+            raise OperationError(f"image {short(image_id)} has {len(blobs)} layers by its manifest and {by_config}")
         held = [manifest.descriptor.digest] if manifest is not None else []
         self._lease.hold(image_id, *held, *config.diff_ids, *(blob.digest for blob in blobs))
         for number, diff_id in enumerate(config.diff_ids):

@@ -36,7 +36,7 @@ def packed_manifest(
     kind: Compression = Compression.GZIP,
     check: Check | None = None,
 ) -> Manifest:
-    """The image's own manifest if all its blobs are there; else one that is made, whose blobs are. They are held by `lease`.
+    """The image's own manifest if all its blobs are there; else one that is made, whose blobs are. `lease` holds them.
     Layers are packed once: their blobs stay with them. Raises OperationError for a layer that is not what it was."""
     lease.hold(image.id, *(layer.diff_id for layer in image.layers))
     if (own := _own(store, lease, image)) is not None:
@@ -46,7 +46,9 @@ def packed_manifest(
         known = store.packed(layer)
         if known is not None:
             lease.hold(known.digest)
-        layers.append(known if known is not None and store.blob(known.digest) else pack(store, lease, layer, progress, kind, check))
+        if known is None or store.blob(known.digest) is None:
+            known = pack(store, lease, layer, progress, kind, check)
+        layers.append(known)
     store.add_blob(image.config.raw)
     config = Descriptor(media_types.OCI_CONFIG, image.config.digest, len(image.config.raw))
     raw = make_manifest(config, layers)

@@ -26,11 +26,13 @@ class Piped(Generic[T]):
         self._reader = open(reading, "rb", buffering=0)
         self._writer = open(writing, "wb", buffering=1 << 16)
         self._thread.start()
-        return self._reader  # type: ignore[return-value]
+        return self._reader
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self._reader.close()
         self._thread.join()
+        if exc is not None and self._raised is not None and not isinstance(self._raised, BrokenPipeError):
+            raise self._raised from exc  # The reader failed because the writer had.
 
     def result(self) -> T:
         self._thread.join()

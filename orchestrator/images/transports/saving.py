@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from orchestrator.contracts.images import Progress
@@ -108,7 +109,7 @@ def _write_layout(store: Store, target: Target, saved: Sequence[Saved], archive:
     entries = [entry for one in saved for entry in _entries(one)]
     target.add("oci-layout", _LAYOUT)
     if archive.transport == "docker-archive":
-        target.add("manifest.json", canonical([_docker_item(one) for one in saved]))
+        target.add("manifest.json", json.dumps([_docker_item(one) for one in saved]).encode())
     target.add("index.json", make_index([*_kept(target, entries), *entries]))
     written: set[Digest] = set()
     for one in saved:

@@ -168,7 +168,8 @@ class CompressedArchive(_Archive):
     def __init__(self, fd: int, directory: str, store: Store, lease: Lease, check: Check | None) -> None:
         super().__init__()
         self._files: dict[str, str] = {}
-        with open(fd, "rb", buffering=0, closefd=False) as file, decoded(file, _OUTER, lambda _: check and check()) as stream:
+        told = (lambda _: check()) if check is not None else None
+        with open(fd, "rb", buffering=0, closefd=False) as file, decoded(file, _OUTER, told) as stream:
             for entry, data in read_entries(cast(BinaryIO, stream), _OUTER):
                 if self.note_link(entry) or entry.kind is not Kind.FILE or entry.sparse:
                     continue
@@ -254,7 +255,7 @@ def _blob_at(path: str) -> Digest | None:
 
 
 def _is_tar(fd: int) -> bool:
-    """Whether the file begins with a tar header (or with nothing, for which the reader has words): else it is compressed."""
+    """Whether the file begins with a tar header, or with nothing (the reader has words for that): else it is compressed."""
     head = os.pread(fd, BLOCK, 0)
     return is_header(head) or not any(head)
 

@@ -68,7 +68,7 @@ class Tar(Target):
         if os.path.isdir(self.path):
             raise InputError(f"{self.path} is a directory", hint="name a file, or write oci:DIR")
         self._directories: set[str] = set()
-        self._file = open(self.beside, "wb")
+        self._file = open(self.beside, "wb")  # noqa: SIM115
 
     def finish(self) -> None:
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
@@ -113,8 +113,8 @@ class Tar(Target):
 
 
 class Folder(Target):
-    """A directory. One that is there must be empty, or have the file `last`: then each file is added whole, `last` after all
-    others, since what it names is what counts. `extended`: whether it may be there at all."""
+    """A directory. One that is there must be empty, or (if it may be `extended`) have the file `last`: then each file is
+    added whole, `last` after all others, since what it names is what counts."""
 
     def __init__(self, path: str, last: str, check: Check | None, *, extended: bool) -> None:
         super().__init__(path, check)
@@ -123,15 +123,11 @@ class Folder(Target):
         self._extended = extended
 
     def begin(self) -> None:
-        self._there = os.path.lexists(self.path)
-        if self._there and not os.path.isdir(self.path):
+        if os.path.lexists(self.path) and not os.path.isdir(self.path):
             raise InputError(f"{self.path} is not a directory")
-        if self._there and os.listdir(self.path):
-            if not self._extended or not os.path.isfile(os.path.join(self.path, self._last)):
-                raise InputError(f"{self.path} is not empty", hint="name a directory that does not exist yet")
-        elif self._there:
-            os.rmdir(self.path)
-            self._there = False
+        self._there = os.path.isdir(self.path) and bool(os.listdir(self.path))
+        if self._there and not (self._extended and os.path.isfile(os.path.join(self.path, self._last))):
+            raise InputError(f"{self.path} is not empty", hint="name a directory that does not exist yet")
         self._root = self.path if self._there else self.beside
         if not self._there:
             os.mkdir(self._root, 0o755)

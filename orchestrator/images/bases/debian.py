@@ -1,0 +1,141 @@
+"""Debian's packages as a tree. No script of theirs is run: what one would have done for all is in `system`, what an image
+needs besides in its recipe; the scripts lie in the database for whoever installs more inside a container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from typing import BinaryIO
+
+import trio
+
+from orchestrator.images.bases import system
+from orchestrator.images.bases.accounts import Accounts
+from orchestrator.images.bases.apt import Apt, Source
+from orchestrator.images.bases.archive import opened
+from orchestrator.images.bases.busybox import applet_names
+from orchestrator.images.bases.dpkg import Database
+from orchestrator.images.bases.recipes import Recipe
+from orchestrator.images.bases.tree import Tree
+from orchestrator.images.unpack.entries import Kind
+from orchestrator.images.unpack.reading import read_entries
+from orchestrator.values import replace
+
+BASE = ("?essential", "apt", "ca-certificates")
+"""`?essential` is apt's pattern for what every Debian system has (apt-patterns(7))."""
+
+_ACQUIRE = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
+"""Of this machine's apt: it knows whether its mirror's lists are old on purpose."""
+
+
+class Debian:
+    """What is to be made: `packages` beside the base, and what the recipes want. `look` asks apt; `fill` unpacks."""
+
+    def __init__(self, apt: Apt, packages: Sequence[str], recipes: Sequence[Recipe], *, like_alpine: bool) -> None:
+        self._apt = apt
+        self._recipes = recipes
+        self._like_alpine = like_alpine
+        wanted = [*BASE, *packages, *(name for recipe in recipes for name in recipe.packages)]
+        if like_alpine:
+            wanted.append("busybox-static")
+        self._wanted = list(dict.fromkeys(wanted))
+        self._archives: list[str] = []
+        self._sources: tuple[Source, ...] = ()
+        self._acquire: list[tuple[str, str]] = []
+
+    def identity(self) -> str:
+        """Changes when what `fill` makes does; for after `look`."""
+        names = [recipe.name for recipe in self._recipes]
+        parts = [*self._archives, *map(repr, self._sources), *map(repr, self._acquire), *names, self._like_alpine]
+        return repr([*parts, system.trusted()])
+
+    async def look(self) -> None:
+        """Solve and fetch. Raises as `Apt.packages`."""
+        self._archives = await self._apt.packages(self._wanted)
+        self._sources = await self._apt.sources()
+        settings = [(name, await self._apt.setting(name)) for name in _ACQUIRE]
+        self._acquire = [(name, value) for name, value in settings if value in ("true", "false")]
+        await trio.to_thread.run_sync(self._apt.trim)
+
+    def fill(self, tree: Tree, tell: Callable[[str], None]) -> None:
+        """Blocks; `tell` may raise to end it. Raises OperationError for a damaged package."""
+        database = Database()
+        omitted = frozenset(path for recipe in self._recipes for path in recipe.omitted)
+        for name in ("bin", "sbin", "lib"):
+            _merge(tree, name)
+        for number, package in enumerate(opened(self._archives), 1):
+            if number % 25 == 0:
+                tell(f"unpacking {number} of {len(self._archives)} packages, {tree.bytes / 1e6:.0f} MB")
+            control = package.read_control()
+            with package.tree as stream:
+                database.add(control, _unpack(tree, stream, omitted))
+        accounts = system.make_accounts(tree, [account for recipe in self._recipes for account in recipe.accounts])
+        system.settle(tree, accounts)
+        system.link_alternatives(tree, database)
+        system.trust(tree)
+        system.configure_apt(tree, self._sources, self._acquire)
+        for recipe in self._recipes:
+            _apply(tree, recipe, accounts)
+        if self._like_alpine:
+            _add_applets(tree)
+        for path, mode, content in database.files(tree.read):
+            tree.file(path, content, mode)
+        system.cache_libraries(tree)
+
+
+def _apply(tree: Tree, recipe: Recipe, accounts: Accounts) -> None:
+    for path, mode, owner in recipe.directories:
+        tree.directory(path, mode, accounts.id_of(owner))
+    for path, content in recipe.files:
+        tree.file(path, content, 0o755 if content.startswith(b"#!") else 0o644)
+    for path, target in recipe.links:
+        tree.link(path, target)
+    if recipe.settle is not None:
+        recipe.settle(tree)
+
+
+def _merge(tree: Tree, name: str) -> None:
+    tree.directory(f"/usr/{name}")
+    tree.link(f"/{name}", f"usr/{name}")
+
+
+def _add_applets(tree: Tree) -> None:
+    """For images that stand for ``NAME:alpine``: wget, nc or ping are there, by busybox unless a package has its own; and
+    /bin/sh knows ``set -o pipefail`` as Alpine's does: it is bash, since Debian's busybox as a shell prefers itself to
+    every other program."""
+    for name in applet_names(os.path.join(tree.directory_path, "usr/bin/busybox")):
+        if not (tree.exists(f"/usr/bin/{name}") or tree.exists(f"/usr/sbin/{name}")):
+            tree.link(f"/usr/bin/{name}", "busybox")
+    tree.link("/usr/bin/sh", "bash")
+
+
+def _unpack(tree: Tree, stream: BinaryIO, omitted: Collection[str]) -> list[str]:
+    """Put a package's tree into `tree`, less what slim images leave out. The absolute paths that it has, for dpkg."""
+    paths = []
+    for entry, data in read_entries(stream):
+        path = "/" + os.fsdecode(entry.path).removeprefix(".").strip("/")
+        if path == "/":
+            continue
+        paths.append(path)
+        top, _, below = path[1:].partition("/")
+        if top in system.MERGED:
+            if not tree.exists(f"/{top}"):
+                _merge(tree, top)
+            if not below:
+                continue
+        if path.rpartition("/")[2] in omitted or (system.is_left_out(path) and entry.kind is not Kind.DIRECTORY):
+            continue
+        if entry.kind is Kind.DIRECTORY and (system.is_left_out(path) or tree.is_link(path)):
+            continue  # dpkg keeps a link in the place of a directory
+        if top in system.MERGED:
+            entry = replace(entry, path=_merged(entry.path))
+        if entry.kind is Kind.HARDLINK:
+            entry = replace(entry, link=_merged(entry.link))
+        tree.put(entry, data)
+    return paths
+
+
+def _merged(path: bytes) -> bytes:
+    """``./bin/sh`` -> ``usr/bin/sh``: where it really is, for the unpacker would put a directory in a link's place."""
+    clean = path.removeprefix(b".").lstrip(b"/")
+    return b"usr/" + clean if os.fsdecode(clean.partition(b"/")[0]) in system.MERGED else clean

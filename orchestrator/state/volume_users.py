@@ -1,0 +1,90 @@
+"""Who uses which volume, by the records of all projects of a data directory: also a container that does not run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from glob import glob
+
+from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import ContainerRecord
+from orchestrator.errors import OperationError, PystackError
+from orchestrator.model.names import ProjectName, VolumeName, short_hash
+from orchestrator.model.project import Project
+from orchestrator.model.volume import MountKind
+from orchestrator.state.directory import data_root_of, site_of
+from orchestrator.state.reading import Reading
+from orchestrator.state.volume_files import ANONYMOUS
+
+
+def users_of_volumes(data_root: str, volumes: list[str]) -> dict[str, tuple[str, ...]]:
+    """The containers that use each of `volumes` (full names), sorted. Raises OperationError when a project's records cannot
+    be read, or are damaged: then nobody knows."""
+    found: dict[str, set[str]] = {name: set() for name in volumes}
+    for site, reading in _readings(data_root):
+        if isinstance(reading, PystackError):
+            raise OperationError(
+                f"what project {site.project} uses is not known: {reading}", hint=reading.hint
+            ) from reading
+        if reading.damaged:
+            raise OperationError(
+                f"what project {site.project} uses is not known: {', '.join(sorted(set(reading.damaged)))} is damaged",
+                hint=f"`pystack -p {site.project} up` or `down` repairs its records",
+            )
+        for container, used in _used(site, reading):
+            for name in found:
+                if name in used or name.startswith(f"{ANONYMOUS}{site.key}-{short_hash(container.container, 16)}-"):
+                    found[name].add(container.container)
+    return {name: tuple(sorted(users)) for name, users in found.items()}
+
+
+def used_by_others(site: Site, volume: str) -> bool:
+    """Whether a container of another project uses `volume`, or may: its records cannot be read."""
+    for other, reading in _readings(data_root_of(site), besides=site.project):
+        if isinstance(reading, PystackError) or reading.damaged:
+            return True
+        if any(volume in used for _, used in _used(other, reading)):
+            return True
+    return False
+
+
+def containers_of_others(site: Site) -> dict[str, str]:
+    """The recorded containers of all other projects, with their project. Under "" one whose records cannot be read."""
+    found: dict[str, str] = {}
+    for other, reading in _readings(data_root_of(site), besides=site.project):
+        if isinstance(reading, PystackError):
+            found[""] = other.project
+            continue
+        if reading.damaged:
+            found[""] = other.project
+        if reading.record is not None:
+            found.update({item.container: other.project for item in reading.record.containers})
+    return found
+
+
+def _readings(data_root: str, besides: str = "") -> Iterator[tuple[Site, Reading | PystackError]]:
+    for path in sorted(glob(os.path.join(data_root, "projects", "*/"))):
+        name = os.path.basename(path.rstrip("/"))
+        if name == besides:
+            continue
+        site = site_of(data_root, "/", ProjectName(name))
+        try:
+            yield site, Reading(site)
+        except PystackError as error:
+            yield site, error
+
+
+def _used(site: Site, reading: Reading) -> Iterator[tuple[ContainerRecord, set[str]]]:
+    """Each container, and the full names of the named volumes that it mounts."""
+    record = reading.record
+    for container in record.containers if record is not None else ():
+        mounts = container.definition.service.volumes
+        keys = {VolumeName(mount.source) for mount in mounts if mount.kind is MountKind.VOLUME and mount.source}
+        assert record is not None
+        yield container, {_full_name(site, record.project, key) for key in keys}
+
+
+def _full_name(site: Site, project: Project, key: VolumeName) -> str:
+    """A volume that the stack no longer has was named as they are when nobody names them."""
+    volume = project.volumes.get(key)
+    return volume.full_name if volume is not None else f"{site.project}_{key}"
