@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator.cli.settings import Settings
-    from orchestrator.images.stored import StoredImages
     from orchestrator.images.store.store import Store
     from orchestrator.images.store.values import StoredImage
+    from orchestrator.images.stored import StoredImages
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.imagework import carry_out, data_root_of, familiar, found, store_of, stored_of, users_of_images
-from orchestrator.cli.render.transfers import Transfers, size_text
+from orchestrator.cli.render.transfer import size_text
+from orchestrator.cli.render.transfers import Transfers
 from orchestrator.errors import InputError, OperationError
 from orchestrator.images.reference import Archive, Named, parse_named, parse_reference
 

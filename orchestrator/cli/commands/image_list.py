@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.imagework import age, familiar, found, instant, is_public, store_of, users_of_images
 from orchestrator.cli.render.rows import render_rows, render_values
-from orchestrator.cli.render.transfers import size_text
+from orchestrator.cli.render.transfer import size_text
 from orchestrator.errors import InputError
 from orchestrator.images.reference import parse_named
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.imagework import age, instant, store_of
 from orchestrator.cli.render.rows import render_rows
-from orchestrator.cli.render.transfers import size_text
+from orchestrator.cli.render.transfer import size_text
 from orchestrator.cli.selection import check_services
 from orchestrator.errors import InputError
 from orchestrator.images.reference import Named, parse_reference

@@ -12,6 +12,7 @@ from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.selection import check_images
+from orchestrator.cli.wanted_images import with_policies
 from orchestrator.client import ensure_supervisor
 from orchestrator.compose.discovery import discover, read_env_file
 from orchestrator.compose.load import load
@@ -56,11 +57,17 @@ def run(
     remove_orphans: bool,
     cap_add: tuple[str, ...],
     cap_drop: tuple[str, ...],
+    build: bool,
+    no_build: bool,
+    pull: str | None,
+    quiet_pull: bool,
 ) -> int:
     """Run COMMAND in a new container made from SERVICE. Ends with the command's exit code."""
     on_terminal = wants_terminal(tty, no_tty) and not detach
     removes, ignores = orphans(settings, remove_orphans)
     project, environ = _loaded(settings, service)
+    wanted = select(project, () if no_deps else (service,))
+    project = with_policies(project, {service, *wanted}, build=build, no_build=no_build, pull=pull)
     changes = Changes(
         directory=os.getcwd(),
         home=environ.get("HOME"),
@@ -88,7 +95,7 @@ def run(
         remove_orphans=removes,
         ignore_orphans=ignores,
     )
-    return _carry_out(settings, request, quiet)
+    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull))
 
 
 def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str]]:
@@ -100,7 +107,7 @@ def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str
     return loaded.project, discover(request).environment
 
 
-def _carry_out(settings: Settings, request: Run, quiet: bool) -> int:
+def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board) -> int:
     # Named here, so that it can be told from others before the supervisor has answered.
     made = Instance(request.definition.name, Role.ONE_OFF)
     name = request.name or instance_id(request.project.name, made, os.urandom(6).hex())
@@ -109,7 +116,6 @@ def _carry_out(settings: Settings, request: Run, quiet: bool) -> int:
     terminal = settings.terminal()
     if quiet and terminal.progress != "json":
         terminal = replace(terminal, progress="quiet")
-    board = Board()
     progress = choose(terminal, f"run {site.project}", board)
     client, _ = ensure_supervisor(site, settings.begun)
     if request.detach:

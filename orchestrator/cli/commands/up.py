@@ -12,6 +12,7 @@ from orchestrator.cli.render.progress import choose
 from orchestrator.cli.scaling import replicas
 from orchestrator.cli.selection import check_images, check_services
 from orchestrator.cli.settings import Settings
+from orchestrator.cli.wanted_images import with_policies
 from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
@@ -55,12 +56,17 @@ def up(
     abort_on_exit: bool,
     abort_on_failure: bool,
     exit_code_from: str | None,
+    build: bool,
+    no_build: bool,
+    pull: str | None,
+    quiet_pull: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     _check_combination(cascading, detach, wait, no_start)
     project, chosen = _loaded(settings, services)
+    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
     if exit_code_from is not None:
         _check_code_from(exit_code_from, project, managed)
@@ -70,7 +76,7 @@ def up(
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
     request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
     if detach or wait or no_start:
-        _detached(settings, request, managed, began_s)
+        _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
         return 0
     from orchestrator.cli.cascade import Cascade
     from orchestrator.cli.render.loglines import printer_for
@@ -86,7 +92,8 @@ def up(
         code_from=exit_code_from,
         completing=_completing(project),
     )
-    return _followed(settings, request, selection, printer, cascade if cascading else None, began_s)
+    board = Board(project.services, quiet_images=quiet_pull)
+    return _followed(settings, request, selection, printer, cascade if cascading else None, began_s, board)
 
 
 def _selection(
@@ -108,13 +115,13 @@ def _followed(
     printer: LogPrinter,
     cascade: Cascade | None,
     began_s: float,
+    board: Board,
 ) -> int:
     """Bring up, and follow until all have ended or are stopped; the exit code."""
     from orchestrator.cli.attach import Foreground
 
     project = request.project
     site = settings.site_named(project.name)
-    board = Board(project.services)
     progress = choose(settings.terminal(), f"up {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
     foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
@@ -132,12 +139,17 @@ def create(
     no_recreate: bool,
     scale: tuple[str, ...],
     remove_orphans: bool,
+    build: bool,
+    no_build: bool,
+    pull: str | None,
+    quiet_pull: bool,
 ) -> None:
     """Make the containers of services, and of what they depend on; start nothing."""
     began_s = time.monotonic()
     project, chosen = _loaded(settings, services)
+    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
-    _detached(settings, request, chosen, began_s)
+    _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
 
 
 def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
@@ -193,11 +205,13 @@ def _request(
     )
 
 
-def _detached(settings: Settings, request: Up, managed: Collection[str], began_s: float) -> None:
+def _detached(
+    settings: Settings, request: Up, managed: Collection[str], began_s: float, *, quiet_pull: bool
+) -> None:
     """Bring up without following. Ctrl-C only leaves."""
     project = request.project
     site = settings.site_named(project.name)
-    board = Board(project.services)
+    board = Board(project.services, quiet_images=quiet_pull)
     progress = choose(settings.terminal(), f"{'up' if request.start else 'create'} {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
     with client:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
+from orchestrator.cli.render.transfer import Parts, transfer_of
 from orchestrator.cli.render.words import first_line, probe_text, restart_text, words_of
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.model.names import ContainerId
@@ -87,16 +88,24 @@ _STAGES: Mapping[EventKind, tuple[Stage, str]] = {
 }
 """Kinds that alone say the stage, and the words for them; `Board._apply` has the others."""
 
+_OF_IMAGES = frozenset({EventKind.IMAGE_OBTAINING, EventKind.IMAGE_PROGRESS, EventKind.IMAGE_OBTAINED})
+
 
 class Board:
-    """All rows. `services`: the order of display within a stage; containers that have no event have no row."""
+    """All rows. `services`: the order of display within a stage; containers that have no event have no row. An image that
+    is being got has one. `quiet_images`: how far images are is not shown."""
 
-    def __init__(self, services: Iterable[str] = ()) -> None:
+    def __init__(self, services: Iterable[str] = (), *, quiet_images: bool = False) -> None:
+        self.quiet_images = quiet_images
+        self._parts: dict[str, Parts] = {}
         self._order = {name: number for number, name in enumerate(services)}
         self._rows: dict[str, Row] = {}
         self._of_service: dict[str, int] = {}
 
     def apply(self, event: Event, now_s: float) -> None:
+        if event.kind in _OF_IMAGES:
+            self._apply_image(str(event.detail.get("image")), event, now_s)
+            return
         if event.service is None:
             return
         key = event.container or event.service
@@ -164,6 +173,17 @@ class Board:
             if row.stage is not Stage.STOPPING:
                 row.stage = Stage.DONE if event.detail.get("exit_status") == 0 else Stage.BACKOFF
             row.detail = row.end = row.end or words_of(event)
+
+    def _apply_image(self, image: str, event: Event, now_s: float) -> None:
+        self._order.setdefault(image, -1)
+        self._of_service.setdefault(image, 1)
+        row = self._rows.setdefault(image, Row(image, None, now_s))
+        parts = self._parts.setdefault(image, Parts())
+        parts.take(transfer_of(event) if event.kind is EventKind.IMAGE_PROGRESS else event.text, now_s)
+        if event.kind is EventKind.IMAGE_OBTAINED:
+            row.stage, row.detail, row.ended_s = Stage.DONE, "here", row.ended_s or now_s
+        elif not self.quiet_images:
+            row.detail = parts.words()
 
     def _probed(self, row: Row, event: Event) -> None:
         row.probe_output = str(event.detail.get("output", ""))

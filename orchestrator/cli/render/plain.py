@@ -6,6 +6,7 @@ import sys
 
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.failure import FailureReport, describe
+from orchestrator.cli.render.transfer import Parts, moved_text, transfer_of
 from orchestrator.cli.render.words import probe_text, words_of
 from orchestrator.contracts.events import Event, EventKind
 
@@ -37,12 +38,23 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self._warming: dict[str | None, str] = {}
+        self._images: dict[str, Parts] = {}
 
     def event(self, event: Event, raw: object) -> None:
         if event.kind in _SILENT or (event.kind is EventKind.HEALTH_PROBED and self._is_old(event)):
             return
+        if event.kind is EventKind.IMAGE_PROGRESS:
+            self._of_image(event)
+            return
         prefix = "warning: " if event.kind is EventKind.WARNING else ""
         self.note(f"{prefix}{sentence(event)}")
+
+    def _of_image(self, event: Event) -> None:
+        """A line when something else is done with a part of it, and a build step's lines."""
+        image, news = str(event.detail.get("image")), transfer_of(event)
+        changed = self._images.setdefault(image, Parts()).take(news, event.at)
+        if line := moved_text(news, changed):
+            self.note(f"{image}: {line}")
 
     def _is_old(self, event: Event) -> bool:
         if event.detail.get("ok"):

@@ -13,20 +13,11 @@ REMOVE_ORPHANS = Option(
 )
 FORCE_RECREATE = Option("--force-recreate", "force_recreate", "Replace containers even if nothing changed.")
 NO_RECREATE = Option("--no-recreate", "no_recreate", "Keep containers even if their service changed.")
-OF_IMAGES = (
-    Option("--build", "build", "Accepted: nothing is built for local images.", accepted=True),
-    Option("--no-build", "no_build", "Accepted: nothing is built for local images.", accepted=True),
-    Option(
-        "--pull",
-        "pull",
-        "Accepted: nothing is pulled for local images.",
-        CHOICE,
-        choices=("policy", "always", "missing", "never"),
-        accepted=True,
-    ),
-    Option("--quiet-pull", "quiet_pull", "Accepted: nothing is pulled for local images.", accepted=True),
-)
-"""Host and rootfs images are taken as they are."""
+_PULLS = ("policy", "always", "missing", "never")
+BUILD = Option("--build", "build", "Build images before.")
+PULL = Option("--pull", "pull", "When to pull images, in place of the stack's pull_policy.", CHOICE, choices=_PULLS)
+QUIET_PULL = Option("--quiet-pull", "quiet_pull", "Do not show how far images are.")
+OF_IMAGES = (BUILD, Option("--no-build", "no_build", "Build nothing, even if an image is missing."), PULL, QUIET_PULL)
 YES = Option("-y --yes", "yes", "Accepted: nothing is asked.", accepted=True)
 
 UP = Verb(
@@ -156,10 +147,9 @@ DOWN = Verb(
         Option(
             "--rmi",
             "rmi",
-            "Accepted: local images are nobody's to remove.",
+            "Remove images too: local, those that were built here and have no name of their own; or all.",
             CHOICE,
             choices=("local", "all"),
-            accepted=True,
         ),
     ),
     arguments=SERVICES,

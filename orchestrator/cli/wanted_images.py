@@ -1,0 +1,34 @@
+"""``--build``, ``--no-build`` and ``--pull``: what this one command wants of images, in place of the stack's policies."""
+
+from __future__ import annotations
+
+from orchestrator.errors import InputError
+from orchestrator.model.build import PullPolicy
+from orchestrator.values import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from orchestrator.model.project import Project
+    from orchestrator.model.service import Service
+
+
+def with_policies(project: Project, chosen: Container[str], *, build: bool, no_build: bool, pull: str | None) -> Project:
+    """The stack with the policies of the `chosen` services as the command line has them. Raises InputError."""
+    if build and no_build:
+        raise InputError("--build and --no-build cannot be combined")
+    if not (build or no_build or pull not in (None, "policy")):
+        return project
+
+    def changed(service: Service) -> Service:
+        if pull not in (None, "policy"):
+            service = replace(service, pull_policy=PullPolicy(str(pull)))
+        if service.build is not None and no_build:
+            return replace(service, build=None)
+        if service.build is not None and build:
+            return replace(service, pull_policy=PullPolicy("build"))
+        return service
+
+    services = {name: changed(item) if name in chosen else item for name, item in project.services.items()}
+    return replace(project, services=services)
