@@ -123,7 +123,7 @@ class Images(Protocol):
         ...
 
     async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
-        """Make it, unless it is there and nothing is due: the same image that `inspect` knows afterwards. Any number may be obtained at once,
-        also the same one; it is made once. Cancelling leaves nothing half-made. Raises as `inspect`.
+        """Make it, unless it is there and nothing is due: the same image that `inspect` knows afterwards. Any number may be
+        obtained at once, also the same one; it is made once. Cancelling leaves nothing half-made. Raises as `inspect`.
         """
         ...

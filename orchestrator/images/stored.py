@@ -80,7 +80,9 @@ class StoredImages:
 
         path = os.path.join(base_dir, archive.path)
         at = _note(archive, path)
-        images = await trio.to_thread.run_sync(lambda: load(self.store, Archive(archive.transport, path, archive.name), progress))
+        images = await trio.to_thread.run_sync(
+            lambda: load(self.store, Archive(archive.transport, path, archive.name), progress)
+        )
         if len(images) != 1:
             raise OperationError(
                 f"{archive.full} has {len(images)} images", hint=f"say which: {archive.transport}:{archive.path}:NAME"
@@ -142,7 +144,9 @@ class StoredImages:
     def _why_missing(self, request: ImageRequest, reference: Asked) -> str:
         """Raises OperationError when nothing can be done about it."""
         if isinstance(reference, IdReference):
-            raise OperationError(f'image "{short(reference.digest)}" is not here', hint="`pystack image ls` lists those that are")
+            raise OperationError(
+                f'image "{short(reference.digest)}" is not here', hint="`pystack image ls` lists those that are"
+            )
         if isinstance(reference, Archive):
             return "it has not been loaded"
         if request.pull_policy.when == "never":

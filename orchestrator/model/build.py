@@ -6,7 +6,9 @@ Pairs are tuples and not mappings, so that a value can be hashed: requests for i
 
 from __future__ import annotations
 
-from orchestrator.values import field, frozen
+from collections.abc import Mapping
+
+from orchestrator.values import field, frozen, replace
 
 
 @frozen

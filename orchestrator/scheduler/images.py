@@ -32,8 +32,8 @@ def image_request(project: Project, service: Service) -> ImageRequest:
 
 
 async def refresh_images(state: EngineState, project: Project, services: Iterable[ServiceName]) -> None:
-    """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there. An image
-    that is missing is none of these: the plan has an operation for it. Raises the first error."""
+    """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there. An
+    image that is missing is none of these: the plan has an operation for it. Raises the first error."""
     asked = {image_request(project, project.services[name]): project.services[name] for name in services}
     asked = {request: service for request, service in asked.items() if request.pull_policy.when not in _LASTING}
     errors: list[PystackError] = []

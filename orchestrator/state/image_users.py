@@ -7,12 +7,14 @@ from orchestrator.state.volume_users import readings
 
 
 def users_of_images(data_root: str) -> dict[str, tuple[str, ...]]:
-    """The containers by the identity of their image (``sha256:HEX``), sorted. Raises OperationError when a project's records
-    cannot be read, or are damaged: then nobody knows, and nothing may be removed."""
+    """The containers by the identity of their image (``sha256:HEX``), sorted. Raises OperationError when a project's
+    records cannot be read, or are damaged: then nobody knows, and nothing may be removed."""
     found: dict[str, set[str]] = {}
     for site, reading in readings(data_root):
         if isinstance(reading, PystackError):
-            raise OperationError(f"what project {site.project} uses is not known: {reading}", hint=reading.hint) from reading
+            raise OperationError(
+                f"what project {site.project} uses is not known: {reading}", hint=reading.hint
+            ) from reading
         if reading.damaged:
             raise OperationError(
                 f"what project {site.project} uses is not known: {', '.join(sorted(set(reading.damaged)))} is damaged",

@@ -21,7 +21,7 @@ def users_of_volumes(data_root: str, volumes: list[str]) -> dict[str, tuple[str,
     """The containers that use each of `volumes` (full names), sorted. Raises OperationError when a project's records cannot
     be read, or are damaged: then nobody knows."""
     found: dict[str, set[str]] = {name: set() for name in volumes}
-    for site, reading in _readings(data_root):
+    for site, reading in readings(data_root):
         if isinstance(reading, PystackError):
             raise OperationError(
                 f"what project {site.project} uses is not known: {reading}", hint=reading.hint
@@ -40,7 +40,7 @@ def users_of_volumes(data_root: str, volumes: list[str]) -> dict[str, tuple[str,
 
 def used_by_others(site: Site, volume: str) -> bool:
     """Whether a container of another project uses `volume`, or may: its records cannot be read."""
-    for other, reading in _readings(data_root_of(site), besides=site.project):
+    for other, reading in readings(data_root_of(site), besides=site.project):
         if isinstance(reading, PystackError) or reading.damaged:
             return True
         if any(volume in used for _, used in _used(other, reading)):
@@ -51,7 +51,7 @@ def used_by_others(site: Site, volume: str) -> bool:
 def containers_of_others(site: Site) -> dict[str, str]:
     """The recorded containers of all other projects, with their project. Under "" one whose records cannot be read."""
     found: dict[str, str] = {}
-    for other, reading in _readings(data_root_of(site), besides=site.project):
+    for other, reading in readings(data_root_of(site), besides=site.project):
         if isinstance(reading, PystackError):
             found[""] = other.project
             continue
@@ -62,7 +62,8 @@ def containers_of_others(site: Site) -> dict[str, str]:
     return found
 
 
-def _readings(data_root: str, besides: str = "") -> Iterator[tuple[Site, Reading | PystackError]]:
+def readings(data_root: str, besides: str = "") -> Iterator[tuple[Site, Reading | PystackError]]:
+    """The records of all projects but `besides`, or why they cannot be read."""
     for path in sorted(glob(os.path.join(data_root, "projects", "*/"))):
         name = os.path.basename(path.rstrip("/"))
         if name == besides:

@@ -50,9 +50,11 @@ class EventStream:
 
 
 def _routine(event: Event) -> bool:
-    """A passed probe is worth showing to who watches, and not worth keeping: there is one each interval, for ever. How far a
-    download is, neither."""
-    return event.kind is EventKind.IMAGE_PROGRESS or (event.kind is EventKind.HEALTH_PROBED and event.detail.get("ok") is True)
+    """A passed probe is worth showing to who watches, and not worth keeping: there is one each interval, for ever. Nor is
+    how far a download is."""
+    return event.kind is EventKind.IMAGE_PROGRESS or (
+        event.kind is EventKind.HEALTH_PROBED and event.detail.get("ok") is True
+    )
 
 
 class Listener:

@@ -112,7 +112,9 @@ def _build_all(settings: Settings, project: Project, specs: Mapping[ServiceName,
             for other in built_before(spec):
                 await done[ServiceName(other)].wait()
             by_service = {other: project.services[ServiceName(other)].image for other in built_before(spec)}
-            request = ImageRequest(service.image, project.working_dir, service.platform, build=with_images(spec, by_service))
+            request = ImageRequest(
+                service.image, project.working_dir, service.platform, build=with_images(spec, by_service)
+            )
             try:
                 await build_image(
                     request, transfers.of(service.name), images=images, host=host, data_root=data_root, run_root=run_root

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from orchestrator.images.store.store import Store
     from orchestrator.images.store.values import StoredImage
 
-_SHAPES = {"docker-archive": "docker-archive", "oci-archive": "oci-archive", "oci": "oci", "oci-dir": "oci", "dir": "dir", "docker-dir": "dir"}
+_SHAPES = {
+    "docker-archive": "docker-archive",
+    "oci-archive": "oci-archive",
+    "oci": "oci",
+    "oci-dir": "oci",
+    "dir": "dir",
+    "docker-dir": "dir",
+}
 """What ``save --format`` takes: transports, and podman's names for them."""
 
 
@@ -141,14 +148,14 @@ def _remove(store: Store, text: str, users: dict[str, tuple[str, ...]], *, force
         store.unname(reference.full)
         return [f"Untagged: {reference.familiar}"]
     if not named and len(image.names) > 1 and not force:
-        names = ", ".join(familiar(name) for name in image.names)
-        raise OperationError(f'image "{text}" has several names: {names}', hint="remove them one by one, or all by --force")
+        others = ", ".join(familiar(name) for name in image.names)
+        raise OperationError(f'image "{text}" has several names: {others}', hint="remove them one by one, or all by --force")
     if (containers := users.get(image.id)) and not force:
         hint = "remove these containers first (`pystack down`), or use --force"
         raise OperationError(f'image "{text}" is used by {", ".join(containers)}', hint=hint)
-    names = [familiar(name) for name in image.names]
+    gone = [f"Untagged: {familiar(name)}" for name in image.names]
     store.forget(image.id)
-    return [*(f"Untagged: {name}" for name in names), f"Deleted: {image.id}"]
+    return [*gone, f"Deleted: {image.id}"]
 
 
 def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force: bool, cache: bool, dry: bool) -> int:
@@ -166,7 +173,12 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
     if not (force or dry) and not _agreed(f"This removes all {what}. Go on? [y/N] "):
         return 0
     gone = store.collect(
-        in_use=frozenset(users), unnamed=True, unused=everything, until_s=until_s, cache=cache, dry=dry  # type: ignore[arg-type]
+        in_use=frozenset(users),
+        unnamed=True,
+        unused=everything,
+        until_s=until_s,
+        cache=cache,
+        dry=dry,  # type: ignore[arg-type]
     )
     for line in (*(f"untagged: {familiar(name)}" for name in gone.names), *(f"deleted: {image}" for image in gone.images)):
         print(line)
@@ -180,7 +192,9 @@ def _agreed(question: str) -> bool:
     return input(question).strip().lower() in ("y", "yes")
 
 
-def import_(settings: Settings, path: str, name: str | None, changes: tuple[str, ...], message: str | None, platform: str | None) -> int:
+def import_(
+    settings: Settings, path: str, name: str | None, changes: tuple[str, ...], message: str | None, platform: str | None
+) -> int:
     """Make an image of a tar of a root file system."""
     from orchestrator.build.changes import changed_config
     from orchestrator.images.spec.platform import parse_platform
@@ -191,7 +205,12 @@ def import_(settings: Settings, path: str, name: str | None, changes: tuple[str,
     try:
         with open(path if path != "-" else 0, "rb", closefd=path != "-") as file:
             image = import_tree(
-                store, file, config, transfers.of(path), comment=message or "", platform=parse_platform(platform) if platform else None
+                store,
+                file,
+                config,
+                transfers.of(path),
+                comment=message or "",
+                platform=parse_platform(platform) if platform else None,
             )
     except OSError as exc:
         raise InputError(f"cannot read {path}: {exc.strerror}") from exc

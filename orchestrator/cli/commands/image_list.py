@@ -19,13 +19,25 @@ if TYPE_CHECKING:
 
 _NONE = "<none>"
 _COLUMNS = {"Repository": "REPOSITORY", "Tag": "TAG", "ID": "IMAGE ID", "CreatedSince": "CREATED", "Size": "SIZE"}
-_HISTORY_COLUMNS = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT"}
+_HISTORY_COLUMNS = {
+    "ID": "IMAGE",
+    "CreatedSince": "CREATED",
+    "CreatedBy": "CREATED BY",
+    "Size": "SIZE",
+    "Comment": "COMMENT",
+}
 _SHORT = 12
 _WIDE = 45
 
 
 def list_images(
-    settings: Settings, pattern: str | None, filters: tuple[str, ...], shape: str, digests: bool, no_trunc: bool, quiet: bool
+    settings: Settings,
+    pattern: str | None,
+    filters: tuple[str, ...],
+    shape: str,
+    digests: bool,
+    no_trunc: bool,
+    quiet: bool,
 ) -> int:
     """List the images of this machine."""
     store = store_of(settings)
@@ -104,7 +116,9 @@ class _Filter:
     def name(self, name: str) -> bool:
         named = parse_named(name)
         written = {named.familiar, named.familiar_name, named.full, named.name, familiar(name).partition(":")[0]}
-        return not self._patterns or any(fnmatch.fnmatchcase(text, pattern) for pattern in self._patterns for text in written)
+        return not self._patterns or any(
+            fnmatch.fnmatchcase(text, pattern) for pattern in self._patterns for text in written
+        )
 
 
 def inspect(settings: Settings, images: tuple[str, ...], shape: str | None) -> int:
@@ -119,7 +133,11 @@ def _everything(store: Store, image: StoredImage, users: Mapping[str, tuple[str,
     """With Docker's names; `Layers` and `Containers` are ours."""
     names = store.names()
     public = [name for name in image.names if is_public(name)]
-    digests = {f"{parse_named(name).familiar_name}@{names[name].digest}": None for name in public if name in names and names[name].digest}
+    digests = {
+        f"{parse_named(name).familiar_name}@{names[name].digest}": None
+        for name in public
+        if name in names and names[name].digest
+    }
     config, platform = image.config, image.config.platform
     return {
         "Id": image.id,

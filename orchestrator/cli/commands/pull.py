@@ -57,9 +57,7 @@ def pull(
     return _all(settings, chosen, one, "pulled", quiet=quiet, ignore_failures=ignore_failures)
 
 
-def push(
-    settings: Settings, services: tuple[str, ...], quiet: bool, include_deps: bool, ignore_failures: bool
-) -> int:
+def push(settings: Settings, services: tuple[str, ...], quiet: bool, include_deps: bool, ignore_failures: bool) -> int:
     """Put the images of services that are built here into their registries."""
     from orchestrator.images.registry.credentials import Credentials
     from orchestrator.images.registry.push import push as push_image

@@ -79,7 +79,9 @@ VERBS = (
         "Remove images.",
         "Remove the names IMAGE..., and the images that have no other name.",
         options=(
-            Option("-f --force", "force", "Also images that containers were made from; no error for those that are not here."),
+            Option(
+                "-f --force", "force", "Also those of containers; no error for what is not here."
+            ),
             Option("--no-prune", "no_prune", "Keep their layers."),
         ),
         arguments=(IMAGES,),
@@ -88,7 +90,8 @@ VERBS = (
         "prune",
         "image",
         "Remove images that nothing needs.",
-        "Remove images without a name; with --all those that no container was made from, too; and what is left of old pulls and builds.",
+        """Remove images without a name; with --all those that no container was made from, too; and what is left of old pulls
+        and builds.""",
         options=(
             Option("-a --all", "everything", "All images that no container was made from."),
             PRUNE_FILTER,
@@ -133,7 +136,14 @@ VERBS = (
         "Make a base image without a registry.",
         "Make a base image: debian (its packages, by apt), busybox, alpine, or host (this machine's /usr).",
         options=(
-            Option("--include", "include", "Debian packages, separated by commas; may be repeated.", TEXT, "PACKAGES", many=True),
+            Option(
+                "--include",
+                "include",
+                "Debian packages, separated by commas.",
+                TEXT,
+                "PACKAGES",
+                many=True,
+            ),
             Option("-t --tag", "tags", "Its name; may be repeated.", TEXT, "NAME", many=True),
             QUIET,
         ),

@@ -11,11 +11,24 @@ PLATFORM = Option("--platform", "platform", "For this platform: linux/arm64/v8."
 IMAGE = Argument("image", "IMAGE", required=True)
 IMAGES = Argument("images", "IMAGE...", many=True, required=True)
 FILTER = Option(
-    "-f --filter", "filters", "reference=PATTERN, dangling=true, label=KEY[=VALUE], before=IMAGE, since=IMAGE.", TEXT, "FILTER",
+    "-f --filter",
+    "filters",
+    "reference=PATTERN, dangling=true, label=KEY[=VALUE], before=IMAGE or since=IMAGE.",
+    TEXT,
+    "FILTER",
     many=True,
-)  # fmt: skip
-PRUNE_FILTER = Option("--filter", "filters", "until=TIME: only what was made before; label=KEY[=VALUE].", TEXT, "FILTER", many=True)
-CHANGE = Option("-c --change", "changes", "A Dockerfile instruction for its configuration: CMD, ENV, USER...", TEXT, "INSTRUCTION", many=True)
+)
+PRUNE_FILTER = Option(
+    "--filter", "filters", "until=TIME: only what was made before; label=KEY[=VALUE].", TEXT, "FILTER", many=True
+)
+CHANGE = Option(
+    "-c --change",
+    "changes",
+    "A Dockerfile instruction for its configuration: CMD, ENV, USER...",
+    TEXT,
+    "INSTRUCTION",
+    many=True,
+)
 
 PULL = Verb(
     "pull",
@@ -27,7 +40,14 @@ PULL = Verb(
         Option("--include-deps", "include_deps", "Also of the services that they need."),
         Option("--ignore-buildable", "ignore_buildable", "Not of services with a build."),
         Option("--ignore-pull-failures", "ignore_failures", "Go on with the others."),
-        Option("--policy", "policy", "missing: only images that are not here.", CHOICE, choices=("always", "missing"), default="always"),
+        Option(
+            "--policy",
+            "policy",
+            "missing: only images that are not here.",
+            CHOICE,
+            choices=("always", "missing"),
+            default="always",
+        ),
     ),
     arguments=SERVICES,
 )
@@ -49,7 +69,9 @@ BUILD = Verb(
     "Build the images of services.",
     "Build the images of SERVICEs (all active ones with a build) from their Dockerfiles.",
     options=(
-        Option("--build-arg", "build_args", "For ARG; without a value: the environment's.", TEXT, "NAME[=VALUE]", many=True),
+        Option(
+            "--build-arg", "build_args", "For ARG; without a value: the environment's.", TEXT, "NAME[=VALUE]", many=True
+        ),
         Option("--no-cache", "no_cache", "Carry out every step."),
         Option("--pull", "pull", "Get newer base images."),
         Option("--push", "push", "Push what was built."),
