@@ -53,7 +53,8 @@ def what_the_kernel_tests_lack() -> str:
 def what_the_server_tests_lack() -> str:
     """One reason why tests with real servers can't run here, or ""."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"
-    missing = [name for name in ("nginx", "redis-server", "redis-cli") if shutil.which(name, path=path) is None]
+    programs = ("nginx", "redis-server", "redis-cli", "docker-registry", "skopeo", "umoci", "openssl")
+    missing = [name for name in programs if shutil.which(name, path=path) is None]
     if not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
         missing.append("postgres")
     libraries = Path("/usr/lib/python3/dist-packages")

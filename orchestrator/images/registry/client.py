@@ -211,13 +211,13 @@ class Client:
         await persistently(self.bounds, put)
 
     async def tags(self) -> list[str]:
-        """All of the repository, over all pages (``Link``, RFC 8288). Raises Fault."""
+        """All of the repository, sorted, over all pages (``Link``, RFC 8288). Raises Fault."""
         url, found = await self.url("tags/list"), list[str]()
         for _ in range(MOST_PAGES):
             page, following = await persistently(self.bounds, lambda url=url: self._tags(url))  # type: ignore[misc]
             found += page
             if not following:
-                return found
+                return sorted(found)
             url = following
         raise self.fault(Kind.TOO_LARGE, f"more than {MOST_PAGES} pages of tags")
 
