@@ -149,7 +149,8 @@ def _check(specs: Mapping[ServiceName, BuildSpec]) -> int:
                     text = file.read()
             except (OSError, UnicodeDecodeError) as exc:
                 raise InputError(f"cannot read the Dockerfile {path}: {exc}") from exc
-        for warning in parse(text, path if spec.dockerfile_inline is None else f"{spec.place}.dockerfile_inline").warnings:
+        label = path if spec.dockerfile_inline is None else f"services.{name}.build.dockerfile_inline"
+        for warning in parse(text, label).warnings:
             code = 1
             print(f"{name}: {warning}")
     return code

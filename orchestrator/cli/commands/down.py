@@ -23,12 +23,49 @@ _END_TIMEOUT_S = 10.0
 
 
 def down(
-    settings: Settings, services: tuple[str, ...], volumes: bool, remove_orphans: bool, timeout_s: float | None
+    settings: Settings,
+    services: tuple[str, ...],
+    volumes: bool,
+    remove_orphans: bool,
+    timeout_s: float | None,
+    rmi: str | None,
 ) -> None:
     """Stop and remove everything of the project, dependents first, or some services' containers. Named volumes stay, unless
     -v is given."""
-    began_s = time.monotonic()
     site = settings.site()
+    images = _images(settings, site, rmi) if rmi is not None else ()
+    _down(settings, site, services, volumes, remove_orphans, timeout_s)
+    if images:
+        from orchestrator.cli.commands.image import remove_unused
+
+        remove_unused(settings, images)
+
+
+def _images(settings: Settings, site: Site, rmi: str) -> tuple[str, ...]:
+    """The images of the stack as it is recorded, else as the files have it: all, or those whose name nobody chose."""
+    from orchestrator.state.reading import Reading
+
+    record = Reading(site).record
+    project = record.project if record is not None else settings.load_if_possible()
+    services = project.services.values() if project is not None else ()
+    return tuple(
+        dict.fromkeys(
+            service.image
+            for service in services
+            if rmi == "all" or (service.build is not None and service.image == f"{site.project}-{service.name}")
+        )
+    )
+
+
+def _down(
+    settings: Settings,
+    site: Site,
+    services: tuple[str, ...],
+    volumes: bool,
+    remove_orphans: bool,
+    timeout_s: float | None,
+) -> None:
+    began_s = time.monotonic()
     board = Board()
     progress = choose(settings.terminal(), f"down {site.project}", board)
     client = manage(site)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from orchestrator.cli.imagework import carry_out, data_root_of, familiar, found, store_of, stored_of, users_of_images
 from orchestrator.cli.render.transfer import size_text
 from orchestrator.cli.render.transfers import Transfers
-from orchestrator.errors import InputError, OperationError
+from orchestrator.errors import InputError, OperationError, PystackError
 from orchestrator.images.reference import Archive, Named, parse_named, parse_reference
+from orchestrator.images.spec.digest import Digest
 
 if TYPE_CHECKING:
     from orchestrator.cli.settings import Settings
-    from orchestrator.images.spec.digest import Digest
     from orchestrator.images.store.store import Store
     from orchestrator.images.store.values import StoredImage
 
@@ -133,7 +133,7 @@ def rm(settings: Settings, images: tuple[str, ...], force: bool, no_prune: bool)
             if not (force and store.find(text) is None):
                 first = first or error
     if not no_prune:
-        store.collect(in_use=frozenset(users), unnamed=False, unused=False)  # type: ignore[arg-type]
+        store.collect(in_use=frozenset(map(Digest, users)), unnamed=False, unused=False)
     if first is not None:
         raise first
     return 0
@@ -149,13 +149,29 @@ def _remove(store: Store, text: str, users: dict[str, tuple[str, ...]], *, force
         return [f"Untagged: {reference.familiar}"]
     if not named and len(image.names) > 1 and not force:
         others = ", ".join(familiar(name) for name in image.names)
-        raise OperationError(f'image "{text}" has several names: {others}', hint="remove them one by one, or all by --force")
+        raise OperationError(
+            f'image "{text}" has several names: {others}', hint="remove them one by one, or all by --force"
+        )
     if (containers := users.get(image.id)) and not force:
         hint = "remove these containers first (`pystack down`), or use --force"
         raise OperationError(f'image "{text}" is used by {", ".join(containers)}', hint=hint)
     gone = [f"Untagged: {familiar(name)}" for name in image.names]
     store.forget(image.id)
     return [*gone, f"Deleted: {image.id}"]
+
+
+def remove_unused(settings: Settings, images: tuple[str, ...]) -> None:
+    """For ``down --rmi``: those that are here and that no other container was made from; the others are named."""
+    store, users = store_of(settings), users_of_images(settings)
+    for text in images:
+        if not isinstance(parse_reference(text), Named) or store.find(text) is None:
+            continue
+        try:
+            for line in _remove(store, text, users, force=False):
+                print(line)
+        except PystackError as error:
+            settings.warn((str(error),))
+    store.collect(in_use=frozenset(map(Digest, users)), unnamed=False, unused=False)
 
 
 def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force: bool, cache: bool, dry: bool) -> int:
@@ -173,12 +189,12 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
     if not (force or dry) and not _agreed(f"This removes all {what}. Go on? [y/N] "):
         return 0
     gone = store.collect(
-        in_use=frozenset(users),
+        in_use=frozenset(map(Digest, users)),
         unnamed=True,
         unused=everything,
         until_s=until_s,
         cache=cache,
-        dry=dry,  # type: ignore[arg-type]
+        dry=dry,
     )
     for line in (*(f"untagged: {familiar(name)}" for name in gone.names), *(f"deleted: {image}" for image in gone.images)):
         print(line)

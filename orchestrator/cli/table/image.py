@@ -79,9 +79,7 @@ VERBS = (
         "Remove images.",
         "Remove the names IMAGE..., and the images that have no other name.",
         options=(
-            Option(
-                "-f --force", "force", "Also those of containers; no error for what is not here."
-            ),
+            Option("-f --force", "force", "Also those of containers; no error for what is not here."),
             Option("--no-prune", "no_prune", "Keep their layers."),
         ),
         arguments=(IMAGES,),
@@ -90,8 +88,8 @@ VERBS = (
         "prune",
         "image",
         "Remove images that nothing needs.",
-        """Remove images without a name; with --all those that no container was made from, too; and what is left of old pulls
-        and builds.""",
+        """Remove images without a name; with --all those that no container was made from, too; and what is left of old
+        pulls and builds.""",
         options=(
             Option("-a --all", "everything", "All images that no container was made from."),
             PRUNE_FILTER,
