@@ -19,6 +19,7 @@ class PystackError(Exception):
     """Base of every error shown to the user: ``error: PLACE: MESSAGE`` then, if there is one, ``hint: HINT``.
 
     `kind` names the class on a wire. `place`: where in the user's files it is (``FILE:LINE:COLUMN: compose.path``), or "".
+    A message may have an excerpt of such a file below its first line.
     """
 
     kind = "operation"
@@ -31,6 +32,11 @@ class PystackError(Exception):
         self.place = place
         if exit_code is not None:
             self.exit_code = exit_code
+
+    @property
+    def headline(self) -> str:
+        """Without the lines of the user's file that the message may go on with."""
+        return str(self).partition("\n")[0]
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message

@@ -120,5 +120,5 @@ class EngineState:
         return container.definition.networks if container.pending and container.error is None else ()
 
     def warn(self, text: str, error: PystackError) -> None:
-        self.events.note(EventKind.WARNING, f"{text}: {error}")
+        self.events.note(EventKind.WARNING, f"{text}: {error.headline}")
 

@@ -39,13 +39,13 @@ class Outcome:
         if not self.failures:
             return None
         first = self.failures[0].error
-        message = first.message
+        message, newline, excerpt = first.message.partition("\n")
         others = [failure.what for failure in self.failures[1:] if failure.service is not None]
         if others:
             message += f" (also failed: {', '.join(others)})"
         if self.blocked:
             message += f" (not started because of that: {', '.join(self.blocked)})"
-        return OperationError(message, hint=first.hint, exit_code=first.exit_code, place=first.place)
+        return OperationError(message + newline + excerpt, hint=first.hint, exit_code=first.exit_code, place=first.place)
 
 
 @entity

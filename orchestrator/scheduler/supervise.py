@@ -266,10 +266,10 @@ def settle_end(state: EngineState, container: Container, exit: Exit, decision: R
 def refuse(state: EngineState, container: Container, error: PystackError) -> None:
     """It cannot be made or started: it has failed, and says why."""
     container.error = error
-    container.amend(gave_up=str(error))
+    container.amend(gave_up=error.headline)
     blocked = state.held_up_by(container)
-    container.step(Trigger.REFUSED, str(error), Step.WITHDRAWN)
-    announce_failure(container, f"{container.label} failed: {error}", None, blocked)
+    container.step(Trigger.REFUSED, error.headline, Step.WITHDRAWN)
+    announce_failure(container, f"{container.label} failed: {error.headline}", None, blocked)
 
 
 def announce_failure(container: Container, text: str, exit: Exit | None, blocked: tuple[str, ...]) -> None:
