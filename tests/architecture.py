@@ -33,7 +33,7 @@ ROW = {part: number for number, row in enumerate(LAYERS) for part in row}
 HOMES: Mapping[str, frozenset[str]] = {
     "yaml": frozenset({"compose"}),
     "networkx": frozenset({"graph"}),
-    "trio": frozenset({"build", "cli", "scheduler", "runtime", "network", "images", "state", "supervisor", "testing"}),
+    "trio": frozenset({"build", "scheduler", "runtime", "network", "images", "state", "supervisor", "testing"}),
     "pyroute2": frozenset({"network"}),
     "dnslib": frozenset({"network"}),
     "httpx": frozenset({"images", "build"}),

@@ -6,10 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-import trio
-
 from orchestrator.cli.render.transfers import Transfers
-from orchestrator.errors import OperationError, only_error
+from orchestrator.errors import OperationError
+from orchestrator.images.together import run_to_end
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
@@ -55,17 +54,8 @@ def carry_out(settings: Settings, work: Callable[[Transfers], Awaitable[T]], *, 
     terminal = settings.terminal()
     transfers = Transfers(replace(terminal, progress="quiet") if quiet else terminal)
 
-    async def run() -> T:
-        return await work(transfers)
-
     try:
-        return trio.run(run)
-    except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt) is not None:
-            raise KeyboardInterrupt from None
-        if (error := only_error(group)) is not None:
-            raise error from group
-        raise
+        return run_to_end(lambda: work(transfers))
     finally:
         transfers.close()
 

@@ -7,13 +7,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-import trio
-
 from orchestrator.cli.imagework import carry_out, data_root_of, run_root_of
 from orchestrator.cli.selection import check_images
 from orchestrator.compose.model.choice import select
 from orchestrator.contracts.images import ImageRequest
-from orchestrator.errors import InputError, PystackError
+from orchestrator.errors import InputError
 from orchestrator.model.build import BuildSpec, built_before, with_images
 from orchestrator.model.names import ServiceName
 from orchestrator.values import replace
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from orchestrator.cli.render.transfers import Transfers
     from orchestrator.cli.settings import Settings
     from orchestrator.model.project import Project
-    from orchestrator.model.service import Service
 
 
 def build(
@@ -98,37 +95,24 @@ def _closure(project: Project, names: list[ServiceName]) -> list[ServiceName]:
 def _build_all(settings: Settings, project: Project, specs: Mapping[ServiceName, BuildSpec], *, quiet: bool) -> None:
     from orchestrator.build.request import build_image
     from orchestrator.images.machine import MachineImages
+    from orchestrator.images.together import each
     from orchestrator.runtime.host_check import require_host
 
     began_s = time.monotonic()
     data_root, run_root = data_root_of(settings), run_root_of(settings)
     host = require_host()
     images = MachineImages(os.path.join(data_root, "images"))
-    done = {name: trio.Event() for name in specs}
-    errors: list[PystackError] = []
 
     async def work(transfers: Transfers) -> None:
-        async def one(service: Service, spec: BuildSpec) -> None:
-            for other in built_before(spec):
-                await done[ServiceName(other)].wait()
+        async def one(name: str) -> None:
+            service, spec = project.services[ServiceName(name)], specs[ServiceName(name)]
             by_service = {other: project.services[ServiceName(other)].image for other in built_before(spec)}
-            request = ImageRequest(
-                service.image, project.working_dir, service.platform, build=with_images(spec, by_service)
-            )
-            try:
-                await build_image(
-                    request, transfers.of(service.name), images=images, host=host, data_root=data_root, run_root=run_root
-                )
-            except PystackError as error:
-                errors.append(error)
-                nursery.cancel_scope.cancel()
-            done[service.name].set()
+            build = with_images(spec, by_service)
+            request = ImageRequest(service.image, project.working_dir, service.platform, build=build)
+            progress = transfers.of(name)
+            await build_image(request, progress, images=images, host=host, data_root=data_root, run_root=run_root)
 
-        async with trio.open_nursery() as nursery:
-            for name, spec in specs.items():
-                nursery.start_soon(one, project.services[name], spec)
-        if errors:
-            raise errors[0]
+        await each({name: built_before(spec) for name, spec in specs.items()}, one, at_once=len(specs))
         number = len(specs)
         transfers.note(f"{number} image{'' if number == 1 else 's'} built in {time.monotonic() - began_s:.2f} s")
 

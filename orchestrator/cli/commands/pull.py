@@ -6,13 +6,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import trio
-
 from orchestrator.cli.imagework import carry_out, stored_of
 from orchestrator.cli.selection import check_images
 from orchestrator.compose.model.choice import select
-from orchestrator.errors import OperationError, PystackError
+from orchestrator.errors import OperationError
 from orchestrator.images.reference import Named, parse_reference
+from orchestrator.images.together import each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +71,7 @@ def push(settings: Settings, services: tuple[str, ...], quiet: bool, include_dep
         for text in dict.fromkeys((service.image, *service.build.tags)):
             named = parse_reference(text)
             assert isinstance(named, Named)
-            image = await trio.to_thread.run_sync(store.find, named.full)
+            image = store.find(named.full)
             if image is None:
                 raise OperationError(
                     f'image "{named.familiar}" is not here', hint=f"`pystack build {service.name}` makes it"
@@ -106,25 +105,12 @@ def _all(
     """`one` for each image, several at a time; the first error ends the others unless failures are ignored."""
     by_image = {service.image: service for service in services}
     began_s = time.monotonic()
-    errors: list[PystackError] = []
 
     async def work(transfers: Transfers) -> None:
-        bound = trio.CapacityLimiter(_AT_ONCE)
+        async def of_image(image: str) -> None:
+            await one(by_image[image], transfers)
 
-        async def guarded(service: Service) -> None:
-            async with bound:
-                try:
-                    await one(service, transfers)
-                except PystackError as error:
-                    errors.append(error)
-                    if not ignore_failures:
-                        nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for service in by_image.values():
-                nursery.start_soon(guarded, service)
-        if errors and not ignore_failures:
-            raise errors[0]
+        errors = await each(dict.fromkeys(by_image, ()), of_image, at_once=_AT_ONCE, go_on=ignore_failures)
         for error in errors:
             transfers.note(f"warning: {error}")
         number = len(by_image) - len(errors)
