@@ -290,10 +290,12 @@ class Applier:
             # overlayfs would show it in a listing where no directory is below.
             self._depends = self._depends or not parent.opaque
             return
+        fd = self._directories.fd(parent)
         try:
-            os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=self._directories.fd(parent))
+            os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=fd)
         except FileExistsError:
             return  # This layer has it anew, or the mark is there.
+        attributes.set_by_name(fd, name, Entry(name, Kind.CHARACTER, 0o600))
 
     def _hide_all_below(self) -> None:
         """An opaque root: overlayfs does not look whether a layer's root is, so each name is hidden by itself."""

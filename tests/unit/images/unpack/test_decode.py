@@ -20,7 +20,7 @@ from orchestrator.images.unpack.decode import decoded
 from orchestrator.images.unpack.limits import DEFAULT, Limits
 from tests.archives import END, file
 
-TAR = b"".join(file(b"f%d" % number, os.urandom(3000)) for number in range(700)) + END
+TAR = b"".join(file(b"f%d" % number, os.urandom(3000)) for number in range(400)) + END
 """More than the chunks that are worked in."""
 DIFF_ID = "sha256:" + hashlib.sha256(TAR).hexdigest()
 LITTLE = file(b"a", os.urandom(3000)) + END
