@@ -1,8 +1,8 @@
 """Kills a process at each of its steps on the disk. Run as a program, since it forks: ``killing ROOT WORK EVERY [FIRST]``.
 
-A step is what changes the disk or takes a lock, as the interpreter's audit events show it (PEP 578). For the first step, the
-second and so on a child does `WORK` on a store of its own and is killed there; after that the store is looked at, the work
-is done again, and everything is collected. One line is printed for each step at which something was wrong.
+A step is what changes the disk or takes a lock, as the interpreter's audit events show it (PEP 578). For the first step,
+the second and so on a child does `WORK` on a store of its own and is killed there; after that the store is looked at, the
+work is done again, and everything is collected. One line is printed for each step at which something was wrong.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ def snapshots(draw: st.DrawFn) -> tuple[Snapshot, Wish]:
     """Six images, layers, blobs and cache entries at most, which refer to each other at random."""
     some = st.lists(ORDINALS, max_size=3, unique=True)
     everything = st.sampled_from([named(kind, n) for kind in ("image", "diff", "layer", "blob") for n in range(6)])
+    held = st.frozensets(everything, max_size=2)
     records = {
         named("image", n): Record(
             named("image", n),
@@ -73,7 +74,7 @@ def snapshots(draw: st.DrawFn) -> tuple[Snapshot, Wish]:
         )
         for n in draw(some)
     }
-    unreadable = frozenset(draw(st.sets(st.sampled_from([named("image", n) for n in range(6)]), max_size=1))) - records.keys()
+    unreadable = draw(st.frozensets(ORDINALS.map(lambda n: named("image", n)), max_size=1)) - records.keys()
     names = {f"n{n}": Name(named("image", draw(ORDINALS)), draw(st.none() | everything), 0.0) for n in draw(some)}
     layers = {
         layer_of(n).key: draw(st.none() | st.just(Installed(layer_of(n), "", draw(st.none() | ORDINALS.map(blob_of)))))
@@ -81,10 +82,8 @@ def snapshots(draw: st.DrawFn) -> tuple[Snapshot, Wish]:
     }
     blobs = {named(kind, n): 5 for kind in ("blob", "image") for n in draw(st.lists(ORDINALS, unique=True))}
     cached = tuple(
-        Found(f"/c{n}", Entry(f"c{n}", b"", tuple(draw(st.lists(everything, max_size=2)))), draw(st.sampled_from([0.0, NOW_S])), 1)
-        for n in draw(some)
+        Found(f"/c{n}", Entry(f"c{n}", b"", tuple(draw(held))), draw(st.sampled_from([0.0, NOW_S])), 1) for n in draw(some)
     )
-    held = st.frozensets(everything, max_size=2)
     there = Snapshot(records, unreadable, names, layers, blobs, draw(held), cached, NOW_S)
     flags = st.booleans()
     return there, Wish(draw(held), draw(flags), draw(flags), draw(st.none() | st.just(NOW_S)), draw(flags))

@@ -43,7 +43,8 @@ def test_an_image_that_is_put_is_found_with_all_that_is_known_of_it(store: Store
     assert stored.manifest == image.manifest.descriptor
     assert stored.names == (REDIS,)
     assert stored.created_s == 1714979289.0
-    assert [layer.bytes for layer in stored.layers] == [len(b"root:x:0:0::/:/bin/sh\nroot:x:0:\n"), len(b"app:x:5:5::/:/bin/sh\n#!x")]
+    sizes = [len(b"root:x:0:0::/:/bin/sh\nroot:x:0:\n"), len(b"app:x:5:5::/:/bin/sh\n#!x")]
+    assert [layer.bytes for layer in stored.layers] == sizes
     assert stored.bytes == sum(layer.bytes for layer in stored.layers)
     assert stored.passwd == b"app:x:5:5::/:/bin/sh\n"
     assert stored.group == b""
