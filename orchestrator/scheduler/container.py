@@ -190,7 +190,8 @@ class Container:
         )
 
     def _exposed(self) -> tuple[str, ...]:
-        written = (*self.definition.expose, *(self.image.config.exposed_ports if self.image is not None else ()))
+        own = (text for text in self.definition.expose if text.partition("/")[0].replace("-", "").isdecimal())
+        written = (*own, *(self.image.config.exposed_ports if self.image is not None else ()))
         ports = dict.fromkeys(text.lower() if "/" in text else f"{text}/tcp" for text in written)
         published = {f"{port.target}/{port.protocol}" for port in self.definition.ports}
         return tuple(port for port in ports if port not in published)

@@ -185,11 +185,14 @@ def _healthcheck(found: object, shell: tuple[str, ...]) -> HealthCheck | None:
     if found is None:
         return None
     fields = Fields(found, "Healthcheck of the image")
+    test: tuple[str, ...] | None = None
     match fields.texts("Test"):
+        case ():
+            pass  # Numbers for a test of the stack's.
         case ("NONE", *_):
             return HealthCheck(disabled=True)
         case ("CMD", *words) if words:
-            test = tuple(words)
+            test = (*words,)
         case ("CMD-SHELL", *words) if words:
             test = (*(shell or _SHELL), " ".join(words))
         case _:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import BinaryIO, cast
 
 from orchestrator.contracts.images import Progress, Transfer
 from orchestrator.errors import OperationError
 from orchestrator.images.reference import Archive
+from orchestrator.images.spec import media_types
 from orchestrator.images.spec.descriptor import Descriptor
 from orchestrator.images.spec.digest import Digest, short
 from orchestrator.images.spec.platform import Platform, host_platform
@@ -15,7 +18,14 @@ from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import StoredImage
 from orchestrator.images.transports.contents import Offered, contents, transport_of
 from orchestrator.images.transports.sources import Check, Source, fetched, opened
+from orchestrator.images.unpack.decode import decoded
 from orchestrator.images.unpack.limits import DEFAULT, Limits
+
+_CHUNK = 1 << 20
+_MAGIC_BYTES = 6
+_KINDS = {b"\x1f\x8b": media_types.OCI_LAYER_GZIP, b"\x28\xb5\x2f\xfd": media_types.OCI_LAYER_ZSTD}
+_RARE = (b"BZh", b"\xfd7zXZ\0")
+"""Compressions that Docker unpacks, and no manifest can name."""
 
 
 def load(
@@ -66,7 +76,7 @@ class Load:
             if blobs:
                 self._layer_of_blob(offered.parts[number], blobs[number], diff_id, parents)
             else:
-                self._layer_of_stream(offered.parts[number], diff_id, parents)
+                self._layer_of_part(offered.parts[number], diff_id, parents)
         image = self._store.put(config.raw, manifest)
         for name in offered.names:
             self._store.name(name, image.id, digest=offered.seen_as)
@@ -87,15 +97,36 @@ class Load:
         self._store.unpack(blob, diff_id, parents, limits=self._limits, on_bytes=told)
         self._progress(Transfer(short(diff_id), "done", blob.size, blob.size))
 
-    def _layer_of_stream(self, part: str, diff_id: Digest, parents: tuple[Digest, ...]) -> None:
-        if self._store.layer(diff_id, parents) is not None:
+    def _layer_of_part(self, part: str, diff_id: Digest, parents: tuple[Digest, ...]) -> None:
+        """From a tar archive of which no digest is known. It becomes a blob as it is: made from the tree it would be
+        another one, and the image with it."""
+        layer = self._store.layer(diff_id, parents)
+        if layer is not None and self._store.packed(layer) is not None:
             self._progress(Transfer(short(diff_id), "shared"))
             return
-        size = self._source.size(self._there(part)) or 0
+        blob = self._kept(self._there(part), diff_id)
+        if layer is not None:
+            self._store.note_packed(layer, blob)
+            return
+        told = self._telling(diff_id, "unpacking", blob.size)
+        self._store.unpack(blob, diff_id, parents, limits=self._limits, on_bytes=told)
+        self._progress(Transfer(short(diff_id), "done", blob.size, blob.size))
+
+    def _kept(self, part: str, diff_id: Digest) -> Descriptor:
         with self._source.open(part) as data:
-            told = self._telling(diff_id, "unpacking", size)
-            self._store.unpack_stream(data, diff_id, parents, limits=self._limits, on_bytes=told)
-        self._progress(Transfer(short(diff_id), "done", size, size))
+            head = data.read(_MAGIC_BYTES)
+        told = self._telling(diff_id, "pulling", self._source.size(part) or 0)
+        with ExitStack() as held:
+            data = held.enter_context(self._source.open(part))
+            if head.startswith(_RARE):
+                data = cast(BinaryIO, held.enter_context(decoded(data, self._limits)))
+            spool = held.enter_context(self._store.spool())
+            while chunk := data.read(_CHUNK):
+                spool.write(chunk)
+                told(len(chunk))
+            self._lease.hold(spool.digest)
+            kind = next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), media_types.OCI_LAYER)
+            return Descriptor(kind, spool.commit(), spool.size)
 
     def _there(self, part: str) -> str:
         if self._source.size(part) is None:

@@ -43,12 +43,7 @@ def packed_manifest(
         return own
     layers = []
     for layer in image.layers:
-        known = store.packed(layer)
-        if known is not None:
-            lease.hold(known.digest)
-        if known is None or store.blob(known.digest) is None:
-            known = pack(store, lease, layer, progress, kind, check)
-        layers.append(known)
+        layers.append(_packed(store, lease, layer) or pack(store, lease, layer, progress, kind, check))
     store.add_blob(image.config.raw)
     config = Descriptor(media_types.OCI_CONFIG, image.config.digest, len(image.config.raw))
     raw = make_manifest(config, layers)
@@ -62,7 +57,7 @@ def packed_manifest(
 def pack(
     store: Store, lease: Lease, layer: Layer, progress: Progress, kind: Compression, check: Check | None
 ) -> Descriptor:
-    """The layer's tree as a blob; the store remembers it."""
+    """The layer as a blob, which the store remembers: the archive that it came in, compressed; else its tree."""
     done = 0
 
     def told(data: bytes) -> int:
@@ -70,22 +65,41 @@ def pack(
         done += len(data)
         if check is not None:
             check()
-        progress(Transfer(short(layer.diff_id), "packing", done, None))
+        progress(Transfer(short(layer.diff_id), "packing", done))
         return spool.write(data)
 
+    plain = store.blob(layer.diff_id)
     with store.spool() as spool, refused(f"pack layer {short(layer.diff_id)}"):
-        tree = Piped(lambda out: write_tree(layer.path, out))
-        with tree as stream:
-            compress(stream, cast(BinaryIO, Sink(told)), kind)
-            if tree.result().diff_id != layer.diff_id:
-                raise OperationError(
-                    f"layer {short(layer.diff_id)} is not what it was: {layer.path} was changed",
-                    hint="remove the image and pull or build it again",
-                )
+        out = cast(BinaryIO, Sink(told))
+        if plain is not None:
+            with open(plain, "rb", buffering=0) as archive:
+                compress(archive, out, kind)
+        else:
+            _pack_tree(layer, out, kind)
         lease.hold(spool.digest)
         blob = Descriptor(_TYPES[kind], spool.commit(), spool.size)
     store.note_packed(layer, blob)
     return blob
+
+
+def _pack_tree(layer: Layer, out: BinaryIO, kind: Compression) -> None:
+    tree = Piped(lambda archive: write_tree(layer.path, archive))
+    with tree as stream:
+        compress(stream, out, kind)
+        if tree.result().diff_id != layer.diff_id:
+            raise OperationError(
+                f"the archive of layer {short(layer.diff_id)} is gone, and {layer.path} gives another one",
+                hint="pull or load the image again, or build it again if it was built here",
+            )
+
+
+def _packed(store: Store, lease: Lease, layer: Layer) -> Descriptor | None:
+    """The layer's blob, if it is there and compressed."""
+    known = store.packed(layer)
+    if known is None or known.digest == layer.diff_id:
+        return None
+    lease.hold(known.digest)
+    return known if store.blob(known.digest) is not None else None
 
 
 class Sink:

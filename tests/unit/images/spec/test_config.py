@@ -76,8 +76,8 @@ def test_a_working_directory_is_absolute() -> None:
     ("found", "check"),
     [
         (None, None),
-        ({}, None),
-        ({"Test": []}, None),
+        ({}, HealthCheck()),
+        ({"Test": [], "Retries": 7}, HealthCheck(retries=7)),
         ({"Test": ["NONE"]}, HealthCheck(disabled=True)),
         ({"Test": ["CMD", "probe", "x"]}, HealthCheck(("probe", "x"))),
         ({"Test": ["CMD-SHELL", "probe x"]}, HealthCheck(("/bin/sh", "-c", "probe x"))),
