@@ -306,6 +306,23 @@ async def test_a_cancelled_pull_leaves_what_came_and_nothing_else(
     assert registry.sent[f"/v2/app/blobs/{blob}"] < len(registry.blobs[blob]) * 1.5
 
 
+async def test_a_pull_that_is_cancelled_while_it_unpacks_leaves_no_layer(
+    store: Store, registry: FakeRegistry, settings: Settings, tmp_path: Path
+) -> None:
+    publish(registry, "app", "1", [{"big": BIG}])
+    with trio.CancelScope() as scope:
+
+        def told(part: str | Transfer) -> None:
+            if isinstance(part, Transfer) and part.action == "unpacking" and part.done_bytes:
+                scope.cancel()
+
+        named = Named(registry.host, "app", "1")
+        await pull(store, named, None, told, settings=settings, credentials=NOBODY)
+    assert scope.cancelled_caught
+    left = [path for name in ("layers", "tmp", "leases") for path in (tmp_path / "images" / name).glob("*")]
+    assert left == []
+
+
 # Trouble that does not pass
 
 
