@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contracts.images import Transfer
-from orchestrator.errors import OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.images.reference import Named
 from orchestrator.images.registry import upload
 from orchestrator.images.registry.client import Client
@@ -30,7 +30,7 @@ from orchestrator.images.store.values import StoredImage
 from orchestrator.images.unpack.packing import write_tree
 from tests.kernel.registry_lab import docker_registry, guarded, pulling, skopeo, umoci
 from tests.unit.images.registry.images import publish
-from tests.unit.images.registry.server import FakeRegistry, Seen, stalls_after
+from tests.unit.images.registry.server import FakeRegistry, Seen, Trouble, answers, stalls_after
 
 pytestmark = [pytest.mark.kernel, pytest.mark.servers]
 
@@ -216,6 +216,34 @@ async def test_a_login_is_checked_stored_and_used(guard: tuple[str, Path], serve
     assert (await pull(again, named, None, ignored, settings=settings, credentials=credentials)).id == made.config
     assert await logout(host, credentials=credentials)
     assert not await logout(host, credentials=credentials)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "trouble", "says"),
+    [
+        ("GET /v2/app", answers(302, {"Location": "http://127.0.0.1:1/x"}), "it redirects to where nobody should go"),
+        ("GET /v2/$", answers(401, {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/"'}), "the password without TLS"),
+    ],
+)
+async def test_nothing_leads_out_of_tls(
+    guard: tuple[str, Path], scratch: Path, pattern: str, trouble: Trouble, says: str
+) -> None:
+    directory = guard[1]
+    with FakeRegistry(certificate=(f"{directory}/server.crt", f"{directory}/server.key")) as registry:
+        settings = Settings(registries={registry.host: RegistrySettings(ca=f"{directory}/ca.crt")}, certificates=())
+        registry.plant(pattern, trouble)
+        with pytest.raises(OperationError, match=says):
+            await get(Store(str(scratch / "images")), registry.host, "app", settings)
+
+
+async def test_a_ca_that_is_none_is_told_with_its_file(guard: tuple[str, Path], scratch: Path) -> None:
+    for content in (None, "x"):
+        if content is not None:
+            (scratch / "ca.crt").write_text(content)
+        settings = Settings(registries={guard[0]: RegistrySettings(ca=f"{scratch}/ca.crt")}, certificates=())
+        with pytest.raises(InputError, match="is no CA certificate") as caught:
+            await get(Store(str(scratch / "images")), guard[0], "app", settings)
+        assert caught.value.place == f"{scratch}/ca.crt"
 
 
 def test_ssl_cert_file_and_the_configuration_of_docker_are_looked_at(guard: tuple[str, Path], scratch: Path) -> None:

@@ -173,8 +173,9 @@ class Client:
             if media_type == "text/html":
                 raise self.fault(Kind.NOT_A_REGISTRY, f"a web page from {url}")
             raw = await self.wire.read(self.endpoint, response, MOST_MANIFEST_BYTES)
-            wanted = reference if ":" in reference else response.headers.get("docker-content-digest", "")
-        found = Digest(f"sha512:{hashlib.sha512(raw).hexdigest()}") if wanted.startswith("sha512:") else digest_of(raw)
+            wanted = reference if ":" in reference else _said_digest(response)
+        long = wanted is not None and wanted.startswith("sha512:")
+        found = Digest(f"sha512:{hashlib.sha512(raw).hexdigest()}") if long else digest_of(raw)
         if wanted and wanted != found:
             raise self.fault(Kind.WRONG_DIGEST, f"manifest {reference} has {found}, not {wanted}")
         return Raw(raw, media_type, found)
@@ -187,11 +188,7 @@ class Client:
             async with self.attempt(Request("HEAD", url, {"Accept": ACCEPT})) as response:
                 if response.status_code not in (200, 404):
                     raise await self.refusal(response)
-                said = response.headers.get("docker-content-digest", "") if response.status_code == 200 else ""
-                try:
-                    return digest(said)
-                except ValueError:
-                    return None
+                return _said_digest(response) if response.status_code == 200 else None
 
         return await persistently(self.bounds, ask)
 
@@ -265,6 +262,14 @@ class Client:
             return raw
 
         return await persistently(self.bounds, ask)
+
+
+def _said_digest(response: httpx.Response) -> Digest | None:
+    """``Docker-Content-Digest``, where it is a digest that is known."""
+    try:
+        return digest(response.headers.get("docker-content-digest", ""))
+    except ValueError:
+        return None
 
 
 def _media_type(response: httpx.Response) -> str:

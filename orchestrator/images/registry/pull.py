@@ -241,6 +241,7 @@ class _Pull:
             nonlocal done
             done += more
             trio.from_thread.run_sync(self.progress, Transfer(part, "unpacking", done, blob.size))
+            trio.from_thread.check_cancelled()
 
         self.progress(Transfer(part, "unpacking", 0, blob.size))
         work = functools.partial(self.store.unpack, blob, diff_id, parents, limits=self.limits, on_bytes=on_bytes)

@@ -87,7 +87,7 @@ class Wire:
                 async for piece in body:
                     data += piece
                     if len(data) > most_bytes:
-                        raise Fault(Kind.TOO_LARGE, endpoint.name, f"more than {most_bytes} bytes from {response.url}")
+                        raise Fault(Kind.TOO_LARGE, endpoint.name, f"more than {most_bytes} bytes of {response.url.path}")
         if scope.cancelled_caught:
             raise Fault(Kind.STALLED, endpoint.name, _host(response.url))
         return bytes(data)

@@ -1,4 +1,4 @@
-"""A registry that can be asked for trouble, and limits with which trouble is quickly over."""
+"""A registry that can be asked for trouble, and settings with which trouble is quickly over."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def settings() -> Settings:
-    bounds = Bounds(attempts=3, backoff_s=0.001, silence_s=0.3, answer_s=0.5, connect_s=5.0, wait_s=5.0)
-    return Settings(bounds, certificates=())
+    """Patient, so that a busy machine is not taken for trouble; see `server.patience`."""
+    return Settings(Bounds(attempts=3, backoff_s=0.001, silence_s=20.0, answer_s=20.0, wait_s=5.0), certificates=())

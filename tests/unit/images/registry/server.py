@@ -17,6 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
+from orchestrator.images.registry.settings import Settings
+from orchestrator.values import replace
+
 PIECE = 64 * 1024
 
 
@@ -315,11 +318,11 @@ def stalls_after(count: int) -> Trouble:
     """As `cuts_after`, but keeps the connection."""
     cut = cuts_after(count)
 
-    def trouble(registry: FakeRegistry, connection: socket.socket, seen: Seen) -> None:
+    def stalls_late(registry: FakeRegistry, connection: socket.socket, seen: Seen) -> None:
         cut(registry, connection, seen)
         registry.released.wait()
 
-    return trouble
+    return stalls_late
 
 
 def drips(registry: FakeRegistry, connection: socket.socket, seen: Seen) -> None:
@@ -328,6 +331,13 @@ def drips(registry: FakeRegistry, connection: socket.socket, seen: Seen) -> None
     with contextlib.suppress(OSError):
         while not registry.released.wait(0.01):
             connection.sendall(b"X: y\r\n")
+
+
+def patience(settings: Settings, trouble: Trouble) -> Settings:
+    """Little, where the trouble is silence."""
+    if getattr(trouble, "__name__", "") not in ("stalls", "stalls_late", "drips"):
+        return settings
+    return replace(settings, bounds=replace(settings.bounds, silence_s=0.2, answer_s=0.3))
 
 
 def writes(data: bytes) -> Trouble:

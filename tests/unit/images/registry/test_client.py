@@ -27,6 +27,7 @@ from tests.unit.images.registry.server import (
     cuts,
     cuts_after,
     drips,
+    patience,
     stalls,
     stalls_after,
     writes,
@@ -129,7 +130,7 @@ async def test_each_trouble_is_one_clear_fault_after_as_many_attempts(
 ) -> None:
     registry.add_manifest("app", "latest", DOCUMENT)
     registry.plant("GET /v2/app/manifests", trouble, times=times)
-    assert (await fault_in(registry, settings)).kind is kind
+    assert (await fault_in(registry, patience(settings, trouble))).kind is kind
     assert len(registry.requests("GET /v2/app/manifests")) == times
 
 
@@ -137,7 +138,7 @@ async def test_each_trouble_is_one_clear_fault_after_as_many_attempts(
 async def test_trouble_that_passes_is_not_noticed(registry: FakeRegistry, settings: Settings, trouble: Trouble) -> None:
     digest = registry.add_manifest("app", "latest", DOCUMENT)
     registry.plant("GET /v2/app/manifests", trouble, times=2)
-    async with client_of(registry, settings) as client:
+    async with client_of(registry, patience(settings, trouble)) as client:
         assert (await client.manifest("latest")).digest == digest
 
 
@@ -208,6 +209,24 @@ async def test_a_registry_elsewhere_is_never_asked_without_tls(registry: FakeReg
     assert caught.value.kind is Kind.NO_TLS
     assert "insecure = true" in caught.value.hint
     assert registry.seen == []
+
+
+async def test_a_proxy_is_taken_from_the_environment_but_not_for_loopback(
+    registry: FakeRegistry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.add_manifest("app", "latest", DOCUMENT)
+    with FakeRegistry() as proxy:
+        proxy.add_manifest("app", "latest", DOCUMENT)
+        monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.host}")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
+        async with Wire(settings) as wire:
+            far = Endpoint("registry.example", "registry.example", "http", plain=True)
+            await Client(wire, far, "app", None).manifest("latest")
+            await Client(wire, settings.endpoint(registry.host), "app", None).manifest("latest")
+        assert [seen.target for seen in proxy.seen] == [
+            "http://registry.example/v2/",
+            "http://registry.example/v2/app/manifests/latest",
+        ]
 
 
 # Who may
@@ -319,7 +338,7 @@ async def test_a_realm_in_trouble(
 ) -> None:
     registry.challenge = f'Bearer realm="http://{registry.host}/token"'
     registry.plant("GET /token", trouble, times=times)
-    assert (await fault_in(registry, settings, ANN)).kind is kind
+    assert (await fault_in(registry, patience(settings, trouble), ANN)).kind is kind
     assert len(registry.requests("GET /token")) == times
 
 

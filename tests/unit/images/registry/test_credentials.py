@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import InputError, OperationError
+from orchestrator.images.registry import credentials as credentials_module
 from orchestrator.images.registry.credentials import Credential, Credentials
 
 STORE = """#!/bin/sh
@@ -162,6 +163,13 @@ def test_what_is_listed_counts_where_the_program_has_nothing(tmp_path: Path) -> 
 def test_a_program_that_fails_is_one_error(tmp_path: Path, script: str, says: str) -> None:
     program(tmp_path, "box", script)
     with pytest.raises(OperationError, match=says):
+        docker(tmp_path, {"credsStore": "box"}).find("a.example")
+
+
+def test_a_program_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials_module, "PROGRAM_LIMIT_S", 0.2)
+    program(tmp_path, "box", "#!/bin/sh\nexec sleep 600\n")
+    with pytest.raises(OperationError, match=r"did not end within 0\.2 s"):
         docker(tmp_path, {"credsStore": "box"}).find("a.example")
 
 

@@ -31,8 +31,10 @@ from tests.unit.images.registry.server import (
     answers,
     cuts,
     cuts_after,
+    patience,
     stalls_after,
 )
+from tests.unit.images.registry.test_client import BASIC
 
 NOBODY = Credentials({})
 BIG = os.urandom(3 << 20)
@@ -210,6 +212,35 @@ async def test_a_blob_that_a_mirror_lost_comes_from_the_registry(
         assert (await get(store, registry, mirrored)).id == made.config
 
 
+async def test_a_mirror_gets_its_own_credentials_and_no_others(
+    store: Store, registry: FakeRegistry, settings: Settings, tmp_path: Path
+) -> None:
+    made = publish(registry, "app", "1", [{"a": b"1"}])
+    registry.challenge, registry.accepted = 'Basic realm="r"', frozenset({BASIC})
+    config = {"auths": {registry.host: {"username": "ann", "password": "secret"}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with FakeRegistry() as mirror:
+        mirror.challenge = 'Basic realm="r"'
+        mirrored = replace(settings, registries={registry.host: RegistrySettings(mirrors=(mirror.host,))})
+        credentials, named = Credentials({"DOCKER_CONFIG": str(tmp_path)}), Named(registry.host, "app", "1")
+        image = await pull(store, named, None, Told(), settings=mirrored, credentials=credentials)
+        assert mirror.seen
+        assert all("authorization" not in seen.headers for seen in mirror.seen)
+    assert image.id == made.config
+
+
+async def test_other_addresses_of_a_layer_are_never_asked(
+    store: Store, registry: FakeRegistry, settings: Settings
+) -> None:
+    made = publish(registry, "app", "1", [{"a": b"1"}])
+    document = json.loads(registry.manifests["app", "1"][0])
+    with FakeRegistry() as other:
+        document["layers"][0]["urls"] = [f"http://{other.host}/layer"]
+        registry.add_manifest("app", "1", document)
+        assert (await get(store, registry, settings)).id == made.config
+        assert other.seen == []
+
+
 # Trouble that passes
 
 
@@ -220,7 +251,7 @@ async def test_a_layer_that_is_cut_goes_on_where_it_was(
     made = publish(registry, "app", "1", [{"big": BIG}])
     (blob,) = made.blobs
     registry.plant(f"GET .*{blob}", trouble, times=2)
-    image = await get(store, registry, settings)
+    image = await get(store, registry, patience(settings, trouble))
     assert tree(image) == {"big": BIG}
     sent = registry.sent[f"/v2/app/blobs/{blob}"]
     assert sent < len(registry.blobs[blob]) * 1.5
@@ -265,15 +296,31 @@ async def test_a_cancelled_pull_leaves_what_came_and_nothing_else(
         if isinstance(part, Transfer) and part.done_bytes >= 1 << 20:
             came.set()
 
-    patient = replace(settings, bounds=replace(settings.bounds, silence_s=60))
     async with trio.open_nursery() as nursery:
         named = Named(registry.host, "app", "1")
-        nursery.start_soon(functools.partial(pull, store, named, None, told, settings=patient, credentials=NOBODY))
+        nursery.start_soon(functools.partial(pull, store, named, None, told, settings=settings, credentials=NOBODY))
         await came.wait()
         nursery.cancel_scope.cancel()
     assert (store.images(), dict(store.names()), store.blob(blob)) == ([], {}, None)
     assert tree(await get(store, registry, settings)) == {"big": BIG}
     assert registry.sent[f"/v2/app/blobs/{blob}"] < len(registry.blobs[blob]) * 1.5
+
+
+async def test_a_pull_that_is_cancelled_while_it_unpacks_leaves_no_layer(
+    store: Store, registry: FakeRegistry, settings: Settings, tmp_path: Path
+) -> None:
+    publish(registry, "app", "1", [{"big": BIG}])
+    with trio.CancelScope() as scope:
+
+        def told(part: str | Transfer) -> None:
+            if isinstance(part, Transfer) and part.action == "unpacking" and part.done_bytes:
+                scope.cancel()
+
+        named = Named(registry.host, "app", "1")
+        await pull(store, named, None, told, settings=settings, credentials=NOBODY)
+    assert scope.cancelled_caught
+    left = [path for name in ("layers", "tmp", "leases") for path in (tmp_path / "images" / name).glob("*")]
+    assert left == []
 
 
 # Trouble that does not pass
@@ -379,9 +426,8 @@ async def test_the_first_failing_layer_ends_the_others(store: Store, registry: F
     made = publish(registry, "app", "1", [{"big": BIG}, {"a": b"1"}])
     registry.plant(f"GET .*{made.blobs[0]}", stalls_after(2 << 20))
     del registry.blobs[made.blobs[1]]
-    patient = replace(settings, bounds=replace(settings.bounds, silence_s=60))
-    with trio.fail_after(20):
-        assert "BLOB_UNKNOWN" in (await error_in(store, registry, patient)).message
+    with trio.fail_after(15):
+        assert "BLOB_UNKNOWN" in (await error_in(store, registry, settings)).message
 
 
 # Push
