@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.model.project import Project
+    from orchestrator.model.service import Service
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -40,7 +41,14 @@ def check_images(project: Project, services: Iterable[str]) -> None:
     wanted = set(services)
     for service in project.services.values():
         if service.name in wanted:
-            try:
-                parse_reference(service.image)
-            except InputError as exc:
-                raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
+            for reference, place in references(service):
+                try:
+                    parse_reference(reference)
+                except InputError as exc:
+                    raise InputError(exc.message, hint=exc.hint, place=project.where(place)) from exc
+
+
+def references(service: Service) -> list[tuple[str, str]]:
+    """The images that `service` needs, each with its compose path: its own, and those it mounts."""
+    mounted = {mount.source: mount.place for mount in service.volumes if mount.kind.value == "image" and mount.source}
+    return [(service.image, f"{service.place}.image"), *mounted.items()]

@@ -80,16 +80,18 @@ class Settings:
     def load_to_run(self, services: tuple[str, ...] = ()) -> tuple[Project, tuple[ServiceName, ...]]:
         """As `load`, for a verb that will run it, and the services that it is about, with what they need: what of these
         cannot be run is refused before anything is begun. Raises InputError pointing at the image that is not supported."""
+        from orchestrator.cli.selection import references
         from orchestrator.compose.model.choice import select
         from orchestrator.images.reference import parse_reference
 
         project = self.load(services)
         chosen = select(project, services)
         for service in map(project.services.__getitem__, chosen):
-            try:
-                parse_reference(service.image)
-            except InputError as exc:
-                raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.image")) from exc
+            for reference, place in references(service):
+                try:
+                    parse_reference(reference)
+                except InputError as exc:
+                    raise InputError(exc.message, hint=exc.hint, place=project.where(place)) from exc
         return project, chosen
 
     def load_if_possible(self) -> Project | None:

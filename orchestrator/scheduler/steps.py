@@ -7,11 +7,12 @@ from typing import assert_never
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.images import ImageRequest, Known, Transfer
+from orchestrator.contracts.images import Image, ImageRequest, Known, Transfer
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.phase import Phase
+from orchestrator.model.volume import mounted_images
 from orchestrator.plan.plan import Kind, Operation, Plan
 from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
 from orchestrator.policy.lifecycle import Trigger
@@ -50,7 +51,7 @@ class Steps:
                 await self._create_network(operation)
             case Kind.CREATE_VOLUME:
                 assert operation.volume is not None
-                self._state.adapters.volumes.ensure(self._plan.project.volumes[operation.volume])
+                await sandbox.ensure_volume(self._state, self._plan.project.volumes[operation.volume])
                 self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}")
             case Kind.CREATE:
                 await self._create(self._container(operation), operation)
@@ -68,7 +69,8 @@ class Steps:
                 await self._state.remove_networks([operation.network])
             case Kind.REMOVE_VOLUME:
                 assert operation.volume is not None
-                if self._state.adapters.volumes.remove(self._plan.project.volumes[operation.volume]):
+                volume = self._plan.project.volumes[operation.volume]
+                if await sandbox.of_volume(volume, self._state.adapters.volumes.remove, volume):
                     self._note(EventKind.VOLUME_REMOVED, f"removed volume {operation.volume}")
             case _:
                 assert_never(operation.kind)
@@ -96,13 +98,19 @@ class Steps:
         if container.live or container.sandbox.fresh:
             return
         assert operation.definition is not None
-        request = ImageRequest(operation.definition.image, self._plan.project.working_dir)
-        image = self._state.images.get(request)
-        if image is None:  # Known when the plan was made, and looked up for it; a resumed start may come without.
-            found = await self._state.adapters.images.inspect(request)
-            image = found.image if isinstance(found, Known) else await self._state.adapters.images.obtain(request, _quiet)
-            self._state.images[request] = image
+        image = await self._image(operation.definition.image)
+        for reference in mounted_images(operation.definition.volumes):
+            await self._image(reference)
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
+
+    async def _image(self, reference: str) -> Image:
+        """Known when the plan was made, and looked up for it; a resumed start may come without."""
+        images, request = self._state.images, ImageRequest(reference, self._plan.project.working_dir)
+        if request not in images:
+            found = await self._state.adapters.images.inspect(request)
+            obtain = self._state.adapters.images.obtain
+            images[request] = found.image if isinstance(found, Known) else await obtain(request, _quiet)
+        return images[request]
 
     async def _start(self, container: Container, operation: Operation) -> None:
         """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""
