@@ -1,0 +1,106 @@
+"""Header blocks of tar: POSIX ustar, GNU's and star's (pax(1) of POSIX; tar(5) of libarchive). Pure: bytes to values.
+
+    offset  0 name[100]  100 mode[8]  108 uid[8]  116 gid[8]  124 size[12]  136 mtime[12]  148 checksum[8]  156 type
+          157 linkname[100]  257 magic and version[8]  265 uname[32]  297 gname[32]  329 major[8]  337 minor[8]
+          345 prefix[155] (ustar), [131] (star); times and the map of a sparse file (GNU)
+
+User and group names are never looked at: the numbers count.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from orchestrator.errors import OperationError
+from orchestrator.images.unpack.entries import shown
+from orchestrator.values import frozen
+
+BLOCK = 512
+ZERO_BLOCK = bytes(BLOCK)
+_FIELDS = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s167s")
+_USTAR, _GNU = b"ustar\0", b"ustar  \0"
+_BLANKS = b" \0"
+HINT = "the archive is damaged or was made by a broken program: get it, or make it, again"
+
+
+@frozen
+class Header:
+    """One header block, as it stands there: what extended headers say is not in it yet."""
+
+    path: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_s: int
+    flag: bytes
+    link: bytes
+    device: tuple[int, int]
+    gnu: bool
+
+
+def bad(what: str, *, hint: str = HINT) -> OperationError:
+    return OperationError(what, hint=hint)
+
+
+def parse_header(block: bytes) -> Header:
+    """`block`: 512 bytes. Raises OperationError."""
+    name, mode, uid, gid, size, mtime, checksum, flag, link, magic, _, _, major, minor, rest = _FIELDS.unpack(block)
+    if not is_header(block):
+        raise bad(f"no tar header where one has to be: the checksum {checksum!r} is wrong")
+    path = name.split(b"\0", 1)[0]
+    gnu = magic == _GNU
+    if magic[:6] == _USTAR:
+        prefix = rest[:131] if rest[163:167] == b"tar\0" else rest[:155]
+        if above := prefix.split(b"\0", 1)[0]:
+            path = above + b"/" + path
+    is_device = flag in b"34"
+    return Header(
+        path,
+        number(mode, "the mode", path) & 0o7777,
+        number(uid, "the uid", path),
+        number(gid, "the gid", path),
+        number(size, "the size", path),
+        number(mtime, "the mtime", path, negative=True),
+        flag,
+        link.split(b"\0", 1)[0],
+        (number(major, "the major", path), number(minor, "the minor", path)) if is_device else (0, 0),
+        gnu,
+    )
+
+
+def is_header(block: bytes) -> bool:
+    """Whether the checksum is right: the sum of all bytes, its own as blanks; some old programs summed signed ones."""
+    if len(block) != BLOCK:
+        return False
+    try:
+        wanted = int(block[148:156].strip(_BLANKS) or b"0", 8)
+    except ValueError:
+        return False
+    plain = sum(block) - sum(block[148:156]) + 8 * 0x20
+    if wanted == plain:
+        return True
+    high = sum(1 for byte in block[:148] + block[156:] if byte > 127)
+    return wanted == plain - 256 * high
+
+
+def number(raw: bytes, what: str, path: bytes, *, negative: bool = False) -> int:
+    """A numeric field: octal digits, or GNU's base 256, two's complement with the top bit set. `what` and whose it is are
+    for the error. Raises OperationError."""
+    digits = raw.strip(_BLANKS)
+    if digits.isdigit():
+        pass
+    elif raw[0] & 0x80:
+        value = int.from_bytes(raw, "big") - (0x80 << 8 * (len(raw) - 1))
+        if raw[0] & 0x40:
+            value -= 1 << (8 * len(raw) - 1)
+        if value < 0 and not negative:
+            raise bad(f"{what} of {shown(path)} is negative: {value}")
+        return value
+    else:
+        digits = digits.split(b"\0", 1)[0]
+        if not digits:
+            return 0
+    if digits.strip(b"01234567"):  # int() would take signs and underscores.
+        raise bad(f"{what} of {shown(path)} is no number: {raw!r}")
+    return int(digits, 8)
