@@ -66,11 +66,11 @@ def _take_attributes(top: int, mark: str) -> None:
 def _move(top: int, mark: str) -> None:
     making = os.open(mark, _DIRECTORY, dir_fd=top)
     try:
+        found = os.fstat(making)  # With the time that it was given: moving things out changes that.
         there = set(os.listdir(top))
         for name in os.listdir(making):
             if name not in there:  # An attempt that was killed has moved it.
                 os.rename(name, name, src_dir_fd=making, dst_dir_fd=top)
-        found = os.fstat(making)
         copy_attributes(making, top)
     finally:
         os.close(making)

@@ -13,7 +13,7 @@ import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import limits, mounts, process
-from orchestrator.kernel.rooted import BELOW
+from orchestrator.kernel.rooted import BELOW, IN_ROOT
 from orchestrator.kernel.syscalls import openat2
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 
@@ -130,17 +130,21 @@ class Stage1:
         self._adapt(slot, tree, recursive, set_, clear, propagation, idmap)
 
     def image(self, slot: int, lowers: list[int], folder: str, attributes: int) -> None:
-        """An image without a writable layer. `folder`: resolved inside of it. (Of several layers, a folder needs Linux
-        6.15, which can copy a mount that has no place yet.)"""
+        """An image without a writable layer. `folder`: resolved inside of it."""
+        place = b"/l/%d" % lowers[0]
         if len(lowers) == 1:
-            tree = mounts.open_tree(c.AT_FDCWD, b"/l/%d" % lowers[0])
+            tree = mounts.open_tree(c.AT_FDCWD, place)
         else:
             tree = mounts.new_filesystem(b"overlay", _lower_options(lowers), c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_RDONLY)
         if folder:
-            found = openat2(tree, os.fsencode(folder), os.O_PATH, c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS)
+            if len(lowers) > 1:
+                # The kernel copies parts only of a mount that has a place: one that nobody else sees.
+                place = b"/r"
+                process.unshare(c.CLONE_NEWNS)
+                mounts.attach(tree, c.AT_FDCWD, place)
             os.close(tree)
-            tree = mounts.open_tree(found, b"")
-            os.close(found)
+            tree = _part(place, folder)
+            process.setns(self.namespaces.own_ns, c.CLONE_NEWNS)
         mounts.set_attributes(tree, attributes, propagation=c.MS_PRIVATE)
         self.slots[slot] = tree
 
@@ -197,6 +201,16 @@ class Stage1:
         if gate_out >= 0:
             os.write(gate_out, b"!")
         os._exit(0)
+
+
+def _part(place: bytes, folder: str) -> int:
+    """A detached copy of the mount at `place`, from `folder` on."""
+    top = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    found = openat2(top, os.fsencode(folder), os.O_PATH, IN_ROOT)
+    tree = mounts.open_tree(found, b"")
+    os.close(found)
+    os.close(top)
+    return tree
 
 
 def _lower_options(lowers: list[int]) -> list[tuple[bytes, bytes | None]]:
