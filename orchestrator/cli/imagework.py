@@ -45,7 +45,7 @@ def store_of(settings: Settings) -> Store:
 def stored_of(settings: Settings) -> StoredImages:
     from orchestrator.images.stored import StoredImages
 
-    return StoredImages(store_of(settings), None)
+    return StoredImages(store_of(settings), None, lambda: settings.environ)
 
 
 def carry_out(settings: Settings, work: Callable[[Transfers], Awaitable[T]], *, quiet: bool = False) -> T:

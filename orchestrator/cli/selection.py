@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from orchestrator.model.project import Project
+    from orchestrator.model.service import Service
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -49,9 +50,16 @@ def check_images(project: Project, services: Iterable[str]) -> None:
             ("build.tags", parse_named, build.tags if build is not None else ()),
             ("build.platforms", parse_platform, build.platforms if build is not None else ()),
         ]
-        for key, parse, written in texts:
+        places = [(f"{service.place}.{key}", parse, written) for key, parse, written in texts]
+        places += [(place, parse_reference, (reference,)) for reference, place in _mounted(service)]
+        for place, parse, written in places:
             for text in written:
                 try:
                     parse(text)
                 except InputError as exc:
-                    raise InputError(exc.message, hint=exc.hint, place=project.where(f"{service.place}.{key}")) from exc
+                    raise InputError(exc.message, hint=exc.hint, place=project.where(place)) from exc
+
+
+def _mounted(service: Service) -> list[tuple[str, str]]:
+    """The images that `service` mounts, each with its compose path."""
+    return [(mount.source, mount.place) for mount in service.volumes if mount.kind.value == "image" and mount.source]

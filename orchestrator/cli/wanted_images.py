@@ -8,14 +8,27 @@ from orchestrator.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
 
     from orchestrator.model.project import Project
     from orchestrator.model.service import Service
 
 
-def with_policies(project: Project, chosen: Container[str], *, build: bool, no_build: bool, pull: str | None) -> Project:
-    """The stack with the policies of the `chosen` services as the command line has them. Raises InputError."""
+_VARIABLES = (
+    *("HOME", "PATH", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "PYSTACK_CONFIG_DIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
+)
+
+
+def registry_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a supervisor has to know of its caller's environment to pull images as the caller would."""
+    return {name: environ[name] for name in _VARIABLES if name in environ}
+
+
+def with_policies(
+    project: Project, chosen: Container[str], *, build: bool, no_build: bool, pull: str | None, quiet_pull: bool
+) -> Project:
+    """The stack with the policies of the `chosen` services as the command line has them (`quiet_pull` is about what is
+    shown). Raises InputError."""
     if build and no_build:
         raise InputError("--build and --no-build cannot be combined")
     if not (build or no_build or pull not in (None, "policy")):

@@ -47,7 +47,8 @@ class Up:
     stack's. `start` False: make the containers and leave them (``create``). `timeout_s`: in place of the grace periods of
     what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
     `recreate_dependencies`: `recreate` is for what the selected services need, too. `named`: the user gave the project's
-    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from."""
+    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `registry`: variables of
+    the caller's environment that say where registries' settings and credentials are."""
 
     project: Project
     selection: Selection = Selection()
@@ -62,18 +63,20 @@ class Up:
     wait: bool = False
     wait_timeout_s: float | None = None
     named: bool = False
+    registry: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
 class Scale:
-    """Change the number of replicas of running services; what they need is left alone unless `dependencies`. `named`: as
-    for `Up`."""
+    """Change the number of replicas of running services; what they need is left alone unless `dependencies`. `named`,
+    `registry`: as for `Up`."""
 
     project: Project
     scale: Mapping[ServiceName, int]
     dependencies: bool = True
     timeout_s: float | None = None
     named: bool = False
+    registry: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -127,7 +130,7 @@ class Run:
     `name`: "" for a made one. `remove`: the container goes when it ends. `use_aliases`: it answers to the service's names.
     `tty`: a pty of the container's own, whose master the caller gets. `interactive`: standard input is the descriptor that
     comes with the request; else /dev/null. `detach`: nobody reads what it writes; else `remove` waits until the connection
-    that made it ends. `named`: as for `Up`.
+    that made it ends. `named`, `registry`: as for `Up`.
     """
 
     project: Project
@@ -142,6 +145,7 @@ class Run:
     remove_orphans: bool = False
     ignore_orphans: bool = False
     named: bool = False
+    registry: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen

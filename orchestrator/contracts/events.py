@@ -77,8 +77,8 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
-`number` of a start the run's, of a probe the probe's; `blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a reference; the
-others of `image.progress` are those of `contracts.images.Transfer`."""
+`number` of a start the run's, of a probe the probe's; `blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a
+reference; the others of `image.progress` are those of `contracts.images.Transfer`."""
 
 
 @frozen

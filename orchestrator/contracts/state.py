@@ -133,8 +133,8 @@ class Volumes(Protocol):
         ...
 
     def release(self, volume: Volume) -> None:
-        """No container of this project uses `volume` any more: what was mounted for its options is unmounted, unless another
-        project uses it. Raises OperationError."""
+        """No container of this project uses `volume` any more: what was mounted for its options is unmounted, unless
+        another project uses it. Raises OperationError."""
         ...
 
     def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:

@@ -7,6 +7,7 @@ imported when the first reference asks for it: most stacks' supervisors start wi
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import trio
 
@@ -28,13 +29,14 @@ HOST_LABEL = "io.pystack.host"
 
 class MachineImages:
     """`images_dir` is shared by all projects of a data directory. `build`: makes an image from its ``build:``; None where
-    nothing is built."""
+    nothing is built. `environ`: of whoever asks for images: where credentials and settings of registries are."""
 
     def __init__(self, images_dir: str, *, host_root: str = "/", build: BuildImage | None = None) -> None:
         self._images_dir = images_dir
         self._host = HostImage(images_dir, host_root)
         self._looking = trio.Lock()
         self._build = build
+        self.environ: Mapping[str, str] = {}
         self._stored: StoredImages | None = None
 
     async def inspect(self, request: ImageRequest) -> Known | Missing:
@@ -76,7 +78,7 @@ class MachineImages:
             from orchestrator.images.store.store import Store
             from orchestrator.images.stored import StoredImages
 
-            self._stored = StoredImages(Store(self._images_dir), self._build)
+            self._stored = StoredImages(Store(self._images_dir), self._build, lambda: self.environ)
         return self._stored
 
     async def _on_host(self, image: Image) -> Image:

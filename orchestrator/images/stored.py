@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
@@ -42,8 +42,11 @@ def image_of(reference: str, stored: StoredImage) -> Image:
 
 
 class StoredImages:
-    def __init__(self, store: Store, build: BuildImage | None) -> None:
+    """`environ`: where credentials, settings and proxies are looked for (HOME, DOCKER_CONFIG, PYSTACK_CONFIG_DIR, ...)."""
+
+    def __init__(self, store: Store, build: BuildImage | None, environ: Callable[[], Mapping[str, str]]) -> None:
         self.store = store
+        self._environ = environ
         self._build = build
         self._making: dict[str, trio.Lock] = {}
 
@@ -71,8 +74,8 @@ class StoredImages:
         from orchestrator.images.registry.settings import load_settings
 
         wanted = parse_platform(platform) if platform else None
-        settings = load_settings(os.environ)
-        return await pull(self.store, named, wanted, progress, settings=settings, credentials=Credentials(os.environ))
+        settings, credentials = load_settings(self._environ()), Credentials(self._environ())
+        return await pull(self.store, named, wanted, progress, settings=settings, credentials=credentials)
 
     async def load(self, archive: Archive, base_dir: str, progress: Progress) -> StoredImage:
         """The image in the archive, under the name that `inspect` knows it by."""

@@ -14,6 +14,8 @@ from orchestrator.kernel import constants as c
 from orchestrator.kernel.syscalls import openat2
 
 IN_ROOT = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
+BELOW = c.RESOLVE_BENEATH | c.RESOLVE_NO_MAGICLINKS
+"""A link that leads out is an error (EXDEV) instead of being bent to the root."""
 _MOST_LINKS = 40
 
 

@@ -50,10 +50,22 @@ def remove_tree(path: str, *, keep_top: bool = False) -> bool:
 
 
 def copy_tree(source: int, target: int, *, skip_xattrs: str = "trusted.overlay.") -> None:
-    """Copy all below the directory `source` into the empty directory `target`, with owners, modes, times and extended
-    attributes (not those that begin with `skip_xattrs`); and the attributes of `source` itself. Devices and sockets are
-    left out. Both are descriptors, and stay the caller's. Raises OSError."""
+    """Copy all below the directory `source` into the empty directory `target`, with owners, modes, times, hard links and
+    extended attributes (not those that begin with `skip_xattrs`); and the attributes of `source` itself. Devices and
+    sockets are left out. Both are descriptors, and stay the caller's. Raises OSError."""
     _Copy(source, target, skip_xattrs).run()
+
+
+def copy_attributes(source: int, target: int, skip_xattrs: str = "trusted.overlay.") -> None:
+    """Owner, mode, extended attributes and times of an open file. Raises OSError."""
+    found = os.fstat(source)
+    os.fchown(target, found.st_uid, found.st_gid)
+    os.fchmod(target, stat.S_IMODE(found.st_mode))
+    for name in os.listxattr(source):
+        if not name.startswith(skip_xattrs):
+            with contextlib.suppress(OSError):  # A file system without them.
+                os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 class _Removal:
@@ -226,10 +238,14 @@ def _is_protected(directory: int, name: str) -> bool:
 
 
 class _Copy:
-    """`source` and `target` are the directories reached; `todo`: for each level the sub-directories not yet copied."""
+    """`source` and `target` are the directories reached, `names` leads to them; `todo`: for each level the sub-directories
+    not yet copied. `links`: where the copy of a file with several names is, below `top`."""
 
     def __init__(self, source: int, target: int, skip_xattrs: str) -> None:
         self.source, self.target = os.dup(source), os.dup(target)
+        self.top = target
+        self.names: list[str] = []
+        self.links: dict[tuple[int, int], str] = {}
         self.skip_xattrs = skip_xattrs
         self.inodes = [_pair(self.source, self.target)]
         self.todo: list[list[str]] = []
@@ -241,7 +257,7 @@ class _Copy:
                 if self.todo[-1]:
                     self._enter(self.todo[-1].pop())
                     continue
-                self._copy_metadata(self.source, self.target)
+                copy_attributes(self.source, self.target, self.skip_xattrs)
                 self.todo.pop()
                 if not self.todo:
                     return
@@ -253,11 +269,13 @@ class _Copy:
     def _enter(self, name: str) -> None:
         os.mkdir(name, 0o700, dir_fd=self.target)
         self._move_to(name)
+        self.names.append(name)
         self.inodes.append(_pair(self.source, self.target))
         self.todo.append(self._copy_what_is_easy())
 
     def _leave(self) -> None:
         self._move_to("..")
+        self.names.pop()
         self.inodes.pop()
         if _pair(self.source, self.target) != self.inodes[-1]:
             raise OSError(errno.ESTALE, "a directory was moved while it was being copied")
@@ -283,6 +301,8 @@ class _Copy:
 
     def _copy_one(self, name: str) -> None:
         found = os.stat(name, dir_fd=self.source, follow_symlinks=False)
+        if found.st_nlink > 1 and self._linked(name, (found.st_dev, found.st_ino)):
+            return
         match stat.S_IFMT(found.st_mode):
             case stat.S_IFREG:
                 self._copy_file(name)
@@ -296,6 +316,18 @@ class _Copy:
                 os.chown(name, found.st_uid, found.st_gid, dir_fd=self.target)
                 os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=self.target)
 
+    def _linked(self, name: str, inode: tuple[int, int]) -> bool:
+        """Whether `name` is a further name of what was copied, and is one in the copy now too."""
+        first = self.links.setdefault(inode, "/".join([*self.names, name]))
+        try:
+            os.link(first, name, src_dir_fd=self.top, dst_dir_fd=self.target, follow_symlinks=False)
+        except OSError as exc:
+            # It is the first one; or its copy has too long a path, or as many names as its file system allows.
+            if exc.errno not in (errno.ENOENT, errno.ENAMETOOLONG, errno.EMLINK):
+                raise
+            return False
+        return True
+
     def _copy_file(self, name: str) -> None:
         origin = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.source)
         try:
@@ -303,21 +335,11 @@ class _Copy:
             try:
                 while os.sendfile(copy, origin, None, _COPY_CHUNK):
                     pass
-                self._copy_metadata(origin, copy)
+                copy_attributes(origin, copy, self.skip_xattrs)
             finally:
                 os.close(copy)
         finally:
             os.close(origin)
-
-    def _copy_metadata(self, source: int, target: int) -> None:
-        found = os.fstat(source)
-        os.fchown(target, found.st_uid, found.st_gid)
-        os.fchmod(target, stat.S_IMODE(found.st_mode))
-        for name in os.listxattr(source):
-            if not name.startswith(self.skip_xattrs):
-                with contextlib.suppress(OSError):  # A file system without them.
-                    os.setxattr(target, name, os.getxattr(source, name))
-        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _pair(source: int, target: int) -> tuple[int, int]:

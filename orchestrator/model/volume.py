@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from posixpath import normpath
 
@@ -95,3 +95,8 @@ class Mount:
     tmpfs_mode: int | None = None
     place: str = ""
     subpath: str = ""
+
+
+def mounted_images(mounts: Iterable[Mount]) -> tuple[str, ...]:
+    """The references of the images among `mounts`, each once, in order."""
+    return tuple(dict.fromkeys(mount.source for mount in mounts if mount.kind is MountKind.IMAGE and mount.source))

@@ -20,12 +20,13 @@ from orchestrator.model.volume import MountKind
 from orchestrator.oci.confinement import READONLY_PATHS, held_capabilities, masked_paths, sysctls
 from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
-from orchestrator.oci.mounts import clean_path, fills_of, mounts_of
+from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
 from orchestrator.oci.resources import cpu, memory, pids
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,
+    ANNOTATION_SUBPATHS,
     DEFAULT_PATH,
     DEFAULT_UMASK,
     NAMESPACES,
@@ -128,6 +129,7 @@ def _annotations(context: Context) -> dict[str, str]:
         **({"org.opencontainers.image.stopSignal": stop_signal} if stop_signal else {}),
         **({ANNOTATION_INIT: "true"} if service.init else {}),
         **({ANNOTATION_MAKE_SOURCES: json.dumps(sources)} if sources else {}),
+        **({ANNOTATION_SUBPATHS: json.dumps(subpaths)} if (subpaths := subpaths_of(service)) else {}),
     }
 
 
@@ -150,7 +152,7 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("root.path", lambda context: "rootfs"),
     ("root.readonly", lambda context: context.service.read_only),
     ("hostname", lambda context: context.hostname),
-    ("mounts", lambda context: mounts_of(context.service, context.image, context.inputs.volume_paths)),
+    ("mounts", lambda context: mounts_of(context.inputs)),
     ("annotations", _annotations),
     ("linux.namespaces", lambda context: [{"type": kind} for kind in NAMESPACES]),
     ("linux.uidMappings", _id_mappings),

@@ -22,7 +22,8 @@ KERNEL_HOSTNAME_MAX = 64
 @frozen
 class SandboxInputs:
     """`instance`: which container of the service it is; None: the first replica. `volume_paths`: mount target -> host
-    directory, for each named and anonymous volume, also those of the image's config. `resolv_search`, `resolv_options`: of
+    directory, for each named and anonymous volume, also those of the image's config. `mounted_images`: those of the
+    service's image mounts, by reference. `resolv_search`, `resolv_options`: of
     the host's resolv.conf. `machine`: ``os.uname().machine``. `host_cpus`: how many processors the host has (paths to
     hide)."""
 
@@ -32,6 +33,7 @@ class SandboxInputs:
     image: Image
     endpoints: tuple[Endpoint, ...] = ()
     volume_paths: Mapping[str, str] = field(default_factory=dict)
+    mounted_images: Mapping[str, Image] = field(default_factory=dict)
     resolv_search: tuple[str, ...] = ()
     resolv_options: tuple[str, ...] = ()
     machine: str = "x86_64"

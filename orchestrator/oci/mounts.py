@@ -11,6 +11,8 @@ from orchestrator.contracts.runtime import VolumeFill
 from orchestrator.errors import InputError
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
+from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.oci.terms import LOWER
 
 _BASE_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
@@ -30,10 +32,11 @@ _TREE_OPTIONS = ("rbind", "rprivate", "nodev", "idmap")
 _NOT_TARGETS = ("/", "/proc", "/dev")
 
 
-def mounts_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> list[dict[str, Any]]:
+def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     """The config's ``mounts``, in order. One of the stack's replaces ours at the same place and below it.
-    Raises InputError for a target that nothing can be mounted at."""
-    chosen = {_target(mount, service): _service_mount(mount, volume_paths) for mount in service.volumes}
+    Raises InputError for a target that nothing can be mounted at, and for an image that cannot be mounted."""
+    service, image, volume_paths = inputs.service, inputs.image, inputs.volume_paths
+    chosen = {_target(mount, service): _service_mount(mount, inputs) for mount in service.volumes}
     for target in map(clean_path, image.config.volumes):
         if target not in chosen:
             _check_target(target, f'volume of the image "{image.reference}": ', service.place)
@@ -51,13 +54,20 @@ def mounts_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -
 
 
 def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> tuple[VolumeFill, ...]:
-    """Named and anonymous volumes start with what the image has at their place; the host image has nothing to give."""
+    """Named and anonymous volumes start with what the image has at their place; the host image has nothing to give. A
+    volume of which a folder is mounted is not empty."""
     if image.reference == "host":
         return ()
     wanted = dict.fromkeys(map(clean_path, image.config.volumes), True)
     for mount in service.volumes:
-        wanted[clean_path(mount.target)] = mount.kind is MountKind.VOLUME and not mount.nocopy
+        wanted[clean_path(mount.target)] = mount.kind is MountKind.VOLUME and not (mount.nocopy or mount.subpath)
     return tuple(VolumeFill(path, _volume_directory(volume_paths, path)) for path, copy in wanted.items() if copy)
+
+
+def subpaths_of(service: Service) -> dict[str, str]:
+    """Destination -> folder, for the mounts that are a part of a volume or an image."""
+    found = {clean_path(mount.target): posixpath.normpath(mount.subpath) for mount in service.volumes if mount.subpath}
+    return {target: path for target, path in found.items() if path != "."}
 
 
 def _target(mount: Mount, service: Service) -> str:
@@ -75,7 +85,7 @@ def _check_target(target: str, what: str, place: str) -> None:
         raise InputError(f'{what}nothing can be mounted at "{target}"', hint=hint, place=place)
 
 
-def _service_mount(mount: Mount, volume_paths: Mapping[str, str]) -> dict[str, Any]:
+def _service_mount(mount: Mount, inputs: SandboxInputs) -> dict[str, Any]:
     target = clean_path(mount.target)
     access = ("ro", "rro") if mount.read_only else ("rw",)
     if mount.kind is MountKind.TMPFS:
@@ -84,9 +94,23 @@ def _service_mount(mount: Mount, volume_paths: Mapping[str, str]) -> dict[str, A
             options.append(f"size={mount.tmpfs_size_bytes}")
         return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": [*options, *access[:1]]}
     if mount.kind is MountKind.VOLUME:
-        return _bind(_volume_directory(volume_paths, mount.target), target, access)
+        directory = _volume_directory(inputs.volume_paths, mount.target)
+        return _bind(posixpath.normpath(posixpath.join(directory, mount.subpath)), target, access)
+    if mount.kind is MountKind.IMAGE:
+        return _image_mount(mount, target, inputs)
     assert mount.source is not None, f"a bind mount without a source: {mount}"
     return _bind(mount.source, target, access)
+
+
+def _image_mount(mount: Mount, target: str, inputs: SandboxInputs) -> dict[str, Any]:
+    """An overlay without an upper directory; of one layer too, for who carries it out knows what that is."""
+    image = inputs.mounted_images.get(mount.source or "")
+    if image is None:
+        raise InputError(f'the image "{mount.source}" is gone', hint="`pystack up` gets it", place=mount.place)
+    if image.mounts:
+        raise InputError(f'the image "{mount.source}" is parts of this machine, and cannot be mounted', place=mount.place)
+    layers = [f"{LOWER}{path}" for path in image.lowers]
+    return {"destination": target, "type": "overlay", "source": "overlay", "options": ["ro", "nodev", *layers]}
 
 
 def _bind(source: str, target: str, options: tuple[str, ...]) -> dict[str, Any]:

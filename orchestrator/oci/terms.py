@@ -13,5 +13,11 @@ ANNOTATION_INIT = "pystack.init"
 ANNOTATION_MAKE_SOURCES = "pystack.bind.create"
 """Host directories of bind mounts to be made when they are missing (the short volume form), as a JSON list."""
 
-ORDERS = frozenset({ANNOTATION_INIT, ANNOTATION_MAKE_SOURCES})
+LOWER = "lowerdir+="
+"""Before each layer, topmost first, in the options of a mount of type ``overlay`` (Linux 6.8)."""
+ANNOTATION_SUBPATHS = "pystack.mount.subpath"
+"""Destination -> the last part of a mount's source, or the folder of an overlay, as a JSON object: it must be found without
+leaving what is before it through a link."""
+
+ORDERS = frozenset({ANNOTATION_INIT, ANNOTATION_MAKE_SOURCES, ANNOTATION_SUBPATHS})
 """The annotations that this runtime obeys."""

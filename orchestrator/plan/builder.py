@@ -18,7 +18,7 @@ from orchestrator.model.names import (
 )
 from orchestrator.model.project import Project
 from orchestrator.model.service import Dependency, Service
-from orchestrator.model.volume import MountKind
+from orchestrator.model.volume import MountKind, mounted_images
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.order import Order
 from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb, label_of, operation_id
@@ -33,8 +33,8 @@ GONE, LEFT_OVER = "its service is no longer in the stack", "left over from `run`
 class PlanBuilder:
     """Operations by id, with their causes; `finish` orders them.
 
-    `enabled`: services that may be waited for. `images`: the identity of each service's image, None where it has still to
-    be obtained. `resumes`: see `reconcile.plan_resume`.
+    `enabled`: services that may be waited for. `images`: the identity of each service's images (`hashing.identity_with`),
+    None where one has still to be obtained. `resumes`: see `reconcile.plan_resume`.
     """
 
     project: Project
@@ -162,7 +162,10 @@ class PlanBuilder:
                 self._add(Operation(Kind.CREATE_VOLUME, "does not exist yet", volume=volume))
         for service in services:
             if service.name in self.images and self.images[service.name] is None:
-                self._add(Operation(Kind.OBTAIN_IMAGE, "not here yet", image=service.image))
+                mounted = mounted_images(service.volumes)
+                cause = f"not all images of {service.name} are here yet" if mounted else "not here yet"
+                for image in (service.image, *mounted):
+                    self._add(Operation(Kind.OBTAIN_IMAGE, cause, image=image))
 
     def remove_networks(self, kept: frozenset[NetworkName]) -> None:
         for key in sorted((self.project.networks.keys() | self.observed.networks.keys()) - kept):
@@ -243,7 +246,8 @@ class PlanBuilder:
         definition = self._definition(operation)
         if definition is None:
             return []
-        needs = [operation_id(Kind.OBTAIN_IMAGE, definition.image)]
+        images = (definition.image, *mounted_images(definition.volumes))
+        needs = [operation_id(Kind.OBTAIN_IMAGE, image) for image in images]
         needs += [operation_id(Kind.CREATE_NETWORK, key) for key in sorted(definition.networks)]
         volumes = {mount.source for mount in definition.volumes if mount.kind is MountKind.VOLUME and mount.source}
         return [*needs, *(operation_id(Kind.CREATE_VOLUME, key) for key in sorted(volumes))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.contracts.state import Definition
@@ -21,6 +22,16 @@ from orchestrator.model.volume import MountKind
 
 _IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy"})
 _VOLUME_FIELDS = ("full_name", "external")
+
+
+def identity_with(image: str, mounted: Iterable[str]) -> str:
+    """What the content of a container's images is known by: the identity of its own, and of those that it mounts."""
+    return "+".join([image, *mounted])
+
+
+def identities_in(identity: str) -> list[str]:
+    """The identities that `identity_with` put together."""
+    return identity.split("+")
 
 
 def config_hash(project: Project, service: Service, image_identity: str) -> str:
@@ -50,7 +61,10 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
         if key in project.networks
     }
     content["used_volumes"] = {
-        volume.key: [to_json(getattr(volume, name)) for name in _VOLUME_FIELDS]
+        volume.key: [
+            *(to_json(getattr(volume, name)) for name in _VOLUME_FIELDS),
+            *([dict(volume.options)] if volume.options else []),
+        ]
         for volume in project.volumes.values()
         if any(mount.kind is MountKind.VOLUME and mount.source == volume.key for mount in service.volumes)
     }

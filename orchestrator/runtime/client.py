@@ -32,7 +32,8 @@ from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost, StepFailed
 from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
-from orchestrator.runtime.rootfs import fill_volume
+from orchestrator.runtime.programs import layer_paths
+from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.stdio import Terminal, give_pipe
@@ -103,6 +104,7 @@ class MonitorRuntime:
         validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
+        check_folders(spec)
         running = container in self._session.active
         cgroup = self._open_cgroup(spec)
         try:
@@ -111,7 +113,7 @@ class MonitorRuntime:
             for fill in spec.fills:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
             netns = await self._session.network_namespace(container)
-            layers = await self._session.layers(spec.lowers)
+            layers = await self._session.layers(layer_paths(spec))
         except OSError as exc:
             cgroup.close()
             raise HostError(f"cannot make the sandbox of {container}: {exc.strerror}") from exc
@@ -140,7 +142,7 @@ class MonitorRuntime:
         if self._generation != self._session.generation:
             # Another monitor numbers the layers anew.
             for sandbox in list(self._sandboxes.values()):
-                sandbox.renew(await self._session.layers(sandbox.spec.lowers))
+                sandbox.renew(await self._session.layers(layer_paths(sandbox.spec)))
             self._generation = self._session.generation
         if container not in self._sandboxes:
             spec = bundle.read_bundle(self._site, container)
@@ -319,7 +321,7 @@ class MonitorRuntime:
             await self._session.drop(name)
         await self._session.ask("forget", container=container)
         self._session.history.pop(container, None)
-        in_use = {path for sandbox in self._sandboxes.values() for path in sandbox.spec.lowers}
+        in_use = {path for sandbox in self._sandboxes.values() for path in layer_paths(sandbox.spec)}
         if not self._session.active.keys() - self._sandboxes.keys():
             await self._session.drop_layers_except(in_use)
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.contracts.runtime import SandboxSpec
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
-from orchestrator.oci.terms import ANNOTATION_INIT, DEFAULT_PATH, DEFAULT_UMASK
+from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.values import frozen
 
@@ -29,8 +29,10 @@ StepArgument = Any
 """JSON-ready."""
 
 
-_SINCE = {"console": 2, "default_limits": 2}
+_SINCE = {"console": 2, "default_limits": 2, "bind_below": 3, "image": 3}
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
+_OPTIONAL = frozenset({"console", "default_limits"})
+"""Those without which a container is nearly the same."""
 
 
 @frozen
@@ -51,8 +53,13 @@ class Program:
         return json.dumps([[step.name, *step.arguments] for step in self.steps], separators=(",", ":")).encode()
 
     def known_to(self, version: int) -> Program:
-        """What a monitor that speaks `version` of the protocol can do of it: steps that came later are left out."""
+        """What a monitor that speaks `version` of the protocol can do of it: steps that came later are left out. Raises
+        OperationError when that would leave out what was asked for."""
         steps = tuple(step for step in self.steps if _SINCE.get(step.name, 1) <= version)
+        for step in self.steps:
+            if _SINCE.get(step.name, 1) > version and step.name not in _OPTIONAL:
+                message = f"cannot {step.describe()}: the monitor of this project was started by an older pystack"
+                raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
         return self if len(steps) == len(self.steps) else Program(steps)
 
     def is_command(self, number: int) -> bool:
@@ -70,7 +77,7 @@ class Hierarchy:
 
 @frozen
 class Context:
-    """What a program needs to know of where it will run. `layers`: the monitor's numbers of the lowers, topmost first.
+    """What a program needs to know of where it will run. `layers`: the monitor's numbers of `layer_paths`.
     `unified`: there is a v2 hierarchy. `hierarchies`: the v1 ones that the container is in. `bundle`: its directory.
     `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
 
@@ -96,13 +103,28 @@ def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], context: 
 
 @frozen
 class _Mount:
-    """`slot` None: made in the container's own namespaces."""
+    """`slot` None: made in the container's own namespaces. `lowers`: of a mounted image. `folder`: the part of it."""
 
     target: str
     kind: str
     options: MountOptions
     slot: int | None = None
     source: str = ""
+    lowers: tuple[str, ...] = ()
+    folder: str = ""
+
+
+def layer_paths(spec: SandboxSpec) -> tuple[str, ...]:
+    """All image layers that its mounts are made of: those of its root, topmost first, then those of mounted images."""
+    mounted = (path for entry in spec.config.get("mounts") or () for path in lowers_of(entry))
+    return tuple(dict.fromkeys((*spec.lowers, *mounted)))
+
+
+def lowers_of(entry: Mapping[str, Any]) -> list[str]:
+    """The layers of a mounted image, topmost first; none for any other mount."""
+    if entry.get("type") != "overlay":
+        return []
+    return [option.removeprefix(LOWER) for option in entry.get("options") or () if option.startswith(LOWER)]
 
 
 def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterator[Step]:
@@ -115,7 +137,10 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     if (score := process.get("oomScoreAdj")) is not None:
         yield Step("oom_score", (int(score),), f"set oom_score_adj to {score}")
     bundle_name = posixpath.basename(context.bundle)
-    yield Step("overlay", (0, list(context.layers), bundle_name), f"make the root file system in {context.bundle}")
+    numbers = dict(zip(layer_paths(spec), context.layers, strict=True))
+    root = [numbers[path] for path in spec.lowers]
+    yield Step("overlay", (0, root, bundle_name), f"make the root file system in {context.bundle}")
+    yield from _image_steps(mounts, numbers)
     yield from _outer_mount_steps(mounts, context)
     yield Step("enter", (), "enter the namespaces")
     yield Step("session")
@@ -184,23 +209,54 @@ def _number_mounts(spec: SandboxSpec) -> list[_Mount]:
     """The config's mounts; those that need the host's root get a slot (0 is the root's)."""
     mounts: list[_Mount] = []
     slots = 0
+    folders = subpaths(spec.config)
     for entry in spec.config.get("mounts") or ():
         target, kind = entry["destination"], entry.get("type") or ""
         options = parse_options(entry.get("options") or ())
         slot = None
-        if options.bind or target == "/dev":
+        lowers = tuple(lowers_of(entry))
+        if options.bind or target == "/dev" or lowers:
             slots += 1
             slot = slots
         kind = "bind" if options.bind else "cgroup" if kind == "cgroup2" else kind
-        if kind not in ("bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup"):
+        if kind == "overlay" and not (lowers and options.set_ & c.MOUNT_ATTR_RDONLY and len(options.data) == 1):
+            raise InputError(f"the overlay at {target} is not supported: read-only, of {LOWER}DIR alone")
+        if kind not in ("bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "overlay"):
             raise InputError(f"a mount of type {kind or '(none)'} at {target} is not supported")
-        mounts.append(_Mount(target, kind, options, slot, entry.get("source") or ""))
+        source, folder = entry.get("source") or "", folders.get(target, "")
+        mounts.append(_Mount(target, kind, options, slot, source, lowers, folder))
     return mounts
+
+
+def subpaths(config: Mapping[str, Any]) -> dict[str, str]:
+    """Destination -> folder (`oci.terms.ANNOTATION_SUBPATHS`). Raises InputError for an annotation that says no such
+    thing."""
+    text = (config.get("annotations") or {}).get(ANNOTATION_SUBPATHS) or "{}"
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(folder, str) for folder in found.values()):
+        raise InputError(f"{text!r} is not an object of folders", place=f"annotations.{ANNOTATION_SUBPATHS}")
+    return found
+
+
+def base_of(source: str, folder: str) -> str:
+    """What of the mount's `source` must not be left."""
+    return source.removesuffix(f"/{folder}")
+
+
+def _image_steps(mounts: Sequence[_Mount], numbers: Mapping[str, int]) -> Iterator[Step]:
+    for mount in mounts:
+        if mount.lowers:
+            what = f"mount an image at {mount.target}" if not mount.folder else f"mount {mount.folder} of an image"
+            lowers = [numbers[path] for path in mount.lowers]
+            yield Step("image", (mount.slot, lowers, mount.folder, mount.options.set_), what)
 
 
 def _outer_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
     for mount in mounts:
-        if mount.slot is not None and mount.kind != "bind":
+        if mount.slot is not None and mount.kind not in ("bind", "overlay"):
             # The ids are the host's: this tmpfs is made outside of the user namespace.
             data = [["uid", str(context.host_base)], ["gid", str(context.host_base)], *map(list, mount.options.data)]
             yield Step("devices", (mount.slot, data, mount.options.set_, context.host_base), "make the devices for /dev")
@@ -210,8 +266,12 @@ def _outer_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[S
     yield Step("to_host", (), "enter the host's mount namespace")
     for mount in binds:
         o = mount.options
-        arguments = (mount.slot, mount.source, o.recursive, o.set_, o.clear, o.propagation, o.idmap)
-        yield Step("bind", arguments, f"mount {mount.source} at {mount.target}")
+        how = (o.recursive, o.set_, o.clear, o.propagation, o.idmap)
+        what = f"mount {mount.source} at {mount.target}"
+        if mount.folder:
+            yield Step("bind_below", (mount.slot, base_of(mount.source, mount.folder), mount.folder, *how), what)
+        else:
+            yield Step("bind", (mount.slot, mount.source, *how), what)
     yield Step("to_home", (), "leave the host's mount namespace")
 
 

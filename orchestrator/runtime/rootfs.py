@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from orchestrator.contracts.runtime import VolumeFill
-from orchestrator.errors import HostError
+from orchestrator.contracts.runtime import SandboxSpec, VolumeFill
+from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel import mounts
 from orchestrator.kernel.constants import MOUNT_ATTR_RDONLY
-from orchestrator.kernel.rooted import open_in, read_small_file
-from orchestrator.kernel.trees import copy_tree, remove_tree
+from orchestrator.kernel.filling import filling, is_filled
+from orchestrator.kernel.rooted import BELOW, open_in, read_small_file
+from orchestrator.kernel.syscalls import openat2
+from orchestrator.kernel.trees import copy_tree
+from orchestrator.runtime.programs import base_of, lowers_of, subpaths
 
-_NO_CONTENT = frozenset({"lost+found"})
-"""What a fresh file system has in its root, if the volume is one."""
+_MARK = ".pystack-filling"
 
 
 def read_users(pid: int) -> tuple[bytes, bytes]:
@@ -32,55 +34,70 @@ def read_users(pid: int) -> tuple[bytes, bytes]:
 
 
 def fill_volume(fill: VolumeFill, lowers: Sequence[str]) -> bool:
-    """Copy what the image has at ``fill.image_path`` into the empty directory, with owners, modes and times; False when
-    there was nothing to do. All or nothing: it is copied beside and moved into place. Raises HostError. Blocking."""
+    """Copy what the image has at ``fill.image_path`` into the empty directory, with owners, modes, times and hard links;
+    False when there was nothing to do. A copy that is killed is repeated (`kernel.filling`). Raises HostError. Blocking."""
     try:
-        if not os.path.isdir(fill.directory) or set(os.listdir(fill.directory)) - _NO_CONTENT:
+        if not os.path.isdir(fill.directory) or is_filled(fill.directory, _MARK):
             return False
-        root = _open_image(lowers)
-        try:
-            try:
-                source = open_in(root, os.fsencode(fill.image_path), os.O_RDONLY | os.O_DIRECTORY)
-            except (FileNotFoundError, NotADirectoryError):
+        with filling(fill.directory, _MARK) as target:
+            if target is None:
                 return False
-            try:
-                _fill(source, fill.directory)
-            finally:
-                os.close(source)
-        finally:
-            os.close(root)
+            with _image(lowers) as root:
+                return _copied(root, fill.image_path, target)
     except OSError as exc:
         raise HostError(f"cannot fill the volume {fill.directory} from {fill.image_path}: {exc.strerror}") from exc
+
+
+def _copied(root: int, path: str, target: str) -> bool:
+    try:
+        source = open_in(root, os.fsencode(path), os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    copy = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        copy_tree(source, copy)
+    finally:
+        os.close(copy)
+        os.close(source)
     return True
 
 
-def _open_image(lowers: Sequence[str]) -> int:
+def check_folders(spec: SandboxSpec) -> None:
+    """The folders of volumes and images that are mounted alone: they must be there. Raises OperationError."""
+    folders = subpaths(spec.config)
+    for entry in spec.config.get("mounts") or () if folders else ():
+        folder = folders.get(entry["destination"])
+        if folder is None:
+            continue
+        lowers = lowers_of(entry)
+        base = f"the image that is mounted at {entry['destination']}" if lowers else base_of(entry["source"], folder)
+        try:
+            if lowers:
+                with _image(lowers) as root:
+                    os.close(open_in(root, os.fsencode(folder)))
+            else:
+                top = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.close(openat2(top, os.fsencode(folder), os.O_PATH, BELOW))
+                finally:
+                    os.close(top)
+        except FileNotFoundError as exc:
+            hint = "a subpath has to exist before it is mounted"
+            raise OperationError(f'there is no "{folder}" in {base}', hint=hint) from exc
+        except OSError as exc:
+            what = "leads out of it" if exc.errno == errno.EXDEV else exc.strerror
+            raise OperationError(f'cannot mount "{folder}" of {base}: {what}') from exc
+
+
+@contextlib.contextmanager
+def _image(lowers: Sequence[str]) -> Iterator[int]:
+    """The merged view of `lowers`, as a descriptor of its root."""
     if len(lowers) == 1:
-        return os.open(lowers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    options: list[tuple[bytes, bytes | None]] = [(b"lowerdir+", os.fsencode(path)) for path in lowers]
-    return mounts.new_filesystem(b"overlay", options, MOUNT_ATTR_RDONLY)
-
-
-def _fill(source: int, directory: str) -> None:
-    beside = f"{directory}.filling"
-    remove_tree(beside)
-    os.mkdir(beside, 0o700)
-    target = os.open(beside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(lowers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        options: list[tuple[bytes, bytes | None]] = [(b"lowerdir+", os.fsencode(path)) for path in lowers]
+        root = mounts.new_filesystem(b"overlay", options, MOUNT_ATTR_RDONLY)
     try:
-        copy_tree(source, target)
-    except OSError:
-        with contextlib.suppress(OSError):  # The reason of the first is what matters.
-            remove_tree(beside)
-        raise
+        yield root
     finally:
-        os.close(target)
-    try:
-        os.rename(beside, directory)
-    except OSError:
-        # A mount point, or a fresh file system's root: then entry by entry.
-        for name in os.listdir(beside):
-            os.rename(f"{beside}/{name}", f"{directory}/{name}")
-        found = os.stat(beside)
-        os.chown(directory, found.st_uid, found.st_gid)
-        os.chmod(directory, stat.S_IMODE(found.st_mode))
-        os.rmdir(beside)
+        os.close(root)

@@ -28,8 +28,8 @@ LOG_STREAMS = (1, 2)
 
 @entity
 class Sandbox:
-    """`layers`: the monitor's numbers of ``spec.lowers``. `program` and `context`: made at need, and made anew for another
-    spec or another monitor."""
+    """`layers`: the monitor's numbers of `programs.layer_paths`. `program` and `context`: made at need, and made anew for
+    another spec or another monitor."""
 
     site: Site
     host: Host

@@ -11,6 +11,8 @@ supervisor: what goes wrong with one container is said of that container.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
 from orchestrator.contracts.events import EventKind
@@ -20,12 +22,14 @@ from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ProjectRecord, Wanted
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, Role
+from orchestrator.model.volume import mounted_images
+from orchestrator.plan.hashing import identities_in
+from orchestrator.plan.images import image_request, mounted_request
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.restart import GiveUp, Restart
 from orchestrator.scheduler import sandbox, supervise
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
-from orchestrator.scheduler.images import image_request
 from orchestrator.scheduler.live_run import LiveRun
 from orchestrator.values import replace
 
@@ -71,6 +75,7 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
     container.exit = (found.last_exit if found is not None else None) or record.last_exit
     container.history = supervise.fresh_history(container)
     container.image = await _image(state, container)
+    await _see_mounted(state, container)
     if found is not None and found.run is not None:
         await _take_running(state, container, found)
         return False
@@ -162,10 +167,21 @@ async def _image(state: EngineState, container: Container) -> Image:
     request = image_request(state.project, container.definition)
     try:
         found = await state.adapters.images.inspect(request)
-        if not isinstance(found, Known) or found.image.identity != identity:
-            found = await state.adapters.images.inspect(replace(request, reference=identity))
+        if not isinstance(found, Known) or found.image.identity != identities_in(identity)[0]:
+            found = await state.adapters.images.inspect(replace(request, reference=identities_in(identity)[0]))
     except PystackError as error:
         if reference:
             container.note(EventKind.WARNING, f"{container.label}: {error}")
         return Image(reference, identity, ())
     return found.image if isinstance(found, Known) else Image(reference, identity, ())
+
+
+async def _see_mounted(state: EngineState, container: Container) -> None:
+    """Look at the images that it mounts; one that is gone is told when the sandbox is opened again."""
+    for reference in mounted_images(container.definition.volumes):
+        request = mounted_request(state.project, reference)
+        if request not in state.images:
+            with suppress(PystackError):
+                found = await state.adapters.images.inspect(request)
+                if isinstance(found, Known):
+                    state.images[request] = found.image

@@ -17,8 +17,10 @@ from orchestrator.model.names import ContainerId, NetworkName, Role, ServiceName
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
+from orchestrator.model.volume import mounted_images
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.plan.healthcheck import healthcheck_of
+from orchestrator.plan.images import mounted_request
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.events import EventSink
@@ -66,11 +68,16 @@ class EngineState:
         found = self._services.get(service, {})
         return [item for item in found.values() if item.instance.role is Role.REPLICA and not item.doomed]
 
-    def define(self, service: Service, image: Image) -> Definition:
-        """What a container made from these two now is kept by."""
+    def mounted(self, service: Service, project: Project) -> dict[str, Image]:
+        """The images that `service` mounts, as last seen, by their references."""
+        requests = {name: mounted_request(project, name) for name in mounted_images(service.volumes)}
+        return {name: self.images[request] for name, request in requests.items() if request in self.images}
+
+    def define(self, service: Service, image: Image, identity: str) -> Definition:
+        """What a container made from these now is kept by. `identity`: of all its images."""
         signal = service.stop_signal or image.config.stop_signal
         number = parse_signal(signal) if signal else int(SIGTERM)
-        return Definition(service, image.identity, healthcheck_of(service, image), number)
+        return Definition(service, identity, healthcheck_of(service, image), number)
 
     def held_up_by(self, container: Container) -> tuple[ServiceName, ...]:
         """Services that an operation has still to start and that need this container's, directly or not."""

@@ -13,6 +13,7 @@ from orchestrator.model.build import built_before, with_images
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
+from orchestrator.plan.images import image_request, image_requests
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
 from orchestrator.values import replace
@@ -24,17 +25,11 @@ _LASTING = frozenset({"missing", "never"})
 """Policies by which nothing that is here is ever due."""
 
 
-def image_request(project: Project, service: Service) -> ImageRequest:
-    """What `service` asks for. An image that another service of the stack builds is built for this one too."""
-    makers = (item for item in project.services.values() if item.image == service.image and item.build is not None)
-    maker = service if service.build is not None else next(makers, service)
-    return ImageRequest(service.image, project.working_dir, service.platform, maker.pull_policy, maker.build)
-
-
 async def refresh_images(state: EngineState, project: Project, services: Iterable[ServiceName]) -> None:
     """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there. An
     image that is missing is none of these: the plan has an operation for it. Raises the first error."""
-    asked = {image_request(project, project.services[name]): project.services[name] for name in services}
+    wanted = [project.services[name] for name in services]
+    asked = {request: service for service in wanted for request in image_requests(project, service)}
     asked = {request: service for request, service in asked.items() if request.pull_policy.when not in _LASTING}
     errors: list[PystackError] = []
 
@@ -56,14 +51,15 @@ async def refresh_images(state: EngineState, project: Project, services: Iterabl
 
 async def obtain_image(state: EngineState, project: Project, request: ImageRequest) -> Image:
     """With the images of the stack that its build takes something from before it. Raises what `Images.obtain` does."""
+    asked = request
     if request.build is not None and (names := built_before(request.build)):
         services = {name: project.services[ServiceName(name)] for name in names}
         for service in services.values():
             await obtain_image(state, project, image_request(project, service))
         build = with_images(request.build, {name: service.image for name, service in services.items()})
-        request = replace(request, build=build)
+        asked = replace(request, build=build)
     state.events.note(EventKind.IMAGE_OBTAINING, f"getting image {request.reference}", image=request.reference)
-    image = await state.adapters.images.obtain(request, _Teller(state, request.reference))
+    image = await state.adapters.images.obtain(asked, _Teller(state, request.reference))
     state.images[request] = image
     state.events.note(EventKind.IMAGE_OBTAINED, f"got image {request.reference}", image=request.reference)
     return image

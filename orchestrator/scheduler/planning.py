@@ -11,6 +11,8 @@ from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
+from orchestrator.plan.hashing import identity_with
+from orchestrator.plan.images import image_requests
 from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.reconcile import (
@@ -28,7 +30,6 @@ from orchestrator.plan.teardown import plan_down, plan_kill, plan_restart, plan_
 from orchestrator.policy.requests import Ask
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
-from orchestrator.scheduler.images import image_request
 from orchestrator.values import replace
 
 
@@ -104,20 +105,23 @@ def images_of(request: Up | Scale | Run) -> tuple[Project, Iterable[ServiceName]
 
 
 async def _identities(state: EngineState, project: Project, services: Iterable[ServiceName]) -> Images:
-    """What the image of each of `services` is now; each reference is looked at once. None: it has still to be obtained.
+    """What the images of each of `services` are now; each reference is looked at once. None: one has still to be obtained.
     What is known of other services' images need not be looked at: nothing is made from them."""
     found: dict[ServiceName, str | None] = {}
     looked: dict[ImageRequest, str | None] = {}
     for name in services:
         service = project.services[name]
-        request = image_request(project, service)
-        if request not in looked:
-            try:
-                answer = await state.adapters.images.inspect(request)
-            except PystackError as error:
-                raise located(error, project, service, "image") from error
-            looked[request] = answer.image.identity if isinstance(answer, Known) else None
-            if isinstance(answer, Known):
-                state.images[request] = answer.image
-        found[name] = looked[request]
+        identities: list[str | None] = []
+        for request in image_requests(project, service):
+            if request not in looked:
+                try:
+                    answer = await state.adapters.images.inspect(request)
+                except PystackError as error:
+                    raise located(error, project, service, "volumes" if identities else "image") from error
+                looked[request] = answer.image.identity if isinstance(answer, Known) else None
+                if isinstance(answer, Known):
+                    state.images[request] = answer.image
+            identities.append(looked[request])
+        known = [identity for identity in identities if identity is not None]
+        found[name] = identity_with(known[0], known[1:]) if len(known) == len(identities) else None
     return found

@@ -6,7 +6,8 @@ fails or is cancelled half-way is undone, unless the sandbox existed before and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import trio
 
@@ -17,14 +18,16 @@ from orchestrator.contracts.runtime import LogPolicy, SandboxSpec
 from orchestrator.errors import PystackError
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
-from orchestrator.model.volume import MountKind
+from orchestrator.model.volume import MountKind, Volume
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.oci.mounts import clean_path
-from orchestrator.plan.hashing import config_hash
+from orchestrator.plan.hashing import config_hash, identity_with
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
+
+T = TypeVar("T")
 
 UNDO_DEADLINE_S = 30.0
 WHOLE = LogPolicy(max_bytes=0)
@@ -40,9 +43,11 @@ async def make(state: EngineState, container: Container, project: Project, servi
     try:
         await state.ensure_networks(sorted(service.networks), project)
         container.image = image
+        mounted = state.mounted(service, project)
+        identity = identity_with(image.identity, [item.identity for item in mounted.values()])
         container.amend(
-            definition=state.define(service, image),
-            config_hash=config_hash(project, service, image.identity),
+            definition=state.define(service, image, identity),
+            config_hash=config_hash(project, service, identity),
             endpoints=_reserve(state, container, service),
             published=(),
             created_at=state.events.wall_clock(),
@@ -50,7 +55,7 @@ async def make(state: EngineState, container: Container, project: Project, servi
             last_exit=None,
         )
         container.intend()
-        container.sandbox.netns_fd = await state.adapters.runtime.create(_compile(state, container, project))
+        container.sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, project))
         await wire(state, container)
     except PystackError as error:
         await undo(state, container)
@@ -74,7 +79,7 @@ async def wire(state: EngineState, container: Container) -> None:
         if not container.record.endpoints and container.definition.networks:
             await state.ensure_networks(sorted(container.definition.networks), state.project)
             container.amend(endpoints=_reserve(state, container, container.definition))
-        sandbox.netns_fd = await state.adapters.runtime.create(_compile(state, container, state.project))
+        sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, state.project))
     sandbox.wired = True  # Before the await: if it is cancelled half-way, `unwire` has something to undo.
     try:
         published = await state.adapters.networking.attach(
@@ -110,6 +115,7 @@ async def remove(state: EngineState, container: Container, *, anonymous: bool, s
             state.adapters.volumes.remove_anonymous(container.id)
         except PystackError as error:
             errors.append(error)
+    errors += await _release_volumes(state, container)
     if errors:
         raise errors[0]
     container.exit = None
@@ -142,13 +148,40 @@ async def _dismantle(state: EngineState, container: Container) -> list[PystackEr
     return errors
 
 
+async def ensure_volume(state: EngineState, volume: Volume) -> str:
+    """As `contracts.state.Volumes.ensure`."""
+    return await of_volume(volume, state.adapters.volumes.ensure, volume)
+
+
+async def of_volume(volume: Volume, action: Callable[..., T], *arguments: object) -> T:
+    """What is mounted for its options may block; plain directories do not."""
+    if volume.options or volume.external:
+        return await trio.to_thread.run_sync(action, *arguments)
+    return action(*arguments)
+
+
+async def _release_volumes(state: EngineState, container: Container) -> list[PystackError]:
+    """Unmount what was mounted for this container and for no other."""
+    errors: list[PystackError] = []
+    others = [item.definition for item in state.containers.values() if item is not container]
+    used = {mount.source for definition in others for mount in definition.volumes}
+    for volume in state.project.volumes.values():
+        mine = any(mount.source == volume.key for mount in container.definition.volumes)
+        if volume.options and mine and volume.key not in used:
+            try:
+                await of_volume(volume, state.adapters.volumes.release, volume)
+            except PystackError as error:
+                errors.append(error)
+    return errors
+
+
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
     return state.adapters.networking.reserve(
         container.id, service.name, tuple(service.networks.values()), not container.record.own_name_only
     )
 
 
-def _compile(state: EngineState, container: Container, project: Project) -> SandboxSpec:
+async def _compile(state: EngineState, container: Container, project: Project) -> SandboxSpec:
     assert container.image is not None
     return state.compile_sandbox(
         SandboxInputs(
@@ -157,14 +190,15 @@ def _compile(state: EngineState, container: Container, project: Project) -> Sand
             service=container.definition,
             image=container.image,
             endpoints=container.record.endpoints,
-            volume_paths=_volume_paths(state, container, project),
+            volume_paths=await _volume_paths(state, container, project),
+            mounted_images=state.mounted(container.definition, project),
             instance=container.instance,
             log=WHOLE if container.reader is not None and container.reader.reading else LogPolicy(),
         )
     )
 
 
-def _volume_paths(state: EngineState, container: Container, project: Project) -> Mapping[str, str]:
+async def _volume_paths(state: EngineState, container: Container, project: Project) -> Mapping[str, str]:
     """Mount target -> host directory, for the service's volumes and those its image declares."""
     volumes, service = state.adapters.volumes, container.definition
     paths: dict[str, str] = {}
@@ -174,7 +208,7 @@ def _volume_paths(state: EngineState, container: Container, project: Project) ->
         definition = next((item for key, item in project.volumes.items() if key == mount.source), None)
         try:
             if definition is not None:
-                paths[mount.target] = volumes.ensure(definition)
+                paths[mount.target] = await ensure_volume(state, definition)
             else:
                 paths[mount.target] = volumes.ensure_anonymous(container.id, mount.target)
         except PystackError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import assert_never
 
 import trio
@@ -13,7 +12,7 @@ from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.phase import Phase
-from orchestrator.model.service import Service
+from orchestrator.plan.images import image_request, image_requests
 from orchestrator.plan.plan import Kind, Operation, Plan
 from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
 from orchestrator.policy.lifecycle import Trigger
@@ -21,7 +20,7 @@ from orchestrator.policy.requests import Ask, Step
 from orchestrator.scheduler import sandbox, supervise
 from orchestrator.scheduler.container import Container, Watch
 from orchestrator.scheduler.engine_state import EngineState
-from orchestrator.scheduler.images import image_request, obtain_image
+from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
@@ -53,7 +52,7 @@ class Steps:
                 await self._create_network(operation)
             case Kind.CREATE_VOLUME:
                 assert operation.volume is not None
-                self._state.adapters.volumes.ensure(self._plan.project.volumes[operation.volume])
+                await sandbox.ensure_volume(self._state, self._plan.project.volumes[operation.volume])
                 self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}")
             case Kind.CREATE:
                 await self._create(self._container(operation), operation)
@@ -71,20 +70,20 @@ class Steps:
                 await self._state.remove_networks([operation.network])
             case Kind.REMOVE_VOLUME:
                 assert operation.volume is not None
-                if self._state.adapters.volumes.remove(self._plan.project.volumes[operation.volume]):
+                volume = self._plan.project.volumes[operation.volume]
+                if await sandbox.of_volume(volume, self._state.adapters.volumes.remove, volume):
                     self._note(EventKind.VOLUME_REMOVED, f"removed volume {operation.volume}")
             case _:
                 assert_never(operation.kind)
 
     async def _obtain(self, operation: Operation) -> None:
+        """For a service of the plan, or of the stack: a one-off's is in no stack."""
         project = self._plan.project
-        service = next(item for item in self._definitions() if item.image == operation.image)
-        await obtain_image(self._state, project, image_request(project, service))
-
-    def _definitions(self) -> Iterator[Service]:
-        """Of all that the plan makes, then of the stack: a one-off's is in no stack."""
-        yield from (item.definition for item in self._plan.operations if item.definition is not None)
-        yield from self._plan.project.services.values()
+        made = [item.definition for item in self._plan.operations if item.definition is not None]
+        services = (*made, *project.services.values())
+        requests = (request for service in services for request in image_requests(project, service))
+        wanted = next(request for request in requests if request.reference == operation.image)
+        await obtain_image(self._state, project, wanted)
 
     async def _create_network(self, operation: Operation) -> None:
         """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""
@@ -96,12 +95,13 @@ class Steps:
         if container.live or container.sandbox.fresh:
             return
         assert operation.definition is not None
-        request = image_request(self._plan.project, operation.definition)
-        image = self._state.images.get(request)
-        if image is None:  # Known when the plan was made, and looked up for it; a resumed start may come without.
-            found = await self._state.adapters.images.inspect(request)
-            image = found.image if isinstance(found, Known) else await self._state.adapters.images.obtain(request, _quiet)
-            self._state.images[request] = image
+        project, images = self._plan.project, self._state.images
+        for request in image_requests(project, operation.definition):
+            if request not in images:  # Known when the plan was made; a resumed start may come without.
+                found = await self._state.adapters.images.inspect(request)
+                obtain = self._state.adapters.images.obtain
+                images[request] = found.image if isinstance(found, Known) else await obtain(request, _quiet)
+        image = images[image_request(project, operation.definition)]
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
 
     async def _start(self, container: Container, operation: Operation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.errors import OperationError, PystackError
+from orchestrator.plan.hashing import identities_in
 from orchestrator.state.volume_users import readings
 
 
@@ -21,5 +22,6 @@ def users_of_images(data_root: str) -> dict[str, tuple[str, ...]]:
                 hint=f"`pystack -p {site.project} up` or `down` repairs its records",
             )
         for container in reading.record.containers if reading.record is not None else ():
-            found.setdefault(container.definition.image, set()).add(container.container)
+            for identity in identities_in(container.definition.image):
+                found.setdefault(identity, set()).add(container.container)
     return {identity: tuple(sorted(containers)) for identity, containers in found.items()}

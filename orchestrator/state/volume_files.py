@@ -66,6 +66,8 @@ class VolumeFiles:
             return sorted(name for name in os.listdir(self.root) if not name.startswith("."))
         except FileNotFoundError:
             return []
+        except OSError as exc:
+            raise HostError(f"cannot read {self.root}: {exc.strerror}", hint="run as root") from exc
 
     def path(self, name: str) -> str:
         return os.path.dirname(self.data(name))
@@ -180,6 +182,22 @@ class VolumeFiles:
             yield
         finally:
             os.close(fd)
+
+    def bytes_of(self, name: str) -> int:
+        """What its content takes on the disk, without what is mounted."""
+        total, todo, seen = 0, [self.data(name)], set()
+        while todo:
+            with suppress(OSError), os.scandir(todo.pop()) as entries:  # Too deep a path is not worth more.
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+                        if found.st_ino in seen:
+                            continue
+                        seen.add(found.st_ino)
+                    total += found.st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+        return total
 
     def delete(self, name: str) -> bool:
         """False if there was none. What is mounted is unmounted; a bound directory stays as it is."""

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from glob import glob
 
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import ContainerRecord
+from orchestrator.contracts.state import ContainerRecord, ProjectRecord
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import ProjectName, VolumeName, short_hash
 from orchestrator.model.project import Project
+from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 from orchestrator.state.directory import data_root_of, site_of
 from orchestrator.state.reading import Reading
 from orchestrator.state.volume_files import ANONYMOUS
+
+
+def volumes_of(
+    site: Site, record: ProjectRecord | None, services: Collection[str] = ()
+) -> tuple[set[str], tuple[str, ...]]:
+    """The full names of the named volumes that the project's recorded containers, and its stack, mount, and how the names
+    of anonymous ones begin. `services`: only theirs, if any are named."""
+    if record is None:
+        return set(), ()
+    containers = [item for item in record.containers if not services or item.instance.service in services]
+    stack = [service for service in record.project.services.values() if not services or service.name in services]
+    keys = {key for service in (*stack, *(item.definition.service for item in containers)) for key in _keys(service)}
+    names = {_full_name(site, record.project, key) for key in keys}
+    return names, tuple(_anonymous(site, item) for item in containers)
 
 
 def users_of_volumes(data_root: str, volumes: list[str]) -> dict[str, tuple[str, ...]]:
@@ -33,7 +48,7 @@ def users_of_volumes(data_root: str, volumes: list[str]) -> dict[str, tuple[str,
             )
         for container, used in _used(site, reading):
             for name in found:
-                if name in used or name.startswith(f"{ANONYMOUS}{site.key}-{short_hash(container.container, 16)}-"):
+                if name in used or name.startswith(_anonymous(site, container)):
                     found[name].add(container.container)
     return {name: tuple(sorted(users)) for name, users in found.items()}
 
@@ -79,10 +94,17 @@ def _used(site: Site, reading: Reading) -> Iterator[tuple[ContainerRecord, set[s
     """Each container, and the full names of the named volumes that it mounts."""
     record = reading.record
     for container in record.containers if record is not None else ():
-        mounts = container.definition.service.volumes
-        keys = {VolumeName(mount.source) for mount in mounts if mount.kind is MountKind.VOLUME and mount.source}
         assert record is not None
-        yield container, {_full_name(site, record.project, key) for key in keys}
+        yield container, {_full_name(site, record.project, key) for key in _keys(container.definition.service)}
+
+
+def _keys(service: Service) -> set[VolumeName]:
+    return {VolumeName(mount.source) for mount in service.volumes if mount.kind is MountKind.VOLUME and mount.source}
+
+
+def _anonymous(site: Site, container: ContainerRecord) -> str:
+    """How the names of its anonymous volumes begin."""
+    return f"{ANONYMOUS}{site.key}-{short_hash(container.container, 16)}-"
 
 
 def _full_name(site: Site, project: Project, key: VolumeName) -> str:

@@ -41,6 +41,7 @@ class OpenProject:
     site: Site
     host: Host
     runtime: MonitorRuntime
+    images: MachineImages
     records: FileState
     volumes: FileVolumes
     log: EventLog
@@ -117,7 +118,7 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
         engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler(host))
         await nursery.start(engine.run)
         now, damaged = time.time(), tuple(map(str, networking.findings))
-        yield OpenProject(site, host, runtime, state, volumes, log, stream, engine, this_boot, now, damaged)
+        yield OpenProject(site, host, runtime, images, state, volumes, log, stream, engine, this_boot, now, damaged)
         nursery.cancel_scope.cancel()
     state.close()
     log.close()

@@ -102,6 +102,7 @@ def _build_all(settings: Settings, project: Project, specs: Mapping[ServiceName,
     data_root, run_root = data_root_of(settings), run_root_of(settings)
     host = require_host()
     images = MachineImages(os.path.join(data_root, "images"))
+    images.environ = settings.environ
 
     async def work(transfers: Transfers) -> None:
         async def one(name: str) -> None:

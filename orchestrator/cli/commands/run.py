@@ -12,7 +12,7 @@ from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.selection import check_images
-from orchestrator.cli.wanted_images import with_policies
+from orchestrator.cli.wanted_images import registry_variables, with_policies
 from orchestrator.client import ensure_supervisor
 from orchestrator.compose.discovery import discover, read_env_file
 from orchestrator.compose.load import load
@@ -57,17 +57,14 @@ def run(
     remove_orphans: bool,
     cap_add: tuple[str, ...],
     cap_drop: tuple[str, ...],
-    build: bool,
-    no_build: bool,
-    pull: str | None,
-    quiet_pull: bool,
+    **of_images: Any,
 ) -> int:
     """Run COMMAND in a new container made from SERVICE. Ends with the command's exit code."""
     on_terminal = wants_terminal(tty, no_tty) and not detach
     removes, ignores = orphans(settings, remove_orphans)
     project, environ = _loaded(settings, service)
     wanted = select(project, () if no_deps else (service,))
-    project = with_policies(project, {service, *wanted}, build=build, no_build=no_build, pull=pull)
+    project = with_policies(project, {service, *wanted}, **of_images)
     changes = Changes(
         directory=os.getcwd(),
         home=environ.get("HOME"),
@@ -94,8 +91,9 @@ def run(
         detach=detach,
         remove_orphans=removes,
         ignore_orphans=ignores,
+        registry=registry_variables(settings.environ),
     )
-    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull))
+    return _carry_out(settings, request, quiet, Board(quiet_images=of_images["quiet_pull"]))
 
 
 def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str]]:

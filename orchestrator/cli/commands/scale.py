@@ -9,6 +9,7 @@ from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.scaling import replicas
 from orchestrator.cli.settings import Settings
+from orchestrator.cli.wanted_images import registry_variables
 from orchestrator.cli.wire import statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Scale
@@ -22,7 +23,14 @@ def scale(settings: Settings, numbers: tuple[str, ...], no_deps: bool, timeout_s
     project, _ = settings.load_to_run(tuple(number.partition("=")[0] for number in numbers))
     wanted = replicas(numbers, project)
     site = settings.site_named(project.name)
-    request = Scale(project, wanted, dependencies=not no_deps, timeout_s=timeout_s, named=settings.origin()[1])
+    request = Scale(
+        project,
+        wanted,
+        dependencies=not no_deps,
+        timeout_s=timeout_s,
+        named=settings.origin()[1],
+        registry=registry_variables(settings.environ),
+    )
     board = Board(project.services)
     progress = choose(settings.terminal(), f"scale {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)

@@ -12,7 +12,7 @@ from orchestrator.cli.render.progress import choose
 from orchestrator.cli.scaling import replicas
 from orchestrator.cli.selection import check_images, check_services
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.wanted_images import with_policies
+from orchestrator.cli.wanted_images import registry_variables, with_policies
 from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
@@ -56,17 +56,14 @@ def up(
     abort_on_exit: bool,
     abort_on_failure: bool,
     exit_code_from: str | None,
-    build: bool,
-    no_build: bool,
-    pull: str | None,
-    quiet_pull: bool,
+    **of_images: Any,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     _check_combination(cascading, detach, wait, no_start)
     project, chosen = _loaded(settings, services)
-    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
+    project = with_policies(project, chosen, **of_images)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
     if exit_code_from is not None:
         _check_code_from(exit_code_from, project, managed)
@@ -76,7 +73,7 @@ def up(
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
     request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
     if detach or wait or no_start:
-        _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
+        _detached(settings, request, managed, began_s, quiet_pull=of_images["quiet_pull"])
         return 0
     from orchestrator.cli.cascade import Cascade
     from orchestrator.cli.render.loglines import printer_for
@@ -92,7 +89,7 @@ def up(
         code_from=exit_code_from,
         completing=_completing(project),
     )
-    board = Board(project.services, quiet_images=quiet_pull)
+    board = Board(project.services, quiet_images=of_images["quiet_pull"])
     return _followed(settings, request, selection, printer, cascade if cascading else None, began_s, board)
 
 
@@ -139,17 +136,14 @@ def create(
     no_recreate: bool,
     scale: tuple[str, ...],
     remove_orphans: bool,
-    build: bool,
-    no_build: bool,
-    pull: str | None,
-    quiet_pull: bool,
+    **of_images: Any,
 ) -> None:
     """Make the containers of services, and of what they depend on; start nothing."""
     began_s = time.monotonic()
     project, chosen = _loaded(settings, services)
-    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
+    project = with_policies(project, chosen, **of_images)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
-    _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
+    _detached(settings, request, chosen, began_s, quiet_pull=of_images["quiet_pull"])
 
 
 def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
@@ -202,6 +196,7 @@ def _request(
         ignore_orphans=ignore,
         start=not no_start,
         named=settings.origin()[1],
+        registry=registry_variables(settings.environ),
     )
 
 

@@ -72,6 +72,8 @@ VERBS: Mapping[str, Verb | Group] = {
         files.CONFIG,
         files.LINT,
         looking.EVENTS,
+        looking.VOLUMES,
+        looking.VOLUME,
         files.DOCTOR,
         looking.VERSION,
     )

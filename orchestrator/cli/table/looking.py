@@ -5,10 +5,12 @@ from __future__ import annotations
 from orchestrator.cli.table.shapes import (
     CHOICE,
     COUNT,
+    FORMAT,
     LINES,
     SERVICES,
     TEXT,
     Argument,
+    Group,
     Option,
     Verb,
     output_format,
@@ -125,6 +127,15 @@ EVENTS = Verb(
     ),
     hot=True,
 )
+VOLUMES = Verb(
+    "volumes",
+    "volumes",
+    "List the project's volumes.",
+    "List the project's volumes: what it made, and what its containers use; of some services, what these use.",
+    options=(FORMAT, Option("-q --quiet", "quiet", "Only names.")),
+    arguments=SERVICES,
+)
+VOLUME = Group("volume", "volumes", "Volumes of all projects.", "List, make, inspect and remove volumes of all projects.")
 VERSION = Verb(
     "version",
     "version",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from orchestrator.compose.kinds.values import byte_size, go_text
-from orchestrator.compose.model.reader import Reader
+from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.names import NetworkName, VolumeName
 from orchestrator.model.network import Attachment, Network, PortMapping, Subnet
-from orchestrator.model.volume import Mount, MountKind, Volume
+from orchestrator.model.volume import Mount, MountKind, Volume, check_options, check_subpath
 from orchestrator.units import parse_bytes
 
 
@@ -87,12 +87,28 @@ def _mount(read: Reader, node: Node, place: str) -> Mount:
             place=place,
         )
     if kind == "volume":
-        options = node.get("volume")
-        nocopy = options.get("nocopy") if options is not None else None
+        nocopy = at(node, "volume", "nocopy")
         return Mount(
-            MountKind.VOLUME, target, source, read_only, nocopy=nocopy is not None and nocopy.value is True, place=place
+            MountKind.VOLUME,
+            target,
+            source,
+            read_only,
+            nocopy=nocopy is not None and nocopy.value is True,
+            place=place,
+            subpath=_subpath(node, "volume"),
         )
+    if kind == "image":
+        if not source:
+            raise ValueError("an image mount needs a source: the image")
+        return Mount(MountKind.IMAGE, target, source, True, place=place, subpath=_subpath(node, "image"))
     raise ValueError(f"mounts of type {kind} are not supported yet")
+
+
+def _subpath(node: Node, key: str) -> str:
+    item = at(node, key, "subpath")
+    path = go_text(item.value) if item is not None else ""
+    check_subpath(path)
+    return path
 
 
 def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attachment]:
@@ -153,13 +169,18 @@ def volume(read: Reader, key: str, node: Node) -> Volume:
     read.mark(node, path, key=True)
     driver = node.get("driver")
     if driver is not None and driver.value not in ("local", "", None):
-        read.error(driver, f"{path}.driver", f'the volume driver "{go_text(driver.value)}" is not supported yet')
+        read.error(driver, f"{path}.driver", f'there is no volume driver "{go_text(driver.value)}": only local')
     external = node.get("external")
+    options = read.pairs(node, path, "driver_opts", keep_null=False)
+    if (item := node.get("driver_opts")) is not None:
+        read.mark(item, f"{path}.driver_opts", key=True)
+        read.attempt(item, f"{path}.driver_opts", lambda _: check_options(options), None)
     return Volume(
         VolumeName(key),
         read.text(node, "name") or key,
         external is not None and external.value is True,
         tuple(read.pairs(node, path, "labels", keep_null=True).items()),
+        tuple(options.items()),
     )
 
 

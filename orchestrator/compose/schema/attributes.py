@@ -87,7 +87,7 @@ VOLUME = object_of(
     (
         Row("name", TEXT, "its full name"),
         Row("driver", TEXT, "local; others are refused"),
-        Row("driver_opts", OPTIONS, "options of the driver", NO),
+        Row("driver_opts", OPTIONS, "type, o and device, as mount(8) has them"),
         Row("external", _EXTERNAL, "made by someone else, and never removed"),
         Row("labels", LABELS, "labels"),
     ),

@@ -13,6 +13,8 @@ import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import limits, mounts, process
+from orchestrator.kernel.rooted import BELOW, IN_ROOT
+from orchestrator.kernel.syscalls import openat2
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 
 REPORT = struct.Struct("<iii")
@@ -76,14 +78,9 @@ class Stage1:
         os.close(fd)
 
     def overlay(self, slot: int, lowers: list[int], bundle: str) -> None:
-        layers = b":".join(b"/l/%d" % number for number in lowers)
         upper = b"/c/" + os.fsencode(bundle)
-        if len(layers) < 250:
-            lower_options: list[tuple[bytes, bytes | None]] = [(b"lowerdir", layers)]
-        else:  # fsconfig's strings end at 256 bytes; lowerdir+ exists since Linux 6.8.
-            lower_options = [(b"lowerdir+", b"/l/%d" % number) for number in lowers]
         own: list[tuple[bytes, bytes | None]] = [(b"upperdir", upper + b"/upper"), (b"workdir", upper + b"/work")]
-        self.slots[slot] = mounts.new_filesystem(b"overlay", lower_options + own, c.MOUNT_ATTR_NODEV)
+        self.slots[slot] = mounts.new_filesystem(b"overlay", _lower_options(lowers) + own, c.MOUNT_ATTR_NODEV)
 
     def devices(self, slot: int, options: list[list[str | None]], attributes: int, owner: int) -> None:
         """A tmpfs for /dev, with the six devices: made by root, so that they need no bind mounts."""
@@ -111,6 +108,49 @@ class Stage1:
 
     def bind(self, slot: int, source: str, recursive: bool, set_: int, clear: int, propagation: int, idmap: bool) -> None:
         tree = mounts.open_tree(c.AT_FDCWD, os.fsencode(source), recursive=recursive)
+        self._adapt(slot, tree, recursive, set_, clear, propagation, idmap)
+
+    def bind_below(
+        self,
+        slot: int,
+        base: str,
+        folder: str,
+        recursive: bool,
+        set_: int,
+        clear: int,
+        propagation: int,
+        idmap: bool,
+    ) -> None:
+        """As `bind`, of a folder that containers may have made: no link on the way leads out of `base` (openat2(2))."""
+        top = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = openat2(top, os.fsencode(folder), os.O_PATH, BELOW)
+        tree = mounts.open_tree(found, b"", recursive=recursive)
+        os.close(found)
+        os.close(top)
+        self._adapt(slot, tree, recursive, set_, clear, propagation, idmap)
+
+    def image(self, slot: int, lowers: list[int], folder: str, attributes: int) -> None:
+        """An image without a writable layer. `folder`: resolved inside of it."""
+        place = b"/l/%d" % lowers[0]
+        if len(lowers) == 1:
+            tree = mounts.open_tree(c.AT_FDCWD, place)
+        else:
+            tree = mounts.new_filesystem(b"overlay", _lower_options(lowers), c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_RDONLY)
+        if folder:
+            if len(lowers) > 1:
+                # The kernel copies parts only of a mount that has a place: one that nobody else sees.
+                place = b"/r"
+                process.unshare(c.CLONE_NEWNS)
+                mounts.attach(tree, c.AT_FDCWD, place)
+            os.close(tree)
+            tree = _part(place, folder)
+            process.setns(self.namespaces.own_ns, c.CLONE_NEWNS)
+        mounts.set_attributes(tree, attributes, propagation=c.MS_PRIVATE)
+        self.slots[slot] = tree
+
+    def _adapt(
+        self, slot: int, tree: int, recursive: bool, set_: int, clear: int, propagation: int, idmap: bool
+    ) -> None:
         self.slots[slot] = tree
         if idmap:
             try:
@@ -161,6 +201,24 @@ class Stage1:
         if gate_out >= 0:
             os.write(gate_out, b"!")
         os._exit(0)
+
+
+def _part(place: bytes, folder: str) -> int:
+    """A detached copy of the mount at `place`, from `folder` on."""
+    top = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    found = openat2(top, os.fsencode(folder), os.O_PATH, IN_ROOT)
+    tree = mounts.open_tree(found, b"")
+    os.close(found)
+    os.close(top)
+    return tree
+
+
+def _lower_options(lowers: list[int]) -> list[tuple[bytes, bytes | None]]:
+    layers = b":".join(b"/l/%d" % number for number in lowers)
+    if len(layers) < 250:
+        return [(b"lowerdir", layers)]
+    # fsconfig's strings end at 256 bytes; lowerdir+ exists since Linux 6.8.
+    return [(b"lowerdir+", b"/l/%d" % number) for number in lowers]
 
 
 def _become_root() -> None:

@@ -42,6 +42,8 @@ STEPS: dict[str, Callable[..., Any]] = {
     "to_host": Child.to_host,
     "to_home": Child.to_home,
     "bind": Child.bind,
+    "bind_below": Child.bind_below,
+    "image": Child.image,
     "enter": Child.enter,
     "join": Child.join,
     "joined": Child.joined,

@@ -7,6 +7,8 @@ import importlib
 import inspect
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,10 @@ from hypothesis import strategies as st
 
 from orchestrator.cli import clicked
 from orchestrator.cli.parser import Invocation, parse
-from orchestrator.cli.table import GLOBALS, VERBS, reference
+from orchestrator.cli.table import GLOBALS, every_verb, reference
 from orchestrator.cli.table.shapes import Option
 
+VERBS = dict(every_verb())
 FLAGS = sorted({flag for verb in VERBS.values() for option in verb.options for flag in option.flags.split()})
 GLOBAL_FLAGS = sorted(flag for option in GLOBALS for flag in option.flags.split())
 VALUES = ("", "5", "-1", "0.5", "all", "json", "text", "plain", "auto", "never", "web", "A=b", "nan", "1e3", "-", "--")
@@ -46,7 +49,7 @@ def by_click(words: list[str]) -> Invocation | int:
 @given(before=BEFORE, verb=st.sampled_from(sorted(VERBS)), after=st.lists(WORDS, max_size=5))
 @settings(max_examples=600, deadline=None)
 def test_what_the_small_parser_understands_click_understands_alike(before: list[str], verb: str, after: list[str]) -> None:
-    words = [*before, verb, *after]
+    words = [*before, *verb.split(), *after]
     understood = parse(words, os.environ)
     if understood is not None:
         assert by_click(words) == understood
@@ -56,7 +59,7 @@ def test_what_the_small_parser_understands_click_understands_alike(before: list[
 @settings(max_examples=300, deadline=None)
 def test_what_is_right_needs_no_click(verb: str, data: st.DataObject) -> None:
     row = VERBS[verb]
-    words = [verb]
+    words = verb.split()
     for option in data.draw(st.lists(st.sampled_from(row.options), max_size=4)) if row.options else []:
         words += data.draw(written(option))
     words += [f"word{number}" for number, argument in enumerate(row.arguments) if argument.required]
@@ -136,6 +139,41 @@ def test_the_shell_is_told_the_verbs(capsys: pytest.CaptureFixture[str], monkeyp
     with pytest.raises(SystemExit):
         clicked.parse([])
     assert capsys.readouterr().out == "plain,restart\n"
+
+
+def test_the_shell_is_told_the_verbs_of_a_group(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_PYSTACK_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "pystack volume i")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    with pytest.raises(SystemExit):
+        clicked.parse([])
+    assert capsys.readouterr().out == "plain,inspect\nplain,import\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["volume", "inspekt", "x"], '"inspekt" is not a verb of volume (did you mean "inspect"?)'),
+        (["volumee", "ls"], '"volumee" is not a verb (did you mean "volume"?)'),
+        (["volume", "ls", "--nosuch"], "no such option"),
+        (["volume", "rm"], "missing argument"),
+        (["volume"], "Usage: pystack volume [OPTIONS] VERB [OPTION]... [ARGUMENT]..."),
+    ],
+)
+def test_what_is_wrong_in_a_group_is_told_of_the_group(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse(words, {}) is None
+    assert clicked.parse(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_verbs_of_a_group_are_imported_when_one_is_asked_for() -> None:
+    program = "import orchestrator.cli.table as table, sys; print(table.__name__ + '.volumes' in sys.modules)"
+    listed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert listed.stdout == "False\n"
 
 
 def test_the_tables_of_the_page_are_those_of_the_table() -> None:

@@ -89,8 +89,8 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         *("cap_add", "cap_drop", "cgroup", "configs", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
         *("group_add", "ipc", "network_mode", "pid", "privileged", "runtime", "secrets", "security_opt", "sysctls"),
         *("ulimits", "use_api_socket", "userns_mode", "uts", "volumes_from", "extra_hosts", "provider"),
-        *("deploy.mode", "pre_start", "post_start", "pre_stop", "volumes[0].volume.subpath"),
-        *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses", "volumes.name.driver_opts"),
+        *("deploy.mode", "pre_start", "post_start", "pre_stop"),
+        *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
         *("volumes[0].bind.propagation", "networks.name.external", "networks.name.enable_ipv6"),
     }
 
@@ -277,6 +277,10 @@ BELOW = {
         "volumes: [{type: bind, target: /t, source: /s, bind: {create_host_path: false}}]"
     ),
     "services.name.volumes[0].volume.nocopy": "volumes: [{type: volume, target: /t, volume: {nocopy: true}}]",
+    "services.name.volumes[0].volume.subpath": "volumes: [{type: volume, target: /t, volume: {subpath: a/b}}]",
+    "services.name.volumes[0].image.subpath": (
+        "volumes: [{type: image, target: /t, source: 'rootfs:/x', image: {subpath: a}}]"
+    ),
     "services.name.volumes[0].tmpfs.size": "volumes: [{type: tmpfs, target: /t, tmpfs: {size: 1m}}]",
     "services.name.volumes[0].tmpfs.mode": "volumes: [{type: tmpfs, target: /t, tmpfs: {mode: 0700}}]",
     "services.name.depends_on.name.condition": "depends_on: {b: {condition: service_healthy}}",
@@ -303,6 +307,7 @@ BELOW = {
     "networks.name.internal": "networks: {default: {internal: true}}",
     "networks.name.labels": "networks: {default: {labels: [k]}}",
     "volumes.name.name": "volumes: {data: {name: x}}",
+    "volumes.name.driver_opts": "volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs}}}",
     "volumes.name.driver": "volumes: {data: {driver: nfs}}",
     "volumes.name.external.name": "volumes: {data: {external: {name: y}}}",
     "volumes.name.labels": "volumes: {data: {labels: [k]}}",

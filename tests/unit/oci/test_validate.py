@@ -18,7 +18,7 @@ from orchestrator.model.service import Service
 from orchestrator.oci.compile import compile_sandbox
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.oci.schema import REFUSED, ROWS, Kind, Row, Use
-from orchestrator.oci.terms import ORDERS
+from orchestrator.oci.terms import ANNOTATION_SUBPATHS, ORDERS
 from orchestrator.oci.validate import validate
 from orchestrator.runtime.bundle import make_bind_sources
 from orchestrator.runtime.cgroups import _SETTINGS
@@ -48,7 +48,7 @@ WHOLE: dict[str, Any] = {
     "hostname": "h",
     "domainname": "d",
     "mounts": [{"destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "ro"]}],
-    "annotations": dict.fromkeys(sorted(ORDERS), "[]") | {"org.example": "x"},
+    "annotations": dict.fromkeys(sorted(ORDERS), "[]") | {ANNOTATION_SUBPATHS: "{}", "org.example": "x"},
     "linux": {
         "namespaces": [{"type": kind} for kind in ("user", "network", "pid", "mount", "uts", "ipc", "cgroup")],
         "uidMappings": MAPPING,
