@@ -196,9 +196,9 @@ def read_ignore(context: Merged, dockerfile: str) -> Ignore:
     return NOTHING
 
 
-def image_of(place: str) -> str | None:
+def image_of(context: str) -> str | None:
     """How `Bases` is asked for a named context that is an image; None for a directory or an address."""
     for scheme, instead in _IMAGE_SCHEMES.items():
-        if place.startswith(scheme):
-            return instead + place.removeprefix(scheme)
-    return place if place.startswith(_SERVICE) else None
+        if context.startswith(scheme):
+            return instead + context.removeprefix(scheme)
+    return context if context.startswith(_SERVICE) else None
