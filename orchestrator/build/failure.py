@@ -25,8 +25,8 @@ class RunFailed(Exception):
 def failed(
     dockerfile: Dockerfile, at: Instruction | Stage, error: PystackError, output: Sequence[bytes] = ()
 ) -> PystackError:
-    """`error` with the place and the lines of `at`; of the same class, but that a command which cannot be executed is a step
-    that failed."""
+    """`error` with the place and the lines of `at`; of the same class, but that a command which cannot be executed is a
+    step that failed."""
     quoted = excerpt(dockerfile.text, at.place)
     parts = [printable(error.message), *([quoted] if quoted else []), *_ending(output)]
     kind = OperationError if isinstance(error, CommandError) else type(error)

@@ -133,7 +133,8 @@ class Fetched:
         def unpack() -> None:
             with Copier(directory, (), Placing("/")) as copier:
                 if not copier.unpack(text):
-                    raise OperationError(f"{url} is no tar archive", hint="a context is a directory, a Git repository or a tar")
+                    hint = "a context is a directory, a Git repository or a tar archive"
+                    raise OperationError(f"{url} is no tar archive", hint=hint)
                 copier.finish()
 
         await trio.to_thread.run_sync(unpack)

@@ -20,7 +20,7 @@ from orchestrator.contracts.host import Host
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import Exit, GeneratedFile, LogPolicy, OciConfig, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.errors import BusyError, HostError
+from orchestrator.errors import BusyError, HostError, PystackError
 from orchestrator.images.unpack.merged import Merged
 from orchestrator.kernel.inotify import Inotify
 from orchestrator.kernel.trees import remove_tree
@@ -75,15 +75,21 @@ class BuildContainer:
         with Inotify() as inotify:
             follower = logs.Follower(log_prefix(self.site, self.container), inotify=inotify, timed=False)
             try:
+                failure: PystackError | None = None
+                exit_ = Exit()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_tell, follower, inotify, on_output)
-                    run = await self.runtime.start(self.container)
-                    exit_ = await self.runtime.wait(run)
+                    try:
+                        exit_ = await self.runtime.wait(await self.runtime.start(self.container))
+                    except PystackError as exc:  # It leaves as it is, and not in a group of this nursery's.
+                        failure = exc
                     nursery.cancel_scope.cancel()
                 for block in (follower.read(), follower.finish()):
                     _tell_lines(block, on_output)
             finally:
                 follower.close()
+        if failure is not None:
+            raise failure
         return exit_
 
     async def take(self, tree: str, lowers: Sequence[str], latest_s: int | None) -> None:

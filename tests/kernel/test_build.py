@@ -46,9 +46,8 @@ def tar_of(files: dict[str, bytes], **attributes: int) -> bytes:
 
 
 async def test_a_run_makes_a_layer_of_what_it_wrote(at: Bench) -> None:
-    built = await at.build(
-        "FROM busybox\nRUN echo hello; mkdir /new; echo x > /new/file; rm /etc/group; chown 5:6 /new/file; chmod 4755 /new/file\n"
-    )
+    script = "echo hello; mkdir /new; echo x > /new/file; rm /etc/group; chown 5:6 /new/file; chmod 4755 /new/file"
+    built = await at.build(f"FROM busybox\nRUN {script}\n")
     assert built.output() == ["hello"]
     assert built.text("/new/file") == "x\n"
     assert not built.has("/etc/group")
@@ -73,7 +72,11 @@ async def test_nothing_of_the_runtime_is_in_a_layer(at: Bench) -> None:
 
 async def test_what_a_run_wrote_beside_a_mount_point_stays(at: Bench) -> None:
     built = await at.build(
-        "FROM scratch\nCOPY --from=busybox /bin /bin\nRUN echo 1 > /etc/mine\nRUN --mount=type=tmpfs,target=/a/b/c touch /a/b/c/x\n"
+        """FROM scratch
+COPY --from=busybox /bin /bin
+RUN echo 1 > /etc/mine
+RUN --mount=type=tmpfs,target=/a/b/c touch /a/b/c/x
+"""
     )
     assert built.text("/etc/mine") == "1\n"
     assert built.names("/") == ["bin", "etc"]
@@ -165,7 +168,9 @@ async def test_a_build_that_is_cancelled_leaves_nothing(at: Bench) -> None:
 
 
 async def test_a_run_without_a_network_has_a_loopback_and_no_more(at: Bench) -> None:
-    built = await at.build("FROM busybox\nRUN --network=none ip -o link | wc -l; ip link show lo | grep -q LOWER_UP && echo up\n")
+    built = await at.build(
+        "FROM busybox\nRUN --network=none ip -o link | wc -l; ip link show lo | grep -q LOWER_UP && echo up\n"
+    )
     assert built.output() == ["1", "up"]
 
 
@@ -260,7 +265,8 @@ RUN --mount=type=secret,id=missing ls /run/secrets 2>/dev/null || echo nothing
         secrets=secrets,
     )
     assert built.output() == ["swordfish 400 0", "444 7", "magic", "nothing"]
-    assert not built.has("/run") and not built.has("/t")
+    assert not built.has("/run")
+    assert not built.has("/t")
     written = [path.read_bytes() for path in (at.root / "data").rglob("*") if path.is_file()]
     assert not any(b"swordfish" in content for content in written)
 
@@ -312,7 +318,8 @@ COPY a.txt relative/name
     assert built.text("/etc/a.txt") == "a"
     assert built.names("/many") == built.names("/globbed") == ["a.txt", "b.txt"]
     assert built.names("/whole") == ["sub", "x"]
-    assert built.text("/etc/sub/y") == "y" and built.has("/etc/passwd")
+    assert built.text("/etc/sub/y") == "y"
+    assert built.has("/etc/passwd")
     assert built.names("/mixed") == ["a.txt", "sub", "x"]
     assert built.names("/work/er") == ["a.txt", "relative"]
     assert built.text("/work/er/relative/name") == "a"
@@ -344,7 +351,8 @@ COPY --chmod=+x file /e
     assert (built.stat("/b").st_uid, built.stat("/b").st_gid) == (77, 99)
     assert (built.stat("/deep/er/c").st_uid, built.stat("/deep/er/c").st_gid, built.stat("/deep").st_uid) == (5, 5, 5)
     assert stat.S_IMODE(built.stat("/deep/er/c").st_mode) == 0o600
-    assert stat.S_IMODE(built.stat("/d").st_mode) == 0o755 and stat.S_IMODE(built.stat("/d/x").st_mode) == 0o644
+    assert stat.S_IMODE(built.stat("/d").st_mode) == 0o755
+    assert stat.S_IMODE(built.stat("/d/x").st_mode) == 0o644
     assert stat.S_IMODE(built.stat("/e").st_mode) == 0o755
     with pytest.raises(InputError, match='no user "ghost"'):
         await at.build("FROM busybox\nCOPY --chown=ghost a /a\n", {"a": ""})
@@ -357,7 +365,8 @@ async def test_links_lead_nowhere_outside(at: Bench) -> None:
     (context / "in").symlink_to("real")
     (context / "dir/link").symlink_to("/etc/shadow")
     built = await at.build("FROM busybox\nCOPY in /in\nCOPY dir /dir\n", context)
-    assert built.text("/in") == "inside" and stat.S_ISREG(built.stat("/in").st_mode)
+    assert built.text("/in") == "inside"
+    assert stat.S_ISREG(built.stat("/in").st_mode)
     assert stat.S_ISLNK(built.stat("/dir/link").st_mode)
     for name in ("out", "up", "../../etc/hostname"):
         with pytest.raises(OperationError, match="does not exist in the build context"):
@@ -366,7 +375,11 @@ async def test_links_lead_nowhere_outside(at: Bench) -> None:
 
 async def test_a_destination_that_is_a_link_is_followed_inside_the_image(at: Bench) -> None:
     built = await at.build(
-        "FROM busybox\nRUN mkdir /target && ln -s /target /link && ln -s ../../../.. /up\nCOPY a /link/\nCOPY a /up/etc/b\n",
+        """FROM busybox
+RUN mkdir /target && ln -s /target /link && ln -s ../../../.. /up
+COPY a /link/
+COPY a /up/etc/b
+""",
         {"a": "1"},
     )
     assert built.text("/target/a") == built.text("/etc/b") == "1"
@@ -394,11 +407,14 @@ COPY --exclude=**/*.txt . /t/
 """,
         files,
     )
-    assert built.text("/p/x/a.txt") == "a" and built.text("/p/y/z/c.txt") == "c"
+    assert built.text("/p/x/a.txt") == "a"
+    assert built.text("/p/y/z/c.txt") == "c"
     assert built.names("/q") == ["z"]
     assert built.names("/r") == ["top.txt", "x", "y"]
     assert built.names("/s") == ["a.txt"]
-    assert built.names("/t") == ["x", "y"] and built.names("/t/x") == ["b.md"] and built.names("/t/y/z") == []
+    assert built.names("/t") == ["x", "y"]
+    assert built.names("/t/x") == ["b.md"]
+    assert built.names("/t/y/z") == []
 
 
 async def test_the_ignore_file_is_heard(at: Bench) -> None:
@@ -445,14 +461,17 @@ COPY --from=one --chown=9:9 /o/a /single
     assert built.stat("/o/a").st_ino == built.stat("/o/b").st_ino
     assert (built.stat("/o/a").st_uid, built.stat("/o/a").st_gid) == (7, 8)
     assert stat.S_IMODE(built.stat("/o/a").st_mode) == 0o4755
-    assert stat.S_ISLNK(built.stat("/o/c").st_mode) and stat.S_ISFIFO(built.stat("/o/fifo").st_mode)
+    assert stat.S_ISLNK(built.stat("/o/c").st_mode)
+    assert stat.S_ISFIFO(built.stat("/o/fifo").st_mode)
     assert built.stat("/single").st_uid == 9
     assert built.names("/") == ["o", "single"]
 
 
 async def test_add_unpacks_archives_and_nothing_else(at: Bench) -> None:
     archive = tar_of({"in/file": b"1", "../up": b"2"}, uid=5, gid=6)
-    files = {"a.tar": archive, "b.tgz": gzip.compress(archive), "c.txt": "text", "d.gz": gzip.compress(b"no archive")}
+    files: dict[str, str | bytes] = {
+        "a.tar": archive, "b.tgz": gzip.compress(archive), "c.txt": "text", "d.gz": gzip.compress(b"no archive")
+    }  # fmt: skip
     built = await at.build(
         """FROM busybox
 ADD a.tar /a
@@ -464,7 +483,8 @@ ADD --chown=1:2 a.tar /f
 """,
         files,
     )
-    assert built.text("/a/in/file") == built.text("/b/in/file") == "1" and built.text("/a/up") == "2"
+    assert built.text("/a/in/file") == built.text("/b/in/file") == "1"
+    assert built.text("/a/up") == "2"
     assert (built.stat("/a/in/file").st_uid, built.stat("/f/in/file").st_uid) == (5, 1)
     assert built.names("/c") == ["c.txt", "d.gz"]
     assert built.names("/d") == built.names("/e") == ["a.tar"]
@@ -477,7 +497,8 @@ async def test_named_contexts_are_directories_or_images(at: Bench) -> None:
         "FROM base\nCOPY --from=more file /f\nRUN --mount=from=more,target=/m cat /m/file\n",
         additional_contexts=(("more", str(other)), ("base", "docker-image://elsewhere")),
     )
-    assert built.text("/f") == "other" and built.output() == ["other"]
+    assert built.text("/f") == "other"
+    assert built.output() == ["other"]
     assert at.asked[0][0] == "elsewhere"
 
 
@@ -520,7 +541,8 @@ ONBUILD RUN echo later
 
 async def test_an_entrypoint_forgets_the_command_of_the_base(at: Bench) -> None:
     built = await at.build('FROM busybox\nENTRYPOINT ["/e"]\n')
-    assert built.config["Entrypoint"] == ["/e"] and "Cmd" not in built.config
+    assert built.config["Entrypoint"] == ["/e"]
+    assert "Cmd" not in built.config
     built = await at.build("FROM busybox\nCMD echo $A\nENTRYPOINT exec x\n")
     assert built.config["Cmd"] == ["/bin/sh", "-c", "echo $A"]
     assert built.config["Entrypoint"] == ["/bin/sh", "-c", "exec x"]
@@ -540,7 +562,8 @@ async def test_triggers_of_a_base_run_first(at: Bench) -> None:
     at.images["base"] = base.image
     built = await at.build("FROM busybox AS tools\nRUN touch /t\nFROM base\nRUN echo own\n", {"a": "from the trigger"})
     assert built.output() == ["from the trigger", "own"]
-    assert built.has("/t") and "OnBuild" not in built.config
+    assert built.has("/t")
+    assert "OnBuild" not in built.config
 
 
 # ---- the cache --------------------------------------------------------------------------------------------------------
@@ -580,7 +603,13 @@ async def test_the_cache_may_be_left_alone(at: Bench) -> None:
 
 
 async def test_what_a_stage_takes_counts_by_its_content(at: Bench) -> None:
-    text = "FROM busybox AS one\nARG N\nRUN echo $N; echo same > /out\nFROM busybox\nCOPY --from=one /out /out\nRUN cat /out\n"
+    text = """FROM busybox AS one
+ARG N
+RUN echo $N; echo same > /out
+FROM busybox
+COPY --from=one /out /out
+RUN cat /out
+"""
     await at.build(text, args=(("N", "1"),))
     again = await at.build(text, args=(("N", "2"),))
     assert again.output() == ["2"]
@@ -603,19 +632,23 @@ async def test_two_builds_with_an_epoch_give_the_same_image(at: Bench) -> None:
 
 
 async def test_stages_run_side_by_side_and_only_those_that_are_needed(at: Bench) -> None:
-    meet = "RUN --mount=type=cache,id=m,target=/m touch /m/{own}; while ! test -e /m/{other}; do sleep 0.01; done; touch /{own}"
+    wait = "while ! test -e /m/{other}; do sleep 0.01; done"
+    meet = f"RUN --mount=type=cache,id=m,target=/m touch /m/{{own}}; {wait}; touch /{{own}}"
     built = await at.build(
         "FROM busybox AS a\n" + meet.format(own="a", other="b") + "\nFROM busybox AS b\n" + meet.format(own="b", other="a")
         + "\nFROM busybox AS unused\nRUN false\nFROM busybox AS last\nCOPY --from=a /a /\nCOPY --from=b /b /\n"
         "FROM last AS after\nRUN false\n",
         target="last",
     )  # fmt: skip
-    assert built.has("/a") and built.has("/b")
+    assert built.has("/a")
+    assert built.has("/b")
 
 
 async def test_a_stage_that_fails_ends_the_others(at: Bench) -> None:
     with pytest.raises(OperationError, match="exit code 3"):
-        await at.build("FROM busybox AS a\nRUN sleep 1000\nFROM busybox AS b\nRUN exit 3\nFROM a\nCOPY --from=b /bin/sh /x\n")
+        await at.build(
+            "FROM busybox AS a\nRUN sleep 1000\nFROM busybox AS b\nRUN exit 3\nFROM a\nCOPY --from=b /bin/sh /x\n"
+        )
 
 
 async def test_the_machines_own_system_is_a_base(at: Bench) -> None:
@@ -626,7 +659,8 @@ async def test_the_machines_own_system_is_a_base(at: Bench) -> None:
     assert built.text("/answer") == "42\n"
     kept = await at.build("FROM host\nRUN python3 -c 'print(1)'\n")
     assert kept.config["Labels"]["io.pystack.host"].startswith("sha256:")
-    assert kept.has("/etc/passwd") and kept.names("/usr") == []
+    assert kept.has("/etc/passwd")
+    assert kept.names("/usr") == []
 
 
 async def test_a_directory_is_a_base_as_it_is_now(at: Bench, busybox_rootfs: Path) -> None:
