@@ -69,6 +69,7 @@ class Origins:
             if key not in self._grounds:
                 found = await self._bases.base(reference, key[1], self._progress)
                 if isinstance(found, StoredImage):
+                    await trio.to_thread.run_sync(self._cache.hold, found.id)
                     self._grounds[key] = ground_of_stored(found)
                 else:
                     self._grounds[key] = await trio.to_thread.run_sync(

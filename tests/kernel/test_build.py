@@ -602,6 +602,24 @@ async def test_the_cache_may_be_left_alone(at: Bench) -> None:
     assert (await at.build(text, no_cache=True)).ran() == 2
 
 
+async def test_steps_are_carried_to_another_store_in_a_directory(at: Bench, busybox_rootfs: Path) -> None:
+    text = "FROM busybox\nCOPY a /a\nRUN cat /a > /b; rm /etc/group\n"
+    context = at.context({"a": "1"})
+    carried = at.root / "carried"
+    first = await at.build(text, context, cache_to=(f"type=local,dest={carried},mode=max", "type=registry,ref=x"))
+    assert any(isinstance(each, str) and "type=registry" in each for each in first.told)
+    async with bench(busybox_rootfs) as other:
+        brought = await other.build(text, context, cache_from=(f"type=local,src={carried}",))
+        assert brought.ran() == 0
+        assert brought.text("/b") == "1"
+        assert not brought.has("/etc/group")
+        for archive in (carried / "layers").iterdir():
+            archive.write_bytes(b"damaged")
+        other.store.collect(in_use=(), unnamed=True, unused=True, cache=True)
+        other.images["busybox"] = other.image_of(busybox_rootfs, {"Env": ["PATH=/bin"], "Cmd": ["sh"]})
+        assert (await other.build(text, context, cache_from=(f"type=local,src={carried}",))).ran() == 2
+
+
 async def test_what_a_stage_takes_counts_by_its_content(at: Bench) -> None:
     text = """FROM busybox AS one
 ARG N
