@@ -31,8 +31,11 @@ _GIT_SETTINGS = (
     "core.sshCommand=ssh -oBatchMode=yes",
     "protocol.file.allow=never",
     "protocol.ext.allow=never",
+    "maintenance.auto=false",
+    "gc.auto=0",
 )
-"""Nobody is asked anything, and a Dockerfile is no reason to read this machine, or to run something on it."""
+"""Nobody is asked anything, a Dockerfile is no reason to read this machine or to run something on it, and no process of
+git's goes on in the background."""
 
 
 @frozen

@@ -44,6 +44,7 @@ from orchestrator.values import frozen, replace
 MOST_BUILDS = 64
 _NETWORK = NetworkName("default")
 _UNDO_S = 30.0
+_NO_ROOM_BYTES = 1 << 18
 _LOG = LogPolicy(max_bytes=64 << 20, max_files=3)
 """We read it while it is written."""
 
@@ -91,6 +92,11 @@ class BuildContainer:
         if failure is not None:
             raise failure
         return exit_
+
+    def full_disk(self) -> str:
+        """Where what it writes is kept, if there is no room left; else ""."""
+        room = os.statvfs(self.upper)
+        return self.site.data_dir if room.f_bavail * room.f_frsize < _NO_ROOM_BYTES else ""
 
     async def take(self, tree: str, lowers: Sequence[str], latest_s: int | None) -> None:
         """What it has written becomes a layer's tree (`commit`). `lowers`: what lies below, topmost first."""

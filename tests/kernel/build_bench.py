@@ -120,7 +120,7 @@ class Bench:
     ) -> Built:  # fmt: skip
         return await self._build(self.spec(dockerfile, files, **spec), tags)
 
-    async def build_spec(self, context: Path, **spec: Any) -> Built:
+    async def build_spec(self, context: Path | str, **spec: Any) -> Built:
         """With a Dockerfile of the context's."""
         return await self._build(BuildSpec(str(context), **spec), ())
 
@@ -135,13 +135,12 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(busybox: Path) -> AsyncGenerator[Bench, None]:
-    root = Path(tempfile.mkdtemp(prefix="build-"))
+async def bench(busybox: Path, root: Path | None = None) -> AsyncGenerator[Bench, None]:
+    root = root or Path(tempfile.mkdtemp(prefix="build-"))
     for name in ("data", "run"):
-        (root / name).mkdir(mode=0o700)
+        (root / name).mkdir(mode=0o700, exist_ok=True, parents=True)
     try:
-        made = Bench(root, busybox)
-        yield made
+        yield Bench(root, busybox)
         left = [str(path) for place in ("data/images/tmp", "data/projects", "run") for path in (root / place).glob("*")]
         assert not left, f"left behind: {left}"
     finally:
