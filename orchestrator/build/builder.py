@@ -21,6 +21,8 @@ import trio
 from orchestrator.build import instructions as i
 from orchestrator.build.bases import Bases, Ground, labelled
 from orchestrator.build.cache import StepCache, key_of
+from orchestrator.build.exchange import exchange
+from orchestrator.build.fetching import is_remote
 from orchestrator.build.frontend import parse, platform_arguments, unused
 from orchestrator.build.job import Job
 from orchestrator.build.mounts import Provider
@@ -82,7 +84,11 @@ class Builder:
         now_ns = time.time_ns()
         terms = Terms(now_ns, _epoch(given.get(_EPOCH)))
         platform = _platform(spec)
-        cache = StepCache(self._store, lease)
+        base = "" if is_remote(spec.context) else spec.context
+        exchanged = exchange(spec.cache_from, spec.cache_to, base)
+        for sentence in exchanged.passed_over:
+            progress(sentence)
+        cache = StepCache(self._store, lease, exchanged)
         contexts = dict(spec.additional_contexts)
         in_context = spec.dockerfile if spec.dockerfile_inline is None and not os.path.isabs(spec.dockerfile) else ""
         origins = Origins(
@@ -103,7 +109,9 @@ class Builder:
 
                 stages = Stages(dockerfile, arguments, origins, stepper, progress, label)
                 ground = await stages.build(spec.target)
-            return await trio.to_thread.run_sync(self._put, spec, ground, platform, terms, cache, names)
+            image = await trio.to_thread.run_sync(self._put, spec, ground, platform, terms, cache, names)
+            await trio.to_thread.run_sync(cache.hand_over)
+            return image
         finally:
             with trio.CancelScope(shield=True):
                 await origins.close()
@@ -204,8 +212,6 @@ def _ignored(spec: BuildSpec) -> list[str]:
             told.append(f"build.{name}: no attestation is made")
     if spec.network == "host":
         told.append(f"build.network: host gives {_OWN_NETWORK}")
-    for name, places in (("cache_from", spec.cache_from), ("cache_to", spec.cache_to)):
-        told += [f"build.{name}: {text} is not used: the cache is the store's own" for text in places]
     return told
 
 

@@ -18,8 +18,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
 from orchestrator.build.copying import Taken, Text
+from orchestrator.build.exchange import Exchange
 from orchestrator.build.trees import Found, Tree
+from orchestrator.errors import OperationError
+from orchestrator.images.spec.descriptor import Descriptor
 from orchestrator.images.spec.digest import Digest, digest
+from orchestrator.images.spec.media_types import OCI_LAYER_GZIP
 from orchestrator.images.store.leases import Lease
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import Layer
@@ -49,28 +53,61 @@ def key_of(kind: str, *parts: Any) -> str:
 class StepCache:
     """`Store`'s build cache, in the words of a build. What is found or kept is held by `lease`. Blocking."""
 
-    def __init__(self, store: Store, lease: Lease) -> None:
+    def __init__(self, store: Store, lease: Lease, exchanged: Exchange) -> None:
         self._store = store
         self._lease = lease
+        self._exchange = exchanged
+        self._used: dict[str, tuple[Layer, str]] = {}
 
     def layer(self, key: str, parents: Sequence[Digest]) -> Known | None:
-        """None unless the layer is still there."""
+        """None unless the layer is still there, or comes from where another build has put it."""
         found = self.value(key)
-        if found is None:
-            return None
+        if not isinstance(found, dict):
+            return self._brought(key, parents)
         try:
             diff_id, created = digest(str(found["layer"])), str(found["created"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, ValueError):
             return None
-        self._lease.hold(diff_id)  # First, so that it cannot go in between.
+        self.hold(diff_id)  # First, so that it cannot go in between.
         layer = self._store.layer(diff_id, parents)
-        return None if layer is None else Known(layer, created)
+        if layer is None:
+            return self._brought(key, parents)
+        self._used[key] = layer, created
+        return Known(layer, created)
+
+    def _brought(self, key: str, parents: Sequence[Digest]) -> Known | None:
+        step = self._exchange.find(key)
+        if step is None:
+            return None
+        self.hold(step.diff_id)
+        try:
+            layer = self._store.unpack(self._blob(step.archive), step.diff_id, parents)
+        except (OSError, OperationError):
+            return None  # Damaged, or not what it says: as if it were not there.
+        self.keep_layer(key, layer, step.created)
+        return Known(layer, step.created)
+
+    def _blob(self, archive: str) -> Descriptor:
+        with open(archive, "rb") as file, self._store.spool() as spool:
+            while chunk := file.read(_CHUNK):
+                spool.write(chunk)
+            self.hold(spool.digest)
+            return Descriptor(OCI_LAYER_GZIP, spool.commit(), spool.size)
+
+    def hold(self, *digests: Digest) -> None:
+        """Until the build is over."""
+        self._lease.hold(*digests)
+
+    def hand_over(self) -> None:
+        """``cache_to``: all steps that this build made or knew. Raises HostError."""
+        self._exchange.write(self._used)
 
     def adopt(self, tree: str, diff_id: Digest, parents: Sequence[Digest]) -> Layer:
-        self._lease.hold(diff_id)
+        self.hold(diff_id)
         return self._store.adopt(tree, diff_id, parents)
 
     def keep_layer(self, key: str, layer: Layer, created: str) -> None:
+        self._used[key] = layer, created
         self.keep_value(key, {"layer": layer.diff_id, "created": created}, [layer.diff_id])
 
     def value(self, key: str) -> Any:

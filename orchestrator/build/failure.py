@@ -25,24 +25,25 @@ class RunFailed(Exception):
 def failed(
     dockerfile: Dockerfile, at: Instruction | Stage, error: PystackError, output: Sequence[bytes] = ()
 ) -> PystackError:
-    """`error` with the place and the lines of `at`; of the same class, but that a command which cannot be executed is a step
-    that failed."""
+    """`error` with the place and the lines of `at`; of the same class, but that a command which cannot be executed is a
+    step that failed."""
     quoted = excerpt(dockerfile.text, at.place)
     parts = [printable(error.message), *([quoted] if quoted else []), *_ending(output)]
     kind = OperationError if isinstance(error, CommandError) else type(error)
     return kind("\n".join(parts), hint=error.hint, place=f"{dockerfile.name}:{at.place.line}")
 
 
-def exit_error(command: str, exit_: Exit) -> OperationError:
-    """Of a RUN that did not end well."""
+def exit_error(command: str, exit_: Exit, *, full_disk: str = "") -> OperationError:
+    """Of a RUN that did not end well. `full_disk`: the directory of what it wrote, if there is no room left."""
+    hint = f"the disk is full: {full_disk}" if full_disk else None
     if exit_.oom_killed:
         return OperationError(f"RUN {command} was killed: the machine is out of memory")
     if exit_.signal is not None:
         return OperationError(f"RUN {command} was killed by signal {exit_.signal}")
     if exit_.lost:
-        hint = "it was killed together with its monitor"
-        return OperationError(f"RUN {command} has ended, and nobody knows how", hint=hint)
-    return OperationError(f"RUN {command} ended with exit code {exit_.status}")
+        killed = "it was killed together with its monitor"
+        return OperationError(f"RUN {command} has ended, and nobody knows how", hint=killed)
+    return OperationError(f"RUN {command} ended with exit code {exit_.status}", hint=hint)
 
 
 def _ending(output: Sequence[bytes]) -> list[str]:

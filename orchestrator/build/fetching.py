@@ -31,8 +31,11 @@ _GIT_SETTINGS = (
     "core.sshCommand=ssh -oBatchMode=yes",
     "protocol.file.allow=never",
     "protocol.ext.allow=never",
+    "maintenance.auto=false",
+    "gc.auto=0",
 )
-"""Nobody is asked anything, and a Dockerfile is no reason to read this machine, or to run something on it."""
+"""Nobody is asked anything, a Dockerfile is no reason to read this machine or to run something on it, and no process of
+git's goes on in the background."""
 
 
 @frozen
@@ -133,7 +136,8 @@ class Fetched:
         def unpack() -> None:
             with Copier(directory, (), Placing("/")) as copier:
                 if not copier.unpack(text):
-                    raise OperationError(f"{url} is no tar archive", hint="a context is a directory, a Git repository or a tar")
+                    hint = "a context is a directory, a Git repository or a tar archive"
+                    raise OperationError(f"{url} is no tar archive", hint=hint)
                 copier.finish()
 
         await trio.to_thread.run_sync(unpack)

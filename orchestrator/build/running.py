@@ -125,7 +125,7 @@ class Runner:
                 async with self._container(job) as container:
                     exit_ = await container.run(told)
                     if not exit_.ok:
-                        raise exit_error(prepared.shown, exit_)
+                        raise exit_error(prepared.shown, exit_, full_disk=container.full_disk())
                     await container.take(tree, prepared.ground.lowers, prepared.latest_s)
             except PystackError as exc:
                 raise RunFailed(exc, tuple(last)) from exc

@@ -69,6 +69,7 @@ class Origins:
             if key not in self._grounds:
                 found = await self._bases.base(reference, key[1], self._progress)
                 if isinstance(found, StoredImage):
+                    await trio.to_thread.run_sync(self._cache.hold, found.id)
                     self._grounds[key] = ground_of_stored(found)
                 else:
                     self._grounds[key] = await trio.to_thread.run_sync(
@@ -196,9 +197,9 @@ def read_ignore(context: Merged, dockerfile: str) -> Ignore:
     return NOTHING
 
 
-def image_of(place: str) -> str | None:
+def image_of(context: str) -> str | None:
     """How `Bases` is asked for a named context that is an image; None for a directory or an address."""
     for scheme, instead in _IMAGE_SCHEMES.items():
-        if place.startswith(scheme):
-            return instead + place.removeprefix(scheme)
-    return place if place.startswith(_SERVICE) else None
+        if context.startswith(scheme):
+            return instead + context.removeprefix(scheme)
+    return context if context.startswith(_SERVICE) else None

@@ -20,7 +20,7 @@ from orchestrator.contracts.host import Host
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import Exit, GeneratedFile, LogPolicy, OciConfig, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.errors import BusyError, HostError
+from orchestrator.errors import BusyError, HostError, PystackError
 from orchestrator.images.unpack.merged import Merged
 from orchestrator.kernel.inotify import Inotify
 from orchestrator.kernel.trees import remove_tree
@@ -44,6 +44,7 @@ from orchestrator.values import frozen, replace
 MOST_BUILDS = 64
 _NETWORK = NetworkName("default")
 _UNDO_S = 30.0
+_NO_ROOM_BYTES = 1 << 18
 _LOG = LogPolicy(max_bytes=64 << 20, max_files=3)
 """We read it while it is written."""
 
@@ -75,16 +76,27 @@ class BuildContainer:
         with Inotify() as inotify:
             follower = logs.Follower(log_prefix(self.site, self.container), inotify=inotify, timed=False)
             try:
+                failure: PystackError | None = None
+                exit_ = Exit()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_tell, follower, inotify, on_output)
-                    run = await self.runtime.start(self.container)
-                    exit_ = await self.runtime.wait(run)
+                    try:
+                        exit_ = await self.runtime.wait(await self.runtime.start(self.container))
+                    except PystackError as exc:  # It leaves as it is, and not in a group of this nursery's.
+                        failure = exc
                     nursery.cancel_scope.cancel()
                 for block in (follower.read(), follower.finish()):
                     _tell_lines(block, on_output)
             finally:
                 follower.close()
+        if failure is not None:
+            raise failure
         return exit_
+
+    def full_disk(self) -> str:
+        """Where what it writes is kept, if there is no room left; else ""."""
+        room = os.statvfs(self.upper)
+        return self.site.data_dir if room.f_bavail * room.f_frsize < _NO_ROOM_BYTES else ""
 
     async def take(self, tree: str, lowers: Sequence[str], latest_s: int | None) -> None:
         """What it has written becomes a layer's tree (`commit`). `lowers`: what lies below, topmost first."""

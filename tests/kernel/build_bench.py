@@ -1,4 +1,5 @@
-"""A builder with a store of its own, for tests: bases made of busybox, contexts written from mappings, and what came out."""
+"""A builder with a store of its own, for tests: bases made of busybox, contexts written from mappings, and what came
+out."""
 
 from __future__ import annotations
 
@@ -114,23 +115,32 @@ class Bench:
         return directory
 
     async def build(
-        self, dockerfile: str, files: Mapping[str, str | bytes] | Path | None = None, *, tags: tuple[str, ...] = (), **spec: Any
-    ) -> Built:
+        self, dockerfile: str, files: Mapping[str, str | bytes] | Path | None = None, *, tags: tuple[str, ...] = (),
+        **spec: Any,
+    ) -> Built:  # fmt: skip
+        return await self._build(self.spec(dockerfile, files, **spec), tags)
+
+    async def build_spec(self, context: Path | str, **spec: Any) -> Built:
+        """With a Dockerfile of the context's."""
+        return await self._build(BuildSpec(str(context), **spec), ())
+
+    def spec(self, dockerfile: str, files: Mapping[str, str | bytes] | Path | None = None, **spec: Any) -> BuildSpec:
         directory = files if isinstance(files, Path) else self.context(files or {})
+        return BuildSpec(str(directory), dockerfile_inline=dockerfile, **spec)
+
+    async def _build(self, spec: BuildSpec, tags: tuple[str, ...]) -> Built:
         self.told = []
-        wanted = BuildSpec(str(directory), dockerfile_inline=dockerfile, **spec)
-        image = await self.builder.build(wanted, tags, self, self.told.append)
+        image = await self.builder.build(spec, tags, self, self.told.append)
         return Built(image, self.told)
 
 
 @contextlib.asynccontextmanager
-async def bench(busybox: Path) -> AsyncGenerator[Bench, None]:
-    root = Path(tempfile.mkdtemp(prefix="build-"))
+async def bench(busybox: Path, root: Path | None = None) -> AsyncGenerator[Bench, None]:
+    root = root or Path(tempfile.mkdtemp(prefix="build-"))
     for name in ("data", "run"):
-        (root / name).mkdir(mode=0o700)
+        (root / name).mkdir(mode=0o700, exist_ok=True, parents=True)
     try:
-        made = Bench(root, busybox)
-        yield made
+        yield Bench(root, busybox)
         left = [str(path) for place in ("data/images/tmp", "data/projects", "run") for path in (root / place).glob("*")]
         assert not left, f"left behind: {left}"
     finally:
