@@ -2,8 +2,8 @@
 
 The machine's own sources and keys, but a state of our own: an empty status file, our archives, and our lists once the
 machine's are missing or too old to fetch from. So nothing of the machine's apt is changed or locked, and what was fetched
-once is there without a network. Packages that the machine's own cache holds are linked, after apt's hash has been checked
-(every archive is hashed here, whoever fetched it).
+once is there without a network. Packages that the machine's own cache holds are copied. Every archive's hash is checked
+here, whoever fetched it.
 """
 
 from __future__ import annotations
@@ -67,6 +67,13 @@ class Archive:
     bytes: int
     hash: str
 
+    @property
+    def nearby(self) -> str:
+        """Where this machine has it, if it does: a source that is a directory, which apt reads in place, or apt's cache."""
+        parts = urllib.parse.urlsplit(self.uri)
+        local = parts.scheme in ("file", "copy")
+        return urllib.parse.unquote(parts.path) if local else os.path.join(_MACHINE_ARCHIVES, self.file)
+
 
 class _Failed(Exception):
     """apt-get ended with an error; its last lines are the argument."""
@@ -111,14 +118,15 @@ class Apt:
                 raise unknown if unknown is not None else _refusal(wanted, first, exc) from exc
 
     async def sources(self) -> tuple[Source, ...]:
-        """The distribution's sources, without what a URI has of credentials: those of the origin that its package
-        base-files comes from. Others would need keys that are not in the image."""
+        """The distribution's sources that a container can reach, without what a URI has of credentials: those of the
+        origin that its package base-files comes from. Others would need keys that are not in the image."""
         form = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
         found: dict[Source, None] = {}
         origins = set()
         for line in (await self._run("indextargets", "--format", form)).splitlines():
             kind, uri, suite, component, origin = line.split("|", 4)
-            if kind == "Packages":
+            if kind == "Packages" and uri.startswith(("http:", "https:")):
+                component = "" if component.startswith("$") else component  # a repository without any
                 found[Source(_without_credentials(uri), suite, component, origin)] = None
                 if self._base.startswith(uri):
                     origins.add(origin)
@@ -171,8 +179,8 @@ class Apt:
         for archive in archives:
             path = os.path.join(self._archives, archive.file)
             if not os.path.exists(path):
-                with suppress(OSError):
-                    _copy(os.path.join(_MACHINE_ARCHIVES, archive.file), path)
+                with suppress(FileNotFoundError):
+                    _copy(archive.nearby, path)
             try:
                 whole = os.stat(path).st_size == archive.bytes and _hash(path, archive.hash)
             except FileNotFoundError:
@@ -197,6 +205,13 @@ class Apt:
 
     async def _run(self, verb: str, *arguments: str) -> str:
         """apt-get over the empty system. Raises _Failed."""
+        argv = ["apt-get", verb, *self._options(), *arguments]
+        done = await trio.run_process(argv, capture_stdout=True, capture_stderr=True, check=False)
+        if done.returncode != 0:
+            raise _Failed(_last_lines(done.stderr.decode(errors="replace")))
+        return done.stdout.decode(errors="replace")
+
+    def _options(self) -> list[str]:
         options = {
             **_OPTIONS,
             "Dir::Cache": self.cache,
@@ -206,16 +221,11 @@ class Apt:
         }
         if _fresher(self._lists, _MACHINE_LISTS):
             options["Dir::State::lists"] = self._lists
-        argv = ["apt-get", verb, *(word for key, value in options.items() for word in ("-o", f"{key}={value}")), *arguments]
-        done = await trio.run_process(argv, capture_stdout=True, capture_stderr=True, check=False)
-        if done.returncode != 0:
-            raise _Failed(_last_lines(done.stderr.decode(errors="replace")))
-        return done.stdout.decode(errors="replace")
+        return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
 
     async def _unknown(self, wanted: Sequence[str]) -> InputError | None:
         """The error if a name is in no list, though there are lists."""
-        options = ["-o", f"Dir::State::lists={self._lists}"] if _fresher(self._lists, _MACHINE_LISTS) else []
-        done = await trio.run_process(["apt-cache", *options, "pkgnames"], capture_stdout=True, check=False)
+        done = await trio.run_process(["apt-cache", *self._options(), "pkgnames"], capture_stdout=True, check=False)
         known = set(done.stdout.decode().split())
         for name in wanted:
             if known and not name.startswith("?") and name.split(":")[0] not in known:
@@ -267,14 +277,9 @@ def _hash(path: str, hashed: str) -> bool:
 
 
 def _copy(source: str, target: str) -> None:
-    """A link where that is possible, for it is the same file; else a copy that is there whole or not at all."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        shutil.copyfile(source, target + ".part")
-        os.rename(target + ".part", target)
+    """Whole or not at all. By reflink where the file system can."""
+    shutil.copyfile(source, target + ".part")
+    os.rename(target + ".part", target)
 
 
 def _fresher(ours: str, machine: str) -> bool:

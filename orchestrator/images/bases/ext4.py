@@ -90,7 +90,8 @@ class Ext4:
             path, number = ahead.pop()
             if path.count(b"/") > _MOST_DEPTH:
                 raise OperationError("the ext4 file system of the disk image is damaged: its directories are too deep")
-            for name, child in sorted(self._names(self._inode(number)), reverse=True):
+            below: list[tuple[bytes, int]] = []
+            for name, child in sorted(self._names(self._inode(number))):
                 count += 1
                 if count > _MOST_ENTRIES:
                     raise OperationError("the ext4 file system of the disk image has too many files")
@@ -103,8 +104,9 @@ class Ext4:
                     if child in seen:
                         raise OperationError("the ext4 file system of the disk image is damaged: a directory has two names")
                     seen.add(child)
-                    ahead.append((whole, child))
+                    below.append((whole, child))
                 yield self._entry(whole, kind, inode, first_names)
+            ahead += reversed(below)
 
     def _entry(
         self, path: bytes, kind: Kind, inode: _Inode, first_names: dict[int, bytes]

@@ -119,7 +119,7 @@ def _enable_php(tree: Tree) -> None:
     """Every extension that a package brought, for all ways of running PHP: /usr/share/phpVERSION-NAME/NAME/*.ini."""
     versions = tree.names("/etc/php")
     for version in versions:
-        places = [name for name in tree.names(f"/etc/php/{version}") if name != "mods-available"]
+        ways = [name for name in tree.names(f"/etc/php/{version}") if name != "mods-available"]
         for package in tree.names("/usr/share"):
             if not package.startswith(f"php{version}-"):
                 continue
@@ -131,13 +131,13 @@ def _enable_php(tree: Tree) -> None:
                 tree.file(f"/etc/php/{version}/mods-available/{name}", content)
                 first = next((line for line in content.decode(errors="replace").splitlines() if "priority=" in line), "")
                 priority = first.partition("priority=")[2].strip() or "20"
-                for place in places:
-                    link = f"/etc/php/{version}/{place}/conf.d/{priority}-{name}"
+                for way in ways:
+                    link = f"/etc/php/{version}/{way}/conf.d/{priority}-{name}"
                     tree.link(link, f"/etc/php/{version}/mods-available/{name}")
-        for place in places:
-            sample = tree.read(f"/usr/lib/php/{version}/php.ini-production" + (".cli" if place == "cli" else ""))
+        for way in ways:
+            sample = tree.read(f"/usr/lib/php/{version}/php.ini-production" + (".cli" if way == "cli" else ""))
             if sample is not None:
-                tree.file(f"/etc/php/{version}/{place}/php.ini", sample)
+                tree.file(f"/etc/php/{version}/{way}/php.ini", sample)
 
 
 def _enable_php_in_apache(tree: Tree) -> None:
@@ -299,7 +299,11 @@ _ROWS = (
         "rabbitmq",
         ("rabbitmq-server",),
         accounts=(Account("rabbitmq", 999, 999, "/var/lib/rabbitmq", "/bin/bash"),),
-        directories=(("/var/lib/rabbitmq", 0o750, "rabbitmq"), ("/var/log/rabbitmq", 0o750, "rabbitmq")),
+        directories=(
+            ("/var/lib/rabbitmq", 0o750, "rabbitmq"),
+            ("/var/lib/rabbitmq/mnesia", 0o750, "rabbitmq"),
+            ("/var/log/rabbitmq", 0o750, "rabbitmq"),
+        ),
         environment={"RABBITMQ_LOGS": "-", "HOME": "/var/lib/rabbitmq", "LANG": "C.UTF-8"},
         config={
             "Cmd": ["/usr/lib/rabbitmq/bin/rabbitmq-server"],

@@ -178,6 +178,7 @@ def cache_libraries(tree: Tree) -> None:
     program = shutil.which("ldconfig", path="/sbin:/usr/sbin")
     if program is None:
         return
+    tree.directory("/var/cache/ldconfig", 0o700)
     argv = [program, "-X", "-i", "-r", tree.directory_path]
     subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     for path in ("/var/cache/ldconfig/aux-cache", "/etc/ld.so.cache"):
