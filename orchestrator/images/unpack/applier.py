@@ -172,6 +172,8 @@ class Applier:
     def _imply(self, above: Directory, name: bytes, below: Shown | None) -> Directory:
         """A directory that no entry has named (yet): as it is below, or root's."""
         entry = Entry(self._directories.path(above) + b"/" + name, Kind.DIRECTORY, 0o755)
+        if self._whiteouts and name.startswith(WHITEOUT):
+            raise OperationError(f"a link leads to {shown(entry.path)}, which would be a mark")
         if below is not None:
             origin = self._directories.lowers.directory(below.tree, self._directories.path(above))
             entry = entry_of(origin, name, entry.path)
@@ -220,10 +222,9 @@ class Applier:
         if not names:
             raise OperationError(f"{shown(entry.path)} is a hard link to the root")
         above, first = self._directories.find(b"/".join(names[:-1]), self._imply), names[-1]
-        if (above, first) == (parent, name):
-            self._first_of_links(above, first, entry)
-            return
         self._first_of_links(above, first, entry)
+        if (above, first) == (parent, name):
+            return
         self._clear(parent, name)
         source, target = self._directories.fd(above) if not above.gone else -1, self._directories.fd(parent)
         if source < 0:
@@ -279,7 +280,15 @@ class Applier:
     def _make_opaque(self, directory: Directory) -> None:
         if not directory.opaque:
             os.setxattr(self._directories.fd(directory), attributes.OPAQUE, b"y")
-            self._directories.make_opaque(directory)
+            for emptied in self._directories.make_opaque(directory):
+                self._drop_whiteouts(emptied)
+
+    def _drop_whiteouts(self, directory: Directory) -> None:
+        """They hide nothing any more, and overlayfs would list them where no directory is below."""
+        fd = self._directories.fd(directory)
+        for name in os.listdir(fd):
+            if os.fsencode(name) not in directory.children and is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False)):
+                os.unlink(name, dir_fd=fd)
 
     def _whiteout(self, parent: Directory, name: bytes) -> None:
         directory = self._directories.known(parent, name)
