@@ -104,7 +104,6 @@ class MonitorRuntime:
         validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
-        check_folders(spec)
         running = container in self._session.active
         cgroup = self._open_cgroup(spec)
         try:
@@ -112,6 +111,7 @@ class MonitorRuntime:
                 await self._end_leftovers(cgroup)
             for fill in spec.fills:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
+            check_folders(spec)
             netns = await self._session.network_namespace(container)
             layers = await self._session.layers(layer_paths(spec))
         except OSError as exc:
