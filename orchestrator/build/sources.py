@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
-from orchestrator.build.ignore import Ignore, parse_ignore
 
 from orchestrator.build.bases import Bases, Ground, ground_of_directories, ground_of_stored
 from orchestrator.build.cache import StepCache
@@ -15,6 +14,7 @@ from orchestrator.build.configuration import Scope
 from orchestrator.build.copying import Taken
 from orchestrator.build.fetching import fetched, git_source, is_remote
 from orchestrator.build.frontend import Origin, Source
+from orchestrator.build.ignore import Ignore, parse_ignore
 from orchestrator.build.instructions import Add
 from orchestrator.build.trees import NOTHING, Tree
 from orchestrator.contracts.images import Progress

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TypeVar
 
 import trio
-from orchestrator.build.ignore import excluding
 
 from orchestrator.build import configuration
 from orchestrator.build import instructions as i
@@ -24,6 +23,7 @@ from orchestrator.build.configuration import Scope
 from orchestrator.build.copying import Copier, Placing, Taken, Text
 from orchestrator.build.fetching import is_remote
 from orchestrator.build.frontend import expand_document
+from orchestrator.build.ignore import excluding
 from orchestrator.build.modes import parse_mode, parse_owner
 from orchestrator.build.running import Runner
 from orchestrator.build.sources import Sources, Taking

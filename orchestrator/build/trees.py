@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from orchestrator.build.ignore import Ignore
 from orchestrator.build.patterns import has_wildcards, name_pattern
-
 from orchestrator.errors import OperationError
 from orchestrator.images.unpack.merged import Merged
 from orchestrator.values import entity, frozen

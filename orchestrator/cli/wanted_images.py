@@ -24,11 +24,8 @@ def registry_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in _VARIABLES if name in environ}
 
 
-def with_policies(
-    project: Project, chosen: Container[str], *, build: bool, no_build: bool, pull: str | None, quiet_pull: bool
-) -> Project:
-    """The stack with the policies of the `chosen` services as the command line has them (`quiet_pull` is about what is
-    shown). Raises InputError."""
+def with_policies(project: Project, chosen: Container[str], *, build: bool, no_build: bool, pull: str | None) -> Project:
+    """The stack with the policies of the `chosen` services as the command line has them. Raises InputError."""
     if build and no_build:
         raise InputError("--build and --no-build cannot be combined")
     if not (build or no_build or pull not in (None, "policy")):

@@ -49,7 +49,7 @@ def packages(modules: set[str]) -> set[str]:
 
 BASE = {
     "orchestrator", "cli", "cli.main", "cli.parser", "cli.settings", "cli.terminal", "cli.commands", "errors", "values",
-    "cli.table", "cli.table.acting", "cli.table.files", "cli.table.looking", "cli.table.shapes",
+    "cli.table", "cli.table.acting", "cli.table.files", "cli.table.imaging", "cli.table.looking", "cli.table.shapes",
 }  # fmt: skip
 """Of our own modules, what every verb has."""
 NAME = {"compose", "compose.folder", "model", "model.keys", "state", "state.directory", "contracts", "contracts.site"}

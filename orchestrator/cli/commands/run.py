@@ -57,29 +57,23 @@ def run(
     remove_orphans: bool,
     cap_add: tuple[str, ...],
     cap_drop: tuple[str, ...],
-    **of_images: Any,
+    build: bool,
+    no_build: bool,
+    pull: str | None,
+    quiet_pull: bool,
 ) -> int:
     """Run COMMAND in a new container made from SERVICE. Ends with the command's exit code."""
     on_terminal = wants_terminal(tty, no_tty) and not detach
     removes, ignores = orphans(settings, remove_orphans)
     project, environ = _loaded(settings, service)
     wanted = select(project, () if no_deps else (service,))
-    project = with_policies(project, {service, *wanted}, **of_images)
+    project = with_policies(project, {service, *wanted}, build=build, no_build=no_build, pull=pull)
     changes = Changes(
-        directory=os.getcwd(),
-        home=environ.get("HOME"),
-        command=command,
-        entrypoint=entrypoint,
-        environment=_environment(environ, variables, env_files, on_terminal),
-        labels=dict(_pair(label) for label in labels),
-        user=user,
-        working_dir=working_dir,
-        ports=published,
-        service_ports=service_ports,
-        volumes=volumes,
-        cap_add=cap_add,
-        cap_drop=cap_drop,
-    )
+        directory=os.getcwd(), home=environ.get("HOME"), command=command, entrypoint=entrypoint,
+        environment=_environment(environ, variables, env_files, on_terminal), labels=dict(map(_pair, labels)),
+        user=user, working_dir=working_dir, ports=published,
+        service_ports=service_ports, volumes=volumes, cap_add=cap_add, cap_drop=cap_drop,
+    )  # fmt: skip
     request = Run(
         project,
         one_off(project, project.services[ServiceName(service)], changes),
@@ -93,7 +87,7 @@ def run(
         ignore_orphans=ignores,
         registry=registry_variables(settings.environ),
     )
-    return _carry_out(settings, request, quiet, Board(quiet_images=of_images["quiet_pull"]))
+    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull))
 
 
 def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str]]:

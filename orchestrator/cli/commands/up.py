@@ -56,14 +56,17 @@ def up(
     abort_on_exit: bool,
     abort_on_failure: bool,
     exit_code_from: str | None,
-    **of_images: Any,
+    build: bool,
+    no_build: bool,
+    pull: str | None,
+    quiet_pull: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     _check_combination(cascading, detach, wait, no_start)
     project, chosen = _loaded(settings, services)
-    project = with_policies(project, chosen, **of_images)
+    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
     if exit_code_from is not None:
         _check_code_from(exit_code_from, project, managed)
@@ -73,24 +76,24 @@ def up(
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
     request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
     if detach or wait or no_start:
-        _detached(settings, request, managed, began_s, quiet_pull=of_images["quiet_pull"])
+        _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
         return 0
-    from orchestrator.cli.cascade import Cascade
     from orchestrator.cli.render.loglines import printer_for
 
     check_services((*attached, *unattached), project.services, project.name)
     shown = attached or (managed if attach_dependencies else services) or managed
     selection = _selection(shown, unattached, managed, services or managed)
-    terminal = settings.terminal()
-    printer = printer_for(terminal, colour=not no_color, raw=raw, prefix=not no_log_prefix, timestamps=timestamps)
-    cascade = Cascade(
-        managed,
-        only_failures=abort_on_failure and not abort_on_exit,
-        code_from=exit_code_from,
-        completing=_completing(project),
-    )
-    board = Board(project.services, quiet_images=of_images["quiet_pull"])
-    return _followed(settings, request, selection, printer, cascade if cascading else None, began_s, board)
+    look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
+    printer = printer_for(settings.terminal(), **look)
+    cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
+    board = Board(project.services, quiet_images=quiet_pull)
+    return _followed(settings, request, selection, printer, cascade, began_s, board)
+
+
+def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, code_from: str | None) -> Cascade:
+    from orchestrator.cli.cascade import Cascade
+
+    return Cascade(managed, only_failures=only_failures, code_from=code_from, completing=_completing(project))
 
 
 def _selection(
@@ -136,14 +139,17 @@ def create(
     no_recreate: bool,
     scale: tuple[str, ...],
     remove_orphans: bool,
-    **of_images: Any,
+    build: bool,
+    no_build: bool,
+    pull: str | None,
+    quiet_pull: bool,
 ) -> None:
     """Make the containers of services, and of what they depend on; start nothing."""
     began_s = time.monotonic()
     project, chosen = _loaded(settings, services)
-    project = with_policies(project, chosen, **of_images)
+    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
-    _detached(settings, request, chosen, began_s, quiet_pull=of_images["quiet_pull"])
+    _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
 
 
 def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:

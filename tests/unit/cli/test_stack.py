@@ -46,9 +46,9 @@ def test_a_stack_without_anything_active_is_an_error(bench: Bench) -> None:
 def test_the_options_of_containers_reach_the_supervisor(bench: Bench) -> None:
     bench.compose(STACK)
     words = ["--scale", "web=3", "--scale", "web=2", "-V", "--always-recreate-deps", "--no-start"]
-    accepted = ["--build", "--no-build", "--pull", "always", "--quiet-pull", "-y", "--menu=false", "--no-color"]
+    accepted = ["--quiet-pull", "-y", "--menu=false", "--no-color"]
     args = sent(bench, "up", *words, *accepted)
-    del args["project"]
+    del args["project"], args["registry"]
     assert args == {
         "scale": {"web": 2},
         "renew_volumes": True,
@@ -56,6 +56,25 @@ def test_the_options_of_containers_reach_the_supervisor(bench: Bench) -> None:
         "start": False,
         "named": True,
     }
+
+
+def test_policies_of_the_command_line_take_the_place_of_the_stacks(bench: Bench) -> None:
+    bench.compose("services: {db: {image: redis}, web: {build: ., image: web}}\n")
+
+    def policies(*words: str) -> dict[str, tuple[str, bool]]:
+        services = sent(bench, "up", "-d", *words)["project"]["services"]
+        return {
+            name: (service.get("pull_policy", {}).get("when", "missing"), "build" in service)
+            for name, service in services.items()
+        }
+
+    assert policies() == {"db": ("missing", False), "web": ("missing", True)}
+    assert policies("--build") == {"db": ("missing", False), "web": ("build", True)}
+    assert policies("--no-build") == {"db": ("missing", False), "web": ("missing", False)}
+    assert policies("--pull", "always") == {"db": ("always", False), "web": ("always", True)}
+    assert policies("--pull", "policy") == policies()
+    outcome = bench.run("up", "-d", "--build", "--no-build")
+    assert (outcome.code, outcome.err) == (2, "error: --build and --no-build cannot be combined\n")
 
 
 def test_create_makes_and_does_not_start(bench: Bench) -> None:
@@ -101,6 +120,7 @@ def test_scale_sends_the_numbers_and_says_what_there_is(bench: Bench) -> None:
     assert outcome.err.startswith("web: 2 in ")
     args = server.last("scale")
     assert list(args.pop("project")["services"]) == ["db", "web", "tool"]
+    del args["registry"]
     assert args == {"scale": {"web": 2}, "dependencies": False, "named": True}
 
 

@@ -118,7 +118,8 @@ def test_up_detached_sends_the_project_and_sums_up(bench: Bench) -> None:
     ]
     assert outcome.err.splitlines()[-1].startswith("2 services up in ")
     args = server.last("up")
-    project = args.pop("project")
+    project, registry = args.pop("project"), args.pop("registry")
+    assert registry["HOME"] == os.environ["HOME"]
     assert (project["name"], list(project["services"])) == ("demo", ["db", "web"])
     assert project["services"]["web"]["depends_on"] == {"db": {"service": "db"}}
     assert args == {"named": True, "scale": {}}  # All else is as by default.
@@ -130,7 +131,7 @@ def test_the_options_of_up_reach_the_supervisor(bench: Bench) -> None:
     words = ["--wait", "--wait-timeout", "7", "--force-recreate", "--no-deps", "--remove-orphans", "-t", "2", "db"]
     outcome = bench.run("up", *words)
     args = server.last("up")
-    del args["project"]
+    del args["project"], args["registry"]
     assert args == {
         "selection": {"services": ["db"], "dependencies": False},
         "recreate": "always",

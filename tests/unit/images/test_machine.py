@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestrator.contracts.images import Image, ImageMount, ImageRequest
+from orchestrator.contracts.images import Image, ImageMount, ImageRequest, Missing
 from orchestrator.errors import InputError, OperationError
 from orchestrator.images.host import HostImage
 from orchestrator.images.machine import MachineImages
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
+from orchestrator.model.build import PullPolicy
 
 
 async def obtain(images: MachineImages, reference: str, base_dir: Path = Path("/")) -> Image:
@@ -42,13 +43,21 @@ def test_references_are_told_apart() -> None:
     assert parse_reference("rootfs:./app:1") == RootfsReference("./app:1")
 
 
-@pytest.mark.parametrize("text", ["redis:7", "library/redis", "host:1", "docker.io/rootfs:x", "oci:x"])
-async def test_an_image_of_a_registry_says_what_works_today(images: MachineImages, text: str) -> None:
-    with pytest.raises(InputError) as caught:
-        await images.inspect(ImageRequest(text, "/"))
-    assert caught.value.message == f'image "{text}" needs a registry, which is not supported yet'
-    assert "image: host" in (caught.value.hint or "")
-    assert "rootfs:DIR" in (caught.value.hint or "")
+@pytest.mark.parametrize("text", ["redis:7", "library/redis", "host:1", "docker.io/rootfs:x"])
+async def test_an_image_that_is_not_here_is_missing_and_nothing_is_made_by_looking(
+    images: MachineImages, tmp_path: Path, text: str
+) -> None:
+    assert await images.inspect(ImageRequest(text, "/")) == Missing(text, "it is not here yet")
+    never = PullPolicy("never")
+    with pytest.raises(OperationError, match="is not here, and is never to be pulled"):
+        await images.inspect(ImageRequest(text, "/", pull_policy=never))
+    assert not (tmp_path / "images").exists()
+
+
+async def test_an_archive_that_does_not_exist_is_told(images: MachineImages) -> None:
+    with pytest.raises(OperationError) as caught:
+        await images.inspect(ImageRequest("oci:x", "/none"))
+    assert caught.value.message == 'image "oci:x": cannot read /none/x: No such file or directory'
 
 
 @pytest.mark.parametrize("text", ["", "rootfs:", "rootfs:a\0b"])

@@ -14,6 +14,7 @@ from typing import Any, cast
 import trio
 
 from orchestrator.contracts.host import Host
+from orchestrator.images.machine import MachineImages
 from orchestrator.runtime.client import MonitorRuntime
 from orchestrator.scheduler.engine import Engine
 from orchestrator.state.journal import EventLog
@@ -140,6 +141,7 @@ def _open(world: World, log: EventLog, stream: EventStream, engine: Engine) -> O
     return OpenProject(
         site=world.site,
         runtime=cast(MonitorRuntime, _Runtime(world)),
+        images=cast(MachineImages, world.images),
         host=cast(Host, None),
         records=cast(FileState, world.state),
         volumes=cast(FileVolumes, world.volumes),
