@@ -94,7 +94,8 @@ Emit = Callable[[Event], None]
 @frozen
 class ContainerStatus:
     """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`,
-    `created_at`: epoch seconds. `reason`: why it is as it is, one sentence."""
+    `created_at`: epoch seconds. `reason`: why it is as it is, one sentence. `exposed`: ports (``80/tcp``) that the stack or
+    the image says it listens on and that are not published, while it runs."""
 
     service: ServiceName
     container: ContainerId
@@ -114,3 +115,4 @@ class ContainerStatus:
     published: tuple[Published, ...] = ()
     last_probe: str = ""
     config_hash: str = ""
+    exposed: tuple[str, ...] = ()

@@ -142,6 +142,8 @@ def parse_named(text: str) -> Named:
     scheme, colon, _ = text.partition(":")
     if text == "host" or (colon and scheme in _SCHEMES) or _is_id(text):
         raise InputError(f'"{_shown(text)}" is not a name that an image could have', hint=_NAME_HINT)
+    if colon and scheme in ("http", "https"):
+        raise InputError(f'"{_shown(text)}" is a URL and not a name of an image', hint="leave out " + scheme + "://")
     text = text.removeprefix("docker://")
     rest, at, of = text.partition("@")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from orchestrator.values import frozen
+from orchestrator.values import frozen, replace
 
 
 class Health(Enum):
@@ -26,19 +26,40 @@ class OnUnhealthy(Enum):
 
 @frozen
 class HealthCheck:
-    """How to probe a container. `test` is an argv; ``CMD-SHELL text`` has become ``/bin/sh -c text``.
+    """How to probe a container. `test` is an argv; ``CMD-SHELL text`` has become ``/bin/sh -c text`` and `shell`: where the
+    image has another shell, that one is to run the text.
 
-    `test` None means: take the image's test (other fields override the image's). `disabled` wins over everything.
-    Durations are seconds. The defaults are moby's.
+    What a stack does not say, `test` None and numbers that are 0, is the image's to say, and else moby's default
+    (`with_defaults`). `disabled` wins over everything, and is how an image says ``NONE``. Durations are seconds.
     """
 
     test: tuple[str, ...] | None = None
-    interval_s: float = 30.0
-    timeout_s: float = 30.0
-    retries: int = 3
+    interval_s: float = 0.0
+    timeout_s: float = 0.0
+    retries: int = 0
     start_period_s: float = 0.0
-    start_interval_s: float = 5.0
+    start_interval_s: float = 0.0
     disabled: bool = False
+    shell: bool = False
+
+    def over(self, other: HealthCheck) -> HealthCheck:
+        """With what `other` says where this one says nothing."""
+        return replace(
+            self,
+            test=self.test or other.test,
+            interval_s=self.interval_s or other.interval_s,
+            timeout_s=self.timeout_s or other.timeout_s,
+            retries=self.retries or other.retries,
+            start_period_s=self.start_period_s or other.start_period_s,
+            start_interval_s=self.start_interval_s or other.start_interval_s,
+        )
+
+    def with_defaults(self) -> HealthCheck:
+        """As it is carried out."""
+        return self.over(_DEFAULTS)
+
+
+_DEFAULTS = HealthCheck(interval_s=30.0, timeout_s=30.0, retries=3, start_interval_s=5.0)
 
 
 @frozen

@@ -48,12 +48,12 @@ def compile_sandbox(inputs: SandboxInputs) -> SandboxSpec:
 
 
 def command_of(service: Service, image: Image) -> tuple[str, ...]:
-    """The program and its arguments, combined as Docker does: an entrypoint of the stack's clears the image's command.
-    Empty when neither the stack nor the image has one."""
+    """The program and its arguments, combined as Docker does: an entrypoint of the stack's clears the image's command, an
+    empty one the image's entrypoint alone. Empty when neither the stack nor the image has one."""
     entrypoint = image.config.entrypoint if service.entrypoint is None else service.entrypoint
     if service.command is not None:
         return (*entrypoint, *service.command)
-    return (*entrypoint, *image.config.command) if service.entrypoint is None else tuple(entrypoint)
+    return tuple(entrypoint) if service.entrypoint else (*entrypoint, *image.config.command)
 
 
 def _place(config: dict[str, Any], path: str, value: object) -> None:
@@ -112,14 +112,14 @@ def _capabilities(context: Context) -> dict[str, list[str]]:
 
 
 def _annotations(context: Context) -> dict[str, str]:
-    inputs, service = context.inputs, context.service
-    stop_signal = service.stop_signal or context.image.config.stop_signal
+    inputs, service, image = context.inputs, context.service, context.image.config
+    stop_signal = service.stop_signal or image.stop_signal
     sources = [
         mount.source for mount in service.volumes if mount.kind is MountKind.BIND and mount.create_host_path
     ]
     return {
-        # The user's are notes; ours are orders to the runtime.
-        **{name: text for name, text in service.labels.items() if name not in ORDERS},
+        # The image's and the user's are notes; ours are orders to the runtime.
+        **{name: text for name, text in {**image.labels, **service.labels}.items() if name not in ORDERS},
         "com.docker.compose.project": inputs.site.project,
         "com.docker.compose.service": service.name,
         "com.docker.compose.container-number": str(context.instance.number),

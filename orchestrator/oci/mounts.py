@@ -36,6 +36,7 @@ def mounts_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -
     chosen = {_target(mount, service): _service_mount(mount, volume_paths) for mount in service.volumes}
     for target in map(clean_path, image.config.volumes):
         if target not in chosen:
+            _check_target(target, f'volume of the image "{image.reference}": ', service.place)
             chosen[target] = _bind(_volume_directory(volume_paths, target), target, ("rw",))
     base = [
         {"destination": destination, "type": kind, "source": source, "options": list(options)}
@@ -64,9 +65,14 @@ def _target(mount: Mount, service: Service) -> str:
     if not mount.target.startswith("/"):
         raise InputError(f'the target "{mount.target}" is not an absolute path', place=place)
     target = clean_path(mount.target)
-    if target in _NOT_TARGETS or target.startswith("/proc/"):
-        raise InputError(f'nothing can be mounted at "{target}"', hint="use a directory of its own below it", place=place)
+    _check_target(target, "", place)
     return target
+
+
+def _check_target(target: str, what: str, place: str) -> None:
+    if target in _NOT_TARGETS or target.startswith("/proc/"):
+        hint = "use a directory of its own below it"
+        raise InputError(f'{what}nothing can be mounted at "{target}"', hint=hint, place=place)
 
 
 def _service_mount(mount: Mount, volume_paths: Mapping[str, str]) -> dict[str, Any]:

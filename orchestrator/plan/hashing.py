@@ -41,6 +41,8 @@ def explain_change(before: Project | None, made: Definition, after: Project, ser
 
 def _content(project: Project, service: Service, image_identity: str) -> dict[str, Any]:
     content: dict[str, Any] = {key: _plain(value) for key, value in to_json(service).items() if key not in _IGNORED}
+    if isinstance(check := content.get("healthcheck"), dict):  # Which shell runs the text shows in the image's identity.
+        check.pop("shell", None)
     content["image_identity"] = image_identity
     content["used_networks"] = {
         key: _network_content(project.networks[key])

@@ -9,13 +9,16 @@ from orchestrator.values import replace
 
 
 def healthcheck_of(service: Service, image: Image) -> HealthCheck | None:
-    """The stack's or the image's, with its `test`; None when there is none or it is disabled."""
+    """The stack's, with what it does not say from the image's (as moby merges them); None when there is none or it is
+    disabled. A stack's text is run by the image's shell."""
     own, inherited = service.healthcheck, image.config.healthcheck
-    merged = inherited if own is None else own
-    if merged is None or merged.disabled:
+    if own is not None and own.disabled:
         return None
-    if merged.test is None:
-        if inherited is None or inherited.disabled or inherited.test is None:
-            return None
-        merged = replace(merged, test=inherited.test)
-    return merged
+    if inherited is not None and inherited.disabled:
+        inherited = None
+    if own is not None and own.shell and own.test and image.config.shell:
+        own = replace(own, test=(*image.config.shell, own.test[-1]))
+    merged = own.over(inherited) if own is not None and inherited is not None else own or inherited
+    if merged is None or not merged.test:
+        return None
+    return replace(merged.with_defaults(), shell=False)

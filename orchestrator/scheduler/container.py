@@ -116,7 +116,8 @@ class Container:
 
     @property
     def check(self) -> HealthCheck | None:
-        return self.record.definition.check
+        check = self.record.definition.check
+        return check.with_defaults() if check is not None else None
 
     @property
     def label(self) -> str:
@@ -185,7 +186,15 @@ class Container:
             published=self.published,
             last_probe=run.last_probe if run is not None else "",
             config_hash=self.record.config_hash,
+            exposed=self._exposed() if process is not None else (),
         )
+
+    def _exposed(self) -> tuple[str, ...]:
+        own = (text for text in self.definition.expose if text.partition("/")[0].replace("-", "").isdecimal())
+        written = (*own, *(self.image.config.exposed_ports if self.image is not None else ()))
+        ports = dict.fromkeys(text.lower() if "/" in text else f"{text}/tcp" for text in written)
+        published = {f"{port.target}/{port.protocol}" for port in self.definition.ports}
+        return tuple(port for port in ports if port not in published)
 
     def step(self, trigger: Trigger, reason: str | None = None, told: Step | None = None) -> None:
         """Take the transition, run its effects, wake who watches. `reason`: why it is now as it is. `told`: what becomes of

@@ -19,6 +19,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.oci.mounts import clean_path
 from orchestrator.plan.hashing import config_hash
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.scheduler.container import Container
@@ -178,9 +179,9 @@ def _volume_paths(state: EngineState, container: Container, project: Project) ->
                 paths[mount.target] = volumes.ensure_anonymous(container.id, mount.target)
         except PystackError as error:
             raise located(error, project, service, "volumes") from error
-    mounted = {mount.target for mount in service.volumes}
+    mounted = {clean_path(mount.target) for mount in service.volumes}
     assert container.image is not None
-    for target in container.image.config.volumes:
+    for target in map(clean_path, container.image.config.volumes):
         if target not in mounted:
             paths[target] = volumes.ensure_anonymous(container.id, target)
     return paths

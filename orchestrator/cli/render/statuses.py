@@ -77,10 +77,16 @@ def exit_code_text(ended: Mapping[str, Any]) -> str:
     return f"{exit_status(ended)}, out of memory" if ended.get("oom_killed") else str(exit_status(ended))
 
 
-def ports_text(published: Iterable[Mapping[str, Any]]) -> str:
-    return ", ".join(
-        f"{port['host_ip']}:{port['host_port']}->{port['target']}/{port.get('protocol', 'tcp')}" for port in published
-    )
+def ports_text(published: Iterable[Mapping[str, Any]], exposed: Iterable[str] = ()) -> str:
+    """What is published, and then what is only exposed."""
+    shown = [f"{port['host_ip']}:{port['host_port']}->{port['target']}/{port.get('protocol', 'tcp')}" for port in published]
+    return ", ".join([*shown, *exposed])
+
+
+def _exposed(text: str) -> dict[str, Any]:
+    """As Docker Compose shows a port that is not published; of a range its first."""
+    port, _, protocol = text.partition("/")
+    return {"URL": "", "TargetPort": int(port.partition("-")[0]), "PublishedPort": 0, "Protocol": protocol}
 
 
 def addresses(endpoint: Mapping[str, Any]) -> list[str]:
@@ -111,7 +117,7 @@ def as_table(statuses: Sequence[Status], now: float, columns: int | None = None)
                 up_text(status, now),
                 str(status.get("restarts") or ""),
                 ", ".join(ip for endpoint in status.get("endpoints", ()) for ip in addresses(endpoint)),
-                ports_text(status.get("published", ())),
+                ports_text(status.get("published", ()), status.get("exposed", ())),
                 "" if well else status.get("reason", ""),
             )
         )
@@ -124,6 +130,7 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
 
     created = datetime.fromtimestamp(status.get("created_at", 0.0), UTC)
     running, published = status["phase"] == "running", status.get("published", ())
+    exposed = status.get("exposed", ())
     ended, up = status.get("exit"), up_text(status, now)
     return {
         "ID": identity(status),
@@ -136,7 +143,7 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
         "ExitCode": exit_status(ended) if ended is not None and not running else 0,
         "Status": state_text(status) + (f" for {up}" if up else ""),
         "CreatedAt": created.isoformat(timespec="seconds"),
-        "Ports": ports_text(published),
+        "Ports": ports_text(published, exposed),
         "Publishers": [
             {
                 "URL": port["host_ip"],
@@ -145,7 +152,8 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
                 "Protocol": port.get("protocol", "tcp"),
             }
             for port in published
-        ],
+        ]
+        + [_exposed(text) for text in exposed],
         "Phase": status["phase"],
         "Role": status.get("role", "replica"),
         "Number": status.get("number", 1),

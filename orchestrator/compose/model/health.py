@@ -19,54 +19,53 @@ def healthcheck(read: Reader, node: Node, path: str) -> HealthCheck | None:
     path = f"{path}.healthcheck"
     for key, value in item.value.items():
         read.mark(value, f"{path}.{key}")
-    test, disabled = _health_test(read, item)
+    test, disabled, shell = _health_test(read, item)
     start_interval = item.get("start_interval")
     if start_interval is not None and item.get("start_period") is None:
         message = "healthcheck.start_interval requires healthcheck.start_period to be set"
         hint = "it is the interval during start_period; add one, or use interval"
         read.error(start_interval, f"{path}.start_interval", message, hint)
-    defaults = HealthCheck()
     retries = item.get("retries")
     count = int(retries.value) if retries is not None and isinstance(retries.value, int | float) else 0
     if retries is not None and count < 0:
         read.error(retries, f"{path}.retries", "must not be negative")
     return HealthCheck(
         test=test,
-        interval_s=_probe_seconds(read, item, path, "interval", defaults.interval_s),
-        timeout_s=_probe_seconds(read, item, path, "timeout", defaults.timeout_s),
-        retries=count or defaults.retries,
-        start_period_s=_probe_seconds(read, item, path, "start_period", defaults.start_period_s),
-        start_interval_s=_probe_seconds(read, item, path, "start_interval", defaults.start_interval_s),
+        interval_s=_probe_seconds(read, item, path, "interval"),
+        timeout_s=_probe_seconds(read, item, path, "timeout"),
+        retries=max(count, 0),
+        start_period_s=_probe_seconds(read, item, path, "start_period"),
+        start_interval_s=_probe_seconds(read, item, path, "start_interval"),
         disabled=disabled or read.flag(item, path, "disable"),
+        shell=shell,
     )
 
 
-def _health_test(read: Reader, node: Node) -> tuple[tuple[str, ...] | None, bool]:
-    """(argv or None, disabled)."""
+def _health_test(read: Reader, node: Node) -> tuple[tuple[str, ...] | None, bool, bool]:
+    """(argv or None, disabled, whether it is text for a shell)."""
     test = node.get("test")
-    if test is None or test.value is None:
-        return None, False
+    if test is None or not test.value:
+        return None, False, False
     if isinstance(test.value, str):
-        return ("/bin/sh", "-c", test.value), False
+        return ("/bin/sh", "-c", test.value), False, True
     words = [go_text(item.value) for item in test.elements()]
     match words:
         case ["NONE", *_]:
-            return None, True
+            return None, True, False
         case ["CMD-SHELL", *rest]:
-            return ("/bin/sh", "-c", " ".join(rest)), False
+            return ("/bin/sh", "-c", " ".join(rest)), False, True
         case ["CMD", *rest] if rest:
-            return tuple(rest), False
+            return tuple(rest), False, False
         case _:
-            return None, False
+            return None, False, False
 
 
-def _probe_seconds(read: Reader, node: Node, path: str, key: str, default: float) -> float:
+def _probe_seconds(read: Reader, node: Node, path: str, key: str) -> float:
+    """0 where it is not said."""
     item = node.get(key)
-    if item is None:
-        return default
-    value = read.attempt(item, f"{path}.{key}", duration_ns, None)
-    if value is None or value == 0:
-        return default
+    value = read.attempt(item, f"{path}.{key}", duration_ns, None) if item is not None else None
+    if item is None or not value:
+        return 0.0
     if value < MIN_PROBE_NS:
         read.error(item, f"{path}.{key}", "must be at least 1ms (0 stands for the default)")
     return value / NS_PER_SECOND

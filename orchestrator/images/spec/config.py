@@ -5,6 +5,7 @@ Docker writes null for what is not set (``"Cmd": null``), and wrote texts for li
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from orchestrator.units import NS_PER_SECOND, parse_signal, signal_name
 from orchestrator.values import field, frozen
 
 MOST_LAYERS = 1024
+MIN_PROBE_NS = 1_000_000
 _SHELL = ("/bin/sh", "-c")
 _KEYS = ("architecture", "os", "variant", "os.version", "config", "rootfs", "history", "created", "author")
 
@@ -105,11 +107,11 @@ def container_config(config: ConfigFile) -> ImageConfig:
         entrypoint=_words(fields, "Entrypoint"),
         command=_words(fields, "Cmd"),
         environment=_environment(fields.texts("Env")),
-        working_dir="/" + fields.text("WorkingDir").lstrip("/"),
+        working_dir=_rooted(fields.text("WorkingDir")),
         user=fields.text("User"),
         stop_signal=_stop_signal(fields.text("StopSignal")),
         healthcheck=_healthcheck(fields.get("Healthcheck", dict), shell),
-        volumes=tuple(fields.get("Volumes", dict, {})),
+        volumes=tuple(dict.fromkeys(_volume(text) for text in fields.get("Volumes", dict, {}))),
         exposed_ports=tuple(_port(text) for text in fields.get("ExposedPorts", dict, {})),
         labels=fields.pairs("Labels"),
         shell=shell,
@@ -154,6 +156,20 @@ def _stop_signal(text: str) -> str | None:
         raise OperationError(f'StopSignal of config of the image is "{text[:80]}", which is no signal') from exc
 
 
+def _rooted(path: str) -> str:
+    """`path` from the root, clean. A NUL byte is in no path."""
+    if "\0" in path:
+        raise OperationError("a path in config of the image holds a NUL byte")
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _volume(text: str) -> str:
+    path = _rooted(text)
+    if path == "/":
+        raise OperationError(f'Volumes of config of the image has "{text[:80]}", where no volume can be')
+    return path
+
+
 def _port(text: str) -> str:
     """``80/tcp``, also for ``80``; ``8000-8010/udp``."""
     ports, _, protocol = text.partition("/")
@@ -169,25 +185,31 @@ def _healthcheck(found: object, shell: tuple[str, ...]) -> HealthCheck | None:
     if found is None:
         return None
     fields = Fields(found, "Healthcheck of the image")
+    test: tuple[str, ...] | None = None
     match fields.texts("Test"):
+        case ():
+            pass  # Numbers for a test of the stack's.
         case ("NONE", *_):
             return HealthCheck(disabled=True)
         case ("CMD", *words) if words:
-            test = tuple(words)
+            test = (*words,)
         case ("CMD-SHELL", *words) if words:
             test = (*(shell or _SHELL), " ".join(words))
         case _:
             return None
-    defaults = HealthCheck()
     return HealthCheck(
         test=test,
-        interval_s=_seconds(fields, "Interval") or defaults.interval_s,
-        timeout_s=_seconds(fields, "Timeout") or defaults.timeout_s,
-        retries=fields.natural("Retries") or defaults.retries,
-        start_period_s=_seconds(fields, "StartPeriod") or defaults.start_period_s,
-        start_interval_s=_seconds(fields, "StartInterval") or defaults.start_interval_s,
+        interval_s=_seconds(fields, "Interval"),
+        timeout_s=_seconds(fields, "Timeout"),
+        retries=fields.natural("Retries"),
+        start_period_s=_seconds(fields, "StartPeriod"),
+        start_interval_s=_seconds(fields, "StartInterval"),
     )
 
 
 def _seconds(fields: Fields, key: str) -> float:
-    return fields.natural(key) / NS_PER_SECOND
+    """0 stands for the default; what is shorter than moby takes is refused, as it would be one probe after another."""
+    found = fields.natural(key)
+    if 0 < found < MIN_PROBE_NS:
+        raise OperationError(f"{key} of {fields.what} is {found} ns, less than 1 ms")
+    return found / NS_PER_SECOND

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO
 
@@ -116,7 +117,7 @@ class Ingest:
             self._file.close()
             self._file = None
             if self.offset == 0 and not self.present:
-                with refused(f"delete {self._path}"):
+                with refused(f"delete {self._path}"), suppress(FileNotFoundError):
                     os.unlink(self._path)
 
 

@@ -21,7 +21,7 @@ from orchestrator.images.store.leases import leased
 from orchestrator.images.store.locks import STORE, Locks, flock_if_free
 from orchestrator.images.store.names import Names
 from orchestrator.images.store.places import Places, digest_from, hex_of, refused
-from orchestrator.images.store.records import Record, ImageRecords
+from orchestrator.images.store.records import ImageRecords, Record
 from orchestrator.images.store.values import Collected, Name
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.values import frozen
@@ -216,8 +216,10 @@ class Collector:
             for name in self._places.list(directory):
                 if name.startswith("."):
                     os.unlink(os.path.join(self._places.directory(directory), name))
+        # The lock of what somebody may resume stays: on a full disk none can be made.
+        resumable = {f"blob-{name}" for name in self._places.list("ingest")}
         for name in self._places.list("locks"):
-            if name != STORE:
+            if name != STORE and name not in resumable:
                 self._locks.drop_if_free(name)
 
     def _empty_trash(self) -> None:

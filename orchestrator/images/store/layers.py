@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from orchestrator.errors import OperationError
@@ -34,7 +34,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @frozen
 class Installed:
-    """``layer.json``. `boot`: during which it was made. `blob`: its compressed form, if one is known."""
+    """``layer.json``. `boot`: during which it was made. `blob`: the tar archive that it came in, compressed or not. One
+    made from the tree has another diffID, unless the tree was made here."""
 
     layer: Layer
     boot: str
@@ -99,35 +100,29 @@ class Layers:
     def unpack(
         self,
         opened: Callable[[], AbstractContextManager[BinaryIO]],
-        diff_id: Digest | None,
+        blob: Descriptor,
+        diff_id: Digest,
         parents: Sequence[Digest],
-        *,
         limits: Limits,
         on_bytes: Callable[[int], None] | None,
-        blob: Descriptor | None = None,
     ) -> Layer:
-        """`opened`: gives the layer's tar stream, compressed or not. `diff_id` None: whatever it turns out to be."""
+        """`opened` gives what is in `blob`."""
         waited = (lambda: on_bytes(0)) if on_bytes is not None else None
-        known = self._locks.hold(_lock_of(diff_id), on_wait=waited) if diff_id is not None else nullcontext()
-        with known:
-            if diff_id is not None and (found := self.find(diff_id, parents)) is not None:
+        with self._locks.hold(_lock_of(diff_id), on_wait=waited):
+            if (found := self.find(diff_id, parents)) is not None:
                 return found
             lowers = [layer.path for layer in reversed(self.lowers(parents))]
             directory = self._workshop.make()
             try:
                 tree = os.path.join(directory, _TREE)
-                with refused("unpack a layer"), opened() as stream:
+                with refused(f"unpack layer {short(diff_id)}"), opened() as stream:
                     os.mkdir(tree, 0o755)
                     applied = apply_layer(stream, tree, lowers, limits=limits, on_bytes=on_bytes)
-                made = digest(applied.diff_id)
-                if diff_id is not None and made != diff_id:
-                    raise OperationError(f"layer {diff_id} is something else: what was unpacked has the digest {made}")
-                key = hex_of(made if applied.complete else chain_id(made, parents))
-                layer = Layer(key, "", made, applied.bytes, applied.entries)
-                if diff_id is not None:
-                    return self._install(directory, layer, blob)
-                with self._locks.hold(_lock_of(made), on_wait=waited):
-                    return self.find(made, parents) or self._install(directory, layer, blob)
+                if applied.diff_id != diff_id:
+                    what = f"what was unpacked has the digest {applied.diff_id}"
+                    raise OperationError(f"layer {diff_id} is something else: {what}")
+                key = hex_of(diff_id if applied.complete else chain_id(diff_id, parents))
+                return self._install(directory, Layer(key, "", diff_id, applied.bytes, applied.entries), blob)
             finally:
                 self._workshop.discard(directory)
 

@@ -105,7 +105,7 @@ class ImageRecords:
             layers,
             _instant(parsed.created) or time.time(),
             manifest.descriptor if manifest is not None else None,
-            tuple(dict.fromkeys(blobs)),
+            tuple({one.digest: one for one in blobs}.values()),
             passwd,
             group,
         )

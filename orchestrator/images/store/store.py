@@ -94,7 +94,7 @@ class Store:
                 yield file
 
         try:
-            return self._layers.unpack(opened, diff_id, parents, limits=limits, on_bytes=on_bytes, blob=blob)
+            return self._layers.unpack(opened, blob, diff_id, parents, limits, on_bytes)
         except OperationError:
             if self.blob(blob.digest) is not None and not self._blobs.intact(blob.digest):
                 raise OperationError(
@@ -102,36 +102,18 @@ class Store:
                 ) from None
             raise
 
-    def unpack_stream(
-        self,
-        stream: BinaryIO,
-        diff_id: Digest | None,
-        parents: Sequence[Digest],
-        *,
-        limits: Limits = DEFAULT,
-        on_bytes: Callable[[int], None] | None = None,
-    ) -> Layer:
-        """As `unpack`, from a stream and without a blob. `diff_id` None: it is what comes out. What is there already is not
-        read."""
-
-        @contextmanager
-        def opened() -> Iterator[BinaryIO]:
-            yield stream
-
-        return self._layers.unpack(opened, diff_id, parents, limits=limits, on_bytes=on_bytes)
-
     def adopt(self, tree: str, diff_id: Digest, parents: Sequence[Digest]) -> Layer:
         """A finished layer, with overlay's marks for what is deleted, in or below a directory that `tmp` gave: it is moved
         to its place, or deleted if the layer is there."""
         return self._layers.adopt(tree, diff_id, parents)
 
     def packed(self, layer: Layer) -> Descriptor | None:
-        """The compressed form of a layer, if its blob is there."""
+        """The tar archive that a layer came in (or was packed in), compressed or not, if its blob is there."""
         found = self._layers.about(layer.key)
         return found.blob if found is not None and found.blob is not None and self.blob(found.blob.digest) else None
 
     def note_packed(self, layer: Layer, blob: Descriptor) -> None:
-        """`blob` is the layer, compressed: it is kept as long as the layer."""
+        """`blob` is the layer as a tar archive: it is kept as long as the layer."""
         self._layers.note_packed(layer, blob)
 
     def tmp(self) -> str:

@@ -82,7 +82,7 @@ class Applier:
         try:
             if not names:
                 self._root(entry)
-            elif self._whiteouts and any(name.startswith(WHITEOUT) for name in names):
+            elif self._whiteouts and WHITEOUT in entry.path and any(name.startswith(WHITEOUT) for name in names):
                 self._mark(names, entry)
             else:
                 parent = self._directories.find(b"/".join(names[:-1]), self._imply)
@@ -171,9 +171,11 @@ class Applier:
 
     def _imply(self, above: Directory, name: bytes, below: Shown | None) -> Directory:
         """A directory that no entry has named (yet): as it is below, or root's."""
-        entry = Entry(above.path + b"/" + name, Kind.DIRECTORY, 0o755)
+        entry = Entry(self._directories.path(above) + b"/" + name, Kind.DIRECTORY, 0o755)
+        if self._whiteouts and name.startswith(WHITEOUT):
+            raise OperationError(f"a link leads to {shown(entry.path)}, which would be a mark")
         if below is not None:
-            origin = self._directories.lowers.directory(below.tree, above.path)
+            origin = self._directories.lowers.directory(below.tree, self._directories.path(above))
             entry = entry_of(origin, name, entry.path)
         made = self._new_directory(above, name)
         self._set_directory(made, entry)
@@ -220,10 +222,9 @@ class Applier:
         if not names:
             raise OperationError(f"{shown(entry.path)} is a hard link to the root")
         above, first = self._directories.find(b"/".join(names[:-1]), self._imply), names[-1]
-        if (above, first) == (parent, name):
-            self._first_of_links(above, first, entry)
-            return
         self._first_of_links(above, first, entry)
+        if (above, first) == (parent, name):
+            return
         self._clear(parent, name)
         source, target = self._directories.fd(above) if not above.gone else -1, self._directories.fd(parent)
         if source < 0:
@@ -249,7 +250,7 @@ class Applier:
         if below.is_directory:
             raise OperationError(f"{what}, which is a directory")
         self._depends = True
-        origin = self._directories.lowers.directory(below.tree, above.path)
+        origin = self._directories.lowers.directory(below.tree, self._directories.path(above))
         with copied(origin, name, entry.link) as (copy, data):
             self._make(above, name, copy, data)
 
@@ -279,7 +280,15 @@ class Applier:
     def _make_opaque(self, directory: Directory) -> None:
         if not directory.opaque:
             os.setxattr(self._directories.fd(directory), attributes.OPAQUE, b"y")
-            self._directories.make_opaque(directory)
+            for emptied in self._directories.make_opaque(directory):
+                self._drop_whiteouts(emptied)
+
+    def _drop_whiteouts(self, directory: Directory) -> None:
+        """They hide nothing any more, and overlayfs would list them where no directory is below."""
+        fd = self._directories.fd(directory)
+        for name in os.listdir(fd):
+            if os.fsencode(name) not in directory.children and is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False)):
+                os.unlink(name, dir_fd=fd)
 
     def _whiteout(self, parent: Directory, name: bytes) -> None:
         directory = self._directories.known(parent, name)
@@ -290,10 +299,12 @@ class Applier:
             # overlayfs would show it in a listing where no directory is below.
             self._depends = self._depends or not parent.opaque
             return
+        fd = self._directories.fd(parent)
         try:
-            os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=self._directories.fd(parent))
+            os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=fd)
         except FileExistsError:
             return  # This layer has it anew, or the mark is there.
+        attributes.set_by_name(fd, name, Entry(name, Kind.CHARACTER, 0o600))
 
     def _hide_all_below(self) -> None:
         """An opaque root: overlayfs does not look whether a layer's root is, so each name is hidden by itself."""
@@ -322,7 +333,7 @@ class Applier:
             ahead += directory.children.values()
             self._depends = self._depends or not directory.named
             if directory.default_acl is not None:
-                acl = Entry(directory.path, Kind.DIRECTORY, xattrs={attributes.DEFAULT_ACL: directory.default_acl})
+                acl = Entry(directory.name, Kind.DIRECTORY, xattrs={attributes.DEFAULT_ACL: directory.default_acl})
                 attributes.set_xattrs(self._directories.fd(directory), acl, default_acl=True)
             if directory.mtime_ns is None:
                 continue
@@ -336,13 +347,16 @@ class Applier:
 
 def clean(path: bytes) -> list[bytes]:
     """The names of a path of an archive, without ``.`` and ``..``: these are taken out of the text, and end at the root."""
-    names: list[bytes] = []
-    for name in path.split(b"/"):
+    names = [name for name in path.split(b"/") if name and name != b"."]
+    if b".." not in names:
+        return names
+    cleaned: list[bytes] = []
+    for name in names:
         if name == b"..":
-            del names[-1:]
-        elif name not in (b"", b"."):
-            names.append(name)
-    return names
+            del cleaned[-1:]
+        else:
+            cleaned.append(name)
+    return cleaned
 
 
 def _write(fd: int, entry: Entry, data: BinaryIO) -> None:

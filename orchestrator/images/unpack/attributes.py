@@ -37,6 +37,8 @@ def is_kept(name: bytes) -> bool:
 def set_xattrs(target: int | str | bytes, entry: Entry, *, default_acl: bool = False, follow: bool = True) -> None:
     """Those of `entry` that are kept: without its default ACL, or that alone."""
     for name, value in entry.xattrs.items():
+        if name == _CAPABILITY and entry.kind is not Kind.FILE:
+            continue  # The kernel checks those of files alone, and gives no other back.
         if is_kept(name) and (name == DEFAULT_ACL) == default_acl:
             _set_xattr(target, name, value, entry, follow)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from orchestrator.errors import OperationError
 from orchestrator.images.unpack.entries import shown
@@ -37,15 +37,6 @@ class Directory:
         self.default_acl: bytes | None = None
         self.below: Below | None = None
 
-    @property
-    def path(self) -> bytes:
-        names = []
-        at = self
-        while at.parent is not None:
-            names.append(at.name)
-            at = at.parent
-        return b"/".join(reversed(names))
-
 
 Imply = Callable[[Directory, bytes, Shown | None], Directory]
 """Makes a directory that no entry has named: above, name, and what is shown there by the trees below."""
@@ -59,6 +50,7 @@ class Directories:
         """Whether something of the trees below decided where a path leads."""
         self._open: dict[Directory, None] = {}
         self._recent: dict[bytes, Directory] = {}
+        self._paths: dict[Directory, bytes] = {self.root: b""}
         try:
             self.root.fd = os.open(target, DIRECTORY)
         except BaseException:
@@ -126,18 +118,22 @@ class Directories:
             at = ahead.pop()
             ahead += at.children.values()
             at.gone = True
+            self._paths.pop(at, None)
             if at.fd >= 0:
                 del self._open[at]
                 os.close(at.fd)
                 at.fd = -1
 
-    def make_opaque(self, directory: Directory) -> None:
+    def make_opaque(self, directory: Directory) -> Iterator[Directory]:
+        """From now on nothing is shown through `directory`. Gives each directory in it, itself too, of which that is new."""
         directory.opaque = True
         ahead = [directory]
         while ahead:
             at = ahead.pop()
-            at.below = ()
-            ahead += at.children.values()
+            if at.below != ():
+                at.below = ()
+                ahead += at.children.values()
+                yield at
 
     def below(self, directory: Directory) -> Below:
         """Which trees below have a part of `directory`."""
@@ -150,14 +146,29 @@ class Directories:
         for at in reversed(unknown):
             assert at.parent is not None
             above = at.parent.below or ()
-            found = self.lowers.lookup(at.parent.path, above, at.name) if above else None
+            found = self.lowers.lookup(self.path(at.parent), above, at.name) if above else None
             at.below = found.below if found is not None else ()
         return directory.below or ()
+
+    def path(self, directory: Directory) -> bytes:
+        """From the root, of names alone. Those of a few are remembered: in a deep tree they are long."""
+        names = []
+        at = directory
+        while at not in self._paths:
+            names.append(at.name)
+            assert at.parent is not None
+            at = at.parent
+        above = self._paths[at]
+        path = b"/".join((above, *reversed(names))) if above else b"/".join(reversed(names))
+        if len(self._paths) >= _RECENT:
+            self._paths = {self.root: b""}
+        self._paths[directory] = path
+        return path
 
     def shown_below(self, directory: Directory, name: bytes) -> Shown | None:
         """What the trees below show as `name`, whatever the tree itself has there."""
         below = self.below(directory)
-        return self.lowers.lookup(directory.path, below, name) if below else None
+        return self.lowers.lookup(self.path(directory), below, name) if below else None
 
     # Paths.
 
@@ -218,7 +229,7 @@ class Directories:
         if below is not None and not below.is_directory:
             self.depends = True
             if below.is_link:
-                return self.lowers.readlink(below.tree, at.path, name)
+                return self.lowers.readlink(below.tree, self.path(at), name)
             raise OperationError(f"{shown(path)} leads through {shown(name)}, which is no directory below")
         return imply(at, name, below)
 

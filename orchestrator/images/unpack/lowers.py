@@ -140,7 +140,10 @@ class Lowers:
         key = tree, path
         fd = self._open.pop(key, -1)
         if fd < 0:
-            fd = open_inside(self._roots[tree], path, DIRECTORY)
+            above, _, name = path.rpartition(b"/")
+            near = self._open.get((tree, above), -1)
+            at, rest = (near, name) if near >= 0 else (self._roots[tree], path)
+            fd = open_inside(at, rest, DIRECTORY)
             if len(self._open) >= _OPEN_DIRECTORIES:
                 os.close(self._open.pop(next(iter(self._open))))
         self._open[key] = fd

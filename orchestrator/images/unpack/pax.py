@@ -67,13 +67,12 @@ def _base64(value: bytes) -> bytes:
         raise bad(f"an extended attribute is no base64: {value[:40]!r}") from exc
 
 
-def time_ns(raw: bytes, where: str) -> int:
+def time_ns(raw: bytes, path: bytes) -> int:
     """``-12.5``: decimal seconds with any number of digits."""
     sign, digits = (-1, raw[1:]) if raw.startswith(b"-") else (1, raw)
     whole, _, fraction = digits.partition(b".")
-    if fraction.strip(b"0123456789") or len(fraction) > 100:
-        raise bad(f"{raw[:40]!r} for the mtime of {where} is no number")
-    return bounded_ns(sign * (decimal(whole or b"0", where) * 10**9 + int((fraction + b"000000000")[:9])))
+    ns = decimal((fraction + b"000000000")[:9], "the mtime", path)
+    return bounded_ns(sign * (decimal(whole or b"0", "the mtime", path) * 10**9 + ns))
 
 
 def bounded_ns(time: int) -> int:

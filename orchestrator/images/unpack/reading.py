@@ -94,7 +94,9 @@ class _Reader:
             entry, left = self._entry(header, block)
             member = Member(self.stream, left, entry.path)
             yield entry, member  # type: ignore[misc]
-            self._skip(member.left + -left % BLOCK)
+            self._skip(member.left)
+            # umoci 0.4 writes neither the padding of a last file nor an end; Go's reader takes that for the end too.
+            self._take(-left % BLOCK, "a header", may_end=True)
         if self.records or self.name is not None or self.link is not None:
             raise bad("the archive ends behind an extended header that belongs to no entry")
 
@@ -170,30 +172,29 @@ class _Reader:
             said = pax.merged(self.world, records)
         path = said.get(b"GNU.sparse.name") or said.get(b"path") or name or header.path
         link = said.get(b"linkpath") or link or header.link
-        where = shown(path)
         kind = _KINDS.get(header.flag)
         if kind is None:
-            raise bad(f"{where} has the unknown type {header.flag!r}", hint=KINDS_HINT)
+            raise bad(f"{shown(path)} has the unknown type {header.flag!r}", hint=KINDS_HINT)
         if header.flag in b"0\0" and path.endswith(b"/"):
             kind = Kind.DIRECTORY  # Before POSIX this was how one was written.
         size, mtime_ns = header.size, header.mtime_s * 10**9
         uid, gid = header.uid, header.gid
         if said:
-            size = sparse.decimal(said[b"size"], f"the size of {where}") if b"size" in said else size
-            uid = sparse.decimal(said[b"uid"], f"the uid of {where}") if b"uid" in said else uid
-            gid = sparse.decimal(said[b"gid"], f"the gid of {where}") if b"gid" in said else gid
-            mtime_ns = pax.time_ns(said[b"mtime"], where) if b"mtime" in said else mtime_ns
+            size = sparse.decimal(said[b"size"], "the size", path) if b"size" in said else size
+            uid = sparse.decimal(said[b"uid"], "the uid", path) if b"uid" in said else uid
+            gid = sparse.decimal(said[b"gid"], "the gid", path) if b"gid" in said else gid
+            mtime_ns = pax.time_ns(said[b"mtime"], path) if b"mtime" in said else mtime_ns
         if uid > MOST_ID or gid > MOST_ID:
-            raise bad(f"{where} belongs to {uid}:{gid}, and the highest id is {MOST_ID}")
+            raise bad(f"{shown(path)} belongs to {uid}:{gid}, and the highest id is {MOST_ID}")
         left = size if header.flag in _WITH_DATA else 0
         if left > _MOST_SIZE:
-            raise bad(f"{where} has the impossible size {left}")
+            raise bad(f"{shown(path)} has the impossible size {left}")
         pieces: sparse.Map = ()
         if kind is Kind.FILE:
-            pieces, size, left = self._sparse(header, block, records, said, left, where)
+            pieces, size, left = self._sparse(header, block, records, said, left, path)
         else:
             size = 0
-        self._check(path, link, size, where)
+        self._check(path, link, size)
         device = header.device if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0)
         xattrs = pax.xattrs(said) if said else {}
         return (
@@ -202,34 +203,34 @@ class _Reader:
         )
 
     def _sparse(
-        self, header: Header, block: bytes, records: pax.Records, said: dict[bytes, bytes], left: int, where: str
+        self, header: Header, block: bytes, records: pax.Records, said: dict[bytes, bytes], left: int, path: bytes
     ) -> tuple[sparse.Map, int, int]:
         """(map, size of the file, bytes in the archive behind the map)."""
         if header.flag == b"S":
-            pieces, size = sparse.old_gnu(block, self._block, where)
-            return sparse.checked(pieces, size, left, where), size, left
+            pieces, size = sparse.old_gnu(block, self._block, path)
+            return sparse.checked(pieces, size, left, path), size, left
         real = said.get(b"GNU.sparse.realsize") or said.get(b"GNU.sparse.size")
-        found = sparse.from_records(records, where)
+        found = sparse.from_records(records, path)
         if said.get(b"GNU.sparse.major") == b"1" and said.get(b"GNU.sparse.minor", b"0") == b"0":
-            found, used = sparse.from_data(self._block, where)
+            found, used = sparse.from_data(self._block, path)
             if used > left:
-                raise bad(f"the map of the sparse file {where} is longer than its {left} bytes")
+                raise bad(f"the map of the sparse file {shown(path)} is longer than its {left} bytes")
             left -= used
         if found is None:
             return (), left, left
         if real is None:
-            raise bad(f"the sparse file {where} has no size")
-        size = sparse.decimal(real, f"the size of {where}")
-        return sparse.checked(found, size, left, where), size, left
+            raise bad(f"the sparse file {shown(path)} has no size")
+        size = sparse.decimal(real, "the size", path)
+        return sparse.checked(found, size, left, path), size, left
 
-    def _check(self, path: bytes, link: bytes, size: int, where: str) -> None:
+    def _check(self, path: bytes, link: bytes, size: int) -> None:
         if b"\0" in path or b"\0" in link:
-            raise bad(f"{where} has a NUL in its name")
-        if max(len(path), len(link)) > self.limits.name_bytes:
-            raise over(f"{where} has a name of {max(len(path), len(link))} bytes", "name_bytes", self.limits.name_bytes)
+            raise bad(f"{shown(path)} has a NUL in its name")
+        if (length := max(len(path), len(link))) > self.limits.name_bytes:
+            raise over(f"{shown(path)} has a name of {length} bytes", "name_bytes", self.limits.name_bytes)
         self.bytes_seen += size
         if size > _MOST_SIZE or self.bytes_seen > self.limits.bytes:
-            raise over(f"its files are {self.bytes_seen} bytes with {where}", "bytes", self.limits.bytes)
+            raise over(f"its files are {self.bytes_seen} bytes with {shown(path)}", "bytes", self.limits.bytes)
 
         self.entries_seen += 1
         if self.entries_seen > self.limits.entries:

@@ -49,7 +49,6 @@ def parse_header(block: bytes) -> Header:
     if not is_header(block):
         raise bad(f"no tar header where one has to be: the checksum {checksum!r} is wrong")
     path = name.split(b"\0", 1)[0]
-    where = f"the header of {shown(path)}"
     gnu = magic == _GNU
     if magic[:6] == _USTAR:
         prefix = rest[:131] if rest[163:167] == b"tar\0" else rest[:155]
@@ -58,14 +57,14 @@ def parse_header(block: bytes) -> Header:
     is_device = flag in b"34"
     return Header(
         path,
-        number(mode, f"mode in {where}") & 0o7777,
-        number(uid, f"uid in {where}"),
-        number(gid, f"gid in {where}"),
-        number(size, f"size in {where}"),
-        number(mtime, f"mtime in {where}", negative=True),
+        number(mode, "the mode", path) & 0o7777,
+        number(uid, "the uid", path),
+        number(gid, "the gid", path),
+        number(size, "the size", path),
+        number(mtime, "the mtime", path, negative=True),
         flag,
         link.split(b"\0", 1)[0],
-        (number(major, f"major in {where}"), number(minor, f"minor in {where}")) if is_device else (0, 0),
+        (number(major, "the major", path), number(minor, "the minor", path)) if is_device else (0, 0),
         gnu,
     )
 
@@ -85,20 +84,23 @@ def is_header(block: bytes) -> bool:
     return wanted == plain - 256 * high
 
 
-def number(raw: bytes, what: str, *, negative: bool = False) -> int:
-    """A numeric field: octal digits, or GNU's base 256, two's complement with the top bit set. Raises OperationError."""
-    if raw[0] & 0x80:
+def number(raw: bytes, what: str, path: bytes, *, negative: bool = False) -> int:
+    """A numeric field: octal digits, or GNU's base 256, two's complement with the top bit set. `what` and whose it is are
+    for the error. Raises OperationError."""
+    digits = raw.strip(_BLANKS)
+    if digits.isdigit():
+        pass
+    elif raw[0] & 0x80:
         value = int.from_bytes(raw, "big") - (0x80 << 8 * (len(raw) - 1))
         if raw[0] & 0x40:
             value -= 1 << (8 * len(raw) - 1)
+        if value < 0 and not negative:
+            raise bad(f"{what} of {shown(path)} is negative: {value}")
+        return value
     else:
-        # Not int() of anything: it takes signs, blanks inside and underscores.
-        digits = raw.strip(_BLANKS).split(b"\0", 1)[0]
+        digits = digits.split(b"\0", 1)[0]
         if not digits:
             return 0
-        if digits.strip(b"01234567"):
-            raise bad(f"{what} is no number: {raw!r}")
-        value = int(digits, 8)
-    if value < 0 and not negative:
-        raise bad(f"{what} is negative: {value}")
-    return value
+    if digits.strip(b"01234567"):  # int() would take signs and underscores.
+        raise bad(f"{what} of {shown(path)} is no number: {raw!r}")
+    return int(digits, 8)

@@ -98,6 +98,17 @@ def test_ps_json_has_the_keys_of_docker_compose(bench: Bench) -> None:
     assert (bad["State"], bad["Phase"], bad["ExitCode"], bad["OOMKilled"]) == ("exited", "failed", 137, True)
 
 
+def test_ps_shows_ports_that_are_exposed_and_not_published(bench: Bench) -> None:
+    bench.serve(ps=ok([DB | {"exposed": ["9000/tcp", "53-54/udp"]}]))
+    assert "0.0.0.0:8080->80/tcp, 9000/tcp, 53-54/udp" in bench.run("ps").out
+    (shown,) = [json.loads(line) for line in bench.run("ps", "--format", "json").out.splitlines()]
+    assert shown["Ports"] == "0.0.0.0:8080->80/tcp, 9000/tcp, 53-54/udp"
+    assert shown["Publishers"][1:] == [
+        {"URL": "", "TargetPort": 9000, "PublishedPort": 0, "Protocol": "tcp"},
+        {"URL": "", "TargetPort": 53, "PublishedPort": 0, "Protocol": "udp"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("phase", "ended", "state"),
     [

@@ -86,15 +86,15 @@ def test_dependencies_have_conditions(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("text", "check"),
     [
-        ("test: curl x", HealthCheck(("/bin/sh", "-c", "curl x"))),
-        ("test: [CMD-SHELL, curl x]", HealthCheck(("/bin/sh", "-c", "curl x"))),
+        ("test: curl x", HealthCheck(("/bin/sh", "-c", "curl x"), shell=True)),
+        ("test: [CMD-SHELL, curl x]", HealthCheck(("/bin/sh", "-c", "curl x"), shell=True)),
         ("test: [CMD, curl, x]", HealthCheck(("curl", "x"))),
         ("test: [NONE]", HealthCheck(None, disabled=True)),
         ("disable: true", HealthCheck(None, disabled=True)),
         ("interval: 2s", HealthCheck(None, interval_s=2.0)),
         (
             "{test: x, interval: 1m30s, timeout: 500ms, retries: 5, start_period: 1d, start_interval: 1s}",
-            HealthCheck(("/bin/sh", "-c", "x"), 90.0, 0.5, 5, 86_400.0, 1.0),
+            HealthCheck(("/bin/sh", "-c", "x"), 90.0, 0.5, 5, 86_400.0, 1.0, shell=True),
         ),
     ],
 )

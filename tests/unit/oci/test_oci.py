@@ -69,6 +69,10 @@ def config(wanted: Service, image: Image = HOST, **changes: Any) -> dict[str, An
     return compiled(wanted, image, **changes).config
 
 
+def with_config(image: Image, **changes: Any) -> Image:
+    return replace(image, config=replace(image.config, **changes))
+
+
 def mount_at(wanted: dict[str, Any], target: str) -> dict[str, Any]:
     (found,) = [mount for mount in wanted["mounts"] if mount["destination"] == target]
     return dict(found)
@@ -157,7 +161,7 @@ def test_a_file_that_the_stack_mounts_is_not_generated() -> None:
         (("/mine",), None, ("/mine",)),
         (("/mine",), ("arg",), ("/mine", "arg")),
         ((), ("sh", "-c", "x"), ("sh", "-c", "x")),
-        ((), None, ()),
+        ((), None, ("serve",)),
     ],
 )
 def test_entrypoint_and_command_combine_as_docker_does(
@@ -276,13 +280,57 @@ def test_each_processor_the_host_has_is_masked() -> None:
 
 def test_the_health_check_of_the_service_wins_and_takes_the_image_s_test() -> None:
     assert healthcheck_of(service(), HOST) is None
-    assert healthcheck_of(service(), APP) == APP.config.healthcheck
+    assert healthcheck_of(service(), APP) == HealthCheck(("/bin/check",), 7.0, 30.0, 3, 0.0, 5.0)
     slower = HealthCheck(interval_s=60.0)
-    assert healthcheck_of(service(healthcheck=slower), APP) == HealthCheck(("/bin/check",), interval_s=60.0)
+    assert healthcheck_of(service(healthcheck=slower), APP) == HealthCheck(("/bin/check",), 60.0, 30.0, 3, 0.0, 5.0)
     assert healthcheck_of(service(healthcheck=slower), HOST) is None
     assert healthcheck_of(service(healthcheck=HealthCheck(disabled=True)), APP) is None
+
+
+def test_what_a_health_check_of_the_service_does_not_say_the_image_says() -> None:
+    own = HealthCheck(("/bin/true",), retries=9)
+    assert healthcheck_of(service(healthcheck=own), APP) == HealthCheck(("/bin/true",), 7.0, 30.0, 9, 0.0, 5.0)
+    assert healthcheck_of(service(healthcheck=own), HOST) == HealthCheck(("/bin/true",), 30.0, 30.0, 9, 0.0, 5.0)
+
+
+def test_an_image_may_say_that_it_has_no_health_check() -> None:
+    none = with_config(APP, healthcheck=HealthCheck(disabled=True))
+    assert healthcheck_of(service(), none) is None
+    assert healthcheck_of(service(healthcheck=HealthCheck(interval_s=1.0)), none) is None
     own = HealthCheck(("/bin/true",))
-    assert healthcheck_of(service(healthcheck=own), APP) == own
+    assert healthcheck_of(service(healthcheck=own), none) == own.with_defaults()
+
+
+def test_the_text_of_a_health_check_is_run_by_the_image_s_shell() -> None:
+    bash = with_config(APP, shell=("/bin/bash", "-ec"))
+    text = HealthCheck(("/bin/sh", "-c", "probe x"), shell=True)
+    found = [healthcheck_of(service(healthcheck=text), image) for image in (APP, bash)]
+    assert [check.test for check in found if check] == [("/bin/sh", "-c", "probe x"), ("/bin/bash", "-ec", "probe x")]
+    exact = healthcheck_of(service(healthcheck=HealthCheck(("/bin/sh", "-c", "probe x"))), bash)
+    assert exact is not None
+    assert exact.test == ("/bin/sh", "-c", "probe x")
+
+
+def test_labels_of_the_image_stand_below_those_of_the_service_and_are_never_orders() -> None:
+    labels = {"tier": "back", "maker": "me", "pystack.init": "true", "com.docker.compose.project": "x"}
+    labelled = with_config(APP, labels=labels)
+    notes = config(service(labels={"tier": "front"}), labelled, volume_paths=FULL_PATHS)["annotations"]
+    assert (notes["tier"], notes["maker"]) == ("front", "me")
+    assert notes["com.docker.compose.project"] == "shop"
+    assert "pystack.init" not in notes
+
+
+def test_a_volume_of_the_image_is_where_it_says_unless_the_stack_mounts_something_there() -> None:
+    slash = with_config(APP, volumes=("/var/cache/",))
+    assert mount_at(config(service(), slash, volume_paths={"/var/cache": "/v/anon"}), "/var/cache")["source"] == "/v/anon"
+    tmpfs = service(volumes=(Mount(MountKind.TMPFS, "/var/cache"),))
+    assert mount_at(config(tmpfs, slash), "/var/cache")["type"] == "tmpfs"
+
+
+@pytest.mark.parametrize("target", ["/", "/proc", "/proc/sys", "/dev"])
+def test_a_volume_of_an_image_that_would_undo_the_confinement_is_refused(target: str) -> None:
+    with pytest.raises(InputError, match='volume of the image "rootfs:app": nothing can be mounted at'):
+        compiled(service(), with_config(APP, volumes=(target,)), volume_paths={target: "/v"})
 
 
 def test_a_missing_volume_directory_is_a_bug_and_not_an_error() -> None:
