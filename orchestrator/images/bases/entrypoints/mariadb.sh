@@ -6,6 +6,7 @@ set -Eeuo pipefail
 
 SOCKET=/run/mysqld/mysqld.sock
 DATA=/var/lib/mysql
+QUOTE="'"
 
 fail() {
 	echo "error: $*" >&2
@@ -32,7 +33,7 @@ setting() {
 # A text as SQL has it, in quotes.
 quoted() {
 	local text=${1//\\/\\\\}
-	printf "'%s'" "${text//\'/\'\'}"
+	printf "'%s'" "${text//$QUOTE/$QUOTE$QUOTE}"
 }
 
 # A name as SQL has it, in backquotes.
@@ -90,6 +91,9 @@ make_database() {
 	mariadb-tzinfo-to-sql /usr/share/zoneinfo 2>/dev/null | client --database=mysql 2>/dev/null || true
 	{
 		echo "SET @@SESSION.SQL_LOG_BIN=0;"
+		# mariadb-install-db makes accounts without a password, also for addresses.
+		echo "DELETE FROM mysql.global_priv WHERE user = '' OR (user = 'root' AND host <> 'localhost');"
+		echo "FLUSH PRIVILEGES;"
 		host=${host:-%}
 		if [ "$host" != localhost ]; then
 			echo "CREATE USER 'root'@$(quoted "$host") IDENTIFIED BY $(quoted "$new_password");"
