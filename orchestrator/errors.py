@@ -38,6 +38,11 @@ class PystackError(Exception):
         """Without the lines of the user's file that the message may go on with."""
         return str(self).partition("\n")[0]
 
+    def extended(self, more: str) -> str:
+        """The message with `more` at the end of its first line."""
+        first, newline, excerpt = str(self.args[0]).partition("\n")
+        return first + more + newline + excerpt
+
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
 

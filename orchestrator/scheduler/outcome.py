@@ -39,13 +39,13 @@ class Outcome:
         if not self.failures:
             return None
         first = self.failures[0].error
-        message, newline, excerpt = first.message.partition("\n")
+        more = ""
         others = [failure.what for failure in self.failures[1:] if failure.service is not None]
         if others:
-            message += f" (also failed: {', '.join(others)})"
+            more += f" (also failed: {', '.join(others)})"
         if self.blocked:
-            message += f" (not started because of that: {', '.join(self.blocked)})"
-        return OperationError(message + newline + excerpt, hint=first.hint, exit_code=first.exit_code, place=first.place)
+            more += f" (not started because of that: {', '.join(self.blocked)})"
+        return OperationError(first.extended(more), hint=first.hint, exit_code=first.exit_code, place=first.place)
 
 
 @entity

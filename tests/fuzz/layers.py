@@ -158,9 +158,10 @@ class Yard:
                     entries = [entry(r, canary) for _ in range(r.randint(1, 30))]
                     self._one_by_one(entries, target, lowers)
                 lowers.insert(0, str(target))
-                self._back(target, lowers)
             except PystackError as exc:
                 check(exc)
+                continue
+            self._back(target, lowers)
 
     def _one_by_one(self, entries: list[bytes], target: Path, lowers: list[str]) -> None:
         """Refused ones are left out, so that more is reached than up to the first."""

@@ -34,7 +34,6 @@ _RESERVED = b".wh..wh."
 """Names that aufs keeps for itself: its own files, not ours."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_MAJOR, _MOST_MINOR = 0xFFF, 0xFFFFF
-_MOST_NAME = 255
 
 
 @frozen
@@ -122,8 +121,6 @@ class Applier:
             raise over(f"{shown(entry.path)} has a name of {len(entry.path)} bytes", "name_bytes", self._limits.name_bytes)
         if len(names) > self._limits.depth:
             raise over(f"{shown(entry.path)} is {len(names)} levels deep", "depth", self._limits.depth)
-        if max(map(len, names), default=0) > _MOST_NAME:
-            raise OperationError(f"{shown(entry.path)} has a component of more than {_MOST_NAME} bytes")
 
     # Kinds.
 
@@ -221,7 +218,13 @@ class Applier:
         self._check_names(names, replace(entry, path=entry.link))
         if not names:
             raise OperationError(f"{shown(entry.path)} is a hard link to the root")
-        above, first = self._directories.find(b"/".join(names[:-1]), self._imply), names[-1]
+
+        def only_what_is_below(above: Directory, name: bytes, below: Shown | None) -> Directory:
+            if below is None:
+                raise OperationError(f"{shown(entry.path)} is a hard link to {shown(entry.link)}, which does not exist")
+            return self._imply(above, name, below)
+
+        above, first = self._directories.find(b"/".join(names[:-1]), only_what_is_below), names[-1]
         self._first_of_links(above, first, entry)
         if (above, first) == (parent, name):
             return

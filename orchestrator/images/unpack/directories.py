@@ -125,7 +125,7 @@ class Directories:
                 at.fd = -1
 
     def make_opaque(self, directory: Directory) -> Iterator[Directory]:
-        """From now on nothing is shown through `directory`. Gives each directory in it, itself too, of which that is new."""
+        """From now on nothing is shown through `directory`. Gives those of it, itself too, of which that is new."""
         directory.opaque = True
         ahead = [directory]
         while ahead:

@@ -71,7 +71,9 @@ def made(tmp_path: Path) -> list[str]:
     return sorted(set(os.listdir(tmp_path / "images")) - {"host.json"})
 
 
-async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(images: MachineImages, tmp_path: Path, host: Path) -> None:
+async def test_the_host_image_is_a_skeleton_below_and_usr_mounted(
+    images: MachineImages, tmp_path: Path, host: Path
+) -> None:
     image = await obtain(images, "host", tmp_path)
     (lower,) = image.lowers
     assert lower.startswith(f"{tmp_path}/images/host-")
