@@ -336,3 +336,37 @@ def test_a_volume_of_an_image_that_would_undo_the_confinement_is_refused(target:
 def test_a_missing_volume_directory_is_a_bug_and_not_an_error() -> None:
     with pytest.raises(AssertionError, match="/data"):
         compiled(service(volumes=(Mount(MountKind.VOLUME, "/data", "data"),)))
+
+
+def test_a_folder_of_a_volume_or_an_image_is_named_to_the_runtime() -> None:
+    mounts = (
+        Mount(MountKind.VOLUME, "/part/", "data", subpath="a//b/"),
+        Mount(MountKind.VOLUME, "/whole", "data", subpath="."),
+        Mount(MountKind.IMAGE, "/image", "tools:1", True, subpath="usr/share"),
+    )
+    made = compiled(
+        service(volumes=mounts),
+        APP,
+        volume_paths={"/part/": "/v/data", "/whole": "/v/data", "/var/cache": "/v/anon"},
+        mounted_images={"tools:1": replace(APP, lowers=("/l/2", "/l/1"))},
+    )
+    found = {mount["destination"]: mount for mount in made.config["mounts"]}
+    assert (found["/part"]["source"], found["/whole"]["source"]) == ("/v/data/a/b", "/v/data")
+    assert found["/image"]["type"] == "overlay"
+    assert found["/image"]["options"] == ["ro", "nodev", "lowerdir+=/l/2", "lowerdir+=/l/1"]
+    assert json.loads(made.config["annotations"]["pystack.mount.subpath"]) == {"/part": "a/b", "/image": "usr/share"}
+    assert {fill.image_path for fill in made.fills} == {"/var/cache"}
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ({}, 'the image "tools:1" is gone'),
+        ({"tools:1": HOST}, 'the image "tools:1" is parts of this machine, and cannot be mounted'),
+    ],
+)
+def test_an_image_that_cannot_be_mounted_is_an_error_with_its_place(images: dict[str, Image], said: str) -> None:
+    mount = Mount(MountKind.IMAGE, "/image", "tools:1", True, place="services.web.volumes[0]")
+    with pytest.raises(InputError) as caught:
+        compiled(service(volumes=(mount,)), APP, volume_paths={"/var/cache": "/v/anon"}, mounted_images=images)
+    assert (caught.value.message, caught.value.place) == (said, "services.web.volumes[0]")

@@ -1,0 +1,54 @@
+"""Volumes and mounts of the model that are more than a directory."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.model.volume import Mount, MountKind
+from tests.unit.compose.stacks import Stack
+
+
+def test_options_subpaths_and_images_arrive(stack: Stack) -> None:
+    found = stack.load(
+        """
+        services:
+          a:
+            image: host
+            volumes:
+            - {type: volume, source: d, target: /d, volume: {subpath: a/b}}
+            - {type: image, source: "rootfs:/x", target: /i, image: {subpath: c}}
+        volumes:
+          d: {driver: local, driver_opts: {type: none, o: bind, device: ./data}}
+          n: {driver_opts: {type: nfs, o: "addr=10.0.0.1,rw", device: ":/path"}}
+        """
+    ).project
+    (volume, image) = found.services["a"].volumes  # type: ignore[index]
+    assert volume == Mount(MountKind.VOLUME, "/d", "d", place="services.a.volumes[0]", subpath="a/b")
+    assert image == Mount(MountKind.IMAGE, "/i", "rootfs:/x", True, place="services.a.volumes[1]", subpath="c")
+    options = {key: dict(item.options) for key, item in found.volumes.items()}
+    assert options["d"] == {"type": "none", "o": "bind", "device": str(stack.folder / "data")}  # type: ignore[index]
+    assert options["n"] == {"type": "nfs", "o": "addr=10.0.0.1,rw", "device": ":/path"}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("mount", "volume", "said"),
+    [
+        ("{type: volume, source: d, target: /d, volume: {subpath: /abs}}", "", 'the subpath "/abs" is not a path below'),
+        ("{type: volume, source: d, target: /d, volume: {subpath: a/../../b}}", "", 'the subpath "a/../../b" is not'),
+        ("{type: image, source: x, target: /d, image: {subpath: ..}}", "", 'the subpath ".." is not a path below'),
+        ("{type: image, target: /d}", "", "an image mount needs a source"),
+        ("{type: volume, source: d, target: /d}", "driver: nfs", 'there is no volume driver "nfs": only local'),
+        ("{type: volume, source: d, target: /d}", "driver_opts: {size: 1}", '"size" is no option of the local driver'),
+        ("{type: volume, source: d, target: /d}", "driver_opts: {type: tmpfs}", 'needs "device" as well'),
+        ("{type: volume, source: d, target: /d}", "driver_opts: {o: x, device: y}", 'needs "type" as well'),
+        ("{type: volume, source: d, target: /d}", "driver_opts: {type: none, device: /y}", 'type "none" needs o: bind'),
+        ("{type: volume, source: d, target: /d}", "driver_opts: {type: none, device: y, o: bind}", "not an absolute path"),
+        ("{type: volume, source: d, target: /d}", "driver_opts: {type: none, device: /y, o: 'bind,ro'}", 'takes no "ro"'),
+        ("{type: volume, source: d, target: /d}", "driver_opts: {type: tmpfs, device: -x}", "cannot be mounted"),
+    ],
+)
+def test_what_cannot_be_mounted_is_one_error_with_its_place(stack: Stack, mount: str, volume: str, said: str) -> None:
+    text = f"services: {{a: {{image: host, volumes: [{mount}]}}}}\nvolumes: {{d: {{{volume}}}}}\n"
+    (item,) = stack.errors(text).diagnostics
+    assert said in item.message
+    assert item.line == (2 if volume else 1)
