@@ -1,8 +1,8 @@
 """Patterns of paths: those of ignore files and ``--exclude``, with ``**``, and those of COPY's sources, name by name.
 
 ``*`` and ``?`` stay within a name, ``[a-z]`` and ``[^a]`` are classes, a backslash takes the meaning from what follows
-(Go's filepath.Match). ``**`` is any number of directories (moby/patternmatcher). Compiled so that matching does not explode: what
-stands between two stars is taken where it is found first, and never looked for again (atomic groups).
+(Go's filepath.Match). ``**`` is any number of directories (moby/patternmatcher). Compiled so that matching does not
+explode: what stands between two stars is taken where it is found first, and never looked for again (atomic groups).
 
 Source: https://pkg.go.dev/path/filepath#Match, https://docs.docker.com/build/concepts/context/#dockerignore-files
 """

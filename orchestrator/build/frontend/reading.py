@@ -86,8 +86,6 @@ def _copy(line: Line, flags: Flags) -> of.Copy:
             f"COPY --from={from_} cannot have a variable",
             hint=f"name a stage for it: FROM {from_} AS source, then --from=source",
         )
-    if from_ and documents:
-        raise InputError(f"COPY --from={from_} cannot copy a heredoc, which is in no stage")
     return of.Copy(
         line.place, line.text, sources, destination, from_, flags.text("chown"), flags.text("chmod"),
         flags.is_on("link"), flags.is_on("parents"), flags.all("exclude"), documents,

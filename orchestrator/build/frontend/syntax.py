@@ -166,14 +166,17 @@ def _parse(shown: str, text: str, name: str) -> DockerfileAst:
 def _explained(exc: DockerfileSyntaxError, text: str, name: str) -> InputError:
     number = exc.line or 1
     place = Lines(number, number)
-    if isinstance(exc.__context__, ValueError):
-        found = str(exc.__context__)
-        return mistake(text, name, place, found[:1].lower() + found[1:] if found[1:2].islower() else found)
     physical = text.split("\n")
     words = physical[number - 1].split() if number <= len(physical) else []
     if words and words[0].upper() == "ONBUILD":
         words = words[1:]
     keyword = words[0].lstrip("\ufeff") if words else ""
+    if isinstance(exc.__context__, ValueError):
+        if keyword.upper() in ("ENV", "LABEL"):
+            hint = f'quote what has blanks, as in: {keyword.upper()} NAME="two words" OTHER=one'
+            return mistake(text, name, place, f"{keyword.upper()} is not of the form NAME=value", hint)
+        found = str(exc.__context__)
+        return mistake(text, name, place, found[:1].lower() + found[1:])
     if keyword.upper() not in KEYWORDS:
         return mistake(text, name, place, f"unknown instruction {keyword}{did_you_mean(keyword, KEYWORDS)}")
     return mistake(

@@ -47,7 +47,10 @@ def test_variables_are_put_in_when_they_are_known() -> None:
         ("type=secret,id=a,src=b", "RUN --mount=type=secret,id=a,src=b has an id and a source"),
         ("type=bind,target=/a,mode=1", "RUN --mount: a mount of type bind has no option mode"),
         ("type=tmpfs,target=/a,sharing=shared", "RUN --mount: a mount of type tmpfs has no option sharing"),
-        ("type=cache,target=/a,sharing=lock", 'RUN --mount: sharing "lock" is none of shared, private, locked (did you mean "locked"?)'),
+        (
+            "type=cache,target=/a,sharing=lock",
+            'RUN --mount: sharing "lock" is none of shared, private, locked (did you mean "locked"?)',
+        ),
         ("type=cache,target=/a,mode=9", 'RUN --mount: mode "9" is no octal mode'),
         ("type=cache,target=/a,uid=-1", 'RUN --mount: uid "-1" is no number of a user or group'),
         ("type=cache,target=/a,gid=4294967295", 'RUN --mount: gid "4294967295" is no number of a user or group'),

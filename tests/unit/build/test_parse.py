@@ -24,7 +24,8 @@ def refusal(text: str) -> InputError:
 
 
 def test_stages_have_numbers_names_bases_and_platforms() -> None:
-    found = parse("ARG V=3\nFROM --platform=$BUILDPLATFORM alpine:$V AS Build\nRUN a\nFROM scratch\nCOPY --from=build /a /\n", "D")
+    text = "ARG V=3\nFROM --platform=$BUILDPLATFORM alpine:$V AS Build\nRUN a\nFROM scratch\nCOPY --from=build /a /\n"
+    found = parse(text, "D")
     assert [(s.number, s.name, s.base, s.platform) for s in found.stages] == [
         (0, "build", "alpine:$V", "$BUILDPLATFORM"),
         (1, "", "scratch", ""),
@@ -125,7 +126,8 @@ def test_heredocs_are_sources_of_a_copy_beside_files() -> None:
 
 
 def test_an_onbuild_in_a_heredoc_is_the_heredocs() -> None:
-    text = "FROM scratch\nCOPY <<EOF /Dockerfile\nONBUILD RUN <<X\nEOF\nRUN echo \\\nONBUILD RUN <<Y\nb\nY\nONBUILD RUN <<Z\nc\nZ\n"
+    text = "FROM scratch\nCOPY <<EOF /Dockerfile\nONBUILD RUN <<X\nEOF\n"
+    text += "RUN echo \\\nONBUILD RUN <<Y\nb\nY\nONBUILD RUN <<Z\nc\nZ\n"
     copy, run, onbuild = parse(text, "D").stages[0].instructions
     assert isinstance(copy, of.Copy)
     assert copy.documents[0].content == "ONBUILD RUN <<X\n"
@@ -164,7 +166,8 @@ def test_a_mistake_has_its_file_and_line_and_the_lines_around_it() -> None:
         ("FROM a AS 1b\n", 1, '"1b" is no name of a stage'),
         ("# escape=x\nFROM a\n", 1, "invalid escape token 'x' does not match ` or \\"),
         ("# escape=`\n# escape=`\nFROM a\n", 2, "only one escape parser directive can be used"),
-        ("FROM a\nENV A\n", 2, "ENV must have two arguments"),
+        ("FROM a\nENV A\n", 2, "ENV is not of the form NAME=value"),
+        ('FROM a\nLABEL a="b" \\\n  c d\n', 2, "LABEL is not of the form NAME=value"),
         ("FROM a\nENV =b\n", 2, "ENV has a value without a name"),
         ("FROM a\nLABEL\n", 2, "LABEL needs at least one argument"),
         ('FROM a\nCMD ["a", ["b"]]\n', 2, "only strings are supported in JSON arrays"),
@@ -172,7 +175,6 @@ def test_a_mistake_has_its_file_and_line_and_the_lines_around_it() -> None:
         ("FROM a\nSHELL []\n", 2, "SHELL needs at least one argument"),
         ("FROM a\nCOPY a\n", 2, "COPY needs a source and a destination"),
         ("FROM a\nCOPY a <<E\nx\nE\n", 2, "COPY cannot have a heredoc as its destination"),
-        ("FROM a\nCOPY --from=x <<E /a\nx\nE\n", 2, "COPY --from=x cannot copy a heredoc, which is in no stage"),
         ("FROM a\nCOPY --from=$X a /a\n", 2, "COPY --from=$X cannot have a variable"),
         ("FROM a\nCOPY --link=maybe a /a\n", 2, 'COPY --link is true or false, not "maybe"'),
         ("FROM a\nCOPY --chown a /a\n", 2, "COPY --chown needs a value: --chown=VALUE"),
