@@ -34,7 +34,6 @@ _RESERVED = b".wh..wh."
 """Names that aufs keeps for itself: its own files, not ours."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_MAJOR, _MOST_MINOR = 0xFFF, 0xFFFFF
-_MOST_NAME = 255
 
 
 @frozen
@@ -122,8 +121,6 @@ class Applier:
             raise over(f"{shown(entry.path)} has a name of {len(entry.path)} bytes", "name_bytes", self._limits.name_bytes)
         if len(names) > self._limits.depth:
             raise over(f"{shown(entry.path)} is {len(names)} levels deep", "depth", self._limits.depth)
-        if max(map(len, names), default=0) > _MOST_NAME:
-            raise OperationError(f"{shown(entry.path)} has a component of more than {_MOST_NAME} bytes")
 
     # Kinds.
 
@@ -172,6 +169,8 @@ class Applier:
     def _imply(self, above: Directory, name: bytes, below: Shown | None) -> Directory:
         """A directory that no entry has named (yet): as it is below, or root's."""
         entry = Entry(self._directories.path(above) + b"/" + name, Kind.DIRECTORY, 0o755)
+        if self._whiteouts and name.startswith(WHITEOUT):
+            raise OperationError(f"a link leads to {shown(entry.path)}, which would be a mark")
         if below is not None:
             origin = self._directories.lowers.directory(below.tree, self._directories.path(above))
             entry = entry_of(origin, name, entry.path)
@@ -219,11 +218,16 @@ class Applier:
         self._check_names(names, replace(entry, path=entry.link))
         if not names:
             raise OperationError(f"{shown(entry.path)} is a hard link to the root")
-        above, first = self._directories.find(b"/".join(names[:-1]), self._imply), names[-1]
-        if (above, first) == (parent, name):
-            self._first_of_links(above, first, entry)
-            return
+
+        def only_what_is_below(above: Directory, name: bytes, below: Shown | None) -> Directory:
+            if below is None:
+                raise OperationError(f"{shown(entry.path)} is a hard link to {shown(entry.link)}, which does not exist")
+            return self._imply(above, name, below)
+
+        above, first = self._directories.find(b"/".join(names[:-1]), only_what_is_below), names[-1]
         self._first_of_links(above, first, entry)
+        if (above, first) == (parent, name):
+            return
         self._clear(parent, name)
         source, target = self._directories.fd(above) if not above.gone else -1, self._directories.fd(parent)
         if source < 0:
@@ -279,7 +283,15 @@ class Applier:
     def _make_opaque(self, directory: Directory) -> None:
         if not directory.opaque:
             os.setxattr(self._directories.fd(directory), attributes.OPAQUE, b"y")
-            self._directories.make_opaque(directory)
+            for emptied in self._directories.make_opaque(directory):
+                self._drop_whiteouts(emptied)
+
+    def _drop_whiteouts(self, directory: Directory) -> None:
+        """They hide nothing any more, and overlayfs would list them where no directory is below."""
+        fd = self._directories.fd(directory)
+        for name in os.listdir(fd):
+            if os.fsencode(name) not in directory.children and is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False)):
+                os.unlink(name, dir_fd=fd)
 
     def _whiteout(self, parent: Directory, name: bytes) -> None:
         directory = self._directories.known(parent, name)

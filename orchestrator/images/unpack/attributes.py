@@ -37,6 +37,8 @@ def is_kept(name: bytes) -> bool:
 def set_xattrs(target: int | str | bytes, entry: Entry, *, default_acl: bool = False, follow: bool = True) -> None:
     """Those of `entry` that are kept: without its default ACL, or that alone."""
     for name, value in entry.xattrs.items():
+        if name == _CAPABILITY and entry.kind is not Kind.FILE:
+            continue  # The kernel checks those of files alone, and gives no other back.
         if is_kept(name) and (name == DEFAULT_ACL) == default_acl:
             _set_xattr(target, name, value, entry, follow)
 
@@ -44,6 +46,8 @@ def set_xattrs(target: int | str | bytes, entry: Entry, *, default_acl: bool = F
 def _set_xattr(target: int | str | bytes, name: bytes, value: bytes, entry: Entry, follow: bool) -> None:
     if b"\0" in name:
         raise OperationError(f"{shown(entry.path)} has an extended attribute with a NUL in its name")
+    if name == _CAPABILITY and not value:
+        raise OperationError(f"the extended attribute {shown(name)} of {shown(entry.path)} is empty")
     try:
         os.setxattr(target, name, value, follow_symlinks=follow)
     except OSError as exc:
@@ -60,14 +64,22 @@ def _set_xattr(target: int | str | bytes, name: bytes, value: bytes, entry: Entr
 
 
 def xattrs_of(target: int | str | bytes, *, follow: bool = True) -> Mapping[bytes, bytes]:
-    """Those that an image keeps, sorted."""
+    """Those that an image keeps, sorted. One that cannot be read is none: the kernel takes an empty security.capability,
+    and then calls it invalid."""
     try:
         names = sorted(os.fsencode(name) for name in os.listxattr(target, follow_symlinks=follow))
     except OSError as exc:
         if exc.errno == errno.ENOTSUP:
             return {}
         raise
-    return {name: os.getxattr(target, name, follow_symlinks=follow) for name in names if is_kept(name)}
+    found = {}
+    for name in filter(is_kept, names):
+        try:
+            found[name] = os.getxattr(target, name, follow_symlinks=follow)
+        except OSError as exc:
+            if exc.errno not in (errno.EINVAL, errno.ENODATA):
+                raise
+    return found
 
 
 def set_on_file(fd: int, entry: Entry) -> None:

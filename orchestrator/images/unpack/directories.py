@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from orchestrator.errors import OperationError
 from orchestrator.images.unpack.entries import shown
@@ -124,13 +124,16 @@ class Directories:
                 os.close(at.fd)
                 at.fd = -1
 
-    def make_opaque(self, directory: Directory) -> None:
+    def make_opaque(self, directory: Directory) -> Iterator[Directory]:
+        """From now on nothing is shown through `directory`. Gives those of it, itself too, of which that is new."""
         directory.opaque = True
         ahead = [directory]
         while ahead:
             at = ahead.pop()
-            at.below = ()
-            ahead += at.children.values()
+            if at.below != ():
+                at.below = ()
+                ahead += at.children.values()
+                yield at
 
     def below(self, directory: Directory) -> Below:
         """Which trees below have a part of `directory`."""

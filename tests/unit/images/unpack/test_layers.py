@@ -214,6 +214,15 @@ def test_a_whiteout_hides_what_is_below_and_nothing_of_its_own_layer(stack: Stac
     assert stack.names("/d") == stack.names("/e") == ["y"]
 
 
+def test_a_whiteout_may_be_of_the_longest_name(stack: Stack) -> None:
+    name = b"n" * 255
+    stack.add(pax((b"path", name)) + file(b"x"))
+    assert stack.add(pax((b"path", b".wh." + name)) + file(b"x")).complete
+    out = io.BytesIO()
+    assert write_tree(str(stack.last), out).entries == 1
+    assert stack.names() == []
+
+
 def test_a_whiteout_of_nothing_leaves_no_mark(stack: Stack) -> None:
     stack.add(file(b"a"))
     assert not stack.add(file(b".wh.nothing")).complete
@@ -235,6 +244,8 @@ def test_an_opaque_directory_hides_all_that_is_below_wherever_the_mark_stands(st
     assert stack.add(*(parts if first else [*parts[1:], parts[0]])).complete
     assert stack.names("/d") == ["e"]
     assert stack.names("/d/e") == ["new"]
+    stack.add(file(b"d/.wh.f"), file(b"d/.wh..wh..opq"), file(b"d/e/new"))
+    assert os.listdir(stack.last / "d") == ["e"]
     stack.add(file(b"d/g"), hardlink(b"d/h", b"d/e/new"))
     assert stack.names("/d") == ["e", "g", "h"]
 

@@ -75,7 +75,7 @@ def test_what_is_not_there_or_no_file_is_an_oserror(merged: Merged) -> None:
         (merged.readlink, "/none", errno.ENOENT), (merged.resolve, "/loop/x", errno.ELOOP),
     ]:  # fmt: skip
         with pytest.raises(OSError) as caught:
-            function(path)  # type: ignore[operator]
+            function(path)
         assert caught.value.errno == number, path
     assert merged.stat("/none/x") is None
 
