@@ -90,8 +90,8 @@ class Missing:
 @frozen
 class Transfer:
     """How far one part of a long work is. `part`: a layer's short digest, ``context``, a build step (``web 3/7``).
-    `action`: waiting, pulling, unpacking, packing, pushing, building, cached, shared, done or failed. `total_bytes` None: nobody
-    knows. `text`: a line of what a build step wrote."""
+    `action`: waiting, pulling, unpacking, packing, pushing, building, cached, shared, done or failed. `total_bytes` None:
+    nobody knows. `text`: a line of what a build step wrote."""
 
     part: str
     action: str

@@ -216,8 +216,10 @@ class Collector:
             for name in self._places.list(directory):
                 if name.startswith("."):
                     os.unlink(os.path.join(self._places.directory(directory), name))
+        # The lock of what somebody may resume stays: on a full disk none can be made.
+        resumable = {f"blob-{name}" for name in self._places.list("ingest")}
         for name in self._places.list("locks"):
-            if name != STORE:
+            if name != STORE and name not in resumable:
                 self._locks.drop_if_free(name)
 
     def _empty_trash(self) -> None:

@@ -48,7 +48,7 @@ class Locks:
     def held_if_free(self, name: str) -> Iterator[bool]:
         """The lock, if nobody holds it."""
         with refused(f"lock {self._path(name)}"):
-            self._places.ensure("locks")
+            self._places.ensure("locks", "trash")  # So that a full disk can be collected.
             fd = os.open(self._path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             yield _try(fd) and is_at(fd, self._path(name))
@@ -62,7 +62,7 @@ class Locks:
         path = self._path(name)
         while True:
             with refused(f"lock {path}"):
-                self._places.ensure("locks")
+                self._places.ensure("locks", "trash")  # So that a full disk can be collected.
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 _wait(fd, kind, on_wait)

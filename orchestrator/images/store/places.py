@@ -140,6 +140,7 @@ def refused(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "the disk is full: `pystack image prune` removes images that nothing needs" if full else None
-        raise HostError(f"cannot {what}: {exc.strerror or exc}", hint=hint) from exc
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "`pystack image prune` removes images that nothing needs"
+            raise HostError(f"the disk is full: cannot {what}", hint=hint) from exc
+        raise HostError(f"cannot {what}: {exc.strerror or exc}") from exc

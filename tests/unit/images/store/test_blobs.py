@@ -145,7 +145,7 @@ def test_a_full_disk_is_told_and_leaves_no_blob(store: Store) -> None:
         assert ingest._file is not None
         ingest._file.close()
         ingest._file = Full()  # type: ignore[assignment]
-        with pytest.raises(HostError, match="No space left on device") as caught:
+        with pytest.raises(HostError, match="the disk is full: cannot write") as caught:
             ingest.write(CONTENT[50:])
     assert "prune" in (caught.value.hint or "")
     assert store.blob(DIGEST) is None
