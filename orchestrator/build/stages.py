@@ -27,6 +27,7 @@ from orchestrator.build.frontend import (
     needed_stages,
     parse,
     source_of,
+    stage_findings,
 )
 from orchestrator.build.sources import Origins, Sources
 from orchestrator.build.steps import Reached, Stepper, Telling
@@ -116,6 +117,8 @@ class Stages:
             raise exc if exc.place else failed(self._dockerfile, stage, exc) from exc
         ground = replace(ground, triggers=())
         scope = Scope(ground.config, {}, self._arguments.ambient, self._dockerfile.escape, author=ground.author)
+        for finding in stage_findings(self._dockerfile, stage, scope.variables):
+            self._progress(f"{self._dockerfile.name}:{finding.line}: {finding.message} ({finding.rule})")
         reached = Reached(ground, scope)
         stepper = self._stepper(stage, Sources(self._origins, self._meaning, self._result))
         steps = [*triggers, *((step, self._dockerfile) for step in stage.instructions)]

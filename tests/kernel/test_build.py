@@ -594,6 +594,13 @@ async def test_arguments_count_from_where_they_are_declared(at: Bench) -> None:
     assert (await at.build(text, args=(("N", "2"), ("HTTP_PROXY", "http://two")))).ran() == 0
 
 
+async def test_a_variable_that_nobody_defines_is_a_warning(at: Bench) -> None:
+    built = await at.build("FROM busybox\nENV A=$PATH B=$PTAH\n", args=(("UNUSED", "1"),))
+    told = [each for each in built.told if isinstance(each, str)]
+    assert told[0] == "build arguments that no ARG declares: UNUSED"
+    assert told[1].startswith("dockerfile_inline:2: the variable PTAH is not defined")
+
+
 async def test_the_cache_may_be_left_alone(at: Bench) -> None:
     text = "FROM busybox AS one\nRUN echo 1\nFROM one AS two\nRUN echo 2\n"
     await at.build(text)
@@ -660,6 +667,12 @@ async def test_stages_run_side_by_side_and_only_those_that_are_needed(at: Bench)
     )  # fmt: skip
     assert built.has("/a")
     assert built.has("/b")
+
+
+async def test_stages_that_begin_alike_do_it_once(at: Bench) -> None:
+    same = "RUN echo made; sleep 0.1\n"
+    built = await at.build(f"FROM busybox AS a\n{same}FROM busybox AS b\n{same}FROM a\nCOPY --from=b /etc/group /g\n")
+    assert built.output() == ["made"]
 
 
 async def test_a_stage_that_fails_ends_the_others(at: Bench) -> None:
