@@ -236,6 +236,11 @@ RUN --mount=from=busybox,source=/etc/passwd,target=/p grep -c root /p
     assert built.output() == ["a", "b", "1"]
 
 
+async def test_a_run_on_nothing_has_what_is_mounted(at: Bench) -> None:
+    built = await at.build("FROM scratch\nRUN --mount=from=busybox,source=/bin,target=/bin echo 1 > /x\n")
+    assert built.names("/") == ["x"]
+
+
 async def test_a_cache_outlives_the_build_and_is_in_no_layer(at: Bench) -> None:
     text = "FROM busybox\nARG N\nRUN --mount=type=cache,target=/cache,mode=0700 ls /cache; touch /cache/$N\n"
     assert (await at.build(text, args=(("N", "1"),))).output() == []
