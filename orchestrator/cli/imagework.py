@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.cli.render.transfers import Transfers
@@ -48,16 +49,22 @@ def stored_of(settings: Settings) -> StoredImages:
     return StoredImages(store_of(settings), None, lambda: settings.environ)
 
 
+@contextlib.contextmanager
+def transfers_of(settings: Settings, *, quiet: bool = False) -> Iterator[Transfers]:
+    """The progress of a command, on stderr."""
+    terminal = settings.terminal()
+    transfers = Transfers(replace(terminal, progress="quiet") if quiet else terminal)
+    try:
+        yield transfers
+    finally:
+        transfers.close()
+
+
 def carry_out(settings: Settings, work: Callable[[Transfers], Awaitable[T]], *, quiet: bool = False) -> T:
     """Run `work` to its end, with its progress on stderr. Ctrl-C cancels it: what came stays, for the next time. Raises the
     one error that it raised."""
-    terminal = settings.terminal()
-    transfers = Transfers(replace(terminal, progress="quiet") if quiet else terminal)
-
-    try:
-        return run_to_end(lambda: work(transfers))
-    finally:
-        transfers.close()
+    with transfers_of(settings, quiet=quiet) as transfers:
+        return run_to_end(lambda: work(transfers), tick=transfers.tick, each_s=transfers.interval_s)
 
 
 def found(store: Store, text: str) -> StoredImage:
@@ -88,6 +95,7 @@ def is_public(name: str) -> bool:
 
 
 def familiar(name: str) -> str:
+    """Of one that `is_public`."""
     from orchestrator.images.reference import parse_named
 
     return parse_named(name).familiar

@@ -25,6 +25,7 @@ from orchestrator.images.spec.digest import short
 from orchestrator.images.spec.platform import parse_platform, runs
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import StoredImage
+from orchestrator.images.together import in_thread
 
 Asked = Named | Archive | IdReference
 
@@ -83,9 +84,11 @@ class StoredImages:
 
         path = os.path.join(base_dir, archive.path)
         at = _note(archive, path)
-        images = await trio.to_thread.run_sync(
-            lambda: load(self.store, Archive(archive.transport, path, archive.name), progress)
-        )
+        found = Archive(archive.transport, path, archive.name)
+        try:
+            images = await in_thread(lambda told, check: load(self.store, found, told, check=check), progress)
+        except OperationError as error:
+            raise OperationError(f"{archive.full}: {error.message}", hint=error.hint) from error
         if len(images) != 1:
             raise OperationError(
                 f"{archive.full} has {len(images)} images", hint=f"say which: {archive.transport}:{archive.path}:NAME"

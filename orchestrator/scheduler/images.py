@@ -59,7 +59,11 @@ async def obtain_image(state: EngineState, project: Project, request: ImageReque
         build = with_images(request.build, {name: service.image for name, service in services.items()})
         asked = replace(request, build=build)
     state.events.note(EventKind.IMAGE_OBTAINING, f"getting image {request.reference}", image=request.reference)
-    image = await state.adapters.images.obtain(asked, _Teller(state, request.reference))
+    try:
+        image = await state.adapters.images.obtain(asked, _Teller(state, request.reference))
+    except PystackError as error:
+        state.events.note(EventKind.IMAGE_FAILED, f"no image {request.reference}: {error}", image=request.reference)
+        raise
     state.images[request] = image
     state.events.note(EventKind.IMAGE_OBTAINED, f"got image {request.reference}", image=request.reference)
     return image

@@ -49,7 +49,8 @@ def save(
     out: BinaryIO | None = None,
 ) -> None:
     """Write images, each given by a name (by which it is then called there) or an id. `kind`: how layers are packed that
-    were made here. `out`: where a tar goes instead of to the archive's path. The archive is there when it is whole; an OCI layout that exists already gets the images added.
+    were made here. `out`: where a tar goes instead of to the archive's path. The archive is there when it is whole; an OCI
+    layout that exists already gets the images added.
 
     Raises InputError for a wrong path or more than one image where there is a place for one, OperationError for an image
     that is not there.

@@ -326,7 +326,9 @@ def test_a_damaged_archive_is_one_error_and_nothing_half_made(
     assert made.kept(tmp_path / "images", ("tmp", "trash", "leases")) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", bytes(1024), gzip.compress(b"garbage" * 100, mtime=0), b"\x1f\x8b garbage"])
+@pytest.mark.parametrize(
+    "data", [b"", b"garbage", bytes(1024), gzip.compress(b"garbage" * 100, mtime=0), b"\x1f\x8b garbage"]
+)
 def test_what_is_no_archive_is_one_error(store: Store, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(OperationError):
