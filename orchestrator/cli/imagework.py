@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.cli.render.transfers import Transfers
-from orchestrator.errors import OperationError
+from orchestrator.errors import KINDS, OperationError, PystackError
 from orchestrator.images.together import run_to_end
 from orchestrator.values import replace
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.images.store.store import Store
     from orchestrator.images.store.values import StoredImage
     from orchestrator.images.stored import StoredImages
+    from orchestrator.model.project import Project
 
 T = TypeVar("T")
 
@@ -65,6 +66,14 @@ def carry_out(settings: Settings, work: Callable[[Transfers], Awaitable[T]], *, 
     one error that it raised."""
     with transfers_of(settings, quiet=quiet) as transfers:
         return run_to_end(lambda: work(transfers), tick=transfers.tick, each_s=transfers.interval_s)
+
+
+def located(error: PystackError, project: Project, path: str) -> PystackError:
+    """`error`, at this compose path unless it has its place in a file already."""
+    if error.place:
+        return error
+    kind = KINDS.get(error.kind, OperationError)
+    return kind(error.message, hint=error.hint, exit_code=error.exit_code, place=project.where(path))
 
 
 def found(store: Store, text: str) -> StoredImage:

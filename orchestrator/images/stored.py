@@ -31,11 +31,12 @@ Asked = Named | Archive | IdReference
 
 
 def image_of(reference: str, stored: StoredImage) -> Image:
-    """What a container needs of it. Raises OperationError for a configuration that makes no sense."""
+    """What a container needs of it. Raises OperationError for a configuration that makes no sense. A layer that comes twice
+    (those that change nothing are all the same) counts where it is on top: overlayfs refuses the same directory again."""
     return Image(
         reference=reference,
         identity=stored.id,
-        lowers=tuple(layer.path for layer in reversed(stored.layers)),
+        lowers=tuple(dict.fromkeys(layer.path for layer in reversed(stored.layers))),
         config=container_config(stored.config),
         passwd=stored.passwd,
         group=stored.group,

@@ -12,7 +12,7 @@ from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.phase import Phase
-from orchestrator.plan.images import image_request, image_requests
+from orchestrator.plan.images import image_key, image_request, image_requests
 from orchestrator.plan.plan import Kind, Operation, Plan
 from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
 from orchestrator.policy.lifecycle import Trigger
@@ -88,7 +88,7 @@ class Steps:
         try:
             await obtain_image(self._state, project, wanted)
         except PystackError as error:
-            raise located(error, project, service, "image" if service.image == operation.image else "volumes") from error
+            raise located(error, project, service, image_key(project, service, wanted)) from error
 
     async def _create_network(self, operation: Operation) -> None:
         """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""

@@ -120,7 +120,10 @@ class Parts:
         """All of it in a line: ``pulling 12.3 of 40.1 MB, 8.2 MB/s, 3 of 6 done``."""
         moving = list(self.moving.values())
         if not moving:
-            return self.sentence
+            over = list(self._over.values())
+            failed = over.count("failed")
+            counted = f"{len(over) - failed} of {len(over)} done" + (f", {failed} failed" if failed else "")
+            return counted if over else self.sentence
         begun = [part for part in moving if part.action != "waiting"] or moving
         action = begun[0].action
         same = [part for part in begun if part.action == action]
