@@ -7,11 +7,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.imagework import carry_out, data_root_of, run_root_of
+from orchestrator.cli.imagework import carry_out, data_root_of, located, run_root_of
 from orchestrator.cli.selection import check_images
 from orchestrator.compose.model.choice import select
 from orchestrator.contracts.images import ImageRequest
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, PystackError
 from orchestrator.model.build import BuildSpec, built_before, with_images
 from orchestrator.model.names import ServiceName
 from orchestrator.values import replace
@@ -111,7 +111,10 @@ def _build_all(settings: Settings, project: Project, specs: Mapping[ServiceName,
             build = with_images(spec, by_service)
             request = ImageRequest(service.image, project.working_dir, service.platform, build=build)
             progress = transfers.of(name)
-            await build_image(request, progress, images=images, host=host, data_root=data_root, run_root=run_root)
+            try:
+                await build_image(request, progress, images=images, host=host, data_root=data_root, run_root=run_root)
+            except PystackError as error:
+                raise located(error, project, f"{service.place}.build") from error
 
         await each({name: built_before(spec) for name, spec in specs.items()}, one, at_once=len(specs))
         number = len(specs)

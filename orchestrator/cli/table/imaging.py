@@ -18,9 +18,7 @@ FILTER = Option(
     "FILTER",
     many=True,
 )
-PRUNE_FILTER = Option(
-    "--filter", "filters", "until=TIME: only what was made before; label=KEY[=VALUE].", TEXT, "FILTER", many=True
-)
+PRUNE_FILTER = Option("--filter", "filters", "until=TIME: only what was made before.", TEXT, "FILTER", many=True)
 CHANGE = Option(
     "-c --change",
     "changes",
