@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
+import trio
+
 from orchestrator.build.copying import Taken, Text
 from orchestrator.build.exchange import Exchange
 from orchestrator.build.trees import Found, Tree
@@ -58,6 +60,11 @@ class StepCache:
         self._lease = lease
         self._exchange = exchanged
         self._used: dict[str, tuple[Layer, str]] = {}
+        self._making: dict[str, trio.Lock] = {}
+
+    def making(self, key: str) -> trio.Lock:
+        """Held by who looks for a step and makes it: two stages that begin alike do it once."""
+        return self._making.setdefault(key, trio.Lock())
 
     def layer(self, key: str, parents: Sequence[Digest]) -> Known | None:
         """None unless the layer is still there, or comes from where another build has put it."""

@@ -176,10 +176,11 @@ class Copier:
 
     def _entry(self, tree: Tree, found: Found, kind: Kind, path: str) -> Entry:
         own = found.stat
+        context = tree.local and not found.path  # How its directory is protected here is nobody's business there.
         return Entry(
             os.fsencode(path),
             kind,
-            stat.S_IMODE(own.st_mode),
+            0o755 if context else stat.S_IMODE(own.st_mode),
             0 if tree.local else own.st_uid,
             0 if tree.local else own.st_gid,
             own.st_size if kind is Kind.FILE else 0,

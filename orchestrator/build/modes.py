@@ -14,6 +14,7 @@ Mode = Callable[[int, bool], int]
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*)+)")
 _ACTION = re.compile(r"([-+=])([rwxXst]*)")
 _SHIFTS = {"u": 6, "g": 3, "o": 0}
+_SPECIAL = {"u": 0o4000, "g": 0o2000, "o": 0o1000}
 _BITS = {"r": 4, "w": 2, "x": 1}
 
 
@@ -44,6 +45,8 @@ def _applied(mode: int, who: str, sign: str, letters: str, is_directory: bool) -
     for whom in who:
         shift = _SHIFTS[whom]
         mask |= 7 << shift
+        # As GNU has it, a directory keeps the set-id bits that nobody names.
+        mask |= _SPECIAL[whom] if whom == "o" or not is_directory else 0
         bits |= sum(value for letter, value in _BITS.items() if letter in letters and letter != "x") << shift
         bits |= (1 if executable else 0) << shift
     if "s" in letters:

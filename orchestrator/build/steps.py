@@ -122,6 +122,12 @@ class Stepper:
         self, key: str, reached: Reached, created_by: str, telling: Telling, make: Callable[[str], Awaitable[None]]
     ) -> Reached:
         """The layer of `key`; if nobody made it before, the tree that `make` makes at the path that it is given."""
+        async with self._cache.making(key):
+            return await self._found_or_made(key, reached, created_by, telling, make)
+
+    async def _found_or_made(
+        self, key: str, reached: Reached, created_by: str, telling: Telling, make: Callable[[str], Awaitable[None]]
+    ) -> Reached:
         parents = reached.ground.diff_ids
         known = None if self._fresh else await in_thread(self._cache.layer, key, parents)
         if known is not None:

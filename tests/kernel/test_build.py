@@ -662,6 +662,12 @@ async def test_stages_run_side_by_side_and_only_those_that_are_needed(at: Bench)
     assert built.has("/b")
 
 
+async def test_stages_that_begin_alike_do_it_once(at: Bench) -> None:
+    same = "RUN echo made; sleep 0.1\n"
+    built = await at.build(f"FROM busybox AS a\n{same}FROM busybox AS b\n{same}FROM a\nCOPY --from=b /etc/group /g\n")
+    assert built.output() == ["made"]
+
+
 async def test_a_stage_that_fails_ends_the_others(at: Bench) -> None:
     with pytest.raises(OperationError, match="exit code 3"):
         await at.build(
