@@ -36,6 +36,7 @@ from orchestrator.values import frozen, replace
 
 T = TypeVar("T")
 _COMMENT = "pystack.dockerfile.v0"
+_MOST_PASSED_OVER = 10
 
 
 @frozen
@@ -61,10 +62,11 @@ class Terms:
 
 @frozen
 class Telling:
-    """How a step tells what becomes of it. `output`: a line that it wrote."""
+    """How a step tells what becomes of it. `output`: a line that it wrote. `sentence`: a warning, without its place."""
 
     done: Callable[[str], None]
     output: Callable[[bytes], None]
+    sentence: Callable[[str], None]
 
 
 class Stepper:
@@ -157,8 +159,11 @@ class Stepper:
         if await in_thread(is_directory, reached.ground.lowers, path):
             telling.done("done")
             return self._changed(after, f"WORKDIR {path}")
-        key = key_of("workdir", reached.ground.identity, path, self._terms.latest_s)
-        placing = Placing(path, now_ns=self._terms.now_ns, latest_s=self._terms.latest_s)
+        owner = None
+        if user := scope.config.get("User"):
+            owner = parse_owner(user, *await in_thread(accounts, reached.ground.lowers), written="WORKDIR is USER's: ")
+        key = key_of("workdir", reached.ground.identity, path, owner, self._terms.latest_s)
+        placing = Placing(path, owner, now_ns=self._terms.now_ns, latest_s=self._terms.latest_s)
 
         async def make(tree: str) -> None:
             await in_thread(_make_directory, tree, reached.ground.lowers, placing)
@@ -180,6 +185,7 @@ class Stepper:
         link = instruction.link
         async with self._sources.taking() as taking:
             taken = await self._taken(instruction, scope, taking)
+            _tell(taking.passed_over(), telling)
             many = len(taken) > 1
             files = many and not destination.endswith("/") and not all(_is_tree(each) for each in taken)
             if files and not await in_thread(is_directory, ground.lowers, destination):
@@ -222,6 +228,7 @@ class Stepper:
                 instruction, reached.ground, reached.scope, taking, self._terms.latest_s
             )
             key = await in_thread(self._runner.key, prepared)
+            _tell(taking.passed_over(), telling)
 
             async def make(tree: str) -> None:
                 await self._runner.run(prepared, tree, telling.output)
@@ -255,6 +262,13 @@ def _copy_all(tree: str, lowers: Sequence[str], placing: Placing, taken: Sequenc
         for each in taken:
             copier.copy(each, many=many)
         copier.finish()
+
+
+def _tell(sentences: Sequence[str], telling: Telling) -> None:
+    for sentence in sentences[:_MOST_PASSED_OVER]:
+        telling.sentence(sentence)
+    if len(sentences) > _MOST_PASSED_OVER:
+        telling.sentence(f"and {len(sentences) - _MOST_PASSED_OVER} more")
 
 
 def _is_tree(taken: Taken) -> bool:
