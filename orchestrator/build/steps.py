@@ -69,6 +69,17 @@ class Telling:
     sentence: Callable[[str], None]
 
 
+@frozen
+class _Selected:
+    """What a COPY or ADD takes: the hash of its content, whether it is more than one thing, and whether files are among
+    them; `taken` None: nobody has looked yet, because the rest was known."""
+
+    content: str
+    many: bool
+    needs_directory: bool
+    taken: list[Taken] | None = None
+
+
 class Stepper:
     """The steps of one stage. `fresh`: nothing is taken from the cache. `bound`: how many steps work at once."""
 
@@ -184,26 +195,49 @@ class Stepper:
         )
         link = instruction.link
         async with self._sources.taking() as taking:
-            taken = await self._taken(instruction, scope, taking)
+            tree = await taking.tree(instruction.from_ if isinstance(instruction, i.Copy) else "")
+            selected = await self._selected(instruction, scope, taking, tree)
             _tell(taking.passed_over(), telling)
-            many = len(taken) > 1
-            files = many and not destination.endswith("/") and not all(_is_tree(each) for each in taken)
-            if files and not await in_thread(is_directory, ground.lowers, destination):
-                hint = f"end it with a slash: {instruction.destination}/"
-                what = f"{_verb(instruction)} has {len(taken)} sources, and {destination} is no directory"
-                raise InputError(what, hint=hint)
+            if selected.needs_directory and not destination.endswith("/"):
+                await self._require_directory(instruction, destination, ground)
             below = "" if link else ground.identity
-            content = await in_thread(self._cache.content, taken)
-            key = key_of("copy", below, content, destination, owner, chmod, link, many, self._terms.latest_s)
+            key = key_of(
+                "copy", below, selected.content, destination, owner, chmod, link, selected.many, self._terms.latest_s
+            )
             lowers = () if link else ground.lowers
 
-            async def make(tree: str) -> None:
-                await in_thread(_copy_all, tree, lowers, placing, taken, many)
+            async def make(made: str) -> None:
+                taken = selected.taken
+                if taken is None:
+                    taken = await self._taken(instruction, scope, taking, tree)
+                await in_thread(_copy_all, made, lowers, placing, taken, selected.many)
 
             return await self._layer(key, reached, _described(instruction, scope), telling, make)
 
-    async def _taken(self, instruction: i.Copy | i.Add, scope: Scope, taking: Taking) -> list[Taken]:
-        tree = await taking.tree(instruction.from_ if isinstance(instruction, i.Copy) else "")
+    async def _require_directory(self, instruction: i.Copy | i.Add, destination: str, ground: Ground) -> None:
+        if not await in_thread(is_directory, ground.lowers, destination):
+            hint = f"end it with a slash: {instruction.destination}/"
+            raise InputError(f"{_verb(instruction)} has several sources, and {destination} is no directory", hint=hint)
+
+    async def _selected(self, instruction: i.Copy | i.Add, scope: Scope, taking: Taking, tree: Tree) -> _Selected:
+        """Of a tree that cannot change it is remembered, so that nobody has to walk through it."""
+        memo = ""
+        if isinstance(instruction, i.Copy) and tree.identity and not instruction.documents:
+            sources = [scope.expand(word) for word in instruction.sources]
+            excludes = [scope.expand(pattern) for pattern in instruction.excludes]
+            memo = key_of("selected", tree.identity, sources, excludes, instruction.parents)
+            match await in_thread(self._cache.value, memo):
+                case [str(content), bool(many), bool(needs_directory)]:
+                    return _Selected(content, many, needs_directory)
+        taken = await self._taken(instruction, scope, taking, tree)
+        many = len(taken) > 1
+        needs_directory = many and not all(_is_tree(each) for each in taken)
+        content = await in_thread(self._cache.content, taken)
+        if memo:
+            await in_thread(self._cache.keep_value, memo, [content, many, needs_directory])
+        return _Selected(content, many, needs_directory, taken)
+
+    async def _taken(self, instruction: i.Copy | i.Add, scope: Scope, taking: Taking, tree: Tree) -> list[Taken]:
         excluded = excluding(scope.expand(pattern) for pattern in instruction.excludes)
         parents = isinstance(instruction, i.Copy) and instruction.parents
         taken: list[Taken] = []

@@ -32,7 +32,7 @@ CONFIG = (
     "Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "Shell", "StopSignal", "User",
     "Volumes", "WorkingDir",
 )  # fmt: skip
-ALWAYS = {"a file to a file", "an archive", "a run that replaces a directory", "a directory of a stage", "an entrypoint"}
+ALWAYS = {"an archive", "a directory of a stage"}
 """The others are for `make soak`."""
 CONFIGURATION_ALONE = {
     "volumes": "buildah makes the directories; Docker leaves that to the container",

@@ -236,6 +236,11 @@ RUN --mount=from=busybox,source=/etc/passwd,target=/p grep -c root /p
     assert built.output() == ["a", "b", "1"]
 
 
+async def test_a_run_on_nothing_has_what_is_mounted(at: Bench) -> None:
+    built = await at.build("FROM scratch\nRUN --mount=from=busybox,source=/bin,target=/bin echo 1 > /x\n")
+    assert built.names("/") == ["x"]
+
+
 async def test_a_cache_outlives_the_build_and_is_in_no_layer(at: Bench) -> None:
     text = "FROM busybox\nARG N\nRUN --mount=type=cache,target=/cache,mode=0700 ls /cache; touch /cache/$N\n"
     assert (await at.build(text, args=(("N", "1"),))).output() == []
@@ -592,6 +597,13 @@ async def test_arguments_count_from_where_they_are_declared(at: Bench) -> None:
     await at.build(text, args=(("N", "1"), ("HTTP_PROXY", "http://one")))
     assert (await at.build(text, args=(("N", "2"), ("HTTP_PROXY", "http://one")))).ran() == 1
     assert (await at.build(text, args=(("N", "2"), ("HTTP_PROXY", "http://two")))).ran() == 0
+
+
+async def test_a_variable_that_nobody_defines_is_a_warning(at: Bench) -> None:
+    built = await at.build("FROM busybox\nENV A=$PATH B=$PTAH\n", args=(("UNUSED", "1"),))
+    told = [each for each in built.told if isinstance(each, str)]
+    assert told[0] == "build arguments that no ARG declares: UNUSED"
+    assert told[1].startswith("dockerfile_inline:2: the variable PTAH is not defined")
 
 
 async def test_the_cache_may_be_left_alone(at: Bench) -> None:

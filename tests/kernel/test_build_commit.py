@@ -88,7 +88,9 @@ def test_mount_points_go_and_what_was_written_beside_them_stays(upper: Path) -> 
             os.chown(os.path.join(directory, name), BASE, BASE)
     settled(upper, below, ("/etc/resolv.conf", "/kept/resolv.conf", "/a/b/c", "/x/y", "/srv/full", "/not/made"))
     left = {os.path.join(at, name) for at, names, files in os.walk(upper) for name in (*names, *files)}
-    assert {os.path.relpath(path, upper) for path in left} == {"kept", "kept/mine", "x", "x/y", "x/y/own", "srv", "srv/full", "srv/full/file"}
+    assert {os.path.relpath(path, upper) for path in left} == {
+        "kept", "kept/mine", "x", "x/y", "x/y/own", "srv", "srv/full", "srv/full/file"
+    }  # fmt: skip
     for tree in (upper, below):
         remove_tree(str(tree))
 

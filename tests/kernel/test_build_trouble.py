@@ -142,6 +142,17 @@ async def test_add_fetches_files_and_checks_them(leaves_nothing_behind: None, bu
             await at.build(f"FROM busybox\nADD {url}/tool.sh /t\n")
 
 
+async def test_an_archive_elsewhere_is_a_context(leaves_nothing_behind: None, busybox_rootfs: Path) -> None:
+    async with bench(busybox_rootfs) as at:
+        context = at.context({"Dockerfile": "FROM busybox\nCOPY a /a\n", "a": "1"})
+        site = at.context({"text": "no archive"})
+        subprocess.run(["tar", "-C", context, "-czf", site / "context.tgz", "."], check=True)
+        with served(site) as url:
+            assert (await at.build_spec(f"{url}/context.tgz")).text("/a") == "1"
+            with pytest.raises(OperationError, match="is no tar archive"):
+                await at.build_spec(f"{url}/text")
+
+
 async def test_a_git_repository_is_a_source_and_a_context(leaves_nothing_behind: None, busybox_rootfs: Path) -> None:
     async with bench(busybox_rootfs) as at:
         top = at.context({"work/sub/file": "content", "work/Dockerfile": "FROM busybox\nCOPY sub /s\n", "site/": ""})
