@@ -70,6 +70,7 @@ class Builder:
         then."""
         names = [parse_named(tag).full for tag in dict.fromkeys((*tags, *spec.tags))]
         try:
+            await trio.to_thread.run_sync(self._store.sweep)
             with self._store.lease() as lease:
                 return await self._build(spec, names, bases, progress, label, lease)
         except BaseExceptionGroup as group:
@@ -260,7 +261,10 @@ def _ignore_files(spec: BuildSpec) -> tuple[str, ...]:
 def _shown(context: str, path: str) -> str:
     """As the user would write it: from the current directory, if it is below that (a supervisor's is the root)."""
     path = os.path.normpath(os.path.join(context, path))
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except OSError:  # It was deleted.
+        return path
     return os.path.relpath(path, here) if here != "/" and path.startswith(f"{here}/") else path
 
 
