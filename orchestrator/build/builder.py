@@ -22,12 +22,13 @@ from orchestrator.build import instructions as i
 from orchestrator.build.bases import Bases, Ground, labelled
 from orchestrator.build.cache import StepCache, key_of
 from orchestrator.build.exchange import exchange
+from orchestrator.build.failure import refused
 from orchestrator.build.fetching import is_remote
-from orchestrator.build.frontend import parse, platform_arguments, unused
+from orchestrator.build.frontend import parse, platform_arguments, unused, warn
 from orchestrator.build.job import Job
 from orchestrator.build.mounts import Provider
 from orchestrator.build.running import Runner
-from orchestrator.build.sources import Origins, Sources
+from orchestrator.build.sources import IGNORE_FILE, Origins, Sources
 from orchestrator.build.stages import Arguments, Stages
 from orchestrator.build.steps import Stepper, Terms
 from orchestrator.contracts.host import Host
@@ -69,10 +70,13 @@ class Builder:
         then."""
         names = [parse_named(tag).full for tag in dict.fromkeys((*tags, *spec.tags))]
         try:
+            await trio.to_thread.run_sync(self._store.sweep)
             with self._store.lease() as lease:
                 return await self._build(spec, names, bases, progress, label, lease)
         except BaseExceptionGroup as group:
             raise _first(group) from group
+        except OSError as exc:
+            raise refused(exc) from exc
 
     async def _build(
         self, spec: BuildSpec, names: Sequence[str], bases: Bases, progress: Progress, label: str, lease: Lease
@@ -90,9 +94,8 @@ class Builder:
             progress(sentence)
         cache = StepCache(self._store, lease, exchanged)
         contexts = dict(spec.additional_contexts)
-        in_context = spec.dockerfile if spec.dockerfile_inline is None and not os.path.isabs(spec.dockerfile) else ""
         origins = Origins(
-            spec.context, in_context, contexts, bases, str(platform), self._store, cache, progress
+            spec.context, _ignore_files(spec), contexts, bases, str(platform), self._store, cache, progress
         )
         provider = Provider(spec, self._store, self._data_root)
         try:
@@ -131,8 +134,10 @@ class Builder:
         if spec.dockerfile_inline is not None:
             return parse(spec.dockerfile_inline, "dockerfile_inline")
         directory = await origins.context_directory("")
-        text = await trio.to_thread.run_sync(_read_dockerfile, directory, spec.dockerfile)
-        return parse(text, _shown(directory, spec.dockerfile))
+        fetched = is_remote(spec.context)
+        path = spec.dockerfile if fetched else _from_context(spec)
+        text = await trio.to_thread.run_sync(_read_dockerfile, directory, path)
+        return parse(text, f"{spec.context}:{path}" if fetched else _shown(directory, path))
 
     def _put(
         self, spec: BuildSpec, ground: Ground, platform: Platform, terms: Terms, cache: StepCache, names: Sequence[str]
@@ -216,8 +221,7 @@ def _ignored(spec: BuildSpec) -> list[str]:
 
 
 def _warn(dockerfile: i.Dockerfile, given: Mapping[str, str], spec: BuildSpec, progress: Progress) -> None:
-    for finding in dockerfile.warnings:
-        progress(f"{dockerfile.name}:{finding.line}: {finding.message} ({finding.rule})")
+    warn(dockerfile, dockerfile.warnings, progress)
     names = unused(dockerfile, given)
     if names:
         progress(f"build arguments that no ARG declares: {', '.join(names)}")
@@ -239,12 +243,33 @@ def _platform(spec: BuildSpec) -> Platform:
     return parse_platform(spec.platforms[0]) if spec.platforms else host_platform()
 
 
+def _from_context(spec: BuildSpec) -> str:
+    """The Dockerfile's path from the context, a directory of this machine: absolute, if it is not in it."""
+    path = os.path.normpath(os.path.join(spec.context, spec.dockerfile))
+    inside = os.path.relpath(path, spec.context)
+    return path if inside.startswith("../") or os.path.isabs(spec.dockerfile) else inside
+
+
+def _ignore_files(spec: BuildSpec) -> tuple[str, ...]:
+    """Beside the Dockerfile, wherever that is; else in the context's root."""
+    if spec.dockerfile_inline is not None:
+        return (IGNORE_FILE,)
+    path = spec.dockerfile if is_remote(spec.context) else _from_context(spec)
+    return (f"{path}.dockerignore", IGNORE_FILE)
+
+
 def _shown(context: str, path: str) -> str:
-    return os.path.normpath(os.path.join(context, path))
+    """As the user would write it: from the current directory, if it is below that (a supervisor's is the root)."""
+    path = os.path.normpath(os.path.join(context, path))
+    try:
+        here = os.getcwd()
+    except OSError:  # It was deleted.
+        return path
+    return os.path.relpath(path, here) if here != "/" and path.startswith(f"{here}/") else path
 
 
 def _read_dockerfile(context: str, path: str) -> str:
-    """In the context: inside of it, whatever links there are. Raises InputError."""
+    """`path`: in the context (inside of it, whatever links there are), or absolute. Raises InputError."""
     shown = _shown(context, path)
     hint = "build.dockerfile names another file, dockerfile_inline is its text"
     try:

@@ -3,7 +3,7 @@
 No container takes part. The destination is looked for in what the stage shows by then (`Merged`), and written by the same
 `Applier` that unpacks layers: neither follows a link out of the root.
 
-* A directory's content is copied, not the directory. What was there already keeps its owner and mode.
+* A directory's content is copied, not the directory, nor its owner and mode. What was there already keeps these.
 * A file goes into a destination that is a directory or ends in a slash, else it becomes the destination.
 * What is missing above it is made, 0755, as the owner that is asked for.
 * Files of the context belong to root; those of stages and images keep their owners. Times are kept.
@@ -11,11 +11,12 @@ No container takes part. The destination is looked for in what the stage shows b
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, cast
 
 from orchestrator.build.configuration import clean
@@ -23,6 +24,7 @@ from orchestrator.build.modes import Mode
 from orchestrator.build.trees import Found, Match, Tree
 from orchestrator.errors import OperationError
 from orchestrator.images.unpack.applier import Applied, Applier
+from orchestrator.images.unpack.attributes import explained
 from orchestrator.images.unpack.decode import decoded
 from orchestrator.images.unpack.entries import Entry, Kind
 from orchestrator.images.unpack.limits import DEFAULT, Limits
@@ -115,7 +117,7 @@ class Copier:
     def copy(self, taken: Taken, *, many: bool) -> None:
         """`many`: there are several sources, so that the destination is a directory."""
         self._new.clear()  # The next source finds what this one made in the view.
-        with Merged([self._target, *self._lowers]) as view:
+        with self._explaining(), Merged([self._target, *self._lowers]) as view:
             if taken.text is not None:
                 self._copy_text(view, taken.text, taken.unpack, many)
             elif taken.tree is not None and taken.match is not None:
@@ -123,13 +125,21 @@ class Copier:
 
     def unpack(self, archive: Text) -> bool:
         """False if it is no tar archive, compressed or not."""
-        with Merged([self._target, *self._lowers]) as view:
+        with self._explaining(), Merged([self._target, *self._lowers]) as view:
             return self._unpack(view, archive.open, archive.name)
 
     def make_directory(self, path: str) -> None:
         """WORKDIR: with all that is missing above it."""
-        with Merged([self._target, *self._lowers]) as view:
+        with self._explaining(), Merged([self._target, *self._lowers]) as view:
             self._ensure(view, view.resolve(path))
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """What the kernel says of the destination: `Applier` and `Tree` tell their own."""
+        try:
+            yield
+        except OSError as exc:
+            raise explained(exc, os.fsencode(self._placing.destination)) from exc
 
     # One source.
 
@@ -150,11 +160,7 @@ class Copier:
             self._copy_found(view, tree, top, self._destination(view, match.name, many))
             return
         root = view.resolve(self._placing.destination)
-        if view.stat(root) is None:
-            self._ensure(view, posixpath.dirname(root))
-            self._copy_found(view, tree, top, root)
-        else:
-            self._ensure(view, root)
+        self._ensure(view, root)
         for found in match.found[1:]:
             self._copy_found(view, tree, found, posixpath.join(root, found.name))
 

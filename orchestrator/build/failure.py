@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 
 from orchestrator.build.frontend.mistakes import excerpt
 from orchestrator.build.instructions import Dockerfile, Instruction, Stage
 from orchestrator.compose.text.diagnostics import printable
 from orchestrator.contracts.runtime import Exit
-from orchestrator.errors import CommandError, OperationError, PystackError
+from orchestrator.errors import CommandError, HostError, OperationError, PystackError
 
 MOST_LINES = 20
 
@@ -31,6 +33,15 @@ def failed(
     parts = [printable(error.message), *([quoted] if quoted else []), *_ending(output)]
     kind = OperationError if isinstance(error, CommandError) else type(error)
     return kind("\n".join(parts), hint=error.hint, place=f"{dockerfile.name}:{at.place.line}")
+
+
+def refused(exc: OSError) -> HostError:
+    """What this machine refused while it made a step, with the path."""
+    path = os.fsdecode(exc.filename) if exc.filename else ""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = f": {path} cannot be written" if path else ""
+        return HostError(f"the disk is full{what}", hint="make room and do it again")
+    return HostError(": ".join(word for word in (path, exc.strerror or str(exc)) if word))
 
 
 def exit_error(command: str, exit_: Exit, *, full_disk: str = "") -> OperationError:

@@ -5,13 +5,16 @@ store's ``tmp/``, which are deleted when the step, or the build, is over.
 from __future__ import annotations
 
 import calendar
+import contextlib
 import email.utils
 import hashlib
 import os
+import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import trio
 
@@ -27,24 +30,50 @@ _TIMEOUT_S = 60.0
 _GIT_SCHEMES = ("git://", "ssh://", "git@")
 _GIT_SETTINGS = (
     "core.hooksPath=/dev/null",
-    "core.askPass=true",
-    "core.sshCommand=ssh -oBatchMode=yes",
-    "protocol.file.allow=never",
-    "protocol.ext.allow=never",
+    "core.fsmonitor=false",
+    "core.sshCommand=ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15",
+    "init.templateDir=",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=60",
     "maintenance.auto=false",
     "gc.auto=0",
 )
-"""Nobody is asked anything, a Dockerfile is no reason to read this machine or to run something on it, and no process of
-git's goes on in the background."""
+_GIT_ENVIRONMENT = {
+    "GIT_ALLOW_PROTOCOL": "git:http:https:ssh",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "true",
+    "SSH_ASKPASS_REQUIRE": "never",
+}
+"""With `_GIT_SETTINGS`: nobody is asked anything, a Dockerfile is no reason to read this machine or to run something on it
+(submodules have addresses of their own), who stalls is left, and no process of git's goes on in the background."""
+_GIT_FORGOTTEN = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES",
+    "GIT_TEMPLATE_DIR",
+)  # fmt: skip
+"""They are about some repository of the caller's (git rev-parse --local-env-vars)."""
+_GIT_S = 900.0
+_QUERY = ("branch", "tag", "ref", "subdir", "checksum", "commit", "submodules")
 
 
 @frozen
 class GitSource:
-    """`ref`: a branch, a tag or a commit; "": the default branch. `directory`: below the repository's root."""
+    """`ref`: a branch, a tag or a commit; "": the default branch. `directory`: below the repository's root. `checksum`: the
+    commit that it must be."""
 
     url: str
     ref: str = ""
     directory: str = ""
+    checksum: str = ""
+    submodules: bool = True
+
+    @property
+    def shown(self) -> str:
+        """Without a password."""
+        scheme, separator, rest = self.url.partition("://")
+        user, at, host = rest.partition("/")[0].rpartition("@")
+        return f"{scheme}://{user.partition(':')[0]}{at}{rest[len(user) + len(at):]}" if separator and host else self.url
 
 
 def is_remote(text: str) -> bool:
@@ -53,14 +82,31 @@ def is_remote(text: str) -> bool:
 
 def git_source(text: str) -> GitSource | None:
     """None for what is no Git repository's address: one that ends in ``.git``, or begins as only Git's do.
-    ``#REF:DIRECTORY`` may follow. Raises InputError."""
-    url, _, fragment = text.partition("#")
-    if not url.startswith(_GIT_SCHEMES) and not (is_remote(url) and urlsplit(url).path.endswith(".git")):
+    ``#REF:DIRECTORY`` may follow, or a query (https://docs.docker.com/build/concepts/context/#git-repositories). Raises
+    InputError."""
+    whole, _, fragment = text.partition("#")
+    url, _, query = whole.partition("?")
+    if not url.startswith(_GIT_SCHEMES) and not (is_remote(url) and url.endswith(".git")):
         return None
     ref, _, directory = fragment.partition(":")
-    if ref.startswith("-") or any(part == ".." for part in directory.split("/")):
+    asked = _asked(text, query)
+    branch, tag = asked.get("branch"), asked.get("tag")
+    ref = asked.get("ref") or (f"refs/heads/{branch}" if branch else f"refs/tags/{tag}" if tag else ref)
+    directory = asked.get("subdir") or directory
+    if ref.startswith(("-", "+", "^")) or ":" in ref or any(part == ".." for part in directory.split("/")):
         raise InputError(f'"{text}" is no address of a Git repository', hint="write URL#REF:DIRECTORY")
-    return GitSource(url, ref, directory.strip("/"))
+    checksum = asked.get("checksum") or asked.get("commit") or ""
+    submodules = asked.get("submodules", "true").lower() not in ("false", "0")
+    return GitSource(url, ref or checksum, directory.strip("/"), checksum, submodules)
+
+
+def _asked(text: str, query: str) -> dict[str, str]:
+    found = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = [name for name in found if name not in _QUERY]
+    if unknown:
+        hint = f"a Git repository's address may have {', '.join(_QUERY)}"
+        raise InputError(f'"{text}" asks for "{unknown[0]}"', hint=hint)
+    return found
 
 
 class Fetched:
@@ -109,20 +155,21 @@ class Fetched:
     async def git(self, source: GitSource, checksum: str = "", *, keep_git_dir: bool = False) -> str:
         """The directory with what `source` means. `checksum`: the commit that it must be. Raises OperationError."""
         top = self._path("git")
-        await self._git("init", "--quiet", top)
-        await self._git("-C", top, "remote", "add", "origin", source.url)
+        await self._git(source, "init", "--quiet", top)
+        await self._git(source, "-C", top, "remote", "add", "--", "origin", source.url)
         ref = source.ref or "HEAD"
         try:
-            await self._git("-C", top, "fetch", "--quiet", "--depth=1", "--no-tags", "origin", ref)
+            await self._git(source, "-C", top, "fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", ref)
         except OperationError:  # Not every server gives single commits, and not every one is shallow.
-            await self._git("-C", top, "fetch", "--quiet", "--tags", "origin")
-            await self._git("-C", top, "fetch", "--quiet", "origin", ref)
-        await self._git("-C", top, "checkout", "--quiet", "--force", "FETCH_HEAD")
-        await self._git("-C", top, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
-        if checksum:
-            commit = (await self._git("-C", top, "rev-parse", "HEAD")).strip()
-            if not commit.startswith(checksum.rpartition(":")[2]):
-                raise OperationError(f"{source.url} is at commit {commit}, not {checksum}")
+            await self._git(source, "-C", top, "fetch", "--quiet", "--tags", "--", "origin")
+            await self._git(source, "-C", top, "fetch", "--quiet", "--", "origin", ref)
+        await self._git(source, "-C", top, "checkout", "--quiet", "--force", "FETCH_HEAD")
+        if source.submodules:
+            await self._git(source, "-C", top, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
+        commit = (await self._git(source, "-C", top, "rev-parse", "HEAD")).strip()
+        for wanted in (checksum, source.checksum):
+            if not commit.startswith(wanted.rpartition(":")[2]):
+                raise OperationError(f"{source.shown} is at commit {commit}, not {wanted}")
         if not keep_git_dir:
             await trio.to_thread.run_sync(remove_tree, os.path.join(top, ".git"))
         return await trio.to_thread.run_sync(_inside, top, source)
@@ -143,19 +190,31 @@ class Fetched:
         await trio.to_thread.run_sync(unpack)
         return directory
 
-    async def _git(self, *arguments: str) -> str:
+    async def _git(self, source: GitSource, *arguments: str) -> str:
+        if await trio.to_thread.run_sync(shutil.which, "git") is None:
+            raise HostError("there is no git on this machine", hint="apt-get install git")
+        environment = [word for name in _GIT_FORGOTTEN for word in ("-u", name)]
+        environment += [f"{name}={value}" for name, value in _GIT_ENVIRONMENT.items()]
         settings = [word for setting in _GIT_SETTINGS for word in ("-c", setting)]
+        what = f"git {next(word for word in arguments if not word.startswith(('-', '/')))} of {source.shown}"
         try:
-            result = await trio.run_process(
-                ["git", *settings, *arguments],
-                capture_stdout=True, capture_stderr=True, check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        except FileNotFoundError as exc:
-            raise HostError("there is no git on this machine", hint="apt-get install git") from exc
+            with trio.fail_after(_GIT_S):
+                result = await trio.run_process(
+                    ["env", *environment, "git", *settings, *arguments], stdin=subprocess.DEVNULL, capture_stdout=True,
+                    capture_stderr=True, check=False, start_new_session=True, deliver_cancel=_end_all,
+                )  # fmt: skip
+        except trio.TooSlowError as exc:
+            raise OperationError(f"{what} took longer than {_GIT_S:.0f} s") from exc
         if result.returncode != 0:
             said = result.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise OperationError(f"git {arguments[-1]}: {said[-1] if said else f'exit code {result.returncode}'}")
+            raise OperationError(f"{what}: {said[-1] if said else f'exit code {result.returncode}'}")
         return result.stdout.decode("utf-8", "replace")
+
+
+async def _end_all(process: trio.Process) -> None:
+    """Git's helpers too: they are in a session of their own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @asynccontextmanager
@@ -173,7 +232,7 @@ def _inside(top: str, source: GitSource) -> str:
     """The directory of a repository, which may not be a link to somewhere else."""
     directory = os.path.join(top, source.directory)
     if not os.path.isdir(directory) or os.path.realpath(directory) != os.path.normpath(directory):
-        raise OperationError(f'"{source.directory}" is no directory of {source.url}')
+        raise OperationError(f'"{source.directory}" is no directory of {source.shown}')
     return directory
 
 

@@ -62,9 +62,9 @@ def _applied(mode: int, who: str, sign: str, letters: str, is_directory: bool) -
             return mode & ~mask | bits
 
 
-def parse_owner(text: str, passwd: bytes, group: bytes) -> tuple[int, int]:
+def parse_owner(text: str, passwd: bytes, group: bytes, *, written: str = "--chown=") -> tuple[int, int]:
     """``--chown=USER[:GROUP]``: names of the target's own files. A number alone is the group's number too, a name alone
-    brings the group that passwd(5) gives it. Raises InputError."""
+    brings the group that passwd(5) gives it. `written`: what stands before it. Raises InputError."""
     user, colon, _ = text.partition(":")
     try:
         if user.isdecimal() and user.isascii() and not colon:
@@ -74,5 +74,5 @@ def parse_owner(text: str, passwd: bytes, group: bytes) -> tuple[int, int]:
         found = resolve_user(text, passwd, group)
     except ValueError as exc:
         hint = "names must be in /etc/passwd and /etc/group of the image; numbers always work"
-        raise InputError(f"--chown={text}: {exc}", hint=hint) from exc
+        raise InputError(f"{written}{text}: {exc}", hint=hint) from exc
     return found.uid, found.gid

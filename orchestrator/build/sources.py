@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import BinaryIO
 
 import trio
 
@@ -26,17 +27,18 @@ from orchestrator.images.unpack.merged import Merged
 _IMAGE_SCHEMES = {"docker-image://": "", "oci-layout://": "oci:"}
 """A named context that is an image: how Dockerfiles begin it, and how `Bases` is asked for it."""
 _SERVICE = "service:"
+IGNORE_FILE = ".dockerignore"
 _MOST_IGNORE_BYTES = 4 << 20
 
 
 class Origins:
-    """All of a build's. `contexts`: named ones: a directory, an address, or an image. `dockerfile`: its path in the
-    context, "" if it is not in it."""
+    """All of a build's. `contexts`: named ones: a directory, an address, or an image. `ignore_files`: of the context, the
+    first that is there counts: in it, or absolute."""
 
     def __init__(
         self,
         context: str,
-        dockerfile: str,
+        ignore_files: Sequence[str],
         contexts: Mapping[str, str],
         bases: Bases,
         platform: str,
@@ -45,7 +47,7 @@ class Origins:
         progress: Progress,
     ) -> None:
         self._context = context
-        self.dockerfile = dockerfile
+        self.ignore_files = ignore_files
         self.contexts = contexts
         self._bases = bases
         self._platform = platform
@@ -98,6 +100,16 @@ class Origins:
             raise OperationError(f"{label} is no directory: {place}")
         return place
 
+    async def ignores(self) -> Callable[[str], bool]:
+        """Whether the build context leaves a path out. Raises InputError."""
+        directory = await self.context_directory("")
+
+        def read() -> Ignore:
+            with Merged((directory,)) as context:
+                return read_ignore(context, self.ignore_files)
+
+        return (await trio.to_thread.run_sync(read)).ignores
+
     async def _fetch(self, address: str) -> str:
         place = await self._stack.enter_async_context(fetched(self.store))
         source = git_source(address)
@@ -137,9 +149,19 @@ class Taking:
         self._meaning = meaning
         self._stage = stage
         self._stack = stack
+        self._trees: list[Tree] = []
+
+    def passed_over(self) -> list[str]:
+        """What was found in any of the trees and cannot be copied, in sentences."""
+        return list(dict.fromkeys(sentence for tree in self._trees for sentence in tree.passed_over))
 
     async def tree(self, name: str) -> Tree:
         """The build context (""), or what comes after ``--from=``. Raises OperationError, InputError."""
+        tree = await self._tree(name)
+        self._trees.append(tree)
+        return tree
+
+    async def _tree(self, name: str) -> Tree:
         source = self._meaning(name) if name else Source(Origin.CONTEXT)
         origins = self._origins
         match source.origin:
@@ -159,7 +181,7 @@ class Taking:
             return self._of_ground(label, await self._origins.image(reference))
         directory = await self._origins.context_directory(name)
         merged = self._stack.enter_context(Merged((directory,)))
-        ignore = await trio.to_thread.run_sync(read_ignore, merged, "" if name else self._origins.dockerfile)
+        ignore = await trio.to_thread.run_sync(read_ignore, merged, (IGNORE_FILE,) if name else self._origins.ignore_files)
         return Tree(label, merged, (directory,), True, ignore=ignore)
 
     def _of_ground(self, label: str, ground: Ground) -> Tree:
@@ -182,19 +204,25 @@ class Taking:
         return Taken(tree, tree.matches("/")[0])
 
 
-def read_ignore(context: Merged, dockerfile: str) -> Ignore:
-    """The ignore file of a context: ``DOCKERFILE.dockerignore``, if there is one, else ``.dockerignore``. Blocking. Raises
-    InputError."""
-    for name in (f"{dockerfile}.dockerignore" if dockerfile else "", ".dockerignore"):
+def read_ignore(context: Merged, names: Sequence[str]) -> Ignore:
+    """The first of the files `names` that is there: in the context, or absolute. Blocking. Raises InputError."""
+    for name in names:
         try:
-            with context.open(name) as file:
+            with _opened(name) if os.path.isabs(name) else context.open(name) as file:
                 data = file.read(_MOST_IGNORE_BYTES + 1)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as exc:
+            raise InputError(f"cannot read {name}: {exc.strerror}", hint="it says what is not part of the context") from exc
         if len(data) > _MOST_IGNORE_BYTES:
             raise InputError(f"{name} is larger than {_MOST_IGNORE_BYTES >> 20} MiB")
         return parse_ignore(data.decode("utf-8", "surrogateescape"), name)
     return NOTHING
+
+
+def _opened(path: str) -> BinaryIO:
+    with Merged((os.path.dirname(path),)) as directory:
+        return directory.open(os.path.basename(path))
 
 
 def image_of(context: str) -> str | None:

@@ -16,7 +16,7 @@ import trio
 from orchestrator.build import instructions as i
 from orchestrator.build.bases import Ground
 from orchestrator.build.configuration import SCRATCH, Scope
-from orchestrator.build.failure import RunFailed, failed
+from orchestrator.build.failure import RunFailed, failed, refused
 from orchestrator.build.frontend import (
     PROXIES,
     NeededStage,
@@ -26,14 +26,18 @@ from orchestrator.build.frontend import (
     global_arguments,
     needed_stages,
     parse,
+    read_check,
     source_of,
     stage_findings,
+    warn,
 )
 from orchestrator.build.sources import Origins, Sources
 from orchestrator.build.steps import Reached, Stepper, Telling
 from orchestrator.contracts.images import Progress, Transfer
 from orchestrator.errors import InputError, PystackError
 from orchestrator.values import entity, field, frozen, replace
+
+Ignored = Callable[[str], bool]
 
 
 @frozen
@@ -113,12 +117,13 @@ class Stages:
         try:
             ground = await self._base(needed)
             triggers = [step for text in ground.triggers for step in self._trigger(text, needed)]
+            self._lint(stage, ground, await self._ignores(stage))
         except PystackError as exc:
             raise exc if exc.place else failed(self._dockerfile, stage, exc) from exc
+        except OSError as exc:
+            raise failed(self._dockerfile, stage, refused(exc)) from exc
         ground = replace(ground, triggers=())
         scope = Scope(ground.config, {}, self._arguments.ambient, self._dockerfile.escape, author=ground.author)
-        for finding in stage_findings(self._dockerfile, stage, scope.variables):
-            self._progress(f"{self._dockerfile.name}:{finding.line}: {finding.message} ({finding.rule})")
         reached = Reached(ground, scope)
         stepper = self._stepper(stage, Sources(self._origins, self._meaning, self._result))
         steps = [*triggers, *((step, self._dockerfile) for step in stage.instructions)]
@@ -128,7 +133,8 @@ class Stages:
         task.done.set()
 
     def _part(self, stage: i.Stage, number: int, count: int) -> str:
-        name = stage.name or (str(stage.number) if len(self._dockerfile.stages) > 1 else "")
+        """As BuildKit names it."""
+        name = stage.name or (f"stage-{stage.number}" if len(self._dockerfile.stages) > 1 else "")
         return " ".join(word for word in (self._label, name, f"{number}/{count}") if word)
 
     async def _step(
@@ -142,18 +148,24 @@ class Stages:
         def output(line: bytes) -> None:
             self._progress(Transfer(part, "building", text=line.decode("utf-8", "replace")))
 
+        def sentence(text: str) -> None:
+            self._progress(f"{dockerfile.name}:{instruction.place.line}: {text}")
+
         try:
             if isinstance(instruction, i.Arg):
                 reached = replace(reached, scope=self._declare(instruction, reached.scope))
                 done("done")
                 return reached
-            return await stepper.step(instruction, reached, Telling(done, output))
+            return await stepper.step(instruction, reached, Telling(done, output, sentence))
         except RunFailed as exc:
             done("failed")
             raise failed(dockerfile, instruction, exc.error, exc.output) from exc.error
         except PystackError as exc:
             done("failed")
             raise exc if exc.place else failed(dockerfile, instruction, exc) from exc
+        except OSError as exc:
+            done("failed")
+            raise failed(dockerfile, instruction, refused(exc)) from exc
 
     def _declare(self, item: i.Arg, scope: Scope) -> Scope:
         given, platform = self._arguments.given, self._arguments.platform
@@ -163,6 +175,20 @@ class Stages:
             if value is not None:
                 arguments[name] = value
         return replace(scope, arguments=arguments)
+
+    # Warnings.
+
+    async def _ignores(self, stage: i.Stage) -> Ignored | None:
+        """What the context leaves out, if a rule wants to know."""
+        takes = any(isinstance(step, i.Add | i.Copy) for step in stage.instructions)
+        if not takes or not read_check(self._dockerfile.text).wants("CopyIgnoredFile"):
+            return None
+        return await self._origins.ignores()
+
+    def _lint(self, stage: i.Stage, ground: Ground, ignores: Ignored | None) -> None:
+        inherited = (str(pair).partition("=")[0] for pair in ground.config.get("Env") or ())
+        names = {*inherited, *PROXIES, *self._arguments.ambient}
+        warn(self._dockerfile, stage_findings(self._dockerfile, stage, names, ignores), self._progress)
 
     # The base.
 

@@ -36,6 +36,7 @@ from orchestrator.values import frozen, replace
 
 T = TypeVar("T")
 _COMMENT = "pystack.dockerfile.v0"
+_MOST_PASSED_OVER = 10
 
 
 @frozen
@@ -61,10 +62,11 @@ class Terms:
 
 @frozen
 class Telling:
-    """How a step tells what becomes of it. `output`: a line that it wrote."""
+    """How a step tells what becomes of it. `output`: a line that it wrote. `sentence`: a warning, without its place."""
 
     done: Callable[[str], None]
     output: Callable[[bytes], None]
+    sentence: Callable[[str], None]
 
 
 @frozen
@@ -168,8 +170,11 @@ class Stepper:
         if await in_thread(is_directory, reached.ground.lowers, path):
             telling.done("done")
             return self._changed(after, f"WORKDIR {path}")
-        key = key_of("workdir", reached.ground.identity, path, self._terms.latest_s)
-        placing = Placing(path, now_ns=self._terms.now_ns, latest_s=self._terms.latest_s)
+        owner = None
+        if user := scope.config.get("User"):
+            owner = parse_owner(user, *await in_thread(accounts, reached.ground.lowers), written="WORKDIR is USER's: ")
+        key = key_of("workdir", reached.ground.identity, path, owner, self._terms.latest_s)
+        placing = Placing(path, owner, now_ns=self._terms.now_ns, latest_s=self._terms.latest_s)
 
         async def make(tree: str) -> None:
             await in_thread(_make_directory, tree, reached.ground.lowers, placing)
@@ -192,6 +197,7 @@ class Stepper:
         async with self._sources.taking() as taking:
             tree = await taking.tree(instruction.from_ if isinstance(instruction, i.Copy) else "")
             selected = await self._selected(instruction, scope, taking, tree)
+            _tell(taking.passed_over(), telling)
             if selected.needs_directory and not destination.endswith("/"):
                 await self._require_directory(instruction, destination, ground)
             below = "" if link else ground.identity
@@ -256,6 +262,7 @@ class Stepper:
                 instruction, reached.ground, reached.scope, taking, self._terms.latest_s
             )
             key = await in_thread(self._runner.key, prepared)
+            _tell(taking.passed_over(), telling)
 
             async def make(tree: str) -> None:
                 await self._runner.run(prepared, tree, telling.output)
@@ -289,6 +296,13 @@ def _copy_all(tree: str, lowers: Sequence[str], placing: Placing, taken: Sequenc
         for each in taken:
             copier.copy(each, many=many)
         copier.finish()
+
+
+def _tell(sentences: Sequence[str], telling: Telling) -> None:
+    for sentence in sentences[:_MOST_PASSED_OVER]:
+        telling.sentence(sentence)
+    if len(sentences) > _MOST_PASSED_OVER:
+        telling.sentence(f"and {len(sentences) - _MOST_PASSED_OVER} more")
 
 
 def _is_tree(taken: Taken) -> bool:

@@ -4,6 +4,8 @@ of tree, looked at from its root alone. Links lead nowhere outside of it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,11 +13,15 @@ from typing import BinaryIO
 
 from orchestrator.build.ignore import Ignore
 from orchestrator.build.patterns import has_wildcards, name_pattern
+from orchestrator.compose.text.diagnostics import did_you_mean
 from orchestrator.errors import OperationError
 from orchestrator.images.unpack.merged import Merged
-from orchestrator.values import entity, frozen
+from orchestrator.values import entity, field, frozen
 
 NOTHING = Ignore()
+_NEVER = {stat.S_IFSOCK: "socket"}
+_NOT_OF_A_CONTEXT = {**_NEVER, stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+"""What is left out, and what people call it. A stage may have made FIFOs and devices on purpose."""
 
 
 @frozen
@@ -49,7 +55,9 @@ class Match:
 class Tree:
     """`label`: for messages: ``the build context``. `local`: files of this machine, whose owners mean nothing in an image.
     `lowers`: what `merged` shows, topmost first. `identity`: names the content, if it cannot change; else "". `ignore`:
-    what is left out of it."""
+    what is left out of it. `passed_over`: sentences about what was found and cannot be copied.
+
+    All of it raises OperationError, with the path, for what cannot be read."""
 
     label: str
     merged: Merged
@@ -57,6 +65,7 @@ class Tree:
     local: bool
     identity: str = ""
     ignore: Ignore = NOTHING
+    passed_over: dict[str, None] = field(default_factory=dict)
 
     def matches(self, pattern: str, excluded: Ignore = NOTHING) -> list[Match]:
         """What a source means, sorted. Raises OperationError when there is nothing, unless it has wildcards."""
@@ -65,6 +74,8 @@ class Tree:
             match = self._match(path, excluded)
             if match is None:
                 raise self._missing(pattern, path)
+            if not match.found and (special := self._special(self._look(self._resolve(path)))):
+                raise OperationError(f'"{pattern}" in {self.label} is a {special}, which cannot be copied')
             return [match] if match.found else []
         found = [self._match(each, excluded) for each in self._expand(path)]
         return [match for match in found if match is not None and match.found]
@@ -72,11 +83,11 @@ class Tree:
     def with_parents(self, pattern: str, excluded: Ignore = NOTHING) -> list[Match]:
         """As COPY --parents wants it: names from the root of the tree, or from ``./`` in the middle of `pattern`. One match
         that is the root itself, with the directories on the way."""
-        before, pivot, after = f"/{pattern.lstrip('/')}".partition("/./")
+        before, pivot, after = pattern.partition("/./")
         base = "/".join(_parts(before)) if pivot else ""
         rest = "/".join(_parts(after if pivot else before))
-        real = self.merged.resolve(base).strip("/")
-        root = self.merged.stat(real)
+        real = self._resolve(base)
+        root = self._look(real)
         if root is None or not stat.S_ISDIR(root.st_mode):
             raise self._missing(pattern, base)
         whole = f"{base}/{rest}".strip("/")
@@ -93,7 +104,7 @@ class Tree:
             for depth in range(1, len(steps)):
                 name = "/".join(steps[:depth])
                 if name not in found:
-                    real = self.merged.resolve(f"{base}/{name}").strip("/")
+                    real = self._resolve(f"{base}/{name}")
                     found[name] = Found(real, name, self._stat(real))
             for each in match.found:
                 name = "/".join(part for part in (below, each.name) if part)
@@ -101,29 +112,67 @@ class Tree:
         return [Match("", tuple(found.values()))] if len(found) > 1 or not rest else []
 
     def open(self, found: Found) -> BinaryIO:
-        return self.merged.open(found.path)
+        with self._reading(found.path):
+            return self.merged.open(found.path)
 
     def readlink(self, found: Found) -> bytes:
-        return os.fsencode(self.merged.readlink(found.path))
+        with self._reading(found.path):
+            return os.fsencode(self.merged.readlink(found.path))
 
     def xattrs(self, found: Found) -> dict[bytes, bytes]:
         """Those that an image has: of a file of this machine none."""
         real = None if self.local else self.merged.real(found.path)
         if real is None or stat.S_ISLNK(found.stat.st_mode):
             return {}
-        names = os.listxattr(real, follow_symlinks=False)
-        names = [name for name in names if not name.startswith(("trusted.", "user.overlay."))]
-        return {os.fsencode(name): os.getxattr(real, name, follow_symlinks=False) for name in names}
+        with self._reading(found.path):
+            names = os.listxattr(real, follow_symlinks=False)
+            names = [name for name in names if not name.startswith(("trusted.", "user.overlay."))]
+            return {os.fsencode(name): os.getxattr(real, name, follow_symlinks=False) for name in names}
+
+    @contextlib.contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            changed = exc.errno in (errno.ENOENT, errno.ESTALE)
+            hint = "it was there a moment ago: nothing may change there during a build" if changed else None
+            raise OperationError(f'cannot read "{path or "/"}" in {self.label}: {exc.strerror}', hint=hint) from exc
+
+    def _resolve(self, path: str) -> str:
+        """Where it is, without links. What lies below a file is nowhere, and keeps its name."""
+        with self._reading(path):
+            try:
+                return self.merged.resolve(path).strip("/")
+            except NotADirectoryError:
+                return path
+
+    def _look(self, path: str) -> os.stat_result | None:
+        with self._reading(path):
+            try:
+                return self.merged.stat(path)
+            except NotADirectoryError:
+                return None
+
+    def _names(self, path: str) -> list[str]:
+        with self._reading(path):
+            return self.merged.listdir(path)
 
     def _stat(self, path: str) -> os.stat_result:
-        found = self.merged.stat(path)
-        assert found is not None, f"{path} was there a moment ago"
+        found = self._look(path)
+        if found is None:
+            with self._reading(path):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return found
+
+    def _special(self, found: os.stat_result | None) -> str:
+        """What it is, if that is nothing which could be copied."""
+        kinds = _NOT_OF_A_CONTEXT if self.local else _NEVER
+        return kinds.get(stat.S_IFMT(found.st_mode), "") if found is not None else ""
 
     def _match(self, path: str, excluded: Ignore) -> Match | None:
         """None if there is nothing at `path`. A link at its end is followed; those below are taken as links."""
-        real = self.merged.resolve(path).strip("/")
-        found = self.merged.stat(real)
+        real = self._resolve(path)
+        found = self._look(real)
         if found is None:
             return None
         name = path.rpartition("/")[2]
@@ -134,7 +183,7 @@ class Tree:
             return Match(name, (top, *self._below(real, "", excluded)))
         if self._is_ignored(real):
             return None
-        return Match(name, () if excluded.ignores(name) else (top,))
+        return Match(name, () if excluded.ignores(name) or self._passes_over(top) else (top,))
 
     def _below(self, path: str, name: str, excluded: Ignore) -> Iterator[Found]:
         """All below a directory that is not passed over; of one that is, only what the ignore file makes an exception
@@ -158,14 +207,19 @@ class Tree:
                 ahead.append([found] if hidden else [])
 
     def _listing(self, path: str, name: str, excluded: Ignore) -> Iterator[tuple[Found, bool]]:
-        for each in self.merged.listdir(path):
+        for each in self._names(path):
             below = f"{path}/{each}" if path else each
-            found = self.merged.stat(below)
-            if found is None or stat.S_ISSOCK(found.st_mode):
-                continue
             own = f"{name}/{each}" if name else each
             hidden = self._is_ignored(below) or excluded.ignores(own)
-            yield Found(below, own, found), hidden
+            found = self._look(below)
+            if found is not None and (entry := Found(below, own, found)) and (hidden or not self._passes_over(entry)):
+                yield entry, hidden
+
+    def _passes_over(self, found: Found) -> bool:
+        special = self._special(found.stat)
+        if special:
+            self.passed_over[f'the {special} "{found.path}" of {self.label} is left out'] = None
+        return bool(special)
 
     def _is_ignored(self, path: str) -> bool:
         return self.ignore.ignores(path)
@@ -184,25 +238,40 @@ class Tree:
     def _step(self, path: str, part: str) -> Iterator[str]:
         if part == "**":
             yield path
-            for each in self._below(self.merged.resolve(path).strip("/"), path, NOTHING) if self.is_directory(path) else ():
+            for each in self._below(self._resolve(path), path, NOTHING) if self.is_directory(path) else ():
                 if each.is_directory:
                     yield each.name
         elif not has_wildcards(part):
             yield f"{path}/{part}".strip("/")
         elif self.is_directory(path):
             matching = name_pattern(part)
-            for name in self.merged.listdir(path):
+            for name in self._names(path):
                 if matching.fullmatch(name):
                     yield f"{path}/{name}".strip("/")
 
     def is_directory(self, path: str) -> bool:
-        found = self.merged.stat(self.merged.resolve(path))
+        found = self._look(self._resolve(path))
         return found is not None and stat.S_ISDIR(found.st_mode)
 
     def _missing(self, pattern: str, path: str) -> OperationError:
-        hidden = self.merged.stat(self.merged.resolve(path)) is not None
-        hint = f"{self.ignore.name} leaves it out" if hidden and self.ignore else None
-        return OperationError(f'"{pattern}" does not exist in {self.label}', hint=hint)
+        message = f'"{pattern}" does not exist in {self.label}'
+        real = self._resolve(path)
+        if self._look(real) is not None:
+            return OperationError(message, hint=f"{self.ignore.name} leaves it out" if self._is_ignored(real) else None)
+        return OperationError(message + self._nearest(path))
+
+    def _nearest(self, path: str) -> str:
+        """The name that may have been meant, where the first one of `path` is that does not exist."""
+        above = ""
+        for name in path.split("/"):
+            here = f"{above}/{name}".strip("/")
+            if self._look(self._resolve(here)) is None:
+                names = self._names(above) if self.is_directory(above) else []
+                paths = {each: f"{above}/{each}".strip("/") for each in names}
+                there = {each: found for each, found in paths.items() if not self._is_ignored(found)}
+                return did_you_mean(here, there.values())
+            above = here
+        return ""
 
 
 def _parts(path: str) -> list[str]:

@@ -2,13 +2,15 @@
 other.
 
 Builds may run side by side: each takes a place of its own, ``projects/_build-N`` (no project can be called that), by the
-lock that a supervisor would hold. It gives the place back empty; what a killed build left in one is removed by the next
-that takes it. Nothing is opened before the first RUN that has to run: a build whose steps are all known starts no process.
+lock that a supervisor would hold. It gives the place back empty; what a killed build left in one is removed by its heir
+(`leftovers`), which the monitor starts, or by the next build that takes the place. Nothing is opened before the first RUN
+that has to run: a build whose steps are all known starts no process.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -208,7 +210,11 @@ class Workshop:
         with trio.CancelScope(shield=True):
             site, lock, used = await trio.to_thread.run_sync(_take_place, self._data_root, self._run_root)
             try:
-                async with open_runtime(site, self._host) as runtime, trio.open_nursery() as nursery:
+                heir = leftovers_argv(self._data_root, self._run_root, site.project)
+                async with (
+                    open_runtime(site, self._host, respawn_argv=heir) as runtime,
+                    trio.open_nursery() as nursery,
+                ):
                     if used:
                         await _clear(site, self._host, runtime)
                     task_status.started(_Open(site, runtime, nursery, self._closing))
@@ -312,6 +318,26 @@ def _take_place(data_root: str, run_root: str) -> tuple[Site, int, bool]:
         except BusyError:
             continue
     raise BusyError(f"{MOST_BUILDS} builds are running already", hint="wait for one to end")
+
+
+def leftovers_argv(data_root: str, run_root: str, project: str) -> tuple[str, ...]:
+    """What the monitor executes when a build is killed while it runs something: `build.leftovers`."""
+    return (sys.executable, "-P", "-m", "orchestrator.build.leftovers", data_root, run_root, project)
+
+
+async def clear_place(data_root: str, run_root: str, project: str, host: Host) -> None:
+    """Remove what a killed build has left in its place, unless another build has taken it: then that one does it. Raises
+    HostError."""
+    site = prepare(site_of(data_root, run_root, ProjectName(project)))
+    try:
+        lock = acquire(site)
+    except BusyError:
+        return
+    try:
+        async with open_runtime(site, host) as runtime:
+            await _clear(site, host, runtime)
+    finally:
+        _give_back(site, host, lock)
 
 
 async def _clear(site: Site, host: Host, runtime: MonitorRuntime) -> None:

@@ -12,7 +12,8 @@ from orchestrator.build.frontend.arguments import (
     platform_arguments,
     unused,
 )
-from orchestrator.build.frontend.lint import stage_findings
+from orchestrator.build.frontend.directives import read_check
+from orchestrator.build.frontend.lint import stage_findings, warn
 from orchestrator.build.frontend.mistakes import excerpt, located, mistake
 from orchestrator.build.frontend.mounts import expand_mount
 from orchestrator.build.frontend.parse import parse
@@ -38,10 +39,12 @@ __all__ = [
     "needed_stages",
     "parse",
     "platform_arguments",
+    "read_check",
     "signal",
     "source_of",
     "stage_findings",
     "undefined",
     "unused",
+    "warn",
     "words",
 ]

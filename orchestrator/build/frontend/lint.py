@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from orchestrator.build import instructions as of
 from orchestrator.build.frontend.arguments import PLATFORM, global_arguments, platform_arguments
 from orchestrator.build.frontend.directives import read_check, skipped_here
+from orchestrator.build.frontend.mistakes import mistake
 from orchestrator.build.frontend.syntax import Line
 from orchestrator.build.frontend.words import expand, undefined
 from orchestrator.compose.text.diagnostics import did_you_mean
@@ -74,6 +75,16 @@ def stage_findings(
                     message = f"{source} is copied and excluded by the ignore file"
                     found.append(of.Finding("CopyIgnoredFile", message, item.place.line))
     return tuple(item for item in found if check.wants(item.rule))
+
+
+def warn(dockerfile: of.Dockerfile, findings: Sequence[of.Finding], tell: Callable[[str], object]) -> None:
+    """A sentence for each. Raises InputError for the first, if ``# check=error=true`` says that warnings are mistakes."""
+    for finding in findings:
+        if read_check(dockerfile.text).error:
+            hint = "it is a mistake because of check=error=true"
+            place = of.Lines(finding.line, finding.line)
+            raise mistake(dockerfile.text, dockerfile.name, place, f"{finding.message} ({finding.rule})", hint)
+        tell(f"{dockerfile.name}:{finding.line}: {finding.message} ({finding.rule})")
 
 
 def expanded_words(item: of.Instruction) -> tuple[str, ...]:

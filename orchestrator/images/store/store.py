@@ -125,6 +125,10 @@ class Store:
         """Delete what `tmp` gave, if it is still there."""
         self._workshop.discard(directory)
 
+    def sweep(self) -> None:
+        """Delete what killed processes left below tmp/, as far as nobody has to wait for it."""
+        self._workshop.sweep()
+
     # Images
 
     def put(self, config: bytes, manifest: Manifest | None = None, *, blobs: Sequence[Descriptor] = ()) -> StoredImage:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from contextlib import suppress
 
-from orchestrator.images.store.locks import STORE, Locks, is_at
+from orchestrator.images.store.locks import STORE, Locks, flock_if_free, is_at
 from orchestrator.images.store.places import Places, refused
 from orchestrator.kernel.trees import remove_tree
 
@@ -39,6 +40,27 @@ class Workshop:
             remove_tree(path)
         with self._guard:
             self._forget_gone()
+
+    def sweep(self) -> None:
+        """Delete what killed processes left, unless somebody brings something to its place just now: there will be another
+        time."""
+        names = self._places.list("tmp")
+        if not names:
+            return
+        doomed = []
+        with refused("delete what a killed process left"):
+            with self._locks.held_if_free(STORE) as free:
+                for name in names if free else ():
+                    path = os.path.join(self._places.directory("tmp"), name)
+                    with suppress(FileNotFoundError):
+                        fd = flock_if_free(path)
+                        if fd is not None:
+                            doomed.append(os.path.join(self._places.directory("trash"), name))
+                            os.rename(path, doomed[-1])
+                            os.close(fd)
+            for path in doomed:
+                with suppress(FileNotFoundError):  # Who collects deletes it too.
+                    remove_tree(path)
 
     def _forget_gone(self) -> None:
         for path, fd in list(self._held.items()):

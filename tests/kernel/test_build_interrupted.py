@@ -1,0 +1,106 @@
+"""`pystack build` that is interrupted or killed: nothing is left, and the next one works."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.leaks import files
+from tests.machine import Pystack, Stack, eventually
+
+pytestmark = pytest.mark.kernel
+
+COMPOSE = """
+services:
+  app:
+    image: built
+    build:
+      context: app
+      additional_contexts: {{base: "{base}"}}
+"""
+FIRST = """FROM base
+COPY file /file
+RUN --mount=type=cache,target=/c (setsid sleep 1000 &); trap '' INT TERM; echo started; touch /half; while :; do sleep 1; done
+"""
+
+
+@pytest.fixture
+def stack(pystack: Pystack, busybox_rootfs: Path) -> Stack:
+    text = COMPOSE.format(base=busybox_rootfs)
+    return pystack.stack(text, files={"app/Dockerfile": FIRST, "app/file": "content"})
+
+
+def begun(stack: Stack) -> subprocess.Popen[str]:
+    """A build whose RUN runs."""
+    process = subprocess.Popen(
+        stack.pystack.command("-p", stack.name, "--progress", "json", "build"), cwd=stack.directory, text=True,
+        env=stack.pystack.child_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if json.loads(line).get("text") == "started":
+            return process
+    raise AssertionError(f"it has not begun: {seen}")
+
+
+def left(stack: Stack) -> list[str]:
+    """Files of builds, other than what the store and the caches keep."""
+    data = stack.pystack.data_dir
+    places = (stack.pystack.run_dir, data / "projects", data / "images" / "tmp", data / "images" / "trash")
+    return [path for place in places for path in files(place)]
+
+
+def the_next_one_works(stack: Stack) -> None:
+    (stack.directory / "app" / "Dockerfile").write_text("FROM base\nCOPY file /file\nRUN [ ! -e /half ] && cat /file\n")
+    assert "app: 3/3: content" in stack.must("--progress", "plain", "build").stderr
+    assert left(stack) == []
+
+
+def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(stack: Stack) -> None:
+    with begun(stack) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert left(stack) == []
+    the_next_one_works(stack)
+
+
+def test_a_killed_build_is_cleared_away_at_once_and_the_next_one_works(stack: Stack) -> None:
+    with begun(stack) as process:
+        process.kill()
+    eventually(lambda: not left(stack) and not stack.pystack.processes())
+    the_next_one_works(stack)
+
+
+def test_a_killed_build_that_nobody_cleared_away_does_not_stop_the_next_one(stack: Stack) -> None:
+    with begun(stack) as process:
+        for pid, command in stack.pystack.processes().items():
+            if "monitor" in command:
+                process.send_signal(signal.SIGSTOP)
+                subprocess.run(["kill", "-KILL", str(pid)], check=True)
+        process.kill()
+    assert left(stack)
+    the_next_one_works(stack)
+
+
+def test_errors_and_warnings_point_at_the_file_as_the_user_sees_it(stack: Stack) -> None:
+    (stack.directory / "app" / "Dockerfile").write_text("FROM base\nWORKDIR w\nCOPY flie /x\n")
+    done = stack.run("--progress", "plain", "build")
+    assert done.code == 1
+    lines = done.stderr.splitlines()
+    assert "app/Dockerfile:2: WORKDIR w is relative to whatever the base image has (WorkdirRelativePath)" in lines
+    assert lines[-3:] == [
+        'error: app/Dockerfile:3: "flie" does not exist in the build context (did you mean "file"?)',
+        "    2 | WORKDIR w",
+        "  > 3 | COPY flie /x",
+    ]
+    excerpt = lines[-3:]
+    up = stack.run("--progress", "plain", "up", "-d", "--build").stderr.splitlines()
+    assert (up[-3].removesuffix(" (also failed: app)"), *up[-2:]) == tuple(excerpt)
