@@ -61,7 +61,7 @@ class Row:
     def lines(self) -> list[str]:
         ours = self.spent_s["pystack"]
         lines = []
-        for side, spent in self.spent_s.items():
+        for side, spent in sorted(self.spent_s.items(), key=lambda pair: pair[0] != "pystack"):
             median_s = statistics.median(spent)
             shown = f"{self.megabytes / median_s:8.0f} MB/s" if self.megabytes else f"{median_s * 1e3:8.0f} ms  "
             text = f"{self.name:<34}{side:<14}{shown}"
@@ -256,8 +256,9 @@ def build(bench: Bench, turn: int) -> None:
         def status(row: Row = row) -> None:
             row.add("pystack ps", bench.pystack(ours, "ps", cwd=context))
 
-        for again in range(3 if what == "fully cached" else 1):
-            in_turns(turn + number + again, pystack, buildah, *((status,) if what == "fully cached" else ()))
+        in_turns(turn + number, pystack, buildah)
+        for again in range(5 if what == "fully cached" else 0):
+            in_turns(turn + again, pystack, status)
 
 
 def settle(context: Path) -> None:
