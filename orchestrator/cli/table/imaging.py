@@ -84,6 +84,7 @@ BUILD = Verb(
         Option("--sbom", "sbom", "Accepted: none is made.", TEXT, "VALUE", accepted=True),
     ),
     arguments=SERVICES,
+    hot=True,
 )
 IMAGES_VERB = Verb(
     "images",
