@@ -24,7 +24,8 @@ services:
 """
 FIRST = """FROM base
 COPY file /file
-RUN --mount=type=cache,target=/c (setsid sleep 1000 &); trap '' INT TERM; echo started; touch /half; while :; do sleep 1; done
+RUN --mount=type=cache,target=/c (setsid sleep 1000 &); trap '' INT TERM; echo started; \
+  touch /half; while :; do sleep 1; done
 """
 
 
