@@ -14,7 +14,8 @@ _ROOTFS = "rootfs:"
 
 
 class FakeImages:
-    """`contracts.images.Images`. Every reference exists but `missing`; those in `unmade` have to be obtained first.
+    """`contracts.images.Images`. Every reference exists but `missing`; those in `unmade` have to be obtained first, those
+    in `due` are obtained again (their value is the identity they have then) where the request's policy wants that.
     `configs`: what some of them bring. `identities`: set one, and the image's content has changed. `obtained`: what was
     made, in order. `asked`: the references that were looked at. `beside`: share the store of that one, as another
     project on the same machine does."""
@@ -31,6 +32,7 @@ class FakeImages:
         self.missing: set[str] = set(missing) if beside is None else beside.missing
         self.unmade: set[str] = set(unmade) if beside is None else beside.unmade
         self.identities: dict[str, str] = {} if beside is None else beside.identities
+        self.due: dict[str, str] = {} if beside is None else beside.due
         self.obtained: list[str] = [] if beside is None else beside.obtained
         self.asked: list[str] = []
 
@@ -41,10 +43,12 @@ class FakeImages:
     async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
         await trio.lowlevel.checkpoint()
         found = self._look(request)
-        if isinstance(found, Known):
+        if isinstance(found, Known) and not found.due:
             return found.image
-        progress(f"making the image {request.reference}: {found.reason}")
+        progress(f"making the image {request.reference}: {found.due if isinstance(found, Known) else found.reason}")
         self.unmade.discard(request.reference)
+        if request.reference in self.due:
+            self.identities[request.reference] = self.due[request.reference]
         self.obtained.append(request.reference)
         return self._image(request)
 
@@ -56,7 +60,8 @@ class FakeImages:
             raise OperationError(f'image "{request.reference}" does not exist')
         if request.reference in self.unmade:
             return Missing(request.reference, "it has not been made")
-        return Known(self._image(request))
+        wanted_anew = request.reference in self.due and request.pull_policy.when not in ("missing", "never")
+        return Known(self._image(request), "it is obtained each time" if wanted_anew else "")
 
     def _image(self, request: ImageRequest) -> Image:
         reference = request.reference

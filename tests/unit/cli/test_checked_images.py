@@ -48,3 +48,31 @@ def test_what_is_well_formed_passes_and_others_do_not_count(tmp_path: Path) -> N
         "  c: {image: host, platform: arm64}\n  d: {image: X}\n"
     )
     check_images(load(LoadRequest(str(tmp_path), {})).project, ["a", "b", "c"])
+
+
+def refused(tmp_path: Path, text: str) -> InputError:
+    (tmp_path / "compose.yaml").write_text(text)
+    project = load(LoadRequest(str(tmp_path), {})).project
+    with pytest.raises(InputError) as caught:
+        check_images(project, list(project.services))
+    return caught.value
+
+
+def test_builds_that_wait_for_each_other_are_named_in_their_order(tmp_path: Path) -> None:
+    parts = "".join(
+        f"  {one}: {{build: {{context: ., additional_contexts: {{x: 'service:{next_one}'}}}}}}\n"
+        for one, next_one in ("ab", "bc", "cb")
+    )
+    error = refused(tmp_path, f"services:\n{parts}")
+    assert error.message == "these builds take from each other: b -> c -> b"
+    assert error.place.endswith(":3:48: services.b.build.additional_contexts")
+
+
+def test_a_name_for_two_platforms_is_refused_where_the_second_is_asked_for(tmp_path: Path) -> None:
+    error = refused(
+        tmp_path,
+        "services:\n  a: {image: x, platform: linux/amd64}\n  b: {image: x}\n  c: {image: x, platform: linux/x86_64}\n"
+        "  d: {image: x, platform: linux/arm64}\n",
+    )
+    assert error.message == 'image "x" is asked for linux/arm64 here, and for linux/amd64 by a'
+    assert error.place.endswith(":5:27: services.d.platform")

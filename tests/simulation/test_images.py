@@ -1,0 +1,67 @@
+"""Images of an operation: got anew before the plan where a policy wants it, once each, and in the order of their builds."""
+
+from __future__ import annotations
+
+from orchestrator.model.build import BuildSpec, PullPolicy
+from orchestrator.scheduler.engine import Engine
+from orchestrator.testing.build import project, service
+from orchestrator.testing.world import World
+from orchestrator.values import replace
+from tests.simulation.stage import simulate, up
+
+ALWAYS = PullPolicy("always")
+DAILY = replace(service("daily"), image="redis:7", pull_policy=ALWAYS)
+BASE = replace(service("base"), image="base", build=BuildSpec("/srv"))
+APP = replace(
+    service("app"), image="app", build=BuildSpec("/srv", additional_contexts=(("base", "service:base"),))
+)
+
+
+def test_what_a_policy_wants_anew_is_got_before_the_plan_and_replaces_the_container() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        stack = project(DAILY, service("other"))
+        await up(engine, stack)
+        world.images.due["redis:7"] = "newer"
+        assert (await up(engine, stack)).changed == 1
+        assert (await up(engine, stack)).changed == 0
+        assert world.images.obtained == ["redis:7", "redis:7"]
+
+    simulate(World, body)
+
+
+def test_a_change_of_the_policy_alone_replaces_nothing() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, project(DAILY))
+        for policy in (PullPolicy("never"), PullPolicy("missing"), PullPolicy("refresh", 60.0), PullPolicy("build")):
+            assert (await up(engine, project(replace(DAILY, pull_policy=policy)))).changed == 0
+        assert world.images.obtained == []
+
+    simulate(World, body)
+
+
+def test_two_services_of_one_missing_image_get_it_once() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        world.images.unmade.add("redis:7")
+        assert (await up(engine, project(DAILY, replace(DAILY, name=service("twin").name)))).ok
+        assert world.images.obtained == ["redis:7"]
+
+    simulate(World, body)
+
+
+def test_what_a_build_takes_something_from_is_there_before_it_and_made_once() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        world.images.unmade.update(("base", "app"))
+        assert (await up(engine, project(APP, BASE))).ok
+        assert world.images.obtained == ["base", "app"]
+
+    simulate(World, body)
+
+
+def test_builds_that_are_due_follow_what_they_take_something_from() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        policy = PullPolicy("build")
+        world.images.due.update({"base": "newer", "app": "newer"})
+        assert (await up(engine, project(replace(APP, pull_policy=policy), replace(BASE, pull_policy=policy)))).ok
+        assert world.images.obtained == ["base", "app"]
+
+    simulate(World, body)
