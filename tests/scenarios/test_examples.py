@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,21 @@ def test_replicas_share_a_name_and_can_be_scaled(pystack: Pystack) -> None:
     assert len({line.split()[0] for line in found.splitlines()}) == 3
     stack.must("scale", "web=1")
     assert len(stack.must("ps", "-q").stdout.split()) == 1
+
+
+@pytest.mark.kernel
+def test_images_builds_again_what_a_changed_file_is_in(pystack: Pystack) -> None:
+    directory = pystack.root / "images"
+    shutil.copytree(ROOT / "examples" / "images", directory)
+    stack = pystack.stack_in(directory, f"images{free_port()}")
+    stack.must("up", "-d")
+    eventually(lambda: "hello, world" in log_of(stack, "greeter") and "built, not pulled" in log_of(stack, "greeter"))
+    eventually(lambda: "3" in log_of(stack, "counter").split())
+    assert "1" not in log_of(stack, "counter").split()
+    (directory / "words.txt").write_text("changed\n")
+    again = stack.must("up", "-d", "--build").stderr
+    assert "3/5: cached" in again
+    assert "created" in again
+    eventually(lambda: "changed" in log_of(stack, "greeter"))
+    stack.must("down", "--rmi", "local", "-t", "1")
+    assert pystack.run("image", "ls", "--format", "{{.Repository}}").stdout == "<none>\n"  # What greeter was before.
