@@ -658,6 +658,14 @@ async def test_two_builds_with_an_epoch_give_the_same_image(at: Bench) -> None:
     assert again.stat("/x").st_mtime == 1e9
 
 
+async def test_an_epoch_gives_the_same_image_in_another_store(at: Bench, busybox_rootfs: Path) -> None:
+    text = "FROM busybox\nWORKDIR /w\nCOPY d /d\nADD <<E /e\nx\nE\nRUN echo x > /x; mkdir /y; rm /etc/group\n"
+    arguments = (("SOURCE_DATE_EPOCH", "1000000000"),)
+    first = await at.build(text, {"d/a": "1"}, args=arguments)
+    async with bench(busybox_rootfs) as other:
+        assert (await other.build(text, {"d/a": "1"}, args=arguments)).image.id == first.image.id
+
+
 # ---- stages and bases -------------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,11 @@ async def test_a_full_disk_is_one_error_and_leaves_nothing(leaves_nothing_behind
             assert (caught.value.hint or "").startswith("the disk is full")
             with pytest.raises(HostError, match="the disk is full"):
                 await at.build("FROM busybox\nCOPY file /file\n", big)
+            filler = root / "filler"
+            subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], stderr=subprocess.DEVNULL, check=False)
+            with pytest.raises(HostError, match="the disk is full"):
+                await at.build("FROM busybox\nWORKDIR /a/b\n")
+            filler.unlink()
             assert (await at.build("FROM busybox\nRUN echo still\n")).output() == ["still"]
     finally:
         subprocess.run(["umount", root], check=True)

@@ -24,7 +24,7 @@ services:
 """
 FIRST = """FROM base
 COPY file /file
-RUN --mount=type=cache,target=/c (setsid sleep 1000 &); trap '' INT TERM; echo started; touch /half; while :; do sleep 1; done
+RUN --mount=type=cache,target=/c (setsid sleep 1000 &); trap '' INT TERM; echo started; touch /half; sleep 1000; sleep 1000
 """
 
 
@@ -88,6 +88,20 @@ def test_a_killed_build_that_nobody_cleared_away_does_not_stop_the_next_one(stac
         process.kill()
     assert left(stack)
     the_next_one_works(stack)
+
+
+def test_the_environments_epoch_makes_builds_that_are_the_same(stack: Stack, busybox_rootfs: Path) -> None:
+    (stack.directory / "app" / "Dockerfile").write_text("FROM scratch\nCOPY file /d/file\nWORKDIR /w\n")
+
+    def built() -> str:
+        stack.must("build", "--no-cache", env={"SOURCE_DATE_EPOCH": "1000000000"})
+        about = json.loads(stack.must("image", "inspect", "built").stdout)[0]
+        assert about["Created"].startswith("2001-09-09T01:46:40")
+        return str(about["Id"])
+
+    first = built()
+    (stack.directory / "app" / "file").touch()
+    assert built() == first
 
 
 def test_errors_and_warnings_point_at_the_file_as_the_user_sees_it(stack: Stack) -> None:
