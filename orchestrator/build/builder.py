@@ -20,6 +20,7 @@ import trio
 
 from orchestrator.build import instructions as i
 from orchestrator.build.bases import Bases, Ground, labelled
+from orchestrator.build.basis import Basis
 from orchestrator.build.cache import StepCache, key_of
 from orchestrator.build.exchange import exchange
 from orchestrator.build.failure import refused
@@ -62,24 +63,38 @@ class Builder:
         self._run_root = run_root
 
     async def build(
-        self, spec: BuildSpec, tags: Sequence[str], bases: Bases, progress: Progress, *, label: str = ""
+        self,
+        spec: BuildSpec,
+        tags: Sequence[str],
+        bases: Bases,
+        progress: Progress,
+        *,
+        label: str = "",
+        basis: Basis | None = None,
     ) -> StoredImage:
         """The image that `spec` means, under these names and its own. `label`: what parts of the progress begin with (a
-        service). A step is told as ``waiting`` with the instruction, ``building`` with each line that it writes, and at
-        last ``cached``, ``done`` or ``failed``. Raises InputError, OperationError, HostError; nothing is left of it
-        then."""
+        service). `basis` is told what is taken from outside of the contexts. A step is told as ``waiting`` with the
+        instruction, ``building`` with each line that it writes, and at last ``cached``, ``done`` or ``failed``. Raises
+        InputError, OperationError, HostError; nothing is left of it then."""
         names = [parse_named(tag).full for tag in dict.fromkeys((*tags, *spec.tags))]
         try:
             await trio.to_thread.run_sync(self._store.sweep)
             with self._store.lease() as lease:
-                return await self._build(spec, names, bases, progress, label, lease)
+                return await self._build(spec, names, bases, progress, label, lease, basis or Basis())
         except BaseExceptionGroup as group:
             raise _first(group) from group
         except OSError as exc:
             raise refused(exc) from exc
 
     async def _build(
-        self, spec: BuildSpec, names: Sequence[str], bases: Bases, progress: Progress, label: str, lease: Lease
+        self,
+        spec: BuildSpec,
+        names: Sequence[str],
+        bases: Bases,
+        progress: Progress,
+        label: str,
+        lease: Lease,
+        basis: Basis,
     ) -> StoredImage:
         _refuse(spec)
         for sentence in _ignored(spec):
@@ -95,7 +110,7 @@ class Builder:
         cache = StepCache(self._store, lease, exchanged)
         contexts = dict(spec.additional_contexts)
         origins = Origins(
-            spec.context, _ignore_files(spec), contexts, bases, str(platform), self._store, cache, progress
+            spec.context, _ignore_files(spec), contexts, bases, str(platform), self._store, cache, progress, basis
         )
         provider = Provider(spec, self._store, self._data_root)
         try:

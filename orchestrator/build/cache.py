@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
@@ -34,6 +35,7 @@ from orchestrator.values import frozen
 _VERSION = 1
 """Of what keys are made of."""
 _CHUNK = 1 << 20
+_MAKING: weakref.WeakKeyDictionary[Store, weakref.WeakValueDictionary[str, trio.Lock]] = weakref.WeakKeyDictionary()
 _SETTLED_NS = 2 * 10**9
 """A file that was changed less than so long ago may be changed once more without its times telling."""
 
@@ -60,11 +62,11 @@ class StepCache:
         self._lease = lease
         self._exchange = exchanged
         self._used: dict[str, tuple[Layer, str]] = {}
-        self._making: dict[str, trio.Lock] = {}
 
     def making(self, key: str) -> trio.Lock:
-        """Held by who looks for a step and makes it: two stages that begin alike do it once."""
-        return self._making.setdefault(key, trio.Lock())
+        """Held by who looks for a step and makes it: stages that begin alike do it once, those of other builds of this
+        process too (two services that are built of one file)."""
+        return _MAKING.setdefault(self._store, weakref.WeakValueDictionary()).setdefault(key, trio.Lock())
 
     def layer(self, key: str, parents: Sequence[Digest]) -> Known | None:
         """None unless the layer is still there, or comes from where another build has put it."""

@@ -25,8 +25,8 @@ from orchestrator.kernel.syscalls import openat2
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE = "trusted.overlay.opaque"
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
-_CAPABILITY = "security.capability"
-_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+CAPABILITY = "security.capability"
+ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _CAPS_2, _CAPS_3, _CAPS_REVISION = 0x02000000, 0x03000000, 0xFF000000
 """linux/capability.h: VFS_CAP_REVISION_2, _3 and _MASK."""
 _ACL_USER, _ACL_GROUP = 0x02, 0x08
@@ -109,7 +109,7 @@ class _Settling:
         plain = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
         path = f"/proc/self/fd/{self.current}/{name}"
         attributes = os.listxattr(path, follow_symlinks=False)
-        kept = {each: os.getxattr(path, each, follow_symlinks=False) for each in attributes if each == _CAPABILITY}
+        kept = {each: os.getxattr(path, each, follow_symlinks=False) for each in attributes if each == CAPABILITY}
         owner, group = self._own(found.st_uid), self._own(found.st_gid)
         if (owner, group) != (found.st_uid, found.st_gid):
             os.chown(name, owner, group, dir_fd=self.current, follow_symlinks=False)
@@ -118,18 +118,17 @@ class _Settling:
         for each in attributes:
             if each.startswith(_OVERLAY):
                 self._settle_mark(path, each, name)
-            elif each in _ACLS:
+            elif each in ACLS:
                 value = os.getxattr(path, each, follow_symlinks=False)
-                os.setxattr(path, each, _own_acl(value, self.ids), follow_symlinks=False)
-        if _CAPABILITY in kept:
-            _set_capability(path, kept[_CAPABILITY], self.ids)
+                os.setxattr(path, each, own_acl(value, self.ids), follow_symlinks=False)
+        if CAPABILITY in kept and (value_inside := own_capability(kept[CAPABILITY], self.ids)) is not None:
+            os.setxattr(path, CAPABILITY, value_inside, follow_symlinks=False)
         if self.latest_ns is not None and found.st_mtime_ns > self.latest_ns:
             times = (self.latest_ns, self.latest_ns)
             os.utime(name, ns=times, dir_fd=self.current, follow_symlinks=False)
 
     def _own(self, number: int) -> int:
-        inside = number - self.ids.host_base
-        return inside if 0 <= inside < self.ids.count else number
+        return own_id(number, self.ids)
 
     def _settle_mark(self, path: str, attribute: str, name: str) -> None:
         """Of overlayfs' own marks, only ``opaque`` means something in a layer, and only where something lies below. (It
@@ -146,25 +145,30 @@ class _Settling:
         os.removexattr(path, attribute, follow_symlinks=False)
 
 
-def _own_acl(value: bytes, ids: IdMap) -> bytes:
+def own_id(number: int, ids: IdMap) -> int:
+    """A host's id as the container has it."""
+    inside = number - ids.host_base
+    return inside if 0 <= inside < ids.count else number
+
+
+def own_acl(value: bytes, ids: IdMap) -> bytes:
     """acl(5) as the kernel has it in an extended attribute: a version, then tag, permissions and id of each entry."""
     entries = bytearray(value)
     for offset in range(4, len(value) - 7, 8):
         tag, _, number = struct.unpack_from("<HHI", value, offset)
-        if tag in (_ACL_USER, _ACL_GROUP) and 0 <= number - ids.host_base < ids.count:
-            struct.pack_into("<I", entries, offset + 4, number - ids.host_base)
+        if tag in (_ACL_USER, _ACL_GROUP):
+            struct.pack_into("<I", entries, offset + 4, own_id(number, ids))
     return bytes(entries)
 
 
-def _set_capability(path: str, value: bytes, ids: IdMap) -> None:
-    """Of revision 3, with the container's root, becomes revision 2: for the image's own root (capabilities(7))."""
+def own_capability(value: bytes, ids: IdMap) -> bytes | None:
+    """Of revision 3, with the container's root, becomes revision 2: for the image's own root (capabilities(7)). None for
+    one of a user namespace inside the container: nobody's out here."""
     (magic,) = struct.unpack_from("<I", value)
-    if magic & _CAPS_REVISION == _CAPS_3:
-        (root,) = struct.unpack_from("<I", value, 20)
-        if root not in (0, ids.host_base):
-            return  # Of a user namespace inside the container: nobody's out here.
-        value = struct.pack("<I", magic & ~_CAPS_REVISION | _CAPS_2) + value[4:20]
-    os.setxattr(path, _CAPABILITY, value, follow_symlinks=False)
+    if magic & _CAPS_REVISION != _CAPS_3:
+        return value
+    (root,) = struct.unpack_from("<I", value, 20)
+    return struct.pack("<I", magic & ~_CAPS_REVISION | _CAPS_2) + value[4:20] if root in (0, ids.host_base) else None
 
 
 def _remove_stub(root: int, below: Merged, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.build.basis import Basis
 from orchestrator.build.builder import Builder
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.images import Image, ImageRequest, Progress
@@ -22,10 +23,18 @@ class ImageBases:
 
 
 async def build_image(
-    request: ImageRequest, progress: Progress, *, images: MachineImages, host: Host, data_root: str, run_root: str
+    request: ImageRequest,
+    progress: Progress,
+    *,
+    images: MachineImages,
+    host: Host,
+    data_root: str,
+    run_root: str,
+    basis: Basis | None = None,
 ) -> StoredImage:
-    """Raises InputError, OperationError, HostError; nothing is left of it then."""
+    """`basis` is told what is taken from outside of the contexts. Raises InputError, OperationError, HostError; nothing is
+    left of it then."""
     assert request.build is not None
     builder = Builder(images.stored.store, host, data_root, run_root)
     bases = ImageBases(images, request.build.pull)
-    return await builder.build(request.build, (request.reference,), bases, progress)
+    return await builder.build(request.build, (request.reference,), bases, progress, basis=basis)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import trio
 
 from orchestrator.build.bases import Bases, Ground, ground_of_directories, ground_of_stored
+from orchestrator.build.basis import Basis
 from orchestrator.build.cache import StepCache
 from orchestrator.build.configuration import Scope
 from orchestrator.build.copying import Taken
@@ -45,7 +46,9 @@ class Origins:
         store: Store,
         cache: StepCache,
         progress: Progress,
+        basis: Basis,
     ) -> None:
+        self.basis = basis
         self._context = context
         self.ignore_files = ignore_files
         self.contexts = contexts
@@ -73,7 +76,10 @@ class Origins:
                 if isinstance(found, StoredImage):
                     await trio.to_thread.run_sync(self._cache.hold, found.id)
                     self._grounds[key] = ground_of_stored(found)
+                    if self.basis.images.setdefault(reference, found.id) != found.id:
+                        self.basis.elsewhere = True  # By that name two platforms' were taken.
                 else:
+                    self.basis.elsewhere = True
                     self._grounds[key] = await trio.to_thread.run_sync(
                         ground_of_directories, found, self.store, self._cache
                     )
@@ -111,6 +117,7 @@ class Origins:
         return (await trio.to_thread.run_sync(read)).ignores
 
     async def _fetch(self, address: str) -> str:
+        self.basis.elsewhere = True
         place = await self._stack.enter_async_context(fetched(self.store))
         source = git_source(address)
         return await (place.git(source) if source is not None else place.archive(address))
@@ -190,6 +197,7 @@ class Taking:
 
     async def remote(self, instruction: Add, scope: Scope, address: str) -> Taken:
         """A file, or a Git repository's content. Raises OperationError, InputError."""
+        self._origins.basis.elsewhere = True
         place = await self._stack.enter_async_context(fetched(self._origins.store))
         checksum = scope.expand(instruction.checksum)
         source = git_source(address)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.cli.render.transfers import Transfers
-from orchestrator.errors import OperationError
+from orchestrator.errors import KINDS, OperationError, PystackError
 from orchestrator.images.together import run_to_end
 from orchestrator.values import replace
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.images.store.store import Store
     from orchestrator.images.store.values import StoredImage
     from orchestrator.images.stored import StoredImages
+    from orchestrator.model.project import Project
 
 T = TypeVar("T")
 
@@ -48,16 +50,30 @@ def stored_of(settings: Settings) -> StoredImages:
     return StoredImages(store_of(settings), None, lambda: settings.environ)
 
 
+@contextlib.contextmanager
+def transfers_of(settings: Settings, *, quiet: bool = False) -> Iterator[Transfers]:
+    """The progress of a command, on stderr."""
+    terminal = settings.terminal()
+    transfers = Transfers(replace(terminal, progress="quiet") if quiet else terminal)
+    try:
+        yield transfers
+    finally:
+        transfers.close()
+
+
 def carry_out(settings: Settings, work: Callable[[Transfers], Awaitable[T]], *, quiet: bool = False) -> T:
     """Run `work` to its end, with its progress on stderr. Ctrl-C cancels it: what came stays, for the next time. Raises the
     one error that it raised."""
-    terminal = settings.terminal()
-    transfers = Transfers(replace(terminal, progress="quiet") if quiet else terminal)
+    with transfers_of(settings, quiet=quiet) as transfers:
+        return run_to_end(lambda: work(transfers), tick=transfers.tick, each_s=transfers.interval_s)
 
-    try:
-        return run_to_end(lambda: work(transfers))
-    finally:
-        transfers.close()
+
+def located(error: PystackError, project: Project, path: str) -> PystackError:
+    """`error`, at this compose path unless it has its place in a file already."""
+    if error.place:
+        return error
+    kind = KINDS.get(error.kind, OperationError)
+    return kind(error.message, hint=error.hint, exit_code=error.exit_code, place=project.where(path))
 
 
 def found(store: Store, text: str) -> StoredImage:
@@ -88,6 +104,7 @@ def is_public(name: str) -> bool:
 
 
 def familiar(name: str) -> str:
+    """Of one that `is_public`."""
     from orchestrator.images.reference import parse_named
 
     return parse_named(name).familiar

@@ -35,7 +35,7 @@ def check_services(wanted: Sequence[str], known: Iterable[str], project: str) ->
 
 def check_images(project: Project, services: Iterable[str]) -> None:
     """What cannot be run is refused before anything is begun: raises InputError pointing at an image, a platform or a tag
-    of `services` that is malformed."""
+    of `services` that is malformed, at builds that wait for each other, and at two platforms for one name."""
     from orchestrator.images.reference import parse_named, parse_reference
     from orchestrator.images.spec.platform import parse_platform
 
@@ -58,6 +58,34 @@ def check_images(project: Project, services: Iterable[str]) -> None:
                     parse(text)
                 except InputError as exc:
                     raise InputError(exc.message, hint=exc.hint, place=project.where(place)) from exc
+    _check_builds(project)
+    _check_platforms(project, [service for service in project.services.values() if service.name in wanted])
+
+
+def _check_builds(project: Project) -> None:
+    from orchestrator.model.build import building_cycle
+
+    builds = {name: service.build for name, service in project.services.items() if service.build is not None}
+    if cycle := building_cycle(builds):
+        raise InputError(
+            f"these builds take from each other: {' -> '.join((*cycle, cycle[0]))}",
+            hint="one of them has to start from something else",
+            place=project.where(f"{project.services[cycle[0]].place}.build.additional_contexts"),
+        )
+
+
+def _check_platforms(project: Project, services: Iterable[Service]) -> None:
+    from orchestrator.images.spec.platform import parse_platform
+
+    first: dict[str, Service] = {}
+    for service in services:
+        other = first.setdefault(service.image, service) if service.platform else service
+        if other is not service and parse_platform(other.platform) != parse_platform(service.platform):
+            raise InputError(
+                f'image "{service.image}" is asked for {service.platform} here, and for {other.platform} by {other.name}',
+                hint="a name means one image here: name them differently, or by digest",
+                place=project.where(f"{service.place}.platform"),
+            )
 
 
 def _mounted(service: Service) -> list[tuple[str, str]]:

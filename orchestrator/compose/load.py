@@ -58,11 +58,12 @@ __all__ = [
 @frozen
 class Loaded:
     """A loaded stack, whole. `canonical` is what ``config --format json`` prints: the services that were asked for. The
-    warnings are about these."""
+    warnings are about these. `reaches`: a file named another one (include, extends)."""
 
     project: Project
     warnings: tuple[Diagnostic, ...]
     canonical: dict[str, JSON]
+    reaches: bool = False
 
 
 @frozen
@@ -121,7 +122,7 @@ def load(request: LoadRequest) -> Loaded:
         profiles=model.profiles,
         inactive=frozenset(name for name in project.services if name not in model.enabled),
     )
-    return Loaded(project, tuple(model.found.warnings), canonical)
+    return Loaded(project, tuple(model.found.warnings), canonical, bool(model.found.reached))
 
 
 def _whole(model: Model, request: LoadRequest) -> Node:

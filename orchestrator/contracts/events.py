@@ -29,6 +29,7 @@ class EventKind(Enum):
     IMAGE_PROGRESS = "image.progress"
     """How far a part of it is, or (`text`) what a build step wrote. Shown, not kept."""
     IMAGE_OBTAINED = "image.obtained"
+    IMAGE_FAILED = "image.failed"
     SERVICE_WAITING = "service.waiting"
     """One event per unmet condition, when the wait begins."""
     CONDITION_MET = "condition.met"
@@ -62,6 +63,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.IMAGE_OBTAINING: ("image",),
     EventKind.IMAGE_PROGRESS: ("image", "part", "action", "done_bytes", "total_bytes"),
     EventKind.IMAGE_OBTAINED: ("image",),
+    EventKind.IMAGE_FAILED: ("image",),
     EventKind.SERVICE_WAITING: ("on", "condition"),
     EventKind.CONDITION_MET: ("on", "condition", "waited_s"),
     EventKind.SERVICE_FAILED: ("exit_status", "signal", "oom", "probe_output", "blocked"),

@@ -25,16 +25,18 @@ from orchestrator.images.spec.digest import short
 from orchestrator.images.spec.platform import parse_platform, runs
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import StoredImage
+from orchestrator.images.together import in_thread
 
 Asked = Named | Archive | IdReference
 
 
 def image_of(reference: str, stored: StoredImage) -> Image:
-    """What a container needs of it. Raises OperationError for a configuration that makes no sense."""
+    """What a container needs of it. Raises OperationError for a configuration that makes no sense. A layer that comes twice
+    (those that change nothing are all the same) counts where it is on top: overlayfs refuses the same directory again."""
     return Image(
         reference=reference,
         identity=stored.id,
-        lowers=tuple(layer.path for layer in reversed(stored.layers)),
+        lowers=tuple(dict.fromkeys(layer.path for layer in reversed(stored.layers))),
         config=container_config(stored.config),
         passwd=stored.passwd,
         group=stored.group,
@@ -83,9 +85,11 @@ class StoredImages:
 
         path = os.path.join(base_dir, archive.path)
         at = _note(archive, path)
-        images = await trio.to_thread.run_sync(
-            lambda: load(self.store, Archive(archive.transport, path, archive.name), progress)
-        )
+        found = Archive(archive.transport, path, archive.name)
+        try:
+            images = await in_thread(lambda told, check: load(self.store, found, told, check=check), progress)
+        except OperationError as error:
+            raise OperationError(f"{archive.full}: {error.message}", hint=error.hint) from error
         if len(images) != 1:
             raise OperationError(
                 f"{archive.full} has {len(images)} images", hint=f"say which: {archive.transport}:{archive.path}:NAME"

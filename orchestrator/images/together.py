@@ -7,21 +7,48 @@ from typing import TypeVar
 
 import trio
 
+from orchestrator.contracts.images import Progress, Transfer
 from orchestrator.errors import PystackError, only_error
 
 T = TypeVar("T")
 
 
-def run_to_end(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work` in a loop of its own. Ctrl-C cancels it and is raised. Raises the one error that it raised."""
+def run_to_end(
+    work: Callable[[], Awaitable[T]], *, tick: Callable[[], None] | None = None, each_s: float | None = None
+) -> T:
+    """Run `work` in a loop of its own, and `tick` meanwhile every `each_s`. Ctrl-C cancels it and is raised. Raises the one
+    error that it raised."""
+
+    async def ticking() -> None:
+        while tick is not None and each_s is not None:
+            await trio.sleep(each_s)
+            tick()
+
+    async def both() -> T:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ticking)
+            try:
+                return await work()
+            finally:
+                nursery.cancel_scope.cancel()
+
     try:
-        return trio.run(work)
+        return trio.run(both)
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt) is not None:
             raise KeyboardInterrupt from None
         if (error := only_error(group)) is not None:
             raise error from group
         raise
+
+
+async def in_thread(work: Callable[[Progress, Callable[[], None]], T], progress: Progress) -> T:
+    """`work` in a thread, with a progress that is told here, and a check that raises there once this is cancelled."""
+
+    def told(news: str | Transfer) -> None:
+        trio.from_thread.run_sync(progress, news)
+
+    return await trio.to_thread.run_sync(work, told, trio.from_thread.check_cancelled)
 
 
 async def each(

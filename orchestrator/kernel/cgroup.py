@@ -15,7 +15,7 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from orchestrator.values import frozen
@@ -177,19 +177,14 @@ def kill_v1(freezer: str) -> None:
     A frozen process cannot fork, exit or have its pid taken over, so one pass reaches all; the signals act on thawing.
     Freezing that does not complete in time (a process in uninterruptible sleep) does not stop the killing.
     """
-    state = f"{freezer}/freezer.state"
     try:
-        write(state, "FROZEN")
-        waited_s, pause_s = 0.0, 0.001
-        while read(state) != "FROZEN" and waited_s < _FREEZE_WAIT_S:
-            pause(pause_s)
-            waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.05)
+        freeze_v1(freezer, _FREEZE_WAIT_S)
         _kill_members(freezer)
     except FileNotFoundError:
         return
     finally:
         with contextlib.suppress(FileNotFoundError):
-            write(state, "THAWED")
+            write(f"{freezer}/freezer.state", "THAWED")
 
 
 def kill_until_empty(path: str) -> None:
@@ -225,11 +220,34 @@ def _kill_members(path: str) -> int:
     return killed
 
 
-def wait_unpopulated(path: str, timeout_s: float) -> bool:
-    """Wait until no live process is in the v2 group `path` or below it; False after `timeout_s`.
+def freeze(path: str, timeout_s: float) -> bool:
+    """Stop every process in the v2 group `path` and below it, and each that comes, until `thaw`. True once all stand still;
+    False after `timeout_s`: one is in uninterruptible sleep. Raises OSError when the group is gone."""
+    write(f"{path}/cgroup.freeze", "1")
+    return _wait_event(path, lambda events: b"frozen 1" in events, timeout_s)
 
-    ``cgroup.events`` raises POLLPRI when ``populated`` changes, so this wakes exactly then.
-    """
+
+def freeze_v1(freezer: str, timeout_s: float) -> bool:
+    """As `freeze`, of a group of the v1 freezer hierarchy."""
+    state = f"{freezer}/freezer.state"
+    write(state, "FROZEN")
+    waited_s, pause_s = 0.0, 0.001
+    while read(state) != "FROZEN":
+        if waited_s >= timeout_s:
+            return False
+        pause(pause_s)
+        waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.05)
+    return True
+
+
+def wait_unpopulated(path: str, timeout_s: float) -> bool:
+    """Wait until no live process is in the v2 group `path` or below it; False after `timeout_s`."""
+    return _wait_event(path, lambda events: b"populated 1" not in events, timeout_s)
+
+
+def _wait_event(path: str, reached: Callable[[bytes], bool], timeout_s: float) -> bool:
+    """``cgroup.events`` raises POLLPRI when something in it changes, so this wakes exactly then. A group that is gone has
+    reached everything."""
     try:
         fd = os.open(f"{path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -240,11 +258,11 @@ def wait_unpopulated(path: str, timeout_s: float) -> bool:
         remaining_s, step_s = timeout_s, 0.25
         while True:
             # Reading arms the notification: an event after this read is reported by the poll below.
-            if b"populated 1" not in os.pread(fd, 4096, 0):
+            if reached(os.pread(fd, 4096, 0)):
                 return True
             if remaining_s <= 0:
                 return False
-            # Wakes at once on a change; the step only bounds what a "frozen" event in between can cost the deadline.
+            # Wakes at once on a change; the step only bounds what another event in between can cost the deadline.
             poll.poll(min(step_s, remaining_s) * 1000)
             remaining_s -= step_s
     except OSError as exc:

@@ -5,6 +5,7 @@ Standard library only: this also runs in the monitor and in its children, after 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -53,9 +54,16 @@ def number_of(name: str) -> int:
         raise OSError(38, f"the system call {name} is not known on {MACHINE}") from None
 
 
+_MOST_RACES = 1000
+
+
 def openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
-    """openat2(2); O_CLOEXEC is added."""
+    """openat2(2); O_CLOEXEC is added. The kernel gives up on a path with ``..`` in it (EAGAIN) while somebody, anywhere on
+    the machine, renames or mounts something, since it cannot tell whether that led out of the directory: asked again."""
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    for _ in range(_MOST_RACES):
+        with contextlib.suppress(BlockingIOError):
+            return call(NR_OPENAT2, directory, path, how, len(how), path=path)
     return call(NR_OPENAT2, directory, path, how, len(how), path=path)
 
 

@@ -49,11 +49,12 @@ def remove_tree(path: str, *, keep_top: bool = False) -> bool:
     return True
 
 
-def copy_tree(source: int, target: int, *, skip_xattrs: str = "trusted.overlay.") -> None:
-    """Copy all below the directory `source` into the empty directory `target`, with owners, modes, times, hard links and
-    extended attributes (not those that begin with `skip_xattrs`); and the attributes of `source` itself. Devices and
-    sockets are left out. Both are descriptors, and stay the caller's. Raises OSError."""
-    _Copy(source, target, skip_xattrs).run()
+def copy_tree(source: int, target: int, *, skip_xattrs: str = "trusted.overlay.", whiteouts: bool = False) -> None:
+    """Copy all below the directory `source` into the empty directory `target`, with owners, modes, times, hard links, holes
+    and extended attributes (not those that begin with `skip_xattrs`); and the attributes of `source` itself. Sockets and
+    devices are left out, but for overlayfs' `whiteouts`, if they are wanted. Both are descriptors, and stay the caller's.
+    Raises OSError."""
+    _Copy(source, target, skip_xattrs, whiteouts).run()
 
 
 def copy_attributes(source: int, target: int, skip_xattrs: str = "trusted.overlay.") -> None:
@@ -241,12 +242,13 @@ class _Copy:
     """`source` and `target` are the directories reached, `names` leads to them; `todo`: for each level the sub-directories
     not yet copied. `links`: where the copy of a file with several names is, below `top`."""
 
-    def __init__(self, source: int, target: int, skip_xattrs: str) -> None:
+    def __init__(self, source: int, target: int, skip_xattrs: str, whiteouts: bool) -> None:
         self.source, self.target = os.dup(source), os.dup(target)
         self.top = target
         self.names: list[str] = []
         self.links: dict[tuple[int, int], str] = {}
         self.skip_xattrs = skip_xattrs
+        self.whiteouts = whiteouts
         self.inodes = [_pair(self.source, self.target)]
         self.todo: list[list[str]] = []
 
@@ -315,6 +317,9 @@ class _Copy:
                 os.mkfifo(name, 0o600, dir_fd=self.target)
                 os.chown(name, found.st_uid, found.st_gid, dir_fd=self.target)
                 os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=self.target)
+                os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=self.target)
+            case stat.S_IFCHR if self.whiteouts and found.st_rdev == 0:
+                os.mknod(name, stat.S_IFCHR, 0, dir_fd=self.target)
 
     def _linked(self, name: str, inode: tuple[int, int]) -> bool:
         """Whether `name` is a further name of what was copied, and is one in the copy now too."""
@@ -333,13 +338,31 @@ class _Copy:
         try:
             copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.target)
             try:
-                while os.sendfile(copy, origin, None, _COPY_CHUNK):
-                    pass
+                _copy_data(origin, copy)
                 copy_attributes(origin, copy, self.skip_xattrs)
             finally:
                 os.close(copy)
         finally:
             os.close(origin)
+
+
+def _copy_data(origin: int, copy: int) -> None:
+    """What is a hole stays one (lseek(2), SEEK_DATA)."""
+    size, at = os.fstat(origin).st_size, 0
+    while at < size:
+        try:
+            at = os.lseek(origin, at, os.SEEK_DATA)
+            end = os.lseek(origin, at, os.SEEK_HOLE)
+        except OSError as exc:
+            if exc.errno != errno.ENXIO:
+                raise
+            break  # No more data.
+        os.lseek(copy, at, os.SEEK_SET)
+        while at < end and (sent := os.sendfile(copy, origin, at, min(end - at, _COPY_CHUNK))):
+            at += sent
+        if at < end:
+            break  # It became shorter.
+    os.ftruncate(copy, size)
 
 
 def _pair(source: int, target: int) -> tuple[int, int]:

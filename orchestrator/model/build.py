@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestrator.model.names import ServiceName
 from orchestrator.values import field, frozen, replace
 
 
@@ -97,3 +98,22 @@ def with_images(spec: BuildSpec, images: Mapping[str, str]) -> BuildSpec:
         for name, context in spec.additional_contexts
     )
     return replace(spec, additional_contexts=contexts)
+
+
+def building_cycle(specs: Mapping[ServiceName, BuildSpec]) -> tuple[ServiceName, ...]:
+    """Services whose builds wait for each other, each taking something from the next, the last from the first; () if there
+    are none."""
+    done: set[ServiceName] = set()
+    for start in specs:
+        path: list[ServiceName] = []
+        todo = [(start, 0)]
+        while todo:
+            name, depth = todo.pop()
+            del path[depth:]
+            if name in path:
+                return tuple(path[path.index(name) :])
+            path.append(name)
+            if name not in done and name in specs:
+                done.add(name)
+                todo += [(ServiceName(other), depth + 1) for other in built_before(specs[name])]
+    return ()

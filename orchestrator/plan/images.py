@@ -16,6 +16,13 @@ def image_request(project: Project, service: Service) -> ImageRequest:
     return ImageRequest(service.image, project.working_dir, service.platform, maker.pull_policy, maker.build)
 
 
+def image_key(project: Project, service: Service, request: ImageRequest) -> str:
+    """The attribute of `service` that asks for it."""
+    if request.reference != service.image:
+        return "volumes"
+    return "build" if service.build is not None and f"{service.place}.image" not in project.places else "image"
+
+
 def mounted_request(project: Project, reference: str) -> ImageRequest:
     """An image that services mount."""
     maker = _maker(project, reference)

@@ -48,7 +48,7 @@ async def open_runtime(
 ) -> AsyncIterator[MonitorRuntime]:
     """The runtime of `site` on `host`. Connects to the monitor that runs, or starts one. `respawn_argv`: what the monitor
     executes when this process is killed while containers run. Raises HostError."""
-    was_subreaper = set_child_subreaper()
+    _Adopting.begin()
     # A container costs about six descriptors here; the usual soft limit is 1,024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -63,9 +63,28 @@ async def open_runtime(
         finally:
             await session.close()
             runtime.close()
-            # Whoever reaps nothing must not go on adopting orphans.
-            set_child_subreaper(was_subreaper)
+            _Adopting.end()
             nursery.cancel_scope.cancel()
+
+
+class _Adopting:
+    """This process is the subreaper of what its monitors leave while it has any runtime open; whoever reaps nothing must
+    not go on adopting orphans."""
+
+    runtimes = 0
+    before = False
+
+    @classmethod
+    def begin(cls) -> None:
+        if cls.runtimes == 0:
+            cls.before = set_child_subreaper()
+        cls.runtimes += 1
+
+    @classmethod
+    def end(cls) -> None:
+        cls.runtimes -= 1
+        if cls.runtimes == 0:
+            set_child_subreaper(cls.before)
 
 
 class MonitorRuntime:

@@ -16,7 +16,7 @@ from contextlib import suppress
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.images import Image, Known
+from orchestrator.contracts.images import Image, ImageRequest, Known
 from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ProjectRecord, Wanted
@@ -31,7 +31,9 @@ from orchestrator.scheduler import sandbox, supervise
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.live_run import LiveRun
-from orchestrator.values import replace
+
+_STORED = "sha256:"
+"""How the identity of an image of the store begins."""
 
 
 async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId, ...]:
@@ -165,10 +167,13 @@ async def _image(state: EngineState, container: Container) -> Image:
     it otherwise is in the record."""
     reference, identity = container.definition.image, container.record.definition.image
     request = image_request(state.project, container.definition)
+    made_from = identities_in(identity)[0]
     try:
         found = await state.adapters.images.inspect(request)
-        if not isinstance(found, Known) or found.image.identity != identities_in(identity)[0]:
-            found = await state.adapters.images.inspect(replace(request, reference=identities_in(identity)[0]))
+        if made_from.startswith(_STORED) and not (isinstance(found, Known) and found.image.identity == made_from):
+            with suppress(PystackError):  # It is not in the store, or was none of it.
+                by_id = await state.adapters.images.inspect(ImageRequest(made_from, state.project.working_dir))
+                found = by_id if isinstance(by_id, Known) else found
     except PystackError as error:
         if reference:
             container.note(EventKind.WARNING, f"{container.label}: {error}")

@@ -320,7 +320,8 @@ class Execution:
             return
         label = self._plan.label(operation)
         self._tally.fail(label, operation.service, error)
-        self._state.warn(label, error)
+        if operation.kind is not Kind.OBTAIN_IMAGE:  # That tells of itself.
+            self._state.warn(label, error)
 
     def _container(self, operation: Operation) -> Container:
         assert operation.container is not None

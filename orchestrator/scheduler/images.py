@@ -9,11 +9,11 @@ import trio
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Known, Transfer
 from orchestrator.errors import PystackError
-from orchestrator.model.build import built_before, with_images
+from orchestrator.model.build import PullPolicy, built_before, with_images
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
-from orchestrator.plan.images import image_request, image_requests
+from orchestrator.plan.images import image_key, image_request, image_requests
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
 from orchestrator.values import replace
@@ -31,16 +31,21 @@ async def refresh_images(state: EngineState, project: Project, services: Iterabl
     wanted = [project.services[name] for name in services]
     asked = {request: service for service in wanted for request in image_requests(project, service)}
     asked = {request: service for request, service in asked.items() if request.pull_policy.when not in _LASTING}
+    done = {request.reference: trio.Event() for request in asked}
     errors: list[PystackError] = []
 
     async def refresh(request: ImageRequest, service: Service) -> None:
+        for before in _before(project, request):
+            if before.reference in done:
+                await done[before.reference].wait()
         try:
             found = await state.adapters.images.inspect(request)
             if isinstance(found, Known) and found.due:
                 await obtain_image(state, project, request)
         except PystackError as error:
-            errors.append(located(error, project, service, "image"))
+            errors.append(located(error, project, service, image_key(project, service, request)))
             nursery.cancel_scope.cancel()
+        done[request.reference].set()
 
     async with trio.open_nursery() as nursery:
         for request, service in asked.items():
@@ -50,19 +55,31 @@ async def refresh_images(state: EngineState, project: Project, services: Iterabl
 
 
 async def obtain_image(state: EngineState, project: Project, request: ImageRequest) -> Image:
-    """With the images of the stack that its build takes something from before it. Raises what `Images.obtain` does."""
-    asked = request
-    if request.build is not None and (names := built_before(request.build)):
-        services = {name: project.services[ServiceName(name)] for name in names}
-        for service in services.values():
-            await obtain_image(state, project, image_request(project, service))
-        build = with_images(request.build, {name: service.image for name, service in services.items()})
-        asked = replace(request, build=build)
+    """With the images of the stack that its build takes something from before it, unless they are here. Raises what
+    `Images.obtain` does."""
+    asked, images = request, state.adapters.images
+    if request.build is not None and (before := _before(project, request)):
+        for other in before:
+            if not isinstance(await images.inspect(other), Known):
+                # Whoever makes it meanwhile for its own service makes it for us: it is not due once more.
+                await obtain_image(state, project, replace(other, pull_policy=PullPolicy("missing")))
+        names = dict(zip(built_before(request.build), (other.reference for other in before), strict=True))
+        asked = replace(request, build=with_images(request.build, names))
     state.events.note(EventKind.IMAGE_OBTAINING, f"getting image {request.reference}", image=request.reference)
-    image = await state.adapters.images.obtain(asked, _Teller(state, request.reference))
+    try:
+        image = await images.obtain(asked, _Teller(state, request.reference))
+    except PystackError:
+        state.events.note(EventKind.IMAGE_FAILED, f"did not get image {request.reference}", image=request.reference)
+        raise
     state.images[request] = image
     state.events.note(EventKind.IMAGE_OBTAINED, f"got image {request.reference}", image=request.reference)
     return image
+
+
+def _before(project: Project, request: ImageRequest) -> tuple[ImageRequest, ...]:
+    """The images of the stack that the build of this one takes something from, in the order of `built_before`."""
+    names = built_before(request.build) if request.build is not None else ()
+    return tuple(image_request(project, project.services[ServiceName(name)]) for name in names)
 
 
 class _Teller:

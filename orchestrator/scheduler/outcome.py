@@ -40,7 +40,11 @@ class Outcome:
             return None
         first = self.failures[0].error
         more = ""
-        others = [failure.what for failure in self.failures[1:] if failure.service is not None]
+        others = [
+            failure.what
+            for failure in self.failures[1:]
+            if failure.service is not None and failure.error.message != first.message  # Not by what the first says already.
+        ]
         if others:
             more += f" (also failed: {', '.join(others)})"
         if self.blocked:

@@ -115,7 +115,8 @@ async def remove(state: EngineState, container: Container, *, anonymous: bool, s
             state.adapters.volumes.remove_anonymous(container.id)
         except PystackError as error:
             errors.append(error)
-    errors += await _release_volumes(state, container)
+    if not stays_wanted:
+        errors += await _release_volumes(state, container)
     if errors:
         raise errors[0]
     container.exit = None
@@ -167,7 +168,7 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
     used = {mount.source for definition in others for mount in definition.volumes}
     for volume in state.project.volumes.values():
         mine = any(mount.source == volume.key for mount in container.definition.volumes)
-        if volume.options and mine and volume.key not in used:
+        if (volume.options or volume.external) and mine and volume.key not in used:
             try:
                 await of_volume(volume, state.adapters.volumes.release, volume)
             except PystackError as error:

@@ -12,7 +12,7 @@ from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.phase import Phase
-from orchestrator.plan.images import image_request, image_requests
+from orchestrator.plan.images import image_key, image_request, image_requests
 from orchestrator.plan.plan import Kind, Operation, Plan
 from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
 from orchestrator.policy.lifecycle import Trigger
@@ -20,6 +20,7 @@ from orchestrator.policy.requests import Ask, Step
 from orchestrator.scheduler import sandbox, supervise
 from orchestrator.scheduler.container import Container, Watch
 from orchestrator.scheduler.engine_state import EngineState
+from orchestrator.scheduler.faults import located
 from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.waits import DependencyWait
@@ -77,13 +78,17 @@ class Steps:
                 assert_never(operation.kind)
 
     async def _obtain(self, operation: Operation) -> None:
-        """For a service of the plan, or of the stack: a one-off's is in no stack."""
+        """For a service of the plan, or of the stack: a one-off's is in no stack. What goes wrong is pointed at where the
+        service names the image."""
         project = self._plan.project
         made = [item.definition for item in self._plan.operations if item.definition is not None]
         services = (*made, *project.services.values())
-        requests = (request for service in services for request in image_requests(project, service))
-        wanted = next(request for request in requests if request.reference == operation.image)
-        await obtain_image(self._state, project, wanted)
+        asked = ((service, request) for service in services for request in image_requests(project, service))
+        service, wanted = next(pair for pair in asked if pair[1].reference == operation.image)
+        try:
+            await obtain_image(self._state, project, wanted)
+        except PystackError as error:
+            raise located(error, project, service, image_key(project, service, wanted)) from error
 
     async def _create_network(self, operation: Operation) -> None:
         """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""

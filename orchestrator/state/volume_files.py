@@ -162,9 +162,12 @@ class VolumeFiles:
         with self._held(name):
             return volume_mounts.provide(name, options, self.data(name))
 
+    def is_mounted(self, name: str) -> bool:
+        return os.path.ismount(self.data(name))
+
     def release(self, name: str) -> None:
         """Unmount it, if it is mounted. Raises OperationError."""
-        if os.path.ismount(self.data(name)):
+        if self.is_mounted(name):
             from orchestrator.state import volume_mounts
 
             with self._held(name):
@@ -184,8 +187,9 @@ class VolumeFiles:
             os.close(fd)
 
     def bytes_of(self, name: str) -> int:
-        """What its content takes on the disk, without what is mounted."""
-        total, todo, seen = 0, [self.data(name)], set()
+        """What its content takes on the disk, without what is mounted over it."""
+        total, seen = 0, set()
+        todo = [] if self.is_mounted(name) else [self.data(name)]
         while todo:
             with suppress(OSError), os.scandir(todo.pop()) as entries:  # Too deep a path is not worth more.
                 for entry in entries:

@@ -53,8 +53,9 @@ class FileVolumes:
         return self._files.ensure(name, replace(self._mine(), container=container, target=target))
 
     def release(self, volume: Volume) -> None:
-        if volume.options and not used_by_others(self._site, volume.full_name):
-            self._files.release(volume.full_name)
+        name = volume.full_name
+        if self._files.is_mounted(name) and not used_by_others(self._site, name):
+            self._files.release(name)
 
     def existing(self, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
         return tuple(volume for volume in volumes if self._files.exists(volume.full_name))

@@ -19,7 +19,7 @@ from orchestrator.contracts.images import Image, Transfer
 from orchestrator.errors import InputError, OperationError, PystackError
 from orchestrator.images.host import HostImage
 from orchestrator.model.build import BuildSecret, Ulimit
-from tests.kernel.build_bench import Bench, bench
+from tests.kernel.build_bench import Bench, Built, bench
 
 pytestmark = pytest.mark.kernel
 
@@ -739,3 +739,19 @@ async def test_the_dockerfile_is_found_in_the_context(at: Bench) -> None:
     (context / "out").symlink_to("/etc/passwd")
     with pytest.raises(InputError, match="no Dockerfile"):
         await at.build_spec(context, dockerfile="out")
+
+
+async def test_builds_side_by_side_that_begin_alike_do_a_step_once(at: Bench) -> None:
+    """As two services with the same `build:` do."""
+    spec = at.spec("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /made\n")
+    found: list[Built] = []
+
+    async def build() -> None:
+        told: list[str | Transfer] = []
+        found.append(Built(await at.builder.build(spec, (), at, told.append), told))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(build)
+        nursery.start_soon(build)
+    assert found[0].text("/made") == found[1].text("/made")
+    assert sorted(built.ran() for built in found) == [0, 1]

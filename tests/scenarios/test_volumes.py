@@ -161,6 +161,7 @@ def test_what_one_project_unmounts_another_one_still_has(pystack: Pystack, busyb
     one.must("exec", "-T", "a", "sh", "-c", "echo both > /d/x")
     one.must("down")
     assert two.must("exec", "-T", "a", "cat", "/d/x").stdout == "both\n"
+    assert mounted(f"{pystack.data_dir}/volumes/{name}")
     two.must("down")
+    assert not mounted(f"{pystack.data_dir}/volumes/{name}")
     one.must("volume", "rm", name)
-    assert not mounted(f"{pystack.data_dir}/volumes")

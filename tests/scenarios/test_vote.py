@@ -1,4 +1,5 @@
-"""stacks/vote: real nginx, Redis and PostgreSQL, and what happens when the worst happens to them and to us."""
+"""stacks/vote: real nginx, Redis and PostgreSQL, and what happens when the worst happens to them and to us. The same holds
+whether its files are mounted or built into images."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ pytestmark = [pytest.mark.kernel, pytest.mark.servers]
 SERVICES = {"front", "api", "worker", "queue", "db"}
 
 
-@pytest.fixture
-def vote(pystack: Pystack) -> Stack:
-    pystack.environment["VOTE_PORT"] = str(free_port())
+@pytest.fixture(params=["compose.yaml", "compose.build.yaml"])
+def vote(pystack: Pystack, request: pytest.FixtureRequest) -> Stack:
+    pystack.environment |= {"VOTE_PORT": str(free_port()), "COMPOSE_FILE": request.param}
     stack = pystack.stack_in(ROOT / "stacks" / "vote", f"vote{free_port()}")
     stack.must("up", "-d", "--wait")
     return stack

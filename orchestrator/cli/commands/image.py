@@ -7,7 +7,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.imagework import carry_out, data_root_of, familiar, found, store_of, stored_of, users_of_images
+from orchestrator.cli.imagework import (
+    carry_out,
+    data_root_of,
+    familiar_names,
+    found,
+    store_of,
+    stored_of,
+    transfers_of,
+    users_of_images,
+)
 from orchestrator.cli.render.transfer import size_text
 from orchestrator.cli.render.transfers import Transfers
 from orchestrator.errors import InputError, OperationError, PystackError
@@ -15,6 +24,8 @@ from orchestrator.images.reference import Archive, Named, parse_named, parse_ref
 from orchestrator.images.spec.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.cli.settings import Settings
     from orchestrator.images.store.store import Store
     from orchestrator.images.store.values import StoredImage
@@ -54,7 +65,7 @@ def push(settings: Settings, image: str, destination: str | None, quiet: bool) -
     made = found(store, image)
     to = parse_reference(destination or image)
     if isinstance(to, Archive):
-        _save(settings, [image], Archive(to.transport, os.path.abspath(to.path), to.name), quiet=quiet)
+        _save(settings, [image], to, quiet=quiet)
         return 0
     if not isinstance(to, Named):
         raise InputError(f'"{destination or image}" is no place for an image', hint="write NAME[:TAG], or oci-archive:FILE")
@@ -83,13 +94,15 @@ def load(settings: Settings, path: str | None, quiet: bool) -> int:
 
     if path is None and sys.stdin.isatty():
         raise InputError("there is no archive on a terminal", hint="give it by -i FILE, or redirect stdin")
-    transfers = _transfers(settings, quiet)
-    try:
-        images = load_archive(store_of(settings), path or "/dev/stdin", transfers.of(path or "stdin"))
-    finally:
-        transfers.close()
+    name = path or "stdin"
+    with transfers_of(settings, quiet=quiet) as transfers:
+        try:
+            images = load_archive(store_of(settings), path or "/dev/stdin", transfers.of(name))
+        except OperationError as error:
+            raise OperationError(f"{name}: {error.message}", hint=error.hint) from error
     for image in images:
-        print("\n".join(f"Loaded image: {familiar(name)}" for name in image.names) or f"Loaded image ID: {image.id}")
+        lines = [f"Loaded image: {known}" for known in familiar_names(image.names)]
+        print("\n".join(lines) or f"Loaded image ID: {image.id}")
     return 0
 
 
@@ -98,20 +111,22 @@ def save(settings: Settings, path: str | None, shape: str | None, images: tuple[
     transport = _SHAPES.get(shape or "docker-archive")
     if transport is None:
         raise InputError(f'--format: there is no "{shape}"', hint="docker-archive, oci-archive, oci or dir")
-    if path is None and (sys.stdout.isatty() or transport in ("oci", "dir")):
+    if path is None and transport in ("oci", "dir"):
+        raise InputError(f"--format {shape} is a directory", hint="name it by -o DIRECTORY")
+    if path is None and sys.stdout.isatty():
         raise InputError("an archive does not go to a terminal", hint="give a file by -o FILE, or redirect stdout")
-    _save(settings, list(images), Archive(transport, os.path.abspath(path) if path else "/dev/stdout"), quiet=path is None)
+    _save(settings, list(images), Archive(transport, path or "stdout"), to_stdout=path is None)
     return 0
 
 
-def _save(settings: Settings, images: list[str], archive: Archive, *, quiet: bool) -> None:
+def _save(settings: Settings, images: list[str], archive: Archive, *, quiet: bool = False, to_stdout: bool = False) -> None:
     from orchestrator.images.transports.saving import save as save_images
 
-    transfers = _transfers(settings, quiet)
-    try:
-        save_images(store_of(settings), images, archive, transfers.of(archive.path))
-    finally:
-        transfers.close()
+    store = store_of(settings)
+    for text in images:
+        found(store, text)
+    with transfers_of(settings, quiet=quiet) as transfers:
+        save_images(store, images, archive, transfers.of(archive.path), out=sys.stdout.buffer if to_stdout else None)
 
 
 def tag(settings: Settings, image: str, name: str) -> int:
@@ -122,42 +137,55 @@ def tag(settings: Settings, image: str, name: str) -> int:
 
 
 def rm(settings: Settings, images: tuple[str, ...], force: bool, no_prune: bool) -> int:
-    """Remove names, and images without any other. All are tried; the first error is raised at the end."""
+    """Remove names, and images without any other. All are tried; the first error is raised at the end, others are told."""
     store, users = store_of(settings), users_of_images(settings)
-    first: OperationError | None = None
+    errors: list[PystackError] = []
     for text in images:
         try:
-            for line in _remove(store, text, users, force=force):
-                print(line)
-        except OperationError as error:
             if not (force and store.find(text) is None):
-                first = first or error
+                print("\n".join(_remove(store, text, users, force=force)))
+        except PystackError as error:
+            errors.append(error)
     if not no_prune:
         store.collect(in_use=frozenset(map(Digest, users)), unnamed=False, unused=False)
-    if first is not None:
-        raise first
+    settings.warn(tuple(str(error) for error in errors[1:]))
+    if errors:
+        raise errors[0]
     return 0
 
 
-def _remove(store: Store, text: str, users: dict[str, tuple[str, ...]], *, force: bool) -> list[str]:
+def _remove(store: Store, text: str, users: Mapping[str, tuple[str, ...]], *, force: bool) -> list[str]:
+    """As Docker does: a name goes alone while there are others; the last one takes the image with it. An image that
+    containers were made from loses its names by `force`, and goes with a prune after them."""
     image = found(store, text)
-    reference = parse_reference(text)
-    named = isinstance(reference, Named) and reference.full in image.names
-    if named and len(image.names) > 1:
-        assert isinstance(reference, Named)
-        store.unname(reference.full)
-        return [f"Untagged: {reference.familiar}"]
-    if not named and len(image.names) > 1 and not force:
-        others = ", ".join(familiar(name) for name in image.names)
+    named, names = _name_of(image, text), familiar_names(image.names)
+    if named is not None and len(names) > 1:
+        store.unname(named.full)
+        return [f"Untagged: {named.familiar}"]
+    if named is None and len(names) > 1 and not force:
         raise OperationError(
-            f'image "{text}" has several names: {others}', hint="remove them one by one, or all by --force"
+            f'image "{text}" has several names: {", ".join(names)}', hint="remove them one by one, or all by --force"
         )
-    if (containers := users.get(image.id)) and not force:
-        hint = "remove these containers first (`pystack down`), or use --force"
+    containers = users.get(image.id)
+    if containers and not (force and names):
+        hint = "remove these containers first (`pystack down`)" + (", or only its name by --force" if names else "")
         raise OperationError(f'image "{text}" is used by {", ".join(containers)}', hint=hint)
-    gone = [f"Untagged: {familiar(name)}" for name in image.names]
+    gone = [f"Untagged: {name}" for name in names]
+    if containers:
+        for name in image.names:
+            store.unname(name)
+        return gone
     store.forget(image.id)
     return [*gone, f"Deleted: {image.id}"]
+
+
+def _name_of(image: StoredImage, text: str) -> Named | None:
+    """The name that `text` is of the image; None for an id."""
+    try:
+        named = parse_named(text)
+    except InputError:
+        return None
+    return named if named.full in image.names else None
 
 
 def remove_unused(settings: Settings, images: tuple[str, ...]) -> None:
@@ -182,7 +210,8 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
     for text in filters:
         key, _, value = text.partition("=")
         if key != "until" or not value:
-            raise InputError(f'--filter: there is no "{text}"', hint="until=10m, or until=2026-05-04T12:00:00Z")
+            hint = "until=10m, or until=2026-05-04T12:00:00Z"
+            raise InputError(f'--filter: there is no "{text}"', hint=hint)
         until_s = parse_instant(value, time.time())
     store, users = store_of(settings), users_of_images(settings)
     what = "images that no container was made from" if everything else "images without a name"
@@ -196,8 +225,9 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
         cache=cache,
         dry=dry,
     )
-    for line in (*(f"untagged: {familiar(name)}" for name in gone.names), *(f"deleted: {image}" for image in gone.images)):
-        print(line)
+    lines = [f"untagged: {name}" for name in familiar_names(gone.names)] + [f"deleted: {image}" for image in gone.images]
+    if lines:
+        print("\n".join(["Images that would be deleted:" if dry else "Deleted Images:", *lines, ""]))
     print(f"Total {'that would be ' if dry else ''}reclaimed space: {size_text(gone.bytes)}")
     return 0
 
@@ -217,23 +247,19 @@ def import_(
     from orchestrator.images.transports.importing import import_tree
 
     store, config = store_of(settings), changed_config({}, changes)
-    transfers = _transfers(settings, quiet=False)
+    wanted, full = parse_platform(platform) if platform else None, _new_name(name) if name else None
     try:
-        with open(path if path != "-" else 0, "rb", closefd=path != "-") as file:
-            image = import_tree(
-                store,
-                file,
-                config,
-                transfers.of(path),
-                comment=message or "",
-                platform=parse_platform(platform) if platform else None,
-            )
+        file = open(path if path != "-" else 0, "rb", closefd=path != "-")  # noqa: SIM115
     except OSError as exc:
         raise InputError(f"cannot read {path}: {exc.strerror}") from exc
-    finally:
-        transfers.close()
-    if name:
-        store.name(_new_name(name), image.id)
+    label = path if path != "-" else "stdin"
+    with file, transfers_of(settings) as transfers:
+        try:
+            image = import_tree(store, file, config, transfers.of(label), comment=message or "", platform=wanted)
+        except OperationError as error:
+            raise OperationError(f"{label}: {error.message}", hint=error.hint) from error
+        if full is not None:
+            store.name(full, image.id)
     print(image.id)
     return 0
 
@@ -250,7 +276,7 @@ def make(settings: Settings, kind: str, include: tuple[str, ...], tags: tuple[st
         return await make_base(store, kind, include=packages, tags=tags, cache=cache, progress=transfers.of(kind))
 
     image = carry_out(settings, work, quiet=quiet)
-    print("\n".join(familiar(name) for name in image.names) or image.id)
+    print("\n".join(familiar_names(image.names)) or image.id)
     return 0
 
 
@@ -259,10 +285,3 @@ def _new_name(text: str) -> str:
     if named.digest is not None:
         raise InputError(f'"{text}" has a digest: a name that is given has none')
     return named.full
-
-
-def _transfers(settings: Settings, quiet: bool) -> Transfers:
-    from orchestrator.values import replace
-
-    terminal = settings.terminal()
-    return Transfers(replace(terminal, progress="quiet") if quiet else terminal)

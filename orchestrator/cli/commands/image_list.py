@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cli.imagework import age, familiar, found, instant, is_public, store_of, users_of_images
 from orchestrator.cli.render.rows import render_rows, render_values
 from orchestrator.cli.render.transfer import size_text
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, PystackError
 from orchestrator.images.reference import parse_named
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _HISTORY_COLUMNS = {
     "Size": "SIZE",
     "Comment": "COMMENT",
 }
+_BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 _SHORT = 12
 _WIDE = 45
 
@@ -93,7 +94,9 @@ class _Filter:
                 case "reference":
                     self._patterns.append(value)
                 case "dangling":
-                    self._dangling = value.lower() in ("1", "true", "yes")
+                    self._dangling = _BOOLEANS.get(value.lower())
+                    if self._dangling is None:
+                        raise InputError(f'--filter: dangling is true or false, not "{value}"')
                 case "label":
                     name, has, wanted = value.partition("=")
                     self._labels.append((name, wanted if has else None))
@@ -122,10 +125,19 @@ class _Filter:
 
 
 def inspect(settings: Settings, images: tuple[str, ...], shape: str | None) -> int:
-    """Show everything about images."""
-    store = store_of(settings)
-    users = users_of_images(settings)
-    print(render_values([_everything(store, found(store, text), users) for text in images], shape))
+    """Show everything about images: of those that are here, also when others are not."""
+    store, users = store_of(settings), users_of_images(settings)
+    values, errors = [], []
+    for text in images:
+        try:
+            values.append(_everything(store, found(store, text), users))
+        except PystackError as error:
+            errors.append(error)
+    if values or shape is None:
+        print(render_values(values, shape))
+    settings.warn(tuple(str(error) for error in errors[1:]))
+    if errors:
+        raise errors[0]
     return 0
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.imagework import carry_out, stored_of
+from orchestrator.cli.imagework import carry_out, located, stored_of
 from orchestrator.cli.selection import check_images
 from orchestrator.compose.model.choice import select
 from orchestrator.errors import OperationError
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 4
 """Images; each has a bound of its own for its layers."""
 
-Work = Callable[["Service", "Transfers"], Awaitable[None]]
+Work = Callable[["Service", "Transfers"], Awaitable[bool]]
+"""Whether there was something to do."""
 
 
 def pull(
@@ -41,17 +42,19 @@ def pull(
     chosen = [service for service in wanted if _has_registry(service, project, ignore_buildable=ignore_buildable)]
     stored = stored_of(settings)
 
-    async def one(service: Service, transfers: Transfers) -> None:
+    async def one(service: Service, transfers: Transfers) -> bool:
         named = parse_reference(service.image)
         assert isinstance(named, Named)
         if policy == "missing" and stored.store.find(named.full) is not None:
-            return
+            return False
         try:
             await stored.pull(named, service.platform, transfers.of(named.familiar))
         except OperationError as error:
             if service.build is None:
-                raise
+                raise located(error, project, f"{service.place}.image") from error
             transfers.note(f"{error.message}: `pystack build {service.name}` makes it")
+            return False
+        return True
 
     return _all(settings, chosen, one, "pulled", quiet=quiet, ignore_failures=ignore_failures)
 
@@ -62,11 +65,11 @@ def push(settings: Settings, services: tuple[str, ...], quiet: bool, include_dep
     from orchestrator.images.registry.push import push as push_image
     from orchestrator.images.registry.settings import load_settings
 
-    _, wanted = _wanted(settings, services, include_deps)
+    project, wanted = _wanted(settings, services, include_deps)
     store = stored_of(settings).store
     registries, credentials = load_settings(settings.environ), Credentials(settings.environ)
 
-    async def one(service: Service, transfers: Transfers) -> None:
+    async def one(service: Service, transfers: Transfers) -> bool:
         assert service.build is not None
         for text in dict.fromkeys((service.image, *service.build.tags)):
             named = parse_reference(text)
@@ -76,11 +79,16 @@ def push(settings: Settings, services: tuple[str, ...], quiet: bool, include_dep
                 raise OperationError(
                     f'image "{named.familiar}" is not here', hint=f"`pystack build {service.name}` makes it"
                 )
-            await push_image(
-                store, image, named, transfers.of(named.familiar), settings=registries, credentials=credentials
-            )
+            progress = transfers.of(named.familiar)
+            try:
+                await push_image(store, image, named, progress, settings=registries, credentials=credentials)
+            except OperationError as error:
+                raise located(error, project, f"{service.place}.image") from error
+        return True
 
-    chosen = [service for service in wanted if service.build is not None]
+    made = [service for service in wanted if service.build is not None]
+    chosen = [service for service in made if not _is_unnamed(service, project)]
+    settings.warn(tuple(f"{service.name} is not pushed: it has no `image`" for service in made if service not in chosen))
     return _all(settings, chosen, one, "pushed", quiet=quiet, ignore_failures=ignore_failures)
 
 
@@ -94,26 +102,37 @@ def _wanted(settings: Settings, services: tuple[str, ...], include_deps: bool) -
 
 
 def _has_registry(service: Service, project: Project, *, ignore_buildable: bool) -> bool:
-    if service.build is not None and (ignore_buildable or service.image == f"{project.name}-{service.name}"):
+    if service.build is not None and (ignore_buildable or _is_unnamed(service, project)):
         return False
     return isinstance(parse_reference(service.image), Named)
+
+
+def _is_unnamed(service: Service, project: Project) -> bool:
+    """Whether nobody gave its image a name: then it is in no registry."""
+    return service.image == f"{project.name}-{service.name}"
+
 
 
 def _all(
     settings: Settings, services: Iterable[Service], one: Work, done: str, *, quiet: bool, ignore_failures: bool
 ) -> int:
     """`one` for each image, several at a time; the first error ends the others unless failures are ignored."""
-    by_image = {service.image: service for service in services}
+    by_image: dict[str, Service] = {}
+    for service in services:
+        by_image.setdefault(service.image, service)
     began_s = time.monotonic()
 
     async def work(transfers: Transfers) -> None:
+        number = 0
+
         async def of_image(image: str) -> None:
-            await one(by_image[image], transfers)
+            nonlocal number
+            moved = await one(by_image[image], transfers)
+            number += moved
 
         errors = await each(dict.fromkeys(by_image, ()), of_image, at_once=_AT_ONCE, go_on=ignore_failures)
         for error in errors:
             transfers.note(f"warning: {error}")
-        number = len(by_image) - len(errors)
         transfers.note(f"{number} image{'' if number == 1 else 's'} {done} in {time.monotonic() - began_s:.2f} s")
 
     carry_out(settings, work, quiet=quiet)

@@ -102,7 +102,7 @@ def remove(settings: Settings, names: tuple[str, ...], force: bool) -> None:
             )
     for volume in volumes:
         if files.delete(volume.name):
-            print(volume.name)
+            print(escape_line(volume.name))
 
 
 def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force: bool) -> None:
@@ -121,7 +121,7 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
         if not users_in(files, [volume])[volume.name]:
             freed += files.bytes_of(volume.name)
             if files.delete(volume.name):
-                removed.append(volume.name)
+                removed.append(escape_line(volume.name))
     if removed:
         print("Deleted Volumes:\n" + "\n".join(removed) + "\n")
     print(f"Total reclaimed space: {_size(freed)}")

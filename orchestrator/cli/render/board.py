@@ -52,7 +52,7 @@ _CONDITION_WORDS = {
 class Row:
     """`container`: None for what is told of a service without one. `began_s`, `ended_s`: of its part in the operation.
     `waits`: unmet conditions, by service. `since`: when it was last made or started in this operation, epoch seconds.
-    `end`: how the last run ended, and why, or ""."""
+    `end`: how the last run ended, and why, or "". `parts`: of an image that is being got."""
 
     service: str
     container: ContainerId | None
@@ -65,9 +65,11 @@ class Row:
     failure: Event | None = None
     since: float | None = None
     end: str = ""
+    parts: Parts | None = None
 
-    @property
-    def text(self) -> str:
+    def text(self, now_s: float) -> str:
+        if self.parts is not None and self.stage.moving:
+            return self.parts.words(now_s)
         if self.stage is Stage.WAITING:
             unmet = ", ".join(f"{name} {words}" for name, words in self.waits.items())
             return f"waiting for {unmet}" if unmet else "about to start"
@@ -88,7 +90,9 @@ _STAGES: Mapping[EventKind, tuple[Stage, str]] = {
 }
 """Kinds that alone say the stage, and the words for them; `Board._apply` has the others."""
 
-_OF_IMAGES = frozenset({EventKind.IMAGE_OBTAINING, EventKind.IMAGE_PROGRESS, EventKind.IMAGE_OBTAINED})
+_OF_IMAGES = frozenset(
+    {EventKind.IMAGE_OBTAINING, EventKind.IMAGE_PROGRESS, EventKind.IMAGE_OBTAINED, EventKind.IMAGE_FAILED}
+)
 
 
 class Board:
@@ -97,7 +101,6 @@ class Board:
 
     def __init__(self, services: Iterable[str] = (), *, quiet_images: bool = False) -> None:
         self.quiet_images = quiet_images
-        self._parts: dict[str, Parts] = {}
         self._order = {name: number for number, name in enumerate(services)}
         self._rows: dict[str, Row] = {}
         self._of_service: dict[str, int] = {}
@@ -177,13 +180,16 @@ class Board:
     def _apply_image(self, image: str, event: Event, now_s: float) -> None:
         self._order.setdefault(image, -1)
         self._of_service.setdefault(image, 1)
-        row = self._rows.setdefault(image, Row(image, None, now_s))
-        parts = self._parts.setdefault(image, Parts())
-        parts.take(transfer_of(event) if event.kind is EventKind.IMAGE_PROGRESS else event.text, now_s)
-        if event.kind is EventKind.IMAGE_OBTAINED:
-            row.stage, row.detail, row.ended_s = Stage.DONE, "here", row.ended_s or now_s
-        elif not self.quiet_images:
-            row.detail = parts.words()
+        row = self._rows.setdefault(image, Row(image, None, now_s, detail="getting it"))
+        if event.kind in (EventKind.IMAGE_OBTAINED, EventKind.IMAGE_FAILED):
+            failed = event.kind is EventKind.IMAGE_FAILED
+            row.stage, row.detail = (Stage.FAILED, "failed") if failed else (Stage.DONE, "here")
+            row.parts, row.ended_s = None, now_s
+            return
+        row.stage, row.ended_s = Stage.STARTING, None
+        if not self.quiet_images:
+            row.parts = row.parts or Parts()
+            row.parts.take(transfer_of(event) if event.kind is EventKind.IMAGE_PROGRESS else event.text, now_s)
 
     def _probed(self, row: Row, event: Event) -> None:
         row.probe_output = str(event.detail.get("output", ""))

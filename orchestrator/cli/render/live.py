@@ -175,5 +175,5 @@ class LiveProgress:
             " ",
             name.ljust(name_width),
             (f" {seconds:6.1f}s  ", "dim"),
-            (escape_line(row.text), style if row.stage.bad or row.stage is Stage.UNHEALTHY else ""),
+            (escape_line(row.text(now_s)), style if row.stage.bad or row.stage is Stage.UNHEALTHY else ""),
         )

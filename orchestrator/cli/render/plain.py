@@ -25,9 +25,10 @@ def event_text(event: Event) -> str:
 
 
 def sentence(event: Event) -> str:
-    """The event's text with its service before it, where the text does not name it."""
+    """The event's text with its service, or the image, before it, where the text does not name it."""
     text = event_text(event)
-    return text if event.service is None or event.service in text else f"{event.service}: {text}"
+    about = event.service if event.service is not None else str(event.detail.get("image") or "")
+    return text if about in text else f"{about}: {text}"
 
 
 class PlainProgress:
@@ -46,6 +47,8 @@ class PlainProgress:
         if event.kind is EventKind.IMAGE_PROGRESS:
             self._of_image(event)
             return
+        if event.kind in (EventKind.IMAGE_OBTAINED, EventKind.IMAGE_FAILED):
+            self._images.pop(str(event.detail.get("image")), None)
         prefix = "warning: " if event.kind is EventKind.WARNING else ""
         self.note(f"{prefix}{sentence(event)}")
 

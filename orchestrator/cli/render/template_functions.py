@@ -68,9 +68,18 @@ def as_json(value: Any) -> str:
 
 
 def _float(value: float) -> str:
-    if value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(repr(value), repr(value))
+    """As few digits as tell it from its neighbours, with an exponent from 1e+06 on and below 1e-04 (strconv, "g", -1)."""
+    from decimal import Decimal
+
+    if value != value or abs(value) == float("inf"):
+        return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}[repr(value)]
+    number = Decimal(repr(value)).normalize()
+    sign, digits, _ = number.as_tuple()
+    exponent = number.adjusted()
+    if number.is_zero() or -4 <= exponent < 6:
+        return format(number, "f")
+    first, rest = str(digits[0]), "".join(map(str, digits[1:]))
+    return f"{'-' if sign else ''}{first}{'.' if rest else ''}{rest}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
 
 
 def _text(value: Any, what: str) -> str:
@@ -233,7 +242,8 @@ def _formatted(verb: str, flags: str, precision: int | None, value: Any, written
         return chr(_whole(value, written))
     if verb in tuple("fFeEgG") and not isinstance(value, bool) and isinstance(value, int | float):
         if verb in "gG" and precision is None:
-            return sign + show(float(value))
+            shown = sign + _float(float(value))
+            return shown.upper() if verb == "G" else shown
         return format(value, f"{sign}.{6 if precision is None else precision}{verb}")
     if verb not in tuple("tfFeEgG"):
         raise ValueError(f'printf knows no "{written}"')

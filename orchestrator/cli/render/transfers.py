@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.transfer import Part, Parts, moved_text
@@ -30,7 +31,8 @@ _INTERVAL_S = 0.1
 
 
 class Transfers:
-    """The images of one command. `of(name)` is the progress of one; `close` leaves the last state on the screen."""
+    """The images of one command. `of(name)` is the progress of one; `tick` is called every `interval_s` by who can; `close`
+    leaves the last state on the screen."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._kind = terminal.progress
@@ -38,6 +40,10 @@ class Transfers:
         self._images: dict[str, Parts] = {}
         self._live: Live | None = None
         self._drawn_s = 0.0
+
+    @property
+    def interval_s(self) -> float | None:
+        return _INTERVAL_S if self._kind == "live" else None
 
     def of(self, name: str) -> Progress:
         parts = self._images.setdefault(name, Parts())
@@ -55,11 +61,18 @@ class Transfers:
         elif self._kind != "quiet":
             print(escape_line(text), file=sys.stderr, flush=True)
 
+    def tick(self) -> None:
+        """Time has passed."""
+        if self._live is not None:
+            self._drawn_s = time.monotonic()
+            size = self._live.console.size
+            self._live.update(self._region(self._drawn_s, size.width, size.height), refresh=True)
+
     def close(self) -> None:
-        live, self._live = self._live, None
-        if live is not None:
-            live.update(self._region(live.console.width), refresh=True)
-            live.stop()
+        if self._live is not None:
+            self.tick()
+            self._live.stop()
+            self._live = None
 
     def _line(self, name: str, parts: Parts, news: str | Transfer) -> None:
         changed = parts.take(news, time.monotonic())
@@ -69,16 +82,19 @@ class Transfers:
             self.note(f"{name}: {line}")
 
     def _json(self, name: str, parts: Parts, news: str | Transfer) -> None:
+        """Of each part what changes, and now and then how far it is."""
         now_s = time.monotonic()
         changed = parts.take(news, now_s)
         if isinstance(news, str):
-            value: dict[str, object] = {"image": name, "text": news}
-        elif changed or news.text or now_s - self._drawn_s >= _INTERVAL_S:
-            self._drawn_s = now_s
-            value = {"image": name, "part": news.part, "action": news.action, "done_bytes": news.done_bytes}
-            value |= {"total_bytes": news.total_bytes, "text": news.text}
-        else:
+            print(json.dumps({"image": name, "text": news}), file=sys.stderr, flush=True)
             return
+        part = parts.moving.get(news.part)
+        if not (changed or news.text or (part is not None and now_s - part.told_s >= _INTERVAL_S)):
+            return
+        if part is not None:
+            part.told_s = now_s
+        value = {"image": name, "part": news.part, "action": news.action, "done_bytes": news.done_bytes}
+        value |= {"total_bytes": news.total_bytes, "text": news.text}
         print(json.dumps(value), file=sys.stderr, flush=True)
 
     def _redraw(self, name: str, parts: Parts, news: str | Transfer) -> None:
@@ -92,25 +108,44 @@ class Transfers:
             console = Console(
                 file=sys.stderr, force_terminal=True, color_system="standard" if colour else None, no_color=not colour
             )
-            self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+            self._live = Live(
+                console=console,
+                auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                vertical_overflow="crop",
+            )
             self._live.start()
         if now_s - self._drawn_s >= _INTERVAL_S:
-            self._drawn_s = now_s
-            self._live.update(self._region(self._live.console.width), refresh=True)
+            self.tick()
 
-    def _region(self, columns: int) -> Text:
+    def _region(self, now_s: float, columns: int, height: int) -> Text:
+        """At most `height` - 1 lines of `columns` - 1 cells: images first, then what room there is for their parts."""
         from rich.text import Text
 
+        room = max(1, height - 1)
+        images = list(self._images.items())
+        shown = images[: room - 1] if len(images) > room else images
+        left = room - len(shown) - (len(images) > len(shown))
         lines: list[Text] = []
-        for name, parts in self._images.items():
-            lines.append(Text.assemble((escape_line(name), "bold"), "  ", escape_line(parts.words())))
-            for label, part in parts.parts.items():
-                if not part.over:
-                    lines.append(Text.assemble("  ", escape_line(label), "  ", (self._bar(part), "cyan"), part.text()))
-                    lines += [Text(f"    {escape_line(line)}", style="dim") for line in part.lines]
+        for name, parts in shown:
+            lines.append(Text.assemble((escape_line(name), "bold"), "  ", escape_line(parts.words(now_s))))
+            own = list(self._of_parts(parts, now_s, left))[:left]
+            left -= len(own)
+            lines += own
+        if len(images) > len(shown):
+            lines.append(Text(f"and {len(images) - len(shown)} more", style="dim"))
         for line in lines:
             line.truncate(columns - 1, overflow="ellipsis" if self._terminal.unicode else "crop")
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
+
+    def _of_parts(self, parts: Parts, now_s: float, most: int) -> Iterator[Text]:
+        from rich.text import Text
+
+        for label, part in islice(parts.moving.items(), most):
+            yield Text.assemble("  ", escape_line(label), "  ", (self._bar(part), "cyan"), part.text(now_s))
+            for line in part.lines:
+                yield Text(f"    {escape_line(line)}", style="dim")
 
     def _bar(self, part: Part) -> str:
         if not part.total_bytes:

@@ -62,6 +62,8 @@ VERBS: Mapping[str, Verb | Group] = {
         imaging.PULL,
         imaging.PUSH,
         imaging.IMAGES_VERB,
+        imaging.COMMIT,
+        imaging.EXPORT,
         imaging.LOGIN,
         imaging.LOGOUT,
         imaging.IMAGE_GROUP,

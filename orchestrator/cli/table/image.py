@@ -79,7 +79,7 @@ VERBS = (
         "Remove images.",
         "Remove the names IMAGE..., and the images that have no other name.",
         options=(
-            Option("-f --force", "force", "Also those of containers; no error for what is not here."),
+            Option("-f --force", "force", "Also names of what containers were made from; no error for what is not here."),
             Option("--no-prune", "no_prune", "Keep their layers."),
         ),
         arguments=(IMAGES,),

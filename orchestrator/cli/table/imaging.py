@@ -18,9 +18,7 @@ FILTER = Option(
     "FILTER",
     many=True,
 )
-PRUNE_FILTER = Option(
-    "--filter", "filters", "until=TIME: only what was made before; label=KEY[=VALUE].", TEXT, "FILTER", many=True
-)
+PRUNE_FILTER = Option("--filter", "filters", "until=TIME: only what was made before.", TEXT, "FILTER", many=True)
 CHANGE = Option(
     "-c --change",
     "changes",
@@ -86,6 +84,7 @@ BUILD = Verb(
         Option("--sbom", "sbom", "Accepted: none is made.", TEXT, "VALUE", accepted=True),
     ),
     arguments=SERVICES,
+    hot=True,
 )
 IMAGES_VERB = Verb(
     "images",

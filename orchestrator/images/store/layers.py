@@ -77,6 +77,10 @@ class Layers:
     def synced(self, key: str) -> bool:
         return os.path.exists(os.path.join(self._places.layer(key), _SYNCED))
 
+    def mark(self, layer: Layer) -> str:
+        """The file that says that it is whole."""
+        return os.path.join(self._places.layer(layer.key), _SYNCED)
+
     def is_there(self, layer: Layer) -> bool:
         """Of a layer that a record names: it was synced before the record was written."""
         return self.synced(layer.key) and os.path.isdir(layer.path)

@@ -136,9 +136,11 @@ def digest_from(algorithm: str, rest: str) -> Digest | None:
 
 @contextmanager
 def refused(what: str) -> Iterator[None]:
-    """What the machine refuses meanwhile is HostError: ``cannot WHAT: ...``."""
+    """What the machine refuses meanwhile is HostError: ``cannot WHAT: ...``. That nobody reads any more is no refusal."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "`pystack image prune` removes images that nothing needs"

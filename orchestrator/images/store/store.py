@@ -192,6 +192,14 @@ class Store:
         """Whether there was such a name."""
         return self._names.remove(name)
 
+    def name_file(self, name: str) -> str:
+        """Where it is written what `name` means: in words that have the image's id in quotes."""
+        return self._places.name(name)
+
+    def files_of(self, image: StoredImage) -> tuple[str, ...]:
+        """Files that are there as long as the image is whole."""
+        return (self._places.record(image.id), *(self._layers.mark(layer) for layer in image.layers))
+
     # Build cache
 
     def cached(self, key: str) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from orchestrator.contracts.images import Progress
 from orchestrator.errors import InputError, OperationError
@@ -45,9 +46,11 @@ def save(
     *,
     kind: Compression = Compression.GZIP,
     check: Check | None = None,
+    out: BinaryIO | None = None,
 ) -> None:
     """Write images, each given by a name (by which it is then called there) or an id. `kind`: how layers are packed that
-    were made here. The archive is there when it is whole; an OCI layout that exists already gets the images added.
+    were made here. `out`: where a tar goes instead of to the archive's path. The archive is there when it is whole; an OCI
+    layout that exists already gets the images added.
 
     Raises InputError for a wrong path or more than one image where there is a place for one, OperationError for an image
     that is not there.
@@ -56,21 +59,21 @@ def save(
         raise InputError(f"{archive.full} has a place for one image, not {len(images)}")
     with store.lease() as lease:
         saved = _saved(store, lease, images, archive, progress, kind, check)
-        with _target(archive, check) as target:
+        with _target(archive, check, out) as target:
             if archive.transport == "dir":
                 _write_directory(store, target, saved[0])
             else:
                 _write_layout(store, target, saved, archive)
 
 
-def _target(archive: Archive, check: Check | None) -> Target:
+def _target(archive: Archive, check: Check | None, out: BinaryIO | None) -> Target:
     match archive.transport:
         case "oci":
             return Folder(archive.path, "index.json", check, extended=True)
         case "dir":
             return Folder(archive.path, "manifest.json", check, extended=False)
         case _:
-            return Tar(archive.path, check)
+            return Tar(archive.path, check, out)
 
 
 def _saved(
@@ -86,7 +89,7 @@ def _saved(
     for text in images:
         image = store.find(text)
         if image is None:
-            raise OperationError(f"there is no image {text}", hint="`pystack images` lists those that there are")
+            raise OperationError(f'image "{text}" is not here', hint="`pystack image ls` lists those that are")
         known = found.get(image.id)
         if known is None:
             known = Saved(image, packed_manifest(store, lease, image, progress, kind=kind, check=check), ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from contextlib import suppress
 from types import TracebackType
@@ -62,25 +63,35 @@ class Target:
 
 
 class Tar(Target):
-    """A new tar file; one that is there is replaced."""
+    """A new tar file; a regular one that is there is replaced, also behind a symbolic link. A pipe or a device is never
+    replaced but written to, and so is `out`, which stays open."""
+
+    def __init__(self, path: str, check: Check | None, out: BinaryIO | None = None) -> None:
+        self._replaces = out is None and not _is_stream(path)
+        super().__init__(os.path.realpath(path) if self._replaces else path, check)
+        self._out = out
 
     def begin(self) -> None:
-        if os.path.isdir(self.path):
-            raise InputError(f"{self.path} is a directory", hint="name a file, or write oci:DIR")
         self._directories: set[str] = set()
-        self._file = open(self.beside, "wb")  # noqa: SIM115
+        if self._out is not None:
+            self._file = self._out
+        else:
+            self._file = open(self.beside if self._replaces else self.path, "wb")  # noqa: SIM115
 
     def finish(self) -> None:
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
         self._file.flush()
-        os.fsync(self._file.fileno())
-        os.rename(self.beside, self.path)
+        if self._replaces:
+            os.fsync(self._file.fileno())
+            os.rename(self.beside, self.path)
 
     def drop(self) -> None:
-        with suppress(OSError):
-            self._file.close()
-        with suppress(FileNotFoundError):
-            os.unlink(self.beside)
+        if self._out is None:
+            with suppress(OSError):
+                self._file.close()
+        if self._replaces:
+            with suppress(FileNotFoundError):
+                os.unlink(self.beside)
 
     def existing(self, path: str) -> bytes | None:
         return None
@@ -170,6 +181,17 @@ class Folder(Target):
         target = os.path.join(self._root, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         replace_file(target, data, durable=False, mode=0o644)
+
+
+def _is_stream(path: str) -> bool:
+    """Whether what is at `path` takes data as it comes. Raises InputError for a directory."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path} is a directory", hint="name a file, or write oci:DIR")
+    return not stat.S_ISREG(mode)
 
 
 def _copy(source: BinaryIO | object, target: BinaryIO | object, check: Check | None) -> None:

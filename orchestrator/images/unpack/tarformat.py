@@ -17,7 +17,7 @@ from orchestrator.values import frozen
 
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
-_FIELDS = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s167s")
+_FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s167s")
 _USTAR, _GNU = b"ustar\0", b"ustar  \0"
 _BLANKS = b" \0"
 HINT = "the archive is damaged or was made by a broken program: get it, or make it, again"
@@ -45,7 +45,7 @@ def bad(what: str, *, hint: str = HINT) -> OperationError:
 
 def parse_header(block: bytes) -> Header:
     """`block`: 512 bytes. Raises OperationError."""
-    name, mode, uid, gid, size, mtime, checksum, flag, link, magic, _, _, major, minor, rest = _FIELDS.unpack(block)
+    name, mode, uid, gid, size, mtime, checksum, flag, link, magic, major, minor, rest = _FIELDS.unpack(block)
     if not is_header(block):
         raise bad(f"no tar header where one has to be: the checksum {checksum!r} is wrong")
     path = name.split(b"\0", 1)[0]
@@ -73,11 +73,12 @@ def is_header(block: bytes) -> bool:
     """Whether the checksum is right: the sum of all bytes, its own as blanks; some old programs summed signed ones."""
     if len(block) != BLOCK:
         return False
+    own = block[148:156]
     try:
-        wanted = int(block[148:156].strip(_BLANKS) or b"0", 8)
+        wanted = int(own.strip(_BLANKS) or b"0", 8)
     except ValueError:
         return False
-    plain = sum(block) - sum(block[148:156]) + 8 * 0x20
+    plain = sum(block) - sum(own) + 8 * 0x20
     if wanted == plain:
         return True
     high = sum(1 for byte in block[:148] + block[156:] if byte > 127)
@@ -87,6 +88,11 @@ def is_header(block: bytes) -> bool:
 def number(raw: bytes, what: str, path: bytes, *, negative: bool = False) -> int:
     """A numeric field: octal digits, or GNU's base 256, two's complement with the top bit set. `what` and whose it is are
     for the error. Raises OperationError."""
+    if raw[-1] in _BLANKS and (digits := raw[:-1]).isdigit():  # As nearly all are written.
+        try:
+            return int(digits, 8)
+        except ValueError:
+            pass
     digits = raw.strip(_BLANKS)
     if digits.isdigit():
         pass

@@ -19,7 +19,7 @@ def waiting(service: str, on: str, condition: str) -> Event:
 
 
 def shown(board: Board) -> list[tuple[str, Stage, str]]:
-    return [(row.service, row.stage, row.text) for row in board.rows()]
+    return [(row.service, row.stage, row.text(0.0)) for row in board.rows()]
 
 
 def test_a_waiting_service_says_for_whom_and_what_until_it_is_met() -> None:
@@ -29,13 +29,13 @@ def test_a_waiting_service_says_for_whom_and_what_until_it_is_met() -> None:
     board.apply(waiting("web", "init", "service_completed_successfully"), 0)
     row = board.row("web")
     assert row is not None
-    assert row.text == "waiting for db to be healthy, cache to start, init to complete"
+    assert row.text(0.0) == "waiting for db to be healthy, cache to start, init to complete"
     board.apply(event(EventKind.CONDITION_MET, "web", on="cache", condition="service_started"), 1)
-    assert row.text == "waiting for db to be healthy, init to complete"
+    assert row.text(0.0) == "waiting for db to be healthy, init to complete"
     board.apply(event(EventKind.CONDITION_MET, "web", on="db", condition="service_healthy"), 2)
-    assert row.text == "waiting for init to complete"
+    assert row.text(0.0) == "waiting for init to complete"
     board.apply(event(EventKind.CONDITION_MET, "web", on="init", condition="service_completed_successfully"), 3)
-    assert row.text == "about to start"
+    assert row.text(0.0) == "about to start"
 
 
 def test_each_container_has_a_row_and_its_own_name_where_there_are_several() -> None:

@@ -158,7 +158,8 @@ def test_functions_and_pipelines(text: str, expected: str) -> None:
         ('"%x %X %o %b %#x %c %x" 255 255 8 5 255 65 "hi"', "ff FF 10 101 0xff A 6869"),
         ('"%q %#v %t%%" "a\\"b\\n" "x" true', '"a\\"b\\n" "x" true%'),
         ('"%.3s|%5s|%-5s|%*d" "abcdef" "ab" "ab" 4 7', "abc|   ab|ab   |   7"),
-        ('"%g %v" 0.000001 1e21', "1e-06 1e+21"),
+        ('"%g %v %G" 0.000001 1e21 1e21', "1e-06 1e+21 1E+21"),
+        ('"%v %v %v %v %v" 0.0 999999.0 1e6 123456789.5 -0.00012', "0 999999 1e+06 1.234567895e+08 -0.00012"),
     ],
 )
 def test_printf_formats_as_go_does(arguments: str, expected: str) -> None:

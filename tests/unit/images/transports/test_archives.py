@@ -326,7 +326,10 @@ def test_a_damaged_archive_is_one_error_and_nothing_half_made(
     assert made.kept(tmp_path / "images", ("tmp", "trash", "leases")) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", bytes(1024), gzip.compress(b"garbage" * 100, mtime=0), b"\x1f\x8b garbage"])
+_PRESSED = gzip.compress(b"garbage" * 100, mtime=0)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", bytes(1024), _PRESSED, b"\x1f\x8b garbage"])
 def test_what_is_no_archive_is_one_error(store: Store, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(OperationError):
@@ -489,7 +492,7 @@ def test_wrong_destinations_and_images_are_told(store: Store, tmp_path: Path) ->
         (["redis:7"], f"oci:{tmp_path}/file", "is not a directory"),
         (["redis:7"], f"oci-archive:{tmp_path}/full", "is a directory"),
         (["redis:7"], f"oci-archive:{tmp_path}/none/out.tar", "No such file or directory"),
-        (["nginx:1"], f"oci-archive:{tmp_path}/out.tar", "there is no image nginx:1"),
+        (["nginx:1"], f"oci-archive:{tmp_path}/out.tar", 'image "nginx:1" is not here'),
         (["redis:7", "redis:7"], f"dir:{tmp_path}/out", "has a place for one image, not 2"),
     ]
     for images, text, sentence in cases:
@@ -497,6 +500,41 @@ def test_wrong_destinations_and_images_are_told(store: Store, tmp_path: Path) ->
             save(store, images, archive_of(text, tmp_path), quiet)
     assert sorted(os.listdir(tmp_path)) == ["file", "full", "images"]
     assert made.files_below(tmp_path / "full") == ["file"]
+
+
+def test_what_is_no_regular_file_is_written_to_and_never_replaced(store: Store, other: Store, tmp_path: Path) -> None:
+    image = made.put(store, made.image(BASE, APP), REDIS)
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file.tar"
+    os.mkfifo(pipe)
+    file.write_bytes(b"old")
+    link.symlink_to(file)
+    came: list[bytes] = []
+    reader = threading.Thread(target=lambda: came.append(pipe.read_bytes()))
+    reader.start()
+    save(store, ["redis:7"], Archive("docker-archive", str(pipe)), quiet)
+    reader.join()
+    save(store, ["redis:7"], Archive("docker-archive", str(link)), quiet)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert came == [file.read_bytes()]
+    assert [one.id for one in load(other, str(file), quiet)] == [image.id]
+    assert sorted(os.listdir(tmp_path)) == ["file.tar", "images", "link", "other", "pipe"]
+
+
+def test_an_archive_goes_to_an_open_stream_and_leaves_it_open(store: Store, tmp_path: Path) -> None:
+    made.put(store, made.image(BASE, APP), REDIS)
+    out = io.BytesIO()
+    save(store, ["redis:7"], Archive("docker-archive", "stdout"), quiet, out=out)
+    save(store, ["redis:7"], archive_of(f"docker-archive:{tmp_path}/out.tar", tmp_path), quiet)
+    assert out.getvalue() == (tmp_path / "out.tar").read_bytes()
+
+
+def test_a_reader_that_goes_away_is_told_as_that(store: Store) -> None:
+    made.put(store, made.image(BASE, APP), REDIS)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb", buffering=0) as out, pytest.raises(BrokenPipeError):
+        save(store, ["redis:7"], Archive("docker-archive", "stdout"), quiet, out=out)
 
 
 # Importing.

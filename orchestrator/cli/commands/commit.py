@@ -1,0 +1,140 @@
+"""``pystack commit`` and ``pystack export``: what a container has become. They need no supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from orchestrator.build.snapshot import Origin, Wish, commit_container
+from orchestrator.cli.imagework import store_of
+from orchestrator.cli.selection import check_services
+from orchestrator.errors import HostError, InputError, OperationError
+from orchestrator.images.reference import parse_named
+from orchestrator.model.names import Role
+from orchestrator.state.reading import Reading
+
+if TYPE_CHECKING:
+    from orchestrator.cli.settings import Settings
+
+_BUFFER_BYTES = 1 << 20
+
+
+def commit(
+    settings: Settings,
+    service: str,
+    name: str | None,
+    author: str | None,
+    changes: tuple[str, ...],
+    index: int,
+    message: str | None,
+    pause: bool,
+) -> int:
+    """Make an image of a container, and print its id."""
+    from orchestrator.kernel.cgroup import detect
+    from orchestrator.runtime.freezing import frozen_container
+
+    named = parse_named(name) if name is not None else None
+    if named is not None and named.digest is not None:
+        raise InputError(f'"{name}" has a digest: a name that is given has none')
+    wish = Wish(changes, author or "", message or "", named.full if named is not None else "")
+    origin = _origin(settings, service, index)
+    container = origin.spec.container
+    with _terminable():
+        image = commit_container(
+            origin,
+            store_of(settings),
+            wish,
+            lambda: frozen_container(origin.site, container, detect()) if pause else nullcontext(),
+        )
+    print(image.id)
+    return 0
+
+
+def export(settings: Settings, service: str, output: str | None, index: int) -> int:
+    """Write a container's file system as a tar archive."""
+    from orchestrator.build.export import export_container
+
+    if output is None and sys.stdout.isatty():
+        raise InputError("an archive is nothing for a terminal", hint=f"pystack export {service} -o {service}.tar")
+    origin = _origin(settings, service, index)
+    with _terminable(), _opened(output) as file:
+        changed = export_container(origin, file)
+    if changed:
+        files = "a file" if changed == 1 else f"{changed} files"
+        settings.warn((f"{files} of container {origin.spec.container} changed while it was being read",))
+    return 0
+
+
+def _origin(settings: Settings, service: str, index: int) -> Origin:
+    """The replica of that number; 0: the lowest, else a one-off. Raises InputError, OperationError."""
+    site = settings.site()
+    record = Reading(site).record
+    if record is None:
+        raise OperationError(f"project {site.project} has no containers", hint="`pystack up -d` brings it up")
+    known = {*record.project.services, *(item.instance.service for item in record.containers)}
+    check_services((service,), known, site.project)
+    of_service = sorted(
+        (item for item in record.containers if item.instance.service == service),
+        key=lambda item: (item.instance.role is not Role.REPLICA, item.instance.number),
+    )
+    found = [
+        item
+        for item in of_service
+        if not index or (item.instance.role is Role.REPLICA and item.instance.number == index)
+    ]
+    if not found and index:
+        raise InputError(
+            f'project {site.project} has no container {index} of service "{service}"',
+            hint="`pystack ps -a` lists what it has",
+        )
+    if not found:
+        raise OperationError(f'service "{service}" has no container', hint=f"`pystack create {service}` makes it")
+    return Origin.of(site, found[0].container, found[0].definition)
+
+
+@contextmanager
+def _opened(output: str | None) -> Iterator[BinaryIO]:
+    """A file comes to its name when it is whole; what is no regular file is written as it is."""
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        if os.path.lexists(output) and not stat.S_ISREG((found := os.stat(output)).st_mode):
+            if stat.S_ISDIR(found.st_mode):
+                raise InputError(f"{output} is a directory", hint="give the name of a file")
+            with open(output, "wb", buffering=_BUFFER_BYTES) as file:
+                yield file
+            return
+        target = os.path.realpath(output)
+        fd, beside = tempfile.mkstemp(prefix=f".{os.path.basename(target)[:100]}.", dir=os.path.dirname(target))
+        try:
+            with open(fd, "wb", buffering=_BUFFER_BYTES) as file:
+                yield file
+            os.rename(beside, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(beside)
+            raise
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise InputError(f"cannot write {output}: {exc.strerror}") from exc
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise HostError(f"cannot write {output}: {exc.strerror}") from exc
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does: what was begun is put away."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,78 @@
+"""``pystack build`` twice: the second time it loads next to nothing, and still sees what changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.machine import ROOT, eventually
+
+pytestmark = pytest.mark.kernel
+
+PROBE = """
+import sys
+from orchestrator.cli.main import main
+code = main(["build"])
+print(" ".join(sys.modules))
+sys.exit(code)
+"""
+TOLD = "nothing has changed"
+
+
+def build(directory: Path, **variables: str) -> tuple[str, set[str]]:
+    """What ``pystack build`` says, and the packages and modules that it has imported at its end."""
+    places = {"PYSTACK_DATA_DIR": str(directory.parent / "data"), "PYSTACK_RUN_DIR": str(directory.parent / "run")}
+    environment = {**os.environ, **places, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-c", PROBE]
+    ran = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stderr, set(ran.stdout.split())
+
+
+def stack(directory: Path, dockerfile: str, extra: str = "") -> Path:
+    (directory / "stack" / "app").mkdir(parents=True)
+    (directory / "stack" / "compose.yaml").write_text(
+        f"services:\n  app:\n    build: app\n    image: localhost/app:1\n{extra}"
+    )
+    (directory / "stack" / "app" / "Dockerfile").write_text(dockerfile)
+    (directory / "stack" / "app" / "file").write_text("one")
+    return directory / "stack"
+
+
+def test_a_build_without_any_change_loads_next_to_nothing_and_a_changed_file_is_seen(tmp_path: Path) -> None:
+    directory = stack(tmp_path, "FROM scratch\nCOPY file /\nCMD /file\n")
+    assert TOLD not in build(directory)[0]
+
+    def told() -> set[str]:
+        """Once the files have not been changed for a while."""
+        said, modules = build(directory)
+        return modules if TOLD in said else set()
+
+    modules = eventually(told)
+    assert modules.isdisjoint({"trio", "yaml", "click", "httpx", "rich", "json", "re", "hashlib", "subprocess", "socket"})
+    (directory / "app" / "file").write_text("two")
+    assert "COPY file /" in build(directory)[0]
+    assert TOLD not in build(directory, OTHER="1")[0]
+
+
+def test_a_build_on_what_lies_outside_of_the_store_is_carried_out_each_time(tmp_path: Path) -> None:
+    (tmp_path / "rootfs").mkdir()
+    directory = stack(tmp_path, "FROM base\nCOPY file /\n")
+    text = (directory / "compose.yaml").read_text().replace("build: app", "build: {context: app, additional_contexts: [CTX]}")
+    (directory / "compose.yaml").write_text(text.replace("CTX", f"'base={tmp_path}/rootfs'"))
+    build(directory)
+    newest = max(path.stat().st_ctime for path in (directory / "app", directory / "app" / "file", directory / "compose.yaml"))
+    probe = tmp_path / "clock"
+
+    def settled() -> bool:
+        """A file that is made now is younger by far."""
+        probe.write_text("")
+        return probe.stat().st_ctime > newest + 2.2
+
+    eventually(settled)
+    build(directory)
+    assert not list((tmp_path / "data" / "cache").glob("builds/*"))
