@@ -82,7 +82,8 @@ class Builder:
             with self._store.lease() as lease:
                 return await self._build(spec, names, bases, progress, label, lease, basis or Basis())
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            error = _first(group)
+            raise refused(error) if isinstance(error, OSError) else error from group
         except OSError as exc:
             raise refused(exc) from exc
 
@@ -318,8 +319,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
             ahead += error.exceptions
         else:
             errors.append(error)
-    bugs = [error for error in errors if not isinstance(error, (PystackError, trio.Cancelled))]
-    told = [error for error in errors if isinstance(error, PystackError)]
+    bugs = [error for error in errors if not isinstance(error, (PystackError, OSError, trio.Cancelled))]
+    told = [error for error in errors if isinstance(error, (PystackError, OSError))]
     return (bugs or told or errors)[0]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.build_bench import heirs
 from tests.leaks import files
 from tests.machine import Pystack, Stack, eventually
 
@@ -75,7 +76,8 @@ def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(stack: Stack
 def test_a_killed_build_is_cleared_away_at_once_and_the_next_one_works(stack: Stack) -> None:
     with begun(stack) as process:
         process.kill()
-    eventually(lambda: not left(stack) and not stack.pystack.processes())
+    root = stack.pystack.root
+    eventually(lambda: not left(stack) and not stack.pystack.processes() and not heirs(root))
     the_next_one_works(stack)
 
 
@@ -87,6 +89,7 @@ def test_a_killed_build_that_nobody_cleared_away_does_not_stop_the_next_one(stac
                 subprocess.run(["kill", "-KILL", str(pid)], check=True)
         process.kill()
     assert left(stack)
+    assert not heirs(stack.pystack.root)
     the_next_one_works(stack)
 
 
