@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import trio
 
 from orchestrator.contracts.images import BuildImage, Image, ImageRequest, Known, Missing, Progress
+from orchestrator.errors import OperationError
 from orchestrator.images.host import HostImage
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
 from orchestrator.images.rootfs import resolve_rootfs
@@ -48,13 +49,13 @@ class MachineImages:
                 return Known(await trio.to_thread.run_sync(resolve_rootfs, rootfs, request.base_dir))
             case other:
                 found = await self.stored.inspect(request, other)
-                return Known(await self._on_host(found.image), found.due) if isinstance(found, Known) else found
+                return await self._seen_on_host(request, found) if isinstance(found, Known) else found
 
     async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
         """See `Images.obtain`."""
         reference = parse_reference(request.reference)
         if not isinstance(reference, (HostReference, RootfsReference)):
-            return await self._on_host(await self.stored.obtain(request, reference, progress))
+            return await self._on_host(request, await self.stored.obtain(request, reference, progress), progress)
         found = await self.inspect(request)
         if isinstance(found, Known):
             return found.image
@@ -81,12 +82,29 @@ class MachineImages:
             self._stored = StoredImages(Store(self._images_dir), self._build, lambda: self.environ)
         return self._stored
 
-    async def _on_host(self, image: Image) -> Image:
-        """What was built on ``host`` has that image's mounts, and its restriction."""
-        if HOST_LABEL not in image.config.labels:
+    async def _seen_on_host(self, request: ImageRequest, found: Known) -> Known | Missing:
+        """What was built on ``host`` has that image's mounts, and its restriction; as long as that image is the same."""
+        built_on = found.image.config.labels.get(HOST_LABEL)
+        if built_on is None:
+            return found
+        host = await self._look()
+        if isinstance(host, Missing):
+            return Missing(request.reference, host.reason)
+        if host.image.identity != built_on:
+            return Missing(request.reference, _check_again(request))
+        return Known(_mounted(found.image, host.image), found.due)
+
+    async def _on_host(self, request: ImageRequest, image: Image, progress: Progress) -> Image:
+        """As `_seen_on_host`, and built again if that is needed."""
+        built_on = image.config.labels.get(HOST_LABEL)
+        if built_on is None:
             return image
-        host = await self.obtain(ImageRequest("host", "/"), lambda _: None)
-        return replace(image, mounts=host.mounts, no_new_privileges=host.no_new_privileges)
+        host = await self.obtain(ImageRequest("host", "/"), progress)
+        if host.identity != built_on:
+            progress(f"{request.reference}: {_check_again(request)}")
+            again = replace(request, pull_policy=PullPolicy("build"))
+            image = await self.stored.obtain(again, parse_reference(request.reference), progress)  # type: ignore[arg-type]
+        return _mounted(image, host)
 
     async def _look(self) -> Known | Missing:
         """Once for all services that ask at the same time."""
@@ -95,3 +113,17 @@ class MachineImages:
                 found = await trio.to_thread.run_sync(self._host.look)
                 return Missing("host", found) if isinstance(found, str) else Known(found)
             return Known(image)
+
+
+def _mounted(image: Image, host: Image) -> Image:
+    return replace(image, mounts=host.mounts, no_new_privileges=host.no_new_privileges)
+
+
+def _check_again(request: ImageRequest) -> str:
+    """Why it has to be built again. Raises OperationError when nobody knows how."""
+    if request.build is None:
+        raise OperationError(
+            f'image "{request.reference}" was built on this machine\'s own programs, and they are others now',
+            hint="build it again",
+        )
+    return "this machine's own programs have changed since it was built"

@@ -117,3 +117,14 @@ def building_cycle(specs: Mapping[ServiceName, BuildSpec]) -> tuple[ServiceName,
                 done.add(name)
                 todo += [(ServiceName(other), depth + 1) for other in built_before(specs[name])]
     return ()
+
+
+def secret_values(spec: BuildSpec) -> dict[str, str]:
+    """The values that came from variables, by the variable."""
+    return {secret.environment: secret.value for secret in spec.secrets if secret.environment and secret.value is not None}
+
+
+def with_secret_values(spec: BuildSpec, values: Mapping[str, str]) -> BuildSpec:
+    """The same with these values and no other."""
+    secrets = (replace(secret, value=values.get(secret.environment or "")) for secret in spec.secrets)
+    return replace(spec, secrets=tuple(secrets))

@@ -34,7 +34,7 @@ from orchestrator.scheduler.claims import Claims, Priority
 from orchestrator.scheduler.engine_state import Compile, EngineState
 from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
-from orchestrator.scheduler.images import refresh_images
+from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
 from orchestrator.scheduler.stdio import FirstRun
@@ -116,6 +116,7 @@ class Engine:
         self._under_way += 1
         try:
             if isinstance(request, (Up, Scale, Run)):
+                request = without_secrets(self._state, request)
                 written = written_addresses(request.project.services.values())
                 self._state.adapters.networking.reserve_written(written)
                 await refresh_images(self._state, *images_of(request))

@@ -33,8 +33,8 @@ Compile = Callable[[SandboxInputs], SandboxSpec]
 @entity
 class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
-    under `networks_lock`. `images`: as last seen. `nursery`: where containers are supervised; it belongs to
-    `Engine.run`."""
+    under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable. `nursery`: where containers are
+    supervised; it belongs to `Engine.run`."""
 
     adapters: Adapters
     events: EventSink
@@ -46,6 +46,7 @@ class EngineState:
     networks: dict[NetworkName, Network] = field(default_factory=dict)
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
     images: dict[ImageRequest, Image] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
 
     def record(self) -> ProjectRecord:

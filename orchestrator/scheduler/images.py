@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 import trio
 
+from orchestrator.contracts.control import Run, Scale, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Known, Transfer
 from orchestrator.errors import PystackError
-from orchestrator.model.build import PullPolicy, built_before, with_images
+from orchestrator.model.build import PullPolicy, built_before, secret_values, with_images, with_secret_values
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -23,6 +24,23 @@ TOLD_EACH_S = 0.2
 
 _LASTING = frozenset({"missing", "never"})
 """Policies by which nothing that is here is ever due."""
+
+
+def without_secrets(state: EngineState, request: Up | Scale | Run) -> Up | Scale | Run:
+    """`request` as its stack may be recorded: what builds have as secrets from variables is kept in memory alone, until
+    this process ends."""
+
+    def stripped(service: Service) -> Service:
+        if service.build is None or not service.build.secrets:
+            return service
+        state.secrets.update(secret_values(service.build))
+        return replace(service, build=with_secret_values(service.build, {}))
+
+    services = {name: stripped(service) for name, service in request.project.services.items()}
+    project = replace(request.project, services=services)
+    if isinstance(request, Run):
+        return replace(request, project=project, definition=stripped(request.definition))
+    return replace(request, project=project)
 
 
 async def refresh_images(state: EngineState, project: Project, services: Iterable[ServiceName]) -> None:
@@ -65,6 +83,8 @@ async def obtain_image(state: EngineState, project: Project, request: ImageReque
                 await obtain_image(state, project, replace(other, pull_policy=PullPolicy("missing")))
         names = dict(zip(built_before(request.build), (other.reference for other in before), strict=True))
         asked = replace(request, build=with_images(request.build, names))
+    if asked.build is not None and asked.build.secrets:
+        asked = replace(asked, build=with_secret_values(asked.build, state.secrets))
     state.events.note(EventKind.IMAGE_OBTAINING, f"getting image {request.reference}", image=request.reference)
     try:
         image = await images.obtain(asked, _Teller(state, request.reference))

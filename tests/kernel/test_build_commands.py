@@ -25,7 +25,8 @@ services:
 """
 FIRST = """FROM base
 COPY file /file
-RUN --mount=type=cache,target=/c (setsid sleep 1000 &); trap '' INT TERM; echo started; touch /half; sleep 1000; sleep 1000
+RUN --mount=type=cache,target=/c (setsid sleep 1000 &); trap '' INT TERM; echo started; \
+  touch /half; while :; do sleep 1; done
 """
 
 

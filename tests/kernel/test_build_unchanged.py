@@ -62,10 +62,12 @@ def test_a_build_without_any_change_loads_next_to_nothing_and_a_changed_file_is_
 def test_a_build_on_what_lies_outside_of_the_store_is_carried_out_each_time(tmp_path: Path) -> None:
     (tmp_path / "rootfs").mkdir()
     directory = stack(tmp_path, "FROM base\nCOPY file /\n")
-    text = (directory / "compose.yaml").read_text().replace("build: app", "build: {context: app, additional_contexts: [CTX]}")
+    text = (directory / "compose.yaml").read_text()
+    text = text.replace("build: app", "build: {context: app, additional_contexts: [CTX]}")
     (directory / "compose.yaml").write_text(text.replace("CTX", f"'base={tmp_path}/rootfs'"))
     build(directory)
-    newest = max(path.stat().st_ctime for path in (directory / "app", directory / "app" / "file", directory / "compose.yaml"))
+    files = (directory / "app", directory / "app" / "file", directory / "compose.yaml")
+    newest = max(path.stat().st_ctime for path in files)
     probe = tmp_path / "clock"
 
     def settled() -> bool:

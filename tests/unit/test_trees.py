@@ -194,3 +194,34 @@ def test_a_copy_has_modes_times_owners_links_and_fifos(tmp_path: Path) -> None:
         assert stat.filemode(one.st_mode) == stat.filemode(other.st_mode)
     assert os.stat(target / "sub" / "file").st_mtime_ns == 2_000_000_002
     assert os.stat(target / "sub").st_mtime_ns == 4_000_000_004
+    assert os.stat(target / "sub" / "fifo").st_mtime_ns == os.stat(source / "sub" / "fifo").st_mtime_ns
+
+
+def test_a_copy_has_holes_and_the_whiteouts_that_are_asked_for(tmp_path: Path) -> None:
+    source = tmp_path / "a"
+    source.mkdir()
+    with open(source / "sparse", "wb") as file:
+        file.write(b"begin")
+        file.seek(64 << 20)
+        file.write(b"end")
+        file.truncate(128 << 20)
+    (source / "hole").touch()
+    os.truncate(source / "hole", 1 << 20)
+    os.mknod(source / "deleted", stat.S_IFCHR, os.makedev(0, 0))
+    for whiteouts in (False, True):
+        target = tmp_path / str(whiteouts)
+        target.mkdir()
+        ends = [os.open(path, os.O_RDONLY) for path in (source, target)]
+        copy_tree(*ends, whiteouts=whiteouts)
+        for fd in ends:
+            os.close(fd)
+        assert sorted(os.listdir(target)) == [*(["deleted"] if whiteouts else []), "hole", "sparse"]
+        assert (os.stat(target / "sparse").st_size, os.stat(target / "hole").st_size) == (128 << 20, 1 << 20)
+        assert os.stat(target / "sparse").st_blocks == os.stat(source / "sparse").st_blocks
+        with open(target / "sparse", "rb") as file:
+            assert file.read(6) == b"begin\0"
+            file.seek(64 << 20)
+            assert file.read(4) == b"end\0"
+    found = os.lstat(tmp_path / "True" / "deleted")
+    assert stat.S_ISCHR(found.st_mode)
+    assert found.st_rdev == 0

@@ -23,8 +23,8 @@ _CHANGED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, er
 
 
 def write_merged(trees: Sequence[str], out: BinaryIO, seen: Callable[[Entry], Entry]) -> int:
-    """`trees`: topmost first. `seen`: what an entry of the topmost is to whoever looks. Sockets are left out. Gives how many
-    names vanished, or became shorter, while they were read. Raises OSError."""
+    """`trees`: topmost first. `seen`: what an entry of the topmost is to whoever looks. Sockets are left out. Gives how
+    many names vanished, or became shorter, while they were read. Raises OSError."""
     lowers = Lowers(trees)
     try:
         return _Writing(lowers, TarStream(out), seen).run()

@@ -66,12 +66,17 @@ def test_variables_of_the_shell_itself_make_no_difference(stack: Stack) -> None:
     assert stack.is_told()
 
 
+def _replaced(directory: Path) -> None:
+    directory.rename(directory.with_name("old"))
+    directory.mkdir()
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a file's content": lambda root: (root / "context/sub/file").write_text("CONTENT"),
     "a file's mode": lambda root: (root / "context/sub/file").chmod(0o700),
     "a new file in the context": lambda root: (root / "context/sub/new").touch(),
     "a file less": lambda root: (root / "context/sub/file").unlink(),
-    "a directory by another one": lambda root: ((root / "context").rename(root / "old"), (root / "context").mkdir()),
+    "a directory by another one": lambda root: _replaced(root / "context"),
     "the compose file": lambda root: (root / "compose.yaml").write_text("services: {web: {build: other}}\n"),
     "a new override file": lambda root: (root / "compose.override.yaml").touch(),
     "a new .env": lambda root: (root / ".env").touch(),
