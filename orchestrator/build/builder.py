@@ -23,7 +23,7 @@ from orchestrator.build.bases import Bases, Ground, labelled
 from orchestrator.build.basis import Basis
 from orchestrator.build.cache import StepCache, key_of
 from orchestrator.build.exchange import exchange
-from orchestrator.build.failure import refused
+from orchestrator.build.failure import refused, seen_from_here
 from orchestrator.build.fetching import is_remote
 from orchestrator.build.frontend import parse, platform_arguments, unused, warn
 from orchestrator.build.job import Job
@@ -275,13 +275,7 @@ def _ignore_files(spec: BuildSpec) -> tuple[str, ...]:
 
 
 def _shown(context: str, path: str) -> str:
-    """As the user would write it: from the current directory, if it is below that (a supervisor's is the root)."""
-    path = os.path.normpath(os.path.join(context, path))
-    try:
-        here = os.getcwd()
-    except OSError:  # It was deleted.
-        return path
-    return os.path.relpath(path, here) if here != "/" and path.startswith(f"{here}/") else path
+    return seen_from_here(os.path.join(context, path))
 
 
 def _read_dockerfile(context: str, path: str) -> str:

@@ -223,6 +223,7 @@ def _outcome(
 
 def _check(specs: Mapping[ServiceName, BuildSpec]) -> int:
     """Raises InputError for the first Dockerfile that is wrong; 1 when there are warnings."""
+    from orchestrator.build.failure import seen_from_here
     from orchestrator.build.frontend.parse import parse
 
     code = 0
@@ -235,10 +236,10 @@ def _check(specs: Mapping[ServiceName, BuildSpec]) -> int:
                     text = file.read()
             except (OSError, UnicodeDecodeError) as exc:
                 raise InputError(f"cannot read the Dockerfile {path}: {exc}") from exc
-        label = path if spec.dockerfile_inline is None else f"services.{name}.build.dockerfile_inline"
+        label = seen_from_here(path) if spec.dockerfile_inline is None else f"services.{name}.build.dockerfile_inline"
         for warning in parse(text, label).warnings:
             code = 1
-            print(f"{name}: {warning}")
+            print(f"{label}:{warning.line}: {warning.message} ({warning.rule})")
     return code
 
 

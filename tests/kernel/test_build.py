@@ -669,6 +669,15 @@ async def test_an_epoch_gives_the_same_image_in_another_store(at: Bench, busybox
 # ---- stages and bases -------------------------------------------------------------------------------------------------
 
 
+async def test_steps_are_named_as_buildkit_names_them(at: Bench) -> None:
+    def parts(built: Built) -> list[str]:
+        return list(dict.fromkeys(each.part for each in built.told if isinstance(each, Transfer)))
+
+    assert parts(await at.build("FROM scratch\nENV A=1\n")) == ["1/2", "2/2"]
+    built = await at.build("FROM scratch\nFROM busybox AS two\nFROM two\nENV B=1\n")
+    assert parts(built) == ["two 1/1", "stage-2 1/2", "stage-2 2/2"]
+
+
 async def test_stages_run_side_by_side_and_only_those_that_are_needed(at: Bench) -> None:
     wait = "while ! test -e /m/{other}; do sleep 0.01; done"
     meet = f"RUN --mount=type=cache,id=m,target=/m touch /m/{{own}}; {wait}; touch /{{own}}"

@@ -110,6 +110,9 @@ def test_the_environments_epoch_makes_builds_that_are_the_same(stack: Stack, bus
 
 def test_errors_and_warnings_point_at_the_file_as_the_user_sees_it(stack: Stack) -> None:
     (stack.directory / "app" / "Dockerfile").write_text("FROM base\nWORKDIR w\nCOPY flie /x\n")
+    checked = stack.run("build", "--check")
+    assert checked.code == 1
+    assert checked.stdout.startswith("app/Dockerfile:2: WORKDIR w is relative")
     done = stack.run("--progress", "plain", "build")
     assert done.code == 1
     lines = done.stderr.splitlines()
