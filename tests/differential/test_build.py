@@ -184,6 +184,7 @@ async def test_buildah_and_we_build_the_same(
         if name not in CONFIGURATION_ALONE:
             wanted |= buildah.tree("localhost/case")
             made |= ours(built, at.root)
+        buildah.run("rmi", "localhost/case")
         different = {key: (made.get(key), wanted.get(key)) for key in made | wanted if made.get(key) != wanted.get(key)}
         assert {key: pair for key, pair in different.items() if key not in case.differs} == {}, "ours, buildah's"
         assert set(case.differs) <= set(different), "the table says that these differ"
