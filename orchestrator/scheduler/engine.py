@@ -148,6 +148,10 @@ class Engine:
         )
         return tuple(item.status() for item in rows)
 
+    def empty(self) -> bool:
+        """Nothing of the project is left, not even a network: `run --rm` leaves those that it made, for the next one."""
+        return not self._state.containers and not self._state.networks
+
     def running(self) -> bool:
         """Whether anything still needs a supervisor: a run, a restart to come, an operation, a removal by --rm."""
         return self._under_way > 0 or any(

@@ -81,7 +81,7 @@ class OpenProject:
         sockets go, and if nothing of the project is left, so do its records."""
         if self.engine.running():
             return lambda: None
-        return partial(dissolve, self.site, self.host, records=not self.engine.statuses())
+        return partial(dissolve, self.site, self.host, records=self.engine.empty())
 
 
 @frozen

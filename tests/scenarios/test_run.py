@@ -328,3 +328,11 @@ def test_detached_it_waits_for_input_that_never_comes_and_exec_finds_it(stack: S
     assert 'service "web" is not running container #1' in alone.stderr
     stack.must("up", "-d", "--no-deps", "web")
     assert stack.run("exec", "web", "ls", "/here").code == 1  # A replica comes first.
+
+
+def test_down_finds_the_network_that_a_run_alone_has_made(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(f'services: {{app: {{image: "rootfs:{busybox_rootfs}"}}}}\n')
+    stack.must("run", "--rm", "-T", "app", "true")
+    eventually(lambda: not pystack.processes())
+    assert "0 containers removed" in stack.must("down").stderr
+    assert "nothing to remove" in stack.must("down").stderr
