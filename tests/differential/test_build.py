@@ -32,7 +32,10 @@ CONFIG = (
     "Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "Shell", "StopSignal", "User",
     "Volumes", "WorkingDir",
 )  # fmt: skip
-ALWAYS = {"an archive", "a directory of a stage"}
+ALWAYS = {
+    "an archive", "a run that replaces a directory", "a directory of a stage", "a wildcard", "labels", "an ignore file",
+    "parents from the middle", "a user with a group", "a mode for a directory", "what a stage deleted",
+}  # fmt: skip
 """The others are for `make soak`."""
 CONFIGURATION_ALONE = {
     "volumes": "buildah makes the directories; Docker leaves that to the container",
