@@ -23,7 +23,7 @@ from orchestrator.build.bases import Bases, Ground, labelled
 from orchestrator.build.basis import Basis
 from orchestrator.build.cache import StepCache, key_of
 from orchestrator.build.exchange import exchange
-from orchestrator.build.failure import refused
+from orchestrator.build.failure import refused, seen_from_here
 from orchestrator.build.fetching import is_remote
 from orchestrator.build.frontend import parse, platform_arguments, unused, warn
 from orchestrator.build.job import Job
@@ -82,7 +82,8 @@ class Builder:
             with self._store.lease() as lease:
                 return await self._build(spec, names, bases, progress, label, lease, basis or Basis())
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            error = _first(group)
+            raise refused(error) if isinstance(error, OSError) else error from group
         except OSError as exc:
             raise refused(exc) from exc
 
@@ -274,13 +275,7 @@ def _ignore_files(spec: BuildSpec) -> tuple[str, ...]:
 
 
 def _shown(context: str, path: str) -> str:
-    """As the user would write it: from the current directory, if it is below that (a supervisor's is the root)."""
-    path = os.path.normpath(os.path.join(context, path))
-    try:
-        here = os.getcwd()
-    except OSError:  # It was deleted.
-        return path
-    return os.path.relpath(path, here) if here != "/" and path.startswith(f"{here}/") else path
+    return seen_from_here(os.path.join(context, path))
 
 
 def _read_dockerfile(context: str, path: str) -> str:
@@ -318,8 +313,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
             ahead += error.exceptions
         else:
             errors.append(error)
-    bugs = [error for error in errors if not isinstance(error, (PystackError, trio.Cancelled))]
-    told = [error for error in errors if isinstance(error, PystackError)]
+    bugs = [error for error in errors if not isinstance(error, (PystackError, OSError, trio.Cancelled))]
+    told = [error for error in errors if isinstance(error, (PystackError, OSError))]
     return (bugs or told or errors)[0]
 
 

@@ -35,6 +35,16 @@ def failed(
     return kind("\n".join(parts), hint=error.hint, place=f"{dockerfile.name}:{at.place.line}")
 
 
+def seen_from_here(path: str) -> str:
+    """As the user would write it: from the current directory, if it is below that (a supervisor's is the root)."""
+    path = os.path.normpath(path)
+    try:
+        here = os.getcwd()
+    except OSError:  # It was deleted.
+        return path
+    return path.removeprefix(f"{here}/") if here != "/" else path
+
+
 def refused(exc: OSError) -> HostError:
     """What this machine refused while it made a step, with the path."""
     path = os.fsdecode(exc.filename) if exc.filename else ""

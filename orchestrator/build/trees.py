@@ -134,9 +134,12 @@ class Tree:
         try:
             yield
         except OSError as exc:
-            changed = exc.errno in (errno.ENOENT, errno.ESTALE)
-            hint = "it was there a moment ago: nothing may change there during a build" if changed else None
-            raise OperationError(f'cannot read "{path or "/"}" in {self.label}: {exc.strerror}', hint=hint) from exc
+            raise self._unreadable(path, exc) from exc
+
+    def _unreadable(self, path: str, exc: OSError) -> OperationError:
+        changed = exc.errno in (errno.ENOENT, errno.ESTALE)
+        hint = "it was there a moment ago: nothing may change there during a build" if changed else None
+        return OperationError(f'cannot read "{path or "/"}" in {self.label}: {exc.strerror}', hint=hint)
 
     def _resolve(self, path: str) -> str:
         """Where it is, without links. What lies below a file is nowhere, and keeps its name."""
@@ -147,11 +150,12 @@ class Tree:
                 return path
 
     def _look(self, path: str) -> os.stat_result | None:
-        with self._reading(path):
-            try:
-                return self.merged.stat(path)
-            except NotADirectoryError:
-                return None
+        try:
+            return self.merged.stat(path)
+        except NotADirectoryError:
+            return None
+        except OSError as exc:
+            raise self._unreadable(path, exc) from exc
 
     def _names(self, path: str) -> list[str]:
         with self._reading(path):

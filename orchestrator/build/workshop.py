@@ -328,16 +328,25 @@ def leftovers_argv(data_root: str, run_root: str, project: str) -> tuple[str, ..
 async def clear_place(data_root: str, run_root: str, project: str, host: Host) -> None:
     """Remove what a killed build has left in its place, unless another build has taken it: then that one does it. Raises
     HostError."""
-    site = prepare(site_of(data_root, run_root, ProjectName(project)))
-    try:
-        lock = acquire(site)
-    except BusyError:
+    site = site_of(data_root, run_root, ProjectName(project))
+    lock = await trio.to_thread.run_sync(_take_over, site)
+    if lock is None:
         return
     try:
         async with open_runtime(site, host) as runtime:
             await _clear(site, host, runtime)
     finally:
         _give_back(site, host, lock)
+
+
+def _take_over(site: Site) -> int | None:
+    """The lock of a place that somebody was killed in; None if there is none, or another build has it."""
+    if not os.path.lexists(site.data_dir):
+        return None
+    try:
+        return acquire(prepare(site))
+    except BusyError:
+        return None
 
 
 async def _clear(site: Site, host: Host, runtime: MonitorRuntime) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.imagework import carry_out, data_root_of, located, run_root_of
 from orchestrator.cli.selection import check_images
+from orchestrator.cli.wanted_images import with_epoch
 from orchestrator.compose.model.choice import select
 from orchestrator.contracts.images import ImageRequest, Transfer
 from orchestrator.errors import InputError, PystackError
@@ -54,7 +55,7 @@ def build_services(settings: Settings, wanted: Wanted, note: Note | None) -> int
     loaded = load(settings.request(wanted.services))
     warnings = tuple(warning.text() for warning in loaded.warnings)
     settings.warn(warnings)
-    project = loaded.project
+    project = with_epoch(loaded.project, settings.environ)
     chosen = select(project, wanted.services)
     names = [name for name in chosen if wanted.with_dependencies or not wanted.services or name in wanted.services]
     check_images(project, names)
@@ -191,8 +192,9 @@ def _seen(settings: Settings, project: Project, specs: Iterable[BuildSpec]) -> S
     dockerfiles, contexts = [], []
     for spec in specs:
         contexts += [spec.context, *(place for _, place in spec.additional_contexts)]
-        if os.path.isabs(spec.dockerfile):
-            dockerfiles.append(spec.dockerfile)
+        if spec.dockerfile_inline is None:  # It may lie elsewhere, with an ignore file beside it.
+            path = os.path.normpath(os.path.join(spec.context, spec.dockerfile))
+            dockerfiles += [path, f"{path}.dockerignore"]
     return look(settings, project.compose_files, project.working_dir, dockerfiles, contexts)
 
 
@@ -221,6 +223,7 @@ def _outcome(
 
 def _check(specs: Mapping[ServiceName, BuildSpec]) -> int:
     """Raises InputError for the first Dockerfile that is wrong; 1 when there are warnings."""
+    from orchestrator.build.failure import seen_from_here
     from orchestrator.build.frontend.parse import parse
 
     code = 0
@@ -233,10 +236,10 @@ def _check(specs: Mapping[ServiceName, BuildSpec]) -> int:
                     text = file.read()
             except (OSError, UnicodeDecodeError) as exc:
                 raise InputError(f"cannot read the Dockerfile {path}: {exc}") from exc
-        label = path if spec.dockerfile_inline is None else f"services.{name}.build.dockerfile_inline"
+        label = seen_from_here(path) if spec.dockerfile_inline is None else f"services.{name}.build.dockerfile_inline"
         for warning in parse(text, label).warnings:
             code = 1
-            print(f"{name}: {warning}")
+            print(f"{label}:{warning.line}: {warning.message} ({warning.rule})")
     return code
 
 

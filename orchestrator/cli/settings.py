@@ -71,11 +71,12 @@ class Settings:
     def load(self, services: tuple[str, ...] = ()) -> Project:
         """The whole stack. The services that a verb is about (named, and what they need; none: the active ones) are right
         in every respect. Warnings go to stderr. Raises ComposeError."""
+        from orchestrator.cli.wanted_images import with_epoch
         from orchestrator.compose.load import load
 
         loaded = load(self.request(services))
         self.warn(tuple(warning.text() for warning in loaded.warnings))
-        return loaded.project
+        return with_epoch(loaded.project, self.environ)
 
     def load_to_run(self, services: tuple[str, ...] = ()) -> tuple[Project, tuple[ServiceName, ...]]:
         """As `load`, for a verb that will run it, and the services that it is about, with what they need: what of these

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.model.service import Service
 
 
+_EPOCH = "SOURCE_DATE_EPOCH"
 _VARIABLES = (
     *("HOME", "PATH", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "PYSTACK_CONFIG_DIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
 )
@@ -22,6 +23,20 @@ _VARIABLES = (
 def registry_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """What a supervisor has to know of its caller's environment to pull images as the caller would."""
     return {name: environ[name] for name in _VARIABLES if name in environ}
+
+
+def with_epoch(project: Project, environ: Mapping[str, str]) -> Project:
+    """The stack with the caller's SOURCE_DATE_EPOCH as a build argument, as buildx gives it, where the stack has none."""
+    epoch = environ.get(_EPOCH)
+    if not epoch:
+        return project
+
+    def changed(service: Service) -> Service:
+        if service.build is None or _EPOCH in dict(service.build.args):
+            return service
+        return replace(service, build=replace(service.build, args=(*service.build.args, (_EPOCH, epoch))))
+
+    return replace(project, services={name: changed(service) for name, service in project.services.items()})
 
 
 def with_policies(project: Project, chosen: Container[str], *, build: bool, no_build: bool, pull: str | None) -> Project:

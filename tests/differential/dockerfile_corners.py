@@ -12,7 +12,7 @@ from tests.differential.dockerfiles import ARCHIVES, TREE, tar
 
 BASE = "FROM localhost/base\n"
 REFERENCE = "https://docs.docker.com/reference/dockerfile"
-_SETUID = f"buildah strips the bits as Docker 19.03 did; a file is copied with its metadata ({REFERENCE}/#copy)"
+_SETUID = "buildah strips the bits as Docker 19.03 did; BuildKit keeps them (github.com/moby/buildkit/issues/3920)"
 _ADD_OWNER = "since BuildKit 0.23 --chown is about what is in the archive too (github.com/moby/buildkit/pull/5987)"
 _STUB = "buildah leaves its mount point; a secret leaves nothing"
 _COPY_UP = "buildah makes one layer of a stage's RUNs; else a link to a layer below is copied up (overlayfs.rst, copy_up)"

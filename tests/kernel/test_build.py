@@ -658,7 +658,24 @@ async def test_two_builds_with_an_epoch_give_the_same_image(at: Bench) -> None:
     assert again.stat("/x").st_mtime == 1e9
 
 
+async def test_an_epoch_gives_the_same_image_in_another_store(at: Bench, busybox_rootfs: Path) -> None:
+    text = "FROM busybox\nWORKDIR /w\nCOPY d /d\nADD <<E /e\nx\nE\nRUN echo x > /x; mkdir /y; rm /etc/group\n"
+    arguments = (("SOURCE_DATE_EPOCH", "1000000000"),)
+    first = await at.build(text, {"d/a": "1"}, args=arguments)
+    async with bench(busybox_rootfs) as other:
+        assert (await other.build(text, {"d/a": "1"}, args=arguments)).image.id == first.image.id
+
+
 # ---- stages and bases -------------------------------------------------------------------------------------------------
+
+
+async def test_steps_are_named_as_buildkit_names_them(at: Bench) -> None:
+    def parts(built: Built) -> list[str]:
+        return list(dict.fromkeys(each.part for each in built.told if isinstance(each, Transfer)))
+
+    assert parts(await at.build("FROM scratch\nENV A=1\n")) == ["1/2", "2/2"]
+    built = await at.build("FROM scratch\nFROM busybox AS two\nFROM two\nENV B=1\n")
+    assert parts(built) == ["two 1/1", "stage-2 1/2", "stage-2 2/2"]
 
 
 async def test_stages_run_side_by_side_and_only_those_that_are_needed(at: Bench) -> None:

@@ -78,3 +78,17 @@ def test_a_build_on_what_lies_outside_of_the_store_is_carried_out_each_time(tmp_
     eventually(settled)
     build(directory)
     assert not list((tmp_path / "data" / "cache").glob("builds/*"))
+
+
+def test_a_dockerfile_and_its_ignore_file_outside_of_the_context_are_seen(tmp_path: Path) -> None:
+    directory = stack(tmp_path, "")
+    build_ = "build: {context: app, dockerfile: ../other/File}"
+    text = (directory / "compose.yaml").read_text().replace("build: app", build_)
+    (directory / "compose.yaml").write_text(text)
+    (directory / "other").mkdir()
+    (directory / "other" / "File").write_text("FROM scratch\nCOPY . /\n")
+    eventually(lambda: TOLD in build(directory)[0])
+    (directory / "other" / "File.dockerignore").write_text("file\n")
+    said = build(directory)[0]
+    assert TOLD not in said
+    assert "COPY . /" in said

@@ -236,6 +236,20 @@ def test_what_a_killed_process_was_making_goes_and_what_a_living_one_makes_stays
     assert os.listdir(root / "tmp") == []
 
 
+def test_a_sweep_takes_what_a_killed_process_was_making_and_that_alone(store: Store, root: Path) -> None:
+    living = store.tmp()
+    pid = os.fork()
+    if pid == 0:
+        Path(Store(str(root)).tmp(), "file").write_bytes(b"x")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    before = there(store)
+    store.sweep()
+    assert os.listdir(root / "tmp") == [os.path.basename(living)]
+    assert os.listdir(root / "trash") == []
+    assert there(store) == before
+
+
 def test_what_came_of_a_blob_is_kept_for_a_day_or_until_a_prune(store: Store, root: Path) -> None:
     of = digest_of(b"content")
     with store.ingest(of, 7) as ingest:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.build_bench import heirs
 from tests.leaks import files
 from tests.machine import Pystack, Stack, eventually
 
@@ -76,7 +77,8 @@ def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(stack: Stack
 def test_a_killed_build_is_cleared_away_at_once_and_the_next_one_works(stack: Stack) -> None:
     with begun(stack) as process:
         process.kill()
-    eventually(lambda: not left(stack) and not stack.pystack.processes())
+    root = stack.pystack.root
+    eventually(lambda: not left(stack) and not stack.pystack.processes() and not heirs(root))
     the_next_one_works(stack)
 
 
@@ -88,11 +90,29 @@ def test_a_killed_build_that_nobody_cleared_away_does_not_stop_the_next_one(stac
                 subprocess.run(["kill", "-KILL", str(pid)], check=True)
         process.kill()
     assert left(stack)
+    assert not heirs(stack.pystack.root)
     the_next_one_works(stack)
+
+
+def test_the_environments_epoch_makes_builds_that_are_the_same(stack: Stack, busybox_rootfs: Path) -> None:
+    (stack.directory / "app" / "Dockerfile").write_text("FROM scratch\nCOPY file /d/file\nWORKDIR /w\n")
+
+    def built() -> str:
+        stack.must("build", "--no-cache", env={"SOURCE_DATE_EPOCH": "1000000000"})
+        about = json.loads(stack.must("image", "inspect", "built").stdout)[0]
+        assert about["Created"].startswith("2001-09-09T01:46:40")
+        return str(about["Id"])
+
+    first = built()
+    (stack.directory / "app" / "file").touch()
+    assert built() == first
 
 
 def test_errors_and_warnings_point_at_the_file_as_the_user_sees_it(stack: Stack) -> None:
     (stack.directory / "app" / "Dockerfile").write_text("FROM base\nWORKDIR w\nCOPY flie /x\n")
+    checked = stack.run("build", "--check")
+    assert checked.code == 1
+    assert checked.stdout.startswith("app/Dockerfile:2: WORKDIR w is relative")
     done = stack.run("--progress", "plain", "build")
     assert done.code == 1
     lines = done.stderr.splitlines()
