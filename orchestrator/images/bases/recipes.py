@@ -304,6 +304,8 @@ _ROWS = (
             ("/var/lib/rabbitmq/mnesia", 0o750, "rabbitmq"),
             ("/var/log/rabbitmq", 0o750, "rabbitmq"),
         ),
+        # Its user "guest" is otherwise let in from its own machine alone, which a container is by itself.
+        files=(("/etc/rabbitmq/conf.d/10-container.conf", b"loopback_users = none\n"),),
         environment={"RABBITMQ_LOGS": "-", "HOME": "/var/lib/rabbitmq", "LANG": "C.UTF-8"},
         config={
             "Cmd": ["/usr/lib/rabbitmq/bin/rabbitmq-server"],
