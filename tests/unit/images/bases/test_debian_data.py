@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.images.bases import busybox, make
+from orchestrator.images.bases import busybox, make, system
 from orchestrator.images.bases.accounts import Account, Accounts
 from orchestrator.images.bases.alternatives import Alternatives, choices
 from orchestrator.images.bases.apt import Apt
 from orchestrator.images.bases.dpkg import Database, parse_control
 from orchestrator.images.bases.names import base_for
-from orchestrator.images.bases.recipes import RECIPES, recipe_of
+from orchestrator.images.bases.recipes import APK, RECIPES, recipe_of
 from orchestrator.images.reference import parse_named
 
 CONTROL = b"""\
@@ -190,3 +190,32 @@ def test_static_programs_are_told_from_dynamic_ones(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("#!/bin/sh\n")
     assert not busybox.is_static(str(tmp_path / "text"))
     assert busybox.is_static("/bin/busybox")
+
+
+def test_variables_that_name_the_machines_bundle_are_taken_over() -> None:
+    bundle = "/etc/ssl/certs/ca-certificates.crt"
+    environ = {"REQUESTS_CA_BUNDLE": bundle, "SSL_CERT_FILE": "/home/me/ca.pem", "SECRET": bundle}
+    assert system.bundle_variables(environ) == {"REQUESTS_CA_BUNDLE": bundle}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "asked"),
+    [
+        ("add --no-cache bash curl", 0, ["-q update", "-q install -y --no-install-recommends bash curl"]),
+        ("--no-cache add -U git>=2.1 vim~9", 0, ["-q update", "-q install -y --no-install-recommends git vim"]),
+        ("update", 0, ["-q update"]),
+        ("upgrade", 0, []),
+        ("del .build", 0, []),
+        ("search x", 1, []),
+    ],
+)
+def test_apk_is_apt_get_in_images_that_stand_for_alpine(tmp_path: Path, words: str, code: int, asked: list[str]) -> None:
+    (tmp_path / "apk").write_bytes(APK)
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
+    (tmp_path / "ls").write_text("#!/bin/sh\n")  # no lists of packages are there
+    for name in ("apt-get", "ls"):
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(["sh", tmp_path / "apk", *words.split()], env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert done.returncode == code
+    told = tmp_path / "asked"
+    assert (told.read_text().splitlines() if told.exists() else []) == asked
