@@ -415,8 +415,12 @@ OTHER_NAMES: Mapping[str, str] = {
 """What `--include` may call them besides."""
 
 
-APK: bytes = _script("apk.sh")
-"""/sbin/apk of images that stand for ``NAME:alpine``."""
+LIKE_ALPINE = (
+    ("/usr/sbin/apk", _script("apk.sh")),
+    ("/usr/local/sbin/adduser", _script("alpine-users.sh")),
+    ("/usr/local/sbin/addgroup", _script("alpine-users.sh")),
+)
+"""Programs of images that stand for ``NAME:alpine``."""
 
 
 def recipe_of(name: str) -> Recipe | None:

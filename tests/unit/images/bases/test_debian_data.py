@@ -15,7 +15,7 @@ from orchestrator.images.bases.alternatives import Alternatives, choices
 from orchestrator.images.bases.apt import Apt
 from orchestrator.images.bases.dpkg import Database, parse_control
 from orchestrator.images.bases.names import base_for
-from orchestrator.images.bases.recipes import APK, RECIPES, recipe_of
+from orchestrator.images.bases.recipes import LIKE_ALPINE, RECIPES, recipe_of
 from orchestrator.images.reference import parse_named
 
 CONTROL = b"""\
@@ -210,7 +210,7 @@ def test_variables_that_name_the_machines_bundle_are_taken_over() -> None:
     ],
 )
 def test_apk_is_apt_get_in_images_that_stand_for_alpine(tmp_path: Path, words: str, code: int, asked: list[str]) -> None:
-    (tmp_path / "apk").write_bytes(APK)
+    (tmp_path / "apk").write_bytes(dict(LIKE_ALPINE)["/usr/sbin/apk"])
     (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
     (tmp_path / "ls").write_text("#!/bin/sh\n")  # no lists of packages are there
     for name in ("apt-get", "ls"):
@@ -219,3 +219,25 @@ def test_apk_is_apt_get_in_images_that_stand_for_alpine(tmp_path: Path, words: s
     assert done.returncode == code
     told = tmp_path / "asked"
     assert (told.read_text().splitlines() if told.exists() else []) == asked
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("adduser -D app", "useradd -m -U -s /bin/sh -c  app"),
+        ("adduser -S -G web -h /srv app", "useradd -r -d /srv -g web -s /bin/sh -c  app"),
+        ("adduser -S --shell /bin/bash --ingroup docker vscode", "useradd -r -g docker -s /bin/bash -c  vscode"),
+        ("adduser -H -u 10 app", "useradd -M -u 10 -U -s /bin/sh -c  app"),
+        ("adduser app web", "usermod -a -G web app"),
+        ("addgroup -S -g 7 web", "groupadd -r -g 7 web"),
+        ("addgroup app web", "usermod -a -G web app"),
+    ],
+)
+def test_adduser_takes_the_options_of_busybox_there(tmp_path: Path, line: str, asked: str) -> None:
+    name, *words = line.split()
+    (tmp_path / name).write_bytes(dict(LIKE_ALPINE)[f"/usr/local/sbin/{name}"])
+    for program in ("useradd", "groupadd", "usermod"):
+        (tmp_path / program).write_text('#!/bin/sh\necho "${0##*/}" "$@"\n')
+        (tmp_path / program).chmod(0o755)
+    done = subprocess.run(["sh", tmp_path / name, *words], env={"PATH": f"{tmp_path}:/bin"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, asked)
