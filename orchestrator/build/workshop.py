@@ -146,7 +146,9 @@ class _Open:
     async def networking(self) -> ProjectNetworking:
         async with self._lock:
             if self._networking is None:
-                self._networking = await self._nursery.start(self._serve_network)
+                with trio.CancelScope(shield=True):  # As in `Workshop._place`.
+                    self._networking = await self._nursery.start(self._serve_network)
+            assert self._networking is not None, "what is shielded is not cancelled"
             return self._networking
 
     async def _serve_network(self, task_status: trio.TaskStatus[ProjectNetworking]) -> None:
@@ -202,7 +204,10 @@ class Workshop:
     async def _place(self) -> _Open:
         async with self._opening:
             if self._open is None:
-                self._open = await self._nursery.start(self._serve)
+                # A start that is cancelled waits for what it started to end, and that waits for us to be closed.
+                with trio.CancelScope(shield=True):
+                    self._open = await self._nursery.start(self._serve)
+            assert self._open is not None, "what is shielded is not cancelled"
             return self._open
 
     async def _serve(self, task_status: trio.TaskStatus[_Open]) -> None:

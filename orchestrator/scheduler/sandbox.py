@@ -26,6 +26,7 @@ from orchestrator.policy.lifecycle import Trigger
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
+from orchestrator.values import replace
 
 T = TypeVar("T")
 
@@ -177,9 +178,11 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
 
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
-    return state.adapters.networking.reserve(
-        container.id, service.name, tuple(service.networks.values()), not container.record.own_name_only
-    )
+    """A container's hostname is one of its names for the others too, as for Docker."""
+    attachments = tuple(service.networks.values())
+    if service.hostname:
+        attachments = tuple(replace(each, aliases=(*each.aliases, service.hostname)) for each in attachments)
+    return state.adapters.networking.reserve(container.id, service.name, attachments, not container.record.own_name_only)
 
 
 async def _compile(state: EngineState, container: Container, project: Project) -> SandboxSpec:

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from orchestrator.build import workshop
+from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError
 from tests.kernel.build_bench import bench, heirs
 from tests.machine import ROOT, eventually
@@ -104,6 +106,22 @@ async def test_an_interrupted_copy_leaves_nothing(leaves_nothing_behind: None, b
             await at.builder.build(at.spec("FROM busybox\nCOPY d /d\n", context), (), at, told)
         assert scope.cancelled_caught
         assert (await at.build("FROM busybox\nCOPY d /d\n", context)).ran() == 1
+
+
+async def test_a_build_that_is_cancelled_while_its_place_is_opened_ends(
+    leaves_nothing_behind: None, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_place = workshop._take_place
+    with trio.fail_after(20), trio.CancelScope() as scope:
+
+        def take(*arguments: str) -> tuple[Site, int, bool]:
+            trio.from_thread.run_sync(scope.cancel)
+            return take_place(*arguments)
+
+        monkeypatch.setattr(workshop, "_take_place", take)
+        async with bench(busybox_rootfs) as at:
+            await at.build("FROM busybox\nRUN true\n")
+    assert scope.cancelled_caught
 
 
 @contextmanager

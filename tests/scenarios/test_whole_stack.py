@@ -146,3 +146,13 @@ services:
     assert stack.ps()["made"]["State"] == "exited"
     told = stack.must("down").stderr
     assert "started" not in told
+
+
+def test_a_hostname_is_a_name_for_the_others(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(f"""
+services:
+  db: {{image: 'rootfs:{busybox_rootfs}', hostname: store.example, command: [sleep, '1000'], stop_grace_period: 1s}}
+  asks: {{image: 'rootfs:{busybox_rootfs}', command: [nslookup, store.example], depends_on: [db]}}
+""")
+    stack.must("up", "-d", "--wait", "db")
+    stack.must("run", "--rm", "asks")

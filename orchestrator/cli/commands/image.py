@@ -273,7 +273,9 @@ def make(settings: Settings, kind: str, include: tuple[str, ...], tags: tuple[st
     cache = os.path.join(data_root_of(settings), "cache", "bases")
 
     async def work(transfers: Transfers) -> StoredImage:
-        return await make_base(store, kind, include=packages, tags=tags, cache=cache, progress=transfers.of(kind))
+        return await make_base(
+            store, kind, include=packages, tags=tags, cache=cache, progress=transfers.of(kind), environ=settings.environ
+        )
 
     image = carry_out(settings, work, quiet=quiet)
     print("\n".join(familiar_names(image.names)) or image.id)

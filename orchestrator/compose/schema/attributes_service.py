@@ -73,7 +73,7 @@ CONTAINER = (
     Row("extra_hosts", HOSTS, "further lines of /etc/hosts", NO),
     Row("group_add", list_of(INT_TEXT, unique=True), "further groups", NO),
     Row("gpus", parts.GPUS, "GPUs", NO),
-    Row("hostname", TEXT, "the host name"),
+    Row("hostname", TEXT, "the host name, and a name by which others find it"),
     Row("image", TEXT, "the image"),
     Row("init", EITHER, "an init process that reaps orphans and passes signals on"),
     Row("ipc", TEXT, "the IPC namespace", NO, harmless=("private", "shareable")),

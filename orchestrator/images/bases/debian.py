@@ -15,7 +15,7 @@ from orchestrator.images.bases.apt import Apt, Source
 from orchestrator.images.bases.archive import opened
 from orchestrator.images.bases.busybox import applet_names
 from orchestrator.images.bases.dpkg import Database
-from orchestrator.images.bases.recipes import Recipe
+from orchestrator.images.bases.recipes import LIKE_ALPINE, Recipe
 from orchestrator.images.bases.tree import Tree
 from orchestrator.images.unpack.entries import Kind
 from orchestrator.images.unpack.reading import read_entries
@@ -102,11 +102,14 @@ def _merge(tree: Tree, name: str) -> None:
 def _add_applets(tree: Tree) -> None:
     """For images that stand for ``NAME:alpine``: wget, nc or ping are there, by busybox unless a package has its own; and
     /bin/sh knows ``set -o pipefail`` as Alpine's does: it is bash, since Debian's busybox as a shell prefers itself to
-    every other program."""
+    every other program. `apk` is apt-get,
+    and `adduser` takes BusyBox's options."""
     for name in applet_names(os.path.join(tree.directory_path, "usr/bin/busybox")):
         if not (tree.exists(f"/usr/bin/{name}") or tree.exists(f"/usr/sbin/{name}")):
             tree.link(f"/usr/bin/{name}", "busybox")
     tree.link("/usr/bin/sh", "bash")
+    for path, content in LIKE_ALPINE:
+        tree.file(path, content, 0o755)
 
 
 def _unpack(tree: Tree, stream: BinaryIO, omitted: Collection[str]) -> list[str]:

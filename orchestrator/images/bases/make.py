@@ -13,7 +13,7 @@ import trio
 
 from orchestrator.contracts.images import Progress
 from orchestrator.errors import InputError
-from orchestrator.images.bases import alpine, busybox, machine
+from orchestrator.images.bases import alpine, busybox, machine, system
 from orchestrator.images.bases.apt import Apt
 from orchestrator.images.bases.debian import Debian
 from orchestrator.images.bases.names import base_for
@@ -66,19 +66,21 @@ async def make(
     progress: Progress,
     most_time_s: int | None = None,
     root: str = "/",
+    environ: Mapping[str, str] | None = None,
 ) -> StoredImage:
     """Make a base and name it. `kind`: one of `KINDS`. `include`: well-known images (`recipes`) and Debian packages; for
     ``host`` paths. `tags`: as written; without one it is ``localhost/NAME:latest``, of what it includes or of its kind.
     If `include` is empty and the tags stand for a well-known image (``redis:alpine``), that is included. `cache`: a
     directory for what is fetched. `most_time_s`: no file is later (SOURCE_DATE_EPOCH). `root`: whose ``host``; another
-    than / is for tests.
+    than / is for tests. `environ`: the machine's, for `system.bundle_variables`.
 
     Raises InputError for what is asked wrongly (also a package that nobody has), HostError for what this machine lacks
     (apt, disk), OperationError for what cannot be fetched or is damaged. Cancelling leaves nothing but what was fetched.
     """
     wanted = check(kind, include, tags)
     prepared = await _prepare(wanted, cache, progress, root)
-    return await trio.to_thread.run_sync(_store, store, wanted, prepared, most_time_s, _Teller(progress))
+    config = _config(wanted, system.bundle_variables(environ or {}) if kind == "debian" else {})
+    return await trio.to_thread.run_sync(_store, store, wanted, prepared, config, most_time_s, _Teller(progress))
 
 
 def check(kind: str, include: Sequence[str], tags: Sequence[str]) -> Wanted:
@@ -133,9 +135,9 @@ async def _prepare(wanted: Wanted, cache: str, progress: Progress, root: str) ->
     return _Prepared(lambda tree, tell: machine.fill(tree, root, wanted.packages, tell))
 
 
-def _config(wanted: Wanted) -> dict[str, Any]:
+def _config(wanted: Wanted, variables: Mapping[str, str]) -> dict[str, Any]:
     """The first recipe says how it starts; variables, ports and volumes are of all."""
-    environment = {"PATH": PATH}
+    environment = {"PATH": PATH, **variables}
     config: dict[str, Any] = dict(_CONFIGS[wanted.kind])
     for number, recipe in enumerate(wanted.recipes):
         environment |= recipe.environment
@@ -162,12 +164,14 @@ class _Teller:
         trio.from_thread.run_sync(self.progress, sentence)
 
 
-def _store(store: Store, wanted: Wanted, prepared: _Prepared, most_s: int | None, tell: _Teller) -> StoredImage:
+def _store(
+    store: Store, wanted: Wanted, prepared: _Prepared, config: Mapping[str, Any], most_s: int | None, tell: _Teller
+) -> StoredImage:
     with store.lease() as lease:
         diff_id, newest_s = _layer(store, lease, prepared, most_s, tell)
         created = datetime.fromtimestamp(newest_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         history = [History(created=created, created_by=wanted.command)]
-        image = store.put(make_config(host_platform(), _config(wanted), [diff_id], history, created=created))
+        image = store.put(make_config(host_platform(), config, [diff_id], history, created=created))
         for name in wanted.tags:
             store.name(name.full, image.id)
         return store.get(image.id) or image

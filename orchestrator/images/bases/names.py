@@ -35,6 +35,7 @@ _LIBRARY: Mapping[str, Base] = {
     "perl": Base("debian", ("perl",)),
     "haproxy": Base("debian", ("haproxy",)),
     "registry": Base("debian", ("docker-registry",)),
+    "wordpress": Base("debian", ("wordpress",)),
 }
 _OTHERS: Mapping[str, Base] = {
     "docker.io/prom/prometheus": Base("debian", ("prometheus",)),

@@ -304,6 +304,8 @@ _ROWS = (
             ("/var/lib/rabbitmq/mnesia", 0o750, "rabbitmq"),
             ("/var/log/rabbitmq", 0o750, "rabbitmq"),
         ),
+        # Its user "guest" is otherwise let in from its own machine alone, which a container is by itself.
+        files=(("/etc/rabbitmq/conf.d/10-container.conf", b"loopback_users = none\n"),),
         environment={"RABBITMQ_LOGS": "-", "HOME": "/var/lib/rabbitmq", "LANG": "C.UTF-8"},
         config={
             "Cmd": ["/usr/lib/rabbitmq/bin/rabbitmq-server"],
@@ -311,7 +313,6 @@ _ROWS = (
             "Volumes": {"/var/lib/rabbitmq": {}},
             "ExposedPorts": _ports("4369/tcp", "5671/tcp", "5672/tcp", "25672/tcp"),
         },
-        note="RABBITMQ_DEFAULT_USER and its like are not read",
     ),
     Recipe(
         "httpd",
@@ -339,6 +340,24 @@ _ROWS = (
             "StopSignal": "SIGWINCH",
         },
         note="no docker-php-ext-install: extensions are Debian packages",
+    ),
+    Recipe(
+        "wordpress",
+        ("apache2", "libapache2-mod-php", "php-gd", *_PHP, "wordpress", "wordpress-theme-twentytwentythree"),
+        directories=_APACHE_DIRECTORIES,
+        links=_APACHE_LOGS,
+        files=(("/usr/local/bin/apache2-foreground", _APACHE_START), (_START, _script("wordpress.sh"))),
+        settle=_enable_php_in_apache,
+        environment={"APACHE_ENVVARS": "/etc/apache2/envvars", "PHP_INI_DIR": "/etc/php"},
+        config={
+            "Entrypoint": ["docker-entrypoint.sh"],
+            "Cmd": ["apache2-foreground"],
+            "WorkingDir": "/var/www/html",
+            "Volumes": {"/var/www/html": {}},
+            "ExposedPorts": _ports("80/tcp"),
+            "StopSignal": "SIGWINCH",
+        },
+        note="Debian's version whatever the tag says; always with Apache",
     ),
     Recipe(
         "php",
@@ -394,6 +413,14 @@ OTHER_NAMES: Mapping[str, str] = {
     "mariadb-server": "mariadb",
 }
 """What `--include` may call them besides."""
+
+
+LIKE_ALPINE = (
+    ("/usr/sbin/apk", _script("apk.sh")),
+    ("/usr/local/sbin/adduser", _script("alpine-users.sh")),
+    ("/usr/local/sbin/addgroup", _script("alpine-users.sh")),
+)
+"""Programs of images that stand for ``NAME:alpine``."""
 
 
 def recipe_of(name: str) -> Recipe | None:

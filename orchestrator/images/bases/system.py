@@ -9,7 +9,7 @@ import fnmatch
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.images.bases.accounts import Account, Accounts
 from orchestrator.images.bases.alternatives import Alternatives, choices
@@ -21,6 +21,10 @@ MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 """Links into /usr (file-hierarchy(7)); packages of Debian 12 still have paths through them."""
 
 HOST_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+
+_BUNDLE_VARIABLES = (
+    *("CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
+)
 
 _DIRECTORIES: tuple[tuple[str, int, str], ...] = (
     ("/boot", 0o755, "root"),
@@ -144,6 +148,12 @@ def trusted() -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def bundle_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Those of the machine's variables with which programs that bring certificates of their own (Python's requests, Node)
+    are told to believe the machine's: an image with its bundle needs them as much."""
+    return {name: HOST_CERTIFICATES for name in _BUNDLE_VARIABLES if environ.get(name) == HOST_CERTIFICATES}
 
 
 def trust(tree: Tree) -> None:

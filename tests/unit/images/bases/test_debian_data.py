@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.images.bases import busybox, make
+from orchestrator.images.bases import busybox, make, system
 from orchestrator.images.bases.accounts import Account, Accounts
 from orchestrator.images.bases.alternatives import Alternatives, choices
 from orchestrator.images.bases.apt import Apt
 from orchestrator.images.bases.dpkg import Database, parse_control
 from orchestrator.images.bases.names import base_for
-from orchestrator.images.bases.recipes import RECIPES, recipe_of
+from orchestrator.images.bases.recipes import LIKE_ALPINE, RECIPES, recipe_of
 from orchestrator.images.reference import parse_named
 
 CONTROL = b"""\
@@ -190,3 +190,54 @@ def test_static_programs_are_told_from_dynamic_ones(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("#!/bin/sh\n")
     assert not busybox.is_static(str(tmp_path / "text"))
     assert busybox.is_static("/bin/busybox")
+
+
+def test_variables_that_name_the_machines_bundle_are_taken_over() -> None:
+    bundle = "/etc/ssl/certs/ca-certificates.crt"
+    environ = {"REQUESTS_CA_BUNDLE": bundle, "SSL_CERT_FILE": "/home/me/ca.pem", "SECRET": bundle}
+    assert system.bundle_variables(environ) == {"REQUESTS_CA_BUNDLE": bundle}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "asked"),
+    [
+        ("add --no-cache bash curl", 0, ["-q update", "-q install -y --no-install-recommends bash curl"]),
+        ("--no-cache add -U git>=2.1 vim~9", 0, ["-q update", "-q install -y --no-install-recommends git vim"]),
+        ("update", 0, ["-q update"]),
+        ("upgrade", 0, []),
+        ("del .build", 0, []),
+        ("search x", 1, []),
+    ],
+)
+def test_apk_is_apt_get_in_images_that_stand_for_alpine(tmp_path: Path, words: str, code: int, asked: list[str]) -> None:
+    (tmp_path / "apk").write_bytes(dict(LIKE_ALPINE)["/usr/sbin/apk"])
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
+    (tmp_path / "ls").write_text("#!/bin/sh\n")  # no lists of packages are there
+    for name in ("apt-get", "ls"):
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(["sh", tmp_path / "apk", *words.split()], env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert done.returncode == code
+    told = tmp_path / "asked"
+    assert (told.read_text().splitlines() if told.exists() else []) == asked
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("adduser -D app", "useradd -m -U -s /bin/sh -c  app"),
+        ("adduser -S -G web -h /srv app", "useradd -r -d /srv -g web -s /bin/sh -c  app"),
+        ("adduser -S --shell /bin/bash --ingroup docker vscode", "useradd -r -g docker -s /bin/bash -c  vscode"),
+        ("adduser -H -u 10 app", "useradd -M -u 10 -U -s /bin/sh -c  app"),
+        ("adduser app web", "usermod -a -G web app"),
+        ("addgroup -S -g 7 web", "groupadd -r -g 7 web"),
+        ("addgroup app web", "usermod -a -G web app"),
+    ],
+)
+def test_adduser_takes_the_options_of_busybox_there(tmp_path: Path, line: str, asked: str) -> None:
+    name, *words = line.split()
+    (tmp_path / name).write_bytes(dict(LIKE_ALPINE)[f"/usr/local/sbin/{name}"])
+    for program in ("useradd", "groupadd", "usermod"):
+        (tmp_path / program).write_text('#!/bin/sh\necho "${0##*/}" "$@"\n')
+        (tmp_path / program).chmod(0o755)
+    done = subprocess.run(["sh", tmp_path / name, *words], env={"PATH": f"{tmp_path}:/bin"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, asked)
