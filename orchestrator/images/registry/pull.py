@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -40,6 +41,8 @@ T = TypeVar("T")
 DEFAULT_LIMITS = Limits()
 MOST_NESTED = 3
 """Indexes in indexes."""
+_TOLD_EVERY_S = 0.05
+"""Of unpacking: telling takes a turn of two threads."""
 BINFMT = "/proc/sys/fs/binfmt_misc"
 _QEMU = {"arm64": "aarch64", "amd64": "x86_64", "386": "i386", "mips64le": "mips64el", "loong64": "loongarch64"}
 """How QEMU's handlers call the architectures, where it differs (binfmt_misc.rst; qemu-binfmt-conf.sh)."""
@@ -235,13 +238,16 @@ class _Pull:
     async def _unpack(self, blob: Descriptor, diff_id: Digest, parents: tuple[Digest, ...]) -> None:
         part = short(blob.digest)
 
-        done = 0
+        done, told_s = 0, 0.0
 
         def on_bytes(more: int) -> None:
-            nonlocal done
+            nonlocal done, told_s
             done += more
-            trio.from_thread.run_sync(self.progress, Transfer(part, "unpacking", done, blob.size))
             trio.from_thread.check_cancelled()
+            now_s = time.monotonic()
+            if now_s - told_s >= _TOLD_EVERY_S:
+                told_s = now_s
+                trio.from_thread.run_sync(self.progress, Transfer(part, "unpacking", done, blob.size))
 
         self.progress(Transfer(part, "unpacking", 0, blob.size))
         work = functools.partial(self.store.unpack, blob, diff_id, parents, limits=self.limits, on_bytes=on_bytes)
