@@ -13,7 +13,7 @@ help:
 	@echo "make test       install what the tests need, then lint, types and all tests (root)"
 	@echo "make soak       the tests that take minutes each: fuzzers, every kill point, a thousand containers, many seeds (root)"
 	@echo "make check      lint, types and the tests that need neither root nor servers"
-	@echo "make bench      pystack against a C program that makes the same system calls (root, a C compiler)"
+	@echo "make bench      pystack against a C program that makes the same system calls, and against podman and buildah (root)"
 	@echo "make changelog  assemble CHANGELOG.md from changes/"
 
 $(VENV)/.installed: pyproject.toml .ci/venv
@@ -49,9 +49,10 @@ unit: $(VENV)/.installed-dev
 servers:
 	.ci/servers
 
-bench: $(VENV)/.installed
+bench: servers $(VENV)/.installed
 	$(PY) -m benchmarks.bench
 	$(PY) -m benchmarks.startup
+	$(PY) -m benchmarks.images
 
 changelog:
 	python3 changes/assemble.py --write

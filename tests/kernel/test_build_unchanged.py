@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from orchestrator.build.basis import Basis
+from orchestrator.contracts.images import Image
+from orchestrator.images.store.values import StoredImage
+from tests.kernel.build_bench import Bench, bench
 from tests.machine import ROOT, eventually
 
 pytestmark = pytest.mark.kernel
@@ -59,27 +64,6 @@ def test_a_build_without_any_change_loads_next_to_nothing_and_a_changed_file_is_
     assert TOLD not in build(directory, OTHER="1")[0]
 
 
-def test_a_build_on_what_lies_outside_of_the_store_is_carried_out_each_time(tmp_path: Path) -> None:
-    (tmp_path / "rootfs").mkdir()
-    directory = stack(tmp_path, "FROM base\nCOPY file /\n")
-    text = (directory / "compose.yaml").read_text()
-    text = text.replace("build: app", "build: {context: app, additional_contexts: [CTX]}")
-    (directory / "compose.yaml").write_text(text.replace("CTX", f"'base={tmp_path}/rootfs'"))
-    build(directory)
-    files = (directory / "app", directory / "app" / "file", directory / "compose.yaml")
-    newest = max(path.stat().st_ctime for path in files)
-    probe = tmp_path / "clock"
-
-    def settled() -> bool:
-        """A file that is made now is younger by far."""
-        probe.write_text("")
-        return probe.stat().st_ctime > newest + 2.2
-
-    eventually(settled)
-    build(directory)
-    assert not list((tmp_path / "data" / "cache").glob("builds/*"))
-
-
 def test_a_dockerfile_and_its_ignore_file_outside_of_the_context_are_seen(tmp_path: Path) -> None:
     directory = stack(tmp_path, "")
     build_ = "build: {context: app, dockerfile: ../other/File}"
@@ -92,3 +76,28 @@ def test_a_dockerfile_and_its_ignore_file_outside_of_the_context_are_seen(tmp_pa
     said = build(directory)[0]
     assert TOLD not in said
     assert "COPY . /" in said
+
+
+@pytest.fixture
+async def at(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncIterator[Bench]:
+    async with bench(busybox_rootfs) as opened:
+        yield opened
+
+
+async def basis_of(at: Bench, dockerfile: str) -> Basis:
+    basis = Basis()
+    await at.builder.build(at.spec(dockerfile, {"file": "one"}), (), at, at.told.append, basis=basis)
+    return basis
+
+
+async def test_a_build_tells_which_images_it_took_from(at: Bench) -> None:
+    basis = await basis_of(at, "FROM busybox AS one\nFROM scratch\nCOPY --from=one /etc/passwd /\nCOPY file /\n")
+    image = at.images["busybox"]
+    assert isinstance(image, StoredImage)
+    assert basis.images == {"busybox": image.id}
+    assert not basis.elsewhere
+
+
+async def test_a_build_on_a_directory_may_come_to_something_else_each_time(at: Bench, tmp_path: Path) -> None:
+    at.images["dir"] = Image("dir", "dir", (str(tmp_path),))
+    assert (await basis_of(at, "FROM dir\nCOPY file /\n")).elsewhere
