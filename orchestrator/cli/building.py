@@ -139,7 +139,7 @@ def _build_all(
     from orchestrator.images.together import each
     from orchestrator.runtime.host_check import require_host
 
-    began_s, began_ns = time.monotonic(), time.time_ns()
+    began_s = time.monotonic()
     seen = _seen(settings, project, specs.values()) if note is not None else None
     data_root, run_root = data_root_of(settings), run_root_of(settings)
     host = require_host()
@@ -182,7 +182,7 @@ def _build_all(
         names |= {tag: made[name] for name, spec in specs.items() for tag in spec.tags}
         outcome = _outcome(store, basis, {name: image.id for name, image in names.items()}, made, said)
         if outcome is not None:
-            note.keep(seen, outcome, began_ns)
+            note.keep(seen, outcome)
 
 
 def _seen(settings: Settings, project: Project, specs: Iterable[BuildSpec]) -> Seen:

@@ -70,9 +70,10 @@ class Outcome:
 
 
 class Note:
-    """The one of this command line, here and now."""
+    """The one of this command line, here and now. `began_ns`: when the command did."""
 
     def __init__(self, settings: Settings, options: Mapping[str, object]) -> None:
+        self.began_ns = time.time_ns()
         self._settings = settings
         environment = sorted(pair for pair in settings.environ.items() if pair[0] not in _OF_THE_SHELL)
         asked = [
@@ -96,9 +97,10 @@ class Note:
         self._tell(outcome, began_s, quiet=quiet)
         return True
 
-    def keep(self, seen: Seen, outcome: Outcome, began_ns: int) -> None:
-        """What `seen` was before `began_ns` led to `outcome`. Nothing is kept where that does not always follow."""
-        if not 0 <= seen.newest_ns < began_ns - _SETTLED_NS:
+    def keep(self, seen: Seen, outcome: Outcome) -> None:
+        """`seen`, which was looked at before the build, led to `outcome`. Nothing is kept where that does not always
+        follow: files that were changed since shortly before the command began may have been read before or after."""
+        if not 0 <= seen.newest_ns < self.began_ns - _SETTLED_NS:
             return
         noted: dict[str, Any] = {
             "at_s": time.time(), "watched": seen.watched, "trees": seen.trees, "names": outcome.names,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +33,9 @@ class Stack:
             ((str(self.root / "name"), IMAGE),), (str(self.root / "synced"),), (("web", "a warning"),), ("web",)
         )
         seen = look(self.settings, [str(self.root / "compose.yaml")], str(self.root), [], [str(self.root / "context")])
-        Note(self.settings, {}).keep(seen, outcome, time.time_ns() + (LATER_NS if settled else 0))
+        note = Note(self.settings, {})
+        note.began_ns += LATER_NS if settled else 0
+        note.keep(seen, outcome)
 
     def is_told(self, **options: object) -> bool:
         return Note(self.settings, options).tell_if_unchanged(quiet=False)
