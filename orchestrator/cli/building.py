@@ -207,9 +207,11 @@ def _outcome(
 ) -> Outcome | None:
     """None if it may be another one without any file here having changed."""
     from orchestrator.cli.unchanged import Outcome
+    from orchestrator.images.machine import HOST_LABEL
     from orchestrator.images.reference import Named, parse_named, parse_reference
 
-    if basis.elsewhere:
+    on_host = any(HOST_LABEL in (image.config.config.get("Labels") or {}) for image in made.values())
+    if basis.elsewhere or on_host:
         return None
     names = [(store.name_file(parse_named(name).full), str(image)) for name, image in tagged.items()]
     for reference, image in basis.images.items():
