@@ -5,7 +5,8 @@ input, in the same run, on the same file system, each with a store of its own: p
 driver, which they choose for root here. The registry is Debian's docker-registry on 127.0.0.1. Every round takes all sides
 of a row in turns, each into a new directory, after sync(2): nobody waits for what another left to be written, and deleting
 trees, which slows down the making of files for a while, waits until the very end. Shown are medians and, in brackets, the
-ratio of the least, which says more when the machine has other work.
+ratio of the least, which says more when the machine has other work. So does the time of the processors: we use several
+threads, and what is written is on the disk when we end, so a machine whose processors and disk are busy is unkind to us.
 
 Where the kernel has a hybrid cgroup hierarchy, which crun refuses, podman and buildah run in a mount namespace without the
 unified part; where CAP_SYS_RESOURCE is missing, they are told limits that they can set.
@@ -37,10 +38,10 @@ PROGRAMS = ("podman", "buildah", "skopeo", "docker-registry", "tar", "zstd", "gz
 UNPACK = """
 import sys, time
 from orchestrator.images.unpack.layers import apply_layer
-began_s = time.perf_counter()
+began_s, began_cpu_s = time.perf_counter(), time.process_time()
 with open(sys.argv[1], "rb", buffering=0) as blob:
     apply_layer(blob, sys.argv[2])
-print(time.perf_counter() - began_s)
+print(time.perf_counter() - began_s, time.process_time() - began_cpu_s)
 """
 HYBRID = Path("/sys/fs/cgroup/unified")
 PRIVATE = ("unshare", "--mount", "sh", "-c", f'umount -R {HYBRID} && exec "$@"', "sh")
@@ -49,24 +50,28 @@ BUILDS = ("cold", "one changed file", "fully cached")
 
 @dataclass(slots=True)
 class Row:
-    """`spent_s`: by side, a number each round. `megabytes`: what a run moves, for rows that are shown as MB/s; 0: not."""
+    """`spent`: by side, one each round. `megabytes`: what a run moves, for rows that are shown as MB/s, and with the time
+    of the processors; 0: neither."""
 
     name: str
     megabytes: float = 0
-    spent_s: dict[str, list[float]] = field(default_factory=dict)
+    spent: dict[str, list[Spent]] = field(default_factory=dict)
 
-    def add(self, side: str, spent_s: float) -> None:
-        self.spent_s.setdefault(side, []).append(spent_s)
+    def add(self, side: str, spent: Spent) -> None:
+        self.spent.setdefault(side, []).append(spent)
 
     def lines(self) -> list[str]:
-        ours = self.spent_s["pystack"]
+        sides = {side: [one.wall_s for one in spent] for side, spent in self.spent.items()}
+        cpu = {side: statistics.median(one.cpu_s for one in spent) for side, spent in self.spent.items()}
+        ours = sides["pystack"]
         lines = []
-        for side, spent in sorted(self.spent_s.items(), key=lambda pair: pair[0] != "pystack"):
+        for side, spent in sorted(sides.items(), key=lambda pair: pair[0] != "pystack"):
             median_s = statistics.median(spent)
             shown = f"{self.megabytes / median_s:8.0f} MB/s" if self.megabytes else f"{median_s * 1e3:8.0f} ms  "
-            text = f"{self.name:<34}{side:<14}{shown}"
+            text = f"{self.name:<36}{side:<12}{shown}"
             if spent is not ours:
-                text += f"   pystack takes {statistics.median(ours) / median_s:5.2f} ({min(ours) / min(spent):.2f}) of it"
+                text += f"  pystack takes {statistics.median(ours) / median_s:5.2f} ({min(ours) / min(spent):.2f}) of it"
+                text += f", {cpu['pystack'] / cpu[side]:.2f} of its processor time" if self.megabytes else ""
             lines.append(text)
         return lines
 
@@ -95,32 +100,44 @@ class Bench:
     def row(self, name: str, megabytes: float = 0) -> Row:
         return self.rows.setdefault(name, Row(name, megabytes))
 
-    def pystack(self, data: Path, *words: str, cwd: Path | None = None) -> float:
-        return timed_s((str(BIN / "pystack"), *words), cwd or self.place, pystack_places(data))
+    def pystack(self, data: Path, *words: str, cwd: Path | None = None) -> Spent:
+        return timed((str(BIN / "pystack"), *words), cwd or self.place, pystack_places(data))
 
-    def peer(self, program: str, store: Path, *words: str, private: bool = False) -> float:
+    def peer(self, program: str, store: Path, *words: str, private: bool = False) -> Spent:
         """podman or buildah, with its store below `store`."""
         places = (program, "--root", f"{store}/root", "--runroot", f"{store}/run")
-        return timed_s((*(self.private if private else ()), *places, *words), self.place)
+        return timed((*(self.private if private else ()), *places, *words), self.place)
 
 
 def pystack_places(data: Path) -> Mapping[str, str]:
     return {"PYSTACK_DATA_DIR": str(data / "data"), "PYSTACK_RUN_DIR": str(data / "run")}
 
 
-def timed_s(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None) -> float:
-    """How long the command takes, after all that waited to be written was. Raises CalledProcessError, with its output."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """`cpu_s`: of the process and those that it waited for, user and system; what daemons do for it is not in it."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def timed(argv: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None) -> Spent:
+    """What the command takes, after all that waited to be written was. Raises CalledProcessError; its output is shown."""
     os.sync()
-    began_s = time.perf_counter()
-    done = subprocess.run(
-        argv, cwd=directory, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    spent_s = time.perf_counter() - began_s
-    if done.returncode != 0:
-        sys.stderr.write(done.stdout.decode(errors="replace"))
-        done.check_returncode()
-    return spent_s
+    with tempfile.TemporaryFile() as out:
+        began_s = time.perf_counter()
+        process = subprocess.Popen(
+            argv, cwd=directory, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - began_s
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            out.seek(0)
+            sys.stderr.write(out.read().decode(errors="replace"))
+            raise subprocess.CalledProcessError(process.returncode, argv)
+    return Spent(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def in_turns(turn: int, *sides: Callable[[], None]) -> None:
@@ -141,14 +158,15 @@ def unpack_alone(bench: Bench, turn: int) -> None:
         def ours(row: Row = row, blob: Path = blob) -> None:
             os.sync()
             argv = [sys.executable, "-c", UNPACK, str(blob), str(bench.new("ours"))]
-            row.add("pystack", float(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout))
+            wall, cpu = subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout.split()
+            row.add("pystack", Spent(float(wall), float(cpu), 0))
 
         def tar(row: Row = row, blob: Path = blob, option: tuple[str, ...] = option) -> None:
             argv = ("tar", "-x", "-p", "--numeric-owner", *option, "-f", str(blob), "-C", str(bench.new("tar")))
-            row.add("GNU tar", timed_s(argv, bench.place))
+            row.add("GNU tar", timed(argv, bench.place))
 
         def copy(row: Row = row) -> None:
-            row.add("cp -a", timed_s(("cp", "-a", f"{inputs.tree}/.", str(bench.new("cp"))), bench.place))
+            row.add("cp -a", timed(("cp", "-a", f"{inputs.tree}/.", str(bench.new("cp"))), bench.place))
 
         in_turns(turn, ours, tar, *((copy,) if kind == "raw" else ()))
 
@@ -205,7 +223,7 @@ class Starts:
         argv = ("podman", "--root", f"{self.store}/root", "--runroot", f"{self.store}/run", "images", "-q")
         return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[0]
 
-    def _command(self, *words: str) -> float:
+    def _command(self, *words: str) -> Spent:
         return self.bench.pystack(self.data, "-p", "benchstarts", *words, cwd=self.context)
 
     def round(self, turn: int) -> None:
@@ -278,36 +296,20 @@ def memory(bench: Bench, registry: str, megabytes: int) -> list[str]:
     name = f"{registry}/bench/big:1"
     write_big_image(bench.new("big"), megabytes, name)
     pulled = bench.new("ours")
-    spent_s, peak_mb = watched((str(BIN / "pystack"), "image", "pull", name), bench.place, pystack_places(pulled))
+    pull = bench.pystack(pulled, "image", "pull", name)
     stack, data = bench.new("stack"), bench.new("ours")
     (stack / "compose.yaml").write_text(
         f"services:\n  big:\n    image: {name}\n    command: [sleep, '3600']\n    stop_signal: SIGKILL\n"
     )
     words = (str(BIN / "pystack"), "-p", "benchbig")
-    _, up_mb = watched((*words, "up", "-d"), stack, pystack_places(data))
+    up = timed((*words, "up", "-d"), stack, pystack_places(data))
     supervisor_mb = supervisor_peak_mb(data)
-    timed_s((*words, "down", "-t", "0"), stack, pystack_places(data))
-    theirs = bench.new("podman")
-    places = ("podman", "--root", f"{theirs}/root", "--runroot", f"{theirs}/run")
-    _, podman_mb = watched((*places, "pull", "-q", "--tls-verify=false", name), bench.place, {})
+    timed((*words, "down", "-t", "0"), stack, pystack_places(data))
+    theirs = bench.peer("podman", bench.new("podman"), "pull", "-q", "--tls-verify=false", name)
     return [
-        f"peak memory, an image of {megabytes} MB: pystack image pull {peak_mb:.0f} MB in {spent_s:.1f} s;"
-        f" up: command {up_mb:.0f} MB, supervisor {supervisor_mb:.0f} MB; podman pull {podman_mb:.0f} MB"
+        f"peak memory, an image of {megabytes} MB: pystack image pull {pull.peak_mb:.0f} MB; up: command"
+        f" {up.peak_mb:.0f} MB, supervisor {supervisor_mb:.0f} MB; podman pull {theirs.peak_mb:.0f} MB"
     ]
-
-
-def watched(argv: Sequence[str], directory: Path, environment: Mapping[str, str]) -> tuple[float, float]:
-    """Seconds, and the most memory that it had, in MB. What it is begun by has less."""
-    os.sync()
-    began_s = time.perf_counter()
-    environment = {**os.environ, **environment}
-    with open(os.devnull, "r+b") as null:
-        process = subprocess.Popen(argv, cwd=directory, env=environment, stdin=null, stdout=null, stderr=null)
-        _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise subprocess.CalledProcessError(process.returncode, argv)
-    return time.perf_counter() - began_s, used.ru_maxrss / 1024
 
 
 def supervisor_peak_mb(data: Path) -> float:
@@ -324,7 +326,7 @@ def supervisor_peak_mb(data: Path) -> float:
 def push(bench: Bench, registry: str) -> None:
     for kind, archive in bench.inputs.archives.items():
         words = ("copy", "-q", "--preserve-digests", "--dest-tls-verify=false", f"oci-archive:{archive}")
-        timed_s(("skopeo", "--insecure-policy", *words, f"docker://{registry}/bench/{kind}:1"), bench.place)
+        timed(("skopeo", "--insecure-policy", *words, f"docker://{registry}/bench/{kind}:1"), bench.place)
 
 
 def main() -> int:
