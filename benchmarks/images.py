@@ -45,6 +45,8 @@ print(time.perf_counter() - began_s, time.process_time() - began_cpu_s)
 """
 HYBRID = Path("/sys/fs/cgroup/unified")
 PRIVATE = ("unshare", "--mount", "sh", "-c", f'umount -R {HYBRID} && exec "$@"', "sh")
+ROUND_MEASURES, BIG_MEASURES = 40, 12
+"""How many times the layer's, and the big image's, size is written."""
 BUILDS = ("cold", "one changed file", "fully cached")
 
 
@@ -342,6 +344,10 @@ def main() -> int:
     if lacking:
         print(f"error: the benchmark can't run here, it lacks: {lacking}", file=sys.stderr)
         print("hint: run it as root; .ci/servers installs what it needs", file=sys.stderr)
+        return 125
+    needed = ROUND_MEASURES * options.rounds * options.megabytes + BIG_MEASURES * options.memory_megabytes
+    if (free := shutil.disk_usage("/tmp").free >> 20) < needed:
+        print(f"error: /tmp has {free} MB free, and {needed} MB are needed: nothing is deleted between rounds", file=sys.stderr)
         return 125
     place = Path(tempfile.mkdtemp(prefix="psi-", dir="/tmp"))
     try:
