@@ -347,8 +347,8 @@ def main() -> int:
         return 125
     needed = ROUND_MEASURES * options.rounds * options.megabytes + BIG_MEASURES * options.memory_megabytes
     if (free := shutil.disk_usage("/tmp").free >> 20) < needed:
-        text = f"error: /tmp has {free} MB free, and {needed} MB are needed: nothing is deleted between rounds"
-        print(text, file=sys.stderr)
+        print(f"error: /tmp has {free} MB free, and {needed} MB are needed", file=sys.stderr)
+        print("hint: nothing is deleted between rounds; ask for fewer --rounds or --megabytes", file=sys.stderr)
         return 125
     place = Path(tempfile.mkdtemp(prefix="psi-", dir="/tmp"))
     try:

@@ -64,6 +64,20 @@ def test_a_build_without_any_change_loads_next_to_nothing_and_a_changed_file_is_
     assert TOLD not in build(directory, OTHER="1")[0]
 
 
+def test_a_dockerfile_and_its_ignore_file_outside_of_the_context_are_seen(tmp_path: Path) -> None:
+    directory = stack(tmp_path, "")
+    build_ = "build: {context: app, dockerfile: ../other/File}"
+    text = (directory / "compose.yaml").read_text().replace("build: app", build_)
+    (directory / "compose.yaml").write_text(text)
+    (directory / "other").mkdir()
+    (directory / "other" / "File").write_text("FROM scratch\nCOPY . /\n")
+    eventually(lambda: TOLD in build(directory)[0])
+    (directory / "other" / "File.dockerignore").write_text("file\n")
+    said = build(directory)[0]
+    assert TOLD not in said
+    assert "COPY . /" in said
+
+
 @pytest.fixture
 async def at(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncIterator[Bench]:
     async with bench(busybox_rootfs) as opened:
@@ -87,17 +101,3 @@ async def test_a_build_tells_which_images_it_took_from(at: Bench) -> None:
 async def test_a_build_on_a_directory_may_come_to_something_else_each_time(at: Bench, tmp_path: Path) -> None:
     at.images["dir"] = Image("dir", "dir", (str(tmp_path),))
     assert (await basis_of(at, "FROM dir\nCOPY file /\n")).elsewhere
-
-
-def test_a_dockerfile_and_its_ignore_file_outside_of_the_context_are_seen(tmp_path: Path) -> None:
-    directory = stack(tmp_path, "")
-    build_ = "build: {context: app, dockerfile: ../other/File}"
-    text = (directory / "compose.yaml").read_text().replace("build: app", build_)
-    (directory / "compose.yaml").write_text(text)
-    (directory / "other").mkdir()
-    (directory / "other" / "File").write_text("FROM scratch\nCOPY . /\n")
-    eventually(lambda: TOLD in build(directory)[0])
-    (directory / "other" / "File.dockerignore").write_text("file\n")
-    said = build(directory)[0]
-    assert TOLD not in said
-    assert "COPY . /" in said
