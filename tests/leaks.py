@@ -53,10 +53,12 @@ def take(directories: Sequence[Path] = ()) -> Snapshot:
 
 def compare(before: Snapshot, after: Snapshot) -> list[str]:
     """One line per leak: ``mounts: /a/b``. Empty when nothing was left behind."""
+    moved = {name.partition(": ")[0] for name in before.mounts}
     return [
         f"{field.name}: {name}"
         for field in fields(Snapshot)
         for name in sorted(getattr(after, field.name) - getattr(before, field.name))
+        if field.name != "mounts" or name.partition(": ")[0] not in moved
     ]
 
 
@@ -117,10 +119,10 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _mounts() -> Iterator[str]:
-    """``/where (type) #id``: the id makes a second mount on the same place visible."""
+    """``#id on #parent (type, device): /where``. Where it is may change: somebody renames a directory above it."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         words = line.split()
-        yield f"{words[4]} ({words[words.index('-') + 1]}) #{words[0]}"
+        yield f"#{words[0]} on #{words[1]} ({words[words.index('-') + 1]}, {words[2]}): {words[4]}"
 
 
 def _cgroups() -> Iterator[str]:

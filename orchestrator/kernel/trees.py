@@ -40,7 +40,8 @@ def remove_tree(path: str, *, keep_top: bool = False) -> bool:
     except FileNotFoundError:
         return False
     except NotADirectoryError:
-        os.unlink(path)
+        with suppress(FileNotFoundError):  # Somebody else removes it too.
+            os.unlink(path)
         return True
     _Removal(top, path).run()
     if not keep_top:

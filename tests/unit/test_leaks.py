@@ -63,8 +63,21 @@ def a_mount(directory: Path) -> Iterator[str]:
     target = directory / "mounted"
     target.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "pystack-test", target], check=True)
-    yield f"mounts: {target} (tmpfs)"
+    found = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    number = next(words[0] for words in found if words[4] == str(target))
+    yield f"mounts: #{number} on #"
     subprocess.run(["umount", target], check=True)
+
+
+@pytest.mark.kernel
+def test_a_mount_whose_place_gets_another_name_is_the_same(tmp_path: Path) -> None:
+    place = tmp_path / "above" / "place"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "pystack-test", place], check=True)
+    before = take()
+    moved = place.parent.rename(tmp_path / "moved")
+    assert compare(before, take()) == []
+    subprocess.run(["umount", moved / "place"], check=True)
 
 
 @contextmanager
