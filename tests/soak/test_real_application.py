@@ -16,7 +16,9 @@ from tests.scenarios.talk import http
 pytestmark = [pytest.mark.soak, pytest.mark.kernel]
 
 GENERATOR = ("fastapi_template==5.1.4", "poetry==1.8.5")
-FEATURES = "--api-type rest --db postgresql --orm sqlalchemy --redis --taskiq --rabbit --migrations --dummy --ci none"
+FEATURES = (
+    "--api-type rest --db postgresql --orm sqlalchemy --redis --taskiq --rabbit --migrations --dummy --routers --ci none"
+)
 BASES = ("python:3.11.4-slim-bullseye", "postgres:16.3-bullseye", "bitnami/redis:6.2.5", "rabbitmq:3.9.16-alpine")
 SOURCE = '\n[[tool.poetry.source]]\nname = "index"\nurl = "https://pypi.org/simple/"\npriority = "primary"\n'
 """Poetry asks PyPI's own JSON interface otherwise, which mirrors do not have. The one thing that is changed."""

@@ -388,6 +388,7 @@ _ROWS = (
         ("prometheus",),
         accounts=(Account("nobody", 65534, 65534, "/home"),),
         directories=(("/prometheus", 0o777, "nobody"),),
+        links=(("/var/lib/prometheus/metrics2", "/prometheus"),),  # where Debian's keeps it if nothing is said
         config={
             "Entrypoint": ["/usr/bin/prometheus"],
             "Cmd": ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"],
