@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from orchestrator.cli.main import main
+from orchestrator.cli.start import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

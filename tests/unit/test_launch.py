@@ -156,15 +156,11 @@ def test_a_file_that_does_not_load_leaves_nothing(site: Site) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_command_that_ends_while_it_loads_leaves_nothing(site: Site, number: signal.Signals) -> None:
-    fifo = root_of(site) / "compose.yaml"
-    os.mkfifo(fifo)
-    with pystack(site, "-f", str(fifo), "up", "-d") as command:
+    file = root_of(site) / "compose.yaml"
+    file.write_text("services: {}\nx-much:\n" + "".join(f"  - {number}\n" for number in range(50_000)))  # Takes seconds.
+    with pystack(site, "-f", str(file), "up", "-d") as command:
         eventually(lambda: len(processes(site)) == 3)
-        held = os.open(fifo, os.O_WRONLY)  # It is reading the file now.
-        try:
-            command.send_signal(number)
-            command.communicate(timeout=60)
-        finally:
-            os.close(held)
+        command.send_signal(number)
+        command.communicate(timeout=60)
     assert command.returncode == (130 if number == signal.SIGINT else -number)
     eventually(lambda: only(site, "compose.yaml"))
