@@ -266,7 +266,7 @@ def _spec(site: Site, host: Host, container: ContainerId, job: Job, endpoints: t
         files = tuple(file for file in files if file.path != "/etc/resolv.conf")
     if job.hosts:
         lines = "".join(f"{_address(address, endpoints)}\t{name}\n" for name, address in job.hosts).encode()
-        files = tuple(replace(each, content=each.content + lines) if _is_hosts(each) else each for each in files)
+        files = tuple(replace(each, content=(each.content or b"") + lines) if _is_hosts(each) else each for each in files)
     return replace(spec, config=OciConfig(config), files=files)
 
 

@@ -62,6 +62,22 @@ def check_images(project: Project, services: Iterable[str]) -> None:
     _check_platforms(project, [service for service in project.services.values() if service.name in wanted])
 
 
+def check_files(project: Project, services: Iterable[str]) -> None:
+    """Raises InputError pointing at the first secret or config of `services` that is not there."""
+    import os
+
+    wanted = set(services)
+    for service in project.services.values():
+        for file in service.files if service.name in wanted else ():
+            if file.source and not os.path.exists(file.source):
+                message, hint = f'the file of the {file.name} does not exist: "{file.source}"', "make it, or correct file:"
+            elif file.variable and file.content is None:
+                message, hint = f'the variable of the {file.name} is not set: "{file.variable}"', "set it, also to nothing"
+            else:
+                continue
+            raise InputError(message, hint=hint, place=project.where(file.place))
+
+
 def _check_builds(project: Project) -> None:
     from orchestrator.model.build import building_cycle
 

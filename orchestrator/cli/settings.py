@@ -81,12 +81,13 @@ class Settings:
     def load_to_run(self, services: tuple[str, ...] = ()) -> tuple[Project, tuple[ServiceName, ...]]:
         """As `load`, for a verb that will run it, and the services that it is about, with what they need: what of these
         cannot be run is refused before anything is begun. Raises InputError pointing at the image that is malformed."""
-        from orchestrator.cli.selection import check_images
+        from orchestrator.cli.selection import check_files, check_images
         from orchestrator.compose.model.choice import select
 
         project = self.load(services)
         chosen = select(project, services)
         check_images(project, chosen)
+        check_files(project, chosen)
         return project, chosen
 
     def load_if_possible(self) -> Project | None:

@@ -12,7 +12,7 @@ from typing import Any, NewType, Protocol
 
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
-from orchestrator.values import frozen
+from orchestrator.values import field, frozen
 
 OciConfig = NewType("OciConfig", dict[str, Any])
 """An OCI runtime config (runtime-spec, config.md), JSON-ready. Compiled by `plan.oci`, compiled further by `runtime`."""
@@ -20,11 +20,14 @@ OciConfig = NewType("OciConfig", dict[str, Any])
 
 @frozen
 class GeneratedFile:
-    """A file that the runtime writes into the bundle and binds over `path` in the container (``/etc/hosts``)."""
+    """A file that the runtime writes into the bundle and binds over `path` in the container (``/etc/hosts``). `content`
+    None: what the container was made with before. `uid`, `gid`: the container's."""
 
     path: str
-    content: bytes
+    content: bytes | None = field(default=None, repr=False)
     mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
 
 
 @frozen
@@ -129,7 +132,8 @@ class Runtime(Protocol):
     async def create(self, spec: SandboxSpec) -> int:
         """Make the sandbox, or make it anew after its left-overs or after a crash; returns the network namespace's file
         descriptor (owned by the runtime, valid until `remove`). An existing writable layer of the same id is kept.
-        Raises InputError for a config with a key that this runtime does not do (`oci.validate`): none is ignored."""
+        Raises InputError for a config with a key that this runtime does not do (`oci.validate`): none is ignored; and
+        OperationError for a file without content that no bundle has."""
         ...
 
     async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from orchestrator.model.build import BuildSpec, PullPolicy
+from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import NetworkName, ServiceName
@@ -42,7 +43,7 @@ class Service:
     `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
     `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``.
     `replicas`: how many containers it has unless ``--scale`` says otherwise. `container_name`: instead of the one made from
-    project, service and number. `place` is this service's compose path.
+    project, service and number. `files`: its secrets and configs. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -75,6 +76,7 @@ class Service:
     build: BuildSpec | None = None
     platform: str = ""
     pull_policy: PullPolicy = PullPolicy()
+    files: tuple[GrantedFile, ...] = ()
 
     @property
     def place(self) -> str:

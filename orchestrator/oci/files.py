@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.contracts.runtime import GeneratedFile
+from orchestrator.errors import InputError
+from orchestrator.model.granted import GrantedFile
 from orchestrator.oci.inputs import Context
-from orchestrator.oci.mounts import clean_path
+from orchestrator.oci.mounts import check_target, clean_path
 
 _HOSTS_HEAD = """\
 127.0.0.1\tlocalhost
@@ -46,10 +48,24 @@ _FILES: tuple[tuple[str, Callable[[Context], str]], ...] = (
 
 
 def files_of(context: Context) -> tuple[GeneratedFile, ...]:
-    """Those that the stack does not mount itself."""
-    taken = {clean_path(mount.target) for mount in context.service.volumes}
-    return tuple(
+    """Those that the stack does not mount itself, and what it grants that is no file of the host's. Raises InputError."""
+    service = context.service
+    mounted = {clean_path(mount.target) for mount in service.volumes}
+    granted = [file for file in service.files if clean_path(file.target) not in mounted]
+    taken = mounted | {clean_path(file.target) for file in granted}
+    ours = [
         GeneratedFile(path, content(context).encode("utf-8", "surrogateescape"))
         for path, content in _FILES
         if path not in taken and "/etc" not in taken
-    )
+    ]
+    return (*ours, *(_granted(context, file) for file in granted if not file.source))
+
+
+def _granted(context: Context, file: GrantedFile) -> GeneratedFile:
+    target = clean_path(file.target)
+    check_target(target, f"the {file.name}: ", file.place)
+    if (highest := max(file.uid, file.gid)) >= (count := context.inputs.site.ids.count):
+        hint = f"use ids below {count}"
+        raise InputError(f"id {highest} is outside the {count} ids a container has", hint=hint, place=file.place)
+    content = file.content.encode("utf-8", "surrogateescape") if file.content is not None else None
+    return GeneratedFile(target, content, file.mode, file.uid, file.gid)

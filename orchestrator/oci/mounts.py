@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import VolumeFill
 from orchestrator.errors import InputError
+from orchestrator.model.granted import GrantedFile
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.oci.inputs import SandboxInputs
@@ -36,10 +37,11 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     """The config's ``mounts``, in order. One of the stack's replaces ours at the same place and below it.
     Raises InputError for a target that nothing can be mounted at, and for an image that cannot be mounted."""
     service, image, volume_paths = inputs.service, inputs.image, inputs.volume_paths
-    chosen = {_target(mount, service): _service_mount(mount, inputs) for mount in service.volumes}
+    chosen = {_granted_target(file): _granted_mount(file) for file in service.files if file.source}
+    chosen |= {_target(mount, service): _service_mount(mount, inputs) for mount in service.volumes}
     for target in map(clean_path, image.config.volumes):
         if target not in chosen:
-            _check_target(target, f'volume of the image "{image.reference}": ', service.place)
+            check_target(target, f'volume of the image "{image.reference}": ', service.place)
             chosen[target] = _bind(_volume_directory(volume_paths, target), target, ("rw",))
     base = [
         {"destination": destination, "type": kind, "source": source, "options": list(options)}
@@ -75,11 +77,22 @@ def _target(mount: Mount, service: Service) -> str:
     if not mount.target.startswith("/"):
         raise InputError(f'the target "{mount.target}" is not an absolute path', place=place)
     target = clean_path(mount.target)
-    _check_target(target, "", place)
+    check_target(target, "", place)
     return target
 
 
-def _check_target(target: str, what: str, place: str) -> None:
+def _granted_target(file: GrantedFile) -> str:
+    target = clean_path(file.target)
+    check_target(target, f"the {file.name}: ", file.place)
+    return target
+
+
+def _granted_mount(file: GrantedFile) -> dict[str, Any]:
+    return _bind(file.source, clean_path(file.target), ("ro", "rro"))
+
+
+def check_target(target: str, what: str, place: str) -> None:
+    """Raises InputError for a place that nothing can be mounted at; `what` begins the message."""
     if target in _NOT_TARGETS or target.startswith("/proc/"):
         hint = "use a directory of its own below it"
         raise InputError(f'{what}nothing can be mounted at "{target}"', hint=hint, place=place)

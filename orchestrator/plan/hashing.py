@@ -54,6 +54,8 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
     content: dict[str, Any] = {key: _plain(value) for key, value in to_json(service).items() if key not in _IGNORED}
     if isinstance(check := content.get("healthcheck"), dict):  # Which shell runs the text shows in the image's identity.
         check.pop("shell", None)
+    for file in content.get("files", ()):  # Its digest says it.
+        file.pop("content", None)
     content["image_identity"] = image_identity
     content["used_networks"] = {
         key: _network_content(project.networks[key])
@@ -80,7 +82,7 @@ def _network_content(network: Network) -> list[Any]:
 
 def _plain(value: Any) -> Any:
     """Without compose paths, and with whole numbers as integers: a stack read back from disk hashes as the one written."""
-    if isinstance(value, list):  # Ports and mounts, which know their places.
+    if isinstance(value, list):  # Ports, mounts and granted files, which know their places.
         return [_plain({**item, "place": ""} if isinstance(item, dict) else item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

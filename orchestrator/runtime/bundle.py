@@ -71,6 +71,21 @@ def read_bundle(site: Site, container: ContainerId) -> SandboxSpec:
         raise OperationError(f"container {container} cannot be read: {path}: {exc}") from exc
 
 
+def with_kept_files(site: Site, spec: SandboxSpec) -> SandboxSpec:
+    """`spec` with the contents that it leaves to what there is. Raises OperationError for one that there is not."""
+    if all(file.content is not None for file in spec.files):
+        return spec
+    kept = {}
+    with contextlib.suppress(OperationError):
+        kept = {file.path: file.content for file in read_bundle(site, spec.container).files}
+    files = tuple(file if file.content is not None else replace(file, content=kept.get(file.path)) for file in spec.files)
+    for file in files:
+        if file.content is None:
+            message = f"the content of {file.path} in {spec.container} is not known any more"
+            raise OperationError(message, hint="`pystack up` takes it from the environment again")
+    return replace(spec, files=files)
+
+
 def existing_bundles(site: Site) -> list[ContainerId]:
     with contextlib.suppress(FileNotFoundError):
         return sorted(ContainerId(name) for name in os.listdir(f"{site.data_dir}/containers"))

@@ -121,6 +121,7 @@ class MonitorRuntime:
     async def create(self, spec: SandboxSpec) -> int:
         container = spec.container
         validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
+        spec = bundle.with_kept_files(self._site, spec)
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
         running = container in self._session.active

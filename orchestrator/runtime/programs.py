@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.contracts.runtime import SandboxSpec
+from orchestrator.contracts.runtime import GeneratedFile, SandboxSpec
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
@@ -29,10 +29,12 @@ StepArgument = Any
 """JSON-ready."""
 
 
-_SINCE = {"console": 2, "default_limits": 2, "bind_below": 3, "image": 3}
+_SINCE = {"console": 2, "default_limits": 2, "bind_below": 3, "image": 3, "owned_files": 4}
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
 _OPTIONAL = frozenset({"console", "default_limits"})
 """Those without which a container is nearly the same."""
+_MOST_SMALL = 2**19
+"""Bytes that the step ``files`` has room for, whatever is lost at the ends of pages."""
 
 
 @frozen
@@ -147,8 +149,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     yield Step("take_root", (0,), "attach the root file system")
     yield from _inner_mount_steps(mounts, context)
     if spec.files:
-        files = [[file.path, file.mode, b64encode(file.content).decode()] for file in spec.files]
-        yield Step("files", (files,), "make " + ", ".join(file.path for file in spec.files))
+        yield _files_step(spec.files)
     for name, value in (linux.get("sysctl") or {}).items():
         yield Step("sysctl", (name.replace(".", "/"), str(value)), f"set the sysctl {name} to {value}")
     for path in linux.get("maskedPaths") or ():
@@ -166,6 +167,20 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     if terminal:
         yield Step("console", (), "make the terminal /dev/console")
     yield from _process_steps(process, linux, context, init=init, terminal=terminal)
+
+
+def _files_step(files: Sequence[GeneratedFile]) -> Step:
+    """The step that every monitor knows, where that does it."""
+    text = "make " + ", ".join(file.path for file in files)
+    made: list[list[StepArgument]] = []
+    size = 0
+    for file in files:
+        assert file.content is not None, f"no content for {file.path}"
+        size += len(file.content)
+        made.append([file.path, file.mode, b64encode(file.content).decode()])
+    if size <= _MOST_SMALL and not any(file.uid or file.gid for file in files):
+        return Step("files", (made,), text)
+    return Step("owned_files", ([[*each, file.uid, file.gid] for each, file in zip(made, files, strict=True)],), text)
 
 
 def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:

@@ -33,8 +33,8 @@ Compile = Callable[[SandboxInputs], SandboxSpec]
 @entity
 class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
-    under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable. `nursery`: where containers are
-    supervised; it belongs to `Engine.run`."""
+    under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
+    `nursery`: where containers are supervised; it belongs to `Engine.run`."""
 
     adapters: Adapters
     events: EventSink

@@ -11,6 +11,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Known, Transfer
 from orchestrator.errors import PystackError
 from orchestrator.model.build import PullPolicy, built_before, secret_values, with_images, with_secret_values
+from orchestrator.model.granted import granted_values, with_granted_values
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -27,10 +28,13 @@ _LASTING = frozenset({"missing", "never"})
 
 
 def without_secrets(state: EngineState, request: Up | Scale | Run) -> Up | Scale | Run:
-    """`request` as its stack may be recorded: what builds have as secrets from variables is kept in memory alone, until
-    this process ends."""
+    """`request` as its stack may be recorded: what builds and containers have as secrets from variables is kept in memory
+    alone, until this process ends. (A container's bundle has its own.)"""
 
     def stripped(service: Service) -> Service:
+        if service.files:
+            state.secrets.update(granted_values(service.files))
+            service = replace(service, files=with_granted_values(service.files, {}))
         if service.build is None or not service.build.secrets:
             return service
         state.secrets.update(secret_values(service.build))

@@ -16,6 +16,7 @@ from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import LogPolicy, SandboxSpec
 from orchestrator.errors import PystackError
+from orchestrator.model.granted import with_granted_values
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind, Volume
@@ -187,11 +188,12 @@ def _reserve(state: EngineState, container: Container, service: Service) -> tupl
 
 async def _compile(state: EngineState, container: Container, project: Project) -> SandboxSpec:
     assert container.image is not None
+    definition = container.definition
     return state.compile_sandbox(
         SandboxInputs(
             site=state.adapters.site,
             container=container.id,
-            service=container.definition,
+            service=replace(definition, files=with_granted_values(definition.files, state.secrets)),
             image=container.image,
             endpoints=container.record.endpoints,
             volume_paths=await _volume_paths(state, container, project),

@@ -14,6 +14,7 @@ import trio
 from orchestrator.contracts.runtime import ContainerState, GeneratedFile
 from orchestrator.errors import CommandError, HostError, OperationError
 from orchestrator.model.names import ContainerId, cgroup_path
+from orchestrator.values import replace
 from tests.kernel.place import HOST_BASE, Place, place
 
 pytestmark = pytest.mark.kernel
@@ -219,6 +220,20 @@ async def test_generated_files_and_binds_belong_to_root_on_both_sides(here: Plac
     assert (tmp_path / "file").read_text() == "new"
     assert (tmp_path / "file").stat().st_uid == 0
     assert Path(here.site.data_dir, "containers", BOX, "upper", "own").stat().st_uid == HOST_BASE
+
+
+async def test_files_of_others_and_large_ones_are_made_and_known_to_the_next_supervisor(here: Place) -> None:
+    large = b"0123456789abcdef" * 2**16
+    files = (GeneratedFile("/run/secrets/key", b"s3cret", 0o400, 1000, 1001), GeneratedFile("/large", large, 0o444))
+    script = "stat -c '%a %u %g' /run/secrets/key; cat /run/secrets/key; wc -c < /large"
+    expected = f"400 1000 1001\ns3cret{len(large)}\n"
+    assert (await here.shell(script, files=files, uid=1000))[1] == expected
+    spec_file = Path(here.site.data_dir, "containers", BOX, "spec.json")
+    assert spec_file.stat().st_mode & 0o777 == 0o600
+    again = tuple(replace(file, content=None) for file in files)
+    assert (await here.shell(script, files=again, uid=1000))[1] == expected * 2
+    with pytest.raises(OperationError, match="the content of /new in rt-a-1 is not known any more"):
+        await here.runtime.create(here.spec(["true"], files=(GeneratedFile("/new"),)))
 
 
 async def test_read_only_binds_and_a_read_only_root(here: Place, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
-from orchestrator.cli.selection import check_images
+from orchestrator.cli.selection import check_files, check_images
 from orchestrator.cli.wanted_images import registry_variables, with_policies
 from orchestrator.client import ensure_supervisor
 from orchestrator.compose.discovery import discover, read_env_file
@@ -96,6 +96,7 @@ def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str
     loaded = load(request)
     settings.warn(tuple(warning.text() for warning in loaded.warnings))
     check_images(loaded.project, select(loaded.project, (service,)))
+    check_files(loaded.project, select(loaded.project, (service,)))
     return loaded.project, discover(request).environment
 
 

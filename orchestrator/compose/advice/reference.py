@@ -12,6 +12,7 @@ from orchestrator.compose.schema.attributes import TOP, X_PYSTACK
 from orchestrator.compose.schema.attributes_service import JOB_ONLY, SERVICE
 from orchestrator.compose.text.files import MAX_COMPOSE_BYTES, MAX_ENV_BYTES
 from orchestrator.compose.text.tree import MAX_DEPTH, MAX_EXPANDED, MAX_NODES
+from orchestrator.model.granted import MOST_BYTES
 
 _DEFAULT_HARMLESS = Row("", TOP, "").harmless
 _SUPPORT = {Support.YES: "yes", Support.IGNORED: "ignored, with a warning", Support.REFUSED: "refused by `up`"}
@@ -50,6 +51,23 @@ A project is always its whole stack: the services of inactive profiles, and what
 `container_name`, nor one fixed host port: give a range (`8080-8089:80`) or no host port. `stop_signal` is a name
 (`SIGTERM`, `term`, `SIGRTMIN+3`) or a number in quotes, and checked when the stack is loaded. `healthcheck.start_interval`
 needs a `start_period`, as in Docker Compose.
+"""
+
+_GRANTED = f"""\
+## Secrets and configs
+
+* `file:`: the host's file, bound read-only with the owner and mode that it has; `uid`, `gid` and `mode` are ignored with a
+  warning, as in Docker Compose. What is in it may change without the container being made anew.
+* `environment:` (the variable's value when the stack is loaded) and `content:` (of configs): a file in memory, which
+  belongs to `uid` and `gid` (root) and has `mode` (0444), made anew for each run, also where `read_only: true` is;
+  {MOST_BYTES >> 10} KiB at most. Another value makes the container anew.
+* A secret's `target` is below `/run/secrets` unless it is absolute, a config's below `/`. Without one it is the name.
+* A file or a variable that is not there is an error of `up`, `run` and `scale` before anything is begun; other verbs
+  do not need it. `external: true` and drivers are of Swarm, and errors.
+* Where a value from a variable is kept: in the container's own directory (`spec.json`, root's alone, 0600), for
+  restarts, until the container is removed; and in the supervisor's memory. What is recorded of the stack has its SHA-256
+  alone, by which a short value could be guessed: that file is root's alone, too. `content:` is part of the stack, and
+  recorded with it.
 """
 
 _MORE = """\
@@ -106,6 +124,7 @@ def markdown() -> str:
         parts.append(f"### {section.capitalize()}\n\n" + _table(_rows_of(shape.values, ""), section))
     parts.append("### x-pystack\n\n" + _table(_rows_of(X_PYSTACK, "")))
     parts.append(_SELECTION)
+    parts.append(_GRANTED)
     parts.append(_MORE)
     parts.append("## Lint rules\n\n" + _lint())
     parts.append(_DIFFERENCES)

@@ -10,6 +10,7 @@ from orchestrator.compose.kinds import long_forms
 from orchestrator.compose.kinds.expand import ExpandError
 from orchestrator.compose.kinds.paths import absolute
 from orchestrator.compose.kinds.values import byte_size, go_text
+from orchestrator.compose.model.granted import file_mode, is_external, owner
 from orchestrator.compose.model.reader import Reader
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.build import BuildSecret, BuildSpec, PullPolicy, Ulimit
@@ -19,7 +20,6 @@ _DAY_S = 86_400.0
 _PERIODS_S = {"daily": _DAY_S, "weekly": 7 * _DAY_S}
 _EVERY = "every_"
 _LAYOUT = "oci-layout://"
-MOST_ID = 2**32 - 2
 MOST_LIMIT = 2**63 - 1
 
 
@@ -142,7 +142,7 @@ def _secrets(read: Reader, node: Node, path: str) -> tuple[BuildSecret, ...]:
         place = f"{path}.secrets[{number}]"
         source = read.text(item, "source") or ""
         secret = known.get(source)
-        if secret is None:  # The rules say so.
+        if secret is None or is_external(secret):  # The rules, and `check_granted`, say so.
             continue
         file, variable = read.text(secret, "file"), read.text(secret, "environment")
         if file is None and variable is None:
@@ -154,35 +154,12 @@ def _secrets(read: Reader, node: Node, path: str) -> tuple[BuildSecret, ...]:
                 file=file,
                 environment=variable,
                 value=read.environment.get(variable) if variable is not None else None,
-                uid=_owner(read, item, place, "uid"),
-                gid=_owner(read, item, place, "gid"),
-                mode=read.attempt(mode, f"{place}.mode", _mode, None) if mode is not None else None,
+                uid=owner(read, item, place, "uid"),
+                gid=owner(read, item, place, "gid"),
+                mode=read.attempt(mode, f"{place}.mode", file_mode, None) if mode is not None else None,
             )
         )
     return tuple(found)
-
-
-def _owner(read: Reader, node: Node, place: str, key: str) -> int | None:
-    item = node.get(key)
-    text = read.text(node, key)
-    if item is None or text is None:
-        return None
-    if not (text.isascii() and text.isdecimal()) or len(text) > 10 or int(text) > MOST_ID:
-        read.error(item, f"{place}.{key}", f'"{text}" is not the number of a user or a group')
-        return None
-    return int(text)
-
-
-def _mode(node: Node) -> int:
-    """Text is octal (``"0440"``); YAML has read a number already."""
-    text = go_text(node.value)
-    try:
-        mode = int(text, 8) if isinstance(node.value, str) else int(text)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o7777:
-        raise ValueError(f'"{text}" is not a file mode (write 0440)')
-    return mode
 
 
 def _ulimits(read: Reader, node: Node, path: str) -> tuple[Ulimit, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.values import byte_size, cast_float, go_text
-from orchestrator.compose.model import counts, health, images, project_parts
+from orchestrator.compose.model import counts, granted, health, images, project_parts
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import X_PYSTACK
@@ -35,6 +35,9 @@ def build_project(
             yield key, node
         read.found = found
 
+    for section in ("secrets", "configs"):
+        for key, node in each(section):
+            granted.check_granted(read, section, key, node)
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,
@@ -52,6 +55,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         read.mark(item, f"{path}.{key}")
         for number, element in enumerate(item.elements()):
             read.mark(element, f"{path}.{key}[{number}]")
+    mounts = project_parts.mounts(read, node, path)
     return Service(
         name=ServiceName(name),
         image=images.image_name(read, node, project, name),
@@ -70,7 +74,8 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         restart=_restart(read, node, path),
         ports=project_parts.ports(read, node, path),
         expose=read.texts(node, "expose"),
-        volumes=project_parts.mounts(read, node, path),
+        volumes=mounts,
+        files=granted.granted_files(read, node, path, mounts),
         networks=project_parts.attachments(read, node, path),
         stop_signal=counts.stop_signal(read, node, path),
         stop_grace_s=read.seconds(node, path, "stop_grace_period", 10.0),

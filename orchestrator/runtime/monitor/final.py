@@ -73,14 +73,23 @@ class FinalChild(Stage1):
     def files(self, files: list[list[Any]]) -> None:
         """Files of our making, each mounted over its path. They live in a small tmpfs of this run: what is on a disk costs
         much more to make, and would have to be renewed for the next run anyway."""
+        self._make_files([[*file, 0, 0] for file in files], b"1m")
+
+    def owned_files(self, files: list[list[Any]]) -> None:
+        """As `files`, each with its owner and group, and with room for all of it."""
+        # Base64 is longer than what it stands for; a page for the end of each.
+        self._make_files(files, b"%d" % sum(len(file[2]) + 8192 for file in files))
+
+    def _make_files(self, files: list[list[Any]], size: bytes) -> None:
         attributes = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
-        tree = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", b"1m")], attributes)
+        tree = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", size)], attributes)
         # Only what is attached can be cloned (open_tree(2)); /f is left behind with the old root.
         mounts.attach(tree, c.AT_FDCWD, b"/f")
-        for number, (target, mode, content) in enumerate(files):
+        for number, (target, mode, content, uid, gid) in enumerate(files):
             name = b"%d" % number
             fd = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=tree)
             os.write(fd, a2b_base64(content))
+            os.fchown(fd, uid, gid)
             os.fchmod(fd, mode)
             os.close(fd)
             self._put(mounts.open_tree(tree, name), target)

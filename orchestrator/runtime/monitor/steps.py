@@ -51,6 +51,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "attach": Child.attach,
     "filesystem": Child.filesystem,
     "files": Child.files,
+    "owned_files": Child.owned_files,
     "sysctl": Child.sysctl,
     "mask": Child.mask,
     "read_only": Child.read_only,

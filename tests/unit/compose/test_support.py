@@ -86,8 +86,8 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
     }
     assert refused >= {
-        *("cap_add", "cap_drop", "cgroup", "configs", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
-        *("group_add", "ipc", "network_mode", "pid", "privileged", "runtime", "secrets", "security_opt", "sysctls"),
+        *("cap_add", "cap_drop", "cgroup", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
+        *("group_add", "ipc", "network_mode", "pid", "privileged", "runtime", "security_opt", "sysctls"),
         *("ulimits", "use_api_socket", "userns_mode", "uts", "volumes_from", "extra_hosts", "provider"),
         *("deploy.mode", "pre_start", "post_start", "pre_stop"),
         *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
@@ -130,15 +130,12 @@ REFUSED = {
     "services.a.cap_add": 5,
     "services.a.devices": 6,
     "services.a.network_mode": 7,
-    "services.a.secrets": 8,
-    "services.a.configs": 9,
     "services.a.gpus": 10,
     "services.a.sysctls": 11,
     "services.a.security_opt": 12,
     "services.a.runtime": 13,
     "services.a.ulimits": 14,
     "services.a.deploy.mode": 24,
-    "configs": 27,
 }
 IGNORED = {
     "services.a.logging": 15,
@@ -159,7 +156,7 @@ def test_up_names_each_thing_that_it_does_not_do_with_its_line(stack: Stack) -> 
 
 def test_up_goes_on_with_a_warning_where_nothing_can_surprise(stack: Stack) -> None:
     kept = [line for number, line in enumerate(EVERYTHING.split("\n"), 1) if number not in REFUSED.values()]
-    loaded = stack.load("\n".join(line for line in kept if not line.startswith(("secrets:", "  s:", "  c:"))))
+    loaded = stack.load("\n".join(kept))
     assert {item.path for item in loaded.warnings} == set(IGNORED)
     assert all(item.line and item.message.startswith("not supported yet, and ignored") for item in loaded.warnings)
 
@@ -167,6 +164,7 @@ def test_up_goes_on_with_a_warning_where_nothing_can_surprise(stack: Stack) -> N
 RUN = {
     "build": ".",
     "command": "[x]",
+    "configs": "[c]",
     "container_name": "other",
     "cpus": "1",
     "depends_on": "[b]",
@@ -191,6 +189,7 @@ RUN = {
     "read_only": "true",
     "restart": "always",
     "scale": "2",
+    "secrets": "[s]",
     "stop_grace_period": "3s",
     "stop_signal": "USR1",
     "tmpfs": "/t",
@@ -210,7 +209,7 @@ def test_what_the_table_says_is_run_arrives_at_the_runtime(stack: Stack) -> None
     stack.write("x.env", "E=1\n")
 
     def service(body: str) -> object:
-        text = f"services: {{a: {{{body}}}, b: {{image: host, hostname: other}}}}"
+        text = f"services: {{a: {{{body}}}, b: {{image: host, hostname: other}}}}\n{GRANTED}"
         return stack.load(text, profiles=("p",)).project.services
 
     plain = service("image: host")
@@ -219,6 +218,7 @@ def test_what_the_table_says_is_run_arrives_at_the_runtime(stack: Stack) -> None
         assert service(f"{own}{name}: {value}") != plain, name
 
 
+GRANTED = "secrets: {s: {file: ./s}, e: {environment: E}}\nconfigs: {c: {content: x}}\n"
 INERT = {
     # For people, or said by the format to mean the same wherever there is one machine.
     *("services.name.ports[0].name", "services.name.ports[0].app_protocol", "services.name.ports[0].mode"),
@@ -264,6 +264,16 @@ BELOW = {
     ),
     "services.name.extends.service": "extends: {service: b}",
     "services.name.extends.file": "extends: {service: far, file: other.yaml}",
+    "services.name.secrets[0].source": "secrets: [s]",
+    "services.name.secrets[0].target": "secrets: [{source: s, target: x}]",
+    "services.name.secrets[0].uid": "secrets: [{source: e, uid: '7'}]",
+    "services.name.secrets[0].gid": "secrets: [{source: e, gid: '7'}]",
+    "services.name.secrets[0].mode": "secrets: [{source: e, mode: '0400'}]",
+    "services.name.configs[0].source": "configs: [c]",
+    "services.name.configs[0].target": "configs: [{source: c, target: x}]",
+    "services.name.configs[0].uid": "configs: [{source: c, uid: '7'}]",
+    "services.name.configs[0].gid": "configs: [{source: c, gid: '7'}]",
+    "services.name.configs[0].mode": "configs: [{source: c, mode: '0400'}]",
     "services.name.env_file[0].path": "env_file: [{path: x.env}]",
     "services.name.env_file[0].required": "env_file: [{path: no.env, required: true}]",
     "services.name.env_file[0].format": "env_file: [{path: x.env, format: raw}]",
@@ -341,7 +351,7 @@ def test_what_stands_below_arrives_too(stack: Stack) -> None:
         top = "" if own else text
         try:
             project = stack.load(
-                "secrets: {s: {file: ./s}}\n"
+                f"{GRANTED}"
                 f"services: {{a: {{image: host{own}}}, b: {{image: host, hostname: b, volumes: ['data:/data']}}}}\n"
                 + (top if top.startswith("volumes") else f"volumes: {{data: }}\n{top}")
             ).project

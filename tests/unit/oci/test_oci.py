@@ -12,10 +12,11 @@ import pytest
 
 from orchestrator.contracts.images import Image, ImageConfig, ImageMount
 from orchestrator.contracts.network import Address, Endpoint
-from orchestrator.contracts.runtime import SandboxSpec, VolumeFill
+from orchestrator.contracts.runtime import GeneratedFile, SandboxSpec, VolumeFill
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import InputError
 from orchestrator.kernel.caps import CAPABILITIES
+from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName
@@ -125,7 +126,7 @@ def test_volumes_are_filled_from_the_image_unless_nocopy_or_the_host_image() -> 
 
 def test_the_generated_files_carry_addresses_names_and_our_dns() -> None:
     files = {
-        file.path: file.content.decode()
+        file.path: (file.content or b"").decode()
         for file in compiled(
             service(hostname="web.shop.test"),
             endpoints=(ETH0, ETH1),
@@ -142,7 +143,7 @@ def test_the_generated_files_carry_addresses_names_and_our_dns() -> None:
 def test_dns_of_internal_networks_alone_is_still_ours_and_without_a_network_there_is_none() -> None:
     files = {file.path: file.content for file in compiled(service(), endpoints=(ETH0,)).files}
     assert files["/etc/resolv.conf"] == b"nameserver 10.9.1.1\noptions ndots:0\n"
-    alone = {file.path: file.content for file in compiled(service()).files}
+    alone = {file.path: file.content or b"" for file in compiled(service()).files}
     assert alone["/etc/resolv.conf"] == b"options ndots:0\n"
     assert alone["/etc/hosts"].endswith(b"127.0.1.1\tshop-web-1\n")
 
@@ -370,3 +371,37 @@ def test_an_image_that_cannot_be_mounted_is_an_error_with_its_place(images: dict
     with pytest.raises(InputError) as caught:
         compiled(service(volumes=(mount,)), APP, volume_paths={"/var/cache": "/v/anon"}, mounted_images=images)
     assert (caught.value.message, caught.value.place) == (said, "services.web.volumes[0]")
+
+
+def test_a_granted_file_of_the_hosts_is_bound_read_only_and_others_are_made() -> None:
+    files = (
+        GrantedFile("/run/secrets/s", source="/home/me/s"),
+        GrantedFile("/run/secrets/e", variable="E", content="t\udc80", uid=7, gid=8, mode=0o400),
+        GrantedFile("/etc/hosts", content="mine"),
+        GrantedFile("/kept", variable="K"),
+        GrantedFile("/mine"),
+    )
+    spec = compiled(service(files=files, volumes=(Mount(MountKind.BIND, "/mine", "/srv"),)))
+    bound = mount_at(spec.config, "/run/secrets/s")
+    assert (bound["type"], bound["source"]) == ("bind", "/home/me/s")
+    assert {"ro", "idmap"} <= set(bound["options"])
+    assert [file.path for file in spec.files[:2]] == ["/etc/hostname", "/etc/resolv.conf"]
+    assert spec.files[2:] == (
+        GeneratedFile("/run/secrets/e", b"t\x80", 0o400, 7, 8),
+        GeneratedFile("/etc/hosts", b"mine", 0o444),
+        GeneratedFile("/kept", None, 0o444),
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (GrantedFile("/", 'config "c"', place="P"), 'P: the config "c": nothing can be mounted at "/"'),
+        (GrantedFile("/proc/x", 'config "c"', "/x", place="P"), 'P: the config "c": nothing can be mounted at "/proc/x"'),
+        (GrantedFile("/c", gid=70_000, place="P"), "P: id 70000 is outside the 65536 ids a container has"),
+    ],
+)
+def test_a_granted_file_that_cannot_be_is_an_error_at_its_place(file: GrantedFile, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        compiled(service(files=(file,)))
+    assert str(caught.value) == message
