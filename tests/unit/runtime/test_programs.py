@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from orchestrator.contracts.runtime import GeneratedFile, OciConfig, SandboxSpec
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.monitor.steps import STEPS
 from orchestrator.runtime.monitor.wire import VERSION
 from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
-from orchestrator.values import fields
+from orchestrator.values import fields, replace
 
 MEMORY = Hierarchy("memory", ("memory",))
 CONTEXT = Context("/data/containers/box", 100_000, (7, 3), True, (MEMORY,), 40, lambda profile: b"\x06" * 8)
@@ -117,6 +117,20 @@ def test_an_older_monitor_is_asked_for_what_it_knows_and_failures_keep_their_nam
     assert {"console", "default_limits"} == set(names(program)) - set(names(older))
     assert older.is_command(len(older.steps) - 1)
     assert "default_limits" not in names(compile_exec(PROCESS, {}, CONTEXT, terminal=False).known_to(1))
+
+
+@pytest.mark.parametrize("file", [GeneratedFile("/key", b"k", 0o400, gid=7), GeneratedFile("/large", b"x" * 2**20)])
+def test_an_older_monitor_makes_no_file_that_would_not_be_as_it_was_asked_for(file: GeneratedFile) -> None:
+    plain = spec()
+    program = compile_start(replace(plain, files=(*plain.files, file)), CONTEXT)
+    assert "files" not in names(program)
+    assert [(made[0], *made[3:]) for made in find(program, "owned_files")[0]] == [
+        ("/etc/hosts", 0, 0),
+        (file.path, file.uid, file.gid),
+    ]
+    assert program.known_to(4) is program
+    with pytest.raises(OperationError, match=f"cannot make /etc/hosts, {file.path}: the monitor of"):
+        program.known_to(3)
 
 
 def test_an_exec_joins_and_does_not_mount() -> None:
