@@ -16,6 +16,7 @@ from orchestrator.build.cache import StepCache, key_of
 from orchestrator.build.configuration import SCRATCH, Config, inherited
 from orchestrator.contracts.images import Image, ImageMount, Progress
 from orchestrator.errors import HostError
+from orchestrator.images.host import HOST_LABEL
 from orchestrator.images.spec.config import History
 from orchestrator.images.spec.digest import Digest, digest, digest_of
 from orchestrator.images.spec.platform import Platform
@@ -26,8 +27,6 @@ from orchestrator.images.unpack.packing import write_tree
 from orchestrator.kernel.trees import copy_tree
 from orchestrator.values import frozen
 
-HOST_LABEL = "io.pystack.host"
-"""Of an image built on ``host``: the identity of that host image, whose mounts it needs."""
 _SMALL_FILE = 1 << 20
 
 

@@ -207,7 +207,7 @@ def _outcome(
 ) -> Outcome | None:
     """None if it may be another one without any file here having changed."""
     from orchestrator.cli.unchanged import Outcome
-    from orchestrator.images.machine import HOST_LABEL
+    from orchestrator.images.host import HOST_LABEL
     from orchestrator.images.reference import Named, parse_named, parse_reference
 
     on_host = any(HOST_LABEL in (image.config.config.get("Labels") or {}) for image in made.values())

@@ -26,6 +26,8 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.values import frozen
 
+HOST_LABEL = "io.pystack.host"
+"""Of an image built on ``host``: the identity of that host image, whose mounts it needs."""
 _UNFINISHED = ".host-"
 _NOTE = "host.json"
 _UNFINISHED_NOTE = ".note-"

@@ -13,7 +13,7 @@ import trio
 
 from orchestrator.contracts.images import BuildImage, Image, ImageRequest, Known, Missing, Progress
 from orchestrator.errors import OperationError
-from orchestrator.images.host import HostImage
+from orchestrator.images.host import HOST_LABEL, HostImage
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
 from orchestrator.images.rootfs import resolve_rootfs
 from orchestrator.model.build import PullPolicy
@@ -23,9 +23,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from orchestrator.images.store.values import StoredImage
     from orchestrator.images.stored import StoredImages
-
-HOST_LABEL = "io.pystack.host"
-"""Of an image built on ``host``: the identity of that host image, whose mounts it needs."""
 
 
 class MachineImages:

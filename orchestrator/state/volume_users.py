@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
-from glob import glob
 
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord
-from orchestrator.errors import OperationError, PystackError
-from orchestrator.model.names import ProjectName, VolumeName, short_hash
+from orchestrator.errors import PystackError
+from orchestrator.model.names import VolumeName, short_hash
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
-from orchestrator.state.directory import data_root_of, site_of
+from orchestrator.state.directory import data_root_of
+from orchestrator.state.projects import readings, sound_readings
 from orchestrator.state.reading import Reading
 from orchestrator.state.volume_files import ANONYMOUS
 
@@ -36,16 +35,7 @@ def users_of_volumes(data_root: str, volumes: list[str]) -> dict[str, tuple[str,
     """The containers that use each of `volumes` (full names), sorted. Raises OperationError when a project's records cannot
     be read, or are damaged: then nobody knows."""
     found: dict[str, set[str]] = {name: set() for name in volumes}
-    for site, reading in readings(data_root):
-        if isinstance(reading, PystackError):
-            raise OperationError(
-                f"what project {site.project} uses is not known: {reading}", hint=reading.hint
-            ) from reading
-        if reading.damaged:
-            raise OperationError(
-                f"what project {site.project} uses is not known: {', '.join(sorted(set(reading.damaged)))} is damaged",
-                hint=f"`pystack -p {site.project} up` or `down` repairs its records",
-            )
+    for site, reading in sound_readings(data_root):
         for container, used in _used(site, reading):
             for name in found:
                 if name in used or name.startswith(_anonymous(site, container)):
@@ -75,19 +65,6 @@ def containers_of_others(site: Site) -> dict[str, str]:
         if reading.record is not None:
             found.update({item.container: other.project for item in reading.record.containers})
     return found
-
-
-def readings(data_root: str, besides: str = "") -> Iterator[tuple[Site, Reading | PystackError]]:
-    """The records of all projects but `besides`, or why they cannot be read."""
-    for path in sorted(glob(os.path.join(data_root, "projects", "*/"))):
-        name = os.path.basename(path.rstrip("/"))
-        if name == besides:
-            continue
-        site = site_of(data_root, "/", ProjectName(name))
-        try:
-            yield site, Reading(site)
-        except PystackError as error:
-            yield site, error
 
 
 def _used(site: Site, reading: Reading) -> Iterator[tuple[ContainerRecord, set[str]]]:

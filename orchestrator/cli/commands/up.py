@@ -10,7 +10,7 @@ from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.scaling import replicas
-from orchestrator.cli.selection import check_images, check_services
+from orchestrator.cli.selection import check_services
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wanted_images import registry_variables, with_policies
 from orchestrator.cli.wire import selected, statuses_of
@@ -163,7 +163,6 @@ def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool
 def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
     """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
     project, chosen = settings.load_to_run(services)
-    check_images(project, chosen)
     if not chosen:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
