@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from orchestrator.cli.connection import connect
@@ -41,15 +42,15 @@ def follow_logs(
 ) -> None:
     """Print what `logs` follows and go on until all of `services` (none: all of the project) have ended. Containers that
     are made meanwhile are followed too."""
-    first = True
     try:
         while (events := connect(site)) is not None:
             with events:
-                events.send(*encoded(Events()))
-                if first:  # Now, so that what appears in between is told by an event.
-                    logs.add_all(tail=tail, since=since)
-                    logs.pump()
-                    first = False
+                # What appears after this look is told by an event: a subscription alone begins whenever it is served.
+                looked_at = time.time()
+                logs.add_all(tail=tail, since=since)
+                logs.pump()
+                tail = None
+                events.send(*encoded(Events(looked_at)))
                 if _follow(site, events, logs, services):
                     break
     except Unanswered as error:
@@ -59,8 +60,7 @@ def follow_logs(
         while True:
             wait_any(logs.sources(), None)
             logs.pump()
-    if first:
-        logs.add_all(tail=tail, since=since)
+    logs.add_all(tail=tail, since=since)  # One may have begun and ended since the last look.
     logs.finish()
 
 

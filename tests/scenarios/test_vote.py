@@ -73,9 +73,12 @@ def test_a_killed_supervisor_and_a_killed_monitor_cost_no_container_and_no_vote(
     cast(vote, "tabs")
     eventually(lambda: state(vote, "Pid", "Addresses", "Health") == before)
     eventually(lambda: results(vote) == {"tabs": 3})
-    # Every answered request has its line: nginx writes it to a pipe that has always had a reader.
-    lines = vote.log_file("front").read_text().splitlines()
-    assert sum("POST /api/vote/tabs" in line and " 202 " in line for line in lines) == 3
+    # Every answered request has its line: nginx writes it, after its answer, to a pipe that has always had a reader.
+    eventually(lambda: len([line for line in vote.log_file("front").read_text().splitlines() if counted(line)]) == 3)
+
+
+def counted(line: str) -> bool:
+    return "POST /api/vote/tabs" in line and " 202 " in line
 
 
 def test_votes_outlive_down_and_up_in_the_named_volume(vote: Stack) -> None:

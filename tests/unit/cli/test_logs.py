@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 from orchestrator.cli.logfiles import Writer, writers
 from orchestrator.model.names import ContainerId, ServiceName
 from tests.unit.cli.conftest import Bench
 from tests.unit.cli.logwriter import LogWriter, recorded
-from tests.unit.cli.supervisor import ok
+from tests.unit.cli.supervisor import Exchange, ok
 from tests.unit.cli.test_up import Told, event, line_of, lines_until, running, status
 
 SECOND = 1_000_000_000
@@ -132,6 +133,24 @@ def test_following_goes_on_until_all_have_ended_and_takes_new_containers_in(benc
         assert process.returncode == 0
         assert out.splitlines()[-1] == b"without a newline"
         assert err == b"three\n"
+
+
+def test_a_container_made_before_the_subscription_was_served_is_followed(bench: Bench) -> None:
+    """It writes after the look at what there is, and its events are of before the stream begins: they are in the log."""
+    recorded(bench.site, demo_db_1="db")
+    phases = {"late": "running"}
+
+    def served_late(exchange: Exchange) -> None:
+        LogWriter(bench.site, "demo-late-1").write(b"hello from late\n")
+        started = event("container.started", "late") | {"at": time.time()}
+        if exchange.args["since"] is not None and exchange.args["since"] <= started["at"]:
+            exchange.event(started)
+        phases["late"] = "exited"
+        exchange.event(event("container.exited", "late", exit_status=0))
+        exchange.wait_closed()
+
+    bench.serve(events=served_late, ps=lambda exchange: exchange.ok([status(s, p) for s, p in phases.items()]))
+    assert shown(bench, "-f", "--no-log-prefix") == ["hello from late"]
 
 
 def test_ctrl_c_ends_following_with_130_and_stops_nothing(bench: Bench) -> None:
