@@ -10,6 +10,7 @@ from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import NetworkName, ServiceName
+from orchestrator.model.namespaces import Namespaces
 from orchestrator.model.network import Attachment, PortMapping
 from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.volume import Mount
@@ -77,6 +78,7 @@ class Service:
     platform: str = ""
     pull_policy: PullPolicy = PullPolicy()
     files: tuple[GrantedFile, ...] = ()
+    namespaces: Namespaces = Namespaces()
 
     @property
     def place(self) -> str:

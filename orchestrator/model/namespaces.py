@@ -1,0 +1,41 @@
+"""Whose namespaces a container is in (namespaces(7)): its own, the host's, or another container's."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from orchestrator.values import frozen
+
+
+class Sharing(Enum):
+    """`NONE`: of the network alone, a namespace of its own with nothing but loopback."""
+
+    PRIVATE = "private"
+    HOST = "host"
+    NONE = "none"
+    SERVICE = "service"
+    CONTAINER = "container"
+
+
+@frozen
+class Namespace:
+    """`of`: the service of the stack, or the container of any project by its name."""
+
+    sharing: Sharing = Sharing.PRIVATE
+    of: str = ""
+
+
+PRIVATE = Namespace()
+
+
+@frozen
+class Namespaces:
+    """Of the six that the Compose format speaks of; the mount namespace is always a container's own. `user` PRIVATE: the
+    project's, in which root is nobody outside."""
+
+    network: Namespace = PRIVATE
+    pid: Namespace = PRIVATE
+    ipc: Namespace = PRIVATE
+    uts: Namespace = PRIVATE
+    cgroup: Namespace = PRIVATE
+    user: Namespace = PRIVATE
