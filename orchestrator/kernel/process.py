@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import signal
 import struct
 
@@ -10,8 +11,23 @@ from orchestrator.kernel import constants as c
 from orchestrator.kernel.syscalls import call, fail, libc, number_of
 
 
-def clone3(flags: int, *, cgroup: int | None = None) -> int:
-    """A new process like fork(2): its pid, or 0 in the child. `cgroup`: the v2 directory it is born in.
+class SharedPid:
+    """A pid in memory that this process shares with those it forks (mmap(2), MAP_SHARED)."""
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+        self._number = ctypes.c_int.from_buffer(self._page)
+        self.address = ctypes.addressof(self._number)
+
+    @property
+    def value(self) -> int:
+        """0: none yet."""
+        return self._number.value
+
+
+def clone3(flags: int, *, cgroup: int | None = None, tell: SharedPid | None = None) -> int:
+    """A new process like fork(2): its pid, or 0 in the child. `cgroup`: the v2 directory it is born in. `tell`: where its
+    pid is to be, as the caller sees it, before it runs, and whatever happens to the caller (CLONE_PARENT_SETTID).
 
     Goes past libc's and Python's fork handlers: only for a single-threaded process, whose child ends by exec or _exit.
     """
@@ -19,7 +35,11 @@ def clone3(flags: int, *, cgroup: int | None = None) -> int:
         flags |= c.CLONE_INTO_CGROUP
     # With CLONE_PARENT the exit signal is the caller's own (clone(2)).
     exit_signal = 0 if flags & c.CLONE_PARENT else int(signal.SIGCHLD)
-    arguments = struct.pack("=11Q", flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup or 0)
+    address = 0
+    if tell is not None:
+        flags |= c.CLONE_PARENT_SETTID
+        address = tell.address
+    arguments = struct.pack("=11Q", flags, 0, 0, address, exit_signal, 0, 0, 0, 0, 0, cgroup or 0)
     return call(c.NR_CLONE3, arguments, len(arguments))
 
 

@@ -269,8 +269,8 @@ async def test_the_monitor_starts_a_killed_supervisor_again(stage: Stage) -> Non
     go = Path(f"/proc/{pid}/root/go")  # Not by the upper directory: overlayfs has a FIFO of its own for it.
     eventually(go.exists)
     go.write_text("x\n")
-    eventually((stage.root / "exits").exists)
-    assert (stage.root / "exits").read_text() == "31"
+    exits = stage.root / "exits"
+    eventually(lambda: exits.exists() and exits.read_text() == "31")
     assert os.waitpid(pid, 0)[1] == 31 << 8
 
 

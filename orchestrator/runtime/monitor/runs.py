@@ -1,6 +1,6 @@
 """The life of processes: from a start request over its status pipe to its end.
 
-    request -> stage 1 cloned -> (pid, errors by the status pipe) -> pipe ends: executed or failed -> pidfd: ended
+    request -> stage 1 cloned -> (errors by the status pipe) -> pipe ends: executed or failed -> pidfd: ended
 
 Every process is known by its pidfd alone; there is no SIGCHLD and no wait for "any child", so no exit can be mistaken.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import time
 
 from orchestrator.kernel import pidfd as pidfds
@@ -17,7 +18,7 @@ from orchestrator.kernel import process
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, REPORT_PID
+from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT
 from orchestrator.runtime.monitor.steps import Child
 
 TYPE_CHECKING = False
@@ -134,7 +135,7 @@ class Start:
     ) -> None:
         self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
-        self._pid = 0
+        self._born = process.SharedPid()
         self._failure: tuple[int, int] | None = None
         try:
             self._stage1 = process.clone3(0, cgroup=fds.get("cgroup"))
@@ -143,7 +144,7 @@ class Start:
             os.close(writer)
             raise
         if self._stage1 == 0:
-            Child(writer, fds, procs, namespaces).run(program)
+            Child(writer, fds, procs, namespaces, self._born).run(program)
         os.close(writer)
         os.set_blocking(self._reader, False)
         loop.add(self._reader, self._status_ready)
@@ -154,26 +155,28 @@ class Start:
         except BlockingIOError:
             return
         # Reports are smaller than PIPE_BUF: they arrive whole.
-        for kind, first, second in REPORT.iter_unpack(data):
-            if kind == REPORT_PID:
-                self._pid = first
-            elif self._failure is None:
-                self._failure = (first, second)
+        for failure in REPORT.iter_unpack(data):
+            self._failure = self._failure or failure
         if not data:
             self._loop.remove(self._reader)
             os.close(self._reader)
             self._settle()
 
     def _settle(self) -> None:
+        pid = self._born.value
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._stage1, 0)
-        if not self._pid:
+            _, status = os.waitpid(self._stage1, 0)
+            if os.WIFSIGNALED(status) and self._failure is None:
+                # Killed with what it made, or before it was done with it: what it made is not what was asked for.
+                self._failure = BROKEN, errno.EOWNERDEAD
+        if not pid:
             self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)))
             return
-        pidfd = os.pidfd_open(self._pid)
+        pidfd = os.pidfd_open(pid)
         if self._failure is None:
-            self._on_done(self._pid, pidfd)
+            self._on_done(pid, pidfd)
         else:
+            pidfds.send(pidfd, signal.SIGKILL)
             self._loop.add(pidfd, lambda _: self._failed_process_ended(pidfd))
 
     def _failed_process_ended(self, pidfd: int) -> None:

@@ -17,8 +17,8 @@ from orchestrator.kernel.rooted import BELOW, IN_ROOT
 from orchestrator.kernel.syscalls import openat2
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 
-REPORT = struct.Struct("<iii")
-REPORT_PID, REPORT_ERROR = 1, 2
+REPORT = struct.Struct("<ii")
+"""The step that failed, and its errno."""
 BROKEN = -1
 """The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
 
@@ -36,10 +36,19 @@ _NAMESPACES = (
 
 
 class Stage1:
-    """`status`: the pipe for reports. `fds`: named descriptors. `procs`: v1 cgroup.procs files to enter."""
+    """`status`: the pipe for reports. `fds`: named descriptors. `procs`: v1 cgroup.procs files to enter. `born`: where the
+    final child's pid is told."""
 
-    def __init__(self, status: int, fds: dict[str, int], procs: list[int], namespaces: MountNamespaces) -> None:
+    def __init__(
+        self,
+        status: int,
+        fds: dict[str, int],
+        procs: list[int],
+        namespaces: MountNamespaces,
+        born: process.SharedPid,
+    ) -> None:
         self.status = status
+        self.born = born
         self.fds = fds
         self.procs = procs
         self.namespaces = namespaces
@@ -51,7 +60,7 @@ class Stage1:
         self.descriptors: tuple[int, int] | None = None
 
     def fail(self, step: int, number: int) -> None:
-        os.write(self.status, REPORT.pack(REPORT_ERROR, step, number))
+        os.write(self.status, REPORT.pack(step, number))
 
     def rlimit(self, kind: int, soft: int, hard: int) -> None:
         """Only here, as the host's root, can a hard limit be raised. That on descriptors is lowered last: until then we
@@ -184,12 +193,11 @@ class Stage1:
         gate_out = -1
         if self.procs:
             self.gate, gate_out = os.pipe()
-        pid = process.clone3(kinds | c.CLONE_PARENT)
+        pid = process.clone3(kinds | c.CLONE_PARENT, tell=self.born)
         if pid == 0:
             if gate_out >= 0:
                 os.close(gate_out)
             return
-        os.write(self.status, REPORT.pack(REPORT_PID, pid, 0))
         for fd in self.procs:
             try:
                 os.write(fd, b"%d" % pid)
