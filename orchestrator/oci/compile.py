@@ -15,12 +15,14 @@ from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.errors import InputError
 from orchestrator.model.names import Role, cgroup_path
+from orchestrator.model.namespaces import Sharing
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 from orchestrator.oci.confinement import READONLY_PATHS, held_capabilities, masked_paths, sysctls
 from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
 from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
+from orchestrator.oci.namespaces import namespaces_of
 from orchestrator.oci.resources import cpu, memory, pids
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
@@ -29,7 +31,6 @@ from orchestrator.oci.terms import (
     ANNOTATION_SUBPATHS,
     DEFAULT_PATH,
     DEFAULT_UMASK,
-    NAMESPACES,
     OCI_VERSION,
     ORDERS,
 )
@@ -133,9 +134,22 @@ def _annotations(context: Context) -> dict[str, str]:
     }
 
 
-def _id_mappings(context: Context) -> list[dict[str, int]]:
-    ids = context.inputs.site.ids
+def _id_mappings(context: Context) -> list[dict[str, int]] | None:
+    if context.service.namespaces.host_user:
+        return None
+    ids = context.ids
     return [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+
+
+def _namespaces(context: Context) -> list[dict[str, str]]:
+    namespaces = context.service.namespaces
+    return namespaces_of(namespaces, host_user=namespaces.host_user)
+
+
+def _sysctls(context: Context) -> dict[str, str] | None:
+    """Of a network namespace that nobody else has made."""
+    own = context.service.namespaces.network.sharing in (Sharing.PRIVATE, Sharing.NONE)
+    return sysctls(context.ids.count) if own else None
 
 
 # ---- the table --------------------------------------------------------------------------------------------------------
@@ -154,14 +168,14 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("hostname", lambda context: context.hostname),
     ("mounts", lambda context: mounts_of(context.inputs)),
     ("annotations", _annotations),
-    ("linux.namespaces", lambda context: [{"type": kind} for kind in NAMESPACES]),
+    ("linux.namespaces", _namespaces),
     ("linux.uidMappings", _id_mappings),
     ("linux.gidMappings", _id_mappings),
     ("linux.cgroupsPath", lambda context: "/" + cgroup_path(context.inputs.site.key, context.inputs.container)),
     ("linux.resources.memory", memory),
     ("linux.resources.pids", pids),
     ("linux.resources.cpu", cpu),
-    ("linux.sysctl", lambda context: sysctls(context.inputs.site.ids.count)),
+    ("linux.sysctl", _sysctls),
     ("linux.seccomp", lambda context: default_profile(context.inputs.machine)),
     ("linux.maskedPaths", lambda context: list(masked_paths(context.inputs.host_cpus))),
     ("linux.readonlyPaths", lambda context: list(READONLY_PATHS)),

@@ -43,7 +43,7 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
         if target not in chosen:
             check_target(target, f'volume of the image "{image.reference}": ', service.place)
             chosen[target] = _bind(_volume_directory(volume_paths, target), target, ("rw",))
-    base = [
+    base: list[dict[str, Any]] = [
         {"destination": destination, "type": kind, "source": source, "options": list(options)}
         for destination, kind, source, options in _BASE_MOUNTS
         if not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
@@ -52,7 +52,10 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
         if clean_path(mount.target) not in chosen:
             base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "nosuid")))
     # Parents before what lies below them, else in the order of the stack.
-    return base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+    made = base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+    if service.namespaces.host_user:  # Its ids are the host's already.
+        made = [mount | {"options": [option for option in mount["options"] if option != "idmap"]} for mount in made]
+    return made
 
 
 def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> tuple[VolumeFill, ...]:

@@ -17,6 +17,7 @@ from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
+from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.values import frozen
@@ -29,8 +30,26 @@ StepArgument = Any
 """JSON-ready."""
 
 
-_SINCE = {"console": 2, "default_limits": 2, "bind_below": 3, "image": 3, "owned_files": 4}
+_SINCE = {
+    "console": 2,
+    "default_limits": 2,
+    "bind_below": 3,
+    "image": 3,
+    "owned_files": 4,
+    "enter_some": 5,
+    "join_some": 5,
+}
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
+_KINDS = {
+    "user": c.CLONE_NEWUSER,
+    "network": c.CLONE_NEWNET,
+    "pid": c.CLONE_NEWPID,
+    "mount": c.CLONE_NEWNS,
+    "uts": c.CLONE_NEWUTS,
+    "ipc": c.CLONE_NEWIPC,
+    "cgroup": c.CLONE_NEWCGROUP,
+}
+_ALL = frozenset(_KINDS)
 _OPTIONAL = frozenset({"console", "default_limits"})
 """Those without which a container is nearly the same."""
 _MOST_SMALL = 2**19
@@ -60,13 +79,18 @@ class Program:
         steps = tuple(step for step in self.steps if _SINCE.get(step.name, 1) <= version)
         for step in self.steps:
             if _SINCE.get(step.name, 1) > version and step.name not in _OPTIONAL:
-                message = f"cannot {step.describe()}: the monitor of this project was started by an older pystack"
-                raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
+                raise too_old(step.describe())
         return self if len(steps) == len(self.steps) else Program(steps)
 
     def is_command(self, number: int) -> bool:
         """Whether step `number` is the execution of the user's own program."""
         return 0 <= number < len(self.steps) and self.steps[number].name == "execute"
+
+
+def too_old(what: str) -> OperationError:
+    """The monitor cannot do `what`."""
+    message = f"cannot {what}: the monitor of this project was started by an older pystack"
+    return OperationError(message, hint="`pystack down` and `pystack up` start a new one")
 
 
 @frozen
@@ -79,9 +103,9 @@ class Hierarchy:
 
 @frozen
 class Context:
-    """What a program needs to know of where it will run. `layers`: the monitor's numbers of `layer_paths`.
-    `unified`: there is a v2 hierarchy. `hierarchies`: the v1 ones that the container is in. `bundle`: its directory.
-    `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
+    """What a program needs to know of where it will run. `bundle`: its directory. `host_base`: the host's id of the
+    container's root. `layers`: the monitor's numbers of `layer_paths`. `unified`: there is a v2 hierarchy. `hierarchies`:
+    the v1 ones that the container is in. `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
 
     bundle: str
     host_base: int
@@ -98,9 +122,9 @@ def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False
     return Program(tuple(_start_steps(spec, context, terminal)))
 
 
-def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
-    """The program of a further process in a running container. `process`: an OCI ``process``."""
-    return Program(tuple(_exec_steps(process, linux, context, terminal)))
+def compile_exec(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
+    """The program of a further process in a running container. `process`: an OCI ``process``. `config`: the container's."""
+    return Program(tuple(_exec_steps(process, config, context, terminal)))
 
 
 @frozen
@@ -143,8 +167,8 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     root = [numbers[path] for path in spec.lowers]
     yield Step("overlay", (0, root, bundle_name), f"make the root file system in {context.bundle}")
     yield from _image_steps(mounts, numbers)
-    yield from _outer_mount_steps(mounts, context)
-    yield Step("enter", (), "enter the namespaces")
+    yield from _outer_mount_steps(mounts, context, mapped="user" in own_namespaces(config))
+    yield _enter_step(spec)
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
     yield from _inner_mount_steps(mounts, context)
@@ -183,9 +207,23 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
     return Step("owned_files", ([[*each, file.uid, file.gid] for each, file in zip(made, files, strict=True)],), text)
 
 
-def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
+def _enter_step(spec: SandboxSpec) -> Step:
+    """The step that every monitor knows, where that does it."""
+    own = own_namespaces(spec.config)
+    if own == _ALL:
+        return Step("enter", (), "enter the namespaces")
+    made = sum(_KINDS[kind] for kind in own if kind not in ("user", "network"))
+    return Step("enter_some", ("user" in own, "network" in own, made), "enter the namespaces")
+
+
+def _exec_steps(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
+    linux: Mapping[str, Any] = config.get("linux") or {}
+    own = own_namespaces(config)
     yield from _rlimit_steps(process)
-    yield Step("join", (), "enter the container's namespaces")
+    if own == _ALL:
+        yield Step("join", (), "enter the container's namespaces")
+    else:
+        yield Step("join_some", (sum(_KINDS[kind] for kind in own),), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
     yield from _stdio_steps(process, terminal)
@@ -269,7 +307,8 @@ def _image_steps(mounts: Sequence[_Mount], numbers: Mapping[str, int]) -> Iterat
             yield Step("image", (mount.slot, lowers, mount.folder, mount.options.set_), what)
 
 
-def _outer_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
+def _outer_mount_steps(mounts: Sequence[_Mount], context: Context, *, mapped: bool) -> Iterator[Step]:
+    """`mapped`: the container has ids of its own."""
     for mount in mounts:
         if mount.slot is not None and mount.kind not in ("bind", "overlay"):
             # The ids are the host's: this tmpfs is made outside of the user namespace.
@@ -281,7 +320,7 @@ def _outer_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[S
     yield Step("to_host", (), "enter the host's mount namespace")
     for mount in binds:
         o = mount.options
-        how = (o.recursive, o.set_, o.clear, o.propagation, o.idmap)
+        how = (o.recursive, o.set_, o.clear, o.propagation, o.idmap and mapped)
         what = f"mount {mount.source} at {mount.target}"
         if mount.folder:
             yield Step("bind_below", (mount.slot, base_of(mount.source, mount.folder), mount.folder, *how), what)
