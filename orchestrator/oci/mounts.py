@@ -10,6 +10,7 @@ from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import VolumeFill
 from orchestrator.errors import InputError
 from orchestrator.model.granted import GrantedFile
+from orchestrator.model.namespaces import Sharing
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.oci.inputs import SandboxInputs
@@ -30,6 +31,11 @@ _TREE_OPTIONS = ("rbind", "rprivate", "nodev", "idmap")
 """Of a bind or a volume. ``idmap``: what the container's root writes belongs to the host's root, not to a mapped id.
 ``nodev`` stands for Docker's device cgroup: a device node below a bound directory must not open."""
 
+_SHM = "/dev/shm"
+_HOSTS_SHM = {
+    "destination": _SHM, "type": "bind", "source": _SHM, "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev"]
+}  # fmt: skip
+
 _NOT_TARGETS = ("/", "/proc", "/dev")
 
 
@@ -37,6 +43,7 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     """The config's ``mounts``, in order. One of the stack's replaces ours at the same place and below it.
     Raises InputError for a target that nothing can be mounted at, and for an image that cannot be mounted."""
     service, image, volume_paths = inputs.service, inputs.image, inputs.volume_paths
+    shm = _shared_memory(service)
     chosen = {_granted_target(file): _granted_mount(file) for file in service.files if file.source}
     chosen |= {_target(mount, service): _service_mount(mount, inputs) for mount in service.volumes}
     for target in map(clean_path, image.config.volumes):
@@ -46,8 +53,11 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     base: list[dict[str, Any]] = [
         {"destination": destination, "type": kind, "source": source, "options": list(options)}
         for destination, kind, source, options in _BASE_MOUNTS
-        if not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
+        if (destination != _SHM or shm)
+        and not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
     ]
+    if shm is _HOSTS_SHM:
+        base = [_HOSTS_SHM if mount["destination"] == _SHM else mount for mount in base]
     for mount in image.mounts:
         if clean_path(mount.target) not in chosen:
             base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "nosuid")))
@@ -56,6 +66,12 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     if service.namespaces.host_user:  # Its ids are the host's already.
         made = [mount | {"options": [option for option in mount["options"] if option != "idmap"]} for mount in made]
     return made
+
+
+def _shared_memory(service: Service) -> dict[str, Any] | bool:
+    """Whether there is a /dev/shm; it goes with the IPC namespace, as Docker has it."""
+    sharing = service.namespaces.ipc.sharing
+    return _HOSTS_SHM if sharing is Sharing.HOST else sharing is not Sharing.NONE
 
 
 def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> tuple[VolumeFill, ...]:

@@ -86,9 +86,9 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
     }
     assert refused >= {
-        *("cap_add", "cap_drop", "cgroup", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
-        *("group_add", "ipc", "network_mode", "pid", "privileged", "runtime", "security_opt", "sysctls"),
-        *("ulimits", "use_api_socket", "userns_mode", "uts", "volumes_from", "extra_hosts", "provider"),
+        *("cap_add", "cap_drop", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
+        *("group_add", "privileged", "runtime", "security_opt", "sysctls"),
+        *("ulimits", "use_api_socket", "volumes_from", "extra_hosts", "provider"),
         *("deploy.mode", "pre_start", "post_start", "pre_stop"),
         *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
         *("volumes[0].bind.propagation", "networks.name.external", "networks.name.enable_ipv6"),
@@ -102,7 +102,7 @@ services:
     privileged: true
     cap_add: [NET_ADMIN]
     devices: [/dev/fuse]
-    network_mode: host
+    external_links: [a]
     secrets: [s]
     configs: [c]
     gpus: all
@@ -129,7 +129,7 @@ REFUSED = {
     "services.a.privileged": 4,
     "services.a.cap_add": 5,
     "services.a.devices": 6,
-    "services.a.network_mode": 7,
+    "services.a.external_links": 7,
     "services.a.gpus": 10,
     "services.a.sysctls": 11,
     "services.a.security_opt": 12,
@@ -163,6 +163,8 @@ def test_up_goes_on_with_a_warning_where_nothing_can_surprise(stack: Stack) -> N
 
 RUN = {
     "build": ".",
+    "cgroup": "host",
+    "cgroup_parent": "/apps",
     "command": "[x]",
     "configs": "[c]",
     "container_name": "other",
@@ -177,9 +179,12 @@ RUN = {
     "image": "rootfs:/x",
     "init": "true",
     "label_file": "x.env",
+    "ipc": "host",
     "labels": "{k: v}",
     "mem_limit": "64m",
+    "network_mode": "host",
     "networks": "{default: {aliases: [x]}}",
+    "pid": "host",
     "pids_limit": "9",
     "platform": "linux/arm64",
     "ports": "[80]",
@@ -194,6 +199,8 @@ RUN = {
     "stop_signal": "USR1",
     "tmpfs": "/t",
     "user": '"7"',
+    "userns_mode": "host",
+    "uts": "host",
     "volumes": "[/v]",
     "working_dir": "/w",
     "deploy": "{resources: {limits: {cpus: '1'}}}",
