@@ -13,6 +13,7 @@ from signal import SIGKILL
 import trio
 
 from orchestrator.contracts.runtime import Exit, Run
+from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.namespaces import Sharing
@@ -91,6 +92,11 @@ async def learn_why(state: EngineState, run: LiveRun, exit: Exit) -> None:
     with trio.move_on_after(_KNOWN_S):
         await state.adapters.runtime.wait(process)
         run.orphaned = f"the run of {owner.label}, whose pid namespace it was in, has ended"
+
+
+def go_on(run: LiveRun) -> bool:
+    """Whether those whose namespaces it was in are to run again."""
+    return all(owner.record.wanted is Wanted.RUNNING for owner, _ in run.joined.values())
 
 
 async def until_owners_run(state: EngineState, container: Container) -> None:

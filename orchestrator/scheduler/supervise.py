@@ -249,7 +249,7 @@ def judge_end(container: Container, exit: Exit, run_s: float) -> Restart | GiveU
     container.history = container.history.ended_after(run_s)
     unhealthy = container.run is not None and container.run.unhealthy
     service = container.definition
-    if container.run is not None and container.run.orphaned and container.wanted:
+    if container.run is not None and container.run.orphaned and container.wanted and sharing.go_on(container.run):
         return Restart(FIRST_DELAY_S, container.run.orphaned)
     if unhealthy and container.wanted and service.on_unhealthy is OnUnhealthy.STOP:
         return GiveUp("became unhealthy", "stopped (x-pystack.on_unhealthy: stop)", failed=True)
