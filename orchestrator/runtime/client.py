@@ -8,6 +8,7 @@ probes, `programs` says what a container's processes do before their execve.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -39,7 +40,7 @@ from orchestrator.runtime.programs import layer_paths
 from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
-from orchestrator.runtime.sharing import check_shares, joined, network_of, with_shared_files
+from orchestrator.runtime.sharing import check_shares, has_just_ended, joined, network_of, with_shared_files
 from orchestrator.runtime.stdio import Terminal, give_pipe
 from orchestrator.values import replace
 
@@ -233,6 +234,8 @@ class MonitorRuntime:
                     container=container, run=number, echo=echo, log=log, names=[*ends, *names],
                 )  # fmt: skip
             except StepFailed as exc:
+                if shared and exc.number == errno.ESRCH:
+                    raise has_just_ended(sandbox.spec) from exc
                 if killed_at_birth(exc) and sandbox.spoil(sandbox.cgroup):
                     raise _BornKilled from exc
                 if self._sandboxes.get(container) is sandbox and sandbox.cgroup.oom_kills() > echo["oom_kills"]:

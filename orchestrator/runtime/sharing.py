@@ -95,7 +95,7 @@ def joined(session: Session, site: Site, spec: SandboxSpec) -> Iterator[dict[str
                     raise _does_not_run(spec, kind, owner)
         yield found
     except FileNotFoundError as exc:
-        raise OperationError(f"a container that {spec.container} shares namespaces with has just ended") from exc
+        raise has_just_ended(spec) from exc
     finally:
         for fd in opened:
             os.close(fd)
@@ -115,6 +115,11 @@ def _open_other(site: Site, spec: SandboxSpec, kind: str, owner: ContainerId) ->
         os.close(pidfd)
         raise _does_not_run(spec, kind, owner)
     return pid, pidfd
+
+
+def has_just_ended(spec: SandboxSpec) -> OperationError:
+    owners = ", ".join(sorted(set(spec.shares.values())))
+    return OperationError(f"cannot start {spec.container}: {owners}, whose namespaces it is in, has just ended")
 
 
 def _does_not_run(spec: SandboxSpec, kind: str, owner: ContainerId) -> OperationError:
