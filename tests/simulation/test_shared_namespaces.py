@@ -48,7 +48,7 @@ def test_who_shares_is_made_and_started_after_the_other(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["network", "pid", "ipc"])
-def test_who_shares_is_replaced_when_the_other_is_and_the_plan_says_why(kind: str) -> None:
+def test_who_shares_is_replaced_when_the_other_is(kind: str) -> None:
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack(kind))
         changed = stack(kind, command=("y",))
