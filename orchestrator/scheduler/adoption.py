@@ -116,6 +116,9 @@ async def _take_running(state: EngineState, container: Container, found: Contain
     # The monotonic clock of another process says nothing here; the age counts for start_period and back-off alone.
     run.begin(found.run, age_s=max(0.0, state.events.wall_clock() - found.run.started_at))
     run.joined = sharing.runs_of(state, container)
+    run.orphaned = sharing.left_behind(state, container, run)
+    if run.orphaned:
+        run.end(container.definition.stop_grace_s)
     container.step(Trigger.FOUND_RUNNING, "running (taken over)")
     container.began = False
     container.note(
@@ -143,6 +146,8 @@ def _take_ended_one_off(state: EngineState, container: Container, found: Contain
 def _meet_policy(state: EngineState, container: Container, found: ContainerState | None, rebooted: bool) -> bool:
     """A run ended while nobody watched: the restart policy decides now."""
     exit = Exit() if rebooted else container.exit or Exit()
+    if orphaned := sharing.ended_with(state, container, exit):
+        container.run = LiveRun(container.check, orphaned=orphaned)
     decision = supervise.judge_end(container, exit, 0.0)
     if exit != container.record.last_exit:
         what = "was lost at reboot" if rebooted else "ended while no supervisor was there"

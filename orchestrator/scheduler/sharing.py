@@ -75,12 +75,36 @@ def runs_of(state: EngineState, container: Container) -> dict[str, tuple[Contain
     return {kind: (owner, process) for kind, (owner, process) in runs.items() if process is not None}
 
 
+def left_behind(state: EngineState, container: Container, run: LiveRun) -> str:
+    """Why `run`, which was found running, is not in the namespaces that it should be in: while nobody watched, the other's
+    run has ended. "" if it is."""
+    began = run.process.started_at if run.process is not None else 0.0
+    for kind, owner in owners_of(state, container.definition).items():
+        if kind == "network" or owner.record.wanted is not Wanted.RUNNING:
+            continue
+        if kind not in run.joined or run.joined[kind][1].started_at > began:
+            return _has_ended(owner, kind)
+    return ""
+
+
+def ended_with(state: EngineState, container: Container, exit: Exit) -> str:
+    """As `learn_why`, of a run that ended while nobody watched: the other's ended at the same moment. "" if not."""
+    owner = owners_of(state, container.definition).get("pid")
+    if exit.signal != SIGKILL or owner is None or owner.exit is None or owner.record.wanted is not Wanted.RUNNING:
+        return ""
+    return _has_ended(owner, "pid") if 0.0 <= owner.exit.finished_at - exit.finished_at <= _KNOWN_S else ""
+
+
+def _has_ended(owner: Container, kind: str) -> str:
+    return f"the run of {owner.label}, whose {kind} namespace it was in, has ended"
+
+
 async def end_with(state: EngineState, container: Container, run: LiveRun, kind: str) -> None:
     """When the run that `run` shares its `kind` of namespace with has ended, end it."""
     owner, process = run.joined[kind]
     await state.adapters.runtime.wait(process)
     if not run.ending.is_set():
-        run.orphaned = f"the run of {owner.label}, whose {kind} namespace it was in, has ended"
+        run.orphaned = _has_ended(owner, kind)
         run.end(container.definition.stop_grace_s)
 
 
@@ -91,7 +115,7 @@ async def learn_why(state: EngineState, run: LiveRun, exit: Exit) -> None:
     owner, process = run.joined["pid"]
     with trio.move_on_after(_KNOWN_S):
         await state.adapters.runtime.wait(process)
-        run.orphaned = f"the run of {owner.label}, whose pid namespace it was in, has ended"
+        run.orphaned = _has_ended(owner, "pid")
 
 
 def go_on(run: LiveRun) -> bool:

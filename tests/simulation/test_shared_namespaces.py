@@ -129,3 +129,19 @@ def test_another_supervisor_knows_who_shares_with_whom(kind: str) -> None:
         assert not (await up(engine, stack(kind, restart="always"))).changed
 
     two_lives(lambda: World({"db": FakeService(crashes=[5])}), first, second)
+
+
+@pytest.mark.parametrize("kind", ["pid", "ipc"])
+def test_what_ended_while_nobody_watched_takes_along_who_was_in_it(kind: str) -> None:
+    async def first(engine: Engine, world: World) -> None:
+        await up(engine, stack(kind, restart="always"))
+
+    async def between(world: World) -> None:
+        await trio.sleep(7)
+
+    async def second(engine: Engine, world: World) -> None:
+        await trio.sleep(20)
+        assert world.runtime.alive() == ("demo-db-1", "demo-web-1")
+        assert (len(starts(world, "db")), len(starts(world, "web"))) == (2, 2)
+
+    two_lives(lambda: World({"db": FakeService(crashes=[5])}), first, second, between)
