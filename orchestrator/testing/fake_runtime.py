@@ -152,9 +152,9 @@ class FakeRuntime:
         await _pass(behaviour.create_s)
         if behaviour.create_error is not None:
             raise behaviour.create_error
-        for owner in spec.shares.values():
-            if owner not in self._containers:
-                raise OperationError(f'there is no container "{owner}"')
+        for name in spec.shares.values():
+            if name not in self._containers:
+                raise OperationError(f'there is no container "{name}"')
         found = self._containers.get(container)
         if found is not None:
             found.spec = spec

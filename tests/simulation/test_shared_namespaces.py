@@ -22,10 +22,10 @@ from tests.simulation.stage import do, row, simulate, starts, two_lives, up
 OF_DB = Namespace(Sharing.SERVICE, "db")
 
 
-def stack(kind: str, *, command: tuple[str, ...] = ("x",), restart: str = "no", **more: object) -> Project:
+def stack(kind: str, *, command: tuple[str, ...] = ("x",), restart: str = "no") -> Project:
     """`web` is in a namespace of `db`, as the loader has it: with the dependency that this implies."""
     dependency = replace(edge("db"), restart=True)
-    db = service("db", command=command, restart=restart, **more)
+    db = service("db", command=command, restart=restart)
     web = service("web", dependency, namespaces=replace(Namespaces(), **{kind: OF_DB}))
     return project(db, replace(web, networks={} if kind == "network" else web.networks))
 
