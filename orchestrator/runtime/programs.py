@@ -19,6 +19,7 @@ from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
+from orchestrator.runtime.entering import entering, joining
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.values import frozen
 
@@ -42,16 +43,6 @@ _SINCE = {
     "outer_filesystem": 5,
 }
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
-_KINDS = {
-    "user": c.CLONE_NEWUSER,
-    "network": c.CLONE_NEWNET,
-    "pid": c.CLONE_NEWPID,
-    "mount": c.CLONE_NEWNS,
-    "uts": c.CLONE_NEWUTS,
-    "ipc": c.CLONE_NEWIPC,
-    "cgroup": c.CLONE_NEWCGROUP,
-}
-_ALL = frozenset(_KINDS)
 _OPTIONAL = frozenset({"console", "default_limits"})
 """Those without which a container is nearly the same."""
 _MOST_SMALL = 2**19
@@ -173,7 +164,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     yield from _outer_mount_steps(mounts, context, mapped="user" in own)
     if "cgroup" not in own:
         yield from _outer_cgroup_steps(mounts, context)
-    yield _enter_step(spec)
+    yield Step(*entering(spec), "enter the namespaces")
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
     yield from _inner_mount_steps(mounts, context, own_cgroup="cgroup" in own)
@@ -212,24 +203,10 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
     return Step("owned_files", ([[*each, file.uid, file.gid] for each, file in zip(made, files, strict=True)],), text)
 
 
-def _enter_step(spec: SandboxSpec) -> Step:
-    """The step that every monitor knows, where that does it."""
-    own = own_namespaces(spec.config)
-    if own == _ALL and not spec.shares.keys() - {"network"}:
-        return Step("enter", (), "enter the namespaces")
-    made = sum(_KINDS[kind] for kind in own if kind not in ("user", "network", *spec.shares))
-    joined = [[kind, _KINDS[kind]] for kind in ("pid", "ipc") if kind in spec.shares]
-    return Step("enter_some", ("user" in own, "network" in own, made, joined), "enter the namespaces")
-
-
 def _exec_steps(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
     linux: Mapping[str, Any] = config.get("linux") or {}
-    own = own_namespaces(config)
     yield from _rlimit_steps(process)
-    if own == _ALL:
-        yield Step("join", (), "enter the container's namespaces")
-    else:
-        yield Step("join_some", (sum(_KINDS[kind] for kind in own),), "enter the container's namespaces")
+    yield Step(*joining(config), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
     yield from _stdio_steps(process, terminal)
