@@ -13,11 +13,12 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import trio
 
 from orchestrator.contracts.host import Host
-from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
+from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, OciConfig, Run, SandboxSpec, TtySink
 from orchestrator.contracts.site import Site
 from orchestrator.errors import CommandError, HostError, OperationError
 from orchestrator.kernel import fdpass
@@ -303,6 +304,25 @@ class MonitorRuntime:
                     return exit_of(await process.wait(), 0.0)
         finally:
             sandbox.let_go(group)
+
+    # Limits.
+
+    async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        sandbox = await self._sandbox(container)
+        before = sandbox.spec
+        linux: dict[str, Any] = dict(before.config.get("linux") or {})
+        old = linux.get("resources") or {}
+        config = OciConfig({**before.config, "linux": {**linux, "resources": dict(resources)}})
+        validate(config, self._site.ids, cgroup_path(self._site.key, container))
+        after = replace(before, config=config)
+        sandbox.cgroup.update(old, resources)
+        try:
+            bundle.write_bundle(self._site, after)
+        except HostError:
+            sandbox.cgroup.update(resources, old)
+            raise
+        sandbox.spec = after
+        sandbox.renew(sandbox.layers)  # The hierarchies that it is in may be others.
 
     async def _running(self, container: ContainerId) -> Sandbox:
         if container not in self._session.active:
