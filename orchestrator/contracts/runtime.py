@@ -169,8 +169,8 @@ class Runtime(Protocol):
         ...
 
     async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
-        """Give a container these limits, an OCI ``linux.resources``, in place of all that it had: those of its run change at
-        once, later runs begin with them. Raises InputError for what this runtime does not do, HostError when the machine
+        """Give a container these limits, an OCI ``linux.resources``, in place of all that it had: those of its run change
+        at once, later runs begin with them. Raises InputError for what this runtime does not do, HostError when the machine
         refuses, and nothing has changed then; OperationError when there is no such container."""
         ...
 

@@ -82,7 +82,8 @@ class Mount:
     `source`: an absolute host path (BIND), a key of ``Project.volumes`` (VOLUME; None: anonymous), an image's reference
     (IMAGE, which is always read-only), None (TMPFS). `target`: absolute path in the container. `create_host_path`: make a
     missing bind source (the short form does). `nocopy`: do not fill an empty volume from the image. `subpath`: the folder
-    of the volume or image that is mounted. `place`: compose path for errors.
+    of the volume or image that is mounted. `options`: further ones, as an OCI config has them. `place`: compose path for
+    errors.
     """
 
     kind: MountKind
@@ -95,6 +96,7 @@ class Mount:
     tmpfs_mode: int | None = None
     place: str = ""
     subpath: str = ""
+    options: tuple[str, ...] = ()
 
 
 def mounted_images(mounts: Iterable[Mount]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from orchestrator.oci.confinement import READONLY_PATHS, held_capabilities, mask
 from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
 from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
-from orchestrator.oci.resources import cpu, memory, pids
+from orchestrator.oci.resources import block_io, cpu, memory, pids, rlimits
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
     ANNOTATION_INIT,
@@ -115,12 +115,13 @@ def _capabilities(context: Context) -> dict[str, list[str]]:
 def _annotations(context: Context) -> dict[str, str]:
     inputs, service, image = context.inputs, context.service, context.image.config
     stop_signal = service.stop_signal or image.stop_signal
+    notes = {**image.labels, **service.labels, **service.annotations}
     sources = [
         mount.source for mount in service.volumes if mount.kind is MountKind.BIND and mount.create_host_path
     ]
     return {
         # The image's and the user's are notes; ours are orders to the runtime.
-        **{name: text for name, text in {**image.labels, **service.labels}.items() if name not in ORDERS},
+        **{name: text for name, text in notes.items() if name not in ORDERS},
         "com.docker.compose.project": inputs.site.project,
         "com.docker.compose.service": service.name,
         "com.docker.compose.container-number": str(context.instance.number),
@@ -149,9 +150,12 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("process.cwd", _cwd),
     ("process.capabilities", _capabilities),
     ("process.noNewPrivileges", lambda context: context.image.no_new_privileges),
+    ("process.rlimits", rlimits),
+    ("process.oomScoreAdj", lambda context: context.service.oom_score_adj),
     ("root.path", lambda context: "rootfs"),
     ("root.readonly", lambda context: context.service.read_only),
     ("hostname", lambda context: context.hostname),
+    ("domainname", lambda context: context.service.domainname),
     ("mounts", lambda context: mounts_of(context.inputs)),
     ("annotations", _annotations),
     ("linux.namespaces", lambda context: [{"type": kind} for kind in NAMESPACES]),
@@ -161,6 +165,7 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("linux.resources.memory", memory),
     ("linux.resources.pids", pids),
     ("linux.resources.cpu", cpu),
+    ("linux.resources.blockIO", block_io),
     ("linux.sysctl", lambda context: sysctls(context.inputs.site.ids.count)),
     ("linux.seccomp", lambda context: default_profile(context.inputs.machine)),
     ("linux.maskedPaths", lambda context: list(masked_paths(context.inputs.host_cpus))),

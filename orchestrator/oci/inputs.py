@@ -11,8 +11,8 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId, Instance
 from orchestrator.model.service import Service
-from orchestrator.oci.users import User, resolve_user
-from orchestrator.values import field, frozen
+from orchestrator.oci.users import User, find_group, resolve_user
+from orchestrator.values import field, frozen, replace
 
 LABEL_MAX = 63
 """One label of a DNS name."""
@@ -25,7 +25,7 @@ class SandboxInputs:
     directory, for each named and anonymous volume, also those of the image's config. `mounted_images`: those of the
     service's image mounts, by reference. `resolv_search`, `resolv_options`: of
     the host's resolv.conf. `machine`: ``os.uname().machine``. `host_cpus`: how many processors the host has (paths to
-    hide)."""
+    hide). `block_devices`: major and minor number of those that the service names, by path."""
 
     site: Site
     container: ContainerId
@@ -40,6 +40,7 @@ class SandboxInputs:
     host_cpus: int = 1
     instance: Instance | None = None
     log: LogPolicy = LogPolicy()
+    block_devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @frozen
@@ -79,6 +80,7 @@ def _resolve_user(inputs: SandboxInputs) -> User:
             hint="use a name from the image's /etc/passwd and /etc/group, or numbers: user: 1000:1000",
             place=place,
         ) from exc
+    user = _with_groups(user, inputs)
     if (highest := max(user.uid, *user.groups)) >= inputs.site.ids.count:
         raise InputError(
             f"id {highest} is outside the {inputs.site.ids.count} ids a container has",
@@ -88,8 +90,27 @@ def _resolve_user(inputs: SandboxInputs) -> User:
     return user
 
 
+def _with_groups(user: User, inputs: SandboxInputs) -> User:
+    """``group_add``: beside the groups that it has anyway."""
+    groups = list(user.groups)
+    for number, text in enumerate(inputs.service.group_add):
+        try:
+            groups.append(find_group(text, inputs.image.group))
+        except ValueError as exc:
+            raise InputError(
+                f'{exc} in the image "{inputs.image.reference}"',
+                hint="use a name from the image's /etc/group, or a number",
+                place=f"{inputs.service.place}.group_add[{number}]",
+            ) from exc
+    return replace(user, groups=tuple(dict.fromkeys(groups)))
+
+
 def _hostname(inputs: SandboxInputs) -> str:
     hostname = inputs.service.hostname
+    domain = inputs.service.domainname or ""
+    if len(domain.encode("utf-8", "surrogateescape")) > KERNEL_HOSTNAME_MAX:
+        place = f"{inputs.service.place}.domainname"
+        raise InputError(f"longer than the {KERNEL_HOSTNAME_MAX} bytes the kernel takes", place=place)
     if hostname is not None and len(hostname.encode("utf-8", "surrogateescape")) > KERNEL_HOSTNAME_MAX:
         place = f"{inputs.service.place}.hostname"
         raise InputError(f"longer than the {KERNEL_HOSTNAME_MAX} bytes the kernel takes", place=place)

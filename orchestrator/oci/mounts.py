@@ -44,15 +44,21 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
             check_target(target, f'volume of the image "{image.reference}": ', service.place)
             chosen[target] = _bind(_volume_directory(volume_paths, target), target, ("rw",))
     base = [
-        {"destination": destination, "type": kind, "source": source, "options": list(options)}
-        for destination, kind, source, options in _BASE_MOUNTS
-        if not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
+        {"destination": at, "type": kind, "source": source, "options": _base_options(at, options, service)}
+        for at, kind, source, options in _BASE_MOUNTS
+        if not any(at == target or at.startswith(f"{target}/") for target in chosen)
     ]
     for mount in image.mounts:
         if clean_path(mount.target) not in chosen:
             base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "nosuid")))
     # Parents before what lies below them, else in the order of the stack.
     return base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+
+
+def _base_options(destination: str, options: tuple[str, ...], service: Service) -> list[str]:
+    if destination != "/dev/shm" or not service.shm_bytes:
+        return list(options)
+    return [f"size={service.shm_bytes}" if option.startswith("size=") else option for option in options]
 
 
 def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> tuple[VolumeFill, ...]:
@@ -105,7 +111,8 @@ def _service_mount(mount: Mount, inputs: SandboxInputs) -> dict[str, Any]:
         options = ["nosuid", "noexec", "nodev", f"mode={mount.tmpfs_mode if mount.tmpfs_mode is not None else 0o1777:o}"]
         if mount.tmpfs_size_bytes:
             options.append(f"size={mount.tmpfs_size_bytes}")
-        return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": [*options, *access[:1]]}
+        options = [*options, *mount.options, *access[:1]]
+        return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
     if mount.kind is MountKind.VOLUME:
         directory = _volume_directory(inputs.volume_paths, mount.target)
         return _bind(posixpath.normpath(posixpath.join(directory, mount.subpath)), target, access)

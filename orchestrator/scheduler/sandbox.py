@@ -180,7 +180,8 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
     """A container's hostname is one of its names for the others too, as for Docker."""
-    attachments = tuple(service.networks.values())
+    dns = service.resolving.servers
+    attachments = tuple(replace(each, dns=dns) if dns else each for each in service.networks.values())
     if service.hostname:
         attachments = tuple(replace(each, aliases=(*each.aliases, service.hostname)) for each in attachments)
     return state.adapters.networking.reserve(container.id, service.name, attachments, not container.record.own_name_only)

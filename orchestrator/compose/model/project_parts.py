@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from orchestrator.compose.kinds.values import byte_size, go_text
+from orchestrator.compose.model.mounting import tmpfs_mount
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.names import NetworkName, VolumeName
-from orchestrator.model.network import Attachment, Network, PortMapping, Subnet
+from orchestrator.model.network import Attachment, Network, PortMapping, Subnet, parse_mac
 from orchestrator.model.volume import Mount, MountKind, Volume, check_options, check_subpath
-from orchestrator.units import parse_bytes
 
 
 def ports(read: Reader, node: Node, path: str) -> tuple[PortMapping, ...]:
@@ -112,16 +112,22 @@ def _subpath(node: Node, key: str) -> str:
 
 
 def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attachment]:
-    """The networks a service joins. Its container_name is a further name of it there, as Docker has it."""
+    """The networks a service joins. Its container_name is a further name of it there, as Docker has it, and its mac_address
+    counts on the first."""
     item = node.get("networks")
-    own_name = read.text(node, "container_name")
+    own_name, own_mac = read.text(node, "container_name"), node.get("mac_address")
+    if own_mac is not None and not own_mac.value:
+        own_mac = None
     out = {}
     for name, entry in item.items() if item is not None else ():
         read.mark(entry, f"{path}.networks.{name}", key=True)
         aliases = tuple(go_text(alias.value) for alias in read.each(entry, "aliases"))
         if own_name is not None and own_name not in aliases:
             aliases = (own_name, *aliases)
-        out[NetworkName(name)] = Attachment(NetworkName(name), aliases, read.text(entry, "ipv4_address"))
+        mac = entry.get("mac_address") or (own_mac if not out else None)
+        place = f"{path}.networks.{name}.mac_address" if mac is not own_mac else f"{path}.mac_address"
+        address = read.attempt(mac, place, lambda n: parse_mac(go_text(n.value)), None) if mac is not None else None
+        out[NetworkName(name)] = Attachment(NetworkName(name), aliases, read.text(entry, "ipv4_address"), address)
     return out
 
 
@@ -182,27 +188,3 @@ def volume(read: Reader, key: str, node: Node) -> Volume:
         tuple(read.pairs(node, path, "labels", keep_null=True).items()),
         tuple(options.items()),
     )
-
-
-def tmpfs_mount(text: str, place: str) -> Mount:
-    """``TARGET[:OPTIONS]``, options as ``mount -o`` has them: ``size=64m,mode=1777,ro``. Raises ValueError."""
-    target, _, options = text.partition(":")
-    if not target.startswith("/"):
-        raise ValueError(f'the target "{target}" is not an absolute path')
-    size = mode = None
-    read_only = False
-    for option in options.split(",") if options else ():
-        name, _, value = option.partition("=")
-        if name == "size":
-            if value.endswith("%"):
-                raise ValueError("a tmpfs size in per cent is not supported yet")
-            size = parse_bytes(value)
-        elif name == "mode":
-            if not re.fullmatch("[0-7]{1,4}", value):
-                raise ValueError(f'the mode "{value}" is not an octal number (write mode=1777)')
-            mode = int(value, 8)
-        elif name in ("ro", "rw"):
-            read_only = name == "ro"
-        elif option not in ("noexec", "nosuid", "nodev"):  # which a tmpfs has anyway
-            raise ValueError(f'the tmpfs option "{option}" is not supported yet')
-    return Mount(MountKind.TMPFS, target, None, read_only, tmpfs_size_bytes=size, tmpfs_mode=mode, place=place)

@@ -199,7 +199,7 @@ NETWORKS = by_name(
             Row("ipv4_address", TEXT, "a fixed address"),
             Row("ipv6_address", TEXT, "a fixed IPv6 address", NO),
             Row("link_local_ips", UNIQUE_STRINGS.with_(same=once.by_key), "link-local addresses", SKIP),
-            Row("mac_address", TEXT, "a fixed MAC address", SKIP),
+            Row("mac_address", TEXT, "a fixed MAC address"),
             Row("priority", ORDER, "the order in which networks are attached", SKIP),
         ),
         accepts="mapping null",
