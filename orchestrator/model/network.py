@@ -30,8 +30,9 @@ class Network:
 
 @frozen
 class Attachment:
-    """How one service is on one network. The service's own name is always an alias, and is not repeated here. `mac_address`:
-    as the kernel writes it. `dns`: who is asked for names that are not the stack's; () for the host's resolvers."""
+    """How one service is on one network. The service's own name is always an alias, and is not repeated here.
+    `mac_address`: as the kernel writes it. `dns`: who is asked for names that are not the stack's; () for the host's
+    resolvers."""
 
     network: NetworkName
     aliases: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from orchestrator.model.namespaces import Namespaces
 from orchestrator.model.network import Attachment, PortMapping
 from orchestrator.model.resolving import Resolving
 from orchestrator.model.restart import RestartPolicy
-from orchestrator.model.volume import Mount
+from orchestrator.model.volume import Mount, VolumesFrom
 from orchestrator.values import field, frozen
 
 
@@ -46,7 +46,7 @@ class Service:
     `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``.
     `replicas`: how many containers it has unless ``--scale`` says otherwise. `container_name`: instead of the one made from
     project, service and number. `files`: its secrets and configs. `group_add`: names of the image's groups, or numbers.
-    `shm_bytes`: of /dev/shm. `place` is this service's compose path.
+    `shm_bytes`: of /dev/shm. `storage_bytes`: of the writable layer. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -88,6 +88,8 @@ class Service:
     resolving: Resolving = Resolving()
     shm_bytes: int | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    volumes_from: tuple[VolumesFrom, ...] = ()
+    storage_bytes: int | None = None
 
     @property
     def place(self) -> str:

@@ -43,8 +43,9 @@ class Upstream:
         return self._servers
 
     async def ask(self, message: bytes, stream: bool, servers: Sequence[str] = ()) -> bytes | None:
-        """The answer of the first resolver (of `servers`, or the host's) that has one, with `message`'s id; None when none answered in time. By UDP a
-        truncated answer is returned as it is: the client will ask again by TCP (`stream`)."""
+        """The answer of the first resolver (of `servers`, else the host's) that has one, with `message`'s id; None when
+        none answered in time. By UDP a truncated answer is returned as it is: the client will ask again by TCP
+        (`stream`)."""
         try:
             question = _question(message)
         except ValueError:

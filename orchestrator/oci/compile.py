@@ -135,8 +135,8 @@ def _annotations(context: Context) -> dict[str, str]:
 
 
 def _id_mappings(context: Context) -> list[dict[str, int]]:
-    ids = context.inputs.site.ids
-    return [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+    extents = context.inputs.site.ids.extents()
+    return [{"containerID": inner, "hostID": outer, "size": count} for inner, outer, count in extents]
 
 
 # ---- the table --------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import GeneratedFile
+from orchestrator.contracts.site import MOST_ID
 from orchestrator.errors import InputError
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.namespaces import Sharing
@@ -90,8 +91,7 @@ def files_of(context: Context) -> tuple[GeneratedFile, ...]:
 def _granted(context: Context, file: GrantedFile) -> GeneratedFile:
     target = clean_path(file.target)
     check_target(target, f"the {file.name}: ", file.place)
-    if (highest := max(file.uid, file.gid)) >= (count := context.inputs.site.ids.count):
-        hint = f"use ids below {count}"
-        raise InputError(f"id {highest} is outside the {count} ids a container has", hint=hint, place=file.place)
+    if (highest := max(file.uid, file.gid)) > MOST_ID:
+        raise InputError(f"id {highest} is above {MOST_ID}, the highest that a container has", place=file.place)
     content = file.content.encode("utf-8", "surrogateescape") if file.content is not None else None
     return GeneratedFile(target, content, file.mode, file.uid, file.gid)

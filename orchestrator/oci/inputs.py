@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import LogPolicy
-from orchestrator.contracts.site import Site
+from orchestrator.contracts.site import MOST_ID, Site
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId, Instance
 from orchestrator.model.service import Service
@@ -25,7 +25,8 @@ class SandboxInputs:
     directory, for each named and anonymous volume, also those of the image's config. `mounted_images`: those of the
     service's image mounts, by reference. `resolv_search`, `resolv_options`: of
     the host's resolv.conf. `machine`: ``os.uname().machine``. `host_cpus`: how many processors the host has (paths to
-    hide). `block_devices`: major and minor number of those that the service names, by path."""
+    hide). `block_devices`: major and minor number of those that the service names, by path. `selinux`: whether the host
+    has it in use."""
 
     site: Site
     container: ContainerId
@@ -41,6 +42,7 @@ class SandboxInputs:
     instance: Instance | None = None
     log: LogPolicy = LogPolicy()
     block_devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    selinux: bool = False
 
 
 @frozen
@@ -81,12 +83,8 @@ def _resolve_user(inputs: SandboxInputs) -> User:
             place=place,
         ) from exc
     user = _with_groups(user, inputs)
-    if (highest := max(user.uid, *user.groups)) >= inputs.site.ids.count:
-        raise InputError(
-            f"id {highest} is outside the {inputs.site.ids.count} ids a container has",
-            hint=f"use ids below {inputs.site.ids.count}",
-            place=place,
-        )
+    if (highest := max(user.uid, *user.groups)) > MOST_ID:
+        raise InputError(f"id {highest} is above {MOST_ID}, the highest that a container has", place=place)
     return user
 
 

@@ -144,10 +144,10 @@ def _demands(
     config: Mapping[str, Any], linux: Mapping[str, Any], ids: IdMap, cgroup: str
 ) -> Iterator[tuple[str, Any, Callable[[Any], bool]]]:
     """Place, what the config says there, and whether that is what happens."""
-    mapping = [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+    mapping = [{"containerID": inner, "hostID": outer, "size": count} for inner, outer, count in ids.extents()]
     yield "ociVersion", config["ociVersion"], lambda text: text.split(".")[0] == "1"
     yield "process.terminal", config["process"].get("terminal"), lambda flag: flag is False
     yield "linux.namespaces", linux.get("namespaces"), lambda items: {item["type"] for item in items} == {*NAMESPACES}
-    yield "linux.uidMappings", linux.get("uidMappings"), lambda items: list(items) == mapping
-    yield "linux.gidMappings", linux.get("gidMappings"), lambda items: list(items) == mapping
+    yield "linux.uidMappings", linux.get("uidMappings"), lambda items: list(items) in (mapping, mapping[:1])
+    yield "linux.gidMappings", linux.get("gidMappings"), lambda items: list(items) in (mapping, mapping[:1])
     yield "linux.cgroupsPath", linux.get("cgroupsPath"), lambda path: path.lstrip("/") == cgroup

@@ -14,12 +14,27 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
-from orchestrator.runtime.versions import VERSION_KEY, Upgrades, upgrade
+from orchestrator.runtime.versions import VERSION_KEY, Stored, Upgrades, upgrade
 from orchestrator.values import replace
 
-SPEC_VERSION = 2
-"""Of spec.json. 2: it says its version."""
-_UPGRADES: Upgrades = {1: dict}
+SPEC_VERSION = 3
+"""Of spec.json. 2: it says its version. 3: options of a mount are of that mount alone, unless they begin with r."""
+
+
+def _for_the_tree(data: Stored) -> Stored:
+    """Our bind mounts had ``nodev`` and ``rw`` for all that is below them."""
+    config = data["config"]
+    mounts = [
+        entry | {"options": [_IN_VERSION_3.get(option, option) for option in entry["options"] if option != "rw"]}
+        if "rbind" in (entry.get("options") or ())
+        else entry
+        for entry in config.get("mounts") or ()
+    ]
+    return data | {"config": config | {"mounts": mounts}}
+
+
+_IN_VERSION_3 = {"nodev": "rnodev", "nosuid": "rnosuid"}
+_UPGRADES: Upgrades = {1: dict, 2: _for_the_tree}
 
 
 def bundle_path(site: Site, container: ContainerId) -> str:

@@ -27,6 +27,7 @@ from orchestrator.policy.lifecycle import Trigger
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
+from orchestrator.scheduler.inherited import inherited_mounts
 from orchestrator.values import replace
 
 T = TypeVar("T")
@@ -190,6 +191,9 @@ def _reserve(state: EngineState, container: Container, service: Service) -> tupl
 async def _compile(state: EngineState, container: Container, project: Project) -> SandboxSpec:
     assert container.image is not None
     definition = container.definition
+    if definition.volumes_from:
+        volumes = (*definition.volumes, *inherited_mounts(state, definition))
+        definition = replace(definition, volumes=volumes)
     return state.compile_sandbox(
         SandboxInputs(
             site=state.adapters.site,
@@ -197,7 +201,7 @@ async def _compile(state: EngineState, container: Container, project: Project) -
             service=replace(definition, files=with_granted_values(definition.files, state.secrets)),
             image=container.image,
             endpoints=container.record.endpoints,
-            volume_paths=await _volume_paths(state, container, project),
+            volume_paths=await _volume_paths(state, container, definition, project),
             mounted_images=state.mounted(container.definition, project),
             instance=container.instance,
             log=WHOLE if container.reader is not None and container.reader.reading else LogPolicy(),
@@ -205,9 +209,11 @@ async def _compile(state: EngineState, container: Container, project: Project) -
     )
 
 
-async def _volume_paths(state: EngineState, container: Container, project: Project) -> Mapping[str, str]:
+async def _volume_paths(
+    state: EngineState, container: Container, service: Service, project: Project
+) -> Mapping[str, str]:
     """Mount target -> host directory, for the service's volumes and those its image declares."""
-    volumes, service = state.adapters.volumes, container.definition
+    volumes = state.adapters.volumes
     paths: dict[str, str] = {}
     for mount in service.volumes:
         if mount.kind is not MountKind.VOLUME:
@@ -217,7 +223,7 @@ async def _volume_paths(state: EngineState, container: Container, project: Proje
             if definition is not None:
                 paths[mount.target] = await ensure_volume(state, definition)
             else:
-                paths[mount.target] = volumes.ensure_anonymous(container.id, mount.target)
+                paths[mount.target] = volumes.ensure_anonymous(container.id, mount.target, dict(mount.labels))
         except PystackError as error:
             raise located(error, project, service, "volumes") from error
     mounted = {clean_path(mount.target) for mount in service.volumes}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import trio
@@ -150,10 +151,29 @@ def _compiler(host: Host) -> Compile:
 
     def compile_here(inputs: SandboxInputs) -> SandboxSpec:
         return compile_sandbox(
-            replace(inputs, resolv_search=search, resolv_options=options, machine=host.machine, host_cpus=host.processors)
+            replace(
+                inputs,
+                resolv_search=search,
+                resolv_options=options,
+                machine=host.machine,
+                host_cpus=host.processors,
+                block_devices=_block_devices(inputs.service.limits.block_io.devices()),
+                selinux=os.path.exists("/sys/fs/selinux/enforce"),
+            )
         )
 
     return compile_here
+
+
+def _block_devices(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Those of `paths` that are block devices, with their numbers."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            about = os.stat(path)
+            if stat.S_ISBLK(about.st_mode):
+                found[path] = os.major(about.st_rdev), os.minor(about.st_rdev)
+    return found
 
 
 def _resolver_settings() -> tuple[tuple[str, ...], tuple[str, ...]]:

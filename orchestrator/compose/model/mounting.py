@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.compose.kinds.values import byte_size
+from orchestrator.compose.kinds.values import byte_size, go_text
 from orchestrator.compose.model.reader import Reader
+from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.text.tree import Node
-from orchestrator.model.volume import Mount, MountKind
+from orchestrator.model.volume import PROPAGATIONS, Mount, MountKind, Recursion, VolumesFrom
 from orchestrator.units import parse_bytes
 
 _FLAGS = frozenset((
@@ -33,6 +34,64 @@ def shm_bytes(read: Reader, node: Node, path: str) -> int | None:
     if size < 0:
         read.error(item, f"{path}.shm_size", "must not be negative")
     return size or None
+
+
+def storage_bytes(read: Reader, node: Node, path: str) -> int | None:
+    """``storage_opt``: of which there is ``size`` alone, as of Docker's overlay2."""
+    item = node.get("storage_opt")
+    size = None
+    for key, value in item.items() if item is not None else ():
+        place = f"{path}.storage_opt.{key}"
+        if key != "size":
+            read.error(value, place, f'there is no storage option "{key}"', "there is size")
+        elif value.value is not None:
+            size = read.attempt(value, place, byte_size, 0)
+            if size < 0:
+                read.error(value, place, "must not be negative")
+    return size or None
+
+
+def volumes_from(read: Reader, node: Node, path: str) -> tuple[VolumesFrom, ...]:
+    """``SERVICE[:ro|rw]`` and ``container:NAME[:ro|rw]``."""
+    found = []
+    for number, item in enumerate(read.each(node, "volumes_from")):
+        text, place = go_text(item.value), f"{path}.volumes_from[{number}]"
+        is_container = text.startswith("container:")
+        name, colon, mode = text.removeprefix("container:").partition(":")
+        if not name or (colon and mode not in ("ro", "rw")):
+            read.error(item, place, f'"{text}" is not SERVICE, SERVICE:ro, or container:NAME')
+        elif not is_container and name not in services_of(read.model):
+            read.error(item, place, f'"{name}" is not a service of this stack')
+        else:
+            found.append(VolumesFrom(name, is_container, True if mode == "ro" else None))
+    return tuple(found)
+
+
+def bind_mount(read: Reader, node: Node, target: str, source: str, read_only: bool, place: str) -> Mount:
+    """Raises ValueError for what contradicts itself."""
+    options = node.get("bind")
+    create, recursive = (options.get(key) if options is not None else None for key in ("create_host_path", "recursive"))
+    propagation, relabel = (
+        (read.text(options, key) or "") if options is not None else "" for key in ("propagation", "selinux")
+    )
+    if propagation and propagation not in PROPAGATIONS:
+        raise ValueError(f'the propagation "{propagation}" is not one of {", ".join(PROPAGATIONS)}')
+    recursion = Recursion(go_text(recursive.value) or "enabled") if recursive is not None else Recursion.ENABLED
+    if recursion in (Recursion.WRITABLE, Recursion.READONLY) and not read_only:
+        raise ValueError(f"recursive: {recursion.value} needs read_only: true")
+    if recursion is Recursion.READONLY and propagation not in ("", "rprivate"):
+        raise ValueError(f"recursive: readonly and the propagation {propagation} exclude each other")
+    return Mount(
+        MountKind.BIND,
+        target,
+        source,
+        read_only,
+        create_host_path=create is None or create.value is not False,
+        place=place,
+        propagation=propagation if propagation != "rprivate" else "",
+        recursive=recursion if recursion is not Recursion.READONLY else Recursion.ENABLED,
+        relabel=relabel,
+    )
 
 
 def tmpfs_mount(text: str, place: str) -> Mount:

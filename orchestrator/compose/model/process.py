@@ -17,6 +17,17 @@ def oom_score_adj(read: Reader, node: Node, path: str) -> int | None:
     return value or None
 
 
+_RUNTIMES = frozenset(("runc", "io.containerd.runc.v2", "pystack"))
+"""The default of Docker, which a stack may well write down, and ours."""
+
+
+def check_runtime(read: Reader, node: Node, path: str) -> None:
+    item, name = node.get("runtime"), read.text(node, "runtime")
+    if item is not None and name is not None and name not in _RUNTIMES:
+        message = f'there is no runtime "{name}": pystack runs all containers itself'
+        read.error(item, f"{path}.runtime", message, "leave it out, or write runtime: runc")
+
+
 def group_add(read: Reader, node: Node, path: str) -> tuple[str, ...]:
     """Names and numbers; which names there are, the image says."""
     found = []

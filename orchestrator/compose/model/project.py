@@ -56,6 +56,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         for number, element in enumerate(item.elements()):
             read.mark(element, f"{path}.{key}[{number}]")
     mounts = project_parts.mounts(read, node, path)
+    process.check_runtime(read, node, path)
     return Service(
         name=ServiceName(name),
         image=images.image_name(read, node, project, name),
@@ -92,6 +93,8 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         domainname=read.text(node, "domainname"),
         resolving=resolving(read, node, path),
         shm_bytes=mounting.shm_bytes(read, node, path),
+        volumes_from=mounting.volumes_from(read, node, path),
+        storage_bytes=mounting.storage_bytes(read, node, path),
         annotations=read.pairs(node, path, "annotations", keep_null=True),
     )
 

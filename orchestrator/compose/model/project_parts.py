@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from orchestrator.compose.kinds.values import byte_size, go_text
-from orchestrator.compose.model.mounting import tmpfs_mount
+from orchestrator.compose.model.mounting import bind_mount, tmpfs_mount
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.text.tree import Node
+from orchestrator.model.keys import MOST_NAME
 from orchestrator.model.names import NetworkName, VolumeName
 from orchestrator.model.network import Attachment, Network, PortMapping, Subnet, parse_mac
 from orchestrator.model.volume import Mount, MountKind, Volume, check_options, check_subpath
@@ -76,16 +77,7 @@ def _mount(read: Reader, node: Node, place: str) -> Mount:
     if kind == "bind":
         if not source:
             raise ValueError("a bind mount needs a source")
-        options = node.get("bind")
-        create = options.get("create_host_path") if options is not None else None
-        return Mount(
-            MountKind.BIND,
-            target,
-            source,
-            read_only,
-            create_host_path=create is None or create.value is not False,
-            place=place,
-        )
+        return bind_mount(read, node, target, source, read_only, place)
     if kind == "volume":
         nocopy = at(node, "volume", "nocopy")
         return Mount(
@@ -96,12 +88,18 @@ def _mount(read: Reader, node: Node, place: str) -> Mount:
             nocopy=nocopy is not None and nocopy.value is True,
             place=place,
             subpath=_subpath(node, "volume"),
+            labels=_labels(read, node, place) if not source else (),
         )
     if kind == "image":
         if not source:
             raise ValueError("an image mount needs a source: the image")
         return Mount(MountKind.IMAGE, target, source, True, place=place, subpath=_subpath(node, "image"))
     raise ValueError(f"mounts of type {kind} are not supported yet")
+
+
+def _labels(read: Reader, node: Node, place: str) -> tuple[tuple[str, str], ...]:
+    options = node.get("volume")
+    return tuple(read.pairs(options, f"{place}.volume", "labels", keep_null=True).items()) if options is not None else ()
 
 
 def _subpath(node: Node, key: str) -> str:
@@ -118,7 +116,7 @@ def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attach
     own_name, own_mac = read.text(node, "container_name"), node.get("mac_address")
     if own_mac is not None and not own_mac.value:
         own_mac = None
-    out = {}
+    out: dict[NetworkName, Attachment] = {}
     for name, entry in item.items() if item is not None else ():
         read.mark(entry, f"{path}.networks.{name}", key=True)
         aliases = tuple(go_text(alias.value) for alias in read.each(entry, "aliases"))
@@ -176,6 +174,10 @@ def volume(read: Reader, key: str, node: Node) -> Volume:
     driver = node.get("driver")
     if driver is not None and driver.value not in ("local", "", None):
         read.error(driver, f"{path}.driver", f'there is no volume driver "{go_text(driver.value)}": only local')
+    name = read.text(node, "name") or key
+    if len(name.encode("utf-8", "surrogateescape")) > MOST_NAME:
+        hint = "it becomes a directory's name"
+        read.error(node.get("name") or node, f"{path}.name", f"longer than {MOST_NAME} bytes", hint)
     external = node.get("external")
     options = read.pairs(node, path, "driver_opts", keep_null=False)
     if (item := node.get("driver_opts")) is not None:
@@ -183,7 +185,7 @@ def volume(read: Reader, key: str, node: Node) -> Volume:
         read.attempt(item, f"{path}.driver_opts", lambda _: check_options(options), None)
     return Volume(
         VolumeName(key),
-        read.text(node, "name") or key,
+        name,
         external is not None and external.value is True,
         tuple(read.pairs(node, path, "labels", keep_null=True).items()),
         tuple(options.items()),

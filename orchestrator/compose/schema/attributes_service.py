@@ -107,7 +107,7 @@ CONTAINER = (
     ),
     Row("pull_refresh_after", TEXT, "how old the image must be for pull_policy: refresh to pull it again"),
     Row("read_only", FLAG, "the root file system cannot be written"),
-    Row("runtime", TEXT, "the OCI runtime", NO, harmless=("runc", "io.containerd.runc.v2")),
+    Row("runtime", TEXT, "the OCI runtime", note="runc or pystack, which are both ours here; others are refused"),
     Row("secrets", parts.SECRETS, "secrets as files"),
     Row("security_opt", UNIQUE_STRINGS, "security options", NO),
     Row("shm_size", BYTES, "the size of /dev/shm, 64 MiB unless said"),
@@ -116,8 +116,7 @@ CONTAINER = (
     Row(
         "storage_opt",
         map_of(ANY_TEXT.with_(accepts=frozenset(("string", "number", "null")))),
-        "options of the storage",
-        SKIP,
+        "size: how large the writable layer may grow",
     ),
     Row("sysctls", pairs("kernel parameters"), "kernel parameters", NO),
     Row("tmpfs", STRING_OR_LIST, "tmpfs mounts"),
@@ -127,7 +126,7 @@ CONTAINER = (
     Row("userns_mode", TEXT, "the user namespace", NO),
     Row("uts", TEXT, "the UTS namespace", NO),
     Row("volumes", parts.VOLUMES, "mounts"),
-    Row("volumes_from", UNIQUE_STRINGS, "the mounts of another service", NO),
+    Row("volumes_from", UNIQUE_STRINGS, "the mounts of another service"),
     Row("working_dir", TEXT, "the working directory"),
 )
 

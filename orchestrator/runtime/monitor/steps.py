@@ -44,6 +44,8 @@ STEPS: dict[str, Callable[..., Any]] = {
     "bind": Child.bind,
     "bind_below": Child.bind_below,
     "image": Child.image,
+    "top_attributes": Child.top_attributes,
+    "propagate": Child.propagate,
     "enter": Child.enter,
     "join": Child.join,
     "joined": Child.joined,
