@@ -26,6 +26,7 @@ from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,
+    ANNOTATION_STORAGE,
     ANNOTATION_SUBPATHS,
     DEFAULT_PATH,
     DEFAULT_UMASK,
@@ -130,6 +131,7 @@ def _annotations(context: Context) -> dict[str, str]:
         **({"org.opencontainers.image.stopSignal": stop_signal} if stop_signal else {}),
         **({ANNOTATION_INIT: "true"} if service.init else {}),
         **({ANNOTATION_MAKE_SOURCES: json.dumps(sources)} if sources else {}),
+        **({ANNOTATION_STORAGE: str(service.storage_bytes)} if service.storage_bytes else {}),
         **({ANNOTATION_SUBPATHS: json.dumps(subpaths)} if (subpaths := subpaths_of(service)) else {}),
     }
 

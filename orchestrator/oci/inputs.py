@@ -84,7 +84,8 @@ def _resolve_user(inputs: SandboxInputs) -> User:
         ) from exc
     user = _with_groups(user, inputs)
     if (highest := max(user.uid, *user.groups)) > MOST_ID:
-        raise InputError(f"id {highest} is above {MOST_ID}, the highest that a container has", place=place)
+        message = f"id {highest} is above {MOST_ID}, the highest that a container has"
+        raise InputError(message, hint="use a lower one", place=place)
     return user
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
-from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
+from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES, ANNOTATION_STORAGE
+from orchestrator.runtime.quota import limit_tree
 from orchestrator.runtime.versions import VERSION_KEY, Stored, Upgrades, upgrade
 from orchestrator.values import replace
 
@@ -116,6 +117,17 @@ def make_bind_sources(spec: SandboxSpec) -> None:
                 os.makedirs(source, 0o755, exist_ok=True)
         except OSError as exc:
             raise OperationError(f"cannot make the directory {source} for a bind mount: {exc.strerror}") from exc
+
+
+def limit_storage(site: Site, spec: SandboxSpec) -> None:
+    """The size of the writable layer (an annotation has it). Raises InputError, HostError."""
+    text = (spec.config.get("annotations") or {}).get(ANNOTATION_STORAGE)
+    if not text:
+        return
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise InputError(f"{text!r} is not a number of bytes", place=f"annotations.{ANNOTATION_STORAGE}")
+    path = bundle_path(site, spec.container)
+    limit_tree((f"{path}/upper", f"{path}/work"), int(text))
 
 
 def remove_bundle(site: Site, container: ContainerId) -> None:

@@ -34,6 +34,7 @@ from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost, StepFailed
 from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
 from orchestrator.runtime.programs import layer_paths
+from orchestrator.runtime.propagation import check_propagation
 from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
 from orchestrator.runtime.session import Session
@@ -133,6 +134,8 @@ class MonitorRuntime:
             for fill in spec.fills:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
             check_folders(spec)
+            check_propagation(spec)
+            bundle.limit_storage(self._site, spec)
             netns = await self._session.network_namespace(container)
             layers = await self._session.layers(layer_paths(spec))
         except OSError as exc:

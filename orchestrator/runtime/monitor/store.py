@@ -8,7 +8,6 @@ import os
 import signal
 import struct
 
-from orchestrator.contracts.site import IdMap
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts, process
 from orchestrator.kernel.syscalls import close_from
@@ -73,11 +72,11 @@ class Store:
             os.rmdir(f"/l/{number}")
 
 
-def make_user_namespace(host_base: int, count: int) -> int:
-    """A descriptor of a new user namespace with the ids of IdMap(host_base, count) (user_namespaces(7)).
+def make_user_namespace(extents: list[list[int]]) -> int:
+    """A descriptor of a new user namespace. `extents`: the lines of its maps, as `IdMap.extents` (user_namespaces(7)).
 
     A child is needed to be in it while its maps are written; it is killed right after."""
-    lines = b"".join(b"%d %d %d\n" % extent for extent in IdMap(host_base, count).extents())
+    lines = b"".join(b"%d %d %d\n" % tuple(extent) for extent in extents)
     pid = process.clone3(c.CLONE_NEWUSER)
     if pid == 0:
         try:
