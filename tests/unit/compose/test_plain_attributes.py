@@ -35,7 +35,8 @@ def test_limits(stack: Stack) -> None:
     )
     assert made.limits == Limits(
         cpu_shares=20, cpu_quota_us=5000, cpu_period_us=10_000, realtime_runtime_us=9, realtime_period_us=10,
-        cpuset="0-1,3", memory_bytes=1 << 26, memswap_bytes=-1, reservation_bytes=1 << 25, swappiness=0, oom_kill_disable=True, pids=-1,
+        cpuset="0-1,3", memory_bytes=1 << 26, memswap_bytes=-1, reservation_bytes=1 << 25, swappiness=0,
+        oom_kill_disable=True, pids=-1,
         block_io=BlockIo(10, (DeviceValue("/dev/sdb", 20),), (DeviceValue("/dev/sda", 1 << 20),)),
     )  # fmt: skip
     deployed = "deploy: {resources: {limits: {memory: 64m}, reservations: {memory: 32m}}}"
