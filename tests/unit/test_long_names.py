@@ -35,9 +35,9 @@ def test_a_container_by_its_service_or_its_own_name() -> None:
 
 def test_a_volume(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
-    services = "services: {a: {image: host, volumes: ['v:/v']}}"
-    (text,) = stack.messages(f"{services}\nvolumes: {{v: {{name: {'v' * 300}}}}}\n")
-    assert text.endswith(f"volumes.v.name: longer than {MOST_NAME} bytes")
+    services = "services: {a: {image: host, volumes: ['vol:/v']}}"
+    (text,) = stack.messages(f"{services}\nvolumes: {{vol: {{name: {'v' * 300}}}}}\n")
+    assert text.endswith(f"volumes.vol.name: longer than {MOST_NAME} bytes")
 
 
 def test_names_in_the_kernel_have_their_length_whatever_they_are_made_from() -> None:
