@@ -173,6 +173,12 @@ class Runtime(Protocol):
         does not run, CommandError when the command cannot be executed."""
         ...
 
+    async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        """Give a container these limits, an OCI ``linux.resources``, in place of all that it had: those of its run change
+        at once, later runs begin with them. Raises InputError for what this runtime does not do, HostError when the machine
+        refuses, and nothing has changed then; OperationError when there is no such container."""
+        ...
+
     async def remove(self, container: ContainerId) -> None:
         """Remove everything of the container: processes, cgroups, namespaces, writable layer, files, log. Does it for
         left-overs too. Tries everything, then raises what went wrong."""

@@ -23,11 +23,12 @@ from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
 from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
 from orchestrator.oci.namespaces import namespaces_of
-from orchestrator.oci.resources import cpu, memory, pids
+from orchestrator.oci.resources import block_io, cpu, memory, pids, rlimits
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,
+    ANNOTATION_STORAGE,
     ANNOTATION_SUBPATHS,
     DEFAULT_PATH,
     DEFAULT_UMASK,
@@ -117,12 +118,13 @@ def _capabilities(context: Context) -> dict[str, list[str]]:
 def _annotations(context: Context) -> dict[str, str]:
     inputs, service, image = context.inputs, context.service, context.image.config
     stop_signal = service.stop_signal or image.stop_signal
+    notes = {**image.labels, **service.labels, **service.annotations}
     sources = [
         mount.source for mount in service.volumes if mount.kind is MountKind.BIND and mount.create_host_path
     ]
     return {
         # The image's and the user's are notes; ours are orders to the runtime.
-        **{name: text for name, text in {**image.labels, **service.labels}.items() if name not in ORDERS},
+        **{name: text for name, text in notes.items() if name not in ORDERS},
         "com.docker.compose.project": inputs.site.project,
         "com.docker.compose.service": service.name,
         "com.docker.compose.container-number": str(context.instance.number),
@@ -131,6 +133,7 @@ def _annotations(context: Context) -> dict[str, str]:
         **({"org.opencontainers.image.stopSignal": stop_signal} if stop_signal else {}),
         **({ANNOTATION_INIT: "true"} if service.init else {}),
         **({ANNOTATION_MAKE_SOURCES: json.dumps(sources)} if sources else {}),
+        **({ANNOTATION_STORAGE: str(service.storage_bytes)} if service.storage_bytes else {}),
         **({ANNOTATION_SUBPATHS: json.dumps(subpaths)} if (subpaths := subpaths_of(service)) else {}),
     }
 
@@ -138,8 +141,8 @@ def _annotations(context: Context) -> dict[str, str]:
 def _id_mappings(context: Context) -> list[dict[str, int]] | None:
     if context.service.namespaces.host_user:
         return None
-    ids = context.ids
-    return [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+    extents = context.ids.extents()
+    return [{"containerID": inner, "hostID": outer, "size": count} for inner, outer, count in extents]
 
 
 def _namespaces(context: Context) -> list[dict[str, str]]:
@@ -172,9 +175,12 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("process.cwd", _cwd),
     ("process.capabilities", _capabilities),
     ("process.noNewPrivileges", lambda context: context.image.no_new_privileges),
+    ("process.rlimits", rlimits),
+    ("process.oomScoreAdj", lambda context: context.service.oom_score_adj),
     ("root.path", lambda context: "rootfs"),
     ("root.readonly", lambda context: context.service.read_only),
     ("hostname", _own_hostname),
+    ("domainname", lambda context: context.service.domainname),
     ("mounts", lambda context: mounts_of(context.inputs)),
     ("annotations", _annotations),
     ("linux.namespaces", _namespaces),
@@ -184,6 +190,7 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("linux.resources.memory", memory),
     ("linux.resources.pids", pids),
     ("linux.resources.cpu", cpu),
+    ("linux.resources.blockIO", block_io),
     ("linux.sysctl", _sysctls),
     ("linux.seccomp", lambda context: default_profile(context.inputs.machine)),
     ("linux.maskedPaths", lambda context: list(masked_paths(context.inputs.host_cpus))),

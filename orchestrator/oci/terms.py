@@ -18,6 +18,8 @@ LOWER = "lowerdir+="
 ANNOTATION_SUBPATHS = "pystack.mount.subpath"
 """Destination -> the last part of a mount's source, or the folder of an overlay, as a JSON object: it must be found without
 leaving what is before it through a link."""
+ANNOTATION_STORAGE = "pystack.storage.bytes"
+"""How large the writable layer may grow, in bytes."""
 
-ORDERS = frozenset({ANNOTATION_INIT, ANNOTATION_MAKE_SOURCES, ANNOTATION_SUBPATHS})
+ORDERS = frozenset({ANNOTATION_STORAGE, ANNOTATION_INIT, ANNOTATION_MAKE_SOURCES, ANNOTATION_SUBPATHS})
 """The annotations that this runtime obeys."""

@@ -159,13 +159,13 @@ def _own_namespaces(items: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _check_ids(linux: Mapping[str, Any], own: Collection[str], ids: IdMap) -> None:
     """What is not said is the project's."""
-    mapping = [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+    mapping = [{"containerID": inner, "hostID": outer, "size": count} for inner, outer, count in ids.extents()]
     for key in ("uidMappings", "gidMappings"):
         given, place = linux.get(key), f"linux.{key}"
         if given and "user" not in own:
             message, hint = "the host's user namespace has no id mappings", 'add {"type": "user"} to linux.namespaces'
             raise InputError(message, hint=hint, place=place)
-        if given is not None and "user" in own and list(given) != mapping:
+        if given is not None and "user" in own and list(given) not in (mapping, mapping[:1]):
             note = next(row.note for row in ROWS if row.path == place)
             raise InputError(f"{_shown(given)} is not supported: {note}", place=place)
 

@@ -76,7 +76,22 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
         for volume in project.volumes.values()
         if any(mount.kind is MountKind.VOLUME and mount.source == volume.key for mount in service.volumes)
     }
+    if service.volumes_from:
+        content["used_mounts"] = [_plain(to_json(item.volumes)) for item in _lenders(project, service)]
     return content
+
+
+def _lenders(project: Project, service: Service) -> list[Service]:
+    """The services whose mounts it has, directly or not."""
+    found: dict[str, Service] = {}
+    waiting = [service]
+    while waiting:
+        for entry in waiting.pop().volumes_from:
+            lender = next((item for item in project.services.values() if item.name == entry.of), None)
+            if lender is not None and not entry.is_container and lender.name not in found:
+                found[lender.name] = lender
+                waiting.append(lender)
+    return list(found.values())
 
 
 def _network_content(network: Network) -> list[Any]:

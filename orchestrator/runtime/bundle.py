@@ -9,18 +9,34 @@ from collections.abc import Iterator
 
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import ids_of
-from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
-from orchestrator.runtime.versions import VERSION_KEY, Upgrades, upgrade
+from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES, ANNOTATION_STORAGE
+from orchestrator.runtime.quota import limit_tree
+from orchestrator.runtime.versions import VERSION_KEY, Stored, Upgrades, upgrade
 from orchestrator.values import replace
 
-SPEC_VERSION = 2
-"""Of spec.json. 2: it says its version."""
-_UPGRADES: Upgrades = {1: dict}
+SPEC_VERSION = 3
+"""Of spec.json. 2: it says its version. 3: options of a mount are of that mount alone, unless they begin with r."""
+
+
+def _for_the_tree(data: Stored) -> Stored:
+    """Our bind mounts had ``nodev`` and ``rw`` for all that is below them."""
+    config = data["config"]
+    mounts = [
+        entry | {"options": [_IN_VERSION_3.get(option, option) for option in entry["options"] if option != "rw"]}
+        if "rbind" in (entry.get("options") or ())
+        else entry
+        for entry in config.get("mounts") or ()
+    ]
+    return data | {"config": config | {"mounts": mounts}}
+
+
+_IN_VERSION_3 = {"nodev": "rnodev", "nosuid": "rnosuid"}
+_UPGRADES: Upgrades = {1: dict, 2: _for_the_tree}
 
 
 def bundle_path(site: Site, container: ContainerId) -> str:
@@ -116,6 +132,17 @@ def make_bind_sources(spec: SandboxSpec) -> None:
                 os.makedirs(source, 0o755, exist_ok=True)
         except OSError as exc:
             raise OperationError(f"cannot make the directory {source} for a bind mount: {exc.strerror}") from exc
+
+
+def limit_storage(site: Site, spec: SandboxSpec) -> None:
+    """The size of the writable layer (an annotation has it). Raises InputError, HostError."""
+    text = (spec.config.get("annotations") or {}).get(ANNOTATION_STORAGE)
+    if not text:
+        return
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise InputError(f"{text!r} is not a number of bytes", place=f"annotations.{ANNOTATION_STORAGE}")
+    path = bundle_path(site, spec.container)
+    limit_tree((f"{path}/upper", f"{path}/work"), int(text))
 
 
 def remove_bundle(site: Site, container: ContainerId) -> None:

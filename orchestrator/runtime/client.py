@@ -15,21 +15,22 @@ import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from typing import Any
 
 import trio
 
 from orchestrator.contracts.host import Host
-from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
+from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, OciConfig, Run, SandboxSpec, TtySink
 from orchestrator.contracts.site import Site
 from orchestrator.errors import CommandError, HostError, OperationError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
-from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
 from orchestrator.runtime import bundle
+from orchestrator.runtime.adopting import Adopting
 from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.exec import Output
@@ -37,6 +38,7 @@ from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost, StepFailed
 from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
 from orchestrator.runtime.programs import layer_paths
+from orchestrator.runtime.propagation import check_propagation
 from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
@@ -53,7 +55,7 @@ async def open_runtime(
 ) -> AsyncIterator[MonitorRuntime]:
     """The runtime of `site` on `host`. Connects to the monitor that runs, or starts one. `respawn_argv`: what the monitor
     executes when this process is killed while containers run. Raises HostError."""
-    _Adopting.begin()
+    Adopting.begin()
     # A container costs about six descriptors here; the usual soft limit is 1,024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -68,28 +70,8 @@ async def open_runtime(
         finally:
             await session.close()
             runtime.close()
-            _Adopting.end()
+            Adopting.end()
             nursery.cancel_scope.cancel()
-
-
-class _Adopting:
-    """This process is the subreaper of what its monitors leave while it has any runtime open; whoever reaps nothing must
-    not go on adopting orphans."""
-
-    runtimes = 0
-    before = False
-
-    @classmethod
-    def begin(cls) -> None:
-        if cls.runtimes == 0:
-            cls.before = set_child_subreaper()
-        cls.runtimes += 1
-
-    @classmethod
-    def end(cls) -> None:
-        cls.runtimes -= 1
-        if cls.runtimes == 0:
-            set_child_subreaper(cls.before)
 
 
 class MonitorRuntime:
@@ -139,6 +121,8 @@ class MonitorRuntime:
             for fill in spec.fills:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
             check_folders(spec)
+            check_propagation(spec)
+            bundle.limit_storage(self._site, spec)
             netns = await network_of(self._session, self._site, spec)
             layers = await self._layers(spec)
         except OSError as exc:
@@ -322,6 +306,25 @@ class MonitorRuntime:
                     return exit_of(await process.wait(), 0.0)
         finally:
             sandbox.let_go(group)
+
+    # Limits.
+
+    async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        sandbox = await self._sandbox(container)
+        before = sandbox.spec
+        linux: dict[str, Any] = dict(before.config.get("linux") or {})
+        old = linux.get("resources") or {}
+        config = OciConfig({**before.config, "linux": {**linux, "resources": dict(resources)}})
+        validate(config, self._site.ids, cgroup_path(self._site.key, container))
+        after = replace(before, config=config)
+        sandbox.cgroup.update(old, resources)
+        try:
+            bundle.write_bundle(self._site, after)
+        except HostError:
+            sandbox.cgroup.update(resources, old)
+            raise
+        sandbox.spec = after
+        sandbox.renew(sandbox.layers)  # The hierarchies that it is in may be others.
 
     async def _running(self, container: ContainerId) -> Sandbox:
         if container not in self._session.active:

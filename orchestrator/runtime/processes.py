@@ -27,6 +27,8 @@ END_S = 10.0
 _HINTS: Mapping[str, str] = {
     "overlay": "the data directory's file system may not do for overlayfs: `pystack doctor` tries it; put --data-dir on "
     "ext4, xfs or btrfs",
+    "rlimit": "only CAP_SYS_RESOURCE of the machine can raise a hard limit above our own (`pystack doctor` shows it), and "
+    "that of files never above fs.nr_open",
 }
 """By the name of the step that failed."""
 

@@ -32,16 +32,9 @@ StepArgument = Any
 
 
 _SINCE = {
-    "console": 2,
-    "default_limits": 2,
-    "bind_below": 3,
-    "image": 3,
-    "owned_files": 4,
-    "enter_some": 5,
-    "join_some": 5,
-    "shared_memory": 5,
-    "outer_filesystem": 5,
-}
+    "console": 2, "default_limits": 2, "bind_below": 3, "image": 3, "owned_files": 4, "enter_some": 5, "join_some": 5,
+    "shared_memory": 5, "outer_filesystem": 5, "top_attributes": 5, "propagate": 5,
+}  # fmt: skip
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
 _OPTIONAL = frozenset({"console", "default_limits"})
 """Those without which a container is nearly the same."""
@@ -306,12 +299,18 @@ def _outer_mount_steps(mounts: Sequence[_Mount], context: Context, *, mapped: bo
     yield Step("to_host", (), "enter the host's mount namespace")
     for mount in binds:
         o = mount.options
-        how = (o.recursive, o.set_, o.clear, o.propagation, o.idmap and mapped)
+        inherits = o.propagation == c.MS_SHARED or (o.recursive and not o.propagates_below)
+        how = (o.recursive, o.tree_set, o.tree_clear, 0 if inherits else o.propagation, o.idmap and mapped)
         what = f"mount {mount.source} at {mount.target}"
         if mount.folder:
             yield Step("bind_below", (mount.slot, base_of(mount.source, mount.folder), mount.folder, *how), what)
         else:
             yield Step("bind", (mount.slot, mount.source, *how), what)
+        if o.set_ != o.tree_set or o.clear != o.tree_clear:
+            yield Step("top_attributes", (mount.slot, o.set_, o.clear), what)
+        if inherits:
+            spread = f"set the propagation of {mount.target}"
+            yield Step("propagate", (mount.slot, o.propagation, o.propagates_below), spread)
     yield Step("to_home", (), "leave the host's mount namespace")
 
 

@@ -158,8 +158,8 @@ class Sandbox:
     def log_owner(self) -> tuple[int, int]:
         """Host ids of the container's user: the owner of its log pipes, so that /dev/stdout can be opened again."""
         user = self.spec.config["process"].get("user") or {}
-        base = self.ids.host_base
-        return base + int(user.get("uid", 0)), base + int(user.get("gid", 0))
+        ids = self.ids
+        return ids.outside(int(user.get("uid", 0))), ids.outside(int(user.get("gid", 0)))
 
     def close(self) -> None:
         """Let go of the descriptors; the groups stay."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -155,7 +156,15 @@ def _compiler(host: Host) -> Compile:
         if Sharing.HOST in (namespaces.network.sharing, namespaces.uts.sharing):
             inputs = replace(inputs, host_name=os.uname().nodename, host_files=_network_files())
         return compile_sandbox(
-            replace(inputs, resolv_search=search, resolv_options=options, machine=host.machine, host_cpus=host.processors)
+            replace(
+                inputs,
+                resolv_search=search,
+                resolv_options=options,
+                machine=host.machine,
+                host_cpus=host.processors,
+                block_devices=_block_devices(inputs.service.limits.block_io.devices()),
+                selinux=os.path.exists("/sys/fs/selinux/enforce"),
+            )
         )
 
     return compile_here
@@ -167,6 +176,17 @@ def _network_files() -> dict[str, bytes]:
     for path in NETWORK_FILES:
         with suppress(OSError), open(path, "rb") as file:
             found[path] = file.read(1 << 20)
+    return found
+
+
+def _block_devices(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Those of `paths` that are block devices, with their numbers."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            about = os.stat(path)
+            if stat.S_ISBLK(about.st_mode):
+                found[path] = os.major(about.st_rdev), os.minor(about.st_rdev)
     return found
 
 

@@ -214,6 +214,22 @@ async def _not_started(lab: Lab, workload: Workload, exit_code: int) -> None:
     assert await lab.runtime.containers() == ()
 
 
+async def limits_change_under_a_run_that_goes_on(lab: Lab) -> None:
+    run = await _begin(lab, Workload())
+    for limits in ({"pids": {"limit": 64}, "memory": {"limit": 64 << 20, "swap": 64 << 20}}, {"pids": {"limit": 100}}):
+        await lab.runtime.update(run.container, limits)
+        assert (await _state(lab, run.container)).run == run
+    await lab.runtime.kill(run.container)
+    await lab.runtime.wait(run)
+    await lab.runtime.update(run.container, {"pids": {"limit": 50}})
+    assert (await lab.runtime.start(run.container)).number == 2
+
+
+async def limits_of_what_does_not_exist_cannot_change(lab: Lab) -> None:
+    with _refused(OperationError):
+        await lab.runtime.update(ContainerId("nobody"), {"pids": {"limit": 64}})
+
+
 async def remove_ends_and_removes_everything_and_may_come_twice(lab: Lab) -> None:
     run = await _begin(lab, Workload(ignores_sigterm=True))
     await _begin(lab, Workload(), "two")
@@ -331,6 +347,8 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     create_again_finds_the_same_sandbox_and_leaves_its_run_alone,
     a_command_that_does_not_exist_is_127,
     a_command_that_may_not_be_executed_is_126,
+    limits_change_under_a_run_that_goes_on,
+    limits_of_what_does_not_exist_cannot_change,
     remove_ends_and_removes_everything_and_may_come_twice,
     the_log_is_complete_when_the_end_is_reported,
     a_probe_reports_its_code_and_output,

@@ -11,6 +11,7 @@ import os
 import select
 from collections.abc import Callable, Mapping, Sequence
 from signal import SIGINT, SIGKILL, SIGTERM
+from typing import Any
 
 import trio
 
@@ -19,7 +20,7 @@ from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, Py
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import own_namespaces
-from orchestrator.values import entity, field, frozen
+from orchestrator.values import entity, field, frozen, replace
 
 EPOCH = 1_700_000_000.0
 """Virtual time 0 as seconds since the epoch."""
@@ -253,6 +254,15 @@ class FakeRuntime:
         if result.exit_code == EXIT_NOT_FOUND:
             raise CommandError(result.output, exit_code=EXIT_NOT_FOUND)
         return Exit(code=result.exit_code, finished_at=EPOCH + trio.current_time())
+
+    async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        found = self._containers.get(container)
+        if found is None:
+            raise OperationError(f"container {container} does not exist")
+        self._act("update", container)
+        linux = {**(found.spec.config.get("linux") or {}), "resources": dict(resources)}
+        found.spec = replace(found.spec, config=OciConfig({**found.spec.config, "linux": linux}))
 
     async def remove(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()

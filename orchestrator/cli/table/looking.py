@@ -39,7 +39,7 @@ PS = Verb(
             many=True,
             choices=STATES,
         ),
-        Option("--filter", "filters", "status=STATE: the same as --status.", TEXT, "FILTER", many=True),
+        Option("--filter", "filters", "status=STATE: the same as --status; label=KEY[=VALUE].", TEXT, "FILTER", many=True),
         Option("--orphans", "orphans", "=false: without containers whose services the stack no longer has.", default=True),
         Option("--no-trunc", "no_trunc", "Do not cut lines at the terminal's width."),
     ),

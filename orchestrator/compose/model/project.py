@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.checking import check
-from orchestrator.compose.kinds.values import byte_size, cast_float, go_text
-from orchestrator.compose.model import counts, granted, health, images, namespaces, project_parts
+from orchestrator.compose.kinds.values import go_text, whole_number
+from orchestrator.compose.model import (
+    counts,
+    granted,
+    health,
+    images,
+    limits,
+    mounting,
+    namespaces,
+    process,
+    project_parts,
+)
 from orchestrator.compose.model.reader import Reader, at
+from orchestrator.compose.model.resolving import resolving
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.health import OnUnhealthy
-from orchestrator.model.limits import Limits
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
@@ -60,6 +70,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
     mounts = project_parts.mounts(read, node, path)
     shared = namespaces.namespaces(read, node, path)
     ports = project_parts.ports(read, node, path)
+    process.check_runtime(read, node, path)
     return Service(
         name=ServiceName(name),
         image=images.image_name(read, node, project, name),
@@ -84,7 +95,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         stop_signal=counts.stop_signal(read, node, path),
         stop_grace_s=read.seconds(node, path, "stop_grace_period", 10.0),
         profiles=read.texts(node, "profiles"),
-        limits=_limits(read, node, path),
+        limits=limits.LimitsReader(read, node, path).limits(),
         read_only=read.flag(node, path, "read_only"),
         init=read.flag(node, path, "init"),
         labels=read.pairs(node, path, "labels", keep_null=True),
@@ -92,6 +103,15 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         container_name=read.text(node, "container_name"),
         namespaces=shared,
         cgroup_parent=namespaces.parent_cgroup(read, node, path),
+        ulimits=limits.ulimits(read, node, path),
+        oom_score_adj=process.oom_score_adj(read, node, path),
+        group_add=process.group_add(read, node, path),
+        domainname=read.text(node, "domainname"),
+        resolving=resolving(read, node, path),
+        shm_bytes=mounting.shm_bytes(read, node, path),
+        volumes_from=mounting.volumes_from(read, node, path),
+        storage_bytes=mounting.storage_bytes(read, node, path),
+        annotations=read.pairs(node, path, "annotations", keep_null=True),
     )
 
 
@@ -137,7 +157,7 @@ def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
     if policy is None or not isinstance(policy.value, dict):
         return RestartPolicy()
     condition, attempts = policy.get("condition"), policy.get("max_attempts")
-    limit = int(go_text(attempts.value)) if attempts is not None and attempts.value else None
+    limit = read.attempt(attempts, path, whole_number, None) if attempts is not None and attempts.value else None
     match go_text(condition.value) if condition is not None else "any":
         case "none":
             return RestartPolicy()
@@ -149,22 +169,6 @@ def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
             assert condition is not None
             read.error(condition, path, f'"{other}" is not one of none, on-failure, any')
             return RestartPolicy()
-
-
-def _limits(read: Reader, node: Node, path: str) -> Limits:
-    deploy = at(node, "deploy", "resources", "limits")
-    cpus, memory, pids = (
-        node.get(key) or (deploy.get(other) if deploy is not None else None)
-        for key, other in (("cpus", "cpus"), ("mem_limit", "memory"), ("pids_limit", "pids"))
-    )
-    cpu_count = 0.0
-    if cpus is not None:
-        cpu_count = read.attempt(cpus, f"{path}.cpus", lambda n: cast_float(go_text(n.value)), 0.0)
-        if cpu_count < 0:
-            read.error(cpus, f"{path}.cpus", "must not be negative")
-    size = read.attempt(memory, f"{path}.mem_limit", byte_size, 0) if memory is not None else 0
-    count = int(go_text(pids.value)) if pids is not None and isinstance(pids.value, int | float) else 0
-    return Limits(cpu_count or None, size if size > 0 else None, count or None)
 
 
 def _on_unhealthy(read: Reader, node: Node, path: str, default: OnUnhealthy) -> OnUnhealthy:

@@ -58,10 +58,17 @@ class Refusal(Exception):
 
 class Monitor:
     def __init__(
-        self, listener: socket.socket, namespaces: MountNamespaces, data: int, logs: int, boot_id: str, ids: tuple[int, int]
+        self,
+        listener: socket.socket,
+        namespaces: MountNamespaces,
+        data: int,
+        logs: int,
+        boot_id: str,
+        extents: list[list[int]],
     ) -> None:
         self.loop = Loop()
-        self._listener, self._mounts, self._logs, self._boot_id, self._ids = listener, namespaces, logs, boot_id, ids
+        self._listener, self._mounts, self._logs, self._boot_id = listener, namespaces, logs, boot_id
+        self._extents = extents
         self._store = stores.Store()
         self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
         self._runs: dict[str, Run] = {}
@@ -196,7 +203,7 @@ class Monitor:
         if not wire.LOWEST_VERSION <= header["version"] <= wire.VERSION:
             raise Refusal(f"this monitor speaks versions {wire.LOWEST_VERSION} to {wire.VERSION}, not {header['version']}")
         if stores.USERNS not in self._store.kept:
-            self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(*self._ids)])
+            self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(self._extents)])
         previous, self._supervisor = self._supervisor, connection
         if previous is not None and previous is not connection:
             previous.close()

@@ -190,6 +190,14 @@ class Stage1:
                 # A file system that cannot be idmapped (proc, some network ones): plain, its files are nobody's.
         mounts.set_attributes(tree, set_, clear, propagation=propagation, recursive=recursive)
 
+    def top_attributes(self, slot: int, set_: int, clear: int) -> None:
+        """Of the mount itself, and not of those below it."""
+        mounts.set_attributes(self.slots[slot], set_, clear)
+
+    def propagate(self, slot: int, propagation: int, recursive: bool) -> None:
+        """A copy of a mount is in the peer group of its source; so it stays, if that is shared and is to be shared."""
+        mounts.set_attributes(self.slots[slot], propagation=propagation, recursive=recursive)
+
     def enter(self) -> None:
         """Into the sandbox's user and network namespace, then the final child in the run's own ones."""
         self.enter_some(True, True, _NAMESPACES & ~(c.CLONE_NEWUSER | c.CLONE_NEWNET), [])

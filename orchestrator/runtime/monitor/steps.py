@@ -46,6 +46,8 @@ STEPS: dict[str, Callable[..., Any]] = {
     "image": Child.image,
     "shared_memory": Child.shared_memory,
     "outer_filesystem": Child.outer_filesystem,
+    "top_attributes": Child.top_attributes,
+    "propagate": Child.propagate,
     "enter": Child.enter,
     "enter_some": Child.enter_some,
     "join": Child.join,

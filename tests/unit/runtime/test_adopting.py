@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.kernel import syscalls
 from orchestrator.kernel.rooted import IN_ROOT
-from orchestrator.runtime import client
+from orchestrator.runtime.adopting import Adopting
 
 
 def test_a_process_adopts_orphans_while_it_has_any_runtime_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_a_process_adopts_orphans_while_it_has_any_runtime_open(monkeypatch: pyt
     monkeypatch.setattr(client, "set_child_subreaper", switch)
     seen = []
     for act in ("begin", "begin", "end", "begin", "end", "end"):
-        getattr(client._Adopting, act)()
+        getattr(Adopting, act)()
         seen.append(now[0])
     assert seen == [True, True, True, True, True, False]
 

@@ -30,7 +30,7 @@ MOUNTS = [
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
     {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
-    {"destination": "/data", "type": "bind", "source": "/host/data", "options": ["rbind", "idmap", "ro"]},
+    {"destination": "/data", "type": "bind", "source": "/host/data", "options": ["rbind", "idmap", "ro", "rro"]},
 ]
 
 
