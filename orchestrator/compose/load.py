@@ -35,6 +35,7 @@ from orchestrator.compose.model.normalize import normalize
 from orchestrator.compose.model.project import build_project
 from orchestrator.compose.model.rules import check_containers, check_parts, check_references
 from orchestrator.compose.model.selection import services_of
+from orchestrator.compose.model.security import idle_capabilities
 from orchestrator.compose.model.support import unsupported
 from orchestrator.compose.schema.attributes import TOP
 from orchestrator.compose.schema.attributes_service import SERVICE
@@ -113,7 +114,9 @@ def load(request: LoadRequest) -> Loaded:
     refused, ignored = unsupported(model.tree)
     wrong = {item.path for item in model.found.errors}
     model.found.errors.extend(item for item in refused if item.path not in wrong)
-    model.found.warnings.extend([*ignored, *ignored_owners(model.tree), *at_start(model.tree)])
+    model.found.warnings.extend(
+        [*ignored, *ignored_owners(model.tree), *idle_capabilities(model.tree), *at_start(model.tree)]
+    )
     whole, errors = _whole(model, request), model.found.errors
     project = build_project(whole, model.tree, model.name, model.working_dir, model.environment, errors)
     model.found.stop()

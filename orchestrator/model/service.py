@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from orchestrator.model.build import BuildSpec, PullPolicy
+from orchestrator.model.devices import Devices
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
@@ -13,6 +14,7 @@ from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.namespaces import Namespaces
 from orchestrator.model.network import Attachment, PortMapping
 from orchestrator.model.restart import RestartPolicy
+from orchestrator.model.security import Security
 from orchestrator.model.volume import Mount
 from orchestrator.values import field, frozen
 
@@ -79,6 +81,8 @@ class Service:
     pull_policy: PullPolicy = PullPolicy()
     files: tuple[GrantedFile, ...] = ()
     namespaces: Namespaces = Namespaces()
+    security: Security = Security()
+    devices: Devices = Devices()
 
     @property
     def place(self) -> str:

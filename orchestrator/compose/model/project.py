@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.values import byte_size, cast_float, go_text
-from orchestrator.compose.model import counts, granted, health, images, project_parts
+from orchestrator.compose.model import counts, devices, granted, health, images, project_parts, security
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import X_PYSTACK
@@ -86,6 +86,10 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         labels=read.pairs(node, path, "labels", keep_null=True),
         replicas=counts.replicas(read, node, path),
         container_name=read.text(node, "container_name"),
+        cap_add=security.capabilities(read, node, path, "cap_add"),
+        cap_drop=security.capabilities(read, node, path, "cap_drop"),
+        security=security.security(read, node, path),
+        devices=devices.devices(read, node, path),
     )
 
 

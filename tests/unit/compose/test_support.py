@@ -86,8 +86,7 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
     }
     assert refused >= {
-        *("cap_add", "cap_drop", "cgroup", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
-        *("group_add", "ipc", "network_mode", "pid", "privileged", "runtime", "security_opt", "sysctls"),
+        *("cgroup", "dns", "dns_search", "group_add", "ipc", "network_mode", "pid", "runtime"),
         *("ulimits", "use_api_socket", "userns_mode", "uts", "volumes_from", "extra_hosts", "provider"),
         *("deploy.mode", "pre_start", "post_start", "pre_stop"),
         *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
@@ -99,15 +98,15 @@ EVERYTHING = """\
 services:
   a:
     image: host
-    privileged: true
-    cap_add: [NET_ADMIN]
-    devices: [/dev/fuse]
+    use_api_socket: true
+    post_start: [{command: x}]
+    pre_stop: [{command: x}]
     network_mode: host
     secrets: [s]
     configs: [c]
-    gpus: all
-    sysctls: {net.core.somaxconn: 1}
-    security_opt: [no-new-privileges:true]
+    external_links: [x]
+    pre_start: [{image: x}]
+    models: {m: {}}
     runtime: runsc
     ulimits: {nofile: 9}
     logging: {driver: syslog}
@@ -124,18 +123,20 @@ secrets:
   s: {file: ./s}
 configs:
   c: {content: x}
+models: {m: {model: x}}
 """
 REFUSED = {
-    "services.a.privileged": 4,
-    "services.a.cap_add": 5,
-    "services.a.devices": 6,
+    "services.a.use_api_socket": 4,
+    "services.a.post_start": 5,
+    "services.a.pre_stop": 6,
     "services.a.network_mode": 7,
-    "services.a.gpus": 10,
-    "services.a.sysctls": 11,
-    "services.a.security_opt": 12,
+    "services.a.external_links": 10,
+    "services.a.pre_start": 11,
+    "services.a.models": 12,
     "services.a.runtime": 13,
     "services.a.ulimits": 14,
     "services.a.deploy.mode": 24,
+    "models": 29,
 }
 IGNORED = {
     "services.a.logging": 15,
@@ -163,15 +164,20 @@ def test_up_goes_on_with_a_warning_where_nothing_can_surprise(stack: Stack) -> N
 
 RUN = {
     "build": ".",
+    "cap_add": "[net_admin]",
+    "cap_drop": "[CAP_KILL]",
     "command": "[x]",
     "configs": "[c]",
     "container_name": "other",
     "cpus": "1",
     "depends_on": "[b]",
+    "device_cgroup_rules": "[c 89:* rw]",
+    "devices": "[/dev/fuse]",
     "entrypoint": "[x]",
     "environment": "{K: v}",
     "env_file": "x.env",
     "expose": "[80]",
+    "gpus": "all",
     "healthcheck": "{test: x}",
     "hostname": "h",
     "image": "rootfs:/x",
@@ -183,6 +189,7 @@ RUN = {
     "pids_limit": "9",
     "platform": "linux/arm64",
     "ports": "[80]",
+    "privileged": "true",
     "profiles": "[p]",
     "pull_policy": "always",
     "pull_refresh_after": "2d, pull_policy: refresh",
@@ -190,8 +197,10 @@ RUN = {
     "restart": "always",
     "scale": "2",
     "secrets": "[s]",
+    "security_opt": "[no-new-privileges]",
     "stop_grace_period": "3s",
     "stop_signal": "USR1",
+    "sysctls": "{net.core.somaxconn: 1}",
     "tmpfs": "/t",
     "user": '"7"',
     "volumes": "[/v]",
@@ -257,6 +266,23 @@ BELOW = {
     "services.name.deploy.resources.limits.cpus": "deploy: {resources: {limits: {cpus: '1'}}}",
     "services.name.deploy.resources.limits.memory": "deploy: {resources: {limits: {memory: 64m}}}",
     "services.name.deploy.resources.limits.pids": "deploy: {resources: {limits: {pids: 9}}}",
+    **{
+        f"services.name.{where}[0].{key}": body % f"capabilities: [gpu], {text}"
+        for where, body in (
+            ("gpus", "gpus: [{%s}]"),
+            ("deploy.resources.reservations.devices", "deploy: {resources: {reservations: {devices: [{%s}]}}}"),
+        )
+        for key, text in (
+            ("capabilities", "count: all"),
+            ("driver", "driver: x"),
+            ("count", "count: 2"),
+            ("device_ids", "device_ids: [x]"),
+            ("options", "options: {k: v}"),
+        )
+    },
+    "services.name.devices[0].source": "devices: [{source: /dev/x, target: /dev/z}]",
+    "services.name.devices[0].target": "devices: [{source: /dev/x, target: /dev/y}]",
+    "services.name.devices[0].permissions": "devices: [{source: /dev/x, target: /dev/y, permissions: r}]",
     "services.name.deploy.replicas": "deploy: {replicas: 2}",
     "services.name.deploy.restart_policy.condition": "deploy: {restart_policy: {condition: on-failure}}",
     "services.name.deploy.restart_policy.max_attempts": (
