@@ -34,8 +34,8 @@ from orchestrator.compose.model.granted import ignored_owners
 from orchestrator.compose.model.normalize import normalize
 from orchestrator.compose.model.project import build_project
 from orchestrator.compose.model.rules import check_containers, check_parts, check_references
-from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.model.security import idle_capabilities
+from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.model.support import unsupported
 from orchestrator.compose.schema.attributes import TOP
 from orchestrator.compose.schema.attributes_service import SERVICE

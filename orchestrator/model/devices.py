@@ -59,6 +59,21 @@ class Devices:
     requests: tuple[DeviceRequest, ...] = ()
 
 
+@frozen
+class DeviceNode:
+    """A device as it is in the container: `kind` ``b`` or ``c``, `mode` its permission bits, `uid` and `gid` the
+    container's. `access`: what the container may do with it."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+    access: str = "rwm"
+
+
 def is_cdi_name(text: str) -> bool:
     """``vendor.com/class=name`` (Container Device Interface, "Device naming")."""
     return _CDI_NAME.fullmatch(text) is not None

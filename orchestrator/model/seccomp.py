@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.kernel.seccomp import check_profile
@@ -16,12 +17,15 @@ from orchestrator.kernel.seccomp import check_profile
 _GO_NAMES = {"x86_64": ("amd64", "SCMP_ARCH_X86_64"), "aarch64": ("arm64", "SCMP_ARCH_AARCH64")}
 """Machine -> its name in conditions, and the filter's own."""
 _KEYS = frozenset(
-    "defaultAction defaultErrnoRet architectures archMap syscalls flags listenerPath listenerMetadata".split()
+    [
+        *("defaultAction", "defaultErrnoRet", "architectures", "archMap", "syscalls", "flags"),
+        *("listenerPath", "listenerMetadata"),
+    ]
 )
-_CALL_KEYS = frozenset("name names action errnoRet args comment includes excludes".split())
-_ARG_KEYS = frozenset("index value valueTwo op".split())
-_CONDITION_KEYS = frozenset("arches caps minKernel".split())
-_OWN_KEYS = frozenset("includes excludes comment name".split())
+_CALL_KEYS = frozenset(["name", "names", "action", "errnoRet", "args", "comment", "includes", "excludes"])
+_ARG_KEYS = frozenset(["index", "value", "valueTwo", "op"])
+_CONDITION_KEYS = frozenset(["arches", "caps", "minKernel"])
+_OWN_KEYS = frozenset(["includes", "excludes", "comment", "name"])
 
 
 def parse_profile(text: str) -> dict[str, Any]:
@@ -94,6 +98,12 @@ def _texts(holder: Mapping[str, Any], key: str, place: str) -> list[str]:
     if not all(isinstance(item, str) for item in items):
         raise ValueError(f"{prefix}{key} is not a list of strings")
     return items
+
+
+@lru_cache(maxsize=64)
+def translated(text: str, machine: str, held: frozenset[str], kernel: tuple[int, int]) -> dict[str, Any]:
+    """As `translate`, of the text of a profile; one shared object for all that ask for the same: do not change it."""
+    return translate(parse_profile(text), machine, held, kernel)
 
 
 def translate(profile: Mapping[str, Any], machine: str, held: Collection[str], kernel: tuple[int, int]) -> dict[str, Any]:

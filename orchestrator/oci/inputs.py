@@ -11,6 +11,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId, Instance
 from orchestrator.model.service import Service
+from orchestrator.oci.devices import HostParts
 from orchestrator.oci.users import User, resolve_user
 from orchestrator.values import field, frozen
 
@@ -25,7 +26,7 @@ class SandboxInputs:
     directory, for each named and anonymous volume, also those of the image's config. `mounted_images`: those of the
     service's image mounts, by reference. `resolv_search`, `resolv_options`: of
     the host's resolv.conf. `machine`: ``os.uname().machine``. `host_cpus`: how many processors the host has (paths to
-    hide)."""
+    hide). `kernel`: the version that runs. `parts`: what the service's devices are on this machine."""
 
     site: Site
     container: ContainerId
@@ -40,6 +41,8 @@ class SandboxInputs:
     host_cpus: int = 1
     instance: Instance | None = None
     log: LogPolicy = LogPolicy()
+    kernel: tuple[int, int] = (5, 19)
+    parts: HostParts = HostParts()
 
 
 @frozen

@@ -12,6 +12,7 @@ from orchestrator.errors import InputError
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
+from orchestrator.oci.devices import has_device_list
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.oci.terms import LOWER
 
@@ -28,7 +29,7 @@ _BASE_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 
 _TREE_OPTIONS = ("rbind", "rprivate", "nodev", "idmap")
 """Of a bind or a volume. ``idmap``: what the container's root writes belongs to the host's root, not to a mapped id.
-``nodev`` stands for Docker's device cgroup: a device node below a bound directory must not open."""
+``nodev`` stands for Docker's device cgroup, where there is none: a device node below a bound directory must not open."""
 
 _NOT_TARGETS = ("/", "/proc", "/dev")
 
@@ -37,6 +38,7 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     """The config's ``mounts``, in order. One of the stack's replaces ours at the same place and below it.
     Raises InputError for a target that nothing can be mounted at, and for an image that cannot be mounted."""
     service, image, volume_paths = inputs.service, inputs.image, inputs.volume_paths
+    open_devices = has_device_list(service)
     chosen = {_granted_target(file): _granted_mount(file) for file in service.files if file.source}
     chosen |= {_target(mount, service): _service_mount(mount, inputs) for mount in service.volumes}
     for target in map(clean_path, image.config.volumes):
@@ -44,7 +46,7 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
             check_target(target, f'volume of the image "{image.reference}": ', service.place)
             chosen[target] = _bind(_volume_directory(volume_paths, target), target, ("rw",))
     base = [
-        {"destination": destination, "type": kind, "source": source, "options": list(options)}
+        {"destination": destination, "type": kind, "source": source, "options": _of_base(destination, options, service)}
         for destination, kind, source, options in _BASE_MOUNTS
         if not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
     ]
@@ -52,7 +54,22 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
         if clean_path(mount.target) not in chosen:
             base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "nosuid")))
     # Parents before what lies below them, else in the order of the stack.
-    return base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+    mounts = base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+    mounts += [_bind(part.source, clean_path(part.target), part.options) for part in inputs.parts.mounts]
+    return [_with_devices(mount) for mount in mounts] if open_devices else mounts
+
+
+def _of_base(destination: str, options: tuple[str, ...], service: Service) -> list[str]:
+    if service.security.privileged and destination.startswith("/sys"):
+        return [option for option in options if option != "ro"]
+    return list(options)
+
+
+def _with_devices(mount: dict[str, Any]) -> dict[str, Any]:
+    """A bind below which devices open: the container's group says which."""
+    if mount["type"] != "bind":
+        return mount
+    return {**mount, "options": [option for option in mount["options"] if option != "nodev"]}
 
 
 def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> tuple[VolumeFill, ...]:

@@ -25,7 +25,9 @@ from typing import Any
 from orchestrator.errors import HostError
 from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
+from orchestrator.kernel.device_filter import DeviceFilterRule
 from orchestrator.model.names import CGROUP_ROOT, ProjectKey
+from orchestrator.runtime import device_rules
 from orchestrator.values import entity, field, frozen
 
 REMOVE_TIMEOUT_S = 5.0
@@ -88,7 +90,12 @@ def _cpu(resources: Mapping[str, Any]) -> list[_Setting]:
     return settings
 
 
-_SETTINGS: tuple[Callable[[Mapping[str, Any]], list[_Setting]], ...] = (_memory, _pids, _cpu)
+def _devices(resources: Mapping[str, Any]) -> list[_Setting]:
+    """The list itself is no single write: see `device_rules`."""
+    return [] if device_rules.rules_of(resources) is None else [_Setting("devices", None, None)]
+
+
+_SETTINGS: tuple[Callable[[Mapping[str, Any]], list[_Setting]], ...] = (_memory, _pids, _cpu, _devices)
 
 
 def _or_max(value: int) -> str:
@@ -120,7 +127,7 @@ class ContainerCgroup:
         their limits replaced. Raises HostError; nothing is left behind then."""
         settings = [setting for compile_ in _SETTINGS for setting in compile_(resources)]
         try:
-            return cls._create(layout, relative_path, settings)
+            return cls._create(layout, relative_path, settings, device_rules.rules_of(resources))
         except OSError as exc:
             for root in layout.roots():
                 # Never kills: groups that were there before and have processes in them stay.
@@ -132,7 +139,9 @@ class ContainerCgroup:
             ) from exc
 
     @classmethod
-    def _create(cls, layout: Layout, relative_path: str, settings: list[_Setting]) -> ContainerCgroup:
+    def _create(
+        cls, layout: Layout, relative_path: str, settings: list[_Setting], devices: list[DeviceFilterRule] | None
+    ) -> ContainerCgroup:
         wanted = {*_ALWAYS, *(setting.controller for setting in settings)}
         v1 = {name: f"{layout.controllers[name]}/{relative_path}" for name in sorted(wanted) if name in layout.controllers}
         unified = f"{layout.unified}/{relative_path}" if layout.unified is not None else None
@@ -145,6 +154,13 @@ class ContainerCgroup:
                 _inherit_cpuset(layout.controllers["cpuset"], relative_path)
         unenforced = _apply(settings, v1, layout, relative_path)
         fd = _open_directory(unified) if unified is not None else None
+        try:
+            if devices is not None:
+                device_rules.enforce(devices, v1.get("devices"), fd)
+        except OSError:
+            if fd is not None:
+                os.close(fd)
+            raise
         attach = tuple(f"{path}/cgroup.procs" for path in dict.fromkeys(v1.values()))
         return cls(layout, relative_path, fd, attach, unenforced, directories, v1)
 

@@ -17,7 +17,10 @@ from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
+from orchestrator.kernel.seccomp import flags_of
+from orchestrator.kernel.sysctls import sysctl_name, sysctl_path
 from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
+from orchestrator.runtime.nodes import Node, device_nodes
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.values import frozen
 
@@ -29,7 +32,10 @@ StepArgument = Any
 """JSON-ready."""
 
 
-_SINCE = {"console": 2, "default_limits": 2, "bind_below": 3, "image": 3, "owned_files": 4}
+_SINCE = {
+    "console": 2, "default_limits": 2, "bind_below": 3, "image": 3, "owned_files": 4,
+    "nodes": 5, "node_at": 5, "root_devices": 5, "seccomp_flags": 5,
+}
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
 _OPTIONAL = frozenset({"console", "default_limits"})
 """Those without which a container is nearly the same."""
@@ -143,21 +149,35 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     root = [numbers[path] for path in spec.lowers]
     yield Step("overlay", (0, root, bundle_name), f"make the root file system in {context.bundle}")
     yield from _image_steps(mounts, numbers)
+    if (linux.get("resources") or {}).get("devices") is not None:
+        yield Step("root_devices", (0,), "let devices open in the root file system")
     yield from _outer_mount_steps(mounts, context)
+    nodes = device_nodes(linux)
+    yield from _node_steps(nodes, mounts, context)
     yield Step("enter", (), "enter the namespaces")
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
     yield from _inner_mount_steps(mounts, context)
+    for node in nodes:
+        if node.target:
+            yield Step("node_at", (node.name, node.target), f"make the device {node.target}")
     if spec.files:
         yield _files_step(spec.files)
-    for name, value in (linux.get("sysctl") or {}).items():
-        yield Step("sysctl", (name.replace(".", "/"), str(value)), f"set the sysctl {name} to {value}")
+    names = config.get("hostname") or "", config.get("domainname") or ""
+    for given, value in (linux.get("sysctl") or {}).items():
+        match sysctl_name(given):
+            case "kernel.hostname":
+                names = str(value), names[1]
+            case "kernel.domainname":
+                names = names[0], str(value)
+            case name:
+                yield Step("sysctl", (sysctl_path(name), str(value)), f"set the sysctl {name} to {value}")
     for path in linux.get("maskedPaths") or ():
         yield Step("mask", (path,), f"mask {path}")
     for path in linux.get("readonlyPaths") or ():
         yield Step("read_only", (path,), f"make {path} read-only")
-    if hostname := config.get("hostname"):
-        yield Step("hostname", (hostname, config.get("domainname") or ""), f"set the host name {hostname}")
+    if any(names):
+        yield Step("hostname", names, f"set the host name {names[0]} and the domain name {names[1]}")
     yield Step("pivot", (), "pivot into the root file system")
     yield Step("working_directory", (process.get("cwd") or "/",), f"enter the working directory {process.get('cwd')}")
     if (config.get("root") or {}).get("readonly"):
@@ -290,6 +310,15 @@ def _outer_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[S
     yield Step("to_home", (), "leave the host's mount namespace")
 
 
+def _node_steps(nodes: Sequence[Node], mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
+    if nodes:
+        slot = next((mount.slot for mount in mounts if mount.target == "/dev" and mount.kind == "tmpfs"), None)
+        if slot is None:
+            raise InputError("linux.devices needs a tmpfs at /dev", place="mounts")
+        text = "make the devices " + ", ".join(node.target or f"/dev/{node.name}" for node in nodes)
+        yield Step("nodes", (slot, [node.made(context.host_base) for node in nodes], context.host_base), text)
+
+
 def _inner_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
     joined = False
     for mount in mounts:
@@ -342,10 +371,13 @@ def _process_steps(
     filter_step = None
     if profile is not None:
         try:
-            compiled = context.compile_filter(profile)
+            compiled, flags = context.compile_filter(profile), flags_of(profile)
         except ValueError as exc:
             raise InputError(f"linux.seccomp: {exc}") from exc
-        filter_step = Step("seccomp", (b64encode(compiled).decode(),), "install the seccomp filter")
+        text = b64encode(compiled).decode()
+        filter_step = Step("seccomp", (text,), "install the seccomp filter")
+        if flags:
+            filter_step = Step("seccomp_flags", (text, flags), "install the seccomp filter")
     if filter_step is not None and not no_new_privileges:
         yield filter_step
     user = process.get("user") or {}

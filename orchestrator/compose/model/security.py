@@ -14,6 +14,7 @@ from orchestrator.compose.text.diagnostics import Diagnostic, nearest
 from orchestrator.compose.text.files import FileError, read_text
 from orchestrator.compose.text.tree import Node, diagnostic
 from orchestrator.kernel.caps import CAPABILITIES
+from orchestrator.kernel.sysctls import sysctl_name, sysctl_namespace, sysctl_path
 from orchestrator.model.security import (
     ALL,
     BUILTIN,
@@ -22,9 +23,6 @@ from orchestrator.model.security import (
     UNCONFINED,
     Security,
     capability,
-    sysctl_name,
-    sysctl_namespace,
-    sysctl_path,
 )
 
 _NO_NEW_PRIVILEGES = {"": True, "true": True, "false": False}

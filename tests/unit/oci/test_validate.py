@@ -47,7 +47,10 @@ WHOLE: dict[str, Any] = {
     "root": {"path": "rootfs", "readonly": True},
     "hostname": "h",
     "domainname": "d",
-    "mounts": [{"destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "ro"]}],
+    "mounts": [
+        {"destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "ro"]},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": []},
+    ],
     "annotations": dict.fromkeys(sorted(ORDERS), "[]") | {ANNOTATION_SUBPATHS: "{}", "org.example": "x"},
     "linux": {
         "namespaces": [{"type": kind} for kind in ("user", "network", "pid", "mount", "uts", "ipc", "cgroup")],
@@ -58,12 +61,15 @@ WHOLE: dict[str, Any] = {
             "memory": {"limit": 1 << 26, "reservation": 1 << 25, "swap": 1 << 27},
             "pids": {"limit": 100},
             "cpu": {"shares": 512, "quota": 50_000, "period": 100_000, "cpus": "0-1", "mems": "0"},
+            "devices": [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}],
         },
+        "devices": [{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "fileMode": 438, "uid": 5, "gid": 6}],
         "sysctl": {"net.ipv4.ip_forward": "1"},
         "seccomp": {
             "defaultAction": "SCMP_ACT_ERRNO",
             "defaultErrnoRet": 1,
             "architectures": ["SCMP_ARCH_X86_64"],
+            "flags": ["SECCOMP_FILTER_FLAG_LOG"],
             "syscalls": [
                 {
                     "names": ["clone"],
