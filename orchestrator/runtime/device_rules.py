@@ -71,8 +71,8 @@ def enforce(rules: Sequence[DeviceFilterRule], v1: str | None, unified: int | No
 
 
 def _write(group: str, rules: Sequence[DeviceFilterRule]) -> None:
-    """v1 has one default and exceptions to it, and no exceptions to those. Processes in the group are not disturbed where the
-    list is as it should be."""
+    """v1 has one default and exceptions to it, and no exceptions to those. Processes in the group are not disturbed where
+    the list is as it should be."""
     # What comes before a rule for all devices is forgotten with it.
     last = max(number for number, rule in enumerate(rules) if _lines(rule) == ["a"])
     rules = rules[last:]

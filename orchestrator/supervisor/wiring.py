@@ -29,6 +29,7 @@ from orchestrator.state.directory import boot_id, data_root_of
 from orchestrator.state.journal import EventLog
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
+from orchestrator.supervisor.devices import kernel_version, parts_of
 from orchestrator.supervisor.stream import EventStream
 from orchestrator.values import entity, frozen, replace
 
@@ -145,12 +146,22 @@ def dissolve(site: Site, host: Host, *, records: bool) -> None:
 
 
 def _compiler(host: Host) -> Compile:
-    """`compile_sandbox` with what only this machine knows: its processor type and count, and its resolver's search list."""
+    """`compile_sandbox` with what only this machine knows: its processor type and count, its kernel, its devices, and its
+    resolver's search list."""
     search, options = _resolver_settings()
+    kernel = kernel_version()
 
     def compile_here(inputs: SandboxInputs) -> SandboxSpec:
         return compile_sandbox(
-            replace(inputs, resolv_search=search, resolv_options=options, machine=host.machine, host_cpus=host.processors)
+            replace(
+                inputs,
+                resolv_search=search,
+                resolv_options=options,
+                machine=host.machine,
+                host_cpus=host.processors,
+                kernel=kernel,
+                parts=parts_of(inputs.service, inputs.site.ids.count),
+            )
         )
 
     return compile_here
