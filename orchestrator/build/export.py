@@ -21,7 +21,7 @@ from orchestrator.values import replace
 def export_container(origin: Origin, out: BinaryIO) -> int:
     """Write it to `out`; gives how many files changed meanwhile. Blocking. Raises OperationError, HostError, and
     BrokenPipeError when nobody reads any more."""
-    container, ids = origin.spec.container, origin.site.ids
+    container, ids = origin.spec.container, origin.ids
     try:
         before = os.stat(origin.upper)
     except FileNotFoundError as exc:

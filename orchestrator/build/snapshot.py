@@ -24,7 +24,7 @@ from orchestrator.build.exchange import Exchange
 from orchestrator.build.frontend.words import exposed
 from orchestrator.contracts.images import Image, ImageMount
 from orchestrator.contracts.runtime import SandboxSpec
-from orchestrator.contracts.site import Site
+from orchestrator.contracts.site import IdMap, Site
 from orchestrator.contracts.state import Definition
 from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
@@ -40,6 +40,7 @@ from orchestrator.model.health import HealthCheck
 from orchestrator.model.names import ContainerId
 from orchestrator.model.service import Service
 from orchestrator.oci.mounts import clean_path
+from orchestrator.oci.namespaces import ids_of
 from orchestrator.plan.hashing import identities_in
 from orchestrator.runtime.bundle import bundle_path, read_bundle
 from orchestrator.units import NS_PER_SECOND
@@ -76,6 +77,11 @@ class Origin:
         return cls(site, read_bundle(site, container), definition)
 
     @property
+    def ids(self) -> IdMap:
+        """The host's ids of the container's ids."""
+        return ids_of(self.spec.config, self.site.ids)
+
+    @property
     def upper(self) -> str:
         return os.path.join(bundle_path(self.site, self.spec.container), "upper")
 
@@ -103,7 +109,7 @@ def commit_container(origin: Origin, store: Store, wish: Wish, pause: Pause) -> 
                 _copy(origin, tree)
             with Merged(ground.lowers) as below:
                 stubs = [below.resolve(target) for target in origin.targets]
-                settle(tree, below, origin.site.ids, stubs, None)
+                settle(tree, below, origin.ids, stubs, None)
             layer = _adopted(store, lease, tree, ground)
         finally:
             store.discard(place)

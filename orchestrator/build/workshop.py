@@ -34,6 +34,7 @@ from orchestrator.network.adapter import ProjectNetworking, open_networking
 from orchestrator.network.leftovers import remove_leftovers
 from orchestrator.oci.compile import compile_sandbox
 from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.oci.namespaces import ids_of
 from orchestrator.runtime import logs
 from orchestrator.runtime.bundle import bundle_path, log_prefix
 from orchestrator.runtime.cgroups import remove_project
@@ -102,7 +103,8 @@ class BuildContainer:
 
     async def take(self, tree: str, lowers: Sequence[str], latest_s: int | None) -> None:
         """What it has written becomes a layer's tree (`commit`). `lowers`: what lies below, topmost first."""
-        await trio.to_thread.run_sync(_take, self.upper, tree, lowers, self.site.ids, self.targets, latest_s)
+        ids = ids_of(self.spec.config, self.site.ids)
+        await trio.to_thread.run_sync(_take, self.upper, tree, lowers, ids, self.targets, latest_s)
 
 
 def _take(upper: str, tree: str, lowers: Sequence[str], ids: IdMap, targets: Sequence[str], latest_s: int | None) -> None:

@@ -106,6 +106,11 @@ def rename_self(area: tuple[int, int], name: bytes) -> None:
     begin, end = area
     ctypes.memset(begin, 0, end - begin)
     ctypes.memmove(begin, name, min(len(name), end - begin - 1))
+    name_thread(name)
+
+
+def name_thread(name: bytes) -> None:
+    """What /proc/PID/comm shows; at most 15 bytes of it."""
     text = ctypes.create_string_buffer(name[:15])
     prctl(c.PR_SET_NAME, ctypes.addressof(text))
 

@@ -17,15 +17,16 @@ else:
     import _signal as signals  # `signal` makes enumerations of all of them
 
 
-def spawn(argv: Sequence[str], *, output: int, keep: Iterable[int] = ()) -> int:
-    """Start ``argv[0]`` in a session of its own: stdin is /dev/null, stdout and stderr are `output`, and the descriptors
-    `keep` stay open. Signals are as at birth, the environment is ours. Returns its pid. Raises OSError."""
+def spawn(argv: Sequence[str], *, output: int, keep: Iterable[int] = (), program: str = "") -> int:
+    """Start ``argv[0]`` (or `program`, under that name) in a session of its own: stdin is /dev/null, stdout and stderr are
+    `output`, and the descriptors `keep` stay open. Signals are as at birth, the environment is ours. Returns its pid.
+    Raises OSError."""
     kept = tuple(keep)
     for fd in kept:
         os.set_inheritable(fd, True)
     try:
         return os.posix_spawn(
-            argv[0],
+            program or argv[0],
             list(argv),
             os.environ,
             file_actions=[

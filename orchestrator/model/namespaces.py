@@ -39,3 +39,9 @@ class Namespaces:
     uts: Namespace = PRIVATE
     cgroup: Namespace = PRIVATE
     user: Namespace = PRIVATE
+
+    @property
+    def host_user(self) -> bool:
+        """Whether root in the container is the machine's root: it says so, or what it shares with the host is of no use to
+        anybody else (docs/security.md, "The host's namespaces")."""
+        return any(each.sharing is Sharing.HOST for each in (self.user, self.network, self.pid, self.ipc))

@@ -16,6 +16,7 @@ from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.errors import InputError
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.names import Role, cgroup_path
+from orchestrator.model.namespaces import Sharing
 from orchestrator.model.seccomp import translated
 from orchestrator.model.security import UNCONFINED
 from orchestrator.model.service import Service
@@ -25,6 +26,7 @@ from orchestrator.oci.devices import device_list_of, devices_of
 from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
 from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
+from orchestrator.oci.namespaces import namespaces_of
 from orchestrator.oci.resources import cpu, memory, pids
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
@@ -33,7 +35,6 @@ from orchestrator.oci.terms import (
     ANNOTATION_SUBPATHS,
     DEFAULT_PATH,
     DEFAULT_UMASK,
-    NAMESPACES,
     OCI_VERSION,
     ORDERS,
 )
@@ -137,10 +138,6 @@ def _open_paths(context: Context) -> bool:
     return context.service.security.privileged or not context.service.security.system_paths
 
 
-def _sysctls(context: Context) -> dict[str, str]:
-    return sysctls(context.inputs.site.ids.count) | dict(context.service.security.sysctls)
-
-
 def _hooks(context: Context) -> dict[str, list[dict[str, Any]]] | None:
     found: dict[str, list[dict[str, Any]]] = {}
     for kind, hook in context.inputs.parts.hooks:
@@ -172,9 +169,22 @@ def _annotations(context: Context) -> dict[str, str]:
     }
 
 
-def _id_mappings(context: Context) -> list[dict[str, int]]:
-    ids = context.inputs.site.ids
+def _id_mappings(context: Context) -> list[dict[str, int]] | None:
+    if context.service.namespaces.host_user:
+        return None
+    ids = context.ids
     return [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+
+
+def _namespaces(context: Context) -> list[dict[str, str]]:
+    namespaces = context.service.namespaces
+    return namespaces_of(namespaces, host_user=namespaces.host_user)
+
+
+def _sysctls(context: Context) -> dict[str, str] | None:
+    """Ours are of a network namespace that nobody else has made."""
+    own = context.service.namespaces.network.sharing in (Sharing.PRIVATE, Sharing.NONE)
+    return (sysctls(context.ids.count) if own else {}) | dict(context.service.security.sysctls) or None
 
 
 # ---- the table --------------------------------------------------------------------------------------------------------
@@ -196,7 +206,7 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("hostname", lambda context: context.hostname),
     ("mounts", lambda context: mounts_of(context.inputs)),
     ("annotations", _annotations),
-    ("linux.namespaces", lambda context: [{"type": kind} for kind in NAMESPACES]),
+    ("linux.namespaces", _namespaces),
     ("linux.uidMappings", _id_mappings),
     ("linux.gidMappings", _id_mappings),
     ("linux.cgroupsPath", lambda context: "/" + cgroup_path(context.inputs.site.key, context.inputs.container)),

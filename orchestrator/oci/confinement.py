@@ -82,10 +82,14 @@ def masked_paths(cpus: int) -> tuple[str, ...]:
     return (*_MASKED_PATHS, *thermal)
 
 
+_HIGHEST_GROUP = (1 << 31) - 1
+"""That the kernel takes for ``ping_group_range`` (net/ipv4/sysctl_net_ipv4.c)."""
+
+
 def sysctls(id_count: int) -> dict[str, str]:
     """Of the container's own network namespace: ping without CAP_NET_RAW, for every group that is mapped, and ports
     below 1024 for every user: the ports are the container's own."""
     return {
         "net.ipv4.ip_unprivileged_port_start": "0",
-        "net.ipv4.ping_group_range": f"0 {id_count - 1}",
+        "net.ipv4.ping_group_range": f"0 {min(id_count - 1, _HIGHEST_GROUP)}",
     }

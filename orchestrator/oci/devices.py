@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.model.devices import ANY, DeviceNode
-from orchestrator.model.namespaces import Sharing
 from orchestrator.model.service import Service
 from orchestrator.values import frozen
 
@@ -37,7 +36,7 @@ class HostParts:
 def has_device_list(service: Service) -> bool:
     """Whether the container's group says which devices may be used."""
     wants = service.devices.grants or service.devices.rules or service.devices.requests
-    return bool(wants) or service.security.privileged or service.namespaces.user.sharing is Sharing.HOST
+    return bool(wants) or service.security.privileged or service.namespaces.host_user
 
 
 def devices_of(parts: HostParts) -> list[dict[str, Any]] | None:

@@ -64,7 +64,7 @@ def files_of(context: Context) -> tuple[GeneratedFile, ...]:
 def _granted(context: Context, file: GrantedFile) -> GeneratedFile:
     target = clean_path(file.target)
     check_target(target, f"the {file.name}: ", file.place)
-    if (highest := max(file.uid, file.gid)) >= (count := context.inputs.site.ids.count):
+    if (highest := max(file.uid, file.gid)) >= (count := context.ids.count):
         hint = f"use ids below {count}"
         raise InputError(f"id {highest} is outside the {count} ids a container has", hint=hint, place=file.place)
     content = file.content.encode("utf-8", "surrogateescape") if file.content is not None else None

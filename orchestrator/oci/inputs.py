@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import LogPolicy
-from orchestrator.contracts.site import Site
+from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId, Instance
 from orchestrator.model.service import Service
 from orchestrator.oci.devices import HostParts
+from orchestrator.oci.namespaces import HOST_IDS
 from orchestrator.oci.users import User, resolve_user
 from orchestrator.values import field, frozen
 
@@ -67,8 +68,17 @@ class Context:
         return self.inputs.image
 
     @property
+    def ids(self) -> IdMap:
+        """The host's ids of the container's ids."""
+        return ids_for(self.inputs)
+
+    @property
     def instance(self) -> Instance:
         return self.inputs.instance or Instance(self.service.name)
+
+
+def ids_for(inputs: SandboxInputs) -> IdMap:
+    return HOST_IDS if inputs.service.namespaces.host_user else inputs.site.ids
 
 
 def _resolve_user(inputs: SandboxInputs) -> User:
@@ -82,10 +92,10 @@ def _resolve_user(inputs: SandboxInputs) -> User:
             hint="use a name from the image's /etc/passwd and /etc/group, or numbers: user: 1000:1000",
             place=place,
         ) from exc
-    if (highest := max(user.uid, *user.groups)) >= inputs.site.ids.count:
+    if (highest := max(user.uid, *user.groups)) >= (count := ids_for(inputs).count):
         raise InputError(
-            f"id {highest} is outside the {inputs.site.ids.count} ids a container has",
-            hint=f"use ids below {inputs.site.ids.count}",
+            f"id {highest} is outside the {count} ids a container has",
+            hint=f"use ids below {count}",
             place=place,
         )
     return user

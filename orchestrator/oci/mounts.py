@@ -45,7 +45,7 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
         if target not in chosen:
             check_target(target, f'volume of the image "{image.reference}": ', service.place)
             chosen[target] = _bind(_volume_directory(volume_paths, target), target, ("rw",))
-    base = [
+    base: list[dict[str, Any]] = [
         {"destination": destination, "type": kind, "source": source, "options": _of_base(destination, options, service)}
         for destination, kind, source, options in _BASE_MOUNTS
         if not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
@@ -56,6 +56,8 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     # Parents before what lies below them, else in the order of the stack.
     mounts = base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
     mounts += [_bind(part.source, clean_path(part.target), part.options) for part in inputs.parts.mounts]
+    if service.namespaces.host_user:  # Its ids are the host's already.
+        mounts = [mount | {"options": [option for option in mount["options"] if option != "idmap"]} for mount in mounts]
     return [_with_devices(mount) for mount in mounts] if open_devices else mounts
 
 

@@ -60,7 +60,7 @@ def _list(path: str) -> tuple[Row, ...]:
 
 
 def _id_mapping(path: str) -> tuple[Row, ...]:
-    note = "the user namespace is the project's, and all its containers share one range of ids"
+    note = "the ids are those of the project, or, without a user namespace, the host's"
     return (
         Row(path, Kind.LIST, Use.SETTLED, note=note),
         Row(f"{path}[]", Kind.OBJECT, Use.SETTLED, note=note),
@@ -105,9 +105,9 @@ ROWS: tuple[Row, ...] = (
     Row("annotations", Kind.MAP),
     Row("annotations.*", Kind.TEXT, Use.FREE, note="unknown annotations must not be an error (config.md, Annotations)"),
     Row("linux", Kind.OBJECT),
-    Row("linux.namespaces", Kind.LIST, Use.SETTLED, note="every container has all seven namespaces, made for it"),
-    Row("linux.namespaces[]", Kind.OBJECT, Use.SETTLED, note="see linux.namespaces"),
-    Row("linux.namespaces[].type", Kind.TEXT, Use.SETTLED, needed=True, note="see linux.namespaces"),
+    Row("linux.namespaces", Kind.LIST),
+    Row("linux.namespaces[]", Kind.OBJECT),
+    Row("linux.namespaces[].type", Kind.TEXT, needed=True),
     *_id_mapping("linux.uidMappings"),
     *_id_mapping("linux.gidMappings"),
     Row("linux.cgroupsPath", Kind.TEXT, Use.SETTLED, note="its place follows from the project and the container"),

@@ -6,7 +6,7 @@ OCI_VERSION = "1.2.0"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_UMASK = 0o022
 NAMESPACES = ("user", "network", "pid", "mount", "uts", "ipc", "cgroup")
-"""What every container has of its own."""
+"""The types that there are, in the order in which they are written."""
 
 ANNOTATION_INIT = "pystack.init"
 """``true``: a tiny init is PID 1 and the program its child."""

@@ -6,7 +6,7 @@ clear error instead of a container that is less confined, or less limited, than 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.contracts.runtime import OciConfig
@@ -133,7 +133,9 @@ def _shown(value: object) -> str:
 
 def _settled(config: Mapping[str, Any], ids: IdMap, cgroup: str) -> None:
     linux = config.get("linux") or {}
-    for place, given, fits in _demands(config, linux, ids, cgroup):
+    own = _own_namespaces(linux.get("namespaces") or ())
+    _check_ids(linux, own, ids)
+    for place, given, fits in _demands(config, linux, cgroup):
         if given is not None and not fits(given):
             note = next(row.note for row in ROWS if row.path == place)
             raise InputError(f"{_shown(given)} is not supported: {note}", place=place)
@@ -153,14 +155,38 @@ def _check_sysctl(name: str) -> None:
         raise InputError(f"{name} belongs to the whole machine, and no container has one of its own", place=place)
 
 
+def _own_namespaces(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The types, each known and named once; the mount namespace among them."""
+    types: list[str] = [item["type"] for item in items]
+    for number, kind in enumerate(types):
+        place = f"linux.namespaces[{number}].type"
+        if kind not in NAMESPACES:
+            raise InputError(f"{_shown(kind)} is not a namespace: {', '.join(NAMESPACES)}", place=place)
+        if kind in types[:number]:
+            raise InputError(f"{_shown(kind)} is there already", place=place)
+    if "mount" not in types:
+        hint = "add it: a root file system needs one"
+        raise InputError("a container without a mount namespace is not supported", hint=hint, place="linux.namespaces")
+    return types
+
+
+def _check_ids(linux: Mapping[str, Any], own: Collection[str], ids: IdMap) -> None:
+    """What is not said is the project's."""
+    mapping = [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+    for key in ("uidMappings", "gidMappings"):
+        given, place = linux.get(key), f"linux.{key}"
+        if given and "user" not in own:
+            message, hint = "the host's user namespace has no id mappings", 'add {"type": "user"} to linux.namespaces'
+            raise InputError(message, hint=hint, place=place)
+        if given is not None and "user" in own and list(given) != mapping:
+            note = next(row.note for row in ROWS if row.path == place)
+            raise InputError(f"{_shown(given)} is not supported: {note}", place=place)
+
+
 def _demands(
-    config: Mapping[str, Any], linux: Mapping[str, Any], ids: IdMap, cgroup: str
+    config: Mapping[str, Any], linux: Mapping[str, Any], cgroup: str
 ) -> Iterator[tuple[str, Any, Callable[[Any], bool]]]:
     """Place, what the config says there, and whether that is what happens."""
-    mapping = [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
     yield "ociVersion", config["ociVersion"], lambda text: text.split(".")[0] == "1"
     yield "process.terminal", config["process"].get("terminal"), lambda flag: flag is False
-    yield "linux.namespaces", linux.get("namespaces"), lambda items: {item["type"] for item in items} == {*NAMESPACES}
-    yield "linux.uidMappings", linux.get("uidMappings"), lambda items: list(items) == mapping
-    yield "linux.gidMappings", linux.get("gidMappings"), lambda items: list(items) == mapping
     yield "linux.cgroupsPath", linux.get("cgroupsPath"), lambda path: path.lstrip("/") == cgroup

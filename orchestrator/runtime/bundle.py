@@ -13,6 +13,7 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId
+from orchestrator.oci.namespaces import ids_of
 from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
 from orchestrator.runtime.versions import VERSION_KEY, Upgrades, upgrade
 from orchestrator.values import replace
@@ -44,12 +45,13 @@ def write_bundle(site: Site, spec: SandboxSpec) -> bool:
     """Make or renew everything but the writable layer, which is kept. True if there was a bundle before.
     Raises HostError."""
     path = bundle_path(site, spec.container)
+    root = ids_of(spec.config, site.ids).host_base
     try:
         existed = not _mkdir(path)
         if _mkdir(f"{path}/upper"):
-            os.chown(f"{path}/upper", site.ids.host_base, site.ids.host_base)
+            os.chown(f"{path}/upper", root, root)
         if _mkdir(f"{path}/work"):
-            os.chown(f"{path}/work", site.ids.host_base, site.ids.host_base)
+            os.chown(f"{path}/work", root, root)
         # The config is most of it, and is JSON already.
         data = {VERSION_KEY: SPEC_VERSION} | to_json(replace(spec, config=OciConfig({}))) | {"config": spec.config}
         _write(f"{path}/spec.json", json.dumps(data).encode(), replacing=existed)

@@ -25,6 +25,7 @@ from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
+from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
 from orchestrator.runtime import bundle
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
@@ -133,7 +134,7 @@ class MonitorRuntime:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
             check_folders(spec)
             netns = await self._session.network_namespace(container)
-            layers = await self._session.layers(layer_paths(spec))
+            layers = await self._layers(spec)
         except OSError as exc:
             cgroup.close()
             raise HostError(f"cannot make the sandbox of {container}: {exc.strerror}") from exc
@@ -145,6 +146,9 @@ class MonitorRuntime:
             old.close()
         self._sandboxes[container] = Sandbox(self._site, self._host, spec, cgroup, layers)
         return netns
+
+    async def _layers(self, spec: SandboxSpec) -> tuple[int, ...]:
+        return await self._session.layers(layer_paths(spec), plain=_has_hosts_ids(spec))
 
     def _open_cgroup(self, spec: SandboxSpec) -> ContainerCgroup:
         resources: Mapping[str, object] = (spec.config.get("linux") or {}).get("resources") or {}
@@ -162,7 +166,7 @@ class MonitorRuntime:
         if self._generation != self._session.generation:
             # Another monitor numbers the layers anew.
             for sandbox in list(self._sandboxes.values()):
-                sandbox.renew(await self._session.layers(layer_paths(sandbox.spec)))
+                sandbox.renew(await self._layers(sandbox.spec))
             self._generation = self._session.generation
         if container not in self._sandboxes:
             spec = bundle.read_bundle(self._site, container)
@@ -341,7 +345,11 @@ class MonitorRuntime:
             await self._session.drop(name)
         await self._session.ask("forget", container=container)
         self._session.history.pop(container, None)
-        in_use = {path for sandbox in self._sandboxes.values() for path in layer_paths(sandbox.spec)}
+        in_use = {
+            (_has_hosts_ids(sandbox.spec), path)
+            for sandbox in self._sandboxes.values()
+            for path in layer_paths(sandbox.spec)
+        }
         if not self._session.active.keys() - self._sandboxes.keys():
             await self._session.drop_layers_except(in_use)
 
@@ -368,6 +376,10 @@ class MonitorRuntime:
             if last is not None and last.signal == signal.SIGKILL:
                 oom = self._oom_kills_of(container) > history.base_oom_kills
                 history.exits[history.last_run] = replace(last, oom_killed=oom)
+
+
+def _has_hosts_ids(spec: SandboxSpec) -> bool:
+    return "user" not in own_namespaces(spec.config)
 
 
 class _BornKilled(Exception):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from orchestrator.kernel import jsontext
+from orchestrator.kernel import jsontext, mounts
+from orchestrator.kernel.constants import AT_FDCWD, MOUNT_ATTR_RDONLY
 from orchestrator.kernel.spawn import spawn
 
 TYPE_CHECKING = False
@@ -56,12 +57,37 @@ def begin(data_dir: str) -> Monitor:
     try:
         # `-I -S`: nothing of the user's environment or of site-packages gets into the monitor.
         argv = (sys.executable, "-I", "-S", "-X", "utf8", PROGRAM, str(its.fileno()), data_dir)
-        return Monitor(spawn(argv, output=2, keep=(its.fileno(),)), ours)
+        with _out_of_reach(sys.executable) as program:
+            return Monitor(spawn(argv, output=2, keep=(its.fileno(),), program=program), ours)
     except BaseException:
         ours.close()
         raise
     finally:
         its.close()
+
+
+class _out_of_reach:
+    """A name of the program `path` by a mount that is read-only and that nobody can change, for it is nowhere attached.
+
+    A container of the host's user namespace may have ``#!/proc/self/exe`` executed, and would else write into our
+    interpreter with the rights of the machine's root (CVE-2019-5736). Without the right to mount there is no such
+    container."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._tree = -1
+
+    def __enter__(self) -> str:
+        try:
+            self._tree = mounts.open_tree(AT_FDCWD, os.fsencode(self._path))
+            mounts.set_attributes(self._tree, MOUNT_ATTR_RDONLY)
+        except OSError:
+            return self._path
+        return f"/proc/self/fd/{self._tree}"
+
+    def __exit__(self, *_: object) -> None:
+        if self._tree >= 0:
+            os.close(self._tree)
 
 
 _ahead: dict[str, Monitor] = {}

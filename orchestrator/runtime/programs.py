@@ -18,10 +18,11 @@ from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
 from orchestrator.kernel.seccomp import flags_of
-from orchestrator.kernel.sysctls import sysctl_name, sysctl_path
+from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
 from orchestrator.runtime.nodes import Node, device_nodes
 from orchestrator.runtime.options import MountOptions, parse_options
+from orchestrator.runtime.parameters import parameters_of
 from orchestrator.values import frozen
 
 _RLIM_INFINITY = (1 << 64) - 1
@@ -33,10 +34,29 @@ StepArgument = Any
 
 
 _SINCE = {
-    "console": 2, "default_limits": 2, "bind_below": 3, "image": 3, "owned_files": 4,
-    "nodes": 5, "node_at": 5, "root_devices": 5, "seccomp_flags": 5,
+    "console": 2,
+    "default_limits": 2,
+    "bind_below": 3,
+    "image": 3,
+    "owned_files": 4,
+    "enter_some": 5,
+    "join_some": 5,
+    "nodes": 5,
+    "node_at": 5,
+    "root_devices": 5,
+    "seccomp_flags": 5,
 }
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
+_KINDS = {
+    "user": c.CLONE_NEWUSER,
+    "network": c.CLONE_NEWNET,
+    "pid": c.CLONE_NEWPID,
+    "mount": c.CLONE_NEWNS,
+    "uts": c.CLONE_NEWUTS,
+    "ipc": c.CLONE_NEWIPC,
+    "cgroup": c.CLONE_NEWCGROUP,
+}
+_ALL = frozenset(_KINDS)
 _OPTIONAL = frozenset({"console", "default_limits"})
 """Those without which a container is nearly the same."""
 _MOST_SMALL = 2**19
@@ -66,13 +86,18 @@ class Program:
         steps = tuple(step for step in self.steps if _SINCE.get(step.name, 1) <= version)
         for step in self.steps:
             if _SINCE.get(step.name, 1) > version and step.name not in _OPTIONAL:
-                message = f"cannot {step.describe()}: the monitor of this project was started by an older pystack"
-                raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
+                raise too_old(step.describe())
         return self if len(steps) == len(self.steps) else Program(steps)
 
     def is_command(self, number: int) -> bool:
         """Whether step `number` is the execution of the user's own program."""
         return 0 <= number < len(self.steps) and self.steps[number].name == "execute"
+
+
+def too_old(what: str) -> OperationError:
+    """The monitor cannot do `what`."""
+    message = f"cannot {what}: the monitor of this project was started by an older pystack"
+    return OperationError(message, hint="`pystack down` and `pystack up` start a new one")
 
 
 @frozen
@@ -85,9 +110,9 @@ class Hierarchy:
 
 @frozen
 class Context:
-    """What a program needs to know of where it will run. `layers`: the monitor's numbers of `layer_paths`.
-    `unified`: there is a v2 hierarchy. `hierarchies`: the v1 ones that the container is in. `bundle`: its directory.
-    `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
+    """What a program needs to know of where it will run. `bundle`: its directory. `host_base`: the host's id of the
+    container's root. `layers`: the monitor's numbers of `layer_paths`. `unified`: there is a v2 hierarchy. `hierarchies`:
+    the v1 ones that the container is in. `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
 
     bundle: str
     host_base: int
@@ -104,9 +129,9 @@ def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False
     return Program(tuple(_start_steps(spec, context, terminal)))
 
 
-def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
-    """The program of a further process in a running container. `process`: an OCI ``process``."""
-    return Program(tuple(_exec_steps(process, linux, context, terminal)))
+def compile_exec(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
+    """The program of a further process in a running container. `process`: an OCI ``process``. `config`: the container's."""
+    return Program(tuple(_exec_steps(process, config, context, terminal)))
 
 
 @frozen
@@ -151,10 +176,10 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     yield from _image_steps(mounts, numbers)
     if (linux.get("resources") or {}).get("devices") is not None:
         yield Step("root_devices", (0,), "let devices open in the root file system")
-    yield from _outer_mount_steps(mounts, context)
+    yield from _outer_mount_steps(mounts, context, mapped="user" in own_namespaces(config))
     nodes = device_nodes(linux)
     yield from _node_steps(nodes, mounts, context)
-    yield Step("enter", (), "enter the namespaces")
+    yield _enter_step(spec)
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
     yield from _inner_mount_steps(mounts, context)
@@ -163,15 +188,9 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
             yield Step("node_at", (node.name, node.target), f"make the device {node.target}")
     if spec.files:
         yield _files_step(spec.files)
-    names = config.get("hostname") or "", config.get("domainname") or ""
-    for given, value in (linux.get("sysctl") or {}).items():
-        match sysctl_name(given):
-            case "kernel.hostname":
-                names = str(value), names[1]
-            case "kernel.domainname":
-                names = names[0], str(value)
-            case name:
-                yield Step("sysctl", (sysctl_path(name), str(value)), f"set the sysctl {name} to {value}")
+    parameters, names = parameters_of(config)
+    for path, value in parameters:
+        yield Step("sysctl", (path, value), f"set the sysctl {path} to {value}")
     for path in linux.get("maskedPaths") or ():
         yield Step("mask", (path,), f"mask {path}")
     for path in linux.get("readonlyPaths") or ():
@@ -203,9 +222,23 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
     return Step("owned_files", ([[*each, file.uid, file.gid] for each, file in zip(made, files, strict=True)],), text)
 
 
-def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
+def _enter_step(spec: SandboxSpec) -> Step:
+    """The step that every monitor knows, where that does it."""
+    own = own_namespaces(spec.config)
+    if own == _ALL:
+        return Step("enter", (), "enter the namespaces")
+    made = sum(_KINDS[kind] for kind in own if kind not in ("user", "network"))
+    return Step("enter_some", ("user" in own, "network" in own, made), "enter the namespaces")
+
+
+def _exec_steps(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
+    linux: Mapping[str, Any] = config.get("linux") or {}
+    own = own_namespaces(config)
     yield from _rlimit_steps(process)
-    yield Step("join", (), "enter the container's namespaces")
+    if own == _ALL:
+        yield Step("join", (), "enter the container's namespaces")
+    else:
+        yield Step("join_some", (sum(_KINDS[kind] for kind in own),), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
     yield from _stdio_steps(process, terminal)
@@ -289,7 +322,8 @@ def _image_steps(mounts: Sequence[_Mount], numbers: Mapping[str, int]) -> Iterat
             yield Step("image", (mount.slot, lowers, mount.folder, mount.options.set_), what)
 
 
-def _outer_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
+def _outer_mount_steps(mounts: Sequence[_Mount], context: Context, *, mapped: bool) -> Iterator[Step]:
+    """`mapped`: the container has ids of its own."""
     for mount in mounts:
         if mount.slot is not None and mount.kind not in ("bind", "overlay"):
             # The ids are the host's: this tmpfs is made outside of the user namespace.
@@ -301,7 +335,7 @@ def _outer_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[S
     yield Step("to_host", (), "enter the host's mount namespace")
     for mount in binds:
         o = mount.options
-        how = (o.recursive, o.set_, o.clear, o.propagation, o.idmap)
+        how = (o.recursive, o.set_, o.clear, o.propagation, o.idmap and mapped)
         what = f"mount {mount.source} at {mount.target}"
         if mount.folder:
             yield Step("bind_below", (mount.slot, base_of(mount.source, mount.folder), mount.folder, *how), what)

@@ -13,10 +13,11 @@ import trio
 
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
-from orchestrator.contracts.site import Site
+from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
+from orchestrator.oci.namespaces import ids_of
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
@@ -47,6 +48,11 @@ class Sandbox:
     def container(self) -> ContainerId:
         return self.spec.container
 
+    @property
+    def ids(self) -> IdMap:
+        """The host's ids of the container's ids."""
+        return ids_of(self.spec.config, self.site.ids)
+
     def renew(self, layers: tuple[int, ...]) -> None:
         self.layers = layers
         self._compiled = None
@@ -56,7 +62,7 @@ class Sandbox:
         roots = {path.removesuffix(f"/{self.cgroup.relative_path}/cgroup.procs") for path in self.cgroup.attach_paths}
         return Context(
             bundle_path(self.site, self.container),
-            self.site.ids.host_base,
+            self.ids.host_base,
             self.layers,
             self.cgroup.unified_fd is not None,
             tuple(
@@ -83,8 +89,8 @@ class Sandbox:
         if plain and self._repeated is not None and self._repeated[0] == key:
             return self._repeated[1]
         config = self.spec.config
-        process, linux = exec_process(config, spec, pid), config.get("linux") or {}
-        program = compile_exec(process, linux, self.context(), terminal=spec.tty).known_to(version)
+        process = exec_process(config, spec, pid)
+        program = compile_exec(process, config, self.context(), terminal=spec.tty).known_to(version)
         made = program, program.encode()
         if plain:
             self._repeated = key, made
@@ -152,7 +158,7 @@ class Sandbox:
     def log_owner(self) -> tuple[int, int]:
         """Host ids of the container's user: the owner of its log pipes, so that /dev/stdout can be opened again."""
         user = self.spec.config["process"].get("user") or {}
-        base = self.site.ids.host_base
+        base = self.ids.host_base
         return base + int(user.get("uid", 0)), base + int(user.get("gid", 0))
 
     def close(self) -> None:

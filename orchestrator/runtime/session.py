@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -27,12 +27,17 @@ from orchestrator.runtime import cradle
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
+from orchestrator.runtime.programs import too_old
 from orchestrator.runtime.sandbox import ActiveRun
 
 if TYPE_CHECKING:
     from orchestrator.runtime.monitor.wire import Header
 
 USERNS = "userns"
+_PLAIN = "plain."
+"""Before the key of a layer whose ids are not mapped."""
+_PLAIN_SINCE = 5
+"""The version of the monitor's protocol."""
 _MOST_RECOVERIES = 8
 _RECOVERY_WINDOW_S = 10.0
 _LOST_AFTER_S = 2.0
@@ -300,17 +305,18 @@ class Session:
                 if name in self.kept and name not in self._netns_wanted:  # Cancelled meanwhile.
                     await self.drop(name)
 
-    async def layers(self, paths: Iterable[str]) -> tuple[int, ...]:
-        """The numbers of image layers, topmost first. Raises HostError."""
+    async def layers(self, paths: Sequence[str], *, plain: bool = False) -> tuple[int, ...]:
+        """The numbers of image layers, topmost first. `plain`: their files belong to whom they belong to on disk. Raises
+        HostError, and OperationError when the monitor is too old for that."""
         numbers = []
         for path in paths:
             try:
                 found = os.stat(path)
-                key = f"{found.st_dev}.{found.st_ino}:{path}"
+                key = f"{_PLAIN if plain else ''}{found.st_dev}.{found.st_ino}:{path}"
                 if key not in self._layers:
                     self._layers[key] = await _add_layer(await self.link(), key, path), path
             except MonitorLost:
-                return await self.layers(paths)
+                return await self.layers(paths, plain=plain)
             except OSError as exc:
                 hint = "its file system cannot map owners (id-mapped mounts): ext4, xfs, btrfs and tmpfs can"
                 raise HostError(
@@ -319,9 +325,9 @@ class Session:
             numbers.append(self._layers[key][0])
         return tuple(numbers)
 
-    async def drop_layers_except(self, paths: set[str]) -> None:
-        """Unmount what no container uses."""
-        keys = [key for key, (_, path) in self._layers.items() if path not in paths]
+    async def drop_layers_except(self, used: set[tuple[bool, str]]) -> None:
+        """Unmount what no container uses. `used`: pairs of `plain` and a path."""
+        keys = [key for key, (_, path) in self._layers.items() if (key.startswith(_PLAIN), path) not in used]
         if keys:
             for key in keys:
                 del self._layers[key]
@@ -347,9 +353,12 @@ class Session:
 
 
 async def _add_layer(link: Link, key: str, path: str) -> int:
+    plain = key.startswith(_PLAIN)
+    if plain and link.version < _PLAIN_SINCE:
+        raise too_old("use an image with the host's ids")
     tree = mounts.open_tree(AT_FDCWD, os.fsencode(path))
     try:
-        number: int = (await link.request("layer", b"", (tree,), key=key)).header["number"]
+        number: int = (await link.request("layer", b"", (tree,), key=key, plain=plain)).header["number"]
         return number
     finally:
         os.close(tree)

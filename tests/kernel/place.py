@@ -19,6 +19,7 @@ from orchestrator.model.names import ContainerId, ProjectName, project_key
 from orchestrator.oci.confinement import DEFAULT_CAPABILITIES, READONLY_PATHS, masked_paths, sysctls
 from orchestrator.oci.mounts import _BASE_MOUNTS
 from orchestrator.oci.seccomp_profile import default_profile
+from orchestrator.oci.terms import NAMESPACES
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.runtime.host_check import find_host
@@ -44,7 +45,9 @@ def config_of(
     resources: Mapping[str, Any] | None = None,
     readonly: bool = False,
     no_new_privileges: bool = False,
+    hosts: Sequence[str] = (),
 ) -> OciConfig:
+    """`hosts`: the types of namespaces that are the host's."""
     held = list(DEFAULT_CAPABILITIES)
     effective = held if uid == 0 else []
     process: dict[str, Any] = {
@@ -58,10 +61,11 @@ def config_of(
         },
     }  # fmt: skip
     base = [{"destination": at, "type": kind, "source": source, "options": list(o)} for at, kind, source, o in _BASE_MOUNTS]
-    linux: dict[str, Any] = {"resources": dict(resources or {"pids": {"limit": 200}})}
+    own = [{"type": kind} for kind in NAMESPACES if kind not in hosts]
+    linux: dict[str, Any] = {"namespaces": own, "resources": dict(resources or {"pids": {"limit": 200}})}
     if confined:
         linux |= {
-            "sysctl": sysctls(65536),
+            **({} if "network" in hosts else {"sysctl": sysctls(65536)}),
             "seccomp": default_profile("x86_64"),
             "maskedPaths": list(masked_paths(2)),
             "readonlyPaths": list(READONLY_PATHS),

@@ -40,6 +40,8 @@ def serve(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     start_clean()  # What it says was said by the supervisor, which has told it to somebody.
+    # Started by a descriptor (`runtime.cradle`), we would be called after its number.
+    process.name_thread(b"pystack-monitor")
     # Before the first child: what we are must not be readable from a container (security page, rule 2).
     process.set_not_dumpable()
     listener = socket.socket(fileno=listen_fd)

@@ -47,7 +47,7 @@ class FinalChild(Stage1):
         if self.gate >= 0:
             if not os.read(self.gate, 1):
                 raise OSError(errno.ECANCELED, "")
-            if "target" not in self.fds:
+            if self.own_cgroup:
                 process.unshare(c.CLONE_NEWCGROUP)
 
     def take_root(self, slot: int) -> None:

@@ -245,7 +245,8 @@ class Monitor:
         stores.make_network_namespaces(self.loop, self._store.user_namespace(), len(names), made)
 
     def _layer(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        connection.send({"re": header["id"], "number": self._store.add_layer(header["key"], fds[0])})
+        number = self._store.add_layer(header["key"], fds[0], plain=bool(header.get("plain")))
+        connection.send({"re": header["id"], "number": number})
 
     def _unlayer(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         for key in header["keys"]:

@@ -58,6 +58,7 @@ class Stage1:
         self.root = -1
         self.proc = -1
         self.gate = -1
+        self.own_cgroup = False
         self.descriptors: tuple[int, int] | None = None
 
     def fail(self, step: int, number: int) -> None:
@@ -200,16 +201,27 @@ class Stage1:
 
     def enter(self) -> None:
         """Into the sandbox's user and network namespace, then the final child in the run's own ones."""
-        process.setns(self.fds["user"], c.CLONE_NEWUSER)
-        process.setns(self.fds["net"], c.CLONE_NEWNET)
+        self.enter_some(True, True, _NAMESPACES & ~(c.CLONE_NEWUSER | c.CLONE_NEWNET))
+
+    def enter_some(self, user: bool, network: bool, kinds: int) -> None:
+        """As `enter`, but for what is the host's. `kinds`: made for this run."""
+        if user:
+            process.setns(self.fds["user"], c.CLONE_NEWUSER)
+        if network:
+            process.setns(self.fds["net"], c.CLONE_NEWNET)
         _become_root()
-        kinds = c.CLONE_NEWPID | c.CLONE_NEWNS | c.CLONE_NEWUTS | c.CLONE_NEWIPC
-        self._divide(kinds if self.procs else kinds | c.CLONE_NEWCGROUP)
+        self.own_cgroup = bool(kinds & c.CLONE_NEWCGROUP)
+        # In the v1 hierarchies we are not yet where it has to begin: see `joined`.
+        self._divide(kinds & ~c.CLONE_NEWCGROUP if self.procs else kinds)
         mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, recursive=True, path=b"/")
 
     def join(self) -> None:
         """Into all namespaces of the running container, for exec."""
-        process.setns(self.fds["target"], _NAMESPACES)
+        self.join_some(_NAMESPACES)
+
+    def join_some(self, kinds: int) -> None:
+        """As `join`, but for what is the host's."""
+        process.setns(self.fds["target"], kinds)
         _become_root()
         self._divide(0)
         self.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

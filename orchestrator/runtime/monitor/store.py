@@ -44,8 +44,8 @@ class Store:
     def user_namespace(self) -> int:
         return self.kept[USERNS][0]
 
-    def add_layer(self, key: str, tree: int) -> int:
-        """Idmap the detached mount `tree` and attach it for overlays. Raises OSError."""
+    def add_layer(self, key: str, tree: int, *, plain: bool) -> int:
+        """Idmap the detached mount `tree`, unless it is to be `plain`, and attach it for overlays. Raises OSError."""
         if (number := self.layers.get(key)) is not None:
             return number
         number = self._next_layer
@@ -53,7 +53,7 @@ class Store:
             tree,
             c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NODEV,
             propagation=c.MS_PRIVATE,
-            userns=self.user_namespace(),
+            userns=None if plain else self.user_namespace(),
         )
         os.mkdir(f"/l/{number}")
         try:

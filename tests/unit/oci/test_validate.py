@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from orchestrator.model.names import ContainerId, ProjectKey, ProjectName, Servi
 from orchestrator.model.service import Service
 from orchestrator.oci.compile import compile_sandbox
 from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
 from orchestrator.oci.schema import REFUSED, ROWS, Kind, Row, Use
 from orchestrator.oci.terms import ANNOTATION_SUBPATHS, ORDERS
 from orchestrator.oci.validate import validate
@@ -185,7 +187,6 @@ def test_what_the_spec_requires_is_required(row: Row, absent: bool) -> None:
 OTHERWISE: dict[str, Any] = {
     "ociVersion": "2.0.0",
     "process.terminal": True,
-    "linux.namespaces": [{"type": "pid"}],
     "linux.uidMappings": [{"containerID": 0, "hostID": 0, "size": 65536}],
     "linux.gidMappings": [],
     "linux.cgroupsPath": "/elsewhere",
@@ -207,6 +208,34 @@ def test_every_settled_key_has_its_demand_and_every_free_one_its_reason() -> Non
     settled = {row.path.split("[]")[0] for row in ROWS if row.use is Use.SETTLED}
     assert settled == OTHERWISE.keys()
     assert all(row.note for row in ROWS if row.use is not Use.READ)
+
+
+def test_namespaces_that_are_not_named_are_the_hosts() -> None:
+    config = fresh()
+    del config["linux"]["uidMappings"], config["linux"]["gidMappings"]
+    config["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid"}]
+    check(config)
+    assert own_namespaces(config) == {"mount", "pid"}
+    assert ids_of(config, SITE.ids) == HOST_IDS
+    assert ids_of(WHOLE, SITE.ids) == SITE.ids
+
+
+@pytest.mark.parametrize(
+    ("types", "wrong"),
+    [
+        (["pid"], r"^linux\.namespaces: a container without a mount namespace is not supported$"),
+        ([], "without a mount namespace"),
+        (["mount", "time"], r"^linux\.namespaces\[1\]\.type: 'time' is not a namespace: user, network, "),
+        (["mount", "pid", "pid"], r"^linux\.namespaces\[2\]\.type: 'pid' is there already$"),
+        (["mount"], r"^linux\.uidMappings: the host's user namespace has no id mappings$"),
+    ],
+)
+def test_namespaces_that_cannot_be_are_refused(types: list[str], wrong: str) -> None:
+    config = fresh()
+    config["linux"]["namespaces"] = [{"type": kind} for kind in types]
+    with pytest.raises(InputError) as caught:
+        check(config)
+    assert re.search(wrong, str(caught.value))
 
 
 def test_no_command_at_all_is_refused() -> None:
@@ -276,7 +305,7 @@ def test_every_key_that_the_table_calls_read_decides_something() -> None:
     place = Context("/b", 1_000_000, (1,), True, (Hierarchy("memory", ("memory",)),), 40, filter_)
     spec = SandboxSpec(BOX, ("/l",), OciConfig(config))
     compile_start(spec, place)
-    compile_exec(config["process"], config["linux"], place, terminal=False)
+    compile_exec(config["process"], config, place, terminal=False)
     for setting in _SETTINGS:
         setting(config["linux"]["resources"])
     make_bind_sources(spec)

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.contracts.runtime import GeneratedFile, OciConfig, SandboxSpec
 from orchestrator.errors import InputError, OperationError
 from orchestrator.model.names import ContainerId
+from orchestrator.oci.terms import NAMESPACES
 from orchestrator.runtime.monitor.steps import STEPS
 from orchestrator.runtime.monitor.wire import VERSION
 from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
@@ -24,6 +25,7 @@ PROCESS: dict[str, Any] = {
     "cwd": "/srv",
     "capabilities": {"bounding": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
 }
+OWN = [{"type": kind} for kind in NAMESPACES]
 MOUNTS = [
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
@@ -33,7 +35,8 @@ MOUNTS = [
 
 
 def spec(linux: dict[str, Any] | None = None, process: dict[str, Any] | None = None, **config: Any) -> SandboxSpec:
-    oci = OciConfig({"process": process or PROCESS, "mounts": MOUNTS, "linux": linux or {}, "hostname": "h", **config})
+    linux = {"namespaces": OWN} | (linux or {})
+    oci = OciConfig({"process": process or PROCESS, "mounts": MOUNTS, "linux": linux, "hostname": "h", **config})
     return SandboxSpec(ContainerId("box"), ("/a", "/b"), oci, files=(GeneratedFile("/etc/hosts", b""),))
 
 
@@ -116,7 +119,7 @@ def test_an_older_monitor_is_asked_for_what_it_knows_and_failures_keep_their_nam
     older = program.known_to(1)
     assert {"console", "default_limits"} == set(names(program)) - set(names(older))
     assert older.is_command(len(older.steps) - 1)
-    assert "default_limits" not in names(compile_exec(PROCESS, {}, CONTEXT, terminal=False).known_to(1))
+    assert "default_limits" not in names(compile_exec(PROCESS, spec().config, CONTEXT, terminal=False).known_to(1))
 
 
 @pytest.mark.parametrize("file", [GeneratedFile("/key", b"k", 0o400, gid=7), GeneratedFile("/large", b"x" * 2**20)])
@@ -134,10 +137,10 @@ def test_an_older_monitor_makes_no_file_that_would_not_be_as_it_was_asked_for(fi
 
 
 def test_an_exec_joins_and_does_not_mount() -> None:
-    order = names(compile_exec(PROCESS, {}, CONTEXT, terminal=False))
+    order = names(compile_exec(PROCESS, spec().config, CONTEXT, terminal=False))
     assert order[:5] == ["default_limits", "join", "joined", "session", "stdio"]
     assert "overlay" not in order
-    assert "terminal" in names(compile_exec(PROCESS, {}, CONTEXT, terminal=True))
+    assert "terminal" in names(compile_exec(PROCESS, spec().config, CONTEXT, terminal=True))
 
 
 def test_a_v2_machine_has_one_cgroup_mount() -> None:
