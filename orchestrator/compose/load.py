@@ -29,6 +29,7 @@ from orchestrator.compose.kinds.shapes import JSON
 from orchestrator.compose.merge.context import Context, Findings
 from orchestrator.compose.merge.layers import load_model
 from orchestrator.compose.model import choice, selection
+from orchestrator.compose.model.devices import unmapped_devices
 from orchestrator.compose.model.environment import EnvironmentFiles
 from orchestrator.compose.model.granted import ignored_owners
 from orchestrator.compose.model.normalize import normalize
@@ -114,9 +115,8 @@ def load(request: LoadRequest) -> Loaded:
     refused, ignored = unsupported(model.tree)
     wrong = {item.path for item in model.found.errors}
     model.found.errors.extend(item for item in refused if item.path not in wrong)
-    model.found.warnings.extend(
-        [*ignored, *ignored_owners(model.tree), *idle_capabilities(model.tree), *at_start(model.tree)]
-    )
+    model.found.warnings.extend([*ignored, *ignored_owners(model.tree), *at_start(model.tree)])
+    model.found.warnings.extend([*idle_capabilities(model.tree), *unmapped_devices(model.tree)])
     whole, errors = _whole(model, request), model.found.errors
     project = build_project(whole, model.tree, model.name, model.working_dir, model.environment, errors)
     model.found.stop()

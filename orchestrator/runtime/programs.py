@@ -112,7 +112,8 @@ class Hierarchy:
 class Context:
     """What a program needs to know of where it will run. `bundle`: its directory. `host_base`: the host's id of the
     container's root. `layers`: the monitor's numbers of `layer_paths`. `unified`: there is a v2 hierarchy. `hierarchies`:
-    the v1 ones that the container is in. `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
+    the v1 ones that the container is in. `compile_filter`: `kernel.seccomp.compile_filter` for this machine. `held`: a mask
+    of the capabilities that can be given."""
 
     bundle: str
     host_base: int
@@ -121,6 +122,7 @@ class Context:
     hierarchies: tuple[Hierarchy, ...]
     last_capability: int
     compile_filter: Callable[[Mapping[str, Any]], bytes]
+    held: int = -1
 
 
 def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False) -> Program:
@@ -436,11 +438,12 @@ def _process_steps(
 
 
 def _bits(capabilities: Mapping[str, Any], name: str, context: Context) -> list[int]:
-    """Bit numbers; those that this kernel does not know yet are left out. Raises InputError for an unknown name."""
+    """Bit numbers, without those that this kernel or we do not have. Raises InputError for an unknown name."""
     bits = []
     for capability in capabilities.get(name) or ():
         if capability not in CAPABILITIES:
             raise InputError(f"there is no capability {capability}")
-        if CAPABILITIES[capability] <= context.last_capability:
-            bits.append(CAPABILITIES[capability])
+        bit = CAPABILITIES[capability]
+        if bit <= context.last_capability and context.held >> bit & 1:
+            bits.append(bit)
     return bits

@@ -17,7 +17,7 @@ from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
-from orchestrator.oci.namespaces import ids_of
+from orchestrator.oci.namespaces import HOST_IDS, ids_of
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
@@ -71,6 +71,7 @@ class Sandbox:
             ),
             self.host.last_capability,
             partial(compile_filter, arch=self.host.machine),
+            self.host.held if self.ids is HOST_IDS else -1,
         )
 
     def program(self, version: int, *, terminal: bool = False) -> tuple[Program, bytes]:

@@ -1,5 +1,5 @@
 """What a service's devices are on this machine: nodes below /dev, and the files of the Container Device Interface; and
-whether a label that it asks for would mean something here.
+whether what it asks for of labels and capabilities can be had here.
 
 It is looked up when a container is made, and never waited for: a file that is no regular one, or too large, is an error.
 """
@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 
 from orchestrator.errors import HostError, InputError
+from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.devices import DeviceGrant, DeviceNode
 from orchestrator.model.service import Service
 from orchestrator.oci.cdi import FOLDERS, CdiNode, CdiSpec, Edits, chosen, edits_of, parse_spec
@@ -34,10 +35,12 @@ def kernel_version() -> tuple[int, int]:
     return int(major), int("".join(letter for letter in minor if letter.isdecimal()) or 0)
 
 
-def parts_of(service: Service, ids: int, folders: tuple[str, ...] = FOLDERS) -> HostParts:
-    """Raises HostError for a device that is not there, and for a label that would have to be applied; InputError for a CDI
-    file that cannot be read. `ids`: how many ids a container has. `folders`: of CDI files."""
+def parts_of(service: Service, ids: int, folders: tuple[str, ...] = FOLDERS, *, held: int = -1) -> HostParts:
+    """Raises HostError for a device that is not there, for a label that would have to be applied, and for a capability that
+    we cannot give; InputError for a CDI file that cannot be read. `ids`: how many ids a container has. `folders`: of CDI
+    files. `held`: a mask of our own capabilities."""
     _check_labels(service)
+    _check_capabilities(service, held)
     if not has_device_list(service):
         return HostParts()
     nodes = [node for grant in service.devices.grants if not grant.is_cdi for node in _granted(grant, ids)]
@@ -183,6 +186,16 @@ def _read(path: str) -> CdiSpec:
         raise InputError(f"the CDI file {path} is not YAML: {exc.diagnostics[0].message}") from exc
     except (ValueError, RecursionError) as exc:
         raise InputError(f"the CDI file {path} is not JSON: {exc}") from exc
+
+
+def _check_capabilities(service: Service, held: int) -> None:
+    """In a user namespace of its own a container can have any; in the host's we can only give what we have."""
+    if service.namespaces.host_user and not service.security.privileged:
+        for name in service.cap_add:
+            if name in CAPABILITIES and not held >> CAPABILITIES[name] & 1:
+                hint = "pystack itself must be started with it: in a container, with --privileged"
+                place = f"{service.place}.cap_add"
+                raise HostError(f"we have no {name} ourselves, and cannot give it", hint=hint, place=place)
 
 
 # ---- labels -----------------------------------------------------------------------------------------------------------

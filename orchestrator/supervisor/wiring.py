@@ -160,7 +160,7 @@ def _compiler(host: Host) -> Compile:
                 machine=host.machine,
                 host_cpus=host.processors,
                 kernel=kernel,
-                parts=parts_of(inputs.service, inputs.site.ids.count),
+                parts=parts_of(inputs.service, inputs.site.ids.count, held=host.held),
             )
         )
 

@@ -11,7 +11,10 @@ import re
 
 from orchestrator.compose.kinds.values import cast_int, go_text
 from orchestrator.compose.model.reader import Reader, at
-from orchestrator.compose.text.tree import Node
+from orchestrator.compose.model.security import has_host_ids
+from orchestrator.compose.model.selection import services_of
+from orchestrator.compose.text.diagnostics import Diagnostic
+from orchestrator.compose.text.tree import Node, diagnostic
 from orchestrator.model.devices import (
     ALL_OF_THEM,
     DeviceGrant,
@@ -44,6 +47,23 @@ def devices(read: Reader, node: Node, path: str) -> Devices:
     return Devices(
         tuple(grant for grant in grants if grant is not None), tuple(rule for rule in rules if rule is not None), requests
     )
+
+
+def unmapped_devices(model: Node) -> list[Diagnostic]:
+    """A warning for each bind of a part of /dev where a service has rules: its files cannot be the container's root's."""
+    found = []
+    for name, service in services_of(model).items():
+        if service.get("device_cgroup_rules") is None or has_host_ids(service):
+            continue
+        mounts = service.get("volumes")
+        for number, item in enumerate(mounts.elements() if mounts is not None else ()):
+            source = item.get("source")
+            if source is not None and posixpath.normpath(go_text(source.value) + "/").startswith("/dev"):
+                message = "what is below belongs to nobody in the container: only devices that everybody may use will open"
+                hint = "name them with devices:, or write userns_mode: host"
+                path = f"services.{name}.volumes[{number}]"
+                found.append(diagnostic(item, path, message, hint=hint, code="no-effect"))
+    return found
 
 
 def _grant(read: Reader, node: Node, place: str) -> DeviceGrant:

@@ -56,7 +56,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         for number, element in enumerate(item.elements()):
             read.mark(element, f"{path}.{key}[{number}]")
     mounts = project_parts.mounts(read, node, path)
-    return Service(
+    service = Service(
         name=ServiceName(name),
         image=images.image_name(read, node, project, name),
         build=images.build_spec(read, node, path),
@@ -91,6 +91,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         security=security.security(read, node, path),
         devices=devices.devices(read, node, path),
     )
+    return security.with_host_user(service) if service.security.privileged else service
 
 
 def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, Dependency]:

@@ -15,6 +15,7 @@ from orchestrator.compose.text.files import FileError, read_text
 from orchestrator.compose.text.tree import Node, diagnostic
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.sysctls import sysctl_name, sysctl_namespace, sysctl_path
+from orchestrator.model.namespaces import Namespace, Sharing
 from orchestrator.model.security import (
     ALL,
     BUILTIN,
@@ -24,6 +25,8 @@ from orchestrator.model.security import (
     Security,
     capability,
 )
+from orchestrator.model.service import Service
+from orchestrator.values import replace
 
 _NO_NEW_PRIVILEGES = {"": True, "true": True, "false": False}
 _OPTIONS = ("no-new-privileges", "seccomp", "systempaths", "apparmor", "label")
@@ -66,6 +69,11 @@ def security(read: Reader, node: Node, path: str) -> Security:
         sysctls=_sysctls(read, node, path),
         labels=tuple(dict.fromkeys(options.labels)),
     )
+
+
+def with_host_user(service: Service) -> Service:
+    """What a privileged service may do, only the root of the machine may."""
+    return replace(service, namespaces=replace(service.namespaces, user=Namespace(Sharing.HOST)))
 
 
 class _Options:
@@ -160,12 +168,19 @@ def _sysctls(read: Reader, node: Node, path: str) -> dict[str, str]:
     return found
 
 
+def has_host_ids(service: Node) -> bool:
+    """Whether its root is the machine's root (`model.namespaces.Namespaces.host_user`)."""
+    modes = [service.get(key) for key in ("userns_mode", "network_mode", "pid", "ipc")]
+    privileged = service.get("privileged")
+    return (privileged is not None and privileged.value is True) or any(mode and mode.value == "host" for mode in modes)
+
+
 def idle_capabilities(model: Node) -> list[Diagnostic]:
     """A warning for each capability that is added and that the kernel asks for in its first user namespace alone."""
     found = []
     for name, service in services_of(model).items():
-        privileged, mode, added = service.get("privileged"), service.get("userns_mode"), service.get("cap_add")
-        if (privileged is not None and privileged.value is True) or (mode is not None and mode.value == "host"):
+        added = service.get("cap_add")
+        if has_host_ids(service):
             continue
         for number, item in enumerate(added.elements() if added is not None else ()):
             held = capability(go_text(item.value))
