@@ -41,7 +41,8 @@ class Box:
             parts=parts_of(service, site.ids.count, folders),
         )
         spec = compile_sandbox(inputs)
-        spec.config["process"]["args"] = ["sh", "-c", script]
+        # Two pipes keep no order between them.
+        spec.config["process"]["args"] = ["sh", "-c", f"exec 2>&1; {script}"]
         return spec
 
     async def run(self, attributes: str, script: str, cdi: Path | None = None) -> list[str]:
