@@ -8,7 +8,6 @@ from orchestrator.contracts.events import ContainerStatus
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, Wanted
 from orchestrator.model.health import Health
-from orchestrator.model.names import cgroup_path
 from orchestrator.model.phase import Phase
 from orchestrator.policy.exits import describe_exit
 from orchestrator.state.records import FileState
@@ -24,11 +23,12 @@ def recorded_statuses(site: Site) -> tuple[ContainerStatus, ...]:
 def observed_statuses(site: Site) -> tuple[ContainerStatus, ...]:
     """All recorded containers beside a supervisor that does not answer: whether one runs is seen from its control group."""
     from orchestrator.kernel import cgroup
+    from orchestrator.runtime.bundle import group_path
 
     roots = cgroup.detect().roots()
 
     def seen(status: ContainerStatus) -> ContainerStatus:
-        group = cgroup_path(site.key, status.container)
+        group = group_path(site, status.container)
         if any(cgroup.members(os.path.join(root, group)) for root in roots):
             return replace(status, phase=Phase.RUNNING, exit=None, reason="it runs; its supervisor does not answer")
         return replace(status, reason="" if status.wanted is Wanted.STOPPED else "its supervisor does not answer")

@@ -47,7 +47,10 @@ class LogPolicy:
 @frozen
 class SandboxSpec:
     """Everything a container is made of. `lowers`: image layers, topmost first. `config.root.path` is not used: the root
-    is an overlay of `lowers` and a private upper directory in the bundle."""
+    is an overlay of `lowers` and a private upper directory in the bundle. `shares`: the type of a namespace (``network``,
+    ``pid``, ``ipc``) -> the container whose it is: of this project, or else of another one of the same data directory. The
+    network namespace is of the other's sandbox, the others are of its run. Who is in another's network has its files of
+    `oci.namespaces.NETWORK_FILES` too: those that have no content here."""
 
     container: ContainerId
     lowers: tuple[str, ...]
@@ -55,6 +58,7 @@ class SandboxSpec:
     files: tuple[GeneratedFile, ...] = ()
     fills: tuple[VolumeFill, ...] = ()
     log: LogPolicy = LogPolicy()
+    shares: Mapping[str, ContainerId] = field(default_factory=dict)
 
 
 @frozen
@@ -131,14 +135,15 @@ class Runtime(Protocol):
 
     async def create(self, spec: SandboxSpec) -> int:
         """Make the sandbox, or make it anew after its left-overs or after a crash; returns the network namespace's file
-        descriptor (owned by the runtime, valid until `remove`). An existing writable layer of the same id is kept.
-        Raises InputError for a config with a key that this runtime does not do (`oci.validate`): none is ignored; and
-        OperationError for a file without content that no bundle has."""
+        descriptor (owned by the runtime, valid until `remove`), or -1 where that is not the project's. An existing writable
+        layer of the same id is kept. Raises InputError for a config with a key that this runtime does not do
+        (`oci.validate`): none is ignored; and OperationError for a file without content that no bundle has, and for one of
+        `shares` that does not exist."""
         ...
 
     async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
         """A new run; returns once its program has been executed. Raises CommandError (126, 127) when it cannot be,
-        OperationError when a run is still alive.
+        OperationError when a run is still alive, or when one of `shares` does not run whose run it needs.
 
         `stdin`: a descriptor of the caller's, which stays the caller's; without one it is /dev/null. `on_tty`: stdin,
         stdout and stderr are a terminal of the container's own, which is its controlling terminal too; `on_tty` gets its

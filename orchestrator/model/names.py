@@ -92,8 +92,8 @@ def nft_table(key: ProjectKey) -> str:
     return f"pystack_{key}"
 
 
-def cgroup_path(key: ProjectKey, container: ContainerId) -> str:
-    """Relative to each hierarchy's root: ``pystack/KEY/CONTAINER``; with ``_`` before an id that would be taken for one of
-    the kernel's own files there (``memory.max``, ``tasks``). No id begins with that."""
+def cgroup_path(key: ProjectKey, container: ContainerId, parent: str = "") -> str:
+    """Relative to each hierarchy's root: ``pystack/KEY/CONTAINER``, below `parent` if there is one; with ``_`` before an id
+    that would be taken for one of the kernel's own files there (``memory.max``, ``tasks``). No id begins with that."""
     reserved = container in _CGROUP_FILES or any(container[: len(name)] == name for name in _CGROUP_CONTROLLERS)
-    return f"{CGROUP_ROOT}/{key}/{'_' if reserved else ''}{container}"
+    return f"{parent}{'/' if parent else ''}{CGROUP_ROOT}/{key}/{'_' if reserved else ''}{container}"

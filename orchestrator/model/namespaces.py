@@ -8,7 +8,7 @@ from orchestrator.values import frozen
 
 
 class Sharing(Enum):
-    """`NONE`: of the network alone, a namespace of its own with nothing but loopback."""
+    """`NONE`: one of its own with nothing in it: a network with loopback alone, IPC without /dev/shm."""
 
     PRIVATE = "private"
     HOST = "host"
@@ -39,6 +39,11 @@ class Namespaces:
     uts: Namespace = PRIVATE
     cgroup: Namespace = PRIVATE
     user: Namespace = PRIVATE
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it can have networks and published ports of its own."""
+        return self.network.sharing is Sharing.PRIVATE
 
     @property
     def host_user(self) -> bool:

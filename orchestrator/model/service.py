@@ -46,7 +46,8 @@ class Service:
     `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
     `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``.
     `replicas`: how many containers it has unless ``--scale`` says otherwise. `container_name`: instead of the one made from
-    project, service and number. `files`: its secrets and configs. `place` is this service's compose path.
+    project, service and number. `files`: its secrets and configs. `cgroup_parent`: a path below the root of each cgroup
+    hierarchy, without its outer slashes. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -81,6 +82,7 @@ class Service:
     pull_policy: PullPolicy = PullPolicy()
     files: tuple[GrantedFile, ...] = ()
     namespaces: Namespaces = Namespaces()
+    cgroup_parent: str = ""
     security: Security = Security()
     devices: Devices = Devices()
 

@@ -50,7 +50,8 @@ def compile_sandbox(inputs: SandboxInputs) -> SandboxSpec:
         if value is not None:
             _place(config, path, value)
     fills = fills_of(inputs.service, inputs.image, inputs.volume_paths)
-    return SandboxSpec(inputs.container, inputs.image.lowers, OciConfig(config), files_of(context), fills, log=inputs.log)
+    files, lowers = files_of(context), inputs.image.lowers
+    return SandboxSpec(inputs.container, lowers, OciConfig(config), files, fills, inputs.log, inputs.shares)
 
 
 def command_of(service: Service, image: Image) -> tuple[str, ...]:
@@ -181,6 +182,14 @@ def _namespaces(context: Context) -> list[dict[str, str]]:
     return namespaces_of(namespaces, host_user=namespaces.host_user)
 
 
+def _cgroup(context: Context) -> str:
+    return "/" + cgroup_path(context.inputs.site.key, context.inputs.container, context.service.cgroup_parent)
+
+
+def _own_hostname(context: Context) -> str | None:
+    return None if context.service.namespaces.uts.sharing is Sharing.HOST else context.hostname
+
+
 def _sysctls(context: Context) -> dict[str, str] | None:
     """Ours are of a network namespace that nobody else has made."""
     own = context.service.namespaces.network.sharing in (Sharing.PRIVATE, Sharing.NONE)
@@ -203,13 +212,13 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ),
     ("root.path", lambda context: "rootfs"),
     ("root.readonly", lambda context: context.service.read_only),
-    ("hostname", lambda context: context.hostname),
+    ("hostname", _own_hostname),
     ("mounts", lambda context: mounts_of(context.inputs)),
     ("annotations", _annotations),
     ("linux.namespaces", _namespaces),
     ("linux.uidMappings", _id_mappings),
     ("linux.gidMappings", _id_mappings),
-    ("linux.cgroupsPath", lambda context: "/" + cgroup_path(context.inputs.site.key, context.inputs.container)),
+    ("linux.cgroupsPath", _cgroup),
     ("linux.resources.memory", memory),
     ("linux.resources.pids", pids),
     ("linux.resources.cpu", cpu),

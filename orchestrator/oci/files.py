@@ -7,6 +7,7 @@ from collections.abc import Callable
 from orchestrator.contracts.runtime import GeneratedFile
 from orchestrator.errors import InputError
 from orchestrator.model.granted import GrantedFile
+from orchestrator.model.namespaces import Sharing
 from orchestrator.oci.inputs import Context
 from orchestrator.oci.mounts import check_target, clean_path
 
@@ -54,11 +55,22 @@ def files_of(context: Context) -> tuple[GeneratedFile, ...]:
     granted = [file for file in service.files if clean_path(file.target) not in mounted]
     taken = mounted | {clean_path(file.target) for file in granted}
     ours = [
-        GeneratedFile(path, content(context).encode("utf-8", "surrogateescape"))
+        GeneratedFile(path, _network_file(context, path, content))
         for path, content in _FILES
         if path not in taken and "/etc" not in taken
     ]
     return (*ours, *(_granted(context, file) for file in granted if not file.source))
+
+
+def _network_file(context: Context, path: str, content: Callable[[Context], str]) -> bytes | None:
+    """The host's with the host's network, another container's with its own (`SandboxSpec.shares`)."""
+    match context.service.namespaces.network.sharing:
+        case Sharing.SERVICE | Sharing.CONTAINER:
+            return None
+        case Sharing.HOST if path in context.inputs.host_files:
+            return context.inputs.host_files[path]
+        case _:
+            return content(context).encode("utf-8", "surrogateescape")
 
 
 def _granted(context: Context, file: GrantedFile) -> GeneratedFile:

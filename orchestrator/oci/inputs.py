@@ -27,7 +27,9 @@ class SandboxInputs:
     directory, for each named and anonymous volume, also those of the image's config. `mounted_images`: those of the
     service's image mounts, by reference. `resolv_search`, `resolv_options`: of
     the host's resolv.conf. `machine`: ``os.uname().machine``. `host_cpus`: how many processors the host has (paths to
-    hide). `kernel`: the version that runs. `parts`: what the service's devices are on this machine."""
+    hide). `kernel`: the version that runs. `parts`: what the service's devices are on this machine. `shares`: as
+    in `SandboxSpec`. `host_name`, `host_files`: of whom it shares the network with, the machine or another container; of
+    the machine also its files."""
 
     site: Site
     container: ContainerId
@@ -41,6 +43,9 @@ class SandboxInputs:
     machine: str = "x86_64"
     host_cpus: int = 1
     instance: Instance | None = None
+    shares: Mapping[str, ContainerId] = field(default_factory=dict)
+    host_name: str = ""
+    host_files: Mapping[str, bytes] = field(default_factory=dict)
     log: LogPolicy = LogPolicy()
     kernel: tuple[int, int] = (5, 19)
     parts: HostParts = HostParts()
@@ -106,4 +111,8 @@ def _hostname(inputs: SandboxInputs) -> str:
     if hostname is not None and len(hostname.encode("utf-8", "surrogateescape")) > KERNEL_HOSTNAME_MAX:
         place = f"{inputs.service.place}.hostname"
         raise InputError(f"longer than the {KERNEL_HOSTNAME_MAX} bytes the kernel takes", place=place)
-    return hostname or inputs.container[:LABEL_MAX].rstrip("-")
+    return hostname or inputs.host_name or default_hostname(inputs.container)
+
+
+def default_hostname(container: ContainerId) -> str:
+    return container[:LABEL_MAX].rstrip("-")

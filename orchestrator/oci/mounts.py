@@ -10,6 +10,7 @@ from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import VolumeFill
 from orchestrator.errors import InputError
 from orchestrator.model.granted import GrantedFile
+from orchestrator.model.namespaces import Sharing
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.oci.devices import has_device_list
@@ -31,6 +32,11 @@ _TREE_OPTIONS = ("rbind", "rprivate", "nodev", "idmap")
 """Of a bind or a volume. ``idmap``: what the container's root writes belongs to the host's root, not to a mapped id.
 ``nodev`` stands for Docker's device cgroup, where there is none: a device node below a bound directory must not open."""
 
+_SHM = "/dev/shm"
+_HOSTS_SHM = {
+    "destination": _SHM, "type": "bind", "source": _SHM, "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev"]
+}  # fmt: skip
+
 _NOT_TARGETS = ("/", "/proc", "/dev")
 
 
@@ -39,6 +45,7 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     Raises InputError for a target that nothing can be mounted at, and for an image that cannot be mounted."""
     service, image, volume_paths = inputs.service, inputs.image, inputs.volume_paths
     open_devices = has_device_list(service)
+    shm = _shared_memory(service)
     chosen = {_granted_target(file): _granted_mount(file) for file in service.files if file.source}
     chosen |= {_target(mount, service): _service_mount(mount, inputs) for mount in service.volumes}
     for target in map(clean_path, image.config.volumes):
@@ -48,8 +55,11 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     base: list[dict[str, Any]] = [
         {"destination": destination, "type": kind, "source": source, "options": _of_base(destination, options, service)}
         for destination, kind, source, options in _BASE_MOUNTS
-        if not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
+        if (destination != _SHM or shm)
+        and not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
     ]
+    if shm is _HOSTS_SHM:
+        base = [_HOSTS_SHM if mount["destination"] == _SHM else mount for mount in base]
     for mount in image.mounts:
         if clean_path(mount.target) not in chosen:
             base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "nosuid")))
@@ -72,6 +82,12 @@ def _with_devices(mount: dict[str, Any]) -> dict[str, Any]:
     if mount["type"] != "bind":
         return mount
     return {**mount, "options": [option for option in mount["options"] if option != "nodev"]}
+
+
+def _shared_memory(service: Service) -> dict[str, Any] | bool:
+    """Whether there is a /dev/shm; it goes with the IPC namespace, as Docker has it."""
+    sharing = service.namespaces.ipc.sharing
+    return _HOSTS_SHM if sharing is Sharing.HOST else sharing is not Sharing.NONE
 
 
 def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> tuple[VolumeFill, ...]:

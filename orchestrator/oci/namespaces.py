@@ -17,6 +17,10 @@ HOST_IDS = IdMap(0, (1 << 32) - 1)
 """All ids as they are: of a container in the host's user namespace."""
 
 
+NETWORK_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+"""What goes with a network."""
+
+
 def own_namespaces(config: Mapping[str, Any]) -> frozenset[str]:
     """The types that are not the host's."""
     return frozenset(item["type"] for item in (config.get("linux") or {}).get("namespaces") or ())

@@ -110,7 +110,7 @@ ROWS: tuple[Row, ...] = (
     Row("linux.namespaces[].type", Kind.TEXT, needed=True),
     *_id_mapping("linux.uidMappings"),
     *_id_mapping("linux.gidMappings"),
-    Row("linux.cgroupsPath", Kind.TEXT, Use.SETTLED, note="its place follows from the project and the container"),
+    Row("linux.cgroupsPath", Kind.TEXT, Use.SETTLED, note="it ends with what follows from the project and the container"),
     Row("linux.resources", Kind.OBJECT),
     Row("linux.resources.memory", Kind.OBJECT),
     _wide("linux.resources.memory.limit", _INT64),

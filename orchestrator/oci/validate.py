@@ -183,10 +183,16 @@ def _check_ids(linux: Mapping[str, Any], own: Collection[str], ids: IdMap) -> No
             raise InputError(f"{_shown(given)} is not supported: {note}", place=place)
 
 
+def _is_below(path: str, cgroup: str) -> bool:
+    """Whether it is the container's own group, or that below some parent."""
+    parts = path.strip("/").split("/")
+    return f"/{'/'.join(parts)}".endswith(f"/{cgroup}") and not {"", ".", ".."} & set(parts)
+
+
 def _demands(
     config: Mapping[str, Any], linux: Mapping[str, Any], cgroup: str
 ) -> Iterator[tuple[str, Any, Callable[[Any], bool]]]:
     """Place, what the config says there, and whether that is what happens."""
     yield "ociVersion", config["ociVersion"], lambda text: text.split(".")[0] == "1"
     yield "process.terminal", config["process"].get("terminal"), lambda flag: flag is False
-    yield "linux.cgroupsPath", linux.get("cgroupsPath"), lambda path: path.lstrip("/") == cgroup
+    yield "linux.cgroupsPath", linux.get("cgroupsPath"), lambda path: _is_below(path, cgroup)

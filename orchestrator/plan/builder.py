@@ -22,6 +22,7 @@ from orchestrator.model.volume import MountKind, mounted_images
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.order import Order
 from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb, label_of, operation_id
+from orchestrator.plan.sharing import shared_services
 from orchestrator.values import entity, field, replace
 
 DEFAULT_GRACE_S = 10.0
@@ -249,8 +250,13 @@ class PlanBuilder:
         images = (definition.image, *mounted_images(definition.volumes))
         needs = [operation_id(Kind.OBTAIN_IMAGE, image) for image in images]
         needs += [operation_id(Kind.CREATE_NETWORK, key) for key in sorted(definition.networks)]
+        needs += [operation_id(Kind.CREATE, self._first_of(name)) for name in sorted(shared_services(definition))]
         volumes = {mount.source for mount in definition.volumes if mount.kind is MountKind.VOLUME and mount.source}
         return [*needs, *(operation_id(Kind.CREATE_VOLUME, key) for key in sorted(volumes))]
+
+    def _first_of(self, name: ServiceName) -> ContainerId:
+        """The container whose namespaces others of the stack are in."""
+        return self.name_of(Instance(name), self.project.services[name])
 
     def _frees(self, operation: Operation, network: NetworkName) -> bool:
         """Whether a REMOVE is of something that is, or may be, on `network`."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.contracts.state import Definition
@@ -34,9 +35,14 @@ def identities_in(identity: str) -> list[str]:
     return identity.split("+")
 
 
-def config_hash(project: Project, service: Service, image_identity: str) -> str:
-    """64 hex digits."""
-    text = json.dumps(_content(project, service, image_identity), sort_keys=True, separators=(",", ":"))
+def config_hash(
+    project: Project, service: Service, image_identity: str, shared: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """64 hex digits. `shared`: see `plan.sharing.shared_identities`."""
+    content = _content(project, service, image_identity)
+    if shared:
+        content["shared"] = dict(shared)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 

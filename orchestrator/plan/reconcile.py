@@ -31,9 +31,10 @@ from orchestrator.model.volume import MountKind
 from orchestrator.plan.builder import PlanBuilder
 from orchestrator.plan.hashing import config_hash, explain_change
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
-from orchestrator.plan.plan import Plan, Verb
+from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
 from orchestrator.plan.replicas import distribute, require_scalable
 from orchestrator.plan.selection import enabled_services, no_such_service, require_known, with_needs
+from orchestrator.plan.sharing import identity, shared_identities, shared_of, shared_services
 
 Images = Mapping[ServiceName, str | None]
 """The identity of each service's image; None: it has still to be obtained."""
@@ -186,6 +187,7 @@ def _reconcile(
             service = project.services[item.service]
             if item.instance.role is Role.REPLICA:
                 builder.replace(item, service, f"network {users[0]} changed", request.timeout_s)
+    _replace_sharers(builder, request)
     if not builder.no_deps:
         builder.follow(builder.graph.restart_closure(builder.replaced), "was replaced")
     if request.remove_orphans:
@@ -193,6 +195,17 @@ def _reconcile(
             builder.discard(item, "orphan", request.timeout_s)
     builder.prepare(moved)
     builder.remove_leftovers()
+
+
+def _replace_sharers(builder: PlanBuilder, request: Up) -> None:
+    """Who is in a namespace of what is replaced, whether it was asked for or not: that namespace will be gone."""
+    for name in builder.graph.start_order():
+        service = builder.project.services[name]
+        gone = sorted(other for other in shared_services(service) if builder.replaced.get(other))
+        for item in builder.observed.replicas(name) if gone else ():
+            if operation_id(Kind.REMOVE, item.container) not in builder.operations and item.sandbox is not None:
+                cause = f"{gone[0]}, whose {shared_services(service)[gone[0]]} namespace it is in, is replaced"
+                builder.replace(item, service, cause, request.timeout_s, start=item.live)
 
 
 def _reconcile_service(
@@ -268,7 +281,7 @@ def _new_ground(builder: PlanBuilder, item: ObservedContainer) -> str:
 
 def identity_of(item: ObservedContainer) -> str:
     """A name for this very container: another one of the same name has another."""
-    return f"{item.container}@{item.record.created_at:.6f}"
+    return identity(item.container, item.record.created_at)
 
 
 def used_volumes(project: Project, service: Service, needs: Iterable[ServiceName]) -> tuple[VolumeName, ...]:
@@ -290,11 +303,17 @@ def _replacement_cause(
     if item.sandbox is None or recreate is Recreate.NEVER:
         return ""
     project, record = builder.project, item.record
-    identity = builder.images.get(service.name)
-    if identity is None:  # Not obtained yet: what runs was made from what was here.
-        identity = record.definition.image
-    if record.config_hash != config_hash(project, service, identity):
-        changed = explain_change(builder.observed.project, record.definition, project, service, identity)
+    image = builder.images.get(service.name)
+    if image is None:  # Not obtained yet: what runs was made from what was here.
+        image = record.definition.image
+    shared = shared_services(service)
+    for name in sorted(shared):
+        if builder.replaced.get(name) or not builder.observed.replicas(name):
+            return f"{name}, whose {shared[name]} namespace it is in, is replaced"
+    if record.config_hash != config_hash(project, service, image, shared_identities(service, builder.observed)):
+        changed = explain_change(builder.observed.project, record.definition, project, service, image)
+        if not changed and shared_of(service):
+            changed = f"{', '.join(shared_of(service))} namespace of another container"
         return f"config hash changed: {changed}" if changed else "config hash changed"
     if recreate is Recreate.ALWAYS:
         return "recreate requested"

@@ -12,7 +12,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
-from orchestrator.model.names import ContainerId
+from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import ids_of
 from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
 from orchestrator.runtime.versions import VERSION_KEY, Upgrades, upgrade
@@ -71,6 +71,19 @@ def read_bundle(site: Site, container: ContainerId) -> SandboxSpec:
         raise OperationError(f"container {container} does not exist") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise OperationError(f"container {container} cannot be read: {path}: {exc}") from exc
+
+
+def group_of(site: Site, spec: SandboxSpec) -> str:
+    """The container's cgroup, relative to each hierarchy's root."""
+    path: str = (spec.config.get("linux") or {}).get("cgroupsPath") or ""
+    return path.strip("/") or cgroup_path(site.key, spec.container)
+
+
+def group_path(site: Site, container: ContainerId) -> str:
+    """As `group_of`, also of a container of which there is nothing left but that."""
+    with contextlib.suppress(OperationError):
+        return group_of(site, read_bundle(site, container))
+    return cgroup_path(site.key, container)
 
 
 def with_kept_files(site: Site, spec: SandboxSpec) -> SandboxSpec:

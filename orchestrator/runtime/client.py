@@ -8,11 +8,13 @@ probes, `programs` says what a container's processes do before their execve.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import trio
 
@@ -28,6 +30,7 @@ from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
 from orchestrator.runtime import bundle
+from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
@@ -35,8 +38,9 @@ from orchestrator.runtime.link import MonitorLost, StepFailed
 from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
 from orchestrator.runtime.programs import layer_paths
 from orchestrator.runtime.rootfs import check_folders, fill_volume
-from orchestrator.runtime.sandbox import ActiveRun, Sandbox
+from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
+from orchestrator.runtime.sharing import check_shares, has_just_ended, joined, network_of, with_shared_files
 from orchestrator.runtime.stdio import Terminal, give_pipe
 from orchestrator.values import replace
 
@@ -97,6 +101,7 @@ class MonitorRuntime:
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
         session.oom_kills_of = self._oom_kills_of
+        session.outlives = self._kill_outliving
 
     @property
     def monitor_pid(self) -> int:
@@ -122,7 +127,8 @@ class MonitorRuntime:
     async def create(self, spec: SandboxSpec) -> int:
         container = spec.container
         validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
-        spec = bundle.with_kept_files(self._site, spec)
+        check_shares(self._site, spec)
+        spec = bundle.with_kept_files(self._site, with_shared_files(self._site, spec))
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
         running = container in self._session.active
@@ -133,7 +139,7 @@ class MonitorRuntime:
             for fill in spec.fills:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
             check_folders(spec)
-            netns = await self._session.network_namespace(container)
+            netns = await network_of(self._session, self._site, spec)
             layers = await self._layers(spec)
         except OSError as exc:
             cgroup.close()
@@ -152,7 +158,9 @@ class MonitorRuntime:
 
     def _open_cgroup(self, spec: SandboxSpec) -> ContainerCgroup:
         resources: Mapping[str, object] = (spec.config.get("linux") or {}).get("resources") or {}
-        return ContainerCgroup.create(self._layout, cgroup_path(self._site.key, spec.container), resources)
+        group = bundle.group_of(self._site, spec)
+        with parents_made(self._layout, group):
+            return ContainerCgroup.create(self._layout, group, resources)
 
     async def _end_leftovers(self, cgroup: ContainerCgroup) -> None:
         """Processes of a run that no monitor knows any more: both of us were killed."""
@@ -197,7 +205,10 @@ class MonitorRuntime:
         history = self._session.history.setdefault(container, History())
         link = await self._session.link()
         program, encoded = sandbox.program(link.version, terminal=on_tty is not None)
-        netns = await self._session.network_namespace(container)
+        netns = await network_of(self._session, self._site, sandbox.spec)
+        if not has_own_processes(sandbox.spec) and sandbox.cgroup.populated():
+            await self._end_leftovers(sandbox.cgroup)
+            sandbox.spoil(sandbox.cgroup)
         echo = {"oom_kills": sandbox.cgroup.oom_kills()}
         log = {"max_bytes": sandbox.spec.log.max_bytes, "max_files": sandbox.spec.log.max_files}
         number = history.last_run + 1
@@ -214,13 +225,17 @@ class MonitorRuntime:
                 for fd in stdio.values():
                     give_pipe(fd, sandbox.log_owner)
             names, fds = sandbox.placement(sandbox.cgroup)
-            ends = {"net": netns, **stdio, "out": out, "err": err}
+            shared = stack.enter_context(joined(self._session, self._site, sandbox.spec))
+            own = {"net": netns} if netns >= 0 else {}
+            ends = {**own, **shared, **stdio, "out": out, "err": err}
             try:
                 answer = await link.request(
                     "start", encoded, [*ends.values(), *fds],
                     container=container, run=number, echo=echo, log=log, names=[*ends, *names],
                 )  # fmt: skip
             except StepFailed as exc:
+                if shared and exc.number == errno.ESRCH:
+                    raise has_just_ended(sandbox.spec) from exc
                 if killed_at_birth(exc) and sandbox.spoil(sandbox.cgroup):
                     raise _BornKilled from exc
                 if self._sandboxes.get(container) is sandbox and sandbox.cgroup.oom_kills() > echo["oom_kills"]:
@@ -257,7 +272,7 @@ class MonitorRuntime:
             if sandbox is not None:
                 sandbox.kill(sandbox.cgroup)
             else:
-                with open_existing(self._layout, cgroup_path(self._site.key, container)) as group:
+                with open_existing(self._layout, bundle.group_path(self._site, container)) as group:
                     group.kill()
             # The group may be a ruin; the end of PID 1 is the end of all in its namespace in any case.
             pidfds.send(active.pidfd, signal.SIGKILL)
@@ -327,8 +342,9 @@ class MonitorRuntime:
         sandbox = self._sandboxes.pop(container, None)
         if sandbox is not None:
             sandbox.close()
-        group = open_existing(self._layout, cgroup_path(self._site.key, container))
-        for action in (group.remove, lambda: bundle.remove_bundle(self._site, container)):
+        group = open_existing(self._layout, bundle.group_path(self._site, container))
+        above = partial(remove_parents, self._layout, group.relative_path)
+        for action in (group.remove, above, lambda: bundle.remove_bundle(self._site, container)):
             try:
                 await trio.to_thread.run_sync(action)
             except HostError as exc:
@@ -366,8 +382,24 @@ class MonitorRuntime:
         sandbox = self._sandboxes.get(container)
         if sandbox is not None:
             return sandbox.cgroup.oom_kills()
-        with open_existing(self._layout, cgroup_path(self._site.key, container)) as group:
+        with open_existing(self._layout, bundle.group_path(self._site, container)) as group:
             return group.oom_kills()
+
+    def _kill_outliving(self, container: ContainerId) -> bool:
+        """A run has ended. Without a pid namespace of its own that is not the end of what it has started: kill that. True
+        if it was so."""
+        sandbox = self._sandboxes.get(container)
+        with contextlib.suppress(HostError, OperationError):
+            spec = sandbox.spec if sandbox is not None else bundle.read_bundle(self._site, container)
+            if has_own_processes(spec):
+                return False
+            if sandbox is not None:
+                sandbox.kill(sandbox.cgroup)
+            else:
+                with open_existing(self._layout, bundle.group_path(self._site, container)) as group:
+                    group.kill()
+            return True
+        return False
 
     def find_oom_kills(self) -> None:
         """The journal cannot say that a last exit was an OOM kill; the cgroup, which is still there, can."""

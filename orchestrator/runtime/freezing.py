@@ -19,8 +19,8 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
 from orchestrator.kernel.spawn import spawn
-from orchestrator.model.names import ContainerId, cgroup_path
-from orchestrator.runtime.bundle import bundle_path
+from orchestrator.model.names import ContainerId
+from orchestrator.runtime.bundle import bundle_path, group_path
 from orchestrator.values import frozen
 
 FREEZE_S = 10.0
@@ -45,7 +45,7 @@ class _Freezer:
 def frozen_container(site: Site, container: ContainerId, layout: Layout) -> Iterator[None]:
     """No process of the container runs while the block does, not even one that is started meanwhile: it waits. Blocking.
     Raises OperationError when they cannot be stopped, HostError."""
-    freezer = _freezer(layout, cgroup_path(site.key, container))
+    freezer = _freezer(layout, group_path(site, container))
     if freezer is None:
         raise OperationError(f"this machine cannot pause container {container}: it has no freezer", hint=_LET_RUN)
     if not os.path.isdir(freezer.group):

@@ -66,6 +66,19 @@ def read_journal(path: str) -> dict[ContainerId, History]:
     return found
 
 
+def running_pid(path: str, container: ContainerId) -> tuple[int, int] | None:
+    """Pid and start time (clock ticks since boot) of the container's run, if it has not ended by what the journal `path`
+    tells: of this boot, or the time is another's."""
+    last: dict[str, Any] | None = None
+    for entry in _entries(path):
+        if entry.get("c") == container:
+            last = entry
+    if last is None or last.get("e") != "start":
+        return None
+    pid, ticks = last.get("pid"), last.get("ticks")
+    return (pid, ticks) if isinstance(pid, int) and isinstance(ticks, int) and pid > 0 else None
+
+
 def _entries(path: str) -> list[dict[str, Any]]:
     try:
         with open(path, "rb") as file:

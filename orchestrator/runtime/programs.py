@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.contracts.runtime import GeneratedFile, SandboxSpec
-from orchestrator.errors import InputError, OperationError
+from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
@@ -23,30 +23,13 @@ from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT
 from orchestrator.runtime.nodes import Node, device_nodes
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.runtime.parameters import parameters_of
+from orchestrator.runtime.program import Program, Step, StepArgument
 from orchestrator.values import frozen
 
 _RLIM_INFINITY = (1 << 64) - 1
 DEFAULT_TERM = "xterm"
 """Of a process with a terminal, where nothing is said."""
 
-StepArgument = Any
-"""JSON-ready."""
-
-
-_SINCE = {
-    "console": 2,
-    "default_limits": 2,
-    "bind_below": 3,
-    "image": 3,
-    "owned_files": 4,
-    "enter_some": 5,
-    "join_some": 5,
-    "nodes": 5,
-    "node_at": 5,
-    "root_devices": 5,
-    "seccomp_flags": 5,
-}
-"""The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
 _KINDS = {
     "user": c.CLONE_NEWUSER,
     "network": c.CLONE_NEWNET,
@@ -57,47 +40,8 @@ _KINDS = {
     "cgroup": c.CLONE_NEWCGROUP,
 }
 _ALL = frozenset(_KINDS)
-_OPTIONAL = frozenset({"console", "default_limits"})
-"""Those without which a container is nearly the same."""
 _MOST_SMALL = 2**19
 """Bytes that the step ``files`` has room for, whatever is lost at the ends of pages."""
-
-
-@frozen
-class Step:
-    name: str
-    arguments: tuple[StepArgument, ...] = ()
-    text: str = ""
-
-    def describe(self) -> str:
-        return self.text or self.name.replace("_", " ")
-
-
-@frozen
-class Program:
-    steps: tuple[Step, ...]
-
-    def encode(self) -> bytes:
-        return json.dumps([[step.name, *step.arguments] for step in self.steps], separators=(",", ":")).encode()
-
-    def known_to(self, version: int) -> Program:
-        """What a monitor that speaks `version` of the protocol can do of it: steps that came later are left out. Raises
-        OperationError when that would leave out what was asked for."""
-        steps = tuple(step for step in self.steps if _SINCE.get(step.name, 1) <= version)
-        for step in self.steps:
-            if _SINCE.get(step.name, 1) > version and step.name not in _OPTIONAL:
-                raise too_old(step.describe())
-        return self if len(steps) == len(self.steps) else Program(steps)
-
-    def is_command(self, number: int) -> bool:
-        """Whether step `number` is the execution of the user's own program."""
-        return 0 <= number < len(self.steps) and self.steps[number].name == "execute"
-
-
-def too_old(what: str) -> OperationError:
-    """The monitor cannot do `what`."""
-    message = f"cannot {what}: the monitor of this project was started by an older pystack"
-    return OperationError(message, hint="`pystack down` and `pystack up` start a new one")
 
 
 @frozen
@@ -176,15 +120,18 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     root = [numbers[path] for path in spec.lowers]
     yield Step("overlay", (0, root, bundle_name), f"make the root file system in {context.bundle}")
     yield from _image_steps(mounts, numbers)
+    own = own_namespaces(config)
     if (linux.get("resources") or {}).get("devices") is not None:
         yield Step("root_devices", (0,), "let devices open in the root file system")
-    yield from _outer_mount_steps(mounts, context, mapped="user" in own_namespaces(config))
+    yield from _outer_mount_steps(mounts, context, mapped="user" in own)
     nodes = device_nodes(linux)
     yield from _node_steps(nodes, mounts, context)
+    if "cgroup" not in own:
+        yield from _outer_cgroup_steps(mounts, context)
     yield _enter_step(spec)
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
-    yield from _inner_mount_steps(mounts, context)
+    yield from _inner_mount_steps(mounts, context, own_cgroup="cgroup" in own)
     for node in nodes:
         if node.target:
             yield Step("node_at", (node.name, node.target), f"make the device {node.target}")
@@ -227,10 +174,11 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
 def _enter_step(spec: SandboxSpec) -> Step:
     """The step that every monitor knows, where that does it."""
     own = own_namespaces(spec.config)
-    if own == _ALL:
+    if own == _ALL and not spec.shares.keys() - {"network"}:
         return Step("enter", (), "enter the namespaces")
-    made = sum(_KINDS[kind] for kind in own if kind not in ("user", "network"))
-    return Step("enter_some", ("user" in own, "network" in own, made), "enter the namespaces")
+    made = sum(_KINDS[kind] for kind in own if kind not in ("user", "network", *spec.shares))
+    joined = [[kind, _KINDS[kind]] for kind in ("pid", "ipc") if kind in spec.shares]
+    return Step("enter_some", ("user" in own, "network" in own, made, joined), "enter the namespaces")
 
 
 def _exec_steps(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
@@ -285,13 +233,14 @@ def _number_mounts(spec: SandboxSpec) -> list[_Mount]:
         options = parse_options(entry.get("options") or ())
         slot = None
         lowers = tuple(lowers_of(entry))
-        if options.bind or target == "/dev" or lowers:
+        shared = target == "/dev/shm" and kind == "tmpfs" and "ipc" in spec.shares
+        if options.bind or target == "/dev" or lowers or shared:
             slots += 1
             slot = slots
-        kind = "bind" if options.bind else "cgroup" if kind == "cgroup2" else kind
+        kind = "shm" if shared else "bind" if options.bind else "cgroup" if kind == "cgroup2" else kind
         if kind == "overlay" and not (lowers and options.set_ & c.MOUNT_ATTR_RDONLY and len(options.data) == 1):
             raise InputError(f"the overlay at {target} is not supported: read-only, of {LOWER}DIR alone")
-        if kind not in ("bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "overlay"):
+        if kind not in ("bind", "shm", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "overlay"):
             raise InputError(f"a mount of type {kind or '(none)'} at {target} is not supported")
         source, folder = entry.get("source") or "", folders.get(target, "")
         mounts.append(_Mount(target, kind, options, slot, source, lowers, folder))
@@ -327,7 +276,9 @@ def _image_steps(mounts: Sequence[_Mount], numbers: Mapping[str, int]) -> Iterat
 def _outer_mount_steps(mounts: Sequence[_Mount], context: Context, *, mapped: bool) -> Iterator[Step]:
     """`mapped`: the container has ids of its own."""
     for mount in mounts:
-        if mount.slot is not None and mount.kind not in ("bind", "overlay"):
+        if mount.kind == "shm":
+            yield Step("shared_memory", (mount.slot, "ipc", mount.options.set_), "share the other's /dev/shm")
+        elif mount.slot is not None and mount.kind not in ("bind", "overlay"):
             # The ids are the host's: this tmpfs is made outside of the user namespace.
             data = [["uid", str(context.host_base)], ["gid", str(context.host_base)], *map(list, mount.options.data)]
             yield Step("devices", (mount.slot, data, mount.options.set_, context.host_base), "make the devices for /dev")
@@ -355,7 +306,7 @@ def _node_steps(nodes: Sequence[Node], mounts: Sequence[_Mount], context: Contex
         yield Step("nodes", (slot, [node.made(context.host_base) for node in nodes], context.host_base), text)
 
 
-def _inner_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
+def _inner_mount_steps(mounts: Sequence[_Mount], context: Context, *, own_cgroup: bool) -> Iterator[Step]:
     joined = False
     for mount in mounts:
         text = f"mount {mount.source or mount.kind} at {mount.target}"
@@ -365,7 +316,7 @@ def _inner_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[S
             if not joined:
                 joined = True
                 yield Step("joined", (), "enter the cgroups")
-            yield from _cgroup_steps(mount, context)
+            yield from _cgroup_steps(mount, context, own_cgroup)
         else:
             data = [list(item) for item in mount.options.data]
             yield Step("filesystem", (mount.kind, data, mount.options.set_, mount.target), text)
@@ -373,23 +324,41 @@ def _inner_mount_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[S
         yield Step("joined", (), "enter the cgroups")
 
 
-def _cgroup_steps(mount: _Mount, context: Context) -> Iterator[Step]:
-    """What a program expects below /sys/fs/cgroup: the v2 hierarchy itself, or a directory for each of v1's."""
+def _cgroup_steps(mount: _Mount, context: Context, own: bool) -> Iterator[Step]:
+    """`own`: they are mounted in the container's cgroup namespace; else they have been mounted already."""
     attributes = mount.options.set_
-    if context.unified and not context.hierarchies:
-        yield Step("filesystem", ("cgroup2", [], attributes, mount.target), f"mount cgroup2 at {mount.target}")
-        return
-    writable = attributes & ~c.MOUNT_ATTR_RDONLY
-    yield Step("filesystem", ("tmpfs", [["mode", "0755"], ["size", "64k"], ["nr_inodes", "64"]], writable, mount.target))
-    for hierarchy in context.hierarchies:
-        target = f"{mount.target}/{hierarchy.name}"
-        names = [[controller, None] for controller in hierarchy.controllers]
-        yield Step("filesystem", ("cgroup", names, attributes, target), f"mount cgroup at {target}")
-    if context.unified:
-        target = f"{mount.target}/unified"
-        yield Step("filesystem", ("cgroup2", [], attributes, target), f"mount cgroup2 at {target}")
-    if attributes & c.MOUNT_ATTR_RDONLY:
+    if context.hierarchies:
+        writable = attributes & ~c.MOUNT_ATTR_RDONLY
+        size = [["mode", "0755"], ["size", "64k"], ["nr_inodes", "64"]]
+        yield Step("filesystem", ("tmpfs", size, writable, mount.target), f"make {mount.target}")
+    for number, (kind, data, target) in enumerate(_trees(mount, context), 1):
+        if own:
+            yield Step("filesystem", (kind, data, attributes, target), f"mount {kind} at {target}")
+        else:
+            yield Step("attach", (-number, target), f"mount {kind} at {target}")
+    if context.hierarchies and attributes & c.MOUNT_ATTR_RDONLY:
         yield Step("make_read_only", (mount.target,), f"make {mount.target} read-only")
+
+
+def _outer_cgroup_steps(mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
+    """Who is in the host's cgroup namespace may have no right to mount what it shows."""
+    for mount in mounts:
+        if mount.kind == "cgroup":
+            for number, (kind, data, target) in enumerate(_trees(mount, context), 1):
+                arguments = (-number, kind, data, mount.options.set_)
+                yield Step("outer_filesystem", arguments, f"mount {kind} for {target}")
+
+
+def _trees(mount: _Mount, context: Context) -> Iterator[tuple[str, list[list[str | None]], str]]:
+    """What a program expects below /sys/fs/cgroup: the v2 hierarchy itself, or a directory for each of v1's. Kind, options
+    and place."""
+    if context.unified and not context.hierarchies:
+        yield "cgroup2", [], mount.target
+        return
+    for hierarchy in context.hierarchies:
+        yield "cgroup", [[controller, None] for controller in hierarchy.controllers], f"{mount.target}/{hierarchy.name}"
+    if context.unified:
+        yield "cgroup2", [], f"{mount.target}/unified"
 
 
 def _process_steps(

@@ -17,11 +17,12 @@ from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
-from orchestrator.oci.namespaces import HOST_IDS, ids_of
+from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
-from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
+from orchestrator.runtime.program import Program
+from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
 from orchestrator.values import entity, field
 
 LOG_STREAMS = (1, 2)
@@ -171,6 +172,11 @@ class Sandbox:
             os.close(fd)
         self._procs.clear()
         self.cgroup.close()
+
+
+def has_own_processes(spec: SandboxSpec) -> bool:
+    """Whether the end of its run is the end of all its processes: it has a pid namespace of its own."""
+    return "pid" in own_namespaces(spec.config) and "pid" not in spec.shares
 
 
 @entity

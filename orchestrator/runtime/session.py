@@ -27,7 +27,7 @@ from orchestrator.runtime import cradle
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
-from orchestrator.runtime.programs import too_old
+from orchestrator.runtime.program import too_old
 from orchestrator.runtime.sandbox import ActiveRun
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ _MOST_NETNS = 64
 
 class Session:
     """`active`: runs by container. `kept`: name -> our duplicates of what the monitor keeps. `history`: from the journal.
-    `oom_kills_of`: the counter of a container's cgroup."""
+    `oom_kills_of`: the counter of a container's cgroup. `outlives`: kills what outlives a container's run, if anything
+    can."""
 
     def __init__(self, site: Site, respawn_argv: tuple[str, ...] | None, nursery: trio.Nursery) -> None:
         self.site = site
@@ -57,6 +58,7 @@ class Session:
         self.kept: dict[str, tuple[int, ...]] = {}
         self.history: dict[ContainerId, History] = {}
         self.oom_kills_of: Callable[[ContainerId], int] = lambda container: 0
+        self.outlives: Callable[[ContainerId], bool] = lambda container: False
         self.generation = 0
         """Counts the monitors: numbers that belong to one monitor (layers) are void for the next."""
         self._layers: dict[str, tuple[int, str]] = {}
@@ -252,6 +254,9 @@ class Session:
         history = self.history.setdefault(container, History())
         history.last_run = max(history.last_run, active.run.number)
         history.add_exit(active.run.number, exit_)
+        if self.outlives(container):
+            # Whose parents have ended are ours, if they were not in another pid namespace.
+            self._nursery.start_soon(self._reap_strays)
         active.finish(exit_)
 
     # What the monitor keeps.

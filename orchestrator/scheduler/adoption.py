@@ -27,7 +27,7 @@ from orchestrator.plan.hashing import identities_in
 from orchestrator.plan.images import image_request, mounted_request
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.restart import GiveUp, Restart
-from orchestrator.scheduler import sandbox, supervise
+from orchestrator.scheduler import sandbox, sharing, supervise
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.live_run import LiveRun
@@ -48,9 +48,12 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
         if await _take(state, container, sandboxes.get(container.id)):
             wanting.append(container.id)
 
-    async with trio.open_nursery() as nursery:
-        for container in containers:
-            nursery.start_soon(take, container)
+    # Those last whose runs are in the namespaces of the others' runs.
+    for last in (False, True):
+        async with trio.open_nursery() as nursery:
+            for container in containers:
+                if sharing.needs_runs(container.definition) is last:
+                    nursery.start_soon(take, container)
     return tuple(sorted(wanting))
 
 
@@ -112,6 +115,10 @@ async def _take_running(state: EngineState, container: Container, found: Contain
     run = container.run = LiveRun(container.check)
     # The monotonic clock of another process says nothing here; the age counts for start_period and back-off alone.
     run.begin(found.run, age_s=max(0.0, state.events.wall_clock() - found.run.started_at))
+    run.joined = sharing.runs_of(state, container)
+    run.orphaned = sharing.left_behind(state, container, run)
+    if run.orphaned:
+        run.end(container.definition.stop_grace_s)
     container.step(Trigger.FOUND_RUNNING, "running (taken over)")
     container.began = False
     container.note(
@@ -139,6 +146,8 @@ def _take_ended_one_off(state: EngineState, container: Container, found: Contain
 def _meet_policy(state: EngineState, container: Container, found: ContainerState | None, rebooted: bool) -> bool:
     """A run ended while nobody watched: the restart policy decides now."""
     exit = Exit() if rebooted else container.exit or Exit()
+    if orphaned := sharing.ended_with(state, container, exit):
+        container.run = LiveRun(container.check, orphaned=orphaned)
     decision = supervise.judge_end(container, exit, 0.0)
     if exit != container.record.last_exit:
         what = "was lost at reboot" if rebooted else "ended while no supervisor was there"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import trio
 
 from orchestrator.contracts.runtime import Run
 from orchestrator.model.health import Health, HealthCheck
 from orchestrator.policy.health import HealthState, describe_probe
 from orchestrator.values import entity, field
+
+if TYPE_CHECKING:
+    from orchestrator.scheduler.container import Container
 
 
 @entity
@@ -16,6 +22,7 @@ class LiveRun:
 
     `begun_s`: when the process was started. `unhealthy`: it is ended because it became unhealthy. `ending`: it is asked to
     end, with `grace_s` before the kill; `grace`: the wait for that, while it lasts.
+    `joined`: the runs of others whose namespaces it is in, by type; `orphaned`: which of them has ended, and ended it.
     """
 
     check: HealthCheck | None
@@ -26,6 +33,8 @@ class LiveRun:
     ending: trio.Event = field(default_factory=trio.Event)
     grace_s: float = 0.0
     grace: trio.CancelScope | None = None
+    joined: Mapping[str, tuple[Container, Run]] = field(default_factory=dict)
+    orphaned: str = ""
 
     @property
     def age_s(self) -> float:

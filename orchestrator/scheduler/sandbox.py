@@ -20,10 +20,11 @@ from orchestrator.model.granted import with_granted_values
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind, Volume
-from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.oci.inputs import SandboxInputs, default_hostname
 from orchestrator.oci.mounts import clean_path
 from orchestrator.plan.hashing import config_hash, identity_with
 from orchestrator.policy.lifecycle import Trigger
+from orchestrator.scheduler import sharing
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
@@ -49,7 +50,7 @@ async def make(state: EngineState, container: Container, project: Project, servi
         identity = identity_with(image.identity, [item.identity for item in mounted.values()])
         container.amend(
             definition=state.define(service, image, identity),
-            config_hash=config_hash(project, service, identity),
+            config_hash=config_hash(project, service, identity, sharing.shared_identities(state, service)),
             endpoints=_reserve(state, container, service),
             published=(),
             created_at=state.events.wall_clock(),
@@ -82,6 +83,8 @@ async def wire(state: EngineState, container: Container) -> None:
             await state.ensure_networks(sorted(container.definition.networks), state.project)
             container.amend(endpoints=_reserve(state, container, container.definition))
         sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, state.project))
+    if not sharing.has_own_network(container.definition):
+        return
     sandbox.wired = True  # Before the await: if it is cancelled half-way, `unwire` has something to undo.
     try:
         published = await state.adapters.networking.attach(
@@ -189,6 +192,7 @@ def _reserve(state: EngineState, container: Container, service: Service) -> tupl
 async def _compile(state: EngineState, container: Container, project: Project) -> SandboxSpec:
     assert container.image is not None
     definition = container.definition
+    owner = sharing.owners_of(state, definition).get("network")
     return state.compile_sandbox(
         SandboxInputs(
             site=state.adapters.site,
@@ -199,6 +203,8 @@ async def _compile(state: EngineState, container: Container, project: Project) -
             volume_paths=await _volume_paths(state, container, project),
             mounted_images=state.mounted(container.definition, project),
             instance=container.instance,
+            shares=sharing.shares_of(state, definition),
+            host_name=(owner.definition.hostname or default_hostname(owner.id)) if owner is not None else "",
             log=WHOLE if container.reader is not None and container.reader.reading else LogPolicy(),
         )
     )

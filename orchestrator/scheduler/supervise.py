@@ -18,8 +18,8 @@ from orchestrator.model.phase import Phase
 from orchestrator.policy.exits import describe_exit
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.requests import Ask, Step
-from orchestrator.policy.restart import GiveUp, Restart, RestartHistory, decide, delay_text
-from orchestrator.scheduler import sandbox
+from orchestrator.policy.restart import FIRST_DELAY_S, GiveUp, Restart, RestartHistory, decide, delay_text
+from orchestrator.scheduler import sandbox, sharing
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import key_of, located
@@ -77,6 +77,8 @@ async def _supervise(state: EngineState, container: Container, run: LiveRun | No
     while True:
         if run is None:
             if delay_s is not None and not await _back_off(container, delay_s):
+                break
+            if delay_s is not None and not await _owners_run(state, container):
                 break
             run = await _start(state, container)
             if run is None:
@@ -138,6 +140,14 @@ async def _back_off(container: Container, delay_s: float) -> bool:
     return True
 
 
+async def _owners_run(state: EngineState, container: Container) -> bool:
+    """Wait for those whose namespaces it will be in. False: stopped meanwhile."""
+    with trio.CancelScope() as container.delay:
+        await sharing.until_owners_run(state, container)
+    container.delay = None
+    return not container.ask.ending or await _back_off(container, 0.0)
+
+
 async def _start(state: EngineState, container: Container) -> LiveRun | None:
     """A new run, or None when it is refused."""
     run = container.run = LiveRun(container.check)
@@ -164,6 +174,7 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
         if first is not None:
             first.close()
     run.begin(process)
+    run.joined = sharing.runs_of(state, container)
     container.amend(ran_against=ground_of(state, container))
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
     state.adapters.networking.set_ready(container.id, container.check is None)
@@ -178,6 +189,8 @@ async def _live(state: EngineState, container: Container, run: LiveRun, process:
     exit = Exit()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_obey, state, container, run)
+        for kind in run.joined:
+            nursery.start_soon(sharing.end_with, state, container, run, kind)
         if run.check is not None:
             nursery.start_soon(probe_run, state.adapters, container, run)
         try:
@@ -185,6 +198,7 @@ async def _live(state: EngineState, container: Container, run: LiveRun, process:
         except PystackError as error:
             container.note(EventKind.WARNING, f"cannot tell how {container.id} ended: {error}")
         nursery.cancel_scope.cancel()
+    await sharing.learn_why(state, run, exit)
     return exit
 
 
@@ -192,7 +206,7 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
     """End the run when that is asked for: the stop signal, time to comply, the kill. Cancelled when the run is over."""
     await run.ending.wait()
     runtime = state.adapters.runtime
-    why = "requested" if container.ask.ending else "unhealthy"
+    why = "requested" if container.ask.ending else run.orphaned or "unhealthy"
     container.step(Trigger.STOP, f"stopping: {why}")
     container.note(EventKind.CONTAINER_STOPPING, f"stopping {container.id} ({why})", grace_s=run.grace_s)
     try:
@@ -235,6 +249,8 @@ def judge_end(container: Container, exit: Exit, run_s: float) -> Restart | GiveU
     container.history = container.history.ended_after(run_s)
     unhealthy = container.run is not None and container.run.unhealthy
     service = container.definition
+    if container.run is not None and container.run.orphaned and container.wanted and sharing.go_on(container.run):
+        return Restart(FIRST_DELAY_S, container.run.orphaned)
     if unhealthy and container.wanted and service.on_unhealthy is OnUnhealthy.STOP:
         return GiveUp("became unhealthy", "stopped (x-pystack.on_unhealthy: stop)", failed=True)
     return decide(service.restart, container.history, exit, unhealthy=unhealthy, wanted=container.wanted)

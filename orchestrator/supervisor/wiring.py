@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import trio
@@ -17,10 +17,12 @@ from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.images.machine import MachineImages
 from orchestrator.kernel.trees import remove_tree
+from orchestrator.model.namespaces import Sharing
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.leftovers import remove_leftovers
 from orchestrator.oci.compile import compile_sandbox
 from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.oci.namespaces import NETWORK_FILES
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.scheduler.engine import Adapters, Engine
@@ -152,6 +154,9 @@ def _compiler(host: Host) -> Compile:
     kernel = kernel_version()
 
     def compile_here(inputs: SandboxInputs) -> SandboxSpec:
+        namespaces = inputs.service.namespaces
+        if Sharing.HOST in (namespaces.network.sharing, namespaces.uts.sharing):
+            inputs = replace(inputs, host_name=os.uname().nodename, host_files=_network_files())
         return compile_sandbox(
             replace(
                 inputs,
@@ -165,6 +170,15 @@ def _compiler(host: Host) -> Compile:
         )
 
     return compile_here
+
+
+def _network_files() -> dict[str, bytes]:
+    """The host's own, for who is in its network."""
+    found: dict[str, bytes] = {}
+    for path in NETWORK_FILES:
+        with suppress(OSError), open(path, "rb") as file:
+            found[path] = file.read(1 << 20)
+    return found
 
 
 def _resolver_settings() -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -18,6 +18,7 @@ from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, OciCo
 from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, PystackError
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
+from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.values import entity, field, frozen
 
 EPOCH = 1_700_000_000.0
@@ -83,6 +84,8 @@ class _FakeRun:
     end_s: float
     exit: Exit
     moved: trio.Event = field(default_factory=trio.Event)
+    inside: list[_FakeRun] = field(default_factory=list)
+    """Those that are in its PID namespace."""
 
     @property
     def over(self) -> bool:
@@ -93,6 +96,8 @@ class _FakeRun:
             self.end_s, self.exit = at_s, exit
             self.moved.set()
             self.moved = trio.Event()
+            for other in self.inside:
+                other.end_at(at_s, Exit(signal=int(SIGKILL)))
 
     def ended(self) -> Exit:
         return Exit(self.exit.code, self.exit.signal, self.exit.oom_killed, EPOCH + self.end_s)
@@ -147,20 +152,28 @@ class FakeRuntime:
         await _pass(behaviour.create_s)
         if behaviour.create_error is not None:
             raise behaviour.create_error
+        for name in spec.shares.values():
+            if name not in self._containers:
+                raise OperationError(f'there is no container "{name}"')
         found = self._containers.get(container)
         if found is not None:
             found.spec = spec
             return found.netns_fd
         self._act("create", container)
-        self._last_fd += 1
-        self._containers[container] = _FakeContainer(spec, self._last_fd)
-        return self._last_fd
+        owner = spec.shares.get("network")
+        if owner is None:
+            self._last_fd += 1
+        self._containers[container] = _FakeContainer(
+            spec, self._last_fd if owner is None else self._containers[owner].netns_fd
+        )
+        return self._containers[container].netns_fd
 
     async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
         assert stdin is None or on_tty is None, "a terminal is its own stdin"
         found = self._containers.get(container)
         assert found is not None, f"{container} is started before it is made"
-        assert self._attached(container), f"{container} is started before it is on its networks"
+        own = "network" in own_namespaces(found.spec.config) and "network" not in found.spec.shares
+        assert not own or self._attached(container), f"{container} is started before it is on its networks"
         if found.live is not None:
             raise OperationError(f"{container} runs already")
         behaviour = self._behaviour(container)
@@ -168,6 +181,10 @@ class FakeRuntime:
         if behaviour.start_error is not None and (behaviour.start_errors is None or found.refused < behaviour.start_errors):
             found.refused += 1
             raise behaviour.start_error
+        owners = [name for kind, name in found.spec.shares.items() if kind != "network"]
+        for owner in owners:
+            if self._live(owner) is None:
+                raise OperationError(f"{owner}, whose namespaces {container} is in, does not run")
         self._pids += 1
         now = trio.current_time()
         run = Run(container, len(found.runs) + 1, self._pids, EPOCH + now)
@@ -175,6 +192,10 @@ class FakeRuntime:
         if behaviour.reads_stdin and on_tty is None and _at_end(stdin):
             lasts_s, exit = 0.0, Exit(code=behaviour.exit_code)
         found.runs.append(_FakeRun(run, now, now + lasts_s, exit))
+        leader = self._live(found.spec.shares.get("pid", ContainerId("")))
+        if leader is not None:
+            leader.inside.append(found.runs[-1])
+            found.runs[-1].end_at(leader.end_s, Exit(signal=int(SIGKILL)))
         self._act("start", container)
         if on_tty is not None:
             # Nothing is written to it, and nothing reads it.

@@ -14,6 +14,7 @@ from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.model.names import ContainerId, ProjectKey, ProjectName, ServiceName, container_id
 from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.oci.namespaces import namespaces_of
 from orchestrator.scheduler.engine import Adapters, Engine
 from orchestrator.testing.fake_images import FakeImages
 from orchestrator.testing.fake_network import FakeNetworking
@@ -110,5 +111,7 @@ def wall_clock() -> float:
 
 
 def _compile(inputs: SandboxInputs) -> SandboxSpec:
-    """What the fake runtime needs of a sandbox: its name."""
-    return SandboxSpec(inputs.container, inputs.image.lowers, OciConfig({}))
+    """What the fake runtime needs of a sandbox: its name, and whose namespaces it is in."""
+    own = namespaces_of(inputs.service.namespaces, host_user=inputs.service.namespaces.host_user)
+    config = OciConfig({"linux": {"namespaces": own}})
+    return SandboxSpec(inputs.container, inputs.image.lowers, config, shares=inputs.shares)

@@ -38,11 +38,15 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 async def execute(here: Place, *argv: str, **options: object) -> tuple[Exit, str]:
+    return await execute_in(here, BOX, *argv, **options)
+
+
+async def execute_in(here: Place, name: str, *argv: str, **options: object) -> tuple[Exit, str]:
     """Run to the end with output of at most a pipe's size."""
     null = os.open("/dev/null", os.O_RDWR)
     try:
         with pipe() as (reader, writer):
-            exit_ = await here.runtime.exec(BOX, ExecSpec(argv, (null, writer, writer), **options))  # type: ignore[arg-type]
+            exit_ = await here.runtime.exec(ContainerId(name), ExecSpec(argv, (null, writer, writer), **options))  # type: ignore[arg-type]
             os.set_blocking(reader, False)
             try:
                 return exit_, os.read(reader, 1 << 16).decode()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
-from orchestrator.contracts.runtime import GeneratedFile, VolumeFill
+from orchestrator.contracts.runtime import GeneratedFile, Run, VolumeFill
 from orchestrator.errors import OperationError
 from orchestrator.kernel.caps import CAPABILITIES
-from orchestrator.model.names import ContainerId
+from orchestrator.kernel.cgroup import detect
+from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.confinement import DEFAULT_CAPABILITIES
 from orchestrator.values import replace
-from tests.kernel.place import HOST_BASE, Place, place, with_lowers
+from tests.kernel.place import HOST_BASE, Place, place, two_places, with_lowers
 from tests.kernel.test_runtime_confinement import status_of
-from tests.kernel.test_runtime_exec import execute
+from tests.kernel.test_runtime_exec import execute, execute_in
 
 pytestmark = pytest.mark.kernel
 BOX = ContainerId("rt-a-1")
@@ -28,6 +33,12 @@ USER = ("user",)
 async def here(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncGenerator[Place, None]:
     async with place(busybox_rootfs) as opened:
         yield opened
+
+
+async def state_of(here: Place, container: str) -> Run:
+    run = next(state.run for state in await here.runtime.containers() if state.container == container)
+    assert run is not None
+    return run
 
 
 def namespaces(pid: int | str) -> dict[str, str]:
@@ -131,3 +142,188 @@ async def test_a_monitor_that_knows_no_plain_layers_is_not_asked_for_them(here: 
     (await here.runtime._session.link()).version = 4
     with pytest.raises(OperationError, match="was started by an older pystack"):
         await here.runtime.create(here.spec(["true"], hosts=USER))
+
+
+# Other namespaces of the host.
+
+
+async def test_the_hosts_processes_and_what_outlives_a_run_among_them(here: Place) -> None:
+    """Without a PID namespace to end with, the run's end is the end of its cgroup."""
+    marker = f"{987_000 + os.getpid() % 1000}"
+    script = f"test -d /proc/{os.getpid()}/ns && echo seen; (setsid sleep {marker} </dev/null >/dev/null 2>&1 &); sleep 0.2"
+    run = await here.begin(["sh", "-c", script], hosts=("user", "pid"))
+    assert shared_with_us(run.pid) == {"user", "pid"}
+    assert (await here.runtime.wait(run)).ok
+    assert here.log(BOX) == b"seen\n"
+    with trio.fail_after(10):
+        while any(marker in command for command in commands()):
+            await trio.sleep(0.02)
+    run = await here.runtime.start(BOX)
+    await here.runtime.kill(BOX)
+    assert (await here.runtime.wait(run)).signal == 9
+
+
+def commands() -> list[str]:
+    """The command lines of all processes; a zombie has none."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+async def test_what_an_init_starts_in_the_hosts_pid_namespace_is_reaped_by_it(here: Place) -> None:
+    script = "(sleep 0.1 &); sleep 0.4; ps -o stat,ppid | grep -c '^Z'; true"
+    annotations = {"pystack.init": "true"}
+    run = await here.begin(["sh", "-c", script], hosts=("user", "pid"), annotations=annotations)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    with trio.fail_after(10):
+        while len(children.read_text().split()) < 2:  # The orphan has come to it.
+            await trio.sleep(0.005)
+        while len(children.read_text().split()) > 1:
+            await trio.sleep(0.005)
+    await here.runtime.wait(run)
+
+
+async def test_each_other_namespace_can_be_the_hosts(here: Place) -> None:
+    for kinds, names in (("ipc", {"ipc"}), ("uts", {"uts"}), ("cgroup", {"cgroup"}), ("network", {"net"})):
+        spec = here.spec(["sh", "-c", "hostname; sleep 1000"], hosts=("user", kinds))
+        if kinds == "uts":
+            del spec.config["hostname"]
+        await here.runtime.create(spec)
+        run = await here.runtime.start(BOX)
+        assert shared_with_us(run.pid) == {"user", *names}
+        _, output = await execute(here, "hostname")
+        assert output.strip() == (os.uname().nodename if kinds == "uts" else "box")
+        _, output = await execute(here, "ls", "/sys/class/net")
+        assert output.split() == (sorted(name for _, name in socket.if_nameindex()) if kinds == "network" else ["lo"])
+        await here.runtime.remove(BOX)
+
+
+@pytest.mark.parametrize("kind", ["uts", "cgroup"])
+async def test_who_is_nobody_outside_can_be_in_the_hosts_namespace(here: Place, kind: str) -> None:
+    script = "cat /proc/self/cgroup; ls /sys/fs/cgroup/*/cgroup.procs | head -1; id -u"
+    spec = here.spec(["sh", "-c", script], hosts=(kind,))
+    if kind == "uts":
+        del spec.config["hostname"]
+    await here.runtime.create(spec)
+    run = await here.runtime.start(BOX)
+    assert (await here.runtime.wait(run)).ok
+    lines = here.log(BOX).decode().splitlines()
+    assert any(line.endswith(f"/{BOX}") for line in lines) == (kind == "cgroup")
+    assert lines[-1] == "0"
+
+
+# Another container's.
+
+
+async def owner_and_guest(here: Place, kind: str, script: str = "sleep 1000", **options: Any) -> tuple[Run, Run]:
+    owner = await here.begin(["sh", "-c", "echo 127.0.0.9 it >> /etc/hosts; sleep 1000"], **options)
+    spec = here.spec(["sh", "-c", script], "rt-b-1", **options)
+    await here.runtime.create(replace(spec, shares={kind: BOX}))
+    return owner, await here.runtime.start(ContainerId("rt-b-1"))
+
+
+@pytest.mark.parametrize("hosts", [(), USER])
+@pytest.mark.parametrize(("kind", "name"), [("network", "net"), ("pid", "pid"), ("ipc", "ipc")])
+async def test_one_namespace_is_shared_and_no_other(here: Place, kind: str, name: str, hosts: tuple[str, ...]) -> None:
+    owner, guest = await owner_and_guest(here, kind, hosts=hosts)
+    ours, theirs = namespaces(guest.pid), namespaces(owner.pid)
+    assert {key for key, found in ours.items() if theirs[key] == found} == {"user", name}
+    _, output = await execute_in(here, "rt-b-1", "readlink", f"/proc/self/ns/{name}")
+    assert output.strip() == theirs[name]
+
+
+async def test_the_shared_memory_goes_with_the_ipc_namespace(here: Place) -> None:
+    await owner_and_guest(here, "ipc", "echo hello > /dev/shm/word; sleep 1000")
+    _, output = await execute(here, "sh", "-c", "until cat /dev/shm/word 2>/dev/null; do sleep 0.05; done")
+    assert output == "hello\n"
+
+
+async def test_processes_see_and_end_each_other_in_a_shared_pid_namespace(here: Place) -> None:
+    owner, guest = await owner_and_guest(here, "pid", "exec sleep 777")
+    last = "$(pidof sleep | tr ' ' '\\n' | sort -n | tail -1)"
+    await execute(here, "sh", "-c", f"until ps | grep -q '[s]leep 777'; do :; done; kill -9 {last}")
+    assert (await here.runtime.wait(guest)).signal == 9
+    guest = await here.runtime.start(guest.container)
+    await here.runtime.kill(BOX)
+    assert (await here.runtime.wait(guest)).signal == 9
+    with pytest.raises(OperationError, match=r"whose (pid namespace|namespaces) it is in,? (does not run|has just ended)"):
+        await here.runtime.start(guest.container)
+    await here.runtime.wait(owner)
+    with pytest.raises(OperationError, match=r"^cannot start rt-b-1: rt-a-1, whose pid namespace it is in, does not run$"):
+        await here.runtime.start(ContainerId("rt-b-1"))
+    await here.runtime.start(BOX)
+    again = await here.runtime.start(ContainerId("rt-b-1"))
+    assert namespaces(again.pid)["pid"] == namespaces((await state_of(here, BOX)).pid)["pid"]
+
+
+async def test_names_and_the_resolver_come_with_the_network(here: Place) -> None:
+    files = (GeneratedFile("/etc/hosts", b"10.0.0.1 owner\n"), GeneratedFile("/etc/resolv.conf", b"nameserver 10.0.0.2\n"))
+    await here.begin(["sleep", "1000"], files=files)
+    guest = here.spec(["cat", "/etc/hosts", "/etc/resolv.conf"], "rt-b-1")
+    asked = (GeneratedFile("/etc/hosts"), GeneratedFile("/etc/hostname"), GeneratedFile("/etc/resolv.conf"))
+    await here.runtime.create(replace(guest, files=asked, shares={"network": BOX}))
+    await here.runtime.wait(await here.runtime.start(ContainerId("rt-b-1")))
+    assert here.log("rt-b-1") == b"10.0.0.1 owner\nnameserver 10.0.0.2\n"
+
+
+async def test_who_is_mapped_is_not_put_into_the_namespaces_of_the_machines_root(here: Place) -> None:
+    await here.begin(["sleep", "1000"], hosts=USER)
+    with pytest.raises(OperationError, match="which is in the host's user namespace") as caught:
+        await here.runtime.create(replace(here.spec(["true"], "rt-b-1"), shares={"pid": BOX}))
+    assert "userns_mode: host" in str(caught.value.hint)
+    await here.begin(["sleep", "1000"], "rt-c-1", hosts=("user", "pid"))
+    spec = replace(here.spec(["true"], "rt-b-1", hosts=USER), shares={"pid": ContainerId("rt-c-1")})
+    with pytest.raises(OperationError, match="has no pid namespace of its own"):
+        await here.runtime.create(spec)
+    assert not Path(here.site.data_dir, "containers/rt-b-1").exists()
+
+
+async def test_namespaces_of_another_project_by_the_containers_name(
+    leaves_nothing_behind: None, busybox_rootfs: Path
+) -> None:
+    async with two_places(busybox_rootfs) as (one, other):
+        owner = await one.begin(["sleep", "1000"], "rt-owner-1")
+        name = ContainerId("rt-owner-1")
+        with pytest.raises(OperationError, match="which is of another project"):
+            await other.runtime.create(replace(other.spec(["true"], "rt-b-1"), shares={"network": name}))
+        spec = other.spec(["sleep", "1000"], "rt-b-1", hosts=USER)
+        await other.runtime.create(replace(spec, shares={"network": name, "pid": name, "ipc": name}))
+        guest = await other.runtime.start(ContainerId("rt-b-1"))
+        ours, theirs = namespaces(guest.pid), namespaces(owner.pid)
+        assert {key for key, found in ours.items() if theirs[key] == found} == {"net", "pid", "ipc"}
+        await one.runtime.kill(name)
+        await one.runtime.wait(owner)
+        assert (await other.runtime.wait(guest)).signal == 9
+        with pytest.raises(OperationError, match="rt-owner-1, whose network namespace it is in, does not run"):
+            await other.runtime.start(ContainerId("rt-b-1"))
+        with pytest.raises(OperationError, match=r'^there is no container "nobody"$'):
+            await other.runtime.create(replace(spec, shares={"pid": ContainerId("nobody")}))
+
+
+# Cgroups.
+
+
+async def test_a_parent_cgroup_is_made_when_it_is_missing_and_removed_only_when_it_was(here: Place) -> None:
+    layout = detect()
+    parent = f"rt-{os.urandom(4).hex()}"
+    group = f"{parent}/deep/{cgroup_path(here.site.key, BOX)}"
+    spec = here.spec(["sh", "-c", "sleep 1000"])
+    spec.config["linux"]["cgroupsPath"] = f"/{group}"
+    there = [root for root in layout.roots() if "memory" in root]
+    os.mkdir(f"{there[0]}/{parent}")
+    try:
+        await here.runtime.create(spec)
+        run = await here.runtime.start(BOX)
+        for root in layout.roots():
+            if os.path.isdir(f"{root}/{parent}/deep"):
+                assert str(run.pid) in Path(root, group, "cgroup.procs").read_text().split()
+        assert os.path.isdir(f"{layout.roots()[0]}/{group}")
+        await here.runtime.remove(BOX)
+        left = [root for root in layout.roots() if os.path.isdir(f"{root}/{parent}")]
+        assert left == there
+        assert not os.path.isdir(f"{there[0]}/{parent}/deep")
+    finally:
+        os.rmdir(f"{there[0]}/{parent}")

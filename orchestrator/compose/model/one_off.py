@@ -58,6 +58,8 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
     if changes.ports and changes.service_ports:
         raise InputError("--publish and --service-ports cannot be combined")
     ports = tuple(port for text in changes.ports for port in _ports(text))
+    if ports and not service.namespaces.publishes:
+        raise InputError("--publish: the service has no network of its own", hint="leave it out, or its `network_mode`")
     added = capabilities(changes.cap_add, "--cap-add")
     dropped = capabilities(changes.cap_drop, "--cap-drop")
     service = replace(

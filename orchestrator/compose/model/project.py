@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.values import byte_size, cast_float, go_text
-from orchestrator.compose.model import counts, devices, granted, health, images, project_parts, security
+from orchestrator.compose.model import counts, devices, granted, health, images, namespaces, project_parts, security
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import X_PYSTACK
@@ -38,11 +38,13 @@ def build_project(
     for section in ("secrets", "configs"):
         for key, node in each(section):
             granted.check_granted(read, section, key, node)
+    services = {ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")}
+    networks = {NetworkName(key): project_parts.network(read, key, node) for key, node in each("networks")}
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,
-        services={ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")},
-        networks={NetworkName(key): project_parts.network(read, key, node) for key, node in each("networks")},
+        services=services,
+        networks=networks | namespaces.implied_networks(name, services, networks),
         volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
     )
@@ -56,6 +58,8 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         for number, element in enumerate(item.elements()):
             read.mark(element, f"{path}.{key}[{number}]")
     mounts = project_parts.mounts(read, node, path)
+    shared = namespaces.namespaces(read, node, path)
+    ports = project_parts.ports(read, node, path)
     service = Service(
         name=ServiceName(name),
         image=images.image_name(read, node, project, name),
@@ -72,7 +76,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         healthcheck=health.healthcheck(read, node, path),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
         restart=_restart(read, node, path),
-        ports=project_parts.ports(read, node, path),
+        ports=ports if shared.publishes else (),
         expose=read.texts(node, "expose"),
         volumes=mounts,
         files=granted.granted_files(read, node, path, mounts),
@@ -86,6 +90,8 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         labels=read.pairs(node, path, "labels", keep_null=True),
         replicas=counts.replicas(read, node, path),
         container_name=read.text(node, "container_name"),
+        namespaces=shared,
+        cgroup_parent=namespaces.parent_cgroup(read, node, path),
         cap_add=security.capabilities(read, node, path, "cap_add"),
         cap_drop=security.capabilities(read, node, path, "cap_drop"),
         security=security.security(read, node, path),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.compose.kinds.values import byte_size, go_text
+from orchestrator.compose.model import namespaces
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.names import NetworkName, VolumeName
@@ -115,7 +116,9 @@ def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attach
     """The networks a service joins. Its container_name is a further name of it there, as Docker has it."""
     item = node.get("networks")
     own_name = read.text(node, "container_name")
-    out = {}
+    out: dict[NetworkName, Attachment] = {}
+    if namespaces.is_on_default(node):
+        out[namespaces.DEFAULT] = Attachment(namespaces.DEFAULT, (own_name,) if own_name is not None else ())
     for name, entry in item.items() if item is not None else ():
         read.mark(entry, f"{path}.networks.{name}", key=True)
         aliases = tuple(go_text(alias.value) for alias in read.each(entry, "aliases"))

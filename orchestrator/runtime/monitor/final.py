@@ -212,6 +212,8 @@ class FinalChild(Stage1):
     def init(self) -> None:
         """Become a tiny PID 1, and go on in a child: everything of us is confined as the container is by now."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        # In another's pid namespace we are not PID 1, to whom orphans come.
+        process.set_child_subreaper()
         pid = process.fork_plain()
         if pid:
             close_from(0)

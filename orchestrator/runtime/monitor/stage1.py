@@ -183,6 +183,22 @@ class Stage1:
         mounts.set_attributes(tree, attributes, propagation=c.MS_PRIVATE)
         self.slots[slot] = tree
 
+    def shared_memory(self, slot: int, name: str, attributes: int) -> None:
+        """The /dev/shm of the container whose process the pidfd `name` is of."""
+        process.setns(self.fds[name], c.CLONE_NEWNS)
+        top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = openat2(top, b"dev/shm", os.O_PATH | os.O_DIRECTORY, BELOW)
+        tree = mounts.open_tree(found, b"")
+        os.close(found)
+        os.close(top)
+        process.setns(self.namespaces.own_ns, c.CLONE_NEWNS)
+        mounts.set_attributes(tree, attributes, propagation=c.MS_PRIVATE)
+        self.slots[slot] = tree
+
+    def outer_filesystem(self, slot: int, kind: str, options: list[list[str | None]], attributes: int) -> None:
+        """A file system that shows what is in the namespaces of the host."""
+        self.slots[slot] = mounts.new_filesystem(os.fsencode(kind), encode_options(options), attributes)
+
     def _adapt(
         self, slot: int, tree: int, recursive: bool, set_: int, clear: int, propagation: int, idmap: bool
     ) -> None:
@@ -201,10 +217,13 @@ class Stage1:
 
     def enter(self) -> None:
         """Into the sandbox's user and network namespace, then the final child in the run's own ones."""
-        self.enter_some(True, True, _NAMESPACES & ~(c.CLONE_NEWUSER | c.CLONE_NEWNET))
+        self.enter_some(True, True, _NAMESPACES & ~(c.CLONE_NEWUSER | c.CLONE_NEWNET), [])
 
-    def enter_some(self, user: bool, network: bool, kinds: int) -> None:
-        """As `enter`, but for what is the host's. `kinds`: made for this run."""
+    def enter_some(self, user: bool, network: bool, kinds: int, joined: list[tuple[str, int]]) -> None:
+        """As `enter`, but for what is the host's, or another container's. `kinds`: made for this run. `joined`: those of
+        living processes, by the names of their pidfds."""
+        for name, kind in joined:
+            process.setns(self.fds[name], kind)
         if user:
             process.setns(self.fds["user"], c.CLONE_NEWUSER)
         if network:

@@ -47,6 +47,8 @@ STEPS: dict[str, Callable[..., Any]] = {
     "bind": Child.bind,
     "bind_below": Child.bind_below,
     "image": Child.image,
+    "shared_memory": Child.shared_memory,
+    "outer_filesystem": Child.outer_filesystem,
     "enter": Child.enter,
     "enter_some": Child.enter_some,
     "join": Child.join,

@@ -86,8 +86,8 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
     }
     assert refused >= {
-        *("cgroup", "dns", "dns_search", "group_add", "ipc", "network_mode", "pid", "runtime"),
-        *("ulimits", "use_api_socket", "userns_mode", "uts", "volumes_from", "extra_hosts", "provider"),
+        *("dns", "dns_search", "group_add", "runtime", "ulimits", "use_api_socket", "volumes_from", "extra_hosts"),
+        "provider",
         *("deploy.mode", "pre_start", "post_start", "pre_stop"),
         *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
         *("volumes[0].bind.propagation", "networks.name.external", "networks.name.enable_ipv6"),
@@ -101,7 +101,7 @@ services:
     use_api_socket: true
     post_start: [{command: x}]
     pre_stop: [{command: x}]
-    network_mode: host
+    shm_size: 1m
     secrets: [s]
     configs: [c]
     external_links: [x]
@@ -129,7 +129,7 @@ REFUSED = {
     "services.a.use_api_socket": 4,
     "services.a.post_start": 5,
     "services.a.pre_stop": 6,
-    "services.a.network_mode": 7,
+    "services.a.shm_size": 7,
     "services.a.external_links": 10,
     "services.a.pre_start": 11,
     "services.a.models": 12,
@@ -166,6 +166,8 @@ RUN = {
     "build": ".",
     "cap_add": "[net_admin]",
     "cap_drop": "[CAP_KILL]",
+    "cgroup": "host",
+    "cgroup_parent": "/apps",
     "command": "[x]",
     "configs": "[c]",
     "container_name": "other",
@@ -183,9 +185,12 @@ RUN = {
     "image": "rootfs:/x",
     "init": "true",
     "label_file": "x.env",
+    "ipc": "host",
     "labels": "{k: v}",
     "mem_limit": "64m",
+    "network_mode": "host",
     "networks": "{default: {aliases: [x]}}",
+    "pid": "host",
     "pids_limit": "9",
     "platform": "linux/arm64",
     "ports": "[80]",
@@ -203,6 +208,8 @@ RUN = {
     "sysctls": "{net.core.somaxconn: 1}",
     "tmpfs": "/t",
     "user": '"7"',
+    "userns_mode": "host",
+    "uts": "host",
     "volumes": "[/v]",
     "working_dir": "/w",
     "deploy": "{resources: {limits: {cpus: '1'}}}",

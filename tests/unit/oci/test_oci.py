@@ -19,12 +19,15 @@ from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck
 from orchestrator.model.limits import Limits
-from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName
+from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName, cgroup_path
+from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.oci.compile import command_of, compile_sandbox
 from orchestrator.oci.confinement import DEFAULT_CAPABILITIES
 from orchestrator.oci.inputs import SandboxInputs
+from orchestrator.oci.terms import NAMESPACES
+from orchestrator.oci.validate import validate
 from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.values import replace
 
@@ -405,3 +408,74 @@ def test_a_granted_file_that_cannot_be_is_an_error_at_its_place(file: GrantedFil
     with pytest.raises(InputError) as caught:
         compiled(service(files=(file,)))
     assert str(caught.value) == message
+
+
+def shared(**namespaces: Namespace) -> Service:
+    return Service(ServiceName("web"), "host", command=("x",), namespaces=replace(Namespaces(), **namespaces))
+
+
+def types(spec: SandboxSpec) -> set[str]:
+    return {item["type"] for item in spec.config["linux"]["namespaces"]}
+
+
+HOSTS = Namespace(Sharing.HOST)
+BOX = ContainerId("shop-web-1")
+
+
+def test_the_hosts_user_namespace_has_no_ids_of_its_own() -> None:
+    service = replace(shared(user=HOSTS), user="70000:7", volumes=(Mount(MountKind.BIND, "/t", "/s"),))
+    spec = compile_sandbox(SandboxInputs(SITE, BOX, service, HOST))
+    linux = spec.config["linux"]
+    assert types(spec) == {"network", "pid", "mount", "uts", "ipc", "cgroup"}
+    assert not {"uidMappings", "gidMappings"} & linux.keys()
+    assert linux["sysctl"]["net.ipv4.ping_group_range"] == "0 2147483647"
+    assert not any("idmap" in mount["options"] for mount in spec.config["mounts"])
+    assert spec.config["process"]["user"]["uid"] == 70_000
+
+
+@pytest.mark.parametrize("kind", ["network", "pid", "ipc"])
+def test_what_is_of_use_to_the_machines_root_alone_brings_its_user_namespace(kind: str) -> None:
+    spec = compile_sandbox(SandboxInputs(SITE, BOX, shared(**{kind: HOSTS}), HOST))
+    assert not {"user", kind} & types(spec)
+    validate(spec.config, SITE.ids, cgroup_path(SITE.key, BOX))
+
+
+def test_the_hosts_network_has_the_hosts_names_and_its_own_kernel_parameters() -> None:
+    files = {"/etc/hosts": b"10.0.0.1 machine\n", "/etc/resolv.conf": b"nameserver 10.0.0.2\n"}
+    inputs = SandboxInputs(SITE, BOX, shared(network=HOSTS), HOST, host_name="machine", host_files=files)
+    spec = compile_sandbox(inputs)
+    assert {file.path: file.content for file in spec.files} == {**files, "/etc/hostname": b"machine\n"}
+    assert "sysctl" not in spec.config["linux"]
+    assert "HOSTNAME=machine" in spec.config["process"]["env"]
+
+
+def test_anothers_network_has_its_names() -> None:
+    inputs = SandboxInputs(SITE, BOX, shared(network=Namespace(Sharing.SERVICE, "db")), HOST)
+    spec = compile_sandbox(replace(inputs, shares={"network": ContainerId("shop-db-1")}, host_name="db"))
+    assert {file.path: file.content for file in spec.files} == dict.fromkeys(
+        ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+    )
+    assert spec.shares == {"network": "shop-db-1"}
+    assert (types(spec), spec.config["hostname"], "sysctl" in spec.config["linux"]) == (set(NAMESPACES), "db", False)
+
+
+def test_ipc_says_what_dev_shm_is() -> None:
+    def shm(namespace: Namespace) -> list[dict[str, Any]]:
+        spec = compile_sandbox(SandboxInputs(SITE, BOX, shared(ipc=namespace), HOST))
+        return [mount for mount in spec.config["mounts"] if mount["destination"] == "/dev/shm"]
+
+    assert [mount["type"] for mount in shm(Namespace())] == ["tmpfs"]
+    assert [(mount["type"], mount["source"]) for mount in shm(HOSTS)] == [("bind", "/dev/shm")]
+    assert shm(Namespace(Sharing.NONE)) == []
+
+
+def test_the_hosts_uts_namespace_keeps_its_name_and_a_parent_cgroup_comes_first() -> None:
+    service = replace(shared(uts=HOSTS, cgroup=HOSTS), cgroup_parent="apps/web")
+    spec = compile_sandbox(SandboxInputs(SITE, BOX, service, HOST))
+    assert "hostname" not in spec.config
+    assert types(spec) == set(NAMESPACES) - {"uts", "cgroup"}
+    assert spec.config["linux"]["cgroupsPath"] == f"/apps/web/pystack/{SITE.key}/{BOX}"
+    validate(spec.config, SITE.ids, cgroup_path(SITE.key, BOX))
+    spec.config["linux"]["cgroupsPath"] = f"/apps/../pystack/{SITE.key}/{BOX}"
+    with pytest.raises(InputError, match="cgroupsPath"):
+        validate(spec.config, SITE.ids, cgroup_path(SITE.key, BOX))

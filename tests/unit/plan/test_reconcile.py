@@ -14,6 +14,7 @@ from orchestrator.contracts.runtime import ContainerState, Exit, Run
 from orchestrator.contracts.state import ContainerRecord, Definition, Wanted
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, Instance, NetworkName, ServiceName, VolumeName, container_id, instance_id
+from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
 from orchestrator.model.network import Network, Subnet
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -21,6 +22,7 @@ from orchestrator.plan.hashing import config_hash
 from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Kind, Plan, linear
 from orchestrator.plan.reconcile import plan_start, plan_up
+from orchestrator.plan.sharing import shared_identities
 from orchestrator.plan.teardown import plan_down, plan_restart, plan_stop
 from orchestrator.testing.build import COMPLETED, HEALTHY, edge, project, service
 from orchestrator.values import replace
@@ -444,3 +446,43 @@ def test_the_hash_sees_content_and_not_compose_paths() -> None:
     assert hash_of(replace(db, stop_grace_s=10)) == hash_of(replace(db, stop_grace_s=10.0))
     renamed = replace(STACK.volumes[VolumeName("data")], full_name="elsewhere")
     assert hash_of(db, replace(STACK, volumes={VolumeName("data"): renamed})) != hash_of(db)
+
+
+# Shared namespaces
+
+
+def in_network_of_db(command: str = "x") -> Project:
+    web = service("web", edge("db"), namespaces=replace(Namespaces(), network=Namespace(Sharing.SERVICE, "db")))
+    return project(service("db", command=(command,)), replace(web, networks={}))
+
+
+def with_shared_hash(stack: Project, observed: ObservedProject) -> ObservedProject:
+    """As `seen`, with the hash that a container has which was made when `observed` was there."""
+    (web,) = observed.replicas(ServiceName("web"))
+    shared = shared_identities(web.definition, observed)
+    record = replace(web.record, config_hash=config_hash(stack, web.definition, web.record.definition.image, shared))
+    changed = replace(web, record=record)
+    by_service = {**observed._by_service, ServiceName("web"): (changed,)}
+    return replace(observed, containers={**observed.containers, web.container: changed}, _by_service=by_service)
+
+
+def test_who_is_in_a_namespace_is_replaced_with_whose_it_is_and_the_plan_says_why() -> None:
+    stack = in_network_of_db()
+    observed = with_shared_hash(stack, seen(stack))
+    assert labels(up(stack, observed)) == []
+    plan = up(in_network_of_db("y"), observed)
+    causes = {item.cause for item in plan.operations if item.service == "web" and item.kind is not Kind.START}
+    assert causes == {"db, whose network namespace it is in, is replaced"}
+    created = {item.service: item for item in plan.of(Kind.CREATE)}
+    assert created[ServiceName("db")].id in created[ServiceName("web")].after
+
+
+def test_who_is_in_a_namespace_of_what_was_replaced_meanwhile_is_replaced() -> None:
+    stack = in_network_of_db()
+    observed = with_shared_hash(stack, seen(stack))
+    (db,) = observed.replicas(ServiceName("db"))
+    newer = replace(db, record=replace(db.record, created_at=7.0))
+    by_service = {**observed._by_service, ServiceName("db"): (newer,)}
+    later = replace(observed, containers={**observed.containers, db.container: newer}, _by_service=by_service)
+    (create,) = up(stack, later).of(Kind.CREATE)
+    assert (create.service, create.cause) == ("web", "config hash changed: network namespace of another container")
