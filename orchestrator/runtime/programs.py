@@ -20,6 +20,7 @@ from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
 from orchestrator.kernel.seccomp import flags_of
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
+from orchestrator.runtime.entering import entering, joining
 from orchestrator.runtime.nodes import Node, device_nodes
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.runtime.parameters import parameters_of
@@ -30,16 +31,6 @@ _RLIM_INFINITY = (1 << 64) - 1
 DEFAULT_TERM = "xterm"
 """Of a process with a terminal, where nothing is said."""
 
-_KINDS = {
-    "user": c.CLONE_NEWUSER,
-    "network": c.CLONE_NEWNET,
-    "pid": c.CLONE_NEWPID,
-    "mount": c.CLONE_NEWNS,
-    "uts": c.CLONE_NEWUTS,
-    "ipc": c.CLONE_NEWIPC,
-    "cgroup": c.CLONE_NEWCGROUP,
-}
-_ALL = frozenset(_KINDS)
 _MOST_SMALL = 2**19
 """Bytes that the step ``files`` has room for, whatever is lost at the ends of pages."""
 
@@ -128,7 +119,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     yield from _node_steps(nodes, mounts, context)
     if "cgroup" not in own:
         yield from _outer_cgroup_steps(mounts, context)
-    yield _enter_step(spec)
+    yield Step(*entering(spec), "enter the namespaces")
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
     yield from _inner_mount_steps(mounts, context, own_cgroup="cgroup" in own)
@@ -171,24 +162,10 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
     return Step("owned_files", ([[*each, file.uid, file.gid] for each, file in zip(made, files, strict=True)],), text)
 
 
-def _enter_step(spec: SandboxSpec) -> Step:
-    """The step that every monitor knows, where that does it."""
-    own = own_namespaces(spec.config)
-    if own == _ALL and not spec.shares.keys() - {"network"}:
-        return Step("enter", (), "enter the namespaces")
-    made = sum(_KINDS[kind] for kind in own if kind not in ("user", "network", *spec.shares))
-    joined = [[kind, _KINDS[kind]] for kind in ("pid", "ipc") if kind in spec.shares]
-    return Step("enter_some", ("user" in own, "network" in own, made, joined), "enter the namespaces")
-
-
 def _exec_steps(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
     linux: Mapping[str, Any] = config.get("linux") or {}
-    own = own_namespaces(config)
     yield from _rlimit_steps(process)
-    if own == _ALL:
-        yield Step("join", (), "enter the container's namespaces")
-    else:
-        yield Step("join_some", (sum(_KINDS[kind] for kind in own),), "enter the container's namespaces")
+    yield Step(*joining(config), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
     yield from _stdio_steps(process, terminal)

@@ -19,7 +19,7 @@ import trio
 from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, Runtime, SandboxSpec
 from orchestrator.errors import CommandError, OperationError, PystackError
 from orchestrator.model.names import ContainerId
-from orchestrator.values import frozen, replace
+from orchestrator.values import frozen
 
 DEADLINE_S = 20.0
 """No check takes longer; a hang is a failure."""
@@ -319,40 +319,6 @@ async def a_run_that_cannot_be_started_hands_out_no_terminal(lab: Lab) -> None:
     assert masters == []
 
 
-async def who_shares_with_nobody_that_is_there_is_not_made(lab: Lab) -> None:
-    spec = replace(await lab.make("one", Workload()), shares={"network": ContainerId("nobody-of-that-name")})
-    with _refused(OperationError):
-        await lab.runtime.create(spec)
-    assert await lab.runtime.containers() == ()
-
-
-async def who_shares_a_network_needs_the_other_to_be_and_not_to_run(lab: Lab) -> None:
-    owner = await lab.make("owner", Workload())
-    namespace = await lab.runtime.create(owner)
-    guest = replace(await lab.make("guest", Workload()), shares={"network": owner.container})
-    assert await lab.runtime.create(guest) == namespace
-    run = await lab.runtime.start(guest.container)
-    first = await lab.runtime.start(owner.container)
-    await lab.runtime.kill(owner.container)
-    await lab.runtime.wait(first)
-    assert (await _state(lab, guest.container)).run == run
-
-
-async def who_is_in_the_pid_namespace_of_a_run_ends_with_it(lab: Lab) -> None:
-    owner = await lab.make("owner", Workload())
-    await lab.runtime.create(owner)
-    guest = replace(await lab.make("guest", Workload()), shares={"pid": owner.container})
-    await lab.runtime.create(guest)
-    with _refused(OperationError):
-        await lab.runtime.start(guest.container)
-    for _ in range(2):
-        first = await lab.runtime.start(owner.container)
-        run = await lab.runtime.start(guest.container)
-        await lab.runtime.kill(owner.container)
-        assert (await lab.runtime.wait(run)).signal == SIGKILL
-        await lab.runtime.wait(first)
-
-
 RUNTIME_CHECKS: tuple[Check, ...] = (
     a_run_ends_with_its_code_and_says_so_to_everybody,
     a_restart_is_a_new_run_in_the_same_sandbox,
@@ -376,9 +342,6 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     a_run_without_a_stdin_has_none_to_read,
     a_run_with_a_terminal_hands_out_its_master_and_logs_nothing,
     a_run_that_cannot_be_started_hands_out_no_terminal,
-    who_shares_with_nobody_that_is_there_is_not_made,
-    who_shares_a_network_needs_the_other_to_be_and_not_to_run,
-    who_is_in_the_pid_namespace_of_a_run_ends_with_it,
 )
 
 

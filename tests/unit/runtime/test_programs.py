@@ -153,3 +153,34 @@ def test_a_v2_machine_has_one_cgroup_mount() -> None:
 def test_a_mount_of_an_unknown_type_is_refused() -> None:
     with pytest.raises(InputError, match="a mount of type nfs at /x is not supported"):
         compile_start(spec(mounts=[{"destination": "/x", "type": "nfs", "source": "s"}]), CONTEXT)
+
+
+def test_namespaces_of_others_are_entered_by_steps_of_their_own() -> None:
+    def entered(own: tuple[str, ...], **shares: str) -> tuple[str, tuple[Any, ...]]:
+        linux = {"namespaces": [{"type": kind} for kind in own]}
+        box = replace(spec(linux), shares={kind: ContainerId(name) for kind, name in shares.items()})
+        program = compile_start(box, CONTEXT)
+        (step,) = (step for step in program.steps if step.name.startswith("enter"))
+        return step.name, step.arguments
+
+    kinds = {"pid": 0x2000_0000, "mount": 0x0002_0000, "uts": 0x0400_0000, "ipc": 0x0800_0000, "cgroup": 0x0200_0000}
+    everything = sum(kinds.values())
+    assert entered(NAMESPACES) == entered(NAMESPACES, network="other") == ("enter", ())
+    assert entered(NAMESPACES[1:]) == ("enter_some", (False, True, everything, []))
+    joined = ("enter_some", (True, True, everything - kinds["pid"], [["pid", kinds["pid"]]]))
+    assert entered(NAMESPACES, pid="other") == joined
+    assert entered(("mount",)) == ("enter_some", (False, False, kinds["mount"], []))
+
+
+def test_an_exec_joins_what_is_the_containers_own() -> None:
+    host = spec({"namespaces": [{"type": "mount"}, {"type": "pid"}]}).config
+    assert find(compile_exec(PROCESS, host, CONTEXT, terminal=False), "join_some") == (0x2002_0000,)
+    assert find(compile_exec(PROCESS, spec().config, CONTEXT, terminal=False), "join") == ()
+
+
+def test_the_host_maps_no_ids_and_an_older_monitor_is_not_asked_for_any_of_it() -> None:
+    program = compile_start(spec({"namespaces": OWN[1:]}), replace(CONTEXT, host_base=0))
+    assert find(program, "bind")[-1] is False
+    assert find(program, "devices")[3] == 0
+    with pytest.raises(OperationError, match="cannot enter the namespaces: the monitor"):
+        program.known_to(4)
