@@ -155,11 +155,11 @@ def last_capability() -> int:
         return int(file.read())
 
 
-def install_seccomp(program: bytes) -> None:
-    """Install a filter: an array of struct sock_filter, eight bytes each."""
+def install_seccomp(program: bytes, flags: int = 0) -> None:
+    """Install a filter: an array of struct sock_filter, eight bytes each. `flags`: SECCOMP_FILTER_FLAG_*."""
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, 0, header)
+    call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, flags, header)
 
 
 def join_new_session_keyring() -> None:

@@ -47,6 +47,13 @@ _ACTIONS: Mapping[str, int] = {
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
 _WITH_DATA = frozenset({"SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"})
+_NOT_DONE = {"SCMP_ACT_NOTIFY": "nobody listens here: an agent would have to answer each call (seccomp_unotify(2))"}
+FLAGS: Mapping[str, int] = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+}
+"""Of the runtime-spec's, those without SCMP_ACT_NOTIFY (linux/seccomp.h)."""
 _LENIENT = frozenset({_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]})
 
 
@@ -102,6 +109,23 @@ def _compile(profile: str, arch: str) -> bytes:
     return assemble(program_of(json.loads(profile), arch))
 
 
+def check_profile(oci_seccomp: Mapping[str, Any]) -> None:
+    """Raises ValueError that names what cannot be compiled, whatever the machine."""
+    _action(oci_seccomp.get("defaultAction"), oci_seccomp.get("defaultErrnoRet"), "defaultAction")
+    _verdicts(oci_seccomp.get("syscalls") or (), {}, 0)
+    flags_of(oci_seccomp)
+
+
+def flags_of(oci_seccomp: Mapping[str, Any]) -> int:
+    """The flags to install the filter with (seccomp(2)). Raises ValueError for one that is not known."""
+    bits = 0
+    for name in oci_seccomp.get("flags") or ():
+        if name not in FLAGS:
+            raise ValueError(f"flags: {name!r} is not one of {', '.join(FLAGS)}")
+        bits |= FLAGS[name]
+    return bits
+
+
 def assemble(program: Program) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
@@ -125,6 +149,8 @@ def program_of(oci_seccomp: Mapping[str, Any], arch: str) -> Program:
 
 
 def _action(name: object, errno: object, place: str) -> int:
+    if isinstance(name, str) and name in _NOT_DONE:
+        raise ValueError(f"{place}: {name} is not supported: {_NOT_DONE[name]}")
     if not isinstance(name, str) or name not in _ACTIONS:
         raise ValueError(f"{place}: {name!r} is not an action that is supported")
     if name not in _WITH_DATA:

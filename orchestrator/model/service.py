@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from orchestrator.model.build import BuildSpec, PullPolicy, Ulimit
+from orchestrator.model.devices import Devices
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
@@ -14,6 +15,7 @@ from orchestrator.model.namespaces import Namespaces
 from orchestrator.model.network import Attachment, PortMapping
 from orchestrator.model.resolving import Resolving
 from orchestrator.model.restart import RestartPolicy
+from orchestrator.model.security import Security
 from orchestrator.model.volume import Mount, VolumesFrom
 from orchestrator.values import field, frozen
 
@@ -92,6 +94,8 @@ class Service:
     annotations: Mapping[str, str] = field(default_factory=dict)
     volumes_from: tuple[VolumesFrom, ...] = ()
     storage_bytes: int | None = None
+    security: Security = Security()
+    devices: Devices = Devices()
 
     @property
     def place(self) -> str:

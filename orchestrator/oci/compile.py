@@ -14,11 +14,15 @@ from typing import Any
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.errors import InputError
+from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.names import Role, cgroup_path
 from orchestrator.model.namespaces import Sharing
+from orchestrator.model.seccomp import translated
+from orchestrator.model.security import UNCONFINED
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 from orchestrator.oci.confinement import READONLY_PATHS, held_capabilities, masked_paths, sysctls
+from orchestrator.oci.devices import device_list_of, devices_of
 from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
 from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
@@ -86,6 +90,7 @@ def _env(context: Context) -> list[str]:
     variables.update(context.image.config.environment)
     variables.update(context.service.environment)
     variables.setdefault("HOME", context.user.home)
+    variables.update(text.partition("=")[::2] for text in context.inputs.parts.environment)
     return [f"{name}={value}" for name, value in variables.items()]
 
 
@@ -102,14 +107,44 @@ def _cwd(context: Context) -> str:
 
 def _user(context: Context) -> dict[str, Any]:
     user = context.user
-    return {"uid": user.uid, "gid": user.gid, "umask": DEFAULT_UMASK, "additionalGids": list(user.groups)}
+    groups = list(dict.fromkeys((*user.groups, *context.inputs.parts.groups)))
+    return {"uid": user.uid, "gid": user.gid, "umask": DEFAULT_UMASK, "additionalGids": groups}
+
+
+def _held(context: Context) -> list[str]:
+    if context.service.security.privileged:
+        return list(CAPABILITIES)
+    return held_capabilities(context.service.cap_add, context.service.cap_drop)
 
 
 def _capabilities(context: Context) -> dict[str, list[str]]:
-    held = held_capabilities(context.service.cap_add, context.service.cap_drop)
+    held = _held(context)
     # What execve(2) leaves to a user that is not root: the bounding set alone (capabilities(7)).
     effective = held if context.user.uid == 0 else []
     return {"bounding": held, "effective": effective, "permitted": effective, "inheritable": [], "ambient": []}
+
+
+# ---- confinement ------------------------------------------------------------------------------------------------------
+
+
+def _seccomp(context: Context) -> dict[str, Any] | None:
+    security, inputs = context.service.security, context.inputs
+    if not security.seccomp:
+        return None if security.privileged else default_profile(inputs.machine, _held(context))
+    if security.seccomp == UNCONFINED:
+        return None
+    return translated(security.seccomp, inputs.machine, frozenset(_held(context)), inputs.kernel)
+
+
+def _open_paths(context: Context) -> bool:
+    return context.service.security.privileged or not context.service.security.system_paths
+
+
+def _hooks(context: Context) -> dict[str, list[dict[str, Any]]] | None:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind, hook in context.inputs.parts.hooks:
+        found.setdefault(kind, []).append(hook)
+    return found or None
 
 
 # ---- labels -----------------------------------------------------------------------------------------------------------
@@ -159,9 +194,9 @@ def _own_hostname(context: Context) -> str | None:
 
 
 def _sysctls(context: Context) -> dict[str, str] | None:
-    """Of a network namespace that nobody else has made."""
+    """Ours are of a network namespace that nobody else has made."""
     own = context.service.namespaces.network.sharing in (Sharing.PRIVATE, Sharing.NONE)
-    return sysctls(context.ids.count) if own else None
+    return (sysctls(context.ids.count) if own else {}) | dict(context.service.security.sysctls) or None
 
 
 # ---- the table --------------------------------------------------------------------------------------------------------
@@ -174,7 +209,10 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("process.env", _env),
     ("process.cwd", _cwd),
     ("process.capabilities", _capabilities),
-    ("process.noNewPrivileges", lambda context: context.image.no_new_privileges),
+    (
+        "process.noNewPrivileges",
+        lambda context: context.image.no_new_privileges or context.service.security.no_new_privileges,
+    ),
     ("process.rlimits", rlimits),
     ("process.oomScoreAdj", lambda context: context.service.oom_score_adj),
     ("root.path", lambda context: "rootfs"),
@@ -191,8 +229,11 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("linux.resources.pids", pids),
     ("linux.resources.cpu", cpu),
     ("linux.resources.blockIO", block_io),
+    ("linux.resources.devices", lambda context: device_list_of(context.service, context.inputs.parts)),
+    ("linux.devices", lambda context: devices_of(context.inputs.parts)),
     ("linux.sysctl", _sysctls),
-    ("linux.seccomp", lambda context: default_profile(context.inputs.machine)),
-    ("linux.maskedPaths", lambda context: list(masked_paths(context.inputs.host_cpus))),
-    ("linux.readonlyPaths", lambda context: list(READONLY_PATHS)),
+    ("linux.seccomp", _seccomp),
+    ("linux.maskedPaths", lambda context: [] if _open_paths(context) else list(masked_paths(context.inputs.host_cpus))),
+    ("linux.readonlyPaths", lambda context: [] if _open_paths(context) else list(READONLY_PATHS)),
+    ("hooks", _hooks),
 )

@@ -11,6 +11,7 @@ from orchestrator.contracts.site import MOST_ID, IdMap, Site
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId, Instance
 from orchestrator.model.service import Service
+from orchestrator.oci.devices import HostParts
 from orchestrator.oci.namespaces import HOST_IDS
 from orchestrator.oci.users import User, find_group, resolve_user
 from orchestrator.values import field, frozen, replace
@@ -27,8 +28,9 @@ class SandboxInputs:
     service's image mounts, by reference. `resolv_search`, `resolv_options`: of
     the host's resolv.conf. `machine`: ``os.uname().machine``. `host_cpus`: how many processors the host has (paths to
     hide). `block_devices`: major and minor number of those that the service names, by path. `selinux`: whether the host
-    has it in use. `shares`: as in `SandboxSpec`. `host_name`, `host_files`: of whom it shares the network with, the machine
-    or another container; of the machine also its files."""
+    has it in use. `kernel`: the version that runs. `parts`: what the service's devices are on this machine. `shares`: as
+    in `SandboxSpec`. `host_name`, `host_files`: of whom it shares the network with, the machine or another container; of
+    the machine also its files."""
 
     site: Site
     container: ContainerId
@@ -48,6 +50,8 @@ class SandboxInputs:
     log: LogPolicy = LogPolicy()
     block_devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     selinux: bool = False
+    kernel: tuple[int, int] = (5, 19)
+    parts: HostParts = HostParts()
 
 
 @frozen

@@ -13,6 +13,7 @@ from orchestrator.model.granted import GrantedFile
 from orchestrator.model.namespaces import Sharing
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind, Recursion
+from orchestrator.oci.devices import has_device_list
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.oci.terms import LOWER
 
@@ -29,7 +30,8 @@ _BASE_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 
 _TREE_OPTIONS = ("rbind", "rprivate", "rnodev", "idmap")
 """Of a bind or a volume, with all mounts below it. ``idmap``: what the container's root writes belongs to the host's root,
-not to a mapped id. ``nodev`` stands for Docker's device cgroup: a device node below a bound directory must not open."""
+not to a mapped id. ``nodev`` stands for Docker's device cgroup, where there is none: a device node below a bound directory
+must not open."""
 
 _SHM = "/dev/shm"
 _HOSTS_SHM = {
@@ -43,6 +45,7 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     """The config's ``mounts``, in order. One of the stack's replaces ours at the same place and below it.
     Raises InputError for a target that nothing can be mounted at, and for an image that cannot be mounted."""
     service, image, volume_paths = inputs.service, inputs.image, inputs.volume_paths
+    open_devices = has_device_list(service)
     shm = _shared_memory(service)
     chosen = {_granted_target(file): _granted_mount(file) for file in service.files if file.source}
     chosen |= {_target(mount, service): _service_mount(mount, inputs) for mount in service.volumes}
@@ -61,10 +64,18 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
         if clean_path(mount.target) not in chosen:
             base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "rnosuid")))
     # Parents before what lies below them, else in the order of the stack.
-    made = base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+    mounts = base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+    mounts += [_bind(part.source, clean_path(part.target), part.options) for part in inputs.parts.mounts]
     if service.namespaces.host_user:  # Its ids are the host's already.
-        made = [mount | {"options": [option for option in mount["options"] if option != "idmap"]} for mount in made]
-    return made
+        mounts = [mount | {"options": [option for option in mount["options"] if option != "idmap"]} for mount in mounts]
+    return [_with_devices(mount) for mount in mounts] if open_devices else mounts
+
+
+def _with_devices(mount: dict[str, Any]) -> dict[str, Any]:
+    """A bind below which devices open: the container's group says which."""
+    if mount["type"] != "bind":
+        return mount
+    return {**mount, "options": [option for option in mount["options"] if option not in ("nodev", "rnodev")]}
 
 
 def _shared_memory(service: Service) -> dict[str, Any] | bool:
@@ -74,6 +85,8 @@ def _shared_memory(service: Service) -> dict[str, Any] | bool:
 
 
 def _base_options(destination: str, options: tuple[str, ...], service: Service) -> list[str]:
+    if service.security.privileged and destination.startswith("/sys"):
+        return [option for option in options if option != "ro"]
     if destination != "/dev/shm" or not service.shm_bytes:
         return list(options)
     return [f"size={service.shm_bytes}" if option.startswith("size=") else option for option in options]

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.contracts.runtime import OciConfig
 from orchestrator.contracts.site import IdMap
 from orchestrator.errors import InputError
+from orchestrator.kernel.sysctls import sysctl_name, sysctl_namespace, sysctl_path
 from orchestrator.oci.schema import REFUSED, ROWS, Kind, Row
 from orchestrator.oci.terms import NAMESPACES
 from orchestrator.values import entity, field
@@ -140,6 +141,18 @@ def _settled(config: Mapping[str, Any], ids: IdMap, cgroup: str) -> None:
             raise InputError(f"{_shown(given)} is not supported: {note}", place=place)
     if not config["process"]["args"]:
         raise InputError("process.args is empty")
+    for name in linux.get("sysctl") or {}:
+        _check_sysctl(name)
+
+
+def _check_sysctl(name: str) -> None:
+    place = f"linux.sysctl.{name}"
+    try:
+        sysctl_path(sysctl_name(name))
+    except ValueError as exc:
+        raise InputError(str(exc), place=place) from exc
+    if sysctl_namespace(sysctl_name(name)) is None:
+        raise InputError(f"{name} belongs to the whole machine, and no container has one of its own", place=place)
 
 
 def _own_namespaces(items: Sequence[Mapping[str, Any]]) -> list[str]:

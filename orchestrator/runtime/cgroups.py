@@ -25,7 +25,9 @@ from typing import Any
 from orchestrator.errors import HostError
 from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
+from orchestrator.kernel.device_filter import DeviceFilterRule
 from orchestrator.model.names import CGROUP_ROOT, ProjectKey
+from orchestrator.runtime import device_rules
 from orchestrator.runtime.cgroup_limits import Places, apply, change
 from orchestrator.runtime.resources import Setting, settings_of
 from orchestrator.values import entity, field
@@ -60,7 +62,7 @@ class ContainerCgroup:
         their limits replaced. Raises HostError; nothing is left behind then."""
         settings = settings_of(resources)
         try:
-            return cls._create(layout, relative_path, settings)
+            return cls._create(layout, relative_path, settings, device_rules.rules_of(resources))
         except (OSError, HostError) as exc:
             for root in layout.roots():
                 # Never kills: groups that were there before and have processes in them stay.
@@ -74,8 +76,10 @@ class ContainerCgroup:
             ) from exc
 
     @classmethod
-    def _create(cls, layout: Layout, relative_path: str, settings: list[Setting]) -> ContainerCgroup:
-        v1 = _groups(layout, relative_path, settings)
+    def _create(
+        cls, layout: Layout, relative_path: str, settings: list[Setting], devices: list[DeviceFilterRule] | None
+    ) -> ContainerCgroup:
+        v1 = _groups(layout, relative_path, settings, devices is not None)
         unified = f"{layout.unified}/{relative_path}" if layout.unified is not None else None
         if unified is None and "freezer" in layout.controllers:
             v1["freezer"] = f"{layout.controllers['freezer']}/{relative_path}"
@@ -86,6 +90,13 @@ class ContainerCgroup:
                 _inherit_cpuset(layout.controllers["cpuset"], relative_path)
         unenforced = apply(settings, Places(layout, relative_path, v1))
         fd = _open_directory(unified) if unified is not None else None
+        try:
+            if devices is not None:
+                device_rules.enforce(devices, v1.get("devices"), fd)
+        except OSError:
+            if fd is not None:
+                os.close(fd)
+            raise
         attach = tuple(f"{path}/cgroup.procs" for path in dict.fromkeys(v1.values()))
         return cls(layout, relative_path, fd, attach, unenforced, directories, v1)
 
@@ -243,9 +254,9 @@ def remove_project(layout: Layout, key: ProjectKey, timeout_s: float = REMOVE_TI
             os.rmdir(f"{root}/{CGROUP_ROOT}")
 
 
-def _groups(layout: Layout, relative_path: str, settings: Iterable[Setting]) -> dict[str, str]:
-    """Controller -> its group, of the v1 hierarchies that are needed."""
-    wanted = {*_ALWAYS, *(setting.controller for setting in settings)}
+def _groups(layout: Layout, relative_path: str, settings: Iterable[Setting], devices: bool = False) -> dict[str, str]:
+    """Controller -> its group, of the v1 hierarchies that are needed. `devices`: there is a list of them."""
+    wanted = {*_ALWAYS, *(setting.controller for setting in settings), *(("devices",) if devices else ())}
     return {name: f"{layout.controllers[name]}/{relative_path}" for name in sorted(wanted) if name in layout.controllers}
 
 

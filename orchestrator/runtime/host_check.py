@@ -96,6 +96,7 @@ def find_host() -> Host:
         layout,
         last_capability(),
         limits.lowered(),
+        int(_status_field("CapPrm"), 16),
     )
 
 

@@ -18,7 +18,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.stage1 import BROKEN
-from orchestrator.runtime.programs import Program
+from orchestrator.runtime.program import Program
 from orchestrator.runtime.sandbox import Sandbox
 from orchestrator.runtime.session import Session, wait_process
 

@@ -17,11 +17,12 @@ from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
-from orchestrator.oci.namespaces import ids_of, own_namespaces
+from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
-from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
+from orchestrator.runtime.program import Program
+from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
 from orchestrator.values import entity, field
 
 LOG_STREAMS = (1, 2)
@@ -71,6 +72,7 @@ class Sandbox:
             ),
             self.host.last_capability,
             partial(compile_filter, arch=self.host.machine),
+            self.host.held if self.ids is HOST_IDS else -1,
         )
 
     def program(self, version: int, *, terminal: bool = False) -> tuple[Program, bytes]:

@@ -27,7 +27,7 @@ from orchestrator.runtime import cradle
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
-from orchestrator.runtime.programs import too_old
+from orchestrator.runtime.program import too_old
 from orchestrator.runtime.sandbox import ActiveRun
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ from orchestrator.state.directory import boot_id, data_root_of
 from orchestrator.state.journal import EventLog
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
+from orchestrator.supervisor.devices import kernel_version, parts_of
 from orchestrator.supervisor.stream import EventStream
 from orchestrator.values import entity, frozen, replace
 
@@ -148,8 +149,10 @@ def dissolve(site: Site, host: Host, *, records: bool) -> None:
 
 
 def _compiler(host: Host) -> Compile:
-    """`compile_sandbox` with what only this machine knows: its processor type and count, and its resolver's search list."""
+    """`compile_sandbox` with what only this machine knows: its processor type and count, its kernel, its devices, and its
+    resolver's search list."""
     search, options = _resolver_settings()
+    kernel = kernel_version()
 
     def compile_here(inputs: SandboxInputs) -> SandboxSpec:
         namespaces = inputs.service.namespaces
@@ -164,6 +167,8 @@ def _compiler(host: Host) -> Compile:
                 host_cpus=host.processors,
                 block_devices=_block_devices(inputs.service.limits.block_io.devices()),
                 selinux=os.path.exists("/sys/fs/selinux/enforce"),
+                kernel=kernel,
+                parts=parts_of(inputs.service, inputs.site.ids.count, held=host.held),
             )
         )
 

@@ -21,15 +21,14 @@ from orchestrator.compose.text.files import Source
 from orchestrator.compose.text.shell import ShellError, split
 from orchestrator.compose.text.tree import Node
 from orchestrator.errors import InputError
-from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.network import PortMapping
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartPolicy
+from orchestrator.model.security import capability
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.values import field, frozen, replace
 
-ALL = "ALL"
 _Part = TypeVar("_Part", PortMapping, Mount)
 
 
@@ -92,8 +91,8 @@ def capabilities(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     """Names as the kernel has them (``CAP_NET_RAW``), or ALL. Raises InputError for one that does not exist."""
     found = []
     for name in names:
-        full = name.upper() if name.upper() in (ALL, *CAPABILITIES) else f"CAP_{name.upper()}"
-        if full != ALL and full not in CAPABILITIES:
+        full = capability(name)
+        if full is None:
             raise InputError(f'{where}: there is no capability "{name}"', hint="capabilities(7) has their names; or ALL")
         found.append(full)
     return tuple(dict.fromkeys(found))

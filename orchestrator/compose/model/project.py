@@ -8,6 +8,7 @@ from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.values import go_text, whole_number
 from orchestrator.compose.model import (
     counts,
+    devices,
     granted,
     health,
     images,
@@ -16,6 +17,7 @@ from orchestrator.compose.model import (
     namespaces,
     process,
     project_parts,
+    security,
 )
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
@@ -71,7 +73,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
     shared = namespaces.namespaces(read, node, path)
     ports = project_parts.ports(read, node, path)
     process.check_runtime(read, node, path)
-    return Service(
+    service = Service(
         name=ServiceName(name),
         image=images.image_name(read, node, project, name),
         build=images.build_spec(read, node, path),
@@ -112,7 +114,12 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         volumes_from=mounting.volumes_from(read, node, path),
         storage_bytes=mounting.storage_bytes(read, node, path),
         annotations=read.pairs(node, path, "annotations", keep_null=True),
+        cap_add=security.capabilities(read, node, path, "cap_add"),
+        cap_drop=security.capabilities(read, node, path, "cap_drop"),
+        security=security.security(read, node, path),
+        devices=devices.devices(read, node, path),
     )
+    return security.with_host_user(service) if service.security.privileged else service
 
 
 def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, Dependency]:

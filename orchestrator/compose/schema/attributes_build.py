@@ -264,7 +264,7 @@ DEPLOY = object_of(
                             (
                                 Row("cpus", CPUS, "at least so many CPUs", SKIP),
                                 Row("memory", BYTES.with_(accepts=frozenset(("string",))), "at least so much memory"),
-                                Row("devices", list_of(DEVICE_REQUEST), "devices", NO),
+                                Row("devices", list_of(DEVICE_REQUEST), "devices, as CDI has them"),
                                 Row("generic_resources", _GENERIC, "Swarm only", SKIP),
                             ),
                         ),

@@ -95,6 +95,15 @@ class FinalChild(Stage1):
             self._put(mounts.open_tree(tree, name), target)
         os.close(tree)
 
+    def node_at(self, name: str, target: str) -> None:
+        """A node of ours in /dev goes to `target`, outside of it."""
+        dev = open_in(self.root, b"/dev")
+        node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+        self._put(mounts.open_tree(node, b""), target)
+        os.unlink(name, dir_fd=dev)
+        os.close(node)
+        os.close(dev)
+
     def sysctl(self, path: str, value: str) -> None:
         """`path` below /proc/sys, through the procfs that we mounted ourselves."""
         fd = os.open(f"sys/{path}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.proc)
@@ -133,7 +142,8 @@ class FinalChild(Stage1):
         mounts.set_attributes(self.root, c.MOUNT_ATTR_RDONLY)
 
     def hostname(self, name: str, domain: str) -> None:
-        sethostname(os.fsencode(name))
+        if name:
+            sethostname(os.fsencode(name))
         if domain:
             setdomainname(os.fsencode(domain))
 
@@ -195,6 +205,9 @@ class FinalChild(Stage1):
 
     def seccomp(self, program: str) -> None:
         process.install_seccomp(a2b_base64(program))
+
+    def seccomp_flags(self, program: str, flags: int) -> None:
+        process.install_seccomp(a2b_base64(program), flags)
 
     def init(self) -> None:
         """Become a tiny PID 1, and go on in a child: everything of us is confined as the container is by now."""

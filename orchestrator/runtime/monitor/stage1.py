@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -109,6 +110,30 @@ class Stage1:
             os.chown(name, owner, owner, dir_fd=fd, follow_symlinks=False)
         if "stdin" not in self.fds:
             self.fds["stdin"] = os.open("null", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
+
+    def nodes(self, slot: int, nodes: list[tuple[str, int, int, int, int, int]], owner: int) -> None:
+        """Further nodes in the tmpfs of `devices`: path, type and mode, numbers, owner and group. One that is there already
+        is replaced."""
+        os.umask(0)
+        for path, mode, major, minor, uid, gid in nodes:
+            *folders, name = path.split("/")
+            at = os.dup(self.slots[slot])
+            for folder in folders:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, 0o755, dir_fd=at)
+                    os.chown(folder, owner, owner, dir_fd=at)
+                below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+                os.close(at)
+                at = below
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=at)
+            os.mknod(name, mode, os.makedev(major, minor), dir_fd=at)
+            os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)
+            os.close(at)
+
+    def root_devices(self, slot: int) -> None:
+        """Devices open in the file system of `overlay`: the container's group says which."""
+        mounts.set_attributes(self.slots[slot], clear=c.MOUNT_ATTR_NODEV)
 
     def to_host(self) -> None:
         process.setns(self.namespaces.host_ns, c.CLONE_NEWNS)

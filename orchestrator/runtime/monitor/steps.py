@@ -39,6 +39,9 @@ STEPS: dict[str, Callable[..., Any]] = {
     "oom_score": Child.oom_score,
     "overlay": Child.overlay,
     "devices": Child.devices,
+    "nodes": Child.nodes,
+    "node_at": Child.node_at,
+    "root_devices": Child.root_devices,
     "to_host": Child.to_host,
     "to_home": Child.to_home,
     "bind": Child.bind,
@@ -75,6 +78,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "capabilities": Child.capabilities,
     "no_new_privileges": Child.no_new_privileges,
     "seccomp": Child.seccomp,
+    "seccomp_flags": Child.seccomp_flags,
     "init": Child.init,
     "execute": Child.execute,
 }

@@ -86,8 +86,7 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
     }
     assert refused >= {
-        *("cap_add", "cap_drop", "device_cgroup_rules", "devices", "gpus"),
-        *("privileged", "security_opt", "sysctls", "use_api_socket", "provider"),
+        *("use_api_socket", "provider"),
         *("deploy.mode", "pre_start", "post_start", "pre_stop"),
         *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
         *("networks.name.external", "networks.name.enable_ipv6"),
@@ -98,17 +97,16 @@ EVERYTHING = """\
 services:
   a:
     image: host
-    privileged: true
-    cap_add: [NET_ADMIN]
-    devices: [/dev/fuse]
-    external_links: [a]
+    use_api_socket: true
+    post_start: [{command: x}]
+    pre_stop: [{command: x}]
+    shm_size: 1m
     secrets: [s]
     configs: [c]
-    gpus: all
-    sysctls: {net.core.somaxconn: 1}
-    security_opt: [no-new-privileges:true]
-    cgroup: host
-    pid: host
+    external_links: [x]
+    pre_start: [{image: x}]
+    models: {m: {}}
+    tty: true
     logging: {driver: syslog}
     labels: {k: v}
     isolation: hyperv
@@ -123,25 +121,26 @@ secrets:
   s: {file: ./s}
 configs:
   c: {content: x}
+models: {m: {model: x}}
 """
 REFUSED = {
-    "services.a.privileged": 4,
-    "services.a.cap_add": 5,
-    "services.a.devices": 6,
-    "services.a.external_links": 7,
-    "services.a.gpus": 10,
-    "services.a.sysctls": 11,
-    "services.a.security_opt": 12,
-    "services.a.deploy.mode": 24,
+    "services.a.use_api_socket": 4,
+    "services.a.post_start": 5,
+    "services.a.pre_stop": 6,
+    "services.a.external_links": 10,
+    "services.a.pre_start": 11,
+    "services.a.models": 12,
+    "services.a.deploy.mode": 23,
+    "models": 28,
 }
 IGNORED = {
-    "services.a.logging": 15,
-    "services.a.isolation": 17,
-    "services.a.develop": 18,
-    "services.a.cpu_count": 19,
-    "services.a.attach": 20,
-    "services.a.credential_spec": 21,
-    "services.a.deploy.placement": 23,
+    "services.a.logging": 14,
+    "services.a.isolation": 16,
+    "services.a.develop": 17,
+    "services.a.cpu_count": 18,
+    "services.a.attach": 19,
+    "services.a.credential_spec": 20,
+    "services.a.deploy.placement": 22,
 }
 
 
@@ -162,6 +161,8 @@ RUN = {
     "annotations": "{k: v}",
     "blkio_config": "{weight: 300}",
     "build": ".",
+    "cap_add": "[net_admin]",
+    "cap_drop": "[CAP_KILL]",
     "cgroup": "host",
     "cgroup_parent": "/apps",
     "command": "[x]",
@@ -179,12 +180,15 @@ RUN = {
     "dns_opt": "[rotate]",
     "dns_search": "x.test",
     "domainname": "x.test",
+    "device_cgroup_rules": "[c 89:* rw]",
+    "devices": "[/dev/fuse]",
     "entrypoint": "[x]",
     "environment": "{K: v}",
     "env_file": "x.env",
     "expose": "[80]",
     "extra_hosts": "{h: 10.0.0.1}",
     "group_add": "[adm]",
+    "gpus": "all",
     "healthcheck": "{test: x}",
     "hostname": "h",
     "image": "rootfs:/x",
@@ -205,6 +209,7 @@ RUN = {
     "pids_limit": "9",
     "platform": "linux/arm64",
     "ports": "[80]",
+    "privileged": "true",
     "profiles": "[p]",
     "pull_policy": "always",
     "pull_refresh_after": "2d, pull_policy: refresh",
@@ -213,10 +218,12 @@ RUN = {
     "runtime": "",
     "scale": "2",
     "secrets": "[s]",
+    "security_opt": "[no-new-privileges]",
     "shm_size": "1m",
     "stop_grace_period": "3s",
     "stop_signal": "USR1",
     "storage_opt": "{size: 1g}",
+    "sysctls": "{net.core.somaxconn: 1}",
     "tmpfs": "/t",
     "ulimits": "{nofile: 9}",
     "user": '"7"',
@@ -289,6 +296,23 @@ BELOW = {
     "services.name.deploy.resources.limits.cpus": "deploy: {resources: {limits: {cpus: '1'}}}",
     "services.name.deploy.resources.limits.memory": "deploy: {resources: {limits: {memory: 64m}}}",
     "services.name.deploy.resources.limits.pids": "deploy: {resources: {limits: {pids: 9}}}",
+    **{
+        f"services.name.{where}[0].{key}": body % f"capabilities: [gpu], {text}"
+        for where, body in (
+            ("gpus", "gpus: [{%s}]"),
+            ("deploy.resources.reservations.devices", "deploy: {resources: {reservations: {devices: [{%s}]}}}"),
+        )
+        for key, text in (
+            ("capabilities", "count: all"),
+            ("driver", "driver: x"),
+            ("count", "count: 2"),
+            ("device_ids", "device_ids: [x]"),
+            ("options", "options: {k: v}"),
+        )
+    },
+    "services.name.devices[0].source": "devices: [{source: /dev/x, target: /dev/z}]",
+    "services.name.devices[0].target": "devices: [{source: /dev/x, target: /dev/y}]",
+    "services.name.devices[0].permissions": "devices: [{source: /dev/x, target: /dev/y, permissions: r}]",
     "services.name.deploy.replicas": "deploy: {replicas: 2}",
     "services.name.deploy.restart_policy.condition": "deploy: {restart_policy: {condition: on-failure}}",
     "services.name.deploy.restart_policy.max_attempts": (

@@ -22,6 +22,7 @@ from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
 from orchestrator.oci.schema import REFUSED, ROWS, Kind, Row, Use
 from orchestrator.oci.terms import ANNOTATION_SUBPATHS, ORDERS
 from orchestrator.oci.validate import validate
+from orchestrator.runtime import device_rules
 from orchestrator.runtime.bundle import make_bind_sources
 from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
 from orchestrator.runtime.resources import settings_of
@@ -49,7 +50,10 @@ WHOLE: dict[str, Any] = {
     "root": {"path": "rootfs", "readonly": True},
     "hostname": "h",
     "domainname": "d",
-    "mounts": [{"destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "ro"]}],
+    "mounts": [
+        {"destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "ro"]},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": []},
+    ],
     "annotations": dict.fromkeys(sorted(ORDERS), "[]") | {ANNOTATION_SUBPATHS: "{}", "org.example": "x"},
     "linux": {
         "namespaces": [{"type": kind} for kind in ("user", "network", "pid", "mount", "uts", "ipc", "cgroup")],
@@ -78,12 +82,15 @@ WHOLE: dict[str, Any] = {
             "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]},
             "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}},
             "unified": {"memory.high": "1000000"},
+            "devices": [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}],
         },
+        "devices": [{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "fileMode": 438, "uid": 5, "gid": 6}],
         "sysctl": {"net.ipv4.ip_forward": "1"},
         "seccomp": {
             "defaultAction": "SCMP_ACT_ERRNO",
             "defaultErrnoRet": 1,
             "architectures": ["SCMP_ARCH_X86_64"],
+            "flags": ["SECCOMP_FILTER_FLAG_LOG"],
             "syscalls": [
                 {
                     "names": ["clone"],
@@ -319,6 +326,7 @@ def test_every_key_that_the_table_calls_read_decides_something() -> None:
     compile_start(spec, place)
     compile_exec(config["process"], config, place, terminal=False)
     settings_of(config["linux"]["resources"])
+    device_rules.rules_of(config["linux"]["resources"])
     make_bind_sources(spec)
     read = {row.path for row in ROWS if row.use is Use.READ}
     assert read - seen == set()

@@ -13,7 +13,8 @@ from orchestrator.model.names import ContainerId
 from orchestrator.oci.terms import NAMESPACES
 from orchestrator.runtime.monitor.steps import STEPS
 from orchestrator.runtime.monitor.wire import VERSION
-from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
+from orchestrator.runtime.program import Program
+from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
 from orchestrator.values import fields, replace
 
 MEMORY = Hierarchy("memory", ("memory",))
