@@ -42,9 +42,10 @@ class Service:
     machine's. `command` and `entrypoint` None: the image's; an empty tuple clears the image's.
 
     `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
-    `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``.
-    `replicas`: how many containers it has unless ``--scale`` says otherwise. `container_name`: instead of the one made from
-    project, service and number. `files`: its secrets and configs. `place` is this service's compose path.
+    `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``. `replicas`: how many containers it
+    has unless ``--scale`` says otherwise. `container_name`: instead of the one made from project, service and number.
+    `files`: its secrets and configs. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open.
+    `attach`: ``up`` in the foreground shows its log. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -79,6 +80,9 @@ class Service:
     pull_policy: PullPolicy = PullPolicy()
     files: tuple[GrantedFile, ...] = ()
     namespaces: Namespaces = Namespaces()
+    tty: bool = False
+    stdin_open: bool = False
+    attach: bool = True
 
     @property
     def place(self) -> str:

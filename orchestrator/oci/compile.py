@@ -24,6 +24,7 @@ from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
 from orchestrator.oci.resources import cpu, memory, pids
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
+    ANNOTATION_HOME,
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,
     ANNOTATION_SUBPATHS,
@@ -45,7 +46,15 @@ def compile_sandbox(inputs: SandboxInputs) -> SandboxSpec:
         if value is not None:
             _place(config, path, value)
     fills = fills_of(inputs.service, inputs.image, inputs.volume_paths)
-    return SandboxSpec(inputs.container, inputs.image.lowers, OciConfig(config), files_of(context), fills, log=inputs.log)
+    return SandboxSpec(
+        inputs.container,
+        inputs.image.lowers,
+        OciConfig(config),
+        files_of(context),
+        fills,
+        log=inputs.log,
+        stdin_open=inputs.service.stdin_open,
+    )
 
 
 def command_of(service: Service, image: Image) -> tuple[str, ...]:
@@ -128,6 +137,7 @@ def _annotations(context: Context) -> dict[str, str]:
         "com.docker.compose.image": context.image.identity,
         **({"org.opencontainers.image.stopSignal": stop_signal} if stop_signal else {}),
         **({ANNOTATION_INIT: "true"} if service.init else {}),
+        **({} if "HOME" in image.environment or "HOME" in service.environment else {ANNOTATION_HOME: "default"}),
         **({ANNOTATION_MAKE_SOURCES: json.dumps(sources)} if sources else {}),
         **({ANNOTATION_SUBPATHS: json.dumps(subpaths)} if (subpaths := subpaths_of(service)) else {}),
     }
@@ -142,7 +152,7 @@ def _id_mappings(context: Context) -> list[dict[str, int]]:
 
 _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("ociVersion", lambda context: OCI_VERSION),
-    ("process.terminal", lambda context: False),
+    ("process.terminal", lambda context: context.service.tty),
     ("process.user", _user),
     ("process.args", _args),
     ("process.env", _env),

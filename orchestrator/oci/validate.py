@@ -146,7 +146,6 @@ def _demands(
     """Place, what the config says there, and whether that is what happens."""
     mapping = [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
     yield "ociVersion", config["ociVersion"], lambda text: text.split(".")[0] == "1"
-    yield "process.terminal", config["process"].get("terminal"), lambda flag: flag is False
     yield "linux.namespaces", linux.get("namespaces"), lambda items: {item["type"] for item in items} == {*NAMESPACES}
     yield "linux.uidMappings", linux.get("uidMappings"), lambda items: list(items) == mapping
     yield "linux.gidMappings", linux.get("gidMappings"), lambda items: list(items) == mapping

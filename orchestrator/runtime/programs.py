@@ -19,7 +19,7 @@ from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
 from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
 from orchestrator.runtime.options import MountOptions, parse_options
-from orchestrator.values import frozen
+from orchestrator.values import frozen, replace
 
 _RLIM_INFINITY = (1 << 64) - 1
 DEFAULT_TERM = "xterm"
@@ -29,10 +29,14 @@ StepArgument = Any
 """JSON-ready."""
 
 
-_SINCE = {"console": 2, "default_limits": 2, "bind_below": 3, "image": 3, "owned_files": 4}
+_SINCE = {
+    "console": 2, "default_limits": 2, "bind_below": 3, "image": 3, "owned_files": 4, "window": 5, "change_directory": 5
+}  # fmt: skip
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
-_OPTIONAL = frozenset({"console", "default_limits"})
+_OPTIONAL = frozenset({"console", "default_limits", "window"})
 """Those without which a container is nearly the same."""
+_INSTEAD = {"change_directory": "working_directory"}
+"""What a monitor that does not know a step is asked for, with the same arguments."""
 _MOST_SMALL = 2**19
 """Bytes that the step ``files`` has room for, whatever is lost at the ends of pages."""
 
@@ -57,12 +61,16 @@ class Program:
     def known_to(self, version: int) -> Program:
         """What a monitor that speaks `version` of the protocol can do of it: steps that came later are left out. Raises
         OperationError when that would leave out what was asked for."""
-        steps = tuple(step for step in self.steps if _SINCE.get(step.name, 1) <= version)
-        for step in self.steps:
+        known = tuple(
+            replace(step, name=_INSTEAD[step.name]) if step.name in _INSTEAD and _SINCE[step.name] > version else step
+            for step in self.steps
+        )
+        steps = tuple(step for step in known if _SINCE.get(step.name, 1) <= version)
+        for step in known:
             if _SINCE.get(step.name, 1) > version and step.name not in _OPTIONAL:
                 message = f"cannot {step.describe()}: the monitor of this project was started by an older pystack"
                 raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
-        return self if len(steps) == len(self.steps) else Program(steps)
+        return self if steps == self.steps else Program(steps)
 
     def is_command(self, number: int) -> bool:
         """Whether step `number` is the execution of the user's own program."""
@@ -92,15 +100,24 @@ class Context:
     compile_filter: Callable[[Mapping[str, Any]], bytes]
 
 
-def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False) -> Program:
-    """The program of a new run. `terminal`: with one of its own. Raises InputError for a config that asks for what this
-    runtime does not do."""
-    return Program(tuple(_start_steps(spec, context, terminal)))
+def compile_start(
+    spec: SandboxSpec, context: Context, *, terminal: bool = False, size: tuple[int, int] = (0, 0)
+) -> Program:
+    """The program of a new run. `terminal`: with one of its own, of `size` (rows, columns; 0: as it comes). Raises
+    InputError for a config that asks for what this runtime does not do."""
+    return Program(tuple(_start_steps(spec, context, terminal, size)))
 
 
-def compile_exec(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
+def compile_exec(
+    process: Mapping[str, Any],
+    linux: Mapping[str, Any],
+    context: Context,
+    *,
+    terminal: bool,
+    size: tuple[int, int] = (0, 0),
+) -> Program:
     """The program of a further process in a running container. `process`: an OCI ``process``."""
-    return Program(tuple(_exec_steps(process, linux, context, terminal)))
+    return Program(tuple(_exec_steps(process, linux, context, terminal, size)))
 
 
 @frozen
@@ -129,7 +146,7 @@ def lowers_of(entry: Mapping[str, Any]) -> list[str]:
     return [option.removeprefix(LOWER) for option in entry.get("options") or () if option.startswith(LOWER)]
 
 
-def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterator[Step]:
+def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tuple[int, int]) -> Iterator[Step]:
     config = spec.config
     linux: Mapping[str, Any] = config.get("linux") or {}
     process: Mapping[str, Any] = config["process"]
@@ -163,7 +180,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     if (config.get("root") or {}).get("readonly"):
         yield Step("root_read_only", (), "make the root file system read-only")
     init = (config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
-    yield from _stdio_steps(process, terminal)
+    yield from _stdio_steps(process, terminal, size)
     if terminal:
         yield Step("console", (), "make the terminal /dev/console")
     yield from _process_steps(process, linux, context, init=init, terminal=terminal)
@@ -183,21 +200,25 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
     return Step("owned_files", ([[*each, file.uid, file.gid] for each, file in zip(made, files, strict=True)],), text)
 
 
-def _exec_steps(process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
+def _exec_steps(
+    process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, terminal: bool, size: tuple[int, int]
+) -> Iterator[Step]:
     yield from _rlimit_steps(process)
     yield Step("join", (), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
-    yield from _stdio_steps(process, terminal)
+    yield from _stdio_steps(process, terminal, size)
     cwd = process.get("cwd") or "/"
-    yield Step("working_directory", (cwd,), f"enter the working directory {cwd}")
+    yield Step("change_directory", (cwd,), f"enter the working directory {cwd}")
     yield from _process_steps(process, linux, context, init=False, terminal=terminal)
 
 
-def _stdio_steps(process: Mapping[str, Any], terminal: bool) -> Iterator[Step]:
+def _stdio_steps(process: Mapping[str, Any], terminal: bool, size: tuple[int, int]) -> Iterator[Step]:
     if terminal:
         user = process.get("user") or {}
         yield Step("terminal", (user.get("uid", 0), user.get("gid", 0)), "make a terminal")
+        if any(size):
+            yield Step("window", size, f"make the terminal {size[0]} rows of {size[1]} columns")
     else:
         yield Step("stdio")
 

@@ -51,6 +51,8 @@ class Changes:
     volumes: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
+    tty: bool = False
+    stdin_open: bool = False
 
 
 def one_off(project: Project, service: Service, changes: Changes) -> Service:
@@ -80,6 +82,8 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
         working_dir=changes.working_dir or service.working_dir,
         cap_add=(*(name for name in service.cap_add if name not in dropped), *added),
         cap_drop=(*(name for name in service.cap_drop if name not in added), *dropped),
+        tty=changes.tty,
+        stdin_open=changes.stdin_open,
     )
     if changes.entrypoint is not None:
         service = replace(service, entrypoint=_words(changes.entrypoint), command=())
