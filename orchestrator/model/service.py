@@ -45,7 +45,8 @@ class Service:
     `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``. `replicas`: how many containers it
     has unless ``--scale`` says otherwise. `container_name`: instead of the one made from project, service and number.
     `files`: its secrets and configs. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open.
-    `attach`: ``up`` in the foreground shows its log. `place` is this service's compose path.
+    `attach`: ``up`` in the foreground shows its log. `given`: of a one-off, compose
+    path -> the option of the command line that changed it. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -83,6 +84,7 @@ class Service:
     tty: bool = False
     stdin_open: bool = False
     attach: bool = True
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def place(self) -> str:

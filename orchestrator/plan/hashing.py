@@ -20,7 +20,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 
-_IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach"})
+_IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given"})
 _VOLUME_FIELDS = ("full_name", "external")
 
 

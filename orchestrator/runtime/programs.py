@@ -103,8 +103,8 @@ class Context:
 def compile_start(
     spec: SandboxSpec, context: Context, *, terminal: bool = False, size: tuple[int, int] = (0, 0)
 ) -> Program:
-    """The program of a new run. `terminal`: with one of its own, of `size` (rows, columns; 0: as it comes). Raises
-    InputError for a config that asks for what this runtime does not do."""
+    """The program of a new run. `terminal`: with one of its own, whatever the config says, of `size` (rows, columns; 0: as
+    it comes). Raises InputError for a config that asks for what this runtime does not do."""
     return Program(tuple(_start_steps(spec, context, terminal, size)))
 
 
@@ -151,6 +151,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tupl
     linux: Mapping[str, Any] = config.get("linux") or {}
     process: Mapping[str, Any] = config["process"]
     mounts = _number_mounts(spec)
+    terminal = bool(process.get("terminal")) or terminal
 
     yield from _rlimit_steps(process)
     if (score := process.get("oomScoreAdj")) is not None:

@@ -79,7 +79,6 @@ def run(
         service_ports=service_ports, volumes=volumes, cap_add=cap_add, cap_drop=cap_drop,
         tty=on_terminal, stdin_open=interactive and (on_terminal or detach),
     )  # fmt: skip
-    rows, columns = _size() if on_terminal else (0, 0)
     request = Run(
         project,
         one_off(project, project.services[ServiceName(service)], changes),
@@ -87,28 +86,13 @@ def run(
         dependencies=not no_deps,
         remove=remove,
         tty=on_terminal,
-        rows=rows,
-        columns=columns,
         use_aliases=use_aliases,
         detach=detach,
         remove_orphans=removes,
         ignore_orphans=ignores,
         registry=registry_variables(settings.environ),
     )
-    try:
-        return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull), keys, stdin=interactive)
-    except PystackError as error:
-        given = {"user": f"--user {user}" if user else "", "working_dir": f"--workdir {working_dir}" if working_dir else ""}
-        raise _of_option(error, {f"services.{service}.{name}": text for name, text in given.items() if text}) from None
-
-
-def _of_option(error: PystackError, options: Mapping[str, str]) -> PystackError:
-    """`error`, said of the option that gave the attribute it is about, and not of the file. `options`: by compose path."""
-    option = options.get(error.place.rpartition(": ")[2])
-    if option is not None:
-        error.place = option
-        error.message = error.message.partition("\n")[0]  # Without an excerpt of the file.
-    return error
+    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull), keys, stdin=interactive)
 
 
 def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str]]:
@@ -119,12 +103,6 @@ def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str
     check_images(loaded.project, select(loaded.project, (service,)))
     check_files(loaded.project, select(loaded.project, (service,)))
     return loaded.project, discover(request).environment
-
-
-def _size() -> tuple[int, int]:
-    from orchestrator.cli.console import size_of
-
-    return size_of(0)
 
 
 def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys: Keys, *, stdin: bool) -> int:
@@ -140,10 +118,14 @@ def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys
     client, _ = ensure_supervisor(site, settings.begun)
     if request.detach:
         return _detached(client, request, progress, board, site)
+    from orchestrator.cli.console import size_of
     from orchestrator.cli.copying import Feeder
     from orchestrator.cli.one_off import OneOff
 
     # Python has no stdin when it was closed at the start.
+    if request.tty:
+        rows, columns = size_of(0)
+        request = replace(request, rows=rows, columns=columns)
     feeder = Feeder() if stdin and not request.tty and sys.stdin is not None else None
     sys.stdout.flush()
     return OneOff(site, replace(request, interactive=feeder is not None), progress, board, feeder, keys).run(client)

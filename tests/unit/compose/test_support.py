@@ -115,7 +115,7 @@ services:
     blkio_config: {weight: 300}
     develop: {watch: [{path: ., action: restart}]}
     mac_address: 02:00:00:00:00:01
-    attach: false
+    annotations: {k: v}
     mem_swappiness: 0
     deploy:
       placement: {constraints: [node.role == manager]}
@@ -142,7 +142,7 @@ IGNORED = {
     "services.a.blkio_config": 17,
     "services.a.develop": 18,
     "services.a.mac_address": 19,
-    "services.a.attach": 20,
+    "services.a.annotations": 20,
     "services.a.mem_swappiness": 21,
     "services.a.deploy.placement": 23,
 }
@@ -162,6 +162,7 @@ def test_up_goes_on_with_a_warning_where_nothing_can_surprise(stack: Stack) -> N
 
 
 RUN = {
+    "attach": "false",
     "build": ".",
     "command": "[x]",
     "configs": "[c]",
@@ -191,8 +192,10 @@ RUN = {
     "scale": "2",
     "secrets": "[s]",
     "stop_grace_period": "3s",
+    "stdin_open": "true",
     "stop_signal": "USR1",
     "tmpfs": "/t",
+    "tty": "true",
     "user": '"7"',
     "volumes": "[/v]",
     "working_dir": "/w",
