@@ -95,7 +95,7 @@ def relay(ending: Ending, shown: Shown, sink: int, keys: Keys | None, *, stdin: 
     """Copy both ways until the process has ended and its output is written: its status, or None when `keys` were typed.
     `sink`: what is typed goes there; -1: nowhere. It must not block."""
     pending = b""
-    showing = True
+    showing = shown.pump()
     typing = reading = stdin and sink >= 0
     while True:
         wanted = {ending.fileno(): select.POLLIN}

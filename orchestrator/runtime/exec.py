@@ -31,7 +31,7 @@ def exec_process(config: OciConfig, spec: ExecSpec, pid: int) -> dict[str, Any]:
         except ValueError as exc:
             raise CommandError(f"{exc} in the container") from exc
         process["user"] = {"uid": found.uid, "gid": found.gid, "umask": 0o022, "additionalGids": list(found.groups)}
-        if (config.get("annotations") or {}).get(ANNOTATION_HOME) == "default":
+        if "HOME" not in variables or (config.get("annotations") or {}).get(ANNOTATION_HOME) == "default":
             variables["HOME"] = found.home
         if (capabilities := process.get("capabilities")) is not None:
             held = list(capabilities.get("bounding") or ()) if found.uid == 0 else []

@@ -1,0 +1,215 @@
+"""`exec`, `run` and `attach` from a real command line: what is the caller's stays the caller's, and who leaves ends nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine import Pystack, Stack, eventually
+from tests.scenarios.talk import kill_hard, running, supervisor_pid
+from tests.scenarios.test_terminal import CTRL_C, Terminal, terminal
+
+pytestmark = pytest.mark.kernel
+LEAVE = b"\x10\x11"
+MEGABYTES = 200
+STACK = """
+services:
+  web:
+    image: rootfs:{rootfs}
+    command: [sleep, "3600"]
+    init: true
+    stop_grace_period: 1s
+  shell:
+    image: rootfs:{rootfs}
+    command: [sh]
+    tty: true
+    stdin_open: true
+    stop_grace_period: 1s
+  reader:
+    image: rootfs:{rootfs}
+    command: [sh, -c, "trap 'echo int' INT; echo ready; while read line; do echo got $$line; done"]
+    stdin_open: true
+    attach: false
+    stop_grace_period: 1s
+"""
+
+
+@pytest.fixture
+def stack(pystack: Pystack, busybox_rootfs: Path) -> Iterator[Stack]:
+    made = pystack.stack(STACK.format(rootfs=busybox_rootfs))
+    made.must("up", "-d")
+    yield made
+
+
+def shell(stack: Stack, script: str) -> subprocess.CompletedProcess[str]:
+    """`script` with ``$P`` for pystack."""
+    command = " ".join(stack.pystack.command("-p", stack.name))
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=stack.directory,
+        env={**stack.pystack.child_environment(), "P": command},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+
+
+def test_nothing_of_the_caller_s_enters_a_container(stack: Stack) -> None:
+    said = shell(stack, "echo before > f; $P exec -T web sh -c ': > /dev/stdout; readlink /proc/self/fd/1' >> f; cat f").stdout
+    assert said.startswith("before\npipe:[")
+    by_name = "for f in /dev/stdout /dev/stderr /proc/self/fd/1; do echo $0 > $f; done; exec 5</dev/stdin; cat <&5"
+    for user in ("root", "nobody"):
+        done = shell(stack, f"echo in | $P exec -T -u {user} web sh -c '{by_name}' x 2>&1")
+        assert sorted(done.stdout.split()) == ["in", "x", "x", "x"], user
+    assert shell(stack, "$P exec -T web cat < compose.yaml | head -2 | tail -1").stdout == "services:\n"
+    left = shell(stack, "yes line | (time $P exec -T web sh -c 'cat > /seen & echo left') ; sleep 0.2; $P exec -T web cat /seen")
+    assert left.stdout.startswith("left\n")
+    assert shell(stack, "mkfifo never; exec 9<>never; $P exec -T web true <&9; echo $?").stdout == "0\n"
+    assert shell(stack, "$P exec -T web sh -c 'sleep 100 & echo out'; echo $?").stdout == "out\n0\n"
+    assert shell(stack, "$P exec -T web yes | head -1; echo ${PIPESTATUS[0]}").stdout == "line\n141\n".replace("line", "y")
+
+
+def test_much_goes_through_an_exec_both_ways(stack: Stack) -> None:
+    began = time.monotonic()
+    script = f"head -c {MEGABYTES << 20} /dev/zero | $P exec -T web cat | tee >(wc -c >&2) | md5sum"
+    done = shell(stack, f"{script}; head -c {MEGABYTES << 20} /dev/zero | md5sum")
+    first, second = done.stdout.splitlines()
+    assert first == second, done.stderr
+    print(f"{MEGABYTES / (time.monotonic() - began):.0f} MB/s")
+
+
+def test_exit_codes_are_those_of_a_shell(stack: Stack) -> None:
+    for script, code in (("exit 3", 3), ("kill -TERM $$", 143), ("kill -INT $$", 130)):
+        assert stack.run("exec", "-T", "web", "sh", "-c", script).code == code
+    assert stack.run("exec", "-T", "web", "nope").code == 127
+    assert stack.run("exec", "-T", "web", "/etc/passwd").code == 126
+    missing = stack.run("exec", "-T", "-w", "/none", "web", "true")
+    assert (missing.code, "/none" in missing.stderr) == (127, True)
+    assert stack.run("exec", "-T", "web", "ls", "-d", "/none").code == 1
+    for verb in ("exec", "run", "attach"):
+        unknown = stack.run(verb, "--bogus", "web", "true")
+        assert (unknown.code, "no such option" in unknown.stderr) == (2, True)
+    absent = stack.run("exec", "-T", "--index", "9", "web", "true")
+    assert (absent.code, absent.stderr.splitlines()[0]) == (1, 'error: service "web" is not running container #9')
+    assert "error: --user ghost: " in stack.run("run", "--rm", "-u", "ghost", "web", "true").stderr
+    stack.must("exec", "-d", "web", "sh", "-c", "echo $$ > /detached; exec sleep 3000")
+    eventually(lambda: stack.run("exec", "-T", "web", "sh", "-c", "kill $(cat /detached)").code == 0)
+
+
+def test_signals_reach_the_command_and_its_container_s_end_is_told(stack: Stack) -> None:
+    with running(stack, "exec", "-T", "web", "sh", "-c", "trap 'exit 7' INT; echo up; while :; do sleep 0.1; done") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 7
+    with running(stack, "exec", "-T", "web", "sh", "-c", "echo up; exec sleep 3000") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        stack.must("kill", "web")
+        assert process.wait(20) == 137
+        assert process.stderr is not None
+        assert "ended while the command ran in it" in process.stderr.read()
+    stack.must("start", "web")
+    with running(stack, "exec", "-T", "web", "sh", "-c", "echo up; exec sleep 3000") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        kill_hard(supervisor_pid(stack))
+        assert process.wait(20) == 125
+        assert process.stderr is not None
+        assert "has ended while the command ran" in process.stderr.read()
+
+
+def test_an_exec_has_the_terminal_s_size_at_once_and_job_control(stack: Stack) -> None:
+    with terminal(stack, "exec", "-it", "web", "sh", "-c", "stty size; tty") as screen:
+        screen.until(b"33 101\r\n/dev/pts/")
+        assert screen.end() == 0
+    with terminal(stack, "exec", "web", "sh") as screen:
+        screen.type(b"echo at''once; sleep 3000\n")  # Before the terminal is raw: nothing typed is lost.
+        screen.until(b"atonce")
+        screen.type(b"\x1a")  # Ctrl-Z is the container's.
+        screen.until(b"Stopped")
+        screen.process.send_signal(signal.SIGTSTP)
+        eventually(screen.is_canonical)
+        assert stopped(screen)
+        screen.process.send_signal(signal.SIGCONT)
+        eventually(lambda: not screen.is_canonical())
+        screen.type(b"fg\n")
+        screen.until(b"sleep 3000")
+        screen.type(CTRL_C)
+        screen.type(b"echo code=$?'!'\n")
+        screen.until(b"code=130!")
+        screen.type(b"sleep 2000 &\n")
+        screen.type(LEAVE)
+        screen.until(b"detached")
+        assert screen.end() == 0
+        assert screen.is_canonical()
+    assert "sleep 2000" in stack.must("exec", "-T", "web", "ps", "-o", "args").stdout
+
+
+def stopped(screen: Terminal) -> bool:
+    stat = f"/proc/{screen.process.pid}/stat"
+    return eventually(lambda: Path(stat).read_text().rpartition(")")[2].split()[0] == "T")
+
+
+def test_a_service_with_a_terminal_is_attached_to_left_and_attached_to_again(stack: Stack) -> None:
+    with terminal(stack, "attach", "shell") as screen, terminal(stack, "attach", "shell") as other:
+        screen.type(b"stty size; echo typed''here\n")
+        screen.until(b"33 101\r\ntypedhere")
+        other.until(b"typedhere")
+        screen.type(LEAVE)
+        screen.until(b"detached")
+        assert screen.end() == 0
+        assert screen.is_canonical()
+        other.resize(50, 120)
+        other.process.send_signal(signal.SIGWINCH)
+        other.type(b"until [ \"$(stty size)\" = '50 120' ]; do :; done; echo resized'!'; exit 9\n")
+        other.until(b"resized!")
+        assert other.end() == 9
+    assert "typedhere" in stack.must("logs", "shell").stdout
+
+
+def test_attach_without_a_terminal_passes_lines_and_signals(stack: Stack) -> None:
+    words = stack.pystack.command("-p", stack.name, "attach", "reader")
+    process = subprocess.Popen(
+        words, env=stack.pystack.child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=stack.directory
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"got one\n"
+        process.stdin.close()  # The container's stdin stays open.
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == b"int\n"
+        process.kill()
+    with running(stack, "attach", "--sig-proxy=false", "--no-stdin", "reader") as left:
+        eventually(lambda: "attach" in Path(f"/proc/{left.pid}/cmdline").read_text())
+        os.kill(left.pid, signal.SIGINT)
+        assert left.wait(20) == 130
+    assert stack.ps()["reader"]["State"] == "running"
+    with running(stack, "up") as foreground:
+        eventually(lambda: stack.ps()["web"]["State"] == "running")
+        assert shell(stack, "echo shown | timeout 5 $P attach reader; true").stdout == "got shown\n"
+        foreground.send_signal(signal.SIGINT)
+        told = foreground.communicate(timeout=30)[0]
+    assert "got shown" not in told
+    assert "got shown" in stack.must("logs", "reader").stdout
+
+
+def test_a_run_is_left_and_goes_on(stack: Stack) -> None:
+    with terminal(stack, "run", "--rm", "--name", "one-off", "web", "sh") as screen:
+        screen.type(b"stty size; exec sleep 3000\n")
+        screen.until(b"33 101")
+        screen.type(LEAVE)
+        screen.until(b"detached: one-off goes on")
+        assert screen.end() == 0
+        assert screen.is_canonical()
+    assert "one-off" in stack.must("ps").stdout
