@@ -1,19 +1,21 @@
-"""`exec`, `run` and `attach` from a real command line: what is the caller's stays the caller's, and who leaves ends nothing."""
+"""`exec`, `run` and `attach` from a real command line: what is the caller's stays the caller's; who leaves ends nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from select import select
 
 import pytest
 
 from tests.machine import Pystack, Stack, eventually
 from tests.scenarios.talk import kill_hard, running, supervisor_pid
-from tests.scenarios.test_terminal import CTRL_C, Terminal, terminal
+from tests.scenarios.test_terminal import CTRL_C, terminal
 
 pytestmark = pytest.mark.kernel
 LEAVE = b"\x10\x11"
@@ -33,7 +35,7 @@ services:
     stop_grace_period: 1s
   reader:
     image: rootfs:{rootfs}
-    command: [sh, -c, "trap 'echo int' INT; echo ready; while read line; do echo got $$line; done"]
+    command: [sh, -c, "trap 'echo int' INT; echo ready; while :; do read line && echo got $$line; done"]
     stdin_open: true
     attach: false
     stop_grace_period: 1s
@@ -41,10 +43,10 @@ services:
 
 
 @pytest.fixture
-def stack(pystack: Pystack, busybox_rootfs: Path) -> Iterator[Stack]:
+def stack(pystack: Pystack, busybox_rootfs: Path) -> Stack:
     made = pystack.stack(STACK.format(rootfs=busybox_rootfs))
     made.must("up", "-d")
-    yield made
+    return made
 
 
 def shell(stack: Stack, script: str) -> subprocess.CompletedProcess[str]:
@@ -62,15 +64,18 @@ def shell(stack: Stack, script: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_nothing_of_the_caller_s_enters_a_container(stack: Stack) -> None:
-    said = shell(stack, "echo before > f; $P exec -T web sh -c ': > /dev/stdout; readlink /proc/self/fd/1' >> f; cat f").stdout
+    cut = "': > /dev/stdout; readlink /proc/self/fd/1'"
+    said = shell(stack, f"echo before > f; $P exec -T web sh -c {cut} >> f; cat f").stdout
     assert said.startswith("before\npipe:[")
     by_name = "for f in /dev/stdout /dev/stderr /proc/self/fd/1; do echo $0 > $f; done; exec 5</dev/stdin; cat <&5"
     for user in ("root", "nobody"):
         done = shell(stack, f"echo in | $P exec -T -u {user} web sh -c '{by_name}' x 2>&1")
         assert sorted(done.stdout.split()) == ["in", "x", "x", "x"], user
     assert shell(stack, "$P exec -T web cat < compose.yaml | head -2 | tail -1").stdout == "services:\n"
-    left = shell(stack, "yes line | (time $P exec -T web sh -c 'cat > /seen & echo left') ; sleep 0.2; $P exec -T web cat /seen")
-    assert left.stdout.startswith("left\n")
+    behind = "'(read a; echo $a > /seen) < /dev/stdin & echo left'"
+    left = shell(stack, f"(sleep 0.5; echo typed later) | ($P exec -T web sh -c {behind}; cat)")
+    assert left.stdout == "left\ntyped later\n"
+    eventually(lambda: stack.run("exec", "-T", "web", "cat", "/seen").stdout == "\n")
     assert shell(stack, "mkfifo never; exec 9<>never; $P exec -T web true <&9; echo $?").stdout == "0\n"
     assert shell(stack, "$P exec -T web sh -c 'sleep 100 & echo out'; echo $?").stdout == "out\n0\n"
     assert shell(stack, "$P exec -T web yes | head -1; echo ${PIPESTATUS[0]}").stdout == "line\n141\n".replace("line", "y")
@@ -104,7 +109,8 @@ def test_exit_codes_are_those_of_a_shell(stack: Stack) -> None:
 
 
 def test_signals_reach_the_command_and_its_container_s_end_is_told(stack: Stack) -> None:
-    with running(stack, "exec", "-T", "web", "sh", "-c", "trap 'exit 7' INT; echo up; while :; do sleep 0.1; done") as process:
+    trapping = "trap 'exit 7' INT; echo up; while :; do sleep 0.1; done"
+    with running(stack, "exec", "-T", "web", "sh", "-c", trapping) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGINT)
@@ -135,13 +141,9 @@ def test_an_exec_has_the_terminal_s_size_at_once_and_job_control(stack: Stack) -
         screen.until(b"atonce")
         screen.type(b"\x1a")  # Ctrl-Z is the container's.
         screen.until(b"Stopped")
-        screen.process.send_signal(signal.SIGTSTP)
-        eventually(screen.is_canonical)
-        assert stopped(screen)
-        screen.process.send_signal(signal.SIGCONT)
-        eventually(lambda: not screen.is_canonical())
         screen.type(b"fg\n")
-        screen.until(b"sleep 3000")
+        stopped = ("exec", "-T", "web", "sh", "-c", "grep -ls '(sleep) T' /proc/[0-9]*/stat")
+        eventually(lambda: stack.run(*stopped).stdout == "")
         screen.type(CTRL_C)
         screen.type(b"echo code=$?'!'\n")
         screen.until(b"code=130!")
@@ -153,9 +155,22 @@ def test_an_exec_has_the_terminal_s_size_at_once_and_job_control(stack: Stack) -
     assert "sleep 2000" in stack.must("exec", "-T", "web", "ps", "-o", "args").stdout
 
 
-def stopped(screen: Terminal) -> bool:
-    stat = f"/proc/{screen.process.pid}/stat"
-    return eventually(lambda: Path(stat).read_text().rpartition(")")[2].split()[0] == "T")
+def test_the_shell_has_its_terminal_while_the_client_is_stopped(stack: Stack) -> None:
+    client = " ".join(stack.pystack.command("-p", stack.name, "exec", "web", "sh"))
+    script = f"{client}; echo st''opped; read line; echo $line; fg; echo ended $?"
+    with terminal(stack, command=["bash", "-mc", script]) as screen:
+        screen.type(b"echo at''once\n")
+        screen.until(b"atonce")
+        (pid,) = map(int, Path(f"/proc/{screen.process.pid}/task/{screen.process.pid}/children").read_text().split())
+        os.kill(pid, signal.SIGTSTP)
+        screen.until(b"stopped")
+        assert screen.is_canonical()
+        screen.type(b"for the shell\n")
+        screen.until(b"for the shell\r\nfor the shell")
+        eventually(lambda: not screen.is_canonical())
+        screen.type(b"exit 5\n")
+        screen.until(b"ended 5")
+        assert screen.end() == 0
 
 
 def test_a_service_with_a_terminal_is_attached_to_left_and_attached_to_again(stack: Stack) -> None:
@@ -175,29 +190,43 @@ def test_a_service_with_a_terminal_is_attached_to_left_and_attached_to_again(sta
     assert "typedhere" in stack.must("logs", "shell").stdout
 
 
-def test_attach_without_a_terminal_passes_lines_and_signals(stack: Stack) -> None:
+@contextlib.contextmanager
+def fed(stack: Stack, line: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    """`attach reader`, which has passed on `line` and shown the answer."""
     words = stack.pystack.command("-p", stack.name, "attach", "reader")
-    process = subprocess.Popen(
-        words, env=stack.pystack.child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=stack.directory
-    )
-    with process:
+    environment = stack.pystack.child_environment()
+    with subprocess.Popen(
+        words, env=environment, cwd=stack.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(b"one\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == b"got one\n"
-        process.stdin.close()  # The container's stdin stays open.
+        process.stdin.write(line + b"\n")
+        process.stdin.close()
+        assert process.stdout.readline() == b"got " + line + b"\n"
+        yield process
+        process.kill()
+
+
+def test_attach_without_a_terminal_passes_lines_and_signals(stack: Stack) -> None:
+    with fed(stack, b"one") as process:  # Its stdin is at its end: the container's stays open.
+        assert process.stdout is not None
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == b"int\n"
-        process.kill()
     with running(stack, "attach", "--sig-proxy=false", "--no-stdin", "reader") as left:
-        eventually(lambda: "attach" in Path(f"/proc/{left.pid}/cmdline").read_text())
-        os.kill(left.pid, signal.SIGINT)
+
+        def shows() -> bool:
+            with fed(stack, b"again"):
+                assert left.stdout is not None
+                return bool(select([left.stdout], [], [], 0)[0])
+
+        eventually(shows)
+        left.send_signal(signal.SIGINT)
         assert left.wait(20) == 130
     assert stack.ps()["reader"]["State"] == "running"
     with running(stack, "up") as foreground:
         eventually(lambda: stack.ps()["web"]["State"] == "running")
-        assert shell(stack, "echo shown | timeout 5 $P attach reader; true").stdout == "got shown\n"
+        with fed(stack, b"shown"):
+            pass
         foreground.send_signal(signal.SIGINT)
         told = foreground.communicate(timeout=30)[0]
     assert "got shown" not in told
