@@ -139,11 +139,11 @@ def test_an_exec_has_the_terminal_s_size_at_once_and_job_control(stack: Stack) -
     with terminal(stack, "exec", "web", "sh") as screen:
         screen.type(b"echo at''once; sleep 3000\n")  # Before the terminal is raw: nothing typed is lost.
         screen.until(b"atonce")
+        eventually(lambda: state_of_sleep(stack) == "S")  # It is in the foreground by then.
         screen.type(b"\x1a")  # Ctrl-Z is the container's.
         screen.until(b"Stopped")
         screen.type(b"fg\n")
-        stopped = ("exec", "-T", "web", "sh", "-c", "grep -ls '(sleep) T' /proc/[0-9]*/stat")
-        eventually(lambda: stack.run(*stopped).stdout == "")
+        eventually(lambda: state_of_sleep(stack) == "S")
         screen.type(CTRL_C)
         screen.type(b"echo code=$?'!'\n")
         screen.until(b"code=130!")
@@ -153,6 +153,13 @@ def test_an_exec_has_the_terminal_s_size_at_once_and_job_control(stack: Stack) -
         assert screen.end() == 0
         assert screen.is_canonical()
     assert "sleep 2000" in stack.must("exec", "-T", "web", "ps", "-o", "args").stdout
+
+
+def state_of_sleep(stack: Stack) -> str:
+    """Of the ``sleep`` with a terminal: S, T, or "" when there is none."""
+    fields = "for f in /proc/[0-9]*/stat; do read a < $f && echo $a; done"
+    rows = [row.split() for row in stack.must("exec", "-T", "web", "sh", "-c", fields).stdout.splitlines()]
+    return "".join(row[2] for row in rows if row[1] == "(sleep)" and row[6] != "0")
 
 
 def test_the_shell_has_its_terminal_while_the_client_is_stopped(stack: Stack) -> None:
