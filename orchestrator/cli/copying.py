@@ -1,7 +1,7 @@
-"""Standard streams of a one-off without a terminal.
+"""Standard streams of a container's program that is attended to.
 
-    our stdin  -> a pipe of ours -> the process     (`Feeder`; never our own descriptor: it may be anything)
-    the process -> its log -> our stdout and stderr (`Output`: byte for byte, as it comes)
+    our stdin   -> a pipe of ours -> the process     (`Feeder`; never our own descriptor: it may be anything)
+    the process -> its log -> our stdout and stderr  (`Output`: byte for byte, as it comes)
 """
 
 from __future__ import annotations
@@ -76,18 +76,6 @@ class Feeder:
             self._pending = b""
 
 
-def silence() -> int:
-    """A descriptor to read from on which nothing comes and which does not end, whoever goes: the stdin of one that nobody
-    attends to, as Docker has it (``run -d web cat`` runs)."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    try:
-        # Opened anew for both, it is its own writer.
-        return os.open(f"/proc/self/fd/{reader}", os.O_RDWR | os.O_CLOEXEC)
-    finally:
-        os.close(reader)
-        os.close(writer)
-
-
 class Output:
     """What a container writes, from its first byte. `log_path`: without the ``.log``; the log need not exist yet."""
 
@@ -98,11 +86,16 @@ class Output:
     def fileno(self) -> int:
         return self._inotify.fileno()
 
-    def pump(self) -> None:
-        """Copy what is there. Raises BrokenPipeError when nobody reads ours."""
+    def skip(self) -> None:
+        """What is there is passed over."""
+        self._follower.skip()
+
+    def pump(self) -> bool:
+        """Copy what is there; there may be more each time. Raises BrokenPipeError when nobody reads ours."""
         self._inotify.clear()
         for stream, _, data in self._follower.pieces():
             write_all(_FDS[stream], data)
+        return True
 
     def close(self) -> None:
         self._follower.close()

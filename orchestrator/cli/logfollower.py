@@ -14,6 +14,8 @@ from orchestrator.runtime.logs import Follower
 
 _APPEARS = frozenset({EventKind.CONTAINER_CREATED, EventKind.CONTAINER_STARTING, EventKind.CONTAINER_STARTED})
 """After these a container may write."""
+NO_SERVICE = ("",)
+"""None is called so: nobody is followed."""
 
 
 class LogFollower:

@@ -11,6 +11,7 @@ import struct
 from orchestrator.kernel.constants import PIDFD_GET_INFO, PIDFD_INFO_EXIT
 
 _INFO = struct.Struct("=QQ11Ii")
+_PF_EXITING = 0x4
 
 
 def reap(pidfd: int) -> int | None:
@@ -84,3 +85,12 @@ def start_time(pid: int) -> int | None:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def is_ending(pid: int) -> bool:
+    """Whether it has ended or is about to: PID 1 of a namespace first ends all others there (proc_pid_stat(5), field 9)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return bool(int(file.read().rpartition(b")")[2].split()[6]) & _PF_EXITING)
+    except (OSError, IndexError, ValueError):
+        return True

@@ -45,11 +45,13 @@ class Service:
     machine's. `command` and `entrypoint` None: the image's; an empty tuple clears the image's.
 
     `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
-    `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``.
-    `replicas`: how many containers it has unless ``--scale`` says otherwise. `container_name`: instead of the one made from
-    project, service and number. `files`: its secrets and configs. `group_add`: names of the image's groups, or numbers.
-    `shm_bytes`: of /dev/shm. `storage_bytes`: of the writable layer. `cgroup_parent`: a path below the root of each cgroup
-    hierarchy, without its outer slashes. `place` is this service's compose path.
+    `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``. `replicas`: how many containers it
+    has unless ``--scale`` says otherwise. `container_name`: instead of the one made from project, service and number.
+    `files`: its secrets and configs. `group_add`: names of the image's groups, or numbers. `shm_bytes`: of /dev/shm.
+    `storage_bytes`: of the writable layer. `cgroup_parent`: a path below the root of each cgroup hierarchy, without its
+    outer slashes. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open. `attach`: ``up`` in the
+    foreground shows its log. `given`: of a one-off, compose path -> the option of the command line that changed it.
+    `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -96,6 +98,10 @@ class Service:
     storage_bytes: int | None = None
     security: Security = Security()
     devices: Devices = Devices()
+    tty: bool = False
+    stdin_open: bool = False
+    attach: bool = True
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def place(self) -> str:

@@ -30,6 +30,7 @@ from orchestrator.oci.namespaces import namespaces_of
 from orchestrator.oci.resources import block_io, cpu, memory, pids, rlimits
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
+    ANNOTATION_HOME,
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,
     ANNOTATION_STORAGE,
@@ -51,8 +52,16 @@ def compile_sandbox(inputs: SandboxInputs) -> SandboxSpec:
         if value is not None:
             _place(config, path, value)
     fills = fills_of(inputs.service, inputs.image, inputs.volume_paths)
-    files, lowers = files_of(context), inputs.image.lowers
-    return SandboxSpec(inputs.container, lowers, OciConfig(config), files, fills, inputs.log, inputs.shares)
+    return SandboxSpec(
+        inputs.container,
+        inputs.image.lowers,
+        OciConfig(config),
+        files_of(context),
+        fills,
+        log=inputs.log,
+        shares=inputs.shares,
+        stdin_open=inputs.service.stdin_open,
+    )
 
 
 def command_of(service: Service, image: Image) -> tuple[str, ...]:
@@ -167,6 +176,7 @@ def _annotations(context: Context) -> dict[str, str]:
         "com.docker.compose.image": context.image.identity,
         **({"org.opencontainers.image.stopSignal": stop_signal} if stop_signal else {}),
         **({ANNOTATION_INIT: "true"} if service.init else {}),
+        **({} if "HOME" in image.environment or "HOME" in service.environment else {ANNOTATION_HOME: "default"}),
         **({ANNOTATION_MAKE_SOURCES: json.dumps(sources)} if sources else {}),
         **({ANNOTATION_STORAGE: str(service.storage_bytes)} if service.storage_bytes else {}),
         **({ANNOTATION_SUBPATHS: json.dumps(subpaths)} if (subpaths := subpaths_of(service)) else {}),
@@ -203,7 +213,7 @@ def _sysctls(context: Context) -> dict[str, str] | None:
 
 _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("ociVersion", lambda context: OCI_VERSION),
-    ("process.terminal", lambda context: False),
+    ("process.terminal", lambda context: context.service.tty),
     ("process.user", _user),
     ("process.args", _args),
     ("process.env", _env),

@@ -88,7 +88,7 @@ def _throttle(path: str) -> tuple[Row, ...]:
 ROWS: tuple[Row, ...] = (
     Row("ociVersion", Kind.TEXT, Use.SETTLED, needed=True, note="version 1 is spoken"),
     Row("process", Kind.OBJECT, needed=True),
-    Row("process.terminal", Kind.FLAG, Use.SETTLED, note="a terminal is made for exec, not for the container's program"),
+    Row("process.terminal", Kind.FLAG),
     Row("process.user", Kind.OBJECT),
     Row("process.user.uid", Kind.NUMBER),
     Row("process.user.gid", Kind.NUMBER),

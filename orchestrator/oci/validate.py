@@ -194,5 +194,4 @@ def _demands(
 ) -> Iterator[tuple[str, Any, Callable[[Any], bool]]]:
     """Place, what the config says there, and whether that is what happens."""
     yield "ociVersion", config["ociVersion"], lambda text: text.split(".")[0] == "1"
-    yield "process.terminal", config["process"].get("terminal"), lambda flag: flag is False
     yield "linux.cgroupsPath", linux.get("cgroupsPath"), lambda path: _is_below(path, cgroup)

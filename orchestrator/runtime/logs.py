@@ -136,6 +136,13 @@ class _Pair:
                 start, end, of = max(offset, self._covered), max(offset + length, self._covered), stream
             yield from self._piece(start, end - start, of, began)
 
+    def skip(self) -> None:
+        """As if all that the index covers had been read."""
+        self._records = os.fstat(self.index).st_size // _RECORD.size if self.index >= 0 else 0
+        if self._records:
+            offset, length, _, _ = _RECORD.unpack(os.pread(self.index, _RECORD.size, (self._records - 1) * _RECORD.size))
+            self._covered = offset + length
+
     def rest(self) -> Iterator[tuple[str, float, bytes]]:
         """What the index of a finished file does not cover, with the file's time."""
         found = os.fstat(self.log)
@@ -295,6 +302,16 @@ class Follower:
         tail, self._tail = self._tail, None
         blocks = self._blocks(tail)
         return blocks if tail is None else _last(blocks, tail)
+
+    def skip(self) -> None:
+        """Pass over what is there already. Before the first `read` or `pieces`."""
+        try:
+            self._pair = _Pair(self._prefix, 0)
+        except FileNotFoundError:
+            return
+        if self._inotify is not None:
+            self._watch_index(self._inotify)
+        self._pair.skip()
 
     def finish(self) -> Iterator[Block]:
         """What is left without a newline, when nothing more will come."""

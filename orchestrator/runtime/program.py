@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from orchestrator.errors import OperationError
-from orchestrator.values import frozen
+from orchestrator.values import frozen, replace
 
 StepArgument = Any
 """JSON-ready."""
@@ -27,10 +27,14 @@ _SINCE = {
     "node_at": 5,
     "root_devices": 5,
     "seccomp_flags": 5,
+    "window": 5,
+    "change_directory": 5,
 }
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
-_OPTIONAL = frozenset({"console", "default_limits"})
+_OPTIONAL = frozenset({"console", "default_limits", "window"})
 """Those without which a container is nearly the same."""
+_INSTEAD = {"change_directory": "working_directory"}
+"""What a monitor that does not know a step is asked for, with the same arguments."""
 
 
 @frozen
@@ -53,11 +57,15 @@ class Program:
     def known_to(self, version: int) -> Program:
         """What a monitor that speaks `version` of the protocol can do of it: steps that came later are left out. Raises
         OperationError when that would leave out what was asked for."""
-        steps = tuple(step for step in self.steps if _SINCE.get(step.name, 1) <= version)
-        for step in self.steps:
+        known = tuple(
+            replace(step, name=_INSTEAD[step.name]) if step.name in _INSTEAD and _SINCE[step.name] > version else step
+            for step in self.steps
+        )
+        steps = tuple(step for step in known if _SINCE.get(step.name, 1) <= version)
+        for step in known:
             if _SINCE.get(step.name, 1) > version and step.name not in _OPTIONAL:
                 raise too_old(step.describe())
-        return self if len(steps) == len(self.steps) else Program(steps)
+        return self if steps == self.steps else Program(steps)
 
     def is_command(self, number: int) -> bool:
         """Whether step `number` is the execution of the user's own program."""

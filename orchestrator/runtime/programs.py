@@ -60,15 +60,24 @@ class Context:
     held: int = -1
 
 
-def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False) -> Program:
-    """The program of a new run. `terminal`: with one of its own. Raises InputError for a config that asks for what this
-    runtime does not do."""
-    return Program(tuple(_start_steps(spec, context, terminal)))
+def compile_start(
+    spec: SandboxSpec, context: Context, *, terminal: bool = False, size: tuple[int, int] = (0, 0)
+) -> Program:
+    """The program of a new run. `terminal`: with one of its own, whatever the config says, of `size` (rows, columns; 0: as
+    it comes). Raises InputError for a config that asks for what this runtime does not do."""
+    return Program(tuple(_start_steps(spec, context, terminal, size)))
 
 
-def compile_exec(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
+def compile_exec(
+    process: Mapping[str, Any],
+    config: Mapping[str, Any],
+    context: Context,
+    *,
+    terminal: bool,
+    size: tuple[int, int] = (0, 0),
+) -> Program:
     """The program of a further process in a running container. `process`: an OCI ``process``. `config`: the container's."""
-    return Program(tuple(_exec_steps(process, config, context, terminal)))
+    return Program(tuple(_exec_steps(process, config, context, terminal, size)))
 
 
 @frozen
@@ -97,11 +106,12 @@ def lowers_of(entry: Mapping[str, Any]) -> list[str]:
     return [option.removeprefix(LOWER) for option in entry.get("options") or () if option.startswith(LOWER)]
 
 
-def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterator[Step]:
+def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tuple[int, int]) -> Iterator[Step]:
     config = spec.config
     linux: Mapping[str, Any] = config.get("linux") or {}
     process: Mapping[str, Any] = config["process"]
     mounts = _number_mounts(spec)
+    terminal = bool(process.get("terminal")) or terminal
 
     yield from _rlimit_steps(process)
     if (score := process.get("oomScoreAdj")) is not None:
@@ -142,7 +152,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     if (config.get("root") or {}).get("readonly"):
         yield Step("root_read_only", (), "make the root file system read-only")
     init = (config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
-    yield from _stdio_steps(process, terminal)
+    yield from _stdio_steps(process, terminal, size)
     if terminal:
         yield Step("console", (), "make the terminal /dev/console")
     yield from _process_steps(process, linux, context, init=init, terminal=terminal)
@@ -162,22 +172,26 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
     return Step("owned_files", ([[*each, file.uid, file.gid] for each, file in zip(made, files, strict=True)],), text)
 
 
-def _exec_steps(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
+def _exec_steps(
+    process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool, size: tuple[int, int]
+) -> Iterator[Step]:
     linux: Mapping[str, Any] = config.get("linux") or {}
     yield from _rlimit_steps(process)
     yield Step(*joining(config), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
-    yield from _stdio_steps(process, terminal)
+    yield from _stdio_steps(process, terminal, size)
     cwd = process.get("cwd") or "/"
-    yield Step("working_directory", (cwd,), f"enter the working directory {cwd}")
+    yield Step("change_directory", (cwd,), f"enter the working directory {cwd}")
     yield from _process_steps(process, linux, context, init=False, terminal=terminal)
 
 
-def _stdio_steps(process: Mapping[str, Any], terminal: bool) -> Iterator[Step]:
+def _stdio_steps(process: Mapping[str, Any], terminal: bool, size: tuple[int, int]) -> Iterator[Step]:
     if terminal:
         user = process.get("user") or {}
         yield Step("terminal", (user.get("uid", 0), user.get("gid", 0)), "make a terminal")
+        if any(size):
+            yield Step("window", size, f"make the terminal {size[0]} rows of {size[1]} columns")
     else:
         yield Step("stdio")
 

@@ -23,7 +23,7 @@ from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
 from orchestrator.runtime.program import Program
 from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
-from orchestrator.values import entity, field
+from orchestrator.values import entity, field, replace
 
 LOG_STREAMS = (1, 2)
 
@@ -39,8 +39,8 @@ class Sandbox:
     cgroup: ContainerCgroup
     layers: tuple[int, ...] = ()
     starting: bool = False
-    _compiled: tuple[tuple[int, bool], tuple[Program, bytes]] | None = None
-    _repeated: tuple[tuple[int, tuple[str, ...]], tuple[Program, bytes]] | None = None
+    _compiled: tuple[tuple[int, bool, tuple[int, int]], tuple[Program, bytes]] | None = None
+    _repeated: tuple[tuple[int, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
@@ -75,25 +75,31 @@ class Sandbox:
             self.host.held if self.ids is HOST_IDS else -1,
         )
 
-    def program(self, version: int, *, terminal: bool = False) -> tuple[Program, bytes]:
+    @property
+    def terminal(self) -> bool:
+        """Whether its program has a terminal of its own, whoever starts it."""
+        return bool(self.spec.config["process"].get("terminal"))
+
+    def program(self, version: int, *, terminal: bool = False, size: tuple[int, int] = (0, 0)) -> tuple[Program, bytes]:
         """Of a new run, and its encoding, for a monitor that speaks `version`. See `compile_start`."""
-        key = version, terminal
+        key = version, terminal, size
         if self._compiled is None or self._compiled[0] != key:
-            program = compile_start(self.spec, self.context(), terminal=terminal).known_to(version)
+            program = compile_start(self.spec, self.context(), terminal=terminal, size=size).known_to(version)
             self._compiled = key, (program, program.encode())
         return self._compiled[1]
 
-    def exec_program(self, spec: ExecSpec, pid: int, version: int) -> tuple[Program, bytes]:
-        """Of a further process, for a monitor that speaks `version`; that of a probe, which is the same each time, is kept.
-        Raises CommandError."""
-        plain = spec.environment is None and spec.working_dir is None and spec.user is None and not spec.tty
+    def exec_program(self, spec: ExecSpec, pid: int, version: int) -> tuple[Program, bytes, tuple[int, int]]:
+        """Of a further process, for a monitor that speaks `version`, and the host ids of its user; that of a probe, which
+        is the same each time, is kept. Raises CommandError."""
+        plain = replace(spec, stdio=None) == ExecSpec(spec.argv)
         key = version, spec.argv
         if plain and self._repeated is not None and self._repeated[0] == key:
             return self._repeated[1]
         config = self.spec.config
         process = exec_process(config, spec, pid)
-        program = compile_exec(process, config, self.context(), terminal=spec.tty).known_to(version)
-        made = program, program.encode()
+        size = spec.rows, spec.columns
+        program = compile_exec(process, config, self.context(), terminal=spec.tty, size=size).known_to(version)
+        made = program, program.encode(), self._host_ids(process)
         if plain:
             self._repeated = key, made
         return made
@@ -159,9 +165,11 @@ class Sandbox:
     @property
     def log_owner(self) -> tuple[int, int]:
         """Host ids of the container's user: the owner of its log pipes, so that /dev/stdout can be opened again."""
-        user = self.spec.config["process"].get("user") or {}
-        ids = self.ids
-        return ids.outside(int(user.get("uid", 0))), ids.outside(int(user.get("gid", 0)))
+        return self._host_ids(self.spec.config["process"])
+
+    def _host_ids(self, process: Mapping[str, Any]) -> tuple[int, int]:
+        user = process.get("user") or {}
+        return self.ids.outside(int(user.get("uid", 0))), self.ids.outside(int(user.get("gid", 0)))
 
     def close(self) -> None:
         """Let go of the descriptors; the groups stay."""
@@ -181,8 +189,8 @@ def has_own_processes(spec: SandboxSpec) -> bool:
 
 @entity
 class ActiveRun:
-    """A run that has not ended, as far as we know. Owns `pidfd` and `pipes` (stream -> read end of the log pipe): with
-    them a new monitor can be given what a killed one had."""
+    """A run that has not ended, as far as we know. Owns `pidfd` and `pipes` (stream -> read end of the log pipe, or the
+    master of its terminal): with them a new monitor can be given what a killed one had."""
 
     run: Run
     pidfd: int

@@ -19,7 +19,7 @@ import trio
 from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, Runtime, SandboxSpec
 from orchestrator.errors import CommandError, OperationError, PystackError
 from orchestrator.model.names import ContainerId
-from orchestrator.values import frozen
+from orchestrator.values import frozen, replace
 
 DEADLINE_S = 20.0
 """No check takes longer; a hang is a failure."""
@@ -312,6 +312,23 @@ async def a_run_without_a_stdin_has_none_to_read(lab: Lab) -> None:
     assert (await lab.runtime.wait(run)).code == 6
 
 
+async def a_stdin_that_is_kept_open_has_no_end_and_can_be_written_to(lab: Lab) -> None:
+    spec = replace(await lab.make("one", Workload(reads_stdin=True)), stdin_open=True)
+    await lab.runtime.create(spec)
+    run = await lab.runtime.start(spec.container)
+    attached = await lab.runtime.attach(spec.container)
+    assert (attached.run, attached.tty, attached.stdin) == (run, False, True)
+    os.write(attached.fd, b"text\n")
+    os.close(attached.fd)  # Its own: the stdin stays open.
+    with trio.move_on_after(0.2):
+        await lab.runtime.wait(run)
+        raise AssertionError("it ended before its stdin did")
+    await lab.runtime.kill(spec.container)
+    await lab.runtime.wait(run)
+    with _refused(OperationError):
+        await lab.runtime.attach(spec.container)
+
+
 async def a_run_with_a_terminal_hands_out_its_master_and_logs_nothing(lab: Lab) -> None:
     spec = await lab.make("one", Workload(seconds=0.2, exit_code=2))
     await lab.runtime.create(spec)
@@ -358,6 +375,7 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     exec_in_what_does_not_run_is_refused,
     a_run_reads_its_stdin_to_the_end,
     a_run_without_a_stdin_has_none_to_read,
+    a_stdin_that_is_kept_open_has_no_end_and_can_be_written_to,
     a_run_with_a_terminal_hands_out_its_master_and_logs_nothing,
     a_run_that_cannot_be_started_hands_out_no_terminal,
 )

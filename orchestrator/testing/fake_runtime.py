@@ -15,7 +15,17 @@ from typing import Any
 
 import trio
 
-from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, OciConfig, Run, SandboxSpec, TtySink
+from orchestrator.contracts.runtime import (
+    Attachment,
+    ContainerState,
+    ExecSink,
+    ExecSpec,
+    Exit,
+    OciConfig,
+    Run,
+    SandboxSpec,
+    TtySink,
+)
 from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, PystackError
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
@@ -169,7 +179,14 @@ class FakeRuntime:
         )
         return self._containers[container].netns_fd
 
-    async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
+    async def start(
+        self,
+        container: ContainerId,
+        *,
+        stdin: int | None = None,
+        on_tty: TtySink | None = None,
+        size: tuple[int, int] = (0, 0),
+    ) -> Run:
         assert stdin is None or on_tty is None, "a terminal is its own stdin"
         found = self._containers.get(container)
         assert found is not None, f"{container} is started before it is made"
@@ -190,7 +207,7 @@ class FakeRuntime:
         now = trio.current_time()
         run = Run(container, len(found.runs) + 1, self._pids, EPOCH + now)
         lasts_s, exit = behaviour.end_of(run.number)
-        if behaviour.reads_stdin and on_tty is None and _at_end(stdin):
+        if behaviour.reads_stdin and on_tty is None and not found.spec.stdin_open and _at_end(stdin):
             lasts_s, exit = 0.0, Exit(code=behaviour.exit_code)
         found.runs.append(_FakeRun(run, now, now + lasts_s, exit))
         leader = self._live(found.spec.shares.get("pid", ContainerId("")))
@@ -204,6 +221,16 @@ class FakeRuntime:
             os.close(slave)
             on_tty(master)
         return run
+
+    async def attach(self, container: ContainerId) -> Attachment:
+        """Nobody reads what is written."""
+        await trio.lowlevel.checkpoint()
+        if (live := self._live(container)) is None:
+            raise OperationError(f"{container} does not run")
+        spec = self._containers[container].spec
+        tty = bool((spec.config.get("process") or {}).get("terminal"))
+        fd = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC) if tty or spec.stdin_open else -1
+        return Attachment(live.run, fd, tty, spec.stdin_open)
 
     async def wait(self, run: Run) -> Exit:
         found = self._containers[run.container].runs[run.number - 1]
@@ -246,7 +273,9 @@ class FakeRuntime:
         well = behaviour.well(live.run.number, trio.current_time() - live.begun_s)
         return ProbeResult(0, "ok", behaviour.probe_s) if well else ProbeResult(1, "not well", behaviour.probe_s)
 
-    async def exec(self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None) -> Exit:
+    async def exec(
+        self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
+    ) -> Exit:
         await trio.lowlevel.checkpoint()
         if self._live(container) is None:
             raise OperationError(f"{container} does not run")

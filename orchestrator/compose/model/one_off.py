@@ -50,6 +50,8 @@ class Changes:
     volumes: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
+    tty: bool = False
+    stdin_open: bool = False
 
 
 def one_off(project: Project, service: Service, changes: Changes) -> Service:
@@ -81,10 +83,18 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
         working_dir=changes.working_dir or service.working_dir,
         cap_add=(*(name for name in service.cap_add if name not in dropped), *added),
         cap_drop=(*(name for name in service.cap_drop if name not in added), *dropped),
+        given=_options(service, changes),
+        tty=changes.tty,
+        stdin_open=changes.stdin_open,
     )
     if changes.entrypoint is not None:
         service = replace(service, entrypoint=_words(changes.entrypoint), command=())
     return replace(service, command=changes.command) if changes.command else service
+
+
+def _options(service: Service, changes: Changes) -> dict[str, str]:
+    options = {"user": ("--user", changes.user), "working_dir": ("--workdir", changes.working_dir)}
+    return {f"{service.place}.{name}": f"{option} {text}" for name, (option, text) in options.items() if text}
 
 
 def capabilities(names: tuple[str, ...], where: str) -> tuple[str, ...]:

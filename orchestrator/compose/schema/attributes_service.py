@@ -141,8 +141,8 @@ WORKLOAD = (
     Row("expose", list_of(INT_TEXT, unique=True, same=once.by_text), "ports that other services use"),
     Row("healthcheck", building.HEALTHCHECK, "how to tell that it works"),
     Row("ports", parts.PORTS, "published ports"),
-    Row("stdin_open", FLAG, "keep standard input open", SKIP),
-    Row("tty", FLAG, "a terminal", SKIP),
+    Row("stdin_open", FLAG, "keep standard input open"),
+    Row("tty", FLAG, "a terminal"),
 )
 
 _HOOK_SECRETS = Row("secrets", parts.HOOK_SECRETS, "secrets mounted as files", NO)
@@ -160,7 +160,7 @@ SERVICE_ONLY = (
     Row("develop", building.DEVELOP, "what to do when files change", SKIP),
     Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
     Row("scale", COUNT, "how many containers, 10,000 at most"),
-    Row("attach", EITHER, "show its log in the foreground", SKIP, harmless=("true",)),
+    Row("attach", EITHER, "show its log in the foreground, unless `--attach` names it"),
     Row(
         "container_name",
         TEXT.with_(what="a container name", pattern=re.compile(CONTAINER_NAME)),

@@ -26,6 +26,7 @@ from orchestrator.kernel.syscalls import (
     setdomainname,
     sethostname,
 )
+from orchestrator.runtime.monitor.interpreter import interpreter_of
 from orchestrator.runtime.monitor.stage1 import Stage1, encode_options
 
 TYPE_CHECKING = False
@@ -174,13 +175,23 @@ class FinalChild(Stage1):
             os.dup2(slave, number)
         os.close(slave)
 
+    def window(self, rows: int, columns: int) -> None:
+        """The size of the terminal, before the program can ask for it."""
+        fcntl.ioctl(0, c.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
     def console(self) -> None:
         """/dev/console is the terminal, as the runtime-spec has it."""
         tree = mounts.open_tree(open_in(self.root, b"/dev/pts/%d" % self.pty), b"")
         self._put(tree, "/dev/console")
 
     def working_directory(self, path: str) -> None:
-        fd = ensure(self.root, os.fsencode(path), directory=True)
+        self._enter_directory(ensure(self.root, os.fsencode(path), directory=True))
+
+    def change_directory(self, path: str) -> None:
+        """As `working_directory`, of one that exists."""
+        self._enter_directory(open_in(self.root, os.fsencode(path), os.O_PATH | os.O_DIRECTORY))
+
+    def _enter_directory(self, fd: int) -> None:
         os.fchdir(fd)
         os.close(fd)
         if not os.getcwdb().startswith(b"/"):
@@ -236,16 +247,26 @@ class FinalChild(Stage1):
         cloexec_from(3)
         command = arguments[0]
         if b"/" in command:
-            os.execve(command, arguments, variables)
+            self._execve(command, arguments, variables)
         refused: OSError | None = None
         for directory in variables.get(b"PATH", _DEFAULT_PATH).split(b":"):
             try:
-                os.execve((directory or b".") + b"/" + command, arguments, variables)
+                self._execve((directory or b".") + b"/" + command, arguments, variables)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except PermissionError as exc:
                 refused = exc
         raise refused or OSError(errno.ENOENT, "")
+
+    def _execve(self, program: bytes, arguments: list[bytes], variables: dict[bytes, bytes]) -> None:
+        """Raises OSError; ELIBACC, after a word about it, when the program is there and its interpreter is not."""
+        try:
+            os.execve(program, arguments, variables)
+        except FileNotFoundError:
+            if (interpreter := interpreter_of(program)) is None:
+                raise
+            self.tell(interpreter)
+            raise OSError(errno.ELIBACC, "") from None
 
 
 def _serve_as_init(child: int) -> NoReturn:

@@ -6,9 +6,11 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
 import time
 
+from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.identity import is_trusted
@@ -18,6 +20,7 @@ from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Journal, Run, Start
+from orchestrator.runtime.monitor.terminal import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -274,30 +277,46 @@ class Monitor:
         named, procs = self._named(header, fds)
         limits = header["log"]
         log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
+        channel = Channel() if header.get("terminal") else None
+        if channel is not None:
+            named["pty"] = channel.for_child()
 
         def executed(pid: int, pidfd: int) -> None:
             self._starting.discard(container)
+            if channel is not None:
+                try:
+                    pipes[channel.master()] = STDOUT
+                except (OSError, IndexError):  # Out of descriptors: it would block as soon as it writes much.
+                    pidfds.send(pidfd, signal.SIGKILL)
+                channel.close()
             run = Run(
                 self.loop, pid, pidfd, self._run_ended, log=log, pipes=pipes, started=time.time(),
                 container=container, number=header["run"], echo=header["echo"],
             )  # fmt: skip
             self._runs[container] = run
             self._journal.started(run)
-            connection.send({"re": number, "pid": pid, "started": run.started}, [pidfd])
+            masters = pipes if channel is not None else ()
+            connection.send({"re": number, "pid": pid, "started": run.started}, [pidfd, *masters])
 
-        def failed(step: int, error: int) -> None:
+        def failed(step: int, error: int, text: str) -> None:
             self._starting.discard(container)
             log.close()
+            if channel is not None:
+                channel.close()
             for fd in pipes:
                 os.close(fd)
-            connection.send({"re": number, "error": "step", "step": step, "errno": error})
+            connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
 
         try:
             Start(self.loop, self._mounts, body, named, procs, executed, failed)
         except OSError:
             log.close()
+            if channel is not None:
+                channel.close()
             raise
-        pipes = {named["out"]: STDOUT, named["err"]: STDERR}
+        if channel is not None:
+            channel.forked()
+        pipes = {named[name]: stream for name, stream in (("out", STDOUT), ("err", STDERR)) if name in named}
         for fd in pipes:
             fds.remove(fd)
         self._starting.add(container)
@@ -324,8 +343,8 @@ class Monitor:
             self._execs.discard(run)
             connection.send({"event": "ended", "exec": number, "status": status})
 
-        def failed(step: int, error: int) -> None:
-            connection.send({"re": number, "error": "step", "step": step, "errno": error})
+        def failed(step: int, error: int, text: str) -> None:
+            connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
 
         Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed)
 

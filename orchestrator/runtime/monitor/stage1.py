@@ -20,6 +20,9 @@ from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 
 REPORT = struct.Struct("<ii")
 """The step that failed, and its errno."""
+WORD = -2
+"""Instead of the step: what follows are four bytes of text."""
+_WORD = struct.Struct("<i4s")
 BROKEN = -1
 """The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
 
@@ -63,6 +66,10 @@ class Stage1:
 
     def fail(self, step: int, number: int) -> None:
         os.write(self.status, REPORT.pack(step, number))
+
+    def tell(self, text: bytes) -> None:
+        """A word about the failure that follows."""
+        os.write(self.status, b"".join(_WORD.pack(WORD, text[at : at + 4]) for at in range(0, len(text), 4)))
 
     def rlimit(self, kind: int, soft: int, hard: int) -> None:
         """Only here, as the host's root, can a hard limit be raised. That on descriptors is lowered last: until then we

@@ -106,13 +106,13 @@ services:
     external_links: [x]
     pre_start: [{image: x}]
     models: {m: {}}
-    tty: true
+    provider: {type: x}
     logging: {driver: syslog}
     labels: {k: v}
     isolation: hyperv
     develop: {watch: [{path: ., action: restart}]}
     cpu_count: 2
-    attach: false
+    cpu_percent: 5
     credential_spec: {file: x}
     deploy:
       placement: {constraints: [node.role == manager]}
@@ -130,17 +130,18 @@ REFUSED = {
     "services.a.external_links": 10,
     "services.a.pre_start": 11,
     "services.a.models": 12,
-    "services.a.deploy.mode": 23,
-    "models": 28,
+    "services.a.provider": 13,
+    "services.a.deploy.mode": 24,
+    "models": 29,
 }
 IGNORED = {
-    "services.a.logging": 14,
-    "services.a.isolation": 16,
-    "services.a.develop": 17,
-    "services.a.cpu_count": 18,
-    "services.a.attach": 19,
-    "services.a.credential_spec": 20,
-    "services.a.deploy.placement": 22,
+    "services.a.logging": 15,
+    "services.a.isolation": 17,
+    "services.a.develop": 18,
+    "services.a.cpu_count": 19,
+    "services.a.cpu_percent": 20,
+    "services.a.credential_spec": 21,
+    "services.a.deploy.placement": 23,
 }
 
 
@@ -159,6 +160,7 @@ def test_up_goes_on_with_a_warning_where_nothing_can_surprise(stack: Stack) -> N
 
 RUN = {
     "annotations": "{k: v}",
+    "attach": "false",
     "blkio_config": "{weight: 300}",
     "build": ".",
     "cap_add": "[net_admin]",
@@ -221,10 +223,12 @@ RUN = {
     "security_opt": "[no-new-privileges]",
     "shm_size": "1m",
     "stop_grace_period": "3s",
+    "stdin_open": "true",
     "stop_signal": "USR1",
     "storage_opt": "{size: 1g}",
     "sysctls": "{net.core.somaxconn: 1}",
     "tmpfs": "/t",
+    "tty": "true",
     "ulimits": "{nofile: 9}",
     "user": '"7"',
     "userns_mode": "host",

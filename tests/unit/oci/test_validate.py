@@ -205,7 +205,6 @@ def test_what_the_spec_requires_is_required(row: Row, absent: bool) -> None:
 
 OTHERWISE: dict[str, Any] = {
     "ociVersion": "2.0.0",
-    "process.terminal": True,
     "linux.uidMappings": [{"containerID": 0, "hostID": 0, "size": 65536}],
     "linux.gidMappings": [],
     "linux.cgroupsPath": "/elsewhere",
