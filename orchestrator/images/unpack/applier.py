@@ -33,6 +33,8 @@ OPAQUE = b".wh..wh..opq"
 _RESERVED = b".wh..wh."
 """Names that aufs keeps for itself: its own files, not ours."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PRIVATE = 0o600
+_NO_NAMES = (b"", b".", b"..")
 _MOST_MAJOR, _MOST_MINOR = 0xFFF, 0xFFFFF
 
 
@@ -61,6 +63,7 @@ class Applier:
         self._limits, self._whiteouts = limits, whiteouts
         self._directories = Directories(target, lowers)
         self._bytes = self._entries = 0
+        self._owner = os.geteuid(), os.getegid()
         self._depends = self._root_opaque = False
 
     def __enter__(self) -> Applier:
@@ -76,6 +79,13 @@ class Applier:
     def add(self, entry: Entry, data: BinaryIO | None = None) -> None:
         """Make what `entry` says. `data`: `entry.data_bytes` are read of it."""
         self._check(entry)
+        near = self._near(entry.path)
+        if near is not None:
+            try:
+                self._make(*near, entry, data)
+            except OSError as exc:
+                raise attributes.explained(exc, entry.path) from exc
+            return
         names = clean(entry.path)
         self._check_names(names, entry)
         try:
@@ -104,9 +114,20 @@ class Applier:
 
     # What is refused.
 
+    def _near(self, path: bytes) -> tuple[Directory, bytes] | None:
+        """Parent and name of `path` if it is clean, no mark, and in a directory that an entry was in a moment ago, whose
+        path has been checked then: as nearly all are."""
+        above, _, name = path.removeprefix(b"./").rstrip(b"/").rpartition(b"/")
+        parent = self._directories.recent(above)
+        if parent is None or name in _NO_NAMES or len(path) > self._limits.name_bytes:
+            return None
+        if self._whiteouts and WHITEOUT in path:
+            return None
+        return parent, name
+
     def _check(self, entry: Entry) -> None:
         self._entries += 1
-        self._bytes += entry.data_bytes
+        self._bytes += entry.data_bytes if entry.sparse else entry.size
         if self._entries > self._limits.entries:
             raise over("there are more entries", "entries", self._limits.entries)
         if self._bytes > self._limits.bytes:
@@ -126,12 +147,12 @@ class Applier:
 
     def _make(self, parent: Directory, name: bytes, entry: Entry, data: BinaryIO | None) -> None:
         match entry.kind:
+            case Kind.FILE:
+                self._file(parent, name, entry, data)
             case Kind.DIRECTORY:
                 self._directory(parent, name, entry)
             case Kind.HARDLINK:
                 self._hard_link(parent, name, entry)
-            case Kind.FILE:
-                self._file(parent, name, entry, data)
             case _:
                 self._other(parent, name, entry)
 
@@ -142,17 +163,19 @@ class Applier:
         self._directories.root.named = True
 
     def _directory(self, parent: Directory, name: bytes, entry: Entry) -> None:
-        made = self._directories.known(parent, name) or self._new_directory(parent, name)
+        made = parent.children.get(name) or self._new_directory(parent, name)
         self._set_directory(made, entry)
         made.named = True
 
     def _new_directory(self, parent: Directory, name: bytes) -> Directory:
-        """Whatever was there, and is no directory, goes; and so does what it hid below."""
+        """Or what was there, if it is one. Anything else goes; and so does what it hid below."""
         fd = self._directories.fd(parent)
         hid = False
         try:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError:
+            if (known := self._directories.known(parent, name)) is not None:
+                return known
             os.unlink(name, dir_fd=fd)
             os.mkdir(name, 0o700, dir_fd=fd)
             hid = True
@@ -163,6 +186,7 @@ class Applier:
 
     def _set_directory(self, directory: Directory, entry: Entry) -> None:
         attributes.set_on_file(self._directories.fd(directory), entry)
+        directory.gives = 0
         directory.mtime_ns = entry.mtime_ns
         directory.default_acl = entry.xattrs.get(attributes.DEFAULT_ACL)
 
@@ -179,21 +203,37 @@ class Applier:
         return made
 
     def _file(self, parent: Directory, name: bytes, entry: Entry, data: BinaryIO | None) -> None:
-        fd = self._new_file(parent, name)
+        # Made as it will be where that can be: two system calls less.
+        asked = entry.mode if (entry.uid, entry.gid) == self._owner and entry.mode <= 0o777 else None
+        fd = self._new_file(parent, name, _PRIVATE if asked is None else asked)
         try:
             if data is not None and entry.size:
                 _write(fd, entry, data)
-            attributes.set_on_file(fd, entry)
+            if asked is None or entry.xattrs or not self._gave(parent, fd, asked):
+                attributes.set_on_file(fd, entry)
+            else:
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
 
-    def _new_file(self, parent: Directory, name: bytes) -> int:
+    def _gave(self, parent: Directory, fd: int, mode: int) -> bool:
+        """Whether the new file `fd` got our owner and the `mode` that was asked for: what decides that (set-group-id, a
+        default ACL, the umask, mount options) is the same for all files of a directory, and can only take bits away."""
+        if parent.gives and not mode & ~parent.gives:
+            return True
+        found = os.fstat(fd)
+        if (found.st_uid, found.st_gid) != self._owner or stat.S_IMODE(found.st_mode) != mode:
+            return False
+        parent.gives |= mode
+        return True
+
+    def _new_file(self, parent: Directory, name: bytes, mode: int) -> int:
         fd = self._directories.fd(parent)
         try:
-            return os.open(name, _NEW, 0o600, dir_fd=fd)
+            return os.open(name, _NEW, mode, dir_fd=fd)
         except FileExistsError:
             self._clear(parent, name)
-            return os.open(name, _NEW, 0o600, dir_fd=self._directories.fd(parent))
+            return os.open(name, _NEW, mode, dir_fd=self._directories.fd(parent))
 
     def _other(self, parent: Directory, name: bytes, entry: Entry) -> None:
         """A symbolic link, a device, a FIFO."""
@@ -205,13 +245,17 @@ class Applier:
             raise OperationError(f"{shown(entry.path)} is the device {major}:{minor}, which no kernel has")
         if entry.kind is Kind.SYMLINK and not entry.link:
             raise OperationError(f"the symbolic link {shown(entry.path)} leads nowhere: it is empty")
-        self._clear(parent, name)
         fd = self._directories.fd(parent)
         if entry.kind is Kind.SYMLINK:
-            os.symlink(entry.link, name, dir_fd=fd)
+            try:
+                os.symlink(entry.link, name, dir_fd=fd)
+            except FileExistsError:
+                self._clear(parent, name)
+                os.symlink(entry.link, name, dir_fd=self._directories.fd(parent))
         else:
-            os.mknod(name, kind | 0o600, os.makedev(major, minor), dir_fd=fd)
-        attributes.set_by_name(fd, name, entry)
+            self._clear(parent, name)
+            os.mknod(name, kind | _PRIVATE, os.makedev(major, minor), dir_fd=self._directories.fd(parent))
+        attributes.set_by_name(self._directories.fd(parent), name, entry)
 
     def _hard_link(self, parent: Directory, name: bytes, entry: Entry) -> None:
         names = clean(entry.link)
@@ -266,7 +310,7 @@ class Applier:
         if any(part.startswith(WHITEOUT) for part in names[:-1]):
             raise OperationError(f"{shown(entry.path)} lies in a whiteout")
         hidden = name[len(WHITEOUT) :]
-        if hidden in (b"", b".", b".."):
+        if hidden in _NO_NAMES:
             raise OperationError(f"{shown(entry.path)} is a whiteout of nothing that has a name")
         parent = self._directories.find(b"/".join(names[:-1]), self._imply)
         if name == OPAQUE:
