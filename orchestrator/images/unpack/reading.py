@@ -73,10 +73,12 @@ class _Reader:
         self.headers_seen = self.entries_seen = self.bytes_seen = 0
 
     def entries(self) -> Iterator[tuple[Entry, BinaryIO]]:
-        padding = 0
+        padding, most_headers = 0, _MOST_HEADERS * self.limits.entries + _MOST_HEADERS
         while (block := self._header_block(padding)) is not None:
             padding = 0
-            self._count_header()
+            self.headers_seen += 1
+            if self.headers_seen > most_headers:
+                raise over("the archive has many more headers than entries", "entries", self.limits.entries)
             header = parse_header(block)
             if header.flag in _ABOUT_THE_NEXT:
                 self._note(header)
@@ -226,15 +228,9 @@ class _Reader:
         self.bytes_seen += size
         if size > _MOST_SIZE or self.bytes_seen > self.limits.bytes:
             raise over(f"its files are {self.bytes_seen} bytes with {shown(path)}", "bytes", self.limits.bytes)
-
         self.entries_seen += 1
         if self.entries_seen > self.limits.entries:
             raise over("the archive has more entries", "entries", self.limits.entries)
-
-    def _count_header(self) -> None:
-        self.headers_seen += 1
-        if self.headers_seen > _MOST_HEADERS * self.limits.entries + _MOST_HEADERS:
-            raise over("the archive has many more headers than entries", "entries", self.limits.entries)
 
 
 KINDS_HINT = "only files, directories, links, devices and FIFOs are unpacked"

@@ -19,7 +19,7 @@ from orchestrator.values import frozen
 
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
-_FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s167s")
+_FIELDS = struct.Struct("100s24s12s12s8sc100s8s64x8s8s167s")
 _USTAR = b"ustar\0"
 _BLANKS = b" \0"
 HINT = "the archive is damaged or was made by a broken program: get it, or make it, again"
@@ -46,7 +46,7 @@ def bad(what: str, *, hint: str = HINT) -> OperationError:
 
 def parse_header(block: bytes) -> Header:
     """`block`: 512 bytes. Raises OperationError."""
-    name, mode, uid, gid, size, mtime, checksum, flag, link, magic, major, minor, rest = _FIELDS.unpack(block)
+    name, access, size, mtime, checksum, flag, link, magic, major, minor, rest = _FIELDS.unpack(block)
     if not is_header(block):
         raise bad(f"no tar header where one has to be: the checksum {checksum!r} is wrong")
     path = name.partition(b"\0")[0]
@@ -54,17 +54,27 @@ def parse_header(block: bytes) -> Header:
         prefix = rest[:131] if rest[163:167] == b"tar\0" else rest[:155]
         if above := prefix.partition(b"\0")[0]:
             path = above + b"/" + path
+    mode, uid, gid = _access(access) or (
+        number(access[:8], "the mode", path), number(access[8:16], "the uid", path), number(access[16:], "the gid", path)
+    )  # fmt: skip
     return Header(
         path,
-        number(mode, "the mode", path) & 0o7777,
-        number(uid, "the uid", path),
-        number(gid, "the gid", path),
+        mode & 0o7777,
+        uid,
+        gid,
         number(size, "the size", path),
         number(mtime, "the mtime", path, negative=True),
         flag,
         link.partition(b"\0")[0],
         (number(major, "the major", path), number(minor, "the minor", path)) if flag in b"34" else (0, 0),
     )
+
+
+@lru_cache(1024)
+def _access(raw: bytes) -> tuple[int, int, int] | None:
+    """Mode, uid and gid, which are the same again and again. None if one is wrong."""
+    mode, uid, gid = _value(raw[:8]), _value(raw[8:16]), _value(raw[16:])
+    return (mode, uid, gid) if mode is not None and uid is not None and gid is not None and min(mode, uid, gid) >= 0 else None
 
 
 def is_header(block: bytes) -> bool:
@@ -97,7 +107,7 @@ def number(raw: bytes, what: str, path: bytes, *, negative: bool = False) -> int
 
 @lru_cache(1024)
 def _value(raw: bytes) -> int | None:
-    """Modes, owners and times are the same again and again."""
+    """None for what is no number."""
     digits = raw.strip(_BLANKS)
     if not digits.isdigit():
         if raw[0] & 0x80:
