@@ -20,6 +20,7 @@ from orchestrator.errors import OperationError
 from orchestrator.images.unpack import attributes
 from orchestrator.images.unpack.directories import Directories, Directory
 from orchestrator.images.unpack.entries import MOST_ID, Entry, Kind, shown
+from orchestrator.images.unpack.largefiles import LARGE_BYTES, LargeFiles, chunks_of, write_all
 from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.lowers import Shown, is_whiteout
 from orchestrator.images.unpack.reading import over
@@ -27,7 +28,6 @@ from orchestrator.images.unpack.treefiles import copied, entry_of
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.values import frozen, replace
 
-CHUNK = 1 << 20
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _RESERVED = b".wh..wh."
@@ -53,13 +53,16 @@ class Applier:
     """Entries into `target`, a directory whose `lowers` (topmost first) are below it. A context manager.
 
     `whiteouts`: whether names that begin with ``.wh.`` are marks (a layer) or names like any other (COPY, ADD, volumes). A
-    layer that does not name its root gets it as root's, 0755; without `whiteouts` the root stays as it is. Needs root.
+    layer that does not name its root gets it as root's, 0755; without `whiteouts` the root stays as it is. `large`
+    writes large files; without it all of a file is there when `add` is done. Needs root.
     Raises OperationError for what an entry may not do, HostError for what this machine cannot.
     """
 
     def __init__(
-        self, target: str, lowers: Sequence[str] = (), limits: Limits = DEFAULT, *, whiteouts: bool = True
-    ) -> None:
+        self, target: str, lowers: Sequence[str] = (), limits: Limits = DEFAULT, *, whiteouts: bool = True,
+        large: LargeFiles | None = None,
+    ) -> None:  # fmt: skip
+        self._large = large
         self._limits, self._whiteouts = limits, whiteouts
         self._directories = Directories(target, lowers)
         self._bytes = self._entries = 0
@@ -207,14 +210,18 @@ class Applier:
         asked = entry.mode if (entry.uid, entry.gid) == self._owner and entry.mode <= 0o777 else None
         fd = self._new_file(parent, name, _PRIVATE if asked is None else asked)
         try:
+            given = asked is not None and not entry.xattrs and self._gave(parent, fd, asked)
+            complete = attributes.set_time if given else attributes.set_on_file
+            if self._large is not None and data is not None and entry.size >= LARGE_BYTES and not entry.sparse:
+                large, fd = fd, -1
+                self._large.write(large, entry, data, complete)
+                return
             if data is not None and entry.size:
                 _write(fd, entry, data)
-            if asked is None or entry.xattrs or not self._gave(parent, fd, asked):
-                attributes.set_on_file(fd, entry)
-            else:
-                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            complete(fd, entry)
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def _gave(self, parent: Directory, fd: int, mode: int) -> bool:
         """Whether the new file `fd` got our owner and the `mode` that was asked for: what decides that (set-group-id, a
@@ -416,12 +423,6 @@ def _write(fd: int, entry: Entry, data: BinaryIO) -> None:
     os.ftruncate(fd, entry.size)
 
 
-def _copy(fd: int, entry: Entry, data: BinaryIO, left: int) -> None:
-    while left:
-        chunk = data.read(min(left, CHUNK))
-        if not chunk:
-            raise OperationError(f"the data of {shown(entry.path)} ends {left} bytes too early")
-        left -= len(chunk)
-        written = os.write(fd, chunk)
-        while written < len(chunk):
-            written += os.write(fd, memoryview(chunk)[written:])
+def _copy(fd: int, entry: Entry, data: BinaryIO, size: int) -> None:
+    for chunk, _ in chunks_of(entry, data, size):
+        write_all(fd, chunk)

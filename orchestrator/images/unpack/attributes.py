@@ -89,7 +89,11 @@ def set_on_file(fd: int, entry: Entry) -> None:
         set_xattrs(fd, entry)
     os.fchmod(fd, entry.mode & 0o7777)
     if entry.kind is not Kind.DIRECTORY:
-        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        set_time(fd, entry)
+
+
+def set_time(fd: int, entry: Entry) -> None:
+    os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 def set_by_name(directory: int, name: bytes, entry: Entry) -> None:
