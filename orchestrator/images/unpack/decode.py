@@ -24,9 +24,10 @@ from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.reading import over
 from orchestrator.images.unpack.tarformat import BLOCK, bad, is_header
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
+"""Small enough for a processor's cache, in which it is hashed and used."""
 _READ = 1 << 18
-_CHUNKS_AHEAD = 4
+_CHUNKS_AHEAD = 16
 _RATIO_FROM_BYTES = 128 << 20
 _OVERHEAD_BYTES = 4096
 """What an entry may take of the stream beside its data, on average."""

@@ -14,7 +14,7 @@ from orchestrator.images.unpack.channel import Channel
 from orchestrator.images.unpack.entries import Entry, shown
 
 CHUNK = 1 << 20
-LARGE_BYTES = 1 << 15
+LARGE_BYTES = 1 << 16
 """From here on a write takes longer than to give it to another thread."""
 _CHUNKS_AHEAD = 8
 

@@ -25,6 +25,8 @@ _KINDS = {
     b"0": Kind.FILE, b"\0": Kind.FILE, b"7": Kind.FILE, b"S": Kind.FILE, b"1": Kind.HARDLINK, b"2": Kind.SYMLINK,
     b"3": Kind.CHARACTER, b"4": Kind.BLOCK, b"5": Kind.DIRECTORY, b"D": Kind.DIRECTORY, b"6": Kind.FIFO,
 }  # fmt: skip
+_FILE = Kind.FILE
+"""An enumeration's members are slow to get (Python 3.11)."""
 _WITH_DATA = b"07SD\0"
 _ABOUT_THE_NEXT = b"LKxXg"
 _SKIPPED = b"VA"
@@ -191,7 +193,7 @@ class _Reader:
         if left > _MOST_SIZE:
             raise bad(f"{shown(path)} has the impossible size {left}")
         pieces: sparse.Map = ()
-        if kind is not Kind.FILE:
+        if kind is not _FILE:
             size = 0
         elif said or header.flag == b"S":
             pieces, size, left = self._sparse(header, block, records, said, left, path)
@@ -223,7 +225,8 @@ class _Reader:
     def _check(self, path: bytes, link: bytes, size: int) -> None:
         if b"\0" in path or b"\0" in link:
             raise bad(f"{shown(path)} has a NUL in its name")
-        if (length := max(len(path), len(link))) > self.limits.name_bytes:
+        if len(path) > self.limits.name_bytes or len(link) > self.limits.name_bytes:
+            length = max(len(path), len(link))
             raise over(f"{shown(path)} has a name of {length} bytes", "name_bytes", self.limits.name_bytes)
         self.bytes_seen += size
         if size > _MOST_SIZE or self.bytes_seen > self.limits.bytes:
