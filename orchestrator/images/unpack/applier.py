@@ -20,7 +20,7 @@ from orchestrator.errors import OperationError
 from orchestrator.images.unpack import attributes
 from orchestrator.images.unpack.directories import Directories, Directory
 from orchestrator.images.unpack.entries import MOST_ID, Entry, Kind, shown
-from orchestrator.images.unpack.largefiles import LARGE_BYTES, LargeFiles, chunks_of, write_all
+from orchestrator.images.unpack.largefiles import LARGE_BYTES, LargeFiles, some, write_all
 from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.lowers import Shown, is_whiteout
 from orchestrator.images.unpack.reading import over
@@ -34,6 +34,8 @@ _RESERVED = b".wh..wh."
 """Names that aufs keeps for itself: its own files, not ours."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE = 0o600
+_FILE, _DIRECTORY = Kind.FILE, Kind.DIRECTORY
+_ROOT = 0, 0
 _NO_NAMES = (b"", b".", b"..")
 _MOST_MAJOR, _MOST_MINOR = 0xFFF, 0xFFFFF
 
@@ -66,7 +68,6 @@ class Applier:
         self._limits, self._whiteouts = limits, whiteouts
         self._directories = Directories(target, lowers)
         self._bytes = self._entries = 0
-        self._owner = os.geteuid(), os.getegid()
         self._depends = self._root_opaque = False
 
     def __enter__(self) -> Applier:
@@ -149,15 +150,15 @@ class Applier:
     # Kinds.
 
     def _make(self, parent: Directory, name: bytes, entry: Entry, data: BinaryIO | None) -> None:
-        match entry.kind:
-            case Kind.FILE:
-                self._file(parent, name, entry, data)
-            case Kind.DIRECTORY:
-                self._directory(parent, name, entry)
-            case Kind.HARDLINK:
-                self._hard_link(parent, name, entry)
-            case _:
-                self._other(parent, name, entry)
+        kind = entry.kind
+        if kind is _FILE:
+            self._file(parent, name, entry, data)
+        elif kind is _DIRECTORY:
+            self._directory(parent, name, entry)
+        elif kind is Kind.HARDLINK:
+            self._hard_link(parent, name, entry)
+        else:
+            self._other(parent, name, entry)
 
     def _root(self, entry: Entry) -> None:
         if entry.kind is not Kind.DIRECTORY:
@@ -207,7 +208,7 @@ class Applier:
 
     def _file(self, parent: Directory, name: bytes, entry: Entry, data: BinaryIO | None) -> None:
         # Made as it will be where that can be: two system calls less.
-        asked = entry.mode if (entry.uid, entry.gid) == self._owner and entry.mode <= 0o777 else None
+        asked = entry.mode if (entry.uid, entry.gid) == _ROOT and entry.mode <= 0o777 else None
         fd = self._new_file(parent, name, _PRIVATE if asked is None else asked)
         try:
             given = asked is not None and not entry.xattrs and self._gave(parent, fd, asked)
@@ -224,12 +225,12 @@ class Applier:
                 os.close(fd)
 
     def _gave(self, parent: Directory, fd: int, mode: int) -> bool:
-        """Whether the new file `fd` got our owner and the `mode` that was asked for: what decides that (set-group-id, a
+        """Whether the new file `fd` got root as its owner and the `mode` that was asked for: what decides that (set-group-id, a
         default ACL, the umask, mount options) is the same for all files of a directory, and can only take bits away."""
         if parent.gives and not mode & ~parent.gives:
             return True
         found = os.fstat(fd)
-        if (found.st_uid, found.st_gid) != self._owner or stat.S_IMODE(found.st_mode) != mode:
+        if (found.st_uid, found.st_gid) != _ROOT or stat.S_IMODE(found.st_mode) != mode:
             return False
         parent.gives |= mode
         return True
@@ -424,5 +425,7 @@ def _write(fd: int, entry: Entry, data: BinaryIO) -> None:
 
 
 def _copy(fd: int, entry: Entry, data: BinaryIO, size: int) -> None:
-    for chunk, _ in chunks_of(entry, data, size):
+    while size:
+        chunk = some(entry, data, size)
+        size -= len(chunk)
         write_all(fd, chunk)

@@ -25,7 +25,7 @@ _RECENT = 256
 class Directory:
     """One directory of the tree. `named`: an entry made it, and not only what lies in it. `mtime_ns`, `default_acl`: what
     it gets in the end. `opaque`: nothing is shown through it. `below`: None until somebody asks (`Directories.below`).
-    `gives`: mode bits that files made in it were seen to get, with our own owner."""
+    `gives`: mode bits that files made in it were seen to get, with root as owner."""
 
     __slots__ = ("below", "children", "default_acl", "fd", "gives", "gone", "mtime_ns", "name", "named", "opaque", "parent")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO
 
 from orchestrator.errors import OperationError
@@ -42,9 +42,11 @@ class LargeFiles:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="large files", daemon=True)
             self._thread.start()
-        closed = False
+        left, closed = entry.size, False
         try:
-            for chunk, left in chunks_of(entry, data, entry.size):
+            while left:
+                chunk = some(entry, data, left)
+                left -= len(chunk)
                 closed = not left
                 self._jobs.put((fd, chunk, entry, None if left else complete))
                 if self._error is not None:
@@ -82,14 +84,12 @@ class LargeFiles:
                     os.close(fd)
 
 
-def chunks_of(entry: Entry, data: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
-    """`size` bytes of `data`, each chunk with the number of those that are still to come."""
-    while size:
-        chunk = data.read(min(size, CHUNK))
-        if not chunk:
-            raise OperationError(f"the data of {shown(entry.path)} ends {size} bytes too early")
-        size -= len(chunk)
-        yield chunk, size
+def some(entry: Entry, data: BinaryIO, most: int) -> bytes:
+    """A chunk of the data, which is not at its end yet."""
+    chunk = data.read(most if most < CHUNK else CHUNK)
+    if not chunk:
+        raise OperationError(f"the data of {shown(entry.path)} ends {most} bytes too early")
+    return chunk
 
 
 def write_all(fd: int, chunk: bytes) -> None:

@@ -6,7 +6,7 @@ devices have none, whatever their size says (as Go's archive/tar, which wrote an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from orchestrator.errors import OperationError
@@ -25,6 +25,7 @@ _KINDS = {
     b"0": Kind.FILE, b"\0": Kind.FILE, b"7": Kind.FILE, b"S": Kind.FILE, b"1": Kind.HARDLINK, b"2": Kind.SYMLINK,
     b"3": Kind.CHARACTER, b"4": Kind.BLOCK, b"5": Kind.DIRECTORY, b"D": Kind.DIRECTORY, b"6": Kind.FIFO,
 }  # fmt: skip
+_NOTHING: Mapping[bytes, bytes] = {}
 _FILE = Kind.FILE
 """An enumeration's members are slow to get (Python 3.11)."""
 _WITH_DATA = b"07SD\0"
@@ -64,7 +65,8 @@ class Member:
 
 
 class _Reader:
-    """`records`: extended headers read, for the next entry. `link`, `name`: GNU's long ones."""
+    """`records`: extended headers read, for the next entry. `link`, `name`: GNU's long ones. `noted`: whether there is any
+    of that, or a global header, in `world`."""
 
     def __init__(self, stream: BinaryIO, limits: Limits) -> None:
         self.stream, self.limits = stream, limits
@@ -72,6 +74,7 @@ class _Reader:
         self.records: list[tuple[bytes, bytes]] = []
         self.name: bytes | None = None
         self.link: bytes | None = None
+        self.noted = False
         self.headers_seen = self.entries_seen = self.bytes_seen = 0
 
     def entries(self) -> Iterator[tuple[Entry, BinaryIO]]:
@@ -140,6 +143,7 @@ class _Reader:
     # What belongs to the next entry.
 
     def _note(self, header: Header) -> None:
+        self.noted = True
         match header.flag:
             case b"L":
                 self.name = self._extended(header, self.limits.name_bytes).rstrip(b"\0")
@@ -165,14 +169,10 @@ class _Reader:
 
     def _entry(self, header: Header, block: bytes) -> tuple[Entry, int]:
         """The entry and how much data there is in the archive, without padding and maps."""
-        records, self.records = self.records, []
-        name, self.name, link, self.link = self.name, None, self.link, None
-        path, link = name or header.path, link or header.link
-        said: dict[bytes, bytes] = {}
-        if records or self.world:
-            said = pax.merged(self.world, records)
-            path = said.get(b"GNU.sparse.name") or said.get(b"path") or path
-            link = said.get(b"linkpath") or link
+        path, link, said = header.path, header.link, _NOTHING
+        records: pax.Records = ()
+        if self.noted:
+            path, link, said, records = self._noted(path, link)
         kind = _KINDS.get(header.flag)
         if kind is None:
             raise bad(f"{shown(path)} has the unknown type {header.flag!r}", hint=KINDS_HINT)
@@ -198,11 +198,20 @@ class _Reader:
         elif said or header.flag == b"S":
             pieces, size, left = self._sparse(header, block, records, said, left, path)
         self._check(path, link, size)
-        xattrs = pax.xattrs(said) if said else {}
+        xattrs = pax.xattrs(said) if said else _NOTHING
         return Entry(path, kind, header.mode, uid, gid, size, mtime_ns, link, header.device, xattrs, pieces), left
 
+    def _noted(self, path: bytes, link: bytes) -> tuple[bytes, bytes, Mapping[bytes, bytes], pax.Records]:
+        """Path, link and all that extended headers say of the entry; and its own records, as they stand there."""
+        path, link = self.name or path, self.link or link
+        records, self.records, self.name, self.link, self.noted = self.records, [], None, None, bool(self.world)
+        if not (records or self.world):
+            return path, link, _NOTHING, records
+        said = pax.merged(self.world, records)
+        return said.get(b"GNU.sparse.name") or said.get(b"path") or path, said.get(b"linkpath") or link, said, records
+
     def _sparse(
-        self, header: Header, block: bytes, records: pax.Records, said: dict[bytes, bytes], left: int, path: bytes
+        self, header: Header, block: bytes, records: pax.Records, said: Mapping[bytes, bytes], left: int, path: bytes
     ) -> tuple[sparse.Map, int, int]:
         """(map, size of the file, bytes in the archive behind the map)."""
         if header.flag == b"S":

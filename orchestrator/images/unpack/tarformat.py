@@ -65,7 +65,7 @@ def parse_header(block: bytes) -> Header:
         number(size, "the size", path),
         number(mtime, "the mtime", path, negative=True),
         flag,
-        link.partition(b"\0")[0],
+        link.partition(b"\0")[0] if link[0] else b"",
         (number(major, "the major", path), number(minor, "the minor", path)) if flag in b"34" else (0, 0),
     )
 
@@ -74,7 +74,9 @@ def parse_header(block: bytes) -> Header:
 def _access(raw: bytes) -> tuple[int, int, int] | None:
     """Mode, uid and gid, which are the same again and again. None if one is wrong."""
     mode, uid, gid = _value(raw[:8]), _value(raw[8:16]), _value(raw[16:])
-    return (mode, uid, gid) if mode is not None and uid is not None and gid is not None and min(mode, uid, gid) >= 0 else None
+    if mode is None or uid is None or gid is None or min(mode, uid, gid) < 0:
+        return None
+    return mode, uid, gid
 
 
 def is_header(block: bytes) -> bool:
@@ -86,7 +88,7 @@ def is_header(block: bytes) -> bool:
         wanted = int(own.strip(_BLANKS) or b"0", 8)
     except ValueError:
         return False
-    # The low half of Adler-32 is 1 and the sum of the bytes, below 65521: exact for 256 bytes, and 20 times as fast as sum().
+    # Adler-32's low half is 1 and the sum of the bytes, below 65521: exact for 256 bytes, and 20 times as fast as sum().
     plain = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2 - sum(own) + 8 * 0x20
     if wanted == plain:
         return True
