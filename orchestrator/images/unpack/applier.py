@@ -226,7 +226,8 @@ class Applier:
 
     def _gave(self, parent: Directory, fd: int, mode: int) -> bool:
         """Whether the new file `fd` got root as its owner and the `mode` that was asked for. What decides that
-        (set-group-id, a default ACL, the umask, mount options) is the same for all files of a directory, and can only take bits away."""
+        (set-group-id, a default ACL, the umask, mount options) is the same for all files of a directory, and can only take
+        bits away."""
         if parent.gives and not mode & ~parent.gives:
             return True
         found = os.fstat(fd)
