@@ -52,7 +52,7 @@ def pull(settings: Settings, image: str, platform: str | None, quiet: bool) -> i
         progress = transfers.of(image)
         if isinstance(reference, Archive):
             return await stored.load(reference, os.getcwd(), progress)
-        return await stored.pull(reference, platform or "", progress)
+        return await stored.pull(reference, platform or "", settings.environ, progress)
 
     made = carry_out(settings, work, quiet=quiet)
     print(made.id if quiet or isinstance(reference, Archive) else reference.familiar)

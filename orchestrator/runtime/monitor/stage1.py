@@ -175,6 +175,7 @@ class Stage1:
 
     def enter(self) -> None:
         """Into the sandbox's user and network namespace, then the final child in the run's own ones."""
+        process.join_new_session_keyring()
         process.setns(self.fds["user"], c.CLONE_NEWUSER)
         process.setns(self.fds["net"], c.CLONE_NEWNET)
         _become_root()
@@ -184,6 +185,7 @@ class Stage1:
 
     def join(self) -> None:
         """Into all namespaces of the running container, for exec."""
+        process.join_new_session_keyring()
         process.setns(self.fds["target"], _NAMESPACES)
         _become_root()
         self._divide(0)

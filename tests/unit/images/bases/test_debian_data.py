@@ -180,6 +180,9 @@ def test_every_recipe_can_be_read_by_its_shell_and_made_into_a_configuration() -
         for _, _, owner in recipe.directories:
             user = owner.split(":")[0]
             assert user in ("root", "www-data", "nobody", *(account.name for account in recipe.accounts)), recipe.name
+        command = (recipe.config.get("Entrypoint") or recipe.config.get("Cmd") or ["sh"])[0]
+        if recipe.name == "maven":  # Its package's script names it by a variable, so no alternative is read from that.
+            assert (f"/usr/bin/{command}", f"/usr/share/maven/bin/{command}") in recipe.links
     assert recipe_of("mysql") is recipe_of("mariadb")
     assert recipe_of("curl") is None
 
