@@ -96,9 +96,9 @@ class Apt:
         for name in wanted:
             if not _PACKAGE_NAME.match(name) and not name.startswith("?"):
                 raise InputError(f'"{name}" is not the name of a Debian package', hint="write names as apt-get takes them")
-        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        if shutil.which("apt-get") is None:
             raise HostError(
-                "cannot make an image of Debian's packages without apt-get and dpkg-deb",
+                "cannot make an image of Debian's packages without apt-get",
                 hint="on a machine that is not a Debian or an Ubuntu, make busybox, alpine or host",
             )
         await trio.to_thread.run_sync(self._prepare)

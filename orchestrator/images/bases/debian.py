@@ -12,7 +12,7 @@ import trio
 from orchestrator.images.bases import system
 from orchestrator.images.bases.accounts import Accounts
 from orchestrator.images.bases.apt import Apt, Source
-from orchestrator.images.bases.archive import opened
+from orchestrator.images.bases.archive import opened, read_control
 from orchestrator.images.bases.busybox import applet_names
 from orchestrator.images.bases.dpkg import Database
 from orchestrator.images.bases.recipes import LIKE_ALPINE, Recipe
@@ -63,12 +63,11 @@ class Debian:
         omitted = frozenset(path for recipe in self._recipes for path in recipe.omitted)
         for name in ("bin", "sbin", "lib"):
             _merge(tree, name)
-        for number, package in enumerate(opened(self._archives), 1):
+        for number, (path, package) in enumerate(zip(self._archives, opened(self._archives), strict=True), 1):
             if number % 25 == 0:
                 tell(f"unpacking {number} of {len(self._archives)} packages, {tree.bytes / 1e6:.0f} MB")
-            control = package.read_control()
-            with package.tree as stream:
-                database.add(control, _unpack(tree, stream, omitted))
+            with package as stream:
+                database.add(read_control(path), _unpack(tree, stream, omitted))
         accounts = system.make_accounts(tree, [account for recipe in self._recipes for account in recipe.accounts])
         system.settle(tree, accounts)
         system.link_alternatives(tree, database)
