@@ -91,6 +91,9 @@ update-alternatives --install /usr/bin/pager pager /usr/bin/shower 50
 """
 
 
+ESSENTIAL = ("apt", "base-files", "ca-certificates")
+
+
 @dataclass
 class Repository:
     """Debian packages of ours, which apt is told of instead of the machine's sources."""
@@ -167,19 +170,33 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
 async def test_debian_packages_become_an_image_and_no_script_of_theirs_is_run(maker: Maker, repository: Repository) -> None:
     repository.publish()
     image = await maker.make("debian", ["tool"], ["team/tool:1"])
-    tree = Path(image.layers[0].path)
+    lowest, own = (Path(layer.path) for layer in image.layers)
     assert not (repository.root / "canary").exists()
     assert image.names == ("docker.io/team/tool:1",)
-    assert os.readlink(tree / "bin") == "usr/bin"
-    assert (tree / "usr/lib/old/way").read_text() == "lib"
-    assert os.readlink(tree / "usr/bin/pager") == "/etc/alternatives/pager"
-    assert not (tree / "usr/share/doc/x/README").exists()
-    assert (tree / "etc/apt/sources.list").read_text() == ""  # a directory here is nothing that a container has
-    argv = ["dpkg-query", f"--admindir={tree}/var/lib/dpkg", "-W", "-f", "${Package} ${db:Status-Status}\n"]
-    listed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert listed == [f"{name} installed" for name in ("apt", "base-files", "ca-certificates", "tool")]
+    assert os.readlink(lowest / "bin") == "usr/bin"
+    assert (lowest / "usr/lib/old/way").read_text() == "lib"
+    assert os.readlink(lowest / "usr/bin/pager") == "/etc/alternatives/pager"
+    assert not (lowest / "usr/share/doc/x/README").exists()
+    assert (lowest / "etc/apt/sources.list").read_text() == ""  # a directory here is nothing that a container has
+    for tree, names in ((lowest, ESSENTIAL), (own, (*ESSENTIAL, "tool"))):
+        argv = ["dpkg-query", f"--admindir={tree}/var/lib/dpkg", "-W", "-f", "${Package} ${db:Status-Status}\n"]
+        listed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert listed == [f"{name} installed" for name in names]
+    assert sorted(path.name for path in own.rglob("*") if path.is_file()) == ["data", "status", "tool", "tool.list"]
     output = await run(image, "tool; id -un; id -u www-data; pager /etc/thing.conf")
     assert output.split() == ["tool", "works", "root", "33", "a=1"]
+
+
+async def test_images_share_the_layer_of_what_every_system_has(maker: Maker, repository: Repository) -> None:
+    better = "update-alternatives --install /usr/bin/pager pager /usr/bin/better 90\n"
+    repository.add("other", {"usr/bin/better": "#!/bin/sh\necho better\n", "etc/other.conf": "x"}, {}, better)
+    repository.publish()
+    tool, other, plain = [await maker.make("debian", include) for include in (["tool"], ["other"], [])]
+    assert tool.layers[0] == other.layers[0] == plain.layers[0]
+    assert (len(tool.layers), len(other.layers), len(plain.layers)) == (2, 2, 1)
+    script = "/bin/busybox readlink /etc/alternatives/pager; /bin/busybox grep -c ^Package: /var/lib/dpkg/status"
+    assert (await run(plain, script)).split() == ["/usr/bin/shower", "3"]
+    assert (await run(other, script)).split() == ["/usr/bin/better", "4"]
 
 
 async def test_the_same_packages_give_the_same_image_also_in_another_store(maker: Maker, repository: Repository) -> None:

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO, cast
 
@@ -81,7 +81,7 @@ class Stream:
                 self._channel.put(exc)  # The thread that reads raises it.
 
 
-def opened(archives: Sequence[str]) -> Iterator[Stream]:
+def opened(archives: Sequence[str]) -> Generator[Stream, None, None]:
     """The trees of packages, in order; some are decompressed ahead. All threads have ended when the caller is done or
     stops."""
     ahead: deque[Stream] = deque()
