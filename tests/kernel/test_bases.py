@@ -17,10 +17,11 @@ import trio
 
 from orchestrator.contracts.images import Transfer
 from orchestrator.errors import InputError, OperationError
-from orchestrator.images.bases.make import make
+from orchestrator.images.bases.make import check, make
 from orchestrator.images.spec.config import container_config
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import StoredImage
+from orchestrator.images.together import each
 from tests.kernel.place import place
 from tests.machine import BUSYBOX, ROOT
 from tests.unit.images.bases import disks
@@ -43,9 +44,8 @@ class Maker:
         self.told: list[str | Transfer] = []
 
     async def make(self, kind: str, include: Sequence[str] = (), tags: Sequence[str] = (), root: str = "/") -> StoredImage:
-        return await make(
-            self.store, kind, include=include, tags=tags, cache=str(self.cache), progress=self.told.append, root=root
-        )
+        wanted = check(kind, include, tags)
+        return await make(self.store, wanted, cache=str(self.cache), progress=self.told.append, root=root)
 
     def unfinished(self) -> list[str]:
         directory = self.root / "images" / "tmp"
@@ -199,6 +199,22 @@ async def test_images_share_the_layer_of_what_every_system_has(maker: Maker, rep
     assert (await run(other, script)).split() == ["/usr/bin/better", "4"]
 
 
+async def test_what_lies_below_several_that_are_made_at_once_is_made_by_one_of_them(
+    maker: Maker, repository: Repository
+) -> None:
+    repository.add("other", {"usr/bin/other": "#!/bin/sh\n"})
+    repository.publish()
+    images = {}
+
+    async def one(name: str) -> None:
+        images[name] = await maker.make("debian", [name], [name])
+
+    await each({"tool": (), "other": ()}, one, at_once=2)
+    assert images["tool"].layers[0] == images["other"].layers[0]
+    assert maker.told.count("it was made before of the same packages") == 1
+    assert maker.unfinished() == []
+
+
 async def test_the_same_packages_give_the_same_image_also_in_another_store(maker: Maker, repository: Repository) -> None:
     repository.publish()
     first = await maker.make("debian", ["tool"])
@@ -253,7 +269,7 @@ async def test_a_make_that_is_cancelled_leaves_nothing(maker: Maker, repository:
             if str(text).startswith("packing"):
                 scope.cancel()
 
-        await make(maker.store, "debian", include=["tool"], cache=str(maker.cache), progress=stop)
+        await make(maker.store, check("debian", ["tool"], []), cache=str(maker.cache), progress=stop)
         await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert maker.unfinished() == []
@@ -336,10 +352,10 @@ async def test_host_copies_usr_by_allow_list(maker: Maker) -> None:
 MAKE = """
 import sys, trio
 from functools import partial
-from orchestrator.images.bases.make import make
+from orchestrator.images.bases.make import make, wanted_of
 from orchestrator.images.store.store import Store
 root, tag = sys.argv[1:]
-trio.run(partial(make, Store(root + "/images"), "debian", tags=[tag], cache=root + "/cache", progress=print))
+trio.run(partial(make, Store(root + "/images"), wanted_of(tag), cache=root + "/cache", progress=print))
 """
 
 

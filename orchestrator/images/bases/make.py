@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ import trio
 from orchestrator.contracts.images import Progress
 from orchestrator.errors import InputError
 from orchestrator.images.bases import alpine, busybox, machine, system
-from orchestrator.images.bases.apt import Apt
+from orchestrator.images.bases.apt import Apt, locked
 from orchestrator.images.bases.debian import Debian
 from orchestrator.images.bases.names import base_for
 from orchestrator.images.bases.recipes import PATH, Recipe, recipe_of
@@ -61,33 +62,49 @@ class Wanted:
 
 async def make(
     store: Store,
-    kind: str,
+    wanted: Wanted,
     *,
-    include: Sequence[str] = (),
-    tags: Sequence[str] = (),
     cache: str,
     progress: Progress,
     most_time_s: int | None = None,
     root: str = "/",
     environ: Mapping[str, str] | None = None,
 ) -> StoredImage:
-    """Make a base and name it. `kind`: one of `KINDS`. `include`: well-known images (`recipes`) and Debian packages; for
-    ``host`` paths. `tags`: as written; without one it is ``localhost/NAME:latest``, of what it includes or of its kind.
-    If `include` is empty and the tags stand for a well-known image (``redis:alpine``), that is included. `cache`: a
-    directory for what is fetched. `most_time_s`: no file is later (SOURCE_DATE_EPOCH). `root`: whose ``host``; another
-    than / is for tests. `environ`: the machine's, for `system.bundle_variables`.
+    """Make a base and name it. `cache`: a directory for what is fetched. `most_time_s`: no file is later
+    (SOURCE_DATE_EPOCH). `root`: whose ``host``; another than / is for tests. `environ`: the machine's, for
+    `system.bundle_variables`. Several may be made at once, also by several processes.
 
     Raises InputError for what is asked wrongly (also a package that nobody has), HostError for what this machine lacks
     (apt, disk), OperationError for what cannot be fetched or is damaged. Cancelling leaves nothing but what was fetched.
     """
-    wanted = check(kind, include, tags)
     steps = await _prepare(wanted, cache, progress, root)
-    config = _config(wanted, system.bundle_variables(environ or {}) if kind == "debian" else {})
-    return await trio.to_thread.run_sync(_store, store, wanted, steps, config, most_time_s, _Teller(progress))
+    config = _config(wanted, system.bundle_variables(environ or {}) if wanted.kind == "debian" else {})
+    tell = _Teller(progress)
+    with store.lease() as lease:
+        layers: list[_Made] = []
+        for step in steps:
+            # What lies below several that are made at once is made by one of them, and found by the others.
+            async with locked(os.path.join(cache, "below.lock")) if step is not steps[-1] else nullcontext():
+                layers.append(await trio.to_thread.run_sync(_layer, store, lease, step, tuple(layers), most_time_s, tell))
+        return await trio.to_thread.run_sync(_put, store, wanted, layers, config)
+
+
+def wanted_of(text: str) -> Wanted:
+    """A kind of base, or a name that a base stands for. Raises InputError."""
+    if text in KINDS:
+        return check(text, (), ())
+    base = base_for(parse_named(text))
+    if base is None:
+        kinds = ", ".join(KINDS)
+        hint = f"make one of {kinds}, or say what is in it: pystack image make debian --include PACKAGE -t {text}"
+        raise InputError(f'"{text}" is neither a kind of base nor the name of an image that a base stands for', hint=hint)
+    return check(base.kind, base.include, (text,))
 
 
 def check(kind: str, include: Sequence[str], tags: Sequence[str]) -> Wanted:
-    """Raises InputError."""
+    """`kind`: one of `KINDS`. `include`: well-known images (`recipes`) and Debian packages, with commas between; for
+    ``host`` paths. `tags`: as written; without one it is ``localhost/NAME:latest``, of what it includes or of its kind. If
+    `include` is empty and the tags stand for a well-known image (``redis:alpine``), that is included. Raises InputError."""
     if kind not in KINDS:
         raise InputError(f'"{kind}" is not a kind of base', hint=f"make one of {', '.join(KINDS)}")
     names = [parse_named(tag) for tag in tags]
@@ -177,21 +194,14 @@ class _Made:
     newest_s: int
 
 
-def _store(
-    store: Store, wanted: Wanted, steps: Sequence[_Step], config: Mapping[str, Any], most_s: int | None, tell: _Teller
-) -> StoredImage:
-    with store.lease() as lease:
-        layers: list[_Made] = []
-        for step in steps:
-            layers.append(_layer(store, lease, step, layers, most_s, tell))
-        created = datetime.fromtimestamp(layers[-1].newest_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        commands = [_BELOW] * (len(layers) - 1) + [wanted.command]
-        history = [History(created=created, created_by=command) for command in commands]
-        diff_ids = [layer.diff_id for layer in layers]
-        image = store.put(make_config(host_platform(), config, diff_ids, history, created=created))
-        for name in wanted.tags:
-            store.name(name.full, image.id)
-        return store.get(image.id) or image
+def _put(store: Store, wanted: Wanted, layers: Sequence[_Made], config: Mapping[str, Any]) -> StoredImage:
+    created = datetime.fromtimestamp(layers[-1].newest_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    commands = [_BELOW] * (len(layers) - 1) + [wanted.command]
+    history = [History(created=created, created_by=command) for command in commands]
+    image = store.put(make_config(host_platform(), config, [layer.diff_id for layer in layers], history, created=created))
+    for name in wanted.tags:
+        store.name(name.full, image.id)
+    return store.get(image.id) or image
 
 
 def _layer(

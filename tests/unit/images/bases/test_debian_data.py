@@ -169,6 +169,15 @@ def test_tags_decide_what_is_in_it_unless_it_is_said() -> None:
     assert [tag.full for tag in make.check("busybox", [], []).tags] == ["localhost/busybox:latest"]
 
 
+def test_a_kind_or_the_name_of_an_image_says_what_to_make() -> None:
+    assert make.wanted_of("debian") == make.check("debian", [], [])
+    assert make.wanted_of("redis:7") == make.check("debian", ["redis"], ["redis:7"])
+    assert make.wanted_of("alpine:3.20").kind == "alpine"
+    with pytest.raises(InputError, match="neither a kind of base nor the name of an image") as caught:
+        make.wanted_of("team/app:1")
+    assert str(caught.value.hint).endswith("pystack image make debian --include PACKAGE -t team/app:1")
+
+
 @pytest.mark.parametrize(
     ("kind", "include", "tags", "says"),
     [
