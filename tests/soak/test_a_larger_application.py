@@ -1,8 +1,8 @@
 """An application as large as the voting one, with its own Dockerfiles and its own compose file for production: a proxy, a
-web front end (Vue, built in one stage and served from another), an API (Django), two workers (Celery), PostgreSQL and Redis.
+web front end (Vue, built in one stage, served from another), an API (Django), two workers (Celery), PostgreSQL and Redis.
 
-It comes from PyPI (django-vue-start, MIT). Its RUNs need Debian's archive, PyPI and npm's registry; no registry of images is
-asked: all six bases are made here, by one `image make`, in a store that is empty."""
+It comes from PyPI (django-vue-start, MIT). Its RUNs need Debian's archive, PyPI and npm's registry; no registry of images
+is asked: all six bases are made here, by one `image make`, in a store that is empty."""
 
 from __future__ import annotations
 
