@@ -39,10 +39,13 @@ services:
     healthcheck:
       test: [CMD, python, -c, "import urllib.request as r; r.urlopen('http://localhost:8000/api/schema/')"]
       interval: 2s
+      start_period: 2m
+  celery: {depends_on: {backend: {condition: service_healthy}}}
   frontend: {healthcheck: {interval: 2s}}
   nginx: {ports: !override ["127.0.0.1:18080:80"]}
 """
-"""Its own check of the API asks with curl, which its image does not have, for a page that the API does not have."""
+"""Its own check of the API asks with curl, which its image does not have, for a page that the API does not have; API and
+workers would all make the same tables at the same time."""
 
 
 def make_application(directory: Path) -> Path:
