@@ -288,9 +288,9 @@ def make(settings: Settings, bases: tuple[str, ...], include: tuple[str, ...], t
         await each(dict.fromkeys(wanted, ()), one, at_once=1 + (os.cpu_count() or 1))
 
     carry_out(settings, work, quiet=quiet)
-    images = {made[name].id: made[name] for name in wanted}  # the same packages under two names are one image
-    for image in images.values():
-        print("\n".join(familiar_names(image.names)) or image.id)
+    for image_id in dict.fromkeys(made[name].id for name in wanted):  # the same packages under two names are one image
+        image = store.get(image_id)
+        print("\n".join(familiar_names(image.names) if image is not None else ()) or image_id)
     return 0
 
 
