@@ -48,7 +48,7 @@ class Up:
     what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
     `recreate_dependencies`: `recreate` is for what the selected services need, too. `named`: the user gave the project's
     name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `registry`: variables of
-    the caller's environment that say where registries' settings and credentials are."""
+    the caller's environment that say where registries' settings and credentials are, and where the caller is (PWD)."""
 
     project: Project
     selection: Selection = Selection()

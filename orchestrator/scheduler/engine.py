@@ -15,7 +15,7 @@ block.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -115,18 +115,22 @@ class Engine:
         """
         self._under_way += 1
         try:
+            environ: Mapping[str, str] = {}
             if isinstance(request, (Up, Scale, Run)):
+                environ = request.registry
                 request = without_secrets(self._state, request)
                 written = written_addresses(request.project.services.values())
                 self._state.adapters.networking.reserve_written(written)
-                await refresh_images(self._state, *images_of(request))
+                await refresh_images(self._state, *images_of(request), environ)
             plan = await self._plan_and_free(request)
             if on_planned is not None:
                 on_planned(plan)
             self._tell_orphans(request, plan)
             drafts = self._drafts(request, plan)
             first_runs = dict.fromkeys(drafts, first_run) if first_run is not None else {}
-            execution = Execution(self._state, self._claims, plan, drafts=drafts, first_runs=first_runs)
+            execution = Execution(
+                self._state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ
+            )
             wait, timeout_s = _waiting(request)
             return await execution.run(wait=wait, wait_timeout_s=timeout_s)
         finally:

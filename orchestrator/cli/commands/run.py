@@ -13,7 +13,7 @@ from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.selection import check_files, check_images
-from orchestrator.cli.wanted_images import registry_variables, with_policies
+from orchestrator.cli.wanted_images import caller_variables, with_policies
 from orchestrator.client import ensure_supervisor
 from orchestrator.compose.discovery import discover, read_env_file
 from orchestrator.compose.load import load
@@ -90,7 +90,7 @@ def run(
         detach=detach,
         remove_orphans=removes,
         ignore_orphans=ignores,
-        registry=registry_variables(settings.environ),
+        registry=caller_variables(settings.environ),
     )
     return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull), keys, stdin=interactive)
 

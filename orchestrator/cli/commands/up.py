@@ -12,7 +12,7 @@ from orchestrator.cli.render.progress import choose
 from orchestrator.cli.scaling import replicas
 from orchestrator.cli.selection import check_services
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.wanted_images import registry_variables, with_policies
+from orchestrator.cli.wanted_images import caller_variables, with_policies
 from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
@@ -206,7 +206,7 @@ def _request(
         ignore_orphans=ignore,
         start=not no_start,
         named=settings.origin()[1],
-        registry=registry_variables(settings.environ),
+        registry=caller_variables(settings.environ),
     )
 
 

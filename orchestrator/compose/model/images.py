@@ -96,6 +96,7 @@ def build_spec(read: Reader, node: Node, path: str) -> BuildSpec | None:
         provenance=read.text(item, "provenance") or "",
         sbom=read.text(item, "sbom") or "",
         entitlements=read.texts(item, "entitlements"),
+        place=path,
     )
 
 

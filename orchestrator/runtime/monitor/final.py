@@ -153,7 +153,6 @@ class FinalChild(Stage1):
 
     def session(self) -> None:
         os.setsid()
-        process.join_new_session_keyring()
 
     def stdio(self) -> None:
         for number, name in enumerate(("stdin", "stdout", "stderr")):

@@ -237,6 +237,7 @@ class Stage1:
     def enter_some(self, user: bool, network: bool, kinds: int, joined: list[tuple[str, int]]) -> None:
         """As `enter`, but for what is the host's, or another container's. `kinds`: made for this run. `joined`: those of
         living processes, by the names of their pidfds."""
+        process.join_new_session_keyring()
         for name, kind in joined:
             process.setns(self.fds[name], kind)
         if user:
@@ -255,6 +256,7 @@ class Stage1:
 
     def join_some(self, kinds: int) -> None:
         """As `join`, but for what is the host's."""
+        process.join_new_session_keyring()
         process.setns(self.fds["target"], kinds)
         _become_root()
         self._divide(0)
