@@ -43,6 +43,8 @@ _RECOVERY_WINDOW_S = 10.0
 _LOST_AFTER_S = 2.0
 _RETRY_S = 0.02
 _EARLY_KEPT = 64
+_MOST_KEPT = fdpass.MOST_FDS - 1
+"""In one message; room for a memfd is left (`monitor.wire`)."""
 _MOST_NETNS = 64
 """In one request: they cost half a millisecond each, and the others wait for it."""
 
@@ -262,18 +264,36 @@ class Session:
     # What the monitor keeps.
 
     async def keep(self, name: str, fds: Sequence[int]) -> None:
-        """The monitor and we keep duplicates of `fds` under `name`; the caller's stay the caller's."""
-        self._forget_kept(name)
-        self.kept[name] = tuple(os.dup(fd) for fd in fds)
-        await self.ask("keep", fds, name=name)
+        """The monitor and we keep duplicates of `fds` under `name`; the caller's stay the caller's. As many as are asked
+        for: what does not fit a message is kept in parts, as NAME#1, NAME#2, ..."""
+        firsts = range(0, len(fds), _MOST_KEPT)
+        wanted = {f"{name}#{at // _MOST_KEPT}" if at else name: fds[at : at + _MOST_KEPT] for at in firsts}
+        for part in self._parts(name):
+            if part not in wanted:
+                await self._drop_one(part)
+        for part, some in wanted.items():
+            self._forget_kept(part)
+            self.kept[part] = tuple(os.dup(fd) for fd in some)
+            await self.ask("keep", some, name=part)
 
     def fetch(self, name: str) -> tuple[int, ...]:
         """What is kept under `name` (nothing: an empty tuple); the descriptors stay the runtime's."""
-        return self.kept.get(name, ())
+        return tuple(fd for part in self._parts(name) for fd in self.kept[part])
 
     async def drop(self, name: str) -> None:
-        self._forget_kept(name)
-        await self.ask("drop", name=name)
+        for part in self._parts(name) or [name]:
+            await self._drop_one(part)
+
+    async def _drop_one(self, part: str) -> None:
+        self._forget_kept(part)
+        await self.ask("drop", name=part)
+
+    def _parts(self, name: str) -> list[str]:
+        """Those under which something is kept for `name`, in order."""
+        parts = [name] if name in self.kept else []
+        while parts and (part := f"{name}#{len(parts)}") in self.kept:
+            parts.append(part)
+        return parts
 
     def _forget_kept(self, name: str) -> None:
         fdpass.close_all(self.kept.pop(name, ()))

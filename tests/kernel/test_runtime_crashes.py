@@ -158,6 +158,28 @@ async def test_what_is_kept_survives_the_monitor(here: Place) -> None:
     assert await here.runtime.fetch("pipe:x") == ()
 
 
+async def test_more_is_kept_than_fits_a_message_and_less_later(here: Place) -> None:
+    names = [f"kept {number}" for number in range(600)]
+    files = [os.memfd_create(name) for name in names]
+
+    async def kept() -> list[str]:
+        fds = await here.runtime.fetch("ports/web")
+        return [os.readlink(f"/proc/self/fd/{fd}").removeprefix("/memfd:").removesuffix(" (deleted)") for fd in fds]
+
+    await here.runtime.keep("ports/web", files)
+    assert await kept() == names
+    old = here.runtime.monitor_pid
+    os.kill(old, signal.SIGKILL)
+    await new_monitor(here.runtime, old)
+    assert await kept() == names
+    await here.runtime.keep("ports/web", files[:300])
+    assert await kept() == names[:300]
+    await here.runtime.drop("ports/web")
+    assert await kept() == []
+    for fd in files:
+        os.close(fd)
+
+
 class Stage:
     """A place whose supervisor is another process, for killing it."""
 
