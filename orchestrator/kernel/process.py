@@ -10,6 +10,10 @@ import struct
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.syscalls import call, fail, libc, number_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from collections.abc import Sequence
+
 
 class SharedPid:
     """A pid in memory that this process shares with those it forks (mmap(2), MAP_SHARED)."""
@@ -46,6 +50,13 @@ def clone3(flags: int, *, cgroup: int | None = None, tell: SharedPid | None = No
 def fork_plain() -> int:
     """As `clone3(0)`, by the old clone(2): also works under a seccomp filter that answers ENOSYS to clone3."""
     return call(number_of("clone"), int(signal.SIGCHLD))
+
+
+def execute_descriptor(fd: int, argv: Sequence[bytes]) -> None:
+    """execveat(2) of the open program `fd`, without an environment. Returns never, or raises OSError."""
+    words = (ctypes.c_char_p * (len(argv) + 1))(*argv, None)
+    variables = (ctypes.c_char_p * 1)(None)
+    call(number_of("execveat"), fd, b"", ctypes.addressof(words), ctypes.addressof(variables), c.AT_EMPTY_PATH)
 
 
 def setns(fd: int, kinds: int) -> None:
