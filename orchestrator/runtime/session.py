@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -92,7 +92,8 @@ class Session:
             if answer is not None:
                 cradle.discard(self.site.data_dir)
         if link is None or answer is None:  # None runs, or one that is about to end.
-            compact_journal(self._journal_path)
+            with _journal_errors(self._journal_path):
+                compact_journal(self._journal_path)
             link = launch(self.site, self._on_event)
             answer = await self._first_hello(link)
         if answer is None:
@@ -107,7 +108,8 @@ class Session:
         for key, number in answer.header["layers"].items():
             self._layers[key] = number, key.partition(":")[2]
         # After hello: what ended before it is in the journal, what ends after it is told.
-        self.history = read_journal(self._journal_path)
+        with _journal_errors(self._journal_path):
+            self.history = read_journal(self._journal_path)
         self._set_link(link)
 
     async def _first_hello(self, link: Link) -> Answer | None:
@@ -387,6 +389,14 @@ async def _add_layer(link: Link, key: str, path: str) -> int:
         return number
     finally:
         os.close(tree)
+
+
+@contextlib.contextmanager
+def _journal_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise HostError(f"cannot read {path}: {exc.strerror}", hint="move it away") from exc
 
 
 async def wait_process(pidfd: int) -> int | None:
