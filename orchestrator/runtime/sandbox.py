@@ -18,6 +18,7 @@ from orchestrator.errors import HostError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
+from orchestrator.oci.terms import ANNOTATION_INIT
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
@@ -40,7 +41,7 @@ class Sandbox:
     layers: tuple[int, ...] = ()
     starting: bool = False
     _compiled: tuple[tuple[int, bool, tuple[int, int]], tuple[Program, bytes]] | None = None
-    _repeated: tuple[tuple[int, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
+    _repeated: tuple[tuple[int, bool, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
@@ -76,6 +77,10 @@ class Sandbox:
         )
 
     @property
+    def has_init(self) -> bool:
+        return (self.spec.config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
+
+    @property
     def terminal(self) -> bool:
         """Whether its program has a terminal of its own, whoever starts it."""
         return bool(self.spec.config["process"].get("terminal"))
@@ -88,17 +93,21 @@ class Sandbox:
             self._compiled = key, (program, program.encode())
         return self._compiled[1]
 
-    def exec_program(self, spec: ExecSpec, pid: int, version: int) -> tuple[Program, bytes, tuple[int, int]]:
+    def exec_program(
+        self, spec: ExecSpec, pid: int, version: int, *, minded: bool = False
+    ) -> tuple[Program, bytes, tuple[int, int]]:
         """Of a further process, for a monitor that speaks `version`, and the host ids of its user; that of a probe, which
-        is the same each time, is kept. Raises CommandError."""
+        is the same each time, is kept. `minded`: see `monitor.final`. Raises CommandError."""
         plain = replace(spec, stdio=None) == ExecSpec(spec.argv)
-        key = version, spec.argv
+        key = version, minded, spec.argv
         if plain and self._repeated is not None and self._repeated[0] == key:
             return self._repeated[1]
         config = self.spec.config
         process = exec_process(config, spec, pid)
         size = spec.rows, spec.columns
-        program = compile_exec(process, config, self.context(), terminal=spec.tty, size=size).known_to(version)
+        program = compile_exec(
+            process, config, self.context(), terminal=spec.tty, size=size, minded=minded
+        ).known_to(version)
         made = program, program.encode(), self._host_ids(process)
         if plain:
             self._repeated = key, made

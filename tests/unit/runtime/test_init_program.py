@@ -7,12 +7,13 @@ import platform
 import shutil
 import signal
 import subprocess
+import sys
 from binascii import a2b_base64
 from pathlib import Path
 
 import pytest
 
-from orchestrator.kernel.process import execute_descriptor
+from orchestrator.kernel.process import execute_descriptor, set_child_subreaper
 from orchestrator.runtime.monitor import init
 from orchestrator.runtime.monitor.init import NAME, PROGRAMS, open_program
 from tests.machine import eventually
@@ -85,3 +86,32 @@ def test_nobody_can_change_the_program() -> None:
         with pytest.raises(PermissionError):
             change()
     os.close(program)
+
+
+@needs_one
+def test_after_a_plus_it_tells_the_status_at_once_and_ends_with_its_last_child() -> None:
+    reader, writer = os.pipe()
+    held, hold = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            set_child_subreaper()
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            child = os.fork()
+            if child == 0:
+                if os.fork() == 0:
+                    os.close(hold)
+                    os.read(held, 1)
+                    os._exit(0)
+                os._exit(5)
+            os.dup2(writer, 0)
+            execute_descriptor(open_program(), (NAME, b"+%d" % child))
+        finally:
+            os._exit(99)
+    os.close(writer)
+    os.close(held)
+    assert os.waitstatus_to_exitcode(int.from_bytes(os.read(reader, 4), sys.byteorder)) == 5
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    os.close(hold)
+    assert ended(pid) == 5
+    os.close(reader)

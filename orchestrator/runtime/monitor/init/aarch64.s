@@ -24,13 +24,17 @@ name:   .asciz "pystack-init"
         .balign 4
 
 start:  ldr     x20, [sp, 16]                               // argv[1], wiped while it is read
-        mov     w19, 0                                      // w19: the child
+        mov     w19, 0                                      // w19: the child, 0 once it has ended
+        mov     w22, 0                                      // w22: whether there was a +
         mov     w21, 10
 digit:  ldrb    w0, [x20]
         cbz     w0, named
-        madd    w19, w19, w21, w0
-        sub     w19, w19, 48
         strb    wzr, [x20], 1
+        subs    w0, w0, '0'
+        b.mi    plus
+        madd    w19, w19, w21, w0
+        b       digit
+plus:   mov     w22, 1
         b       digit
 
 named:  sub     sp, sp, 160                                 // siginfo at sp, the set of all signals at + 128, a status at + 136
@@ -66,7 +70,8 @@ wait:   mov     x8, 137                                     // rt_sigtimedwait(a
         ldr     w2, keys
         tst     x1, x2
         b.ne    wait
-pass:   mov     w1, w0
+pass:   cbz     w19, wait
+        mov     w1, w0
         mov     w0, w19
         mov     x8, 129                                     // kill(child, signal)
         svc     0
@@ -78,19 +83,28 @@ reap:   mov     w0, -1
         mov     x3, 0
         mov     x8, 260                                     // wait4(-1, status, WNOHANG, 0)
         svc     0
-        cmp     w0, 0
-        b.le    wait
+        cbz     w0, wait
+        tbnz    w0, 31, none
         cmp     w0, w19
         b.ne    reap
+        mov     w19, 0
         ldr     w1, [sp, 136]
-        ands    w0, w1, 0x7f
+        ands    w23, w1, 0x7f                               // w23: how we shall end
         b.eq    exited
-        add     w0, w0, 128
-        b       leave
-exited: ubfx    w0, w1, 8, 8
-        b       leave
-broken: mov     w0, 127
-leave:  mov     x8, 94                                      // exit_group
+        add     w23, w23, 128
+        b       ended
+exited: ubfx    w23, w1, 8, 8
+ended:  cbz     w22, leave
+        mov     x0, 0                                       // write(0, status, 4)
+        add     x1, sp, 136
+        mov     x2, 4
+        mov     x8, 64
+        svc     0
+        b       reap
+none:   cbz     w19, leave                                  // ECHILD
+broken: mov     w23, 127
+leave:  mov     w0, w23
+        mov     x8, 94                                      // exit_group
         svc     0
 keys:   .long   1 << 2 | 1 << 3 | 1 << 20 | 1 << 28
 end:

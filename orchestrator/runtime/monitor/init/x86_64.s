@@ -1,9 +1,11 @@
-# The init of a container (x86_64): executed by the step `init` with the pid of its only child as argv[1].
+# The init of a container (x86_64): executed by the step `init` with the pid of its only child as argv[1], and by the step
+# `mind` with a + before it.
 #
 #     as -o init.o x86_64.s && objcopy -O binary init.o init && base64 init       (the whole ELF file is in here)
 #
 # It reaps everything, passes signals on to the child, and ends as the child ends (128 + N after signal N). It has no memory
-# but its stack, and opens nothing. System calls: syscall(2); struct siginfo: sigaction(2).
+# but its stack, and opens nothing. After a +, it writes the child's wait status to descriptor 0 when the child ends, and ends
+# when it has no more children. System calls: syscall(2); struct siginfo: sigaction(2).
         .intel_syntax noprefix
         .equ BASE, 0x400000
         .equ WNOHANG, 1
@@ -27,14 +29,19 @@ segments:
 name:   .asciz "pystack-init"
 
 start:  mov     rbx, [rsp + 16]                             # argv[1], wiped while it is read: ps shows our name alone
-        xor     r12d, r12d                                  # r12: the child
+        xor     r12d, r12d                                  # r12: the child, 0 once it has ended
+        xor     r14d, r14d                                  # r14: whether there was a +
 digit:  movzx   eax, byte ptr [rbx]
         test    al, al
         jz      named
-        imul    r12d, r12d, 10
-        lea     r12d, [r12 + rax - 48]
         mov     byte ptr [rbx], 0
         inc     rbx
+        sub     eax, '0'
+        js      plus
+        imul    r12d, r12d, 10
+        add     r12d, eax
+        jmp     digit
+plus:   inc     r14d
         jmp     digit
 
 named:  sub     rsp, 160                                    # siginfo at rsp, the set of all signals at rsp + 128, a status at + 136
@@ -69,7 +76,9 @@ wait:   mov     eax, 128                                    # rt_sigtimedwait(al
         shl     rdx, cl
         test    edx, 1 << 2 | 1 << 3 | 1 << 20 | 1 << 28
         jnz     wait
-pass:   mov     esi, eax
+pass:   test    r12d, r12d
+        jz      wait
+        mov     esi, eax
         mov     edi, r12d
         mov     eax, 62                                     # kill(child, signal)
         syscall
@@ -82,18 +91,31 @@ reap:   mov     edi, -1
         mov     eax, 61                                     # wait4(-1, status, WNOHANG, 0)
         syscall
         test    eax, eax
-        jle     wait
+        jz      wait
+        js      none
         cmp     eax, r12d
         jne     reap
+        xor     r12d, r12d
         mov     eax, [rsp + 136]
-        mov     edi, eax
-        and     edi, 0x7f
+        mov     r13d, eax                                   # r13: how we shall end
+        and     r13d, 0x7f
         jz      exited
-        add     edi, 128
-        jmp     leave
-exited: movzx   edi, ah
-        jmp     leave
-broken: mov     edi, 127
-leave:  mov     eax, 231                                    # exit_group
+        add     r13d, 128
+        jmp     ended
+exited: movzx   eax, ah
+        mov     r13d, eax
+ended:  test    r14d, r14d
+        jz      leave
+        mov     eax, 1                                      # write(0, status, 4)
+        xor     edi, edi
+        lea     rsi, [rsp + 136]
+        mov     edx, 4
+        syscall
+        jmp     reap
+none:   test    r12d, r12d                                  # ECHILD
+        jz      leave
+broken: mov     r13d, 127
+leave:  mov     edi, r13d
+        mov     eax, 231                                    # exit_group
         syscall
 end:
