@@ -69,6 +69,7 @@ class Session:
         self._link: Link | None = None
         self._ready = trio.Event()
         self._closing = False
+        self._hopeless: HostError | None = None
         self._recoveries: deque[float] = deque(maxlen=_MOST_RECOVERIES)
         self._early: dict[tuple[ContainerId, int], Header] = {}
         self._netns_wanted: list[str] = []
@@ -141,9 +142,12 @@ class Session:
         self.active[run.container] = ActiveRun(run, fds[0], pipes, header["echo"] or {}, header["log"])
 
     async def link(self) -> Link:
-        """The link to the living monitor; waits while a new one is being started."""
+        """The link to the living monitor; waits while a new one is being started. Raises HostError when there is to be none
+        any more: who is shielded would wait for ever."""
         while True:
             await self._ready.wait()
+            if self._hopeless is not None:
+                raise HostError(self._hopeless.message, hint=self._hopeless.hint)
             if self._link is not None and not self._link.lost:
                 return self._link
             self._ready = trio.Event() if self._ready.is_set() else self._ready
@@ -160,7 +164,12 @@ class Session:
     async def _attend(self, link: Link) -> None:
         await link.run()
         if self.generation and not self._closing:
-            await self._recover(link)
+            try:
+                await self._recover(link)
+            except HostError as error:
+                self._hopeless = error
+                self._ready.set()
+                raise
 
     async def _recover(self, old: Link) -> None:
         now = trio.current_time()
