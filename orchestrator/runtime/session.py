@@ -90,6 +90,12 @@ class Session:
         answer = None
         if link is not None:
             answer = await self._first_hello(link)
+            if answer is not None and self._is_left_over(answer):
+                link.end_monitor()
+                await link.ended.wait()
+                link.close()
+                fdpass.close_all([fd for _, fds in answer.items for fd in fds])
+                answer = None
             if answer is not None:
                 cradle.discard(self.site.data_dir)
         if link is None or answer is None:  # None runs, or one that is about to end.
@@ -112,6 +118,13 @@ class Session:
         with _journal_errors(self._journal_path):
             self.history = read_journal(self._journal_path)
         self._set_link(link)
+
+    def _is_left_over(self, answer: Answer) -> bool:
+        """Whether that monitor looks after nothing, in a data directory that is gone: who took the project down was killed
+        just before the end. All that it would make would be there."""
+        here = os.stat(self.site.data_dir)
+        moved = answer.header.get("place") not in (None, [here.st_dev, here.st_ino])
+        return moved and all(header["item"] != "run" for header, _ in answer.items)
 
     async def _first_hello(self, link: Link) -> Answer | None:
         """None when that monitor ended."""
