@@ -154,13 +154,13 @@ class Link:
 
     async def run(self) -> None:
         """Receive until the monitor is gone, then wait until its process has ended, and reap it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive, nursery.cancel_scope)
+            # A process that it was making when it was killed may hold its end of the connection open for ever.
+            await trio.lowlevel.wait_readable(self._pidfd)
+            nursery.cancel_scope.cancel()
         with contextlib.suppress(OSError, ValueError):
-            while True:
-                await trio.lowlevel.wait_readable(self._sock)
-                with contextlib.suppress(BlockingIOError):
-                    while (message := wire.receive(self._sock)) is not None:
-                        self._dispatch(*message)
-                    break
+            self._take_all()
         self.lost = True
         for waiter in self._waiters.values():
             if not waiter.done.is_set():  # Answered with its last breath, and not yet looked at.
@@ -179,6 +179,21 @@ class Link:
         with contextlib.suppress(ChildProcessError):  # Ours only if we started it, or are the subreaper it was left to.
             pidfds.reap(self._pidfd)
         self.ended.set()
+
+    async def _receive(self, until: trio.CancelScope) -> None:
+        """Until the end of the connection, which ends `until`."""
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                await trio.lowlevel.wait_readable(self._sock)
+                with contextlib.suppress(BlockingIOError):
+                    self._take_all()
+                    break
+        until.cancel()
+
+    def _take_all(self) -> None:
+        """What has arrived; returns at the end of the connection. Raises BlockingIOError, OSError, ValueError."""
+        while (message := wire.receive(self._sock)) is not None:
+            self._dispatch(*message)
 
     def end_monitor(self) -> None:
         pidfds.send(self._pidfd, 9)

@@ -20,6 +20,7 @@ from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
 from orchestrator.errors import HostError, OperationError, only_error
 from orchestrator.kernel.cgroup import detect
 from orchestrator.kernel.process import set_child_subreaper
+from orchestrator.kernel.syscalls import call
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime import session
 from orchestrator.runtime.cgroups import remove_project
@@ -31,6 +32,7 @@ from tests.machine import ROOT, eventually
 
 pytestmark = pytest.mark.kernel
 BOX = ContainerId("rt-a-1")
+NR_PIDFD_GETFD = 438
 COUNTING = "i=0; while [ $i -lt {n} ]; do echo line $i; i=$((i+1)); done; exit 5"
 
 
@@ -141,6 +143,21 @@ async def test_an_exec_outlives_the_monitor_and_its_status_is_known(here: Place)
         os.write(input_writer, b"go\n")
     assert result[0].code == 9
     for fd in (null, reader, writer, input_reader, input_writer):
+        os.close(fd)
+
+
+async def test_a_killed_monitor_is_missed_also_when_somebody_holds_its_end_of_the_connection(here: Place) -> None:
+    """A child that it was just making, which does not end, say."""
+    old = here.runtime.monitor_pid
+    pidfd = os.pidfd_open(old)
+    numbers = [int(link.name) for link in Path(f"/proc/{old}/fd").iterdir() if os.readlink(link).startswith("socket:")]
+    held = [call(NR_PIDFD_GETFD, pidfd, number) for number in numbers]
+    assert held
+    os.kill(old, signal.SIGKILL)
+    await new_monitor(here.runtime, old)
+    exit_, _ = await here.shell("exit 3")
+    assert exit_.code == 3
+    for fd in (pidfd, *held):
         os.close(fd)
 
 

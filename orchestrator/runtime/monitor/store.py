@@ -75,13 +75,20 @@ class Store:
 def make_user_namespace(extents: list[list[int]]) -> int:
     """A descriptor of a new user namespace. `extents`: the lines of its maps, as `IdMap.extents` (user_namespaces(7)).
 
-    A child is needed to be in it while its maps are written; it is killed right after."""
+    A child is needed to be in it while its maps are written; it is killed right after, and ends with us."""
     lines = b"".join(b"%d %d %d\n" % tuple(extent) for extent in extents)
-    pid = process.clone3(c.CLONE_NEWUSER)
+    waiting, alive = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = process.clone3(c.CLONE_NEWUSER)
+    except OSError:
+        os.close(waiting)
+        os.close(alive)
+        raise
     if pid == 0:
         try:
-            while True:
-                signal.pause()
+            os.dup2(waiting, 0)
+            close_from(1)
+            os.read(0, 1)
         finally:
             os._exit(1)
     try:
@@ -95,6 +102,8 @@ def make_user_namespace(extents: list[list[int]]) -> int:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        os.close(waiting)
+        os.close(alive)
 
 
 def make_network_namespaces(
