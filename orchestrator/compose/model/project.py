@@ -64,11 +64,7 @@ def build_project(
 
 def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
     path = f"services.{name}"
-    read.mark(node, path, key=True)
-    for key, item in node.items():
-        read.mark(item, f"{path}.{key}")
-        for number, element in enumerate(item.elements()):
-            read.mark(element, f"{path}.{key}[{number}]")
+    _mark(read, node, path)
     mounts = project_parts.mounts(read, node, path)
     shared = namespaces.namespaces(read, node, path)
     ports = project_parts.ports(read, node, path)
@@ -123,6 +119,15 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         devices=devices.devices(read, node, path),
     )
     return security.with_host_user(service) if service.security.privileged else service
+
+
+def _mark(read: Reader, node: Node, path: str) -> None:
+    """Where everything of a service stands."""
+    read.mark(node, path, key=True)
+    for key, item in node.items():
+        read.mark(item, f"{path}.{key}")
+        for number, element in enumerate(item.elements()):
+            read.mark(element, f"{path}.{key}[{number}]")
 
 
 def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, Dependency]:

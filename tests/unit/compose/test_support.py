@@ -131,17 +131,17 @@ REFUSED = {
     "services.a.pre_start": 11,
     "services.a.models": 12,
     "services.a.provider": 13,
-    "services.a.deploy.mode": 24,
-    "models": 29,
+    "services.a.deploy.mode": 23,
+    "models": 28,
 }
 IGNORED = {
-    "services.a.logging": 15,
-    "services.a.isolation": 17,
-    "services.a.develop": 18,
-    "services.a.cpu_count": 19,
-    "services.a.cpu_percent": 20,
-    "services.a.credential_spec": 21,
-    "services.a.deploy.placement": 23,
+    "services.a.logging": 14,
+    "services.a.isolation": 16,
+    "services.a.develop": 17,
+    "services.a.cpu_count": 18,
+    "services.a.cpu_percent": 19,
+    "services.a.credential_spec": 20,
+    "services.a.deploy.placement": 22,
 }
 
 
