@@ -370,15 +370,15 @@ async def each_project_has_its_own_containers(one: Lab, other: Lab) -> None:
     mine, theirs = await begin(one, Workload()), await begin(other, Workload(seconds=0, exit_code=9))
     assert mine.container == theirs.container
     assert (await other.runtime.wait(theirs)).code == 9
-    assert (await state(one, mine.container)).run == mine
-    assert (await state(other, theirs.container)).last_exit == await other.runtime.wait(theirs)
+    assert (await state_of(one, mine.container)).run == mine
+    assert (await state_of(other, theirs.container)).last_exit == await other.runtime.wait(theirs)
 
 
 async def a_kill_in_one_project_is_not_felt_in_the_other(one: Lab, other: Lab) -> None:
     mine, theirs = await begin(one, Workload()), await begin(other, Workload())
     await one.runtime.kill(mine.container)
     await one.runtime.wait(mine)
-    assert (await state(other, theirs.container)).run == theirs
+    assert (await state_of(other, theirs.container)).run == theirs
     assert (await other.runtime.probe(theirs.container, other.command(output="here"), 10.0)).ok
 
 
@@ -386,7 +386,7 @@ async def what_one_project_removes_the_other_keeps(one: Lab, other: Lab) -> None
     mine, theirs = await begin(one, Workload(output="mine")), await begin(other, Workload(output="theirs"))
     await one.runtime.remove(mine.container)
     assert await one.runtime.containers() == ()
-    assert (await state(other, theirs.container)).run == theirs
+    assert (await state_of(other, theirs.container)).run == theirs
     await other.runtime.kill(theirs.container)
     await other.runtime.wait(theirs)
     assert (await other.runtime.start(theirs.container)).number == 2
