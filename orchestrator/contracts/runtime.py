@@ -40,8 +40,14 @@ class VolumeFill:
 
 @frozen
 class LogPolicy:
-    max_bytes: int = 10 * 1024 * 1024
-    max_files: int = 3
+    """`kept` False: nothing is. `max_bytes` 0: all is, in one file; else a file of that size is followed by another, and
+    `max_files` of them are kept; those that a reader has still to read are kept longer, up to `held_bytes` more (0: however
+    many)."""
+
+    max_bytes: int = 0
+    max_files: int = 1
+    kept: bool = True
+    held_bytes: int = 1 << 30
 
 
 @frozen
@@ -234,4 +240,9 @@ class Runtime(Protocol):
 
     async def containers(self) -> tuple[ContainerState, ...]:
         """What exists, sorted by id."""
+        ...
+
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        """From now on `tell` gets how many bytes of a container's output could not be written to its log since it was last
+        told, and why; of one container at once, and then every ten seconds and at the run's end."""
         ...

@@ -10,6 +10,7 @@ from orchestrator.model.devices import Devices
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
+from orchestrator.model.log_policy import Logging
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.namespaces import Namespaces
 from orchestrator.model.network import Attachment, PortMapping
@@ -87,6 +88,7 @@ class Service:
     files: tuple[GrantedFile, ...] = ()
     namespaces: Namespaces = Namespaces()
     cgroup_parent: str = ""
+    logging: Logging = Logging()
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int | None = None
     group_add: tuple[str, ...] = ()

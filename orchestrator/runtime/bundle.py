@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, InputError, OperationError
+from orchestrator.kernel.identity import own_uid
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import ids_of
 from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES, ANNOTATION_STORAGE
+from orchestrator.runtime.monitor.logformat import NOT_OURS
 from orchestrator.runtime.quota import limit_tree
 from orchestrator.runtime.versions import VERSION_KEY, Stored, Upgrades, upgrade
 from orchestrator.values import replace
 
+_MISSING_LOGS = 3
+"""Numbers that may be missing between two files of a log: a rotation was cut off."""
 SPEC_VERSION = 3
 """Of spec.json. 2: it says its version. 3: options of a mount are of that mount alone, unless they begin with r."""
 
@@ -158,15 +163,30 @@ def remove_bundle(site: Site, container: ContainerId) -> None:
         raise HostError(f"cannot remove {exc.filename or path}: {exc.strerror}") from exc
 
 
+def check_log(site: Site, container: ContainerId) -> None:
+    """Raises HostError when something that is no file of ours is where its log is to be."""
+    for kind in ("log", "idx"):
+        path = f"{log_prefix(site, container)}.{kind}"
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            raise HostError(f"cannot write the log {path}: {exc.strerror}") from exc
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != own_uid():
+            raise HostError(f"cannot write the log {path}: it is {NOT_OURS}", hint="move it away")
+
+
 def _log_files(site: Site, container: ContainerId) -> Iterator[str]:
     prefix = log_prefix(site, container)
     for kind in ("log", "idx"):
-        if os.path.lexists(path := f"{prefix}.{kind}"):
-            yield path
-        number = 1
-        while os.path.lexists(path := f"{prefix}.{kind}.{number}"):
-            yield path
+        number = missing = 0
+        while missing < _MISSING_LOGS:
+            path = f"{prefix}.{kind}.{number}" if number else f"{prefix}.{kind}"
+            missing = 0 if (there := os.path.lexists(path)) else missing + 1
             number += 1
+            if there:
+                yield path
 
 
 def _mkdir(path: str) -> bool:

@@ -12,7 +12,7 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
@@ -191,6 +191,7 @@ class MonitorRuntime:
         sandbox = await self._sandbox(container)
         if sandbox.starting or container in self._session.active:
             raise OperationError(f"container {container} is running already")
+        bundle.check_log(self._site, container)
         sandbox.starting = True
         try:
             for _ in range(_START_TRIES):
@@ -219,7 +220,7 @@ class MonitorRuntime:
             await self._end_leftovers(sandbox.cgroup)
             sandbox.spoil(sandbox.cgroup)
         echo = {"oom_kills": sandbox.cgroup.oom_kills()}
-        log = {"max_bytes": sandbox.spec.log.max_bytes, "max_files": sandbox.spec.log.max_files}
+        log = sandbox.log_policy(link.version)
         number = history.last_run + 1
         with contextlib.ExitStack() as stack:
             if sandbox.spec.stdin_open and stdin is None and not terminal:
@@ -416,6 +417,9 @@ class MonitorRuntime:
             last = max(history.last_run, active.run.number if active else 0)
             states.append(ContainerState(container, active.run if active else None, last, history.last_exit))
         return tuple(states)
+
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        self._session.tell_unlogged = tell
 
 
 def _has_hosts_ids(spec: SandboxSpec) -> bool:

@@ -14,7 +14,7 @@ import trio
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.errors import HostError
+from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
@@ -26,6 +26,7 @@ from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, comp
 from orchestrator.values import entity, field, replace
 
 LOG_STREAMS = (1, 2)
+_LOGS_SINCE = 5
 
 
 @entity
@@ -87,6 +88,17 @@ class Sandbox:
             program = compile_start(self.spec, self.context(), terminal=terminal, size=size).known_to(version)
             self._compiled = key, (program, program.encode())
         return self._compiled[1]
+
+    def log_policy(self, version: int) -> dict[str, int]:
+        """For a monitor that speaks `version`: before 5 it takes no care of readers. Raises OperationError when it cannot
+        do what was asked for."""
+        log = self.spec.log
+        if version >= _LOGS_SINCE:
+            return {"max_bytes": log.max_bytes, "max_files": log.max_files, "kept": log.kept, "held_bytes": log.held_bytes}
+        if not log.kept:
+            message = f"cannot keep no log of {self.container}: the monitor of this project was started by an older pystack"
+            raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
+        return {"max_bytes": log.max_bytes if log.held_bytes else 0, "max_files": log.max_files}
 
     def exec_program(self, spec: ExecSpec, pid: int, version: int) -> tuple[Program, bytes, tuple[int, int]]:
         """Of a further process, for a monitor that speaks `version`, and the host ids of its user; that of a probe, which

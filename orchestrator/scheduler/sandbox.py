@@ -34,8 +34,6 @@ from orchestrator.values import replace
 T = TypeVar("T")
 
 UNDO_DEADLINE_S = 30.0
-WHOLE = LogPolicy(max_bytes=0)
-"""Of a one-off whose output somebody reads: however slowly they do, nothing of it may be gone (``run db pg_dump | xz``)."""
 
 
 async def make(state: EngineState, container: Container, project: Project, service: Service, image: Image) -> None:
@@ -210,9 +208,19 @@ async def _compile(state: EngineState, container: Container, project: Project) -
             instance=container.instance,
             shares=sharing.shares_of(state, definition),
             host_name=(owner.definition.hostname or default_hostname(owner.id)) if owner is not None else "",
-            log=WHOLE if container.reader is not None and container.reader.reading else LogPolicy(),
+            log=_log_policy(container),
         )
     )
+
+
+def _log_policy(container: Container) -> LogPolicy:
+    """The output of a one-off that somebody reads comes to them by its log: however slowly they read, nothing of it may be
+    gone (``run db pg_dump | xz``)."""
+    logging, read = container.definition.logging, container.reader is not None and container.reader.reading
+    if not logging.kept:
+        return LogPolicy(kept=read)
+    policy = LogPolicy(logging.max_bytes, logging.max_files)
+    return replace(policy, held_bytes=0) if read else policy
 
 
 async def _volume_paths(

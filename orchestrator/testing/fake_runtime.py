@@ -154,6 +154,7 @@ class FakeRuntime:
         self._attached = attached
         self._containers: dict[ContainerId, _FakeContainer] = {}
         self._last_fd = 1000
+        self.tell_unlogged: Callable[[ContainerId, int, str], None] = lambda container, count, why: None
         self._pids = 100
 
     async def create(self, spec: SandboxSpec) -> int:
@@ -299,6 +300,9 @@ class FakeRuntime:
         found = self._containers.pop(container, None)
         if found is not None and found.live is not None:
             found.live.end_at(trio.current_time(), Exit(signal=int(SIGKILL)))
+
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        self.tell_unlogged = tell
 
     async def containers(self) -> tuple[ContainerState, ...]:
         await trio.lowlevel.checkpoint()

@@ -13,6 +13,7 @@ from orchestrator.compose.model import (
     health,
     images,
     limits,
+    log_drivers,
     mounting,
     namespaces,
     process,
@@ -117,6 +118,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         cap_drop=security.capabilities(read, node, path, "cap_drop"),
         security=security.security(read, node, path),
         devices=devices.devices(read, node, path),
+        logging=log_drivers.logging(read, node, path),
     )
     return security.with_host_user(service) if service.security.privileged else service
 

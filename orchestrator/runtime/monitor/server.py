@@ -19,7 +19,7 @@ from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Journal, Run, Start
+from orchestrator.runtime.monitor.runs import STDERR, STDOUT, TRIM_S, Journal, Run, Start
 from orchestrator.runtime.monitor.terminal import Channel
 
 TYPE_CHECKING = False
@@ -217,7 +217,7 @@ class Monitor:
             pipes = sorted(run.pipes.items(), key=lambda item: item[1])
             item = {
                 "re": number, "item": "run", "container": run.container, "run": run.number, "pid": run.pid,
-                "started": run.started, "echo": run.echo, "log": run.log_limits, "streams": [stream for _, stream in pipes],
+                "started": run.started, "echo": run.echo, "log": run.log_policy, "streams": [stream for _, stream in pipes],
             }  # fmt: skip
             connection.send(item, [run.pidfd, *(fd for fd, _ in pipes)])
         for name, kept in self._store.kept.items():
@@ -270,13 +270,20 @@ class Monitor:
         named = {name: fd for name, fd in zip(names, fds, strict=True) if name != "procs"}
         return {"user": self._store.user_namespace(), **named}, procs
 
+    def _log_of(self, header: wire.Header, *, goes_on: bool = False) -> Log:
+        container, run = header["container"], header["run"]
+
+        def lost(problem: int, count: int) -> None:
+            self._event(event="unlogged", container=container, run=run, errno=problem, bytes=count)
+
+        return Log(self._logs, container, header["log"], self._mounts.null, goes_on=goes_on, on_loss=lost)
+
     def _start(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         container, number = header["container"], header["id"]
         if container in self._runs or container in self._starting:
             raise Refusal(f"container {container} is running")
         named, procs = self._named(header, fds)
-        limits = header["log"]
-        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
+        log = self._log_of(header)
         channel = Channel() if header.get("terminal") else None
         if channel is not None:
             named["pty"] = channel.for_child()
@@ -323,10 +330,23 @@ class Monitor:
 
     def _run_ended(self, run: Run, status: int | None) -> None:
         del self._runs[run.container]
+        if run.log is not None and run.log.held:
+            self._trim_later(run.container, run.log)
         at = self._journal.ended(run, status)
         self._event(event="exit", container=run.container, run=run.number, status=status, at=at, echo=run.echo)
         if self._supervisor is None:
             self.loop.later(IDLE_S, self._end_if_idle)
+
+    def _trim_later(self, container: str, log: Log) -> None:
+        """Readers may need what a run has written for longer than it lives; the next run sees to it itself."""
+
+        def trim() -> None:
+            if container not in self._runs and container not in self._starting:
+                log.trim()
+                if log.held:
+                    self._trim_later(container, log)
+
+        self.loop.later(TRIM_S, trim)
 
     def _exec(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         run = self._runs.get(header["container"])
@@ -349,10 +369,10 @@ class Monitor:
         Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed)
 
     def _adopt(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        container, limits = header["container"], header["log"]
+        container = header["container"]
         if container in self._runs:
             raise Refusal(f"container {container} is known already")
-        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
+        log = self._log_of(header, goes_on=True)
         pidfd, *pipes = fds
         fds.clear()
         self._runs[container] = Run(
