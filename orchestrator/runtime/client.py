@@ -47,7 +47,7 @@ from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost, StepFailed
-from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
+from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process, warnings_of
 from orchestrator.runtime.programs import layer_paths
 from orchestrator.runtime.propagation import check_propagation
 from orchestrator.runtime.rootfs import check_folders, fill_volume
@@ -247,7 +247,8 @@ class MonitorRuntime:
                 raise failure(container, program, exc) from exc
             except OSError as exc:
                 raise HostError(f"cannot start {container}: {exc.strerror}: {exc.filename or 'clone3'}") from exc
-            run = Run(container, number, answer.header["pid"], answer.header["started"])
+            said = warnings_of(program, answer.header.get("warnings", ()))
+            run = Run(container, number, answer.header["pid"], answer.header["started"], said)
             history.last_run = number
             self._session.add_active(ActiveRun(run, answer.fds[0], streams.taken(answer.fds[1:]), echo, log))
             streams.hand_over()

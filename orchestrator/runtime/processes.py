@@ -6,8 +6,9 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
@@ -18,7 +19,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.stage1 import BROKEN
-from orchestrator.runtime.program import Program
+from orchestrator.runtime.program import Program, Step
 from orchestrator.runtime.sandbox import Sandbox
 from orchestrator.runtime.session import Session, wait_process
 from orchestrator.runtime.stdio import give_pipe
@@ -160,3 +161,15 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
             return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
         return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)
     return HostError(f"container {container}: cannot {step.describe()}: {reason}", hint=_HINTS.get(step.name))
+
+
+def warnings_of(program: Program, said: Iterable[Sequence[Any]]) -> tuple[str, ...]:
+    """`said`: pairs of the number of a step and the mounts in it whose ids could not be mapped."""
+    return tuple(_unmapped(program.steps[number], mounts) for number, mounts in said if 0 <= number < len(program.steps))
+
+
+def _unmapped(step: Step, mounts: str) -> str:
+    return (
+        f"{step.describe()}: the owners of files cannot be mapped on {mounts}: all there belongs to nobody in the "
+        "container, whose root may do no more there than others may"
+    )

@@ -288,7 +288,7 @@ class Monitor:
         if channel is not None:
             named["pty"] = channel.for_child()
 
-        def executed(pid: int, pidfd: int) -> None:
+        def executed(pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
             self._starting.discard(container)
             if channel is not None:
                 try:
@@ -303,7 +303,8 @@ class Monitor:
             self._runs[container] = run
             self._journal.started(run)
             masters = pipes if channel is not None else ()
-            connection.send({"re": number, "pid": pid, "started": run.started}, [pidfd, *masters])
+            answer = {"re": number, "pid": pid, "started": run.started, "warnings": warnings}
+            connection.send(answer, [pidfd, *masters])
 
         def failed(step: int, error: int, text: str) -> None:
             self._starting.discard(container)
@@ -355,7 +356,7 @@ class Monitor:
         named, procs = self._named(header, fds)
         number = header["id"]
 
-        def executed(pid: int, pidfd: int) -> None:
+        def executed(pid: int, pidfd: int, _: list[tuple[int, str]]) -> None:
             self._execs.add(Run(self.loop, pid, pidfd, ended))
             connection.send({"re": number, "pid": pid}, [pidfd])
 

@@ -1,0 +1,104 @@
+"""Bind mounts: owners of files on both sides, mount by mount; and what cannot be mounted over what."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.place import Place, place
+
+pytestmark = pytest.mark.kernel
+TREE = ("rbind", "rprivate", "rnodev", "idmap")
+
+
+@pytest.fixture
+async def here(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncGenerator[Place, None]:
+    async with place(busybox_rootfs) as opened:
+        yield opened
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose ids can be mapped, with mounts below: ``nas`` (an overlay, whose ids cannot be, closed to others),
+    ``nas/own`` and ``a b`` (whose can), and ``hidden/deep``, which lies under ``hidden``."""
+    root = tmp_path / "good"
+    made = [root / "nas", root / "a b", root / "hidden", tmp_path / "lower/own", tmp_path / "work"]
+    for folder in made:
+        folder.mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+
+        def mount(kind: str, where: Path, options: str) -> None:
+            subprocess.run(["mount", "-t", kind, "-o", options, "none", str(where)], check=True)
+            stack.callback(subprocess.run, ["umount", "-l", str(where)], check=True)
+
+        mount("tmpfs", tmp_path / "work", "mode=755")
+        (tmp_path / "work/u").mkdir()
+        (tmp_path / "work/w").mkdir()
+        layers = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/work/u,workdir={tmp_path}/work/w"
+        mount("overlay", root / "nas", layers)
+        os.chmod(root / "nas", 0o700)
+        mount("tmpfs", root / "nas/own", "mode=700")
+        mount("tmpfs", root / "a b", "mode=700")
+        mount("tmpfs", root / "hidden", "mode=700")
+        (root / "hidden/deep").mkdir()
+        mount("tmpfs", root / "hidden/deep", "mode=700")
+        mount("tmpfs", root / "hidden", "mode=700")
+        yield root
+
+
+def bind(source: Path, target: str, *options: str) -> Mapping[str, Any]:
+    return {"destination": target, "type": "bind", "source": str(source), "options": [*(options or TREE)]}
+
+
+async def test_a_mount_whose_ids_cannot_be_mapped_takes_them_from_no_other_and_is_told(here: Place, good: Path) -> None:
+    script = "cd /good; touch own 'a b/new' hidden/new; stat -c %u . own nas; touch nas/new || echo refused; ls -A hidden"
+    spec = here.spec(["sh", "-c", script], mounts=[bind(good, "/good")])
+    await here.runtime.create(spec)
+    run = await here.runtime.start(spec.container)
+    await here.runtime.wait(run)
+    assert [line for line in here.log(run.container).decode().split("\n") if "touch" not in line] == [
+        "0", "0", "65534", "refused", "new", ""
+    ]  # fmt: skip
+    assert {(good / name).stat().st_uid for name in ("own", "a b/new", "hidden/new")} == {0}
+    (warning,) = run.warnings
+    assert warning.startswith(f"mount {good} at /good: ")
+    assert f" on {good}/nas (overlay): " in warning
+
+
+async def test_a_mount_below_one_that_is_closed_is_there_and_mapped(here: Place, good: Path) -> None:
+    _, log = await here.shell("cat /proc/self/mountinfo", mounts=[bind(good, "/good")])
+    rows = {fields[4]: fields[5] for fields in map(str.split, log.splitlines()) if fields[4].startswith("/good")}
+    assert sorted(rows) == ["/good", "/good/a\\040b", "/good/hidden", "/good/nas", "/good/nas/own"]
+    assert {place for place, options in rows.items() if "idmapped" not in options.split(",")} == {"/good/nas"}
+    assert all("nodev" in options.split(",") for options in rows.values())
+
+
+async def test_mounts_below_a_read_only_bind_are_read_only_one_by_one_too(here: Place, good: Path) -> None:
+    mounts = [bind(good, "/good", *TREE, "ro", "rro")]
+    _, log = await here.shell("for n in own nas/own/x 'a b/x'; do touch \"/good/$n\" 2>&1; done", mounts=mounts)
+    assert log.count("Read-only file system") == 2  # The overlay in between is closed to it.
+
+
+async def test_a_shared_tree_stays_as_it_is_and_reaches_nothing_of_the_host(here: Place, good: Path) -> None:
+    subprocess.run(["mount", "--rbind", str(good.parent), str(good.parent)], check=True)
+    try:
+        subprocess.run(["mount", "--make-rshared", str(good.parent)], check=True)
+        before = Path("/proc/self/mountinfo").read_text().count(str(good.parent))
+        run = await here.begin(["true"], mounts=[bind(good.parent, "/all", "rbind", "rshared", "rnodev", "idmap")])
+        await here.runtime.wait(run)
+        assert Path("/proc/self/mountinfo").read_text().count(str(good.parent)) == before
+        assert "(overlay)" in run.warnings[0]
+    finally:
+        subprocess.run(["umount", "-R", "-l", str(good.parent)], check=True)
+
+
+async def test_what_can_be_mapped_is_no_warning(here: Place, tmp_path: Path) -> None:
+    run = await here.begin(["true"], mounts=[bind(tmp_path, "/good")])
+    await here.runtime.wait(run)
+    assert run.warnings == ()
