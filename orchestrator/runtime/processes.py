@@ -33,7 +33,17 @@ _HINTS: Mapping[str, str] = {
     "that of files never above fs.nr_open",
 }
 """By the name of the step that failed."""
-
+_MISMATCHES: Mapping[int, tuple[str, str]] = {
+    errno.ENOTDIR: (
+        "what is mounted is a folder, and {} in the container is a file",
+        "mount a file there. A source that does not exist is made, as a folder: is its name right?",
+    ),
+    errno.EISDIR: (
+        "what is mounted is a file, and {} in the container is a folder",
+        "name the file's place in that folder as the target, or mount a folder",
+    ),
+}
+"""By errno, when the text is the place (`monitor.final`)."""
 
 _INTERPRETER_HINT = (
     "the first line of a script names its interpreter (without a carriage return at its end), a program has a loader: both "
@@ -160,6 +170,9 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
         if failed.number in (errno.ENOENT, errno.ENOTDIR):
             return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
         return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)
+    if failed.text and failed.number in _MISMATCHES:
+        mismatch, hint = _MISMATCHES[failed.number]
+        return HostError(f"container {container}: cannot {step.describe()}: {mismatch.format(failed.text)}", hint=hint)
     return HostError(f"container {container}: cannot {step.describe()}: {reason}", hint=_HINTS.get(step.name))
 
 

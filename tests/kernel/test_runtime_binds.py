@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.contracts.runtime import GeneratedFile
+from orchestrator.errors import HostError
 from tests.kernel.place import Place, place
 
 pytestmark = pytest.mark.kernel
@@ -102,3 +104,31 @@ async def test_what_can_be_mapped_is_no_warning(here: Place, tmp_path: Path) -> 
     run = await here.begin(["true"], mounts=[bind(tmp_path, "/good")])
     await here.runtime.wait(run)
     assert run.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "says"),
+    [
+        ("", "/etc/passwd", "what is mounted is a folder, and /etc/passwd in the container is a file"),
+        ("file", "/etc", "what is mounted is a file, and /etc in the container is a folder"),
+        ("file", "/etc/", "what is mounted is a file, and /etc/ in the container is a folder"),
+    ],
+)
+async def test_a_folder_over_a_file_says_which_is_which(
+    here: Place, tmp_path: Path, source: str, target: str, says: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HostError) as caught:
+        await here.begin(["true"], mounts=[bind(tmp_path / source, target)])
+    assert caught.value.message.endswith(f"cannot mount {tmp_path / source} at {target}: {says}")
+    assert caught.value.hint
+
+
+async def test_a_file_of_ours_over_a_folder_says_so_too(here: Place) -> None:
+    with pytest.raises(HostError, match="what is mounted is a file, and /etc in the container is a folder"):
+        await here.begin(["true"], files=(GeneratedFile("/etc", b""),))
+
+
+async def test_a_place_below_a_file_is_still_no_place(here: Place, tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="Not a directory"):
+        await here.begin(["true"], mounts=[bind(tmp_path, "/etc/passwd/below")])
