@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import subprocess
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 
 from orchestrator.contracts.runtime import GeneratedFile
 from orchestrator.errors import HostError
-from tests.kernel.place import Place, place
+from orchestrator.oci.terms import ANNOTATION_OWNERS, OWNER_BY_SOURCE, OWNER_SOURCE
+from tests.kernel.place import HOST_BASE, Place, place
 
 pytestmark = pytest.mark.kernel
 TREE = ("rbind", "rprivate", "rnodev", "idmap")
@@ -132,3 +135,100 @@ async def test_a_file_of_ours_over_a_folder_says_so_too(here: Place) -> None:
 async def test_a_place_below_a_file_is_still_no_place(here: Place, tmp_path: Path) -> None:
     with pytest.raises(HostError, match="Not a directory"):
         await here.begin(["true"], mounts=[bind(tmp_path, "/etc/passwd/below")])
+
+
+OWNER = 1234, 1235
+
+
+@pytest.fixture
+def persons(tmp_path: Path) -> Path:
+    """A folder of an ordinary user's, with a file of root's in it."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "roots").write_text("secret")
+    os.chmod(folder / "roots", 0o600)
+    os.chown(folder, *OWNER)
+    return folder
+
+
+def owned(folder: Path, target: str = "/home", owner: str = OWNER_BY_SOURCE) -> dict[str, Any]:
+    return {"mounts": [bind(folder, target)], "annotations": {ANNOTATION_OWNERS: json.dumps({target: owner})}}
+
+
+def owner_of(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_uid, found.st_gid
+
+
+async def test_what_containers_root_writes_belongs_to_the_sources_owner(here: Place, persons: Path) -> None:
+    script = "cd /home; touch new; mkdir sub; ln -s x link; cp /bin/true set; chmod 4755 set; stat -c %u:%g . new set"
+    _, log = await here.shell(script, **owned(persons))
+    assert log.split() == ["0:0"] * 3
+    assert {owner_of(persons / name) for name in ("new", "sub", "link", "set")} == {OWNER}
+
+
+async def test_root_of_the_host_is_nobody_there(here: Place, persons: Path) -> None:
+    script = "cd /home; stat -c %u roots; cat roots; chown 1234 . ; touch new; chown 1234 new; chmod 4755 roots"
+    _, log = await here.shell(f"{{ {script}; }} 2>&1", **owned(persons))
+    assert log.split()[0] == "65534"
+    assert log.count("Permission denied") == 1
+    assert log.count("Value too large for defined data type") == 3  # Who has the owner's number has no place there.
+    assert owner_of(persons) == owner_of(persons / "new") == OWNER
+    assert (persons / "roots").stat().st_mode & 0o7777 == 0o600
+
+
+@pytest.mark.parametrize("uid", [1234, 77])
+async def test_what_another_user_of_the_container_writes_belongs_to_the_owner_too(
+    here: Place, persons: Path, uid: int
+) -> None:
+    _, log = await here.shell("touch /home/new; stat -c %u:%g /home/new", uid=uid, **owned(persons))
+    assert log.split() == [f"{uid}:{uid}"]
+    assert owner_of(persons / "new") == OWNER
+
+
+async def test_other_users_keep_their_numbers(here: Place, persons: Path) -> None:
+    script = "cd /home; touch low high; chown 999:998 low; chown 1000650000 high"
+    await here.shell(script, **owned(persons))
+    assert (owner_of(persons / "low"), (persons / "high").stat().st_uid) == ((999, 998), 1000650000)
+
+
+async def test_a_source_of_roots_or_of_the_systems_keeps_all_numbers(here: Place, tmp_path: Path) -> None:
+    for uid in (0, 999, 65534, HOST_BASE):
+        folder = tmp_path / str(uid)
+        folder.mkdir()
+        os.chown(folder, uid, uid)
+        await here.shell("touch /home/new", **owned(folder))
+        assert owner_of(folder / "new") == (0, 0)
+
+
+async def test_source_is_of_the_systems_users_too(here: Place, tmp_path: Path) -> None:
+    os.chown(tmp_path, 999, 0)
+    await here.shell("touch /home/new", **owned(tmp_path, owner=OWNER_SOURCE))
+    assert owner_of(tmp_path / "new") == (999, 0)
+
+
+async def test_one_user_namespace_serves_all_runs_and_outlives_the_monitor(here: Place, persons: Path) -> None:
+    run = await here.begin(["sh", "-c", "touch /home/$(date +%N)-$RANDOM"], **owned(persons))
+    await here.runtime.wait(run)
+    kept = await here.runtime.fetch("ids:1234=0,1235=0")
+    namespace = os.readlink(f"/proc/self/fd/{kept[0]}")
+    os.kill(here.runtime.monitor_pid, signal.SIGKILL)
+    await here.runtime.wait(await here.runtime.start(run.container))
+    assert os.readlink(f"/proc/self/fd/{(await here.runtime.fetch('ids:1234=0,1235=0'))[0]}") == namespace
+    assert {owner_of(path) for path in persons.iterdir() if path.name != "roots"} == {OWNER}
+
+
+async def test_the_owner_is_asked_for_anew_with_each_run(here: Place, persons: Path) -> None:
+    run = await here.begin(["touch", "/home/new"], **owned(persons))
+    await here.runtime.wait(run)
+    (persons / "new").unlink()
+    os.chown(persons, 4321, 4321)
+    await here.runtime.wait(await here.runtime.start(run.container))
+    assert owner_of(persons / "new") == (4321, 4321)
+
+
+async def test_owners_of_a_disk_that_cannot_map_them_are_a_warning(here: Place, good: Path) -> None:
+    os.chown(good / "nas", *OWNER)
+    run = await here.begin(["true"], **owned(good / "nas"))
+    await here.runtime.wait(run)
+    assert "(overlay)" in run.warnings[0]

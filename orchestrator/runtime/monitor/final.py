@@ -59,8 +59,8 @@ class FinalChild(Stage1):
         self._put(self.slots.pop(slot), target)
 
     def _put(self, tree: int, target: str) -> None:
-        """Raises OSError; EISDIR or ENOTDIR, after a word about the place, when that is a folder and the tree is none, or the
-        other way round."""
+        """Raises OSError; ENOTDIR or EISDIR, after a word about the place, when one of both is a folder and the other is
+        none."""
         place = os.fsencode(target)
         folder = stat.S_ISDIR(os.fstat(tree).st_mode)
         where = ensure(self.root, place, directory=folder)

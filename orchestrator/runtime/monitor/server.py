@@ -206,7 +206,8 @@ class Monitor:
         if not wire.LOWEST_VERSION <= header["version"] <= wire.VERSION:
             raise Refusal(f"this monitor speaks versions {wire.LOWEST_VERSION} to {wire.VERSION}, not {header['version']}")
         if stores.USERNS not in self._store.kept:
-            self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(self._extents)])
+            made = fds.pop(0) if fds else stores.make_user_namespace(self._extents, self._extents)
+            self._store.keep(stores.USERNS, [made])
         previous, self._supervisor = self._supervisor, connection
         if previous is not None and previous is not connection:
             previous.close()
@@ -253,6 +254,12 @@ class Monitor:
                 self._store.keep(name, [fd])
 
         stores.make_network_namespaces(self.loop, self._store.user_namespace(), len(names), made)
+
+    def _userns(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        name = header["name"]
+        if name not in self._store.kept:
+            self._store.keep(name, [stores.make_user_namespace(header["uids"], header["gids"])])
+        connection.send({"re": header["id"]}, self._store.kept[name])
 
     def _layer(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         number = self._store.add_layer(header["key"], fds[0], plain=bool(header.get("plain")))
@@ -416,6 +423,7 @@ HANDLERS: dict[str, Callable[[Monitor, Connection, wire.Header, bytes, list[int]
     "fetch": Monitor._fetch,
     "drop": Monitor._drop,
     "netns": Monitor._netns,
+    "userns": Monitor._userns,
     "layer": Monitor._layer,
     "unlayer": Monitor._unlayer,
     "start": Monitor._start,

@@ -63,6 +63,7 @@ class Stage1:
         self.procs = procs
         self.namespaces = namespaces
         self.slots: dict[int, int] = {}
+        self.owners: dict[int, int] = {}
         self.step = 0
         self.root = -1
         self.proc = -1
@@ -159,6 +160,10 @@ class Stage1:
     def to_home(self) -> None:
         process.setns(self.namespaces.own_ns, c.CLONE_NEWNS)
 
+    def ids(self, slot: int, name: str) -> None:
+        """The ids of the bind in `slot` will be mapped by the user namespace `name`, and not the container's."""
+        self.owners[slot] = self.fds[name]
+
     def bind(self, slot: int, source: str, recursive: bool, set_: int, clear: int, propagation: int, idmap: bool) -> None:
         tree = mounts.open_tree(c.AT_FDCWD, os.fsencode(source), recursive=recursive)
         if not self._adapt(slot, tree, recursive, set_, clear, propagation, idmap):
@@ -226,7 +231,7 @@ class Stage1:
     ) -> bool:
         """False when the ids of a mount in it cannot be mapped; nothing of it is changed then."""
         self.slots[slot] = tree
-        userns = self.fds["user"] if idmap else None
+        userns = self.owners.get(slot, self.fds["user"]) if idmap else None
         try:
             mounts.set_attributes(tree, set_, clear, propagation=propagation, userns=userns, recursive=recursive)
         except OSError as exc:
@@ -247,21 +252,12 @@ class Stage1:
             plain = [whole, *parts]
         else:
             os.close(self.slots[slot])
-            plain = [part for part in (whole, *parts) if not self._map(part.tree, set_, clear, propagation)]
+            userns = self.owners.get(slot, self.fds["user"])
+            plain = [part for part in (whole, *parts) if not _map(part.tree, set_, clear, propagation, userns)]
             self.slots[slot] = self._joined(whole.tree, parts) if parts else os.dup(whole.tree)
         for part in (whole, *parts):
             os.close(part.tree)
         self.warn(part_by_part.named([(os.path.join(top, part.path) if part.path else top, part.kind) for part in plain]))
-
-    def _map(self, tree: int, set_: int, clear: int, propagation: int) -> bool:
-        try:
-            mounts.set_attributes(tree, set_, clear, propagation=propagation, userns=self.fds["user"])
-        except OSError as exc:
-            if exc.errno not in _CANNOT_BE_MAPPED:
-                raise
-            mounts.set_attributes(tree, set_, clear, propagation=propagation)
-            return False
-        return True
 
     def _joined(self, top: int, parts: list[part_by_part.Part]) -> int:
         """One detached tree of detached mounts: put together where nobody sees it, and copied."""
@@ -336,6 +332,18 @@ class Stage1:
         if gate_out >= 0:
             os.write(gate_out, b"!")
         os._exit(0)
+
+
+def _map(tree: int, set_: int, clear: int, propagation: int, userns: int) -> bool:
+    """Whether its ids could be mapped. Its attributes are set in any case."""
+    try:
+        mounts.set_attributes(tree, set_, clear, propagation=propagation, userns=userns)
+    except OSError as exc:
+        if exc.errno not in _CANNOT_BE_MAPPED:
+            raise
+        mounts.set_attributes(tree, set_, clear, propagation=propagation)
+        return False
+    return True
 
 
 def _part(place: bytes, folder: str) -> int:
