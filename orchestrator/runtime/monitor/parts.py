@@ -31,10 +31,10 @@ def parts_below(directory: int) -> list[Part]:
     not to be copied (unbindable). `directory` may be open by O_PATH. Raises OSError."""
     top = os.readlink(b"/proc/self/fd/%d" % directory).rstrip(b"/") + b"/"
     found: list[Part] = []
-    for place, number, kind in sorted(_table(), key=lambda row: row[0].count(b"/")):
-        if not place.startswith(top) or place == top:
+    for point, number, kind in sorted(_table(), key=lambda row: row[0].count(b"/")):
+        if not point.startswith(top) or point == top:
             continue
-        path = place[len(top) :]
+        path = point[len(top) :]
         try:
             where = openat2(directory, path, os.O_PATH | os.O_NOFOLLOW, BELOW)
         except OSError as exc:
@@ -53,15 +53,15 @@ def parts_below(directory: int) -> list[Part]:
 
 
 def _table() -> list[tuple[bytes, bytes, bytes]]:
-    """Place, number and type of all mounts (proc_pid_mountinfo(5))."""
+    """Point, number and type of all mounts (proc_pid_mountinfo(5))."""
     rows = []
     for line in _read(b"/proc/thread-self/mountinfo").splitlines():
         fields = line.split(b" ")
-        place = fields[4]
-        if b"\\" in place:
+        point = fields[4]
+        if b"\\" in point:
             for escape, byte in _ESCAPES.items():
-                place = place.replace(escape, byte)
-        rows.append((place, fields[0], fields[fields.index(b"-", 6) + 1]))
+                point = point.replace(escape, byte)
+        rows.append((point, fields[0], fields[fields.index(b"-", 6) + 1]))
     return rows
 
 
