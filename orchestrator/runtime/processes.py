@@ -45,6 +45,10 @@ _MISMATCHES: Mapping[int, tuple[str, str]] = {
 }
 """By errno, when the text is the place (`monitor.final`)."""
 
+_CAPABILITY_HINT = (
+    "its file may demand a capability that this container does not have (getcap shows it: that of Debian's ping is NET_RAW): "
+    "cap_add gives it"
+)
 _INTERPRETER_HINT = (
     "the first line of a script names its interpreter (without a carriage return at its end), a program has a loader: both "
     "must be in the image"
@@ -169,7 +173,9 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
             return CommandError(message, hint=_INTERPRETER_HINT, exit_code=EXIT_NOT_FOUND)
         if failed.number in (errno.ENOENT, errno.ENOTDIR):
             return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
-        return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)
+        message = f'container {container}: cannot execute "{command}": {reason}'
+        hint = _CAPABILITY_HINT if failed.number == errno.EPERM else None
+        return CommandError(message, hint=hint, exit_code=EXIT_CANNOT_EXECUTE)
     if failed.text and failed.number in _MISMATCHES:
         mismatch, hint = _MISMATCHES[failed.number]
         return HostError(f"container {container}: cannot {step.describe()}: {mismatch.format(failed.text)}", hint=hint)

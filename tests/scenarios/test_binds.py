@@ -39,7 +39,7 @@ def test_files_of_a_stack_belong_to_the_owner_of_its_folder(pystack: Pystack, bu
     assert (home / "roots/x").stat().st_uid == 0
 
 
-def test_a_mount_whose_owners_cannot_be_mapped_is_told_by_up_and_why_and_once(pystack: Pystack, busybox_rootfs: Path) -> None:
+def test_a_mount_whose_owners_cannot_be_mapped_is_told_once_by_up_and_why(pystack: Pystack, busybox_rootfs: Path) -> None:
     stack = pystack.stack(STACK.format(image=busybox_rootfs))
     nas, lower = stack.directory / "home/nas", stack.directory / "lower"
     for folder in (nas, stack.directory / "home/roots", lower):
