@@ -46,7 +46,7 @@ _MISMATCHES: Mapping[int, tuple[str, str]] = {
 """By errno, when the text is the place (`monitor.final`)."""
 
 _CAPABILITY_HINT = (
-    "its file may demand a capability that this container does not have (getcap shows it: that of Debian's ping is NET_RAW): "
+    "its file may demand a capability that this container does not have (getcap shows it; Debian's ping has NET_RAW): "
     "cap_add gives it"
 )
 _INTERPRETER_HINT = (
