@@ -97,12 +97,14 @@ class Exit:
 
 @frozen
 class Run:
-    """One run. `number` counts from 1 within the container; `pid` is the host's; `started_at`: epoch seconds, display."""
+    """One run. `number` counts from 1 within the container; `pid` is the host's; `started_at`: epoch seconds, display.
+    `warnings`: what of it is not quite as it was asked for, in sentences; known to who started it."""
 
     container: ContainerId
     number: int
     pid: int
     started_at: float
+    warnings: tuple[str, ...] = ()
 
 
 @frozen

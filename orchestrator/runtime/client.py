@@ -47,13 +47,15 @@ from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost, StepFailed
-from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
+from orchestrator.runtime.owners import asked_owners
+from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process, warnings_of
 from orchestrator.runtime.programs import layer_paths
 from orchestrator.runtime.propagation import check_propagation
 from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.sharing import check_shares, has_just_ended, joined, network_of, with_shared_files
+from orchestrator.runtime.sources import mapped_sources
 from orchestrator.runtime.stdio import KEPT_TERMINAL, Streams, Terminal, written_anew
 from orchestrator.values import replace
 
@@ -122,6 +124,7 @@ class MonitorRuntime:
         container = spec.container
         validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
         check_shares(self._site, spec)
+        asked_owners(spec.config)
         spec = bundle.with_kept_files(self._site, with_shared_files(self._site, spec))
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
@@ -214,7 +217,8 @@ class MonitorRuntime:
         if terminal and on_tty is None and link.version < KEPT_TERMINAL:
             message = f"cannot make a terminal for {container}: the monitor of this project was started by an older pystack"
             raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
-        program, encoded = sandbox.program(link.version, terminal=terminal, size=size)
+        owners, maps = await mapped_sources(self._session, self._site, sandbox.spec, link.version)
+        program, encoded = sandbox.program(link.version, terminal=terminal, size=size, owners=owners)
         netns = await network_of(self._session, self._site, sandbox.spec)
         if not has_own_processes(sandbox.spec) and sandbox.cgroup.populated():
             await self._end_leftovers(sandbox.cgroup)
@@ -231,7 +235,7 @@ class MonitorRuntime:
             names, fds = sandbox.placement(sandbox.cgroup)
             shared = stack.enter_context(joined(self._session, self._site, sandbox.spec))
             own = {"net": netns} if netns >= 0 else {}
-            ends = {**own, **shared, **streams.descriptors}
+            ends = {**own, **maps, **shared, **streams.descriptors}
             try:
                 answer = await link.request(
                     "start", encoded, [*ends.values(), *fds],
@@ -247,7 +251,8 @@ class MonitorRuntime:
                 raise failure(container, program, exc) from exc
             except OSError as exc:
                 raise HostError(f"cannot start {container}: {exc.strerror}: {exc.filename or 'clone3'}") from exc
-            run = Run(container, number, answer.header["pid"], answer.header["started"])
+            said = warnings_of(program, answer.header.get("warnings", ()))
+            run = Run(container, number, answer.header["pid"], answer.header["started"], said)
             history.last_run = number
             self._session.add_active(ActiveRun(run, answer.fds[0], streams.taken(answer.fds[1:]), echo, log))
             streams.hand_over()

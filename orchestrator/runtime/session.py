@@ -27,6 +27,7 @@ from orchestrator.runtime import cradle
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
+from orchestrator.runtime.owners import OwnerMap
 from orchestrator.runtime.program import too_old
 from orchestrator.runtime.sandbox import ActiveRun
 
@@ -280,6 +281,16 @@ class Session:
 
     def _forget_kept(self, name: str) -> None:
         fdpass.close_all(self.kept.pop(name, ()))
+
+    async def owner_namespace(self, wanted: OwnerMap) -> int:
+        """A user namespace with these maps, made if there is none yet. Owned by the session. Raises OSError."""
+        if wanted.name not in self.kept:
+            made = await self.ask("userns", name=wanted.name, uids=wanted.uids, gids=wanted.gids)
+            if wanted.name in self.kept:  # Somebody else has asked meanwhile.
+                fdpass.close_all(made.fds)
+            else:
+                self.kept[wanted.name] = tuple(made.fds)
+        return self.kept[wanted.name][0]
 
     async def network_namespace(self, container: ContainerId) -> int:
         """The container's, made if it has none. Owned by the session."""

@@ -183,6 +183,10 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
     state.adapters.networking.set_ready(container.id, container.check is None)
     container.note(EventKind.CONTAINER_STARTED, f"started {container.id}", number=process.number)
+    for text in process.warnings:
+        if text not in container.warned:  # And not again with each restart.
+            container.note(EventKind.WARNING, f"{container.id}: {text}")
+    container.warned = process.warnings
     if container.check is None:
         container.note(EventKind.SERVICE_READY, f"{container.label} is running")
     return run
