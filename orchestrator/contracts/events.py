@@ -47,6 +47,8 @@ class EventKind(Enum):
     CONTAINER_STOPPING = "container.stopping"
     CONTAINER_STOPPED = "container.stopped"
     CONTAINER_REMOVED = "container.removed"
+    CONTAINER_PAUSED = "container.paused"
+    CONTAINER_UNPAUSED = "container.unpaused"
     HEALTH_PROBED = "health.probed"
     HEALTH_CHANGED = "health.changed"
     RESTART_SCHEDULED = "restart.scheduled"

@@ -214,6 +214,17 @@ class Runtime(Protocol):
         """End every process of the container at once (cgroup.kill). Nothing happens if there is no run."""
         ...
 
+    async def pause(self, container: ContainerId) -> None:
+        """Let the run's processes stand still until `resume`, whoever lives; signals wait, but for SIGKILL. Returns when
+        they do; nothing happens if they did. Raises OperationError when there is no run, or one cannot be stopped in time:
+        then they go on."""
+        ...
+
+    async def resume(self, container: ContainerId) -> None:
+        """Let them go on. Nothing happens if they do. To be called before the `start` that follows the end of a run that
+        was paused."""
+        ...
+
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         """Run a health probe in the container; after `timeout_s` the probe and all its children are killed.
         A command that cannot be executed gives exit code 126 or 127 with the reason as output; never raises for it."""

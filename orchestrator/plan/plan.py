@@ -28,6 +28,8 @@ class Verb(Enum):
     STOP = "stop"
     RESTART = "restart"
     KILL = "kill"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
 
 
 class Kind(Enum):
@@ -37,10 +39,17 @@ class Kind(Enum):
     CREATE = "create"
     START = "start"
     SIGNAL = "signal"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
     STOP = "stop"
     REMOVE = "remove"
     REMOVE_NETWORK = "remove network"
     REMOVE_VOLUME = "remove volume"
+
+    @property
+    def leaves_it(self) -> bool:
+        """Of a container: it is the same run before and afterwards, whatever others do to it meanwhile."""
+        return self in (Kind.SIGNAL, Kind.PAUSE, Kind.UNPAUSE)
 
     @property
     def tears_down(self) -> bool:
@@ -107,7 +116,7 @@ class Plan:
     @property
     def containers(self) -> frozenset[ContainerId]:
         """What it starts, stops, makes or removes."""
-        return frozenset(item.container for item in self.operations if item.container and item.kind is not Kind.SIGNAL)
+        return frozenset(item.container for item in self.operations if item.container and not item.kind.leaves_it)
 
     @property
     def changed(self) -> int:

@@ -128,7 +128,9 @@ def plan_start(request: Start, observed: ObservedProject, project: Project) -> P
         if not found and name in asked:
             raise _no_container(name, "start")
         for item in found:
-            if not item.running or item.stopping:
+            if item.paused:
+                builder.unpause(item, "paused")
+            elif not item.running or item.stopping:
                 _begin(builder, item, project.services.get(name, item.definition))
     builder.prepare()
     builder.remove_leftovers()
@@ -232,6 +234,8 @@ def _reconcile_service(
             builder.create(item.instance, item.container, service, item.why_gone)
             if request.start:
                 builder.start(item.instance, item.container, "created")
+        elif request.start and item.paused:
+            builder.unpause(item, "paused")
         elif request.start and (not item.running or item.stopping):
             cause = item.why_stopped if asked else _why_started(builder, item)
             if cause:

@@ -39,7 +39,7 @@ from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
-from orchestrator.runtime import bundle
+from orchestrator.runtime import bundle, freezing
 from orchestrator.runtime.adopting import Adopting
 from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
@@ -288,6 +288,13 @@ class MonitorRuntime:
                     group.kill()
             # The group may be a ruin; the end of PID 1 is the end of all in its namespace in any case.
             pidfds.send(active.pidfd, signal.SIGKILL)
+
+    async def pause(self, container: ContainerId) -> None:
+        await self._running(container)
+        await trio.to_thread.run_sync(freezing.pause, self._site, container, self._layout)
+
+    async def resume(self, container: ContainerId) -> None:
+        await trio.to_thread.run_sync(freezing.resume, self._site, container, self._layout)
 
     # Further processes.
 

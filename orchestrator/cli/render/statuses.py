@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 
     Status = Mapping[str, Any]
 
-ALIVE = frozenset({"waiting", "created", "starting", "running", "restarting", "stopping"})
+ALIVE = frozenset({"waiting", "created", "starting", "running", "paused", "restarting", "stopping"})
 """Phases in which a container runs or will do so by itself."""
 FAILED = frozenset({"failed", "blocked"})
+_UP = ("running", "paused")
 _HEADER = ("SERVICE", "NAME", "STATE", "UP", "RESTARTS", "ADDRESS", "PORTS", "NOTE")
 
 
-_DOCKER_STATES = {"running": "running", "starting": "running", "stopping": "running", "restarting": "restarting"}
+_DOCKER_STATES = {
+    "running": "running",
+    "paused": "paused",
+    "starting": "running",
+    "stopping": "running",
+    "restarting": "restarting",
+}
 """By phase. In any other nothing runs: Docker says whether something ever did."""
 
 
@@ -96,7 +103,7 @@ def addresses(endpoint: Mapping[str, Any]) -> list[str]:
 def up_text(status: Status, now: float) -> str:
     """How long it has been running, or "". `now`: epoch seconds."""
     started_at = status.get("started_at")
-    if status["phase"] != "running" or not started_at:
+    if status["phase"] not in _UP or not started_at:
         return ""
     from orchestrator.units import format_duration
 
@@ -129,7 +136,7 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     created = datetime.fromtimestamp(status.get("created_at", 0.0), UTC)
-    running, published = status["phase"] == "running", status.get("published", ())
+    running, published = status["phase"] in _UP, status.get("published", ())
     exposed = status.get("exposed", ())
     ended, up = status.get("exit"), up_text(status, now)
     return {

@@ -59,6 +59,8 @@ VERBS: Mapping[str, Verb | Group] = {
         acting.STOP,
         acting.RESTART,
         acting.KILL,
+        acting.PAUSE,
+        acting.UNPAUSE,
         imaging.BUILD,
         imaging.PULL,
         imaging.PUSH,
