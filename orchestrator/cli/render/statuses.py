@@ -39,11 +39,11 @@ def docker_state(status: Status) -> str:
     return _DOCKER_STATES.get(status["phase"], ended)
 
 
-def identity(status: Status) -> str:
-    """Twelve hex digits for this very container: the next one of its name has others."""
+def identity(status: Status, digits: int = 12) -> str:
+    """Hex digits for this very container: the next one of its name has others."""
     from orchestrator.model.keys import short_hash
 
-    return short_hash(f"{status['container']}@{status.get('created_at', 0.0):.6f}", 12)
+    return short_hash(f"{status['container']}@{status.get('created_at', 0.0):.6f}", digits)
 
 
 def is_plain(status: Status) -> bool:

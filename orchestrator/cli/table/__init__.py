@@ -55,6 +55,8 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.ATTACH,
         acting.RUN,
         looking.PORT,
+        looking.TOP,
+        looking.STATS,
         acting.START,
         acting.STOP,
         acting.RESTART,
