@@ -47,6 +47,8 @@ class EventKind(Enum):
     CONTAINER_STOPPING = "container.stopping"
     CONTAINER_STOPPED = "container.stopped"
     CONTAINER_REMOVED = "container.removed"
+    CONTAINER_UPDATED = "container.updated"
+    """Its limits are others."""
     CONTAINER_PAUSED = "container.paused"
     CONTAINER_UNPAUSED = "container.unpaused"
     HEALTH_PROBED = "health.probed"

@@ -98,6 +98,9 @@ class PlanBuilder:
     def signal(self, item: ObservedContainer, number: int, cause: str) -> None:
         self._add(Operation(Kind.SIGNAL, cause, item.container, item.instance, signal=number))
 
+    def update(self, item: ObservedContainer, definition: Service, cause: str) -> None:
+        self._add(Operation(Kind.UPDATE, cause, item.container, item.instance, definition=definition))
+
     def pause(self, item: ObservedContainer, cause: str) -> None:
         self._add(Operation(Kind.PAUSE, cause, item.container, item.instance))
 

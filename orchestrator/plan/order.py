@@ -23,6 +23,7 @@ _SECTIONS = (
     Kind.CREATE_VOLUME,
     Kind.REMOVE_VOLUME,
     Kind.CREATE,
+    Kind.UPDATE,
     Kind.START,
 )
 
@@ -78,7 +79,8 @@ class Order:
             case Kind.START if operation_id(Kind.CREATE, container) in self._operations:
                 found = [operation_id(Kind.CREATE, container), *self._resumed]
             case Kind.START:
-                found = [operation_id(Kind.STOP, container), *self._needs(operation), *self._resumed]
+                found = [operation_id(Kind.STOP, container), operation_id(Kind.UPDATE, container)]
+                found += [*self._needs(operation), *self._resumed]
             case _:
                 pass
         return tuple(dict.fromkeys(item for item in found if item in self._operations))
@@ -91,7 +93,7 @@ class Order:
         match operation.kind:
             case Kind.SIGNAL | Kind.PAUSE | Kind.UNPAUSE | Kind.STOP | Kind.REMOVE:
                 return (kind, -rank, number, 0, operation.id)
-            case Kind.CREATE | Kind.START:
+            case Kind.CREATE | Kind.UPDATE | Kind.START:
                 return (len(_SECTIONS), rank, number, kind, operation.id)
             case _:
                 return (kind, 0, 0, 0, operation.id)

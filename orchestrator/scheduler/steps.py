@@ -60,6 +60,11 @@ class Steps:
                 self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}")
             case Kind.CREATE:
                 await self._create(self._container(operation), operation)
+            case Kind.UPDATE:
+                assert operation.definition is not None
+                await sandbox.update(
+                    self._state, self._container(operation), self._plan.project, operation.definition
+                )
             case Kind.START:
                 await self._start(self._container(operation), operation)
             case Kind.SIGNAL:
