@@ -76,7 +76,7 @@ async def open_runtime(
         runtime = MonitorRuntime(site, host, session)
         try:
             await session.open()
-            runtime.ends.find_oom_kills()
+            runtime.ends.complete_last()
             yield runtime
         finally:
             await session.close()
@@ -94,7 +94,7 @@ class MonitorRuntime:
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
         self.ends = Ends(site, self._layout, session, self._sandboxes)
-        session.oom_kills_of = self.ends.oom_kills_of
+        session.completed = self.ends.completed
         session.outlives = self.ends.kill_outliving
 
     @property
@@ -219,9 +219,9 @@ class MonitorRuntime:
         if not has_own_processes(sandbox.spec) and sandbox.cgroup.populated():
             await self._end_leftovers(sandbox.cgroup)
             sandbox.spoil(sandbox.cgroup)
-        echo = {"oom_kills": sandbox.cgroup.oom_kills()}
         log = sandbox.log_policy(link.version)
         number = history.last_run + 1
+        echo = self.ends.base_of(sandbox.cgroup, number)
         with contextlib.ExitStack() as stack:
             if sandbox.spec.stdin_open and stdin is None and not terminal:
                 stdin, writer = os.pipe2(os.O_CLOEXEC)
@@ -275,11 +275,13 @@ class MonitorRuntime:
     async def signal(self, container: ContainerId, number: int) -> None:
         active = self._session.active.get(container)
         if active is not None:
+            active.killed = active.killed or number == signal.SIGKILL
             pidfds.send(active.pidfd, number)
 
     async def kill(self, container: ContainerId) -> None:
         active = self._session.active.get(container)
         if active is not None:
+            active.killed = True
             sandbox = self._sandboxes.get(container)
             if sandbox is not None:
                 sandbox.kill(sandbox.cgroup)

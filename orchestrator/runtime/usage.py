@@ -65,6 +65,17 @@ def peak_memory_bytes(layout: Layout, group: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
+def stalled_us(layout: Layout, group: str) -> dict[str, int]:
+    """For how long some process of it has waited for ``cpu``, ``memory`` and ``io`` (psi.rst), in microseconds since it was
+    made; without those that the machine does not count."""
+    found = {}
+    for resource in ("cpu", "memory", "io") if layout.unified is not None else ():
+        with contextlib.suppress(OSError, ValueError):
+            some = cgroup.read(f"{layout.unified}/{group}/{resource}.pressure").partition("\n")[0]
+            found[resource] = int(some.rpartition("total=")[2])
+    return found
+
+
 def _read(layout: Layout, controller: str, group: str, v1: str, unified: str) -> str:
     """The file of `controller`, by its name in a v1 hierarchy or in the unified one; "" when there is none."""
     root, name = (layout.controllers[controller], v1) if controller in layout.controllers else (layout.unified, unified)

@@ -253,6 +253,7 @@ def _conclude(state: EngineState, container: Container, run: LiveRun, exit: Exit
         exit_status=exit.status,
         signal=exit.signal,
         oom=exit.oom_killed,
+        oom_kills=exit.oom_kills,
         run=run.process.number if run.process is not None else 0,
         restarts=isinstance(decision, Restart) or container.pending,
     )
