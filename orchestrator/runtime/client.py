@@ -39,7 +39,7 @@ from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
-from orchestrator.runtime import bundle
+from orchestrator.runtime import bundle, freezing
 from orchestrator.runtime.adopting import Adopting
 from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
@@ -78,7 +78,7 @@ async def open_runtime(
         runtime = MonitorRuntime(site, host, session)
         try:
             await session.open()
-            runtime.ends.find_oom_kills()
+            runtime.ends.complete_last()
             yield runtime
         finally:
             await session.close()
@@ -96,7 +96,7 @@ class MonitorRuntime:
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
         self.ends = Ends(site, self._layout, session, self._sandboxes)
-        session.oom_kills_of = self.ends.oom_kills_of
+        session.completed = self.ends.completed
         session.outlives = self.ends.kill_outliving
 
     @property
@@ -223,9 +223,9 @@ class MonitorRuntime:
         if not has_own_processes(sandbox.spec) and sandbox.cgroup.populated():
             await self._end_leftovers(sandbox.cgroup)
             sandbox.spoil(sandbox.cgroup)
-        echo = {"oom_kills": sandbox.cgroup.oom_kills()}
         log = sandbox.log_policy(link.version)
         number = history.last_run + 1
+        echo = self.ends.base_of(sandbox.cgroup, number)
         with contextlib.ExitStack() as stack:
             if sandbox.spec.stdin_open and stdin is None and not terminal:
                 stdin, writer = os.pipe2(os.O_CLOEXEC)
@@ -280,11 +280,13 @@ class MonitorRuntime:
     async def signal(self, container: ContainerId, number: int) -> None:
         active = self._session.active.get(container)
         if active is not None:
+            active.killed = active.killed or number == signal.SIGKILL
             pidfds.send(active.pidfd, number)
 
     async def kill(self, container: ContainerId) -> None:
         active = self._session.active.get(container)
         if active is not None:
+            active.killed = True
             sandbox = self._sandboxes.get(container)
             if sandbox is not None:
                 sandbox.kill(sandbox.cgroup)
@@ -293,6 +295,13 @@ class MonitorRuntime:
                     group.kill()
             # The group may be a ruin; the end of PID 1 is the end of all in its namespace in any case.
             pidfds.send(active.pidfd, signal.SIGKILL)
+
+    async def pause(self, container: ContainerId) -> None:
+        await self._running(container)
+        await trio.to_thread.run_sync(freezing.pause, self._site, container, self._layout)
+
+    async def resume(self, container: ContainerId) -> None:
+        await trio.to_thread.run_sync(freezing.resume, self._site, container, self._layout)
 
     # Further processes.
 

@@ -211,13 +211,14 @@ def has_own_processes(spec: SandboxSpec) -> bool:
 @entity
 class ActiveRun:
     """A run that has not ended, as far as we know. Owns `pidfd` and `pipes` (stream -> read end of the log pipe, or the
-    master of its terminal): with them a new monitor can be given what a killed one had."""
+    master of its terminal): with them a new monitor can be given what a killed one had. `killed`: by us."""
 
     run: Run
     pidfd: int
     pipes: dict[int, int]
     echo: Mapping[str, Any]
     log: Mapping[str, int]
+    killed: bool = False
     ended: trio.Event = field(default_factory=trio.Event)
     exit: Exit | None = None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.contracts.runtime import Run
+from orchestrator.contracts.runtime import Exit, Run
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
 from orchestrator.kernel import fdpass, mounts
@@ -50,8 +50,8 @@ _MOST_NETNS = 64
 
 class Session:
     """`active`: runs by container. `kept`: name -> our duplicates of what the monitor keeps. `history`: from the journal.
-    `oom_kills_of`: the counter of a container's cgroup. `outlives`: kills what outlives a container's run, if anything
-    can."""
+    `completed`: an end of a container's run with what else is known of it. `outlives`: kills what outlives a container's
+    run, if anything can."""
 
     def __init__(self, site: Site, respawn_argv: tuple[str, ...] | None, nursery: trio.Nursery) -> None:
         self.site = site
@@ -59,7 +59,7 @@ class Session:
         self.kept: dict[str, tuple[int, ...]] = {}
         self.history: dict[ContainerId, History] = {}
         self.tell_unlogged: Callable[[ContainerId, int, str], None] = lambda container, count, why: None
-        self.oom_kills_of: Callable[[ContainerId], int] = lambda container: 0
+        self.completed: Callable[[ActiveRun, Exit], Exit] = lambda active, exit_: exit_
         self.outlives: Callable[[ContainerId], bool] = lambda container: False
         self.generation = 0
         """Counts the monitors: numbers that belong to one monitor (layers) are void for the next."""
@@ -253,8 +253,7 @@ class Session:
     def _end(self, active: ActiveRun, event: Header) -> None:
         container = active.run.container
         del self.active[container]
-        oom = self.oom_kills_of(container) > int(active.echo.get("oom_kills") or 0)
-        exit_ = exit_of(event["status"], event["at"], oom=oom)
+        exit_ = self.completed(active, exit_of(event["status"], event["at"]))
         history = self.history.setdefault(container, History())
         history.last_run = max(history.last_run, active.run.number)
         history.add_exit(active.run.number, exit_)

@@ -209,3 +209,19 @@ KILL = Verb(
     arguments=SERVICES,
     hot=True,
 )
+PAUSE = Verb(
+    "pause",
+    "pausing",
+    "Let services stand still.",
+    "Let the processes of services stand still, until `unpause`. No probes are made meanwhile.",
+    arguments=SERVICES,
+    hot=True,
+)
+UNPAUSE = Verb(
+    "unpause",
+    "pausing",
+    "Let paused services go on.",
+    "Let paused services go on.",
+    arguments=SERVICES,
+    hot=True,
+)
