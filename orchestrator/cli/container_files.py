@@ -45,13 +45,14 @@ Warn = Callable[[str], None]
 @frozen
 class Source:
     """`root`: a directory; `top`: what is copied, below it, without links on the way. `name`: what it is called in a
-    directory that it is put into; "." if its content alone is meant. `written`: by the user."""
+    directory that it is put into; "." if its content alone is meant. `written`: by the user. `label`: `root` for people."""
 
     root: str
     top: bytes
     name: bytes
     is_directory: bool
     written: str
+    label: str = ""
 
 
 @frozen
@@ -84,7 +85,7 @@ def local_source(path: str, copying: Copying) -> Source:
     root, top = os.path.split(real)
     own = os.path.basename(path.rstrip("/")) if not through or not content else ""
     name = "." if content or not own or own == ".." else own
-    return Source(root, os.fsencode(top), os.fsencode(name), is_directory, path)
+    return Source(root, os.fsencode(top), os.fsencode(name), is_directory, path, root)
 
 
 def container_source(view: Merged, root: str, path: str, container: str, copying: Copying) -> Source:
@@ -157,7 +158,7 @@ def stream_out(view: View, container: str, path: str, out: BinaryIO, copying: Co
     with Merged([view.path]) as merged:
         source = container_source(merged, view.path, path, container, copying)
     change, stream, count = _outward_kept(view.ids), TarStream(out), 0
-    with Walk(source.root, xattrs=copying.archive, holes=False, devices=True) as walk:
+    with Walk(source.root, source.label, xattrs=copying.archive, holes=False, devices=True) as walk:
         try:
             for entry, data in walk.entries(source.top, source.name):
                 stream.put(change(entry))
@@ -233,10 +234,15 @@ def _root_of(view: View) -> tuple[int, int]:
 
 def _below(entry: Entry, into: bytes) -> Entry:
     """With paths from the container's root; what leads up in an archive stays below `into`."""
+    path, link = (b"/".join(clean(each)) for each in (entry.path, entry.link))
+    return _put_below(replace(entry, path=path, link=link if entry.kind is Kind.HARDLINK else entry.link), into)
+
+
+def _put_below(entry: Entry, into: bytes) -> Entry:
+    """As `_below`, for paths that have nothing of that kind: those of a walk."""
     above = into.strip(b"/") + b"/" if into.strip(b"/") else b""
-    path = above + b"/".join(clean(entry.path))
-    link = above + b"/".join(clean(entry.link)) if entry.kind is Kind.HARDLINK else entry.link
-    return replace(entry, path=path, link=link)
+    link = above + entry.link.removeprefix(b"./") if entry.kind is Kind.HARDLINK else entry.link
+    return replace(entry, path=above + entry.path.removeprefix(b"./"), link=link)
 
 
 # ---- both ------------------------------------------------------------------------------------------------------------
@@ -259,14 +265,14 @@ def _copy(
     count = 0
     with (
         making_files_as(making.outside(0)) if making is not None else nullcontext(),
-        Walk(source.root, xattrs=copying.archive) as walk,
+        Walk(source.root, source.label, xattrs=copying.archive) as walk,
         Placer(target, owner, keep=not copying.archive) as placer,
     ):
         try:
             for entry, data in walk.entries(source.top, name):
                 count += 1
-                if clean(entry.path):
-                    placer.add(_below(change(entry), into), data)
+                if entry.path != b"./":
+                    placer.add(_put_below(change(entry), into), data)
             placer.finish()
         except OSError as exc:
             raise HostError(f"cannot read {source.written}: {exc.strerror}") from exc

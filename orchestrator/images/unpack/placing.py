@@ -37,7 +37,8 @@ class Placer(Applier):
         elif entry.kind is Kind.DIRECTORY:
             with contextlib.suppress(FileNotFoundError):
                 os.stat(name, dir_fd=self._directories.fd(parent), follow_symlinks=False)
-                raise OperationError(f"{shown(entry.path)} is no directory there, and cannot be replaced by one")
+                what = shown(entry.path.rstrip(b"/"))
+                raise OperationError(f"{what} is no directory there, and cannot be replaced by one")
         super()._make(parent, name, entry, data)
 
     def _root(self, entry: Entry) -> None:
@@ -51,9 +52,49 @@ class Placer(Applier):
         made.mtime_ns = None
         return made
 
+    def _new_file(self, parent: Directory, name: bytes, mode: int) -> int:
+        """Where a file is mounted, that file with nothing in it."""
+        mounted = self._mounted(parent, name)
+        if mounted < 0:
+            return super()._new_file(parent, name, mode)
+        parent.gives = 0
+        try:
+            if not stat.S_ISREG(os.fstat(mounted).st_mode):
+                raise _is_mounted(name)
+            return os.open(f"/proc/self/fd/{mounted}", os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        finally:
+            os.close(mounted)
+
     def _clear(self, parent: Directory, name: bytes) -> None:
+        mounted = self._mounted(parent, name)
+        if mounted >= 0:
+            os.close(mounted)
+            raise _is_mounted(name)
         fd = self._directories.fd(parent)
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 raise OperationError(f"{shown(name)} is a directory there, and cannot be replaced by a file")
             os.unlink(name, dir_fd=fd)
+
+    def _mounted(self, parent: Directory, name: bytes) -> int:
+        """A descriptor (O_PATH) of `name`, if something is mounted there; else -1. In a mount namespace that is not ours
+        the kernel would let us delete what it is mounted on, and the mount with it."""
+        fd = self._directories.fd(parent)
+        try:
+            held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        except FileNotFoundError:
+            return -1
+        if _mount_of(held) != _mount_of(fd):
+            return held
+        os.close(held)
+        return -1
+
+
+def _mount_of(fd: int) -> bytes:
+    """The number of the mount that `fd` is in (proc_pid_fdinfo(5))."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return next(line for line in file if line.startswith(b"mnt_id:"))
+
+
+def _is_mounted(name: bytes) -> OperationError:
+    return OperationError(f"something is mounted at {shown(name)} there, and cannot be replaced")

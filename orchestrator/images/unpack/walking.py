@@ -37,12 +37,16 @@ _NO_XATTRS: Mapping[bytes, bytes] = {}
 
 
 class Walk:
-    """Entries of the tree at `root`, a directory. A context manager. `xattrs`: with extended attributes. `holes`: sparse
-    files with their map. `devices`: with device nodes, which are left out else; sockets always are.
+    """Entries of the tree at `root`, a directory, which people call `label`. A context manager. `xattrs`: with extended
+    attributes. `holes`: sparse files with their map. `devices`: with device nodes, which are left out else; sockets always
+    are.
 
     `changed`: how many names vanished, or became shorter, while they were read. `left_out`: a sentence for each thing."""
 
-    def __init__(self, root: str, *, xattrs: bool = False, holes: bool = True, devices: bool = False) -> None:
+    def __init__(
+        self, root: str, label: str = "", *, xattrs: bool = False, holes: bool = True, devices: bool = False
+    ) -> None:
+        self._label = os.fsencode(label.rstrip("/")) + b"/"
         self._lowers = Lowers([root])
         self._xattrs, self._holes, self._devices = xattrs, holes, devices
         self._first_names: dict[tuple[int, int], bytes] = {}
@@ -62,10 +66,10 @@ class Walk:
         where = self._lowers.directory(0, above)
         found = os.stat(last, dir_fd=where, follow_symlinks=False) if top else os.fstat(where)
         if not stat.S_ISDIR(found.st_mode):
-            yield from self._other(where, last, name, found, found.st_dev)
+            yield from self._other(where, top, name, found, found.st_dev)
             return
         if filesystem_type(self._lowers.directory(0, top)) in _OF_THE_KERNEL:
-            self.left_out.append(f"{shown(b'/' + top)} is the kernel's")
+            self.left_out.append(f"{shown(self._label + top)} is the kernel's")
             return
         yield self._entry(where, last or b".", name, found), None
         yield from self._below(top, name, found.st_dev)
@@ -83,10 +87,10 @@ class Walk:
                 where = self._lowers.directory(0, path)
                 found = os.stat(own, dir_fd=where, follow_symlinks=False)
                 if not stat.S_ISDIR(found.st_mode):
-                    yield from self._other(where, own, own_name, found, device)
+                    yield from self._other(where, below, own_name, found, device)
                     continue
                 if found.st_dev != device and filesystem_type(self._lowers.directory(0, below)) in _OF_THE_KERNEL:
-                    self.left_out.append(f"{shown(b'/' + below)} is the kernel's")
+                    self.left_out.append(f"{shown(self._label + below)} is the kernel's")
                     continue
                 entry, inside = self._entry(where, own, own_name, found), self._names(below)
             except OSError as exc:
@@ -105,35 +109,35 @@ class Walk:
         if exc.errno in _CHANGED:
             self.changed += 1
         elif exc.errno in _REFUSED:
-            self.left_out.append(f"{shown(b'/' + path)} cannot be read: {exc.strerror}")
+            self.left_out.append(f"{shown(self._label + path)} cannot be read: {exc.strerror}")
         else:
             raise exc
 
     def _other(
-        self, where: int, own: bytes, name: bytes, found: os.stat_result, device: int
+        self, where: int, path: bytes, name: bytes, found: os.stat_result, device: int
     ) -> Iterator[tuple[Entry, BinaryIO | None]]:
-        """Anything but a directory."""
+        """Anything but a directory. `where`: a descriptor of the one that it is in."""
         if stat.S_ISREG(found.st_mode):
-            yield from self._file(where, own, name, device)
+            yield from self._file(where, path, name, device)
             return
         kind = KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None or (kind in _DEVICES and not self._devices):
-            self.left_out.append(f"{shown(name)} is a {'socket' if kind is None else 'device'}")
+            self.left_out.append(f"{shown(self._label + path)} is a {'socket' if kind is None else 'device'}")
             return
         if (again := self._further_name(name, found)) is not None:
             yield again, None
             return
-        yield self._entry(where, own, name, found), None
+        yield self._entry(where, path.rpartition(b"/")[2], name, found), None
 
-    def _file(self, where: int, own: bytes, name: bytes, device: int) -> Iterator[tuple[Entry, BinaryIO | None]]:
-        held = os.open(own, _HELD, dir_fd=where)
+    def _file(self, where: int, path: bytes, name: bytes, device: int) -> Iterator[tuple[Entry, BinaryIO | None]]:
+        held = os.open(path.rpartition(b"/")[2], _HELD, dir_fd=where)
         try:
             found = os.fstat(held)
             if not stat.S_ISREG(found.st_mode):
                 self.changed += 1
                 return
             if found.st_dev != device and filesystem_type(held) in _OF_THE_KERNEL:
-                self.left_out.append(f"{shown(name)} is the kernel's")
+                self.left_out.append(f"{shown(self._label + path)} is the kernel's")
                 return
             if (again := self._further_name(name, found)) is not None:
                 yield again, None
