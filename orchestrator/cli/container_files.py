@@ -26,6 +26,7 @@ from orchestrator.images.unpack.packing import TarStream
 from orchestrator.images.unpack.placing import UNLIMITED, Placer
 from orchestrator.images.unpack.reading import read_entries
 from orchestrator.images.unpack.walking import Walk
+from orchestrator.kernel.identity import own_gid, own_uid
 from orchestrator.kernel.process import making_files_as
 from orchestrator.oci.users import MAX_ID
 from orchestrator.runtime.view import View
@@ -148,7 +149,7 @@ def copy_out(view: View, container: str, path: str, destination: str, copying: C
     into, name = _placed(source, there, real, destination)
     if not os.path.isdir(into):
         raise OperationError(f"there is no directory {into}", hint="make it")
-    owner = (os.geteuid(), os.getegid())
+    owner = (own_uid(), own_gid())
     change = _outward_kept(view.ids) if copying.archive else _outward(owner)
     _copy(source, name, f"{into}/.", b"", owner, change, copying)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-import os
 import signal
 import struct
 
@@ -181,18 +180,23 @@ def making_files_as(number: int) -> Iterator[None]:
     (credentials(7), "File system user ID"; capabilities(7), SECBIT_NO_SETUID_FIXUP). A file system of a user namespace, and
     an idmapped mount, take no files of an id that they have no name for. Raises OSError."""
     before = _prctl(c.PR_GET_SECUREBITS, 0, 0, 0, 0)
+    uid, gid = (change(ctypes.c_uint(_NOBODY)) & _NOBODY for change in (libc.setfsuid, libc.setfsgid))
     prctl(c.PR_SET_SECUREBITS, before | c.SECBIT_NO_SETUID_FIXUP)
     try:
         _set_file_owner(number, number)
         yield
     finally:
-        _set_file_owner(os.geteuid(), os.getegid())
+        _set_file_owner(uid, gid)
         prctl(c.PR_SET_SECUREBITS, before)
+
+
+_NOBODY = 0xFFFFFFFF
+"""No id: changes nothing, and so tells what is."""
 
 
 def _set_file_owner(uid: int, gid: int) -> None:
     """setfsuid(2) tells the id of before, and nothing of a failure."""
     for change, number in ((libc.setfsgid, gid), (libc.setfsuid, uid)):
         change(ctypes.c_uint(number))
-        if change(ctypes.c_uint(0xFFFFFFFF)) & 0xFFFFFFFF != number:
+        if change(ctypes.c_uint(_NOBODY)) & _NOBODY != number:
             raise PermissionError(1, "the owner of new files cannot be changed")
