@@ -82,6 +82,16 @@ def compile_exec(
     return Program(tuple(_exec_steps(process, config, context, terminal, size)))
 
 
+def compile_view(spec: SandboxSpec, context: Context) -> Iterator[Step]:
+    """What of a container's mounts there is while it does not run: binds and volumes, and mounted images, each attached at
+    its place. Raises InputError."""
+    mounts = [mount for mount in _number_mounts(spec) if mount.kind == "bind" or mount.lowers]
+    yield from _image_steps(mounts, dict(zip(layer_paths(spec), context.layers, strict=True)))
+    yield from _outer_mount_steps(mounts, context, mapped="user" in own_namespaces(spec.config))
+    for mount in mounts:
+        yield Step("attach", (mount.slot, mount.target), mount.source)
+
+
 @frozen
 class _Mount:
     """`slot` None: made in the container's own namespaces. `lowers`: of a mounted image. `folder`: the part of it."""

@@ -54,6 +54,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.EXEC,
         looking.ATTACH,
         acting.RUN,
+        acting.CP,
         looking.PORT,
         looking.TOP,
         looking.STATS,
