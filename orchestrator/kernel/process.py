@@ -155,11 +155,18 @@ def last_capability() -> int:
         return int(file.read())
 
 
-def install_seccomp(program: bytes) -> None:
-    """Install a filter: an array of struct sock_filter, eight bytes each."""
+def install_seccomp(program: bytes, flags: int = 0) -> None:
+    """Install a filter: an array of struct sock_filter, eight bytes each. `flags`: SECCOMP_FILTER_FLAG_*."""
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, 0, header)
+    call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, flags, header)
+
+
+def install_seccomp_listener(program: bytes, flags: int = 0) -> int:
+    """As `install_seccomp`; a descriptor for whoever answers SCMP_ACT_NOTIFY (seccomp_unotify(2)), close-on-exec."""
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    return call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, flags | c.SECCOMP_FILTER_FLAG_NEW_LISTENER, header)
 
 
 def join_new_session_keyring() -> None:

@@ -43,10 +43,18 @@ _ACTIONS: Mapping[str, int] = {
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": 0x00050000,
     "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
 _WITH_DATA = frozenset({"SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"})
+_NOT_DONE = {"SCMP_ACT_NOTIFY": "nobody listens here: an agent would have to answer each call (seccomp_unotify(2))"}
+FLAGS: Mapping[str, int] = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+}
+"""Of the runtime-spec's, those without SCMP_ACT_NOTIFY (linux/seccomp.h)."""
 _LENIENT = frozenset({_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]})
 
 
@@ -100,6 +108,28 @@ def compile_filter(oci_seccomp: Mapping[str, Any], arch: str) -> bytes:
 @lru_cache(maxsize=16)
 def _compile(profile: str, arch: str) -> bytes:
     return assemble(program_of(json.loads(profile), arch))
+
+
+def check_profile(oci_seccomp: Mapping[str, Any]) -> None:
+    """Raises ValueError that names what cannot be compiled, whatever the machine, or what only `pystack-oci` does."""
+    _action(oci_seccomp.get("defaultAction"), oci_seccomp.get("defaultErrnoRet"), "defaultAction")
+    _verdicts(oci_seccomp.get("syscalls") or (), {}, 0)
+    flags_of(oci_seccomp)
+    places = {"defaultAction": oci_seccomp.get("defaultAction")}
+    places |= {f"syscalls[{n}]": entry.get("action") for n, entry in enumerate(oci_seccomp.get("syscalls") or ())}
+    for place, name in places.items():
+        if name in _NOT_DONE:
+            raise ValueError(f"{place}: {name} is not supported: {_NOT_DONE[name]}")
+
+
+def flags_of(oci_seccomp: Mapping[str, Any]) -> int:
+    """The flags to install the filter with (seccomp(2)). Raises ValueError for one that is not known."""
+    bits = 0
+    for name in oci_seccomp.get("flags") or ():
+        if name not in FLAGS:
+            raise ValueError(f"flags: {name!r} is not one of {', '.join(FLAGS)}")
+        bits |= FLAGS[name]
+    return bits
 
 
 def assemble(program: Program) -> bytes:

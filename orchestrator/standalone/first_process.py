@@ -1,0 +1,549 @@
+"""The container's first process, from its birth to its execve (docs/oci-cli.md has the order of it all).
+
+It is born in the new namespaces, as a fork of `create`, and waits for each word of it. What it needs of the host's file
+system was opened before (`preparing`). Once it has begun to mount, nothing is imported, looked up or formatted any more: the
+file system is becoming the image's, and what it offers would run with our rights. A failure is an errno and a text that was
+there before.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import stat
+import struct
+
+from orchestrator.kernel import constants as c
+from orchestrator.kernel import fdpass, mounts, process
+from orchestrator.kernel.rooted import ensure, open_in, read_small_file
+from orchestrator.kernel.syscalls import (
+    call,
+    cloexec_from,
+    filesystem_type,
+    number_of,
+    setdomainname,
+    sethostname,
+)
+from orchestrator.kernel.trees import copy_tree
+from orchestrator.standalone.hooks import Hook, run_hooks
+from orchestrator.standalone.identities import Identity, home_of
+from orchestrator.values import entity, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+FAILED, HOOKS, READY = b"e", b"h", b"r"
+"""Words of the first process: what failed, its namespaces are made, it waits for `start`."""
+GO, ON, START = b"m", b"c", b"s"
+"""Words of `create`: it is in its cgroups and has its ids; the hooks have run; begin."""
+MOST_WORD = 65536
+_PROC_FLAGS = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC
+_DEV_LINKS = (
+    (b"fd", b"/proc/self/fd"),
+    (b"stdin", b"/proc/self/fd/0"),
+    (b"stdout", b"/proc/self/fd/1"),
+    (b"stderr", b"/proc/self/fd/2"),
+)
+_NULL = os.makedev(1, 3)
+_TIOCSWINSZ = 0x5414
+
+
+@entity
+class Mount:
+    """`tree` >= 0: prepared already. Otherwise a new file system of `kind`, or, with `fallback`, the host's where the
+    container may not have one of its own (``proc``, ``sysfs`` in a user namespace)."""
+
+    target: bytes
+    about: bytes
+    tree: int = -1
+    kind: bytes = b""
+    data: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    set_: int = 0
+    clear: int = 0
+    tree_set: int = 0
+    tree_clear: int = 0
+    propagation: tuple[int, bool] | None = None
+    copy_up: bool = False
+    fallback: bytes = b""
+    directory: bool = True
+    source: bytes = b""
+    link: bytes = b""
+    """Not a mount but a link to this. Neither this nor a kind nor a tree: the mount that is there gets `set_`."""
+    old_way: bytes = b""
+    """Options for mount(2), for file systems that the new way cannot tell as much."""
+
+
+@entity
+class Device:
+    """`tree` >= 0: the host's node, to be mounted there (in a user namespace nothing can be made)."""
+
+    path: bytes
+    about: bytes
+    mode: int
+    device: int
+    uid: int = 0
+    gid: int = 0
+    tree: int = -1
+
+
+@entity
+class Plan:
+    """All of it, in the order of the steps."""
+
+    control: socket.socket
+    listener: socket.socket | None
+    root: int
+    identity: Identity
+    new_user: bool = False
+    new_cgroup: bool = False
+    mount_path: int = -1
+    keyring: bool = True
+    hostname: bytes = b""
+    domainname: bytes = b""
+    host_propagation: int = c.MS_SLAVE
+    root_propagation: tuple[int, bool] | None = None
+    root_read_only: bool = False
+    mounts: list[Mount] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
+    dev_links: bool = True
+    masked: list[bytes] = field(default_factory=list)
+    read_only: list[bytes] = field(default_factory=list)
+    sysctls: list[tuple[bytes, bytes]] = field(default_factory=list)
+    create_hooks: list[Hook] = field(default_factory=list)
+    start_hooks: list[Hook] = field(default_factory=list)
+    state: dict[str, bytes] = field(default_factory=dict)
+    """Status -> the state for hooks, with %d for the pid."""
+    terminal: bool = False
+    console: socket.socket | None = None
+    size: tuple[int, int] | None = None
+    pivot: bool = True
+
+
+class FirstProcess:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.about = b"begin"
+        self.channel = plan.control
+        self.pid = 0
+        self.command = b""
+
+    def run(self) -> NoReturn:
+        """Never returns, never raises."""
+        try:
+            self._to_ready()
+            self._wait_for_start()
+            self._to_execve()
+        except OSError as exc:
+            self._fail(exc.errno or 0)
+        except BaseException:
+            self._fail(0)
+        finally:
+            os._exit(1)
+
+    def _fail(self, number: int) -> None:
+        try:
+            self.channel.send(FAILED + struct.pack("=i", number) + self.about)
+        except OSError:
+            return
+
+    def _hear(self, word: bytes) -> bytes:
+        """The rest of what was said. Ends with who should have said it."""
+        said = self.plan.control.recv(MOST_WORD)
+        if said[:1] != word:
+            os._exit(1)
+        return said[1:]
+
+    # ---- up to `start` --------------------------------------------------------------------------------------------
+
+    def _to_ready(self) -> None:
+        plan = self.plan
+        process.set_not_dumpable()
+        (self.pid,) = struct.unpack("=i", self._hear(GO))
+        self._enter()
+        self._make_root()
+        for mount in plan.mounts:
+            self.about = mount.about
+            self._mount(mount)
+        self._make_devices()
+        if plan.terminal:
+            self.about = b"make the terminal"
+            self._make_terminal()
+        for name, value in plan.sysctls:
+            self.about = b"set the sysctl " + name.replace(b"/", b".")
+            fd = os.open(b"/proc/sys/" + name, os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, value)
+            os.close(fd)
+        plan.control.send(HOOKS)
+        self._hear(ON)
+        self.about = b"run a createContainer hook"
+        run_hooks(plan.create_hooks, plan.state["creating"] % self.pid)
+        self._hide()
+        self._pivot()
+        self._enter_directory()
+        self.command = self._find()
+        plan.control.send(READY)
+
+    def _enter(self) -> None:
+        plan = self.plan
+        self.about = b"enter the namespaces"
+        if plan.mount_path >= 0:
+            process.setns(plan.mount_path, c.CLONE_NEWNS)
+        if plan.new_user:
+            os.setgroups([])
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+            process.set_not_dumpable()
+        if plan.new_cgroup:
+            process.unshare(c.CLONE_NEWCGROUP)
+        os.setsid()
+        if plan.keyring:
+            self.about = b"make a session keyring"
+            try:
+                process.join_new_session_keyring()
+            except OSError as exc:
+                if exc.errno not in (errno.ENOSYS, errno.EPERM):
+                    raise
+        if plan.hostname:
+            self.about = b"set the host name"
+            sethostname(plan.hostname)
+        if plan.domainname:
+            self.about = b"set the domain name"
+            setdomainname(plan.domainname)
+
+    def _make_root(self) -> None:
+        self.about = b"make the root file system"
+        mounts.set_attributes(c.AT_FDCWD, propagation=self.plan.host_propagation, recursive=True, path=b"/")
+        # What is mounted on / hides nothing from us: our own root is what is below it.
+        mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, path=b"/")
+        mounts.attach(self.plan.root, c.AT_FDCWD, b"/")
+
+    def _mount(self, mount: Mount) -> None:
+        root = self.plan.root
+        if mount.link:
+            above = ensure(root, os.path.dirname(mount.target) or b"/", directory=True)
+            try:
+                os.symlink(mount.link, os.path.basename(mount.target), dir_fd=above)
+            finally:
+                os.close(above)
+            return
+        tree = mount.tree
+        directory = mount.directory
+        if tree < 0 and not mount.kind:
+            where = open_in(root, mount.target)
+            mounts.set_attributes(where, mount.set_)
+            os.close(where)
+            return
+        if tree < 0 and mount.old_way:
+            where = ensure(root, mount.target, directory=True)
+            mounts.mount_by_name(mount.source, b"/proc/self/fd/%d" % where, mount.kind, mount.old_way)
+            os.close(where)
+            where = ensure(root, mount.target, directory=True)
+            mounts.set_attributes(where, mount.set_, mount.clear)
+            os.close(where)
+            return
+        if tree < 0:
+            tree = self._new(mount)
+        elif mount.kind:
+            directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+        where = ensure(root, mount.target, directory=directory)
+        if mount.copy_up and stat.S_ISDIR(os.fstat(where).st_mode):
+            self._copy_up(mount.target, tree)
+        if mount.propagation is not None:
+            mounts.set_attributes(tree, propagation=mount.propagation[0], recursive=mount.propagation[1])
+        mounts.attach(tree, where)
+        os.close(where)
+        os.close(tree)
+
+    def _new(self, mount: Mount) -> int:
+        try:
+            return mounts.new_filesystem(mount.kind, mount.data, mount.set_)
+        except OSError as exc:
+            if not mount.fallback or exc.errno not in (errno.EPERM, errno.EBUSY):
+                raise
+        tree = mounts.open_tree(c.AT_FDCWD, mount.fallback, recursive=True)
+        mounts.set_attributes(tree, mount.set_ & c.MOUNT_ATTR_RDONLY | _PROC_FLAGS, propagation=c.MS_PRIVATE, recursive=False)
+        return tree
+
+    def _copy_up(self, target: bytes, tree: int) -> None:
+        source = open_in(self.plan.root, target, os.O_RDONLY | os.O_DIRECTORY)
+        # Only what is attached can be written to through any descriptor of it.
+        copy = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
+        copy_tree(source, copy)
+        os.close(copy)
+        os.close(source)
+
+    def _make_devices(self) -> None:
+        root = self.plan.root
+        before = os.umask(0)
+        for device in self.plan.devices:
+            self.about = device.about
+            if device.tree >= 0:
+                where = ensure(root, device.path, directory=False)
+                mounts.attach(device.tree, where)
+                os.close(where)
+                os.close(device.tree)
+                continue
+            above = ensure(root, os.path.dirname(device.path), directory=True)
+            self._make_device(above, os.path.basename(device.path), device)
+            os.close(above)
+        if self.plan.dev_links:
+            self.about = b"make the links in /dev"
+            dev = ensure(root, b"/dev", directory=True)
+            for name, target in (*_DEV_LINKS, *self._ptmx(dev)):
+                try:
+                    os.symlink(target, name, dir_fd=dev)
+                except FileExistsError:
+                    continue
+                except OSError as exc:
+                    if exc.errno != errno.EROFS:
+                        raise
+            os.close(dev)
+        os.umask(before)
+
+    def _ptmx(self, dev: int) -> tuple[tuple[bytes, bytes], ...]:
+        try:
+            os.stat(b"pts/ptmx", dir_fd=dev, follow_symlinks=False)
+        except OSError:
+            return ()
+        return ((b"ptmx", b"pts/ptmx"),)
+
+    def _make_device(self, above: int, name: bytes, device: Device) -> None:
+        try:
+            os.mknod(name, device.mode, device.device, dir_fd=above)
+        except FileExistsError:
+            found = os.stat(name, dir_fd=above, follow_symlinks=False)
+            if stat.S_IFMT(found.st_mode) == stat.S_IFMT(device.mode) and found.st_rdev == device.device:
+                return
+            raise
+        os.chown(name, device.uid, device.gid, dir_fd=above, follow_symlinks=False)
+
+    def _make_terminal(self) -> None:
+        plan, identity = self.plan, self.plan.identity
+        master = open_in(plan.root, b"/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        if filesystem_type(master) != c.DEVPTS_SUPER_MAGIC:
+            raise OSError(errno.ENODEV, "")
+        fcntl.ioctl(master, c.TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, c.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        if plan.size is not None:
+            fcntl.ioctl(master, _TIOCSWINSZ, struct.pack("HHHH", *plan.size, 0, 0))
+        try:
+            os.fchown(slave, identity.uid, -1)
+        except OSError as exc:
+            if exc.errno not in (errno.EPERM, errno.EINVAL):
+                raise
+        number = int(struct.unpack("i", fcntl.ioctl(master, c.TIOCGPTN, bytes(4)))[0])
+        tree = mounts.open_tree(open_in(plan.root, b"/dev/pts/%d" % number), b"")
+        where = ensure(plan.root, b"/dev/console", directory=False)
+        mounts.attach(tree, where)
+        assert plan.console is not None
+        fdpass.send(plan.console, b"/dev/pts/%d" % number, [master])
+        plan.console.close()
+        fcntl.ioctl(slave, c.TIOCSCTTY, 0)
+        for fd in range(3):
+            os.dup2(slave, fd)
+        for fd in (slave, master, tree, where):
+            os.close(fd)
+
+    def _hide(self) -> None:
+        plan = self.plan
+        null = os.open(b"/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        for path in plan.masked:
+            self.about = b"mask " + path
+            where = self._there(path)
+            if where < 0:
+                continue
+            if stat.S_ISDIR(os.fstat(where).st_mode):
+                tree = mounts.new_filesystem(b"tmpfs", [(b"size", b"0"), (b"nr_inodes", b"2")], c.MOUNT_ATTR_RDONLY)
+            else:
+                found = os.fstat(null)
+                if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL:
+                    raise OSError(errno.ENODEV, "")
+                tree = mounts.open_tree(null, b"")
+                mounts.set_attributes(tree, propagation=c.MS_PRIVATE)
+            mounts.attach(tree, where)
+            os.close(tree)
+            os.close(where)
+        os.close(null)
+        for path in plan.read_only:
+            self.about = b"make read-only: " + path
+            where = self._there(path)
+            if where < 0:
+                continue
+            tree = mounts.open_tree(where, b"", recursive=True)
+            mounts.set_attributes(tree, c.MOUNT_ATTR_RDONLY, propagation=c.MS_PRIVATE, recursive=True)
+            mounts.attach(tree, where)
+            os.close(tree)
+            os.close(where)
+
+    def _there(self, path: bytes) -> int:
+        try:
+            return open_in(self.plan.root, path)
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+
+    def _pivot(self) -> None:
+        plan = self.plan
+        self.about = b"pivot into the root file system"
+        if plan.pivot:
+            mounts.pivot_to(plan.root)
+        else:
+            os.fchdir(plan.root)
+            os.chroot(b".")
+            os.chdir(b"/")
+
+    def _enter_directory(self) -> None:
+        plan, identity = self.plan, self.plan.identity
+        self.about = b"enter the working directory " + identity.cwd
+        # A root that is read-only becomes so only now: the working directory may have to be made.
+        fd = ensure(plan.root, identity.cwd, directory=True)
+        os.fchdir(fd)
+        os.close(fd)
+        if not os.getcwdb().startswith(b"/"):
+            raise OSError(errno.ENOENT, "")
+        self.about = b"make the root file system read-only"
+        if plan.root_read_only:
+            mounts.set_attributes(plan.root, c.MOUNT_ATTR_RDONLY)
+        if plan.root_propagation is not None:
+            self.about = b"set the propagation of the root file system"
+            kind, below = plan.root_propagation
+            mounts.set_attributes(plan.root, propagation=kind, recursive=below)
+        identity.variables.setdefault(b"HOME", home_of(identity.uid, read_small_file(plan.root, b"/etc/passwd") or b""))
+
+    def _find(self) -> bytes:
+        return find_command(self.plan.identity, self._say)
+
+    def _say(self, about: bytes) -> None:
+        self.about = about
+
+    # ---- from `start` to execve -----------------------------------------------------------------------------------
+
+    def _wait_for_start(self) -> None:
+        """In `run` the word comes by the control socket; after `create` from whoever connects. Who connects and says
+        nothing only wanted to know whether we wait."""
+        listener = self.plan.listener
+        if listener is None:
+            self._hear(START)
+            return
+        self.plan.control.close()
+        while True:
+            channel, _ = listener.accept()
+            if channel.recv(16) == START:
+                self.channel = channel
+                listener.close()
+                return
+            channel.close()
+
+    def _to_execve(self) -> None:
+        plan, identity = self.plan, self.plan.identity
+        self.about = b"run a startContainer hook"
+        run_hooks(plan.start_hooks, plan.state["created"] % self.pid)
+        become(identity, self._say, own_stdio=not plan.terminal)
+        self.about = b"execute " + identity.argv[0]
+        os.execve(self.command, identity.argv, identity.variables)
+
+
+def find_command(identity: Identity, say: Say) -> bytes:
+    """Where ``argv[0]`` is. Raises OSError when there is no such program, or it is none."""
+    name = identity.argv[0]
+    if b"/" in name:
+        say(b"execute " + name)
+        found = os.stat(name)
+        if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o111:
+            raise OSError(errno.EACCES, "")
+        return name
+    refused = errno.ENOENT
+    for directory in identity.variables.get(b"PATH", identity.default_path).split(b":"):
+        path = (directory or b".") + b"/" + name
+        try:
+            found = os.stat(path)
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
+            return path
+        refused = errno.EACCES
+    say(b"executable file `" + name + b"` not found in $PATH")
+    raise OSError(refused, "")
+
+
+def become(identity: Identity, say: Say, *, own_stdio: bool) -> None:
+    """All that only execve is left after. Root of the container's namespaces until the ids are set."""
+    if own_stdio:
+        for fd in range(3):
+            _give(fd, identity.uid)
+    say(b"set the resource limits")
+    for kind, soft, hard in identity.limits:
+        try:
+            resource.setrlimit(kind, (soft, hard))
+        except ValueError:
+            raise OSError(errno.EPERM, "") from None
+    if identity.personality is not None:
+        say(b"set the personality")
+        call(number_of("personality"), identity.personality)
+    if identity.memory_policy is not None:
+        say(b"set the memory policy")
+        mode, nodes, bits = identity.memory_policy
+        call(number_of("set_mempolicy"), mode, nodes, bits)
+    if identity.label:
+        say(b"set the label")
+        fd = os.open(identity.label_file, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, identity.label)
+        os.close(fd)
+    if identity.no_new_privileges:
+        process.set_no_new_privileges()
+    say(b"install the seccomp filter")
+    if identity.filter is not None and not identity.no_new_privileges:
+        install_filter(identity)
+    say(b"drop capabilities")
+    process.drop_bounding(identity.bounding, identity.last_capability)
+    say(b"set the user id")
+    process.keep_capabilities()
+    if identity.set_groups:
+        os.setgroups(identity.groups)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    say(b"enter the working directory as the user")
+    os.stat(b".")
+    os.umask(identity.umask)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    cloexec_from(3)
+    for fd in identity.kept:
+        os.set_inheritable(fd, True)
+    say(b"set capabilities")
+    process.set_capabilities(*identity.sets)
+    process.raise_ambient(identity.ambient)
+    say(b"install the seccomp filter")
+    if identity.filter is not None and identity.no_new_privileges:
+        install_filter(identity)
+
+
+def install_filter(identity: Identity) -> None:
+    assert identity.filter is not None
+    if identity.listener is None:
+        process.install_seccomp(identity.filter, identity.filter_flags)
+        return
+    fd = process.install_seccomp_listener(identity.filter, identity.filter_flags)
+    fdpass.send(identity.listener, identity.listener_state, [fd])
+    os.close(fd)
+
+
+def _give(fd: int, uid: int) -> None:
+    """Pipes and terminals of ours to the container's user, so that /dev/stdout can be opened; never /dev/null."""
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != uid and found.st_rdev != _NULL and not stat.S_ISREG(found.st_mode):
+            os.fchown(fd, uid, -1)
+    except OSError:
+        return
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Say = Callable[[bytes], None]
