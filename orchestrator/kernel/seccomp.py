@@ -105,6 +105,11 @@ def compile_filter(oci_seccomp: Mapping[str, Any], arch: str) -> bytes:
     return _compile(json.dumps(oci_seccomp, sort_keys=True), arch)
 
 
+def words() -> dict[str, list[str]]:
+    """What a profile may say: actions, operators, architectures."""
+    return {"actions": sorted(_ACTIONS), "operators": sorted(_COMPARISONS), "archs": sorted(_ARCHES)}
+
+
 @lru_cache(maxsize=16)
 def _compile(profile: str, arch: str) -> bytes:
     return assemble(program_of(json.loads(profile), arch))

@@ -220,6 +220,11 @@ def check_shape(process: Mapping[str, Any]) -> None:
     _walk(_SHAPE["process"], process, "process")
 
 
+def check_resources(resources: Mapping[str, Any]) -> None:
+    """Of ``linux.resources`` alone."""
+    _walk(_SHAPE["linux"]["resources"], resources, "linux.resources")
+
+
 def _check_version(config: Config) -> None:
     version = config.get("ociVersion")
     if not version:

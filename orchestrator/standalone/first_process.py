@@ -9,7 +9,6 @@ there before.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import resource
 import signal
@@ -23,7 +22,6 @@ from orchestrator.kernel.rooted import ensure, open_in, read_small_file
 from orchestrator.kernel.syscalls import (
     call,
     cloexec_from,
-    filesystem_type,
     number_of,
     setdomainname,
     sethostname,
@@ -31,6 +29,7 @@ from orchestrator.kernel.syscalls import (
 from orchestrator.kernel.trees import copy_tree
 from orchestrator.standalone.hooks import Hook, run_hooks
 from orchestrator.standalone.identities import Identity, home_of
+from orchestrator.standalone.terminals import make_terminal
 from orchestrator.values import entity, field
 
 TYPE_CHECKING = False
@@ -50,7 +49,6 @@ _DEV_LINKS = (
     (b"stderr", b"/proc/self/fd/2"),
 )
 _NULL = os.makedev(1, 3)
-_TIOCSWINSZ = 0x5414
 
 
 @entity
@@ -323,31 +321,14 @@ class FirstProcess:
         os.chown(name, device.uid, device.gid, dir_fd=above, follow_symlinks=False)
 
     def _make_terminal(self) -> None:
-        plan, identity = self.plan, self.plan.identity
-        master = open_in(plan.root, b"/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-        if filesystem_type(master) != c.DEVPTS_SUPER_MAGIC:
-            raise OSError(errno.ENODEV, "")
-        fcntl.ioctl(master, c.TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, c.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
-        if plan.size is not None:
-            fcntl.ioctl(master, _TIOCSWINSZ, struct.pack("HHHH", *plan.size, 0, 0))
-        try:
-            os.fchown(slave, identity.uid, -1)
-        except OSError as exc:
-            if exc.errno not in (errno.EPERM, errno.EINVAL):
-                raise
-        number = int(struct.unpack("i", fcntl.ioctl(master, c.TIOCGPTN, bytes(4)))[0])
+        plan = self.plan
+        assert plan.console is not None
+        number = make_terminal(plan.root, plan.console, plan.identity.uid, plan.size)
         tree = mounts.open_tree(open_in(plan.root, b"/dev/pts/%d" % number), b"")
         where = ensure(plan.root, b"/dev/console", directory=False)
         mounts.attach(tree, where)
-        assert plan.console is not None
-        fdpass.send(plan.console, b"/dev/pts/%d" % number, [master])
-        plan.console.close()
-        fcntl.ioctl(slave, c.TIOCSCTTY, 0)
-        for fd in range(3):
-            os.dup2(slave, fd)
-        for fd in (slave, master, tree, where):
-            os.close(fd)
+        os.close(tree)
+        os.close(where)
 
     def _hide(self) -> None:
         plan = self.plan

@@ -74,9 +74,8 @@ def identity_of(process: Mapping[str, Any], linux: Mapping[str, Any], warn: Call
         for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
     }
     masks = {name: sum(1 << bit for bit in bits) for name, bits in sets.items()}
+    # The kernel has no others in the ambient set (capabilities(7)).
     ambient = masks["ambient"] & masks["permitted"] & masks["inheritable"]
-    if ambient != masks["ambient"]:
-        warn("ambient capabilities that are not permitted and inheritable are left out")
     identity = Identity(
         argv=[os.fsencode(text) for text in process["args"]],
         variables=variables,

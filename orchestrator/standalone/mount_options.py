@@ -60,13 +60,19 @@ class Options:
     data: list[tuple[bytes, bytes | None]] = field(default_factory=list)
 
 
+def known_options() -> list[str]:
+    names = {*ATTRIBUTES, *PROPAGATION, *OTHERS, *_OF_THE_SUPERBLOCK, *_WITHOUT_MEANING}
+    names |= {f"r{name}" for name in (*ATTRIBUTES, *PROPAGATION)}
+    return sorted(names - {"remount"})
+
+
 def parse(options: Iterable[str], place: str) -> Options:
     """Later options win over earlier ones. Raises InputError."""
     found = Options()
     for option in options:
         tree = option.startswith("r") and option[1:] in {*ATTRIBUTES, *PROPAGATION}
         plain = option[1:] if tree else option
-        if plain in ATTRIBUTES and not (plain != option and option in ATTRIBUTES):
+        if plain in ATTRIBUTES:
             on, off = ATTRIBUTES[plain]
             if tree:
                 found.tree_set, found.tree_clear = found.tree_set & ~off | on, found.tree_clear & ~on | off
