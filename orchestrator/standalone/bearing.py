@@ -13,8 +13,14 @@ from orchestrator.kernel.limits import above
 from orchestrator.kernel.syscalls import call, number_of
 
 _POLICIES = {
-    "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5, "SCHED_DEADLINE": 6,
-}  # fmt: skip
+    "SCHED_OTHER": 0,
+    "SCHED_FIFO": 1,
+    "SCHED_RR": 2,
+    "SCHED_BATCH": 3,
+    "SCHED_ISO": 4,
+    "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}
 _FLAGS = {
     "SCHED_FLAG_RESET_ON_FORK": 1,
     "SCHED_FLAG_RECLAIM": 2,
@@ -57,7 +63,8 @@ def apply_to_process(pid: int, process: Mapping[str, Any]) -> None:
     if priority := process.get("ioPriority"):
         kind = _IO_CLASSES.get(priority.get("class") or "")
         if kind is None:
-            raise InputError(f"{priority.get('class')!r} is not one of {', '.join(_IO_CLASSES)}", place="process.ioPriority")
+            message = f"{priority.get('class')!r} is not one of {', '.join(_IO_CLASSES)}"
+            raise InputError(message, place="process.ioPriority")
         try:
             call(number_of("ioprio_set"), 1, pid, kind << 13 | (priority.get("priority") or 0))
         except OSError as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from orchestrator.kernel.identity import own_uid
 from orchestrator.oci.terms import DEFAULT_PATH
 
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
@@ -56,7 +57,7 @@ def default_config(*, rootless: bool) -> dict[str, Any]:
         },
     }  # fmt: skip
     if rootless:
-        config["linux"]["uidMappings"] = [{"containerID": 0, "hostID": os.getuid(), "size": 1}]
+        config["linux"]["uidMappings"] = [{"containerID": 0, "hostID": own_uid(), "size": 1}]
         config["linux"]["gidMappings"] = [{"containerID": 0, "hostID": os.getgid(), "size": 1}]
         del config["linux"]["resources"]
     return config

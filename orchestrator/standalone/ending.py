@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.errors import InputError, OperationError, PystackError
-from orchestrator.kernel import pidfd
+from orchestrator.errors import InputError, OperationError
+from orchestrator.kernel import cgroup, pidfd
 from orchestrator.kernel.cgroup import pause as wait_a_moment
 from orchestrator.kernel.jsontext import dumps
 from orchestrator.standalone.command_line import Line
@@ -17,7 +16,7 @@ from orchestrator.standalone.hooks import Hook, hooks_of
 from orchestrator.standalone.hooks import run_hooks as run
 from orchestrator.standalone.journal import Journal
 from orchestrator.standalone.places import group_of, records_of
-from orchestrator.standalone.records import CREATED, PAUSED, RUNNING, STOPPED, Record, Records, is_zombie, open_process
+from orchestrator.standalone.records import CREATED, PAUSED, RUNNING, STOPPED, Record, StateRoot, is_zombie, open_process
 from orchestrator.standalone.stating import state_of, status_of
 
 _END_S = 10.0
@@ -31,7 +30,7 @@ def kill(line: Line, journal: Journal) -> int:
     return 0
 
 
-def _kill(records: Records, record: Record, number: int, *, everyone: bool, quiet: bool) -> None:
+def _kill(records: StateRoot, record: Record, number: int, *, everyone: bool, quiet: bool) -> None:
     status = status_of(records, record)
     if everyone:
         group = group_of(record)
@@ -56,7 +55,7 @@ def _kill(records: Records, record: Record, number: int, *, everyone: bool, quie
         group.kill()  # Nobody else ends the others.
 
 
-def _has_pid_namespace(records: Records, record: Record) -> bool:
+def _has_pid_namespace(records: StateRoot, record: Record) -> bool:
     namespaces = (records.read_config(record.id).get("linux") or {}).get("namespaces") or ()
     return any(item.get("type") == "pid" and not item.get("path") for item in namespaces)
 
@@ -72,12 +71,13 @@ def _send(pid: int, number: int) -> None:
 
 def signal_number(text: str) -> int:
     """``9``, ``KILL``, ``SIGKILL``, ``SIGRTMIN+3``. Raises InputError."""
-    name = text.upper().removeprefix("SIG")
-    if name.isdigit():
-        if 0 < int(name) < signal.NSIG:
-            return int(name)
+    word = text.upper().removeprefix("SIG")
+    if word.isdigit():
+        if 0 < int(word) < signal.NSIG:
+            return int(word)
         raise InputError(f"unknown signal {text!r}")
-    base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
+    sign = "+" if "+" in word else "-"
+    base, sign, offset = word.partition(sign)
     base = {"CLD": "CHLD", "IOT": "ABRT", "POLL": "IO"}.get(base, base)
     found = getattr(signal, f"SIG{base}", None)
     if not isinstance(found, signal.Signals) or (sign and (not base.startswith("RT") or not offset.isdigit())):
@@ -103,9 +103,11 @@ def delete(line: Line, journal: Journal) -> int:
     return 0
 
 
-def _meant(records: Records, line: Line) -> list[Record]:
+def _meant(records: StateRoot, line: Line) -> list[Record]:
     if not line.flag("regex"):
         return [records.read(line.words[0])]
+    import re  # Costs as long as a container, and few need it.
+
     try:
         expression = re.compile(line.words[0])
     except re.error as exc:
@@ -113,7 +115,7 @@ def _meant(records: Records, line: Line) -> list[Record]:
     return [records.read(name) for name in records.names() if expression.search(name)]
 
 
-def destroy(records: Records, record: Record, journal: Journal, *, hooks: bool = True) -> None:
+def destroy(records: StateRoot, record: Record, journal: Journal, *, hooks: bool = True) -> None:
     """End its processes, then its cgroup, its poststop hooks, and last its record: whoever is killed in between is followed
     by another `delete`. Raises HostError, OperationError."""
     config = records.read_config(record.id)
@@ -134,6 +136,7 @@ def _end(record: Record) -> None:
         return
     try:
         pidfd.send(process, signal.SIGKILL)
+        _thaw(record.pid)
         waited_s, pause_s = 0.0, 0.001
         # A zombie has ended: whoever is its parent may take as long as it likes.
         while not is_zombie(record.pid) and open_process_is(record):
@@ -145,6 +148,19 @@ def _end(record: Record) -> None:
         os.close(process)
 
 
+def _thaw(pid: int) -> None:
+    """Where somebody has moved it to a group that is frozen: SIGKILL waits for that to end (v1)."""
+    try:
+        layout = cgroup.detect()
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+        for _, controllers, path in groups:
+            if controllers == "freezer" and "freezer" in layout.controllers:
+                cgroup.write(f"{layout.controllers['freezer']}{path}/freezer.state", "THAWED")
+    except OSError:
+        return  # It has ended, or its group is not to be seen here.
+
+
 def open_process_is(record: Record) -> bool:
     process = open_process(record)
     if process is None:
@@ -154,7 +170,7 @@ def open_process_is(record: Record) -> bool:
 
 
 def run_poststop(
-    records: Records, record: Record, config: Mapping[str, Any], journal: Journal, *, kill: bool
+    records: StateRoot, record: Record, config: Mapping[str, Any], journal: Journal, *, kill: bool
 ) -> None:
     """Each of them, whatever the others do; a failing one is a warning (runtime.md, "Lifecycle")."""
     if kill:
@@ -201,5 +217,3 @@ COMMANDS: Mapping[str, Callable[[Line, Journal], int]] = {
     "pause": pause,
     "resume": resume,
 }
-
-__all__ = ["COMMANDS", "PystackError", "destroy", "run_poststop", "signal_number"]

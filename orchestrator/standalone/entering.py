@@ -14,11 +14,12 @@ from orchestrator.kernel.jsontext import loads
 from orchestrator.kernel.process import clone3, setns
 from orchestrator.kernel.rooted import ensure, read_small_file
 from orchestrator.standalone.bearing import apply_to_process, raise_limits
+from orchestrator.standalone.becoming import become, find_command
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import MOST_BYTES, check_process, check_shape
 from orchestrator.standalone.ending import signal_number
 from orchestrator.standalone.filters import add_filter
-from orchestrator.standalone.first_process import FAILED, GO, MOST_WORD, become, find_command
+from orchestrator.standalone.first_process import FAILED, GO, MOST_WORD
 from orchestrator.standalone.foreground import Foreground
 from orchestrator.standalone.identities import Identity, home_of, identity_of, numbers_of
 from orchestrator.standalone.journal import Journal

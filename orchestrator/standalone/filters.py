@@ -1,4 +1,4 @@
-"""``linux.seccomp`` compiled for a process, with its listener (config-linux.md, "Seccomp", "The Container Process State")."""
+"""``linux.seccomp`` compiled for a process, with its listener (config-linux.md, "Seccomp")."""
 
 from __future__ import annotations
 

@@ -1,36 +1,28 @@
 """The container's first process, from its birth to its execve (docs/oci-cli.md has the order of it all).
 
 It is born in the new namespaces, as a fork of `create`, and waits for each word of it. What it needs of the host's file
-system was opened before (`preparing`). Once it has begun to mount, nothing is imported, looked up or formatted any more: the
-file system is becoming the image's, and what it offers would run with our rights. A failure is an errno and a text that was
-there before.
+system was opened before (`preparing`). Once it has begun to mount, nothing is imported, looked up or formatted any more:
+the file system is becoming the image's, and what it offers would run with our rights. A failure is an errno and a text that
+was there before.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import resource
-import signal
-import socket
 import stat
 import struct
 
 from orchestrator.kernel import constants as c
-from orchestrator.kernel import fdpass, mounts, process
+from orchestrator.kernel import mounts, process
 from orchestrator.kernel.rooted import ensure, open_in, read_small_file
-from orchestrator.kernel.syscalls import (
-    call,
-    cloexec_from,
-    number_of,
-    setdomainname,
-    sethostname,
-)
+from orchestrator.kernel.syscalls import setdomainname, sethostname
 from orchestrator.kernel.trees import copy_tree
-from orchestrator.standalone.hooks import Hook, run_hooks
-from orchestrator.standalone.identities import Identity, home_of
+from orchestrator.standalone.becoming import become, find_command
+from orchestrator.standalone.hooks import run_hooks
+from orchestrator.standalone.identities import home_of
+from orchestrator.standalone.plans import Device, Mount, Plan
 from orchestrator.standalone.terminals import make_terminal
-from orchestrator.values import entity, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,77 +41,6 @@ _DEV_LINKS = (
     (b"stderr", b"/proc/self/fd/2"),
 )
 _NULL = os.makedev(1, 3)
-
-
-@entity
-class Mount:
-    """`tree` >= 0: prepared already. Otherwise a new file system of `kind`, or, with `fallback`, the host's where the
-    container may not have one of its own (``proc``, ``sysfs`` in a user namespace)."""
-
-    target: bytes
-    about: bytes
-    tree: int = -1
-    kind: bytes = b""
-    data: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    set_: int = 0
-    clear: int = 0
-    tree_set: int = 0
-    tree_clear: int = 0
-    propagation: tuple[int, bool] | None = None
-    copy_up: bool = False
-    fallback: bytes = b""
-    directory: bool = True
-    source: bytes = b""
-    link: bytes = b""
-    """Not a mount but a link to this. Neither this nor a kind nor a tree: the mount that is there gets `set_`."""
-    old_way: bytes = b""
-    """Options for mount(2), for file systems that the new way cannot tell as much."""
-
-
-@entity
-class Device:
-    """`tree` >= 0: the host's node, to be mounted there (in a user namespace nothing can be made)."""
-
-    path: bytes
-    about: bytes
-    mode: int
-    device: int
-    uid: int = 0
-    gid: int = 0
-    tree: int = -1
-
-
-@entity
-class Plan:
-    """All of it, in the order of the steps."""
-
-    control: socket.socket
-    listener: socket.socket | None
-    root: int
-    identity: Identity
-    new_user: bool = False
-    new_cgroup: bool = False
-    mount_path: int = -1
-    keyring: bool = True
-    hostname: bytes = b""
-    domainname: bytes = b""
-    host_propagation: int = c.MS_SLAVE
-    root_propagation: tuple[int, bool] | None = None
-    root_read_only: bool = False
-    mounts: list[Mount] = field(default_factory=list)
-    devices: list[Device] = field(default_factory=list)
-    dev_links: bool = True
-    masked: list[bytes] = field(default_factory=list)
-    read_only: list[bytes] = field(default_factory=list)
-    sysctls: list[tuple[bytes, bytes]] = field(default_factory=list)
-    create_hooks: list[Hook] = field(default_factory=list)
-    start_hooks: list[Hook] = field(default_factory=list)
-    state: dict[str, bytes] = field(default_factory=dict)
-    """Status -> the state for hooks, with %d for the pid."""
-    terminal: bool = False
-    console: socket.socket | None = None
-    size: tuple[int, int] | None = None
-    pivot: bool = True
 
 
 class FirstProcess:
@@ -264,7 +185,7 @@ class FirstProcess:
             if not mount.fallback or exc.errno not in (errno.EPERM, errno.EBUSY):
                 raise
         tree = mounts.open_tree(c.AT_FDCWD, mount.fallback, recursive=True)
-        mounts.set_attributes(tree, mount.set_ & c.MOUNT_ATTR_RDONLY | _PROC_FLAGS, propagation=c.MS_PRIVATE, recursive=False)
+        mounts.set_attributes(tree, mount.set_ & c.MOUNT_ATTR_RDONLY | _PROC_FLAGS, propagation=c.MS_PRIVATE)
         return tree
 
     def _copy_up(self, target: bytes, tree: int) -> None:
@@ -426,105 +347,3 @@ class FirstProcess:
         become(identity, self._say, own_stdio=not plan.terminal)
         self.about = b"execute " + identity.argv[0]
         os.execve(self.command, identity.argv, identity.variables)
-
-
-def find_command(identity: Identity, say: Say) -> bytes:
-    """Where ``argv[0]`` is. Raises OSError when there is no such program, or it is none."""
-    name = identity.argv[0]
-    if b"/" in name:
-        say(b"execute " + name)
-        found = os.stat(name)
-        if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o111:
-            raise OSError(errno.EACCES, "")
-        return name
-    refused = errno.ENOENT
-    for directory in identity.variables.get(b"PATH", identity.default_path).split(b":"):
-        path = (directory or b".") + b"/" + name
-        try:
-            found = os.stat(path)
-        except OSError:
-            continue
-        if stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
-            return path
-        refused = errno.EACCES
-    say(b"executable file `" + name + b"` not found in $PATH")
-    raise OSError(refused, "")
-
-
-def become(identity: Identity, say: Say, *, own_stdio: bool) -> None:
-    """All that only execve is left after. Root of the container's namespaces until the ids are set."""
-    if own_stdio:
-        for fd in range(3):
-            _give(fd, identity.uid)
-    say(b"set the resource limits")
-    for kind, soft, hard in identity.limits:
-        try:
-            resource.setrlimit(kind, (soft, hard))
-        except ValueError:
-            raise OSError(errno.EPERM, "") from None
-    if identity.personality is not None:
-        say(b"set the personality")
-        call(number_of("personality"), identity.personality)
-    if identity.memory_policy is not None:
-        say(b"set the memory policy")
-        mode, nodes, bits = identity.memory_policy
-        call(number_of("set_mempolicy"), mode, nodes, bits)
-    if identity.label:
-        say(b"set the label")
-        fd = os.open(identity.label_file, os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, identity.label)
-        os.close(fd)
-    if identity.no_new_privileges:
-        process.set_no_new_privileges()
-    say(b"install the seccomp filter")
-    if identity.filter is not None and not identity.no_new_privileges:
-        install_filter(identity)
-    say(b"drop capabilities")
-    process.drop_bounding(identity.bounding, identity.last_capability)
-    say(b"set the user id")
-    process.keep_capabilities()
-    if identity.set_groups:
-        os.setgroups(identity.groups)
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
-    say(b"enter the working directory as the user")
-    os.stat(b".")
-    os.umask(identity.umask)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    cloexec_from(3)
-    for fd in identity.kept:
-        os.set_inheritable(fd, True)
-    say(b"set capabilities")
-    process.set_capabilities(*identity.sets)
-    process.raise_ambient(identity.ambient)
-    say(b"install the seccomp filter")
-    if identity.filter is not None and identity.no_new_privileges:
-        install_filter(identity)
-
-
-def install_filter(identity: Identity) -> None:
-    assert identity.filter is not None
-    if identity.listener is None:
-        process.install_seccomp(identity.filter, identity.filter_flags)
-        return
-    fd = process.install_seccomp_listener(identity.filter, identity.filter_flags)
-    fdpass.send(identity.listener, identity.listener_state, [fd])
-    os.close(fd)
-
-
-def _give(fd: int, uid: int) -> None:
-    """Pipes and terminals of ours to the container's user, so that /dev/stdout can be opened; never /dev/null."""
-    try:
-        found = os.fstat(fd)
-        if found.st_uid != uid and found.st_rdev != _NULL and not stat.S_ISREG(found.st_mode):
-            os.fchown(fd, uid, -1)
-    except OSError:
-        return
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Say = Callable[[bytes], None]

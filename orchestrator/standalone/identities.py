@@ -31,7 +31,7 @@ _MEMORY_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 <<
 
 @entity
 class Identity:
-    """`sets`: effective, permitted, inheritable, as bits. `limits`: kind, soft, hard. `kept`: descriptors that stay open."""
+    """`sets`: effective, permitted, inheritable, as bits. `limits`: kind, soft, hard. `kept`: descriptors that stay."""
 
     argv: list[bytes]
     variables: dict[bytes, bytes]

@@ -55,25 +55,28 @@ def _of_option(text: str, linux: Mapping[str, Any], place: str) -> tuple[str, st
             raise InputError(f"{part!r} is not of the form uids=A-B-COUNT", place=place)
         lines = []
         for entry in ranges.split("#"):
-            relative = entry[:1] in "@+"
+            relative = entry.startswith("@")
             numbers = entry.lstrip("@+").split("-")
             if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
                 raise InputError(f"{entry!r} is not of the form A-B-COUNT", place=place)
-            inside, outside, count = map(int, numbers)
+            inside, target, count = map(int, numbers)
             if relative:
-                outside = _outside(outside, linux.get(f"{kind[:-1]}Mappings") or (), place)
-            lines.append(f"{inside} {outside} {count}\n")
+                target = outside(linux.get(f"{kind[:-1]}Mappings") or (), target)
+            lines.append(f"{inside} {target} {count}\n")
         found[kind] = "".join(lines)
     if len(found) != 2:
         raise InputError("idmap= needs uids and gids", place=place)
     return found["uids"], found["gids"]
 
 
-def _outside(inside: int, mappings: Sequence[Mapping[str, Any]], place: str) -> int:
+def outside(mappings: Sequence[Mapping[str, Any]], inside: int) -> int:
+    """The host's id of the container's; `inside` itself where there are no mappings. Raises InputError."""
     for item in mappings:
         if 0 <= inside - item["containerID"] < item["size"]:
             return int(item["hostID"]) + inside - int(item["containerID"])
-    raise InputError(f"the container has no id {inside}", place=place)
+    if mappings:
+        raise InputError(f"the container has no id {inside}", place="linux.uidMappings")
+    return inside
 
 
 @contextlib.contextmanager

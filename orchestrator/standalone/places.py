@@ -6,19 +6,20 @@ import os
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import cgroup
+from orchestrator.kernel.identity import own_uid
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.groups import Group
-from orchestrator.standalone.records import Record, Records
+from orchestrator.standalone.records import Record, StateRoot
 
 _MANAGERS = ("cgroupfs", "disabled")
 
 
-def records_of(line: Line) -> Records:
+def records_of(line: Line) -> StateRoot:
     root = line.of_all("root")
     if not root:
         own = os.environ.get("XDG_RUNTIME_DIR", "")
-        root = os.path.join(own, "pystack-oci") if os.geteuid() != 0 and own else "/run/pystack-oci"
-    return Records(os.path.abspath(root))
+        root = os.path.join(own, "pystack-oci") if own_uid() != 0 and own else "/run/pystack-oci"
+    return StateRoot(os.path.abspath(root))
 
 
 def layout_of(line: Line) -> cgroup.Layout | None:

@@ -6,18 +6,19 @@ and attached by it (`first_process`): nothing of the host is looked up by a name
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import cgroup, mounts
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.sysctls import sysctl_name, sysctl_path
-from orchestrator.standalone.first_process import Device, Mount
-from orchestrator.standalone.mapping import map_lines, mount_namespace
+from orchestrator.standalone.mapping import map_lines, mount_namespace, outside
 from orchestrator.standalone.mount_options import PROPAGATION, Options, parse
+from orchestrator.standalone.plans import Device, Mount
 
 Config = Mapping[str, Any]
 
@@ -130,12 +131,11 @@ def _cgroups(
         base = os.path.basename(where)
         data: list[tuple[bytes, bytes | None]] = [(name.encode(), None) for name in names]
         found.append(_hierarchy(target + b"/" + base.encode(), about, where, b"cgroup", data, attributes, group, own))
-        found += [
-            Mount(target + b"/" + name.encode(), about, link=base.encode()) for name in names if name != base and len(names) > 1
-        ]
+        links = [name for name in names if name != base and len(names) > 1]
+        found += [Mount(target + b"/" + name.encode(), about, link=base.encode()) for name in links]
     if layout.unified is not None:
-        base = os.path.basename(layout.unified)
-        found.append(_hierarchy(target + b"/" + base.encode(), about, layout.unified, b"cgroup2", [], attributes, group, own))
+        place = target + b"/" + os.path.basename(layout.unified).encode()
+        found.append(_hierarchy(place, about, layout.unified, b"cgroup2", [], attributes, group, own))
     if attributes & c.MOUNT_ATTR_RDONLY:
         found.append(Mount(target, about, kind=b"", set_=c.MOUNT_ATTR_RDONLY))
     return found
@@ -188,8 +188,7 @@ def devices_of(config: Config, *, in_user_namespace: bool) -> list[Device]:
         found[path] = device
     if in_user_namespace:
         for device in found.values():
-            if not stat.S_ISFIFO(device.mode):
-                _borrow(device)
+            _make_outside(device, lambda kind, number: outside(linux.get(f"{kind}Mappings") or (), number))
     return list(found.values())
 
 
@@ -200,22 +199,43 @@ def _number(item: Config) -> int:
         raise InputError(f"{item['major']}:{item['minor']} is not the number of a device", place="linux.devices") from None
 
 
+def _make_outside(device: Device, in_container: Callable[[str, int], int]) -> None:
+    """Nobody can make a node in a user namespace: it is made in a small tmpfs out here, and mounted over an empty file."""
+    name = b"node"
+    try:
+        attributes = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
+        top = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", b"4k")], attributes)
+        try:
+            before = os.umask(0)
+            os.mknod(name, device.mode, device.device, dir_fd=top)
+            os.umask(before)
+            uid, gid = in_container("uid", device.uid), in_container("gid", device.gid)
+            os.chown(name, uid, gid, dir_fd=top, follow_symlinks=False)
+            device.tree = mounts.open_tree(top, name)
+        finally:
+            os.close(top)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:  # Parts of what has no place can be copied since Linux 6.15.
+            _borrow(device)
+        else:
+            raise HostError(f"cannot make the device {os.fsdecode(device.path)}: {exc.strerror}") from exc
+
+
 def _borrow(device: Device) -> None:
-    """The host's node of that number, under the same name, is mounted over an empty file."""
+    """The host's node of that number, under the same name."""
+    name = os.fsdecode(device.path)
     try:
         fd = os.open(device.path, os.O_PATH | os.O_CLOEXEC)
         try:
             found = os.fstat(fd)
             if stat.S_IFMT(found.st_mode) != stat.S_IFMT(device.mode) or found.st_rdev != device.device:
-                return
+                hint = "Linux 6.15 can make one for a user namespace"
+                raise HostError(f"{name} is another device on the host", hint=hint)
             device.tree = mounts.open_tree(fd, b"")
             mounts.set_attributes(device.tree, propagation=c.MS_PRIVATE)
         finally:
             os.close(fd)
-    except FileNotFoundError:
-        return
     except OSError as exc:
-        name = os.fsdecode(device.path)
         raise HostError(f"cannot open the device {name}: {exc.strerror}") from exc
 
 

@@ -46,11 +46,12 @@ class Record:
 
 
 _FIELDS = (
-    "id", "bundle", "rootfs", "pid", "start_ticks", "boot", "created", "oci_version", "cgroup", "owner", "made", "annotations",
+    "id", "bundle", "rootfs", "pid", "start_ticks", "boot", "created", "oci_version", "cgroup", "owner", "made",
+    "annotations",
 )  # fmt: skip
 
 
-class Records:
+class StateRoot:
     """The directory ``--root``."""
 
     def __init__(self, root: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.errors import CommandError, InputError, OperationError, PystackError
 from orchestrator.kernel import pidfd, process
+from orchestrator.kernel.identity import own_uid
 from orchestrator.kernel.jsontext import dumps
 from orchestrator.kernel.syscalls import cloexec_from
 from orchestrator.standalone import preparing
@@ -20,7 +21,7 @@ from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import Config, check_config, read_config
 from orchestrator.standalone.ending import destroy, run_poststop
 from orchestrator.standalone.filters import add_filter
-from orchestrator.standalone.first_process import FAILED, GO, HOOKS, MOST_WORD, ON, READY, START, FirstProcess, Plan
+from orchestrator.standalone.first_process import FAILED, GO, HOOKS, MOST_WORD, ON, READY, START, FirstProcess
 from orchestrator.standalone.foreground import Foreground
 from orchestrator.standalone.groups import Group, path_of
 from orchestrator.standalone.hooks import hooks_of, run_hooks
@@ -28,13 +29,13 @@ from orchestrator.standalone.identities import identity_of
 from orchestrator.standalone.journal import Journal
 from orchestrator.standalone.mapping import lines_of, write_maps
 from orchestrator.standalone.namespaces import Namespaces, bear, namespaces_of
-from orchestrator.standalone.places import group_of, layout_of, records_of
+from orchestrator.standalone.places import layout_of, records_of
+from orchestrator.standalone.plans import Plan
 from orchestrator.standalone.records import (
     CREATED,
     CREATING,
     RUNNING,
     Record,
-    Records,
     boot_id,
     listen,
     open_process,
@@ -169,7 +170,7 @@ class Creation:
         record.rootfs = os.path.join(bundle, config["root"]["path"])
         record.created = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}.{time.time_ns() % 10**9:09d}Z"
         record.oci_version, record.annotations = config["ociVersion"], config.get("annotations") or {}
-        record.boot, record.owner = boot_id(), os.getuid()
+        record.boot, record.owner = boot_id(), own_uid()
         record.cgroup = path_of(config, record.id) if layout is not None else ""
         terminal = bool(config["process"].get("terminal"))
         self._check_terminal(terminal)
@@ -204,7 +205,7 @@ class Creation:
         in_user = bool(self.namespaces.user >= 0 or "user" in {item["type"] for item in linux.get("namespaces") or ()})
         identity = identity_of(configured, linux, self.journal.warn)
         identity.kept = self.kept
-        if self.kept and os.environ.get("LISTEN_FDS"):
+        if os.environ.get("LISTEN_FDS"):
             identity.variables.setdefault(b"LISTEN_FDS", os.environb[b"LISTEN_FDS"])
             identity.variables.setdefault(b"LISTEN_PID", b"1")
         add_filter(identity, linux.get("seccomp"), state_of(record, CREATING))
@@ -253,8 +254,6 @@ class Creation:
         """Until it waits for `start`. Raises HostError, OperationError, CommandError."""
         plan, record = self.plan, self.record
         assert plan is not None
-        if not self.is_run and not self.line.flag("no-subreaper"):
-            pass
         raisable = plan.identity.limits
         pid = bear(self.namespaces)
         if pid == 0:
@@ -366,6 +365,3 @@ def write_pid_file(path: str, pid: int) -> None:
     os.write(fd, str(pid).encode())
     os.close(fd)
     os.rename(temporary, path)
-
-
-__all__ = ["COMMANDS", "Creation", "begin", "failure", "group_of"]

@@ -7,9 +7,10 @@ from typing import Any
 
 from orchestrator.kernel import cgroup
 from orchestrator.standalone.groups import Group
-from orchestrator.standalone.records import CREATED, CREATING, PAUSED, RUNNING, STOPPED, Record, Records, open_process
+from orchestrator.standalone.records import CREATED, CREATING, PAUSED, RUNNING, STOPPED, Record, StateRoot, open_process
 
-def status_of(records: Records, record: Record) -> str:
+
+def status_of(records: StateRoot, record: Record) -> str:
     """As it is this moment: the kernel knows."""
     process = open_process(record)
     if process is None:
