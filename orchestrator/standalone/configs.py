@@ -290,9 +290,10 @@ def _check_the_rest(config: Config, linux: Mapping[str, Any], kinds: Mapping[str
         raise InputError("intelRdt is not supported", place="linux.intelRdt")
     if linux.get("mountLabel") and not os.path.isdir("/sys/fs/selinux"):
         raise InputError("this kernel has no SELinux", place="linux.mountLabel")
-    for key in ("vtpms",):
-        if (linux.get("resources") or {}).get(key) or linux.get(key):
-            raise InputError("virtual TPMs are not supported", place=f"linux.{key}")
+    if (linux.get("resources") or {}).get("vtpms") or linux.get("vtpms"):
+        raise InputError("virtual TPMs are not supported", place="linux.vtpms")
+    if linux.get("netDevices"):
+        raise InputError("moving network devices is not supported", place="linux.netDevices")
     for number, device in enumerate(linux.get("devices") or ()):
         place = f"linux.devices[{number}]"
         if not (device.get("path") or "").startswith("/"):

@@ -142,7 +142,7 @@ def features(line: Line, journal: Journal) -> int:
                 "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
             },
             "mountExtensions": {"idmap": {"enabled": True}},
-            "netDevices": {"enabled": True},
+            "netDevices": {"enabled": False},
         },
         "annotations": {"org.opencontainers.runtime-spec.version": OCI_VERSIONS[1]},
         "potentiallyUnsafeConfigAnnotations": [],

@@ -37,6 +37,7 @@ from orchestrator.standalone.records import (
     RUNNING,
     Record,
     boot_id,
+    check_name,
     listen,
     open_process,
     read_terminal_socket,
@@ -158,6 +159,7 @@ class Creation:
 
     def prepare(self) -> None:
         line = self.line
+        check_name(self.record.id)
         bundle = os.path.abspath(line.text("bundle") or ".")
         config = self.config = read_config(os.path.join(bundle, line.text("config") or "config.json"))
         check_config(config)
