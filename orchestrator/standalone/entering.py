@@ -167,6 +167,8 @@ class _Entering:
             apply_to_process(pid, self.wanted)
             if affinity.get("final"):
                 os.sched_setaffinity(pid, numbers_of(affinity["final"], "process.execCPUAffinity.final"))
+            if self.foreground is not None:
+                self.foreground.hold()
             self.ours.send(GO)
             said = self.ours.recv(MOST_WORD)
             if said:

@@ -165,16 +165,18 @@ class FirstProcess:
             mounts.set_attributes(where, mount.set_, mount.clear)
             os.close(where)
             return
-        if tree < 0:
-            tree = self._new(mount)
-        elif mount.kind:
-            directory = stat.S_ISDIR(os.fstat(tree).st_mode)
         where = ensure(root, mount.target, directory=directory)
-        if mount.copy_up and stat.S_ISDIR(os.fstat(where).st_mode):
+        if tree < 0:
+            if mount.mode_of_target:
+                mount.data.append((b"mode", b"%o" % stat.S_IMODE(os.fstat(where).st_mode)))
+            tree = self._new(mount)
+        if mount.copy_up:
             self._copy_up(mount.target, tree)
         if mount.propagation is not None:
             mounts.set_attributes(tree, propagation=mount.propagation[0], recursive=mount.propagation[1])
         mounts.attach(tree, where)
+        if os.path.normpath(mount.target) in (b"/", b"//"):
+            self.plan.root, tree = tree, root  # It covers the root that was: all else is done in it.
         os.close(where)
         os.close(tree)
 

@@ -58,6 +58,10 @@ class Foreground:
             termios.tcsetattr(0, termios.TCSANOW, self._before)  # type: ignore[arg-type]
             self._before = None
 
+    def hold(self) -> None:
+        """From here on signals wait for `wait`: before the program runs, so that it misses none."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED)
+
     def wait(self, pid: int) -> int:
         """Until our child `pid` has ended: its exit code, 128 + N after signal N."""
         fd = os.pidfd_open(pid)
@@ -65,6 +69,7 @@ class Foreground:
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         for number in _PASSED:
             signal.signal(number, _nothing)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED)
         try:
             if self._master >= 0:
                 self._copy(fd)

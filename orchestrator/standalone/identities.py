@@ -66,6 +66,8 @@ def identity_of(process: Mapping[str, Any], linux: Mapping[str, Any], warn: Call
         name, equals, value = os.fsencode(text).partition(b"=")
         if name and equals:
             variables[name] = value
+    if process.get("terminal"):
+        variables.setdefault(b"TERM", b"xterm")
     user = process.get("user") or {}
     gid = user.get("gid", 0) or 0
     last = last_capability()

@@ -26,6 +26,8 @@ class Journal:
         self._json, self.debugs = form == "json", debug
         if path:
             path = path.removeprefix("file:")
+            if path.startswith(("syslog:", "journald:")):
+                raise InputError(f"the log {path} is not supported", hint="a file: --log=PATH")
             try:
                 self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             except OSError as exc:

@@ -26,6 +26,8 @@ class Mount:
     tree_clear: int = 0
     propagation: tuple[int, bool] | None = None
     copy_up: bool = False
+    mode_of_target: bool = False
+    """A tmpfs of which nothing is said has the permissions of the directory that it covers."""
     fallback: bytes = b""
     directory: bool = True
     source: bytes = b""

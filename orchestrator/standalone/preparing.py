@@ -101,6 +101,7 @@ def _new(item: Config, kind: str, options: Options, target: bytes, about: bytes,
     mount.clear = options.clear | options.tree_clear
     mount.propagation = options.propagation
     mount.copy_up = options.copy_up
+    mount.mode_of_target = kind == "tmpfs" and not any(key == b"mode" for key, _ in data)
     mount.fallback = _FALLBACKS.get(kind, b"")
     if any(value is not None and len(value) > _MOST_STRING for _, value in data):
         mount.source = source

@@ -64,6 +64,8 @@ def run(line: Line, journal: Journal) -> int:
     with creation.undone_on_failure():
         creation.prepare()
         creation.bear()
+        if creation.foreground is not None:
+            creation.foreground.hold()
         begin(creation.control, creation.record, creation.config, journal)
     if detached:
         return 0
