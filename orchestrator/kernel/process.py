@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import signal
 import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.syscalls import call, fail, libc, number_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:  # `signal` makes enumerations of all of them
+    import _signal as signal
 
 
 class SharedPid:

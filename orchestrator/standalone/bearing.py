@@ -6,11 +6,14 @@ import os
 import resource
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel.limits import above
 from orchestrator.kernel.syscalls import call, number_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _POLICIES = {
     "SCHED_OTHER": 0,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
 import stat
 
 from orchestrator.kernel import fdpass, process
@@ -17,9 +16,12 @@ from orchestrator.standalone.identities import Identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
 
     Say = Callable[[bytes], None]
+else:  # It would make enumerations of all that it has
+    import _signal as signal
 
 _NULL = os.makedev(1, 3)
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.kernel.jsontext import loads
 from orchestrator.kernel.limits import NUMBERS
 from orchestrator.kernel.sysctls import sysctl_name, sysctl_namespace, sysctl_path
 
-Config = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Config = dict[str, Any]
+
 
 MOST_BYTES = 16 << 20
 OCI_VERSIONS = ("1.0.0", "1.3.0")

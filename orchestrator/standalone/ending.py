@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import cgroup, pidfd
@@ -19,11 +17,20 @@ from orchestrator.standalone.places import group_of, records_of
 from orchestrator.standalone.records import CREATED, PAUSED, RUNNING, STOPPED, Record, StateRoot, is_zombie, open_process
 from orchestrator.standalone.stating import state_of, status_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Any
+else:  # Both would make enumerations of all that they have
+    import _signal as signal
+
 _END_S = 10.0
 
 
 def kill(line: Line, journal: Journal) -> int:
     records = records_of(line)
+    from orchestrator.standalone.signals import signal_number
+
     number = signal_number(line.words[1] if len(line.words) > 1 else "SIGTERM")
     for record in _meant(records, line):
         _kill(records, record, number, everyone=line.flag("all"), quiet=line.flag("regex"))
@@ -67,25 +74,6 @@ def _send(pid: int, number: int) -> None:
         return
     pidfd.send(fd, number)
     os.close(fd)
-
-
-def signal_number(text: str) -> int:
-    """``9``, ``KILL``, ``SIGKILL``, ``SIGRTMIN+3``. Raises InputError."""
-    word = text.upper().removeprefix("SIG")
-    if word.isdigit():
-        if 0 < int(word) < signal.NSIG:
-            return int(word)
-        raise InputError(f"unknown signal {text!r}")
-    sign = "+" if "+" in word else "-"
-    base, sign, offset = word.partition(sign)
-    base = {"CLD": "CHLD", "IOT": "ABRT", "POLL": "IO"}.get(base, base)
-    found = getattr(signal, f"SIG{base}", None)
-    if not isinstance(found, signal.Signals) or (sign and (not base.startswith("RT") or not offset.isdigit())):
-        raise InputError(f"unknown signal {text!r}", hint="a number, or a name as SIGTERM or TERM")
-    number = int(found) + (int(offset) if sign == "+" else -int(offset) if sign else 0)
-    if not 0 < number < signal.NSIG:
-        raise InputError(f"unknown signal {text!r}")
-    return number
 
 
 def delete(line: Line, journal: Journal) -> int:

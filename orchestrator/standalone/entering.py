@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
-from typing import Any, NoReturn
 
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import constants as c
@@ -17,7 +15,6 @@ from orchestrator.standalone.bearing import apply_to_process, raise_limits
 from orchestrator.standalone.becoming import become, find_command
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import MOST_BYTES, check_process, check_shape
-from orchestrator.standalone.ending import signal_number
 from orchestrator.standalone.filters import add_filter
 from orchestrator.standalone.first_process import FAILED, GO, MOST_WORD
 from orchestrator.standalone.foreground import Foreground
@@ -29,6 +26,13 @@ from orchestrator.standalone.records import CREATED, PAUSED, RUNNING, Record, op
 from orchestrator.standalone.starting import failure, kept_descriptors, write_pid_file
 from orchestrator.standalone.stating import state_of, status_of
 from orchestrator.standalone.terminals import make_terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any, NoReturn
+else:  # Both would make enumerations of all that they have
+    import _socket as socket
 
 _SETS = ("bounding", "effective", "permitted")
 """What ``--cap`` adds to; the others give a program without file capabilities nothing."""
@@ -174,7 +178,7 @@ class _Entering:
             if said:
                 raise failure(said)
         except BaseException:
-            os.kill(pid, signal_number("KILL"))  # Our child, and not reaped.
+            os.kill(pid, 9)  # Our child, and not reaped.
             os.waitpid(pid, 0)
             raise
 

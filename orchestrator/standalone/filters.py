@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel.jsontext import dumps
 from orchestrator.standalone.identities import Identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+else:  # Both would make enumerations of all that they have
+    import _socket as socket
 
 _NOTIFY = "SCMP_ACT_NOTIFY"
 _WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"

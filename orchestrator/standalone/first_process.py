@@ -22,6 +22,7 @@ from orchestrator.standalone.becoming import become, find_command
 from orchestrator.standalone.hooks import run_hooks
 from orchestrator.standalone.identities import home_of
 from orchestrator.standalone.plans import Device, Mount, Plan
+from orchestrator.standalone.records import accept
 from orchestrator.standalone.terminals import make_terminal
 
 TYPE_CHECKING = False
@@ -335,7 +336,7 @@ class FirstProcess:
             return
         self.plan.control.close()
         while True:
-            channel, _ = listener.accept()
+            channel = accept(listener)
             if channel.recv(16) == START:
                 self.channel = channel
                 listener.close()

@@ -8,13 +8,19 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import signal
-import socket
 import struct
 import termios
 
 from orchestrator.errors import OperationError
 from orchestrator.kernel import fdpass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+else:  # Both would make enumerations of all that they have
+    import _signal as signal
+    import _socket as socket
 
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 _PASSED = (

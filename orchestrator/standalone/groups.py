@@ -9,14 +9,14 @@ import contextlib
 import errno
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
-from orchestrator.runtime import device_rules
-from orchestrator.runtime.cgroup_limits import Places, apply
-from orchestrator.runtime.resources import settings_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _DEFAULT_PARENT = "pystack-oci"
 _FREEZE_S = 5.0
@@ -59,6 +59,13 @@ class Group:
 
     def limit(self, resources: Mapping[str, Any], *, devices: bool) -> None:
         """Raises HostError. `devices`: the device list too."""
+        if not resources:
+            return
+        # Regular expressions and typing come with these, and take as long as all else.
+        from orchestrator.runtime import device_rules
+        from orchestrator.runtime.cgroup_limits import Places, apply
+        from orchestrator.runtime.resources import settings_of
+
         apply(settings_of(resources), Places(self.layout, self.path, self.v1))
         rules = device_rules.rules_of(resources) if devices else None
         if rules is None:

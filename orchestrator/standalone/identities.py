@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.kernel.caps import CAPABILITIES
@@ -13,6 +11,13 @@ from orchestrator.kernel.limits import NUMBERS
 from orchestrator.kernel.process import last_capability
 from orchestrator.oci.terms import DEFAULT_PATH
 from orchestrator.values import entity, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+else:  # Both would make enumerations of all that they have
+    import _socket as socket
 
 _DEFAULT_UMASK = 0o022
 _UNLIMITED = 1 << 63

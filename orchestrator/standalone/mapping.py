@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.process import clone3
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Any
+else:  # Both would make enumerations of all that they have
+    import _signal as signal
 
 
 def lines_of(mappings: Sequence[Mapping[str, Any]]) -> str:

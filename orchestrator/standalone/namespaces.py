@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import process
 from orchestrator.kernel.process import SharedPid
 from orchestrator.values import entity, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KINDS = {
     "user": (c.CLONE_NEWUSER, "user"),

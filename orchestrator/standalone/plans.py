@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-
 from orchestrator.kernel import constants as c
 from orchestrator.standalone.hooks import Hook
 from orchestrator.standalone.identities import Identity
 from orchestrator.values import entity, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+else:  # Both would make enumerations of all that they have
+    import _socket as socket
 
 
 @entity

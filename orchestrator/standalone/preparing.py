@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import cgroup, mounts
@@ -20,7 +19,12 @@ from orchestrator.standalone.mapping import map_lines, mount_namespace, outside
 from orchestrator.standalone.mount_options import PROPAGATION, Options, parse
 from orchestrator.standalone.plans import Device, Mount
 
-Config = Mapping[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Config = Mapping[str, Any]
+
 
 _DEVICES = (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9))
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
-from typing import Any
 
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import pidfd
 from orchestrator.kernel.jsontext import dumps, loads
 from orchestrator.values import entity, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+else:  # Both would make enumerations of all that they have
+    import _socket as socket
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
 SOCKET = "start.sock"
@@ -144,6 +149,12 @@ def listen(directory: str) -> socket.socket:
         os.close(folder)
     listener.listen(8)
     return listener
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    """accept4(2), as the `socket` module does it."""
+    fd, _ = listener._accept()  # type: ignore[attr-defined]
+    return socket.socket(fileno=fd)
 
 
 def _reach(directory: str, name: str) -> socket.socket | None:

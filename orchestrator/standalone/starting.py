@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from orchestrator.errors import CommandError, InputError, OperationError, PystackError
 from orchestrator.kernel import pidfd, process
@@ -18,7 +15,7 @@ from orchestrator.kernel.syscalls import cloexec_from
 from orchestrator.standalone import preparing
 from orchestrator.standalone.bearing import apply_to_process, raise_limits
 from orchestrator.standalone.command_line import Line
-from orchestrator.standalone.configs import Config, check_config, read_config
+from orchestrator.standalone.configs import check_config, read_config
 from orchestrator.standalone.ending import destroy, run_poststop
 from orchestrator.standalone.filters import add_filter
 from orchestrator.standalone.first_process import FAILED, GO, HOOKS, MOST_WORD, ON, READY, START, FirstProcess
@@ -43,6 +40,17 @@ from orchestrator.standalone.records import (
     read_terminal_socket,
 )
 from orchestrator.standalone.stating import state_of, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+    from typing import Any
+
+    from orchestrator.standalone.configs import Config
+else:  # Both would make enumerations of all that they have
+    import _signal as signal
+    import _socket as socket
 
 _NOT_FOUND, _NOT_EXECUTABLE = (2, 20), (13, 8)
 _MOST_KEPT = 1 << 16

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from orchestrator.kernel import cgroup
 from orchestrator.standalone.groups import Group
 from orchestrator.standalone.records import CREATED, CREATING, PAUSED, RUNNING, STOPPED, Record, StateRoot, open_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def status_of(records: StateRoot, record: Record) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import fdpass
 from orchestrator.kernel.rooted import open_in
 from orchestrator.kernel.syscalls import filesystem_type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+else:  # Both would make enumerations of all that they have
+    import _socket as socket
 
 _TIOCSWINSZ = 0x5414
 

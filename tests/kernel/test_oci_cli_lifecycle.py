@@ -1,4 +1,4 @@
-"""`pystack-oci` from outside: the operations of runtime.md, each "MUST generate an error" of it, and what is left behind."""
+"""`pystack-oci` from outside: the operations of runtime.md, each "MUST generate an error" of it, and what stays behind."""
 
 from __future__ import annotations
 
