@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import constants as c
@@ -101,10 +100,9 @@ def _kind_of(fd: int) -> int | None:
         return None
 
 
-@contextlib.contextmanager
-def inside(namespaces: Namespaces) -> Iterator[None]:
-    """A child that is born now is born in the namespaces that have a path, and in the new time namespace; we are back in
-    our own ones afterwards."""
+def _enter(namespaces: Namespaces) -> dict[str, int]:
+    """A child that is born now is born in the namespaces that have a path, and in the new time namespace. What `_leave`
+    needs to get us back; it is called whatever happens here."""
     own = {kind: os.open(f"/proc/self/ns/{KINDS[kind][1]}", os.O_RDONLY | os.O_CLOEXEC) for kind in namespaces.paths}
     if namespaces.new_time:
         own["time"] = os.open("/proc/self/ns/time", os.O_RDONLY | os.O_CLOEXEC)
@@ -118,11 +116,16 @@ def inside(namespaces: Namespaces) -> Iterator[None]:
             process.unshare(c.CLONE_NEWTIME)
             if namespaces.offsets:
                 _set_offsets(namespaces.offsets)
-        yield
-    finally:
-        for kind, fd in own.items():
-            process.setns(fd, KINDS[kind][0])
-            os.close(fd)
+    except BaseException:
+        _leave(own)
+        raise
+    return own
+
+
+def _leave(own: dict[str, int]) -> None:
+    for kind, fd in own.items():
+        process.setns(fd, KINDS[kind][0])
+        os.close(fd)
 
 
 def _set_offsets(text: str) -> None:
@@ -139,10 +142,14 @@ def _set_offsets(text: str) -> None:
 def bear(namespaces: Namespaces) -> int:
     """clone3(2): the pid of a child in its namespaces, 0 in the child. The mount namespace by path is the child's matter.
     For a single-threaded process."""
-    with inside(namespaces):
-        if namespaces.user < 0:
-            return process.clone3(namespaces.new)
-        return _bear_by_another(namespaces)
+    own = _enter(namespaces)
+    pid = -1
+    try:
+        pid = process.clone3(namespaces.new) if namespaces.user < 0 else _bear_by_another(namespaces)
+    finally:
+        if pid != 0:  # The child stays where it was born.
+            _leave(own)
+    return pid
 
 
 def _bear_by_another(namespaces: Namespaces) -> int:

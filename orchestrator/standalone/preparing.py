@@ -58,7 +58,8 @@ def mounts_of(config: Config, bundle: str, group: str | None, layout: cgroup.Lay
         options = parse(item.get("options") or (), f"{place}.options")
         kind = item.get("type") or ""
         target = os.fsencode(item["destination"])
-        about = f"mount {item.get('source') or kind} at {item['destination']}".encode(errors="surrogateescape")
+        what = item.get("source") if options.bind or kind == "bind" else f"a file system of type {kind}"
+        about = os.fsencode(f"mount {what} at {item['destination']}")
         try:
             if options.bind or kind == "bind":
                 found.append(_bind(config, item, options, bundle, target, about, place))

@@ -308,7 +308,10 @@ class Creation:
             self._hear(b"")
 
     def _hear(self, word: bytes) -> None:
-        said = self.control.recv(MOST_WORD)
+        try:
+            said = self.control.recv(MOST_WORD)
+        except ConnectionResetError:  # It has not heard what it was told.
+            said = b""
         if not said:
             raise OperationError("the container's first process was killed")
         if said[:1] != word:
