@@ -59,15 +59,17 @@ class Group:
 
     def limit(self, resources: Mapping[str, Any], *, devices: bool) -> None:
         """Raises HostError. `devices`: the device list too."""
-        if not resources:
-            return
         # Regular expressions and typing come with these, and take as long as all else.
-        from orchestrator.runtime import device_rules
-        from orchestrator.runtime.cgroup_limits import Places, apply
-        from orchestrator.runtime.resources import settings_of
+        if any(value for key, value in resources.items() if key != "devices"):
+            from orchestrator.runtime.cgroup_limits import Places, apply
+            from orchestrator.runtime.resources import settings_of
 
-        apply(settings_of(resources), Places(self.layout, self.path, self.v1))
-        rules = device_rules.rules_of(resources) if devices else None
+            apply(settings_of(resources), Places(self.layout, self.path, self.v1))
+        if not devices or resources.get("devices") is None:
+            return
+        from orchestrator.runtime import device_rules
+
+        rules = device_rules.rules_of(resources)
         if rules is None:
             return
         fd = None
