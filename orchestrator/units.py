@@ -106,10 +106,11 @@ def parse_bytes(text: str) -> int:
         if suffix[0] not in _SIZE_FACTORS or suffix[1:] not in ("", "b", "ib"):
             raise ValueError(f'"{text}" is not a size ("{match[2]}" is not a unit; {_SIZE_HINT})')
         factor = _SIZE_FACTORS[suffix[0]]
-    size = int(number) * factor if number.lstrip("+").isdecimal() else int(float(number) * factor)
+    exact = len(number) < 32 and number.lstrip("+").isdecimal()
+    size = int(number) * factor if exact else float(number) * factor
     if size > 2**63 - 1:
         raise ValueError(f'"{text}" is too large a size')
-    return size
+    return int(size)
 
 
 def parse_signal(text: str) -> int:

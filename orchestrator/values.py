@@ -35,23 +35,27 @@ MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING", "__slots
 class Field:
     """One field of a value: `name`, its annotation's text, and how it gets its default (`MISSING`: it has none)."""
 
-    __slots__ = ("default", "factory", "init", "name", "repr")
+    __slots__ = ("compare", "default", "factory", "init", "name", "repr")
 
-    def __init__(self, default: Any, factory: Any, init: bool, repr: bool) -> None:
+    def __init__(self, default: Any, factory: Any, init: bool, repr: bool, compare: bool) -> None:
         self.name = ""
         self.default = default
         self.factory = factory
         self.init = init
         self.repr = repr
+        self.compare = compare
 
     @property
     def required(self) -> bool:
         return self.default is MISSING and self.factory is MISSING
 
 
-def field(*, default: Any = MISSING, default_factory: Any = MISSING, init: bool = True, repr: bool = True) -> Any:
-    """A field whose default the class body cannot hold (``default_factory``), or that ``__init__`` does not take."""
-    return Field(default, default_factory, init, repr)
+def field(
+    *, default: Any = MISSING, default_factory: Any = MISSING, init: bool = True, repr: bool = True, compare: bool = True
+) -> Any:
+    """A field whose default the class body cannot hold (``default_factory``), that ``__init__`` does not take, or that does
+    not make a value another one (``compare``)."""
+    return Field(default, default_factory, init, repr, compare)
 
 
 class FrozenError(AttributeError):
@@ -103,7 +107,7 @@ def replace(old: T, /, **changes: Any) -> T:
 
 
 def _parts(cls: type) -> tuple[Callable[[Any], Any], dict[str, Any]]:
-    """A getter of all fields, and the body of the class that is to be made."""
+    """A getter of all fields that count, and the body of the class that is to be made."""
     space = {key: item for key, item in cls.__dict__.items() if key not in ("__dict__", "__weakref__")}
     own: list[str] = []
     known: dict[str, Field] = {item.name: item for item in getattr(cls, "__value_fields__", ())}
@@ -111,7 +115,7 @@ def _parts(cls: type) -> tuple[Callable[[Any], Any], dict[str, Any]]:
         if str(annotation).startswith(("ClassVar", "typing.ClassVar")):
             continue
         given = space.pop(name, MISSING)
-        item = given if isinstance(given, Field) else Field(given, MISSING, True, True)
+        item = given if isinstance(given, Field) else Field(given, MISSING, True, True, True)
         item.name = name
         if name not in known:
             own.append(name)
@@ -121,7 +125,8 @@ def _parts(cls: type) -> tuple[Callable[[Any], Any], dict[str, Any]]:
     space.setdefault("__match_args__", tuple(item.name for item in known.values() if item.init))
     space.setdefault("__repr__", _show)
     space.setdefault("__reduce__", _reduce)
-    getter: Callable[[Any], Any] = attrgetter(*known) if known else lambda _self: ()
+    compared = [item.name for item in known.values() if item.compare]
+    getter: Callable[[Any], Any] = attrgetter(*compared) if compared else lambda _self: ()
     return getter, space
 
 

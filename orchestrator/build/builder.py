@@ -23,7 +23,7 @@ from orchestrator.build.bases import Bases, Ground, labelled
 from orchestrator.build.basis import Basis
 from orchestrator.build.cache import StepCache, key_of
 from orchestrator.build.exchange import exchange
-from orchestrator.build.failure import refused, seen_from_here
+from orchestrator.build.failure import refused, seen_from
 from orchestrator.build.fetching import is_remote
 from orchestrator.build.frontend import parse, platform_arguments, unused, warn
 from orchestrator.build.job import Job
@@ -54,13 +54,14 @@ _EPOCH = "SOURCE_DATE_EPOCH"
 
 
 class Builder:
-    """Builds of one data directory."""
+    """Builds of one data directory. `here`: the directory that places are told from; None: they are absolute."""
 
-    def __init__(self, store: Store, host: Host, data_root: str, run_root: str) -> None:
+    def __init__(self, store: Store, host: Host, data_root: str, run_root: str, *, here: str | None = None) -> None:
         self._store = store
         self._host = host
         self._data_root = data_root
         self._run_root = run_root
+        self._here = here
 
     async def build(
         self,
@@ -102,7 +103,7 @@ class Builder:
             progress(sentence)
         given = dict(spec.args)
         now_ns = time.time_ns()
-        terms = Terms(now_ns, _epoch(given.get(_EPOCH)))
+        terms = Terms(now_ns, _epoch(spec, given.get(_EPOCH)))
         platform = _platform(spec)
         base = "" if is_remote(spec.context) else spec.context
         exchanged = exchange(spec.cache_from, spec.cache_to, base)
@@ -148,12 +149,13 @@ class Builder:
     async def _read(self, spec: BuildSpec, origins: Origins) -> i.Dockerfile:
         """Raises InputError."""
         if spec.dockerfile_inline is not None:
-            return parse(spec.dockerfile_inline, "dockerfile_inline")
+            return parse(spec.dockerfile_inline, _of_build(spec, "dockerfile_inline"))
         directory = await origins.context_directory("")
         fetched = is_remote(spec.context)
         path = spec.dockerfile if fetched else _from_context(spec)
-        text = await trio.to_thread.run_sync(_read_dockerfile, directory, path)
-        return parse(text, f"{spec.context}:{path}" if fetched else _shown(directory, path))
+        shown = seen_from(self._here, os.path.join(directory, path))
+        text = await trio.to_thread.run_sync(_read_dockerfile, directory, path, shown)
+        return parse(text, f"{spec.context}:{path}" if fetched else shown)
 
     def _put(
         self, spec: BuildSpec, ground: Ground, platform: Platform, terms: Terms, cache: StepCache, names: Sequence[str]
@@ -222,7 +224,12 @@ def _refuse(spec: BuildSpec) -> None:
         hint = "name one of them, or build once for each"
         refusals.append(_Refusal("platforms", f"an image is built for one platform, not {len(spec.platforms)}", hint))
     for refusal in refusals:
-        raise InputError(refusal.message, hint=refusal.hint, place=f"build.{refusal.field}")
+        raise InputError(refusal.message, hint=refusal.hint, place=_of_build(spec, refusal.field))
+
+
+def _of_build(spec: BuildSpec, attribute: str) -> str:
+    """The compose path of an attribute of ``build:``."""
+    return f"{spec.place or 'build'}.{attribute}"
 
 
 def _ignored(spec: BuildSpec) -> list[str]:
@@ -230,9 +237,9 @@ def _ignored(spec: BuildSpec) -> list[str]:
     told = []
     for name, text in (("provenance", spec.provenance), ("sbom", spec.sbom)):
         if text and text not in ("false", "0"):
-            told.append(f"build.{name}: no attestation is made")
+            told.append(f"{_of_build(spec, name)}: no attestation is made")
     if spec.network == "host":
-        told.append(f"build.network: host gives {_OWN_NETWORK}")
+        told.append(f"{_of_build(spec, 'network')}: host gives {_OWN_NETWORK}")
     return told
 
 
@@ -247,11 +254,11 @@ def _warn(dockerfile: i.Dockerfile, given: Mapping[str, str], spec: BuildSpec, p
                 progress(f"{dockerfile.name}:{step.place.line}: RUN --network=host gives {_OWN_NETWORK}")
 
 
-def _epoch(text: str | None) -> int | None:
+def _epoch(spec: BuildSpec, text: str | None) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal()) or len(text) > 11:
-        raise InputError(f'{_EPOCH} is "{text}", and is to be seconds since 1970', place=f"build.args.{_EPOCH}")
+        raise InputError(f'{_EPOCH} is "{text}", and is to be seconds since 1970', place=_of_build(spec, f"args.{_EPOCH}"))
     return int(text)
 
 
@@ -274,13 +281,8 @@ def _ignore_files(spec: BuildSpec) -> tuple[str, ...]:
     return (f"{path}.dockerignore", IGNORE_FILE)
 
 
-def _shown(context: str, path: str) -> str:
-    return seen_from_here(os.path.join(context, path))
-
-
-def _read_dockerfile(context: str, path: str) -> str:
+def _read_dockerfile(context: str, path: str, shown: str) -> str:
     """`path`: in the context (inside of it, whatever links there are), or absolute. Raises InputError."""
-    shown = _shown(context, path)
     hint = "build.dockerfile names another file, dockerfile_inline is its text"
     try:
         if os.path.isabs(path):

@@ -147,8 +147,8 @@ class _Settling:
 
 def own_id(number: int, ids: IdMap) -> int:
     """A host's id as the container has it."""
-    inside = number - ids.host_base
-    return inside if 0 <= inside < ids.count else number
+    inside = ids.inside(number)
+    return number if inside is None else inside
 
 
 def own_acl(value: bytes, ids: IdMap) -> bytes:

@@ -35,14 +35,10 @@ def failed(
     return kind("\n".join(parts), hint=error.hint, place=f"{dockerfile.name}:{at.place.line}")
 
 
-def seen_from_here(path: str) -> str:
-    """As the user would write it: from the current directory, if it is below that (a supervisor's is the root)."""
+def seen_from(here: str | None, path: str) -> str:
+    """As a user in the directory `here` would write it, if it is below that; None: nobody knows where the user is."""
     path = os.path.normpath(path)
-    try:
-        here = os.getcwd()
-    except OSError:  # It was deleted.
-        return path
-    return path.removeprefix(f"{here}/") if here != "/" else path
+    return path.removeprefix(f"{here}/") if here not in (None, "/") else path
 
 
 def refused(exc: OSError) -> HostError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator.build.basis import Basis
 from orchestrator.build.builder import Builder
 from orchestrator.contracts.host import Host
@@ -13,13 +15,15 @@ from orchestrator.values import frozen
 
 @frozen
 class ImageBases:
-    """`build.bases.Bases` over the images of this machine. `newer`: pulled again, though they are here."""
+    """`build.bases.Bases` over the images of this machine. `environ`: as of a request. `newer`: pulled again, though they
+    are here."""
 
     images: MachineImages
+    environ: Mapping[str, str]
     newer: bool = False
 
     async def base(self, reference: str, platform: str, progress: Progress) -> StoredImage | Image:
-        return await self.images.base(reference, platform, progress, newer=self.newer)
+        return await self.images.base(reference, platform, self.environ, progress, newer=self.newer)
 
 
 async def build_image(
@@ -35,6 +39,6 @@ async def build_image(
     """`basis` is told what is taken from outside of the contexts. Raises InputError, OperationError, HostError; nothing is
     left of it then."""
     assert request.build is not None
-    builder = Builder(images.stored.store, host, data_root, run_root)
-    bases = ImageBases(images, request.build.pull)
+    builder = Builder(images.stored.store, host, data_root, run_root, here=request.environ.get("PWD"))
+    bases = ImageBases(images, request.environ, request.build.pull)
     return await builder.build(request.build, (request.reference,), bases, progress, basis=basis)

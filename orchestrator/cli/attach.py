@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestrator.cli.cascade import Cascade
 from orchestrator.cli.interrupts import Interrupts
-from orchestrator.cli.logfollower import LogFollower
+from orchestrator.cli.logfollower import NO_SERVICE, LogFollower
 from orchestrator.cli.operation import Operation, report_failures, report_left, wait_any
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.loglines import LogPrinter
@@ -121,7 +121,8 @@ class Foreground:
         self._board = board
         self._timeout_s = timeout_s
         self._printer = printer
-        self._logs = LogFollower(site, printer, selection.shown, role=Role.REPLICA.value)
+        services = selection.shown or NO_SERVICE
+        self._logs = LogFollower(site, printer, services, role=Role.REPLICA.value, note=progress.note)
         self._interrupts = Interrupts()
         self._presses = 0
         self._once = _Once()

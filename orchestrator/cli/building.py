@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.imagework import carry_out, data_root_of, located, run_root_of
 from orchestrator.cli.selection import check_images
-from orchestrator.cli.wanted_images import with_epoch
+from orchestrator.cli.wanted_images import caller_variables, with_epoch
 from orchestrator.compose.model.choice import select
 from orchestrator.contracts.images import ImageRequest, Transfer
 from orchestrator.errors import InputError, PystackError
@@ -73,7 +73,7 @@ def build_services(settings: Settings, wanted: Wanted, note: Note | None) -> int
         print(json.dumps(_bake(project, specs), indent=2))
         return 0
     if wanted.check:
-        return _check(specs)
+        return _check(project, specs)
     alone = note is not None and not loaded.reaches and _is_local(settings, specs.values())
     _build_all(settings, project, specs, note if alone else None, warnings, quiet=wanted.quiet)
     if wanted.push:
@@ -144,7 +144,7 @@ def _build_all(
     data_root, run_root = data_root_of(settings), run_root_of(settings)
     host = require_host()
     images = MachineImages(os.path.join(data_root, "images"))
-    images.environ = settings.environ
+    environ = {**settings.environ, **caller_variables(settings.environ)}
     said: list[tuple[str, str]] = [("", f"warning: {text}") for text in warnings]
     basis = Basis()
 
@@ -155,7 +155,7 @@ def _build_all(
             service, spec = project.services[ServiceName(name)], specs[ServiceName(name)]
             by_service = {other: project.services[ServiceName(other)].image for other in built_before(spec)}
             build = with_images(spec, by_service)
-            request = ImageRequest(service.image, project.working_dir, service.platform, build=build)
+            request = ImageRequest(service.image, project.working_dir, service.platform, build=build, environ=environ)
             told = transfers.of(name)
 
             def progress(news: str | Transfer) -> None:
@@ -223,9 +223,9 @@ def _outcome(
     return Outcome(tuple(names), tuple(there), tuple(said), tuple(made))
 
 
-def _check(specs: Mapping[ServiceName, BuildSpec]) -> int:
+def _check(project: Project, specs: Mapping[ServiceName, BuildSpec]) -> int:
     """Raises InputError for the first Dockerfile that is wrong; 1 when there are warnings."""
-    from orchestrator.build.failure import seen_from_here
+    from orchestrator.build.failure import seen_from
     from orchestrator.build.frontend.parse import parse
 
     code = 0
@@ -238,7 +238,8 @@ def _check(specs: Mapping[ServiceName, BuildSpec]) -> int:
                     text = file.read()
             except (OSError, UnicodeDecodeError) as exc:
                 raise InputError(f"cannot read the Dockerfile {path}: {exc}") from exc
-        label = seen_from_here(path) if spec.dockerfile_inline is None else f"services.{name}.build.dockerfile_inline"
+        inline = project.where(f"{project.services[name].place}.build.dockerfile_inline")
+        label = seen_from(os.getcwd(), path) if spec.dockerfile_inline is None else inline
         for warning in parse(text, label).warnings:
             code = 1
             print(f"{label}:{warning.line}: {warning.message} ({warning.rule})")

@@ -129,7 +129,7 @@ def _keep(ctx: click.Context, /, **settings: Any) -> None:
 def _command(verb: Verb) -> click.Command:
     settings: dict[str, Any] = {}
     if verb.rest:
-        settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+        settings = {"allow_interspersed_args": False}
     parameters = [*map(_option, verb.options), *(_argument(argument, verb) for argument in verb.arguments)]
     return _Command(
         verb, context_settings=settings, callback=_understood(verb), params=parameters, help=_text(verb.about)

@@ -1,7 +1,7 @@
-"""Standard streams of a one-off without a terminal.
+"""Standard streams of a container's program that is attended to.
 
-    our stdin  -> a pipe of ours -> the process     (`Feeder`; never our own descriptor: it may be anything)
-    the process -> its log -> our stdout and stderr (`Output`: byte for byte, as it comes)
+    our stdin   -> a pipe of ours -> the process     (`Feeder`; never our own descriptor: it may be anything)
+    the process -> its log -> our stdout and stderr  (`Output`: byte for byte, as it comes)
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
+from collections.abc import Callable
 
 from orchestrator.kernel.inotify import Inotify
+from orchestrator.runtime.logpairs import Pair
 from orchestrator.runtime.logs import Follower
+from orchestrator.runtime.monitor.logformat import BREAK, MARKS, STDERR
 
 _CHUNK = 1 << 16
+_PIECE = 1 << 20
 _FDS = {"stdout": 1, "stderr": 2}
 
 
@@ -76,37 +81,70 @@ class Feeder:
             self._pending = b""
 
 
-def silence() -> int:
-    """A descriptor to read from on which nothing comes and which does not end, whoever goes: the stdin of one that nobody
-    attends to, as Docker has it (``run -d web cat`` runs)."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    try:
-        # Opened anew for both, it is its own writer.
-        return os.open(f"/proc/self/fd/{reader}", os.O_RDWR | os.O_CLOEXEC)
-    finally:
-        os.close(reader)
-        os.close(writer)
-
-
 class Output:
-    """What a container writes, from its first byte. `log_path`: without the ``.log``; the log need not exist yet."""
+    """What a container writes. `log_path`: without the ``.log``. `on_lost`: told how many bytes are missing, and why.
+    `complete`: from its first byte on; this is made before the container is."""
 
-    def __init__(self, log_path: str) -> None:
+    def __init__(self, log_path: str, on_lost: Callable[[int, str], None], *, complete: bool = False) -> None:
         self._inotify = Inotify()
-        self._follower = Follower(log_path, inotify=self._inotify)
+        self._follower = Follower(log_path, inotify=self._inotify, timed=False, on_lost=on_lost, complete=complete)
 
     def fileno(self) -> int:
         return self._inotify.fileno()
 
-    def pump(self) -> None:
-        """Copy what is there. Raises BrokenPipeError when nobody reads ours."""
+    def skip(self) -> None:
+        """What is there is passed over."""
+        self._follower.skip()
+
+    def pump(self) -> bool:
+        """Copy what is there; there may be more each time. Raises BrokenPipeError when nobody reads ours."""
         self._inotify.clear()
         for stream, _, data in self._follower.pieces():
             write_all(_FDS[stream], data)
+        return True
 
     def close(self) -> None:
         self._follower.close()
         self._inotify.close()
+
+
+def copy_log(log_path: str, on_lost: Callable[[int, str], None]) -> None:
+    """All of a log to our stdout and stderr, byte for byte, by the kernel where that can: only between what two runs wrote
+    a newline is added where there was none. Raises BrokenPipeError, HostError."""
+    sys.stdout.flush()
+    follower = Follower(log_path, timed=False, on_lost=on_lost)
+    ends: dict[int, bytes] = {}
+    """By our descriptor, the last byte: of the run before, if it was no newline."""
+    unended: set[int] = set()
+    try:
+        for pair, (kind, _, offset, length) in follower.spans():
+            if kind == BREAK:
+                unended |= {fd for fd, last in ends.items() if last != b"\n"}
+            elif kind < MARKS:
+                fd = 2 if kind == STDERR else 1
+                if fd in unended:
+                    write_all(fd, b"\n")
+                    unended.discard(fd)
+                _send(fd, pair, offset, length)
+                ends[fd] = pair.read(offset + length - 1, 1)
+    finally:
+        follower.close()
+
+
+def _send(fd: int, pair: Pair, offset: int, length: int) -> None:
+    end = offset + length
+    while offset < end:
+        try:
+            sent = os.sendfile(fd, pair.log, offset, end - offset)
+        except BrokenPipeError:
+            raise
+        except OSError:  # Opened for appending, a terminal, non-blocking, closed: what only write(2) does, or tells.
+            data = pair.read(offset, min(end - offset, _PIECE))
+            write_all(fd, data)
+            sent = len(data)
+        if not sent:
+            return
+        offset += sent
 
 
 def write_all(fd: int, data: bytes) -> None:

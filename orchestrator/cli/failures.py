@@ -23,20 +23,11 @@ def report(error: PystackError, *, as_json: bool = False) -> int:
         lines = shown.split("\n")
         shown = "\n".join(line if line.startswith((" ", "and ")) else f"error: {line}" for line in lines)
     else:
-        shown = f"error: {_from_here(shown)}"
+        shown = f"error: {shown}"
     print(escape_text(shown), file=sys.stderr)
     if error.hint:
         print(escape_text(f"hint: {error.hint}"), file=sys.stderr)
     return error.exit_code
-
-
-def _from_here(shown: str) -> str:
-    """A place in a file below the current directory, as the user would write it: a supervisor only knows the whole path."""
-    try:
-        here = os.getcwd()
-    except OSError:
-        return shown
-    return shown.removeprefix(f"{here}/") if here != "/" else shown
 
 
 def note(text: str, hint: str | None = None) -> None:

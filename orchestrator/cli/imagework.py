@@ -47,7 +47,7 @@ def store_of(settings: Settings) -> Store:
 def stored_of(settings: Settings) -> StoredImages:
     from orchestrator.images.stored import StoredImages
 
-    return StoredImages(store_of(settings), None, lambda: settings.environ)
+    return StoredImages(store_of(settings))
 
 
 @contextlib.contextmanager
@@ -69,11 +69,12 @@ def carry_out(settings: Settings, work: Callable[[Transfers], Awaitable[T]], *, 
 
 
 def located(error: PystackError, project: Project, path: str) -> PystackError:
-    """`error`, at this compose path unless it has its place in a file already."""
-    if error.place:
+    """`error`, at the compose path that it names or this one, unless it has its place in a file already."""
+    place = project.where(error.place or path)
+    if place == error.place:
         return error
     kind = KINDS.get(error.kind, OperationError)
-    return kind(error.message, hint=error.hint, exit_code=error.exit_code, place=project.where(path))
+    return kind(error.message, hint=error.hint, exit_code=error.exit_code, place=place)
 
 
 def found(store: Store, text: str) -> StoredImage:

@@ -4,19 +4,23 @@
     connection B   events         from before the request on, so that the end is not missed
     connection C   stop, kill     one for each Ctrl-C
 
-With a terminal its master comes over A, and bytes go directly (`console`). Without one, output is read from the log and
-stdin copied into a pipe (`copying`). Progress goes to stderr, until the container has started.
+Output is read from the log. With a terminal its master comes over A, and what is typed goes there directly (`console`); the
+keys of `detaching` leave it running. Without one stdin is copied into a pipe (`copying`). Progress goes to stderr, until
+the container has started.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.cli.console import DETACHED, Terminated, on_terminal, relay
 from orchestrator.cli.copying import Feeder, Output
+from orchestrator.cli.detaching import Keys
 from orchestrator.cli.interrupts import Interrupts
 from orchestrator.cli.logfiles import log_path
 from orchestrator.cli.operation import Operation, report_failures, wait_any
@@ -31,6 +35,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANCELLED, OperationError
 from orchestrator.model.names import ContainerId
+from orchestrator.units import format_bytes
 
 LOST_STATUS = 255
 """Of a container of which nobody knows how it ended."""
@@ -103,17 +108,27 @@ class _Beginning(Operation):
 class OneOff:
     """`request.name` is given. `feeder`: copies our stdin to it; it belongs to this object."""
 
-    def __init__(self, site: Site, request: Run, progress: Progress, board: Board, feeder: Feeder | None) -> None:
+    def __init__(
+        self, site: Site, request: Run, progress: Progress, board: Board, feeder: Feeder | None, keys: Keys
+    ) -> None:
         self._site = site
         self._request = request
         self._name = ContainerId(request.name)
         self._progress = progress
         self._board = board
         self._feeder = feeder
+        self._keys = keys
         self._interrupts = Interrupts()
         self._presses = 0
         self._ending: Operation | None = None
         self._since = time.time()
+        # From before its first byte on: what nobody waits for may be rotated away.
+        path = log_path(site, self._name)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        self._output = Output(path, self._tell_lost, complete=True)
+
+    def _tell_lost(self, count: int, why: str) -> None:
+        self._progress.note(f"{format_bytes(count)} that {self._name} wrote are missing here: {why}")
 
     def run(self, client: Client) -> int:
         """Everything, until it has ended and, with ``remove``, is gone. Returns the exit code."""
@@ -126,6 +141,9 @@ class OneOff:
                         return EXIT_CANCELLED
                     watch = EndWatch(self._site, self._name, self._since)
                     status = self._attend(watch, operation)
+                if self._keys.typed:
+                    print(DETACHED.format(self._name), file=sys.stderr)
+                    return 0
                 if self._request.remove:
                     watch.wait_removed(time.monotonic() + REMOVAL_S)
                 return EXIT_CANCELLED if self._presses else status
@@ -136,7 +154,7 @@ class OneOff:
                 ) from error
             finally:
                 self._progress.close()
-                for item in (watch, self._feeder, self._ending.client if self._ending is not None else None):
+                for item in (watch, self._feeder, self._output, self._ending.client if self._ending is not None else None):
                     if item is not None:
                         item.close()
 
@@ -206,11 +224,10 @@ class OneOff:
         return status
 
     def _on_terminal(self, watch: EndWatch, master: int) -> int:
-        from orchestrator.cli.console import join
-
         try:
-            return join(watch, master)
-        except KeyboardInterrupt:  # SIGTERM: keys are the container's.
+            with on_terminal(master):
+                return relay(watch, self._output, master, self._keys) or 0
+        except (KeyboardInterrupt, Terminated):  # Keys are the container's: somebody has sent us a signal.
             self._presses += 1
             self._end(Stop(Selection(containers=(self._name,))))
             return self._stopped()
@@ -219,7 +236,7 @@ class OneOff:
 
     def _copy(self, watch: EndWatch, operation: Operation) -> int:
         """Its output to ours and our input to it."""
-        output = Output(log_path(self._site, self._name))
+        output = self._output
         try:
             output.pump()
             while (status := watch.status()) is None:
@@ -236,8 +253,6 @@ class OneOff:
             self._end(Stop(Selection(containers=(self._name,))))
             self._stopped()
             raise
-        finally:
-            output.close()
 
     def _wait(self, watch: EndWatch, output: Output, operation: Operation) -> dict[int, int]:
         poll = select.poll()

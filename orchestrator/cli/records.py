@@ -51,6 +51,7 @@ def _status(item: ContainerRecord) -> ContainerStatus:
         created_at=item.created_at,
         reason=_reason(item),
         endpoints=item.endpoints,
+        labels=item.definition.service.labels,
     )
 
 

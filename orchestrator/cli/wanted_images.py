@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 from orchestrator.errors import InputError
 from orchestrator.model.build import PullPolicy
 from orchestrator.values import replace
@@ -20,9 +23,13 @@ _VARIABLES = (
 )
 
 
-def registry_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a supervisor has to know of its caller's environment to pull images as the caller would."""
-    return {name: environ[name] for name in _VARIABLES if name in environ}
+def caller_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """What whoever gets images has to know of its caller to pull as the caller would, and to tell places from where the
+    caller is (PWD, which is not taken from a shell: a program that changes its directory may leave the old one there)."""
+    variables = {name: environ[name] for name in _VARIABLES if name in environ}
+    with suppress(OSError):  # It was deleted.
+        variables["PWD"] = os.getcwd()
+    return variables
 
 
 def with_epoch(project: Project, environ: Mapping[str, str]) -> Project:

@@ -151,6 +151,14 @@ class Client:
         self._within_s = None if verb in UNTIMED else self._patience.silence_s
         self._due_s = time.monotonic() + self._patience.ack_s
 
+    def say(self, word: Mapping[str, Any]) -> None:
+        """A word to a request that is worked on (docs/control-protocol.md, "Standard streams"). Who is gone does not hear
+        it; `receive` says so."""
+        try:
+            self._socket.sendall(jsontext.dumps(dict(word)).encode() + b"\n")
+        except OSError:
+            return
+
     def left_s(self) -> float | None:
         """Seconds until the next sign of life is overdue and `receive` raises; None when none is due."""
         return None if self._due_s is None else max(0.0, self._due_s - time.monotonic())

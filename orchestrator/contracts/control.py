@@ -48,7 +48,7 @@ class Up:
     what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
     `recreate_dependencies`: `recreate` is for what the selected services need, too. `named`: the user gave the project's
     name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `registry`: variables of
-    the caller's environment that say where registries' settings and credentials are."""
+    the caller's environment that say where registries' settings and credentials are, and where the caller is (PWD)."""
 
     project: Project
     selection: Selection = Selection()
@@ -128,9 +128,9 @@ class Run:
     needs is started first and waited for, unless `dependencies` is False.
 
     `name`: "" for a made one. `remove`: the container goes when it ends. `use_aliases`: it answers to the service's names.
-    `tty`: a pty of the container's own, whose master the caller gets. `interactive`: standard input is the descriptor that
-    comes with the request; else /dev/null. `detach`: nobody reads what it writes; else `remove` waits until the connection
-    that made it ends. `named`, `registry`: as for `Up`.
+    `tty`: the caller gets the master of the container's pty, which has `rows` and `columns`. `interactive`: standard input
+    is the pipe that comes with the request; else as the definition has it. `detach`: nobody reads what it writes; else
+    `remove` waits until the connection that made it ends. `named`, `registry`: as for `Up`.
     """
 
     project: Project
@@ -139,6 +139,8 @@ class Run:
     dependencies: bool = True
     remove: bool = False
     tty: bool = False
+    rows: int = 0
+    columns: int = 0
     interactive: bool = False
     use_aliases: bool = False
     detach: bool = False
@@ -150,7 +152,8 @@ class Run:
 
 @frozen
 class Exec:
-    """A process in a running container of `service`. Its standard descriptors come with the request."""
+    """A process in a running container of `service`. Its standard streams are the three pipes that come with the request;
+    with `tty` a terminal of `rows` and `columns`; with `detach` nothing, and the answer comes once it was executed."""
 
     service: ServiceName
     argv: tuple[str, ...]
@@ -160,6 +163,28 @@ class Exec:
     working_dir: str | None = None
     user: str | None = None
     tty: bool = False
+    rows: int = 0
+    columns: int = 0
+    privileged: bool = False
+    detach: bool = False
+
+
+@frozen
+class Attach:
+    """Watch the run of a container of `service`. `index`: as for `Exec`."""
+
+    service: ServiceName
+    index: int = 0
+
+
+@frozen
+class Attached:
+    """`tty`: what comes with it is the master of the container's terminal; else something to write to, if there is a
+    descriptor. `stdin`: what is written is meant to be read."""
+
+    container: ContainerId
+    tty: bool = False
+    stdin: bool = False
 
 
 Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Run
@@ -278,6 +303,7 @@ VERBS: Mapping[str, type] = {
     "plan": PlanOf,
     "events": Events,
     "exec": Exec,
+    "attach": Attach,
     "shutdown": Shutdown,
     "up": Up,
     "scale": Scale,

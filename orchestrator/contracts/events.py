@@ -103,7 +103,8 @@ Emit = Callable[[Event], None]
 class ContainerStatus:
     """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`,
     `created_at`: epoch seconds. `reason`: why it is as it is, one sentence. `exposed`: ports (``80/tcp``) that the stack or
-    the image says it listens on and that are not published, while it runs."""
+    the image says it listens on and that are not published, while it runs. `labels`: those of the image and
+    of the stack."""
 
     service: ServiceName
     container: ContainerId
@@ -124,3 +125,4 @@ class ContainerStatus:
     last_probe: str = ""
     config_hash: str = ""
     exposed: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)

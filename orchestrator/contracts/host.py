@@ -11,7 +11,8 @@ class Host:
     """`uid`: who we are (effective). `lacking`: capabilities that containers need made and we do not have. `machine`:
     ``os.uname().machine``. `processors`: how many there are. `cgroups`: which hierarchies there are, and where.
     `last_capability`: the highest bit that the kernel knows. `lowered`: a sentence for each limit that whoever started us
-    lowered for good (`kernel.limits.lowered`): containers get what is left of it."""
+    lowered for good (`kernel.limits.lowered`): containers get what is left of it. `held`: a mask of the capabilities
+    that we have ourselves, and can give to a container in the host's user namespace."""
 
     uid: int
     lacking: tuple[str, ...]
@@ -20,6 +21,7 @@ class Host:
     cgroups: Layout
     last_capability: int
     lowered: tuple[str, ...] = ()
+    held: int = -1
 
     @property
     def privileged(self) -> bool:

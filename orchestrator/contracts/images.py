@@ -63,13 +63,15 @@ class Image:
 class ImageRequest:
     """Which image: `reference` as the stack has it (``host``, ``rootfs:DIR``, ``redis:7``; docs/images.md), for a service
     with a build and without an image its name. `base_dir`: absolute, the project's directory, where relative ones start.
-    `platform`: as the stack has it, "" for this machine's. `build`: how it can be built."""
+    `platform`: as the stack has it, "" for this machine's. `build`: how it can be built. `environ`: of whoever asks: where
+    registries' settings and credentials are (HOME, DOCKER_CONFIG, ...), and which directory places are told from (PWD)."""
 
     reference: str
     base_dir: str
     platform: str = ""
     pull_policy: PullPolicy = PullPolicy("missing")
     build: BuildSpec | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @frozen

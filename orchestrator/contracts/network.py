@@ -28,7 +28,7 @@ class Endpoint:
 
     `interface` is the name inside the container (``eth0``). `names` are all names DNS answers for it: the container's own,
     and, unless it is a one-off, the service's and the aliases. `internal`: no route to the outside, so no default route by
-    it.
+    it. `dns`: whom our DNS asks for names that are not the stack's; () for the host's resolvers.
     """
 
     network: NetworkName
@@ -37,6 +37,7 @@ class Endpoint:
     interface: str
     names: tuple[str, ...] = ()
     internal: bool = False
+    dns: tuple[str, ...] = ()
 
 
 @frozen

@@ -17,5 +17,5 @@ BEAT_S = 3.0
 """Between two signs of life while a request is worked on."""
 SILENCE_TIMEOUT_S = 20.0
 """Without any sign of life during a request: several beats, so that a busy machine is not taken for a dead supervisor."""
-UNTIMED = frozenset({"events", "exec"})
+UNTIMED = frozenset({"events", "exec", "attach"})
 """Verbs without beats: they last as long as somebody watches or a process runs, and nobody waits for their end."""

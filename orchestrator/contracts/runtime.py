@@ -7,7 +7,7 @@ sandbox, with the same address, files and log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NewType, Protocol
 
 from orchestrator.model.health import ProbeResult
@@ -40,8 +40,14 @@ class VolumeFill:
 
 @frozen
 class LogPolicy:
-    max_bytes: int = 10 * 1024 * 1024
-    max_files: int = 3
+    """`kept` False: nothing is. `max_bytes` 0: all is, in one file; else a file of that size is followed by another, and
+    `max_files` of them are kept; those that a reader has still to read are kept longer, up to `held_bytes` more (0: however
+    many)."""
+
+    max_bytes: int = 0
+    max_files: int = 1
+    kept: bool = True
+    held_bytes: int = 1 << 30
 
 
 @frozen
@@ -50,7 +56,8 @@ class SandboxSpec:
     is an overlay of `lowers` and a private upper directory in the bundle. `shares`: the type of a namespace (``network``,
     ``pid``, ``ipc``) -> the container whose it is: of this project, or else of another one of the same data directory. The
     network namespace is of the other's sandbox, the others are of its run. Who is in another's network has its files of
-    `oci.namespaces.NETWORK_FILES` too: those that have no content here."""
+    `oci.namespaces.NETWORK_FILES` too: those that have no content here. `stdin_open`: its stdin is a pipe that stays open;
+    of no use with a terminal, which does."""
 
     container: ContainerId
     lowers: tuple[str, ...]
@@ -59,6 +66,7 @@ class SandboxSpec:
     fills: tuple[VolumeFill, ...] = ()
     log: LogPolicy = LogPolicy()
     shares: Mapping[str, ContainerId] = field(default_factory=dict)
+    stdin_open: bool = False
 
 
 @frozen
@@ -111,17 +119,47 @@ class ContainerState:
 class ExecSpec:
     """A further process in a running container. None: as the container's main process has it.
 
-    `stdio`: three file descriptors of the caller, which stay the caller's. `tty`: a pty of the container's own devpts is
-    made and its master is handed out by `Runtime.exec`'s `on_tty`.
+    `stdio`: three file descriptors of the caller's, which stay the caller's; they are given to the process's user, if they
+    are pipes. None: /dev/null. `tty`: instead, a pty of the container's own devpts, of `rows` and `columns` (0: as it
+    comes), whose master is handed out by `Runtime.exec`'s `on_tty`. `privileged`: with all capabilities.
     """
 
     argv: tuple[str, ...]
-    stdio: tuple[int, int, int]
+    stdio: tuple[int, int, int] | None = None
     environment: Mapping[str, str] | None = None
     """Added to the container's environment."""
     working_dir: str | None = None
     user: str | None = None
     tty: bool = False
+    rows: int = 0
+    columns: int = 0
+    privileged: bool = False
+
+
+class Execution(Protocol):
+    """A process of `Runtime.exec`, from when it was executed."""
+
+    def signal(self, number: int) -> None:
+        """Nothing happens to one that has ended."""
+        ...
+
+    def release(self) -> None:
+        """Cancelling the call no longer ends it."""
+        ...
+
+
+ExecSink = Callable[[Execution], None]
+
+
+@frozen
+class Attachment:
+    """The standard input of `run`. `fd`: to write to it, the receiver's and non-blocking; -1: there is none. `tty`: that is
+    the master of its terminal, whose size may be set; it must not be read. `stdin`: what is written is meant to be read."""
+
+    run: Run
+    fd: int = -1
+    tty: bool = False
+    stdin: bool = False
 
 
 class TtySink(Protocol):
@@ -141,13 +179,26 @@ class Runtime(Protocol):
         `shares` that does not exist."""
         ...
 
-    async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
+    async def start(
+        self,
+        container: ContainerId,
+        *,
+        stdin: int | None = None,
+        on_tty: TtySink | None = None,
+        size: tuple[int, int] = (0, 0),
+    ) -> Run:
         """A new run; returns once its program has been executed. Raises CommandError (126, 127) when it cannot be,
         OperationError when a run is still alive, or when one of `shares` does not run whose run it needs.
 
-        `stdin`: a descriptor of the caller's, which stays the caller's; without one it is /dev/null. `on_tty`: stdin,
-        stdout and stderr are a terminal of the container's own, which is its controlling terminal too; `on_tty` gets its
-        master before this returns, and owns it (and sets its size); the run's log stays empty. Not both."""
+        `stdin`: a descriptor of the caller's, which stays the caller's; without one it is a pipe that stays open, where the
+        spec says so, else /dev/null. With ``process.terminal`` stdin, stdout and stderr are a terminal of the container's
+        own, of `size` (rows, columns; 0: as it comes), which is its controlling terminal too; what it shows is the run's
+        log. `on_tty`: it has a terminal in any case, and `on_tty` gets its master before this returns, and owns it (and
+        sets its size); the run's log stays empty. Not both `stdin` and `on_tty`."""
+        ...
+
+    async def attach(self, container: ContainerId) -> Attachment:
+        """The standard input of the run. Raises OperationError when there is none."""
         ...
 
     async def wait(self, run: Run) -> Exit:
@@ -168,9 +219,18 @@ class Runtime(Protocol):
         A command that cannot be executed gives exit code 126 or 127 with the reason as output; never raises for it."""
         ...
 
-    async def exec(self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None) -> Exit:
-        """Run a process in the container until it ends (cancelling kills it). Raises OperationError when the container
-        does not run, CommandError when the command cannot be executed."""
+    async def exec(
+        self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
+    ) -> Exit:
+        """Run a process in the container until it ends (cancelling kills it, unless it was released). `on_start` is called
+        once it has been executed. Raises OperationError when the container does not run, or ends before the process did
+        (exit code 137), CommandError when the command cannot be executed."""
+        ...
+
+    async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        """Give a container these limits, an OCI ``linux.resources``, in place of all that it had: those of its run change
+        at once, later runs begin with them. Raises InputError for what this runtime does not do, HostError when the machine
+        refuses, and nothing has changed then; OperationError when there is no such container."""
         ...
 
     async def remove(self, container: ContainerId) -> None:
@@ -180,4 +240,9 @@ class Runtime(Protocol):
 
     async def containers(self) -> tuple[ContainerState, ...]:
         """What exists, sorted by id."""
+        ...
+
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        """From now on `tell` gets how many bytes of a container's output could not be written to its log since it was last
+        told, and why; of one container at once, and then every ten seconds and at the run's end."""
         ...

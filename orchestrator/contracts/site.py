@@ -9,12 +9,35 @@ if TYPE_CHECKING:
     from orchestrator.model.keys import ProjectKey, ProjectName
 
 
+MOST_ID = 2**31 - 2
+"""The highest id in a container."""
+FAR_BASE = 2**31
+
+
 @frozen
 class IdMap:
-    """Container ids ``0 .. count-1`` are host ids ``host_base .. host_base+count-1`` (user_namespaces(7))."""
+    """Container ids ``0 .. count-1`` are host ids ``host_base .. host_base+count-1``, which no other project has
+    (user_namespaces(7)). Those above are the same in all projects: host id ``FAR_BASE + id``. They are rare, there are not
+    enough host ids to give each project its own, and what tells one container from another are its namespaces."""
 
     host_base: int
     count: int = 65536
+
+    def extents(self) -> tuple[tuple[int, int, int], ...]:
+        """First id in a container, first id on the host, and how many: the lines of uid_map and gid_map."""
+        near, far = (0, self.host_base, self.count), (self.count, FAR_BASE + self.count, MOST_ID + 1 - self.count)
+        return (near, far) if self.count <= MOST_ID else (near,)
+
+    def outside(self, number: int) -> int:
+        """The host id of a container's `number`."""
+        return (self.host_base if number < self.count else FAR_BASE) + number
+
+    def inside(self, number: int) -> int | None:
+        """The container's id of the host id `number`; None when it has none."""
+        for inner, outer, count in self.extents():
+            if outer <= number < outer + count:
+                return number - outer + inner
+        return None
 
 
 @frozen

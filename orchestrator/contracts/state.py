@@ -128,8 +128,8 @@ class Volumes(Protocol):
         mounted."""
         ...
 
-    def ensure_anonymous(self, container: ContainerId, target: str) -> str:
-        """The directory of the container's anonymous volume at `target`."""
+    def ensure_anonymous(self, container: ContainerId, target: str, labels: Mapping[str, str] | None = None) -> str:
+        """The directory of the container's anonymous volume at `target`. `labels`: of one that is made now."""
         ...
 
     def release(self, volume: Volume) -> None:

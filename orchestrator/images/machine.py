@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 
 class MachineImages:
     """`images_dir` is shared by all projects of a data directory. `build`: makes an image from its ``build:``; None where
-    nothing is built. `environ`: of whoever asks for images: where credentials and settings of registries are."""
+    nothing is built."""
 
     def __init__(self, images_dir: str, *, host_root: str = "/", build: BuildImage | None = None) -> None:
         self._images_dir = images_dir
         self._host = HostImage(images_dir, host_root)
         self._looking = trio.Lock()
         self._build = build
-        self.environ: Mapping[str, str] = {}
         self._stored: StoredImages | None = None
 
     async def inspect(self, request: ImageRequest) -> Known | Missing:
@@ -60,11 +59,14 @@ class MachineImages:
         async with self._looking:
             return await trio.to_thread.run_sync(self._host.make)
 
-    async def base(self, reference: str, platform: str, progress: Progress, *, newer: bool = False) -> StoredImage | Image:
-        """What a build starts from, or copies from (`build.bases.Bases`). `newer`: pulled again, though it is here."""
+    async def base(
+        self, reference: str, platform: str, environ: Mapping[str, str], progress: Progress, *, newer: bool = False
+    ) -> StoredImage | Image:
+        """What a build starts from, or copies from (`build.bases.Bases`). `environ`: as of a request. `newer`: pulled
+        again, though it is here."""
         asked = parse_reference(reference)
         policy = PullPolicy("always" if newer else "missing")
-        request = ImageRequest(reference, os.getcwd(), platform, policy)
+        request = ImageRequest(reference, os.getcwd(), platform, policy, environ=environ)
         if isinstance(asked, (HostReference, RootfsReference)):
             return await self.obtain(request, progress)
         return await self.stored.had(request, asked, progress)
@@ -76,7 +78,7 @@ class MachineImages:
             from orchestrator.images.store.store import Store
             from orchestrator.images.stored import StoredImages
 
-            self._stored = StoredImages(Store(self._images_dir), self._build, lambda: self.environ)
+            self._stored = StoredImages(Store(self._images_dir), self._build)
         return self._stored
 
     async def _seen_on_host(self, request: ImageRequest, found: Known) -> Known | Missing:

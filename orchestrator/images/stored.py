@@ -44,11 +44,10 @@ def image_of(reference: str, stored: StoredImage) -> Image:
 
 
 class StoredImages:
-    """`environ`: where credentials, settings and proxies are looked for (HOME, DOCKER_CONFIG, PYSTACK_CONFIG_DIR, ...)."""
+    """Of one store; any number of requests at once."""
 
-    def __init__(self, store: Store, build: BuildImage | None, environ: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, store: Store, build: BuildImage | None = None) -> None:
         self.store = store
-        self._environ = environ
         self._build = build
         self._making: dict[str, trio.Lock] = {}
 
@@ -69,14 +68,15 @@ class StoredImages:
                 return await self._way(request, reference)(progress)
             return await trio.to_thread.run_sync(self._found, reference, request)
 
-    async def pull(self, named: Named, platform: str, progress: Progress) -> StoredImage:
-        """From its registry, whether it is here or not. Raises as `registry.pull`."""
+    async def pull(self, named: Named, platform: str, environ: Mapping[str, str], progress: Progress) -> StoredImage:
+        """From its registry, whether it is here or not. `environ`: where its settings and credentials are looked for (HOME,
+        DOCKER_CONFIG, PYSTACK_CONFIG_DIR, ...). Raises as `registry.pull`."""
         from orchestrator.images.registry.credentials import Credentials
         from orchestrator.images.registry.pull import pull
         from orchestrator.images.registry.settings import load_settings
 
         wanted = parse_platform(platform) if platform else None
-        settings, credentials = load_settings(self._environ()), Credentials(self._environ())
+        settings, credentials = load_settings(environ), Credentials(environ)
         return await pull(self.store, named, wanted, progress, settings=settings, credentials=credentials)
 
     async def load(self, archive: Archive, base_dir: str, progress: Progress) -> StoredImage:
@@ -105,7 +105,7 @@ class StoredImages:
         async def pulled(progress: Progress) -> StoredImage:
             assert isinstance(reference, Named)
             try:
-                return await self.pull(reference, request.platform, progress)
+                return await self.pull(reference, request.platform, request.environ, progress)
             except OperationError as error:
                 if request.build is None or self._build is None:
                     raise

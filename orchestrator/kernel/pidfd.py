@@ -16,6 +16,7 @@ else:  # `signal` makes enumerations of all of them
     import _signal as signal
 
 _INFO = struct.Struct("=QQ11Ii")
+_PF_EXITING = 0x4
 
 
 def reap(pidfd: int) -> int | None:
@@ -89,3 +90,12 @@ def start_time(pid: int) -> int | None:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def is_ending(pid: int) -> bool:
+    """Whether it has ended or is about to: PID 1 of a namespace first ends all others there (proc_pid_stat(5), field 9)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return bool(int(file.read().rpartition(b")")[2].split()[6]) & _PF_EXITING)
+    except (OSError, IndexError, ValueError):
+        return True

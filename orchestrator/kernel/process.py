@@ -175,5 +175,7 @@ def install_seccomp_listener(program: bytes, flags: int = 0) -> int:
 
 
 def join_new_session_keyring() -> None:
-    """A session keyring of its own, so that keys of ours are not the container's."""
+    """A session keyring of its own, so that keys of ours are not the container's. It counts for whom we are now: to be
+    called as the host's root, who may have a million. Others may have 200 (keyrings(7), /proc/sys/kernel/keys), and all
+    of a project's containers are one user."""
     call(number_of("keyctl"), c.KEYCTL_JOIN_SESSION_KEYRING, None)

@@ -54,7 +54,8 @@ class BuildSpec:
     to a directory, URL, ``docker-image://REF``, ``oci-layout://DIR[:TAG][@DIGEST]`` or ``service:NAME``. `ssh`: an id
     (``default``) to the absolute path of a key or of an agent's socket, "" when there is no agent. `cache_from`,
     `cache_to`: BuildKit's notation, as written. `extra_hosts`: host to address. `network`: "" for the default, else as
-    written (``none``, ``host``). `provenance`, `sbom`: as written, "" when not given.
+    written (``none``, ``host``). `provenance`, `sbom`: as written, "" when not given. `place`: its compose path
+    (``services.web.build``); the same build is the same wherever it stands.
     """
 
     context: str
@@ -81,6 +82,7 @@ class BuildSpec:
     provenance: str = ""
     sbom: str = ""
     entitlements: tuple[str, ...] = ()
+    place: str = field(default="", repr=False, compare=False)
 
 
 _SERVICE = "service:"

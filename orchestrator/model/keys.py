@@ -20,6 +20,9 @@ else:
     ProjectName = ProjectKey = str
 
 
+MOST_NAME = 240
+"""Characters of a project's, a container's or a volume's name: it becomes a file's name, which has 255 bytes at most, with
+something behind it."""
 _PROJECT_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 PROJECT_NAME_HINT = "use lower-case letters, digits, dashes and underscores, and start with a letter or a digit"
 
@@ -34,6 +37,13 @@ def parse_project_name(text: str) -> ProjectName:
     if not text or normal_project_name(text) != text:
         raise InputError(f'"{text}" is not a project name', hint=PROJECT_NAME_HINT)
     return ProjectName(text)
+
+
+def check_project_name(name: str) -> None:
+    """Raises InputError for one that is too long to be the name of a directory."""
+    if len(name) > MOST_NAME:
+        message = f'the project name "{name[:20]}..." has {len(name)} characters, and {MOST_NAME} are the most'
+        raise InputError(message, hint="give a shorter one: -p NAME, or name: in the compose file")
 
 
 def _sha256() -> Callable[[bytes], Any]:

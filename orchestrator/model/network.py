@@ -30,11 +30,29 @@ class Network:
 
 @frozen
 class Attachment:
-    """How one service is on one network. The service's own name is always an alias, and is not repeated here."""
+    """How one service is on one network. The service's own name is always an alias, and is not repeated here.
+    `mac_address`: as the kernel writes it. `dns`: who is asked for names that are not the stack's; () for the host's
+    resolvers."""
 
     network: NetworkName
     aliases: tuple[str, ...] = ()
     ipv4_address: str | None = None
+    mac_address: str | None = None
+    dns: tuple[str, ...] = ()
+
+
+def parse_mac(text: str) -> str:
+    """A MAC address of one station, as the kernel writes it. Raises ValueError."""
+    parts = text.lower().replace("-", ":").split(":")
+    try:
+        octets = [int(part, 16) for part in parts if len(part) == 2]
+    except ValueError:
+        octets = []
+    if len(octets) != len(parts) or len(octets) != 6:
+        raise ValueError(f'"{text}" is not a MAC address (write 02:42:ac:11:00:02)')
+    if octets[0] & 1 or not any(octets):
+        raise ValueError(f'"{text}" is not the MAC address of one station (its first octet is even)')
+    return ":".join(f"{octet:02x}" for octet in octets)
 
 
 @frozen

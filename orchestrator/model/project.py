@@ -43,11 +43,12 @@ class Project:
     inactive: frozenset[ServiceName] = frozenset()
 
     def where(self, path: str) -> str:
-        """``file:line:col: path``, for the longest prefix of `path` whose place is known; else `path` itself."""
+        """``file:line:col: path``, for the longest prefix of `path` whose place is known; else `path` itself.
+        `path` may end in the line of a text that stands there (``services.web.build.dockerfile_inline:2``)."""
         probe = path
         while probe:
             if (place := self.places.get(probe)) is not None:
                 return f"{place}: {path}"
-            cut = max(probe.rfind("."), probe.rfind("["))
+            cut = max(map(probe.rfind, ".[:"))
             probe = probe[:cut] if cut > 0 else ""
         return path

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from orchestrator.model.build import BuildSpec, PullPolicy
+from orchestrator.model.build import BuildSpec, PullPolicy, Ulimit
+from orchestrator.model.devices import Devices
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
+from orchestrator.model.log_policy import Logging
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.namespaces import Namespaces
 from orchestrator.model.network import Attachment, PortMapping
+from orchestrator.model.resolving import Resolving
 from orchestrator.model.restart import RestartPolicy
-from orchestrator.model.volume import Mount
+from orchestrator.model.security import Security
+from orchestrator.model.volume import Mount, VolumesFrom
 from orchestrator.values import field, frozen
 
 
@@ -42,10 +46,13 @@ class Service:
     machine's. `command` and `entrypoint` None: the image's; an empty tuple clears the image's.
 
     `user` is ``UID|NAME[:GID|NAME]``. `stop_signal` is a name (``SIGTERM``) or None for the image's, else SIGTERM.
-    `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``.
-    `replicas`: how many containers it has unless ``--scale`` says otherwise. `container_name`: instead of the one made from
-    project, service and number. `files`: its secrets and configs. `cgroup_parent`: a path below the root of each cgroup
-    hierarchy, without its outer slashes. `place` is this service's compose path.
+    `cap_add`, `cap_drop`: names as the kernel has them (``CAP_NET_RAW``), or ``ALL``. `replicas`: how many containers it
+    has unless ``--scale`` says otherwise. `container_name`: instead of the one made from project, service and number.
+    `files`: its secrets and configs. `group_add`: names of the image's groups, or numbers. `shm_bytes`: of /dev/shm.
+    `storage_bytes`: of the writable layer. `cgroup_parent`: a path below the root of each cgroup hierarchy, without its
+    outer slashes. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open. `attach`: ``up`` in the
+    foreground shows its log. `given`: of a one-off, compose path -> the option of the command line that changed it.
+    `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -81,6 +88,22 @@ class Service:
     files: tuple[GrantedFile, ...] = ()
     namespaces: Namespaces = Namespaces()
     cgroup_parent: str = ""
+    logging: Logging = Logging()
+    ulimits: tuple[Ulimit, ...] = ()
+    oom_score_adj: int | None = None
+    group_add: tuple[str, ...] = ()
+    domainname: str | None = None
+    resolving: Resolving = Resolving()
+    shm_bytes: int | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    volumes_from: tuple[VolumesFrom, ...] = ()
+    storage_bytes: int | None = None
+    security: Security = Security()
+    devices: Devices = Devices()
+    tty: bool = False
+    stdin_open: bool = False
+    attach: bool = True
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def place(self) -> str:

@@ -75,6 +75,18 @@ class MountKind(Enum):
     IMAGE = "image"
 
 
+class Recursion(Enum):
+    """What of the mounts below a bind's source comes along. `WRITABLE`: of a read-only bind these are not made so."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    WRITABLE = "writable"
+    READONLY = "readonly"
+
+
+PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+
+
 @frozen
 class Mount:
     """One entry of ``services.S.volumes`` (or ``tmpfs``).
@@ -82,7 +94,9 @@ class Mount:
     `source`: an absolute host path (BIND), a key of ``Project.volumes`` (VOLUME; None: anonymous), an image's reference
     (IMAGE, which is always read-only), None (TMPFS). `target`: absolute path in the container. `create_host_path`: make a
     missing bind source (the short form does). `nocopy`: do not fill an empty volume from the image. `subpath`: the folder
-    of the volume or image that is mounted. `place`: compose path for errors.
+    of the volume or image that is mounted. `options`: further ones, as an OCI config has them. `propagation`: one of
+    `PROPAGATIONS`, "" for rprivate. `relabel`: ``z`` or ``Z``, where there is SELinux. `labels`: of an anonymous volume.
+    `place`: compose path for errors.
     """
 
     kind: MountKind
@@ -95,6 +109,21 @@ class Mount:
     tmpfs_mode: int | None = None
     place: str = ""
     subpath: str = ""
+    options: tuple[str, ...] = ()
+    propagation: str = ""
+    recursive: Recursion = Recursion.ENABLED
+    relabel: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class VolumesFrom:
+    """The mounts of another container: of a service of the stack (its first replica), or one of the project's by its name.
+    `read_only` None: as they are there."""
+
+    of: str
+    is_container: bool = False
+    read_only: bool | None = None
 
 
 def mounted_images(mounts: Iterable[Mount]) -> tuple[str, ...]:

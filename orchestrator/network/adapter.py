@@ -143,10 +143,11 @@ def _endpoint(
     return Endpoint(
         network=attachment.network,
         addresses=(Address(ip, subnet.network.prefixlen, str(subnet.gateway)),),
-        mac=mac_for(ip),
+        mac=attachment.mac_address or mac_for(ip),
         interface=f"eth{number}",
         names=tuple(dict.fromkeys(names)),
         internal=live.network.internal,
+        dns=attachment.dns,
     )
 
 

@@ -8,7 +8,7 @@ seen or not, and on internal networks no other name does: DNS would be a way out
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network
 
 from orchestrator.contracts.network import Endpoint
@@ -24,6 +24,7 @@ class ProjectNames:
         self._own: dict[ContainerId, frozenset[str]] = {}
         self._claims: Counter[str] = Counter()
         self._unready: set[ContainerId] = set()
+        self._dns: dict[ContainerId, tuple[str, ...]] = {}
 
     def open_zone(self, network: NetworkName, subnet: IPv4Network, internal: bool = False) -> Zone:
         zone = self._zones.get(network)
@@ -35,13 +36,21 @@ class ProjectNames:
     def close_zone(self, network: NetworkName) -> None:
         self._zones.pop(network, None)
 
-    def claim(self, container: ContainerId, endpoints: Iterable[Endpoint]) -> None:
+    def claim(self, container: ContainerId, endpoints: Collection[Endpoint]) -> None:
         """The names of `endpoints` are ours, also while the container does not run."""
         self.disclaim(container)
         own = self._own[container] = frozenset(name.lower() for endpoint in endpoints for name in endpoint.names)
         self._claims.update(own)
+        if servers := next((endpoint.dns for endpoint in endpoints if endpoint.dns), ()):
+            self._dns[container] = servers
+
+    def servers(self, zone: Zone, client: str) -> tuple[str, ...]:
+        """Whom to ask for `client`, an address in `zone`; () for the host's resolvers."""
+        container = zone.holder(IPv4Address(client)) if client else None
+        return self._dns.get(container, ()) if container is not None else ()
 
     def disclaim(self, container: ContainerId) -> None:
+        self._dns.pop(container, None)
         for name in self._own.pop(container, frozenset()):
             self._claims[name] -= 1
             if not self._claims[name]:

@@ -92,7 +92,8 @@ class Resolver:
 
         async def forward(data: bytes, client: tuple[object, ...]) -> None:
             try:
-                answer = await self._upstream.ask(data, stream=False) or answers.servfail(data)
+                servers = self._names.servers(self._zone, str(client[0]))
+                answer = await self._upstream.ask(data, stream=False, servers=servers) or answers.servfail(data)
                 if answer is not None:
                     await self._send(answer, client)
             finally:
@@ -132,9 +133,11 @@ class Resolver:
                 return
             from orchestrator.network import answers
 
-            found = answers.answer(self._names, self._zone, data, connection.getpeername()[0], stream=True)
+            client = connection.getpeername()[0]
+            found = answers.answer(self._names, self._zone, data, client, stream=True)
             if found is answers.Elsewhere.FORWARD:
-                found = await self._upstream.ask(data, stream=True) or answers.servfail(data) or answers.Elsewhere.IGNORE
+                asked = await self._upstream.ask(data, stream=True, servers=self._names.servers(self._zone, client))
+                found = asked or answers.servfail(data) or answers.Elsewhere.IGNORE
             if not isinstance(found, bytes):
                 return
             with trio.move_on_after(_STREAM_IDLE_S) as slow:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Sequence
 
 import trio
 
@@ -41,16 +42,17 @@ class Upstream:
             self._servers, self._stamp = parse_servers(""), None
         return self._servers
 
-    async def ask(self, message: bytes, stream: bool) -> bytes | None:
-        """The answer of the first resolver that has one, with `message`'s id; None when none answered in time. By UDP a
-        truncated answer is returned as it is: the client will ask again by TCP (`stream`)."""
+    async def ask(self, message: bytes, stream: bool, servers: Sequence[str] = ()) -> bytes | None:
+        """The answer of the first resolver (of `servers`, else the host's) that has one, with `message`'s id; None when
+        none answered in time. By UDP a truncated answer is returned as it is: the client will ask again by TCP
+        (`stream`)."""
         try:
             question = _question(message)
         except ValueError:
             return None
         failed: bytes | None = None
         for _ in range(1 if stream else _ROUNDS):
-            for server in self.servers():
+            for server in servers or self.servers():
                 with trio.move_on_after(_TCP_S if stream else _UDP_S):
                     try:
                         ask = self._by_tcp if stream else self._by_udp

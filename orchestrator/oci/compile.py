@@ -14,20 +14,26 @@ from typing import Any
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.errors import InputError
+from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.names import Role, cgroup_path
 from orchestrator.model.namespaces import Sharing
+from orchestrator.model.seccomp import translated
+from orchestrator.model.security import UNCONFINED
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 from orchestrator.oci.confinement import READONLY_PATHS, held_capabilities, masked_paths, sysctls
+from orchestrator.oci.devices import device_list_of, devices_of
 from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
 from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
 from orchestrator.oci.namespaces import namespaces_of
-from orchestrator.oci.resources import cpu, memory, pids
+from orchestrator.oci.resources import block_io, cpu, memory, pids, rlimits
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
+    ANNOTATION_HOME,
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,
+    ANNOTATION_STORAGE,
     ANNOTATION_SUBPATHS,
     DEFAULT_PATH,
     DEFAULT_UMASK,
@@ -46,8 +52,16 @@ def compile_sandbox(inputs: SandboxInputs) -> SandboxSpec:
         if value is not None:
             _place(config, path, value)
     fills = fills_of(inputs.service, inputs.image, inputs.volume_paths)
-    files, lowers = files_of(context), inputs.image.lowers
-    return SandboxSpec(inputs.container, lowers, OciConfig(config), files, fills, inputs.log, inputs.shares)
+    return SandboxSpec(
+        inputs.container,
+        inputs.image.lowers,
+        OciConfig(config),
+        files_of(context),
+        fills,
+        log=inputs.log,
+        shares=inputs.shares,
+        stdin_open=inputs.service.stdin_open,
+    )
 
 
 def command_of(service: Service, image: Image) -> tuple[str, ...]:
@@ -85,6 +99,7 @@ def _env(context: Context) -> list[str]:
     variables.update(context.image.config.environment)
     variables.update(context.service.environment)
     variables.setdefault("HOME", context.user.home)
+    variables.update(text.partition("=")[::2] for text in context.inputs.parts.environment)
     return [f"{name}={value}" for name, value in variables.items()]
 
 
@@ -101,14 +116,44 @@ def _cwd(context: Context) -> str:
 
 def _user(context: Context) -> dict[str, Any]:
     user = context.user
-    return {"uid": user.uid, "gid": user.gid, "umask": DEFAULT_UMASK, "additionalGids": list(user.groups)}
+    groups = list(dict.fromkeys((*user.groups, *context.inputs.parts.groups)))
+    return {"uid": user.uid, "gid": user.gid, "umask": DEFAULT_UMASK, "additionalGids": groups}
+
+
+def _held(context: Context) -> list[str]:
+    if context.service.security.privileged:
+        return list(CAPABILITIES)
+    return held_capabilities(context.service.cap_add, context.service.cap_drop)
 
 
 def _capabilities(context: Context) -> dict[str, list[str]]:
-    held = held_capabilities(context.service.cap_add, context.service.cap_drop)
+    held = _held(context)
     # What execve(2) leaves to a user that is not root: the bounding set alone (capabilities(7)).
     effective = held if context.user.uid == 0 else []
     return {"bounding": held, "effective": effective, "permitted": effective, "inheritable": [], "ambient": []}
+
+
+# ---- confinement ------------------------------------------------------------------------------------------------------
+
+
+def _seccomp(context: Context) -> dict[str, Any] | None:
+    security, inputs = context.service.security, context.inputs
+    if not security.seccomp:
+        return None if security.privileged else default_profile(inputs.machine, _held(context))
+    if security.seccomp == UNCONFINED:
+        return None
+    return translated(security.seccomp, inputs.machine, frozenset(_held(context)), inputs.kernel)
+
+
+def _open_paths(context: Context) -> bool:
+    return context.service.security.privileged or not context.service.security.system_paths
+
+
+def _hooks(context: Context) -> dict[str, list[dict[str, Any]]] | None:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind, hook in context.inputs.parts.hooks:
+        found.setdefault(kind, []).append(hook)
+    return found or None
 
 
 # ---- labels -----------------------------------------------------------------------------------------------------------
@@ -117,12 +162,13 @@ def _capabilities(context: Context) -> dict[str, list[str]]:
 def _annotations(context: Context) -> dict[str, str]:
     inputs, service, image = context.inputs, context.service, context.image.config
     stop_signal = service.stop_signal or image.stop_signal
+    notes = {**image.labels, **service.labels, **service.annotations}
     sources = [
         mount.source for mount in service.volumes if mount.kind is MountKind.BIND and mount.create_host_path
     ]
     return {
         # The image's and the user's are notes; ours are orders to the runtime.
-        **{name: text for name, text in {**image.labels, **service.labels}.items() if name not in ORDERS},
+        **{name: text for name, text in notes.items() if name not in ORDERS},
         "com.docker.compose.project": inputs.site.project,
         "com.docker.compose.service": service.name,
         "com.docker.compose.container-number": str(context.instance.number),
@@ -130,7 +176,9 @@ def _annotations(context: Context) -> dict[str, str]:
         "com.docker.compose.image": context.image.identity,
         **({"org.opencontainers.image.stopSignal": stop_signal} if stop_signal else {}),
         **({ANNOTATION_INIT: "true"} if service.init else {}),
+        **({} if "HOME" in image.environment or "HOME" in service.environment else {ANNOTATION_HOME: "default"}),
         **({ANNOTATION_MAKE_SOURCES: json.dumps(sources)} if sources else {}),
+        **({ANNOTATION_STORAGE: str(service.storage_bytes)} if service.storage_bytes else {}),
         **({ANNOTATION_SUBPATHS: json.dumps(subpaths)} if (subpaths := subpaths_of(service)) else {}),
     }
 
@@ -138,8 +186,8 @@ def _annotations(context: Context) -> dict[str, str]:
 def _id_mappings(context: Context) -> list[dict[str, int]] | None:
     if context.service.namespaces.host_user:
         return None
-    ids = context.ids
-    return [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+    extents = context.ids.extents()
+    return [{"containerID": inner, "hostID": outer, "size": count} for inner, outer, count in extents]
 
 
 def _namespaces(context: Context) -> list[dict[str, str]]:
@@ -156,25 +204,31 @@ def _own_hostname(context: Context) -> str | None:
 
 
 def _sysctls(context: Context) -> dict[str, str] | None:
-    """Of a network namespace that nobody else has made."""
+    """Ours are of a network namespace that nobody else has made."""
     own = context.service.namespaces.network.sharing in (Sharing.PRIVATE, Sharing.NONE)
-    return sysctls(context.ids.count) if own else None
+    return (sysctls(context.ids.count) if own else {}) | dict(context.service.security.sysctls) or None
 
 
 # ---- the table --------------------------------------------------------------------------------------------------------
 
 _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("ociVersion", lambda context: OCI_VERSION),
-    ("process.terminal", lambda context: False),
+    ("process.terminal", lambda context: context.service.tty),
     ("process.user", _user),
     ("process.args", _args),
     ("process.env", _env),
     ("process.cwd", _cwd),
     ("process.capabilities", _capabilities),
-    ("process.noNewPrivileges", lambda context: context.image.no_new_privileges),
+    (
+        "process.noNewPrivileges",
+        lambda context: context.image.no_new_privileges or context.service.security.no_new_privileges,
+    ),
+    ("process.rlimits", rlimits),
+    ("process.oomScoreAdj", lambda context: context.service.oom_score_adj),
     ("root.path", lambda context: "rootfs"),
     ("root.readonly", lambda context: context.service.read_only),
     ("hostname", _own_hostname),
+    ("domainname", lambda context: context.service.domainname),
     ("mounts", lambda context: mounts_of(context.inputs)),
     ("annotations", _annotations),
     ("linux.namespaces", _namespaces),
@@ -184,8 +238,12 @@ _FIELDS: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("linux.resources.memory", memory),
     ("linux.resources.pids", pids),
     ("linux.resources.cpu", cpu),
+    ("linux.resources.blockIO", block_io),
+    ("linux.resources.devices", lambda context: device_list_of(context.service, context.inputs.parts)),
+    ("linux.devices", lambda context: devices_of(context.inputs.parts)),
     ("linux.sysctl", _sysctls),
-    ("linux.seccomp", lambda context: default_profile(context.inputs.machine)),
-    ("linux.maskedPaths", lambda context: list(masked_paths(context.inputs.host_cpus))),
-    ("linux.readonlyPaths", lambda context: list(READONLY_PATHS)),
+    ("linux.seccomp", _seccomp),
+    ("linux.maskedPaths", lambda context: [] if _open_paths(context) else list(masked_paths(context.inputs.host_cpus))),
+    ("linux.readonlyPaths", lambda context: [] if _open_paths(context) else list(READONLY_PATHS)),
+    ("hooks", _hooks),
 )

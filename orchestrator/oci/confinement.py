@@ -5,7 +5,8 @@ Docker's defaults where they are good, narrower where experience says so (docs/s
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from orchestrator.kernel.caps import CAPABILITIES
 
@@ -38,6 +39,14 @@ def held_capabilities(added: Collection[str], dropped: Collection[str]) -> list[
         held = set() if ALL in dropped else set(DEFAULT_CAPABILITIES) - set(dropped)
         held |= set(added)
     return [name for name in CAPABILITIES if name in held]
+
+
+def privileged_process(process: Mapping[str, Any]) -> dict[str, Any]:
+    """The OCI `process` with all capabilities (``exec --privileged``); the filter stays, as in Docker. What the kernel does
+    not have yet is passed over by a runtime."""
+    every = list(CAPABILITIES)
+    sets = {"bounding": every, "effective": every, "permitted": every, "inheritable": [], "ambient": []}
+    return {**process, "capabilities": sets}
 
 
 READONLY_PATHS = (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import GeneratedFile
+from orchestrator.contracts.site import MOST_ID
 from orchestrator.errors import InputError
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.namespaces import Sharing
+from orchestrator.model.resolving import HOST_GATEWAY
 from orchestrator.oci.inputs import Context
 from orchestrator.oci.mounts import check_target, clean_path
 
@@ -22,22 +25,45 @@ ff02::2\tip6-allrouters
 
 
 def _hosts(context: Context) -> str:
-    name = context.hostname
-    names = f"{name} {name.partition('.')[0]}" if "." in name else name
+    """As Docker has them: hosts of the stack before the container's own names."""
+    name, domain = context.hostname, context.service.domainname
+    full = f"{name}.{domain}" if domain else name
+    names = f"{full} {name.partition('.')[0]}" if "." in full else name
     own = "".join(f"{address.ip}\t{names}\n" for endpoint in context.inputs.endpoints for address in endpoint.addresses)
-    return _HOSTS_HEAD + (own or f"127.0.1.1\t{names}\n")
+    added = "".join(f"{_address(text, context)}\t{host}\n" for host, text in context.service.resolving.hosts)
+    return _HOSTS_HEAD + added + (own or f"127.0.1.1\t{names}\n")
+
+
+def _address(text: str, context: Context) -> str:
+    if text != HOST_GATEWAY:
+        return text
+    if (endpoints := _outward(context)) or (endpoints := context.inputs.endpoints):
+        return endpoints[0].addresses[0].gateway
+    if context.service.namespaces.network.sharing is Sharing.HOST:
+        return "127.0.0.1"
+    message = f'"{HOST_GATEWAY}" has no address: the container is on no network'
+    raise InputError(message, hint="give the service a network", place=f"{context.service.place}.extra_hosts")
+
+
+def _outward(context: Context) -> tuple[Endpoint, ...]:
+    return tuple(endpoint for endpoint in context.inputs.endpoints if not endpoint.internal)
 
 
 def _resolv_conf(context: Context) -> str:
-    """Our DNS on the bridge of the first network with a way out. ndots:0: service names have no dots, and a search list
-    must not send them outside first."""
-    inputs = context.inputs
-    outward = [endpoint for endpoint in inputs.endpoints if not endpoint.internal] or list(inputs.endpoints)
-    lines = [f"nameserver {endpoint.addresses[0].gateway}" for endpoint in outward[:1]]
-    if inputs.resolv_search:
-        lines.append("search " + " ".join(inputs.resolv_search))
+    """Our DNS on the bridge of the first network with a way out: it knows the names of the stack, and whom the container
+    wants asked for others (`Endpoint.dns`); without a network those are asked directly. ndots:0: service names have no
+    dots, and a search list must not send them outside first."""
+    inputs, resolving = context.inputs, context.service.resolving
+    outward = _outward(context) or inputs.endpoints
+    servers = [endpoint.addresses[0].gateway for endpoint in outward[:1]] or list(resolving.servers)
+    lines = [f"nameserver {server}" for server in servers]
+    if search := [name for name in resolving.search or inputs.resolv_search if name != "."]:
+        lines.append("search " + " ".join(search))
     options = [option for option in inputs.resolv_options if not option.startswith("ndots:")]
-    lines.append("options " + " ".join([*options, "ndots:0"]))
+    options = list(resolving.options) or options
+    if not any(option.startswith("ndots:") for option in options):
+        options.append("ndots:0")
+    lines.append("options " + " ".join(options))
     return "\n".join(lines) + "\n"
 
 
@@ -76,8 +102,7 @@ def _network_file(context: Context, path: str, content: Callable[[Context], str]
 def _granted(context: Context, file: GrantedFile) -> GeneratedFile:
     target = clean_path(file.target)
     check_target(target, f"the {file.name}: ", file.place)
-    if (highest := max(file.uid, file.gid)) >= (count := context.ids.count):
-        hint = f"use ids below {count}"
-        raise InputError(f"id {highest} is outside the {count} ids a container has", hint=hint, place=file.place)
+    if (highest := max(file.uid, file.gid)) > MOST_ID:
+        raise InputError(f"id {highest} is above {MOST_ID}, the highest that a container has", place=file.place)
     content = file.content.encode("utf-8", "surrogateescape") if file.content is not None else None
     return GeneratedFile(target, content, file.mode, file.uid, file.gid)

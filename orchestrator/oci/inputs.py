@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import LogPolicy
-from orchestrator.contracts.site import IdMap, Site
+from orchestrator.contracts.site import MOST_ID, IdMap, Site
 from orchestrator.errors import InputError
 from orchestrator.model.names import ContainerId, Instance
 from orchestrator.model.service import Service
+from orchestrator.oci.devices import HostParts
 from orchestrator.oci.namespaces import HOST_IDS
-from orchestrator.oci.users import User, resolve_user
-from orchestrator.values import field, frozen
+from orchestrator.oci.users import User, find_group, resolve_user
+from orchestrator.values import field, frozen, replace
 
 LABEL_MAX = 63
 """One label of a DNS name."""
@@ -26,8 +27,10 @@ class SandboxInputs:
     directory, for each named and anonymous volume, also those of the image's config. `mounted_images`: those of the
     service's image mounts, by reference. `resolv_search`, `resolv_options`: of
     the host's resolv.conf. `machine`: ``os.uname().machine``. `host_cpus`: how many processors the host has (paths to
-    hide). `shares`: as in `SandboxSpec`. `host_name`, `host_files`: of whom it shares the network with, the machine or
-    another container; of the machine also its files."""
+    hide). `block_devices`: major and minor number of those that the service names, by path. `selinux`: whether the host
+    has it in use. `kernel`: the version that runs. `parts`: what the service's devices are on this machine. `shares`: as
+    in `SandboxSpec`. `host_name`, `host_files`: of whom it shares the network with, the machine or another container; of
+    the machine also its files."""
 
     site: Site
     container: ContainerId
@@ -45,6 +48,10 @@ class SandboxInputs:
     host_name: str = ""
     host_files: Mapping[str, bytes] = field(default_factory=dict)
     log: LogPolicy = LogPolicy()
+    block_devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    selinux: bool = False
+    kernel: tuple[int, int] = (5, 19)
+    parts: HostParts = HostParts()
 
 
 @frozen
@@ -93,17 +100,34 @@ def _resolve_user(inputs: SandboxInputs) -> User:
             hint="use a name from the image's /etc/passwd and /etc/group, or numbers: user: 1000:1000",
             place=place,
         ) from exc
-    if (highest := max(user.uid, *user.groups)) >= (count := ids_for(inputs).count):
-        raise InputError(
-            f"id {highest} is outside the {count} ids a container has",
-            hint=f"use ids below {count}",
-            place=place,
-        )
+    user = _with_groups(user, inputs)
+    if (highest := max(user.uid, *user.groups)) > MOST_ID:
+        message = f"id {highest} is above {MOST_ID}, the highest that a container has"
+        raise InputError(message, hint="use a lower one", place=place)
     return user
+
+
+def _with_groups(user: User, inputs: SandboxInputs) -> User:
+    """``group_add``: beside the groups that it has anyway."""
+    groups = list(user.groups)
+    for number, text in enumerate(inputs.service.group_add):
+        try:
+            groups.append(find_group(text, inputs.image.group))
+        except ValueError as exc:
+            raise InputError(
+                f'{exc} in the image "{inputs.image.reference}"',
+                hint="use a name from the image's /etc/group, or a number",
+                place=f"{inputs.service.place}.group_add[{number}]",
+            ) from exc
+    return replace(user, groups=tuple(dict.fromkeys(groups)))
 
 
 def _hostname(inputs: SandboxInputs) -> str:
     hostname = inputs.service.hostname
+    domain = inputs.service.domainname or ""
+    if len(domain.encode("utf-8", "surrogateescape")) > KERNEL_HOSTNAME_MAX:
+        place = f"{inputs.service.place}.domainname"
+        raise InputError(f"longer than the {KERNEL_HOSTNAME_MAX} bytes the kernel takes", place=place)
     if hostname is not None and len(hostname.encode("utf-8", "surrogateescape")) > KERNEL_HOSTNAME_MAX:
         place = f"{inputs.service.place}.hostname"
         raise InputError(f"longer than the {KERNEL_HOSTNAME_MAX} bytes the kernel takes", place=place)

@@ -12,7 +12,8 @@ from orchestrator.errors import InputError
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.namespaces import Sharing
 from orchestrator.model.service import Service
-from orchestrator.model.volume import Mount, MountKind
+from orchestrator.model.volume import Mount, MountKind, Recursion
+from orchestrator.oci.devices import has_device_list
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.oci.terms import LOWER
 
@@ -27,9 +28,10 @@ _BASE_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 )
 """Destination, type, source, options; in the order in which they are mounted."""
 
-_TREE_OPTIONS = ("rbind", "rprivate", "nodev", "idmap")
-"""Of a bind or a volume. ``idmap``: what the container's root writes belongs to the host's root, not to a mapped id.
-``nodev`` stands for Docker's device cgroup: a device node below a bound directory must not open."""
+_TREE_OPTIONS = ("rbind", "rprivate", "rnodev", "idmap")
+"""Of a bind or a volume, with all mounts below it. ``idmap``: what the container's root writes belongs to the host's root,
+not to a mapped id. ``nodev`` stands for Docker's device cgroup, where there is none: a device node below a bound directory
+must not open."""
 
 _SHM = "/dev/shm"
 _HOSTS_SHM = {
@@ -43,35 +45,51 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
     """The config's ``mounts``, in order. One of the stack's replaces ours at the same place and below it.
     Raises InputError for a target that nothing can be mounted at, and for an image that cannot be mounted."""
     service, image, volume_paths = inputs.service, inputs.image, inputs.volume_paths
+    open_devices = has_device_list(service)
     shm = _shared_memory(service)
     chosen = {_granted_target(file): _granted_mount(file) for file in service.files if file.source}
     chosen |= {_target(mount, service): _service_mount(mount, inputs) for mount in service.volumes}
     for target in map(clean_path, image.config.volumes):
         if target not in chosen:
             check_target(target, f'volume of the image "{image.reference}": ', service.place)
-            chosen[target] = _bind(_volume_directory(volume_paths, target), target, ("rw",))
+            chosen[target] = _bind(_volume_directory(volume_paths, target), target, ())
     base: list[dict[str, Any]] = [
-        {"destination": destination, "type": kind, "source": source, "options": list(options)}
-        for destination, kind, source, options in _BASE_MOUNTS
-        if (destination != _SHM or shm)
-        and not any(destination == target or destination.startswith(f"{target}/") for target in chosen)
+        {"destination": at, "type": kind, "source": source, "options": _base_options(at, options, service)}
+        for at, kind, source, options in _BASE_MOUNTS
+        if (at != _SHM or shm) and not any(at == target or at.startswith(f"{target}/") for target in chosen)
     ]
     if shm is _HOSTS_SHM:
         base = [_HOSTS_SHM if mount["destination"] == _SHM else mount for mount in base]
     for mount in image.mounts:
         if clean_path(mount.target) not in chosen:
-            base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "nosuid")))
+            base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "rnosuid")))
     # Parents before what lies below them, else in the order of the stack.
-    made = base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+    mounts = base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
+    mounts += [_bind(part.source, clean_path(part.target), part.options) for part in inputs.parts.mounts]
     if service.namespaces.host_user:  # Its ids are the host's already.
-        made = [mount | {"options": [option for option in mount["options"] if option != "idmap"]} for mount in made]
-    return made
+        mounts = [mount | {"options": [option for option in mount["options"] if option != "idmap"]} for mount in mounts]
+    return [_with_devices(mount) for mount in mounts] if open_devices else mounts
+
+
+def _with_devices(mount: dict[str, Any]) -> dict[str, Any]:
+    """A bind below which devices open: the container's group says which."""
+    if mount["type"] != "bind":
+        return mount
+    return {**mount, "options": [option for option in mount["options"] if option not in ("nodev", "rnodev")]}
 
 
 def _shared_memory(service: Service) -> dict[str, Any] | bool:
     """Whether there is a /dev/shm; it goes with the IPC namespace, as Docker has it."""
     sharing = service.namespaces.ipc.sharing
     return _HOSTS_SHM if sharing is Sharing.HOST else sharing is not Sharing.NONE
+
+
+def _base_options(destination: str, options: tuple[str, ...], service: Service) -> list[str]:
+    if service.security.privileged and destination.startswith("/sys"):
+        return [option for option in options if option != "ro"]
+    if destination != "/dev/shm" or not service.shm_bytes:
+        return list(options)
+    return [f"size={service.shm_bytes}" if option.startswith("size=") else option for option in options]
 
 
 def fills_of(service: Service, image: Image, volume_paths: Mapping[str, str]) -> tuple[VolumeFill, ...]:
@@ -119,19 +137,31 @@ def check_target(target: str, what: str, place: str) -> None:
 
 def _service_mount(mount: Mount, inputs: SandboxInputs) -> dict[str, Any]:
     target = clean_path(mount.target)
-    access = ("ro", "rro") if mount.read_only else ("rw",)
+    access = ("ro", "rro") if mount.read_only else ()
     if mount.kind is MountKind.TMPFS:
         options = ["nosuid", "noexec", "nodev", f"mode={mount.tmpfs_mode if mount.tmpfs_mode is not None else 0o1777:o}"]
         if mount.tmpfs_size_bytes:
             options.append(f"size={mount.tmpfs_size_bytes}")
-        return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": [*options, *access[:1]]}
+        options = [*options, *mount.options, "ro" if mount.read_only else "rw"]
+        return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
     if mount.kind is MountKind.VOLUME:
         directory = _volume_directory(inputs.volume_paths, mount.target)
         return _bind(posixpath.normpath(posixpath.join(directory, mount.subpath)), target, access)
     if mount.kind is MountKind.IMAGE:
         return _image_mount(mount, target, inputs)
+    return _bind_mount(mount, target, inputs)
+
+
+def _bind_mount(mount: Mount, target: str, inputs: SandboxInputs) -> dict[str, Any]:
     assert mount.source is not None, f"a bind mount without a source: {mount}"
-    return _bind(mount.source, target, access)
+    if mount.relabel and inputs.selinux:
+        hint = "label it yourself: chcon -R -t container_file_t, and leave the option out"
+        raise InputError(f"this machine has SELinux, and {mount.source} is not relabelled", hint=hint, place=mount.place)
+    tree = mount.recursive is not Recursion.DISABLED
+    options = ["rbind" if tree else "bind", mount.propagation or "rprivate", "rnodev", "idmap"]
+    if mount.read_only:
+        options += ["ro"] if mount.recursive is Recursion.WRITABLE or not tree else ["ro", "rro"]
+    return {"destination": target, "type": "bind", "source": mount.source, "options": options}
 
 
 def _image_mount(mount: Mount, target: str, inputs: SandboxInputs) -> dict[str, Any]:

@@ -68,10 +68,27 @@ def _id_mapping(path: str) -> tuple[Row, ...]:
     )
 
 
+_THROTTLES = ("ReadBps", "WriteBps", "ReadIOPS", "WriteIOPS")
+
+
+def _weights(path: str) -> tuple[Row, ...]:
+    """Of block devices, 0: nothing said."""
+    return tuple(Row(f"{path}.{key}", Kind.NUMBER, high=1000) for key in ("weight", "leafWeight"))
+
+
+def _block_device(path: str) -> tuple[Row, ...]:
+    numbers = (_wide(f"{path}.{key}", (0, (1 << 32) - 1), needed=True) for key in ("major", "minor"))
+    return Row(path, Kind.OBJECT), *numbers
+
+
+def _throttle(path: str) -> tuple[Row, ...]:
+    return Row(path, Kind.LIST), *_block_device(f"{path}[]"), _wide(f"{path}[].rate", _UINT64, needed=True)
+
+
 ROWS: tuple[Row, ...] = (
     Row("ociVersion", Kind.TEXT, Use.SETTLED, needed=True, note="version 1 is spoken"),
     Row("process", Kind.OBJECT, needed=True),
-    Row("process.terminal", Kind.FLAG, Use.SETTLED, note="a terminal is made for exec, not for the container's program"),
+    Row("process.terminal", Kind.FLAG),
     Row("process.user", Kind.OBJECT),
     Row("process.user.uid", Kind.NUMBER),
     Row("process.user.gid", Kind.NUMBER),
@@ -113,23 +130,63 @@ ROWS: tuple[Row, ...] = (
     Row("linux.cgroupsPath", Kind.TEXT, Use.SETTLED, note="it ends with what follows from the project and the container"),
     Row("linux.resources", Kind.OBJECT),
     Row("linux.resources.memory", Kind.OBJECT),
-    _wide("linux.resources.memory.limit", _INT64),
-    _wide("linux.resources.memory.reservation", _INT64),
-    _wide("linux.resources.memory.swap", _INT64),
+    *(_wide(f"linux.resources.memory.{key}", _INT64) for key in ("limit", "reservation", "swap", "kernel", "kernelTCP")),
+    Row("linux.resources.memory.swappiness", Kind.NUMBER, high=100),
+    Row("linux.resources.memory.disableOOMKiller", Kind.FLAG),
+    Row("linux.resources.memory.useHierarchy", Kind.FLAG),
+    Row("linux.resources.memory.checkBeforeUpdate", Kind.FLAG),
     Row("linux.resources.pids", Kind.OBJECT),
     _wide("linux.resources.pids.limit", _INT64),
     Row("linux.resources.cpu", Kind.OBJECT),
-    _wide("linux.resources.cpu.shares", _UINT64),
-    _wide("linux.resources.cpu.quota", _INT64),
-    _wide("linux.resources.cpu.period", _UINT64),
+    *(_wide(f"linux.resources.cpu.{key}", _UINT64) for key in ("shares", "period", "burst", "realtimePeriod")),
+    *(_wide(f"linux.resources.cpu.{key}", _INT64) for key in ("quota", "realtimeRuntime", "idle")),
     Row("linux.resources.cpu.cpus", Kind.TEXT),
     Row("linux.resources.cpu.mems", Kind.TEXT),
+    Row("linux.resources.blockIO", Kind.OBJECT),
+    *_weights("linux.resources.blockIO"),
+    Row("linux.resources.blockIO.weightDevice", Kind.LIST),
+    *_block_device("linux.resources.blockIO.weightDevice[]"),
+    *_weights("linux.resources.blockIO.weightDevice[]"),
+    *(row for kind in _THROTTLES for row in _throttle(f"linux.resources.blockIO.throttle{kind}Device")),
+    Row("linux.resources.hugepageLimits", Kind.LIST),
+    Row("linux.resources.hugepageLimits[]", Kind.OBJECT),
+    Row("linux.resources.hugepageLimits[].pageSize", Kind.TEXT, needed=True),
+    _wide("linux.resources.hugepageLimits[].limit", _UINT64, needed=True),
+    Row("linux.resources.network", Kind.OBJECT),
+    Row("linux.resources.network.classID", Kind.NUMBER),
+    Row("linux.resources.network.priorities", Kind.LIST),
+    Row("linux.resources.network.priorities[]", Kind.OBJECT),
+    Row("linux.resources.network.priorities[].name", Kind.TEXT, needed=True),
+    Row("linux.resources.network.priorities[].priority", Kind.NUMBER, needed=True),
+    Row("linux.resources.rdma", Kind.MAP),
+    Row("linux.resources.rdma.*", Kind.OBJECT),
+    Row("linux.resources.rdma.*.hcaHandles", Kind.NUMBER),
+    Row("linux.resources.rdma.*.hcaObjects", Kind.NUMBER),
+    Row("linux.resources.unified", Kind.MAP),
+    Row("linux.resources.unified.*", Kind.TEXT),
+    Row("linux.resources.devices", Kind.LIST),
+    Row("linux.resources.devices[]", Kind.OBJECT),
+    Row("linux.resources.devices[].allow", Kind.FLAG, needed=True),
+    Row("linux.resources.devices[].type", Kind.TEXT),
+    _wide("linux.resources.devices[].major", _INT64),
+    _wide("linux.resources.devices[].minor", _INT64),
+    Row("linux.resources.devices[].access", Kind.TEXT),
+    Row("linux.devices", Kind.LIST),
+    Row("linux.devices[]", Kind.OBJECT),
+    Row("linux.devices[].type", Kind.TEXT, needed=True),
+    Row("linux.devices[].path", Kind.TEXT, needed=True),
+    Row("linux.devices[].major", Kind.NUMBER),
+    Row("linux.devices[].minor", Kind.NUMBER),
+    Row("linux.devices[].fileMode", Kind.NUMBER, high=0o7777777),
+    Row("linux.devices[].uid", Kind.NUMBER),
+    Row("linux.devices[].gid", Kind.NUMBER),
     Row("linux.sysctl", Kind.MAP),
     Row("linux.sysctl.*", Kind.TEXT),
     Row("linux.seccomp", Kind.OBJECT),
     Row("linux.seccomp.defaultAction", Kind.TEXT, needed=True),
     Row("linux.seccomp.defaultErrnoRet", Kind.NUMBER),
     *_list("linux.seccomp.architectures"),
+    *_list("linux.seccomp.flags"),
     Row("linux.seccomp.syscalls", Kind.LIST),
     Row("linux.seccomp.syscalls[]", Kind.OBJECT),
     *_list("linux.seccomp.syscalls[].names"),
@@ -152,12 +209,9 @@ REFUSED: frozenset[str] = frozenset(
         "process.": "consoleSize commandLine apparmorProfile selinuxLabel scheduler ioPriority execCPUAffinity",
         "process.user.": "username",
         "mounts[].": "uidMappings gidMappings",
-        "linux.": "devices netDevices rootfsPropagation mountLabel intelRdt memoryPolicy personality timeOffsets",
+        "linux.": "netDevices rootfsPropagation mountLabel intelRdt memoryPolicy personality timeOffsets",
         "linux.namespaces[].": "path",
-        "linux.resources.": "devices blockIO hugepageLimits network rdma unified",
-        "linux.resources.memory.": "kernel kernelTCP swappiness disableOOMKiller useHierarchy checkBeforeUpdate",
-        "linux.resources.cpu.": "burst realtimeRuntime realtimePeriod idle",
-        "linux.seccomp.": "flags listenerPath listenerMetadata",
+        "linux.seccomp.": "listenerPath listenerMetadata",
     }.items()
     for name in names.split()
 )

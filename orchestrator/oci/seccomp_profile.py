@@ -1,11 +1,11 @@
 """The default system call filter, as an OCI ``linux.seccomp`` object (runtime-spec, config-linux.md, "Seccomp").
 
-An allow-list after Docker's documented default profile, for a container that has none of the capabilities that profile
-makes exceptions for: what administers the machine or opens rarely audited kernel code (mount, bpf, kexec, keyrings,
-io_uring, userfaultfd, ...) is not in it and gives EPERM. Beyond that list:
+An allow-list after Docker's documented default profile, with its exceptions for capabilities that are added: what
+administers the machine or opens rarely audited kernel code (mount, bpf, kexec, keyrings,
+io_uring, userfaultfd, ...) is not in it and gives EPERM, unless a capability is held that is for it. Beyond that list:
 
 * ``clone3`` gives ENOSYS: its flags lie in memory, where a filter cannot see them; C libraries fall back to ``clone``,
-  which is allowed without any flag for a new namespace.
+  which is allowed without any flag for a new namespace. Both are allowed with CAP_SYS_ADMIN.
 * ``socket`` is refused for AF_ALG (38) and AF_VSOCK (40), which reach the kernel's crypto code and the hypervisor. The
   allowed families are written as masked blocks, because the kernel looks at 32 bits of an argument that has 64.
   ``socketcall(SYS_SOCKET)``, the way around for 32-bit x86 programs, is refused as well.
@@ -13,6 +13,7 @@ io_uring, userfaultfd, ...) is not in it and gives EPERM. Beyond that list:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -84,9 +85,36 @@ _FAMILY_BLOCKS = (
 )
 
 
+_WITH_CAPABILITY = {
+    "CAP_BPF": "bpf",
+    "CAP_DAC_READ_SEARCH": "open_by_handle_at",
+    "CAP_PERFMON": "perf_event_open",
+    "CAP_SYS_ADMIN": """
+        bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr move_mount
+        open_tree open_tree_attr perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog umount
+        umount2 unshare
+    """,
+    "CAP_SYS_BOOT": "reboot",
+    "CAP_SYS_MODULE": "delete_module init_module finit_module",
+    "CAP_SYS_NICE": "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    "CAP_SYS_PACCT": "acct",
+    "CAP_SYS_PTRACE": "kcmp pidfd_getfd process_madvise",
+    "CAP_SYS_RAWIO": "iopl ioperm",
+    "CAP_SYS_TIME": "settimeofday stime clock_settime clock_settime64",
+    "CAP_SYS_TTY_CONFIG": "vhangup",
+    "CAP_SYSLOG": "syslog",
+}
+"""Capability -> calls that are allowed to who holds it, as in Docker's profile; the kernel asks for it again."""
+
+
+def default_profile(machine: str, held: Collection[str] = ()) -> dict[str, Any]:
+    """The profile for `machine` and a process with `held` in its bounding set; one shared object for all that need the
+    same: do not change it. Raises KeyError for a machine without a table."""
+    return _default_profile(machine, tuple(name for name in _WITH_CAPABILITY if name in held))
+
+
 @cache
-def default_profile(machine: str) -> dict[str, Any]:
-    """The profile for `machine`; one shared object: do not change it. Raises KeyError for a machine without a table."""
+def _default_profile(machine: str, held: tuple[str, ...]) -> dict[str, Any]:
     masked, equal = "SCMP_CMP_MASKED_EQ", "SCMP_CMP_EQ"
     syscalls: list[dict[str, Any]] = [{"names": list(ALLOWED), "action": "SCMP_ACT_ALLOW"}]
     syscalls += [
@@ -95,10 +123,12 @@ def default_profile(machine: str) -> dict[str, Any]:
     syscalls += [
         _when("socket", {"index": 0, "value": bits, "valueTwo": family, "op": masked}) for bits, family in _FAMILY_BLOCKS
     ]
-    syscalls += [
-        _when("clone", {"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": masked}),
-        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS},
-    ]
+    if "CAP_SYS_ADMIN" not in held:
+        syscalls += [
+            _when("clone", {"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": masked}),
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS},
+        ]
+    syscalls += [{"names": _WITH_CAPABILITY[name].split(), "action": "SCMP_ACT_ALLOW"} for name in held]
     if "SCMP_ARCH_X86" in ARCHITECTURES[machine]:
         # Every call but SYS_SOCKET (1): 0, 2-3, 4-7, 8-15, 16-31 (there are 20).
         blocks = ((0xFFFFFFFF, 0), (0xFFFFFFFE, 2), (0xFFFFFFFC, 4), (0xFFFFFFF8, 8), (0xFFFFFFF0, 16))

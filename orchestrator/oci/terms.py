@@ -18,6 +18,14 @@ LOWER = "lowerdir+="
 ANNOTATION_SUBPATHS = "pystack.mount.subpath"
 """Destination -> the last part of a mount's source, or the folder of an overlay, as a JSON object: it must be found without
 leaving what is before it through a link."""
+ANNOTATION_STORAGE = "pystack.storage.bytes"
+"""How large the writable layer may grow, in bytes."""
 
-ORDERS = frozenset({ANNOTATION_INIT, ANNOTATION_MAKE_SOURCES, ANNOTATION_SUBPATHS})
+ANNOTATION_HOME = "pystack.home"
+"""``default``: HOME in the environment is the home of the process's user, and nobody has asked for it: that of an exec as
+another user is that user's."""
+
+ORDERS = frozenset(
+    {ANNOTATION_STORAGE, ANNOTATION_HOME, ANNOTATION_INIT, ANNOTATION_MAKE_SOURCES, ANNOTATION_SUBPATHS}
+)
 """The annotations that this runtime obeys."""

@@ -55,7 +55,7 @@ def resolve_user(text: str, passwd: bytes, group: bytes) -> User:
             raise ValueError(f'there is no user "{user_text}"')
         entry = _PasswdEntry("", uid, 0, "/")
     if group_text:
-        gid = _find_group(group_text, group)
+        gid = find_group(group_text, group)
         return User(entry.uid, gid, (gid,), entry.home)
     listed = {found.gid for found in _groups(group) if entry.name and entry.name in found.members}
     return User(entry.uid, entry.gid, (entry.gid, *sorted(listed - {entry.gid})), entry.home)
@@ -72,7 +72,8 @@ def _find_user(text: str, passwd: bytes) -> _PasswdEntry | None:
     return by_number
 
 
-def _find_group(text: str, group: bytes) -> int:
+def find_group(text: str, group: bytes) -> int:
+    """The number of a group by name or number. Raises ValueError with a sentence."""
     for entry in _groups(group):
         if entry.name == text:
             return entry.gid

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.contracts.runtime import OciConfig
 from orchestrator.contracts.site import IdMap
 from orchestrator.errors import InputError
+from orchestrator.kernel.sysctls import sysctl_name, sysctl_namespace, sysctl_path
 from orchestrator.oci.schema import REFUSED, ROWS, Kind, Row
 from orchestrator.oci.terms import NAMESPACES
 from orchestrator.values import entity, field
@@ -140,6 +141,18 @@ def _settled(config: Mapping[str, Any], ids: IdMap, cgroup: str) -> None:
             raise InputError(f"{_shown(given)} is not supported: {note}", place=place)
     if not config["process"]["args"]:
         raise InputError("process.args is empty")
+    for name in linux.get("sysctl") or {}:
+        _check_sysctl(name)
+
+
+def _check_sysctl(name: str) -> None:
+    place = f"linux.sysctl.{name}"
+    try:
+        sysctl_path(sysctl_name(name))
+    except ValueError as exc:
+        raise InputError(str(exc), place=place) from exc
+    if sysctl_namespace(sysctl_name(name)) is None:
+        raise InputError(f"{name} belongs to the whole machine, and no container has one of its own", place=place)
 
 
 def _own_namespaces(items: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -159,13 +172,13 @@ def _own_namespaces(items: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _check_ids(linux: Mapping[str, Any], own: Collection[str], ids: IdMap) -> None:
     """What is not said is the project's."""
-    mapping = [{"containerID": 0, "hostID": ids.host_base, "size": ids.count}]
+    mapping = [{"containerID": inner, "hostID": outer, "size": count} for inner, outer, count in ids.extents()]
     for key in ("uidMappings", "gidMappings"):
         given, place = linux.get(key), f"linux.{key}"
         if given and "user" not in own:
             message, hint = "the host's user namespace has no id mappings", 'add {"type": "user"} to linux.namespaces'
             raise InputError(message, hint=hint, place=place)
-        if given is not None and "user" in own and list(given) != mapping:
+        if given is not None and "user" in own and list(given) not in (mapping, mapping[:1]):
             note = next(row.note for row in ROWS if row.path == place)
             raise InputError(f"{_shown(given)} is not supported: {note}", place=place)
 
@@ -181,5 +194,4 @@ def _demands(
 ) -> Iterator[tuple[str, Any, Callable[[Any], bool]]]:
     """Place, what the config says there, and whether that is what happens."""
     yield "ociVersion", config["ociVersion"], lambda text: text.split(".")[0] == "1"
-    yield "process.terminal", config["process"].get("terminal"), lambda flag: flag is False
     yield "linux.cgroupsPath", linux.get("cgroupsPath"), lambda path: _is_below(path, cgroup)

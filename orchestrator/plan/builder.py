@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from orchestrator.errors import InputError
 from orchestrator.graph.dependencies import DependencyGraph
+from orchestrator.model.keys import MOST_NAME
 from orchestrator.model.names import (
     ContainerId,
     Instance,
@@ -51,7 +52,13 @@ class PlanBuilder:
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
 
     def create(self, instance: Instance, container: ContainerId, definition: Service, cause: str) -> None:
-        """`container` must be free, but for what this plan removes."""
+        """`container` must be free, but for what this plan removes. Raises InputError."""
+        if len(container.encode("utf-8", "surrogateescape")) > MOST_NAME:
+            raise InputError(
+                f'the container name "{container[:40]}..." is longer than {MOST_NAME} bytes',
+                hint="give the service a shorter name, or a `container_name`",
+                place=self.project.where(definition.place),
+            )
         owner = self._names.get(container)
         known = self.observed.containers.get(container)
         if owner is None and known is not None and operation_id(Kind.REMOVE, container) not in self.operations:
@@ -251,6 +258,8 @@ class PlanBuilder:
         needs = [operation_id(Kind.OBTAIN_IMAGE, image) for image in images]
         needs += [operation_id(Kind.CREATE_NETWORK, key) for key in sorted(definition.networks)]
         needs += [operation_id(Kind.CREATE, self._first_of(name)) for name in sorted(shared_services(definition))]
+        lenders = {entry.of for entry in definition.volumes_from}
+        needs += [item.id for item in self.operations.values() if item.kind is Kind.CREATE and lenders & _called(item)]
         volumes = {mount.source for mount in definition.volumes if mount.kind is MountKind.VOLUME and mount.source}
         return [*needs, *(operation_id(Kind.CREATE_VOLUME, key) for key in sorted(volumes))]
 
@@ -262,3 +271,8 @@ class PlanBuilder:
         """Whether a REMOVE is of something that is, or may be, on `network`."""
         known = self.observed.containers.get(operation.container) if operation.container is not None else None
         return known is None or network in known.networks or network in known.definition.networks
+
+
+def _called(operation: Operation) -> set[str]:
+    """What `VolumesFrom.of` may call the container of an operation."""
+    return {text for text in (operation.service, operation.container) if text is not None}

@@ -1,9 +1,9 @@
 """The config hash of a service: it changes when a container made from it would be different.
 
 As in Docker Compose, profiles, depends_on and replicas are left out (they say when and how many, not what), and so are
-build and pull policy: how the image is had shows in what it is. Labels, restart policy and health check count. The
-content of the image, and the definitions of the networks and volumes the service uses, count too. Compose paths (`place`)
-do not.
+build and pull policy: how the image is had shows in what it is; and `attach`: who looks at it. Labels, restart policy and
+health check count. The content of the image, and the definitions of the networks and volumes the service uses, count too.
+Compose paths (`place`) do not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 
-_IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy"})
+_IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given"})
 _VOLUME_FIELDS = ("full_name", "external")
 
 
@@ -76,7 +76,22 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
         for volume in project.volumes.values()
         if any(mount.kind is MountKind.VOLUME and mount.source == volume.key for mount in service.volumes)
     }
+    if service.volumes_from:
+        content["used_mounts"] = [_plain(to_json(item.volumes)) for item in _lenders(project, service)]
     return content
+
+
+def _lenders(project: Project, service: Service) -> list[Service]:
+    """The services whose mounts it has, directly or not."""
+    found: dict[str, Service] = {}
+    waiting = [service]
+    while waiting:
+        for entry in waiting.pop().volumes_from:
+            lender = next((item for item in project.services.values() if item.name == entry.of), None)
+            if lender is not None and not entry.is_container and lender.name not in found:
+                found[lender.name] = lender
+                waiting.append(lender)
+    return list(found.values())
 
 
 def _network_content(network: Network) -> list[Any]:

@@ -5,22 +5,43 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, InputError, OperationError
+from orchestrator.kernel.identity import own_uid
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import ids_of
-from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES
-from orchestrator.runtime.versions import VERSION_KEY, Upgrades, upgrade
+from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES, ANNOTATION_STORAGE
+from orchestrator.runtime.monitor.logformat import NOT_OURS
+from orchestrator.runtime.quota import limit_tree
+from orchestrator.runtime.versions import VERSION_KEY, Stored, Upgrades, upgrade
 from orchestrator.values import replace
 
-SPEC_VERSION = 2
-"""Of spec.json. 2: it says its version."""
-_UPGRADES: Upgrades = {1: dict}
+_MISSING_LOGS = 3
+"""Numbers that may be missing between two files of a log: a rotation was cut off."""
+SPEC_VERSION = 3
+"""Of spec.json. 2: it says its version. 3: options of a mount are of that mount alone, unless they begin with r."""
+
+
+def _for_the_tree(data: Stored) -> Stored:
+    """Our bind mounts had ``nodev`` and ``rw`` for all that is below them."""
+    config = data["config"]
+    mounts = [
+        entry | {"options": [_IN_VERSION_3.get(option, option) for option in entry["options"] if option != "rw"]}
+        if "rbind" in (entry.get("options") or ())
+        else entry
+        for entry in config.get("mounts") or ()
+    ]
+    return data | {"config": config | {"mounts": mounts}}
+
+
+_IN_VERSION_3 = {"nodev": "rnodev", "nosuid": "rnosuid"}
+_UPGRADES: Upgrades = {1: dict, 2: _for_the_tree}
 
 
 def bundle_path(site: Site, container: ContainerId) -> str:
@@ -118,6 +139,17 @@ def make_bind_sources(spec: SandboxSpec) -> None:
             raise OperationError(f"cannot make the directory {source} for a bind mount: {exc.strerror}") from exc
 
 
+def limit_storage(site: Site, spec: SandboxSpec) -> None:
+    """The size of the writable layer (an annotation has it). Raises InputError, HostError."""
+    text = (spec.config.get("annotations") or {}).get(ANNOTATION_STORAGE)
+    if not text:
+        return
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise InputError(f"{text!r} is not a number of bytes", place=f"annotations.{ANNOTATION_STORAGE}")
+    path = bundle_path(site, spec.container)
+    limit_tree((f"{path}/upper", f"{path}/work"), int(text))
+
+
 def remove_bundle(site: Site, container: ContainerId) -> None:
     """The bundle with the writable layer, and the log. Safe against a hostile tree (`kernel.trees`). Raises HostError.
     Blocking: call it in a thread."""
@@ -131,15 +163,30 @@ def remove_bundle(site: Site, container: ContainerId) -> None:
         raise HostError(f"cannot remove {exc.filename or path}: {exc.strerror}") from exc
 
 
+def check_log(site: Site, container: ContainerId) -> None:
+    """Raises HostError when something that is no file of ours is where its log is to be."""
+    for kind in ("log", "idx"):
+        path = f"{log_prefix(site, container)}.{kind}"
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            raise HostError(f"cannot write the log {path}: {exc.strerror}") from exc
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != own_uid():
+            raise HostError(f"cannot write the log {path}: it is {NOT_OURS}", hint="move it away")
+
+
 def _log_files(site: Site, container: ContainerId) -> Iterator[str]:
     prefix = log_prefix(site, container)
     for kind in ("log", "idx"):
-        if os.path.lexists(path := f"{prefix}.{kind}"):
-            yield path
-        number = 1
-        while os.path.lexists(path := f"{prefix}.{kind}.{number}"):
-            yield path
+        number = missing = 0
+        while missing < _MISSING_LOGS:
+            path = f"{prefix}.{kind}.{number}" if number else f"{prefix}.{kind}"
+            missing = 0 if (there := os.path.lexists(path)) else missing + 1
             number += 1
+            if there:
+                yield path
 
 
 def _mkdir(path: str) -> bool:

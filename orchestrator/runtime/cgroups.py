@@ -19,80 +19,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from orchestrator.errors import HostError
 from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
+from orchestrator.kernel.device_filter import DeviceFilterRule
 from orchestrator.model.names import CGROUP_ROOT, ProjectKey
-from orchestrator.values import entity, field, frozen
+from orchestrator.runtime import device_rules
+from orchestrator.runtime.cgroup_limits import Places, apply, change
+from orchestrator.runtime.resources import Setting, settings_of
+from orchestrator.values import entity, field
 
 REMOVE_TIMEOUT_S = 5.0
+_JOIN_ROUNDS = 100
 _ALWAYS = ("memory", "pids")
-_DELEGATED = ("cpu", "memory", "pids")
-
-
-@frozen
-class _Setting:
-    """One write: `controller` decides the hierarchy; the file is `v1` or `v2` there (None: v1 or v2 has no such thing).
-    `optional`: a file that a kernel may lack (swap accounting) is passed over."""
-
-    controller: str
-    v1: tuple[str, str] | None
-    v2: tuple[str, str] | None
-    optional: bool = False
-
-
-def _memory(resources: Mapping[str, Any]) -> list[_Setting]:
-    memory = resources.get("memory") or {}
-    limit, swap = memory.get("limit"), memory.get("swap")
-    settings = []
-    if (reservation := memory.get("reservation")) is not None:
-        v2_low = ("memory.low", _or_max(reservation))
-        settings.append(_Setting("memory", ("memory.soft_limit_in_bytes", str(reservation)), v2_low))
-    if limit is not None:
-        settings.append(_Setting("memory", ("memory.limit_in_bytes", str(limit)), ("memory.max", _or_max(limit))))
-    if swap is not None:
-        # OCI's `swap` is memory and swap together, as v1 has it; v2 limits the swap alone.
-        alone = "max" if swap < 0 or limit is None or limit < 0 else str(max(0, swap - limit))
-        v1_both = ("memory.memsw.limit_in_bytes", str(swap))
-        settings.append(_Setting("memory", v1_both, ("memory.swap.max", alone), optional=True))
-    return settings
-
-
-def _pids(resources: Mapping[str, Any]) -> list[_Setting]:
-    limit = (resources.get("pids") or {}).get("limit")
-    if limit is None:
-        return []
-    value = ("pids.max", str(limit) if limit > 0 else "max")
-    return [_Setting("pids", value, value)]
-
-
-def _cpu(resources: Mapping[str, Any]) -> list[_Setting]:
-    cpu = resources.get("cpu") or {}
-    shares, quota, period, cpus, mems = (cpu.get(key) for key in ("shares", "quota", "period", "cpus", "mems"))
-    settings = []
-    if shares:
-        # The v1 range 2..262144 laid over the v2 range 1..10000.
-        weight = 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
-        settings.append(_Setting("cpu", ("cpu.shares", str(shares)), ("cpu.weight", str(weight))))
-    if period:
-        settings.append(_Setting("cpu", ("cpu.cfs_period_us", str(period)), None))
-    if quota:
-        v2_max = f"{quota if quota > 0 else 'max'} {period or 100_000}"
-        settings.append(_Setting("cpu", ("cpu.cfs_quota_us", str(quota)), ("cpu.max", v2_max)))
-    for name, value in (("cpuset.cpus", cpus), ("cpuset.mems", mems)):
-        if value:
-            settings.append(_Setting("cpuset", (name, value), (name, value)))
-    return settings
-
-
-_SETTINGS: tuple[Callable[[Mapping[str, Any]], list[_Setting]], ...] = (_memory, _pids, _cpu)
-
-
-def _or_max(value: int) -> str:
-    return "max" if value < 0 else str(value)
 
 
 @entity
@@ -118,23 +60,26 @@ class ContainerCgroup:
     def create(cls, layout: Layout, relative_path: str, resources: Mapping[str, Any]) -> ContainerCgroup:
         """Make the groups and set the limits of an OCI ``linux.resources``; groups left over from before are reused and
         their limits replaced. Raises HostError; nothing is left behind then."""
-        settings = [setting for compile_ in _SETTINGS for setting in compile_(resources)]
+        settings = settings_of(resources)
         try:
-            return cls._create(layout, relative_path, settings)
-        except OSError as exc:
+            return cls._create(layout, relative_path, settings, device_rules.rules_of(resources))
+        except (OSError, HostError) as exc:
             for root in layout.roots():
                 # Never kills: groups that were there before and have processes in them stay.
                 with contextlib.suppress(OSError):
                     cgroup.remove(f"{root}/{relative_path}")
+            if isinstance(exc, HostError):
+                raise
             raise HostError(
                 f"cannot make the cgroup {relative_path}: {exc.filename or ''}: {exc.strerror}",
                 hint="pystack doctor shows which cgroup controllers this machine offers",
             ) from exc
 
     @classmethod
-    def _create(cls, layout: Layout, relative_path: str, settings: list[_Setting]) -> ContainerCgroup:
-        wanted = {*_ALWAYS, *(setting.controller for setting in settings)}
-        v1 = {name: f"{layout.controllers[name]}/{relative_path}" for name in sorted(wanted) if name in layout.controllers}
+    def _create(
+        cls, layout: Layout, relative_path: str, settings: list[Setting], devices: list[DeviceFilterRule] | None
+    ) -> ContainerCgroup:
+        v1 = _groups(layout, relative_path, settings, devices is not None)
         unified = f"{layout.unified}/{relative_path}" if layout.unified is not None else None
         if unified is None and "freezer" in layout.controllers:
             v1["freezer"] = f"{layout.controllers['freezer']}/{relative_path}"
@@ -143,10 +88,54 @@ class ContainerCgroup:
             _make(directory)
             if directory == v1.get("cpuset"):
                 _inherit_cpuset(layout.controllers["cpuset"], relative_path)
-        unenforced = _apply(settings, v1, layout, relative_path)
+        unenforced = apply(settings, Places(layout, relative_path, v1))
         fd = _open_directory(unified) if unified is not None else None
+        try:
+            if devices is not None:
+                device_rules.enforce(devices, v1.get("devices"), fd)
+        except OSError:
+            if fd is not None:
+                os.close(fd)
+            raise
         attach = tuple(f"{path}/cgroup.procs" for path in dict.fromkeys(v1.values()))
         return cls(layout, relative_path, fd, attach, unenforced, directories, v1)
+
+    def update(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Change the limits of an OCI ``linux.resources`` to another's while its processes live; they join a v1 hierarchy
+        that was not needed until now. Raises HostError, and the limits are the old ones then."""
+        old, new = settings_of(before), settings_of(after)
+        groups = _groups(self.layout, self.relative_path, new) | dict(self._limits)
+        places = Places(self.layout, self.relative_path, groups)
+        added = [path for path in dict.fromkeys(groups.values()) if path not in self._directories]
+        try:
+            for path in added:
+                _make(path)
+                if path == groups.get("cpuset"):
+                    _inherit_cpuset(self.layout.controllers["cpuset"], self.relative_path)
+            change(old, new, places)
+            for path in added:
+                self._join(path)
+        except (OSError, HostError) as exc:
+            with contextlib.suppress(OSError, HostError):
+                change(new, old, places)
+            if isinstance(exc, HostError):
+                raise
+            message = f"cannot change the limits of {self.relative_path}: {exc.filename or ''}: {exc.strerror}"
+            raise HostError(message) from exc
+        self._directories = (*self._directories, *added)
+        self._limits = groups
+        self.attach_paths = (*self.attach_paths, *(f"{path}/cgroup.procs" for path in added))
+
+    def _join(self, path: str) -> None:
+        """All its processes, also those that are born meanwhile: a child is born where its parent is."""
+        for _ in range(_JOIN_ROUNDS):
+            outside = set(cgroup.members(self._membership())) - set(cgroup.members(path)) - {0}
+            if not outside:
+                return
+            for pid in outside:
+                with contextlib.suppress(ProcessLookupError):
+                    cgroup.write(f"{path}/cgroup.procs", str(pid))
+        raise OSError(errno.EBUSY, "processes keep appearing outside", path)
 
     def probe_group(self, name: str) -> ContainerCgroup:
         """A sub-group for an exec or a probe, so that it can be killed whole; it shares the container's limits.
@@ -265,6 +254,12 @@ def remove_project(layout: Layout, key: ProjectKey, timeout_s: float = REMOVE_TI
             os.rmdir(f"{root}/{CGROUP_ROOT}")
 
 
+def _groups(layout: Layout, relative_path: str, settings: Iterable[Setting], devices: bool = False) -> dict[str, str]:
+    """Controller -> its group, of the v1 hierarchies that are needed. `devices`: there is a list of them."""
+    wanted = {*_ALWAYS, *(setting.controller for setting in settings), *(("devices",) if devices else ())}
+    return {name: f"{layout.controllers[name]}/{relative_path}" for name in sorted(wanted) if name in layout.controllers}
+
+
 def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -282,73 +277,6 @@ def _make(directory: str) -> None:
             with contextlib.suppress(FileExistsError):
                 os.makedirs(os.path.dirname(directory), 0o755)
     os.mkdir(directory, 0o755)
-
-
-def _apply(settings: list[_Setting], v1: Mapping[str, str], layout: Layout, relative_path: str) -> tuple[str, ...]:
-    """Write each setting where its controller is; returns the limits that cannot be kept here."""
-    unenforced = []
-    for setting in settings:
-        if (group := v1.get(setting.controller)) is not None:
-            if setting.v1 is not None:
-                _write_v1(group, setting)
-        elif layout.unified is not None and setting.v2 is not None:
-            try:
-                _write_v2(layout.unified, relative_path, setting)
-            except OSError as exc:
-                if setting.controller == "pids" and exc.errno in (errno.ENOENT, errno.EBUSY, errno.EOPNOTSUPP):
-                    unenforced.append("pids")
-                else:
-                    raise
-        elif layout.unified is None:
-            if setting.controller != "pids":
-                raise OSError(errno.ENOENT, "the controller is not mounted", setting.controller)
-            unenforced.append("pids")
-    return tuple(unenforced)
-
-
-def _write_v1(group: str, setting: _Setting) -> None:
-    assert setting.v1 is not None
-    name, value = setting.v1
-    try:
-        cgroup.write(f"{group}/{name}", value)
-    except FileNotFoundError:
-        if not setting.optional:
-            raise
-    except OSError as exc:
-        # A group left over from before: memory.limit_in_bytes must never exceed memory.memsw.limit_in_bytes.
-        if exc.errno != errno.EINVAL or name != "memory.limit_in_bytes":
-            raise
-        cgroup.write(f"{group}/memory.memsw.limit_in_bytes", "-1")
-        cgroup.write(f"{group}/{name}", value)
-
-
-def _write_v2(unified: str, relative_path: str, setting: _Setting) -> None:
-    """The file exists only when every ancestor delegates the controller: enabled on the first miss, not every time."""
-    assert setting.v2 is not None
-    name, value = setting.v2
-    path = f"{unified}/{relative_path}/{name}"
-    try:
-        cgroup.write(path, value)
-        return
-    except FileNotFoundError:
-        _delegate(unified, relative_path, setting.controller)
-    try:
-        cgroup.write(path, value)
-    except FileNotFoundError:
-        if not setting.optional:
-            raise OSError(errno.ENOENT, "the controller is not available", setting.controller) from None
-
-
-def _delegate(unified: str, relative_path: str, controller: str) -> None:
-    """Enable `controller` and the usual ones on the way down to `relative_path`, not in it (cgroup-v2.rst, "Top-down
-    Constraint")."""
-    wanted = sorted({controller, *_DELEGATED} & cgroup.available(unified))
-    group = unified
-    for part in relative_path.split("/"):
-        enabled = cgroup.read(f"{group}/cgroup.subtree_control").split()
-        if absent := [name for name in wanted if name not in enabled]:
-            cgroup.write(f"{group}/cgroup.subtree_control", " ".join(f"+{name}" for name in absent))
-        group = f"{group}/{part}"
 
 
 def _inherit_cpuset(root: str, relative_path: str) -> None:

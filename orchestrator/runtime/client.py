@@ -12,36 +12,49 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from typing import Any
 
 import trio
 
 from orchestrator.contracts.host import Host
-from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, Run, SandboxSpec, TtySink
+from orchestrator.contracts.runtime import (
+    Attachment,
+    ContainerState,
+    ExecSink,
+    ExecSpec,
+    Exit,
+    OciConfig,
+    Run,
+    SandboxSpec,
+    TtySink,
+)
 from orchestrator.contracts.site import Site
 from orchestrator.errors import CommandError, HostError, OperationError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
-from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
 from orchestrator.runtime import bundle
+from orchestrator.runtime.adopting import Adopting
 from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
+from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost, StepFailed
 from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
 from orchestrator.runtime.programs import layer_paths
+from orchestrator.runtime.propagation import check_propagation
 from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.sharing import check_shares, has_just_ended, joined, network_of, with_shared_files
-from orchestrator.runtime.stdio import Terminal, give_pipe
+from orchestrator.runtime.stdio import KEPT_TERMINAL, Streams, Terminal, written_anew
 from orchestrator.values import replace
 
 _START_TRIES = 3
@@ -53,7 +66,7 @@ async def open_runtime(
 ) -> AsyncIterator[MonitorRuntime]:
     """The runtime of `site` on `host`. Connects to the monitor that runs, or starts one. `respawn_argv`: what the monitor
     executes when this process is killed while containers run. Raises HostError."""
-    _Adopting.begin()
+    Adopting.begin()
     # A container costs about six descriptors here; the usual soft limit is 1,024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -63,33 +76,13 @@ async def open_runtime(
         runtime = MonitorRuntime(site, host, session)
         try:
             await session.open()
-            runtime.find_oom_kills()
+            runtime.ends.find_oom_kills()
             yield runtime
         finally:
             await session.close()
             runtime.close()
-            _Adopting.end()
+            Adopting.end()
             nursery.cancel_scope.cancel()
-
-
-class _Adopting:
-    """This process is the subreaper of what its monitors leave while it has any runtime open; whoever reaps nothing must
-    not go on adopting orphans."""
-
-    runtimes = 0
-    before = False
-
-    @classmethod
-    def begin(cls) -> None:
-        if cls.runtimes == 0:
-            cls.before = set_child_subreaper()
-        cls.runtimes += 1
-
-    @classmethod
-    def end(cls) -> None:
-        cls.runtimes -= 1
-        if cls.runtimes == 0:
-            set_child_subreaper(cls.before)
 
 
 class MonitorRuntime:
@@ -100,8 +93,9 @@ class MonitorRuntime:
         self._layout = host.cgroups
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
-        session.oom_kills_of = self._oom_kills_of
-        session.outlives = self._kill_outliving
+        self.ends = Ends(site, self._layout, session, self._sandboxes)
+        session.oom_kills_of = self.ends.oom_kills_of
+        session.outlives = self.ends.kill_outliving
 
     @property
     def monitor_pid(self) -> int:
@@ -139,6 +133,8 @@ class MonitorRuntime:
             for fill in spec.fills:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
             check_folders(spec)
+            check_propagation(spec)
+            bundle.limit_storage(self._site, spec)
             netns = await network_of(self._session, self._site, spec)
             layers = await self._layers(spec)
         except OSError as exc:
@@ -183,16 +179,24 @@ class MonitorRuntime:
 
     # Runs.
 
-    async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
+    async def start(
+        self,
+        container: ContainerId,
+        *,
+        stdin: int | None = None,
+        on_tty: TtySink | None = None,
+        size: tuple[int, int] = (0, 0),
+    ) -> Run:
         assert stdin is None or on_tty is None, "a terminal is its own stdin"
         sandbox = await self._sandbox(container)
         if sandbox.starting or container in self._session.active:
             raise OperationError(f"container {container} is running already")
+        bundle.check_log(self._site, container)
         sandbox.starting = True
         try:
             for _ in range(_START_TRIES):
                 with contextlib.suppress(MonitorLost, _BornKilled):
-                    return await self._start_once(await self._sandbox(container), stdin, on_tty)
+                    return await self._start_once(await self._sandbox(container), stdin, on_tty, size)
                 # Killed in the middle: whatever was made of it ends, and we begin again.
                 await self._end_leftovers(sandbox.cgroup)
                 sandbox.spoil(sandbox.cgroup)
@@ -200,38 +204,38 @@ class MonitorRuntime:
         finally:
             sandbox.starting = False
 
-    async def _start_once(self, sandbox: Sandbox, stdin: int | None, on_tty: TtySink | None) -> Run:
+    async def _start_once(
+        self, sandbox: Sandbox, stdin: int | None, on_tty: TtySink | None, size: tuple[int, int]
+    ) -> Run:
         container = sandbox.container
         history = self._session.history.setdefault(container, History())
         link = await self._session.link()
-        program, encoded = sandbox.program(link.version, terminal=on_tty is not None)
+        terminal = sandbox.terminal or on_tty is not None
+        if terminal and on_tty is None and link.version < KEPT_TERMINAL:
+            message = f"cannot make a terminal for {container}: the monitor of this project was started by an older pystack"
+            raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
+        program, encoded = sandbox.program(link.version, terminal=terminal, size=size)
         netns = await network_of(self._session, self._site, sandbox.spec)
         if not has_own_processes(sandbox.spec) and sandbox.cgroup.populated():
             await self._end_leftovers(sandbox.cgroup)
             sandbox.spoil(sandbox.cgroup)
         echo = {"oom_kills": sandbox.cgroup.oom_kills()}
-        log = {"max_bytes": sandbox.spec.log.max_bytes, "max_files": sandbox.spec.log.max_files}
+        log = sandbox.log_policy(link.version)
         number = history.last_run + 1
         with contextlib.ExitStack() as stack:
-            (out, stdout), (err, stderr) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-            readers = stack.enter_context(_closing(out, err))
-            stack.enter_context(_closing(stdout, stderr))
-            terminal = stack.enter_context(Terminal()) if on_tty is not None else None
-            # With a terminal nobody has the pipes' write ends, and the log ends before it begins.
-            stdio = terminal.descriptors if terminal is not None else {"stdout": stdout, "stderr": stderr}
-            if stdin is not None:
-                stdio["stdin"] = stdin
-            if terminal is None:
-                for fd in stdio.values():
-                    give_pipe(fd, sandbox.log_owner)
+            if sandbox.spec.stdin_open and stdin is None and not terminal:
+                stdin, writer = os.pipe2(os.O_CLOEXEC)
+                stack.enter_context(_closing(stdin, writer))
+                await self._session.keep(f"stdin:{container}", [writer])
+            streams = stack.enter_context(Streams(sandbox.log_owner, stdin, on_tty, terminal=terminal))
             names, fds = sandbox.placement(sandbox.cgroup)
             shared = stack.enter_context(joined(self._session, self._site, sandbox.spec))
             own = {"net": netns} if netns >= 0 else {}
-            ends = {**own, **shared, **stdio, "out": out, "err": err}
+            ends = {**own, **shared, **streams.descriptors}
             try:
                 answer = await link.request(
                     "start", encoded, [*ends.values(), *fds],
-                    container=container, run=number, echo=echo, log=log, names=[*ends, *names],
+                    container=container, run=number, echo=echo, log=log, names=[*ends, *names], **streams.fields,
                 )  # fmt: skip
             except StepFailed as exc:
                 if shared and exc.number == errno.ESRCH:
@@ -244,12 +248,20 @@ class MonitorRuntime:
             except OSError as exc:
                 raise HostError(f"cannot start {container}: {exc.strerror}: {exc.filename or 'clone3'}") from exc
             run = Run(container, number, answer.header["pid"], answer.header["started"])
-            readers.clear()
             history.last_run = number
-            self._session.add_active(ActiveRun(run, answer.fds[0], {1: out, 2: err}, echo, log))
-            if terminal is not None:
-                terminal.hand_over(on_tty)
+            self._session.add_active(ActiveRun(run, answer.fds[0], streams.taken(answer.fds[1:]), echo, log))
+            streams.hand_over()
             return run
+
+    async def attach(self, container: ContainerId) -> Attachment:
+        sandbox = await self._running(container)
+        if (active := self._session.active.get(container)) is None:
+            raise OperationError(f"container {container} is not running")
+        if (master := active.pipes.get(1, -1)) >= 0 and os.isatty(master):
+            return Attachment(active.run, os.dup(master), tty=True, stdin=sandbox.spec.stdin_open)
+        kept = self._session.fetch(f"stdin:{container}") if sandbox.spec.stdin_open else ()
+        fd = written_anew(kept[0]) if kept else -1
+        return Attachment(active.run, fd, stdin=fd >= 0)
 
     async def wait(self, run: Run) -> Exit:
         active = self._session.active.get(run.container)
@@ -283,7 +295,7 @@ class MonitorRuntime:
         began = trio.current_time()
         sandbox = await self._running(container)
         group = sandbox.probe_group()
-        spec = ExecSpec(tuple(argv), (-1, -1, -1))
+        spec = ExecSpec(tuple(argv))
         status: int | None = None
         with contextlib.ExitStack() as stack:
             reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -293,7 +305,7 @@ class MonitorRuntime:
             try:
                 with trio.move_on_after(timeout_s) as deadline:
                     stdio = {"stdout": writer, "stderr": writer}
-                    async with run_process(self._session, sandbox, group, spec, stdio) as process:
+                    async with run_process(self._session, sandbox, group, spec, stdio, probing=True) as process:
                         fdpass.close_all(ends)
                         ends.clear()
                         async with trio.open_nursery() as nursery:
@@ -308,20 +320,48 @@ class MonitorRuntime:
             return ProbeResult(None, output.text, took_s)
         return ProbeResult(exit_of(status, 0).status, output.text, took_s)
 
-    async def exec(self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None) -> Exit:
+    async def exec(
+        self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
+    ) -> Exit:
         sandbox = await self._running(container)
         group = sandbox.cgroup.probe_group(f"exec-{os.urandom(6).hex()}")
-        try:
-            if not spec.tty:
-                stdio = dict(zip(("stdin", "stdout", "stderr"), spec.stdio, strict=True))
-                async with run_process(self._session, sandbox, group, spec, stdio) as process:
-                    return exit_of(await process.wait(), 0.0)
-            with Terminal() as terminal:
-                async with run_process(self._session, sandbox, group, spec, terminal.descriptors) as process:
+        with contextlib.ExitStack() as stack:
+            stack.callback(sandbox.let_go, group)
+            terminal = stack.enter_context(Terminal()) if spec.tty else None
+            given = dict(zip(("stdin", "stdout", "stderr"), spec.stdio, strict=True)) if spec.stdio is not None else {}
+            stdio = terminal.descriptors if terminal is not None else given
+            async with run_process(self._session, sandbox, group, spec, stdio) as process:
+                if terminal is not None:
                     terminal.hand_over(on_tty)
-                    return exit_of(await process.wait(), 0.0)
-        finally:
-            sandbox.let_go(group)
+                if on_start is not None:
+                    on_start(process)
+                ended = exit_of(await process.wait(), 0.0)
+        if ended.signal == signal.SIGKILL and self._is_ending(container):
+            raise OperationError(f"container {container} ended while the command ran in it", exit_code=ended.status)
+        return ended
+
+    def _is_ending(self, container: ContainerId) -> bool:
+        active = self._session.active.get(container)
+        return active is None or pidfds.is_ending(active.run.pid)
+
+    # Limits.
+
+    async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        sandbox = await self._sandbox(container)
+        before = sandbox.spec
+        linux: dict[str, Any] = dict(before.config.get("linux") or {})
+        old = linux.get("resources") or {}
+        config = OciConfig({**before.config, "linux": {**linux, "resources": dict(resources)}})
+        validate(config, self._site.ids, cgroup_path(self._site.key, container))
+        after = replace(before, config=config)
+        sandbox.cgroup.update(old, resources)
+        try:
+            bundle.write_bundle(self._site, after)
+        except HostError:
+            sandbox.cgroup.update(resources, old)
+            raise
+        sandbox.spec = after
+        sandbox.renew(sandbox.layers)  # The hierarchies that it is in may be others.
 
     async def _running(self, container: ContainerId) -> Sandbox:
         if container not in self._session.active:
@@ -378,36 +418,8 @@ class MonitorRuntime:
             states.append(ContainerState(container, active.run if active else None, last, history.last_exit))
         return tuple(states)
 
-    def _oom_kills_of(self, container: ContainerId) -> int:
-        sandbox = self._sandboxes.get(container)
-        if sandbox is not None:
-            return sandbox.cgroup.oom_kills()
-        with open_existing(self._layout, bundle.group_path(self._site, container)) as group:
-            return group.oom_kills()
-
-    def _kill_outliving(self, container: ContainerId) -> bool:
-        """A run has ended. Without a pid namespace of its own that is not the end of what it has started: kill that. True
-        if it was so."""
-        sandbox = self._sandboxes.get(container)
-        with contextlib.suppress(HostError, OperationError):
-            spec = sandbox.spec if sandbox is not None else bundle.read_bundle(self._site, container)
-            if has_own_processes(spec):
-                return False
-            if sandbox is not None:
-                sandbox.kill(sandbox.cgroup)
-            else:
-                with open_existing(self._layout, bundle.group_path(self._site, container)) as group:
-                    group.kill()
-            return True
-        return False
-
-    def find_oom_kills(self) -> None:
-        """The journal cannot say that a last exit was an OOM kill; the cgroup, which is still there, can."""
-        for container, history in self._session.history.items():
-            last = history.last_exit
-            if last is not None and last.signal == signal.SIGKILL:
-                oom = self._oom_kills_of(container) > history.base_oom_kills
-                history.exits[history.last_run] = replace(last, oom_killed=oom)
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        self._session.tell_unlogged = tell
 
 
 def _has_hosts_ids(spec: SandboxSpec) -> bool:

@@ -34,7 +34,7 @@ class Monitor:
 
     def hand(self, site: Site, listener_fd: int, log_fd: int) -> None:
         """Let it begin. Raises OSError when it has ended."""
-        words = {"data_dir": site.data_dir, "host_base": site.ids.host_base, "count": site.ids.count}
+        words = {"data_dir": site.data_dir, "extents": [list(extent) for extent in site.ids.extents()]}
         fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (listener_fd, log_fd))
         try:
             self._connection.sendmsg(

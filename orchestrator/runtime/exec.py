@@ -9,7 +9,8 @@ import trio
 
 from orchestrator.contracts.runtime import ExecSpec, OciConfig
 from orchestrator.errors import CommandError
-from orchestrator.oci.terms import DEFAULT_PATH
+from orchestrator.oci.confinement import privileged_process
+from orchestrator.oci.terms import ANNOTATION_HOME, DEFAULT_PATH
 from orchestrator.oci.users import resolve_user
 from orchestrator.runtime.rootfs import read_users
 
@@ -30,11 +31,14 @@ def exec_process(config: OciConfig, spec: ExecSpec, pid: int) -> dict[str, Any]:
         except ValueError as exc:
             raise CommandError(f"{exc} in the container") from exc
         process["user"] = {"uid": found.uid, "gid": found.gid, "umask": 0o022, "additionalGids": list(found.groups)}
-        variables["HOME"] = found.home
+        if "HOME" not in variables or (config.get("annotations") or {}).get(ANNOTATION_HOME) == "default":
+            variables["HOME"] = found.home
         if (capabilities := process.get("capabilities")) is not None:
             held = list(capabilities.get("bounding") or ()) if found.uid == 0 else []
             sets = {"effective": held, "permitted": held, "inheritable": [], "ambient": []}
             process["capabilities"] = {**capabilities, **sets}
+    if spec.privileged and process.get("capabilities") is not None:
+        process = privileged_process(process)
     variables.setdefault("PATH", DEFAULT_PATH)
     variables.update(spec.environment or {})
     process["env"] = [f"{name}={value}" for name, value in variables.items()]

@@ -39,11 +39,11 @@ class MonitorLost(Exception):
 
 
 class StepFailed(Exception):
-    """A program failed at `step` with `errno` (0: without one)."""
+    """A program failed at `step` with `errno` (0: without one). `text`: the interpreter that does not exist (ELIBACC)."""
 
-    def __init__(self, step: int, number: int) -> None:
+    def __init__(self, step: int, number: int, text: str = "") -> None:
         super().__init__(step, number)
-        self.step, self.number = step, number
+        self.step, self.number, self.text = step, number, text
 
 
 @entity
@@ -209,7 +209,7 @@ def _checked(answer: Answer) -> Answer:
         case None:
             return answer
         case "step":
-            raise StepFailed(answer.header["step"], answer.header["errno"])
+            raise StepFailed(answer.header["step"], answer.header["errno"], answer.header.get("text", ""))
         case "os":
             number = answer.header["errno"] or 0
             raise OSError(number, os.strerror(number), answer.header.get("path"))

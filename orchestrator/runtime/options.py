@@ -27,7 +27,8 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {
     "strictatime": (c.MOUNT_ATTR_STRICTATIME, c.MOUNT_ATTR__ATIME),
     "relatime": (0, c.MOUNT_ATTR__ATIME),
 }
-"""Option -> attributes set, attributes cleared. Each also exists as ``rOPTION``: with all mounts below."""
+"""Option -> attributes set, attributes cleared: of the mount itself. Each also exists as ``rOPTION``: of all mounts below
+too."""
 
 _PROPAGATION = {
     "private": c.MS_PRIVATE,
@@ -41,11 +42,16 @@ _UNSUPPORTED = frozenset({"tmpcopyup", "remount", "lazytime"})
 
 @frozen
 class MountOptions:
-    """`set_`, `clear`: MOUNT_ATTR_* bits. `data`: what the file system itself understands (None: a flag)."""
+    """`set_`, `clear`: MOUNT_ATTR_* bits of the mount itself; `tree_set`, `tree_clear`: of all mounts below too.
+    `propagation`: of the whole tree (`propagates_below`) or of the mount itself. `data`: what the file system itself
+    understands (None: a flag)."""
 
     set_: int = 0
     clear: int = 0
+    tree_set: int = 0
+    tree_clear: int = 0
     propagation: int = c.MS_PRIVATE
+    propagates_below: bool = True
     bind: bool = False
     recursive: bool = False
     idmap: bool = False
@@ -60,17 +66,19 @@ def parse_options(options: Iterable[str]) -> MountOptions:
 @lru_cache(maxsize=256)
 def _parse(options: tuple[str, ...]) -> MountOptions:
     """Most containers have the same mounts."""
-    set_ = clear = 0
-    propagation = c.MS_PRIVATE
+    own, tree = (0, 0), (0, 0)
+    propagation, propagates_below = c.MS_PRIVATE, True
     bind = recursive = idmap = False
     data: dict[str, str | None] = {}
     for option in options:
         plain = option[1:] if option.startswith("r") and option[1:] in {*_ATTRIBUTES, *_PROPAGATION, "idmap"} else option
         if plain in _ATTRIBUTES:
             on, off = _ATTRIBUTES[plain]
-            set_, clear = (set_ & ~off) | on, (clear & ~on) | off
+            own = own[0] & ~off | on, own[1] & ~on | off
+            if plain != option:
+                tree = tree[0] & ~off | on, tree[1] & ~on | off
         elif plain in _PROPAGATION:
-            propagation = _PROPAGATION[plain]
+            propagation, propagates_below = _PROPAGATION[plain], plain != option
         elif plain == "idmap":
             idmap = True
         elif option in ("bind", "rbind"):
@@ -80,4 +88,6 @@ def _parse(options: tuple[str, ...]) -> MountOptions:
         elif option not in _WITHOUT_MEANING:
             key, equals, value = option.partition("=")
             data[key] = value if equals else None
-    return MountOptions(set_, clear, propagation, bind, recursive, idmap, tuple(data.items()))
+    if not recursive:
+        tree = own
+    return MountOptions(*own, *tree, propagation, propagates_below, bind, recursive, idmap, tuple(data.items()))

@@ -18,26 +18,44 @@ from orchestrator.model.names import ContainerId
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.stage1 import BROKEN
-from orchestrator.runtime.programs import Program
+from orchestrator.runtime.program import Program
 from orchestrator.runtime.sandbox import Sandbox
 from orchestrator.runtime.session import Session, wait_process
+from orchestrator.runtime.stdio import give_pipe
 
 END_S = 10.0
 """How long killed processes may take to end: they do at once, unless the kernel is stuck in a device or a network disk."""
 _HINTS: Mapping[str, str] = {
     "overlay": "the data directory's file system may not do for overlayfs: `pystack doctor` tries it; put --data-dir on "
     "ext4, xfs or btrfs",
+    "rlimit": "only CAP_SYS_RESOURCE of the machine can raise a hard limit above our own (`pystack doctor` shows it), and "
+    "that of files never above fs.nr_open",
 }
 """By the name of the step that failed."""
 
 
+_INTERPRETER_HINT = (
+    "the first line of a script names its interpreter (without a carriage return at its end), a program has a loader: both "
+    "must be in the image"
+)
+
+
 class Process:
-    """A process of an exec. `wait` gives its wait status, or None when that was lost."""
+    """A process of an exec (`contracts.runtime.Execution`). `wait` gives its wait status, or None when that was lost.
+    `released`: it goes on when nobody waits for it any more."""
 
     def __init__(self, pidfd: int, ending: Ending) -> None:
         self.pidfd = pidfd
         self.ended = False
+        self.released = False
         self._ending = ending
+
+    def signal(self, number: int) -> None:
+        if not self.ended:
+            pidfds.send(self.pidfd, number)
+
+    def release(self) -> None:
+        self.released = True
 
     async def wait(self) -> int | None:
         await self._ending.done.wait()
@@ -48,17 +66,26 @@ class Process:
 
 @asynccontextmanager
 async def run_process(
-    session: Session, sandbox: Sandbox, group: ContainerCgroup, spec: ExecSpec, stdio: Mapping[str, int]
+    session: Session,
+    sandbox: Sandbox,
+    group: ContainerCgroup,
+    spec: ExecSpec,
+    stdio: Mapping[str, int],
+    *,
+    probing: bool = False,
 ) -> AsyncIterator[Process]:
     """A process in the container, executed. Whatever is left of its group in the end is killed: all of it when we are
-    cancelled, what a probe left in the background otherwise. Raises CommandError, OperationError, HostError."""
+    cancelled, unless it was released, what a probe left in the background otherwise. Raises CommandError, OperationError,
+    HostError."""
     container = sandbox.container
     version = (await session.link()).version
     active = session.active.get(container)
     if active is None:  # It has ended while we waited; nothing waits between here and the use of its pid.
         raise OperationError(f"container {container} is not running")
-    program, encoded = sandbox.exec_program(spec, active.run.pid, version)
+    program, encoded, owner = sandbox.exec_program(spec, active.run.pid, version)
     try:
+        for fd in () if spec.tty else stdio.values():
+            give_pipe(fd, owner)
         answer, ending = await _request_exec(session, sandbox, group, encoded, stdio)
     except StepFailed as exc:
         raise failure(container, program, exc) from exc
@@ -75,13 +102,15 @@ async def run_process(
     try:
         yield process
     finally:
-        if not process.ended:
+        if process.released and not process.ended:
+            process.ended = True  # For us: its descriptor is closed.
+        elif not process.ended:
             _kill_quietly(sandbox, group)
             pidfds.send(process.pidfd, signal.SIGKILL)
             with trio.move_on_after(END_S) as scope:
                 scope.shield = True  # Killed: it ends at once.
                 await process.wait()
-        elif not spec.tty and "stdin" not in stdio and group.populated():
+        elif probing and group.populated():
             _kill_quietly(sandbox, group)
         os.close(process.pidfd)
 
@@ -117,8 +146,16 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
     if failed.step == BROKEN or failed.step >= len(program.steps):
         return HostError(f"cannot start a process in {container}: its first process was killed or is broken")
     step = program.steps[failed.step]
+    if step.name == "change_directory":
+        code = EXIT_NOT_FOUND if failed.number == errno.ENOENT else EXIT_CANNOT_EXECUTE
+        message = f"container {container}: cannot {step.describe()}: {reason}"
+        return CommandError(message, hint="it is made for a container, not for a further process", exit_code=code)
     if program.is_command(failed.step):
         command = step.arguments[0][0]
+        if failed.number == errno.ELIBACC:
+            named = f' "{failed.text}"' if failed.text else ""
+            message = f'container {container}: cannot execute "{command}": its interpreter{named} does not exist'
+            return CommandError(message, hint=_INTERPRETER_HINT, exit_code=EXIT_NOT_FOUND)
         if failed.number in (errno.ENOENT, errno.ENOTDIR):
             return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
         return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)

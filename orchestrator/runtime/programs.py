@@ -13,77 +13,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.contracts.runtime import GeneratedFile, SandboxSpec
-from orchestrator.errors import InputError, OperationError
+from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
+from orchestrator.kernel.seccomp import flags_of
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
 from orchestrator.runtime.entering import entering, joining
+from orchestrator.runtime.nodes import Node, device_nodes
 from orchestrator.runtime.options import MountOptions, parse_options
+from orchestrator.runtime.parameters import parameters_of
+from orchestrator.runtime.program import Program, Step, StepArgument
 from orchestrator.values import frozen
 
 _RLIM_INFINITY = (1 << 64) - 1
 DEFAULT_TERM = "xterm"
 """Of a process with a terminal, where nothing is said."""
 
-StepArgument = Any
-"""JSON-ready."""
-
-
-_SINCE = {
-    "console": 2,
-    "default_limits": 2,
-    "bind_below": 3,
-    "image": 3,
-    "owned_files": 4,
-    "enter_some": 5,
-    "join_some": 5,
-    "shared_memory": 5,
-    "outer_filesystem": 5,
-}
-"""The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
-_OPTIONAL = frozenset({"console", "default_limits"})
-"""Those without which a container is nearly the same."""
 _MOST_SMALL = 2**19
 """Bytes that the step ``files`` has room for, whatever is lost at the ends of pages."""
-
-
-@frozen
-class Step:
-    name: str
-    arguments: tuple[StepArgument, ...] = ()
-    text: str = ""
-
-    def describe(self) -> str:
-        return self.text or self.name.replace("_", " ")
-
-
-@frozen
-class Program:
-    steps: tuple[Step, ...]
-
-    def encode(self) -> bytes:
-        return json.dumps([[step.name, *step.arguments] for step in self.steps], separators=(",", ":")).encode()
-
-    def known_to(self, version: int) -> Program:
-        """What a monitor that speaks `version` of the protocol can do of it: steps that came later are left out. Raises
-        OperationError when that would leave out what was asked for."""
-        steps = tuple(step for step in self.steps if _SINCE.get(step.name, 1) <= version)
-        for step in self.steps:
-            if _SINCE.get(step.name, 1) > version and step.name not in _OPTIONAL:
-                raise too_old(step.describe())
-        return self if len(steps) == len(self.steps) else Program(steps)
-
-    def is_command(self, number: int) -> bool:
-        """Whether step `number` is the execution of the user's own program."""
-        return 0 <= number < len(self.steps) and self.steps[number].name == "execute"
-
-
-def too_old(what: str) -> OperationError:
-    """The monitor cannot do `what`."""
-    message = f"cannot {what}: the monitor of this project was started by an older pystack"
-    return OperationError(message, hint="`pystack down` and `pystack up` start a new one")
 
 
 @frozen
@@ -98,7 +47,8 @@ class Hierarchy:
 class Context:
     """What a program needs to know of where it will run. `bundle`: its directory. `host_base`: the host's id of the
     container's root. `layers`: the monitor's numbers of `layer_paths`. `unified`: there is a v2 hierarchy. `hierarchies`:
-    the v1 ones that the container is in. `compile_filter`: `kernel.seccomp.compile_filter` for this machine."""
+    the v1 ones that the container is in. `compile_filter`: `kernel.seccomp.compile_filter` for this machine. `held`: a mask
+    of the capabilities that can be given."""
 
     bundle: str
     host_base: int
@@ -107,17 +57,27 @@ class Context:
     hierarchies: tuple[Hierarchy, ...]
     last_capability: int
     compile_filter: Callable[[Mapping[str, Any]], bytes]
+    held: int = -1
 
 
-def compile_start(spec: SandboxSpec, context: Context, *, terminal: bool = False) -> Program:
-    """The program of a new run. `terminal`: with one of its own. Raises InputError for a config that asks for what this
-    runtime does not do."""
-    return Program(tuple(_start_steps(spec, context, terminal)))
+def compile_start(
+    spec: SandboxSpec, context: Context, *, terminal: bool = False, size: tuple[int, int] = (0, 0)
+) -> Program:
+    """The program of a new run. `terminal`: with one of its own, whatever the config says, of `size` (rows, columns; 0: as
+    it comes). Raises InputError for a config that asks for what this runtime does not do."""
+    return Program(tuple(_start_steps(spec, context, terminal, size)))
 
 
-def compile_exec(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, *, terminal: bool) -> Program:
+def compile_exec(
+    process: Mapping[str, Any],
+    config: Mapping[str, Any],
+    context: Context,
+    *,
+    terminal: bool,
+    size: tuple[int, int] = (0, 0),
+) -> Program:
     """The program of a further process in a running container. `process`: an OCI ``process``. `config`: the container's."""
-    return Program(tuple(_exec_steps(process, config, context, terminal)))
+    return Program(tuple(_exec_steps(process, config, context, terminal, size)))
 
 
 @frozen
@@ -146,11 +106,12 @@ def lowers_of(entry: Mapping[str, Any]) -> list[str]:
     return [option.removeprefix(LOWER) for option in entry.get("options") or () if option.startswith(LOWER)]
 
 
-def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterator[Step]:
+def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tuple[int, int]) -> Iterator[Step]:
     config = spec.config
     linux: Mapping[str, Any] = config.get("linux") or {}
     process: Mapping[str, Any] = config["process"]
     mounts = _number_mounts(spec)
+    terminal = bool(process.get("terminal")) or terminal
 
     yield from _rlimit_steps(process)
     if (score := process.get("oomScoreAdj")) is not None:
@@ -161,29 +122,37 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool) -> Iterato
     yield Step("overlay", (0, root, bundle_name), f"make the root file system in {context.bundle}")
     yield from _image_steps(mounts, numbers)
     own = own_namespaces(config)
+    if (linux.get("resources") or {}).get("devices") is not None:
+        yield Step("root_devices", (0,), "let devices open in the root file system")
     yield from _outer_mount_steps(mounts, context, mapped="user" in own)
+    nodes = device_nodes(linux)
+    yield from _node_steps(nodes, mounts, context)
     if "cgroup" not in own:
         yield from _outer_cgroup_steps(mounts, context)
     yield Step(*entering(spec), "enter the namespaces")
     yield Step("session")
     yield Step("take_root", (0,), "attach the root file system")
     yield from _inner_mount_steps(mounts, context, own_cgroup="cgroup" in own)
+    for node in nodes:
+        if node.target:
+            yield Step("node_at", (node.name, node.target), f"make the device {node.target}")
     if spec.files:
         yield _files_step(spec.files)
-    for name, value in (linux.get("sysctl") or {}).items():
-        yield Step("sysctl", (name.replace(".", "/"), str(value)), f"set the sysctl {name} to {value}")
+    parameters, names = parameters_of(config)
+    for path, value in parameters:
+        yield Step("sysctl", (path, value), f"set the sysctl {path} to {value}")
     for path in linux.get("maskedPaths") or ():
         yield Step("mask", (path,), f"mask {path}")
     for path in linux.get("readonlyPaths") or ():
         yield Step("read_only", (path,), f"make {path} read-only")
-    if hostname := config.get("hostname"):
-        yield Step("hostname", (hostname, config.get("domainname") or ""), f"set the host name {hostname}")
+    if any(names):
+        yield Step("hostname", names, f"set the host name {names[0]} and the domain name {names[1]}")
     yield Step("pivot", (), "pivot into the root file system")
     yield Step("working_directory", (process.get("cwd") or "/",), f"enter the working directory {process.get('cwd')}")
     if (config.get("root") or {}).get("readonly"):
         yield Step("root_read_only", (), "make the root file system read-only")
     init = (config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
-    yield from _stdio_steps(process, terminal)
+    yield from _stdio_steps(process, terminal, size)
     if terminal:
         yield Step("console", (), "make the terminal /dev/console")
     yield from _process_steps(process, linux, context, init=init, terminal=terminal)
@@ -203,22 +172,26 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
     return Step("owned_files", ([[*each, file.uid, file.gid] for each, file in zip(made, files, strict=True)],), text)
 
 
-def _exec_steps(process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool) -> Iterator[Step]:
+def _exec_steps(
+    process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool, size: tuple[int, int]
+) -> Iterator[Step]:
     linux: Mapping[str, Any] = config.get("linux") or {}
     yield from _rlimit_steps(process)
     yield Step(*joining(config), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
-    yield from _stdio_steps(process, terminal)
+    yield from _stdio_steps(process, terminal, size)
     cwd = process.get("cwd") or "/"
-    yield Step("working_directory", (cwd,), f"enter the working directory {cwd}")
+    yield Step("change_directory", (cwd,), f"enter the working directory {cwd}")
     yield from _process_steps(process, linux, context, init=False, terminal=terminal)
 
 
-def _stdio_steps(process: Mapping[str, Any], terminal: bool) -> Iterator[Step]:
+def _stdio_steps(process: Mapping[str, Any], terminal: bool, size: tuple[int, int]) -> Iterator[Step]:
     if terminal:
         user = process.get("user") or {}
         yield Step("terminal", (user.get("uid", 0), user.get("gid", 0)), "make a terminal")
+        if any(size):
+            yield Step("window", size, f"make the terminal {size[0]} rows of {size[1]} columns")
     else:
         yield Step("stdio")
 
@@ -306,13 +279,28 @@ def _outer_mount_steps(mounts: Sequence[_Mount], context: Context, *, mapped: bo
     yield Step("to_host", (), "enter the host's mount namespace")
     for mount in binds:
         o = mount.options
-        how = (o.recursive, o.set_, o.clear, o.propagation, o.idmap and mapped)
+        inherits = o.propagation == c.MS_SHARED or (o.recursive and not o.propagates_below)
+        how = (o.recursive, o.tree_set, o.tree_clear, 0 if inherits else o.propagation, o.idmap and mapped)
         what = f"mount {mount.source} at {mount.target}"
         if mount.folder:
             yield Step("bind_below", (mount.slot, base_of(mount.source, mount.folder), mount.folder, *how), what)
         else:
             yield Step("bind", (mount.slot, mount.source, *how), what)
+        if o.set_ != o.tree_set or o.clear != o.tree_clear:
+            yield Step("top_attributes", (mount.slot, o.set_, o.clear), what)
+        if inherits:
+            spread = f"set the propagation of {mount.target}"
+            yield Step("propagate", (mount.slot, o.propagation, o.propagates_below), spread)
     yield Step("to_home", (), "leave the host's mount namespace")
+
+
+def _node_steps(nodes: Sequence[Node], mounts: Sequence[_Mount], context: Context) -> Iterator[Step]:
+    if nodes:
+        slot = next((mount.slot for mount in mounts if mount.target == "/dev" and mount.kind == "tmpfs"), None)
+        if slot is None:
+            raise InputError("linux.devices needs a tmpfs at /dev", place="mounts")
+        text = "make the devices " + ", ".join(node.target or f"/dev/{node.name}" for node in nodes)
+        yield Step("nodes", (slot, [node.made(context.host_base) for node in nodes], context.host_base), text)
 
 
 def _inner_mount_steps(mounts: Sequence[_Mount], context: Context, *, own_cgroup: bool) -> Iterator[Step]:
@@ -385,10 +373,13 @@ def _process_steps(
     filter_step = None
     if profile is not None:
         try:
-            compiled = context.compile_filter(profile)
+            compiled, flags = context.compile_filter(profile), flags_of(profile)
         except ValueError as exc:
             raise InputError(f"linux.seccomp: {exc}") from exc
-        filter_step = Step("seccomp", (b64encode(compiled).decode(),), "install the seccomp filter")
+        text = b64encode(compiled).decode()
+        filter_step = Step("seccomp", (text,), "install the seccomp filter")
+        if flags:
+            filter_step = Step("seccomp_flags", (text, flags), "install the seccomp filter")
     if filter_step is not None and not no_new_privileges:
         yield filter_step
     user = process.get("user") or {}
@@ -413,11 +404,12 @@ def _process_steps(
 
 
 def _bits(capabilities: Mapping[str, Any], name: str, context: Context) -> list[int]:
-    """Bit numbers; those that this kernel does not know yet are left out. Raises InputError for an unknown name."""
+    """Bit numbers, without those that this kernel or we do not have. Raises InputError for an unknown name."""
     bits = []
     for capability in capabilities.get(name) or ():
         if capability not in CAPABILITIES:
             raise InputError(f"there is no capability {capability}")
-        if CAPABILITIES[capability] <= context.last_capability:
-            bits.append(CAPABILITIES[capability])
+        bit = CAPABILITIES[capability]
+        if bit <= context.last_capability and context.held >> bit & 1:
+            bits.append(bit)
     return bits

@@ -14,17 +14,19 @@ import trio
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.errors import HostError
+from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
-from orchestrator.oci.namespaces import ids_of, own_namespaces
+from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
-from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
-from orchestrator.values import entity, field
+from orchestrator.runtime.program import Program
+from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
+from orchestrator.values import entity, field, replace
 
 LOG_STREAMS = (1, 2)
+_LOGS_SINCE = 5
 
 
 @entity
@@ -38,8 +40,8 @@ class Sandbox:
     cgroup: ContainerCgroup
     layers: tuple[int, ...] = ()
     starting: bool = False
-    _compiled: tuple[tuple[int, bool], tuple[Program, bytes]] | None = None
-    _repeated: tuple[tuple[int, tuple[str, ...]], tuple[Program, bytes]] | None = None
+    _compiled: tuple[tuple[int, bool, tuple[int, int]], tuple[Program, bytes]] | None = None
+    _repeated: tuple[tuple[int, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
@@ -71,27 +73,45 @@ class Sandbox:
             ),
             self.host.last_capability,
             partial(compile_filter, arch=self.host.machine),
+            self.host.held if self.ids is HOST_IDS else -1,
         )
 
-    def program(self, version: int, *, terminal: bool = False) -> tuple[Program, bytes]:
+    @property
+    def terminal(self) -> bool:
+        """Whether its program has a terminal of its own, whoever starts it."""
+        return bool(self.spec.config["process"].get("terminal"))
+
+    def program(self, version: int, *, terminal: bool = False, size: tuple[int, int] = (0, 0)) -> tuple[Program, bytes]:
         """Of a new run, and its encoding, for a monitor that speaks `version`. See `compile_start`."""
-        key = version, terminal
+        key = version, terminal, size
         if self._compiled is None or self._compiled[0] != key:
-            program = compile_start(self.spec, self.context(), terminal=terminal).known_to(version)
+            program = compile_start(self.spec, self.context(), terminal=terminal, size=size).known_to(version)
             self._compiled = key, (program, program.encode())
         return self._compiled[1]
 
-    def exec_program(self, spec: ExecSpec, pid: int, version: int) -> tuple[Program, bytes]:
-        """Of a further process, for a monitor that speaks `version`; that of a probe, which is the same each time, is kept.
-        Raises CommandError."""
-        plain = spec.environment is None and spec.working_dir is None and spec.user is None and not spec.tty
+    def log_policy(self, version: int) -> dict[str, int]:
+        """For a monitor that speaks `version`: before 5 it takes no care of readers. Raises OperationError when it cannot
+        do what was asked for."""
+        log = self.spec.log
+        if version >= _LOGS_SINCE:
+            return {"max_bytes": log.max_bytes, "max_files": log.max_files, "kept": log.kept, "held_bytes": log.held_bytes}
+        if not log.kept:
+            message = f"cannot keep no log of {self.container}: the monitor of this project was started by an older pystack"
+            raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
+        return {"max_bytes": log.max_bytes if log.held_bytes else 0, "max_files": log.max_files}
+
+    def exec_program(self, spec: ExecSpec, pid: int, version: int) -> tuple[Program, bytes, tuple[int, int]]:
+        """Of a further process, for a monitor that speaks `version`, and the host ids of its user; that of a probe, which
+        is the same each time, is kept. Raises CommandError."""
+        plain = replace(spec, stdio=None) == ExecSpec(spec.argv)
         key = version, spec.argv
         if plain and self._repeated is not None and self._repeated[0] == key:
             return self._repeated[1]
         config = self.spec.config
         process = exec_process(config, spec, pid)
-        program = compile_exec(process, config, self.context(), terminal=spec.tty).known_to(version)
-        made = program, program.encode()
+        size = spec.rows, spec.columns
+        program = compile_exec(process, config, self.context(), terminal=spec.tty, size=size).known_to(version)
+        made = program, program.encode(), self._host_ids(process)
         if plain:
             self._repeated = key, made
         return made
@@ -157,9 +177,11 @@ class Sandbox:
     @property
     def log_owner(self) -> tuple[int, int]:
         """Host ids of the container's user: the owner of its log pipes, so that /dev/stdout can be opened again."""
-        user = self.spec.config["process"].get("user") or {}
-        base = self.ids.host_base
-        return base + int(user.get("uid", 0)), base + int(user.get("gid", 0))
+        return self._host_ids(self.spec.config["process"])
+
+    def _host_ids(self, process: Mapping[str, Any]) -> tuple[int, int]:
+        user = process.get("user") or {}
+        return self.ids.outside(int(user.get("uid", 0))), self.ids.outside(int(user.get("gid", 0)))
 
     def close(self) -> None:
         """Let go of the descriptors; the groups stay."""
@@ -179,8 +201,8 @@ def has_own_processes(spec: SandboxSpec) -> bool:
 
 @entity
 class ActiveRun:
-    """A run that has not ended, as far as we know. Owns `pidfd` and `pipes` (stream -> read end of the log pipe): with
-    them a new monitor can be given what a killed one had."""
+    """A run that has not ended, as far as we know. Owns `pidfd` and `pipes` (stream -> read end of the log pipe, or the
+    master of its terminal): with them a new monitor can be given what a killed one had."""
 
     run: Run
     pidfd: int

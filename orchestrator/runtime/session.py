@@ -27,7 +27,7 @@ from orchestrator.runtime import cradle
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
-from orchestrator.runtime.programs import too_old
+from orchestrator.runtime.program import too_old
 from orchestrator.runtime.sandbox import ActiveRun
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Session:
         self.active: dict[ContainerId, ActiveRun] = {}
         self.kept: dict[str, tuple[int, ...]] = {}
         self.history: dict[ContainerId, History] = {}
+        self.tell_unlogged: Callable[[ContainerId, int, str], None] = lambda container, count, why: None
         self.oom_kills_of: Callable[[ContainerId], int] = lambda container: 0
         self.outlives: Callable[[ContainerId], bool] = lambda container: False
         self.generation = 0
@@ -228,6 +229,8 @@ class Session:
     # Events.
 
     def _on_event(self, event: Header) -> None:
+        if event.get("event") == "unlogged":
+            self.tell_unlogged(ContainerId(event["container"]), event["bytes"], os.strerror(event["errno"]))
         if event.get("event") != "exit":
             return
         container = ContainerId(event["container"])

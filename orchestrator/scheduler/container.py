@@ -187,6 +187,7 @@ class Container:
             last_probe=run.last_probe if run is not None else "",
             config_hash=self.record.config_hash,
             exposed=self._exposed() if process is not None else (),
+            labels={**(self.image.config.labels if self.image is not None else {}), **self.definition.labels},
         )
 
     def _exposed(self) -> tuple[str, ...]:

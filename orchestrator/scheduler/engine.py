@@ -15,7 +15,7 @@ block.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -38,6 +38,7 @@ from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
 from orchestrator.scheduler.stdio import FirstRun
+from orchestrator.units import format_bytes
 
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
 
@@ -63,6 +64,13 @@ class Engine:
         self._claims = Claims()
         self._slugs = slugs
         self._under_way = 0
+        adapters.runtime.on_unlogged(self._tell_unlogged)
+
+    def _tell_unlogged(self, name: ContainerId, count: int, why: str) -> None:
+        container = self._state.containers.get(name)
+        if container is not None:
+            text = f"{format_bytes(count)} that {container.label} wrote are not in its log: {why}"
+            container.note(EventKind.WARNING, text)
 
     @property
     def project(self) -> Project:
@@ -115,18 +123,22 @@ class Engine:
         """
         self._under_way += 1
         try:
+            environ: Mapping[str, str] = {}
             if isinstance(request, (Up, Scale, Run)):
+                environ = request.registry
                 request = without_secrets(self._state, request)
                 written = written_addresses(request.project.services.values())
                 self._state.adapters.networking.reserve_written(written)
-                await refresh_images(self._state, *images_of(request))
+                await refresh_images(self._state, *images_of(request), environ)
             plan = await self._plan_and_free(request)
             if on_planned is not None:
                 on_planned(plan)
             self._tell_orphans(request, plan)
             drafts = self._drafts(request, plan)
             first_runs = dict.fromkeys(drafts, first_run) if first_run is not None else {}
-            execution = Execution(self._state, self._claims, plan, drafts=drafts, first_runs=first_runs)
+            execution = Execution(
+                self._state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ
+            )
             wait, timeout_s = _waiting(request)
             return await execution.run(wait=wait, wait_timeout_s=timeout_s)
         finally:

@@ -12,6 +12,8 @@ first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import trio
 
 from orchestrator.contracts.events import EventKind
@@ -61,9 +63,10 @@ class Execution:
         priority: Priority = Priority.USER,
         drafts: dict[ContainerId, ContainerRecord] | None = None,
         first_runs: dict[ContainerId, FirstRun] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """`drafts`: what is known of containers that the plan makes and that have no record yet. `first_runs`: what their
-        processes are connected to."""
+        processes are connected to. `environ`: of whoever asked (`ImageRequest.environ`)."""
         self.priority = priority
         self._state = state
         self._claims = claims
@@ -78,7 +81,7 @@ class Execution:
         self._new: set[ContainerId] = set()
         self._started = {operation.container for operation in plan.of(Kind.START)}
         self._tally = Tally()
-        self._steps = Steps(state, plan, self._tally)
+        self._steps = Steps(state, plan, self._tally, environ or {})
 
     async def run(self, *, wait: bool = False, wait_timeout_s: float | None = None) -> Outcome:
         """Everything in the plan; with `wait`, until the plan's services are ready (`policy.conditions.ready`), one of them

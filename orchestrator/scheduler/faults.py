@@ -9,9 +9,10 @@ from orchestrator.model.service import Service
 
 def located(error: PystackError, project: Project, service: Service, key: str = "") -> PystackError:
     """`error` with its place in the file: of the compose path that it names, else of the service's `key` (``image``), else
-    of the service. One that has its place in a file already is left as it is."""
+    of the service; or the option of the command line that gave it. One that has its place in a file already is left as it
+    is."""
     path = error.place or (f"{service.place}.{key}" if key else service.place)
-    place = project.where(path)
+    place = service.given.get(path) or project.where(path)
     if place == error.place:
         return error
     kind = KINDS.get(error.kind, OperationError)

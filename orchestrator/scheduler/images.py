@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import trio
 
@@ -47,9 +47,12 @@ def without_secrets(state: EngineState, request: Up | Scale | Run) -> Up | Scale
     return replace(request, project=project)
 
 
-async def refresh_images(state: EngineState, project: Project, services: Iterable[ServiceName]) -> None:
+async def refresh_images(
+    state: EngineState, project: Project, services: Iterable[ServiceName], environ: Mapping[str, str]
+) -> None:
     """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there. An
-    image that is missing is none of these: the plan has an operation for it. Raises the first error."""
+    image that is missing is none of these: the plan has an operation for it. `environ`: as of a request. Raises the first
+    error."""
     wanted = [project.services[name] for name in services]
     asked = {request: service for service in wanted for request in image_requests(project, service)}
     asked = {request: service for request, service in asked.items() if request.pull_policy.when not in _LASTING}
@@ -63,7 +66,7 @@ async def refresh_images(state: EngineState, project: Project, services: Iterabl
         try:
             found = await state.adapters.images.inspect(request)
             if isinstance(found, Known) and found.due:
-                await obtain_image(state, project, request)
+                await obtain_image(state, project, request, environ)
         except PystackError as error:
             errors.append(located(error, project, service, image_key(project, service, request)))
             nursery.cancel_scope.cancel()
@@ -76,17 +79,19 @@ async def refresh_images(state: EngineState, project: Project, services: Iterabl
         raise errors[0]
 
 
-async def obtain_image(state: EngineState, project: Project, request: ImageRequest) -> Image:
-    """With the images of the stack that its build takes something from before it, unless they are here. Raises what
-    `Images.obtain` does."""
-    asked, images = request, state.adapters.images
+async def obtain_image(
+    state: EngineState, project: Project, request: ImageRequest, environ: Mapping[str, str]
+) -> Image:
+    """With the images of the stack that its build takes something from before it, unless they are here. `environ`: as of a
+    request. Raises what `Images.obtain` does."""
+    asked, images = replace(request, environ=environ), state.adapters.images
     if request.build is not None and (before := _before(project, request)):
         for other in before:
             if not isinstance(await images.inspect(other), Known):
                 # Whoever makes it meanwhile for its own service makes it for us: it is not due once more.
-                await obtain_image(state, project, replace(other, pull_policy=PullPolicy("missing")))
+                await obtain_image(state, project, replace(other, pull_policy=PullPolicy("missing")), environ)
         names = dict(zip(built_before(request.build), (other.reference for other in before), strict=True))
-        asked = replace(request, build=with_images(request.build, names))
+        asked = replace(asked, build=with_images(request.build, names))
     if asked.build is not None and asked.build.secrets:
         asked = replace(asked, build=with_secret_values(asked.build, state.secrets))
     state.events.note(EventKind.IMAGE_OBTAINING, f"getting image {request.reference}", image=request.reference)

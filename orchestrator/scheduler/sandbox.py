@@ -28,13 +28,12 @@ from orchestrator.scheduler import sharing
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
+from orchestrator.scheduler.inherited import inherited_mounts
 from orchestrator.values import replace
 
 T = TypeVar("T")
 
 UNDO_DEADLINE_S = 30.0
-WHOLE = LogPolicy(max_bytes=0)
-"""Of a one-off whose output somebody reads: however slowly they do, nothing of it may be gone (``run db pg_dump | xz``)."""
 
 
 async def make(state: EngineState, container: Container, project: Project, service: Service, image: Image) -> None:
@@ -183,7 +182,8 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
     """A container's hostname is one of its names for the others too, as for Docker."""
-    attachments = tuple(service.networks.values())
+    dns = service.resolving.servers
+    attachments = tuple(replace(each, dns=dns) if dns else each for each in service.networks.values())
     if service.hostname:
         attachments = tuple(replace(each, aliases=(*each.aliases, service.hostname)) for each in attachments)
     return state.adapters.networking.reserve(container.id, service.name, attachments, not container.record.own_name_only)
@@ -193,6 +193,9 @@ async def _compile(state: EngineState, container: Container, project: Project) -
     assert container.image is not None
     definition = container.definition
     owner = sharing.owners_of(state, definition).get("network")
+    if definition.volumes_from:
+        volumes = (*definition.volumes, *inherited_mounts(state, definition))
+        definition = replace(definition, volumes=volumes)
     return state.compile_sandbox(
         SandboxInputs(
             site=state.adapters.site,
@@ -200,19 +203,31 @@ async def _compile(state: EngineState, container: Container, project: Project) -
             service=replace(definition, files=with_granted_values(definition.files, state.secrets)),
             image=container.image,
             endpoints=container.record.endpoints,
-            volume_paths=await _volume_paths(state, container, project),
+            volume_paths=await _volume_paths(state, container, definition, project),
             mounted_images=state.mounted(container.definition, project),
             instance=container.instance,
             shares=sharing.shares_of(state, definition),
             host_name=(owner.definition.hostname or default_hostname(owner.id)) if owner is not None else "",
-            log=WHOLE if container.reader is not None and container.reader.reading else LogPolicy(),
+            log=_log_policy(container),
         )
     )
 
 
-async def _volume_paths(state: EngineState, container: Container, project: Project) -> Mapping[str, str]:
+def _log_policy(container: Container) -> LogPolicy:
+    """The output of a one-off that somebody reads comes to them by its log: however slowly they read, nothing of it may be
+    gone (``run db pg_dump | xz``)."""
+    logging, read = container.definition.logging, container.reader is not None and container.reader.reading
+    if not logging.kept:
+        return LogPolicy(kept=read)
+    policy = LogPolicy(logging.max_bytes, logging.max_files)
+    return replace(policy, held_bytes=0) if read else policy
+
+
+async def _volume_paths(
+    state: EngineState, container: Container, service: Service, project: Project
+) -> Mapping[str, str]:
     """Mount target -> host directory, for the service's volumes and those its image declares."""
-    volumes, service = state.adapters.volumes, container.definition
+    volumes = state.adapters.volumes
     paths: dict[str, str] = {}
     for mount in service.volumes:
         if mount.kind is not MountKind.VOLUME:
@@ -222,7 +237,7 @@ async def _volume_paths(state: EngineState, container: Container, project: Proje
             if definition is not None:
                 paths[mount.target] = await ensure_volume(state, definition)
             else:
-                paths[mount.target] = volumes.ensure_anonymous(container.id, mount.target)
+                paths[mount.target] = volumes.ensure_anonymous(container.id, mount.target, dict(mount.labels))
         except PystackError as error:
             raise located(error, project, service, "volumes") from error
     mounted = {clean_path(mount.target) for mount in service.volumes}

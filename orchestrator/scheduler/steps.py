@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 import trio
@@ -25,6 +26,7 @@ from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
+from orchestrator.values import replace
 
 
 class Settled(Exception):
@@ -36,12 +38,13 @@ class Settled(Exception):
 
 
 class Steps:
-    """The steps of one plan. `networks_made`: those that this plan has made."""
+    """The steps of one plan. `networks_made`: those that this plan has made. `environ`: as of a request for images."""
 
-    def __init__(self, state: EngineState, plan: Plan, tally: Tally) -> None:
+    def __init__(self, state: EngineState, plan: Plan, tally: Tally, environ: Mapping[str, str]) -> None:
         self._state = state
         self._plan = plan
         self._tally = tally
+        self._environ = environ
         self.networks_made: list[NetworkName] = []
 
     async def do(self, operation: Operation) -> None:
@@ -86,7 +89,7 @@ class Steps:
         asked = ((service, request) for service in services for request in image_requests(project, service))
         service, wanted = next(pair for pair in asked if pair[1].reference == operation.image)
         try:
-            await obtain_image(self._state, project, wanted)
+            await obtain_image(self._state, project, wanted, self._environ)
         except PystackError as error:
             raise located(error, project, service, image_key(project, service, wanted)) from error
 
@@ -103,9 +106,9 @@ class Steps:
         project, images = self._plan.project, self._state.images
         for request in image_requests(project, operation.definition):
             if request not in images:  # Known when the plan was made; a resumed start may come without.
-                found = await self._state.adapters.images.inspect(request)
-                obtain = self._state.adapters.images.obtain
-                images[request] = found.image if isinstance(found, Known) else await obtain(request, _quiet)
+                asked, adapter = replace(request, environ=self._environ), self._state.adapters.images
+                found = await adapter.inspect(asked)
+                images[request] = found.image if isinstance(found, Known) else await adapter.obtain(asked, _quiet)
         image = images[image_request(project, operation.definition)]
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
 

@@ -7,12 +7,14 @@ adopted by the next supervisor.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.runtime import Exit, Run
 from orchestrator.contracts.state import Wanted
-from orchestrator.errors import HostError, PystackError
+from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.model.health import OnUnhealthy
 from orchestrator.model.phase import Phase
 from orchestrator.policy.exits import describe_exit
@@ -26,6 +28,7 @@ from orchestrator.scheduler.faults import key_of, located
 from orchestrator.scheduler.ground import ground_of
 from orchestrator.scheduler.live_run import LiveRun
 from orchestrator.scheduler.prober import probe_run
+from orchestrator.scheduler.stdio import FirstRun
 
 START_DEADLINE_S = 60.0
 KILL_DEADLINE_S = 30.0
@@ -162,7 +165,8 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
             if first is None:
                 process = await state.adapters.runtime.start(container.id)
             else:
-                process = await state.adapters.runtime.start(container.id, stdin=first.stdin, on_tty=first.on_tty)
+                process = await state.adapters.runtime.start(container.id, stdin=first.stdin, size=first.size)
+                await _hand_over(state, container, first)
     except PystackError as error:
         refuse(state, container, located(error, state.project, container.definition, key_of(error)))
         return None
@@ -182,6 +186,15 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     if container.check is None:
         container.note(EventKind.SERVICE_READY, f"{container.label} is running")
     return run
+
+
+async def _hand_over(state: EngineState, container: Container, first: FirstRun) -> None:
+    """The master of its terminal; nothing is left to type to when it has ended already."""
+    if first.on_tty is not None:
+        with suppress(OperationError):
+            attached = await state.adapters.runtime.attach(container.id)
+            if attached.fd >= 0:
+                first.on_tty(attached.fd)
 
 
 async def _live(state: EngineState, container: Container, run: LiveRun, process: Run) -> Exit:

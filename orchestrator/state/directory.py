@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.model.keys import ProjectName, project_key, short_hash
+from orchestrator.model.keys import ProjectName, check_project_name, project_key, short_hash
 
 DEFAULT_DATA = "/var/lib/pystack"
 DEFAULT_RUN = "/run/pystack"
@@ -62,7 +62,9 @@ def project_directory(data_root: str, project: ProjectName) -> str:
 
 
 def site_of(data_root: str, run_root: str, project: ProjectName) -> Site:
-    """The project's place on this machine. The id range is the recorded one, else the one its name hashes to."""
+    """The project's place on this machine. The id range is the recorded one, else the one its name hashes to. Raises
+    InputError for a name that is too long."""
+    check_project_name(project)
     data_root = os.path.abspath(data_root)
     key = project_key(data_root, project)
     data_dir = project_directory(data_root, project)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
@@ -48,9 +48,10 @@ class FileVolumes:
             )
         return self._files.provide(name, known) if was else data
 
-    def ensure_anonymous(self, container: ContainerId, target: str) -> str:
+    def ensure_anonymous(self, container: ContainerId, target: str, labels: Mapping[str, str] | None = None) -> str:
         name = self._anonymous_prefix(container) + short_hash(target, 16)
-        return self._files.ensure(name, replace(self._mine(), container=container, target=target))
+        about = replace(self._mine(), container=container, target=target, labels=dict(labels or {}))
+        return self._files.ensure(name, about)
 
     def release(self, volume: Volume) -> None:
         name = volume.full_name

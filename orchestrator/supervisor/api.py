@@ -17,17 +17,18 @@ from typing import Any
 
 import trio
 
-from orchestrator.contracts.control import VERBS, Done, Events, Exec, Operation, Run
+from orchestrator.contracts.control import VERBS, Attach, Done, Events, Exec, Operation, Run
 from orchestrator.contracts.protocol import UNTIMED, VERSION
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError, PystackError
 from orchestrator.kernel.identity import is_trusted
 from orchestrator.model.codec import from_json, to_json
+from orchestrator.runtime.stdio import is_pipe
 from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.supervisor.control import ProjectControl
 from orchestrator.supervisor.door import Door, refuse, socket_path
 from orchestrator.supervisor.faults import error_of, fault_of
-from orchestrator.supervisor.session import run_exec
+from orchestrator.supervisor.session import attach, run_exec
 from orchestrator.supervisor.stream import Listener
 from orchestrator.supervisor.terminal import terminal_for
 from orchestrator.supervisor.wire import Connection, Disconnected, Request, close_all
@@ -35,7 +36,7 @@ from orchestrator.supervisor.wiring import OpenProject
 
 FIRST_CLIENT_S = 10.0
 LEAST_CLIENTS = 16
-DESCRIPTORS: Mapping[str, frozenset[int]] = {"exec": frozenset({3}), "run": frozenset({0, 1})}
+DESCRIPTORS: Mapping[str, frozenset[int]] = {"exec": frozenset({0, 3}), "run": frozenset({0, 1})}
 """How many descriptors come with a verb; with all others none, and those that come uninvited are closed."""
 
 
@@ -57,6 +58,7 @@ class Server:
         self._accepting = trio.CancelScope()
         self._opened: OpenProject
         self._control: ProjectControl
+        self._nursery: trio.Nursery
 
     async def accept(self) -> None:
         """Let clients in, until `serve` ends. Their requests are acknowledged, and wait for `serve` to begin."""
@@ -76,7 +78,7 @@ class Server:
     async def serve(self, opened: OpenProject) -> None:
         """Returns after `down`, after `shutdown`, or when nothing runs or is wanted to and nobody is connected."""
         async with trio.open_nursery() as nursery, opened.stream.listen() as listener:
-            self._opened, self._control = opened, ProjectControl(opened, nursery)
+            self._opened, self._control, self._nursery = opened, ProjectControl(opened, nursery), nursery
             self._open.set()
             nursery.start_soon(self._watch, listener)
             nursery.start_soon(self._expect_first_client)
@@ -181,8 +183,15 @@ class Server:
         except ValueError as exc:
             raise InputError(str(exc)) from exc
         await self._open.wait()
+        if not all(map(is_pipe, request.fds if wanted else ())):
+            raise InputError(
+                f"{request.verb} takes pipes, not descriptors of the caller's own",
+                hint="use the pystack that brought this project up last",
+            )
         if isinstance(value, Exec):
-            return await run_exec(self._opened.runtime, self._control, connection, value, request.fds)
+            return await run_exec(self._opened.runtime, self._control, connection, value, request.fds, self._nursery)
+        if isinstance(value, Attach):
+            return await attach(self._opened.runtime, self._control, connection, value)
         if isinstance(value, Events):
             return await self._stream(connection, value)
         if isinstance(value, Operation):
@@ -236,7 +245,7 @@ class Server:
         done: Done | None = None
         error: PystackError | None = None
         async with terminal_for(connection) as on_tty:
-            first.on_tty = on_tty if request.tty else None
+            first.on_tty, first.size = on_tty if request.tty else None, (request.rows, request.columns)
             try:
                 done = await self._control.operate(request, first)
             except PystackError as exc:  # Not through the nursery: in a group it would not be known again.

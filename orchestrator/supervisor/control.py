@@ -114,8 +114,6 @@ class ProjectControl:
         """`first_run`: what the process of a one-off is connected to; it belongs to this call."""
         self._check_name(self._checked(request))
         self._opened.tell_findings()
-        if isinstance(request, (Up, Scale, Run)):
-            self._opened.images.environ = request.registry
         work = partial(self._carry_out, request, first_run)
         done = await detached(self._nursery, NAMES[type(request)], work)
         if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():

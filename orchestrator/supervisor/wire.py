@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -98,6 +98,19 @@ class Connection:
                         await self.send({"beat": True})
         except Disconnected:
             return
+
+    async def words(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        """What the peer says during its request, until it has closed its end, or does not keep to the bounds."""
+        while True:
+            try:
+                line = await self._line()
+                word = json.loads(line)
+            except (Disconnected, RecursionError):
+                return
+            except ValueError:
+                continue
+            if isinstance(word, dict):
+                yield word
 
     async def wait_closed(self) -> None:
         """Returns when the peer has closed its end; what it still sends is thrown away (there is one request at a time)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,7 @@ from orchestrator.state.directory import boot_id, data_root_of
 from orchestrator.state.journal import EventLog
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
+from orchestrator.supervisor.devices import kernel_version, parts_of
 from orchestrator.supervisor.stream import EventStream
 from orchestrator.values import entity, frozen, replace
 
@@ -147,15 +149,27 @@ def dissolve(site: Site, host: Host, *, records: bool) -> None:
 
 
 def _compiler(host: Host) -> Compile:
-    """`compile_sandbox` with what only this machine knows: its processor type and count, and its resolver's search list."""
+    """`compile_sandbox` with what only this machine knows: its processor type and count, its kernel, its devices, and its
+    resolver's search list."""
     search, options = _resolver_settings()
+    kernel = kernel_version()
 
     def compile_here(inputs: SandboxInputs) -> SandboxSpec:
         namespaces = inputs.service.namespaces
         if Sharing.HOST in (namespaces.network.sharing, namespaces.uts.sharing):
             inputs = replace(inputs, host_name=os.uname().nodename, host_files=_network_files())
         return compile_sandbox(
-            replace(inputs, resolv_search=search, resolv_options=options, machine=host.machine, host_cpus=host.processors)
+            replace(
+                inputs,
+                resolv_search=search,
+                resolv_options=options,
+                machine=host.machine,
+                host_cpus=host.processors,
+                block_devices=_block_devices(inputs.service.limits.block_io.devices()),
+                selinux=os.path.exists("/sys/fs/selinux/enforce"),
+                kernel=kernel,
+                parts=parts_of(inputs.service, inputs.site.ids.count, held=host.held),
+            )
         )
 
     return compile_here
@@ -167,6 +181,17 @@ def _network_files() -> dict[str, bytes]:
     for path in NETWORK_FILES:
         with suppress(OSError), open(path, "rb") as file:
             found[path] = file.read(1 << 20)
+    return found
+
+
+def _block_devices(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Those of `paths` that are block devices, with their numbers."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            about = os.stat(path)
+            if stat.S_ISBLK(about.st_mode):
+                found[path] = os.major(about.st_rdev), os.minor(about.st_rdev)
     return found
 
 

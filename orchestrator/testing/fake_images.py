@@ -17,8 +17,8 @@ class FakeImages:
     """`contracts.images.Images`. Every reference exists but `missing`; those in `unmade` have to be obtained first, those
     in `due` are obtained again (their value is the identity they have then) where the request's policy wants that.
     `configs`: what some of them bring. `identities`: set one, and the image's content has changed. `obtained`: what was
-    made, in order. `asked`: the references that were looked at. `beside`: share the store of that one, as another
-    project on the same machine does."""
+    made, in order. `environs`: of whom each was made for. `asked`: the references that were looked at. `beside`: share the
+    store of that one, as another project on the same machine does."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class FakeImages:
         self.identities: dict[str, str] = {} if beside is None else beside.identities
         self.due: dict[str, str] = {} if beside is None else beside.due
         self.obtained: list[str] = [] if beside is None else beside.obtained
+        self.environs: dict[str, Mapping[str, str]] = {}
         self.asked: list[str] = []
 
     async def inspect(self, request: ImageRequest) -> Known | Missing:
@@ -50,6 +51,7 @@ class FakeImages:
         if request.reference in self.due:
             self.identities[request.reference] = self.due[request.reference]
         self.obtained.append(request.reference)
+        self.environs[request.reference] = request.environ
         return self._image(request)
 
     def _look(self, request: ImageRequest) -> Known | Missing:

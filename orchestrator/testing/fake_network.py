@@ -111,10 +111,11 @@ class FakeNetworking:
                 Endpoint(
                     attachment.network,
                     (Address(str(address), subnet.network.prefixlen, str(subnet.gateway)),),
-                    mac_for(str(address)),
+                    attachment.mac_address or mac_for(str(address)),
                     f"eth{number}",
                     tuple(dict.fromkeys(names)),
                     self.networks[attachment.network].internal,
+                    attachment.dns,
                 )
             )
         self.reserved[container] = tuple(endpoints)

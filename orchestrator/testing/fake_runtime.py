@@ -11,15 +11,26 @@ import os
 import select
 from collections.abc import Callable, Mapping, Sequence
 from signal import SIGINT, SIGKILL, SIGTERM
+from typing import Any
 
 import trio
 
-from orchestrator.contracts.runtime import ContainerState, ExecSpec, Exit, OciConfig, Run, SandboxSpec, TtySink
+from orchestrator.contracts.runtime import (
+    Attachment,
+    ContainerState,
+    ExecSink,
+    ExecSpec,
+    Exit,
+    OciConfig,
+    Run,
+    SandboxSpec,
+    TtySink,
+)
 from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, PystackError
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import own_namespaces
-from orchestrator.values import entity, field, frozen
+from orchestrator.values import entity, field, frozen, replace
 
 EPOCH = 1_700_000_000.0
 """Virtual time 0 as seconds since the epoch."""
@@ -143,6 +154,7 @@ class FakeRuntime:
         self._attached = attached
         self._containers: dict[ContainerId, _FakeContainer] = {}
         self._last_fd = 1000
+        self.tell_unlogged: Callable[[ContainerId, int, str], None] = lambda container, count, why: None
         self._pids = 100
 
     async def create(self, spec: SandboxSpec) -> int:
@@ -168,7 +180,14 @@ class FakeRuntime:
         )
         return self._containers[container].netns_fd
 
-    async def start(self, container: ContainerId, *, stdin: int | None = None, on_tty: TtySink | None = None) -> Run:
+    async def start(
+        self,
+        container: ContainerId,
+        *,
+        stdin: int | None = None,
+        on_tty: TtySink | None = None,
+        size: tuple[int, int] = (0, 0),
+    ) -> Run:
         assert stdin is None or on_tty is None, "a terminal is its own stdin"
         found = self._containers.get(container)
         assert found is not None, f"{container} is started before it is made"
@@ -189,7 +208,7 @@ class FakeRuntime:
         now = trio.current_time()
         run = Run(container, len(found.runs) + 1, self._pids, EPOCH + now)
         lasts_s, exit = behaviour.end_of(run.number)
-        if behaviour.reads_stdin and on_tty is None and _at_end(stdin):
+        if behaviour.reads_stdin and on_tty is None and not found.spec.stdin_open and _at_end(stdin):
             lasts_s, exit = 0.0, Exit(code=behaviour.exit_code)
         found.runs.append(_FakeRun(run, now, now + lasts_s, exit))
         leader = self._live(found.spec.shares.get("pid", ContainerId("")))
@@ -203,6 +222,16 @@ class FakeRuntime:
             os.close(slave)
             on_tty(master)
         return run
+
+    async def attach(self, container: ContainerId) -> Attachment:
+        """Nobody reads what is written."""
+        await trio.lowlevel.checkpoint()
+        if (live := self._live(container)) is None:
+            raise OperationError(f"{container} does not run")
+        spec = self._containers[container].spec
+        tty = bool((spec.config.get("process") or {}).get("terminal"))
+        fd = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC) if tty or spec.stdin_open else -1
+        return Attachment(live.run, fd, tty, spec.stdin_open)
 
     async def wait(self, run: Run) -> Exit:
         found = self._containers[run.container].runs[run.number - 1]
@@ -245,7 +274,9 @@ class FakeRuntime:
         well = behaviour.well(live.run.number, trio.current_time() - live.begun_s)
         return ProbeResult(0, "ok", behaviour.probe_s) if well else ProbeResult(1, "not well", behaviour.probe_s)
 
-    async def exec(self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None) -> Exit:
+    async def exec(
+        self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
+    ) -> Exit:
         await trio.lowlevel.checkpoint()
         if self._live(container) is None:
             raise OperationError(f"{container} does not run")
@@ -254,12 +285,24 @@ class FakeRuntime:
             raise CommandError(result.output, exit_code=EXIT_NOT_FOUND)
         return Exit(code=result.exit_code, finished_at=EPOCH + trio.current_time())
 
+    async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        found = self._containers.get(container)
+        if found is None:
+            raise OperationError(f"container {container} does not exist")
+        self._act("update", container)
+        linux = {**(found.spec.config.get("linux") or {}), "resources": dict(resources)}
+        found.spec = replace(found.spec, config=OciConfig({**found.spec.config, "linux": linux}))
+
     async def remove(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self._act("remove", container)
         found = self._containers.pop(container, None)
         if found is not None and found.live is not None:
             found.live.end_at(trio.current_time(), Exit(signal=int(SIGKILL)))
+
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        self.tell_unlogged = tell
 
     async def containers(self) -> tuple[ContainerState, ...]:
         await trio.lowlevel.checkpoint()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
 from orchestrator.errors import HostError, OperationError
@@ -111,7 +111,7 @@ class FakeVolumes:
             self._store.make(volume, self._project)
         return f"/volumes/{volume.full_name}"
 
-    def ensure_anonymous(self, container: ContainerId, target: str) -> str:
+    def ensure_anonymous(self, container: ContainerId, target: str, labels: Mapping[str, str] | None = None) -> str:
         self._store.anonymous.add((self._project, container, target))
         return f"/volumes/{self._project}/{container}{target}"
 

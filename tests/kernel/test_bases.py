@@ -17,10 +17,11 @@ import trio
 
 from orchestrator.contracts.images import Transfer
 from orchestrator.errors import InputError, OperationError
-from orchestrator.images.bases.make import make
+from orchestrator.images.bases.make import check, make
 from orchestrator.images.spec.config import container_config
 from orchestrator.images.store.store import Store
 from orchestrator.images.store.values import StoredImage
+from orchestrator.images.together import each
 from tests.kernel.place import place
 from tests.machine import BUSYBOX, ROOT
 from tests.unit.images.bases import disks
@@ -43,9 +44,8 @@ class Maker:
         self.told: list[str | Transfer] = []
 
     async def make(self, kind: str, include: Sequence[str] = (), tags: Sequence[str] = (), root: str = "/") -> StoredImage:
-        return await make(
-            self.store, kind, include=include, tags=tags, cache=str(self.cache), progress=self.told.append, root=root
-        )
+        wanted = check(kind, include, tags)
+        return await make(self.store, wanted, cache=str(self.cache), progress=self.told.append, root=root)
 
     def unfinished(self) -> list[str]:
         directory = self.root / "images" / "tmp"
@@ -89,6 +89,9 @@ POSTINST = """\
 touch {canary}
 update-alternatives --install /usr/bin/pager pager /usr/bin/shower 50
 """
+
+
+ESSENTIAL = ("apt", "base-files", "ca-certificates")
 
 
 @dataclass
@@ -167,19 +170,49 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
 async def test_debian_packages_become_an_image_and_no_script_of_theirs_is_run(maker: Maker, repository: Repository) -> None:
     repository.publish()
     image = await maker.make("debian", ["tool"], ["team/tool:1"])
-    tree = Path(image.layers[0].path)
+    lowest, own = (Path(layer.path) for layer in image.layers)
     assert not (repository.root / "canary").exists()
     assert image.names == ("docker.io/team/tool:1",)
-    assert os.readlink(tree / "bin") == "usr/bin"
-    assert (tree / "usr/lib/old/way").read_text() == "lib"
-    assert os.readlink(tree / "usr/bin/pager") == "/etc/alternatives/pager"
-    assert not (tree / "usr/share/doc/x/README").exists()
-    assert (tree / "etc/apt/sources.list").read_text() == ""  # a directory here is nothing that a container has
-    argv = ["dpkg-query", f"--admindir={tree}/var/lib/dpkg", "-W", "-f", "${Package} ${db:Status-Status}\n"]
-    listed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert listed == [f"{name} installed" for name in ("apt", "base-files", "ca-certificates", "tool")]
+    assert os.readlink(lowest / "bin") == "usr/bin"
+    assert (lowest / "usr/lib/old/way").read_text() == "lib"
+    assert os.readlink(lowest / "usr/bin/pager") == "/etc/alternatives/pager"
+    assert not (lowest / "usr/share/doc/x/README").exists()
+    assert (lowest / "etc/apt/sources.list").read_text() == ""  # a directory here is nothing that a container has
+    for tree, names in ((lowest, ESSENTIAL), (own, (*ESSENTIAL, "tool"))):
+        argv = ["dpkg-query", f"--admindir={tree}/var/lib/dpkg", "-W", "-f", "${Package} ${db:Status-Status}\n"]
+        listed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert listed == [f"{name} installed" for name in names]
+    assert sorted(path.name for path in own.rglob("*") if path.is_file()) == ["data", "status", "tool", "tool.list"]
     output = await run(image, "tool; id -un; id -u www-data; pager /etc/thing.conf")
     assert output.split() == ["tool", "works", "root", "33", "a=1"]
+
+
+async def test_images_share_the_layer_of_what_every_system_has(maker: Maker, repository: Repository) -> None:
+    better = "update-alternatives --install /usr/bin/pager pager /usr/bin/better 90\n"
+    repository.add("other", {"usr/bin/better": "#!/bin/sh\necho better\n", "etc/other.conf": "x"}, {}, better)
+    repository.publish()
+    tool, other, plain = [await maker.make("debian", include) for include in (["tool"], ["other"], [])]
+    assert tool.layers[0] == other.layers[0] == plain.layers[0]
+    assert (len(tool.layers), len(other.layers), len(plain.layers)) == (2, 2, 1)
+    script = "/bin/busybox readlink /etc/alternatives/pager; /bin/busybox grep -c ^Package: /var/lib/dpkg/status"
+    assert (await run(plain, script)).split() == ["/usr/bin/shower", "3"]
+    assert (await run(other, script)).split() == ["/usr/bin/better", "4"]
+
+
+async def test_what_lies_below_several_that_are_made_at_once_is_made_by_one_of_them(
+    maker: Maker, repository: Repository
+) -> None:
+    repository.add("other", {"usr/bin/other": "#!/bin/sh\n"})
+    repository.publish()
+    images = {}
+
+    async def one(name: str) -> None:
+        images[name] = await maker.make("debian", [name], [name])
+
+    await each({"tool": (), "other": ()}, one, at_once=2)
+    assert images["tool"].layers[0] == images["other"].layers[0]
+    assert maker.told.count("it was made before of the same packages") == 1
+    assert maker.unfinished() == []
 
 
 async def test_the_same_packages_give_the_same_image_also_in_another_store(maker: Maker, repository: Repository) -> None:
@@ -236,7 +269,7 @@ async def test_a_make_that_is_cancelled_leaves_nothing(maker: Maker, repository:
             if str(text).startswith("packing"):
                 scope.cancel()
 
-        await make(maker.store, "debian", include=["tool"], cache=str(maker.cache), progress=stop)
+        await make(maker.store, check("debian", ["tool"], []), cache=str(maker.cache), progress=stop)
         await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert maker.unfinished() == []
@@ -319,10 +352,10 @@ async def test_host_copies_usr_by_allow_list(maker: Maker) -> None:
 MAKE = """
 import sys, trio
 from functools import partial
-from orchestrator.images.bases.make import make
+from orchestrator.images.bases.make import make, wanted_of
 from orchestrator.images.store.store import Store
 root, tag = sys.argv[1:]
-trio.run(partial(make, Store(root + "/images"), "debian", tags=[tag], cache=root + "/cache", progress=print))
+trio.run(partial(make, Store(root + "/images"), wanted_of(tag), cache=root + "/cache", progress=print))
 """
 
 

@@ -124,4 +124,35 @@ def test_errors_and_warnings_point_at_the_file_as_the_user_sees_it(stack: Stack)
     ]
     excerpt = lines[-3:]
     up = stack.run("--progress", "plain", "up", "-d", "--build").stderr.splitlines()
-    assert (up[-3].removesuffix(" (also failed: app)"), *up[-2:]) == tuple(excerpt)
+    assert up[-3:] == excerpt
+    assert f"app failed: {excerpt[0].removeprefix('error: ')}" in up
+
+
+INLINE = """
+services:
+  app:
+    image: built
+    build:
+      context: app
+      dockerfile_inline: |
+        FROM scratch
+        WORKDIR w
+        COPY flie /x
+"""
+
+
+def test_errors_of_an_inline_dockerfile_name_the_service_and_the_file(pystack: Pystack) -> None:
+    stack = pystack.stack(INLINE, files={"app/file": "content"})
+    place = "compose.yaml:7:26: services.app.build.dockerfile_inline"
+    checked = stack.run("build", "--check")
+    assert (checked.code, checked.stdout.partition(" WORKDIR")[0]) == (1, f"{place}:2:")
+    for verb in (("build",), ("up", "-d")):
+        said = stack.run("--progress", "plain", *verb).stderr.splitlines()
+        assert f'error: {place}:3: "flie" does not exist in the build context (did you mean "file"?)' in said
+        assert any("services.app.build.dockerfile_inline:2: WORKDIR w" in line for line in said)
+    text = INLINE.replace("context: app\n", "context: app\n      privileged: true\n")
+    (stack.directory / "compose.yaml").write_text(text)
+    refused = stack.run("build")
+    assert (refused.code, refused.stderr.partition(": a build")[0]) == (
+        2, "error: compose.yaml:7:19: services.app.build.privileged",
+    )  # fmt: skip

@@ -47,6 +47,13 @@ def image_of(stack: Stack, service: str) -> str:
     return next(str(row["ID"]) for row in rows if row["ContainerName"] == f"{stack.name}-{service}-1")
 
 
+def test_several_bases_are_made_by_one_command(busybox: Pystack) -> None:
+    made = busybox.run("image", "make", "busybox:1.36", "busybox:1.37")
+    assert (made.code, sorted(made.stdout.split())) == (0, ["busybox:1.36", "busybox:1.37", "busybox:latest"]), str(made)
+    refused = busybox.run("image", "make", "busybox", "alpine", "-t", "x")
+    assert (refused.code, "--include and --tag are of one image" in refused.stderr) == (2, True)
+
+
 def test_up_builds_what_is_missing_and_down_takes_away_what_nobody_named(busybox: Pystack) -> None:
     stack = busybox.stack(BUILT, files={"Dockerfile": DOCKERFILE})
     up = stack.must("up", "-d")

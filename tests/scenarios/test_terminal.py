@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,14 +24,14 @@ DEADLINE_S = 20.0
 
 
 class Terminal:
-    """A terminal of 33 x 101 with a command on it, in a session of its own."""
+    """A terminal of 33 x 101 with a command on it (`pystack` with `words`, or `command`), in a session of its own."""
 
-    def __init__(self, stack: Stack, *words: str) -> None:
+    def __init__(self, stack: Stack, *words: str, command: Sequence[str] = ()) -> None:
         self.master, slave = pty.openpty()
         self.slave = slave
         self.resize(33, 101)
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *stack.pystack.command("-p", stack.name, *words)],
+            ["setsid", "--ctty", *(command or stack.pystack.command("-p", stack.name, *words))],
             cwd=stack.directory,
             env={**stack.pystack.child_environment(), "TERM": "xterm"},
             stdin=slave,
@@ -79,8 +79,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(stack: Stack, *words: str) -> Iterator[Terminal]:
-    opened = Terminal(stack, *words)
+def terminal(stack: Stack, *words: str, command: Sequence[str] = ()) -> Iterator[Terminal]:
+    opened = Terminal(stack, *words, command=command)
     try:
         yield opened
     finally:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import trio
+
+from orchestrator.contracts.images import Image, ImageRequest, Progress
+from orchestrator.errors import OperationError
 from orchestrator.model.build import BuildSpec, PullPolicy
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import project, service
+from orchestrator.testing.fake_images import FakeImages
 from orchestrator.testing.world import World
 from orchestrator.values import replace
 from tests.simulation.stage import simulate, up
@@ -65,3 +72,60 @@ def test_builds_that_are_due_follow_what_they_take_something_from() -> None:
         assert world.images.obtained == ["base", "app"]
 
     simulate(World, body)
+
+
+def test_each_command_gets_images_as_its_own_caller() -> None:
+    """Two of them may be under way at once, of users with credentials of their own."""
+
+    async def body(engine: Engine, world: World) -> None:
+        stack = project(replace(service("a"), image="a"), APP, BASE)
+        world.images.unmade.update(("a", "base", "app"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(up, engine, stack, "a", registry={"HOME": "/root"}))
+            nursery.start_soon(partial(up, engine, stack, "app", registry={"HOME": "/home/u"}))
+        of = {name: environ["HOME"] for name, environ in world.images.environs.items()}
+        assert of == {"a": "/root", "base": "/home/u", "app": "/home/u"}
+        world.images.due["redis:7"] = "newer"
+        await up(engine, project(DAILY), registry={"HOME": "/srv"})
+        assert world.images.environs["redis:7"] == {"HOME": "/srv"}
+
+    simulate(World, body)
+
+
+def test_an_up_whose_images_cannot_be_had_leaves_no_network() -> None:
+    class Refusing(FakeImages):
+        async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
+            raise OperationError(f'cannot pull "{request.reference}"')
+
+    def world() -> World:
+        made = World()
+        made.images = Refusing(unmade=("a", "b"))
+        return made
+
+    async def body(engine: Engine, world: World) -> None:
+        stack = project(replace(service("a"), image="a"), replace(service("b"), image="b"))
+        outcome = await up(engine, stack)
+        assert not outcome.ok
+        assert world.networking.networks == {}
+        assert await world.runtime.containers() == ()
+
+    simulate(world, body)
+
+
+def test_a_service_whose_build_failed_is_not_named_beside_its_own_error() -> None:
+    class Failing(FakeImages):
+        async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
+            raise OperationError("RUN false ended with exit code 1\n  > 2 | RUN false", place="app/Dockerfile:2")
+
+    def world() -> World:
+        made = World()
+        made.images = Failing(unmade=("app", "base"))
+        return made
+
+    async def body(engine: Engine, world: World) -> None:
+        outcome = await up(engine, project(APP, BASE, service("other")))
+        error = outcome.error()
+        assert error is not None
+        assert str(error) == "app/Dockerfile:2: RUN false ended with exit code 1\n  > 2 | RUN false"
+
+    simulate(world, body)

@@ -17,6 +17,7 @@ class Point:
     x: int
     y: int = 0
     tags: tuple[str, ...] = field(default_factory=tuple)
+    note: list[str] = field(default_factory=list, compare=False, repr=False)
 
 
 @stdlib(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Reference:
     x: int
     y: int = 0
     tags: tuple[str, ...] = stdlib_field(default_factory=tuple)
+    note: list[str] = stdlib_field(default_factory=list, compare=False, repr=False)
 
 
 @pytest.mark.parametrize("kind", [Point, Reference])
@@ -33,8 +35,10 @@ def test_a_value_behaves_as_a_frozen_dataclass(kind: Any) -> None:
     assert one == kind(1, 0) != kind(2)
     assert hash(one) == hash(kind(x=1))
     assert kind(1, tags=("a",)) != one
+    assert kind(1, note=["x"]) == one
+    assert hash(kind(1, note=["x"])) == hash(one)
     assert repr(one) == f"{kind.__qualname__}(x=1, y=0, tags=())"
-    assert kind.__match_args__ == ("x", "y", "tags")
+    assert kind.__match_args__ == ("x", "y", "tags", "note")
     assert not hasattr(one, "__dict__")
     assert copy.deepcopy(one) == one
     with pytest.raises(AttributeError):

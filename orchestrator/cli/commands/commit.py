@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import stat
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from orchestrator.build.snapshot import Origin, Wish, commit_container
 from orchestrator.cli.imagework import store_of
+from orchestrator.cli.output import opened_output, terminable
 from orchestrator.cli.selection import check_services
-from orchestrator.errors import HostError, InputError, OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.images.reference import parse_named
 from orchestrator.model.names import Role
 from orchestrator.state.reading import Reading
 
 if TYPE_CHECKING:
     from orchestrator.cli.settings import Settings
-
-_BUFFER_BYTES = 1 << 20
 
 
 def commit(
@@ -45,7 +39,7 @@ def commit(
     wish = Wish(changes, author or "", message or "", named.full if named is not None else "")
     origin = _origin(settings, service, index)
     container = origin.spec.container
-    with _terminable():
+    with terminable():
         image = commit_container(
             origin,
             store_of(settings),
@@ -63,7 +57,7 @@ def export(settings: Settings, service: str, output: str | None, index: int) -> 
     if output is None and sys.stdout.isatty():
         raise InputError("an archive is nothing for a terminal", hint=f"pystack export {service} -o {service}.tar")
     origin = _origin(settings, service, index)
-    with _terminable(), _opened(output) as file:
+    with terminable(), opened_output(output) as file:
         changed = export_container(origin, file)
     if changed:
         files = "a file" if changed == 1 else f"{changed} files"
@@ -96,45 +90,3 @@ def _origin(settings: Settings, service: str, index: int) -> Origin:
     if not found:
         raise OperationError(f'service "{service}" has no container', hint=f"`pystack create {service}` makes it")
     return Origin.of(site, found[0].container, found[0].definition)
-
-
-@contextmanager
-def _opened(output: str | None) -> Iterator[BinaryIO]:
-    """A file comes to its name when it is whole; what is no regular file is written as it is."""
-    if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    try:
-        if os.path.lexists(output) and not stat.S_ISREG((found := os.stat(output)).st_mode):
-            if stat.S_ISDIR(found.st_mode):
-                raise InputError(f"{output} is a directory", hint="give the name of a file")
-            with open(output, "wb", buffering=_BUFFER_BYTES) as file:
-                yield file
-            return
-        target = os.path.realpath(output)
-        fd, beside = tempfile.mkstemp(prefix=f".{os.path.basename(target)[:100]}.", dir=os.path.dirname(target))
-        try:
-            with open(fd, "wb", buffering=_BUFFER_BYTES) as file:
-                yield file
-            os.rename(beside, target)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(beside)
-            raise
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise InputError(f"cannot write {output}: {exc.strerror}") from exc
-    except BrokenPipeError:
-        raise
-    except OSError as exc:
-        raise HostError(f"cannot write {output}: {exc.strerror}") from exc
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does: what was begun is put away."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

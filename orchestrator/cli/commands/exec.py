@@ -6,7 +6,8 @@ import os
 import sys
 
 from orchestrator.cli.connection import explain_unknown, require
-from orchestrator.errors import InputError, PystackError
+from orchestrator.client.messages import SupervisorGone
+from orchestrator.errors import EXIT_RUNTIME, InputError, OperationError, PystackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,24 +15,26 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orchestrator.cli.settings import Settings
-    from orchestrator.client import EventMessage
 
 
 def exec_(
     settings: Settings,
     service: str,
     command: tuple[str, ...],
+    detach: bool,
     no_tty: bool,
     variables: tuple[str, ...],
     user: str | None,
     working_dir: str | None,
     index: int,
+    privileged: bool,
     interactive: bool,
     tty: bool,
+    detach_keys: str | None,
 ) -> int:
     """Run COMMAND in SERVICE's running container. Ends with the command's exit code."""
     site = settings.site()
-    tty = wants_terminal(tty, no_tty)
+    tty = wants_terminal(tty, no_tty) and interactive and not detach
     # `contracts.control.Exec` as it goes over the wire: its class takes longer to import than the command to run.
     request: dict[str, Any] = {"service": service, "argv": command, "environment": _environment(settings, variables, tty)}
     if working_dir is not None:
@@ -40,19 +43,29 @@ def exec_(
         request["user"] = user
     if index:
         request["index"] = index
-    if tty:
-        request["tty"] = True
+    if privileged:
+        request["privileged"] = True
     sys.stdout.flush()
     with require(site) as client:
         try:
             if tty:
                 from orchestrator.cli.console import run_on_terminal
+                from orchestrator.cli.detaching import Keys
 
-                return run_on_terminal(client, request)
-            result = client.request("exec", request, _no_event, fds=(0, 1, 2))
+                return run_on_terminal(client, {**request, "tty": True}, Keys(detach_keys))
+            if detach:
+                return int(client.request("exec", {**request, "detach": True})["status"])
+            from orchestrator.cli.piping import run_piped
+
+            return run_piped(client, request, stdin=interactive)
+        except SupervisorGone as error:
+            raise OperationError(
+                f"the supervisor of project {site.project} has ended while the command ran",
+                hint="the next command starts another one; the command may go on in its container",
+                exit_code=EXIT_RUNTIME,
+            ) from error
         except PystackError as error:
             raise explain_unknown(site, error, (service,)) from None
-    return int(result["status"])
 
 
 def wants_terminal(tty: bool, no_tty: bool) -> bool:
@@ -60,12 +73,6 @@ def wants_terminal(tty: bool, no_tty: bool) -> bool:
     if tty and no_tty:
         raise InputError("--tty and --no-tty cannot be combined")
     return not no_tty and os.isatty(0) and os.isatty(1)
-
-
-def _no_event(message: EventMessage) -> None:
-    """Without a terminal the process has our descriptors: there is nothing to hand over."""
-    for fd in message.fds:
-        os.close(fd)
 
 
 def _environment(settings: Settings, variables: tuple[str, ...], tty: bool) -> dict[str, str]:

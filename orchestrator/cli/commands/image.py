@@ -52,7 +52,7 @@ def pull(settings: Settings, image: str, platform: str | None, quiet: bool) -> i
         progress = transfers.of(image)
         if isinstance(reference, Archive):
             return await stored.load(reference, os.getcwd(), progress)
-        return await stored.pull(reference, platform or "", progress)
+        return await stored.pull(reference, platform or "", settings.environ, progress)
 
     made = carry_out(settings, work, quiet=quiet)
     print(made.id if quiet or isinstance(reference, Archive) else reference.familiar)
@@ -264,21 +264,33 @@ def import_(
     return 0
 
 
-def make(settings: Settings, kind: str, include: tuple[str, ...], tags: tuple[str, ...], quiet: bool) -> int:
-    """Make a base image without a registry."""
+def make(settings: Settings, bases: tuple[str, ...], include: tuple[str, ...], tags: tuple[str, ...], quiet: bool) -> int:
+    """Make base images without a registry."""
+    from orchestrator.images.bases.make import check, wanted_of
     from orchestrator.images.bases.make import make as make_base
+    from orchestrator.images.together import each
 
     store = store_of(settings)
-    packages = [word for text in include for word in text.split(",") if word]
     cache = os.path.join(data_root_of(settings), "cache", "bases")
+    if not (include or tags):
+        wanted = {text: wanted_of(text) for text in bases}
+    elif len(bases) == 1:
+        wanted = {bases[0]: check(bases[0], include, tags)}
+    else:
+        raise InputError("--include and --tag are of one image", hint="make the others with a command of their own")
+    made: dict[str, StoredImage] = {}
 
-    async def work(transfers: Transfers) -> StoredImage:
-        return await make_base(
-            store, kind, include=packages, tags=tags, cache=cache, progress=transfers.of(kind), environ=settings.environ
-        )
+    async def work(transfers: Transfers) -> None:
+        async def one(name: str) -> None:
+            progress = transfers.of(name)
+            made[name] = await make_base(store, wanted[name], cache=cache, progress=progress, environ=settings.environ)
 
-    image = carry_out(settings, work, quiet=quiet)
-    print("\n".join(familiar_names(image.names)) or image.id)
+        await each(dict.fromkeys(wanted, ()), one, at_once=1 + (os.cpu_count() or 1))
+
+    carry_out(settings, work, quiet=quiet)
+    for image_id in dict.fromkeys(made[name].id for name in wanted):  # the same packages under two names are one image
+        image = store.get(image_id)
+        print("\n".join(familiar_names(image.names) if image is not None else ()) or image_id)
     return 0
 
 

@@ -32,7 +32,7 @@ def plan(
 
     selection = selected(services, no_deps=no_deps)
     if verb == "up":
-        project = settings.load(services)
+        project, _ = settings.load_to_run(services)
         site = settings.site_named(project.name)
         recreate = recreate_mode(force_recreate, no_recreate)
         remove, ignore = orphans(settings, remove_orphans)

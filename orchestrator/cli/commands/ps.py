@@ -36,9 +36,10 @@ def ps(
 ) -> None:
     """List containers and their state."""
     site = settings.site()
-    wanted = (*states, *map(_state, filters))
+    labels = tuple(text.removeprefix("label=") for text in filters if text.startswith("label="))
+    wanted = (*states, *(_state(text) for text in filters if not text.startswith("label=")))
     statuses, complete = _statuses(site)
-    everything = everything or not complete or bool(wanted)
+    everything = everything or not complete or bool(wanted or labels)
     check_services(services, _known(site, services, statuses), site.project)
     stack = None if orphans else _stack(site)
     shown = [
@@ -47,9 +48,17 @@ def ps(
         if (not services or status["service"] in services)
         and (everything or _notable(status))
         and (not wanted or docker_state(status) in wanted)
+        and all(_has_label(status, label) for label in labels)
         and (stack is None or status["service"] in stack)
     ]
     _print(site, shown, shape, quiet, names_only, None if no_trunc or not sys.stdout.isatty() else width())
+
+
+def _has_label(status: Status, label: str) -> bool:
+    """``KEY``, or ``KEY=VALUE``."""
+    key, equals, value = label.partition("=")
+    found = status.get("labels", {}).get(key)
+    return found is not None and (not equals or found == value)
 
 
 def _state(text: str) -> str:
@@ -58,7 +67,8 @@ def _state(text: str) -> str:
     if name != "status" or state not in STATES:
         from orchestrator.errors import InputError
 
-        raise InputError(f'"{text}" is no filter', hint=f"status=STATE, with one of {', '.join(STATES)}")
+        hint = f"label=KEY[=VALUE], or status=STATE, with one of {', '.join(STATES)}"
+        raise InputError(f'"{text}" is no filter', hint=hint)
     return state
 
 

@@ -48,7 +48,7 @@ def pull(
         if policy == "missing" and stored.store.find(named.full) is not None:
             return False
         try:
-            await stored.pull(named, service.platform, transfers.of(named.familiar))
+            await stored.pull(named, service.platform, settings.environ, transfers.of(named.familiar))
         except OperationError as error:
             if service.build is None:
                 raise located(error, project, f"{service.place}.image") from error

@@ -7,12 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.commands.exec import variables_of, wants_terminal
+from orchestrator.cli.detaching import Keys
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.selection import check_files, check_images
-from orchestrator.cli.wanted_images import registry_variables, with_policies
+from orchestrator.cli.wanted_images import caller_variables, with_policies
 from orchestrator.client import ensure_supervisor
 from orchestrator.compose.discovery import discover, read_env_file
 from orchestrator.compose.load import load
@@ -51,6 +52,8 @@ def run(
     labels: tuple[str, ...],
     no_tty: bool,
     tty: bool,
+    interactive: bool,
+    detach_keys: str | None,
     quiet: bool,
     no_deps: bool,
     use_aliases: bool,
@@ -63,7 +66,8 @@ def run(
     quiet_pull: bool,
 ) -> int:
     """Run COMMAND in a new container made from SERVICE. Ends with the command's exit code."""
-    on_terminal = wants_terminal(tty, no_tty) and not detach
+    on_terminal = wants_terminal(tty, no_tty) and interactive and not detach
+    keys = Keys(detach_keys)
     removes, ignores = orphans(settings, remove_orphans)
     project, environ = _loaded(settings, service)
     wanted = select(project, () if no_deps else (service,))
@@ -73,6 +77,7 @@ def run(
         environment=_environment(environ, variables, env_files, on_terminal), labels=dict(map(_pair, labels)),
         user=user, working_dir=working_dir, ports=published,
         service_ports=service_ports, volumes=volumes, cap_add=cap_add, cap_drop=cap_drop,
+        tty=on_terminal, stdin_open=interactive and (on_terminal or detach),
     )  # fmt: skip
     request = Run(
         project,
@@ -85,9 +90,9 @@ def run(
         detach=detach,
         remove_orphans=removes,
         ignore_orphans=ignores,
-        registry=registry_variables(settings.environ),
+        registry=caller_variables(settings.environ),
     )
-    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull))
+    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull), keys, stdin=interactive)
 
 
 def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str]]:
@@ -100,7 +105,7 @@ def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str
     return loaded.project, discover(request).environment
 
 
-def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board) -> int:
+def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys: Keys, *, stdin: bool) -> int:
     # Named here, so that it can be told from others before the supervisor has answered.
     made = Instance(request.definition.name, Role.ONE_OFF)
     name = request.name or instance_id(request.project.name, made, os.urandom(6).hex())
@@ -113,24 +118,23 @@ def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board) -> i
     client, _ = ensure_supervisor(site, settings.begun)
     if request.detach:
         return _detached(client, request, progress, board, site)
+    from orchestrator.cli.console import size_of
     from orchestrator.cli.copying import Feeder
     from orchestrator.cli.one_off import OneOff
 
     # Python has no stdin when it was closed at the start.
-    feeder = Feeder() if not request.tty and sys.stdin is not None else None
+    if request.tty:
+        rows, columns = size_of(0)
+        request = replace(request, rows=rows, columns=columns)
+    feeder = Feeder() if stdin and not request.tty and sys.stdin is not None else None
     sys.stdout.flush()
-    return OneOff(site, replace(request, interactive=feeder is not None), progress, board, feeder).run(client)
+    return OneOff(site, replace(request, interactive=feeder is not None), progress, board, feeder, keys).run(client)
 
 
 def _detached(client: Client, request: Run, progress: Progress, board: Board, site: Site) -> int:
-    from orchestrator.cli.copying import silence
-
-    stdin = silence()
     with client:
         try:
-            operation = Operation(client, replace(request, interactive=True), progress, board, (stdin,))
-            os.close(stdin)
-            operation.run()
+            Operation(client, request, progress, board).run()
         except PystackError:
             progress.close()
             report_failures(site, board, progress)

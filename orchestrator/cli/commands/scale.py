@@ -9,7 +9,7 @@ from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.scaling import replicas
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.wanted_images import registry_variables
+from orchestrator.cli.wanted_images import caller_variables
 from orchestrator.cli.wire import statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Scale
@@ -29,7 +29,7 @@ def scale(settings: Settings, numbers: tuple[str, ...], no_deps: bool, timeout_s
         dependencies=not no_deps,
         timeout_s=timeout_s,
         named=settings.origin()[1],
-        registry=registry_variables(settings.environ),
+        registry=caller_variables(settings.environ),
     )
     board = Board(project.services)
     progress = choose(settings.terminal(), f"scale {project.name}", board)

@@ -12,11 +12,12 @@ from orchestrator.cli.render.progress import choose
 from orchestrator.cli.scaling import replicas
 from orchestrator.cli.selection import check_services
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.wanted_images import registry_variables, with_policies
+from orchestrator.cli.wanted_images import caller_variables, with_policies
 from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
 from orchestrator.errors import InputError, PystackError
+from orchestrator.model.names import ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
 from orchestrator.values import replace
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
     from orchestrator.cli.render.loglines import LogPrinter
-    from orchestrator.model.names import ServiceName
     from orchestrator.model.project import Project
 
 
@@ -81,7 +81,7 @@ def up(
     from orchestrator.cli.render.loglines import printer_for
 
     check_services((*attached, *unattached), project.services, project.name)
-    shown = attached or (managed if attach_dependencies else services) or managed
+    shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
     selection = _selection(shown, unattached, managed, services or managed)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
     printer = printer_for(settings.terminal(), **look)
@@ -99,13 +99,18 @@ def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, co
 def _selection(
     shown: Iterable[str], unattached: Container[str], managed: tuple[str, ...], awaited: tuple[str, ...]
 ) -> Selection:
-    """Raises InputError when nothing is left to follow."""
+    """Raises InputError when the command line leaves nothing to follow."""
     from orchestrator.cli.attach import Selection
 
     followed = tuple(name for name in shown if name not in unattached)
-    if not followed:
+    if unattached and not followed:
         raise InputError("--no-attach leaves no logs to follow", hint="-d returns once everything is started")
     return Selection(followed, managed, awaited)
+
+
+def _shown(project: Project, services: Iterable[str]) -> tuple[str, ...]:
+    """Those of `services` whose logs the stack does not keep out of sight (``attach: false``)."""
+    return tuple(name for name in services if project.services[ServiceName(name)].attach)
 
 
 def _followed(
@@ -201,7 +206,7 @@ def _request(
         ignore_orphans=ignore,
         start=not no_start,
         named=settings.origin()[1],
-        registry=registry_variables(settings.environ),
+        registry=caller_variables(settings.environ),
     )
 
 

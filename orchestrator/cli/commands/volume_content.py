@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+from orchestrator.cli.output import opened_output, terminable
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.volumes import Found, files_of, require, users_in
 from orchestrator.errors import HostError, InputError, OperationError
@@ -24,24 +24,8 @@ def export(settings: Settings, name: str, output: str | None) -> None:
         raise InputError("an archive is nothing for a terminal", hint=f"pystack volume export {name} -o {name}.tar")
     files = files_of(settings)
     (volume,) = require(files, [name])
-    with _content(files, volume) as data:
-        if output is None:
-            write_tree(data, sys.stdout.buffer, whole=True)
-            sys.stdout.buffer.flush()
-            return
-        beside = f"{output}.part"
-        try:
-            with open(beside, "wb") as file:
-                write_tree(data, file, whole=True)
-            os.replace(beside, output)
-        except OSError as exc:
-            with suppress(OSError):
-                os.unlink(beside)
-            raise OperationError(f"cannot write {output}: {exc.strerror}") from exc
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(beside)
-            raise
+    with terminable(), _content(files, volume) as data, opened_output(output) as file:
+        write_tree(data, file, whole=True)
 
 
 def import_(settings: Settings, name: str, source: str) -> None:

@@ -144,6 +144,7 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
         "Status": state_text(status) + (f" for {up}" if up else ""),
         "CreatedAt": created.isoformat(timespec="seconds"),
         "Ports": ports_text(published, exposed),
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(status.get("labels", {}).items())),
         "Publishers": [
             {
                 "URL": port["host_ip"],

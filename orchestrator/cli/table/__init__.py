@@ -52,6 +52,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.PS,
         looking.LOGS,
         looking.EXEC,
+        looking.ATTACH,
         acting.RUN,
         looking.PORT,
         acting.START,

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.table.shapes import CHOICE, SECONDS, SERVICES, TEXT, TIMEOUT, Argument, Option, Verb
+from orchestrator.cli.table.shapes import (
+    CHOICE,
+    DETACH_KEYS,
+    SECONDS,
+    SERVICES,
+    TEXT,
+    TIMEOUT,
+    Argument,
+    Option,
+    Verb,
+)
 
 SCALE = Option("--scale", "scale", "Replicas of SERVICE, in place of the stack's.", TEXT, "SERVICE=NUMBER", many=True)
 REMOVE_ORPHANS = Option(
@@ -116,7 +126,8 @@ RUN = Verb(
         Option("-l --label --labels", "labels", "Label of the container.", TEXT, "NAME=VALUE", many=True),
         Option("-T --no-tty --no-TTY", "no_tty", "No terminal, even if stdin and stdout are one."),
         Option("-t --tty", "tty", "Accepted, for it is so where there is one."),
-        Option("-i --interactive", "interactive", "Accepted: stdin is always connected (not with -d).", accepted=True),
+        Option("-i --interactive", "interactive", "=false: stdin is not connected.", default=True),
+        DETACH_KEYS,
         Option("-q --quiet", "quiet", "No progress."),
         Option("--no-deps", "no_deps", "Do not start what the service depends on."),
         Option("--use-aliases", "use_aliases", "Answer to the service's names on its networks."),

@@ -131,8 +131,9 @@ VERBS = (
     Verb(
         "make",
         "image",
-        "Make a base image without a registry.",
-        "Make a base image: debian (its packages, by apt), busybox, alpine, or host (this machine's /usr).",
+        "Make base images without a registry.",
+        "Make base images: debian (its packages, by apt), busybox, alpine, host (this machine's /usr), or what stands for "
+        "the image of a name: redis:7 python:3.12-slim.",
         options=(
             Option(
                 "--include",
@@ -145,6 +146,6 @@ VERBS = (
             Option("-t --tag", "tags", "Its name; may be repeated.", TEXT, "NAME", many=True),
             QUIET,
         ),
-        arguments=(Argument("kind", "KIND", required=True),),
+        arguments=(Argument("bases", "KIND|NAME...", many=True, required=True),),
     ),
 )

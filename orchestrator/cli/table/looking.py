@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.cli.table.shapes import (
     CHOICE,
     COUNT,
+    DETACH_KEYS,
     FORMAT,
     LINES,
     SERVICES,
@@ -39,7 +40,7 @@ PS = Verb(
             many=True,
             choices=STATES,
         ),
-        Option("--filter", "filters", "status=STATE: the same as --status.", TEXT, "FILTER", many=True),
+        Option("--filter", "filters", "status=STATE: the same as --status; label=KEY[=VALUE].", TEXT, "FILTER", many=True),
         Option("--orphans", "orphans", "=false: without containers whose services the stack no longer has.", default=True),
         Option("--no-trunc", "no_trunc", "Do not cut lines at the terminal's width."),
     ),
@@ -69,15 +70,21 @@ EXEC = Verb(
     "exec",
     "exec",
     "Run a command in a running service.",
-    "Run COMMAND in SERVICE's running container. Ends with the command's exit code.",
+    """Run COMMAND in SERVICE's running container. Ends with the command's exit code.
+
+    It has a terminal if stdin and stdout are one. Without one, Ctrl-C sends it the signal, and the third time ends it.
+    """,
     options=(
-        Option("-T --no-tty", "no_tty", "No terminal, even if stdin and stdout are one."),
+        Option("-d --detach", "detach", "Return once it is executed; it reads nothing, and what it writes is lost."),
+        Option("-T --no-tty --no-TTY", "no_tty", "No terminal, even if stdin and stdout are one."),
         Option("-e --env", "variables", "Environment variable.", TEXT, "NAME[=VALUE]", many=True),
         Option("-u --user", "user", "Run as this user.", TEXT, "USER[:GROUP]"),
         Option("-w --workdir", "working_dir", "Working directory in the container.", TEXT, "DIR"),
         INDEX,
-        Option("-i --interactive", "interactive", "Accepted, for it is always so."),
+        Option("--privileged", "privileged", "With all capabilities."),
+        Option("-i --interactive", "interactive", "=false: stdin is not connected.", default=True),
         Option("-t --tty", "tty", "Accepted, for it is so where there is one."),
+        DETACH_KEYS,
     ),
     arguments=(
         Argument("service", "SERVICE", required=True),
@@ -86,6 +93,24 @@ EXEC = Verb(
     function="exec_",
     hot=True,
     rest=True,
+)
+ATTACH = Verb(
+    "attach",
+    "attach",
+    "Connect to a running service.",
+    """Show what SERVICE's running container writes from now on, and pass on what is typed if it has `stdin_open`. Ends when
+    the container does, with its exit code.
+
+    Several may be attached at once. Ctrl-P Ctrl-Q leaves; Ctrl-C is the container's.
+    """,
+    options=(
+        INDEX,
+        DETACH_KEYS,
+        Option("--no-stdin", "no_stdin", "Pass on nothing that is typed."),
+        Option("--sig-proxy", "sig_proxy", "=false: signals are not passed on, and Ctrl-C leaves.", default=True),
+    ),
+    arguments=(Argument("service", "SERVICE", required=True),),
+    hot=True,
 )
 PORT = Verb(
     "port",

@@ -112,6 +112,10 @@ class Group:
 SERVICES = (Argument("services", "[SERVICE]...", many=True),)
 TIMEOUT = Option("-t --timeout", "timeout_s", "Time to stop gracefully, instead of stop_grace_period.", SECONDS, "SECONDS")
 
+DETACH_KEYS = Option(
+    "--detach-keys", "detach_keys", "The keys that leave it running.  [default: ctrl-p,ctrl-q]", TEXT, "KEYS"
+)
+
 
 FORMAT = Option(
     "--format",

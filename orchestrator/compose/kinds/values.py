@@ -195,12 +195,26 @@ def show_natural(node: Node, shape: Shape, path: str, found: Found) -> JSON:
     return OMIT if value is None else value
 
 
+def whole_number(node: Node) -> int:
+    """A whole number of 64 bits, or its text. Raises ValueError."""
+    value = node.value
+    if isinstance(value, str):
+        return cast_int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > MAX_INT:
+        raise ValueError(f"must be a whole number of 64 bits, not {describe(value)}")
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"must be a whole number, not {describe(value)}")
+    return int(value)
+
+
 def byte_size(node: Node) -> int:
     """The size in bytes of a number or of text (``64m``); ``-1`` stays. Raises ValueError."""
     value = node.value
     if isinstance(value, str):
         return -1 if value == "-1" else parse_bytes(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if value != value or abs(value) > MAX_INT:
+            raise ValueError(f"{describe(value)} is too large a size")
         return int(value)
     raise ValueError(f"must be a size, not {describe(value)}")
 

@@ -11,16 +11,16 @@ from orchestrator.compose.kinds.expand import ExpandError
 from orchestrator.compose.kinds.paths import absolute
 from orchestrator.compose.kinds.values import byte_size, go_text
 from orchestrator.compose.model.granted import file_mode, is_external, owner
+from orchestrator.compose.model.limits import ulimits
 from orchestrator.compose.model.reader import Reader
 from orchestrator.compose.text.tree import Node
-from orchestrator.model.build import BuildSecret, BuildSpec, PullPolicy, Ulimit
+from orchestrator.model.build import BuildSecret, BuildSpec, PullPolicy
 from orchestrator.units import parse_duration
 
 _DAY_S = 86_400.0
 _PERIODS_S = {"daily": _DAY_S, "weekly": 7 * _DAY_S}
 _EVERY = "every_"
 _LAYOUT = "oci-layout://"
-MOST_LIMIT = 2**63 - 1
 
 
 def image_name(read: Reader, node: Node, project: str, service: str) -> str:
@@ -91,11 +91,12 @@ def build_spec(read: Reader, node: Node, path: str) -> BuildSpec | None:
         target=read.text(item, "target") or "",
         secrets=_secrets(read, item, path),
         tags=read.texts(item, "tags"),
-        ulimits=_ulimits(read, item, path),
+        ulimits=ulimits(read, item, path),
         platforms=read.texts(item, "platforms"),
         provenance=read.text(item, "provenance") or "",
         sbom=read.text(item, "sbom") or "",
         entitlements=read.texts(item, "entitlements"),
+        place=path,
     )
 
 
@@ -159,19 +160,4 @@ def _secrets(read: Reader, node: Node, path: str) -> tuple[BuildSecret, ...]:
                 mode=read.attempt(mode, f"{place}.mode", file_mode, None) if mode is not None else None,
             )
         )
-    return tuple(found)
-
-
-def _ulimits(read: Reader, node: Node, path: str) -> tuple[Ulimit, ...]:
-    found = []
-    item = node.get("ulimits")
-    for name, limit in item.items() if item is not None else ():
-        both = [limit.get(key) if isinstance(limit.value, dict) else limit for key in ("soft", "hard")]
-        numbers = [int(go_text(one.value)) for one in both if one is not None]
-        if len(numbers) != 2:
-            continue
-        soft, hard = numbers
-        if not all(-1 <= number <= MOST_LIMIT for number in numbers) or (hard != -1 and not -1 < soft <= hard):
-            read.error(limit, f"{path}.ulimits.{name}", f"soft ({soft}) must be at most hard ({hard}); -1: unlimited")
-        found.append(Ulimit(name, soft, hard))
     return tuple(found)

@@ -21,15 +21,14 @@ from orchestrator.compose.text.files import Source
 from orchestrator.compose.text.shell import ShellError, split
 from orchestrator.compose.text.tree import Node
 from orchestrator.errors import InputError
-from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.model.network import PortMapping
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartPolicy
+from orchestrator.model.security import capability
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.values import field, frozen, replace
 
-ALL = "ALL"
 _Part = TypeVar("_Part", PortMapping, Mount)
 
 
@@ -51,6 +50,8 @@ class Changes:
     volumes: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
+    tty: bool = False
+    stdin_open: bool = False
 
 
 def one_off(project: Project, service: Service, changes: Changes) -> Service:
@@ -82,18 +83,26 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
         working_dir=changes.working_dir or service.working_dir,
         cap_add=(*(name for name in service.cap_add if name not in dropped), *added),
         cap_drop=(*(name for name in service.cap_drop if name not in added), *dropped),
+        given=_options(service, changes),
+        tty=changes.tty,
+        stdin_open=changes.stdin_open,
     )
     if changes.entrypoint is not None:
         service = replace(service, entrypoint=_words(changes.entrypoint), command=())
     return replace(service, command=changes.command) if changes.command else service
 
 
+def _options(service: Service, changes: Changes) -> dict[str, str]:
+    options = {"user": ("--user", changes.user), "working_dir": ("--workdir", changes.working_dir)}
+    return {f"{service.place}.{name}": f"{option} {text}" for name, (option, text) in options.items() if text}
+
+
 def capabilities(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     """Names as the kernel has them (``CAP_NET_RAW``), or ALL. Raises InputError for one that does not exist."""
     found = []
     for name in names:
-        full = name.upper() if name.upper() in (ALL, *CAPABILITIES) else f"CAP_{name.upper()}"
-        if full != ALL and full not in CAPABILITIES:
+        full = capability(name)
+        if full is None:
             raise InputError(f'{where}: there is no capability "{name}"', hint="capabilities(7) has their names; or ALL")
         found.append(full)
     return tuple(dict.fromkeys(found))

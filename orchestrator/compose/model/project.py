@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.checking import check
-from orchestrator.compose.kinds.values import byte_size, cast_float, go_text
-from orchestrator.compose.model import counts, granted, health, images, namespaces, project_parts
+from orchestrator.compose.kinds.values import go_text, whole_number
+from orchestrator.compose.model import (
+    counts,
+    devices,
+    granted,
+    health,
+    images,
+    limits,
+    log_drivers,
+    mounting,
+    namespaces,
+    process,
+    project_parts,
+    security,
+)
 from orchestrator.compose.model.reader import Reader, at
+from orchestrator.compose.model.resolving import resolving
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.health import OnUnhealthy
-from orchestrator.model.limits import Limits
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
@@ -52,15 +65,12 @@ def build_project(
 
 def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
     path = f"services.{name}"
-    read.mark(node, path, key=True)
-    for key, item in node.items():
-        read.mark(item, f"{path}.{key}")
-        for number, element in enumerate(item.elements()):
-            read.mark(element, f"{path}.{key}[{number}]")
+    _mark(read, node, path)
     mounts = project_parts.mounts(read, node, path)
     shared = namespaces.namespaces(read, node, path)
     ports = project_parts.ports(read, node, path)
-    return Service(
+    process.check_runtime(read, node, path)
+    service = Service(
         name=ServiceName(name),
         image=images.image_name(read, node, project, name),
         build=images.build_spec(read, node, path),
@@ -84,15 +94,42 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         stop_signal=counts.stop_signal(read, node, path),
         stop_grace_s=read.seconds(node, path, "stop_grace_period", 10.0),
         profiles=read.texts(node, "profiles"),
-        limits=_limits(read, node, path),
+        limits=limits.LimitsReader(read, node, path).limits(),
         read_only=read.flag(node, path, "read_only"),
         init=read.flag(node, path, "init"),
+        tty=read.flag(node, path, "tty"),
+        stdin_open=read.flag(node, path, "stdin_open"),
+        attach=read.text(node, "attach") is None or read.flag(node, path, "attach"),
         labels=read.pairs(node, path, "labels", keep_null=True),
         replicas=counts.replicas(read, node, path),
         container_name=read.text(node, "container_name"),
         namespaces=shared,
         cgroup_parent=namespaces.parent_cgroup(read, node, path),
+        ulimits=limits.ulimits(read, node, path),
+        oom_score_adj=process.oom_score_adj(read, node, path),
+        group_add=process.group_add(read, node, path),
+        domainname=read.text(node, "domainname"),
+        resolving=resolving(read, node, path),
+        shm_bytes=mounting.shm_bytes(read, node, path),
+        volumes_from=mounting.volumes_from(read, node, path),
+        storage_bytes=mounting.storage_bytes(read, node, path),
+        annotations=read.pairs(node, path, "annotations", keep_null=True),
+        cap_add=security.capabilities(read, node, path, "cap_add"),
+        cap_drop=security.capabilities(read, node, path, "cap_drop"),
+        security=security.security(read, node, path),
+        devices=devices.devices(read, node, path),
+        logging=log_drivers.logging(read, node, path),
     )
+    return security.with_host_user(service) if service.security.privileged else service
+
+
+def _mark(read: Reader, node: Node, path: str) -> None:
+    """Where everything of a service stands."""
+    read.mark(node, path, key=True)
+    for key, item in node.items():
+        read.mark(item, f"{path}.{key}")
+        for number, element in enumerate(item.elements()):
+            read.mark(element, f"{path}.{key}[{number}]")
 
 
 def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, Dependency]:
@@ -137,7 +174,7 @@ def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
     if policy is None or not isinstance(policy.value, dict):
         return RestartPolicy()
     condition, attempts = policy.get("condition"), policy.get("max_attempts")
-    limit = int(go_text(attempts.value)) if attempts is not None and attempts.value else None
+    limit = read.attempt(attempts, path, whole_number, None) if attempts is not None and attempts.value else None
     match go_text(condition.value) if condition is not None else "any":
         case "none":
             return RestartPolicy()
@@ -149,22 +186,6 @@ def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
             assert condition is not None
             read.error(condition, path, f'"{other}" is not one of none, on-failure, any')
             return RestartPolicy()
-
-
-def _limits(read: Reader, node: Node, path: str) -> Limits:
-    deploy = at(node, "deploy", "resources", "limits")
-    cpus, memory, pids = (
-        node.get(key) or (deploy.get(other) if deploy is not None else None)
-        for key, other in (("cpus", "cpus"), ("mem_limit", "memory"), ("pids_limit", "pids"))
-    )
-    cpu_count = 0.0
-    if cpus is not None:
-        cpu_count = read.attempt(cpus, f"{path}.cpus", lambda n: cast_float(go_text(n.value)), 0.0)
-        if cpu_count < 0:
-            read.error(cpus, f"{path}.cpus", "must not be negative")
-    size = read.attempt(memory, f"{path}.mem_limit", byte_size, 0) if memory is not None else 0
-    count = int(go_text(pids.value)) if pids is not None and isinstance(pids.value, int | float) else 0
-    return Limits(cpu_count or None, size if size > 0 else None, count or None)
 
 
 def _on_unhealthy(read: Reader, node: Node, path: str, default: OnUnhealthy) -> OnUnhealthy:

@@ -6,12 +6,13 @@ import re
 
 from orchestrator.compose.kinds.values import byte_size, go_text
 from orchestrator.compose.model import namespaces
+from orchestrator.compose.model.mounting import bind_mount, tmpfs_mount
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.text.tree import Node
+from orchestrator.model.keys import MOST_NAME
 from orchestrator.model.names import NetworkName, VolumeName
-from orchestrator.model.network import Attachment, Network, PortMapping, Subnet
+from orchestrator.model.network import Attachment, Network, PortMapping, Subnet, parse_mac
 from orchestrator.model.volume import Mount, MountKind, Volume, check_options, check_subpath
-from orchestrator.units import parse_bytes
 
 
 def ports(read: Reader, node: Node, path: str) -> tuple[PortMapping, ...]:
@@ -77,16 +78,7 @@ def _mount(read: Reader, node: Node, place: str) -> Mount:
     if kind == "bind":
         if not source:
             raise ValueError("a bind mount needs a source")
-        options = node.get("bind")
-        create = options.get("create_host_path") if options is not None else None
-        return Mount(
-            MountKind.BIND,
-            target,
-            source,
-            read_only,
-            create_host_path=create is None or create.value is not False,
-            place=place,
-        )
+        return bind_mount(read, node, target, source, read_only, place)
     if kind == "volume":
         nocopy = at(node, "volume", "nocopy")
         return Mount(
@@ -97,12 +89,18 @@ def _mount(read: Reader, node: Node, place: str) -> Mount:
             nocopy=nocopy is not None and nocopy.value is True,
             place=place,
             subpath=_subpath(node, "volume"),
+            labels=_labels(read, node, place) if not source else (),
         )
     if kind == "image":
         if not source:
             raise ValueError("an image mount needs a source: the image")
         return Mount(MountKind.IMAGE, target, source, True, place=place, subpath=_subpath(node, "image"))
     raise ValueError(f"mounts of type {kind} are not supported yet")
+
+
+def _labels(read: Reader, node: Node, place: str) -> tuple[tuple[str, str], ...]:
+    options = node.get("volume")
+    return tuple(read.pairs(options, f"{place}.volume", "labels", keep_null=True).items()) if options is not None else ()
 
 
 def _subpath(node: Node, key: str) -> str:
@@ -113,9 +111,12 @@ def _subpath(node: Node, key: str) -> str:
 
 
 def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attachment]:
-    """The networks a service joins. Its container_name is a further name of it there, as Docker has it."""
+    """The networks a service joins. Its container_name is a further name of it there, as Docker has it, and its mac_address
+    counts on the first."""
     item = node.get("networks")
-    own_name = read.text(node, "container_name")
+    own_name, own_mac = read.text(node, "container_name"), node.get("mac_address")
+    if own_mac is not None and not own_mac.value:
+        own_mac = None
     out: dict[NetworkName, Attachment] = {}
     if namespaces.is_on_default(node):
         out[namespaces.DEFAULT] = Attachment(namespaces.DEFAULT, (own_name,) if own_name is not None else ())
@@ -124,7 +125,10 @@ def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attach
         aliases = tuple(go_text(alias.value) for alias in read.each(entry, "aliases"))
         if own_name is not None and own_name not in aliases:
             aliases = (own_name, *aliases)
-        out[NetworkName(name)] = Attachment(NetworkName(name), aliases, read.text(entry, "ipv4_address"))
+        mac = entry.get("mac_address") or (own_mac if not out else None)
+        place = f"{path}.networks.{name}.mac_address" if mac is not own_mac else f"{path}.mac_address"
+        address = read.attempt(mac, place, lambda n: parse_mac(go_text(n.value)), None) if mac is not None else None
+        out[NetworkName(name)] = Attachment(NetworkName(name), aliases, read.text(entry, "ipv4_address"), address)
     return out
 
 
@@ -173,6 +177,10 @@ def volume(read: Reader, key: str, node: Node) -> Volume:
     driver = node.get("driver")
     if driver is not None and driver.value not in ("local", "", None):
         read.error(driver, f"{path}.driver", f'there is no volume driver "{go_text(driver.value)}": only local')
+    name = read.text(node, "name") or key
+    if len(name.encode("utf-8", "surrogateescape")) > MOST_NAME:
+        hint = "it becomes a directory's name"
+        read.error(node.get("name") or node, f"{path}.name", f"longer than {MOST_NAME} bytes", hint)
     external = node.get("external")
     options = read.pairs(node, path, "driver_opts", keep_null=False)
     if (item := node.get("driver_opts")) is not None:
@@ -180,32 +188,8 @@ def volume(read: Reader, key: str, node: Node) -> Volume:
         read.attempt(item, f"{path}.driver_opts", lambda _: check_options(options), None)
     return Volume(
         VolumeName(key),
-        read.text(node, "name") or key,
+        name,
         external is not None and external.value is True,
         tuple(read.pairs(node, path, "labels", keep_null=True).items()),
         tuple(options.items()),
     )
-
-
-def tmpfs_mount(text: str, place: str) -> Mount:
-    """``TARGET[:OPTIONS]``, options as ``mount -o`` has them: ``size=64m,mode=1777,ro``. Raises ValueError."""
-    target, _, options = text.partition(":")
-    if not target.startswith("/"):
-        raise ValueError(f'the target "{target}" is not an absolute path')
-    size = mode = None
-    read_only = False
-    for option in options.split(",") if options else ():
-        name, _, value = option.partition("=")
-        if name == "size":
-            if value.endswith("%"):
-                raise ValueError("a tmpfs size in per cent is not supported yet")
-            size = parse_bytes(value)
-        elif name == "mode":
-            if not re.fullmatch("[0-7]{1,4}", value):
-                raise ValueError(f'the mode "{value}" is not an octal number (write mode=1777)')
-            mode = int(value, 8)
-        elif name in ("ro", "rw"):
-            read_only = name == "ro"
-        elif option not in ("noexec", "nosuid", "nodev"):  # which a tmpfs has anyway
-            raise ValueError(f'the tmpfs option "{option}" is not supported yet')
-    return Mount(MountKind.TMPFS, target, None, read_only, tmpfs_size_bytes=size, tmpfs_mode=mode, place=place)

@@ -263,8 +263,8 @@ DEPLOY = object_of(
                             "reservations",
                             (
                                 Row("cpus", CPUS, "at least so many CPUs", SKIP),
-                                Row("memory", BYTES.with_(accepts=frozenset(("string",))), "at least so much memory", SKIP),
-                                Row("devices", list_of(DEVICE_REQUEST), "devices", NO),
+                                Row("memory", BYTES.with_(accepts=frozenset(("string",))), "at least so much memory"),
+                                Row("devices", list_of(DEVICE_REQUEST), "devices, as CDI has them"),
                                 Row("generic_resources", _GENERIC, "Swarm only", SKIP),
                             ),
                         ),

@@ -168,7 +168,10 @@ EXTENDS = object_of(
 )
 LOGGING = object_of(
     "logging",
-    (Row("driver", TEXT, "the driver"), Row("options", OPTIONS_OR_NULL, "its options")),
+    (
+        Row("driver", TEXT, "json-file (the default: all is kept), local (5 files of 20 MiB) or none"),
+        Row("options", OPTIONS_OR_NULL, "max-size, max-file"),
+    ),
     merge=merging.logging,
 )
 MODELS = by_name(
@@ -199,7 +202,7 @@ NETWORKS = by_name(
             Row("ipv4_address", TEXT, "a fixed address"),
             Row("ipv6_address", TEXT, "a fixed IPv6 address", NO),
             Row("link_local_ips", UNIQUE_STRINGS.with_(same=once.by_key), "link-local addresses", SKIP),
-            Row("mac_address", TEXT, "a fixed MAC address", SKIP),
+            Row("mac_address", TEXT, "a fixed MAC address"),
             Row("priority", ORDER, "the order in which networks are attached", SKIP),
         ),
         accepts="mapping null",
@@ -249,21 +252,19 @@ VOLUME_MOUNT = object_of(
         Row("source", TEXT, "the host's path, or the volume"),
         Row("target", TEXT, "where it is mounted"),
         Row("read_only", FLAG, "it cannot be written"),
-        Row("consistency", TEXT, "without effect on Linux", SKIP),
+        Row("consistency", TEXT, "without effect on Linux"),
         Row(
             "bind",
             object_of(
                 "bind",
                 (
-                    Row("selinux", choice("z", "Z"), "SELinux label", SKIP),
-                    Row("propagation", TEXT, "mount propagation", NO, harmless=("rprivate",)),
+                    Row("selinux", choice("z", "Z"), "SELinux label", note="refused where there is SELinux"),
+                    Row("propagation", TEXT, "private, rprivate, shared, rshared, slave or rslave"),
                     Row("create_host_path", FLAG.with_(show=values.show_opt_out), "make a missing host path"),
                     Row(
                         "recursive",
                         choice("enabled", "disabled", "writable", "readonly"),
-                        "recursive mounts",
-                        NO,
-                        harmless=("enabled",),
+                        "what comes along of the mounts below",
                     ),
                 ),
             ),
@@ -274,7 +275,7 @@ VOLUME_MOUNT = object_of(
             object_of(
                 "volume",
                 (
-                    Row("labels", LABELS, "labels of an anonymous volume", SKIP),
+                    Row("labels", LABELS, "labels of an anonymous volume"),
                     Row("nocopy", FLAG, "do not fill it from the image"),
                     Row("subpath", TEXT, "a folder in the volume"),
                 ),

@@ -96,13 +96,13 @@ class Apt:
         for name in wanted:
             if not _PACKAGE_NAME.match(name) and not name.startswith("?"):
                 raise InputError(f'"{name}" is not the name of a Debian package', hint="write names as apt-get takes them")
-        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        if shutil.which("apt-get") is None:
             raise HostError(
-                "cannot make an image of Debian's packages without apt-get and dpkg-deb",
+                "cannot make an image of Debian's packages without apt-get",
                 hint="on a machine that is not a Debian or an Ubuntu, make busybox, alpine or host",
             )
         await trio.to_thread.run_sync(self._prepare)
-        async with _locked(os.path.join(self.cache, "lock")):
+        async with locked(os.path.join(self.cache, "lock")):
             try:
                 return await self._fetch(wanted)
             except _Failed as exc:
@@ -243,7 +243,7 @@ def _refusal(wanted: Sequence[str], first: _Failed, second: _Failed) -> Operatio
 
 
 @asynccontextmanager
-async def _locked(path: str) -> AsyncIterator[None]:
+async def locked(path: str) -> AsyncIterator[None]:
     """Hold `path`'s lock (flock(2)); it ends with the process. Another make holds it for seconds, and waiting for it can be
     cancelled (flock(2) in a thread could not)."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

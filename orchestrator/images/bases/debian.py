@@ -4,7 +4,8 @@ needs besides in its recipe; the scripts lie in the database for whoever install
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from typing import BinaryIO
 
 import trio
@@ -12,14 +13,16 @@ import trio
 from orchestrator.images.bases import system
 from orchestrator.images.bases.accounts import Accounts
 from orchestrator.images.bases.apt import Apt, Source
-from orchestrator.images.bases.archive import opened
+from orchestrator.images.bases.archive import opened, read_control
 from orchestrator.images.bases.busybox import applet_names
-from orchestrator.images.bases.dpkg import Database
+from orchestrator.images.bases.dpkg import Control, Database, listed
+from orchestrator.images.bases.essential import essential
+from orchestrator.images.bases.libraries import cache_libraries
 from orchestrator.images.bases.recipes import LIKE_ALPINE, Recipe
 from orchestrator.images.bases.tree import Tree
 from orchestrator.images.unpack.entries import Kind
 from orchestrator.images.unpack.reading import read_entries
-from orchestrator.values import replace
+from orchestrator.values import frozen, replace
 
 BASE = ("?essential", "apt", "ca-certificates")
 """`?essential` is apt's pattern for what every Debian system has (apt-patterns(7))."""
@@ -29,7 +32,8 @@ _ACQUIRE = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 
 class Debian:
-    """What is to be made: `packages` beside the base, and what the recipes want. `look` asks apt; `fill` unpacks."""
+    """What is to be made: `packages` beside the base, and what the recipes want. `look` asks apt; then `layers` tells what
+    the image consists of."""
 
     def __init__(self, apt: Apt, packages: Sequence[str], recipes: Sequence[Recipe], *, like_alpine: bool) -> None:
         self._apt = apt
@@ -39,48 +43,82 @@ class Debian:
         if like_alpine:
             wanted.append("busybox-static")
         self._wanted = list(dict.fromkeys(wanted))
-        self._archives: list[str] = []
-        self._sources: tuple[Source, ...] = ()
-        self._acquire: list[tuple[str, str]] = []
-
-    def identity(self) -> str:
-        """Changes when what `fill` makes does; for after `look`."""
-        names = [recipe.name for recipe in self._recipes]
-        parts = [*self._archives, *map(repr, self._sources), *map(repr, self._acquire), *names, self._like_alpine]
-        return repr([*parts, system.trusted()])
+        self._archives: dict[str, Control] = {}
+        self._settings = Settings((), ())
 
     async def look(self) -> None:
-        """Solve and fetch. Raises as `Apt.packages`."""
-        self._archives = await self._apt.packages(self._wanted)
-        self._sources = await self._apt.sources()
-        settings = [(name, await self._apt.setting(name)) for name in _ACQUIRE]
-        self._acquire = [(name, value) for name, value in settings if value in ("true", "false")]
+        """Solve and fetch. Raises as `Apt.packages`, and OperationError for a damaged package."""
+        archives = await self._apt.packages(self._wanted)
+        sources = await self._apt.sources()
+        acquire = [(name, await self._apt.setting(name)) for name in _ACQUIRE]
+        self._settings = Settings(sources, tuple((name, value) for name, value in acquire if value in ("true", "false")))
         await trio.to_thread.run_sync(self._apt.trim)
+        self._archives = await trio.to_thread.run_sync(lambda: {path: read_control(path) for path in archives})
+
+    def layers(self) -> list[Packages]:
+        """Lowest first: what every system has, which is the same below all images, and what this one has besides."""
+        lowest = essential(tuple(self._archives.values()), BASE)
+        base = {path: control for path, control in self._archives.items() if control.name in lowest}
+        rest = {path: control for path, control in self._archives.items() if control.name not in lowest}
+        below = Packages(dict(sorted(base.items())), self._settings)
+        if not (rest or self._recipes or self._like_alpine):
+            return [below]
+        above = Packages(rest, self._settings, tuple(base.values()), tuple(self._recipes), self._like_alpine)
+        return [below, above]
+
+
+@frozen
+class Settings:
+    """Of the apt inside the image."""
+
+    sources: tuple[Source, ...]
+    acquire: tuple[tuple[str, str], ...]
+
+
+@frozen
+class Packages:
+    """One layer. `archives`: paths of what is to be unpacked, in order. `below`: what lies in the layer below."""
+
+    archives: Mapping[str, Control]
+    settings: Settings
+    below: Sequence[Control] = ()
+    recipes: Sequence[Recipe] = ()
+    like_alpine: bool = False
+
+    def identity(self) -> str:
+        """Changes when what `fill` makes on the same tree does."""
+        names = [recipe.name for recipe in self.recipes]
+        return repr([*self.archives, repr(self.settings), *names, self.like_alpine, system.trusted()])
 
     def fill(self, tree: Tree, tell: Callable[[str], None]) -> None:
         """Blocks; `tell` may raise to end it. Raises OperationError for a damaged package."""
         database = Database()
-        omitted = frozenset(path for recipe in self._recipes for path in recipe.omitted)
+        for control in self.below:
+            database.add(control, listed(control, tree.read))
         for name in ("bin", "sbin", "lib"):
             _merge(tree, name)
-        for number, package in enumerate(opened(self._archives), 1):
-            if number % 25 == 0:
-                tell(f"unpacking {number} of {len(self._archives)} packages, {tree.bytes / 1e6:.0f} MB")
-            control = package.read_control()
-            with package.tree as stream:
-                database.add(control, _unpack(tree, stream, omitted))
-        accounts = system.make_accounts(tree, [account for recipe in self._recipes for account in recipe.accounts])
+        self._unpack(tree, database, tell)
+        accounts = system.make_accounts(tree, [account for recipe in self.recipes for account in recipe.accounts])
         system.settle(tree, accounts)
         system.link_alternatives(tree, database)
         system.trust(tree)
-        system.configure_apt(tree, self._sources, self._acquire)
-        for recipe in self._recipes:
+        system.configure_apt(tree, self.settings.sources, self.settings.acquire)
+        for recipe in self.recipes:
             _apply(tree, recipe, accounts)
-        if self._like_alpine:
+        if self.like_alpine:
             _add_applets(tree)
         for path, mode, content in database.files(tree.read):
             tree.file(path, content, mode)
-        system.cache_libraries(tree)
+        cache_libraries(tree)
+
+    def _unpack(self, tree: Tree, database: Database, tell: Callable[[str], None]) -> None:
+        omitted = frozenset(path for recipe in self.recipes for path in recipe.omitted)
+        with closing(opened(list(self.archives))) as streams:
+            for number, (control, package) in enumerate(zip(self.archives.values(), streams, strict=True), 1):
+                if number % 25 == 0:
+                    tell(f"unpacking {number} of {len(self.archives)} packages, {tree.bytes / 1e6:.0f} MB")
+                with package as stream:
+                    database.add(control, _unpack(tree, stream, omitted))
 
 
 def _apply(tree: Tree, recipe: Recipe, accounts: Accounts) -> None:
@@ -104,7 +142,7 @@ def _add_applets(tree: Tree) -> None:
     /bin/sh knows ``set -o pipefail`` as Alpine's does: it is bash, since Debian's busybox as a shell prefers itself to
     every other program. `apk` is apt-get,
     and `adduser` takes BusyBox's options."""
-    for name in applet_names(os.path.join(tree.directory_path, "usr/bin/busybox")):
+    for name in applet_names(tree.shown.real("/usr/bin/busybox") or "busybox"):
         if not (tree.exists(f"/usr/bin/{name}") or tree.exists(f"/usr/sbin/{name}")):
             tree.link(f"/usr/bin/{name}", "busybox")
     tree.link("/usr/bin/sh", "bash")

@@ -7,6 +7,7 @@ paths, its control files beside it, its interest in triggers.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -56,6 +57,11 @@ def parse_control(files: Mapping[str, bytes]) -> Control:
     return Control(paragraph, {name: data for name, data in files.items() if name != "control"}, fields)
 
 
+def listed(control: Control, read: Callable[[str], bytes | None]) -> list[str]:
+    """The paths of a package that a database has, as `Database.add` takes them. `read`: a file's content in its tree."""
+    return [os.fsdecode(line) for line in (read(f"{INFO}/{control.key}.list") or b"").splitlines()[1:]]
+
+
 @entity
 class Database:
     packages: list[tuple[Control, Sequence[str]]] = field(default_factory=list)
@@ -73,7 +79,7 @@ class Database:
         interests: dict[str, list[str]] = {}
         for control, paths in sorted(self.packages, key=lambda package: package[0].key):
             status.append(_status(control, read))
-            yield f"{INFO}/{control.key}.list", 0o644, "".join(f"{path}\n" for path in ("/.", *paths)).encode()
+            yield f"{INFO}/{control.key}.list", 0o644, os.fsencode("".join(f"{path}\n" for path in ("/.", *paths)))
             for name, content in sorted(control.files.items()):
                 is_script = name in ("preinst", "postinst", "prerm", "postrm", "config")
                 yield f"{INFO}/{control.key}.{name}", 0o755 if is_script else 0o644, content

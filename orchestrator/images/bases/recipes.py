@@ -378,6 +378,8 @@ _ROWS = (
     Recipe(
         "maven",
         ("maven", "openjdk-17-jdk-headless"),
+        # The package's script names them by a variable, which `alternatives` leaves out.
+        links=tuple((f"/usr/bin/{name}", f"/usr/share/maven/bin/{name}") for name in ("mvn", "mvnDebug")),
         settle=_link_java,
         environment={"JAVA_HOME": "/opt/java", "MAVEN_HOME": "/usr/share/maven", "LANG": "C.UTF-8"},
         config={"Cmd": ["mvn"]},

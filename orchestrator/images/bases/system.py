@@ -6,9 +6,6 @@ Each function looks at the tree and writes into it; none starts anything that li
 from __future__ import annotations
 
 import fnmatch
-import os
-import shutil
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.images.bases.accounts import Account, Accounts
@@ -19,6 +16,8 @@ from orchestrator.images.bases.tree import Tree
 
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 """Links into /usr (file-hierarchy(7)); packages of Debian 12 still have paths through them."""
+
+_CHOSEN = "/etc/alternatives/"
 
 HOST_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -127,14 +126,17 @@ def settle(tree: Tree, accounts: Accounts) -> None:
 
 
 def link_alternatives(tree: Tree, database: Database) -> None:
-    """The links of all alternatives whose program is there, and their records. A link of the package's own stays."""
+    """The links of all alternatives whose program is there, and their records. A link of the package's own stays; what a
+    tree below has chosen may not."""
     alternatives = Alternatives()
     for control, _ in database.packages:
         for choice in choices(control.script):
             if tree.exists(choice.path):
                 alternatives.add(choice)
     for link, target in alternatives.links():
-        if not is_left_out(link) and not is_left_out(target) and not tree.exists(link):
+        if is_left_out(link) or is_left_out(target):
+            continue
+        if link.startswith(_CHOSEN) or not tree.exists(link):
             tree.link(link, target)
     tree.directory("/var/lib/dpkg/alternatives")
     for name, content in alternatives.records():
@@ -180,20 +182,3 @@ def configure_apt(tree: Tree, sources: Sequence[Source], acquire: Sequence[tuple
     tree.file("/etc/dpkg/dpkg.cfg.d/slim", "".join(f"{line}\n" for line in excluded).encode())
     # Nothing starts services while packages are installed in a container (invoke-rc.d(8): 101 is "forbidden").
     tree.file("/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", 0o755)
-
-
-def cache_libraries(tree: Tree) -> None:
-    """ld.so.cache by the machine's ldconfig(8), which looks at the tree with it as its root. Without one the libraries in
-    the system's own directories are found all the same."""
-    program = shutil.which("ldconfig", path="/sbin:/usr/sbin")
-    if program is None:
-        return
-    tree.directory("/var/cache/ldconfig", 0o700)
-    argv = [program, "-X", "-i", "-r", tree.directory_path]
-    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    for path in ("/var/cache/ldconfig/aux-cache", "/etc/ld.so.cache"):
-        content = tree.read(path)
-        if content is not None:
-            os.unlink(os.path.join(tree.directory_path, path[1:]))
-            if path.endswith("ld.so.cache"):
-                tree.file(path, content)  # with the tree's time

@@ -166,7 +166,7 @@ class _Pull:
         if found not in runs(self.platform):
             raise OperationError(
                 f"cannot pull {self.named.familiar}: it is an image for {found}, not for {self.platform}",
-                hint=f"{_binfmt(found)}; then ask for it with `platform: {found}`",
+                hint=f"ask for it with `platform: {found}`: {_binfmt(found)}",
             )
         if found not in runs(host_platform()):
             told = f"{self.named.familiar} is an image for {found} and this machine is {host_platform()}"
@@ -260,7 +260,9 @@ class _Pull:
 
 
 def _binfmt(platform: Platform) -> str:
-    """Whether programs for `platform` run here all the same, and what it needs."""
+    """Whether programs for `platform` run here, and what it needs."""
+    if platform in runs(host_platform()):
+        return "this machine runs its programs"
     name = f"qemu-{_QEMU.get(platform.architecture, platform.architecture)}"
     if os.path.exists(os.path.join(BINFMT, name)):
         return f"its programs run here through binfmt_misc and {name}, slowly"

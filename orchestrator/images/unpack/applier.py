@@ -20,6 +20,7 @@ from orchestrator.errors import OperationError
 from orchestrator.images.unpack import attributes
 from orchestrator.images.unpack.directories import Directories, Directory
 from orchestrator.images.unpack.entries import MOST_ID, Entry, Kind, shown
+from orchestrator.images.unpack.largefiles import LARGE_BYTES, LargeFiles, some, write_all
 from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.lowers import Shown, is_whiteout
 from orchestrator.images.unpack.reading import over
@@ -27,12 +28,15 @@ from orchestrator.images.unpack.treefiles import copied, entry_of
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.values import frozen, replace
 
-CHUNK = 1 << 20
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _RESERVED = b".wh..wh."
 """Names that aufs keeps for itself: its own files, not ours."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PRIVATE = 0o600
+_FILE, _DIRECTORY = Kind.FILE, Kind.DIRECTORY
+_ROOT = 0, 0
+_NO_NAMES = (b"", b".", b"..")
 _MOST_MAJOR, _MOST_MINOR = 0xFFF, 0xFFFFF
 
 
@@ -51,13 +55,16 @@ class Applier:
     """Entries into `target`, a directory whose `lowers` (topmost first) are below it. A context manager.
 
     `whiteouts`: whether names that begin with ``.wh.`` are marks (a layer) or names like any other (COPY, ADD, volumes). A
-    layer that does not name its root gets it as root's, 0755; without `whiteouts` the root stays as it is. Needs root.
+    layer that does not name its root gets it as root's, 0755; without `whiteouts` the root stays as it is. `large`
+    writes large files; without it all of a file is there when `add` is done. Needs root.
     Raises OperationError for what an entry may not do, HostError for what this machine cannot.
     """
 
     def __init__(
-        self, target: str, lowers: Sequence[str] = (), limits: Limits = DEFAULT, *, whiteouts: bool = True
-    ) -> None:
+        self, target: str, lowers: Sequence[str] = (), limits: Limits = DEFAULT, *, whiteouts: bool = True,
+        large: LargeFiles | None = None,
+    ) -> None:  # fmt: skip
+        self._large = large
         self._limits, self._whiteouts = limits, whiteouts
         self._directories = Directories(target, lowers)
         self._bytes = self._entries = 0
@@ -76,6 +83,13 @@ class Applier:
     def add(self, entry: Entry, data: BinaryIO | None = None) -> None:
         """Make what `entry` says. `data`: `entry.data_bytes` are read of it."""
         self._check(entry)
+        near = self._near(entry.path)
+        if near is not None:
+            try:
+                self._make(*near, entry, data)
+            except OSError as exc:
+                raise attributes.explained(exc, entry.path) from exc
+            return
         names = clean(entry.path)
         self._check_names(names, entry)
         try:
@@ -104,9 +118,20 @@ class Applier:
 
     # What is refused.
 
+    def _near(self, path: bytes) -> tuple[Directory, bytes] | None:
+        """Parent and name of `path` if it is clean, no mark, and in a directory that an entry was in a moment ago, whose
+        path has been checked then: as nearly all are."""
+        above, _, name = path.removeprefix(b"./").rstrip(b"/").rpartition(b"/")
+        parent = self._directories.recent(above)
+        if parent is None or name in _NO_NAMES or len(path) > self._limits.name_bytes:
+            return None
+        if self._whiteouts and WHITEOUT in path:
+            return None
+        return parent, name
+
     def _check(self, entry: Entry) -> None:
         self._entries += 1
-        self._bytes += entry.data_bytes
+        self._bytes += entry.data_bytes if entry.sparse else entry.size
         if self._entries > self._limits.entries:
             raise over("there are more entries", "entries", self._limits.entries)
         if self._bytes > self._limits.bytes:
@@ -125,15 +150,15 @@ class Applier:
     # Kinds.
 
     def _make(self, parent: Directory, name: bytes, entry: Entry, data: BinaryIO | None) -> None:
-        match entry.kind:
-            case Kind.DIRECTORY:
-                self._directory(parent, name, entry)
-            case Kind.HARDLINK:
-                self._hard_link(parent, name, entry)
-            case Kind.FILE:
-                self._file(parent, name, entry, data)
-            case _:
-                self._other(parent, name, entry)
+        kind = entry.kind
+        if kind is _FILE:
+            self._file(parent, name, entry, data)
+        elif kind is _DIRECTORY:
+            self._directory(parent, name, entry)
+        elif kind is Kind.HARDLINK:
+            self._hard_link(parent, name, entry)
+        else:
+            self._other(parent, name, entry)
 
     def _root(self, entry: Entry) -> None:
         if entry.kind is not Kind.DIRECTORY:
@@ -142,17 +167,19 @@ class Applier:
         self._directories.root.named = True
 
     def _directory(self, parent: Directory, name: bytes, entry: Entry) -> None:
-        made = self._directories.known(parent, name) or self._new_directory(parent, name)
+        made = parent.children.get(name) or self._new_directory(parent, name)
         self._set_directory(made, entry)
         made.named = True
 
     def _new_directory(self, parent: Directory, name: bytes) -> Directory:
-        """Whatever was there, and is no directory, goes; and so does what it hid below."""
+        """Or what was there, if it is one. Anything else goes; and so does what it hid below."""
         fd = self._directories.fd(parent)
         hid = False
         try:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError:
+            if (known := self._directories.known(parent, name)) is not None:
+                return known
             os.unlink(name, dir_fd=fd)
             os.mkdir(name, 0o700, dir_fd=fd)
             hid = True
@@ -163,6 +190,7 @@ class Applier:
 
     def _set_directory(self, directory: Directory, entry: Entry) -> None:
         attributes.set_on_file(self._directories.fd(directory), entry)
+        directory.gives = 0
         directory.mtime_ns = entry.mtime_ns
         directory.default_acl = entry.xattrs.get(attributes.DEFAULT_ACL)
 
@@ -179,21 +207,42 @@ class Applier:
         return made
 
     def _file(self, parent: Directory, name: bytes, entry: Entry, data: BinaryIO | None) -> None:
-        fd = self._new_file(parent, name)
+        # Made as it will be where that can be: two system calls less.
+        asked = entry.mode if (entry.uid, entry.gid) == _ROOT and entry.mode <= 0o777 else None
+        fd = self._new_file(parent, name, _PRIVATE if asked is None else asked)
         try:
+            given = asked is not None and not entry.xattrs and self._gave(parent, fd, asked)
+            complete = attributes.set_time if given else attributes.set_on_file
+            if self._large is not None and data is not None and entry.size >= LARGE_BYTES and not entry.sparse:
+                large, fd = fd, -1
+                self._large.write(large, entry, data, complete)
+                return
             if data is not None and entry.size:
                 _write(fd, entry, data)
-            attributes.set_on_file(fd, entry)
+            complete(fd, entry)
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
-    def _new_file(self, parent: Directory, name: bytes) -> int:
+    def _gave(self, parent: Directory, fd: int, mode: int) -> bool:
+        """Whether the new file `fd` got root as its owner and the `mode` that was asked for. What decides that
+        (set-group-id, a default ACL, the umask, mount options) is the same for all files of a directory, and can only take
+        bits away."""
+        if parent.gives and not mode & ~parent.gives:
+            return True
+        found = os.fstat(fd)
+        if (found.st_uid, found.st_gid) != _ROOT or stat.S_IMODE(found.st_mode) != mode:
+            return False
+        parent.gives |= mode
+        return True
+
+    def _new_file(self, parent: Directory, name: bytes, mode: int) -> int:
         fd = self._directories.fd(parent)
         try:
-            return os.open(name, _NEW, 0o600, dir_fd=fd)
+            return os.open(name, _NEW, mode, dir_fd=fd)
         except FileExistsError:
             self._clear(parent, name)
-            return os.open(name, _NEW, 0o600, dir_fd=self._directories.fd(parent))
+            return os.open(name, _NEW, mode, dir_fd=self._directories.fd(parent))
 
     def _other(self, parent: Directory, name: bytes, entry: Entry) -> None:
         """A symbolic link, a device, a FIFO."""
@@ -205,13 +254,17 @@ class Applier:
             raise OperationError(f"{shown(entry.path)} is the device {major}:{minor}, which no kernel has")
         if entry.kind is Kind.SYMLINK and not entry.link:
             raise OperationError(f"the symbolic link {shown(entry.path)} leads nowhere: it is empty")
-        self._clear(parent, name)
         fd = self._directories.fd(parent)
         if entry.kind is Kind.SYMLINK:
-            os.symlink(entry.link, name, dir_fd=fd)
+            try:
+                os.symlink(entry.link, name, dir_fd=fd)
+            except FileExistsError:
+                self._clear(parent, name)
+                os.symlink(entry.link, name, dir_fd=self._directories.fd(parent))
         else:
-            os.mknod(name, kind | 0o600, os.makedev(major, minor), dir_fd=fd)
-        attributes.set_by_name(fd, name, entry)
+            self._clear(parent, name)
+            os.mknod(name, kind | _PRIVATE, os.makedev(major, minor), dir_fd=self._directories.fd(parent))
+        attributes.set_by_name(self._directories.fd(parent), name, entry)
 
     def _hard_link(self, parent: Directory, name: bytes, entry: Entry) -> None:
         names = clean(entry.link)
@@ -266,7 +319,7 @@ class Applier:
         if any(part.startswith(WHITEOUT) for part in names[:-1]):
             raise OperationError(f"{shown(entry.path)} lies in a whiteout")
         hidden = name[len(WHITEOUT) :]
-        if hidden in (b"", b".", b".."):
+        if hidden in _NO_NAMES:
             raise OperationError(f"{shown(entry.path)} is a whiteout of nothing that has a name")
         parent = self._directories.find(b"/".join(names[:-1]), self._imply)
         if name == OPAQUE:
@@ -372,12 +425,8 @@ def _write(fd: int, entry: Entry, data: BinaryIO) -> None:
     os.ftruncate(fd, entry.size)
 
 
-def _copy(fd: int, entry: Entry, data: BinaryIO, left: int) -> None:
-    while left:
-        chunk = data.read(min(left, CHUNK))
-        if not chunk:
-            raise OperationError(f"the data of {shown(entry.path)} ends {left} bytes too early")
-        left -= len(chunk)
-        written = os.write(fd, chunk)
-        while written < len(chunk):
-            written += os.write(fd, memoryview(chunk)[written:])
+def _copy(fd: int, entry: Entry, data: BinaryIO, size: int) -> None:
+    while size:
+        chunk = some(entry, data, size)
+        size -= len(chunk)
+        write_all(fd, chunk)

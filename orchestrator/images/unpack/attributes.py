@@ -89,21 +89,25 @@ def set_on_file(fd: int, entry: Entry) -> None:
         set_xattrs(fd, entry)
     os.fchmod(fd, entry.mode & 0o7777)
     if entry.kind is not Kind.DIRECTORY:
-        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        set_time(fd, entry)
+
+
+def set_time(fd: int, entry: Entry) -> None:
+    os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 def set_by_name(directory: int, name: bytes, entry: Entry) -> None:
-    """Of what cannot be opened: symbolic links, devices, FIFOs. Nothing is followed: a descriptor stands for the inode."""
-    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        os.chown(name, entry.uid, entry.gid, dir_fd=directory, follow_symlinks=False)
-        if entry.xattrs:
-            set_xattrs(b"/proc/self/fd/%d/%b" % (directory, name), entry, follow=False)
-        if entry.kind is not Kind.SYMLINK:
+    """Of what cannot be opened: symbolic links, devices, FIFOs. Nothing is followed."""
+    os.chown(name, entry.uid, entry.gid, dir_fd=directory, follow_symlinks=False)
+    if entry.xattrs:
+        set_xattrs(b"/proc/self/fd/%d/%b" % (directory, name), entry, follow=False)
+    if entry.kind is not Kind.SYMLINK:
+        handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
             os.chmod(f"/proc/self/fd/{handle}", entry.mode & 0o7777)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
-    finally:
-        os.close(handle)
+        finally:
+            os.close(handle)
+    os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
 def explained(exc: OSError, path: bytes) -> PystackError:

@@ -15,18 +15,19 @@ import io
 import lzma
 import threading
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
 from orchestrator.errors import HostError, OperationError
+from orchestrator.images.unpack.channel import Channel, Closed
 from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.reading import over
 from orchestrator.images.unpack.tarformat import BLOCK, bad, is_header
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
+"""Small enough for a processor's cache, in which it is hashed and used."""
 _READ = 1 << 18
-_CHUNKS_AHEAD = 4
+_CHUNKS_AHEAD = 16
 _RATIO_FROM_BYTES = 128 << 20
 _OVERHEAD_BYTES = 4096
 """What an entry may take of the stream beside its data, on average."""
@@ -168,54 +169,13 @@ def _read(blob: BinaryIO, size: int) -> bytes:
     return data
 
 
-# Threads.
-
-
-class Closed(Exception):
-    """The other side of a channel wants no more."""
-
-
-class Channel:
-    """A few items between two threads. `put` and `get` wait; both raise `Closed` when `close` was called."""
-
-    def __init__(self) -> None:
-        self._items: deque[Any] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-
-    def put(self, item: Any) -> None:
-        with self._changed:
-            while len(self._items) >= _CHUNKS_AHEAD and not self._closed:
-                self._changed.wait()
-            if self._closed:
-                raise Closed
-            self._items.append(item)
-            self._changed.notify_all()
-
-    def get(self) -> Any:
-        with self._changed:
-            while not self._items and not self._closed:
-                self._changed.wait()
-            if self._closed:
-                raise Closed
-            item = self._items.popleft()
-            self._changed.notify_all()
-            return item
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._items.clear()
-            self._changed.notify_all()
-
-
 class Decoded(io.RawIOBase):
     """The unpacked stream."""
 
     def __init__(self, chunks: Iterator[tuple[bytes, int]], on_bytes: Callable[[int], None] | None) -> None:
         self._chunks = chunks
         self._on_bytes = on_bytes
-        self._data, self._hashed = Channel(), Channel()
+        self._data, self._hashed = Channel(_CHUNKS_AHEAD), Channel(_CHUNKS_AHEAD)
         self._chunk, self._at, self._ended = b"", 0, False
         self._hash = hashlib.sha256()
         self._threads = [

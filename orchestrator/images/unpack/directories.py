@@ -24,14 +24,16 @@ _RECENT = 256
 
 class Directory:
     """One directory of the tree. `named`: an entry made it, and not only what lies in it. `mtime_ns`, `default_acl`: what
-    it gets in the end. `opaque`: nothing is shown through it. `below`: None until somebody asks (`Directories.below`)."""
+    it gets in the end. `opaque`: nothing is shown through it. `below`: None until somebody asks (`Directories.below`).
+    `gives`: mode bits that files made in it were seen to get, with root as owner."""
 
-    __slots__ = ("below", "children", "default_acl", "fd", "gone", "mtime_ns", "name", "named", "opaque", "parent")
+    __slots__ = ("below", "children", "default_acl", "fd", "gives", "gone", "mtime_ns", "name", "named", "opaque", "parent")
 
     def __init__(self, name: bytes, parent: Directory | None) -> None:
         self.name, self.parent = name, parent
         self.children: dict[bytes, Directory] = {}
         self.fd = -1
+        self.gives = 0
         self.named = self.opaque = self.gone = False
         self.mtime_ns: int | None = None
         self.default_acl: bytes | None = None
@@ -171,6 +173,10 @@ class Directories:
         return self.lowers.lookup(self.path(directory), below, name) if below else None
 
     # Paths.
+
+    def recent(self, path: bytes) -> Directory | None:
+        """What `find` gave for `path` a moment ago."""
+        return self._recent.get(path)
 
     def find(self, path: bytes, imply: Imply) -> Directory:
         """The directory that `path` (clean, of names alone) leads to. What is missing on the way is made by `imply`.

@@ -7,6 +7,7 @@ from typing import BinaryIO, cast
 
 from orchestrator.images.unpack.applier import Applied, Applier
 from orchestrator.images.unpack.decode import decoded
+from orchestrator.images.unpack.largefiles import LargeFiles
 from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.reading import read_entries
 from orchestrator.values import replace
@@ -26,8 +27,13 @@ def apply_layer(
     `on_bytes`: as in `decode.decoded`; what it raises ends the unpacking. On any error `target` holds a part of the layer
     and is the caller's to delete; no thread and no descriptor is left.
     """
-    with Applier(target, lowers, limits) as applier, decoded(blob, limits, on_bytes) as stream:
+    with (
+        LargeFiles() as large,
+        Applier(target, lowers, limits, large=large) as applier,
+        decoded(blob, limits, on_bytes) as stream,
+    ):
         for entry, data in read_entries(cast(BinaryIO, stream), limits):
             applier.add(entry, data)
         diff_id = stream.drain()
+        large.wait()
         return replace(applier.finish(), diff_id=diff_id)

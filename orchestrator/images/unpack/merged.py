@@ -18,7 +18,7 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 class Merged:
     """What overlayfs would show of `lowers` (topmost first), without a mount. A context manager; `close` lets go of the
     directories. Paths are from the root of that view, with or without a leading slash; names that are no UTF-8 are as
-    `os.fsdecode` has them. The trees must not change meanwhile.
+    `os.fsdecode` has them. The trees must not change meanwhile, unless who changes them calls `forget`.
     """
 
     def __init__(self, lowers: Sequence[str]) -> None:
@@ -39,6 +39,10 @@ class Merged:
 
     def close(self) -> None:
         self._lowers.close()
+
+    def forget(self) -> None:
+        """A tree has got a directory that it had not: which of them have a part of it is found out anew."""
+        self._directories.clear()
 
     def stat(self, path: str) -> os.stat_result | None:
         """None if there is nothing. Links on the way are followed inside the root, the last component is not."""

@@ -12,7 +12,7 @@ Records = Sequence[tuple[bytes, bytes]]
 SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
 _MOST_LENGTH_DIGITS = 9
-_MOST_S = 2**63 // 10**9 - 1
+MOST_NS = (2**63 // 10**9 - 1) * 10**9
 """Nanoseconds since 1970 in 64 bits: until 2262. What lies beyond is moved there."""
 
 
@@ -76,4 +76,4 @@ def time_ns(raw: bytes, path: bytes) -> int:
 
 
 def bounded_ns(time: int) -> int:
-    return max(-_MOST_S * 10**9, min(_MOST_S * 10**9, time))
+    return max(-MOST_NS, min(MOST_NS, time))

@@ -6,8 +6,7 @@ devices have none, whatever their size says (as Go's archive/tar, which wrote an
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from orchestrator.errors import OperationError
@@ -26,7 +25,11 @@ _KINDS = {
     b"0": Kind.FILE, b"\0": Kind.FILE, b"7": Kind.FILE, b"S": Kind.FILE, b"1": Kind.HARDLINK, b"2": Kind.SYMLINK,
     b"3": Kind.CHARACTER, b"4": Kind.BLOCK, b"5": Kind.DIRECTORY, b"D": Kind.DIRECTORY, b"6": Kind.FIFO,
 }  # fmt: skip
+_NOTHING: Mapping[bytes, bytes] = {}
+_FILE = Kind.FILE
+"""An enumeration's members are slow to get (Python 3.11)."""
 _WITH_DATA = b"07SD\0"
+_ABOUT_THE_NEXT = b"LKxXg"
 _SKIPPED = b"VA"
 """A volume's label (GNU), an ACL (Solaris)."""
 
@@ -41,18 +44,17 @@ def read_entries(stream: BinaryIO, limits: Limits = DEFAULT) -> Iterator[tuple[E
     return _Reader(stream, limits).entries()
 
 
-class Member(io.RawIOBase):
-    """The data of one entry: `left` bytes of `stream`."""
+class Member:
+    """The data of one entry: `left` bytes of `stream`. No more of a file than `read`: one is made for each entry."""
+
+    __slots__ = ("_name", "_stream", "left")
 
     def __init__(self, stream: BinaryIO, left: int, name: bytes) -> None:
         self._stream, self.left, self._name = stream, left, name
 
-    def readable(self) -> bool:
-        return True
-
     def read(self, size: int | None = -1) -> bytes:
         """At most `size` bytes, often less; b"" at the end."""
-        wanted = self.left if size is None or size < 0 else min(size, self.left)
+        wanted = self.left if size is None or size < 0 or size > self.left else size
         if not wanted:
             return b""
         data = self._stream.read(wanted)
@@ -61,18 +63,10 @@ class Member(io.RawIOBase):
         self.left -= len(data)
         return data
 
-    def readall(self) -> bytes:
-        return b"".join(iter(lambda: self.read(CHUNK), b""))
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
 
 class _Reader:
-    """`records`: extended headers read, for the next entry. `link`, `name`: GNU's long ones."""
+    """`records`: extended headers read, for the next entry. `link`, `name`: GNU's long ones. `noted`: whether there is any
+    of that, or a global header, in `world`."""
 
     def __init__(self, stream: BinaryIO, limits: Limits) -> None:
         self.stream, self.limits = stream, limits
@@ -80,13 +74,19 @@ class _Reader:
         self.records: list[tuple[bytes, bytes]] = []
         self.name: bytes | None = None
         self.link: bytes | None = None
+        self.noted = False
         self.headers_seen = self.entries_seen = self.bytes_seen = 0
 
     def entries(self) -> Iterator[tuple[Entry, BinaryIO]]:
-        while (block := self._header_block()) is not None:
-            self._count_header()
+        padding, most_headers = 0, _MOST_HEADERS * self.limits.entries + _MOST_HEADERS
+        while (block := self._header_block(padding)) is not None:
+            padding = 0
+            self.headers_seen += 1
+            if self.headers_seen > most_headers:
+                raise over("the archive has many more headers than entries", "entries", self.limits.entries)
             header = parse_header(block)
-            if self._is_about_the_next(header):
+            if header.flag in _ABOUT_THE_NEXT:
+                self._note(header)
                 continue
             if header.flag in _SKIPPED:
                 self._skip(_padded(header.size))
@@ -94,37 +94,44 @@ class _Reader:
             entry, left = self._entry(header, block)
             member = Member(self.stream, left, entry.path)
             yield entry, member  # type: ignore[misc]
-            self._skip(member.left)
-            # umoci 0.4 writes neither the padding of a last file nor an end; Go's reader takes that for the end too.
-            self._take(-left % BLOCK, "a header", may_end=True)
+            if member.left:
+                self._skip(member.left)
+            padding = -left % BLOCK
         if self.records or self.name is not None or self.link is not None:
             raise bad("the archive ends behind an extended header that belongs to no entry")
 
     # Blocks.
 
-    def _header_block(self) -> bytes | None:
-        """None at the end: two blocks of zeros (one, if nothing follows), or no more data."""
-        block = self._take(BLOCK, "a header", may_end=True)
-        if block is None or block != ZERO_BLOCK:
+    def _header_block(self, padding: int) -> bytes | None:
+        """What follows `padding` bytes. None at the end: two blocks of zeros (one, if nothing follows), or no more data.
+
+        umoci 0.4 writes neither the padding of a last file nor an end; Go's reader takes that for the end too.
+        """
+        block = self._take(padding + BLOCK, "a header", may_end_after=padding)
+        if padding:
+            block = block[padding:]
+        if not block:
+            return None
+        if block != ZERO_BLOCK:
             return block
-        second = self._take(BLOCK, "a header", may_end=True)
-        if second is not None and second != ZERO_BLOCK:
+        if self._take(BLOCK, "a header", may_end_after=0) not in (b"", ZERO_BLOCK):
             raise bad("the archive goes on behind a single block of zeros")
         return None
 
-    def _take(self, size: int, what: str, *, may_end: bool = False) -> bytes | None:
+    def _take(self, size: int, what: str, *, may_end_after: int | None = None) -> bytes:
+        """`size` bytes; fewer if the archive ends before the first of them, or after `may_end_after`."""
         data = self.stream.read(size)
         while len(data) < size:
             more = self.stream.read(size - len(data))
             if not more:
-                if may_end and not data:
-                    return None
+                if may_end_after is not None and len(data) in (0, may_end_after):
+                    return data
                 raise bad(f"the archive ends in the middle of {what}")
             data += more
         return data
 
     def _block(self) -> bytes:
-        return self._take(BLOCK, "the map of a sparse file") or b""
+        return self._take(BLOCK, "the map of a sparse file")
 
     def _skip(self, size: int) -> None:
         while size > 0:
@@ -135,7 +142,8 @@ class _Reader:
 
     # What belongs to the next entry.
 
-    def _is_about_the_next(self, header: Header) -> bool:
+    def _note(self, header: Header) -> None:
+        self.noted = True
         match header.flag:
             case b"L":
                 self.name = self._extended(header, self.limits.name_bytes).rstrip(b"\0")
@@ -147,9 +155,6 @@ class _Reader:
                 self.world = pax.merged(self.world, pax.parse_records(self._extended(header, _MOST_EXTENDED_BYTES)))
                 if sum(len(key) + len(value) for key, value in self.world.items()) > _MOST_EXTENDED_BYTES:
                     raise bad(f"the global extended headers are larger than {_MOST_EXTENDED_BYTES} bytes")
-            case _:
-                return False
-        return True
 
     def _extended(self, header: Header, most: int) -> bytes:
         if header.size > most or sum(len(key) + len(value) for key, value in self.records) > _MOST_EXTENDED_BYTES:
@@ -157,21 +162,17 @@ class _Reader:
             if header.flag in b"LK":
                 raise bad(f"a name of {header.size} bytes, and the limit name_bytes is {most}", hint=LIMIT_HINT)
             raise bad(f"{what}, and {most} are allowed")
-        data = self._take(_padded(header.size), "an extended header") or b""
+        data = self._take(_padded(header.size), "an extended header")
         return data[: header.size]
 
     # Entries.
 
     def _entry(self, header: Header, block: bytes) -> tuple[Entry, int]:
         """The entry and how much data there is in the archive, without padding and maps."""
-        records, self.records = self.records, []
-        name, self.name, link, self.link = self.name, None, self.link, None
-        if not (records or self.world):
-            said: dict[bytes, bytes] = {}
-        else:
-            said = pax.merged(self.world, records)
-        path = said.get(b"GNU.sparse.name") or said.get(b"path") or name or header.path
-        link = said.get(b"linkpath") or link or header.link
+        path, link, said = header.path, header.link, _NOTHING
+        records: pax.Records = ()
+        if self.noted:
+            path, link, said, records = self._noted(path, link)
         kind = _KINDS.get(header.flag)
         if kind is None:
             raise bad(f"{shown(path)} has the unknown type {header.flag!r}", hint=KINDS_HINT)
@@ -184,26 +185,33 @@ class _Reader:
             uid = sparse.decimal(said[b"uid"], "the uid", path) if b"uid" in said else uid
             gid = sparse.decimal(said[b"gid"], "the gid", path) if b"gid" in said else gid
             mtime_ns = pax.time_ns(said[b"mtime"], path) if b"mtime" in said else mtime_ns
+        if not -pax.MOST_NS <= mtime_ns <= pax.MOST_NS:
+            mtime_ns = pax.bounded_ns(mtime_ns)
         if uid > MOST_ID or gid > MOST_ID:
             raise bad(f"{shown(path)} belongs to {uid}:{gid}, and the highest id is {MOST_ID}")
         left = size if header.flag in _WITH_DATA else 0
         if left > _MOST_SIZE:
             raise bad(f"{shown(path)} has the impossible size {left}")
         pieces: sparse.Map = ()
-        if kind is Kind.FILE:
-            pieces, size, left = self._sparse(header, block, records, said, left, path)
-        else:
+        if kind is not _FILE:
             size = 0
+        elif said or header.flag == b"S":
+            pieces, size, left = self._sparse(header, block, records, said, left, path)
         self._check(path, link, size)
-        device = header.device if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0)
-        xattrs = pax.xattrs(said) if said else {}
-        return (
-            Entry(path, kind, header.mode, uid, gid, size, pax.bounded_ns(mtime_ns), link, device, xattrs, pieces),
-            left,
-        )
+        xattrs = pax.xattrs(said) if said else _NOTHING
+        return Entry(path, kind, header.mode, uid, gid, size, mtime_ns, link, header.device, xattrs, pieces), left
+
+    def _noted(self, path: bytes, link: bytes) -> tuple[bytes, bytes, Mapping[bytes, bytes], pax.Records]:
+        """Path, link and all that extended headers say of the entry; and its own records, as they stand there."""
+        path, link = self.name or path, self.link or link
+        records, self.records, self.name, self.link, self.noted = self.records, [], None, None, bool(self.world)
+        if not (records or self.world):
+            return path, link, _NOTHING, records
+        said = pax.merged(self.world, records)
+        return said.get(b"GNU.sparse.name") or said.get(b"path") or path, said.get(b"linkpath") or link, said, records
 
     def _sparse(
-        self, header: Header, block: bytes, records: pax.Records, said: dict[bytes, bytes], left: int, path: bytes
+        self, header: Header, block: bytes, records: pax.Records, said: Mapping[bytes, bytes], left: int, path: bytes
     ) -> tuple[sparse.Map, int, int]:
         """(map, size of the file, bytes in the archive behind the map)."""
         if header.flag == b"S":
@@ -226,20 +234,15 @@ class _Reader:
     def _check(self, path: bytes, link: bytes, size: int) -> None:
         if b"\0" in path or b"\0" in link:
             raise bad(f"{shown(path)} has a NUL in its name")
-        if (length := max(len(path), len(link))) > self.limits.name_bytes:
+        if len(path) > self.limits.name_bytes or len(link) > self.limits.name_bytes:
+            length = max(len(path), len(link))
             raise over(f"{shown(path)} has a name of {length} bytes", "name_bytes", self.limits.name_bytes)
         self.bytes_seen += size
         if size > _MOST_SIZE or self.bytes_seen > self.limits.bytes:
             raise over(f"its files are {self.bytes_seen} bytes with {shown(path)}", "bytes", self.limits.bytes)
-
         self.entries_seen += 1
         if self.entries_seen > self.limits.entries:
             raise over("the archive has more entries", "entries", self.limits.entries)
-
-    def _count_header(self) -> None:
-        self.headers_seen += 1
-        if self.headers_seen > _MOST_HEADERS * self.limits.entries + _MOST_HEADERS:
-            raise over("the archive has many more headers than entries", "entries", self.limits.entries)
 
 
 KINDS_HINT = "only files, directories, links, devices and FIFOs are unpacked"

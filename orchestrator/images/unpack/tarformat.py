@@ -10,6 +10,8 @@ User and group names are never looked at: the numbers count.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
+from zlib import adler32
 
 from orchestrator.errors import OperationError
 from orchestrator.images.unpack.entries import shown
@@ -17,8 +19,8 @@ from orchestrator.values import frozen
 
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
-_FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s167s")
-_USTAR, _GNU = b"ustar\0", b"ustar  \0"
+_FIELDS = struct.Struct("100s24s12s12s8sc100s8s64x8s8s167s")
+_USTAR = b"ustar\0"
 _BLANKS = b" \0"
 HINT = "the archive is damaged or was made by a broken program: get it, or make it, again"
 
@@ -36,7 +38,6 @@ class Header:
     flag: bytes
     link: bytes
     device: tuple[int, int]
-    gnu: bool
 
 
 def bad(what: str, *, hint: str = HINT) -> OperationError:
@@ -45,28 +46,37 @@ def bad(what: str, *, hint: str = HINT) -> OperationError:
 
 def parse_header(block: bytes) -> Header:
     """`block`: 512 bytes. Raises OperationError."""
-    name, mode, uid, gid, size, mtime, checksum, flag, link, magic, major, minor, rest = _FIELDS.unpack(block)
+    name, access, size, mtime, checksum, flag, link, magic, major, minor, rest = _FIELDS.unpack(block)
     if not is_header(block):
         raise bad(f"no tar header where one has to be: the checksum {checksum!r} is wrong")
-    path = name.split(b"\0", 1)[0]
-    gnu = magic == _GNU
+    path = name.partition(b"\0")[0]
     if magic[:6] == _USTAR:
         prefix = rest[:131] if rest[163:167] == b"tar\0" else rest[:155]
-        if above := prefix.split(b"\0", 1)[0]:
+        if above := prefix.partition(b"\0")[0]:
             path = above + b"/" + path
-    is_device = flag in b"34"
+    mode, uid, gid = _access(access) or (
+        number(access[:8], "the mode", path), number(access[8:16], "the uid", path), number(access[16:], "the gid", path)
+    )  # fmt: skip
     return Header(
         path,
-        number(mode, "the mode", path) & 0o7777,
-        number(uid, "the uid", path),
-        number(gid, "the gid", path),
+        mode & 0o7777,
+        uid,
+        gid,
         number(size, "the size", path),
         number(mtime, "the mtime", path, negative=True),
         flag,
-        link.split(b"\0", 1)[0],
-        (number(major, "the major", path), number(minor, "the minor", path)) if is_device else (0, 0),
-        gnu,
+        link.partition(b"\0")[0] if link[0] else b"",
+        (number(major, "the major", path), number(minor, "the minor", path)) if flag in b"34" else (0, 0),
     )
+
+
+@lru_cache(1024)
+def _access(raw: bytes) -> tuple[int, int, int] | None:
+    """Mode, uid and gid, which are the same again and again. None if one is wrong."""
+    mode, uid, gid = _value(raw[:8]), _value(raw[8:16]), _value(raw[16:])
+    if mode is None or uid is None or gid is None or min(mode, uid, gid) < 0:
+        return None
+    return mode, uid, gid
 
 
 def is_header(block: bytes) -> bool:
@@ -78,7 +88,8 @@ def is_header(block: bytes) -> bool:
         wanted = int(own.strip(_BLANKS) or b"0", 8)
     except ValueError:
         return False
-    plain = sum(block) - sum(own) + 8 * 0x20
+    # Adler-32's low half is 1 and the sum of the bytes, below 65521: exact for 256 bytes, and 20 times as fast as sum().
+    plain = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2 - sum(own) + 8 * 0x20
     if wanted == plain:
         return True
     high = sum(1 for byte in block[:148] + block[156:] if byte > 127)
@@ -88,25 +99,25 @@ def is_header(block: bytes) -> bool:
 def number(raw: bytes, what: str, path: bytes, *, negative: bool = False) -> int:
     """A numeric field: octal digits, or GNU's base 256, two's complement with the top bit set. `what` and whose it is are
     for the error. Raises OperationError."""
-    if raw[-1] in _BLANKS and (digits := raw[:-1]).isdigit():  # As nearly all are written.
-        try:
-            return int(digits, 8)
-        except ValueError:
-            pass
+    value = _value(raw)
+    if value is None:
+        raise bad(f"{what} of {shown(path)} is no number: {raw!r}")
+    if value < 0 and not negative:
+        raise bad(f"{what} of {shown(path)} is negative: {value}")
+    return value
+
+
+@lru_cache(1024)
+def _value(raw: bytes) -> int | None:
+    """None for what is no number."""
     digits = raw.strip(_BLANKS)
-    if digits.isdigit():
-        pass
-    elif raw[0] & 0x80:
-        value = int.from_bytes(raw, "big") - (0x80 << 8 * (len(raw) - 1))
-        if raw[0] & 0x40:
-            value -= 1 << (8 * len(raw) - 1)
-        if value < 0 and not negative:
-            raise bad(f"{what} of {shown(path)} is negative: {value}")
-        return value
-    else:
+    if not digits.isdigit():
+        if raw[0] & 0x80:
+            value = int.from_bytes(raw, "big") - (0x80 << 8 * (len(raw) - 1))
+            return value - (1 << (8 * len(raw) - 1)) if raw[0] & 0x40 else value
         digits = digits.split(b"\0", 1)[0]
         if not digits:
             return 0
     if digits.strip(b"01234567"):  # int() would take signs and underscores.
-        raise bad(f"{what} of {shown(path)} is no number: {raw!r}")
+        return None
     return int(digits, 8)

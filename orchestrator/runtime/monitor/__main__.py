@@ -33,10 +33,10 @@ def main(starter_fd: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    serve(listen_fd, about["data_dir"], about["host_base"], about["count"])
+    serve(listen_fd, about["data_dir"], about["extents"])
 
 
-def serve(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
+def serve(listen_fd: int, data_dir: str, extents: list[list[int]]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     start_clean()  # What it says was said by the supervisor, which has told it to somebody.
@@ -54,7 +54,7 @@ def serve(listen_fd: int, data_dir: str, host_base: int, count: int) -> None:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = file.read().strip()
     namespaces = enter_own(data_dir)
-    monitor = Monitor(listener, namespaces, data, logs, boot_id, (host_base, count))
+    monitor = Monitor(listener, namespaces, data, logs, boot_id, extents)
     # No cycles are made in the loop; a collection would only unshare pages from the children.
     gc.collect()
     gc.freeze()

@@ -26,6 +26,7 @@ from orchestrator.kernel.syscalls import (
     setdomainname,
     sethostname,
 )
+from orchestrator.runtime.monitor.interpreter import interpreter_of
 from orchestrator.runtime.monitor.stage1 import Stage1, encode_options
 
 TYPE_CHECKING = False
@@ -95,6 +96,15 @@ class FinalChild(Stage1):
             self._put(mounts.open_tree(tree, name), target)
         os.close(tree)
 
+    def node_at(self, name: str, target: str) -> None:
+        """A node of ours in /dev goes to `target`, outside of it."""
+        dev = open_in(self.root, b"/dev")
+        node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+        self._put(mounts.open_tree(node, b""), target)
+        os.unlink(name, dir_fd=dev)
+        os.close(node)
+        os.close(dev)
+
     def sysctl(self, path: str, value: str) -> None:
         """`path` below /proc/sys, through the procfs that we mounted ourselves."""
         fd = os.open(f"sys/{path}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.proc)
@@ -133,7 +143,8 @@ class FinalChild(Stage1):
         mounts.set_attributes(self.root, c.MOUNT_ATTR_RDONLY)
 
     def hostname(self, name: str, domain: str) -> None:
-        sethostname(os.fsencode(name))
+        if name:
+            sethostname(os.fsencode(name))
         if domain:
             setdomainname(os.fsencode(domain))
 
@@ -142,7 +153,6 @@ class FinalChild(Stage1):
 
     def session(self) -> None:
         os.setsid()
-        process.join_new_session_keyring()
 
     def stdio(self) -> None:
         for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -164,13 +174,23 @@ class FinalChild(Stage1):
             os.dup2(slave, number)
         os.close(slave)
 
+    def window(self, rows: int, columns: int) -> None:
+        """The size of the terminal, before the program can ask for it."""
+        fcntl.ioctl(0, c.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
     def console(self) -> None:
         """/dev/console is the terminal, as the runtime-spec has it."""
         tree = mounts.open_tree(open_in(self.root, b"/dev/pts/%d" % self.pty), b"")
         self._put(tree, "/dev/console")
 
     def working_directory(self, path: str) -> None:
-        fd = ensure(self.root, os.fsencode(path), directory=True)
+        self._enter_directory(ensure(self.root, os.fsencode(path), directory=True))
+
+    def change_directory(self, path: str) -> None:
+        """As `working_directory`, of one that exists."""
+        self._enter_directory(open_in(self.root, os.fsencode(path), os.O_PATH | os.O_DIRECTORY))
+
+    def _enter_directory(self, fd: int) -> None:
         os.fchdir(fd)
         os.close(fd)
         if not os.getcwdb().startswith(b"/"):
@@ -195,6 +215,9 @@ class FinalChild(Stage1):
 
     def seccomp(self, program: str) -> None:
         process.install_seccomp(a2b_base64(program))
+
+    def seccomp_flags(self, program: str, flags: int) -> None:
+        process.install_seccomp(a2b_base64(program), flags)
 
     def init(self) -> None:
         """Become a tiny PID 1, and go on in a child: everything of us is confined as the container is by now."""
@@ -223,16 +246,26 @@ class FinalChild(Stage1):
         cloexec_from(3)
         command = arguments[0]
         if b"/" in command:
-            os.execve(command, arguments, variables)
+            self._execve(command, arguments, variables)
         refused: OSError | None = None
         for directory in variables.get(b"PATH", _DEFAULT_PATH).split(b":"):
             try:
-                os.execve((directory or b".") + b"/" + command, arguments, variables)
+                self._execve((directory or b".") + b"/" + command, arguments, variables)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except PermissionError as exc:
                 refused = exc
         raise refused or OSError(errno.ENOENT, "")
+
+    def _execve(self, program: bytes, arguments: list[bytes], variables: dict[bytes, bytes]) -> None:
+        """Raises OSError; ELIBACC, after a word about it, when the program is there and its interpreter is not."""
+        try:
+            os.execve(program, arguments, variables)
+        except FileNotFoundError:
+            if (interpreter := interpreter_of(program)) is None:
+                raise
+            self.tell(interpreter)
+            raise OSError(errno.ELIBACC, "") from None
 
 
 def _serve_as_init(child: int) -> NoReturn:

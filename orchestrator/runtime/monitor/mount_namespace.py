@@ -59,7 +59,7 @@ def enter_own(data_dir: str) -> MountNamespaces:
     os.close(os.open("d/null", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=root))
     mounts.attach(root, c.AT_FDCWD, os.fsencode(data_dir))
     mounts.pivot_to(root)
-    empty = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"ro", None)], c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NODEV)
+    empty = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"ro", None)], mask | c.MOUNT_ATTR_NODEV)
     plain = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC
     for tree, where in (
         (bundles, b"/c"),

@@ -18,8 +18,9 @@ from orchestrator.kernel import process
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT
+from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, WORD
 from orchestrator.runtime.monitor.steps import Child
+from orchestrator.runtime.monitor.terminal import slave_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -29,10 +30,12 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 STDOUT, STDERR = 1, 2
 _RETRY_S = 0.02
 _LOST_AFTER_S = 3.0
+TRIM_S = 2.0
 
 
 class Run:
-    """A process that was executed. `pipes`: read end -> stream; `log` is None for an exec. `echo`: the supervisor's own.
+    """A process that was executed. `pipes`: read end, or master of its terminal -> stream; `log` is None for an exec.
+    `echo`: the supervisor's own.
 
     `on_end` gets the wait status (None: lost), after the pipes were read to their end."""
 
@@ -55,28 +58,43 @@ class Run:
         self.started = started
         self.ended = False
         self._loop, self._on_end = loop, on_end
-        self._log = log
+        self.log = log
         self.pipes = pipes or {}
         self._waited_s = 0.0
+        self._slaves = {fd: slave_of(fd) for fd in self.pipes if os.isatty(fd)}
+        self._trims = False
         for fd, stream in self.pipes.items():
             os.set_blocking(fd, False)
             loop.add(fd, self._puller(fd, stream))
         loop.add(pidfd, self._pidfd_ready)
 
     @property
-    def log_limits(self) -> dict[str, int]:
-        log = self._log
-        return {"max_bytes": log.max_bytes, "max_files": log.max_files} if log else {}
+    def log_policy(self) -> dict[str, Any]:
+        return self.log.policy if self.log else {}
 
     def _puller(self, fd: int, stream: int) -> Callable[[int], None]:
         def ready(_: int) -> None:
-            if fd in self.pipes and self._log is not None and self._log.pull(fd, stream) is False:
-                self._close_pipe(fd)
+            if fd in self.pipes and self.log is not None:
+                if self.log.pull(fd, stream) is False:
+                    self._close_pipe(fd)
+                if self.log.held and not self._trims:
+                    self._trims = True
+                    self._loop.later(TRIM_S, self._trim)
 
         return ready
 
+    def _trim(self) -> None:
+        """What readers have read meanwhile can go, also when nothing more is written."""
+        if self.log is not None and not self.ended:
+            self.log.trim()
+            self._trims = self.log.held
+            if self._trims:
+                self._loop.later(TRIM_S, self._trim)
+
     def _close_pipe(self, fd: int) -> None:
         del self.pipes[fd]
+        if (slave := self._slaves.pop(fd, None)) is not None:
+            os.close(slave)
         self._loop.remove(fd)
         os.close(fd)
 
@@ -110,18 +128,27 @@ class Run:
         self._loop.remove(self.pidfd)
         for fd, stream in list(self.pipes.items()):
             # All its processes are gone, so "empty" is the end too, even if somebody else got hold of the write end.
-            while self._log is not None and self._log.pull(fd, stream):
-                pass
+            if self.log is not None:
+                _read_to_the_end(self.log, fd, stream)
             self._close_pipe(fd)
-        if self._log is not None:
-            self._log.close()
+        if self.log is not None:
+            self.log.end()
         self._on_end(self, status)
         os.close(self.pidfd)
 
 
+def _read_to_the_end(log: Log, pipe: int, stream: int) -> None:
+    try:
+        while log.pull(pipe, stream):
+            pass
+    except OSError as exc:  # A shortage, and this cannot wait.
+        while log.discard(pipe, exc.errno or errno.EIO):
+            pass
+
+
 class Start:
-    """A program on its way to its execve. `on_done` gets (pid, pidfd) once it was executed; `on_failed` (step, errno),
-    after everything of it is gone."""
+    """A program on its way to its execve. `on_done` gets (pid, pidfd) once it was executed; `on_failed` (step, errno,
+    what the child said of it), after everything of it is gone."""
 
     def __init__(
         self,
@@ -131,12 +158,13 @@ class Start:
         fds: dict[str, int],
         procs: list[int],
         on_done: Callable[[int, int], None],
-        on_failed: Callable[[int, int], None],
+        on_failed: Callable[[int, int, str], None],
     ) -> None:
         self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         self._born = process.SharedPid()
         self._failure: tuple[int, int] | None = None
+        self._text = b""
         try:
             self._stage1 = process.clone3(0, cgroup=fds.get("cgroup"))
         except OSError:
@@ -155,8 +183,11 @@ class Start:
         except BlockingIOError:
             return
         # Reports are smaller than PIPE_BUF: they arrive whole.
-        for failure in REPORT.iter_unpack(data):
-            self._failure = self._failure or failure
+        for at, (step, number) in enumerate(REPORT.iter_unpack(data)):
+            if step == WORD:
+                self._text += data[at * REPORT.size + 4 : (at + 1) * REPORT.size]
+            else:
+                self._failure = self._failure or (step, number)
         if not data:
             self._loop.remove(self._reader)
             os.close(self._reader)
@@ -170,7 +201,7 @@ class Start:
                 # Killed with what it made, or before it was done with it: what it made is not what was asked for.
                 self._failure = BROKEN, errno.EOWNERDEAD
         if not pid:
-            self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)))
+            self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)), self._said())
             return
         pidfd = os.pidfd_open(pid)
         if self._failure is None:
@@ -185,7 +216,10 @@ class Start:
         self._loop.remove(pidfd)
         os.close(pidfd)
         assert self._failure is not None
-        self._on_failed(*self._failure)
+        self._on_failed(*self._failure, self._said())
+
+    def _said(self) -> str:
+        return self._text.rstrip(b"\0").decode("utf-8", "replace")
 
 
 class Journal:

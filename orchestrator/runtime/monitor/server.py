@@ -6,9 +6,11 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
 import time
 
+from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.identity import is_trusted
@@ -17,7 +19,8 @@ from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Journal, Run, Start
+from orchestrator.runtime.monitor.runs import STDERR, STDOUT, TRIM_S, Journal, Run, Start
+from orchestrator.runtime.monitor.terminal import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -58,10 +61,17 @@ class Refusal(Exception):
 
 class Monitor:
     def __init__(
-        self, listener: socket.socket, namespaces: MountNamespaces, data: int, logs: int, boot_id: str, ids: tuple[int, int]
+        self,
+        listener: socket.socket,
+        namespaces: MountNamespaces,
+        data: int,
+        logs: int,
+        boot_id: str,
+        extents: list[list[int]],
     ) -> None:
         self.loop = Loop()
-        self._listener, self._mounts, self._logs, self._boot_id, self._ids = listener, namespaces, logs, boot_id, ids
+        self._listener, self._mounts, self._logs, self._boot_id = listener, namespaces, logs, boot_id
+        self._extents = extents
         self._store = stores.Store()
         self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
         self._runs: dict[str, Run] = {}
@@ -196,7 +206,7 @@ class Monitor:
         if not wire.LOWEST_VERSION <= header["version"] <= wire.VERSION:
             raise Refusal(f"this monitor speaks versions {wire.LOWEST_VERSION} to {wire.VERSION}, not {header['version']}")
         if stores.USERNS not in self._store.kept:
-            self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(*self._ids)])
+            self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(self._extents)])
         previous, self._supervisor = self._supervisor, connection
         if previous is not None and previous is not connection:
             previous.close()
@@ -207,7 +217,7 @@ class Monitor:
             pipes = sorted(run.pipes.items(), key=lambda item: item[1])
             item = {
                 "re": number, "item": "run", "container": run.container, "run": run.number, "pid": run.pid,
-                "started": run.started, "echo": run.echo, "log": run.log_limits, "streams": [stream for _, stream in pipes],
+                "started": run.started, "echo": run.echo, "log": run.log_policy, "streams": [stream for _, stream in pipes],
             }  # fmt: skip
             connection.send(item, [run.pidfd, *(fd for fd, _ in pipes)])
         for name, kept in self._store.kept.items():
@@ -260,47 +270,83 @@ class Monitor:
         named = {name: fd for name, fd in zip(names, fds, strict=True) if name != "procs"}
         return {"user": self._store.user_namespace(), **named}, procs
 
+    def _log_of(self, header: wire.Header, *, goes_on: bool = False) -> Log:
+        container, run = header["container"], header["run"]
+
+        def lost(problem: int, count: int) -> None:
+            self._event(event="unlogged", container=container, run=run, errno=problem, bytes=count)
+
+        return Log(self._logs, container, header["log"], self._mounts.null, goes_on=goes_on, on_loss=lost)
+
     def _start(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         container, number = header["container"], header["id"]
         if container in self._runs or container in self._starting:
             raise Refusal(f"container {container} is running")
         named, procs = self._named(header, fds)
-        limits = header["log"]
-        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
+        log = self._log_of(header)
+        channel = Channel() if header.get("terminal") else None
+        if channel is not None:
+            named["pty"] = channel.for_child()
 
         def executed(pid: int, pidfd: int) -> None:
             self._starting.discard(container)
+            if channel is not None:
+                try:
+                    pipes[channel.master()] = STDOUT
+                except (OSError, IndexError):  # Out of descriptors: it would block as soon as it writes much.
+                    pidfds.send(pidfd, signal.SIGKILL)
+                channel.close()
             run = Run(
                 self.loop, pid, pidfd, self._run_ended, log=log, pipes=pipes, started=time.time(),
                 container=container, number=header["run"], echo=header["echo"],
             )  # fmt: skip
             self._runs[container] = run
             self._journal.started(run)
-            connection.send({"re": number, "pid": pid, "started": run.started}, [pidfd])
+            masters = pipes if channel is not None else ()
+            connection.send({"re": number, "pid": pid, "started": run.started}, [pidfd, *masters])
 
-        def failed(step: int, error: int) -> None:
+        def failed(step: int, error: int, text: str) -> None:
             self._starting.discard(container)
             log.close()
+            if channel is not None:
+                channel.close()
             for fd in pipes:
                 os.close(fd)
-            connection.send({"re": number, "error": "step", "step": step, "errno": error})
+            connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
 
         try:
             Start(self.loop, self._mounts, body, named, procs, executed, failed)
         except OSError:
             log.close()
+            if channel is not None:
+                channel.close()
             raise
-        pipes = {named["out"]: STDOUT, named["err"]: STDERR}
+        if channel is not None:
+            channel.forked()
+        pipes = {named[name]: stream for name, stream in (("out", STDOUT), ("err", STDERR)) if name in named}
         for fd in pipes:
             fds.remove(fd)
         self._starting.add(container)
 
     def _run_ended(self, run: Run, status: int | None) -> None:
         del self._runs[run.container]
+        if run.log is not None and run.log.held:
+            self._trim_later(run.container, run.log)
         at = self._journal.ended(run, status)
         self._event(event="exit", container=run.container, run=run.number, status=status, at=at, echo=run.echo)
         if self._supervisor is None:
             self.loop.later(IDLE_S, self._end_if_idle)
+
+    def _trim_later(self, container: str, log: Log) -> None:
+        """Readers may need what a run has written for longer than it lives; the next run sees to it itself."""
+
+        def trim() -> None:
+            if container not in self._runs and container not in self._starting:
+                log.trim()
+                if log.held:
+                    self._trim_later(container, log)
+
+        self.loop.later(TRIM_S, trim)
 
     def _exec(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         run = self._runs.get(header["container"])
@@ -317,16 +363,16 @@ class Monitor:
             self._execs.discard(run)
             connection.send({"event": "ended", "exec": number, "status": status})
 
-        def failed(step: int, error: int) -> None:
-            connection.send({"re": number, "error": "step", "step": step, "errno": error})
+        def failed(step: int, error: int, text: str) -> None:
+            connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
 
         Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed)
 
     def _adopt(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        container, limits = header["container"], header["log"]
+        container = header["container"]
         if container in self._runs:
             raise Refusal(f"container {container} is known already")
-        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
+        log = self._log_of(header, goes_on=True)
         pidfd, *pipes = fds
         fds.clear()
         self._runs[container] = Run(

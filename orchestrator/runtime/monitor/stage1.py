@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -19,6 +20,9 @@ from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 
 REPORT = struct.Struct("<ii")
 """The step that failed, and its errno."""
+WORD = -2
+"""Instead of the step: what follows are four bytes of text."""
+_WORD = struct.Struct("<i4s")
 BROKEN = -1
 """The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
 
@@ -62,6 +66,10 @@ class Stage1:
 
     def fail(self, step: int, number: int) -> None:
         os.write(self.status, REPORT.pack(step, number))
+
+    def tell(self, text: bytes) -> None:
+        """A word about the failure that follows."""
+        os.write(self.status, b"".join(_WORD.pack(WORD, text[at : at + 4]) for at in range(0, len(text), 4)))
 
     def rlimit(self, kind: int, soft: int, hard: int) -> None:
         """Only here, as the host's root, can a hard limit be raised. That on descriptors is lowered last: until then we
@@ -109,6 +117,30 @@ class Stage1:
             os.chown(name, owner, owner, dir_fd=fd, follow_symlinks=False)
         if "stdin" not in self.fds:
             self.fds["stdin"] = os.open("null", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
+
+    def nodes(self, slot: int, nodes: list[tuple[str, int, int, int, int, int]], owner: int) -> None:
+        """Further nodes in the tmpfs of `devices`: path, type and mode, numbers, owner and group. One that is there already
+        is replaced."""
+        os.umask(0)
+        for path, mode, major, minor, uid, gid in nodes:
+            *folders, name = path.split("/")
+            at = os.dup(self.slots[slot])
+            for folder in folders:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, 0o755, dir_fd=at)
+                    os.chown(folder, owner, owner, dir_fd=at)
+                below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+                os.close(at)
+                at = below
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=at)
+            os.mknod(name, mode, os.makedev(major, minor), dir_fd=at)
+            os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)
+            os.close(at)
+
+    def root_devices(self, slot: int) -> None:
+        """Devices open in the file system of `overlay`: the container's group says which."""
+        mounts.set_attributes(self.slots[slot], clear=c.MOUNT_ATTR_NODEV)
 
     def to_host(self) -> None:
         process.setns(self.namespaces.host_ns, c.CLONE_NEWNS)
@@ -190,6 +222,14 @@ class Stage1:
                 # A file system that cannot be idmapped (proc, some network ones): plain, its files are nobody's.
         mounts.set_attributes(tree, set_, clear, propagation=propagation, recursive=recursive)
 
+    def top_attributes(self, slot: int, set_: int, clear: int) -> None:
+        """Of the mount itself, and not of those below it."""
+        mounts.set_attributes(self.slots[slot], set_, clear)
+
+    def propagate(self, slot: int, propagation: int, recursive: bool) -> None:
+        """A copy of a mount is in the peer group of its source; so it stays, if that is shared and is to be shared."""
+        mounts.set_attributes(self.slots[slot], propagation=propagation, recursive=recursive)
+
     def enter(self) -> None:
         """Into the sandbox's user and network namespace, then the final child in the run's own ones."""
         self.enter_some(True, True, _NAMESPACES & ~(c.CLONE_NEWUSER | c.CLONE_NEWNET), [])
@@ -197,6 +237,7 @@ class Stage1:
     def enter_some(self, user: bool, network: bool, kinds: int, joined: list[tuple[str, int]]) -> None:
         """As `enter`, but for what is the host's, or another container's. `kinds`: made for this run. `joined`: those of
         living processes, by the names of their pidfds."""
+        process.join_new_session_keyring()
         for name, kind in joined:
             process.setns(self.fds[name], kind)
         if user:
@@ -215,6 +256,7 @@ class Stage1:
 
     def join_some(self, kinds: int) -> None:
         """As `join`, but for what is the host's."""
+        process.join_new_session_keyring()
         process.setns(self.fds["target"], kinds)
         _become_root()
         self._divide(0)

@@ -72,10 +72,11 @@ class Store:
             os.rmdir(f"/l/{number}")
 
 
-def make_user_namespace(host_base: int, count: int) -> int:
-    """A descriptor of a new user namespace with the ids 0..count-1 mapped from `host_base` up (user_namespaces(7)).
+def make_user_namespace(extents: list[list[int]]) -> int:
+    """A descriptor of a new user namespace. `extents`: the lines of its maps, as `IdMap.extents` (user_namespaces(7)).
 
     A child is needed to be in it while its maps are written; it is killed right after."""
+    lines = b"".join(b"%d %d %d\n" % tuple(extent) for extent in extents)
     pid = process.clone3(c.CLONE_NEWUSER)
     if pid == 0:
         try:
@@ -87,7 +88,7 @@ def make_user_namespace(host_base: int, count: int) -> int:
         for name in ("uid_map", "gid_map"):
             fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
             try:
-                os.write(fd, b"0 %d %d" % (host_base, count))
+                os.write(fd, lines)
             finally:
                 os.close(fd)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

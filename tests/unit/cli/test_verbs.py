@@ -385,6 +385,22 @@ def test_plan_prints_the_text_or_the_operations(bench: Bench) -> None:
     assert server.last("plan") == {"down": {"volumes": True}}
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("image: Redis", 'compose.yaml:3:12: services.db.image: image "Redis" has capital letters'),
+        ("image: host\n    configs: [a]\nconfigs: {a: {file: ./nosuch}}", 'the file of the config "a" does not exist'),
+    ],
+)
+def test_a_plan_of_what_up_would_refuse_is_refused(bench: Bench, more: str, says: str) -> None:
+    server = bench.serve(plan=ok({"text": "", "steps": []}))
+    bench.compose(f"services:\n  db:\n    {more}\n")
+    outcome = bench.run("plan")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert says in outcome.err
+    assert "plan" not in server.verbs()
+
+
 def test_a_misspelt_verb_or_option_is_a_usage_error(bench: Bench) -> None:
     outcome = bench.run("donw")
     assert outcome.code == 2

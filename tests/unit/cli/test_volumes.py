@@ -191,7 +191,8 @@ def test_prune_asks_and_takes_no_answer_for_no(bench: Bench) -> None:
         (("rm", "../x"), 2, "is not a volume name"),
         (("prune", "-f", "--filter", "name=x"), 2, '"name=x" is no filter'),
         (("export", "nosuch"), 1, 'there is no volume "nosuch"'),
-        (("export", "shared", "-o", "/nosuch/x.tar"), 1, "cannot write /nosuch/x.tar"),
+        (("export", "shared", "-o", "/nosuch/x.tar"), 2, "cannot write /nosuch/x.tar: No such file"),
+        (("export", "shared", "-o", "/dev/full"), 125, "cannot write /dev/full: No space left on device"),
         (("import", "shared", "/nosuch.tar"), 2, "cannot read /nosuch.tar"),
     ],
 )
@@ -302,6 +303,19 @@ def test_an_archive_comes_from_stdin_and_goes_to_stdout(bench: Bench) -> None:
     assert imported.communicate(out, timeout=60) == (b"", b"")
     assert imported.returncode == 0
     assert (bench.root / "data" / "volumes" / "to" / "_data" / "dir" / "file").read_text() == "content"
+
+
+def test_an_archive_goes_into_a_fifo_as_it_is(bench: Bench) -> None:
+    filled(bench, "from")
+    fifo = bench.root / "fifo"
+    os.mkfifo(fifo)
+    with bench.spawn("volume", "export", "from", "-o", str(fifo)) as exported:
+        with open(fifo, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as members:
+            names = [member.name for member in members]
+        assert exported.wait(60) == 0
+    assert "dir/file" in names
+    assert fifo.is_fifo()
+    assert not list(bench.root.glob("fifo?*")) + list(bench.root.glob(".fifo*"))
 
 
 def tar_of(**files: bytes) -> bytes:

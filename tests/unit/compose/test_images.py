@@ -129,7 +129,7 @@ def test_everything_else_arrives_typed(stack: Stack) -> None:
         ("build: {shm_size: x}", 'services.a.build.shm_size: "x" is not a size'),
         (
             "build: {ulimits: {nofile: {soft: 9, hard: 3}}}",
-            "services.a.build.ulimits.nofile: soft (9) must be at most hard (3); -1: unlimited",
+            "services.a.build.ulimits.nofile: the soft limit, 9, is above the hard limit, 3",
         ),
         (
             "build: {secrets: [{source: s, uid: me}]}",

@@ -86,12 +86,10 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
     }
     assert refused >= {
-        *("cap_add", "cap_drop", "device_cgroup_rules", "devices", "dns", "dns_search", "gpus"),
-        *("group_add", "privileged", "runtime", "security_opt", "sysctls"),
-        *("ulimits", "use_api_socket", "volumes_from", "extra_hosts", "provider"),
+        *("use_api_socket", "provider"),
         *("deploy.mode", "pre_start", "post_start", "pre_stop"),
         *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
-        *("volumes[0].bind.propagation", "networks.name.external", "networks.name.enable_ipv6"),
+        *("networks.name.external", "networks.name.enable_ipv6"),
     }
 
 
@@ -99,24 +97,23 @@ EVERYTHING = """\
 services:
   a:
     image: host
-    privileged: true
-    cap_add: [NET_ADMIN]
-    devices: [/dev/fuse]
-    external_links: [a]
+    use_api_socket: true
+    post_start: [{command: x}]
+    pre_stop: [{command: x}]
+    shm_size: 1m
     secrets: [s]
     configs: [c]
-    gpus: all
-    sysctls: {net.core.somaxconn: 1}
-    security_opt: [no-new-privileges:true]
-    runtime: runsc
-    ulimits: {nofile: 9}
-    logging: {driver: syslog}
+    external_links: [x]
+    pre_start: [{image: x}]
+    models: {m: {}}
+    provider: {type: x}
+    logging: {driver: local}
     labels: {k: v}
-    blkio_config: {weight: 300}
+    isolation: hyperv
     develop: {watch: [{path: ., action: restart}]}
-    mac_address: 02:00:00:00:00:01
-    attach: false
-    mem_swappiness: 0
+    cpu_count: 2
+    cpu_percent: 5
+    credential_spec: {file: x}
     deploy:
       placement: {constraints: [node.role == manager]}
       mode: global
@@ -124,27 +121,26 @@ secrets:
   s: {file: ./s}
 configs:
   c: {content: x}
+models: {m: {model: x}}
 """
 REFUSED = {
-    "services.a.privileged": 4,
-    "services.a.cap_add": 5,
-    "services.a.devices": 6,
-    "services.a.external_links": 7,
-    "services.a.gpus": 10,
-    "services.a.sysctls": 11,
-    "services.a.security_opt": 12,
-    "services.a.runtime": 13,
-    "services.a.ulimits": 14,
-    "services.a.deploy.mode": 24,
+    "services.a.use_api_socket": 4,
+    "services.a.post_start": 5,
+    "services.a.pre_stop": 6,
+    "services.a.external_links": 10,
+    "services.a.pre_start": 11,
+    "services.a.models": 12,
+    "services.a.provider": 13,
+    "services.a.deploy.mode": 23,
+    "models": 28,
 }
 IGNORED = {
-    "services.a.logging": 15,
-    "services.a.blkio_config": 17,
-    "services.a.develop": 18,
-    "services.a.mac_address": 19,
-    "services.a.attach": 20,
-    "services.a.mem_swappiness": 21,
-    "services.a.deploy.placement": 23,
+    "services.a.isolation": 16,
+    "services.a.develop": 17,
+    "services.a.cpu_count": 18,
+    "services.a.cpu_percent": 19,
+    "services.a.credential_spec": 20,
+    "services.a.deploy.placement": 22,
 }
 
 
@@ -162,18 +158,38 @@ def test_up_goes_on_with_a_warning_where_nothing_can_surprise(stack: Stack) -> N
 
 
 RUN = {
+    "annotations": "{k: v}",
+    "attach": "false",
+    "blkio_config": "{weight: 300}",
     "build": ".",
+    "cap_add": "[net_admin]",
+    "cap_drop": "[CAP_KILL]",
     "cgroup": "host",
     "cgroup_parent": "/apps",
     "command": "[x]",
     "configs": "[c]",
     "container_name": "other",
+    "cpu_period": "50000",
+    "cpu_quota": "50000",
+    "cpu_rt_period": "50000",
+    "cpu_rt_runtime": "500",
+    "cpu_shares": "500",
     "cpus": "1",
+    "cpuset": "'0'",
     "depends_on": "[b]",
+    "dns": "10.0.0.1",
+    "dns_opt": "[rotate]",
+    "dns_search": "x.test",
+    "domainname": "x.test",
+    "device_cgroup_rules": "[c 89:* rw]",
+    "devices": "[/dev/fuse]",
     "entrypoint": "[x]",
     "environment": "{K: v}",
     "env_file": "x.env",
     "expose": "[80]",
+    "extra_hosts": "{h: 10.0.0.1}",
+    "group_add": "[adm]",
+    "gpus": "all",
     "healthcheck": "{test: x}",
     "hostname": "h",
     "image": "rootfs:/x",
@@ -181,27 +197,44 @@ RUN = {
     "label_file": "x.env",
     "ipc": "host",
     "labels": "{k: v}",
+    "logging": "{driver: none}",
+    "mac_address": "02:00:00:00:00:01",
     "mem_limit": "64m",
+    "mem_reservation": "32m",
+    "mem_swappiness": "0",
+    "memswap_limit": "64m, mem_limit: 64m",
     "network_mode": "host",
     "networks": "{default: {aliases: [x]}}",
+    "oom_kill_disable": "true",
+    "oom_score_adj": "7",
     "pid": "host",
     "pids_limit": "9",
     "platform": "linux/arm64",
     "ports": "[80]",
+    "privileged": "true",
     "profiles": "[p]",
     "pull_policy": "always",
     "pull_refresh_after": "2d, pull_policy: refresh",
     "read_only": "true",
     "restart": "always",
+    "runtime": "",
     "scale": "2",
     "secrets": "[s]",
+    "security_opt": "[no-new-privileges]",
+    "shm_size": "1m",
     "stop_grace_period": "3s",
+    "stdin_open": "true",
     "stop_signal": "USR1",
+    "storage_opt": "{size: 1g}",
+    "sysctls": "{net.core.somaxconn: 1}",
     "tmpfs": "/t",
+    "tty": "true",
+    "ulimits": "{nofile: 9}",
     "user": '"7"',
     "userns_mode": "host",
     "uts": "host",
     "volumes": "[/v]",
+    "volumes_from": "[b]",
     "working_dir": "/w",
     "deploy": "{resources: {limits: {cpus: '1'}}}",
     "extends": "b",
@@ -221,12 +254,15 @@ def test_what_the_table_says_is_run_arrives_at_the_runtime(stack: Stack) -> None
 
     plain = service("image: host")
     for name, value in RUN.items():
+        if not value:  # It only says what happens anyway.
+            continue
         own = "" if name == "image" else "image: host, "
         assert service(f"{own}{name}: {value}") != plain, name
 
 
 GRANTED = "secrets: {s: {file: ./s}, e: {environment: E}}\nconfigs: {c: {content: x}}\n"
 INERT = {
+    "services.name.volumes[0].consistency",
     # For people, or said by the format to mean the same wherever there is one machine.
     *("services.name.ports[0].name", "services.name.ports[0].app_protocol", "services.name.ports[0].mode"),
 }
@@ -264,6 +300,23 @@ BELOW = {
     "services.name.deploy.resources.limits.cpus": "deploy: {resources: {limits: {cpus: '1'}}}",
     "services.name.deploy.resources.limits.memory": "deploy: {resources: {limits: {memory: 64m}}}",
     "services.name.deploy.resources.limits.pids": "deploy: {resources: {limits: {pids: 9}}}",
+    **{
+        f"services.name.{where}[0].{key}": body % f"capabilities: [gpu], {text}"
+        for where, body in (
+            ("gpus", "gpus: [{%s}]"),
+            ("deploy.resources.reservations.devices", "deploy: {resources: {reservations: {devices: [{%s}]}}}"),
+        )
+        for key, text in (
+            ("capabilities", "count: all"),
+            ("driver", "driver: x"),
+            ("count", "count: 2"),
+            ("device_ids", "device_ids: [x]"),
+            ("options", "options: {k: v}"),
+        )
+    },
+    "services.name.devices[0].source": "devices: [{source: /dev/x, target: /dev/z}]",
+    "services.name.devices[0].target": "devices: [{source: /dev/x, target: /dev/y}]",
+    "services.name.devices[0].permissions": "devices: [{source: /dev/x, target: /dev/y, permissions: r}]",
     "services.name.deploy.replicas": "deploy: {replicas: 2}",
     "services.name.deploy.restart_policy.condition": "deploy: {restart_policy: {condition: on-failure}}",
     "services.name.deploy.restart_policy.max_attempts": (
@@ -284,6 +337,28 @@ BELOW = {
     "services.name.env_file[0].path": "env_file: [{path: x.env}]",
     "services.name.env_file[0].required": "env_file: [{path: no.env, required: true}]",
     "services.name.env_file[0].format": "env_file: [{path: x.env, format: raw}]",
+    "services.name.ulimits.name.soft": "ulimits: {nofile: {soft: 1, hard: 2}}",
+    "services.name.ulimits.name.hard": "ulimits: {nofile: {soft: 1, hard: 3}}",
+    "services.name.blkio_config.weight": "blkio_config: {weight: 20}",
+    "services.name.blkio_config.weight_device[0].path": "blkio_config: {weight_device: [{path: /x, weight: 10}]}",
+    "services.name.blkio_config.weight_device[0].weight": "blkio_config: {weight_device: [{path: /x, weight: 11}]}",
+    **{
+        f"services.name.blkio_config.device_{kind}[0].{key}": (
+            f"blkio_config: {{device_{kind}: [{{path: /{key}, rate: 1}}]}}"
+        )
+        for kind in ("read_bps", "read_iops", "write_bps", "write_iops")
+        for key in ("path", "rate")
+    },
+    "services.name.deploy.resources.reservations.memory": "deploy: {resources: {reservations: {memory: 64m}}}",
+    "services.name.networks.name.mac_address": "networks: {default: {mac_address: '02:00:00:00:00:07'}}",
+    "services.name.volumes[0].bind.selinux": "volumes: [{type: bind, target: /t, source: /s, bind: {selinux: z}}]",
+    "services.name.volumes[0].bind.propagation": (
+        "volumes: [{type: bind, target: /t, source: /s, bind: {propagation: rslave}}]"
+    ),
+    "services.name.volumes[0].bind.recursive": (
+        "volumes: [{type: bind, target: /t, source: /s, bind: {recursive: disabled}}]"
+    ),
+    "services.name.volumes[0].volume.labels": "volumes: [{type: volume, target: /t, volume: {labels: {k: v}}}]",
     "services.name.networks.name.aliases": "networks: {default: {aliases: [x]}}",
     "services.name.networks.name.ipv4_address": "networks: {default: {ipv4_address: 10.0.0.7}}",
     "services.name.volumes[0].type": "volumes: [{type: tmpfs, target: /t}]",
@@ -322,6 +397,8 @@ BELOW = {
         "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, gateway: 10.1.0.9}]}}}"
     ),
     "networks.name.internal": "networks: {default: {internal: true}}",
+    "services.name.logging.driver": "logging: {driver: local}",
+    "services.name.logging.options": "logging: {options: {max-size: 5m}}",
     "networks.name.labels": "networks: {default: {labels: [k]}}",
     "volumes.name.name": "volumes: {data: {name: x}}",
     "volumes.name.driver_opts": "volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs}}}",

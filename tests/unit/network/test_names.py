@@ -173,3 +173,15 @@ def test_servfail_repeats_id_and_question() -> None:
 )
 def test_resolv_conf_is_read_as_its_man_page_says(text: str, servers: tuple[str, ...]) -> None:
     assert parse_servers(text) == servers
+
+
+def test_a_container_that_wants_others_asked_is_told_by_its_address() -> None:
+    names, zone = project()
+    place = replace(endpoint("10.0.0.9", "own"), dns=("1.1.1.1",))
+    names.claim(ContainerId("own"), [place])
+    names.publish(ContainerId("own"), [place])
+    assert names.servers(zone, "10.0.0.9") == ("1.1.1.1",)
+    assert names.servers(zone, "10.0.0.2") == ()
+    assert names.servers(zone, "10.0.0.77") == ()
+    names.disclaim(ContainerId("own"))
+    assert names.servers(zone, "10.0.0.9") == ()

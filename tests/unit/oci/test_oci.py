@@ -211,7 +211,9 @@ def test_an_explicit_group_is_the_only_one() -> None:
     assert config(service(user="redis:staff"))["process"]["user"]["additionalGids"] == [50]
 
 
-@pytest.mark.parametrize("user", ["nobody-here", "redis:nogroup", "redis:", "65536", "0:70000", "-1", "4294967295"])
+@pytest.mark.parametrize(
+    "user", ["nobody-here", "redis:nogroup", "redis:", "2147483647", "0:2147483647", "-1", "4294967295"]
+)
 def test_a_user_that_cannot_be_is_an_error_at_its_place(user: str) -> None:
     with pytest.raises(InputError, match=r"services\.web\.user: ") as caught:
         compiled(service(user=user))
@@ -234,9 +236,9 @@ def test_the_hostname_is_the_container_unless_set_and_fits_a_dns_label() -> None
 def test_binds_are_mapped_and_let_no_device_open() -> None:
     bind = mount_at(config(service(volumes=(Mount(MountKind.BIND, "/data//x/../y", "/src"),))), "/data/y")
     assert bind["source"] == "/src"
-    assert {"idmap", "nodev", "rbind", "rprivate", "rw"} == set(bind["options"])
+    assert {"idmap", "rnodev", "rbind", "rprivate"} == set(bind["options"])
     usr = mount_at(config(service()), "/usr")
-    assert {"ro", "rro", "idmap", "nodev", "nosuid", "rbind", "rprivate"} == set(usr["options"])
+    assert {"ro", "rro", "idmap", "rnodev", "rnosuid", "rbind", "rprivate"} == set(usr["options"])
 
 
 def test_a_mount_of_the_stack_replaces_ours_at_the_same_place_and_parents_come_first() -> None:
@@ -401,7 +403,10 @@ def test_a_granted_file_of_the_hosts_is_bound_read_only_and_others_are_made() ->
     [
         (GrantedFile("/", 'config "c"', place="P"), 'P: the config "c": nothing can be mounted at "/"'),
         (GrantedFile("/proc/x", 'config "c"', "/x", place="P"), 'P: the config "c": nothing can be mounted at "/proc/x"'),
-        (GrantedFile("/c", gid=70_000, place="P"), "P: id 70000 is outside the 65536 ids a container has"),
+        (
+            GrantedFile("/c", gid=2**31 - 1, place="P"),
+            "P: id 2147483647 is above 2147483646, the highest that a container has",
+        ),
     ],
 )
 def test_a_granted_file_that_cannot_be_is_an_error_at_its_place(file: GrantedFile, message: str) -> None:

@@ -22,9 +22,10 @@ from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
 from orchestrator.oci.schema import REFUSED, ROWS, Kind, Row, Use
 from orchestrator.oci.terms import ANNOTATION_SUBPATHS, ORDERS
 from orchestrator.oci.validate import validate
+from orchestrator.runtime import device_rules
 from orchestrator.runtime.bundle import make_bind_sources
-from orchestrator.runtime.cgroups import _SETTINGS
 from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
+from orchestrator.runtime.resources import settings_of
 from tests.unit.oci.test_oci import APP, FULL, FULL_PATHS, HOST
 
 SITE = Site(ProjectName("shop"), ProjectKey("0123abcd"), "/d", "/r", IdMap(1_000_000))
@@ -49,7 +50,10 @@ WHOLE: dict[str, Any] = {
     "root": {"path": "rootfs", "readonly": True},
     "hostname": "h",
     "domainname": "d",
-    "mounts": [{"destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "ro"]}],
+    "mounts": [
+        {"destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "ro"]},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": []},
+    ],
     "annotations": dict.fromkeys(sorted(ORDERS), "[]") | {ANNOTATION_SUBPATHS: "{}", "org.example": "x"},
     "linux": {
         "namespaces": [{"type": kind} for kind in ("user", "network", "pid", "mount", "uts", "ipc", "cgroup")],
@@ -57,15 +61,36 @@ WHOLE: dict[str, Any] = {
         "gidMappings": MAPPING,
         "cgroupsPath": f"/{GROUP}",
         "resources": {
-            "memory": {"limit": 1 << 26, "reservation": 1 << 25, "swap": 1 << 27},
+            "memory": {
+                "limit": 1 << 26, "reservation": 1 << 25, "swap": 1 << 27, "kernel": -1, "kernelTCP": -1, "swappiness": 10,
+                "disableOOMKiller": True, "useHierarchy": False, "checkBeforeUpdate": True,
+            },
             "pids": {"limit": 100},
-            "cpu": {"shares": 512, "quota": 50_000, "period": 100_000, "cpus": "0-1", "mems": "0"},
+            "cpu": {
+                "shares": 512, "quota": 50_000, "period": 100_000, "burst": 5, "idle": 1, "cpus": "0-1", "mems": "0",
+                "realtimePeriod": 1_000_000, "realtimeRuntime": 500,
+            },
+            "blockIO": {
+                "weight": 10, "leafWeight": 10,
+                "weightDevice": [{"major": 8, "minor": 0, "weight": 500, "leafWeight": 300}],
+                "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 600}],
+                "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 600}],
+                "throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 600}],
+                "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 600}],
+            },
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 1 << 21}],
+            "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]},
+            "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}},
+            "unified": {"memory.high": "1000000"},
+            "devices": [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}],
         },
+        "devices": [{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "fileMode": 438, "uid": 5, "gid": 6}],
         "sysctl": {"net.ipv4.ip_forward": "1"},
         "seccomp": {
             "defaultAction": "SCMP_ACT_ERRNO",
             "defaultErrnoRet": 1,
             "architectures": ["SCMP_ARCH_X86_64"],
+            "flags": ["SECCOMP_FILTER_FLAG_LOG"],
             "syscalls": [
                 {
                     "names": ["clone"],
@@ -101,7 +126,7 @@ def at(config: Any, path: str) -> tuple[Any, Any]:
     if steps[-1] == "*":
         steps[-1] = None
     for step in steps[:-1]:
-        config = config[step]
+        config = config[min(config) if step == "*" else step]
     return config, steps[-1] if steps[-1] is not None else min(config)
 
 
@@ -130,7 +155,7 @@ def test_a_wrong_type_is_named_with_its_path(row: Row) -> None:
     holder[key] = WRONG[row.kind]
     with pytest.raises(InputError) as caught:
         check(config)
-    place = row.path.replace("[]", "[0]").replace("*", str(key))
+    place = row.path.replace("[]", "[0]").replace(".*.", ".mlx5_1.").replace("*", str(key))
     assert caught.value.message.startswith(f"{place}: ")
     assert caught.value.message.endswith(f"is not {row.kind.value}")
 
@@ -180,7 +205,6 @@ def test_what_the_spec_requires_is_required(row: Row, absent: bool) -> None:
 
 OTHERWISE: dict[str, Any] = {
     "ociVersion": "2.0.0",
-    "process.terminal": True,
     "linux.uidMappings": [{"containerID": 0, "hostID": 0, "size": 65536}],
     "linux.gidMappings": [],
     "linux.cgroupsPath": "/elsewhere",
@@ -300,8 +324,8 @@ def test_every_key_that_the_table_calls_read_decides_something() -> None:
     spec = SandboxSpec(BOX, ("/l",), OciConfig(config))
     compile_start(spec, place)
     compile_exec(config["process"], config, place, terminal=False)
-    for setting in _SETTINGS:
-        setting(config["linux"]["resources"])
+    settings_of(config["linux"]["resources"])
+    device_rules.rules_of(config["linux"]["resources"])
     make_bind_sources(spec)
     read = {row.path for row in ROWS if row.use is Use.READ}
     assert read - seen == set()

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.kernel import syscalls
 from orchestrator.kernel.rooted import IN_ROOT
-from orchestrator.runtime import client
+from orchestrator.runtime import adopting
 
 
 def test_a_process_adopts_orphans_while_it_has_any_runtime_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,10 +19,10 @@ def test_a_process_adopts_orphans_while_it_has_any_runtime_open(monkeypatch: pyt
         before, now[0] = now[0], on
         return before
 
-    monkeypatch.setattr(client, "set_child_subreaper", switch)
+    monkeypatch.setattr(adopting, "set_child_subreaper", switch)
     seen = []
     for act in ("begin", "begin", "end", "begin", "end", "end"):
-        getattr(client._Adopting, act)()
+        getattr(adopting.Adopting, act)()
         seen.append(now[0])
     assert seen == [True, True, True, True, True, False]
 

@@ -11,7 +11,9 @@ from orchestrator.runtime.options import MountOptions, parse_options
 
 def test_flags_become_attributes_and_the_rest_is_the_file_systems() -> None:
     assert parse_options(["nosuid", "noexec", "mode=755", "size=64k", "newinstance"]) == MountOptions(
-        set_=c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC, data=(("mode", "755"), ("size", "64k"))
+        set_=c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC,
+        tree_set=c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC,
+        data=(("mode", "755"), ("size", "64k"))
     )
 
 
@@ -33,6 +35,15 @@ def test_binds_idmaps_and_propagation() -> None:
     assert options.propagation == c.MS_SLAVE
     assert options.set_ == c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID
     assert parse_options(["bind"]).propagation == c.MS_PRIVATE
+
+
+def test_an_option_is_of_the_mount_itself_and_with_an_r_of_all_below_it() -> None:
+    options = parse_options(["rbind", "ro", "rnodev", "shared"])
+    assert (options.set_, options.tree_set) == (c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NODEV, c.MOUNT_ATTR_NODEV)
+    assert (options.propagation, options.propagates_below) == (c.MS_SHARED, False)
+    alone = parse_options(["bind", "ro"])
+    assert alone.tree_set == c.MOUNT_ATTR_RDONLY
+    assert parse_options(["rbind", "rshared"]).propagates_below
 
 
 def test_words_that_begin_with_r_by_themselves() -> None:

@@ -13,7 +13,8 @@ from orchestrator.model.names import ContainerId
 from orchestrator.oci.terms import NAMESPACES
 from orchestrator.runtime.monitor.steps import STEPS
 from orchestrator.runtime.monitor.wire import VERSION
-from orchestrator.runtime.programs import Context, Hierarchy, Program, compile_exec, compile_start
+from orchestrator.runtime.program import Program
+from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
 from orchestrator.values import fields, replace
 
 MEMORY = Hierarchy("memory", ("memory",))
@@ -30,7 +31,7 @@ MOUNTS = [
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
     {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
-    {"destination": "/data", "type": "bind", "source": "/host/data", "options": ["rbind", "idmap", "ro"]},
+    {"destination": "/data", "type": "bind", "source": "/host/data", "options": ["rbind", "idmap", "ro", "rro"]},
 ]
 
 

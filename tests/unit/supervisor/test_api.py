@@ -123,7 +123,7 @@ async def test_a_bug_in_a_request_answers_it_and_ends_nothing_else(
         ("start", {"selection": {"services": ["nobody"]}}, 'no such service: "nobody"'),
         ("stop", {"selection": {"containers": ["nothing"]}}, 'no such container: "nothing"'),
         ("why", {"service": "nobody"}, 'project demo has no service "nobody"'),
-        ("exec", {"service": "db", "argv": ["ls"]}, "exec takes 3 descriptors, not 0"),
+        ("exec", {"service": "db", "argv": ["ls"]}, "exec without a terminal takes three pipes"),
         ("plan", {}, "a plan is of one operation, not of 0"),
         ("kill", {"signal": "SIGFOO"}, "SIGFOO"),
     ],

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.images.bases import busybox, make, system
 from orchestrator.images.bases.accounts import Account, Accounts
 from orchestrator.images.bases.alternatives import Alternatives, choices
 from orchestrator.images.bases.apt import Apt
-from orchestrator.images.bases.dpkg import Database, parse_control
+from orchestrator.images.bases.archive import read_control
+from orchestrator.images.bases.dpkg import Control, Database, parse_control
+from orchestrator.images.bases.essential import essential
 from orchestrator.images.bases.names import base_for
 from orchestrator.images.bases.recipes import LIKE_ALPINE, RECIPES, recipe_of
 from orchestrator.images.reference import parse_named
@@ -100,6 +102,36 @@ def test_a_package_is_recorded_as_dpkg_does_it(tmp_path: Path) -> None:
     assert conffiles.split() == ["/etc/thing.conf", "f968f33f844c98de1d3b4fe70f2e1a0f"]
 
 
+def control(name: str, **fields: str) -> Control:
+    lines = {"Package": name, "Version": "1", "Architecture": "all", **fields}
+    return parse_control({"control": "".join(f"{key.replace('_', '-')}: {text}\n" for key, text in lines.items()).encode()})
+
+
+def test_what_is_below_all_images_is_closed_and_does_not_depend_on_what_else_there_is() -> None:
+    base = [
+        control("files", Essential="yes", Pre_Depends="awk"),
+        control("mawk", Provides="awk (= 1)"),
+        control("apt", Depends="libc (>= 2.3), keys | ring:any, missing, ring | keys"),
+        control("libc", Depends="libgcc"),
+        control("libgcc", Depends="libc"),
+        control("ring"),
+    ]
+    names = {package.name for package in base}
+    assert essential(base, ("apt", "none")) == names
+    assert essential([control("zawk", Provides="awk", Depends="apt"), *base[::-1]], ("apt",)) == names
+
+
+def test_a_damaged_archive_of_a_package_is_one_clear_error(tmp_path: Path) -> None:
+    for content, says in (
+        (b"no archive", "it is no ar archive"),
+        (b"!<arch>\n" + b"x" * 60, "it has no control.tar"),
+        (b"!<arch>\ncontrol.tar.xz  0           0     0     100644  8         `\n\xfd7zXZ\0xx", "the xz data is damaged"),
+    ):
+        (tmp_path / "x.deb").write_bytes(content)
+        with pytest.raises(OperationError, match=f"the package {tmp_path}/x.deb is damaged: {says}"):
+            read_control(str(tmp_path / "x.deb"))
+
+
 def test_a_control_file_without_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="no package"):
         parse_control({"control": b"Version: 1\nArchitecture: all\n"})
@@ -135,6 +167,15 @@ def test_tags_decide_what_is_in_it_unless_it_is_said() -> None:
     assert wanted.command == "pystack image make debian --include nginx,curl"
     assert [tag.full for tag in make.check("debian", ["redis-server"], []).tags] == ["localhost/redis:latest"]
     assert [tag.full for tag in make.check("busybox", [], []).tags] == ["localhost/busybox:latest"]
+
+
+def test_a_kind_or_the_name_of_an_image_says_what_to_make() -> None:
+    assert make.wanted_of("debian") == make.check("debian", [], [])
+    assert make.wanted_of("redis:7") == make.check("debian", ["redis"], ["redis:7"])
+    assert make.wanted_of("alpine:3.20").kind == "alpine"
+    with pytest.raises(InputError, match="neither a kind of base nor the name of an image") as caught:
+        make.wanted_of("team/app:1")
+    assert str(caught.value.hint).endswith("pystack image make debian --include PACKAGE -t team/app:1")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +221,9 @@ def test_every_recipe_can_be_read_by_its_shell_and_made_into_a_configuration() -
         for _, _, owner in recipe.directories:
             user = owner.split(":")[0]
             assert user in ("root", "www-data", "nobody", *(account.name for account in recipe.accounts)), recipe.name
+        command = (recipe.config.get("Entrypoint") or recipe.config.get("Cmd") or ["sh"])[0]
+        if recipe.name == "maven":  # Its package's script names it by a variable, so no alternative is read from that.
+            assert (f"/usr/bin/{command}", f"/usr/share/maven/bin/{command}") in recipe.links
     assert recipe_of("mysql") is recipe_of("mariadb")
     assert recipe_of("curl") is None
 

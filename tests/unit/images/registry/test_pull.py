@@ -353,6 +353,16 @@ async def test_an_image_of_another_processor_is_told_with_what_it_needs(
     assert f"it is an image for linux/{FOREIGN}, not for {host_platform()}" in error.message
     assert "binfmt_misc" in str(error.hint)
     assert f"platform: linux/{FOREIGN}" in str(error.hint)
+    assert f"qemu-{FOREIGN}" in str(error.hint)
+
+
+async def test_an_image_of_this_machine_needs_no_emulator_when_another_was_asked_for(
+    store: Store, registry: FakeRegistry, settings: Settings
+) -> None:
+    publish(registry, "app", "1", [{"a": b"1"}])
+    error = await error_in(store, registry, settings, platform=Platform("linux", FOREIGN))
+    assert f"it is an image for {host_platform()}, not for linux/{FOREIGN}" in error.message
+    assert error.hint == f"ask for it with `platform: {host_platform()}`: this machine runs its programs"
 
 
 @pytest.mark.parametrize(
