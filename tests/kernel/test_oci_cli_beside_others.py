@@ -17,9 +17,10 @@ _WITHOUT_V2 = 'umount /sys/fs/cgroup/unified 2> /dev/null; exec crun "$@"'
 OTHERS = {"crun": ("unshare", "-m", "sh", "-c", _WITHOUT_V2, "crun"), "runc": ("runc",)}
 """crun refuses a machine with both versions of cgroups."""
 LOOK = (
-    "id; pwd; umask; env | sort | grep -v -e ^SHLVL -e ^HOME; grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups)' /proc/self/status; hostname;"
+    "id; pwd; umask; env | sort | grep -v -e ^SHLVL -e ^HOME; hostname; ulimit -n; cat /proc/self/uid_map;"
+    "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups)' /proc/self/status;"
     "ls /dev | grep -v -e core; cut -d' ' -f5,6 /proc/self/mountinfo | grep -v -e cgroup | sort -u;"
-    "cat /proc/self/uid_map; stat -c '%a %u %g' /dev/null /dev/shm /etc; ls -l /dev/fd /dev/stdin; ulimit -n"
+    "stat -c '%a %u %g' /dev/null /dev/shm /etc; ls -l /dev/fd /dev/stdin"
 )
 
 
