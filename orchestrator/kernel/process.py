@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-import signal
 import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.syscalls import call, fail, libc, number_of
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterator
+else:  # `signal` makes enumerations of all of them; typing itself would cost the monitor a megabyte
+    import _signal as signal
 
 
 class SharedPid:
@@ -165,6 +167,13 @@ def install_seccomp(program: bytes, flags: int = 0) -> None:
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, flags, header)
+
+
+def install_seccomp_listener(program: bytes, flags: int = 0) -> int:
+    """As `install_seccomp`; a descriptor for whoever answers SCMP_ACT_NOTIFY (seccomp_unotify(2)), close-on-exec."""
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    return call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, flags | c.SECCOMP_FILTER_FLAG_NEW_LISTENER, header)
 
 
 def join_new_session_keyring() -> None:
