@@ -12,8 +12,8 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -56,7 +56,7 @@ from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.sharing import check_shares, has_just_ended, joined, network_of, with_shared_files
 from orchestrator.runtime.sources import mapped_sources
-from orchestrator.runtime.stdio import KEPT_TERMINAL, Streams, Terminal, written_anew
+from orchestrator.runtime.stdio import KEPT_TERMINAL, Streams, Terminal, closing, written_anew
 from orchestrator.values import replace
 
 _START_TRIES = 3
@@ -229,7 +229,7 @@ class MonitorRuntime:
         with contextlib.ExitStack() as stack:
             if sandbox.spec.stdin_open and stdin is None and not terminal:
                 stdin, writer = os.pipe2(os.O_CLOEXEC)
-                stack.enter_context(_closing(stdin, writer))
+                stack.enter_context(closing(stdin, writer))
                 await self._session.keep(f"stdin:{container}", [writer])
             streams = stack.enter_context(Streams(sandbox.log_owner, stdin, on_tty, terminal=terminal))
             names, fds = sandbox.placement(sandbox.cgroup)
@@ -313,8 +313,8 @@ class MonitorRuntime:
         status: int | None = None
         with contextlib.ExitStack() as stack:
             reader, writer = os.pipe2(os.O_CLOEXEC)
-            stack.enter_context(_closing(reader))
-            ends = stack.enter_context(_closing(writer))
+            stack.enter_context(closing(reader))
+            ends = stack.enter_context(closing(writer))
             output = Output(reader)
             try:
                 with trio.move_on_after(timeout_s) as deadline:
@@ -442,13 +442,3 @@ def _has_hosts_ids(spec: SandboxSpec) -> bool:
 
 class _BornKilled(Exception):
     """See `Sandbox.spoil`: the group was killed before we knew it."""
-
-
-@contextmanager
-def _closing(*fds: int) -> Iterator[list[int]]:
-    """Close them in the end; what is removed from the list is not closed."""
-    owned = list(fds)
-    try:
-        yield owned
-    finally:
-        fdpass.close_all(owned)

@@ -131,7 +131,8 @@ class _Stopped(FinalChild):
     def make(self) -> Made:
         ids = ids_of(self.spec.config, self.site.ids)
         if "user" in own_namespaces(self.spec.config):
-            self.fds["user"] = make_user_namespace([list(extent) for extent in ids.extents()])
+            lines = [list(extent) for extent in ids.extents()]
+            self.fds["user"] = make_user_namespace(lines, lines)
         process.unshare(c.CLONE_NEWNS)
         mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, recursive=True, path=b"/")
         own = [(name, os.open(f"{self.bundle}/{part}", _DIRECTORY)) for name, part in _WRITABLE]
