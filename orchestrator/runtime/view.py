@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import fdpass, mounts, process
 from orchestrator.kernel.pidfd import start_time
@@ -47,10 +48,13 @@ class View:
 
 
 @contextlib.contextmanager
-def opened_view(site: Site, spec: SandboxSpec) -> Iterator[View]:
-    """Blocking. Raises OperationError when it does not exist, or was started meanwhile; HostError."""
+def opened_view(site: Site, spec: SandboxSpec, prepare: Callable[[], None] = lambda: None) -> Iterator[View]:
+    """`prepare`: done before the mounts of one that does not run. Blocking. Raises OperationError when it was started
+    meanwhile; HostError; InputError for a config that cannot be carried out."""
     ids = ids_of(spec.config, site.ids)
     running = _running(site, spec)
+    if running is None:
+        prepare()
     what = f"the files of container {spec.container}"
     fds, missing = _from_child(what, lambda: _namespace(running[1]) if running else _Stopped(site, spec).make())
     try:
@@ -95,14 +99,16 @@ def _from_child(what: str, make: Callable[[], Made]) -> Made:
             try:
                 fds, texts = make()
                 fdpass.send(its, json.dumps({"ok": texts}).encode()[:_MOST_TEXT], fds)
-            except OSError as exc:
-                text = f"{os.fsdecode(exc.filename)}: {exc.strerror}" if exc.filename else exc.strerror or str(exc)
-                fdpass.send(its, json.dumps({"error": text}).encode())
+            except (OSError, PystackError) as exc:
+                fdpass.send(its, json.dumps({"error": _told(exc)}).encode()[:_MOST_TEXT])
             finally:
                 os._exit(0)
         its.close()
-        data, fds, _ = fdpass.receive(ours, _MOST_TEXT)
-        os.waitpid(pid, 0)
+        try:
+            data, fds, _ = fdpass.receive(ours, _MOST_TEXT)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
     try:
         answer: dict[str, Any] = json.loads(data)
     except ValueError:
@@ -111,6 +117,12 @@ def _from_child(what: str, make: Callable[[], Made]) -> Made:
         fdpass.close_all(fds)
         raise HostError(f"cannot see {what}: {answer['error']}")
     return fds, tuple(answer["ok"])
+
+
+def _told(exc: OSError | PystackError) -> str:
+    if isinstance(exc, PystackError):
+        return str(exc)
+    return f"{os.fsdecode(exc.filename)}: {exc.strerror}" if exc.filename else exc.strerror or str(exc)
 
 
 def _namespace(pidfd: int) -> Made:

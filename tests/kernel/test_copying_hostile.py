@@ -60,9 +60,9 @@ def folder_of_all(tree: Hostile, path: str) -> None:
 def very_deep_tree(tree: Hostile, path: str) -> None:
     tree.clear(path).mkdir()
     here = os.open(tree.root / path.lstrip("/"), os.O_RDONLY | os.O_DIRECTORY)
-    for _ in range(1200):
-        os.mkdir("deep", dir_fd=here)
-        below = os.open("deep", os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+    for _ in range(150):  # More than descriptors are kept, and longer than any path may be.
+        os.mkdir("deep" * 10, dir_fd=here)
+        below = os.open("deep" * 10, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
         os.close(here)
         here = below
     os.close(here)
@@ -83,7 +83,7 @@ def set_id_files(tree: Hostile, path: str) -> None:
 
 def many_pieces(tree: Hostile, path: str) -> None:
     with open(tree.clear(path), "wb") as file:
-        for number in range(2000):
+        for number in range(100):
             file.seek(number * 65536)
             file.write(b"x")
 
@@ -208,7 +208,7 @@ async def test_names_that_change_meanwhile_lead_nowhere_else(here: Place, canary
     copying = Copying(False, False, said.append)
     sources = [local_source(str(source), copying), local_source(str(source / "folder" / "inner"), copying)]
     with opened_view(here.site, read_bundle(here.site, BOX)) as view, open("/dev/null", "wb") as nothing:
-        for number in range(40):
+        for number in range(20):
             out = str(tmp_path / f"out{number}")
             tries: list[Callable[[], object]] = [
                 lambda: stream_out(view, BOX, "/race", nothing, copying),

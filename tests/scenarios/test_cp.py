@@ -27,7 +27,7 @@ services:
     command: [sleep, "3600"]
     scale: 2
     stop_grace_period: 0s
-    volumes: [data:/srv/data, ./bound:/srv/bound, "./locked:/srv/locked:ro", "./one:/srv/one"]
+    volumes: [data:/srv/data, ./bound:/srv/bound, kept:/srv/kept-volume, "./locked:/srv/locked:ro", "./one:/srv/one"]
     tmpfs: [/scratch]
   sealed:
     image: rootfs:{image}
@@ -35,7 +35,7 @@ services:
     read_only: true
     stop_grace_period: 0s
     volumes: [data:/srv/data]
-volumes: {{data: }}
+volumes: {{data: , kept: {{driver_opts: {{type: tmpfs, device: tmpfs}}}}}}
 """
 
 
@@ -220,6 +220,7 @@ def test_a_stopped_container_is_as_good(
     stack.must("--index", "1", "tree", "app:/etc/conf.d/tree")
     stack.must("--index", "1", "file", "app:/srv/data/new")
     stack.must("--index", "1", "file", "app:/srv/bound/new")
+    stack.must("--index", "1", "file", "app:/srv/kept-volume/new")
     stack.must("app:/etc/conf.d", "out")
     assert (made.directory / "out" / "of-the-image").read_text() == "of the image\n"
     assert (made.directory / "out" / "tree" / "b").read_text() == "b"
@@ -234,7 +235,7 @@ def test_a_stopped_container_is_as_good(
         "/etc 0:0", "/etc/conf.d 0:0", "/etc/conf.d/tree/b 0:0", "/srv 0:0", "/srv/data 0:0", "/tmp/x 0:0",
         "/srv/everywhere 0:0",
     ]  # fmt: skip
-    assert inside(made, "cat /srv/data/new /srv/bound/new") == ["hello", "hello"]
+    assert inside(made, "cat /srv/data/new /srv/bound/new /srv/kept-volume/new") == ["hello"] * 3
     inside(made, "echo late > /etc/conf.d/late; rm /etc/conf.d/of-the-image")
     made.must("stop", "app")
     stack.must("app:/etc/conf.d/.", "after")

@@ -6,21 +6,25 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.container_files import Copying, copy_in, copy_out, local_source, stream_in, stream_out
 from orchestrator.cli.output import opened_output, terminable
 from orchestrator.cli.selection import check_services
+from orchestrator.cli.volumes import files_of
 from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.model.names import Role
 from orchestrator.runtime.bundle import read_bundle
-from orchestrator.runtime.view import opened_view
+from orchestrator.runtime.view import View, opened_view
 from orchestrator.state.reading import Reading
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
     from orchestrator.cli.settings import Settings
+    from orchestrator.contracts.runtime import SandboxSpec
     from orchestrator.contracts.site import Site
     from orchestrator.model.names import ContainerId
 
@@ -44,21 +48,19 @@ def cp(
         return
     containers = _containers(site, other, index, one_offs)
     if source == "-":
-        _unpack(site, containers, far, copying)
+        _unpack(settings, site, containers, far, copying)
         return
     found = local_source(path, copying)
     with terminable():
         for container in containers:
-            with opened_view(site, read_bundle(site, container)) as view:
-                _tell_missing(settings, view.missing)
+            with _seen(settings, site, container) as view:
                 copy_in(view, container, found, far, copying)
 
 
 def _out(settings: Settings, site: Site, container: ContainerId, path: str, destination: str, copying: Copying) -> None:
     if destination == "-" and sys.stdout.isatty():
         raise InputError("an archive is nothing for a terminal", hint="pystack cp SERVICE:PATH - > FILE.tar")
-    with terminable(), opened_view(site, read_bundle(site, container)) as view:
-        _tell_missing(settings, view.missing)
+    with terminable(), _seen(settings, site, container) as view:
         if destination != "-":
             copy_out(view, container, path, destination, copying)
             return
@@ -66,7 +68,9 @@ def _out(settings: Settings, site: Site, container: ContainerId, path: str, dest
             stream_out(view, container, path, out, copying)
 
 
-def _unpack(site: Site, containers: list[ContainerId], path: str, copying: Copying) -> None:
+def _unpack(
+    settings: Settings, site: Site, containers: list[ContainerId], path: str, copying: Copying
+) -> None:
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("no archive is on stdin", hint="pystack cp - SERVICE:PATH < FILE.tar")
     stream: BinaryIO = sys.stdin.buffer
@@ -80,7 +84,7 @@ def _unpack(site: Site, containers: list[ContainerId], path: str, copying: Copyi
         for container in containers:
             if stream is kept:
                 kept.seek(0)
-            with opened_view(site, read_bundle(site, container)) as view:
+            with _seen(settings, site, container) as view:
                 stream_in(view, container, stream, path, copying)
 
 
@@ -121,6 +125,21 @@ def _containers(site: Site, service: str, index: int, one_offs: bool) -> list[Co
     return [item.container for item in found]
 
 
-def _tell_missing(settings: Settings, missing: tuple[str, ...]) -> None:
-    if missing:
-        settings.warn(missing)
+@contextmanager
+def _seen(settings: Settings, site: Site, container: ContainerId) -> Iterator[View]:
+    """With a warning for what is not there."""
+    spec = read_bundle(site, container)
+    with opened_view(site, spec, lambda: _provide(settings, spec)) as view:
+        settings.warn(view.missing)
+        yield view
+
+
+def _provide(settings: Settings, spec: SandboxSpec) -> None:
+    """Mount what volumes with ``driver_opts`` are, if it is not: after a reboot. It stays for as long as there are
+    containers that use it."""
+    files = files_of(settings)
+    sources = [mount.get("source") or "" for mount in spec.config.get("mounts") or ()]
+    for name in files.names():
+        about, data = files.about(name), files.data(name)
+        if about is not None and about.options and any(f"{source}/".startswith(f"{data}/") for source in sources):
+            files.provide(name, about)
