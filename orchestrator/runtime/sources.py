@@ -26,14 +26,15 @@ async def mapped_sources(
     if not asked:
         return {}, {}
     # In a thread: a source may be on a network disk that does not answer.
-    maps = await trio.to_thread.run_sync(_maps, spec, site, asked)
+    maps = await trio.to_thread.run_sync(owner_maps, spec, site, asked)
     names = {target: wanted.name for target, wanted in maps.items()}
     if version < SINCE:  # Its program says that it cannot be had.
         return names, {}
     return names, {wanted.name: await session.owner_namespace(wanted) for wanted in maps.values()}
 
 
-def _maps(spec: SandboxSpec, site: Site, asked: Mapping[str, str]) -> dict[str, OwnerMap]:
+def owner_maps(spec: SandboxSpec, site: Site, asked: Mapping[str, str]) -> dict[str, OwnerMap]:
+    """Of the binds that are `asked` for, by destination. Blocking."""
     found = {}
     for entry in spec.config.get("mounts") or ():
         target = entry["destination"]

@@ -22,13 +22,15 @@ from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import fdpass, mounts, process
 from orchestrator.kernel.pidfd import start_time
-from orchestrator.kernel.rooted import open_in
-from orchestrator.kernel.syscalls import filesystem_type
+from orchestrator.kernel.rooted import BELOW, open_in
+from orchestrator.kernel.syscalls import filesystem_type, openat2
 from orchestrator.oci.namespaces import ids_of, own_namespaces
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.history import running_pid
 from orchestrator.runtime.monitor.final import FinalChild
+from orchestrator.runtime.monitor.parts import Part
 from orchestrator.runtime.monitor.store import make_user_namespace
+from orchestrator.runtime.owners import asked_owners
 from orchestrator.runtime.programs import Context, compile_view, layer_paths
 from orchestrator.values import frozen
 
@@ -139,6 +141,7 @@ class _Stopped(FinalChild):
         self.site, self.spec = site, spec
         self.bundle = bundle_path(site, spec.container)
         self.layers = layer_paths(spec)
+        self.warnings: list[str] = []
 
     def make(self) -> Made:
         ids = ids_of(self.spec.config, self.site.ids)
@@ -152,15 +155,14 @@ class _Stopped(FinalChild):
         mounts.attach(self._overlay(self.spec.lowers, writable), c.AT_FDCWD, os.fsencode(self.bundle))
         self.root = os.open(self.bundle, _DIRECTORY)
         with process.making_files_as(ids.outside(0)):  # Of missing mount points.
-            missing = self._mounted(ids)
+            self._mounted(ids)
         if (self.spec.config.get("root") or {}).get("readonly"):
             mounts.set_attributes(self.root, c.MOUNT_ATTR_RDONLY)
-        return [self.root, os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)], tuple(missing)
+        return [self.root, os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)], tuple(self.warnings)
 
-    def _mounted(self, ids: IdMap) -> list[str]:
+    def _mounted(self, ids: IdMap) -> None:
         layers = tuple(range(len(self.layers)))
-        context = Context(self.bundle, ids.host_base, layers, False, (), 0, lambda _: b"")
-        missing: list[str] = []
+        context = Context(self.bundle, ids.host_base, layers, False, (), 0, lambda _: b"", owners=self._owners())
         without: set[int] = set()
         for step in compile_view(self.spec, context):
             slot = step.arguments[0] if step.arguments else -1
@@ -170,8 +172,34 @@ class _Stopped(FinalChild):
                 getattr(self, step.name)(*step.arguments)
             except FileNotFoundError as exc:
                 without.add(slot)
-                missing.append(f"cannot {step.describe()}: {exc.strerror}")
-        return missing
+                self.warnings.append(f"cannot {step.describe()}: {exc.strerror}")
+
+    def _owners(self) -> dict[str, str]:
+        """As a start has them; their user namespaces are made."""
+        asked = asked_owners(self.spec.config)
+        if not asked:
+            return {}
+        from orchestrator.runtime.sources import owner_maps  # With trio, which nobody else here needs.
+
+        maps = owner_maps(self.spec, self.site, asked)
+        for wanted in maps.values():
+            if wanted.name not in self.fds:
+                uids, gids = ([list(line) for line in lines] for lines in (wanted.uids, wanted.gids))
+                self.fds[wanted.name] = make_user_namespace(uids, gids)
+        return {target: wanted.name for target, wanted in maps.items()}
+
+    def warn(self, text: bytes) -> None:
+        """As a start warns."""
+        self.warnings.append(f"owners of files cannot be mapped in {os.fsdecode(text)}")
+
+    def _joined(self, top: int, parts: list[Part]) -> int:
+        place = os.fsencode(os.path.dirname(self.bundle))
+        mounts.attach(top, c.AT_FDCWD, place)
+        for part in parts:
+            where = openat2(top, part.path, os.O_PATH | os.O_NOFOLLOW, BELOW)
+            mounts.attach(part.tree, where)
+            os.close(where)
+        return mounts.open_tree(c.AT_FDCWD, place, recursive=True)
 
     def to_host(self) -> None:
         """We are there."""

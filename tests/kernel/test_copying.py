@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import AsyncGenerator
@@ -11,6 +12,7 @@ import pytest
 
 from orchestrator.cli.container_files import Copying, copy_in, copy_out, local_source
 from orchestrator.errors import OperationError
+from orchestrator.oci.terms import ANNOTATION_OWNERS, OWNER_BY_SOURCE
 from orchestrator.runtime.bundle import read_bundle
 from orchestrator.runtime.view import opened_view
 from tests.kernel.place import Place, place, with_lowers
@@ -108,3 +110,22 @@ async def test_a_container_that_is_started_meanwhile_is_told(here: Place, source
     await here.runtime.start(BOX)
     with pytest.raises(OperationError, match="was started meanwhile"):
         view.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+async def test_in_a_bind_of_an_ordinary_user_files_are_that_users(
+    here: Place, source: Path, tmp_path: Path, running: bool
+) -> None:
+    folder = tmp_path / "bound"
+    folder.mkdir()
+    os.chown(folder, 5000, 5000)
+    mount = {"destination": "/bound", "type": "bind", "source": str(folder), "options": ["rbind", "rprivate", "idmap"]}
+    owners = {ANNOTATION_OWNERS: json.dumps({"/bound": OWNER_BY_SOURCE})}
+    await here.runtime.create(here.spec(["sleep", "1000"], mounts=[mount], annotations=owners))
+    if running:
+        await here.runtime.start(BOX)
+    copying = Copying(False, False, print)
+    with opened_view(here.site, read_bundle(here.site, BOX)) as view:
+        copy_in(view, BOX, local_source(str(source), copying), "/bound/new", copying)
+    found = [os.stat(path) for path in (folder / "new", folder / "new" / "file")]
+    assert [(each.st_uid, each.st_gid) for each in found] == [(5000, 5000)] * 2
