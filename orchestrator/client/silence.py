@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from orchestrator.client.messages import Unanswered
 from orchestrator.contracts.site import Site
+from orchestrator.kernel.plain import opener
 
 _STATES: Mapping[str, tuple[str, str]] = {
     "T": ("it is stopped (state T)", "`kill -CONT {pid}` lets it go on"),
@@ -44,7 +45,7 @@ def _state(pid: int) -> str | None:
 def _holder(site: Site) -> int | None:
     """Who holds the project's lock, as it wrote there itself (`state.lock`)."""
     try:
-        with open(f"{site.data_dir}/lock", encoding="utf-8", errors="replace") as file:
+        with open(f"{site.data_dir}/lock", encoding="utf-8", errors="replace", opener=opener) as file:
             text = file.read(32).strip()
     except OSError:
         return None

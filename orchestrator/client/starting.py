@@ -14,6 +14,7 @@ from orchestrator.client.messages import OtherProtocol, SupervisorGone, error_fr
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, HostError
 from orchestrator.kernel import jsontext
+from orchestrator.kernel.plain import opener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _log_hint(site: Site) -> str:
     """Where its log is, and the last line of it."""
     path = os.path.join(site.data_dir, "supervisor.log")
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=opener) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
             lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     except OSError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from orchestrator.kernel.plain import open_plain
+
 
 def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
     """Write `data` to `path` through ``.NAME.new`` beside it. `durable`: once this returns, a power cut does not undo it;
@@ -18,8 +20,8 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int = 0o
     temporary = f".{name}.new"
     try:
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-            with open(os.open(temporary, flags, mode, dir_fd=directory), "wb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            with open(open_plain(temporary, flags, mode, dir_fd=directory), "wb") as file:
                 file.write(data)
                 file.flush()
                 if durable:

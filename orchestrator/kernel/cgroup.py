@@ -192,22 +192,23 @@ def kill_v1(freezer: str) -> None:
             write(f"{freezer}/freezer.state", "THAWED")
 
 
-def kill_until_empty(path: str) -> None:
-    """End every process of a group that cannot be frozen, again and again until no new one appears."""
+def kill_until_empty(path: str, spared: int = 0) -> None:
+    """End every process of a group that cannot be frozen, or all but the process `spared`, again and again until no new
+    one appears. Raises OSError if they keep appearing."""
     for _ in range(_EMPTY_ROUNDS):
-        if not _kill_members(path):
+        if not _kill_members(path, spared):
             return
         pause(0.002)
     raise OSError(errno.EBUSY, "processes keep appearing", path)
 
 
-def _kill_members(path: str) -> int:
-    """Send SIGKILL to each member and return how many there were.
+def _kill_members(path: str, spared: int = 0) -> int:
+    """Send SIGKILL to each member but `spared`, and return how many there were.
 
     By pidfd, and only after a second look at the list: a pid that ended and was reused in between is not in it.
     In batches, because a group may have more members than we may have file descriptors.
     """
-    pids = [pid for pid in members(path) if pid != 0]
+    pids = [pid for pid in members(path) if pid not in (0, spared)]
     killed = 0
     for start in range(0, len(pids), _KILL_BATCH):
         held: dict[int, int] = {}

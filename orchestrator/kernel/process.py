@@ -13,7 +13,7 @@ from orchestrator.kernel.syscalls import call, fail, libc, number_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 else:  # `signal` makes enumerations of all of them; typing itself would cost the monitor a megabyte
     import _signal as signal
 
@@ -53,6 +53,13 @@ def clone3(flags: int, *, cgroup: int | None = None, tell: SharedPid | None = No
 def fork_plain() -> int:
     """As `clone3(0)`, by the old clone(2): also works under a seccomp filter that answers ENOSYS to clone3."""
     return call(number_of("clone"), int(signal.SIGCHLD))
+
+
+def execute_descriptor(fd: int, argv: Sequence[bytes]) -> None:
+    """execveat(2) of the open program `fd`, without an environment. Returns never, or raises OSError."""
+    words = (ctypes.c_char_p * (len(argv) + 1))(*argv, None)
+    variables = (ctypes.c_char_p * 1)(None)
+    call(number_of("execveat"), fd, b"", ctypes.addressof(words), ctypes.addressof(variables), c.AT_EMPTY_PATH)
 
 
 def setns(fd: int, kinds: int) -> None:

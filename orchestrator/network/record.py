@@ -17,6 +17,7 @@ from typing import Any
 from orchestrator.contracts.state import Finding
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.atomic import keep_aside, replace_file
+from orchestrator.kernel.plain import open_plain
 from orchestrator.model.names import NetworkName
 from orchestrator.network.addressing import Ipv4Subnet
 from orchestrator.values import frozen
@@ -59,7 +60,7 @@ class SubnetRecord:
 
     def _read(self) -> dict[NetworkName, Recorded]:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = open_plain(self._path, os.O_RDONLY)
         except FileNotFoundError:
             return {}
         except OSError as exc:

@@ -12,6 +12,7 @@ from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.kernel.identity import own_uid
+from orchestrator.kernel.plain import open_plain, opener
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId, cgroup_path
@@ -85,7 +86,7 @@ def read_bundle(site: Site, container: ContainerId) -> SandboxSpec:
     """Raises OperationError when there is no such container."""
     path = bundle_path(site, container)
     try:
-        with open(f"{path}/spec.json", "rb") as file:
+        with open(f"{path}/spec.json", "rb", opener=opener) as file:
             data = upgrade(json.load(file), SPEC_VERSION, _UPGRADES, f"{path}/spec.json")
         return replace(from_json(SandboxSpec, data | {"config": {}}), config=OciConfig(data["config"]))
     except FileNotFoundError:
@@ -221,7 +222,7 @@ def _mkdir(path: str) -> bool:
 def _write(path: str, content: bytes, *, replacing: bool) -> None:
     """`replacing`: the old content stays until the new one is whole."""
     temporary = f"{path}.new" if replacing else path
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = open_plain(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         view = memoryview(content)
         while view:

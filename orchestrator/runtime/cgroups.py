@@ -182,6 +182,14 @@ class ContainerCgroup:
         except OSError as exc:
             raise HostError(f"cannot kill the processes of the cgroup {group}: {exc.strerror}") from exc
 
+    def kill_but(self, spared: int) -> None:
+        """End every process in it but that one, one by one. Raises HostError when new ones keep appearing."""
+        group = self._membership()
+        try:
+            cgroup.kill_until_empty(group, spared)
+        except OSError as exc:
+            raise HostError(f"cannot kill the processes of the cgroup {group}: {exc.strerror}") from exc
+
     def populated(self) -> bool:
         """Whether a process is in it or below it."""
         group = self._membership()

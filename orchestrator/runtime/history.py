@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.contracts.runtime import Exit
+from orchestrator.kernel.plain import opener
 from orchestrator.model.names import ContainerId
 from orchestrator.values import entity, field
 
@@ -48,7 +49,7 @@ class History:
 
 
 def read_journal(path: str) -> dict[ContainerId, History]:
-    """All containers of the journal that were not forgotten. Half-written lines are passed over."""
+    """All containers of the journal that were not forgotten. Half-written lines are passed over. Raises OSError."""
     found: dict[ContainerId, History] = {}
     for entry in _entries(path):
         container = ContainerId(str(entry.get("c")))
@@ -81,7 +82,7 @@ def running_pid(path: str, container: ContainerId) -> tuple[int, int] | None:
 
 def _entries(path: str) -> list[dict[str, Any]]:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=opener) as file:
             lines = file.read().split(b"\n")
     except FileNotFoundError:
         return []
@@ -95,10 +96,12 @@ def _entries(path: str) -> list[dict[str, Any]]:
 
 
 def compact_journal(path: str) -> None:
-    """Rewrite a journal that has grown big, with only the last start and exit of each container. No monitor may run."""
+    """Rewrite a journal that has grown big, with only the last start and exit of each container. No monitor may run. Raises
+    OSError, also when it is there and is no file that a monitor could write."""
     try:
-        if os.stat(path).st_size <= COMPACT_OVER_BYTES:
-            return
+        with open(path, "rb", opener=opener) as file:
+            if os.fstat(file.fileno()).st_size <= COMPACT_OVER_BYTES:
+                return
     except FileNotFoundError:
         return
     last: dict[tuple[str, str], dict[str, Any]] = {}
@@ -111,11 +114,7 @@ def compact_journal(path: str) -> None:
             last.pop((container, kind), None)
             last[container, kind] = entry
     temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8", opener=_private) as file:
+    with open(temporary, "w", encoding="utf-8", opener=opener) as file:
         for entry in last.values():
             file.write(json.dumps(entry, separators=(",", ":")) + "\n")
     os.replace(temporary, path)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -20,6 +20,7 @@ from orchestrator.errors import HostError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.identity import is_trusted
+from orchestrator.kernel.plain import open_plain
 from orchestrator.runtime import cradle
 from orchestrator.runtime.monitor import wire
 from orchestrator.values import entity, field
@@ -265,8 +266,7 @@ def launch(site: Site, on_event: OnEvent) -> Link:
 
 
 def _started(site: Site, listener_fd: int) -> cradle.Monitor:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    log = os.open(f"{site.data_dir}/monitor.log", flags, 0o600)
+    log = open_plain(f"{site.data_dir}/monitor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         monitor = cradle.take(site.data_dir)
         try:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,6 +27,10 @@ from orchestrator.runtime.stdio import give_pipe
 
 END_S = 10.0
 """How long killed processes may take to end: they do at once, unless the kernel is stuck in a device or a network disk."""
+_MINDER_S = 1.0
+_STATUS_BYTES = 4
+MINDED_SINCE = 5
+"""The version of the monitor's protocol."""
 _HINTS: Mapping[str, str] = {
     "overlay": "the data directory's file system may not do for overlayfs: `pystack doctor` tries it; put --data-dir on "
     "ext4, xfs or btrfs",
@@ -57,10 +62,13 @@ _INTERPRETER_HINT = (
 
 class Process:
     """A process of an exec (`contracts.runtime.Execution`). `wait` gives its wait status, or None when that was lost.
-    `released`: it goes on when nobody waits for it any more."""
+    `released`: it goes on when nobody waits for it any more. `verdict`: where a process that is minded has its status told
+    (the step `mind`); ours to close."""
 
-    def __init__(self, pidfd: int, ending: Ending) -> None:
+    def __init__(self, pid: int, pidfd: int, ending: Ending, verdict: int = -1) -> None:
+        self.pid = pid
         self.pidfd = pidfd
+        self.verdict = verdict
         self.ended = False
         self.released = False
         self._ending = ending
@@ -73,10 +81,44 @@ class Process:
         self.released = True
 
     async def wait(self) -> int | None:
+        if self.verdict >= 0:
+            await trio.lowlevel.wait_readable(self.verdict)
+            if len(told := os.read(self.verdict, _STATUS_BYTES)) == _STATUS_BYTES:
+                self.ended = True
+                return int.from_bytes(told, sys.byteorder)
+        return await self.gone()
+
+    async def gone(self) -> int | None:
+        """As `wait`, also for who minds it."""
         await self._ending.done.wait()
         status = await wait_process(self.pidfd) if self._ending.lost else self._ending.status
         self.ended = True
         return status
+
+
+class _Verdict:
+    """A pipe for what the step `mind` tells, if it is `wanted`. `reader`: -1 without one."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.reader, self._writer = os.pipe2(os.O_CLOEXEC) if wanted else (-1, -1)
+
+    @property
+    def named(self) -> dict[str, int]:
+        return {"verdict": self._writer} if self._writer >= 0 else {}
+
+    def hand_over(self) -> None:
+        """The other end is the process's alone: its end is the pipe's."""
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+
+    def __enter__(self) -> _Verdict:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hand_over()
+        if self.reader >= 0:
+            os.close(self.reader)
 
 
 @asynccontextmanager
@@ -97,37 +139,57 @@ async def run_process(
     active = session.active.get(container)
     if active is None:  # It has ended while we waited; nothing waits between here and the use of its pid.
         raise OperationError(f"container {container} is not running")
-    program, encoded, owner = sandbox.exec_program(spec, active.run.pid, version)
-    try:
-        for fd in () if spec.tty else stdio.values():
-            give_pipe(fd, owner)
-        answer, ending = await _request_exec(session, sandbox, group, encoded, stdio)
-    except StepFailed as exc:
-        raise failure(container, program, exc) from exc
-    except MonitorLost:
-        _kill_quietly(sandbox, group)
-        raise OperationError(f"the monitor was killed while a process was started in {container}") from None
-    except OSError as exc:
-        raise HostError(f"cannot run a process in {container}: {exc.strerror}") from exc
-    except BaseException:
-        # Cancelled before the answer: it may have been started already.
-        _kill_quietly(sandbox, group)
-        raise
-    process = Process(answer.fds[0], ending)
-    try:
-        yield process
-    finally:
-        if process.released and not process.ended:
-            process.ended = True  # For us: its descriptor is closed.
-        elif not process.ended:
+    minded = probing and not sandbox.has_init and version >= MINDED_SINCE
+    program, encoded, owner = sandbox.exec_program(spec, active.run.pid, version, minded=minded)
+    with _Verdict(minded) as verdict:
+        try:
+            for fd in () if spec.tty else stdio.values():
+                give_pipe(fd, owner)
+            answer, ending = await _request_exec(session, sandbox, group, encoded, {**stdio, **verdict.named})
+        except StepFailed as exc:
+            raise failure(container, program, exc) from exc
+        except MonitorLost:
             _kill_quietly(sandbox, group)
-            pidfds.send(process.pidfd, signal.SIGKILL)
-            with trio.move_on_after(END_S) as scope:
-                scope.shield = True  # Killed: it ends at once.
-                await process.wait()
-        elif probing and group.populated():
+            raise OperationError(f"the monitor was killed while a process was started in {container}") from None
+        except OSError as exc:
+            raise HostError(f"cannot run a process in {container}: {exc.strerror}") from exc
+        except BaseException:
+            # Cancelled before the answer: it may have been started already.
             _kill_quietly(sandbox, group)
-        os.close(process.pidfd)
+            raise
+        verdict.hand_over()
+        process = Process(answer.header["pid"], answer.fds[0], ending, verdict.reader)
+        try:
+            yield process
+        finally:
+            if process.released and not process.ended:
+                process.ended = True  # For us: its descriptor is closed.
+            elif minded:
+                await _end_minded(sandbox, group, process)
+            elif not process.ended:
+                await _end_all(sandbox, group, process)
+            elif probing and group.populated():
+                _kill_quietly(sandbox, group)
+            os.close(process.pidfd)
+
+
+async def _end_all(sandbox: Sandbox, group: ContainerCgroup, process: Process) -> None:
+    _kill_quietly(sandbox, group)
+    pidfds.send(process.pidfd, signal.SIGKILL)
+    with trio.move_on_after(END_S) as scope:
+        scope.shield = True  # Killed: it ends at once.
+        await process.gone()
+
+
+async def _end_minded(sandbox: Sandbox, group: ContainerCgroup, process: Process) -> None:
+    """What is left is killed, and reaped by the process that minds it, which ends then; the container's PID 1 may reap
+    nobody. If it does not (new ones keep appearing, or somebody has stopped it), all are killed."""
+    with trio.move_on_after(_MINDER_S) as scope, contextlib.suppress(HostError):
+        scope.shield = True
+        group.kill_but(process.pid)
+        await process.gone()
+        return
+    await _end_all(sandbox, group, process)
 
 
 async def _request_exec(

@@ -77,9 +77,11 @@ def compile_exec(
     *,
     terminal: bool,
     size: tuple[int, int] = (0, 0),
+    minded: bool = False,
 ) -> Program:
-    """The program of a further process in a running container. `process`: an OCI ``process``. `config`: the container's."""
-    return Program(tuple(_exec_steps(process, config, context, terminal, size)))
+    """The program of a further process in a running container. `process`: an OCI ``process``. `config`: the container's.
+    `minded`: what it leaves behind is reaped (the step `mind`)."""
+    return Program(tuple(_exec_steps(process, config, context, terminal, size, minded)))
 
 
 def compile_view(spec: SandboxSpec, context: Context) -> Iterator[Step]:
@@ -167,7 +169,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tupl
     yield from _stdio_steps(process, terminal, size)
     if terminal:
         yield Step("console", (), "make the terminal /dev/console")
-    yield from _process_steps(process, linux, context, init=init, terminal=terminal)
+    yield from _process_steps(process, linux, context, init="init" if init else "", terminal=terminal)
 
 
 def _files_step(files: Sequence[GeneratedFile]) -> Step:
@@ -185,7 +187,12 @@ def _files_step(files: Sequence[GeneratedFile]) -> Step:
 
 
 def _exec_steps(
-    process: Mapping[str, Any], config: Mapping[str, Any], context: Context, terminal: bool, size: tuple[int, int]
+    process: Mapping[str, Any],
+    config: Mapping[str, Any],
+    context: Context,
+    terminal: bool,
+    size: tuple[int, int],
+    minded: bool,
 ) -> Iterator[Step]:
     linux: Mapping[str, Any] = config.get("linux") or {}
     yield from _rlimit_steps(process)
@@ -195,7 +202,7 @@ def _exec_steps(
     yield from _stdio_steps(process, terminal, size)
     cwd = process.get("cwd") or "/"
     yield Step("change_directory", (cwd,), f"enter the working directory {cwd}")
-    yield from _process_steps(process, linux, context, init=False, terminal=terminal)
+    yield from _process_steps(process, linux, context, init="mind" if minded else "", terminal=terminal)
 
 
 def _stdio_steps(process: Mapping[str, Any], terminal: bool, size: tuple[int, int]) -> Iterator[Step]:
@@ -366,10 +373,10 @@ def _trees(mount: _Mount, context: Context) -> Iterator[tuple[str, list[list[str
 
 
 def _process_steps(
-    process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, *, init: bool, terminal: bool
+    process: Mapping[str, Any], linux: Mapping[str, Any], context: Context, *, init: str, terminal: bool
 ) -> Iterator[Step]:
     """Identity, privileges, and the program itself. The filter comes before the change of identity unless no_new_privs
-    is set, because without that installing one needs a capability (seccomp(2))."""
+    is set, because without that installing one needs a capability (seccomp(2)). `init`: the step that makes one, if any."""
     capabilities = process.get("capabilities")
     if capabilities is not None:
         yield Step("bounding", (_bits(capabilities, "bounding", context), context.last_capability), "drop capabilities")
@@ -400,7 +407,7 @@ def _process_steps(
     if filter_step is not None and no_new_privileges:
         yield filter_step
     if init:
-        yield Step("init", (), "start the init")
+        yield Step(init, (), "start the init")
     argv = list(process["args"])
     environment = list(process.get("env") or ())
     if not any(text.startswith("PATH=") for text in environment):

@@ -19,6 +19,7 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
+from orchestrator.oci.terms import ANNOTATION_INIT
 from orchestrator.runtime.bundle import bundle_path
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.exec import exec_process
@@ -42,7 +43,7 @@ class Sandbox:
     layers: tuple[int, ...] = ()
     starting: bool = False
     _compiled: tuple[object, tuple[Program, bytes]] | None = None
-    _repeated: tuple[tuple[int, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
+    _repeated: tuple[tuple[int, bool, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
@@ -79,6 +80,10 @@ class Sandbox:
         )
 
     @property
+    def has_init(self) -> bool:
+        return (self.spec.config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
+
+    @property
     def terminal(self) -> bool:
         """Whether its program has a terminal of its own, whoever starts it."""
         return bool(self.spec.config["process"].get("terminal"))
@@ -109,17 +114,21 @@ class Sandbox:
             raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
         return {"max_bytes": log.max_bytes if log.held_bytes else 0, "max_files": log.max_files}
 
-    def exec_program(self, spec: ExecSpec, pid: int, version: int) -> tuple[Program, bytes, tuple[int, int]]:
+    def exec_program(
+        self, spec: ExecSpec, pid: int, version: int, *, minded: bool = False
+    ) -> tuple[Program, bytes, tuple[int, int]]:
         """Of a further process, for a monitor that speaks `version`, and the host ids of its user; that of a probe, which
-        is the same each time, is kept. Raises CommandError."""
+        is the same each time, is kept. `minded`: see `monitor.final`. Raises CommandError."""
         plain = replace(spec, stdio=None) == ExecSpec(spec.argv)
-        key = version, spec.argv
+        key = version, minded, spec.argv
         if plain and self._repeated is not None and self._repeated[0] == key:
             return self._repeated[1]
         config = self.spec.config
         process = exec_process(config, spec, pid)
         size = spec.rows, spec.columns
-        program = compile_exec(process, config, self.context(), terminal=spec.tty, size=size).known_to(version)
+        program = compile_exec(
+            process, config, self.context(), terminal=spec.tty, size=size, minded=minded
+        ).known_to(version)
         made = program, program.encode(), self._host_ids(process)
         if plain:
             self._repeated = key, made

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -44,6 +44,8 @@ _RECOVERY_WINDOW_S = 10.0
 _LOST_AFTER_S = 2.0
 _RETRY_S = 0.02
 _EARLY_KEPT = 64
+_MOST_KEPT = fdpass.MOST_FDS - 1
+"""In one message; room for a memfd is left (`monitor.wire`)."""
 _MOST_NETNS = 64
 """In one request: they cost half a millisecond each, and the others wait for it."""
 
@@ -69,6 +71,7 @@ class Session:
         self._link: Link | None = None
         self._ready = trio.Event()
         self._closing = False
+        self._hopeless: HostError | None = None
         self._recoveries: deque[float] = deque(maxlen=_MOST_RECOVERIES)
         self._early: dict[tuple[ContainerId, int], Header] = {}
         self._netns_wanted: list[str] = []
@@ -89,10 +92,17 @@ class Session:
         answer = None
         if link is not None:
             answer = await self._first_hello(link)
+            if answer is not None and self._is_left_over(answer):
+                link.end_monitor()
+                await link.ended.wait()
+                link.close()
+                fdpass.close_all([fd for _, fds in answer.items for fd in fds])
+                answer = None
             if answer is not None:
                 cradle.discard(self.site.data_dir)
         if link is None or answer is None:  # None runs, or one that is about to end.
-            compact_journal(self._journal_path)
+            with _journal_errors(self._journal_path):
+                compact_journal(self._journal_path)
             link = launch(self.site, self._on_event)
             answer = await self._first_hello(link)
         if answer is None:
@@ -107,8 +117,16 @@ class Session:
         for key, number in answer.header["layers"].items():
             self._layers[key] = number, key.partition(":")[2]
         # After hello: what ended before it is in the journal, what ends after it is told.
-        self.history = read_journal(self._journal_path)
+        with _journal_errors(self._journal_path):
+            self.history = read_journal(self._journal_path)
         self._set_link(link)
+
+    def _is_left_over(self, answer: Answer) -> bool:
+        """Whether that monitor looks after nothing, in a data directory that is gone: who took the project down was killed
+        just before the end. All that it would make would be there."""
+        here = os.stat(self.site.data_dir)
+        moved = answer.header.get("place") not in (None, [here.st_dev, here.st_ino])
+        return moved and all(header["item"] != "run" for header, _ in answer.items)
 
     async def _first_hello(self, link: Link) -> Answer | None:
         """None when that monitor ended."""
@@ -139,9 +157,12 @@ class Session:
         self.active[run.container] = ActiveRun(run, fds[0], pipes, header["echo"] or {}, header["log"])
 
     async def link(self) -> Link:
-        """The link to the living monitor; waits while a new one is being started."""
+        """The link to the living monitor; waits while a new one is being started. Raises HostError when there is to be none
+        any more: who is shielded would wait for ever."""
         while True:
             await self._ready.wait()
+            if self._hopeless is not None:
+                raise HostError(self._hopeless.message, hint=self._hopeless.hint)
             if self._link is not None and not self._link.lost:
                 return self._link
             self._ready = trio.Event() if self._ready.is_set() else self._ready
@@ -158,7 +179,12 @@ class Session:
     async def _attend(self, link: Link) -> None:
         await link.run()
         if self.generation and not self._closing:
-            await self._recover(link)
+            try:
+                await self._recover(link)
+            except HostError as error:
+                self._hopeless = error
+                self._ready.set()
+                raise
 
     async def _recover(self, old: Link) -> None:
         now = trio.current_time()
@@ -265,18 +291,36 @@ class Session:
     # What the monitor keeps.
 
     async def keep(self, name: str, fds: Sequence[int]) -> None:
-        """The monitor and we keep duplicates of `fds` under `name`; the caller's stay the caller's."""
-        self._forget_kept(name)
-        self.kept[name] = tuple(os.dup(fd) for fd in fds)
-        await self.ask("keep", fds, name=name)
+        """The monitor and we keep duplicates of `fds` under `name`; the caller's stay the caller's. As many as are asked
+        for: what does not fit a message is kept in parts, as NAME#1, NAME#2, ..."""
+        firsts = range(0, len(fds), _MOST_KEPT)
+        wanted = {f"{name}#{at // _MOST_KEPT}" if at else name: fds[at : at + _MOST_KEPT] for at in firsts}
+        for part in self._parts(name):
+            if part not in wanted:
+                await self._drop_one(part)
+        for part, some in wanted.items():
+            self._forget_kept(part)
+            self.kept[part] = tuple(os.dup(fd) for fd in some)
+            await self.ask("keep", some, name=part)
 
     def fetch(self, name: str) -> tuple[int, ...]:
         """What is kept under `name` (nothing: an empty tuple); the descriptors stay the runtime's."""
-        return self.kept.get(name, ())
+        return tuple(fd for part in self._parts(name) for fd in self.kept[part])
 
     async def drop(self, name: str) -> None:
-        self._forget_kept(name)
-        await self.ask("drop", name=name)
+        for part in self._parts(name) or [name]:
+            await self._drop_one(part)
+
+    async def _drop_one(self, part: str) -> None:
+        self._forget_kept(part)
+        await self.ask("drop", name=part)
+
+    def _parts(self, name: str) -> list[str]:
+        """Those under which something is kept for `name`, in order."""
+        parts = [name] if name in self.kept else []
+        while parts and (part := f"{name}#{len(parts)}") in self.kept:
+            parts.append(part)
+        return parts
 
     def _forget_kept(self, name: str) -> None:
         fdpass.close_all(self.kept.pop(name, ()))
@@ -380,6 +424,14 @@ async def _add_layer(link: Link, key: str, path: str) -> int:
         return number
     finally:
         os.close(tree)
+
+
+@contextlib.contextmanager
+def _journal_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise HostError(f"cannot read {path}: {exc.strerror}", hint="move it away") from exc
 
 
 async def wait_process(pidfd: int) -> int | None:

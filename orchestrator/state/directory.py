@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 
 from orchestrator.contracts.site import IdMap, Site
+from orchestrator.kernel.plain import opener
 from orchestrator.model.keys import ProjectName, check_project_name, project_key, short_hash
 
 DEFAULT_DATA = "/var/lib/pystack"
@@ -96,7 +97,7 @@ def recorded_base(data_dir: str) -> int | None:
     """The recorded id range; None if there is none, or the number is damaged: no change of one bit of a digit makes another
     range's first id of it."""
     try:
-        with open(os.path.join(data_dir, IDS), "rb") as file:
+        with open(os.path.join(data_dir, IDS), "rb", opener=opener) as file:
             base = int(file.read(64).split(b"\n")[0])
     except (OSError, ValueError):
         return None

@@ -20,6 +20,7 @@ from contextlib import ExitStack, suppress
 from orchestrator.contracts.events import Event
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
+from orchestrator.kernel.plain import open_plain
 from orchestrator.kernel.sealed import VERSION, version_of
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.state.backwards import lines_backwards
@@ -93,7 +94,7 @@ class EventLog:
         if self._fd is not None:
             self.close()
             os.replace(self._path, self._before)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = open_plain(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self._size = os.fstat(self._fd).st_size
         if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
             self._size += os.write(self._fd, b"\n")  # A power cut tore the last line.
@@ -105,7 +106,7 @@ class EventLog:
         seen = None
         for path in (self._path, self._before):
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+                fd = open_plain(path, os.O_RDONLY)
             except FileNotFoundError:
                 continue
             except OSError as exc:

@@ -10,6 +10,7 @@ import os
 
 from orchestrator.contracts.site import Site
 from orchestrator.errors import BusyError, HostError
+from orchestrator.kernel.plain import open_plain
 from orchestrator.state.directory import LOCK
 
 
@@ -18,7 +19,7 @@ def acquire(site: Site) -> int:
     no lock."""
     path = os.path.join(site.data_dir, LOCK)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_plain(path, os.O_RDWR | os.O_CREAT)
     except FileNotFoundError:
         raise _busy(site, "one that is ending") from None
     except OSError as exc:

@@ -12,6 +12,7 @@ from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.atomic import replace_file
 from orchestrator.kernel.identity import own_uid
+from orchestrator.kernel.plain import open_plain, opener
 from orchestrator.model.project import Project
 from orchestrator.state.directory import (
     CONTAINERS,
@@ -58,7 +59,7 @@ def data_lock(data_root: str) -> Iterator[None]:
     """Held for moments, while something is given out that all projects of the data directory share."""
     path = os.path.join(data_root, "lock")
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_plain(path, os.O_WRONLY | os.O_CREAT)
     except OSError as exc:
         raise HostError(f"cannot open {path}: {exc.strerror}", hint="run as root") from exc
     try:
@@ -115,7 +116,7 @@ def _base_in_use(site: Site) -> int | None:
     bundles = os.path.join(site.data_dir, CONTAINERS)
     for name in sorted(os.listdir(bundles)):
         try:
-            with open(os.path.join(bundles, name, "spec.json"), "rb") as file:
+            with open(os.path.join(bundles, name, "spec.json"), "rb", opener=opener) as file:
                 _, *found = file.read().split(mark)
         except OSError:
             continue

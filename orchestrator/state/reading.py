@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, Definition, Finding, ProjectRecord
 from orchestrator.errors import HostError, OperationError
+from orchestrator.kernel.plain import opener
 from orchestrator.kernel.sealed import VERSION, Data, unseal, version_of
 from orchestrator.model.codec import from_json
 from orchestrator.model.names import ContainerId
@@ -145,7 +146,7 @@ class Reading:
     def _bytes(self, name: str) -> bytes | None:
         path = os.path.join(self._site.data_dir, name)
         try:
-            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            with open(path, "rb", opener=opener) as file:
                 return file.read()
         except FileNotFoundError:
             return None

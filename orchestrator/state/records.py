@@ -27,6 +27,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
 from orchestrator.errors import HostError
 from orchestrator.kernel.atomic import keep_aside, replace_file
+from orchestrator.kernel.plain import open_plain
 from orchestrator.kernel.sealed import VERSION, seal
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import to_json
@@ -131,8 +132,7 @@ class FileState:
 
     def _journal_fd(self) -> int:
         if self._journal is None:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._journal = os.open(self._path(JOURNAL), flags, 0o600)
+            self._journal = open_plain(self._path(JOURNAL), os.O_RDWR | os.O_APPEND | os.O_CREAT)
             size = os.fstat(self._journal).st_size
             if size and os.pread(self._journal, 1, size - 1) != b"\n":
                 os.write(self._journal, b"\n")  # A power cut tore the last line.
@@ -150,8 +150,9 @@ class FileState:
         return os.path.join(self._directory, name)
 
     def _refused(self, exc: OSError) -> HostError:
+        where = os.path.join(self._directory, exc.filename or "").rstrip("/")
         return HostError(
-            f"cannot write the records of project {self._site.project} in {self._directory}: {exc.strerror}",
+            f"cannot write the records of project {self._site.project} in {where}: {exc.strerror}",
             hint="free some space, or choose another place with --data-dir" if exc.errno == 28 else None,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from orchestrator.kernel import jsontext
+from orchestrator.kernel.plain import opener
 from orchestrator.state.directory import JOURNAL, WANTED
 from orchestrator.values import frozen
 
@@ -77,5 +78,5 @@ def _container(item: Any) -> RecordedContainer:
 
 
 def _lines(path: str) -> list[Any]:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=opener) as file:
         return [jsontext.loads(line) for line in file.read().split(b"\n") if line]

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
+from orchestrator.kernel.plain import open_plain
 
 LIMIT_BYTES = 1 << 20
 
@@ -19,7 +20,7 @@ def write_to_log(site: Site) -> None:
         with suppress(FileNotFoundError):
             if os.lstat(path).st_size > LIMIT_BYTES:
                 os.replace(path, path + ".1")
-        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        log = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except OSError as exc:
         raise HostError(f"cannot write {path}: {exc.strerror}") from exc
     os.dup2(log, 1)

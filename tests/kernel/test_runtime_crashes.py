@@ -16,16 +16,17 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestrator.contracts.runtime import ExecSpec, Exit, Run
-from orchestrator.errors import OperationError
+from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
+from orchestrator.errors import HostError, OperationError, only_error
 from orchestrator.kernel.cgroup import detect
 from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.model.names import ContainerId
+from orchestrator.runtime import session
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.runtime.host_check import find_host
 from orchestrator.runtime.logs import read_entries
-from tests.kernel.place import Place, place, site_at
+from tests.kernel.place import Place, config_of, place, site_at
 from tests.machine import ROOT, eventually
 
 pytestmark = pytest.mark.kernel
@@ -156,6 +157,28 @@ async def test_what_is_kept_survives_the_monitor(here: Place) -> None:
     assert os.read(kept[0], 10) == b"still"
     await here.runtime.drop("pipe:x")
     assert await here.runtime.fetch("pipe:x") == ()
+
+
+async def test_more_is_kept_than_fits_a_message_and_less_later(here: Place) -> None:
+    names = [f"kept {number}" for number in range(600)]
+    files = [os.memfd_create(name) for name in names]
+
+    async def kept() -> list[str]:
+        fds = await here.runtime.fetch("ports/web")
+        return [os.readlink(f"/proc/self/fd/{fd}").removeprefix("/memfd:").removesuffix(" (deleted)") for fd in fds]
+
+    await here.runtime.keep("ports/web", files)
+    assert await kept() == names
+    old = here.runtime.monitor_pid
+    os.kill(old, signal.SIGKILL)
+    await new_monitor(here.runtime, old)
+    assert await kept() == names
+    await here.runtime.keep("ports/web", files[:300])
+    assert await kept() == names[:300]
+    await here.runtime.drop("ports/web")
+    assert await kept() == []
+    for fd in files:
+        os.close(fd)
 
 
 class Stage:
@@ -298,3 +321,52 @@ async def test_a_monitor_left_alone_without_containers_ends(stage: Stage) -> Non
     os.close(pidfd)
     async with open_runtime(stage.site, find_host()) as runtime:
         await runtime.remove(BOX)
+
+
+async def test_a_monitor_whose_data_directory_is_gone_is_not_taken_over(stage: Stage) -> None:
+    """The supervisor was killed by the end of a `down`, when nothing was left but that monitor, for some seconds."""
+    supervisor, monitor = stage.supervise("exit 0")
+    eventually(lambda: b'"e":"exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
+    stage.kill(supervisor)
+    os.rename(stage.site.data_dir, stage.root / "gone")
+    async with open_runtime(stage.site, find_host()) as runtime:
+        assert runtime.monitor_pid != monitor
+        await runtime.create(SandboxSpec(BOX, (str(stage.rootfs),), config_of(["sh", "-c", "exit 3"])))
+        assert (await runtime.wait(await runtime.start(BOX))).code == 3
+        await runtime.remove(BOX)
+
+
+async def test_without_hope_of_a_monitor_nobody_waits_for_one(
+    leaves_nothing_behind: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even who cannot be cancelled: the supervisor would never end, and each command would wait for it."""
+    monkeypatch.setattr(session, "_MOST_RECOVERIES", 1)
+    root = Path(tempfile.mkdtemp(prefix="rt-"))
+    told: list[str] = []
+
+    async def ask_on(runtime: MonitorRuntime) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                while True:
+                    await runtime._session.ask("fetch", name="nothing")
+            except HostError as error:
+                told.append(error.message)
+
+    async def lose(runtime: MonitorRuntime) -> None:
+        old = runtime.monitor_pid
+        os.kill(old, signal.SIGKILL)
+        await new_monitor(runtime, old)
+        os.kill(runtime.monitor_pid, signal.SIGKILL)
+        await trio.sleep_forever()
+
+    async def live() -> None:
+        async with open_runtime(site_at(root), find_host()) as runtime, trio.open_nursery() as nursery:
+            nursery.start_soon(ask_on, runtime)
+            nursery.start_soon(lose, runtime)
+
+    with trio.fail_after(30), pytest.raises(ExceptionGroup) as caught:
+        await live()
+    assert only_error(caught.value) is not None
+    assert told == ["the monitor ended 1 times within 10 seconds"]
+    remove_project(detect(), site_at(root).key)
+    shutil.rmtree(root)

@@ -245,3 +245,32 @@ async def test_groups_that_somebody_else_killed_can_be_used(here: Place) -> None
     for _ in range(2):
         assert (await here.runtime.probe(BOX, ("echo", "up"), 5)).output == "up\n"
     assert (await execute(here, "echo", "up"))[1] == "up\n"
+
+
+@pytest.mark.parametrize("init", ["false", "true"])
+async def test_what_probes_leave_behind_is_reaped_whatever_pid_1_is(here: Place, init: str) -> None:
+    await here.begin(["sleep", "1000"], annotations={"pystack.init": init})
+    for script, timeout_s, ok in (
+        ("sleep 1001 & (setsid sleep 1001 &) ; sleep 1001", 0.2, False),
+        ("sleep 1001 & (sleep 1001 &) ; exit 0", 20.0, True),
+    ):
+        for _ in range(2):
+            assert (await here.runtime.probe(BOX, ("sh", "-c", script), timeout_s)).ok is ok
+    # One is PID 1, or the child of the init. An init that is the container's reaps at once, but we do not wait for it.
+    with trio.fail_after(10):
+        while await sleepers(here) != [("(sleep)", "S")]:
+            await trio.sleep(0.02)
+
+
+async def sleepers(here: Place) -> list[tuple[str, ...]]:
+    """Name and state of each sleep, and of each zombie."""
+    seen = await here.runtime.probe(BOX, ("sh", "-c", "cat /proc/[0-9]*/stat"), 20)
+    found = [tuple(line.split()[1:3]) for line in seen.output.splitlines()]
+    return [each for each in found if each[0] == "(sleep)" or each[1] == "Z"]
+
+
+async def test_a_probe_s_status_is_its_own(here: Place) -> None:
+    await here.begin(["sleep", "1000"])
+    assert (await here.runtime.probe(BOX, ("sh", "-c", "exit 7"), 20)).exit_code == 7
+    assert (await here.runtime.probe(BOX, ("sh", "-c", "kill -9 $$"), 20)).exit_code == 128 + signal.SIGKILL
+    assert (await here.runtime.probe(BOX, ("sh", "-c", "kill -9 $PPID; sleep 1000"), 20)).exit_code == 128 + signal.SIGKILL

@@ -52,7 +52,10 @@ BASE = {
     "cli.table", "cli.table.acting", "cli.table.files", "cli.table.imaging", "cli.table.looking", "cli.table.shapes",
 }  # fmt: skip
 """Of our own modules, what every verb has."""
-NAME = {"compose", "compose.folder", "model", "model.keys", "state", "state.directory", "contracts", "contracts.site"}
+NAME = {
+    "compose", "compose.folder", "model", "model.keys", "state", "state.directory", "contracts", "contracts.site",
+    "kernel", "kernel.identity", "kernel.plain",
+}  # fmt: skip
 """To find the project, and its directories."""
 ASK = {
     "cli.connection", "client", "client.connection", "client.messages", "client.starting", "kernel", "kernel.jsontext",

@@ -6,6 +6,7 @@ image's, and what it offers would run with our rights.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -26,6 +27,7 @@ from orchestrator.kernel.syscalls import (
     setdomainname,
     sethostname,
 )
+from orchestrator.runtime.monitor.init import NAME
 from orchestrator.runtime.monitor.interpreter import interpreter_of
 from orchestrator.runtime.monitor.stage1 import Stage1, encode_options
 
@@ -228,16 +230,43 @@ class FinalChild(Stage1):
 
     def init(self) -> None:
         """Become a tiny PID 1, and go on in a child: everything of us is confined as the container is by now."""
+        self._go_on_below(b"%d")
+
+    def mind(self) -> None:
+        """As `init`, for a probe in a container whose PID 1 may reap nobody: what the child leaves behind is ours. How it
+        ended is told by the pipe `verdict`; we end with the last that it started."""
+        if self.namespaces.init >= 0:
+            self._go_on_below(b"+%d", self.fds["verdict"])
+            os.setsid()
+
+    def _go_on_below(self, word: bytes, verdict: int = -1) -> None:
+        """The child waits until nothing of the monitor is left in its parent: the first thing that it does may be to look
+        there."""
+        replaced, mark = os.pipe2(os.O_CLOEXEC)
         signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         # In another's pid namespace we are not PID 1, to whom orphans come.
         process.set_child_subreaper()
         pid = process.fork_plain()
         if pid:
-            close_from(0)
-            # The monitor's words are nobody's business in the container, and we would pass for a monitor on the host.
-            process.rename_self(self.namespaces.words, b"pystack-init")
-            _serve_as_init(pid)
+            self._become_init(pid, word % pid, verdict)
+        os.close(mark)
+        os.read(replaced, 1)
+        os.close(replaced)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL_SIGNALS)
+
+    def _become_init(self, child: int, word: bytes, verdict: int) -> NoReturn:
+        """The program of `monitor.init`; where that cannot be executed, we stay what we are, without a descriptor."""
+        if verdict >= 0:
+            os.dup2(verdict, 0)
+        cloexec_from(3 if verdict < 0 else 1)
+        with contextlib.suppress(OSError):
+            if self.descriptors is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
+            process.execute_descriptor(self.namespaces.init, (NAME, word))
+        close_from(0)
+        # The monitor's words are nobody's business in the container, and we would pass for a monitor on the host.
+        process.rename_self(self.namespaces.words, NAME)
+        _serve_as_init(child)
 
     def execute(self, argv: list[str], environment: list[str], umask: int) -> None:
         os.umask(umask)

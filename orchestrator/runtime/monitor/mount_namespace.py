@@ -17,21 +17,23 @@ import stat
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts
 from orchestrator.kernel.process import command_line_area, unshare
+from orchestrator.runtime.monitor import init
 
 _NULL = os.makedev(1, 3)
 
 
 class MountNamespaces:
     """`host_ns` and `own_ns`: mount namespaces. `null`: the null device, open for reading and writing. `words`: where the
-    monitor's command line is in memory.
+    monitor's command line is in memory. `init`: the init's program (-1: none).
 
     (No dataclass: that module would cost the monitor two megabytes.)"""
 
-    __slots__ = ("host_ns", "null", "own_ns", "words")
+    __slots__ = ("host_ns", "init", "null", "own_ns", "words")
 
     def __init__(self, host_ns: int, own_ns: int, null: int) -> None:
         self.host_ns, self.own_ns, self.null = host_ns, own_ns, null
         self.words = command_line_area()
+        self.init = init.open_program()
 
 
 def _open_null() -> int:

@@ -15,6 +15,7 @@ import time
 
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
+from orchestrator.kernel.plain import open_plain
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
@@ -230,8 +231,7 @@ class Journal:
     """`exits.journal`: a JSON object a line, appended whole (docs/monitor-protocol.md)."""
 
     def __init__(self, directory: int, boot_id: str, dumps: Callable[[Any], str]) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open("exits.journal", flags, 0o600, dir_fd=directory)
+        self._fd = open_plain("exits.journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, dir_fd=directory)
         self._boot_id = boot_id
         self._dumps = dumps
 

@@ -72,6 +72,8 @@ class Monitor:
         self.loop = Loop()
         self._listener, self._mounts, self._logs, self._boot_id = listener, namespaces, logs, boot_id
         self._extents = extents
+        found = os.fstat(data)
+        self._place = [found.st_dev, found.st_ino]
         self._store = stores.Store()
         self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
         self._runs: dict[str, Run] = {}
@@ -224,7 +226,7 @@ class Monitor:
         for name, kept in self._store.kept.items():
             connection.send({"re": number, "item": "kept", "name": name}, kept)
         answer = {"re": number, "pid": os.getpid(), "boot": self._boot_id, "layers": self._store.layers}
-        connection.send({**answer, "version": wire.VERSION})
+        connection.send({**answer, "version": wire.VERSION, "place": self._place})
 
     def _goodbye(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         self._said_goodbye = True

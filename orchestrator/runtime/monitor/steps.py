@@ -83,5 +83,6 @@ STEPS: dict[str, Callable[..., Any]] = {
     "seccomp": Child.seccomp,
     "seccomp_flags": Child.seccomp_flags,
     "init": Child.init,
+    "mind": Child.mind,
     "execute": Child.execute,
 }

@@ -303,7 +303,7 @@ def test_a_damaged_id_range_is_that_of_the_containers_or_a_free_one(site: Site, 
 
 def test_a_lock_that_is_no_file_is_named(site: Site) -> None:
     os.mkdir(f"{site.data_dir}/lock")
-    with pytest.raises(PystackError, match=r"cannot open .*lock: Is a directory"):
+    with pytest.raises(PystackError, match=r"cannot open .*lock: it is a directory"):
         lock.acquire(site)
     os.rmdir(f"{site.data_dir}/lock")
     Path(site.data_dir, "lock").write_bytes(b"\xff\x00" * 100)
