@@ -301,7 +301,8 @@ class MonitorRuntime:
         await trio.to_thread.run_sync(freezing.pause, self._site, container, self._layout)
 
     async def resume(self, container: ContainerId) -> None:
-        await trio.to_thread.run_sync(freezing.resume, self._site, container, self._layout)
+        thaw = partial(freezing.resume, self._site, container, self._layout)
+        await trio.to_thread.run_sync(thaw, abandon_on_cancel=True)
 
     # Further processes.
 

@@ -87,6 +87,31 @@ def test_top_shows_the_processes_with_those_of_exec(stack: Stack) -> None:
     assert [line.split()[0] for line in stack.must("top", "idle").stdout.splitlines()] == ["SERVICE", "idle", "idle"]
 
 
+GREEDY = """
+services:
+  greedy:
+    image: rootfs:{rootfs}
+    command: [sh, -c, "tail /dev/zero; touch /killed; sleep 3600"]
+    healthcheck: {{test: [CMD, test, -e, /killed], interval: 0.1s, retries: 100}}
+    mem_limit: 16m
+    stop_grace_period: 0s
+"""
+
+
+def test_why_tells_of_a_child_that_was_killed_for_memory_while_it_runs_and_afterwards(
+    pystack: Pystack, busybox_rootfs: Path
+) -> None:
+    made = pystack.stack(GREEDY.format(rootfs=busybox_rootfs))
+    made.must("up", "-d", "--wait")
+    killed = "(1 of its processes was killed for want of memory)"
+    assert re.search(rf"uses \S+ of 16MiB of memory {re.escape(killed)}", made.must("why", "greedy").stdout)
+    made.must("stop")
+    row = made.ps()["greedy"]
+    assert (row["OOMKilled"], row["OOMKills"]) == (False, 1)
+    assert 15 << 20 <= row["PeakMemory"] <= 16 << 20
+    assert "used at most" in made.must("why", "greedy").stdout
+
+
 def test_what_does_not_run_has_no_processes(pystack: Pystack, busybox_rootfs: Path) -> None:
     made = pystack.stack(STACK.format(rootfs=busybox_rootfs))
     assert made.must("top").stdout == ""

@@ -42,7 +42,7 @@ def why(settings: Settings, service: str, shape: str, count: int, index: int) ->
         print(json.dumps({"statuses": statuses, "history": history}, indent=2))
         return
     alone = len(statuses) == 1 and is_plain(statuses[0])
-    lines = [line for status in statuses for line in _state(status, status["service" if alone else "container"])]
+    lines = [line for status in statuses for line in _state(site, status, status["service" if alone else "container"])]
     print("\n".join([*lines, *_history(history, count)]))
 
 
@@ -60,12 +60,14 @@ def _recorded(site: Site, service: str, index: int) -> list[Status]:
     return [to_json(status) for status in rows]
 
 
-def _state(status: Status, name: str) -> list[str]:
+def _state(site: Site, status: Status, name: str) -> list[str]:
     lines = [f"{escape_line(name)} is {escape_line(state_text(status))}"]
     if status.get("reason"):
         lines[0] += f": {escape_line(status['reason'])}"
     if since := up_text(status, time.time()):
         lines.append(f"  for {since}, as process {status.get('pid')}")
+    if status.get("pid") is not None and (uses := _uses(site, status)):
+        lines.append(f"  {uses}")
     if restarts := status.get("restarts"):
         lines.append(f"  restarted {restarts} {'time' if restarts == 1 else 'times'}")
     if used := _used(status.get("exit") or {}):
@@ -78,6 +80,29 @@ def _state(status: Status, name: str) -> list[str]:
         lines.append("  its last probe said:")
         lines += [f"    | {line}" for line in escape_text(probe).split("\n")]
     return lines
+
+
+def _uses(site: Site, status: Status) -> str:
+    """``uses 12MiB of 64MiB of memory``, and whom the kernel has killed for more; "" when its group does not say."""
+    from orchestrator.kernel import cgroup
+    from orchestrator.model.names import ContainerId
+    from orchestrator.policy.exits import oom_text
+    from orchestrator.runtime.bundle import group_path
+    from orchestrator.runtime.cgroups import open_existing
+    from orchestrator.runtime.usage import usage_of
+    from orchestrator.units import format_bytes
+
+    try:
+        layout = cgroup.detect()
+    except OSError:
+        return ""
+    group = group_path(site, ContainerId(status["container"]))
+    with open_existing(layout, group) as found:
+        kills = oom_text(found.oom_kills())
+    used = usage_of(layout, group, status["pid"])
+    if not used.memory_bytes:
+        return ""
+    return f"uses {format_bytes(used.memory_bytes)} of {format_bytes(used.limit_bytes)} of memory{kills}"
 
 
 def _used(ended: Mapping[str, Any]) -> str:
