@@ -21,8 +21,9 @@ from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.stage1 import BROKEN
 from orchestrator.runtime.program import Program, Step
+from orchestrator.runtime.reaping import wait_process
 from orchestrator.runtime.sandbox import Sandbox
-from orchestrator.runtime.session import Session, wait_process
+from orchestrator.runtime.session import Session
 from orchestrator.runtime.stdio import give_pipe
 
 END_S = 10.0

@@ -29,6 +29,7 @@ from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
 from orchestrator.runtime.owners import OwnerMap
 from orchestrator.runtime.program import too_old
+from orchestrator.runtime.reaping import LOST_AFTER_S, children_of_other_sessions, wait_process
 from orchestrator.runtime.sandbox import ActiveRun
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ _PLAIN_SINCE = 5
 """The version of the monitor's protocol."""
 _MOST_RECOVERIES = 8
 _RECOVERY_WINDOW_S = 10.0
-_LOST_AFTER_S = 2.0
-_RETRY_S = 0.02
 _EARLY_KEPT = 64
 _MOST_KEPT = fdpass.MOST_FDS - 1
 """In one message; room for a memfd is left (`monitor.wire`)."""
@@ -241,13 +240,13 @@ class Session:
         """Half-made processes of a killed monitor are our children too. They have left our session, which is how they
         are told from children that others here wait for; runs and execs are waited for by their pidfds."""
         known = {active.run.pid for active in self.active.values()}
-        for pid in _children_of_other_sessions():
+        for pid in children_of_other_sessions():
             if pid in known or (self._link is not None and pid == self._link.pid):
                 continue
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 pidfd = os.pidfd_open(pid)
                 try:
-                    with trio.move_on_after(_LOST_AFTER_S):
+                    with trio.move_on_after(LOST_AFTER_S):
                         await trio.lowlevel.wait_readable(pidfd)
                         pidfds.reap(pidfd)
                 finally:
@@ -432,32 +431,3 @@ def _journal_errors(path: str) -> Iterator[None]:
         yield
     except OSError as exc:
         raise HostError(f"cannot read {path}: {exc.strerror}", hint="move it away") from exc
-
-
-async def wait_process(pidfd: int) -> int | None:
-    """The wait status of a process when it has ended, whoever its parent is; None if it cannot be known."""
-    await trio.lowlevel.wait_readable(pidfd)
-    try:
-        return pidfds.reap(pidfd)
-    except ChildProcessError:
-        end = trio.current_time() + _LOST_AFTER_S
-        while (status := pidfds.exit_status(pidfd)) is None and trio.current_time() < end:  # noqa: ASYNC110
-            # Its parent has not reaped it yet, and nothing tells us when it does.
-            await trio.sleep(_RETRY_S)
-        return status
-
-
-def _children_of_other_sessions() -> list[int]:
-    own = os.getsid(0)
-    found = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/children", "rb") as file:
-                pids = [int(word) for word in file.read().split()]
-        except OSError:
-            continue
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                if os.getsid(pid) != own:
-                    found.append(pid)
-    return found
