@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import json
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -206,14 +208,37 @@ def test_the_filter_is_the_configs(here: Lab) -> None:
     assert "not supported" in here.shell("mkdir /tmp/x 2>&1; true", config).lower()
 
 
+def test_a_listener_gets_the_filters_descriptor_and_the_state(here: Lab) -> None:
+    path = here.top / "listener"
+    config = here.config("true")
+    config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": str(path),
+        "listenerMetadata": "100%",
+        "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+        server.listen(1)
+        here.create(config)
+        pid = here.state()["pid"]
+        here.oci("start", "box")
+        connection, _ = server.accept()
+    with connection:
+        data, ancillary, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(4))
+    (fd,) = array.array("i", ancillary[0][2])
+    assert os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:seccomp notify"
+    os.close(fd)
+    told = json.loads(data)
+    assert (told["fds"], told["pid"], told["metadata"]) == (["seccompFd"], pid, "100%")
+    assert (told["state"]["id"], told["state"]["pid"], told["state"]["status"]) == ("box", pid, "creating")
+
+
 def test_only_descriptors_that_are_preserved_reach_the_program(here: Lab) -> None:
     assert here.shell("ls -1 /proc/$$/fd; true").split() == ["0", "1", "2"]
 
 
 def test_the_masters_of_terminals_go_to_the_console_socket(here: Lab) -> None:
-    import array
-    import socket
-
     path = here.top / "console"
     config = here.config("sh", "-c", "tty; stty size; read word; echo got $word")
     config["process"] |= {"terminal": True, "consoleSize": {"height": 33, "width": 99}}
