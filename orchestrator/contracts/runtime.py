@@ -71,13 +71,27 @@ class SandboxSpec:
 
 @frozen
 class Exit:
-    """How a run ended. Exactly one of `code` and `signal` is set, or neither when the status was lost (``lost``)."""
+    """How a run ended. Exactly one of `code` and `signal` is set, or neither when the status was lost (``lost``).
+
+    `oom_killed`: its PID 1 was killed for want of memory. `oom_kills`: how many of its processes were, that one too.
+    `peak_bytes`: the most memory that the container has used so far; None when the machine does not say. ``*_stalled_s``:
+    for how long, in this run, a process of it waited for processors, memory or disks (PSI, "some").
+    """
 
     code: int | None = None
     signal: int | None = None
     oom_killed: bool = False
     finished_at: float = 0.0
     """Seconds since the epoch, for display."""
+    oom_kills: int = 0
+    peak_bytes: int | None = None
+    cpu_stalled_s: float = 0.0
+    memory_stalled_s: float = 0.0
+    io_stalled_s: float = 0.0
+
+    def is_end_of(self, other: Exit) -> bool:
+        """Whether both are of one and the same run of a container, whatever is known beside."""
+        return (self.code, self.signal, self.finished_at) == (other.code, other.signal, other.finished_at)
 
     @property
     def lost(self) -> bool:
@@ -97,12 +111,14 @@ class Exit:
 
 @frozen
 class Run:
-    """One run. `number` counts from 1 within the container; `pid` is the host's; `started_at`: epoch seconds, display."""
+    """One run. `number` counts from 1 within the container; `pid` is the host's; `started_at`: epoch seconds, display.
+    `warnings`: what of it is not quite as it was asked for, in sentences; known to who started it."""
 
     container: ContainerId
     number: int
     pid: int
     started_at: float
+    warnings: tuple[str, ...] = ()
 
 
 @frozen
@@ -212,6 +228,17 @@ class Runtime(Protocol):
 
     async def kill(self, container: ContainerId) -> None:
         """End every process of the container at once (cgroup.kill). Nothing happens if there is no run."""
+        ...
+
+    async def pause(self, container: ContainerId) -> None:
+        """Let the run's processes stand still until `resume`, whoever lives; signals wait, but for SIGKILL. Returns when
+        they do; nothing happens if they did. Raises OperationError when there is no run, or one cannot be stopped in time:
+        then they go on."""
+        ...
+
+    async def resume(self, container: ContainerId) -> None:
+        """Let them go on. Nothing happens if they do. To be called before the `start` that follows the end of a run that
+        was paused."""
         ...
 
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:

@@ -129,14 +129,34 @@ def existing_bundles(site: Site) -> list[ContainerId]:
 
 
 def make_bind_sources(spec: SandboxSpec) -> None:
-    """The missing host directories of short-form bind mounts (an annotation names them). Raises OperationError."""
+    """The missing host directories of short-form bind mounts (an annotation names them); each belongs to whom the folder
+    belongs that it is made in. Raises OperationError."""
     text = (spec.config.get("annotations") or {}).get(ANNOTATION_MAKE_SOURCES)
     for source in json.loads(text) if text else ():
         try:
             if not os.path.lexists(source):
-                os.makedirs(source, 0o755, exist_ok=True)
+                _make_folders(source)
         except OSError as exc:
             raise OperationError(f"cannot make the directory {source} for a bind mount: {exc.strerror}") from exc
+
+
+def _make_folders(path: str) -> None:
+    above, name = os.path.split(path.rstrip("/"))
+    if not os.path.lexists(above):
+        _make_folders(above)
+    parent = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=parent)
+            made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                owner = os.fstat(parent)
+                if not os.listdir(made):  # The owner of the folder may have put another one in its place.
+                    os.fchown(made, owner.st_uid, owner.st_gid)
+            finally:
+                os.close(made)
+    finally:
+        os.close(parent)
 
 
 def limit_storage(site: Site, spec: SandboxSpec) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.contracts.runtime import Run
+from orchestrator.contracts.runtime import Exit, Run
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
 from orchestrator.kernel import fdpass, mounts
@@ -27,6 +27,7 @@ from orchestrator.runtime import cradle
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
+from orchestrator.runtime.owners import OwnerMap
 from orchestrator.runtime.program import too_old
 from orchestrator.runtime.sandbox import ActiveRun
 
@@ -49,8 +50,8 @@ _MOST_NETNS = 64
 
 class Session:
     """`active`: runs by container. `kept`: name -> our duplicates of what the monitor keeps. `history`: from the journal.
-    `oom_kills_of`: the counter of a container's cgroup. `outlives`: kills what outlives a container's run, if anything
-    can."""
+    `completed`: an end of a container's run with what else is known of it. `outlives`: kills what outlives a container's
+    run, if anything can."""
 
     def __init__(self, site: Site, respawn_argv: tuple[str, ...] | None, nursery: trio.Nursery) -> None:
         self.site = site
@@ -58,7 +59,7 @@ class Session:
         self.kept: dict[str, tuple[int, ...]] = {}
         self.history: dict[ContainerId, History] = {}
         self.tell_unlogged: Callable[[ContainerId, int, str], None] = lambda container, count, why: None
-        self.oom_kills_of: Callable[[ContainerId], int] = lambda container: 0
+        self.completed: Callable[[ActiveRun, Exit], Exit] = lambda active, exit_: exit_
         self.outlives: Callable[[ContainerId], bool] = lambda container: False
         self.generation = 0
         """Counts the monitors: numbers that belong to one monitor (layers) are void for the next."""
@@ -252,8 +253,7 @@ class Session:
     def _end(self, active: ActiveRun, event: Header) -> None:
         container = active.run.container
         del self.active[container]
-        oom = self.oom_kills_of(container) > int(active.echo.get("oom_kills") or 0)
-        exit_ = exit_of(event["status"], event["at"], oom=oom)
+        exit_ = self.completed(active, exit_of(event["status"], event["at"]))
         history = self.history.setdefault(container, History())
         history.last_run = max(history.last_run, active.run.number)
         history.add_exit(active.run.number, exit_)
@@ -280,6 +280,16 @@ class Session:
 
     def _forget_kept(self, name: str) -> None:
         fdpass.close_all(self.kept.pop(name, ()))
+
+    async def owner_namespace(self, wanted: OwnerMap) -> int:
+        """A user namespace with these maps, made if there is none yet. Owned by the session. Raises OSError."""
+        if wanted.name not in self.kept:
+            made = await self.ask("userns", name=wanted.name, uids=wanted.uids, gids=wanted.gids)
+            if wanted.name in self.kept:  # Somebody else has asked meanwhile.
+                fdpass.close_all(made.fds)
+            else:
+                self.kept[wanted.name] = tuple(made.fds)
+        return self.kept[wanted.name][0]
 
     async def network_namespace(self, container: ContainerId) -> int:
         """The container's, made if it has none. Owned by the session."""

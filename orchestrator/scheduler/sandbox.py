@@ -71,6 +71,26 @@ async def make(state: EngineState, container: Container, project: Project, servi
     container.note(EventKind.CONTAINER_CREATED, f"created {container.id}")
 
 
+async def update(state: EngineState, container: Container, project: Project, service: Service) -> None:
+    """Give it the limits of `service`; its run goes on. Raises the adapter's errors, pointed into the compose file, and
+    nothing has changed then."""
+    made = container.record.definition
+    container.amend(definition=replace(made, service=replace(made.service, limits=service.limits)))
+    try:
+        spec = await _compile(state, container, project)
+        await state.adapters.runtime.update(container.id, (spec.config.get("linux") or {}).get("resources") or {})
+    except PystackError as error:
+        container.amend(definition=made)
+        raise located(error, project, service) from error
+    except trio.Cancelled:
+        container.amend(definition=made)
+        raise
+    shared = sharing.shared_identities(state, service)
+    container.amend(config_hash=config_hash(project, container.definition, made.image, shared))
+    container.save()
+    container.note(EventKind.CONTAINER_UPDATED, f"updated the limits of {container.id}")
+
+
 async def wire(state: EngineState, container: Container) -> None:
     """Addresses, published ports and names for a sandbox; does nothing when they are up. A sandbox that this supervisor has
     not made is opened first."""

@@ -9,8 +9,11 @@ from orchestrator.cli.render.escape import escape_line, escape_text
 from orchestrator.cli.render.statuses import addresses, is_plain, ports_text, state_text, up_text
 from orchestrator.errors import InputError, PystackError
 
+_NOTABLE_S = 0.1
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from orchestrator.cli.render.statuses import Status
@@ -65,6 +68,8 @@ def _state(status: Status, name: str) -> list[str]:
         lines.append(f"  for {since}, as process {status.get('pid')}")
     if restarts := status.get("restarts"):
         lines.append(f"  restarted {restarts} {'time' if restarts == 1 else 'times'}")
+    if used := _used(status.get("exit") or {}):
+        lines.append(f"  {'its last run' if status.get('pid') else 'it'} {used}")
     for endpoint in status.get("endpoints", ()):
         lines.append(f"  on network {escape_line(endpoint['network'])}: {escape_line(', '.join(addresses(endpoint)))}")
     if status.get("published"):
@@ -73,6 +78,17 @@ def _state(status: Status, name: str) -> list[str]:
         lines.append("  its last probe said:")
         lines += [f"    | {line}" for line in escape_text(probe).split("\n")]
     return lines
+
+
+def _used(ended: Mapping[str, Any]) -> str:
+    """What an end says of what came before it: ``used at most 64MiB, and waited 1.2s for memory``."""
+    from orchestrator.units import format_bytes, format_duration
+
+    parts = [f"used at most {format_bytes(ended['peak_bytes'])} of memory"] if ended.get("peak_bytes") is not None else []
+    names = {"cpu": "processors", "memory": "memory", "io": "disks"}
+    waits = {words: ended.get(f"{name}_stalled_s", 0.0) for name, words in names.items()}
+    parts += [f"waited {format_duration(s)} for {words}" for words, s in waits.items() if s >= _NOTABLE_S]
+    return ", ".join(parts)
 
 
 def _history(history: list[Any], count: int) -> list[str]:

@@ -97,6 +97,8 @@ _MORE = """\
 * `x-pystack: {on_unhealthy: restart|ignore|stop}` on a service, or at the top for all: what an unhealthy service means. The
   default is `restart`: an unhealthy service has failed, and is restarted by its restart policy with the same back-off.
   Docker Compose leaves it running; `ignore` does so too.
+* `x-pystack.owner: source|root|keep` below `bind:` of a mount: who owns on the host what the container writes there
+  ([volumes.md](volumes.md), "Owners in bind mounts"). The default: the owner of the source, if that is an ordinary user.
 * `pystack lint` (below), and a warning from `up` for the two mistakes that hurt most: a command that an unquoted `&&`, `;`
   or `|` silently cuts, and a volume of one letter.
 * Dependencies are checked in linear time; Docker Compose's cycle check takes minutes on 60 services in layers.

@@ -18,7 +18,7 @@ from orchestrator.kernel import process
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, WORD
+from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, WARNING, WORD
 from orchestrator.runtime.monitor.steps import Child
 from orchestrator.runtime.monitor.terminal import slave_of
 
@@ -147,8 +147,8 @@ def _read_to_the_end(log: Log, pipe: int, stream: int) -> None:
 
 
 class Start:
-    """A program on its way to its execve. `on_done` gets (pid, pidfd) once it was executed; `on_failed` (step, errno,
-    what the child said of it), after everything of it is gone."""
+    """A program on its way to its execve. `on_done` gets (pid, pidfd, warnings: pairs of a step and what the child said of
+    it) once it was executed; `on_failed` (step, errno, what the child said of it), after everything of it is gone."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Start:
         program: bytes,
         fds: dict[str, int],
         procs: list[int],
-        on_done: Callable[[int, int], None],
+        on_done: Callable[[int, int, list[tuple[int, str]]], None],
         on_failed: Callable[[int, int, str], None],
     ) -> None:
         self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
@@ -165,6 +165,7 @@ class Start:
         self._born = process.SharedPid()
         self._failure: tuple[int, int] | None = None
         self._text = b""
+        self._warnings: list[tuple[int, str]] = []
         try:
             self._stage1 = process.clone3(0, cgroup=fds.get("cgroup"))
         except OSError:
@@ -186,6 +187,9 @@ class Start:
         for at, (step, number) in enumerate(REPORT.iter_unpack(data)):
             if step == WORD:
                 self._text += data[at * REPORT.size + 4 : (at + 1) * REPORT.size]
+            elif step == WARNING:
+                self._warnings.append((number, self._said()))
+                self._text = b""
             else:
                 self._failure = self._failure or (step, number)
         if not data:
@@ -205,7 +209,7 @@ class Start:
             return
         pidfd = os.pidfd_open(pid)
         if self._failure is None:
-            self._on_done(pid, pidfd)
+            self._on_done(pid, pidfd, self._warnings)
         else:
             pidfds.send(pidfd, signal.SIGKILL)
             self._loop.add(pidfd, lambda _: self._failed_process_ended(pidfd))

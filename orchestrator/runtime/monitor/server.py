@@ -206,7 +206,8 @@ class Monitor:
         if not wire.LOWEST_VERSION <= header["version"] <= wire.VERSION:
             raise Refusal(f"this monitor speaks versions {wire.LOWEST_VERSION} to {wire.VERSION}, not {header['version']}")
         if stores.USERNS not in self._store.kept:
-            self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(self._extents)])
+            made = fds.pop(0) if fds else stores.make_user_namespace(self._extents, self._extents)
+            self._store.keep(stores.USERNS, [made])
         previous, self._supervisor = self._supervisor, connection
         if previous is not None and previous is not connection:
             previous.close()
@@ -254,6 +255,12 @@ class Monitor:
 
         stores.make_network_namespaces(self.loop, self._store.user_namespace(), len(names), made)
 
+    def _userns(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        name = header["name"]
+        if name not in self._store.kept:
+            self._store.keep(name, [stores.make_user_namespace(header["uids"], header["gids"])])
+        connection.send({"re": header["id"]}, self._store.kept[name])
+
     def _layer(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         number = self._store.add_layer(header["key"], fds[0], plain=bool(header.get("plain")))
         connection.send({"re": header["id"], "number": number})
@@ -288,7 +295,7 @@ class Monitor:
         if channel is not None:
             named["pty"] = channel.for_child()
 
-        def executed(pid: int, pidfd: int) -> None:
+        def executed(pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
             self._starting.discard(container)
             if channel is not None:
                 try:
@@ -303,7 +310,8 @@ class Monitor:
             self._runs[container] = run
             self._journal.started(run)
             masters = pipes if channel is not None else ()
-            connection.send({"re": number, "pid": pid, "started": run.started}, [pidfd, *masters])
+            answer = {"re": number, "pid": pid, "started": run.started, "warnings": warnings}
+            connection.send(answer, [pidfd, *masters])
 
         def failed(step: int, error: int, text: str) -> None:
             self._starting.discard(container)
@@ -355,7 +363,7 @@ class Monitor:
         named, procs = self._named(header, fds)
         number = header["id"]
 
-        def executed(pid: int, pidfd: int) -> None:
+        def executed(pid: int, pidfd: int, _: list[tuple[int, str]]) -> None:
             self._execs.add(Run(self.loop, pid, pidfd, ended))
             connection.send({"re": number, "pid": pid}, [pidfd])
 
@@ -415,6 +423,7 @@ HANDLERS: dict[str, Callable[[Monitor, Connection, wire.Header, bytes, list[int]
     "fetch": Monitor._fetch,
     "drop": Monitor._drop,
     "netns": Monitor._netns,
+    "userns": Monitor._userns,
     "layer": Monitor._layer,
     "unlayer": Monitor._unlayer,
     "start": Monitor._start,
