@@ -160,8 +160,6 @@ def program_of(oci_seccomp: Mapping[str, Any], arch: str) -> Program:
 
 
 def _action(name: object, errno: object, place: str) -> int:
-    if isinstance(name, str) and name in _NOT_DONE:
-        raise ValueError(f"{place}: {name} is not supported: {_NOT_DONE[name]}")
     if not isinstance(name, str) or name not in _ACTIONS:
         raise ValueError(f"{place}: {name!r} is not an action that is supported")
     if name not in _WITH_DATA:

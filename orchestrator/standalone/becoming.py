@@ -108,7 +108,7 @@ def install_filter(identity: Identity) -> None:
         process.install_seccomp(identity.filter, identity.filter_flags)
         return
     fd = process.install_seccomp_listener(identity.filter, identity.filter_flags)
-    fdpass.send(identity.listener, identity.listener_state, [fd])
+    fdpass.send(identity.listener, identity.listener_state % (identity.pid, identity.pid), [fd])
     os.close(fd)
 
 

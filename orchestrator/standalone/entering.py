@@ -173,7 +173,7 @@ class _Entering:
                 os.sched_setaffinity(pid, numbers_of(affinity["final"], "process.execCPUAffinity.final"))
             if self.foreground is not None:
                 self.foreground.hold()
-            self.ours.send(GO)
+            self.ours.send(GO + pid.to_bytes(4, "little"))
             said = self.ours.recv(MOST_WORD)
             if said:
                 raise failure(said)
@@ -186,8 +186,10 @@ class _Entering:
         """As `first_process`: nothing is imported or looked up once it is in the container."""
         number = 0
         try:
-            if self.theirs.recv(16) != GO:
+            said = self.theirs.recv(16)
+            if said[:1] != GO:
                 os._exit(1)
+            self.identity.pid = int.from_bytes(said[1:], "little")
             self._enter(target, kinds)
         except OSError as exc:
             number = exc.errno or 0

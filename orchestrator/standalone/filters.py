@@ -19,6 +19,8 @@ else:  # Both would make enumerations of all that they have
 _NOTIFY = "SCMP_ACT_NOTIFY"
 _WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 _WAIT_KILLABLE_BIT = 1 << 5
+_PID = -1
+"""Stands for what is not known yet."""
 
 
 def add_filter(identity: Identity, profile: Mapping[str, Any] | None, state: Mapping[str, Any]) -> None:
@@ -43,7 +45,7 @@ def add_filter(identity: Identity, profile: Mapping[str, Any] | None, state: Map
         raise InputError("listenerMetadata needs listenerPath", place="linux.seccomp")
     if notifies and not path:
         raise InputError(f"{_NOTIFY} needs listenerPath: nobody would answer", place="linux.seccomp")
-    if not (notifies and path):
+    if not path:
         return
     if _WAIT_KILLABLE in (profile.get("flags") or ()):
         identity.filter_flags |= _WAIT_KILLABLE_BIT
@@ -56,8 +58,8 @@ def add_filter(identity: Identity, profile: Mapping[str, Any] | None, state: Map
     told = {
         "ociVersion": state["ociVersion"],
         "fds": ["seccompFd"],
-        "pid": 0,
+        "pid": _PID,
         "metadata": profile.get("listenerMetadata") or "",
-        "state": dict(state),
+        "state": {**state, "pid": _PID},
     }
-    identity.listener_state = dumps(told).encode()
+    identity.listener_state = dumps(told).replace("%", "%%").replace(f'"pid": {_PID}', '"pid": %d').encode()

@@ -84,6 +84,7 @@ class FirstProcess:
         plan = self.plan
         process.set_not_dumpable()
         (self.pid,) = struct.unpack("=i", self._hear(GO))
+        plan.identity.pid = self.pid
         self._enter()
         self._make_root()
         for mount in plan.mounts:

@@ -56,6 +56,9 @@ class Identity:
     filter_flags: int = 0
     listener: socket.socket | None = None
     listener_state: bytes = b""
+    """What the listener is told, with %d twice for `pid`."""
+    pid: int = 0
+    """As the host has it; known once it is born."""
     personality: int | None = None
     memory_policy: tuple[int, bytes, int] | None = None
     label: bytes = b""

@@ -46,6 +46,7 @@ class Lab:
         out, err = self.top / "out", self.top / "err"
         command = [*self.runtime, "--root", str(self.root), *words]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # As installed: compiling takes longer than all that it does.
         with open(out, "w") as stdout, open(err, "w") as stderr:
             done = subprocess.run(
                 command, input=given, text=True, stdout=stdout, stderr=stderr, cwd=self.bundle, env=environment, timeout=60
