@@ -36,6 +36,7 @@ FLOOR_IN_FLIGHT = 32
 EXECS = 40
 RESTARTS = 20
 TURNS = 4
+LOG_BYTES = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,40 @@ def measure_one(bench: Bench) -> list[tuple[str, float, str, float]]:
     ]
 
 
+def measure_logs(bench: Bench) -> list[tuple[str, float, str, float]]:
+    """`logs` of one service into a file, against cat(1) of its log: lines of 100 bytes, 64 KiB a write."""
+    project = bench.project(1)
+    write = f"yes {'x' * 99} | head -c {LOG_BYTES} > /lines; dd if=/lines bs=65536 2>/dev/null"
+    (project.directory / "compose.yaml").write_text(
+        f"services:\n  s000:\n    image: rootfs:{bench.rootfs}\n    command: [sh, -c, '{write}']\n"
+    )
+    out = project.directory / "out"
+
+    def into_file(argv: Sequence[str]) -> float:
+        with out.open("wb") as file:
+            begin = time.perf_counter()
+            subprocess.run(argv, cwd=project.directory, env=bench.environment, stdout=file, check=True)
+            return (time.perf_counter() - begin) * 1e3
+
+    logs = [sys.executable, "-m", "orchestrator.cli", "-p", project.name, "logs"]
+    try:
+        project.run("up")
+        (log,) = Path(project.site.data_dir, "logs").glob("*.log")
+        assert log.stat().st_size == LOG_BYTES
+        exact, prefixed, cat = [], [], []
+        for _ in range(TURNS):
+            cat.append(into_file(["cat", str(log)]))
+            exact.append(into_file([*logs, "--no-log-prefix", "s000"]))
+            prefixed.append(into_file([*logs, "s000"]))
+    finally:
+        project.run("down", "-t", "1")
+    cat_ms = statistics.median(cat)
+    return [
+        ("logs of 200 MB into a file, as they are", statistics.median(exact), "cat", cat_ms),
+        ("logs of 200 MB into a file, with prefixes", statistics.median(prefixed), "cat", cat_ms),
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -252,7 +287,7 @@ def main() -> int:
         bench = Bench(place)
         counts = [int(word) for word in options.counts.split(",")]
         samples = measure_up(bench, counts, options.rounds)
-        single = measure_one(bench)
+        single = [*measure_one(bench), *measure_logs(bench)]
     finally:
         shutil.rmtree(place, ignore_errors=True)
     print(f"medians of {options.rounds} interleaved rounds; {os.cpu_count()} processors, Linux {os.uname().release}")

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan", "oci", "launch"),
     ("scheduler", "runtime", "network", "images", "state"),
     ("testing", "build"),
-    ("supervisor", "client"),
+    ("supervisor", "client", "standalone"),
     ("cli",),
 )
 """Lowest first. A part imports only from rows below its own; parts of the same row never import each other."""
@@ -56,7 +56,7 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
 """The floors of a part that has some, lowest first: one imports only from those below it, and every module is on one."""
 
 STDLIB_ONLY = frozenset(
-    {"values", "kernel", "client", "units", "errors", "model", "launch", "policy", "contracts", "plan", "oci"}
+    {"values", "kernel", "client", "units", "errors", "model", "launch", "policy", "contracts", "plan", "oci", "standalone"}
 )
 """Parts that import no third-party package whatever `HOMES` says."""
 
@@ -71,6 +71,8 @@ SPAWN = f"{PACKAGE}.kernel.spawn"
 """Hands the environment on, unread, to the programs that it starts."""
 MONITOR = f"{PACKAGE}.runtime.monitor"
 BANNED_NAMES = frozenset({"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"})
+FRONT_ENDS = frozenset({"cli", "standalone"})
+"""What people and programs start: these print, and read the environment. `standalone` has no other front end above it."""
 IMPORTERS = frozenset({"importlib.import_module", "import_module", "__import__"})
 _MARKS = re.compile(r"#.*\b(TODO|FIXME|XXX|HACK)\b")
 
@@ -138,7 +140,7 @@ def _check(name: str, source: str, modules: Mapping[str, str]) -> Iterator[tuple
     is_package = any(other.startswith(name + ".") for other in modules)
     for line, target in _imports(tree, name, is_package):
         yield from ((line, sentence) for sentence in _check_import(name, part, target))
-    if part != "cli" and name != SPAWN:
+    if part not in FRONT_ENDS and name != SPAWN:
         yield from _check_process(tree, name)
 
 

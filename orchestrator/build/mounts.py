@@ -32,7 +32,7 @@ from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.images.store.store import Store
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.build import BuildSecret, BuildSpec
-from orchestrator.model.volume import Mount, MountKind
+from orchestrator.model.volume import Mount, MountKind, Owner
 from orchestrator.state.preparation import make_private
 from orchestrator.values import field, frozen
 
@@ -106,7 +106,8 @@ class Provider:
                         mounts.append(await self._bind(each, cache))
                     case "cache":
                         source = await stack.enter_async_context(self._cache(each, cache))
-                        mounts.append(Mount(MountKind.BIND, each.target, source, read_only=mount.read_only))
+                        read_only = mount.read_only
+                        mounts.append(Mount(MountKind.BIND, each.target, source, read_only, owner=Owner.ROOT))
                     case "tmpfs":
                         size = int(mount.options["size"]) if "size" in mount.options else None
                         mounts.append(Mount(MountKind.TMPFS, each.target, tmpfs_size_bytes=size))
@@ -117,7 +118,7 @@ class Provider:
                         if socket is not None:
                             target = each.target or f"/run/buildkit/ssh_agent.{agents}"
                             agents += 1
-                            mounts.append(Mount(MountKind.BIND, target, socket))
+                            mounts.append(Mount(MountKind.BIND, target, socket, owner=Owner.ROOT))
                             environment.setdefault("SSH_AUTH_SOCK", target)
             yield Mounted(tuple(mounts), tuple(secrets), environment)
 
@@ -137,7 +138,7 @@ class Provider:
         if source is None:
             async with self._copying:
                 source = await trio.to_thread.run_sync(self._copy, asked, cache)
-        return Mount(MountKind.BIND, asked.target, source, read_only=mount.read_only)
+        return Mount(MountKind.BIND, asked.target, source, read_only=mount.read_only, owner=Owner.ROOT)
 
     def _layer_path(self, asked: Asked) -> str | None:
         """Where a stage or an image has it, if it is all in one layer."""

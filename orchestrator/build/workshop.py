@@ -29,7 +29,7 @@ from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.names import ContainerId, NetworkName, ProjectName, ServiceName
 from orchestrator.model.network import Attachment, Network
 from orchestrator.model.service import Service
-from orchestrator.model.volume import Mount, MountKind
+from orchestrator.model.volume import Mount, MountKind, Owner
 from orchestrator.network.adapter import ProjectNetworking, open_networking
 from orchestrator.network.leftovers import remove_leftovers
 from orchestrator.oci.compile import compile_sandbox
@@ -290,7 +290,7 @@ def _write_secrets(directory: str, secrets: tuple[SecretFile, ...]) -> tuple[Mou
                 file.write(secret.content)
                 os.fchown(file.fileno(), secret.uid, secret.gid)
                 os.fchmod(file.fileno(), secret.mode)
-            mounts.append(Mount(MountKind.BIND, secret.target, path, read_only=True))
+            mounts.append(Mount(MountKind.BIND, secret.target, path, read_only=True, owner=Owner.ROOT))
     except OSError as exc:
         raise HostError(f"cannot write secrets below {directory}: {exc.strerror}") from exc
     return tuple(mounts)

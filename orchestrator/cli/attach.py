@@ -121,7 +121,8 @@ class Foreground:
         self._board = board
         self._timeout_s = timeout_s
         self._printer = printer
-        self._logs = LogFollower(site, printer, selection.shown or NO_SERVICE, role=Role.REPLICA.value)
+        services = selection.shown or NO_SERVICE
+        self._logs = LogFollower(site, printer, services, role=Role.REPLICA.value, note=progress.note)
         self._interrupts = Interrupts()
         self._presses = 0
         self._once = _Once()

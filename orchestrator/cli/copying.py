@@ -9,11 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
+from collections.abc import Callable
 
 from orchestrator.kernel.inotify import Inotify
+from orchestrator.runtime.logpairs import Pair
 from orchestrator.runtime.logs import Follower
+from orchestrator.runtime.monitor.logformat import BREAK, MARKS, STDERR
 
 _CHUNK = 1 << 16
+_PIECE = 1 << 20
 _FDS = {"stdout": 1, "stderr": 2}
 
 
@@ -77,11 +82,12 @@ class Feeder:
 
 
 class Output:
-    """What a container writes, from its first byte. `log_path`: without the ``.log``; the log need not exist yet."""
+    """What a container writes. `log_path`: without the ``.log``. `on_lost`: told how many bytes are missing, and why.
+    `complete`: from its first byte on; this is made before the container is."""
 
-    def __init__(self, log_path: str) -> None:
+    def __init__(self, log_path: str, on_lost: Callable[[int, str], None], *, complete: bool = False) -> None:
         self._inotify = Inotify()
-        self._follower = Follower(log_path, inotify=self._inotify)
+        self._follower = Follower(log_path, inotify=self._inotify, timed=False, on_lost=on_lost, complete=complete)
 
     def fileno(self) -> int:
         return self._inotify.fileno()
@@ -100,6 +106,45 @@ class Output:
     def close(self) -> None:
         self._follower.close()
         self._inotify.close()
+
+
+def copy_log(log_path: str, on_lost: Callable[[int, str], None]) -> None:
+    """All of a log to our stdout and stderr, byte for byte, by the kernel where that can: only between what two runs wrote
+    a newline is added where there was none. Raises BrokenPipeError, HostError."""
+    sys.stdout.flush()
+    follower = Follower(log_path, timed=False, on_lost=on_lost)
+    ends: dict[int, bytes] = {}
+    """By our descriptor, the last byte: of the run before, if it was no newline."""
+    unended: set[int] = set()
+    try:
+        for pair, (kind, _, offset, length) in follower.spans():
+            if kind == BREAK:
+                unended |= {fd for fd, last in ends.items() if last != b"\n"}
+            elif kind < MARKS:
+                fd = 2 if kind == STDERR else 1
+                if fd in unended:
+                    write_all(fd, b"\n")
+                    unended.discard(fd)
+                _send(fd, pair, offset, length)
+                ends[fd] = pair.read(offset + length - 1, 1)
+    finally:
+        follower.close()
+
+
+def _send(fd: int, pair: Pair, offset: int, length: int) -> None:
+    end = offset + length
+    while offset < end:
+        try:
+            sent = os.sendfile(fd, pair.log, offset, end - offset)
+        except BrokenPipeError:
+            raise
+        except OSError:  # Opened for appending, a terminal, non-blocking, closed: what only write(2) does, or tells.
+            data = pair.read(offset, min(end - offset, _PIECE))
+            write_all(fd, data)
+            sent = len(data)
+        if not sent:
+            return
+        offset += sent
 
 
 def write_all(fd: int, data: bytes) -> None:

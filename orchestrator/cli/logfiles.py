@@ -14,14 +14,16 @@ from orchestrator.values import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from orchestrator.cli.render.loglines import LogPrinter
     from orchestrator.contracts.site import Site
     from orchestrator.model.names import ContainerId, ServiceName
-    from orchestrator.runtime.logs import Block
+    from orchestrator.runtime.loglines import Block
 
     Named = tuple[ContainerId, Block]
+    OnLost = Callable[[ContainerId, int, str], None]
+    """A container, how many bytes of its output are missing, and why."""
 REPLICA = "replica"
 _BATCH_BYTES = 1 << 16
 
@@ -40,10 +42,15 @@ class Writer:
 
 @frozen
 class Writers:
-    """`services`: of the recorded stack, and of the containers."""
+    """`services`: of the recorded stack, and of the containers. `unlogged`: those of which no log is kept."""
 
     containers: dict[ContainerId, Writer]
     services: frozenset[str]
+    unlogged: frozenset[str] = frozenset()
+
+    def silent(self, containers: Iterable[ContainerId]) -> list[str]:
+        """The services among those of `containers` of which no log is kept."""
+        return sorted({self.containers[name].service for name in containers} & self.unlogged)
 
     def of(self, services: Iterable[str], index: int = 0) -> dict[ContainerId, Writer]:
         """The containers of `services` (none: all); with `index`, only the replica of that number."""
@@ -63,7 +70,12 @@ def writers(site: Site) -> Writers:
     for name in _logs(site):
         found.setdefault(name, Writer(name, name, ""))  # type: ignore[arg-type]  # As good a name of a service as any.
     order = sorted(found.items(), key=lambda item: (item[1].service, item[1].role != REPLICA, item[1].number, item[0]))
-    return Writers(dict(order), frozenset(seen.services) | {writer.service for writer in found.values()})
+    return Writers(dict(order), frozenset(seen.services) | {writer.service for writer in found.values()}, seen.unlogged)
+
+
+def without_log(services: list[str]) -> str:
+    """What is said of `Writers.silent`."""
+    return f"no log is kept of {', '.join(services)} (logging: {{driver: none}})"
 
 
 def _writer(site: Site, container: ContainerId, item: RecordedContainer) -> Writer:
@@ -87,13 +99,26 @@ def last_lines(site: Site, container: ContainerId, count: int, since: float | No
 
 
 def merged(
-    site: Site, containers: Iterable[ContainerId], tail: int | None, since: float | None, *, timed: bool = True
+    site: Site,
+    containers: Iterable[ContainerId],
+    tail: int | None,
+    since: float | None,
+    on_lost: OnLost,
+    *,
+    timed: bool = True,
 ) -> Iterator[Named]:
     """What all of them wrote, in the order of time; each one's lines stay in their own order. `since`: epoch seconds. Not
     `timed`: nobody looks at the times."""
     chosen = list(containers)
     timed = timed or len(chosen) > 1
-    return merge([(name, read_blocks(log_path(site, name), tail, since, timed=timed)) for name in chosen])
+
+    def blocks(name: ContainerId) -> Iterator[Block]:
+        def lost(count: int, why: str) -> None:
+            on_lost(name, count, why)
+
+        return read_blocks(log_path(site, name), tail, since, timed=timed, on_lost=lost)
+
+    return merge([(name, blocks(name)) for name in chosen])
 
 
 def show(blocks: Iterable[Named], printer: LogPrinter) -> None:
@@ -106,8 +131,8 @@ def show(blocks: Iterable[Named], printer: LogPrinter) -> None:
             batch.clear()
             size = 0
         on = stream
-        batch.append(printer.block(container, time, stream, data))
-        size += len(data)
+        batch.append(text := printer.block(container, time, stream, data))
+        size += len(text)
     if batch:
         printer.write(on, b"".join(batch))
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from contextlib import ExitStack
 
-from orchestrator.cli.logfiles import Writer, Writers, log_path, merge, show, writers
+from orchestrator.cli.failures import note
+from orchestrator.cli.logfiles import Writer, Writers, log_path, merge, show, without_log, writers
 from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.kernel.inotify import Inotify
 from orchestrator.model.names import ContainerId
-from orchestrator.runtime.logs import Follower
+from orchestrator.runtime.logs import Follower, Leases
 
 _APPEARS = frozenset({EventKind.CONTAINER_CREATED, EventKind.CONTAINER_STARTING, EventKind.CONTAINER_STARTED})
 """After these a container may write."""
@@ -22,11 +25,18 @@ class LogFollower:
     """Prints what containers write, as they write it. `sources` says what to wait for, `pump` prints what is there.
 
     `services`: whose containers are followed, none: all; `index`: as for `Writers.of`; `role`: "" for any. What appears
-    meanwhile is followed too: `notice` must be told of all events.
+    meanwhile is followed too: `notice` must be told of all events. `note`: says what is about the logs and not in them.
     """
 
     def __init__(
-        self, site: Site, printer: LogPrinter, services: tuple[str, ...] = (), *, index: int = 0, role: str = ""
+        self,
+        site: Site,
+        printer: LogPrinter,
+        services: tuple[str, ...] = (),
+        *,
+        index: int = 0,
+        role: str = "",
+        note: Callable[[str], None] = note,
     ) -> None:
         self._site = site
         self._printer = printer
@@ -36,6 +46,10 @@ class LogFollower:
         self._writers = Writers({}, frozenset())
         self._stack = ExitStack()
         self._inotify = self._stack.enter_context(Inotify())
+        self._leases = Leases(os.path.dirname(log_path(site, ContainerId("x"))))
+        self._stack.callback(self._leases.close)
+        self._note = note
+        self._told: set[str] = set()
         self._followers: dict[ContainerId, Follower] = {}
         self._unread = False
         """One was added, and was not read yet."""
@@ -51,8 +65,12 @@ class LogFollower:
     def add_all(self, *, tail: int | None = None, since: float | None = None) -> None:
         """Follow all that are recorded or have a log. Nothing happens to those that are followed already. `pump` must
         follow: only a log that was read to its end wakes whoever waits for `sources`."""
+        self._leases.hold_new()
         self._writers = writers(self._site)
         chosen = self._chosen()
+        if silent := [name for name in self._writers.silent(chosen) if name not in self._told]:
+            self._told.update(silent)
+            self._note(without_log(silent))
         self._printer.add({container: writer.label for container, writer in chosen.items()})
         for container in chosen:
             self._add(container, tail, since)
@@ -66,7 +84,7 @@ class LogFollower:
         if container not in self._writers.containers:
             self.add_all(since=since)
         if container in self._chosen():
-            self._add(container, None, since)
+            self._add(container, None, since, complete=event.kind is EventKind.CONTAINER_CREATED)
             self.pump()
 
     def writer(self, container: ContainerId) -> Writer | None:
@@ -100,8 +118,20 @@ class LogFollower:
         chosen = self._writers.of(self._services, self._index)
         return {name: writer for name, writer in chosen.items() if not self._role or writer.role == self._role}
 
-    def _add(self, container: ContainerId, tail: int | None, since: float | None) -> None:
-        if container not in self._followers:
-            self._unread = True
-            path = log_path(self._site, container)
-            self._followers[container] = Follower(path, tail=tail, since=since, inotify=self._inotify)
+    def _add(self, container: ContainerId, tail: int | None, since: float | None, *, complete: bool = False) -> None:
+        if container in self._followers:
+            return
+
+        def lost(count: int, why: str) -> None:
+            self._note(self._printer.lost(container, count, why))
+
+        self._unread = True
+        self._followers[container] = Follower(
+            log_path(self._site, container),
+            tail=tail,
+            since=since,
+            inotify=self._inotify,
+            on_lost=lost,
+            leases=self._leases,
+            complete=complete,
+        )

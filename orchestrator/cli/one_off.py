@@ -35,6 +35,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANCELLED, OperationError
 from orchestrator.model.names import ContainerId
+from orchestrator.units import format_bytes
 
 LOST_STATUS = 255
 """Of a container of which nobody knows how it ended."""
@@ -121,6 +122,13 @@ class OneOff:
         self._presses = 0
         self._ending: Operation | None = None
         self._since = time.time()
+        # From before its first byte on: what nobody waits for may be rotated away.
+        path = log_path(site, self._name)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        self._output = Output(path, self._tell_lost, complete=True)
+
+    def _tell_lost(self, count: int, why: str) -> None:
+        self._progress.note(f"{format_bytes(count)} that {self._name} wrote are missing here: {why}")
 
     def run(self, client: Client) -> int:
         """Everything, until it has ended and, with ``remove``, is gone. Returns the exit code."""
@@ -146,7 +154,7 @@ class OneOff:
                 ) from error
             finally:
                 self._progress.close()
-                for item in (watch, self._feeder, self._ending.client if self._ending is not None else None):
+                for item in (watch, self._feeder, self._output, self._ending.client if self._ending is not None else None):
                     if item is not None:
                         item.close()
 
@@ -216,21 +224,19 @@ class OneOff:
         return status
 
     def _on_terminal(self, watch: EndWatch, master: int) -> int:
-        output = Output(log_path(self._site, self._name))
         try:
             with on_terminal(master):
-                return relay(watch, output, master, self._keys) or 0
+                return relay(watch, self._output, master, self._keys) or 0
         except (KeyboardInterrupt, Terminated):  # Keys are the container's: somebody has sent us a signal.
             self._presses += 1
             self._end(Stop(Selection(containers=(self._name,))))
             return self._stopped()
         finally:
-            output.close()
             os.close(master)
 
     def _copy(self, watch: EndWatch, operation: Operation) -> int:
         """Its output to ours and our input to it."""
-        output = Output(log_path(self._site, self._name))
+        output = self._output
         try:
             output.pump()
             while (status := watch.status()) is None:
@@ -247,8 +253,6 @@ class OneOff:
             self._end(Stop(Selection(containers=(self._name,))))
             self._stopped()
             raise
-        finally:
-            output.close()
 
     def _wait(self, watch: EndWatch, output: Output, operation: Operation) -> dict[int, int]:
         poll = select.poll()

@@ -123,6 +123,18 @@ class Kill:
 
 
 @frozen
+class Pause:
+    """Let the processes of what runs stand still."""
+
+    selection: Selection = Selection()
+
+
+@frozen
+class Unpause:
+    selection: Selection = Selection()
+
+
+@frozen
 class Run:
     """Make and start a one-off container from `definition`, the service with the command line's changes made to it; what it
     needs is started first and waited for, unless `dependencies` is False.
@@ -187,7 +199,7 @@ class Attached:
     stdin: bool = False
 
 
-Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Run
+Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Pause | Unpause | Run
 """What changes containers: goes through ``Engine.operate``."""
 
 
@@ -312,6 +324,8 @@ VERBS: Mapping[str, type] = {
     "stop": Stop,
     "restart": Restart,
     "kill": Kill,
+    "pause": Pause,
+    "unpause": Unpause,
     "run": Run,
 }
 

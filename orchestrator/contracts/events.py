@@ -47,6 +47,10 @@ class EventKind(Enum):
     CONTAINER_STOPPING = "container.stopping"
     CONTAINER_STOPPED = "container.stopped"
     CONTAINER_REMOVED = "container.removed"
+    CONTAINER_UPDATED = "container.updated"
+    """Its limits are others."""
+    CONTAINER_PAUSED = "container.paused"
+    CONTAINER_UNPAUSED = "container.unpaused"
     HEALTH_PROBED = "health.probed"
     HEALTH_CHANGED = "health.changed"
     RESTART_SCHEDULED = "restart.scheduled"
@@ -56,7 +60,7 @@ class EventKind(Enum):
 Scalar = str | int | float | bool | None
 Detail = Scalar | tuple[str, ...]
 
-_END = ("exit_status", "signal", "oom", "run", "restarts")
+_END = ("exit_status", "signal", "oom", "oom_kills", "run", "restarts")
 DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.OPERATION_STARTED: ("verb",),
     EventKind.OPERATION_FINISHED: ("verb", "ok"),
@@ -78,6 +82,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.WARNING: ("orphans",),
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
+`oom_kills`: how many of its processes were killed for want of memory,
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
 `number` of a start the run's, of a probe the probe's; `blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a
 reference; the others of `image.progress` are those of `contracts.images.Transfer`."""

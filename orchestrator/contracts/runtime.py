@@ -40,8 +40,14 @@ class VolumeFill:
 
 @frozen
 class LogPolicy:
-    max_bytes: int = 10 * 1024 * 1024
-    max_files: int = 3
+    """`kept` False: nothing is. `max_bytes` 0: all is, in one file; else a file of that size is followed by another, and
+    `max_files` of them are kept; those that a reader has still to read are kept longer, up to `held_bytes` more (0: however
+    many)."""
+
+    max_bytes: int = 0
+    max_files: int = 1
+    kept: bool = True
+    held_bytes: int = 1 << 30
 
 
 @frozen
@@ -65,13 +71,27 @@ class SandboxSpec:
 
 @frozen
 class Exit:
-    """How a run ended. Exactly one of `code` and `signal` is set, or neither when the status was lost (``lost``)."""
+    """How a run ended. Exactly one of `code` and `signal` is set, or neither when the status was lost (``lost``).
+
+    `oom_killed`: its PID 1 was killed for want of memory. `oom_kills`: how many of its processes were, that one too.
+    `peak_bytes`: the most memory that the container has used so far; None when the machine does not say. ``*_stalled_s``:
+    for how long, in this run, a process of it waited for processors, memory or disks (PSI, "some").
+    """
 
     code: int | None = None
     signal: int | None = None
     oom_killed: bool = False
     finished_at: float = 0.0
     """Seconds since the epoch, for display."""
+    oom_kills: int = 0
+    peak_bytes: int | None = None
+    cpu_stalled_s: float = 0.0
+    memory_stalled_s: float = 0.0
+    io_stalled_s: float = 0.0
+
+    def is_end_of(self, other: Exit) -> bool:
+        """Whether both are of one and the same run of a container, whatever is known beside."""
+        return (self.code, self.signal, self.finished_at) == (other.code, other.signal, other.finished_at)
 
     @property
     def lost(self) -> bool:
@@ -91,12 +111,14 @@ class Exit:
 
 @frozen
 class Run:
-    """One run. `number` counts from 1 within the container; `pid` is the host's; `started_at`: epoch seconds, display."""
+    """One run. `number` counts from 1 within the container; `pid` is the host's; `started_at`: epoch seconds, display.
+    `warnings`: what of it is not quite as it was asked for, in sentences; known to who started it."""
 
     container: ContainerId
     number: int
     pid: int
     started_at: float
+    warnings: tuple[str, ...] = ()
 
 
 @frozen
@@ -208,6 +230,17 @@ class Runtime(Protocol):
         """End every process of the container at once (cgroup.kill). Nothing happens if there is no run."""
         ...
 
+    async def pause(self, container: ContainerId) -> None:
+        """Let the run's processes stand still until `resume`, whoever lives; signals wait, but for SIGKILL. Returns when
+        they do; nothing happens if they did. Raises OperationError when there is no run, or one cannot be stopped in time:
+        then they go on."""
+        ...
+
+    async def resume(self, container: ContainerId) -> None:
+        """Let them go on. Nothing happens if they do. To be called before the `start` that follows the end of a run that
+        was paused."""
+        ...
+
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         """Run a health probe in the container; after `timeout_s` the probe and all its children are killed.
         A command that cannot be executed gives exit code 126 or 127 with the reason as output; never raises for it."""
@@ -234,4 +267,9 @@ class Runtime(Protocol):
 
     async def containers(self) -> tuple[ContainerState, ...]:
         """What exists, sorted by id."""
+        ...
+
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        """From now on `tell` gets how many bytes of a container's output could not be written to its log since it was last
+        told, and why; of one container at once, and then every ten seconds and at the run's end."""
         ...

@@ -46,7 +46,8 @@ class ContainerRecord:
     `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
     `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
     with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
-    it does not answer to its service's names (``run`` without ``--use-aliases``).
+    it does not answer to its service's names (``run`` without ``--use-aliases``). `paused`: its processes stand still, or
+    are about to; those of its next run do not.
     """
 
     container: ContainerId
@@ -64,6 +65,7 @@ class ContainerRecord:
     ran_against: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     auto_remove: bool = False
     own_name_only: bool = False
+    paused: bool = False
 
 
 @frozen

@@ -14,13 +14,18 @@ import contextlib
 import errno
 import os
 import select
-import signal
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 from orchestrator.values import frozen
 
-Mode = Literal["v1", "v2", "hybrid"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Literal
+
+    Mode = Literal["v1", "v2", "hybrid"]
+else:  # `signal` makes enumerations of all of them
+    import _signal as signal
 
 _OPTIONS_THAT_ARE_NO_CONTROLLERS = frozenset({"rw", "ro", "xattr", "noprefix", "clone_children", "all", "none", "seclabel"})
 _FREEZE_WAIT_S = 0.5

@@ -22,11 +22,11 @@ NR_MOUNT_SETATTR = 442
 NUMBERS = {
     "x86_64": {
         "rt_sigaction": 13, "clone": 56, "capset": 126, "personality": 135, "pivot_root": 155, "set_mempolicy": 238,
-        "keyctl": 250, "ioprio_set": 251, "seccomp": 317, "bpf": 321, "execveat": 322,
+        "keyctl": 250, "ioprio_set": 251, "seccomp": 317, "bpf": 321, "sched_setattr": 314, "execveat": 322,
     },
     "aarch64": {
         "ioprio_set": 30, "pivot_root": 41, "capset": 91, "personality": 92, "rt_sigaction": 134, "keyctl": 219,
-        "clone": 220, "set_mempolicy": 237, "seccomp": 277, "bpf": 280, "execveat": 281,
+        "clone": 220, "set_mempolicy": 237, "seccomp": 277, "bpf": 280, "sched_setattr": 274, "execveat": 281,
     },
 }
 """Architecture (uname -m) -> name -> number."""
@@ -38,6 +38,7 @@ AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 
+CLONE_NEWTIME = 0x00000080
 CLONE_FILES = 0x00000400
 CLONE_PARENT = 0x00008000
 CLONE_PARENT_SETTID = 0x00100000
@@ -88,6 +89,8 @@ PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_SET_TIMERSLACK = 29
+PR_GET_SECUREBITS = 27
+PR_SET_SECUREBITS = 28
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_THP_DISABLE = 41
 PR_SET_CHILD_SUBREAPER = 36
@@ -98,6 +101,7 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
 SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 CLOSE_RANGE_CLOEXEC = 4
 CAPABILITY_VERSION_3 = 0x20080522
 
@@ -105,7 +109,10 @@ PIDFD_GET_INFO = 0xC040FF0B
 """_IOWR(0xFF, 11, struct pidfd_info), with the 64 bytes of the first version of that structure."""
 PIDFD_INFO_EXIT = 1 << 3
 
+SECBIT_NO_SETUID_FIXUP = 1 << 2
+
 DEVPTS_SUPER_MAGIC = 0x1CD1
+OVERLAYFS_SUPER_MAGIC = 0x794C7630
 PIPEFS_MAGIC = 0x50495045
 SI_KERNEL = 0x80
 TIOCSPTLCK = 0x40045431

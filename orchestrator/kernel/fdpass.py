@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import array
 import os
-import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import socket
     from collections.abc import Iterable, Sequence
 
     Ancillary = tuple[int, int, bytes]
+else:  # `socket` makes enumerations of all that it has
+    import _socket as socket
 
 MOST_FDS = 250
 """In one message; the kernel refuses more than 253 (SCM_MAX_FD)."""

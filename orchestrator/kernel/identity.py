@@ -10,6 +10,11 @@ def own_uid() -> int:
     return os.geteuid()
 
 
+def own_gid() -> int:
+    """The effective group id."""
+    return os.getegid()
+
+
 def is_trusted(uid: int) -> bool:
     """Whether `uid` (the other end of a socket: SO_PEERCRED, unix(7)) may do what we may: it is root's or ours."""
     return uid in (0, own_uid())

@@ -62,6 +62,12 @@ def new_filesystem(kind: bytes, options: list[tuple[bytes, bytes | None]], attri
         os.close(context)
 
 
+def mount_by_name(source: bytes, target: bytes, kind: bytes, options: bytes) -> None:
+    """mount(2): for options that are longer than fsconfig(2) takes."""
+    if libc.mount(source, target, kind, ctypes.c_ulong(0), options) != 0:
+        raise fail(kind)
+
+
 def unmount(path: bytes, flags: int = 0) -> None:
     if libc.umount2(path, ctypes.c_int(flags)) != 0:
         raise fail(path)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
 import struct
 
 from orchestrator.kernel.constants import PIDFD_GET_INFO, PIDFD_INFO_EXIT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:  # `signal` makes enumerations of all of them
+    import _signal as signal
 
 _INFO = struct.Struct("=QQ11Ii")
 _PF_EXITING = 0x4

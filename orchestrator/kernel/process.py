@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
-import signal
 import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.syscalls import call, fail, libc, number_of
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
-    from collections.abc import Sequence
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator, Sequence
+else:  # `signal` makes enumerations of all of them; typing itself would cost the monitor a megabyte
+    import _signal as signal
 
 
 class SharedPid:
@@ -173,8 +176,43 @@ def install_seccomp(program: bytes, flags: int = 0) -> None:
     call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, flags, header)
 
 
+def install_seccomp_listener(program: bytes, flags: int = 0) -> int:
+    """As `install_seccomp`; a descriptor for whoever answers SCMP_ACT_NOTIFY (seccomp_unotify(2)), close-on-exec."""
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    return call(number_of("seccomp"), c.SECCOMP_SET_MODE_FILTER, flags | c.SECCOMP_FILTER_FLAG_NEW_LISTENER, header)
+
+
 def join_new_session_keyring() -> None:
     """A session keyring of its own, so that keys of ours are not the container's. It counts for whom we are now: to be
     called as the host's root, who may have a million. Others may have 200 (keyrings(7), /proc/sys/kernel/keys), and all
     of a project's containers are one user."""
     call(number_of("keyctl"), c.KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+@contextlib.contextmanager
+def making_files_as(number: int) -> Iterator[None]:
+    """What this thread makes while the block runs belongs to the user and group `number`; all its rights stay
+    (credentials(7), "File system user ID"; capabilities(7), SECBIT_NO_SETUID_FIXUP). A file system of a user namespace, and
+    an idmapped mount, take no files of an id that they have no name for. Raises OSError."""
+    before = _prctl(c.PR_GET_SECUREBITS, 0, 0, 0, 0)
+    uid, gid = (change(ctypes.c_uint(_NOBODY)) & _NOBODY for change in (libc.setfsuid, libc.setfsgid))
+    prctl(c.PR_SET_SECUREBITS, before | c.SECBIT_NO_SETUID_FIXUP)
+    try:
+        _set_file_owner(number, number)
+        yield
+    finally:
+        _set_file_owner(uid, gid)
+        prctl(c.PR_SET_SECUREBITS, before)
+
+
+_NOBODY = 0xFFFFFFFF
+"""No id: changes nothing, and so tells what is."""
+
+
+def _set_file_owner(uid: int, gid: int) -> None:
+    """setfsuid(2) tells the id of before, and nothing of a failure."""
+    for change, number in ((libc.setfsgid, gid), (libc.setfsuid, uid)):
+        change(ctypes.c_uint(number))
+        if change(ctypes.c_uint(_NOBODY)) & _NOBODY != number:
+            raise PermissionError(1, "the owner of new files cannot be changed")

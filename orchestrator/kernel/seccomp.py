@@ -43,6 +43,7 @@ _ACTIONS: Mapping[str, int] = {
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": 0x00050000,
     "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
@@ -104,16 +105,26 @@ def compile_filter(oci_seccomp: Mapping[str, Any], arch: str) -> bytes:
     return _compile(json.dumps(oci_seccomp, sort_keys=True), arch)
 
 
+def words() -> dict[str, list[str]]:
+    """What a profile may say: actions, operators, architectures."""
+    return {"actions": sorted(_ACTIONS), "operators": sorted(_COMPARISONS), "archs": sorted(_ARCHES)}
+
+
 @lru_cache(maxsize=16)
 def _compile(profile: str, arch: str) -> bytes:
     return assemble(program_of(json.loads(profile), arch))
 
 
 def check_profile(oci_seccomp: Mapping[str, Any]) -> None:
-    """Raises ValueError that names what cannot be compiled, whatever the machine."""
+    """Raises ValueError that names what cannot be compiled, whatever the machine, or what only `pystack-oci` does."""
     _action(oci_seccomp.get("defaultAction"), oci_seccomp.get("defaultErrnoRet"), "defaultAction")
     _verdicts(oci_seccomp.get("syscalls") or (), {}, 0)
     flags_of(oci_seccomp)
+    places = {"defaultAction": oci_seccomp.get("defaultAction")}
+    places |= {f"syscalls[{n}]": entry.get("action") for n, entry in enumerate(oci_seccomp.get("syscalls") or ())}
+    for place, name in places.items():
+        if name in _NOT_DONE:
+            raise ValueError(f"{place}: {name} is not supported: {_NOT_DONE[name]}")
 
 
 def flags_of(oci_seccomp: Mapping[str, Any]) -> int:
@@ -149,8 +160,6 @@ def program_of(oci_seccomp: Mapping[str, Any], arch: str) -> Program:
 
 
 def _action(name: object, errno: object, place: str) -> int:
-    if isinstance(name, str) and name in _NOT_DONE:
-        raise ValueError(f"{place}: {name} is not supported: {_NOT_DONE[name]}")
     if not isinstance(name, str) or name not in _ACTIONS:
         raise ValueError(f"{place}: {name!r} is not an action that is supported")
     if name not in _WITH_DATA:

@@ -14,6 +14,8 @@ class Phase(Enum):
     CREATED = "created"
     STARTING = "starting"
     RUNNING = "running"
+    PAUSED = "paused"
+    """Its processes stand still, by request."""
     BACKOFF = "restarting"
     """Ended; the restart policy will start it again after a delay."""
     STOPPING = "stopping"
@@ -24,5 +26,5 @@ class Phase(Enum):
     """A dependency's condition can never be met."""
 
 
-LIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.STOPPING})
+LIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.PAUSED, Phase.BACKOFF, Phase.STOPPING})
 """It runs, or will again by itself."""

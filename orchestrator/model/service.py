@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 
 from orchestrator.model.build import BuildSpec, PullPolicy, Ulimit
 from orchestrator.model.devices import Devices
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck, OnUnhealthy
 from orchestrator.model.limits import Limits
+from orchestrator.model.log_policy import Logging
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.namespaces import Namespaces
 from orchestrator.model.network import Attachment, PortMapping
@@ -18,6 +20,9 @@ from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.security import Security
 from orchestrator.model.volume import Mount, VolumesFrom
 from orchestrator.values import field, frozen
+
+NONE_GIVEN: Mapping[str, str] = MappingProxyType({})
+"""A default that is left out of what is stored, and so of the config hash, as `field(default_factory=...)` is not."""
 
 
 class Condition(Enum):
@@ -87,13 +92,14 @@ class Service:
     files: tuple[GrantedFile, ...] = ()
     namespaces: Namespaces = Namespaces()
     cgroup_parent: str = ""
+    logging: Logging = Logging()
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int | None = None
     group_add: tuple[str, ...] = ()
     domainname: str | None = None
     resolving: Resolving = Resolving()
     shm_bytes: int | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = NONE_GIVEN
     volumes_from: tuple[VolumesFrom, ...] = ()
     storage_bytes: int | None = None
     security: Security = Security()
@@ -101,7 +107,7 @@ class Service:
     tty: bool = False
     stdin_open: bool = False
     attach: bool = True
-    given: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = NONE_GIVEN
 
     @property
     def place(self) -> str:

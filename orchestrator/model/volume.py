@@ -84,6 +84,19 @@ class Recursion(Enum):
     READONLY = "readonly"
 
 
+class Owner(Enum):
+    """Who owns on the host what a container writes into a bind.
+
+    `BY_SOURCE`: as `SOURCE` where the source belongs to an ordinary user, else as `ROOT`. `SOURCE`: what the container's
+    user writes belongs to the owner and group of the source. `ROOT`: ids are the same numbers on both sides. `KEEP`: no id
+    is mapped; files belong to the host's ids of the container's."""
+
+    BY_SOURCE = "by source"
+    SOURCE = "source"
+    ROOT = "root"
+    KEEP = "keep"
+
+
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
@@ -95,8 +108,8 @@ class Mount:
     (IMAGE, which is always read-only), None (TMPFS). `target`: absolute path in the container. `create_host_path`: make a
     missing bind source (the short form does). `nocopy`: do not fill an empty volume from the image. `subpath`: the folder
     of the volume or image that is mounted. `options`: further ones, as an OCI config has them. `propagation`: one of
-    `PROPAGATIONS`, "" for rprivate. `relabel`: ``z`` or ``Z``, where there is SELinux. `labels`: of an anonymous volume.
-    `place`: compose path for errors.
+    `PROPAGATIONS`, "" for rprivate. `owner`: of a bind. `relabel`: ``z`` or ``Z``, where there
+    is SELinux. `labels`: of an anonymous volume. `place`: compose path for errors.
     """
 
     kind: MountKind
@@ -114,6 +127,7 @@ class Mount:
     recursive: Recursion = Recursion.ENABLED
     relabel: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    owner: Owner = Owner.BY_SOURCE
 
 
 @frozen

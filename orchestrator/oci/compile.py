@@ -25,7 +25,7 @@ from orchestrator.oci.confinement import READONLY_PATHS, held_capabilities, mask
 from orchestrator.oci.devices import device_list_of, devices_of
 from orchestrator.oci.files import files_of
 from orchestrator.oci.inputs import Context, SandboxInputs
-from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, subpaths_of
+from orchestrator.oci.mounts import clean_path, fills_of, mounts_of, owners_of, subpaths_of
 from orchestrator.oci.namespaces import namespaces_of
 from orchestrator.oci.resources import block_io, cpu, memory, pids, rlimits
 from orchestrator.oci.seccomp_profile import default_profile
@@ -33,6 +33,7 @@ from orchestrator.oci.terms import (
     ANNOTATION_HOME,
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,
+    ANNOTATION_OWNERS,
     ANNOTATION_STORAGE,
     ANNOTATION_SUBPATHS,
     DEFAULT_PATH,
@@ -178,6 +179,7 @@ def _annotations(context: Context) -> dict[str, str]:
         **({ANNOTATION_INIT: "true"} if service.init else {}),
         **({} if "HOME" in image.environment or "HOME" in service.environment else {ANNOTATION_HOME: "default"}),
         **({ANNOTATION_MAKE_SOURCES: json.dumps(sources)} if sources else {}),
+        **({ANNOTATION_OWNERS: json.dumps(owners)} if (owners := owners_of(service)) else {}),
         **({ANNOTATION_STORAGE: str(service.storage_bytes)} if service.storage_bytes else {}),
         **({ANNOTATION_SUBPATHS: json.dumps(subpaths)} if (subpaths := subpaths_of(service)) else {}),
     }

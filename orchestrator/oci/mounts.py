@@ -12,10 +12,10 @@ from orchestrator.errors import InputError
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.namespaces import Sharing
 from orchestrator.model.service import Service
-from orchestrator.model.volume import Mount, MountKind, Recursion
+from orchestrator.model.volume import Mount, MountKind, Owner, Recursion
 from orchestrator.oci.devices import has_device_list
 from orchestrator.oci.inputs import SandboxInputs
-from orchestrator.oci.terms import LOWER
+from orchestrator.oci.terms import LOWER, OWNER_BY_SOURCE, OWNER_SOURCE
 
 _BASE_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
@@ -38,6 +38,7 @@ _HOSTS_SHM = {
     "destination": _SHM, "type": "bind", "source": _SHM, "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev"]
 }  # fmt: skip
 
+_BY_SOURCE = {Owner.BY_SOURCE: OWNER_BY_SOURCE, Owner.SOURCE: OWNER_SOURCE}
 _NOT_TARGETS = ("/", "/proc", "/dev")
 
 
@@ -109,6 +110,19 @@ def subpaths_of(service: Service) -> dict[str, str]:
     return {target: path for target, path in found.items() if path != "."}
 
 
+def owners_of(service: Service) -> dict[str, str]:
+    """Destination -> whose (`oci.terms`), for the binds whose ids depend on their source. Who has the host's ids has no
+    others to be mapped. Raises InputError."""
+    asked = {clean_path(m.target): m for m in service.volumes if m.kind is MountKind.BIND and m.owner in _BY_SOURCE}
+    if not service.namespaces.host_user:
+        return {target: _BY_SOURCE[mount.owner] for target, mount in asked.items()}
+    for mount in asked.values():
+        if mount.owner is Owner.SOURCE:
+            message = "x-pystack.owner: source needs a user namespace, and this container is in the host's"
+            raise InputError(message, hint="leave it out: its files belong to who writes them", place=mount.place)
+    return {}
+
+
 def _target(mount: Mount, service: Service) -> str:
     place = mount.place or f"{service.place}.volumes"
     if not mount.target.startswith("/"):
@@ -158,7 +172,9 @@ def _bind_mount(mount: Mount, target: str, inputs: SandboxInputs) -> dict[str, A
         hint = "label it yourself: chcon -R -t container_file_t, and leave the option out"
         raise InputError(f"this machine has SELinux, and {mount.source} is not relabelled", hint=hint, place=mount.place)
     tree = mount.recursive is not Recursion.DISABLED
-    options = ["rbind" if tree else "bind", mount.propagation or "rprivate", "rnodev", "idmap"]
+    options = ["rbind" if tree else "bind", mount.propagation or "rprivate", "rnodev"]
+    if mount.owner is not Owner.KEEP:
+        options.append("idmap")
     if mount.read_only:
         options += ["ro"] if mount.recursive is Recursion.WRITABLE or not tree else ["ro", "rro"]
     return {"destination": target, "type": "bind", "source": mount.source, "options": options}

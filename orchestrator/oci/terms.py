@@ -18,6 +18,13 @@ LOWER = "lowerdir+="
 ANNOTATION_SUBPATHS = "pystack.mount.subpath"
 """Destination -> the last part of a mount's source, or the folder of an overlay, as a JSON object: it must be found without
 leaving what is before it through a link."""
+ANNOTATION_OWNERS = "pystack.bind.owner"
+"""Destination -> one of the two below, as a JSON object: binds whose ids are mapped by the owner that the source has when a
+run starts."""
+OWNER_SOURCE = "source"
+"""What the container's user writes belongs to the owner and group of the source."""
+OWNER_BY_SOURCE = "by source"
+"""So it does where that is an ordinary user; else all ids are the same numbers on both sides."""
 ANNOTATION_STORAGE = "pystack.storage.bytes"
 """How large the writable layer may grow, in bytes."""
 
@@ -25,7 +32,12 @@ ANNOTATION_HOME = "pystack.home"
 """``default``: HOME in the environment is the home of the process's user, and nobody has asked for it: that of an exec as
 another user is that user's."""
 
-ORDERS = frozenset(
-    {ANNOTATION_STORAGE, ANNOTATION_HOME, ANNOTATION_INIT, ANNOTATION_MAKE_SOURCES, ANNOTATION_SUBPATHS}
-)
+ORDERS = frozenset({
+    ANNOTATION_STORAGE,
+    ANNOTATION_HOME,
+    ANNOTATION_INIT,
+    ANNOTATION_MAKE_SOURCES,
+    ANNOTATION_OWNERS,
+    ANNOTATION_SUBPATHS,
+})
 """The annotations that this runtime obeys."""

@@ -98,6 +98,15 @@ class PlanBuilder:
     def signal(self, item: ObservedContainer, number: int, cause: str) -> None:
         self._add(Operation(Kind.SIGNAL, cause, item.container, item.instance, signal=number))
 
+    def update(self, item: ObservedContainer, definition: Service, cause: str) -> None:
+        self._add(Operation(Kind.UPDATE, cause, item.container, item.instance, definition=definition))
+
+    def pause(self, item: ObservedContainer, cause: str) -> None:
+        self._add(Operation(Kind.PAUSE, cause, item.container, item.instance))
+
+    def unpause(self, item: ObservedContainer, cause: str) -> None:
+        self._add(Operation(Kind.UNPAUSE, cause, item.container, item.instance))
+
     def remove(
         self, item: ObservedContainer, cause: str, *, anonymous: bool = False, replaces: bool = False
     ) -> None:
@@ -190,7 +199,7 @@ class PlanBuilder:
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
         ]
-        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL):
+        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
             operations.sort(key=order.place)
         return Plan(
             verb=verb,

@@ -16,10 +16,12 @@ from typing import Any
 
 from orchestrator.contracts.state import Definition
 from orchestrator.model.codec import to_json
+from orchestrator.model.limits import Limits
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
+from orchestrator.values import fields, replace
 
 _IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given"})
 _VOLUME_FIELDS = ("full_name", "external")
@@ -54,6 +56,18 @@ def explain_change(before: Project | None, made: Definition, after: Project, ser
     if names:
         return ", ".join(names)
     return "image content" if made.image != identity else ""
+
+
+def changed_limits(
+    made: Definition, config_hash_made: str, project: Project, service: Service, identity: str, shared: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Which limits (``memory``, ``cpus``) differ, if nothing else does between what a container was made from, of that
+    hash, and `service`; nothing otherwise."""
+    was, now = made.service.limits, service.limits
+    if was == now or config_hash(project, replace(service, limits=was), identity, shared) != config_hash_made:
+        return ()
+    names = (item.name for item in fields(Limits) if getattr(was, item.name) != getattr(now, item.name))
+    return tuple(name.removesuffix("_bytes").removesuffix("_us") for name in names)
 
 
 def _content(project: Project, service: Service, image_identity: str) -> dict[str, Any]:

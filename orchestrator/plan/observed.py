@@ -50,6 +50,10 @@ class ObservedContainer:
         return self.sandbox is not None and self.sandbox.run is not None
 
     @property
+    def paused(self) -> bool:
+        return self.running and self.record.paused and not self.stopping
+
+    @property
     def live(self) -> bool:
         """There is something to stop: a run, or a start to come."""
         return self.running or self.restarting or self.starting

@@ -13,6 +13,8 @@ from orchestrator.plan.plan import Kind, Operation, OperationId, operation_id
 
 _SECTIONS = (
     Kind.SIGNAL,
+    Kind.PAUSE,
+    Kind.UNPAUSE,
     Kind.STOP,
     Kind.REMOVE,
     Kind.REMOVE_NETWORK,
@@ -21,6 +23,7 @@ _SECTIONS = (
     Kind.CREATE_VOLUME,
     Kind.REMOVE_VOLUME,
     Kind.CREATE,
+    Kind.UPDATE,
     Kind.START,
 )
 
@@ -47,6 +50,8 @@ class Order:
         for item in operations.values():
             if item.kind is Kind.STOP and item.service is not None:
                 self._stops.setdefault(item.service, []).append(item.id)
+        # What is paused can meet no condition.
+        self._resumed = [item.id for item in operations.values() if item.kind is Kind.UNPAUSE]
         self._stopped_first: dict[ServiceName, list[OperationId]] = {}
 
     def after(self, operation: Operation) -> tuple[OperationId, ...]:
@@ -72,9 +77,10 @@ class Order:
                 before = self._predecessors.get(container, container)
                 found = [operation_id(Kind.REMOVE, before), *self._needs(operation)]
             case Kind.START if operation_id(Kind.CREATE, container) in self._operations:
-                found = [operation_id(Kind.CREATE, container)]
+                found = [operation_id(Kind.CREATE, container), *self._resumed]
             case Kind.START:
-                found = [operation_id(Kind.STOP, container), *self._needs(operation)]
+                found = [operation_id(Kind.STOP, container), operation_id(Kind.UPDATE, container)]
+                found += [*self._needs(operation), *self._resumed]
             case _:
                 pass
         return tuple(dict.fromkeys(item for item in found if item in self._operations))
@@ -85,9 +91,9 @@ class Order:
         rank = self._ranks.get(operation.service, 0) if operation.service is not None else 0
         number = operation.instance.number if operation.instance is not None else 0
         match operation.kind:
-            case Kind.SIGNAL | Kind.STOP | Kind.REMOVE:
+            case Kind.SIGNAL | Kind.PAUSE | Kind.UNPAUSE | Kind.STOP | Kind.REMOVE:
                 return (kind, -rank, number, 0, operation.id)
-            case Kind.CREATE | Kind.START:
+            case Kind.CREATE | Kind.UPDATE | Kind.START:
                 return (len(_SECTIONS), rank, number, kind, operation.id)
             case _:
                 return (kind, 0, 0, 0, operation.id)

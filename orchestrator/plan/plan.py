@@ -28,6 +28,8 @@ class Verb(Enum):
     STOP = "stop"
     RESTART = "restart"
     KILL = "kill"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
 
 
 class Kind(Enum):
@@ -35,12 +37,21 @@ class Kind(Enum):
     CREATE_NETWORK = "create network"
     CREATE_VOLUME = "create volume"
     CREATE = "create"
+    UPDATE = "update"
+    """Its limits; its run goes on."""
     START = "start"
     SIGNAL = "signal"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
     STOP = "stop"
     REMOVE = "remove"
     REMOVE_NETWORK = "remove network"
     REMOVE_VOLUME = "remove volume"
+
+    @property
+    def leaves_it(self) -> bool:
+        """Of a container: it is the same run before and afterwards, whatever others do to it meanwhile."""
+        return self in (Kind.SIGNAL, Kind.PAUSE, Kind.UNPAUSE)
 
     @property
     def tears_down(self) -> bool:
@@ -53,8 +64,8 @@ class Operation:
     """One step. `cause`: the reason a user reads. `after`: done only when these are done.
 
     `container` and `instance` are set for the kinds about containers (`instance` None: a sandbox nobody has recorded),
-    `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes. `waits`: the
-    dependencies whose conditions a START awaits. `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends.
+    `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes, or an UPDATE. `waits`:
+    the dependencies whose conditions a START awaits. `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends.
     `anonymous`: a REMOVE takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for
     what follows.
     """
@@ -107,7 +118,7 @@ class Plan:
     @property
     def containers(self) -> frozenset[ContainerId]:
         """What it starts, stops, makes or removes."""
-        return frozenset(item.container for item in self.operations if item.container and item.kind is not Kind.SIGNAL)
+        return frozenset(item.container for item in self.operations if item.container and not item.kind.leaves_it)
 
     @property
     def changed(self) -> int:

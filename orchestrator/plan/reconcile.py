@@ -1,8 +1,9 @@
 """Observed + wanted -> Plan: the decisions of up, scale and run, and of resuming after a crash. (`plan.teardown` has those
 of stop, restart, kill and down.) The executor makes none.
 
-A container whose config hash is unchanged and which runs is left alone. A changed one is replaced, that one alone, and what
-depends on it with ``restart: true`` is restarted. Sandboxes without a record are removed.
+A container whose config hash is unchanged and which runs is left alone. One of which only limits have changed gets these,
+and its run goes on. Another changed one is replaced, that one alone, and what depends on it with ``restart: true`` is
+restarted. Sandboxes without a record are removed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Service
 from orchestrator.model.volume import MountKind
 from orchestrator.plan.builder import PlanBuilder
-from orchestrator.plan.hashing import config_hash, explain_change
+from orchestrator.plan.hashing import changed_limits, config_hash, explain_change
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
 from orchestrator.plan.replicas import distribute, require_scalable
@@ -128,7 +129,9 @@ def plan_start(request: Start, observed: ObservedProject, project: Project) -> P
         if not found and name in asked:
             raise _no_container(name, "start")
         for item in found:
-            if not item.running or item.stopping:
+            if item.paused:
+                builder.unpause(item, "paused")
+            elif not item.running or item.stopping:
                 _begin(builder, item, project.services.get(name, item.definition))
     builder.prepare()
     builder.remove_leftovers()
@@ -228,10 +231,15 @@ def _reconcile_service(
             builder.replace(
                 item, service, cause, request.timeout_s, renew_volumes=request.renew_volumes, start=request.start
             )
-        elif item.sandbox is None:
+            continue
+        if recreate is not Recreate.NEVER and (limits := _new_limits(builder, item, service)):
+            builder.update(item, service, f"limits changed: {', '.join(limits)}")
+        if item.sandbox is None:
             builder.create(item.instance, item.container, service, item.why_gone)
             if request.start:
                 builder.start(item.instance, item.container, "created")
+        elif request.start and item.paused:
+            builder.unpause(item, "paused")
         elif request.start and (not item.running or item.stopping):
             cause = item.why_stopped if asked else _why_started(builder, item)
             if cause:
@@ -296,21 +304,33 @@ def _no_container(service: ServiceName, verb: str) -> OperationError:
     return OperationError(f'service "{service}" has no container to {verb}', hint=f"create it with: pystack up {service}")
 
 
+def _new_limits(builder: PlanBuilder, item: ObservedContainer, service: Service) -> tuple[str, ...]:
+    """Which limits of it have changed, if nothing else has."""
+    if item.sandbox is None:
+        return ()
+    shared = shared_identities(service, builder.observed)
+    identity = _identity_for(builder, item, service)
+    return changed_limits(item.record.definition, item.record.config_hash, builder.project, service, identity, shared)
+
+
+def _identity_for(builder: PlanBuilder, item: ObservedContainer, service: Service) -> str:
+    """Of its images. While they are not obtained: what runs was made from what was here."""
+    return builder.images.get(service.name) or item.record.definition.image
+
+
 def _replacement_cause(
     builder: PlanBuilder, item: ObservedContainer, service: Service, recreate: Recreate, moved: frozenset[NetworkName]
 ) -> str:
     """Why this container has to be replaced; "" when it need not be. One without a sandbox is made anew anyway."""
     if item.sandbox is None or recreate is Recreate.NEVER:
         return ""
-    project, record = builder.project, item.record
-    image = builder.images.get(service.name)
-    if image is None:  # Not obtained yet: what runs was made from what was here.
-        image = record.definition.image
+    project, record, image = builder.project, item.record, _identity_for(builder, item, service)
     shared = shared_services(service)
     for name in sorted(shared):
         if builder.replaced.get(name) or not builder.observed.replicas(name):
             return f"{name}, whose {shared[name]} namespace it is in, is replaced"
-    if record.config_hash != config_hash(project, service, image, shared_identities(service, builder.observed)):
+    made = config_hash(project, service, image, shared_identities(service, builder.observed))
+    if record.config_hash != made and not _new_limits(builder, item, service):
         changed = explain_change(builder.observed.project, record.definition, project, service, image)
         if not changed and shared_of(service):
             changed = f"{', '.join(shared_of(service))} namespace of another container"

@@ -1,10 +1,11 @@
-"""Observed + wanted -> Plan: the decisions of stop, kill, restart and down. They act on what exists, by its records."""
+"""Observed + wanted -> Plan: the decisions of stop, kill, pause, restart and down. They act on what exists, by its
+records."""
 
 from __future__ import annotations
 
 from signal import SIGKILL
 
-from orchestrator.contracts.control import Down, Kill, Restart, Stop
+from orchestrator.contracts.control import Down, Kill, Pause, Restart, Stop, Unpause
 from orchestrator.errors import OperationError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import NetworkName, ServiceName
@@ -43,6 +44,18 @@ def plan_kill(request: Kill, observed: ObservedProject, project: Project) -> Pla
         for item in observed.orphans(project):
             builder.discard(item, "orphan", 0.0)
     return builder.finish(Verb.KILL, _services(graph, chosen))
+
+
+def plan_pause(request: Pause | Unpause, observed: ObservedProject, project: Project) -> Plan:
+    """Let the selected containers (none: all) that run stand still, or go on, all at once."""
+    graph = DependencyGraph.of(project)
+    builder = PlanBuilder(project, observed, DependencyGraph({}))
+    pauses = isinstance(request, Pause)
+    chosen = selected(request.selection, observed, project, one_offs=False)
+    for item in _stop_order(graph, chosen):
+        if item.running:
+            (builder.pause if pauses else builder.unpause)(item, "requested")
+    return builder.finish(Verb.PAUSE if pauses else Verb.UNPAUSE, _services(graph, chosen))
 
 
 def plan_restart(request: Restart, observed: ObservedProject, project: Project) -> Plan:

@@ -69,7 +69,7 @@ class Never:
 
 Verdict = Met | NotYet | Never
 
-_RESTARTING = LIVE - {Phase.RUNNING}
+_RESTARTING = LIVE - {Phase.RUNNING, Phase.PAUSED}
 
 
 def gather(verdicts: Iterable[Verdict]) -> Verdict:
@@ -163,6 +163,8 @@ def _why_not(facts: Facts, when: str = "") -> str:
             return f"{facts.name} {describe_exit(facts.exit)}{when}"
         case Phase.FAILED:
             return f"{facts.name} failed: {facts.reason}" if facts.reason else f"{facts.name} failed"
+        case Phase.PAUSED:
+            return f"{facts.name} is paused"
         case Phase.BLOCKED:
             return f"{facts.name} is blocked: {facts.reason}" if facts.reason else f"{facts.name} is blocked"
         case _ if not facts.wanted:

@@ -19,6 +19,9 @@ class ExitView(Protocol):
     @property
     def oom_killed(self) -> bool: ...
 
+    @property
+    def oom_kills(self) -> int: ...
+
 
 def succeeded(exit: ExitView) -> bool:
     """Ended by itself with code 0."""
@@ -26,11 +29,19 @@ def succeeded(exit: ExitView) -> bool:
 
 
 def describe_exit(exit: ExitView) -> str:
-    """``exited with code 1``, ``was killed by SIGSEGV``, ``ran out of memory and was killed``."""
+    """``exited with code 1``, ``was killed by SIGSEGV``, ``ran out of memory and was killed``; beside the others, of how
+    many of its processes the last is true."""
     if exit.oom_killed:
         return "ran out of memory and was killed"
     if exit.code is not None:
-        return f"exited with code {exit.code}"
-    if exit.signal is not None:
-        return f"was killed by {signal_name(exit.signal)}"
-    return "ended while nobody watched (exit status lost)"
+        text = f"exited with code {exit.code}"
+    elif exit.signal is not None:
+        text = f"was killed by {signal_name(exit.signal)}"
+    else:
+        text = "ended while nobody watched (exit status lost)"
+    return text + oom_text(exit.oom_kills)
+
+
+def oom_text(kills: int) -> str:
+    """`` (2 of its processes were killed for want of memory)``, or ""."""
+    return f" ({kills} of its processes {'was' if kills == 1 else 'were'} killed for want of memory)" if kills else ""

@@ -28,6 +28,9 @@ class Trigger(Enum):
     """The sandbox could not be made or the run could not be started."""
     FOUND_RUNNING = auto()
     """A supervisor that came later finds a live run."""
+    PAUSE = auto()
+    """The run stands still from now on, by request."""
+    UNPAUSE = auto()
     STOP = auto()
     """The run is asked to end: by request, or because it is unhealthy."""
     ENDED_RESTART = auto()
@@ -91,10 +94,17 @@ TABLE: dict[tuple[Phase, Trigger], Transition] = {
     # A run begins, lives and ends.
     (P.STARTING, T.STARTED): Transition(P.RUNNING, (E.BEGIN_RUN, E.SAVE)),
     (P.STARTING, T.REFUSED): Transition(P.FAILED, (E.END_RUN, E.SAVE)),
+    (P.RUNNING, T.PAUSE): Transition(P.PAUSED, (E.SAVE,)),
+    (P.PAUSED, T.UNPAUSE): Transition(P.RUNNING, (E.SAVE,)),
     (P.RUNNING, T.STOP): Transition(P.STOPPING),
+    (P.PAUSED, T.STOP): Transition(P.STOPPING),
     (P.RUNNING, T.ENDED_RESTART): Transition(P.BACKOFF, (E.END_RUN, E.SAVE)),
     (P.RUNNING, T.ENDED_DONE): Transition(P.EXITED, (E.END_RUN, E.SAVE)),
     (P.RUNNING, T.ENDED_FAILED): Transition(P.FAILED, (E.END_RUN, E.SAVE)),
+    # Killed: what stands still cannot end by itself.
+    (P.PAUSED, T.ENDED_RESTART): Transition(P.BACKOFF, (E.END_RUN, E.SAVE)),
+    (P.PAUSED, T.ENDED_DONE): Transition(P.EXITED, (E.END_RUN, E.SAVE)),
+    (P.PAUSED, T.ENDED_FAILED): Transition(P.FAILED, (E.END_RUN, E.SAVE)),
     (P.STOPPING, T.ENDED_RESTART): Transition(P.BACKOFF, (E.END_RUN, E.SAVE)),
     (P.STOPPING, T.ENDED_DONE): Transition(P.EXITED, (E.END_RUN, E.SAVE)),
     (P.STOPPING, T.ENDED_FAILED): Transition(P.FAILED, (E.END_RUN, E.SAVE)),

@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, InputError, OperationError
+from orchestrator.kernel.identity import own_uid
 from orchestrator.kernel.plain import open_plain, opener
 from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import ids_of
 from orchestrator.oci.terms import ANNOTATION_MAKE_SOURCES, ANNOTATION_STORAGE
+from orchestrator.runtime.monitor.logformat import NOT_OURS
 from orchestrator.runtime.quota import limit_tree
 from orchestrator.runtime.versions import VERSION_KEY, Stored, Upgrades, upgrade
 from orchestrator.values import replace
 
+_MISSING_LOGS = 3
+"""Numbers that may be missing between two files of a log: a rotation was cut off."""
 SPEC_VERSION = 3
 """Of spec.json. 2: it says its version. 3: options of a mount are of that mount alone, unless they begin with r."""
 
@@ -125,14 +130,34 @@ def existing_bundles(site: Site) -> list[ContainerId]:
 
 
 def make_bind_sources(spec: SandboxSpec) -> None:
-    """The missing host directories of short-form bind mounts (an annotation names them). Raises OperationError."""
+    """The missing host directories of short-form bind mounts (an annotation names them); each belongs to whom the folder
+    belongs that it is made in. Raises OperationError."""
     text = (spec.config.get("annotations") or {}).get(ANNOTATION_MAKE_SOURCES)
     for source in json.loads(text) if text else ():
         try:
             if not os.path.lexists(source):
-                os.makedirs(source, 0o755, exist_ok=True)
+                _make_folders(source)
         except OSError as exc:
             raise OperationError(f"cannot make the directory {source} for a bind mount: {exc.strerror}") from exc
+
+
+def _make_folders(path: str) -> None:
+    above, name = os.path.split(path.rstrip("/"))
+    if not os.path.lexists(above):
+        _make_folders(above)
+    parent = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=parent)
+            made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                owner = os.fstat(parent)
+                if not os.listdir(made):  # The owner of the folder may have put another one in its place.
+                    os.fchown(made, owner.st_uid, owner.st_gid)
+            finally:
+                os.close(made)
+    finally:
+        os.close(parent)
 
 
 def limit_storage(site: Site, spec: SandboxSpec) -> None:
@@ -159,15 +184,30 @@ def remove_bundle(site: Site, container: ContainerId) -> None:
         raise HostError(f"cannot remove {exc.filename or path}: {exc.strerror}") from exc
 
 
+def check_log(site: Site, container: ContainerId) -> None:
+    """Raises HostError when something that is no file of ours is where its log is to be."""
+    for kind in ("log", "idx"):
+        path = f"{log_prefix(site, container)}.{kind}"
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            raise HostError(f"cannot write the log {path}: {exc.strerror}") from exc
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != own_uid():
+            raise HostError(f"cannot write the log {path}: it is {NOT_OURS}", hint="move it away")
+
+
 def _log_files(site: Site, container: ContainerId) -> Iterator[str]:
     prefix = log_prefix(site, container)
     for kind in ("log", "idx"):
-        if os.path.lexists(path := f"{prefix}.{kind}"):
-            yield path
-        number = 1
-        while os.path.lexists(path := f"{prefix}.{kind}.{number}"):
-            yield path
+        number = missing = 0
+        while missing < _MISSING_LOGS:
+            path = f"{prefix}.{kind}.{number}" if number else f"{prefix}.{kind}"
+            missing = 0 if (there := os.path.lexists(path)) else missing + 1
             number += 1
+            if there:
+                yield path
 
 
 def _mkdir(path: str) -> bool:

@@ -12,8 +12,8 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,7 @@ from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
-from orchestrator.runtime import bundle
+from orchestrator.runtime import bundle, freezing
 from orchestrator.runtime.adopting import Adopting
 from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
@@ -47,14 +47,16 @@ from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost, StepFailed
-from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process
+from orchestrator.runtime.owners import asked_owners
+from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process, warnings_of
 from orchestrator.runtime.programs import layer_paths
 from orchestrator.runtime.propagation import check_propagation
 from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.sharing import check_shares, has_just_ended, joined, network_of, with_shared_files
-from orchestrator.runtime.stdio import KEPT_TERMINAL, Streams, Terminal, written_anew
+from orchestrator.runtime.sources import mapped_sources
+from orchestrator.runtime.stdio import KEPT_TERMINAL, Streams, Terminal, closing, written_anew
 from orchestrator.values import replace
 
 _START_TRIES = 3
@@ -76,7 +78,7 @@ async def open_runtime(
         runtime = MonitorRuntime(site, host, session)
         try:
             await session.open()
-            runtime.ends.find_oom_kills()
+            runtime.ends.complete_last()
             yield runtime
         finally:
             await session.close()
@@ -94,7 +96,7 @@ class MonitorRuntime:
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
         self.ends = Ends(site, self._layout, session, self._sandboxes)
-        session.oom_kills_of = self.ends.oom_kills_of
+        session.completed = self.ends.completed
         session.outlives = self.ends.kill_outliving
 
     @property
@@ -122,6 +124,7 @@ class MonitorRuntime:
         container = spec.container
         validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
         check_shares(self._site, spec)
+        asked_owners(spec.config)
         spec = bundle.with_kept_files(self._site, with_shared_files(self._site, spec))
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
@@ -191,6 +194,7 @@ class MonitorRuntime:
         sandbox = await self._sandbox(container)
         if sandbox.starting or container in self._session.active:
             raise OperationError(f"container {container} is running already")
+        bundle.check_log(self._site, container)
         sandbox.starting = True
         try:
             for _ in range(_START_TRIES):
@@ -213,24 +217,25 @@ class MonitorRuntime:
         if terminal and on_tty is None and link.version < KEPT_TERMINAL:
             message = f"cannot make a terminal for {container}: the monitor of this project was started by an older pystack"
             raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
-        program, encoded = sandbox.program(link.version, terminal=terminal, size=size)
+        owners, maps = await mapped_sources(self._session, self._site, sandbox.spec, link.version)
+        program, encoded = sandbox.program(link.version, terminal=terminal, size=size, owners=owners)
         netns = await network_of(self._session, self._site, sandbox.spec)
         if not has_own_processes(sandbox.spec) and sandbox.cgroup.populated():
             await self._end_leftovers(sandbox.cgroup)
             sandbox.spoil(sandbox.cgroup)
-        echo = {"oom_kills": sandbox.cgroup.oom_kills()}
-        log = {"max_bytes": sandbox.spec.log.max_bytes, "max_files": sandbox.spec.log.max_files}
+        log = sandbox.log_policy(link.version)
         number = history.last_run + 1
+        echo = self.ends.base_of(sandbox.cgroup, number)
         with contextlib.ExitStack() as stack:
             if sandbox.spec.stdin_open and stdin is None and not terminal:
                 stdin, writer = os.pipe2(os.O_CLOEXEC)
-                stack.enter_context(_closing(stdin, writer))
+                stack.enter_context(closing(stdin, writer))
                 await self._session.keep(f"stdin:{container}", [writer])
             streams = stack.enter_context(Streams(sandbox.log_owner, stdin, on_tty, terminal=terminal))
             names, fds = sandbox.placement(sandbox.cgroup)
             shared = stack.enter_context(joined(self._session, self._site, sandbox.spec))
             own = {"net": netns} if netns >= 0 else {}
-            ends = {**own, **shared, **streams.descriptors}
+            ends = {**own, **maps, **shared, **streams.descriptors}
             try:
                 answer = await link.request(
                     "start", encoded, [*ends.values(), *fds],
@@ -246,7 +251,8 @@ class MonitorRuntime:
                 raise failure(container, program, exc) from exc
             except OSError as exc:
                 raise HostError(f"cannot start {container}: {exc.strerror}: {exc.filename or 'clone3'}") from exc
-            run = Run(container, number, answer.header["pid"], answer.header["started"])
+            said = warnings_of(program, answer.header.get("warnings", ()))
+            run = Run(container, number, answer.header["pid"], answer.header["started"], said)
             history.last_run = number
             self._session.add_active(ActiveRun(run, answer.fds[0], streams.taken(answer.fds[1:]), echo, log))
             streams.hand_over()
@@ -274,11 +280,13 @@ class MonitorRuntime:
     async def signal(self, container: ContainerId, number: int) -> None:
         active = self._session.active.get(container)
         if active is not None:
+            active.killed = active.killed or number == signal.SIGKILL
             pidfds.send(active.pidfd, number)
 
     async def kill(self, container: ContainerId) -> None:
         active = self._session.active.get(container)
         if active is not None:
+            active.killed = True
             sandbox = self._sandboxes.get(container)
             if sandbox is not None:
                 sandbox.kill(sandbox.cgroup)
@@ -287,6 +295,14 @@ class MonitorRuntime:
                     group.kill()
             # The group may be a ruin; the end of PID 1 is the end of all in its namespace in any case.
             pidfds.send(active.pidfd, signal.SIGKILL)
+
+    async def pause(self, container: ContainerId) -> None:
+        await self._running(container)
+        await trio.to_thread.run_sync(freezing.pause, self._site, container, self._layout)
+
+    async def resume(self, container: ContainerId) -> None:
+        thaw = partial(freezing.resume, self._site, container, self._layout)
+        await trio.to_thread.run_sync(thaw, abandon_on_cancel=True)
 
     # Further processes.
 
@@ -298,8 +314,8 @@ class MonitorRuntime:
         status: int | None = None
         with contextlib.ExitStack() as stack:
             reader, writer = os.pipe2(os.O_CLOEXEC)
-            stack.enter_context(_closing(reader))
-            ends = stack.enter_context(_closing(writer))
+            stack.enter_context(closing(reader))
+            ends = stack.enter_context(closing(writer))
             output = Output(reader)
             try:
                 with trio.move_on_after(timeout_s) as deadline:
@@ -417,6 +433,9 @@ class MonitorRuntime:
             states.append(ContainerState(container, active.run if active else None, last, history.last_exit))
         return tuple(states)
 
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        self._session.tell_unlogged = tell
+
 
 def _has_hosts_ids(spec: SandboxSpec) -> bool:
     return "user" not in own_namespaces(spec.config)
@@ -424,13 +443,3 @@ def _has_hosts_ids(spec: SandboxSpec) -> bool:
 
 class _BornKilled(Exception):
     """See `Sandbox.spoil`: the group was killed before we knew it."""
-
-
-@contextmanager
-def _closing(*fds: int) -> Iterator[list[int]]:
-    """Close them in the end; what is removed from the list is not closed."""
-    owned = list(fds)
-    try:
-        yield owned
-    finally:
-        fdpass.close_all(owned)

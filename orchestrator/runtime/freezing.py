@@ -2,7 +2,8 @@
 
 Frozen processes cannot thaw themselves, and whoever froze them may be killed. So it is never he who thaws them but a guard,
 started before: a shell that waits until the other end of a pipe is closed, which it is when its holder closes it or ends in
-any way. It is in a session of its own, where no Ctrl-C reaches it.
+any way. It is in a session of its own, where no Ctrl-C reaches it. (What a user pauses has no guard: it stays so, whoever
+lives.)
 
 One at a time: a second one waits for the lock of the bundle's directory (flock(2)), which the guard holds too.
 """
@@ -36,9 +37,57 @@ class _Freezer:
     file: str
     thawed: str
 
+    def is_set(self) -> bool:
+        """Whether it stands still, or is about to."""
+        try:
+            return cgroup.read(self.file) != self.thawed
+        except FileNotFoundError:
+            return False
+
     def freeze(self) -> bool:
         ways = cgroup.freeze_v1 if self.thawed == "THAWED" else cgroup.freeze
         return ways(self.group, FREEZE_S)
+
+
+def pause(site: Site, container: ContainerId, layout: Layout) -> None:
+    """Until `resume`. Blocking. Raises OperationError when they cannot be stopped; they go on then."""
+    freezer = _needed_freezer(layout, site, container)
+    with _locked(site, container):
+        if not _frozen(freezer, container):
+            _thaw(freezer)
+            raise _unstoppable(container)
+
+
+def resume(site: Site, container: ContainerId, layout: Layout) -> None:
+    """After `pause`; whoever has the container stand still meanwhile is waited for. Blocking. Raises HostError."""
+    freezer = _freezer(layout, group_path(site, container))
+    if freezer is not None:
+        with _locked(site, container):
+            _thaw(freezer)
+
+
+@contextlib.contextmanager
+def _locked(site: Site, container: ContainerId) -> Iterator[int]:
+    bundle = _open_bundle(site, container)
+    try:
+        fcntl.flock(bundle, fcntl.LOCK_EX)
+        yield bundle
+    finally:
+        os.close(bundle)
+
+
+def _needed_freezer(layout: Layout, site: Site, container: ContainerId) -> _Freezer:
+    freezer = _freezer(layout, group_path(site, container))
+    if freezer is None:
+        raise OperationError(f"this machine cannot pause container {container}: it has no freezer")
+    return freezer
+
+
+def _unstoppable(container: ContainerId, hint: str | None = None) -> OperationError:
+    return OperationError(
+        f"container {container} could not be paused within {FREEZE_S:g} s: a process of it is in uninterruptible sleep",
+        hint=hint,
+    )
 
 
 @contextlib.contextmanager
@@ -51,19 +100,14 @@ def frozen_container(site: Site, container: ContainerId, layout: Layout) -> Iter
     if not os.path.isdir(freezer.group):
         yield  # It has not run since the last boot.
         return
-    bundle = _open_bundle(site, container)
-    try:
-        fcntl.flock(bundle, fcntl.LOCK_EX)
+    with _locked(site, container) as bundle:
+        if freezer.is_set():
+            yield  # Paused by request, and stays so.
+            return
         with _guarded(freezer, bundle):
             if not _frozen(freezer, container):
-                raise OperationError(
-                    f"container {container} could not be paused within {FREEZE_S:g} s: a process of it is in "
-                    "uninterruptible sleep",
-                    hint=_LET_RUN,
-                )
+                raise _unstoppable(container, _LET_RUN)
             yield
-    finally:
-        os.close(bundle)
 
 
 def _frozen(freezer: _Freezer, container: ContainerId) -> bool:
@@ -93,11 +137,10 @@ def _guarded(freezer: _Freezer, lock: int) -> Iterator[None]:
     finally:
         os.close(writer)
         if os.waitpid(guard, 0)[1] != 0:
-            _thaw(freezer)
+            _thaw(freezer)  # The guard was killed.
 
 
 def _thaw(freezer: _Freezer) -> None:
-    """The guard was killed."""
     try:
         cgroup.write(freezer.file, freezer.thawed)
     except FileNotFoundError:

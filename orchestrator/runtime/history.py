@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.contracts.runtime import Exit
@@ -20,22 +20,22 @@ JOURNAL_VERSION = 1
 as a half-written one is: what it tells is lost, and a lost exit is a state that everything above can handle."""
 
 
-def exit_of(status: int | None, at: float, *, oom: bool = False) -> Exit:
-    """The Exit that a wait status (wait(2)) means; None is a lost one. An OOM kill is a SIGKILL that the kernel sent."""
+def exit_of(status: int | None, at: float) -> Exit:
+    """The Exit that a wait status (wait(2)) means; None is a lost one. (`ends` knows what else there is to it.)"""
     if status is None:
         return Exit(finished_at=at)
     if os.WIFEXITED(status):
-        return Exit(code=os.WEXITSTATUS(status), oom_killed=oom, finished_at=at)
-    return Exit(signal=os.WTERMSIG(status), oom_killed=oom and os.WTERMSIG(status) == signal.SIGKILL, finished_at=at)
+        return Exit(code=os.WEXITSTATUS(status), finished_at=at)
+    return Exit(signal=os.WTERMSIG(status), finished_at=at)
 
 
 @entity
 class History:
-    """Of one container: the last run's number, and the exits of the latest runs. `base_oom_kills`: the cgroup's counter
-    when the last run began."""
+    """Of one container: the last run's number, and the exits of the latest runs. `base`: what was counted
+    already when the last run began (`ends`)."""
 
     last_run: int = 0
-    base_oom_kills: int = 0
+    base: Mapping[str, Any] = field(default_factory=dict)
     exits: dict[int, Exit] = field(default_factory=dict)
 
     def add_exit(self, number: int, exit_: Exit) -> None:
@@ -60,7 +60,7 @@ def read_journal(path: str) -> dict[ContainerId, History]:
         number = int(entry.get("r") or 0)
         if entry.get("e") == "start" and number >= history.last_run:
             history.last_run = number
-            history.base_oom_kills = int((entry.get("echo") or {}).get("oom_kills") or 0)
+            history.base = entry.get("echo") or {}
         elif entry.get("e") == "exit":
             history.last_run = max(number, history.last_run)
             history.add_exit(number, exit_of(entry.get("status"), float(entry.get("at") or 0.0)))

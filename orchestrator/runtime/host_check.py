@@ -243,7 +243,8 @@ def _disk(bench: probes.Bench) -> str:
     found = os.statvfs(where)
     free = found.f_bavail * found.f_frsize
     if free < ENOUGH_DISK_BYTES:
-        raise HostError(f"{free >> 20} MiB free on {where}", hint="containers' files and logs are below --data-dir")
+        hint = "containers' files and logs are below --data-dir; logging.options.max-size limits what is kept of a log"
+        raise HostError(f"{free >> 20} MiB free on {where}", hint=hint)
     if found.f_files and found.f_favail < 10_000:
         raise HostError(f"{found.f_favail} inodes free on {where}")
     return f"{free / (1 << 30):.1f} GiB free on {where}"

@@ -40,7 +40,8 @@ class MonitorLost(Exception):
 
 
 class StepFailed(Exception):
-    """A program failed at `step` with `errno` (0: without one). `text`: the interpreter that does not exist (ELIBACC)."""
+    """A program failed at `step` with `errno` (0: without one). `text`: what it is about, where that is not in the
+    program: the interpreter that does not exist (ELIBACC), the place that is of another kind (ENOTDIR, EISDIR)."""
 
     def __init__(self, step: int, number: int, text: str = "") -> None:
         super().__init__(step, number)

@@ -7,8 +7,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
@@ -19,9 +20,10 @@ from orchestrator.model.names import ContainerId
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.stage1 import BROKEN
-from orchestrator.runtime.program import Program
+from orchestrator.runtime.program import Program, Step
+from orchestrator.runtime.reaping import wait_process
 from orchestrator.runtime.sandbox import Sandbox
-from orchestrator.runtime.session import Session, wait_process
+from orchestrator.runtime.session import Session
 from orchestrator.runtime.stdio import give_pipe
 
 END_S = 10.0
@@ -37,8 +39,22 @@ _HINTS: Mapping[str, str] = {
     "that of files never above fs.nr_open",
 }
 """By the name of the step that failed."""
+_MISMATCHES: Mapping[int, tuple[str, str]] = {
+    errno.ENOTDIR: (
+        "what is mounted is a folder, and {} in the container is a file",
+        "mount a file there. A source that does not exist is made, as a folder: is its name right?",
+    ),
+    errno.EISDIR: (
+        "what is mounted is a file, and {} in the container is a folder",
+        "name the file's place in that folder as the target, or mount a folder",
+    ),
+}
+"""By errno, when the text is the place (`monitor.final`)."""
 
-
+_CAPABILITY_HINT = (
+    "its file may demand a capability that this container does not have (getcap shows it; Debian's ping has NET_RAW): "
+    "cap_add gives it"
+)
 _INTERPRETER_HINT = (
     "the first line of a script names its interpreter (without a carriage return at its end), a program has a loader: both "
     "must be in the image"
@@ -220,5 +236,22 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
             return CommandError(message, hint=_INTERPRETER_HINT, exit_code=EXIT_NOT_FOUND)
         if failed.number in (errno.ENOENT, errno.ENOTDIR):
             return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
-        return CommandError(f'container {container}: cannot execute "{command}": {reason}', exit_code=EXIT_CANNOT_EXECUTE)
+        message = f'container {container}: cannot execute "{command}": {reason}'
+        hint = _CAPABILITY_HINT if failed.number == errno.EPERM else None
+        return CommandError(message, hint=hint, exit_code=EXIT_CANNOT_EXECUTE)
+    if failed.text and failed.number in _MISMATCHES:
+        mismatch, hint = _MISMATCHES[failed.number]
+        return HostError(f"container {container}: cannot {step.describe()}: {mismatch.format(failed.text)}", hint=hint)
     return HostError(f"container {container}: cannot {step.describe()}: {reason}", hint=_HINTS.get(step.name))
+
+
+def warnings_of(program: Program, said: Iterable[Sequence[Any]]) -> tuple[str, ...]:
+    """`said`: pairs of the number of a step and the mounts in it whose ids could not be mapped."""
+    return tuple(_unmapped(program.steps[number], mounts) for number, mounts in said if 0 <= number < len(program.steps))
+
+
+def _unmapped(step: Step, mounts: str) -> str:
+    return (
+        f"{step.describe()}: the owners of files cannot be mapped on {mounts}: all there belongs to nobody in the "
+        "container, whose root may do no more there than others may"
+    )

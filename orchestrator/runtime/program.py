@@ -29,6 +29,7 @@ _SINCE = {
     "seccomp_flags": 5,
     "window": 5,
     "change_directory": 5,
+    "ids": 5,
     "mind": 5,
 }
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""

@@ -6,7 +6,6 @@ say in words what it was about, for when it fails.
 
 from __future__ import annotations
 
-import json
 import posixpath
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from orchestrator.kernel import constants as c
 from orchestrator.kernel.caps import CAPABILITIES
 from orchestrator.kernel.limits import DEFAULTS, NUMBERS, UNLIMITED
 from orchestrator.kernel.seccomp import flags_of
+from orchestrator.oci.annotations import object_in
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.terms import ANNOTATION_INIT, ANNOTATION_SUBPATHS, DEFAULT_PATH, DEFAULT_UMASK, LOWER
 from orchestrator.runtime.entering import entering, joining
@@ -25,7 +25,7 @@ from orchestrator.runtime.nodes import Node, device_nodes
 from orchestrator.runtime.options import MountOptions, parse_options
 from orchestrator.runtime.parameters import parameters_of
 from orchestrator.runtime.program import Program, Step, StepArgument
-from orchestrator.values import frozen
+from orchestrator.values import field, frozen
 
 _RLIM_INFINITY = (1 << 64) - 1
 DEFAULT_TERM = "xterm"
@@ -48,7 +48,8 @@ class Context:
     """What a program needs to know of where it will run. `bundle`: its directory. `host_base`: the host's id of the
     container's root. `layers`: the monitor's numbers of `layer_paths`. `unified`: there is a v2 hierarchy. `hierarchies`:
     the v1 ones that the container is in. `compile_filter`: `kernel.seccomp.compile_filter` for this machine. `held`: a mask
-    of the capabilities that can be given."""
+    of the capabilities that can be given. `owners`: destination of a bind -> the descriptor of the user namespace that its
+    ids are mapped by."""
 
     bundle: str
     host_base: int
@@ -58,6 +59,7 @@ class Context:
     last_capability: int
     compile_filter: Callable[[Mapping[str, Any]], bytes]
     held: int = -1
+    owners: Mapping[str, str] = field(default_factory=dict)
 
 
 def compile_start(
@@ -80,6 +82,16 @@ def compile_exec(
     """The program of a further process in a running container. `process`: an OCI ``process``. `config`: the container's.
     `minded`: what it leaves behind is reaped (the step `mind`)."""
     return Program(tuple(_exec_steps(process, config, context, terminal, size, minded)))
+
+
+def compile_view(spec: SandboxSpec, context: Context) -> Iterator[Step]:
+    """What of a container's mounts there is while it does not run: binds and volumes, and mounted images, each attached at
+    its place. Raises InputError."""
+    mounts = [mount for mount in _number_mounts(spec) if mount.kind == "bind" or mount.lowers]
+    yield from _image_steps(mounts, dict(zip(layer_paths(spec), context.layers, strict=True)))
+    yield from _outer_mount_steps(mounts, context, mapped="user" in own_namespaces(spec.config))
+    for mount in mounts:
+        yield Step("attach", (mount.slot, mount.target), mount.source)
 
 
 @frozen
@@ -248,14 +260,7 @@ def _number_mounts(spec: SandboxSpec) -> list[_Mount]:
 def subpaths(config: Mapping[str, Any]) -> dict[str, str]:
     """Destination -> folder (`oci.terms.ANNOTATION_SUBPATHS`). Raises InputError for an annotation that says no such
     thing."""
-    text = (config.get("annotations") or {}).get(ANNOTATION_SUBPATHS) or "{}"
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(folder, str) for folder in found.values()):
-        raise InputError(f"{text!r} is not an object of folders", place=f"annotations.{ANNOTATION_SUBPATHS}")
-    return found
+    return object_in(config, ANNOTATION_SUBPATHS, "folders")
 
 
 def base_of(source: str, folder: str) -> str:
@@ -289,6 +294,8 @@ def _outer_mount_steps(mounts: Sequence[_Mount], context: Context, *, mapped: bo
         inherits = o.propagation == c.MS_SHARED or (o.recursive and not o.propagates_below)
         how = (o.recursive, o.tree_set, o.tree_clear, 0 if inherits else o.propagation, o.idmap and mapped)
         what = f"mount {mount.source} at {mount.target}"
+        if (owner := context.owners.get(mount.target)) is not None:
+            yield Step("ids", (mount.slot, owner), f"map the owners of {mount.source}")
         if mount.folder:
             yield Step("bind_below", (mount.slot, base_of(mount.source, mount.folder), mount.folder, *how), what)
         else:

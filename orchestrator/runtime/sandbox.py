@@ -7,6 +7,7 @@ import os
 import posixpath
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -14,7 +15,7 @@ import trio
 from orchestrator.contracts.host import Host
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.errors import HostError
+from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.seccomp import compile_filter
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
@@ -27,6 +28,7 @@ from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, comp
 from orchestrator.values import entity, field, replace
 
 LOG_STREAMS = (1, 2)
+_LOGS_SINCE = 5
 
 
 @entity
@@ -40,7 +42,7 @@ class Sandbox:
     cgroup: ContainerCgroup
     layers: tuple[int, ...] = ()
     starting: bool = False
-    _compiled: tuple[tuple[int, bool, tuple[int, int]], tuple[Program, bytes]] | None = None
+    _compiled: tuple[object, tuple[Program, bytes]] | None = None
     _repeated: tuple[tuple[int, bool, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
@@ -59,7 +61,7 @@ class Sandbox:
         self.layers = layers
         self._compiled = None
 
-    def context(self) -> Context:
+    def context(self, owners: Mapping[str, str] = MappingProxyType({})) -> Context:
         controllers = self.host.cgroups.controllers
         roots = {path.removesuffix(f"/{self.cgroup.relative_path}/cgroup.procs") for path in self.cgroup.attach_paths}
         return Context(
@@ -74,6 +76,7 @@ class Sandbox:
             self.host.last_capability,
             partial(compile_filter, arch=self.host.machine),
             self.host.held if self.ids is HOST_IDS else -1,
+            owners,
         )
 
     @property
@@ -85,13 +88,31 @@ class Sandbox:
         """Whether its program has a terminal of its own, whoever starts it."""
         return bool(self.spec.config["process"].get("terminal"))
 
-    def program(self, version: int, *, terminal: bool = False, size: tuple[int, int] = (0, 0)) -> tuple[Program, bytes]:
-        """Of a new run, and its encoding, for a monitor that speaks `version`. See `compile_start`."""
-        key = version, terminal, size
+    def program(
+        self,
+        version: int,
+        *,
+        terminal: bool = False,
+        size: tuple[int, int] = (0, 0),
+        owners: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[Program, bytes]:
+        """Of a new run, and its encoding, for a monitor that speaks `version`. See `compile_start`, `Context`."""
+        key = version, terminal, size, tuple(owners.items())
         if self._compiled is None or self._compiled[0] != key:
-            program = compile_start(self.spec, self.context(), terminal=terminal, size=size).known_to(version)
+            program = compile_start(self.spec, self.context(owners), terminal=terminal, size=size).known_to(version)
             self._compiled = key, (program, program.encode())
         return self._compiled[1]
+
+    def log_policy(self, version: int) -> dict[str, int]:
+        """For a monitor that speaks `version`: before 5 it takes no care of readers. Raises OperationError when it cannot
+        do what was asked for."""
+        log = self.spec.log
+        if version >= _LOGS_SINCE:
+            return {"max_bytes": log.max_bytes, "max_files": log.max_files, "kept": log.kept, "held_bytes": log.held_bytes}
+        if not log.kept:
+            message = f"cannot keep no log of {self.container}: the monitor of this project was started by an older pystack"
+            raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
+        return {"max_bytes": log.max_bytes if log.held_bytes else 0, "max_files": log.max_files}
 
     def exec_program(
         self, spec: ExecSpec, pid: int, version: int, *, minded: bool = False
@@ -199,13 +220,14 @@ def has_own_processes(spec: SandboxSpec) -> bool:
 @entity
 class ActiveRun:
     """A run that has not ended, as far as we know. Owns `pidfd` and `pipes` (stream -> read end of the log pipe, or the
-    master of its terminal): with them a new monitor can be given what a killed one had."""
+    master of its terminal): with them a new monitor can be given what a killed one had. `killed`: by us."""
 
     run: Run
     pidfd: int
     pipes: dict[int, int]
     echo: Mapping[str, Any]
     log: Mapping[str, int]
+    killed: bool = False
     ended: trio.Event = field(default_factory=trio.Event)
     exit: Exit | None = None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.contracts.runtime import Run
+from orchestrator.contracts.runtime import Exit, Run
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
 from orchestrator.kernel import fdpass, mounts
@@ -27,7 +27,9 @@ from orchestrator.runtime import cradle
 from orchestrator.runtime.history import History, compact_journal, exit_of, read_journal
 from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
+from orchestrator.runtime.owners import OwnerMap
 from orchestrator.runtime.program import too_old
+from orchestrator.runtime.reaping import LOST_AFTER_S, children_of_other_sessions, wait_process
 from orchestrator.runtime.sandbox import ActiveRun
 
 if TYPE_CHECKING:
@@ -40,8 +42,6 @@ _PLAIN_SINCE = 5
 """The version of the monitor's protocol."""
 _MOST_RECOVERIES = 8
 _RECOVERY_WINDOW_S = 10.0
-_LOST_AFTER_S = 2.0
-_RETRY_S = 0.02
 _EARLY_KEPT = 64
 _MOST_KEPT = fdpass.MOST_FDS - 1
 """In one message; room for a memfd is left (`monitor.wire`)."""
@@ -51,15 +51,16 @@ _MOST_NETNS = 64
 
 class Session:
     """`active`: runs by container. `kept`: name -> our duplicates of what the monitor keeps. `history`: from the journal.
-    `oom_kills_of`: the counter of a container's cgroup. `outlives`: kills what outlives a container's run, if anything
-    can."""
+    `completed`: an end of a container's run with what else is known of it. `outlives`: kills what outlives a container's
+    run, if anything can."""
 
     def __init__(self, site: Site, respawn_argv: tuple[str, ...] | None, nursery: trio.Nursery) -> None:
         self.site = site
         self.active: dict[ContainerId, ActiveRun] = {}
         self.kept: dict[str, tuple[int, ...]] = {}
         self.history: dict[ContainerId, History] = {}
-        self.oom_kills_of: Callable[[ContainerId], int] = lambda container: 0
+        self.tell_unlogged: Callable[[ContainerId, int, str], None] = lambda container, count, why: None
+        self.completed: Callable[[ActiveRun, Exit], Exit] = lambda active, exit_: exit_
         self.outlives: Callable[[ContainerId], bool] = lambda container: False
         self.generation = 0
         """Counts the monitors: numbers that belong to one monitor (layers) are void for the next."""
@@ -239,13 +240,13 @@ class Session:
         """Half-made processes of a killed monitor are our children too. They have left our session, which is how they
         are told from children that others here wait for; runs and execs are waited for by their pidfds."""
         known = {active.run.pid for active in self.active.values()}
-        for pid in _children_of_other_sessions():
+        for pid in children_of_other_sessions():
             if pid in known or (self._link is not None and pid == self._link.pid):
                 continue
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 pidfd = os.pidfd_open(pid)
                 try:
-                    with trio.move_on_after(_LOST_AFTER_S):
+                    with trio.move_on_after(LOST_AFTER_S):
                         await trio.lowlevel.wait_readable(pidfd)
                         pidfds.reap(pidfd)
                 finally:
@@ -254,6 +255,8 @@ class Session:
     # Events.
 
     def _on_event(self, event: Header) -> None:
+        if event.get("event") == "unlogged":
+            self.tell_unlogged(ContainerId(event["container"]), event["bytes"], os.strerror(event["errno"]))
         if event.get("event") != "exit":
             return
         container = ContainerId(event["container"])
@@ -275,8 +278,7 @@ class Session:
     def _end(self, active: ActiveRun, event: Header) -> None:
         container = active.run.container
         del self.active[container]
-        oom = self.oom_kills_of(container) > int(active.echo.get("oom_kills") or 0)
-        exit_ = exit_of(event["status"], event["at"], oom=oom)
+        exit_ = self.completed(active, exit_of(event["status"], event["at"]))
         history = self.history.setdefault(container, History())
         history.last_run = max(history.last_run, active.run.number)
         history.add_exit(active.run.number, exit_)
@@ -321,6 +323,16 @@ class Session:
 
     def _forget_kept(self, name: str) -> None:
         fdpass.close_all(self.kept.pop(name, ()))
+
+    async def owner_namespace(self, wanted: OwnerMap) -> int:
+        """A user namespace with these maps, made if there is none yet. Owned by the session. Raises OSError."""
+        if wanted.name not in self.kept:
+            made = await self.ask("userns", name=wanted.name, uids=wanted.uids, gids=wanted.gids)
+            if wanted.name in self.kept:  # Somebody else has asked meanwhile.
+                fdpass.close_all(made.fds)
+            else:
+                self.kept[wanted.name] = tuple(made.fds)
+        return self.kept[wanted.name][0]
 
     async def network_namespace(self, container: ContainerId) -> int:
         """The container's, made if it has none. Owned by the session."""
@@ -419,32 +431,3 @@ def _journal_errors(path: str) -> Iterator[None]:
         yield
     except OSError as exc:
         raise HostError(f"cannot read {path}: {exc.strerror}", hint="move it away") from exc
-
-
-async def wait_process(pidfd: int) -> int | None:
-    """The wait status of a process when it has ended, whoever its parent is; None if it cannot be known."""
-    await trio.lowlevel.wait_readable(pidfd)
-    try:
-        return pidfds.reap(pidfd)
-    except ChildProcessError:
-        end = trio.current_time() + _LOST_AFTER_S
-        while (status := pidfds.exit_status(pidfd)) is None and trio.current_time() < end:  # noqa: ASYNC110
-            # Its parent has not reaped it yet, and nothing tells us when it does.
-            await trio.sleep(_RETRY_S)
-        return status
-
-
-def _children_of_other_sessions() -> list[int]:
-    own = os.getsid(0)
-    found = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/children", "rb") as file:
-                pids = [int(word) for word in file.read().split()]
-        except OSError:
-            continue
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                if os.getsid(pid) != own:
-                    found.append(pid)
-    return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from orchestrator.contracts.runtime import TtySink
@@ -124,3 +126,13 @@ def written_anew(pipe: int) -> int:
         if exc.errno != errno.ENXIO:
             raise
         return -1
+
+
+@contextmanager
+def closing(*fds: int) -> Iterator[list[int]]:
+    """Close them in the end; what is removed from the list is not closed."""
+    owned = list(fds)
+    try:
+        yield owned
+    finally:
+        fdpass.close_all(owned)

@@ -19,7 +19,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Known
 from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import ContainerState, Exit
-from orchestrator.contracts.state import ProjectRecord, Wanted
+from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, Role
 from orchestrator.model.volume import mounted_images
@@ -27,7 +27,7 @@ from orchestrator.plan.hashing import identities_in
 from orchestrator.plan.images import image_request, mounted_request
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.restart import GiveUp, Restart
-from orchestrator.scheduler import sandbox, sharing, supervise
+from orchestrator.scheduler import pausing, sandbox, sharing, supervise
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.live_run import LiveRun
@@ -77,7 +77,7 @@ async def _restore_networks(state: EngineState, record: ProjectRecord, container
 async def _take(state: EngineState, container: Container, found: ContainerState | None) -> bool:
     """One container. True: it is wanted, and has to be made or started by an operation."""
     record = container.record
-    container.exit = (found.last_exit if found is not None else None) or record.last_exit
+    container.exit = _last_exit(record, found)
     container.history = supervise.fresh_history(container)
     container.image = await _image(state, container)
     await _see_mounted(state, container)
@@ -106,6 +106,12 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
     return _meet_policy(state, container, found, rebooted)
 
 
+def _last_exit(record: ContainerRecord, found: ContainerState | None) -> Exit | None:
+    """What the runtime knows; the record may know more of the same end."""
+    last = found.last_exit if found is not None else None
+    return record.last_exit if last is None or (record.last_exit and record.last_exit.is_end_of(last)) else last
+
+
 async def _take_running(state: EngineState, container: Container, found: ContainerState) -> None:
     assert found.run is not None
     try:
@@ -121,6 +127,8 @@ async def _take_running(state: EngineState, container: Container, found: Contain
         run.end(container.definition.stop_grace_s)
     container.step(Trigger.FOUND_RUNNING, "running (taken over)")
     container.began = False
+    if container.record.paused:
+        await pausing.stays_paused(state, container)
     container.note(
         EventKind.CONTAINER_STARTED, f"took over {container.id}, which runs", number=found.run.number, adopted=True
     )
@@ -149,7 +157,7 @@ def _meet_policy(state: EngineState, container: Container, found: ContainerState
     if orphaned := sharing.ended_with(state, container, exit):
         container.run = LiveRun(container.check, orphaned=orphaned)
     decision = supervise.judge_end(container, exit, 0.0)
-    if exit != container.record.last_exit:
+    if (known := container.record.last_exit) is None or not exit.is_end_of(known):
         what = "was lost at reboot" if rebooted else "ended while no supervisor was there"
         container.note(
             EventKind.CONTAINER_EXITED,

@@ -68,7 +68,8 @@ class Container:
     stop that was asked for. `began`, `ended_runs`: see
     `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
-    none. `first_run`: what ``run`` connects its process to; `reader`: the same, when it is started."""
+    none. `first_run`: what ``run`` connects its process to; `reader`: the same, when it is started.
+    `warned`: of its last run (`contracts.runtime.Run`)."""
 
     record: ContainerRecord
     records: Records
@@ -91,6 +92,7 @@ class Container:
     idle: trio.Event | None = None
     first_run: FirstRun | None = None
     reader: FirstRun | None = None
+    warned: tuple[str, ...] = ()
     _watches: list[Watch] = field(default_factory=list)
     _moved: trio.Event | None = None
     _written: ContainerRecord | None = None

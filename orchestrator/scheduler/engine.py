@@ -38,6 +38,7 @@ from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
 from orchestrator.scheduler.stdio import FirstRun
+from orchestrator.units import format_bytes
 
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
 
@@ -63,6 +64,13 @@ class Engine:
         self._claims = Claims()
         self._slugs = slugs
         self._under_way = 0
+        adapters.runtime.on_unlogged(self._tell_unlogged)
+
+    def _tell_unlogged(self, name: ContainerId, count: int, why: str) -> None:
+        container = self._state.containers.get(name)
+        if container is not None:
+            text = f"{format_bytes(count)} that {container.label} wrote are not in its log: {why}"
+            container.note(EventKind.WARNING, text)
 
     @property
     def project(self) -> Project:

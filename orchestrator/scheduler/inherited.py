@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.service import Service
-from orchestrator.model.volume import Mount, MountKind, VolumesFrom
+from orchestrator.model.volume import Mount, MountKind, Owner, VolumesFrom
 from orchestrator.oci.mounts import clean_path
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
@@ -54,7 +54,7 @@ def _lent(state: EngineState, lender: Container, seen: frozenset[ContainerId]) -
     for mount in own:
         if mount.kind is MountKind.VOLUME and mount.source is None:
             directory = state.adapters.volumes.ensure_anonymous(lender.id, mount.target)
-            yield Mount(MountKind.BIND, mount.target, directory, mount.read_only, place=mount.place)
+            yield Mount(MountKind.BIND, mount.target, directory, mount.read_only, place=mount.place, owner=Owner.ROOT)
         else:
             yield replace(mount, nocopy=True)
     for entry in definition.volumes_from:

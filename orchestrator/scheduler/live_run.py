@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from orchestrator.scheduler.container import Container
 
 
+def _set_event() -> trio.Event:
+    event = trio.Event()
+    event.set()
+    return event
+
+
 @entity
 class LiveRun:
     """It begins before its process is there, and stays as "the last run" when that has ended (`process` None again).
 
     `begun_s`: when the process was started. `unhealthy`: it is ended because it became unhealthy. `ending`: it is asked to
     end, with `grace_s` before the kill; `grace`: the wait for that, while it lasts.
+    `pauses`: how often it was paused; `going`: set while it is not.
     `joined`: the runs of others whose namespaces it is in, by type; `orphaned`: which of them has ended, and ended it.
     """
 
@@ -33,6 +40,8 @@ class LiveRun:
     ending: trio.Event = field(default_factory=trio.Event)
     grace_s: float = 0.0
     grace: trio.CancelScope | None = None
+    pauses: int = 0
+    going: trio.Event = field(default_factory=_set_event)
     joined: Mapping[str, tuple[Container, Run]] = field(default_factory=dict)
     orphaned: str = ""
 
@@ -56,6 +65,13 @@ class LiveRun:
         self.process = process
         self.begun_s = trio.current_time() - age_s
         self.health = HealthState(self.check) if self.check is not None else None
+
+    def pause(self) -> None:
+        self.pauses += 1
+        self.going = trio.Event()
+
+    def unpause(self) -> None:
+        self.going.set()
 
     def end(self, grace_s: float) -> None:
         """Ask it to end. May be called again with a shorter grace."""

@@ -15,21 +15,23 @@ from orchestrator.scheduler.live_run import LiveRun
 
 
 async def probe_run(adapters: Adapters, container: Container, run: LiveRun) -> None:
-    """Probe until cancelled (the run has ended) or until the service, being unhealthy, is asked to end."""
+    """Probe until cancelled (the run has ended) or until the service, being unhealthy, is asked to end. While it is paused
+    none is made, and one that was under way when it was paused does not count."""
     check = run.check
     assert check is not None
     assert check.test is not None
     while not run.ending.is_set():
         assert run.health is not None
         await trio.sleep(next_probe_s(run.health, run.age_s))
-        age_s = run.age_s
+        await run.going.wait()
+        age_s, pauses = run.age_s, run.pauses
         begun_s = trio.current_time()
         try:
             result = await adapters.runtime.probe(container.id, check.test, check.timeout_s)
         except PystackError as error:
             # The machine refuses (out of memory, too many processes): as bad as a failed probe, and as temporary.
             result = ProbeResult(1, error.message, trio.current_time() - begun_s)
-        if not run.ending.is_set():
+        if not run.ending.is_set() and run.pauses == pauses:
             _take(adapters, container, run, result, age_s)
 
 

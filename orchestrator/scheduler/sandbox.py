@@ -34,8 +34,6 @@ from orchestrator.values import replace
 T = TypeVar("T")
 
 UNDO_DEADLINE_S = 30.0
-WHOLE = LogPolicy(max_bytes=0)
-"""Of a one-off whose output somebody reads: however slowly they do, nothing of it may be gone (``run db pg_dump | xz``)."""
 
 
 async def make(state: EngineState, container: Container, project: Project, service: Service, image: Image) -> None:
@@ -71,6 +69,26 @@ async def make(state: EngineState, container: Container, project: Project, servi
     container.exit = None
     container.step(Trigger.CREATED, "created")
     container.note(EventKind.CONTAINER_CREATED, f"created {container.id}")
+
+
+async def update(state: EngineState, container: Container, project: Project, service: Service) -> None:
+    """Give it the limits of `service`; its run goes on. Raises the adapter's errors, pointed into the compose file, and
+    nothing has changed then."""
+    made = container.record.definition
+    container.amend(definition=replace(made, service=replace(made.service, limits=service.limits)))
+    try:
+        spec = await _compile(state, container, project)
+        await state.adapters.runtime.update(container.id, (spec.config.get("linux") or {}).get("resources") or {})
+    except PystackError as error:
+        container.amend(definition=made)
+        raise located(error, project, service) from error
+    except trio.Cancelled:
+        container.amend(definition=made)
+        raise
+    shared = sharing.shared_identities(state, service)
+    container.amend(config_hash=config_hash(project, container.definition, made.image, shared))
+    container.save()
+    container.note(EventKind.CONTAINER_UPDATED, f"updated the limits of {container.id}")
 
 
 async def wire(state: EngineState, container: Container) -> None:
@@ -210,9 +228,19 @@ async def _compile(state: EngineState, container: Container, project: Project) -
             instance=container.instance,
             shares=sharing.shares_of(state, definition),
             host_name=(owner.definition.hostname or default_hostname(owner.id)) if owner is not None else "",
-            log=WHOLE if container.reader is not None and container.reader.reading else LogPolicy(),
+            log=_log_policy(container),
         )
     )
+
+
+def _log_policy(container: Container) -> LogPolicy:
+    """The output of a one-off that somebody reads comes to them by its log: however slowly they read, nothing of it may be
+    gone (``run db pg_dump | xz``)."""
+    logging, read = container.definition.logging, container.reader is not None and container.reader.reading
+    if not logging.kept:
+        return LogPolicy(kept=read)
+    policy = LogPolicy(logging.max_bytes, logging.max_files)
+    return replace(policy, held_bytes=0) if read else policy
 
 
 async def _volume_paths(

@@ -18,7 +18,7 @@ from orchestrator.plan.plan import Kind, Operation, Plan
 from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.requests import Ask, Step
-from orchestrator.scheduler import sandbox, supervise
+from orchestrator.scheduler import pausing, sandbox, supervise
 from orchestrator.scheduler.container import Container, Watch
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
@@ -60,10 +60,18 @@ class Steps:
                 self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}")
             case Kind.CREATE:
                 await self._create(self._container(operation), operation)
+            case Kind.UPDATE:
+                assert operation.definition is not None
+                await sandbox.update(
+                    self._state, self._container(operation), self._plan.project, operation.definition
+                )
             case Kind.START:
                 await self._start(self._container(operation), operation)
             case Kind.SIGNAL:
                 await self._signal(operation)
+            case Kind.PAUSE | Kind.UNPAUSE:
+                if (container := self._known(operation)) is not None:
+                    await (pausing.pause if operation.kind is Kind.PAUSE else pausing.unpause)(self._state, container)
             case Kind.STOP:
                 if (container := self._known(operation)) is not None:
                     await supervise.stop(self._state, container, operation.grace_s, stays_wanted=operation.replaces)

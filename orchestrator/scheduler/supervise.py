@@ -21,7 +21,7 @@ from orchestrator.policy.exits import describe_exit
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.requests import Ask, Step
 from orchestrator.policy.restart import FIRST_DELAY_S, GiveUp, Restart, RestartHistory, decide, delay_text
-from orchestrator.scheduler import sandbox, sharing
+from orchestrator.scheduler import pausing, sandbox, sharing
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import key_of, located
@@ -162,6 +162,7 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     try:
         with trio.fail_after(START_DEADLINE_S):
             await sandbox.wire(state, container)
+            await pausing.thaw(state, container)
             if first is None:
                 process = await state.adapters.runtime.start(container.id)
             else:
@@ -183,6 +184,10 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
     state.adapters.networking.set_ready(container.id, container.check is None)
     container.note(EventKind.CONTAINER_STARTED, f"started {container.id}", number=process.number)
+    for text in process.warnings:
+        if text not in container.warned:  # And not again with each restart.
+            container.note(EventKind.WARNING, f"{container.id}: {text}")
+    container.warned = process.warnings
     if container.check is None:
         container.note(EventKind.SERVICE_READY, f"{container.label} is running")
     return run
@@ -225,6 +230,7 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
     try:
         if run.grace_s > 0:
             await runtime.signal(container.id, container.record.definition.stop_signal)
+            await pausing.thaw(state, container)
             with trio.CancelScope(deadline=trio.current_time() + run.grace_s) as run.grace:
                 await trio.sleep_forever()
     except PystackError as error:
@@ -251,6 +257,7 @@ def _conclude(state: EngineState, container: Container, run: LiveRun, exit: Exit
         exit_status=exit.status,
         signal=exit.signal,
         oom=exit.oom_killed,
+        oom_kills=exit.oom_kills,
         run=run.process.number if run.process is not None else 0,
         restarts=isinstance(decision, Restart) or container.pending,
     )
@@ -323,4 +330,4 @@ def fresh_history(container: Container) -> RestartHistory:
 
 def may_start(container: Container) -> bool:
     """Nothing runs in it and nothing will by itself."""
-    return container.phase not in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.BACKOFF)
+    return container.phase not in (Phase.STARTING, Phase.RUNNING, Phase.PAUSED, Phase.STOPPING, Phase.BACKOFF)

@@ -32,10 +32,11 @@ class RecordedContainer:
 
 @frozen
 class Recorded:
-    """`services`: of the whole stack, also those that have no container."""
+    """`services`: of the whole stack, also those that have no container. `unlogged`: those of which no log is kept."""
 
     containers: dict[ContainerId, RecordedContainer]
     services: tuple[ServiceName, ...] = ()
+    unlogged: frozenset[ServiceName] = frozenset()
 
 
 def recorded(site: Site) -> Recorded:
@@ -50,7 +51,9 @@ def recorded(site: Site) -> Recorded:
             return Recorded({})
         found = {item.container: item.instance for item in record.containers}
         containers = {name: RecordedContainer(it.service, it.role.value, it.number) for name, it in found.items()}
-        return Recorded(containers, tuple(record.project.services))
+        services = record.project.services
+        unlogged = frozenset(name for name, service in services.items() if not service.logging.kept)
+        return Recorded(containers, tuple(services), unlogged)
 
 
 def _seen(site: Site) -> Recorded:
@@ -64,7 +67,9 @@ def _seen(site: Site) -> Recorded:
             found[line["record"]["container"]] = _container(line["record"])
         elif "forget" in line:
             found.pop(line["forget"], None)
-    return Recorded(found, tuple(wanted["project"]["services"]))
+    services = wanted["project"]["services"]
+    unlogged = frozenset(name for name, service in services.items() if not service.get("logging", {}).get("kept", True))
+    return Recorded(found, tuple(services), unlogged)
 
 
 def _container(item: Any) -> RecordedContainer:

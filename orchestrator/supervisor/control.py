@@ -33,6 +33,7 @@ from orchestrator.contracts.events import ContainerStatus, Event
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, InputError, OperationError
 from orchestrator.model.names import ContainerId, Role, ServiceName
+from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.scheduler.engine import FirstRun
 from orchestrator.supervisor.detached import detached
@@ -140,6 +141,9 @@ class ProjectControl:
         rows = [row for row in every if row.role is Role.REPLICA and index in (0, row.number)]
         one_offs = [] if index else [row for row in every if row.role is Role.ONE_OFF]
         for row in (*rows, *one_offs):
+            if row.pid is not None and row.phase is Phase.PAUSED:
+                hint = f"`pystack unpause {service}` lets it go on"
+                raise OperationError(f"container {row.container} is paused", hint=hint)
             if row.pid is not None:
                 return row.container
         if not every and service not in self._opened.engine.project.services:

@@ -82,7 +82,7 @@ STDIO = (0, 1, 2)
 
 
 @contextmanager
-def _refused(kind: type[PystackError], exit_code: int | None = None) -> Iterator[None]:
+def refused(kind: type[PystackError], exit_code: int | None = None) -> Iterator[None]:
     """The block has to raise this."""
     try:
         yield
@@ -93,18 +93,18 @@ def _refused(kind: type[PystackError], exit_code: int | None = None) -> Iterator
     raise AssertionError(f"no {kind.__name__}")
 
 
-async def _begin(lab: Lab, workload: Workload, name: str = "one") -> Run:
+async def begin(lab: Lab, workload: Workload, name: str = "one") -> Run:
     spec = await lab.make(name, workload)
     await lab.runtime.create(spec)
     return await lab.runtime.start(spec.container)
 
 
-async def _state(lab: Lab, container: ContainerId) -> ContainerState:
+async def state_of(lab: Lab, container: ContainerId) -> ContainerState:
     return next(state for state in await lab.runtime.containers() if state.container == container)
 
 
 async def a_run_ends_with_its_code_and_says_so_to_everybody(lab: Lab) -> None:
-    run = await _begin(lab, Workload(seconds=0.2, exit_code=7))
+    run = await begin(lab, Workload(seconds=0.2, exit_code=7))
     exits: list[Exit] = []
 
     async def watch() -> None:
@@ -120,7 +120,7 @@ async def a_run_ends_with_its_code_and_says_so_to_everybody(lab: Lab) -> None:
 
 
 async def a_restart_is_a_new_run_in_the_same_sandbox(lab: Lab) -> None:
-    first = await _begin(lab, Workload(seconds=0, exit_code=3))
+    first = await begin(lab, Workload(seconds=0, exit_code=3))
     assert first.number == 1
     await lab.runtime.wait(first)
     second = await lab.runtime.start(first.container)
@@ -131,12 +131,12 @@ async def a_restart_is_a_new_run_in_the_same_sandbox(lab: Lab) -> None:
 
 
 async def what_exists_is_listed_with_its_run_or_its_last_exit(lab: Lab) -> None:
-    run = await _begin(lab, Workload())
-    state = await _state(lab, run.container)
+    run = await begin(lab, Workload())
+    state = await state_of(lab, run.container)
     assert (state.run, state.last_run, state.last_exit) == (run, 1, None)
     await lab.runtime.kill(run.container)
     exit = await lab.runtime.wait(run)
-    state = await _state(lab, run.container)
+    state = await state_of(lab, run.container)
     assert (state.run, state.last_run, state.last_exit) == (None, 1, exit)
 
 
@@ -147,7 +147,7 @@ async def a_sandbox_that_never_ran_is_listed_too(lab: Lab) -> None:
 
 
 async def the_stop_signal_ends_a_program_that_heeds_it(lab: Lab) -> None:
-    run = await _begin(lab, Workload())
+    run = await begin(lab, Workload())
     while True:
         # The program may not have set its trap yet, and PID 1 is then deaf to the signal.
         await lab.runtime.signal(run.container, int(SIGTERM))
@@ -158,7 +158,7 @@ async def the_stop_signal_ends_a_program_that_heeds_it(lab: Lab) -> None:
 
 
 async def a_program_that_ignores_the_stop_signal_is_killed(lab: Lab) -> None:
-    run = await _begin(lab, Workload(ignores_sigterm=True))
+    run = await begin(lab, Workload(ignores_sigterm=True))
     await lab.runtime.signal(run.container, int(SIGTERM))
     with trio.move_on_after(0.3):
         await lab.runtime.wait(run)
@@ -174,14 +174,14 @@ async def signals_to_what_does_not_run_do_nothing(lab: Lab) -> None:
     await lab.runtime.signal(spec.container, int(SIGTERM))
     await lab.runtime.kill(spec.container)
     run = await lab.runtime.start(spec.container)
-    assert (await _state(lab, spec.container)).run == run
+    assert (await state_of(lab, spec.container)).run == run
 
 
 async def a_second_start_is_refused_and_harms_nothing(lab: Lab) -> None:
-    run = await _begin(lab, Workload())
-    with _refused(OperationError):
+    run = await begin(lab, Workload())
+    with refused(OperationError):
         await lab.runtime.start(run.container)
-    assert (await _state(lab, run.container)).run == run
+    assert (await state_of(lab, run.container)).run == run
 
 
 async def create_again_finds_the_same_sandbox_and_leaves_its_run_alone(lab: Lab) -> None:
@@ -193,7 +193,7 @@ async def create_again_finds_the_same_sandbox_and_leaves_its_run_alone(lab: Lab)
     with trio.move_on_after(0.2):
         await lab.runtime.wait(run)
         raise AssertionError("create ended the run")
-    assert (await _state(lab, spec.container)).run == run
+    assert (await state_of(lab, spec.container)).run == run
 
 
 async def a_command_that_does_not_exist_is_127(lab: Lab) -> None:
@@ -207,32 +207,16 @@ async def a_command_that_may_not_be_executed_is_126(lab: Lab) -> None:
 async def _not_started(lab: Lab, workload: Workload, exit_code: int) -> None:
     spec = await lab.make("one", workload)
     await lab.runtime.create(spec)
-    with _refused(CommandError, exit_code):
+    with refused(CommandError, exit_code):
         await lab.runtime.start(spec.container)
-    assert (await _state(lab, spec.container)).run is None
+    assert (await state_of(lab, spec.container)).run is None
     await lab.runtime.remove(spec.container)
     assert await lab.runtime.containers() == ()
 
 
-async def limits_change_under_a_run_that_goes_on(lab: Lab) -> None:
-    run = await _begin(lab, Workload())
-    for limits in ({"pids": {"limit": 64}, "memory": {"limit": 64 << 20, "swap": 64 << 20}}, {"pids": {"limit": 100}}):
-        await lab.runtime.update(run.container, limits)
-        assert (await _state(lab, run.container)).run == run
-    await lab.runtime.kill(run.container)
-    await lab.runtime.wait(run)
-    await lab.runtime.update(run.container, {"pids": {"limit": 50}})
-    assert (await lab.runtime.start(run.container)).number == 2
-
-
-async def limits_of_what_does_not_exist_cannot_change(lab: Lab) -> None:
-    with _refused(OperationError):
-        await lab.runtime.update(ContainerId("nobody"), {"pids": {"limit": 64}})
-
-
 async def remove_ends_and_removes_everything_and_may_come_twice(lab: Lab) -> None:
-    run = await _begin(lab, Workload(ignores_sigterm=True))
-    await _begin(lab, Workload(), "two")
+    run = await begin(lab, Workload(ignores_sigterm=True))
+    await begin(lab, Workload(), "two")
     await lab.runtime.remove(run.container)
     assert [state.container for state in await lab.runtime.containers()] != [run.container]
     assert len(await lab.runtime.containers()) == 1
@@ -241,13 +225,13 @@ async def remove_ends_and_removes_everything_and_may_come_twice(lab: Lab) -> Non
 
 async def the_log_is_complete_when_the_end_is_reported(lab: Lab) -> None:
     text = "".join(f"line {number}\n" for number in range(500)) + "the last line has no newline"
-    run = await _begin(lab, Workload(seconds=0, output=text))
+    run = await begin(lab, Workload(seconds=0, output=text))
     await lab.runtime.wait(run)
     assert await lab.log(run.container) == text.encode()
 
 
 async def a_probe_reports_its_code_and_output(lab: Lab) -> None:
-    run = await _begin(lab, Workload())
+    run = await begin(lab, Workload())
     good = await lab.runtime.probe(run.container, lab.command(output="fine"), 10.0)
     assert (good.ok, good.exit_code, good.output.strip()) == (True, 0, "fine")
     bad = await lab.runtime.probe(run.container, lab.command(exit_code=4, output="sick"), 10.0)
@@ -255,33 +239,33 @@ async def a_probe_reports_its_code_and_output(lab: Lab) -> None:
 
 
 async def a_probe_that_hangs_is_killed_at_its_time_out(lab: Lab) -> None:
-    run = await _begin(lab, Workload())
+    run = await begin(lab, Workload())
     result = await lab.runtime.probe(run.container, lab.command(hangs=True), 0.3)
     assert result.exit_code is None
     assert 0.3 <= result.duration_s < 5
-    assert (await _state(lab, run.container)).run == run
+    assert (await state_of(lab, run.container)).run == run
 
 
 async def a_probe_that_does_not_exist_fails_and_does_not_raise(lab: Lab) -> None:
-    run = await _begin(lab, Workload())
+    run = await begin(lab, Workload())
     result = await lab.runtime.probe(run.container, lab.command(missing=True), 10.0)
     assert result.exit_code == 127
     assert result.output
 
 
 async def exec_runs_beside_the_program_and_gives_its_exit(lab: Lab) -> None:
-    run = await _begin(lab, Workload())
+    run = await begin(lab, Workload())
     exit = await lab.runtime.exec(run.container, ExecSpec(lab.command(exit_code=5), STDIO))
     assert exit.code == 5
-    with _refused(CommandError, 127):
+    with refused(CommandError, 127):
         await lab.runtime.exec(run.container, ExecSpec(lab.command(missing=True), STDIO))
-    assert (await _state(lab, run.container)).run == run
+    assert (await state_of(lab, run.container)).run == run
 
 
 async def exec_in_what_does_not_run_is_refused(lab: Lab) -> None:
-    run = await _begin(lab, Workload(seconds=0))
+    run = await begin(lab, Workload(seconds=0))
     await lab.runtime.wait(run)
-    with _refused(OperationError):
+    with refused(OperationError):
         await lab.runtime.exec(run.container, ExecSpec(lab.command(), STDIO))
 
 
@@ -308,7 +292,7 @@ async def a_run_reads_its_stdin_to_the_end(lab: Lab) -> None:
 
 
 async def a_run_without_a_stdin_has_none_to_read(lab: Lab) -> None:
-    run = await _begin(lab, Workload(reads_stdin=True, exit_code=6))
+    run = await begin(lab, Workload(reads_stdin=True, exit_code=6))
     assert (await lab.runtime.wait(run)).code == 6
 
 
@@ -325,7 +309,7 @@ async def a_stdin_that_is_kept_open_has_no_end_and_can_be_written_to(lab: Lab) -
         raise AssertionError("it ended before its stdin did")
     await lab.runtime.kill(spec.container)
     await lab.runtime.wait(run)
-    with _refused(OperationError):
+    with refused(OperationError):
         await lab.runtime.attach(spec.container)
 
 
@@ -347,7 +331,7 @@ async def a_run_that_cannot_be_started_hands_out_no_terminal(lab: Lab) -> None:
     spec = await lab.make("one", Workload(missing=True))
     await lab.runtime.create(spec)
     masters: list[int] = []
-    with _refused(CommandError, 127):
+    with refused(CommandError, 127):
         await lab.runtime.start(spec.container, on_tty=masters.append)
     assert masters == []
 
@@ -364,8 +348,6 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     create_again_finds_the_same_sandbox_and_leaves_its_run_alone,
     a_command_that_does_not_exist_is_127,
     a_command_that_may_not_be_executed_is_126,
-    limits_change_under_a_run_that_goes_on,
-    limits_of_what_does_not_exist_cannot_change,
     remove_ends_and_removes_everything_and_may_come_twice,
     the_log_is_complete_when_the_end_is_reported,
     a_probe_reports_its_code_and_output,
@@ -385,34 +367,34 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
 
 
 async def each_project_has_its_own_containers(one: Lab, other: Lab) -> None:
-    mine, theirs = await _begin(one, Workload()), await _begin(other, Workload(seconds=0, exit_code=9))
+    mine, theirs = await begin(one, Workload()), await begin(other, Workload(seconds=0, exit_code=9))
     assert mine.container == theirs.container
     assert (await other.runtime.wait(theirs)).code == 9
-    assert (await _state(one, mine.container)).run == mine
-    assert (await _state(other, theirs.container)).last_exit == await other.runtime.wait(theirs)
+    assert (await state_of(one, mine.container)).run == mine
+    assert (await state_of(other, theirs.container)).last_exit == await other.runtime.wait(theirs)
 
 
 async def a_kill_in_one_project_is_not_felt_in_the_other(one: Lab, other: Lab) -> None:
-    mine, theirs = await _begin(one, Workload()), await _begin(other, Workload())
+    mine, theirs = await begin(one, Workload()), await begin(other, Workload())
     await one.runtime.kill(mine.container)
     await one.runtime.wait(mine)
-    assert (await _state(other, theirs.container)).run == theirs
+    assert (await state_of(other, theirs.container)).run == theirs
     assert (await other.runtime.probe(theirs.container, other.command(output="here"), 10.0)).ok
 
 
 async def what_one_project_removes_the_other_keeps(one: Lab, other: Lab) -> None:
-    mine, theirs = await _begin(one, Workload(output="mine")), await _begin(other, Workload(output="theirs"))
+    mine, theirs = await begin(one, Workload(output="mine")), await begin(other, Workload(output="theirs"))
     await one.runtime.remove(mine.container)
     assert await one.runtime.containers() == ()
-    assert (await _state(other, theirs.container)).run == theirs
+    assert (await state_of(other, theirs.container)).run == theirs
     await other.runtime.kill(theirs.container)
     await other.runtime.wait(theirs)
     assert (await other.runtime.start(theirs.container)).number == 2
 
 
 async def each_project_has_its_own_log(one: Lab, other: Lab) -> None:
-    mine = await _begin(one, Workload(seconds=0, output="mine"))
-    theirs = await _begin(other, Workload(seconds=0, output="theirs"))
+    mine = await begin(one, Workload(seconds=0, output="mine"))
+    theirs = await begin(other, Workload(seconds=0, output="theirs"))
     await one.runtime.wait(mine)
     await other.runtime.wait(theirs)
     assert (await one.log(mine.container), await other.log(theirs.container)) == (b"mine", b"theirs")

@@ -94,6 +94,10 @@ class _FakeRun:
     begun_s: float
     end_s: float
     exit: Exit
+    left_s: float | None = None
+    """While it is paused: how long it goes on afterwards."""
+    waiting: list[tuple[float, Exit]] = field(default_factory=list)
+    """Ends that signals will bring about then, so long after it."""
     moved: trio.Event = field(default_factory=trio.Event)
     inside: list[_FakeRun] = field(default_factory=list)
     """Those that are in its PID namespace."""
@@ -110,6 +114,19 @@ class _FakeRun:
             for other in self.inside:
                 other.end_at(at_s, Exit(signal=int(SIGKILL)))
 
+    def pause(self) -> None:
+        if self.left_s is None:
+            self.left_s, self.end_s = self.end_s - trio.current_time(), math.inf
+
+    def resume(self) -> None:
+        if self.left_s is not None:
+            self.end_s, self.left_s = trio.current_time() + self.left_s, None
+            self.moved.set()
+            self.moved = trio.Event()
+            for after_s, exit in self.waiting:
+                self.end_at(trio.current_time() + after_s, exit)
+            self.waiting.clear()
+
     def ended(self) -> Exit:
         return Exit(self.exit.code, self.exit.signal, self.exit.oom_killed, EPOCH + self.end_s)
 
@@ -120,6 +137,7 @@ class _FakeContainer:
     netns_fd: int
     runs: list[_FakeRun] = field(default_factory=list)
     refused: int = 0
+    paused: bool = False
 
     @property
     def live(self) -> _FakeRun | None:
@@ -154,6 +172,7 @@ class FakeRuntime:
         self._attached = attached
         self._containers: dict[ContainerId, _FakeContainer] = {}
         self._last_fd = 1000
+        self.tell_unlogged: Callable[[ContainerId, int, str], None] = lambda container, count, why: None
         self._pids = 100
 
     async def create(self, spec: SandboxSpec) -> int:
@@ -194,6 +213,7 @@ class FakeRuntime:
         assert not own or self._attached(container), f"{container} is started before it is on its networks"
         if found.live is not None:
             raise OperationError(f"{container} runs already")
+        assert not found.paused, f"{container} is started in a group that stands still"
         behaviour = self._behaviour(container)
         await _pass(behaviour.boot_s)
         if behaviour.start_error is not None and (behaviour.start_errors is None or found.refused < behaviour.start_errors):
@@ -249,13 +269,32 @@ class FakeRuntime:
         if number == SIGKILL:
             live.end_at(trio.current_time(), Exit(signal=number))
         elif number in STOP_SIGNALS and not behaviour.ignores_sigterm:
-            live.end_at(trio.current_time() + behaviour.stops_after_s, Exit(signal=number))
+            if live.left_s is not None:
+                live.waiting.append((behaviour.stops_after_s, Exit(signal=number)))
+            else:
+                live.end_at(trio.current_time() + behaviour.stops_after_s, Exit(signal=number))
 
     async def kill(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self._act("kill", container)
         if (live := self._live(container)) is not None and not self._behaviour(container).unkillable:
             live.end_at(trio.current_time(), Exit(signal=int(SIGKILL)))
+
+    async def pause(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        if (live := self._live(container)) is None:
+            raise OperationError(f"{container} does not run")
+        self._act("pause", container)
+        self._containers[container].paused = True
+        live.pause()
+
+    async def resume(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        self._act("resume", container)
+        if (found := self._containers.get(container)) is not None:
+            found.paused = False
+            if found.live is not None:
+                found.live.resume()
 
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         assert argv, "a probe without a command"
@@ -266,7 +305,7 @@ class FakeRuntime:
             await trio.lowlevel.checkpoint()
             return ProbeResult(126, "not running", 0.0)
         behaviour = self._behaviour(container)
-        if behaviour.probe_s > timeout_s:
+        if behaviour.probe_s > timeout_s or live.left_s is not None:
             await trio.sleep(timeout_s)
             return ProbeResult(None, "", timeout_s)
         await _pass(behaviour.probe_s)
@@ -299,6 +338,9 @@ class FakeRuntime:
         found = self._containers.pop(container, None)
         if found is not None and found.live is not None:
             found.live.end_at(trio.current_time(), Exit(signal=int(SIGKILL)))
+
+    def on_unlogged(self, tell: Callable[[ContainerId, int, str], None]) -> None:
+        self.tell_unlogged = tell
 
     async def containers(self) -> tuple[ContainerState, ...]:
         await trio.lowlevel.checkpoint()

@@ -17,11 +17,15 @@ from orchestrator.testing.conformance import (
     run_project_check,
     shell_command,
 )
+from orchestrator.testing.conformance_limits import LIMITS_CHECKS
+from orchestrator.testing.conformance_paused import PAUSE_CHECKS
 from orchestrator.testing.conformance_shared import SHARED_CHECKS
 from orchestrator.testing.fake_lab import FakeLab
 
+CHECKS = RUNTIME_CHECKS + LIMITS_CHECKS + SHARED_CHECKS + PAUSE_CHECKS
 
-@pytest.mark.parametrize("check", RUNTIME_CHECKS + SHARED_CHECKS, ids=lambda check: check.__name__)
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_fake_runtime(check: Check) -> None:
     for seed in range(5):
 

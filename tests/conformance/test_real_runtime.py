@@ -18,6 +18,8 @@ from orchestrator.testing.conformance import (
     run_project_check,
     shell_command,
 )
+from orchestrator.testing.conformance_limits import LIMITS_CHECKS
+from orchestrator.testing.conformance_paused import PAUSE_CHECKS
 from orchestrator.testing.conformance_shared import SHARED_CHECKS
 from tests.kernel.place import Place, place, two_places
 
@@ -43,7 +45,10 @@ class RealLab:
         return self._here.log(container)
 
 
-@pytest.mark.parametrize("check", RUNTIME_CHECKS + SHARED_CHECKS, ids=lambda check: check.__name__)
+CHECKS = RUNTIME_CHECKS + LIMITS_CHECKS + SHARED_CHECKS + PAUSE_CHECKS
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_the_real_runtime(check: Check, leaves_nothing_behind: None, busybox_rootfs: Path) -> None:
     async with place(busybox_rootfs) as here:
         await run_check(check, RealLab(here))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,21 @@ async def place(rootfs: Path) -> AsyncGenerator[Place, None]:
         async with _opened(site_at(root), rootfs) as opened:
             yield opened
     finally:
+        shutil.rmtree(root)
+
+
+@contextlib.asynccontextmanager
+async def place_with_small_logs(rootfs: Path, size: str) -> AsyncGenerator[Place, None]:
+    """As `place`, with the logs on a file system of their own that has only so much room. `Place.site.data_dir` has it."""
+    root = Path(tempfile.mkdtemp(prefix="rt-"))
+    logs = root / "data" / "logs"
+    logs.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", logs], check=True)
+    try:
+        async with _opened(site_at(root), rootfs) as opened:
+            yield opened
+    finally:
+        subprocess.run(["umount", logs], check=True)
         shutil.rmtree(root)
 
 

@@ -131,7 +131,7 @@ async def test_a_failing_run_tells_where_it_stands_and_what_it_wrote(at: Bench) 
     with pytest.raises(OperationError) as caught:
         await at.build("FROM busybox\n\nRUN echo before; \\\n    echo after >&2; exit 7\nRUN true\n")
     error = caught.value
-    assert error.place == "dockerfile_inline:3"
+    assert error.place == "build.dockerfile_inline:3"
     assert "exit code 7" in error.message
     assert "> 3 | RUN echo before" in error.message
     assert "    before\n    after" in error.message
@@ -141,13 +141,13 @@ async def test_a_failing_run_tells_where_it_stands_and_what_it_wrote(at: Bench) 
 async def test_a_command_that_is_not_there_is_a_step_that_failed(at: Bench) -> None:
     with pytest.raises(OperationError, match="nowhere") as caught:
         await at.build('FROM busybox\nRUN ["nowhere"]\n')
-    assert caught.value.place == "dockerfile_inline:2"
+    assert caught.value.place == "build.dockerfile_inline:2"
 
 
 async def test_a_user_that_is_not_there_is_an_error_of_the_dockerfile(at: Bench) -> None:
     with pytest.raises(InputError, match='no user "ghost"') as caught:
         await at.build("FROM busybox\nUSER ghost\nRUN true\n")
-    assert caught.value.place == "dockerfile_inline:3"
+    assert caught.value.place == "build.dockerfile_inline:3"
 
 
 async def test_a_run_that_leaves_processes_behind_ends_with_its_first_one(at: Bench) -> None:
@@ -279,7 +279,7 @@ RUN --mount=type=secret,id=missing ls /run/secrets 2>/dev/null || echo nothing
 async def test_a_secret_that_is_required_and_missing_is_an_error(at: Bench) -> None:
     with pytest.raises(OperationError, match='no secret "s"') as caught:
         await at.build("FROM busybox\nRUN --mount=type=secret,id=s,required=true true\n")
-    assert caught.value.place == "dockerfile_inline:2"
+    assert caught.value.place == "build.dockerfile_inline:2"
 
 
 async def test_the_agents_socket_is_there(at: Bench) -> None:
@@ -450,7 +450,7 @@ async def test_what_does_not_go_together_is_an_error(at: Bench) -> None:
     ):
         with pytest.raises(PystackError, match=what) as caught:
             await at.build(f"FROM busybox\n{line}\n", files)
-        assert caught.value.place == "dockerfile_inline:2"
+        assert caught.value.place == "build.dockerfile_inline:2"
     assert not (await at.build("FROM busybox\nCOPY nothing* /x/\n", files)).has("/x/nothing")
 
 
@@ -603,7 +603,7 @@ async def test_a_variable_that_nobody_defines_is_a_warning(at: Bench) -> None:
     built = await at.build("FROM busybox\nENV A=$PATH B=$PTAH\n", args=(("UNUSED", "1"),))
     told = [each for each in built.told if isinstance(each, str)]
     assert told[0] == "build arguments that no ARG declares: UNUSED"
-    assert told[1].startswith("dockerfile_inline:2: the variable PTAH is not defined")
+    assert told[1].startswith("build.dockerfile_inline:2: the variable PTAH is not defined")
 
 
 async def test_the_cache_may_be_left_alone(at: Bench) -> None:
@@ -730,7 +730,7 @@ async def test_a_directory_is_a_base_as_it_is_now(at: Bench, busybox_rootfs: Pat
 async def test_a_base_that_is_not_there_is_told_with_its_line(at: Bench) -> None:
     with pytest.raises(OperationError, match='no image "nginx"') as caught:
         await at.build("ARG BASE=nginx\nFROM $BASE\n")
-    assert caught.value.place == "dockerfile_inline:2"
+    assert caught.value.place == "build.dockerfile_inline:2"
 
 
 async def test_the_dockerfile_is_found_in_the_context(at: Bench) -> None:

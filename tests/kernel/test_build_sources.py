@@ -47,7 +47,7 @@ async def test_sockets_fifos_and_devices_of_a_context_are_left_out_and_told(at: 
         for built in (await at.build(text, context), await at.build(text, context)):
             assert built.names("/d") == ["file"]
             assert sentences(list(built.told)) == [
-                f'dockerfile_inline:{line}: the {kind} "d/{name}" of the build context is left out'
+                f'build.dockerfile_inline:{line}: the {kind} "d/{name}" of the build context is left out'
                 for line in (2, 3)
                 for kind, name in (("FIFO", "fifo"), ("device", "null"), ("socket", "socket"))
             ]
@@ -126,7 +126,7 @@ async def test_a_destination_that_cannot_be_is_one_error_with_its_line(at: Bench
     ):
         with pytest.raises(Exception, match=what) as caught:
             await at.build(f"FROM busybox\nRUN ln -s loop /loop\n{line}\n", {"a": "1"})
-        assert getattr(caught.value, "place", "") == "dockerfile_inline:3"
+        assert getattr(caught.value, "place", "") == "build.dockerfile_inline:3"
 
 
 # Names that are not there
@@ -180,8 +180,8 @@ async def test_warnings_that_need_the_base_and_the_context_are_told_with_their_l
     with pytest.raises(OperationError, match='"b" does not exist'):
         await at.build(text, files)
     assert sentences(list(at.told)) == [
-        "dockerfile_inline:3: the variable NOPE is not defined (UndefinedVar)",
-        "dockerfile_inline:3: b is copied and excluded by the ignore file (CopyIgnoredFile)",
+        "build.dockerfile_inline:3: the variable NOPE is not defined (UndefinedVar)",
+        "build.dockerfile_inline:3: b is copied and excluded by the ignore file (CopyIgnoredFile)",
     ]
 
 
@@ -189,7 +189,7 @@ async def test_warnings_are_mistakes_where_the_dockerfile_says_so(at: Bench) -> 
     for line, rule in (("WORKDIR w", "WorkdirRelativePath"), ("ENV A=$NOPE", "UndefinedVar")):
         with pytest.raises(InputError, match=rule) as caught:
             await at.build(f"# check=error=true\nFROM busybox\n{line}\nRUN touch /x\n")
-        assert caught.value.place == "dockerfile_inline:3"
+        assert caught.value.place == "build.dockerfile_inline:3"
         assert f"> 3 | {line}" in caught.value.message
     assert (await at.build("# check=error=true;skip=UndefinedVar\nFROM busybox\nENV A=$NOPE\n")).config["Env"]
 
@@ -238,7 +238,7 @@ async def test_submodules_come_along_by_a_network_alone(at: Bench, monkeypatch: 
         assert built.names("/s/part") == built.names("/s/local") == []
         with pytest.raises(OperationError, match=r"git submodule of git://.*whole\.git: ") as caught:
             await at.build(f"FROM busybox\nADD {url}/whole.git /w\n")
-        assert caught.value.place == "dockerfile_inline:2"
+        assert caught.value.place == "build.dockerfile_inline:2"
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ async def test_add_fetches_files_and_checks_them(leaves_nothing_behind: None, bu
             ):
                 with pytest.raises(OperationError, match=what) as caught:
                     await at.build(f"FROM busybox\n{line}\n")
-                assert caught.value.place == "dockerfile_inline:2"
+                assert caught.value.place == "build.dockerfile_inline:2"
         with pytest.raises(OperationError, match="cannot fetch"):
             await at.build(f"FROM busybox\nADD {url}/tool.sh /t\n")
 

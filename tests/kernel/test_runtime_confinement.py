@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -273,3 +274,23 @@ async def test_the_monitor_cannot_be_read_from_a_container(here: Place) -> None:
     await here.runtime.kill(BOX)
     await here.runtime.wait(run)
     assert b"python" not in here.log(BOX)
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+async def test_a_program_runs_without_its_capability_unless_its_file_demands_it(
+    here: Place, tmp_path: Path, user: int
+) -> None:
+    """As of Ubuntu's ping (``cap_net_raw=p``) and Debian's (``=ep``): execve(2), capabilities(7)."""
+    layer = tmp_path / "layer"
+    for name, effective in (("p", 0), ("ep", 1)):
+        program = layer / "bin" / name / "true"
+        program.parent.mkdir(parents=True)
+        shutil.copy(here.rootfs / "bin/busybox", program)
+        permitted = 1 << CAPABILITIES["CAP_NET_RAW"]
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000000 | effective, permitted, 0, 0, 0))
+    lowers = (str(layer), str(here.rootfs))
+    _, log = await here.shell("for n in p ep; do /bin/$n/true 2>/dev/null; echo $?; done", uid=user, lowers=lowers)
+    assert log.split() == ["0", "126"]
+    with pytest.raises(CommandError, match="Operation not permitted") as caught:
+        await here.begin(["/bin/ep/true"], uid=user, lowers=lowers)
+    assert "cap_add" in (caught.value.hint or "")

@@ -86,7 +86,32 @@ async def test_an_out_of_memory_kill_is_told_as_one(here: Place) -> None:
     resources = {"memory": {"limit": 16 << 20}, "pids": {"limit": 50}}
     exit_, _ = await here.shell("exec tail /dev/zero", resources=resources)
     assert exit_.signal == signal.SIGKILL
-    assert exit_.oom_killed
+    assert (exit_.oom_killed, exit_.oom_kills) == (True, 1)
+    assert 15 << 20 <= (exit_.peak_bytes or 0) <= 16 << 20
+
+
+async def test_a_child_that_was_killed_for_memory_does_not_make_the_end_of_its_parent_one(here: Place) -> None:
+    resources = {"memory": {"limit": 16 << 20}, "pids": {"limit": 50}}
+    exit_, log = await here.shell("tail /dev/zero; echo $?; exit 3", resources=resources)
+    assert "137" in log
+    assert (exit_.code, exit_.oom_killed, exit_.oom_kills) == (3, False, 1)
+    again = await here.runtime.wait(await here.runtime.start(BOX))
+    assert (again.code, again.oom_kills) == (3, 1), "each run counts its own"
+
+
+async def test_what_we_kill_after_a_child_was_killed_for_memory_did_not_run_out_of_it(here: Place) -> None:
+    resources = {"memory": {"limit": 16 << 20}, "pids": {"limit": 50}}
+    run = await here.begin(["sh", "-c", "tail /dev/zero; touch /killed; sleep 1000"], resources=resources)
+    await eventually_probe(here, "test -e /killed")
+    await here.runtime.kill(BOX)
+    killed = await here.runtime.wait(run)
+    assert (killed.signal, killed.oom_killed, killed.oom_kills) == (signal.SIGKILL, False, 1)
+
+
+async def test_what_waited_for_memory_is_told(here: Place) -> None:
+    resources = {"memory": {"limit": 16 << 20}, "pids": {"limit": 50}}
+    exit_, _ = await here.shell("dd if=/dev/zero of=/big bs=1M count=64; cat /big /big >/dev/null", resources=resources)
+    assert exit_.cpu_stalled_s + exit_.memory_stalled_s + exit_.io_stalled_s > 0
 
 
 async def test_a_plain_kill_is_no_out_of_memory_kill(here: Place) -> None:

@@ -44,3 +44,28 @@ def test_one_changed_service_is_replaced_alone(pystack: Pystack, busybox_rootfs:
     assert after["b"] == before["b"]
     assert after["a"] != before["a"]
     assert "command" in plan, "the plan says what changed"
+
+
+LIMITED = """
+services:
+  a:
+    image: rootfs:{rootfs}
+    command: [sleep, "3600"]
+    stop_grace_period: 0s
+    mem_limit: {memory}
+    pids_limit: {pids}
+"""
+
+
+def test_new_limits_are_given_to_what_runs(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(LIMITED.format(rootfs=busybox_rootfs, memory="64m", pids=100))
+    stack.must("up", "-d")
+    before = stack.ps()["a"]["Pid"]
+    (stack.directory / "compose.yaml").write_text(LIMITED.format(rootfs=busybox_rootfs, memory="96m", pids=100))
+    assert "update a: limits changed: memory" in stack.must("plan").stdout
+    stack.must("up", "-d")
+    assert stack.ps()["a"]["Pid"] == before
+    assert " / 96MiB" in stack.must("stats", "--no-stream").stdout
+    assert "nothing had to change" in stack.must("up", "-d").stderr
+    stack.must("restart", "-t", "0")
+    assert " / 96MiB" in stack.must("stats", "--no-stream").stdout

@@ -69,7 +69,11 @@ INPUTS = {
         2,
         "a -> b -> a",
     ),
-    "an attribute of later": ("services:\n  web:\n    image: host\n    gpus: all\n", 2, "not supported yet"),
+    "an attribute of later": (
+        "services:\n  web:\n    image: host\n    links: [b]\n  b: {image: host}\n",
+        2,
+        "not supported yet",
+    ),
     "a malformed image": ("services:\n  web:\n    image: Nginx:1.27\n", 2, "capital letters"),
     "no services": ("services: {}\n", 2, "compose.yaml"),
 }

@@ -18,7 +18,7 @@ from orchestrator.testing.world import World
 from orchestrator.values import replace
 
 BOX = ContainerId("demo-db-1")
-SPEC = SandboxSpec(BOX, (), OciConfig({}))
+SPEC = SandboxSpec(BOX, (), OciConfig({"linux": {"namespaces": [{"type": "network"}]}}))
 
 
 def test_a_start_before_create_is_a_bug() -> None:

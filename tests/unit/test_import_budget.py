@@ -67,7 +67,7 @@ FAIL = {"cli.failures", "cli.exitcodes", "cli.render", "cli.render.escape"}
 """To say what went wrong."""
 LIBRARY = {
     "__future__", "_operator", "_json", "_sha256", "_sha2", "_socket", "select", "_struct", "_heapq", "heapq",
-    "_collections", "itertools", "time", "_signal", "errno",
+    "_collections", "itertools", "time", "_signal", "errno", "fcntl",
 }  # fmt: skip
 """Of the standard library: C modules, and heapq. Not re, enum, typing, json, socket, hashlib, contextlib, functools..."""
 HOT = {
@@ -75,7 +75,8 @@ HOT = {
     ("ps",): BASE | NAME | ASK | PRINT | {"cli.commands.ps", "cli.render.statuses", "cli.render.table", "cli.selection"}
     | {"units", "cli.identity"},
     ("logs", "-n", "1"): BASE | NAME | PRINT | {"cli.commands.logs", "cli.logfiles", "cli.render.loglines", "cli.selection"}
-    | {"runtime", "runtime.logs", "cli.identity", "state.services", "kernel", "kernel.jsontext"},
+    | {"runtime", "runtime.logs", "runtime.loglines", "runtime.logpairs", "runtime.monitor", "runtime.monitor.logformat"}
+    | {"cli.identity", "state.services", "kernel", "kernel.identity", "kernel.jsontext", "kernel.rangelocks"},
     ("exec", "-T", "db", "true"): BASE | NAME | ASK | {"cli.commands.exec", "cli.identity", "cli.piping"},
 }  # fmt: skip
 

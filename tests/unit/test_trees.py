@@ -59,7 +59,7 @@ def test_a_tree_of_any_depth_is_copied_and_deleted_with_no_more_descriptors(tmp_
     assert remove_tree(str(tmp_path / "deep"))
     assert remove_tree(str(tmp_path / "copy"))
     assert list(tmp_path.iterdir()) == []
-    assert open_fds() == before
+    assert open_fds() <= before  # What others left open may have been collected meanwhile.
 
 
 def test_more_sub_directories_than_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

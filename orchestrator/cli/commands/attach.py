@@ -14,11 +14,13 @@ from orchestrator.cli.connection import explain_unknown, require
 from orchestrator.cli.console import DETACHED, Reply, Terminated, on_terminal, relay
 from orchestrator.cli.copying import Output
 from orchestrator.cli.detaching import Keys
+from orchestrator.cli.failures import note
 from orchestrator.cli.logfiles import log_path
 from orchestrator.client import EventMessage, SupervisorGone
 from orchestrator.contracts.control import Attached
 from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.model.codec import from_json
+from orchestrator.units import format_bytes
 
 if TYPE_CHECKING:
     from orchestrator.cli.settings import Settings
@@ -57,7 +59,10 @@ def attach(
 def _attend(
     client: Client, site: Site, attached: Attached, sink: int = -1, *, keys: Keys, stdin: bool, sig_proxy: bool
 ) -> int:
-    output = Output(log_path(site, attached.container))
+    def lost(count: int, why: str) -> None:
+        note(f"{format_bytes(count)} that {attached.container} wrote are missing here: {why}")
+
+    output = Output(log_path(site, attached.container), lost)
     try:
         output.skip()
         stdin = stdin and attached.stdin

@@ -10,19 +10,29 @@ from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import selected
-from orchestrator.contracts.control import NAMES, Kill, Restart, Start, Stop
+from orchestrator.contracts.control import NAMES, Kill, Pause, Restart, Start, Stop, Unpause
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.units import parse_signal, signal_name
 
 
-def operate(settings: Settings, request: Start | Stop | Restart | Kill, past: str) -> None:
-    """Run `request` on the project's supervisor with progress; `past` words the summary."""
+def operate(
+    settings: Settings,
+    request: Start | Stop | Restart | Kill | Pause | Unpause,
+    past: str,
+    *,
+    needs_project: bool = True,
+) -> None:
+    """Run `request` on the project's supervisor with progress; `past` words the summary. Raises OperationError when nothing
+    of the project exists, unless that does not matter."""
     began_s = time.monotonic()
     site = settings.site()
     verb, services = NAMES[type(request)], request.selection.services
     board = Board()
     progress = choose(settings.terminal(), f"{verb} {site.project}", board)
     client = manage(site)
+    if client is None and not needs_project:
+        progress.summary(f"nothing to {verb}", {"changed": 0})
+        return
     if client is None:
         raise OperationError(f"project {site.project} does not exist", hint="`pystack up` makes it")
     with client:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.logfiles import Writers, merged, show, writers
+from orchestrator.cli.logfiles import Writers, log_path, merged, show, without_log, writers
 from orchestrator.cli.render.loglines import printer_for
 from orchestrator.errors import InputError, PystackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from orchestrator.cli.settings import Settings
+    from orchestrator.model.names import ContainerId
 
 
 def logs(
@@ -44,7 +45,23 @@ def logs(
             follow_logs(site, follower, services, lines, begin)
         return
     printer.add({container: writer.label for container, writer in chosen.items()})
-    entries = merged(site, chosen, lines, begin, timed=timestamps or end is not None)
+
+    def lost(container: ContainerId, count: int, why: str) -> None:
+        from orchestrator.cli.failures import note
+
+        note(printer.lost(container, count, why))
+
+    if silent := known.silent(chosen):
+        from orchestrator.cli.failures import note
+
+        note(without_log(silent))
+    if printer.exact and len(chosen) == 1 and (begin, end, lines) == (None, None, None):
+        from orchestrator.cli.copying import copy_log
+
+        (name,) = chosen
+        copy_log(log_path(site, name), lambda count, why: lost(name, count, why))
+        return
+    entries = merged(site, chosen, lines, begin, lost, timed=timestamps or end is not None)
     if end is not None:
         from itertools import takewhile
 

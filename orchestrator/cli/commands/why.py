@@ -9,8 +9,11 @@ from orchestrator.cli.render.escape import escape_line, escape_text
 from orchestrator.cli.render.statuses import addresses, is_plain, ports_text, state_text, up_text
 from orchestrator.errors import InputError, PystackError
 
+_NOTABLE_S = 0.1
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from orchestrator.cli.render.statuses import Status
@@ -39,7 +42,7 @@ def why(settings: Settings, service: str, shape: str, count: int, index: int) ->
         print(json.dumps({"statuses": statuses, "history": history}, indent=2))
         return
     alone = len(statuses) == 1 and is_plain(statuses[0])
-    lines = [line for status in statuses for line in _state(status, status["service" if alone else "container"])]
+    lines = [line for status in statuses for line in _state(site, status, status["service" if alone else "container"])]
     print("\n".join([*lines, *_history(history, count)]))
 
 
@@ -57,14 +60,18 @@ def _recorded(site: Site, service: str, index: int) -> list[Status]:
     return [to_json(status) for status in rows]
 
 
-def _state(status: Status, name: str) -> list[str]:
+def _state(site: Site, status: Status, name: str) -> list[str]:
     lines = [f"{escape_line(name)} is {escape_line(state_text(status))}"]
     if status.get("reason"):
         lines[0] += f": {escape_line(status['reason'])}"
     if since := up_text(status, time.time()):
         lines.append(f"  for {since}, as process {status.get('pid')}")
+    if status.get("pid") is not None and (uses := _uses(site, status)):
+        lines.append(f"  {uses}")
     if restarts := status.get("restarts"):
         lines.append(f"  restarted {restarts} {'time' if restarts == 1 else 'times'}")
+    if used := _used(status.get("exit") or {}):
+        lines.append(f"  {'its last run' if status.get('pid') else 'it'} {used}")
     for endpoint in status.get("endpoints", ()):
         lines.append(f"  on network {escape_line(endpoint['network'])}: {escape_line(', '.join(addresses(endpoint)))}")
     if status.get("published"):
@@ -73,6 +80,40 @@ def _state(status: Status, name: str) -> list[str]:
         lines.append("  its last probe said:")
         lines += [f"    | {line}" for line in escape_text(probe).split("\n")]
     return lines
+
+
+def _uses(site: Site, status: Status) -> str:
+    """``uses 12MiB of 64MiB of memory``, and whom the kernel has killed for more; "" when its group does not say."""
+    from orchestrator.kernel import cgroup
+    from orchestrator.model.names import ContainerId
+    from orchestrator.policy.exits import oom_text
+    from orchestrator.runtime.bundle import group_path
+    from orchestrator.runtime.cgroups import open_existing
+    from orchestrator.runtime.usage import usage_of
+    from orchestrator.units import format_bytes
+
+    try:
+        layout = cgroup.detect()
+    except OSError:
+        return ""
+    group = group_path(site, ContainerId(status["container"]))
+    with open_existing(layout, group) as found:
+        kills = oom_text(found.oom_kills())
+    used = usage_of(layout, group, status["pid"])
+    if not used.memory_bytes:
+        return ""
+    return f"uses {format_bytes(used.memory_bytes)} of {format_bytes(used.limit_bytes)} of memory{kills}"
+
+
+def _used(ended: Mapping[str, Any]) -> str:
+    """What an end says of what came before it: ``used at most 64MiB, and waited 1.2s for memory``."""
+    from orchestrator.units import format_bytes, format_duration
+
+    parts = [f"used at most {format_bytes(ended['peak_bytes'])} of memory"] if ended.get("peak_bytes") is not None else []
+    names = {"cpu": "processors", "memory": "memory", "io": "disks"}
+    waits = {words: ended.get(f"{name}_stalled_s", 0.0) for name, words in names.items()}
+    parts += [f"waited {format_duration(s)} for {words}" for words, s in waits.items() if s >= _NOTABLE_S]
+    return ", ".join(parts)
 
 
 def _history(history: list[Any], count: int) -> list[str]:

@@ -86,6 +86,9 @@ _STAGES: Mapping[EventKind, tuple[Stage, str]] = {
     EventKind.CONTAINER_STARTED: (Stage.STARTING, "started"),
     EventKind.CONTAINER_STOPPING: (Stage.STOPPING, "stopping"),
     EventKind.CONTAINER_STOPPED: (Stage.STOPPED, "stopped"),
+    EventKind.CONTAINER_UPDATED: (Stage.READY, "updated"),
+    EventKind.CONTAINER_PAUSED: (Stage.READY, "paused"),
+    EventKind.CONTAINER_UNPAUSED: (Stage.READY, "running"),
     EventKind.CONTAINER_REMOVED: (Stage.REMOVED, "removed"),
 }
 """Kinds that alone say the stage, and the words for them; `Board._apply` has the others."""

@@ -42,6 +42,8 @@ class LogPrinter:
         self._prefix = prefix
         self._labels: dict[ContainerId, str] = {}
         self._heads: dict[tuple[str, str], bytes] = {}
+        self._open: dict[str, str] = {}
+        """By stream: whose line has no end yet; "": somebody's, which will have none."""
         self._width = 0
         self.before_writing: Callable[[], None] | None = None
 
@@ -51,16 +53,46 @@ class LogPrinter:
         self._width = max((min(len(label), _MAX_LABEL) for label in self._labels.values()), default=0)
         self._heads.clear()
 
+    @property
+    def exact(self) -> bool:
+        """Whether what comes out is what the container wrote, to the byte."""
+        return all(map(self._is_exact, self._looks))
+
+    def _is_exact(self, stream: str) -> bool:
+        return not self._prefix and not self._timestamps and self._looks[stream].raw
+
     def block(self, container: ContainerId, time: float, stream: str, data: bytes) -> bytes:
-        """Lines of one stream, ready to be written, each with its newline. `time`: epoch seconds."""
-        look = self._looks[stream]
+        """What `Follower` gives (`runtime.loglines`), ready to be written. `time`: epoch seconds. A line without a newline
+        gets one; of exact output only when something else follows."""
+        look, unended = self._looks[stream], self._open.get(stream)
+        if not data:
+            return self._end_line(container, stream)
         head = self._head(container, stream, look) if self._prefix else b""
         if self._timestamps:
             head += timestamp(time).encode() + b" "
-        body = data.removesuffix(b"\n")
-        if not look.raw and not (body.isascii() and body.decode().replace("\n", "").isprintable()):
-            body = b"\n".join(escape_log(line).encode("utf-8", "replace") for line in body.split(b"\n"))
-        return head + (body.replace(b"\n", b"\n" + head) if head else body) + b"\n"
+        begin = head
+        if unended is not None:
+            begin = b"" if unended == container else b"\n" + head
+            del self._open[stream]
+        if not look.raw and not (data.isascii() and data.decode().replace("\n", "").isprintable()):
+            data = b"\n".join(escape_log(line).encode("utf-8", "replace") for line in data.split(b"\n"))
+        if not data.endswith(b"\n"):
+            self._open[stream] = container
+        if not head:
+            return begin + data if begin else data
+        text = data.replace(b"\n", b"\n" + head)
+        # Not the head after the last newline; without copying it all once more.
+        return b"".join((begin, memoryview(text)[: -len(head)] if data.endswith(b"\n") else text))
+
+    def _end_line(self, container: ContainerId, stream: str) -> bytes:
+        """The container's line has no newline, and does not go on."""
+        if self._open.get(stream) != container:
+            return b""
+        if self._is_exact(stream):
+            self._open[stream] = ""
+            return b""
+        del self._open[stream]
+        return b"\n"
 
     def write(self, stream: str, data: bytes) -> None:
         """To stdout or stderr, at once. Raises BrokenPipeError."""
@@ -70,6 +102,13 @@ class LogPrinter:
         target.flush()
         target.buffer.write(data)
         target.buffer.flush()
+
+    def lost(self, container: ContainerId, count: int, why: str) -> str:
+        """A line about output that cannot be shown."""
+        from orchestrator.units import format_bytes
+
+        label = escape_line(self._labels.get(container, container))
+        return f"{format_bytes(count)} that {label} wrote are missing here: {why}"
 
     def note(self, container: ContainerId, text: str) -> str:
         """A line about a container that is not the container's own, as Compose words it: ``web-1 exited with code 1``."""

@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 
     Status = Mapping[str, Any]
 
-ALIVE = frozenset({"waiting", "created", "starting", "running", "restarting", "stopping"})
+ALIVE = frozenset({"waiting", "created", "starting", "running", "paused", "restarting", "stopping"})
 """Phases in which a container runs or will do so by itself."""
 FAILED = frozenset({"failed", "blocked"})
+_UP = ("running", "paused")
 _HEADER = ("SERVICE", "NAME", "STATE", "UP", "RESTARTS", "ADDRESS", "PORTS", "NOTE")
 
 
-_DOCKER_STATES = {"running": "running", "starting": "running", "stopping": "running", "restarting": "restarting"}
+_DOCKER_STATES = {
+    "running": "running",
+    "paused": "paused",
+    "starting": "running",
+    "stopping": "running",
+    "restarting": "restarting",
+}
 """By phase. In any other nothing runs: Docker says whether something ever did."""
 
 
@@ -32,11 +39,11 @@ def docker_state(status: Status) -> str:
     return _DOCKER_STATES.get(status["phase"], ended)
 
 
-def identity(status: Status) -> str:
-    """Twelve hex digits for this very container: the next one of its name has others."""
+def identity(status: Status, digits: int = 12) -> str:
+    """Hex digits for this very container: the next one of its name has others."""
     from orchestrator.model.keys import short_hash
 
-    return short_hash(f"{status['container']}@{status.get('created_at', 0.0):.6f}", 12)
+    return short_hash(f"{status['container']}@{status.get('created_at', 0.0):.6f}", digits)
 
 
 def is_plain(status: Status) -> bool:
@@ -96,7 +103,7 @@ def addresses(endpoint: Mapping[str, Any]) -> list[str]:
 def up_text(status: Status, now: float) -> str:
     """How long it has been running, or "". `now`: epoch seconds."""
     started_at = status.get("started_at")
-    if status["phase"] != "running" or not started_at:
+    if status["phase"] not in _UP or not started_at:
         return ""
     from orchestrator.units import format_duration
 
@@ -129,7 +136,7 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     created = datetime.fromtimestamp(status.get("created_at", 0.0), UTC)
-    running, published = status["phase"] == "running", status.get("published", ())
+    running, published = status["phase"] in _UP, status.get("published", ())
     exposed = status.get("exposed", ())
     ended, up = status.get("exit"), up_text(status, now)
     return {
@@ -161,6 +168,9 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
         "Pid": status.get("pid"),
         "Restarts": status.get("restarts", 0),
         "OOMKilled": ended is not None and bool(ended.get("oom_killed")),
+        "OOMKills": ended.get("oom_kills", 0) if ended is not None else 0,
+        "PeakMemory": ended.get("peak_bytes") if ended is not None else None,
+        "Stalled": {name: (ended or {}).get(f"{name}_stalled_s", 0.0) for name in ("cpu", "memory", "io")},
         "Addresses": {endpoint["network"]: addresses(endpoint)[0] for endpoint in status.get("endpoints", ())},
         "Wanted": status.get("wanted", "running"),
         "Reason": status.get("reason", ""),

@@ -6,6 +6,7 @@ An event's own text is a whole sentence: it is shown as it is, or not at all.
 from __future__ import annotations
 
 from orchestrator.contracts.events import Event, EventKind
+from orchestrator.policy.exits import oom_text
 from orchestrator.units import format_duration, signal_name
 
 TYPE_CHECKING = False
@@ -38,10 +39,12 @@ def exit_text(detail: Mapping[str, object]) -> str:
     """``exited with code 1``, ``was killed by SIGKILL``, ``ran out of memory and was killed``; "" if unknown."""
     if detail.get("oom"):
         return "ran out of memory and was killed"
+    kills = detail.get("oom_kills")
+    beside = oom_text(kills) if isinstance(kills, int) else ""
     if isinstance(number := detail.get("signal"), int):
-        return f"was killed by {signal_name(number)}"
+        return f"was killed by {signal_name(number)}{beside}"
     status = detail.get("exit_status")
-    return "" if status is None else f"exited with code {status}"
+    return "" if status is None else f"exited with code {status}{beside}"
 
 
 def restart_text(detail: Mapping[str, object]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.cli.table.shapes import (
     CHOICE,
+    COUNT,
     DETACH_KEYS,
     SECONDS,
     SERVICES,
@@ -208,4 +209,40 @@ KILL = Verb(
     ),
     arguments=SERVICES,
     hot=True,
+)
+PAUSE = Verb(
+    "pause",
+    "pausing",
+    "Let services stand still.",
+    "Let the processes of services stand still, until `unpause`. No probes are made meanwhile.",
+    arguments=SERVICES,
+    hot=True,
+)
+UNPAUSE = Verb(
+    "unpause",
+    "pausing",
+    "Let paused services go on.",
+    "Let paused services go on.",
+    arguments=SERVICES,
+    hot=True,
+)
+CP = Verb(
+    "cp",
+    "cp",
+    "Copy files between containers and here.",
+    """Copy a file or a folder out of SERVICE's container, or into all of SERVICE's containers; whether they run or not.
+
+    One of SOURCE and DESTINATION is SERVICE:PATH, the other a path here, or - for a tar archive (stdin or stdout). PATH/.
+    is the content of a folder. Nothing of the container takes part.
+    """,
+    options=(
+        Option("-a --archive", "archive", "Keep owners, set-id bits and extended attributes."),
+        Option("-L --follow-link", "follow", "If SOURCE is a symbolic link, copy what it leads to."),
+        Option("--index", "index", "One of the service's containers.", COUNT, "NUMBER", default=0),
+        Option("--all", "one_offs", "Also containers that `run` made."),
+    ),
+    arguments=(
+        Argument("source", "SOURCE", required=True),
+        Argument("destination", "DESTINATION", required=True),
+    ),
 )

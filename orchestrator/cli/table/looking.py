@@ -127,6 +127,29 @@ PORT = Verb(
     ),
     hot=True,
 )
+TOP = Verb(
+    "top",
+    "top",
+    "Show the processes of services.",
+    "Show the processes of services, with the machine's process ids, and with user ids as the container has them.",
+    arguments=SERVICES,
+)
+STATS = Verb(
+    "stats",
+    "stats",
+    "Show what containers use.",
+    """Show what containers use of processors, memory, networks and disks, every second until Ctrl-C.
+
+    File pages that could go at once are not counted as memory.
+    """,
+    options=(
+        Option("-a --all", "everything", "Also those that do not run."),
+        FORMAT,
+        Option("--no-stream", "no_stream", "Once."),
+        Option("--no-trunc", "no_trunc", "Whole ids, and lines that are not cut."),
+    ),
+    arguments=SERVICES,
+)
 WHY = Verb(
     "why",
     "why",

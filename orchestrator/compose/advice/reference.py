@@ -70,6 +70,23 @@ _GRANTED = f"""\
   recorded with it.
 """
 
+_LOGGING = """\
+## What is kept of output
+
+| `logging.driver` | what is kept |
+|---|---|
+| `json-file`, the default | everything until the container is removed, as by Docker; or as `max-size` and `max-file` say |
+| `local` | 5 files of 20 MiB, or as `max-size` and `max-file` say |
+| `none` | nothing: `logs` and `up` show nothing of it, and say so; `run` shows its output |
+| `syslog`, `journald`, `gelf`, `fluentd`, ..., plug-ins | as `local`; a warning says that nothing is sent there |
+
+A file that has reached `max-size` (bytes, or a number with `k`, `m` or `g`) is followed by another, and `max-file` of them
+are kept (1). `mode` and `max-buffer-size` are accepted: a container never waits for whoever reads its log. `compress`,
+`labels`, `env` and `tag` have no effect, and are told. Any other driver or option is an error. A file that somebody is
+still reading (`logs`, `up`) is deleted once they have read it, or when 1 GiB is held so; with `run` in the foreground there
+is no such bound.
+"""
+
 _MORE = """\
 ## Where we do more
 
@@ -80,6 +97,8 @@ _MORE = """\
 * `x-pystack: {on_unhealthy: restart|ignore|stop}` on a service, or at the top for all: what an unhealthy service means. The
   default is `restart`: an unhealthy service has failed, and is restarted by its restart policy with the same back-off.
   Docker Compose leaves it running; `ignore` does so too.
+* `x-pystack.owner: source|root|keep` below `bind:` of a mount: who owns on the host what the container writes there
+  ([volumes.md](volumes.md), "Owners in bind mounts"). The default: the owner of the source, if that is an ordinary user.
 * `pystack lint` (below), and a warning from `up` for the two mistakes that hurt most: a command that an unquoted `&&`, `;`
   or `|` silently cuts, and a volume of one letter.
 * Dependencies are checked in linear time; Docker Compose's cycle check takes minutes on 60 services in layers.
@@ -125,6 +144,7 @@ def markdown() -> str:
     parts.append("### x-pystack\n\n" + _table(_rows_of(X_PYSTACK, "")))
     parts.append(_SELECTION)
     parts.append(_GRANTED)
+    parts.append(_LOGGING)
     parts.append(_MORE)
     parts.append("## Lint rules\n\n" + _lint())
     parts.append(_DIFFERENCES)

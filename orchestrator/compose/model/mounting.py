@@ -11,7 +11,7 @@ from orchestrator.compose.kinds.values import byte_size, go_text
 from orchestrator.compose.model.reader import Reader
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.text.tree import Node
-from orchestrator.model.volume import PROPAGATIONS, Mount, MountKind, Recursion, VolumesFrom
+from orchestrator.model.volume import PROPAGATIONS, Mount, MountKind, Owner, Recursion, VolumesFrom
 from orchestrator.units import parse_bytes
 
 _FLAGS = frozenset((
@@ -81,6 +81,7 @@ def bind_mount(read: Reader, node: Node, target: str, source: str, read_only: bo
         raise ValueError(f"recursive: {recursion.value} needs read_only: true")
     if recursion is Recursion.READONLY and propagation not in ("", "rprivate"):
         raise ValueError(f"recursive: readonly and the propagation {propagation} exclude each other")
+    owner = _owner(read, options) if options is not None else Owner.BY_SOURCE
     return Mount(
         MountKind.BIND,
         target,
@@ -91,7 +92,25 @@ def bind_mount(read: Reader, node: Node, target: str, source: str, read_only: bo
         propagation=propagation if propagation != "rprivate" else "",
         recursive=recursion if recursion is not Recursion.READONLY else Recursion.ENABLED,
         relabel=relabel,
+        owner=owner,
     )
+
+
+_OWNER = "x-pystack.owner"
+_OWNERS = (Owner.SOURCE, Owner.ROOT, Owner.KEEP)
+
+
+def _owner(read: Reader, options: Node) -> Owner:
+    """Raises ValueError."""
+    for key, _ in options.items():
+        if key.startswith("x-pystack") and key != _OWNER:
+            raise ValueError(f'there is no "{key}" of a bind mount: it is {_OWNER}')
+    if (item := options.get(_OWNER)) is None:
+        return Owner.BY_SOURCE
+    for owner in _OWNERS:
+        if item.value == owner.value:
+            return owner
+    raise ValueError(f'the {_OWNER} "{go_text(item.value)}" is not one of {", ".join(owner.value for owner in _OWNERS)}')
 
 
 def tmpfs_mount(text: str, place: str) -> Mount:

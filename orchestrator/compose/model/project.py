@@ -13,6 +13,7 @@ from orchestrator.compose.model import (
     health,
     images,
     limits,
+    log_drivers,
     mounting,
     namespaces,
     process,
@@ -64,11 +65,7 @@ def build_project(
 
 def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
     path = f"services.{name}"
-    read.mark(node, path, key=True)
-    for key, item in node.items():
-        read.mark(item, f"{path}.{key}")
-        for number, element in enumerate(item.elements()):
-            read.mark(element, f"{path}.{key}[{number}]")
+    _mark(read, node, path)
     mounts = project_parts.mounts(read, node, path)
     shared = namespaces.namespaces(read, node, path)
     ports = project_parts.ports(read, node, path)
@@ -121,8 +118,18 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         cap_drop=security.capabilities(read, node, path, "cap_drop"),
         security=security.security(read, node, path),
         devices=devices.devices(read, node, path),
+        logging=log_drivers.logging(read, node, path),
     )
     return security.with_host_user(service) if service.security.privileged else service
+
+
+def _mark(read: Reader, node: Node, path: str) -> None:
+    """Where everything of a service stands."""
+    read.mark(node, path, key=True)
+    for key, item in node.items():
+        read.mark(item, f"{path}.{key}")
+        for number, element in enumerate(item.elements()):
+            read.mark(element, f"{path}.{key}[{number}]")
 
 
 def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, Dependency]:

@@ -168,7 +168,10 @@ EXTENDS = object_of(
 )
 LOGGING = object_of(
     "logging",
-    (Row("driver", TEXT, "the driver"), Row("options", OPTIONS_OR_NULL, "its options")),
+    (
+        Row("driver", TEXT, "json-file (the default: all is kept), local (5 files of 20 MiB) or none"),
+        Row("options", OPTIONS_OR_NULL, "max-size, max-file"),
+    ),
     merge=merging.logging,
 )
 MODELS = by_name(

@@ -80,7 +80,7 @@ CONTAINER = (
     Row("isolation", TEXT, "Windows only", SKIP, harmless=("default",)),
     Row("labels", LABELS, "labels"),
     Row("label_file", parts.LABEL_FILE, "files with labels"),
-    Row("logging", parts.LOGGING, "the log driver", SKIP),
+    Row("logging", parts.LOGGING, "what is kept of its output"),
     Row("mem_limit", BYTES, "at most so much memory"),
     Row("mem_reservation", BYTES.with_(accepts=frozenset(("integer", "string"))), "memory to protect"),
     Row("memswap_limit", BYTES, "at most so much memory and swap"),

@@ -12,13 +12,16 @@ from typing import BinaryIO, cast
 
 from orchestrator.errors import OperationError
 from orchestrator.images.bases.dpkg import Control, parse_control
-from orchestrator.images.unpack.decode import Channel, Closed, unpacked
+from orchestrator.images.unpack.channel import Channel, Closed
+from orchestrator.images.unpack.decode import unpacked
 from orchestrator.images.unpack.entries import Kind
 from orchestrator.images.unpack.limits import DEFAULT, Limits
 from orchestrator.images.unpack.reading import Member, read_entries
 
 _AHEAD = 3
 """Packages that are decompressed while one is written."""
+_CHUNKS_AHEAD = 16
+"""Of each."""
 _CONTROL_LIMITS = Limits(bytes=16 << 20, entries=1000)
 _MAGIC = b"!<arch>\n"
 _HEADER_BYTES = 60
@@ -45,7 +48,7 @@ class Stream:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._channel = Channel()
+        self._channel = Channel(_CHUNKS_AHEAD)
         self._thread = threading.Thread(target=self._decompress, name="package", daemon=True)
         self._thread.start()
 

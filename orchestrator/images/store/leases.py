@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from types import TracebackType
 
 from orchestrator.images.spec.digest import Digest
@@ -29,7 +30,7 @@ class Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        with refused(f"delete {self._path}"):
+        with refused(f"delete {self._path}"), suppress(FileNotFoundError):  # What is gone leases nothing either.
             os.unlink(self._path)
         os.close(self._fd)
         self._fd = -1

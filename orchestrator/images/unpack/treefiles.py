@@ -64,9 +64,10 @@ def copied(directory: int, name: bytes, path: bytes) -> Iterator[tuple[Entry, Bi
             yield replace(entry, sparse=pieces), cast(BinaryIO, Pieces(file.fileno(), pieces))
 
 
-def data_pieces(fd: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Where a file has data (lseek(2), SEEK_DATA); ``((size, 0),)`` if nowhere."""
-    pieces, at = [], 0
+def data_pieces(fd: int, size: int, most: int | None = None) -> tuple[tuple[int, int], ...]:
+    """Where a file has data (lseek(2), SEEK_DATA); ``((size, 0),)`` if nowhere. After `most` pieces holes are data, too."""
+    pieces: list[tuple[int, int]] = []
+    at = 0
     while at < size:
         try:
             at = os.lseek(fd, at, os.SEEK_DATA)
@@ -74,7 +75,9 @@ def data_pieces(fd: int, size: int) -> tuple[tuple[int, int], ...]:
             if exc.errno != errno.ENXIO:
                 raise
             break
-        end = os.lseek(fd, at, os.SEEK_HOLE)
+        end = os.lseek(fd, at, os.SEEK_HOLE) if len(pieces) != most else size
+        if at >= size:
+            break
         pieces.append((at, min(end, size) - at))
         at = end
     os.lseek(fd, 0, os.SEEK_SET)

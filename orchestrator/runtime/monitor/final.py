@@ -61,7 +61,14 @@ class FinalChild(Stage1):
         self._put(self.slots.pop(slot), target)
 
     def _put(self, tree: int, target: str) -> None:
-        where = ensure(self.root, os.fsencode(target), directory=stat.S_ISDIR(os.fstat(tree).st_mode))
+        """Raises OSError; ENOTDIR or EISDIR, after a word about the place, when one of both is a folder and the other is
+        none."""
+        place = os.fsencode(target)
+        folder = stat.S_ISDIR(os.fstat(tree).st_mode)
+        where = ensure(self.root, place, directory=folder)
+        if folder != stat.S_ISDIR(os.fstat(where).st_mode):
+            self.tell(place)
+            raise OSError(errno.ENOTDIR if folder else errno.EISDIR, "")
         mounts.attach(tree, where)
         os.close(where)
         if tree != self.proc:

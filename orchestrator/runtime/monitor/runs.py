@@ -19,9 +19,9 @@ from orchestrator.kernel.plain import open_plain
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, WORD
+from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, WARNING, WORD
 from orchestrator.runtime.monitor.steps import Child
-from orchestrator.runtime.monitor.terminal import Screen
+from orchestrator.runtime.monitor.terminal import slave_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 STDOUT, STDERR = 1, 2
 _RETRY_S = 0.02
 _LOST_AFTER_S = 3.0
+TRIM_S = 2.0
 
 
 class Run:
@@ -58,38 +59,43 @@ class Run:
         self.started = started
         self.ended = False
         self._loop, self._on_end = loop, on_end
-        self._log = log
+        self.log = log
         self.pipes = pipes or {}
         self._waited_s = 0.0
-        self._screens = {fd: Screen(fd) for fd in self.pipes if os.isatty(fd)}
+        self._slaves = {fd: slave_of(fd) for fd in self.pipes if os.isatty(fd)}
+        self._trims = False
         for fd, stream in self.pipes.items():
             os.set_blocking(fd, False)
             loop.add(fd, self._puller(fd, stream))
         loop.add(pidfd, self._pidfd_ready)
 
     @property
-    def log_limits(self) -> dict[str, int]:
-        log = self._log
-        return {"max_bytes": log.max_bytes, "max_files": log.max_files} if log else {}
+    def log_policy(self) -> dict[str, Any]:
+        return self.log.policy if self.log else {}
 
     def _puller(self, fd: int, stream: int) -> Callable[[int], None]:
         def ready(_: int) -> None:
-            if fd in self.pipes and self._pull(fd, stream) is False:
-                self._close_pipe(fd)
+            if fd in self.pipes and self.log is not None:
+                if self.log.pull(fd, stream) is False:
+                    self._close_pipe(fd)
+                if self.log.held and not self._trims:
+                    self._trims = True
+                    self._loop.later(TRIM_S, self._trim)
 
         return ready
 
-    def _pull(self, fd: int, stream: int) -> bool | None:
-        """As `Log.pull`."""
-        if self._log is None:
-            return None
-        screen = self._screens.get(fd)
-        return self._log.pull(fd, stream) if screen is None else screen.pull(self._log, stream)
+    def _trim(self) -> None:
+        """What readers have read meanwhile can go, also when nothing more is written."""
+        if self.log is not None and not self.ended:
+            self.log.trim()
+            self._trims = self.log.held
+            if self._trims:
+                self._loop.later(TRIM_S, self._trim)
 
     def _close_pipe(self, fd: int) -> None:
         del self.pipes[fd]
-        if (screen := self._screens.pop(fd, None)) is not None:
-            screen.close()
+        if (slave := self._slaves.pop(fd, None)) is not None:
+            os.close(slave)
         self._loop.remove(fd)
         os.close(fd)
 
@@ -123,18 +129,27 @@ class Run:
         self._loop.remove(self.pidfd)
         for fd, stream in list(self.pipes.items()):
             # All its processes are gone, so "empty" is the end too, even if somebody else got hold of the write end.
-            while self._pull(fd, stream):
-                pass
+            if self.log is not None:
+                _read_to_the_end(self.log, fd, stream)
             self._close_pipe(fd)
-        if self._log is not None:
-            self._log.close()
+        if self.log is not None:
+            self.log.end()
         self._on_end(self, status)
         os.close(self.pidfd)
 
 
+def _read_to_the_end(log: Log, pipe: int, stream: int) -> None:
+    try:
+        while log.pull(pipe, stream):
+            pass
+    except OSError as exc:  # A shortage, and this cannot wait.
+        while log.discard(pipe, exc.errno or errno.EIO):
+            pass
+
+
 class Start:
-    """A program on its way to its execve. `on_done` gets (pid, pidfd) once it was executed; `on_failed` (step, errno,
-    what the child said of it), after everything of it is gone."""
+    """A program on its way to its execve. `on_done` gets (pid, pidfd, warnings: pairs of a step and what the child said of
+    it) once it was executed; `on_failed` (step, errno, what the child said of it), after everything of it is gone."""
 
     def __init__(
         self,
@@ -143,7 +158,7 @@ class Start:
         program: bytes,
         fds: dict[str, int],
         procs: list[int],
-        on_done: Callable[[int, int], None],
+        on_done: Callable[[int, int, list[tuple[int, str]]], None],
         on_failed: Callable[[int, int, str], None],
     ) -> None:
         self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
@@ -151,6 +166,7 @@ class Start:
         self._born = process.SharedPid()
         self._failure: tuple[int, int] | None = None
         self._text = b""
+        self._warnings: list[tuple[int, str]] = []
         try:
             self._stage1 = process.clone3(0, cgroup=fds.get("cgroup"))
         except OSError:
@@ -172,6 +188,9 @@ class Start:
         for at, (step, number) in enumerate(REPORT.iter_unpack(data)):
             if step == WORD:
                 self._text += data[at * REPORT.size + 4 : (at + 1) * REPORT.size]
+            elif step == WARNING:
+                self._warnings.append((number, self._said()))
+                self._text = b""
             else:
                 self._failure = self._failure or (step, number)
         if not data:
@@ -191,7 +210,7 @@ class Start:
             return
         pidfd = os.pidfd_open(pid)
         if self._failure is None:
-            self._on_done(pid, pidfd)
+            self._on_done(pid, pidfd, self._warnings)
         else:
             pidfds.send(pidfd, signal.SIGKILL)
             self._loop.add(pidfd, lambda _: self._failed_process_ended(pidfd))

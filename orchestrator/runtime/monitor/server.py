@@ -19,7 +19,7 @@ from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Journal, Run, Start
+from orchestrator.runtime.monitor.runs import STDERR, STDOUT, TRIM_S, Journal, Run, Start
 from orchestrator.runtime.monitor.terminal import Channel
 
 TYPE_CHECKING = False
@@ -208,7 +208,8 @@ class Monitor:
         if not wire.LOWEST_VERSION <= header["version"] <= wire.VERSION:
             raise Refusal(f"this monitor speaks versions {wire.LOWEST_VERSION} to {wire.VERSION}, not {header['version']}")
         if stores.USERNS not in self._store.kept:
-            self._store.keep(stores.USERNS, [fds.pop(0) if fds else stores.make_user_namespace(self._extents)])
+            made = fds.pop(0) if fds else stores.make_user_namespace(self._extents, self._extents)
+            self._store.keep(stores.USERNS, [made])
         previous, self._supervisor = self._supervisor, connection
         if previous is not None and previous is not connection:
             previous.close()
@@ -219,7 +220,7 @@ class Monitor:
             pipes = sorted(run.pipes.items(), key=lambda item: item[1])
             item = {
                 "re": number, "item": "run", "container": run.container, "run": run.number, "pid": run.pid,
-                "started": run.started, "echo": run.echo, "log": run.log_limits, "streams": [stream for _, stream in pipes],
+                "started": run.started, "echo": run.echo, "log": run.log_policy, "streams": [stream for _, stream in pipes],
             }  # fmt: skip
             connection.send(item, [run.pidfd, *(fd for fd, _ in pipes)])
         for name, kept in self._store.kept.items():
@@ -256,6 +257,12 @@ class Monitor:
 
         stores.make_network_namespaces(self.loop, self._store.user_namespace(), len(names), made)
 
+    def _userns(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        name = header["name"]
+        if name not in self._store.kept:
+            self._store.keep(name, [stores.make_user_namespace(header["uids"], header["gids"])])
+        connection.send({"re": header["id"]}, self._store.kept[name])
+
     def _layer(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         number = self._store.add_layer(header["key"], fds[0], plain=bool(header.get("plain")))
         connection.send({"re": header["id"], "number": number})
@@ -272,18 +279,25 @@ class Monitor:
         named = {name: fd for name, fd in zip(names, fds, strict=True) if name != "procs"}
         return {"user": self._store.user_namespace(), **named}, procs
 
+    def _log_of(self, header: wire.Header, *, goes_on: bool = False) -> Log:
+        container, run = header["container"], header["run"]
+
+        def lost(problem: int, count: int) -> None:
+            self._event(event="unlogged", container=container, run=run, errno=problem, bytes=count)
+
+        return Log(self._logs, container, header["log"], self._mounts.null, goes_on=goes_on, on_loss=lost)
+
     def _start(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         container, number = header["container"], header["id"]
         if container in self._runs or container in self._starting:
             raise Refusal(f"container {container} is running")
         named, procs = self._named(header, fds)
-        limits = header["log"]
-        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
+        log = self._log_of(header)
         channel = Channel() if header.get("terminal") else None
         if channel is not None:
             named["pty"] = channel.for_child()
 
-        def executed(pid: int, pidfd: int) -> None:
+        def executed(pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
             self._starting.discard(container)
             if channel is not None:
                 try:
@@ -298,7 +312,8 @@ class Monitor:
             self._runs[container] = run
             self._journal.started(run)
             masters = pipes if channel is not None else ()
-            connection.send({"re": number, "pid": pid, "started": run.started}, [pidfd, *masters])
+            answer = {"re": number, "pid": pid, "started": run.started, "warnings": warnings}
+            connection.send(answer, [pidfd, *masters])
 
         def failed(step: int, error: int, text: str) -> None:
             self._starting.discard(container)
@@ -325,10 +340,23 @@ class Monitor:
 
     def _run_ended(self, run: Run, status: int | None) -> None:
         del self._runs[run.container]
+        if run.log is not None and run.log.held:
+            self._trim_later(run.container, run.log)
         at = self._journal.ended(run, status)
         self._event(event="exit", container=run.container, run=run.number, status=status, at=at, echo=run.echo)
         if self._supervisor is None:
             self.loop.later(IDLE_S, self._end_if_idle)
+
+    def _trim_later(self, container: str, log: Log) -> None:
+        """Readers may need what a run has written for longer than it lives; the next run sees to it itself."""
+
+        def trim() -> None:
+            if container not in self._runs and container not in self._starting:
+                log.trim()
+                if log.held:
+                    self._trim_later(container, log)
+
+        self.loop.later(TRIM_S, trim)
 
     def _exec(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         run = self._runs.get(header["container"])
@@ -337,7 +365,7 @@ class Monitor:
         named, procs = self._named(header, fds)
         number = header["id"]
 
-        def executed(pid: int, pidfd: int) -> None:
+        def executed(pid: int, pidfd: int, _: list[tuple[int, str]]) -> None:
             self._execs.add(Run(self.loop, pid, pidfd, ended))
             connection.send({"re": number, "pid": pid}, [pidfd])
 
@@ -351,10 +379,10 @@ class Monitor:
         Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed)
 
     def _adopt(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        container, limits = header["container"], header["log"]
+        container = header["container"]
         if container in self._runs:
             raise Refusal(f"container {container} is known already")
-        log = Log(self._logs, container, limits["max_bytes"], limits["max_files"], self._mounts.null)
+        log = self._log_of(header, goes_on=True)
         pidfd, *pipes = fds
         fds.clear()
         self._runs[container] = Run(
@@ -397,6 +425,7 @@ HANDLERS: dict[str, Callable[[Monitor, Connection, wire.Header, bytes, list[int]
     "fetch": Monitor._fetch,
     "drop": Monitor._drop,
     "netns": Monitor._netns,
+    "userns": Monitor._userns,
     "layer": Monitor._layer,
     "unlayer": Monitor._unlayer,
     "start": Monitor._start,

@@ -16,12 +16,15 @@ from orchestrator.kernel import constants as c
 from orchestrator.kernel import limits, mounts, process
 from orchestrator.kernel.rooted import BELOW, IN_ROOT
 from orchestrator.kernel.syscalls import openat2
+from orchestrator.runtime.monitor import parts as part_by_part
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 
 REPORT = struct.Struct("<ii")
 """The step that failed, and its errno."""
 WORD = -2
 """Instead of the step: what follows are four bytes of text."""
+WARNING = -3
+"""Instead of the step: the text until here is no failure; the step that it is about follows."""
 _WORD = struct.Struct("<i4s")
 BROKEN = -1
 """The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
@@ -37,6 +40,9 @@ _DEV_LINKS = (
 _NAMESPACES = (
     c.CLONE_NEWUSER | c.CLONE_NEWNS | c.CLONE_NEWPID | c.CLONE_NEWUTS | c.CLONE_NEWIPC | c.CLONE_NEWNET | c.CLONE_NEWCGROUP
 )
+
+_CANNOT_BE_MAPPED = (errno.EINVAL, errno.EPERM)
+"""What mount_setattr(2) says of a file system whose ids cannot be, and of a mount whose ids are already."""
 
 
 class Stage1:
@@ -57,6 +63,7 @@ class Stage1:
         self.procs = procs
         self.namespaces = namespaces
         self.slots: dict[int, int] = {}
+        self.owners: dict[int, int] = {}
         self.step = 0
         self.root = -1
         self.proc = -1
@@ -70,6 +77,11 @@ class Stage1:
     def tell(self, text: bytes) -> None:
         """A word about the failure that follows."""
         os.write(self.status, b"".join(_WORD.pack(WORD, text[at : at + 4]) for at in range(0, len(text), 4)))
+
+    def warn(self, text: bytes) -> None:
+        """The step is done, and not quite as it was asked for."""
+        self.tell(text)
+        os.write(self.status, REPORT.pack(WARNING, self.step))
 
     def rlimit(self, kind: int, soft: int, hard: int) -> None:
         """Only here, as the host's root, can a hard limit be raised. That on descriptors is lowered last: until then we
@@ -148,9 +160,16 @@ class Stage1:
     def to_home(self) -> None:
         process.setns(self.namespaces.own_ns, c.CLONE_NEWNS)
 
+    def ids(self, slot: int, name: str) -> None:
+        """The ids of the bind in `slot` will be mapped by the user namespace `name`, and not the container's."""
+        self.owners[slot] = self.fds[name]
+
     def bind(self, slot: int, source: str, recursive: bool, set_: int, clear: int, propagation: int, idmap: bool) -> None:
         tree = mounts.open_tree(c.AT_FDCWD, os.fsencode(source), recursive=recursive)
-        self._adapt(slot, tree, recursive, set_, clear, propagation, idmap)
+        if not self._adapt(slot, tree, recursive, set_, clear, propagation, idmap):
+            found = os.open(source, os.O_PATH | os.O_CLOEXEC)
+            self._adapt_parts(slot, found, recursive, set_, clear, propagation)
+            os.close(found)
 
     def bind_below(
         self,
@@ -167,9 +186,10 @@ class Stage1:
         top = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         found = openat2(top, os.fsencode(folder), os.O_PATH, BELOW)
         tree = mounts.open_tree(found, b"", recursive=recursive)
+        if not self._adapt(slot, tree, recursive, set_, clear, propagation, idmap):
+            self._adapt_parts(slot, found, recursive, set_, clear, propagation)
         os.close(found)
         os.close(top)
-        self._adapt(slot, tree, recursive, set_, clear, propagation, idmap)
 
     def image(self, slot: int, lowers: list[int], folder: str, attributes: int) -> None:
         """An image without a writable layer. `folder`: resolved inside of it."""
@@ -208,19 +228,49 @@ class Stage1:
 
     def _adapt(
         self, slot: int, tree: int, recursive: bool, set_: int, clear: int, propagation: int, idmap: bool
-    ) -> None:
+    ) -> bool:
+        """False when the ids of a mount in it cannot be mapped; nothing of it is changed then."""
         self.slots[slot] = tree
-        if idmap:
-            try:
-                mounts.set_attributes(
-                    tree, set_, clear, propagation=propagation, userns=self.fds["user"], recursive=recursive
-                )
-                return
-            except OSError as exc:
-                if exc.errno not in (errno.EINVAL, errno.EPERM):
-                    raise
-                # A file system that cannot be idmapped (proc, some network ones): plain, its files are nobody's.
-        mounts.set_attributes(tree, set_, clear, propagation=propagation, recursive=recursive)
+        userns = self.owners.get(slot, self.fds["user"]) if idmap else None
+        try:
+            mounts.set_attributes(tree, set_, clear, propagation=propagation, userns=userns, recursive=recursive)
+        except OSError as exc:
+            if not idmap or exc.errno not in _CANNOT_BE_MAPPED:
+                raise
+            return False
+        return True
+
+    def _adapt_parts(self, slot: int, found: int, recursive: bool, set_: int, clear: int, propagation: int) -> None:
+        """As `_adapt`, mount by mount. Those whose ids cannot be mapped (overlay, proc, many network file systems) are as
+        they are, which is warned of: what the container may do there is what others may. `found`: the source."""
+        top = os.readlink(b"/proc/self/fd/%d" % found)
+        parts = part_by_part.parts_below(found) if recursive else []
+        whole = part_by_part.Part(b"", mounts.open_tree(found, b""), part_by_part.kind_of(found))
+        if parts and not propagation:
+            # In the peer group of its source: what is attached to it would be seen on the host.
+            mounts.set_attributes(self.slots[slot], set_, clear, recursive=True)
+            plain = [whole, *parts]
+        else:
+            os.close(self.slots[slot])
+            userns = self.owners.get(slot, self.fds["user"])
+            plain = [part for part in (whole, *parts) if not _map(part.tree, set_, clear, propagation, userns)]
+            self.slots[slot] = self._joined(whole.tree, parts) if parts else os.dup(whole.tree)
+        for part in (whole, *parts):
+            os.close(part.tree)
+        self.warn(part_by_part.named([(os.path.join(top, part.path) if part.path else top, part.kind) for part in plain]))
+
+    def _joined(self, top: int, parts: list[part_by_part.Part]) -> int:
+        """One detached tree of detached mounts: put together where nobody sees it, and copied."""
+        process.setns(self.namespaces.own_ns, c.CLONE_NEWNS)
+        process.unshare(c.CLONE_NEWNS)
+        mounts.attach(top, c.AT_FDCWD, b"/r")
+        for part in parts:
+            where = openat2(top, part.path, os.O_PATH | os.O_NOFOLLOW, BELOW)
+            mounts.attach(part.tree, where)
+            os.close(where)
+        tree = mounts.open_tree(c.AT_FDCWD, b"/r", recursive=True)
+        process.setns(self.namespaces.host_ns, c.CLONE_NEWNS)
+        return tree
 
     def top_attributes(self, slot: int, set_: int, clear: int) -> None:
         """Of the mount itself, and not of those below it."""
@@ -282,6 +332,18 @@ class Stage1:
         if gate_out >= 0:
             os.write(gate_out, b"!")
         os._exit(0)
+
+
+def _map(tree: int, set_: int, clear: int, propagation: int, userns: int) -> bool:
+    """Whether its ids could be mapped. Its attributes are set in any case."""
+    try:
+        mounts.set_attributes(tree, set_, clear, propagation=propagation, userns=userns)
+    except OSError as exc:
+        if exc.errno not in _CANNOT_BE_MAPPED:
+            raise
+        mounts.set_attributes(tree, set_, clear, propagation=propagation)
+        return False
+    return True
 
 
 def _part(place: bytes, folder: str) -> int:

@@ -44,6 +44,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "root_devices": Child.root_devices,
     "to_host": Child.to_host,
     "to_home": Child.to_home,
+    "ids": Child.ids,
     "bind": Child.bind,
     "bind_below": Child.bind_below,
     "image": Child.image,

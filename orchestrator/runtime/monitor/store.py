@@ -72,11 +72,10 @@ class Store:
             os.rmdir(f"/l/{number}")
 
 
-def make_user_namespace(extents: list[list[int]]) -> int:
-    """A descriptor of a new user namespace. `extents`: the lines of its maps, as `IdMap.extents` (user_namespaces(7)).
+def make_user_namespace(uids: list[list[int]], gids: list[list[int]]) -> int:
+    """A descriptor of a new user namespace. `uids`, `gids`: the lines of its maps, as `IdMap.extents` (user_namespaces(7)).
 
     A child is needed to be in it while its maps are written; it is killed right after, and ends with us."""
-    lines = b"".join(b"%d %d %d\n" % tuple(extent) for extent in extents)
     waiting, alive = os.pipe2(os.O_CLOEXEC)
     try:
         pid = process.clone3(c.CLONE_NEWUSER)
@@ -92,7 +91,8 @@ def make_user_namespace(extents: list[list[int]]) -> int:
         finally:
             os._exit(1)
     try:
-        for name in ("uid_map", "gid_map"):
+        for name, extents in (("uid_map", uids), ("gid_map", gids)):
+            lines = b"".join(b"%d %d %d\n" % tuple(extent) for extent in extents)
             fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.write(fd, lines)

@@ -1,9 +1,7 @@
-"""The terminal of a container's program on its way into the log: what is read from the master goes through a pipe of ours,
-because splice(2), by which logs are written, needs one.
+"""The terminal of a container's program, whose master is read into the log (`logfile`).
 
-A slave of our own keeps the master from ending: it would at each moment in which no process has the terminal open. When the
-run has ended, what was written is there: a read that does not block waits for what is on its way between the two
-(n_tty(4), tty_buffer_flush_work).
+When the run has ended, what was written is there: a read that does not block, and poll(2), wait for what is on its way
+between the two (n_tty(4), tty_buffer_flush_work).
 """
 
 from __future__ import annotations
@@ -14,42 +12,12 @@ import socket
 
 from orchestrator.kernel import fdpass
 from orchestrator.kernel.constants import TIOCGPTPEER
-from orchestrator.runtime.monitor.logfile import Log
-
-_READ_BYTES = 4096
-"""As much as a terminal gives at once; a pipe that is empty takes it."""
 
 
-class Screen:
-    """`master` stays the caller's, and must not block."""
-
-    def __init__(self, master: int) -> None:
-        self._master = master
-        self._slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
-            os.close(self._slave)
-            raise
-
-    def pull(self, log: Log, stream: int) -> bool | None:
-        """Move what the terminal shows into `log`: as `Log.pull`."""
-        try:
-            data = os.read(self._master, _READ_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError:  # EIO: hung up.
-            return False
-        if not data:
-            return False
-        os.write(self._writer, data)
-        while log.pull(self._reader, stream):
-            pass
-        return True
-
-    def close(self) -> None:
-        for fd in (self._slave, self._reader, self._writer):
-            os.close(fd)
+def slave_of(master: int) -> int:
+    """A slave of our own keeps the master from ending: it would at each moment in which no process has the terminal open.
+    Raises OSError."""
+    return fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 class Channel:

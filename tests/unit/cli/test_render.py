@@ -102,7 +102,7 @@ def test_a_table_is_aligned_escaped_and_without_empty_columns() -> None:
         (Look(), {}, b"\x1b[31mred\x1b[0m \x1b]0;x\x07\r\nx", b"db-1       | red \\x1b]0;x\\x07\ndb-1       | x\n"),
         (Look(raw=True), {}, b"\x1b[31mred\xff\r\n\n", b"db-1       | \x1b[31mred\xff\r\ndb-1       | \n"),
         (Look(), {"prefix": False}, b"\n", b"\n"),
-        (Look(raw=True), {"prefix": False}, b"a\nb", b"a\nb\n"),
+        (Look(raw=True), {"prefix": False}, b"a\nb", b"a\nb"),
         (Look(), {"prefix": False, "timestamps": True}, b"x\n", b"2023-11-14T22:13:20.000001Z x\n"),
         (Look(colour=True), {}, b"x\n", b"\x1b[33mdb-1       | \x1b[0mx\n"),
     ],
@@ -110,7 +110,8 @@ def test_a_table_is_aligned_escaped_and_without_empty_columns() -> None:
 def test_log_lines(look: Look, options: dict[str, Any], data: bytes, shown: bytes) -> None:
     printer = LogPrinter(look, **options)
     printer.add({ContainerId("p-website-1"): "website-1", ContainerId("p-db-1"): "db-1"})
-    assert printer.block(ContainerId("p-db-1"), 1_700_000_000.000001, "stdout", data) == shown
+    at = ContainerId("p-db-1"), 1_700_000_000.000001, "stdout"
+    assert printer.block(*at, data) + printer.block(*at, b"") == shown
 
 
 def test_each_stream_goes_to_its_own_and_looks_as_its_terminal_does(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

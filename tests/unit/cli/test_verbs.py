@@ -337,6 +337,14 @@ def test_why_shows_the_state_the_reason_and_the_history(bench: Bench) -> None:
     assert "the last 1 of 2" in bench.run("why", "-n", "1", "db").out
 
 
+@pytest.mark.parametrize(("status", "whose"), [(JOB, "it"), (DB, "its last run")])
+def test_why_tells_what_the_last_run_used(bench: Bench, status: dict[str, Any], whose: str) -> None:
+    ended = {"code": 3, "oom_kills": 1, "peak_bytes": 64 << 20, "memory_stalled_s": 1.5, "io_stalled_s": 0.01}
+    bench.serve(why=ok({"statuses": [{**status, "exit": ended}], "history": []}))
+    shown = bench.run("why", status["service"]).out.splitlines()
+    assert f"  {whose} used at most 64MiB of memory, waited 1.5s for memory" in shown
+
+
 def test_events_are_shown_until_the_supervisor_ends(bench: Bench) -> None:
     event = {"kind": "container.exited", "text": "exited with code 1", "at": 1700000000.25, "service": "db"}
 

@@ -133,9 +133,9 @@ def test_what_is_not_supported_yet_is_refused_at_its_place(stack: Stack, attribu
 
 
 def test_what_cannot_surprise_is_ignored_with_a_warning(stack: Stack) -> None:
-    loaded = stack.load("services:\n  a:\n    image: i\n    logging: {driver: syslog}\n")
+    loaded = stack.load("services:\n  a:\n    image: i\n    isolation: hyperv\n")
     (warning,) = loaded.warnings
-    assert warning.text().startswith("compose.yaml:4:5: services.a.logging: not supported yet, and ignored")
+    assert warning.text().startswith("compose.yaml:4:5: services.a.isolation: not supported yet, and ignored")
 
 
 def test_an_unset_variable_is_a_warning_at_its_place(stack: Stack) -> None:

@@ -107,7 +107,7 @@ services:
     pre_start: [{image: x}]
     models: {m: {}}
     provider: {type: x}
-    logging: {driver: syslog}
+    logging: {driver: local}
     labels: {k: v}
     isolation: hyperv
     develop: {watch: [{path: ., action: restart}]}
@@ -131,17 +131,16 @@ REFUSED = {
     "services.a.pre_start": 11,
     "services.a.models": 12,
     "services.a.provider": 13,
-    "services.a.deploy.mode": 24,
-    "models": 29,
+    "services.a.deploy.mode": 23,
+    "models": 28,
 }
 IGNORED = {
-    "services.a.logging": 15,
-    "services.a.isolation": 17,
-    "services.a.develop": 18,
-    "services.a.cpu_count": 19,
-    "services.a.cpu_percent": 20,
-    "services.a.credential_spec": 21,
-    "services.a.deploy.placement": 23,
+    "services.a.isolation": 16,
+    "services.a.develop": 17,
+    "services.a.cpu_count": 18,
+    "services.a.cpu_percent": 19,
+    "services.a.credential_spec": 20,
+    "services.a.deploy.placement": 22,
 }
 
 
@@ -198,6 +197,7 @@ RUN = {
     "label_file": "x.env",
     "ipc": "host",
     "labels": "{k: v}",
+    "logging": "{driver: none}",
     "mac_address": "02:00:00:00:00:01",
     "mem_limit": "64m",
     "mem_reservation": "32m",
@@ -397,6 +397,8 @@ BELOW = {
         "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, gateway: 10.1.0.9}]}}}"
     ),
     "networks.name.internal": "networks: {default: {internal: true}}",
+    "services.name.logging.driver": "logging: {driver: local}",
+    "services.name.logging.options": "logging: {options: {max-size: 5m}}",
     "networks.name.labels": "networks: {default: {labels: [k]}}",
     "volumes.name.name": "volumes: {data: {name: x}}",
     "volumes.name.driver_opts": "volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs}}}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.model.volume import Mount, MountKind
+from orchestrator.model.volume import Mount, MountKind, Owner
 from tests.unit.compose.stacks import Stack
 
 
@@ -52,3 +52,37 @@ def test_what_cannot_be_mounted_is_one_error_with_its_place(stack: Stack, mount:
     (item,) = stack.errors(text).diagnostics
     assert said in item.message
     assert item.line == (2 if volume else 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "owner"),
+    [
+        ("./a:/d", Owner.BY_SOURCE),
+        ("{type: bind, source: ./a, target: /d, bind: {propagation: rslave}}", Owner.BY_SOURCE),
+        ("{type: bind, source: ./a, target: /d, bind: {x-pystack.owner: source, x-other: 1}}", Owner.SOURCE),
+        ("{type: bind, source: ./a, target: /d, bind: {x-pystack.owner: root}}", Owner.ROOT),
+        ("{type: bind, source: ./a, target: /d, bind: {x-pystack.owner: keep}}", Owner.KEEP),
+    ],
+)
+def test_the_owner_of_what_is_written_into_a_bind(stack: Stack, written: str, owner: Owner) -> None:
+    text = f"services:\n  a:\n    image: host\n    volumes:\n    - {written}\n"
+    (mount,) = stack.load(text).project.services["a"].volumes  # type: ignore[index]
+    assert mount.owner is owner
+
+
+@pytest.mark.parametrize(
+    ("bind", "said"),
+    [
+        ("x-pystack.owner: me", 'the x-pystack.owner "me" is not one of source, root, keep'),
+        ("x-pystack.owner: 0", 'the x-pystack.owner "0" is not one of source, root, keep'),
+        ("x-pystack.owner: ", 'the x-pystack.owner "" is not one of source, root, keep'),
+        ("x-pystack.owner: [root]", "is not one of source, root, keep"),
+        ("x-pystack.owners: root", 'there is no "x-pystack.owners" of a bind mount: it is x-pystack.owner'),
+    ],
+)
+def test_another_owner_is_an_error_with_its_place(stack: Stack, bind: str, said: str) -> None:
+    mount = f"{{type: bind, source: /x, target: /d, bind: {{{bind}}}}}"
+    text = f"services:\n  a:\n    image: host\n    volumes:\n    - {mount}\n"
+    (item,) = stack.errors(text).diagnostics
+    assert said in item.message
+    assert item.line == 5

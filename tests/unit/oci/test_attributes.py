@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from orchestrator.model.build import Ulimit
 from orchestrator.model.limits import BlockIo, DeviceValue, Limits
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
 from orchestrator.model.resolving import Resolving
-from orchestrator.model.volume import Mount, MountKind, Recursion
+from orchestrator.model.volume import Mount, MountKind, Owner, Recursion
 from orchestrator.runtime.bundle import _UPGRADES
+from orchestrator.runtime.owners import asked_owners
 from tests.unit.oci.test_oci import ETH0, ETH1, SITE, compiled, config, mount_at, service
 
 
@@ -138,11 +140,31 @@ def test_the_size_of_shared_memory_and_the_options_of_a_tmpfs() -> None:
         ({"recursive": Recursion.DISABLED, "read_only": True}, ["bind", "rprivate", "rnodev", "idmap", "ro"]),
         ({"recursive": Recursion.WRITABLE, "read_only": True}, ["rbind", "rprivate", "rnodev", "idmap", "ro"]),
         ({"read_only": True}, ["rbind", "rprivate", "rnodev", "idmap", "ro", "rro"]),
+        ({"owner": Owner.SOURCE}, ["rbind", "rprivate", "rnodev", "idmap"]),
+        ({"owner": Owner.KEEP}, ["rbind", "rprivate", "rnodev"]),
     ],
 )
 def test_options_of_a_bind(changes: dict[str, Any], options: list[str]) -> None:
     bind = Mount(MountKind.BIND, "/t", "/s", **changes)
     assert mount_at(config(service(volumes=(bind,))), "/t")["options"] == options
+
+
+def test_binds_whose_owners_depend_on_their_source_are_an_order() -> None:
+    volumes = tuple(Mount(MountKind.BIND, f"/{owner.name}", "/s", owner=owner) for owner in Owner)
+    made = config(service(volumes=(*volumes, Mount(MountKind.TMPFS, "/t"))))
+    assert json.loads(made["annotations"]["pystack.bind.owner"]) == {"/BY_SOURCE": "by source", "/SOURCE": "source"}
+    assert asked_owners(made) == {"/BY_SOURCE": "by source", "/SOURCE": "source"}
+    assert "pystack.bind.owner" not in config(service())["annotations"]
+
+
+def test_the_owner_of_a_source_cannot_be_anybody_without_a_user_namespace() -> None:
+    hosts = Namespaces(user=Namespace(Sharing.HOST))
+    plain = Mount(MountKind.BIND, "/t", "/s")
+    assert "pystack.bind.owner" not in config(service(namespaces=hosts, volumes=(plain,)))["annotations"]
+    asked = Mount(MountKind.BIND, "/t", "/s", owner=Owner.SOURCE, place="services.web.volumes[0]")
+    with pytest.raises(InputError, match="needs a user namespace") as caught:
+        config(service(namespaces=hosts, volumes=(asked,)))
+    assert caught.value.place == "services.web.volumes[0]"
 
 
 def test_relabelling_is_refused_where_there_is_selinux_and_means_nothing_elsewhere() -> None:

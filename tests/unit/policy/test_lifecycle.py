@@ -9,22 +9,25 @@ from orchestrator.policy.lifecycle import TABLE, Effect, Trigger, step
 
 S, H = Phase, Trigger
 
+PAUSES = {H.PAUSE, H.UNPAUSE}
+"""Only what runs can stand still."""
 IMPOSSIBLE: dict[Phase, set[Trigger]] = {
     # Without a sandbox nothing can be started, stopped or waited for: an operation creates first.
-    S.ABSENT: {H.WAIT, H.WITHDRAW, H.START, H.STARTED, H.STOP},
+    S.ABSENT: {*PAUSES, H.WAIT, H.WITHDRAW, H.START, H.STARTED, H.STOP},
     # A sandbox that never ran has nothing that could end or be found running.
-    S.CREATED: {H.WITHDRAW, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
-    S.WAITING: {H.WAIT, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
+    S.CREATED: {*PAUSES, H.WITHDRAW, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
+    S.WAITING: {*PAUSES, H.WAIT, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
     # While the runtime starts a run its task does nothing else: it either starts or is refused.
     S.STARTING: set(H) - {H.STARTED, H.REFUSED},
     # A live run is stopped before its sandbox is touched.
-    S.RUNNING: set(H) - {H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
+    S.RUNNING: set(H) - {H.PAUSE, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
+    S.PAUSED: set(H) - {H.UNPAUSE, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
     S.STOPPING: set(H) - {H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
     # A stop during the delay ends it; everything else goes by its next start.
     S.BACKOFF: set(H) - {H.START, H.ENDED_DONE},
-    S.EXITED: {H.WITHDRAW, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
-    S.FAILED: {H.WITHDRAW, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
-    S.BLOCKED: {H.WITHDRAW, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
+    S.EXITED: {*PAUSES, H.WITHDRAW, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
+    S.FAILED: {*PAUSES, H.WITHDRAW, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
+    S.BLOCKED: {*PAUSES, H.WITHDRAW, H.STARTED, H.FOUND_RUNNING, H.STOP, H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED},
 }
 
 
@@ -49,5 +52,5 @@ def test_every_phase_can_be_reached_and_left() -> None:
 def test_whatever_ends_a_run_forgets_its_process_and_is_written_down() -> None:
     ends = {H.ENDED_RESTART, H.ENDED_DONE, H.ENDED_FAILED}
     for (phase, trigger), transition in TABLE.items():
-        if trigger in ends and phase in (S.RUNNING, S.STOPPING):
+        if trigger in ends and phase in (S.RUNNING, S.PAUSED, S.STOPPING):
             assert transition.effects == (Effect.END_RUN, Effect.SAVE)

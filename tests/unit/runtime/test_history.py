@@ -29,8 +29,7 @@ def ended(container: str, run: int, status: int | None) -> dict[str, Any]:
 
 def test_wait_statuses() -> None:
     assert exit_of(3 << 8, 1.0) == Exit(code=3, finished_at=1.0)
-    assert exit_of(9, 1.0, oom=True) == Exit(signal=9, oom_killed=True, finished_at=1.0)
-    assert exit_of(15, 1.0, oom=True) == Exit(signal=15, finished_at=1.0)
+    assert exit_of(9, 1.0) == Exit(signal=9, finished_at=1.0)
     assert exit_of(11 | 0x80, 1.0) == Exit(signal=11, finished_at=1.0)
     assert exit_of(None, 1.0).lost
 
@@ -38,7 +37,7 @@ def test_wait_statuses() -> None:
 def test_runs_and_exits_are_found(tmp_path: Path) -> None:
     path = write(tmp_path / "j", start("a", 1), ended("a", 1, 256), start("b", 1), start("a", 2, oom=4))
     found = read_journal(path)
-    assert (found[A].last_run, found[A].base_oom_kills, found[A].last_exit) == (2, 4, None)
+    assert (found[A].last_run, found[A].base, found[A].last_exit) == (2, {"oom_kills": 4}, None)
     assert found[A].exits == {1: Exit(code=1, finished_at=9.5)}
     assert found[B].last_run == 1
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.kernel import seccomp_syscalls as tables
-from orchestrator.kernel.seccomp import compile_filter
+from orchestrator.kernel.seccomp import check_profile, compile_filter
 from tests.unit.seccomp import libseccomp
 from tests.unit.seccomp.bpf import check_shape, verdict
 
@@ -186,13 +186,20 @@ def test_names_that_no_table_has_are_passed_over() -> None:
     assert verdict(compiled, "x86_64", tables.X86_64["read"]) == ALLOW
 
 
+def test_what_needs_a_listener_is_for_the_command_line_that_has_one() -> None:
+    notifying = profile(syscalls=[{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}])
+    assert verdict(compile_filter(notifying, "x86_64"), "x86_64", tables.X86_64["mount"]) == 0x7FC00000
+    with pytest.raises(ValueError, match=r"syscalls\[0\]: SCMP_ACT_NOTIFY is not supported: nobody listens"):
+        check_profile(notifying)
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"defaultAction": "SCMP_ACT_MAYBE"}, "defaultAction"),
         ({"defaultAction": None}, "defaultAction"),
         ({"defaultErrnoRet": 5000}, "errno"),
-        ({"syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}, r"syscalls\[0\]"),
+        ({"syscalls": [{"names": ["read"], "action": "SCMP_ACT_ASK"}]}, r"syscalls\[0\]"),
         ({"syscalls": [allow("read", args=[when("EQ", 1, index=6)])]}, "argument 6"),
         ({"syscalls": [allow("read", args=[when("ABOUT", 1)])]}, "comparison"),
         ({"syscalls": [allow("read", args=[when("EQ", -1)])]}, "64-bit"),

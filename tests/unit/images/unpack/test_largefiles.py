@@ -97,9 +97,9 @@ def test_modes_and_owners_are_the_entry_s_whatever_the_directory_would_give(tmp_
             applier.finish()
     finally:
         os.umask(before)
-    for place in ("group", "plain", "acl", "late"):
+    for folder in ("group", "plain", "acl", "late"):
         for mode in modes:
-            found = (tmp_path / place / f"{mode:o}").stat()
+            found = (tmp_path / folder / f"{mode:o}").stat()
             assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (mode, 0, 0)
 
 

@@ -1,0 +1,145 @@
+"""``pystack cp``: files between this machine and a service's containers. It needs no supervisor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.container_files import Copying, copy_in, copy_out, local_source, stream_in, stream_out
+from orchestrator.cli.output import opened_output, terminable
+from orchestrator.cli.selection import check_services
+from orchestrator.cli.volumes import files_of
+from orchestrator.errors import HostError, InputError, OperationError
+from orchestrator.model.names import Role
+from orchestrator.runtime.bundle import read_bundle
+from orchestrator.runtime.view import View, opened_view
+from orchestrator.state.reading import Reading
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from orchestrator.cli.settings import Settings
+    from orchestrator.contracts.runtime import SandboxSpec
+    from orchestrator.contracts.site import Site
+    from orchestrator.model.names import ContainerId
+
+
+def cp(
+    settings: Settings, source: str, destination: str, archive: bool, follow: bool, index: int, one_offs: bool
+) -> None:
+    """Copy SRC to DEST, one of which is SERVICE:PATH."""
+    (service, path), (other, far) = _side(source), _side(destination)
+    if service and other:
+        raise InputError("files are not copied between services", hint="by way of a file: cp SERVICE:PATH - > FILE.tar")
+    if not service and not other:
+        raise InputError("neither side is a service", hint="write SERVICE:PATH on one side")
+    if not source or not destination:
+        raise InputError("an empty path is nothing to copy")
+    site = settings.site()
+    copying = Copying(archive, follow, lambda text: settings.warn((text,)))
+    if service:
+        container = _containers(site, service, index, one_offs)[0]
+        _out(settings, site, container, path, destination, copying)
+        return
+    containers = _containers(site, other, index, one_offs)
+    if source == "-":
+        _unpack(settings, site, containers, far, copying)
+        return
+    found = local_source(path, copying)
+    with terminable():
+        for container in containers:
+            with _seen(settings, site, container) as view:
+                copy_in(view, container, found, far, copying)
+
+
+def _out(settings: Settings, site: Site, container: ContainerId, path: str, destination: str, copying: Copying) -> None:
+    if destination == "-" and sys.stdout.isatty():
+        raise InputError("an archive is nothing for a terminal", hint="pystack cp SERVICE:PATH - > FILE.tar")
+    with terminable(), _seen(settings, site, container) as view:
+        if destination != "-":
+            copy_out(view, container, path, destination, copying)
+            return
+        with opened_output(None) as out:
+            stream_out(view, container, path, out, copying)
+
+
+def _unpack(
+    settings: Settings, site: Site, containers: list[ContainerId], path: str, copying: Copying
+) -> None:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("no archive is on stdin", hint="pystack cp - SERVICE:PATH < FILE.tar")
+    stream: BinaryIO = sys.stdin.buffer
+    with terminable(), tempfile.TemporaryFile() as kept:
+        if len(containers) > 1:  # It can be read but once.
+            try:
+                shutil.copyfileobj(stream, kept)
+            except OSError as exc:
+                raise HostError(f"cannot keep what comes on stdin: {exc.strerror}") from exc
+            stream = kept
+        for container in containers:
+            if stream is kept:
+                kept.seek(0)
+            with _seen(settings, site, container) as view:
+                stream_in(view, container, stream, path, copying)
+
+
+def _side(text: str) -> tuple[str, str]:
+    """Service and path; "" and the path for one of this machine: what begins with a dot or a slash, or has no colon (as
+    Docker Compose has it)."""
+    service, colon, path = text.partition(":")
+    if not colon or text.startswith((".", os.sep)):
+        return "", text
+    if not service:
+        raise InputError(f'"{text}" names no service')
+    return service, path
+
+
+def _containers(site: Site, service: str, index: int, one_offs: bool) -> list[ContainerId]:
+    """The lowest number first, one-offs last. Raises InputError, OperationError."""
+    record = Reading(site).record
+    if record is None:
+        raise OperationError(f"project {site.project} has no containers", hint="`pystack up -d` brings it up")
+    check_services((service,), {*record.project.services, *(c.instance.service for c in record.containers)}, site.project)
+    found = sorted(
+        (
+            item
+            for item in record.containers
+            if item.instance.service == service and (one_offs or item.instance.role is Role.REPLICA)
+        ),
+        key=lambda item: (item.instance.role is not Role.REPLICA, item.instance.number),
+    )
+    if index:
+        found = [item for item in found if item.instance.role is Role.REPLICA and item.instance.number == index]
+        if not found:
+            raise InputError(
+                f'project {site.project} has no container {index} of service "{service}"',
+                hint="`pystack ps -a` lists what it has",
+            )
+    if not found:
+        raise OperationError(f'service "{service}" has no container', hint=f"`pystack create {service}` makes it")
+    return [item.container for item in found]
+
+
+@contextmanager
+def _seen(settings: Settings, site: Site, container: ContainerId) -> Iterator[View]:
+    """With a warning for what is not there."""
+    spec = read_bundle(site, container)
+    with opened_view(site, spec, lambda: _provide(settings, spec)) as view:
+        settings.warn(view.missing)
+        yield view
+
+
+def _provide(settings: Settings, spec: SandboxSpec) -> None:
+    """Mount what volumes with ``driver_opts`` are, if it is not: after a reboot. It stays for as long as there are
+    containers that use it."""
+    files = files_of(settings)
+    sources = [mount.get("source") or "" for mount in spec.config.get("mounts") or ()]
+    for name in files.names():
+        about, data = files.about(name), files.data(name)
+        if about is not None and about.options and any(f"{source}/".startswith(f"{data}/") for source in sources):
+            files.provide(name, about)

@@ -1,0 +1,199 @@
+"""A part of a tree as entries, whatever its makers do to it meanwhile: links, moves, FIFOs, devices, any depth.
+
+A name is looked at without following it, and a file is opened only once it is held and known to be one (O_PATH first): so
+no FIFO is waited for and no device is woken, whoever exchanges names. Directories are opened from the root, and no
+component may be a link by then (`Lowers`). What is mounted in the tree belongs to it, but for the kernel's file systems.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, cast
+
+from orchestrator.images.unpack.attributes import xattrs_of
+from orchestrator.images.unpack.entries import Entry, Kind, shown
+from orchestrator.images.unpack.lowers import Lowers
+from orchestrator.images.unpack.treefiles import KINDS, Pieces, data_pieces
+from orchestrator.kernel.syscalls import filesystem_type
+from orchestrator.values import replace
+
+_HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHANGED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ESTALE})
+"""What the kernel says when a name means something else than a moment ago."""
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTCONN})
+_MOST_PIECES = 1 << 14
+_DEVICES = (Kind.CHARACTER, Kind.BLOCK)
+_OF_THE_KERNEL = frozenset({
+    0x9FA0, 0x62656572, 0x27E0EB, 0x63677270, 0x1CD1, 0x19800202, 0x64626720, 0x74726163, 0x73636673, 0xCAFE4A11,
+    0x62656570, 0xDE5E81E4, 0x6165676C, 0x65735543, 0x42494E4D, 0x6E736673, 0xF97CFF8C, 0x187,
+})  # fmt: skip
+"""linux/magic.h: proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf, configfs, efivarfs,
+pstore, fusectl, binfmt_misc, nsfs, selinuxfs, autofs: what is read there has no size, may block, or acts."""
+_NO_XATTRS: Mapping[bytes, bytes] = {}
+
+
+class Walk:
+    """Entries of the tree at `root`, a directory, which people call `label`. A context manager. `xattrs`: with extended
+    attributes. `holes`: sparse files with their map. `devices`: with device nodes, which are left out else; sockets always
+    are.
+
+    `changed`: how many names vanished, or became shorter, while they were read. `left_out`: a sentence for each thing."""
+
+    def __init__(
+        self, root: str, label: str = "", *, xattrs: bool = False, holes: bool = True, devices: bool = False
+    ) -> None:
+        self._label = os.fsencode(label.rstrip("/")) + b"/"
+        self._lowers = Lowers([root])
+        self._xattrs, self._holes, self._devices = xattrs, holes, devices
+        self._first_names: dict[tuple[int, int], bytes] = {}
+        self.changed = 0
+        self.left_out: list[str] = []
+
+    def __enter__(self) -> Walk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lowers.close()
+
+    def entries(self, top: bytes, name: bytes) -> Iterator[tuple[Entry, BinaryIO | None]]:
+        """What is at `top` (from the root, without links on the way; b"": the root), called `name`, and all below it,
+        parents first. Data is there until the next entry is asked for. Raises OSError for `top` itself."""
+        above, _, last = top.rpartition(b"/")
+        where = self._lowers.directory(0, above)
+        found = os.stat(last, dir_fd=where, follow_symlinks=False) if top else os.fstat(where)
+        if not stat.S_ISDIR(found.st_mode):
+            yield from self._other(where, top, name, found, found.st_dev)
+            return
+        if filesystem_type(self._lowers.directory(0, top)) in _OF_THE_KERNEL:
+            self.left_out.append(f"{shown(self._label + top)} is the kernel's")
+            return
+        yield self._entry(where, last or b".", name, found), None
+        yield from self._below(top, name, found.st_dev)
+
+    def _below(self, top: bytes, name: bytes, device: int) -> Iterator[tuple[Entry, BinaryIO | None]]:
+        todo = [(top, name, device, self._names(top))]
+        while todo:
+            path, called, device, names = todo[-1]
+            if not names:
+                todo.pop()
+                continue
+            own = names.pop()
+            below, own_name = (path + b"/" + own if path else own), called + b"/" + own
+            try:
+                where = self._lowers.directory(0, path)
+                found = os.stat(own, dir_fd=where, follow_symlinks=False)
+                if not stat.S_ISDIR(found.st_mode):
+                    yield from self._other(where, below, own_name, found, device)
+                    continue
+                if found.st_dev != device and filesystem_type(self._lowers.directory(0, below)) in _OF_THE_KERNEL:
+                    self.left_out.append(f"{shown(self._label + below)} is the kernel's")
+                    continue
+                entry, inside = self._entry(where, own, own_name, found), self._names(below)
+            except OSError as exc:
+                self._passed(exc, below)
+                continue
+            yield entry, None
+            todo.append((below, own_name, found.st_dev, inside))
+
+    def _names(self, path: bytes) -> list[bytes]:
+        """Last first."""
+        names = os.listdir(self._lowers.directory(0, path))
+        return sorted((os.fsencode(name) for name in names), reverse=True)
+
+    def _passed(self, exc: OSError, path: bytes) -> None:
+        """What happened at `path` does not end the walk, or is raised."""
+        if exc.errno in _CHANGED:
+            self.changed += 1
+        elif exc.errno in _REFUSED:
+            self.left_out.append(f"{shown(self._label + path)} cannot be read: {exc.strerror}")
+        else:
+            raise exc
+
+    def _other(
+        self, where: int, path: bytes, name: bytes, found: os.stat_result, device: int
+    ) -> Iterator[tuple[Entry, BinaryIO | None]]:
+        """Anything but a directory. `where`: a descriptor of the one that it is in."""
+        if stat.S_ISREG(found.st_mode):
+            yield from self._file(where, path, name, device)
+            return
+        kind = KINDS.get(stat.S_IFMT(found.st_mode))
+        if kind is None or (kind in _DEVICES and not self._devices):
+            self.left_out.append(f"{shown(self._label + path)} is a {'socket' if kind is None else 'device'}")
+            return
+        if (again := self._further_name(name, found)) is not None:
+            yield again, None
+            return
+        yield self._entry(where, path.rpartition(b"/")[2], name, found), None
+
+    def _file(self, where: int, path: bytes, name: bytes, device: int) -> Iterator[tuple[Entry, BinaryIO | None]]:
+        held = os.open(path.rpartition(b"/")[2], _HELD, dir_fd=where)
+        try:
+            found = os.fstat(held)
+            if not stat.S_ISREG(found.st_mode):
+                self.changed += 1
+                return
+            if found.st_dev != device and filesystem_type(held) in _OF_THE_KERNEL:
+                self.left_out.append(f"{shown(self._label + path)} is the kernel's")
+                return
+            if (again := self._further_name(name, found)) is not None:
+                yield again, None
+                return
+            file = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        finally:
+            os.close(held)
+        try:
+            entry = self._entry(file, b"", name, found)
+            pieces = data_pieces(file, entry.size, _MOST_PIECES) if self._holes and entry.size else ((0, entry.size),)
+            if pieces != ((0, entry.size),):
+                entry = replace(entry, sparse=pieces)
+            data = _Data(file, pieces)
+            yield entry, cast(BinaryIO, data)
+            self.changed += data.short
+        finally:
+            os.close(file)
+
+    def _further_name(self, name: bytes, found: os.stat_result) -> Entry | None:
+        """Of a file that was there already."""
+        if found.st_nlink < 2:
+            return None
+        first = self._first_names.setdefault((found.st_dev, found.st_ino), name)
+        return Entry(name, Kind.HARDLINK, link=first) if first != name else None
+
+    def _entry(self, where: int, own: bytes, name: bytes, found: os.stat_result) -> Entry:
+        """`own` b"": `where` is itself a descriptor of what the entry is about."""
+        kind = KINDS[stat.S_IFMT(found.st_mode)]
+        target = b"/proc/self/fd/%d/%b" % (where, own) if own else where
+        return Entry(
+            name + b"/" if kind is Kind.DIRECTORY else name,
+            kind,
+            stat.S_IMODE(found.st_mode),
+            found.st_uid,
+            found.st_gid,
+            found.st_size if kind is Kind.FILE else 0,
+            found.st_mtime_ns,
+            os.readlink(own, dir_fd=where) if kind is Kind.SYMLINK else b"",
+            (os.major(found.st_rdev), os.minor(found.st_rdev)) if kind in _DEVICES else (0, 0),
+            xattrs_of(target, follow=not own) if self._xattrs else _NO_XATTRS,
+        )
+
+
+class _Data(Pieces):
+    """As many bytes as the pieces say: a file that has become shorter goes on with zeros (`short`)."""
+
+    def __init__(self, fd: int, pieces: tuple[tuple[int, int], ...]) -> None:
+        super().__init__(fd, pieces)
+        self._left = sum(length for _, length in pieces)
+        self.short = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = min(self._left, io.DEFAULT_BUFFER_SIZE << 7 if size is None or size < 0 else size)
+        data = super().read(wanted) if wanted and not self.short else b""
+        if wanted and not data:
+            self.short = True
+            data = bytes(wanted)
+        self._left -= len(data)
+        return data

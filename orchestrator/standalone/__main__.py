@@ -1,0 +1,5 @@
+"""``python -m orchestrator.standalone``."""
+
+from orchestrator.standalone.start import start
+
+start()

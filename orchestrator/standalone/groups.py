@@ -1,0 +1,182 @@
+"""The control group of a container that has no project: made, joined, frozen, killed, removed; limits by `runtime`'s table.
+
+On v1 and hybrid layouts it is one group in each hierarchy that has a controller, and in the unified one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Mapping
+
+from orchestrator.errors import HostError, InputError
+from orchestrator.kernel import cgroup
+from orchestrator.kernel.cgroup import Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_DEFAULT_PARENT = "pystack-oci"
+_FREEZE_S = 5.0
+_REMOVE_S = 5.0
+_CPUSET = ("cpuset.cpus", "cpuset.mems")
+
+
+def path_of(config: Mapping[str, Any], name: str) -> str:
+    """Relative to each hierarchy's root. Raises InputError for one that leads elsewhere."""
+    given = (config.get("linux") or {}).get("cgroupsPath") or ""
+    path = given.strip("/") if given.startswith("/") else f"{_DEFAULT_PARENT}/{given.strip('/') or name}"
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise InputError(f"{given!r} leads out of the hierarchy", place="linux.cgroupsPath")
+    return "/".join(parts)
+
+
+class Group:
+    def __init__(self, layout: Layout, path: str) -> None:
+        self.layout = layout
+        self.path = path
+
+    @property
+    def v1(self) -> dict[str, str]:
+        return {name: f"{root}/{self.path}" for name, root in self.layout.controllers.items()}
+
+    @property
+    def directories(self) -> list[str]:
+        return [f"{root}/{self.path}" for root in self.layout.roots()]
+
+    def make(self) -> None:
+        """Raises HostError."""
+        try:
+            for root in self.layout.roots():
+                os.makedirs(f"{root}/{self.path}", 0o755, exist_ok=True)
+            if (cpuset := self.layout.controllers.get("cpuset")) is not None:
+                _inherit(cpuset, self.path)
+        except OSError as exc:
+            raise HostError(f"cannot make the cgroup {self.path}: {exc.filename}: {exc.strerror}") from exc
+
+    def limit(self, resources: Mapping[str, Any], *, devices: bool) -> None:
+        """Raises HostError. `devices`: the device list too."""
+        # Regular expressions and typing come with these, and take as long as all else.
+        if any(value for key, value in resources.items() if key != "devices"):
+            from orchestrator.runtime.cgroup_limits import Places, apply
+            from orchestrator.runtime.resources import settings_of
+
+            apply(settings_of(resources), Places(self.layout, self.path, self.v1))
+        if not devices or resources.get("devices") is None:
+            return
+        from orchestrator.runtime import device_rules
+
+        rules = device_rules.rules_of(resources)
+        if rules is None:
+            return
+        fd = None
+        try:
+            if self.layout.unified is not None:
+                fd = os.open(f"{self.layout.unified}/{self.path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            device_rules.enforce(rules, self.v1.get("devices"), fd)
+        except OSError as exc:
+            raise HostError(f"cannot set the device list of {self.path}: {exc.strerror}") from exc
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def join(self, pid: int, below: str = "") -> None:
+        """`below`: a group of the container's own. Raises HostError."""
+        for directory in self.directories:
+            try:
+                cgroup.write(f"{directory}{below}/cgroup.procs", str(pid))
+            except FileNotFoundError:
+                if below:
+                    continue
+            except OSError as exc:
+                raise HostError(f"cannot enter the cgroup {directory}{below}: {exc.strerror}") from exc
+
+    def pids(self) -> list[int]:
+        found: set[int] = set()
+        for directory in self.directories:
+            with contextlib.suppress(OSError):
+                found.update(cgroup.members(directory))
+        return sorted(found - {0})
+
+    def freeze(self) -> None:
+        """Raises HostError."""
+        try:
+            if self.layout.unified is not None:
+                done = cgroup.freeze(f"{self.layout.unified}/{self.path}", _FREEZE_S)
+            elif "freezer" in self.layout.controllers:
+                done = cgroup.freeze_v1(self.v1["freezer"], _FREEZE_S)
+            else:
+                raise HostError("pausing needs the cgroup controller freezer: this machine does not offer it")
+        except OSError as exc:
+            raise HostError(f"cannot freeze the cgroup {self.path}: {exc.strerror}") from exc
+        if not done:
+            self.thaw()
+            raise HostError(f"the cgroup {self.path} does not freeze within {_FREEZE_S:g} s")
+
+    def thaw(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if self.layout.unified is not None:
+                cgroup.write(f"{self.layout.unified}/{self.path}/cgroup.freeze", "0")
+            if "freezer" in self.layout.controllers:
+                cgroup.write(f"{self.v1['freezer']}/freezer.state", "THAWED")
+
+    def is_frozen(self) -> bool:
+        with contextlib.suppress(OSError):
+            if self.layout.unified is not None:
+                return cgroup.counter(f"{self.layout.unified}/{self.path}/cgroup.events", "frozen") == 1
+            if "freezer" in self.layout.controllers:
+                return cgroup.read(f"{self.v1['freezer']}/freezer.state") != "THAWED"
+        return False
+
+    def kill(self) -> None:
+        """Every process in it. Raises HostError."""
+        try:
+            if self.layout.unified is not None:
+                cgroup.kill(f"{self.layout.unified}/{self.path}")
+            elif "freezer" in self.layout.controllers:
+                cgroup.kill_v1(self.v1["freezer"])
+            else:
+                for directory in self.directories:
+                    cgroup.kill_until_empty(directory)
+                    break
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise HostError(f"cannot kill the processes of {self.path}: {exc.strerror}") from exc
+
+    def remove(self) -> None:
+        """Kills what is in it, and removes it with its parent of ours. Raises HostError."""
+        waited_s, pause_s = 0.0, 0.001
+        while busy := [directory for directory in self.directories if not _removed(directory)]:
+            if waited_s >= _REMOVE_S:
+                raise HostError(f"the cgroup {busy[0]} is still busy {_REMOVE_S:g} s after its processes were killed")
+            if waited_s == 0:
+                self.kill()
+            cgroup.pause(pause_s)
+            waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.05)
+        if self.path.startswith(f"{_DEFAULT_PARENT}/"):
+            for root in self.layout.roots():
+                with contextlib.suppress(OSError):
+                    os.rmdir(f"{root}/{_DEFAULT_PARENT}")
+
+
+def _removed(directory: str) -> bool:
+    try:
+        return cgroup.remove(directory)
+    except OSError as exc:
+        if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise HostError(f"cannot remove the cgroup {directory}: {exc.strerror}") from exc
+        raise
+
+
+def _inherit(root: str, path: str) -> None:
+    """A new v1 cpuset group has no processors and no memory, and nothing can join it: as the group above has it."""
+    group = root
+    for part in path.split("/"):
+        above, group = group, f"{group}/{part}"
+        for name in _CPUSET:
+            if not cgroup.read(f"{group}/{name}"):
+                cgroup.write(f"{group}/{name}", cgroup.read(f"{above}/{name}"))

@@ -1,0 +1,96 @@
+"""The options of ``mounts[]`` (config.md, "Linux mount options") in the kernel's terms. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.errors import InputError
+from orchestrator.kernel import constants as c
+from orchestrator.values import entity, field
+
+ATTRIBUTES: dict[str, tuple[int, int]] = {
+    "ro": (c.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, c.MOUNT_ATTR_RDONLY),
+    "nosuid": (c.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, c.MOUNT_ATTR_NOSUID),
+    "nodev": (c.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, c.MOUNT_ATTR_NODEV),
+    "noexec": (c.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, c.MOUNT_ATTR_NOEXEC),
+    "nodiratime": (c.MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, c.MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": (c.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "symfollow": (0, c.MOUNT_ATTR_NOSYMFOLLOW),
+    # The access time is one field of several bits: it is cleared before it is set.
+    "noatime": (c.MOUNT_ATTR_NOATIME, c.MOUNT_ATTR__ATIME),
+    "strictatime": (c.MOUNT_ATTR_STRICTATIME, c.MOUNT_ATTR__ATIME),
+    "relatime": (0, c.MOUNT_ATTR__ATIME),
+    "atime": (0, c.MOUNT_ATTR__ATIME),
+    "norelatime": (0, 0),
+    "nostrictatime": (0, c.MOUNT_ATTR__ATIME),
+}
+"""Option -> attributes set, attributes cleared. Each is also there as ``rOPTION``: for all mounts below too."""
+PROPAGATION = {
+    "private": c.MS_PRIVATE,
+    "slave": c.MS_SLAVE,
+    "shared": c.MS_SHARED,
+    "unbindable": c.MS_UNBINDABLE,
+}
+_OF_THE_SUPERBLOCK = frozenset({"sync", "dirsync", "lazytime", "mand"})
+_WITHOUT_MEANING = frozenset(
+    {"defaults", "async", "nomand", "silent", "loud", "newinstance", "nolazytime", "iversion", "noiversion", "acl", "noacl"}
+)
+OTHERS = ("bind", "rbind", "tmpcopyup", "idmap", "ridmap", "remount")
+
+
+@entity
+class Options:
+    """`tree_set`, `tree_clear`: of all mounts below too. `propagation`: kind, and whether of all below. `idmap`: "", or
+    the option's text. `flags`, `data`: what the file system itself is told."""
+
+    set_: int = 0
+    clear: int = 0
+    tree_set: int = 0
+    tree_clear: int = 0
+    propagation: tuple[int, bool] | None = None
+    bind: bool = False
+    recursive: bool = False
+    idmap: str = ""
+    copy_up: bool = False
+    data: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+
+
+def known_options() -> list[str]:
+    names = {*ATTRIBUTES, *PROPAGATION, *OTHERS, *_OF_THE_SUPERBLOCK, *_WITHOUT_MEANING}
+    names |= {f"r{name}" for name in (*ATTRIBUTES, *PROPAGATION)}
+    return sorted(names - {"remount"})
+
+
+def parse(options: Iterable[str], place: str) -> Options:
+    """Later options win over earlier ones. Raises InputError."""
+    found = Options()
+    for option in options:
+        tree = option.startswith("r") and option[1:] in {*ATTRIBUTES, *PROPAGATION}
+        plain = option[1:] if tree else option
+        if plain in ATTRIBUTES:
+            on, off = ATTRIBUTES[plain]
+            if tree:
+                found.tree_set, found.tree_clear = found.tree_set & ~off | on, found.tree_clear & ~on | off
+            else:
+                found.set_, found.clear = found.set_ & ~off | on, found.clear & ~on | off
+        elif plain in PROPAGATION:
+            found.propagation = PROPAGATION[plain], tree
+        elif option in ("bind", "rbind"):
+            found.bind, found.recursive = True, option == "rbind"
+        elif option.partition("=")[0] in ("idmap", "ridmap"):
+            found.idmap = option
+        elif option == "tmpcopyup":
+            found.copy_up = True
+        elif option == "remount":
+            raise InputError("remount is not supported: say how it is to be mounted at once", place=place)
+        elif option in _OF_THE_SUPERBLOCK:
+            found.data.append((option.encode(), None))
+        elif option and option not in _WITHOUT_MEANING:
+            key, equals, value = option.partition("=")
+            found.data.append((key.encode(), value.encode() if equals else None))
+    return found
