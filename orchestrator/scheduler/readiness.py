@@ -13,6 +13,8 @@ from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.outcome import Tally
 
+_LEAST_S = 0.001
+
 
 async def until_ready(state: EngineState, services: Sequence[ServiceName], tally: Tally) -> None:
     """Until each replica of `services` is ready; at the first that can no longer be, the wait ends and `tally` says why."""
@@ -27,7 +29,8 @@ async def until_ready(state: EngineState, services: Sequence[ServiceName], tally
 async def _until_ready(container: Container, tally: Tally, scope: trio.CancelScope) -> None:
     """Judged whenever the container changes, and when time alone may change the verdict."""
     while isinstance(verdict := ready(container.facts()), NotYet):
-        with trio.move_on_after(verdict.recheck_s if verdict.recheck_s is not None else float("inf")):
+        # Never too short for the clock to move: what rounding leaves of a second would be waited for without end.
+        with trio.move_on_after(max(verdict.recheck_s, _LEAST_S) if verdict.recheck_s is not None else float("inf")):
             await container.next_change().wait()
     if isinstance(verdict, Never):
         tally.fail(container.label, container.service, container.error or OperationError(verdict.reason))

@@ -39,6 +39,8 @@ class _Job:
         self._fds = fds
         self._master = -1
         self._unread = trio.CancelScope()
+        self._early: list[int] = []
+        """Signals that came before it: what it wrote may be seen before we are told that it runs."""
 
     async def run(self, runtime: Runtime, container: ContainerId, spec: ExecSpec, on_tty: TtySink) -> None:
         def take(master: int) -> None:
@@ -63,11 +65,15 @@ class _Job:
         for fd in self._fds:
             os.dup2(null, fd, inheritable=False)
         os.close(null)
+        for number in self._early:
+            process.signal(number)
         self.moved.set()
 
     def signal(self, number: int) -> None:
         if self.process is not None:
             self.process.signal(number)
+        else:
+            self._early.append(number)
 
     def release(self, nursery: trio.Nursery) -> None:
         """It goes on without its client. What it writes to its terminal is thrown away, so that it is not held up."""

@@ -19,7 +19,8 @@ from orchestrator.runtime.monitor import store
 from orchestrator.runtime.monitor.loop import Loop
 
 count, trouble = int(sys.argv[1]), sys.argv[2]
-userns = store.make_user_namespace([[0, 1 << 20, 65536]])
+lines = [[0, 1 << 20, 65536]]
+userns = store.make_user_namespace(lines, lines)
 loop = Loop()
 made = []
 

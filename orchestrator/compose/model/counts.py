@@ -48,8 +48,16 @@ def replicas(read: Reader, node: Node, path: str) -> int:
             read.error(item, place, f"must be at most {MAX_REPLICAS}")
         elif count > 1:
             _check_fixed_ports(read, node, path, item, place)
+            _check_fixed_address(read, node, item, place)
         return max(count, 0)
     return 1
+
+
+def _check_fixed_address(read: Reader, node: Node, count: Node, place: str) -> None:
+    networks = node.get("networks")
+    entries = [entry.get("mac_address") for _, entry in networks.items()] if networks is not None else []
+    if any(item is not None and item.value for item in (node.get("mac_address"), *entries)):
+        read.error(count, place, "more than one container cannot have one mac_address")
 
 
 def _check_fixed_ports(read: Reader, node: Node, path: str, count: Node, place: str) -> None:

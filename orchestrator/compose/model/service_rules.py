@@ -63,7 +63,6 @@ class ServiceRules:
         self._replicas()
         self._limits()
         self._container_name()
-        self._mac_address()
 
     def _has(self, key: str) -> bool:
         node = self.node.get(key)
@@ -232,22 +231,11 @@ class ServiceRules:
         node = self._at("container_name")
         if node is None or not node.value:
             return
-        self._only_once(node, "container_name")
-
-    def _mac_address(self) -> None:
-        networks = self._at("networks")
-        entries = [entry.get("mac_address") for _, entry in networks.items()] if networks is not None else []
-        for node in (self._at("mac_address"), *entries):
-            if node is not None and node.value:
-                self._only_once(node, "mac_address")
-                break
-
-    def _only_once(self, node: Node, key: str) -> None:
         for path in (("scale",), ("deploy", "replicas")):
             count = self._at(*path)
             if count is not None and (_number(count) or 0) > 1:
-                message = f"more than one container cannot have one {key}"
-                self.report(count, "." + ".".join(path), message, related=(place_of(node, key),))
+                message = "more than one container cannot have one container_name"
+                self.report(count, "." + ".".join(path), message, related=(place_of(node, "container_name"),))
                 break
 
 
