@@ -182,6 +182,8 @@ def test_the_shell_has_its_terminal_while_the_client_is_stopped(stack: Stack) ->
 
 def test_a_service_with_a_terminal_is_attached_to_left_and_attached_to_again(stack: Stack) -> None:
     with terminal(stack, "attach", "shell") as screen, terminal(stack, "attach", "shell") as other:
+        other.type(b"echo second''there\n")  # Who comes later has not seen what was written before.
+        other.until(b"secondthere")
         screen.type(b"stty size; echo typed''here\n")
         screen.until(b"33 101\r\ntypedhere")
         other.until(b"typedhere")
