@@ -43,5 +43,5 @@ def describe_exit(exit: ExitView) -> str:
 
 
 def oom_text(kills: int) -> str:
-    """`` (2 of its processes were killed for want of memory)``, or ""."""
-    return f" ({kills} of its processes {'was' if kills == 1 else 'were'} killed for want of memory)" if kills else ""
+    """`` (before, the kernel killed 2 of its processes for want of memory)``, or ""."""
+    return f" (before, the kernel killed {kills} of its processes for want of memory)" if kills else ""

@@ -103,7 +103,7 @@ def test_why_tells_of_a_child_that_was_killed_for_memory_while_it_runs_and_after
 ) -> None:
     made = pystack.stack(GREEDY.format(rootfs=busybox_rootfs))
     made.must("up", "-d", "--wait")
-    killed = "(1 of its processes was killed for want of memory)"
+    killed = "(before, the kernel killed 1 of its processes for want of memory)"
     assert re.search(rf"uses \S+ of 16MiB of memory {re.escape(killed)}", made.must("why", "greedy").stdout)
     made.must("stop")
     row = made.ps()["greedy"]

@@ -100,8 +100,11 @@ def test_no_delay_is_ever_longer_than_a_minute_or_shorter_than_100_ms(runs_s: li
         (Exit(code=127), "exited with code 127"),
         (Exit(signal=35), "was killed by SIGRTMIN+1"),
         (Exit(signal=9, oom_killed=True, oom_kills=2), "ran out of memory and was killed"),
-        (Exit(code=3, oom_kills=1), "exited with code 3 (1 of its processes was killed for want of memory)"),
-        (Exit(signal=15, oom_kills=2), "was killed by SIGTERM (2 of its processes were killed for want of memory)"),
+        (Exit(code=3, oom_kills=1), "exited with code 3 (before, the kernel killed 1 of its processes for want of memory)"),
+        (
+            Exit(signal=15, oom_kills=2),
+            "was killed by SIGTERM (before, the kernel killed 2 of its processes for want of memory)",
+        ),
         (Exit(), "ended while nobody watched (exit status lost)"),
     ],
 )
