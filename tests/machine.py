@@ -21,6 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator.model.keys import ProjectName, project_key
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -206,17 +208,28 @@ class Pystack:
         """Take every project down, volumes too. What would not go, and was ended by force, is returned as complaints."""
         complaints = []
         for name, directory in self.projects.items():
-            if not (self.data_dir / "projects" / name).exists():
+            # Outside of the tests' world nobody else looks for what stays: there, its directory is no proof that it was.
+            if not (self.prefix or (self.data_dir / "projects" / name).exists()):
                 continue
             down = self.run("-p", name, "down", "-v", "-t", "1", cwd=directory)
             if down.code != 0:
                 complaints.append(str(down))
+            if self.prefix:
+                complaints += [f"left behind outside: {text}" for text in self.left_outside(name)]
         for pid, command in self.processes().items():
             if eventually_gone(pid):
                 continue
             complaints.append(f"still there after down: {command}")
             os.kill(pid, signal.SIGKILL)
         return complaints
+
+    def left_outside(self, name: str) -> list[str]:
+        """Interfaces, tables and cgroups of the project `name`, where its commands ran."""
+        key = project_key(str(self.data_dir), ProjectName(name))
+        ours = f"ps(b{key}|v{key[:6]})"
+        look = f"ip -o link | grep -oE '{ours}[^:@]*'; nft list tables | grep {key}; ls -d /sys/fs/cgroup/*/pystack/{key}"
+        done = subprocess.run([*self.prefix, "sh", "-c", look], capture_output=True, text=True, timeout=60)
+        return done.stdout.splitlines()
 
     def processes(self) -> dict[int, str]:
         """Our supervisors and monitors that run in these directories, without the children that a monitor is just making:

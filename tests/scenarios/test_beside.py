@@ -102,6 +102,10 @@ def test_a_foreign_project_is_not_seen(foreign: Pystack, busybox_rootfs: Path) -
     stack.must("up", "-d")
     assert len(foreign.processes()) == 2
     assert leaks.compare(before, leaks.take()) == []
+    kinds = {text.partition("_")[0][:3] for text in foreign.left_outside(stack.name)}
+    assert kinds == {"psb", "psv", "tab", "/sy"}, "so what stays of it there is found by its names"
+    stack.must("down")
+    assert foreign.left_outside(stack.name) == []
 
 
 def test_two_worlds_have_the_same_ports_and_subnets(foreign: Pystack, pystack: Pystack, busybox_rootfs: Path) -> None:
