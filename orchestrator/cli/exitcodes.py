@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from orchestrator.errors import EXIT_RUNTIME
 
-EXIT_OK = 0
 EXIT_BUG = EXIT_RUNTIME
 EXIT_PIPE_CLOSED = 141
 """128 + SIGPIPE: whoever read our output has gone (``pystack logs | head``)."""

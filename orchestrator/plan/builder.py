@@ -26,7 +26,6 @@ from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb, lab
 from orchestrator.plan.sharing import shared_services
 from orchestrator.values import entity, field, replace
 
-DEFAULT_GRACE_S = 10.0
 GONE, LEFT_OVER = "its service is no longer in the stack", "left over from `run`"
 """Why a container is an orphan."""
 

@@ -9,7 +9,7 @@ from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
 from orchestrator.values import frozen
 
-_ATTRIBUTES: dict[str, tuple[int, int]] = {
+ATTRIBUTES: dict[str, tuple[int, int]] = {
     "ro": (c.MOUNT_ATTR_RDONLY, 0),
     "rw": (0, c.MOUNT_ATTR_RDONLY),
     "nosuid": (c.MOUNT_ATTR_NOSUID, 0),
@@ -30,7 +30,7 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {
 """Option -> attributes set, attributes cleared: of the mount itself. Each also exists as ``rOPTION``: of all mounts below
 too."""
 
-_PROPAGATION = {
+PROPAGATION = {
     "private": c.MS_PRIVATE,
     "slave": c.MS_SLAVE,
     "shared": c.MS_SHARED,
@@ -71,14 +71,14 @@ def _parse(options: tuple[str, ...]) -> MountOptions:
     bind = recursive = idmap = False
     data: dict[str, str | None] = {}
     for option in options:
-        plain = option[1:] if option.startswith("r") and option[1:] in {*_ATTRIBUTES, *_PROPAGATION, "idmap"} else option
-        if plain in _ATTRIBUTES:
-            on, off = _ATTRIBUTES[plain]
+        plain = option[1:] if option.startswith("r") and option[1:] in {*ATTRIBUTES, *PROPAGATION, "idmap"} else option
+        if plain in ATTRIBUTES:
+            on, off = ATTRIBUTES[plain]
             own = own[0] & ~off | on, own[1] & ~on | off
             if plain != option:
                 tree = tree[0] & ~off | on, tree[1] & ~on | off
-        elif plain in _PROPAGATION:
-            propagation, propagates_below = _PROPAGATION[plain], plain != option
+        elif plain in PROPAGATION:
+            propagation, propagates_below = PROPAGATION[plain], plain != option
         elif plain == "idmap":
             idmap = True
         elif option in ("bind", "rbind"):

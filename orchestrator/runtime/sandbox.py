@@ -27,7 +27,6 @@ from orchestrator.runtime.program import Program
 from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
 from orchestrator.values import entity, field, replace
 
-LOG_STREAMS = (1, 2)
 _LOGS_SINCE = 5
 
 

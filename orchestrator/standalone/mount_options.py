@@ -6,36 +6,17 @@ from collections.abc import Iterable
 
 from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
+from orchestrator.runtime import options
+from orchestrator.runtime.options import PROPAGATION
 from orchestrator.values import entity, field
 
-ATTRIBUTES: dict[str, tuple[int, int]] = {
-    "ro": (c.MOUNT_ATTR_RDONLY, 0),
-    "rw": (0, c.MOUNT_ATTR_RDONLY),
-    "nosuid": (c.MOUNT_ATTR_NOSUID, 0),
-    "suid": (0, c.MOUNT_ATTR_NOSUID),
-    "nodev": (c.MOUNT_ATTR_NODEV, 0),
-    "dev": (0, c.MOUNT_ATTR_NODEV),
-    "noexec": (c.MOUNT_ATTR_NOEXEC, 0),
-    "exec": (0, c.MOUNT_ATTR_NOEXEC),
-    "nodiratime": (c.MOUNT_ATTR_NODIRATIME, 0),
-    "diratime": (0, c.MOUNT_ATTR_NODIRATIME),
-    "nosymfollow": (c.MOUNT_ATTR_NOSYMFOLLOW, 0),
-    "symfollow": (0, c.MOUNT_ATTR_NOSYMFOLLOW),
-    # The access time is one field of several bits: it is cleared before it is set.
-    "noatime": (c.MOUNT_ATTR_NOATIME, c.MOUNT_ATTR__ATIME),
-    "strictatime": (c.MOUNT_ATTR_STRICTATIME, c.MOUNT_ATTR__ATIME),
-    "relatime": (0, c.MOUNT_ATTR__ATIME),
+ATTRIBUTES = {
+    **options.ATTRIBUTES,
     "atime": (0, c.MOUNT_ATTR__ATIME),
     "norelatime": (0, 0),
     "nostrictatime": (0, c.MOUNT_ATTR__ATIME),
 }
-"""Option -> attributes set, attributes cleared. Each is also there as ``rOPTION``: for all mounts below too."""
-PROPAGATION = {
-    "private": c.MS_PRIVATE,
-    "slave": c.MS_SLAVE,
-    "shared": c.MS_SHARED,
-    "unbindable": c.MS_UNBINDABLE,
-}
+"""Those of the projects' containers, and three that others write."""
 _OF_THE_SUPERBLOCK = frozenset({"sync", "dirsync", "lazytime", "mand"})
 _WITHOUT_MEANING = frozenset(
     {"defaults", "async", "nomand", "silent", "loud", "newinstance", "nolazytime", "iversion", "noiversion", "acl", "noacl"}
@@ -66,10 +47,10 @@ def known_options() -> list[str]:
     return sorted(names - {"remount"})
 
 
-def parse(options: Iterable[str], place: str) -> Options:
+def parse(given: Iterable[str], place: str) -> Options:
     """Later options win over earlier ones. Raises InputError."""
     found = Options()
-    for option in options:
+    for option in given:
         tree = option.startswith("r") and option[1:] in {*ATTRIBUTES, *PROPAGATION}
         plain = option[1:] if tree else option
         if plain in ATTRIBUTES:

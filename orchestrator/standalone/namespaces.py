@@ -27,7 +27,6 @@ KINDS = {
 }
 """The flag, and the name below /proc/PID/ns."""
 _CLOCKS = ("monotonic", "boottime")
-_ENTERED_BY_THE_CHILD = ("mount", "user")
 
 
 @entity

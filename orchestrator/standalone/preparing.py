@@ -15,8 +15,9 @@ from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import cgroup, mounts
 from orchestrator.kernel import constants as c
 from orchestrator.kernel.sysctls import sysctl_name, sysctl_path
+from orchestrator.runtime.options import PROPAGATION
 from orchestrator.standalone.mapping import map_lines, mount_namespace, outside
-from orchestrator.standalone.mount_options import PROPAGATION, Options, parse
+from orchestrator.standalone.mount_options import Options, parse
 from orchestrator.standalone.plans import Device, Mount
 
 TYPE_CHECKING = False

@@ -13,7 +13,6 @@ from orchestrator.model.resolving import HOST_GATEWAY, Resolving
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 _WORD = re.compile(r"[!-~]{1,255}")
-_MOST_SERVERS = 3
 _MOST_SEARCHED = 256
 """Of resolv.conf(5): glibc reads no more name servers, and no longer search lists than 256 names since 2.26."""
 

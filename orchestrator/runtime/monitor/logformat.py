@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from _struct import Struct  # The module around it takes longer to import than `logs` to read a log.
 
-from orchestrator.kernel.identity import own_uid
+from orchestrator.kernel.plain import open_plain
 
 RECORD = Struct("<QIIQ")
 """Offset in the file, length, kind, time in ns since the epoch (or a mark's value)."""
@@ -39,20 +38,14 @@ def serial_after(previous: int, now_ns: int) -> int:
 
 
 def open_own(path: str, flags: int, directory: int | None = None) -> int:
-    """Open a regular file of our own, made if `flags` say so. Raises OSError, EEXIST for anything else of that name: a
-    link, a FIFO, a device, a file of somebody else's. Waits for nothing."""
-    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    """As `kernel.plain.open_plain`; EEXIST for anything else of that name: told apart from a file that is not there, and
+    from a disk that is full."""
     try:
-        fd = os.open(path, flags, 0o600, dir_fd=directory)
+        return open_plain(path, flags | os.O_NOCTTY, dir_fd=directory)
     except OSError as exc:
-        if exc.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV):
-            raise OSError(errno.EEXIST, NOT_OURS, path) from None
-        raise
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != own_uid():
-        os.close(fd)
-        raise OSError(errno.EEXIST, NOT_OURS, path)
-    return fd
+        if exc.errno != errno.EINVAL:
+            raise
+        raise OSError(errno.EEXIST, NOT_OURS, path) from None
 
 
 NOT_OURS = "not a file of ours"
