@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, cast
 
 from orchestrator.errors import OperationError
@@ -30,6 +30,12 @@ def entry_of(directory: int, name: bytes, path: bytes, found: os.stat_result | N
     kind = KINDS.get(stat.S_IFMT(found.st_mode))
     if kind is None:
         raise OperationError(f"{shown(path)} is a socket, which no archive can have")
+    link = os.readlink(name, dir_fd=directory) if kind is Kind.SYMLINK else b""
+    return entry_as(path, kind, found, link, xattrs_of(b"/proc/self/fd/%d/%b" % (directory, name), follow=False))
+
+
+def entry_as(path: bytes, kind: Kind, found: os.stat_result, link: bytes, xattrs: Mapping[bytes, bytes]) -> Entry:
+    """What was `found` as the entry `path`. `link`: of a symbolic link, where it leads."""
     return Entry(
         path,
         kind,
@@ -38,9 +44,9 @@ def entry_of(directory: int, name: bytes, path: bytes, found: os.stat_result | N
         found.st_gid,
         found.st_size if kind is Kind.FILE else 0,
         found.st_mtime_ns,
-        os.readlink(name, dir_fd=directory) if kind is Kind.SYMLINK else b"",
+        link,
         (os.major(found.st_rdev), os.minor(found.st_rdev)) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0),
-        xattrs_of(b"/proc/self/fd/%d/%b" % (directory, name), follow=False),
+        xattrs,
     )
 
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 from orchestrator.images.unpack.attributes import xattrs_of
 from orchestrator.images.unpack.entries import Entry, Kind, shown
 from orchestrator.images.unpack.lowers import Lowers
-from orchestrator.images.unpack.treefiles import KINDS, Pieces, data_pieces
+from orchestrator.images.unpack.treefiles import KINDS, Pieces, data_pieces, entry_as
 from orchestrator.kernel.syscalls import filesystem_type
 from orchestrator.values import replace
 
@@ -167,18 +167,9 @@ class Walk:
         """`own` b"": `where` is itself a descriptor of what the entry is about."""
         kind = KINDS[stat.S_IFMT(found.st_mode)]
         target = b"/proc/self/fd/%d/%b" % (where, own) if own else where
-        return Entry(
-            name + b"/" if kind is Kind.DIRECTORY else name,
-            kind,
-            stat.S_IMODE(found.st_mode),
-            found.st_uid,
-            found.st_gid,
-            found.st_size if kind is Kind.FILE else 0,
-            found.st_mtime_ns,
-            os.readlink(own, dir_fd=where) if kind is Kind.SYMLINK else b"",
-            (os.major(found.st_rdev), os.minor(found.st_rdev)) if kind in _DEVICES else (0, 0),
-            xattrs_of(target, follow=not own) if self._xattrs else _NO_XATTRS,
-        )
+        link = os.readlink(own, dir_fd=where) if kind is Kind.SYMLINK else b""
+        xattrs = xattrs_of(target, follow=not own) if self._xattrs else _NO_XATTRS
+        return entry_as(name + b"/" if kind is Kind.DIRECTORY else name, kind, found, link, xattrs)
 
 
 class _Data(Pieces):
