@@ -47,14 +47,17 @@ def run_piped(client: Client, request: Mapping[str, Any], *, stdin: bool) -> int
     their_in, into = os.pipe2(os.O_CLOEXEC)
     out, their_out = os.pipe2(os.O_CLOEXEC)
     err, their_err = os.pipe2(os.O_CLOEXEC)
+    # One that comes in between is the process's, whose first word may be what the sender waits for.
+    mask = signals.pthread_sigmask(signals.SIG_BLOCK, _PASSED_ON)
     try:
         client.send("exec", request, (their_in, their_out, their_err))
+        before = _pass_signals_on(client)
     finally:
+        signals.pthread_sigmask(signals.SIG_SETMASK, mask)
         for fd in (their_in, their_out, their_err):
             os.close(fd)
     if not stdin:
         os.close(into)
-    before = _pass_signals_on(client)
     try:
         return _copied(client, _Input(into) if stdin else None, (_Output(out, 1), _Output(err, 2)))
     finally:
