@@ -1,9 +1,9 @@
 """A container's control group: its limits, who is in it, and how it ends.
 
 One group ``pystack/KEY/CONTAINER`` in each hierarchy that is needed. Processes are placed in two ways: the **unified**
-hierarchy by CLONE_INTO_CGROUP with `unified_fd` (free), the **v1** hierarchies by writing the pid to each of
-`attach_paths`. On v2 the controllers are in the unified hierarchy too; on the hybrid layout limits are v1's, and the
-unified group holds the membership, because only there ``cgroup.kill`` ends everything atomically. Each limit goes to
+hierarchy by CLONE_INTO_CGROUP with `unified_fd` (free), the **v1** hierarchies by writing "0", each process for itself, to
+each of `attach_paths`. On v2 the controllers are in the unified hierarchy too; on the hybrid layout limits are v1's, and
+the unified group holds the membership, because only there ``cgroup.kill`` ends everything atomically. Each limit goes to
 where its controller is, so that mixtures work as well.
 
 The container's processes live in the group itself and probes and execs in sub-groups of the membership hierarchy only.
@@ -33,6 +33,9 @@ from orchestrator.runtime.resources import Setting, settings_of
 from orchestrator.values import entity, field
 
 REMOVE_TIMEOUT_S = 5.0
+ENTRANCE = "tasks"
+"""Of a v1 group. A thread that enters by it alone needs no lock that all forks and exits of the machine hold, as it does
+by cgroup.procs."""
 _JOIN_ROUNDS = 100
 _ALWAYS = ("memory", "pids")
 
@@ -42,7 +45,7 @@ class ContainerCgroup:
     """The groups of one container (or of one probe in it). Owns `unified_fd`; `close` it, or use as a context manager.
 
     `unified_fd`: the directory for CLONE_INTO_CGROUP, None without a unified hierarchy. `attach_paths`: the
-    cgroup.procs files of the v1 hierarchies to write the pid to. `unenforced`: limits that this machine has no
+    files of the v1 hierarchies by which a process of one thread enters. `unenforced`: limits that this machine has no
     controller for; only the pids limit may end there, a memory or cpu limit that cannot be kept is an error.
     """
 
@@ -97,7 +100,7 @@ class ContainerCgroup:
             if fd is not None:
                 os.close(fd)
             raise
-        attach = tuple(f"{path}/cgroup.procs" for path in dict.fromkeys(v1.values()))
+        attach = tuple(f"{path}/{ENTRANCE}" for path in dict.fromkeys(v1.values()))
         return cls(layout, relative_path, fd, attach, unenforced, directories, v1)
 
     def update(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -124,7 +127,7 @@ class ContainerCgroup:
             raise HostError(message) from exc
         self._directories = (*self._directories, *added)
         self._limits = groups
-        self.attach_paths = (*self.attach_paths, *(f"{path}/cgroup.procs" for path in added))
+        self.attach_paths = (*self.attach_paths, *(f"{path}/{ENTRANCE}" for path in added))
 
     def _join(self, path: str) -> None:
         """All its processes, also those that are born meanwhile: a child is born where its parent is."""
@@ -155,8 +158,8 @@ class ContainerCgroup:
         own = self._membership()
         with contextlib.suppress(FileExistsError):
             os.mkdir(f"{own}/{name}", 0o755)
-        others = tuple(path for path in self.attach_paths if path != f"{own}/cgroup.procs")
-        return self._sub(name, None, (f"{own}/{name}/cgroup.procs", *others), f"{own}/{name}")
+        others = tuple(path for path in self.attach_paths if path != f"{own}/{ENTRANCE}")
+        return self._sub(name, None, (f"{own}/{name}/{ENTRANCE}", *others), f"{own}/{name}")
 
     def _sub(self, name: str, fd: int | None, attach: tuple[str, ...], directory: str) -> ContainerCgroup:
         return ContainerCgroup(
@@ -240,7 +243,7 @@ def open_existing(layout: Layout, relative_path: str) -> ContainerCgroup:
         with contextlib.suppress(FileNotFoundError):
             fd = _open_directory(unified)
     found = (*([unified] if unified is not None else ()), *limits.values())
-    attach = tuple(f"{path}/cgroup.procs" for path in dict.fromkeys(limits.values()))
+    attach = tuple(f"{path}/{ENTRANCE}" for path in dict.fromkeys(limits.values()))
     return ContainerCgroup(layout, relative_path, fd, attach, (), tuple(dict.fromkeys(found)), limits)
 
 

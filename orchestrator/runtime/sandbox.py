@@ -21,7 +21,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
 from orchestrator.oci.terms import ANNOTATION_INIT
 from orchestrator.runtime.bundle import bundle_path
-from orchestrator.runtime.cgroups import ContainerCgroup
+from orchestrator.runtime.cgroups import ENTRANCE, ContainerCgroup
 from orchestrator.runtime.exec import exec_process
 from orchestrator.runtime.program import Program
 from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
@@ -44,6 +44,7 @@ class Sandbox:
     _compiled: tuple[object, tuple[Program, bytes]] | None = None
     _repeated: tuple[tuple[int, bool, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
+    _spare: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
 
@@ -62,7 +63,7 @@ class Sandbox:
 
     def context(self, owners: Mapping[str, str] = MappingProxyType({})) -> Context:
         controllers = self.host.cgroups.controllers
-        roots = {path.removesuffix(f"/{self.cgroup.relative_path}/cgroup.procs") for path in self.cgroup.attach_paths}
+        roots = {path.removesuffix(f"/{self.cgroup.relative_path}/{ENTRANCE}") for path in self.cgroup.attach_paths}
         return Context(
             bundle_path(self.site, self.container),
             self.ids.host_base,
@@ -133,11 +134,21 @@ class Sandbox:
             self._repeated = key, made
         return made
 
+    def exec_group(self) -> ContainerCgroup:
+        """A group for a further process, until `let_go`: that of one before it, or a new one. Raises HostError."""
+        group, self._spare = self._spare, None
+        return group or self.cgroup.probe_group(f"exec-{os.urandom(6).hex()}")
+
     def let_go(self, group: ContainerCgroup) -> None:
-        """An exec is over. What it left running in the background lives on in its group, which goes with the container."""
+        """An exec is over. What it left running in the background lives on in its group, which goes with the container. An
+        empty one is kept for the next."""
         with contextlib.suppress(HostError):
             if not group.populated():
+                if self._spare is None and group.relative_path not in self._spoiled:
+                    self._spare = group
+                    return
                 group.remove(0)
+                self._spoiled.discard(group.relative_path)
         group.close()
         self._forget_procs(group)
 
@@ -184,6 +195,8 @@ class Sandbox:
         self._spoiled.add(group.relative_path)
         if group is self.cgroup and self._probe is not None:
             self._spoiled.add(self._probe.relative_path)  # Killed with it.
+        if group is self.cgroup and self._spare is not None:
+            self._spoiled.add(self._spare.relative_path)
         return new
 
     def kill(self, group: ContainerCgroup) -> None:
@@ -202,9 +215,10 @@ class Sandbox:
 
     def close(self) -> None:
         """Let go of the descriptors; the groups stay."""
-        if self._probe is not None:
-            self._probe.close()
-            self._probe = None
+        for group in (self._probe, self._spare):
+            if group is not None:
+                group.close()
+        self._probe = self._spare = None
         for fd in self._procs.values():
             os.close(fd)
         self._procs.clear()

@@ -204,7 +204,7 @@ async def test_a_probe_leaves_no_process_in_the_background(here: Place) -> None:
             await trio.lowlevel.checkpoint()
 
 
-async def test_many_probes_leave_no_zombie_and_no_group(here: Place) -> None:
+async def test_many_probes_and_execs_leave_no_zombie_and_one_group_of_either(here: Place) -> None:
     await here.begin(["sleep", "1000"])
     for _ in range(20):
         assert (await here.runtime.probe(BOX, ("true",), 5)).ok
@@ -216,7 +216,8 @@ async def test_many_probes_leave_no_zombie_and_no_group(here: Place) -> None:
         for entry in os.listdir(f"{line.split()[4]}/{cgroup_path(here.site.key, BOX)}")
         if entry.startswith(("exec-", "probe"))
     ]
-    assert groups in ([], ["probe"])
+    assert len([name for name in groups if name.startswith("exec-")]) <= 1
+    assert groups.count("probe") <= 1
     children = Path(f"/proc/{here.runtime.monitor_pid}/task/{here.runtime.monitor_pid}/children").read_text().split()
     assert len(children) == 1
 

@@ -376,7 +376,7 @@ class Monitor:
         def failed(step: int, error: int, text: str) -> None:
             connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
 
-        Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed)
+        Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed, within=run.pidfd)
 
     def _adopt(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         container = header["container"]
