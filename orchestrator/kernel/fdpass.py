@@ -40,7 +40,7 @@ def descriptors(ancillary: Iterable[Ancillary]) -> list[int]:
     return list(fds)
 
 
-def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> int:
+def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int] = ()) -> int:
     """One sendmsg(2), without SIGPIPE; how many bytes it took. Raises OSError (BlockingIOError: the other side does not
     read)."""
     return sock.sendmsg([data], rights(fds), socket.MSG_NOSIGNAL)
