@@ -267,7 +267,8 @@ class PlanBuilder:
         needs += [operation_id(Kind.CREATE_NETWORK, key) for key in sorted(definition.networks)]
         needs += [operation_id(Kind.CREATE, self._first_of(name)) for name in sorted(shared_services(definition))]
         lenders = {entry.of for entry in definition.volumes_from}
-        needs += [item.id for item in self.operations.values() if item.kind is Kind.CREATE and lenders & _called(item)]
+        if lenders:
+            needs += [item.id for item in self.operations.values() if item.kind is Kind.CREATE and lenders & _called(item)]
         volumes = {mount.source for mount in definition.volumes if mount.kind is MountKind.VOLUME and mount.source}
         return [*needs, *(operation_id(Kind.CREATE_VOLUME, key) for key in sorted(volumes))]
 

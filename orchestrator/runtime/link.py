@@ -217,9 +217,11 @@ class Link:
             waiter.done.set()
 
     def close(self) -> None:
-        """Let go of the monitor, which lives on or has ended."""
+        """Let go of the monitor, which lives on or has ended. Idempotent."""
         self._sock.close()
-        os.close(self._pidfd)
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
 def _checked(answer: Answer) -> Answer:

@@ -27,7 +27,7 @@ from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.runtime.host_check import find_host
 from orchestrator.runtime.logs import read_entries
-from tests.kernel.place import Place, config_of, place, site_at
+from tests.kernel.place import Place, config_of, place, site_at, site_of
 from tests.machine import ROOT, eventually
 
 pytestmark = pytest.mark.kernel
@@ -387,3 +387,24 @@ async def test_without_hope_of_a_monitor_nobody_waits_for_one(
     assert told == ["the monitor ended 1 times within 10 seconds"]
     remove_project(detect(), site_at(root).key)
     shutil.rmtree(root)
+
+
+async def test_a_supervisor_that_leaves_when_its_monitor_was_just_killed_hands_all_over(
+    here: Place, busybox_rootfs: Path
+) -> None:
+    """The runtime of a second project stands for the supervisor that leaves; `here` keeps the suite's own."""
+    site = site_of(Path(here.site.data_dir).parents[2], "leaves")
+    names = [ContainerId(f"rt-{number}-1") for number in range(4)]
+    async with open_runtime(site, find_host()) as runtime:
+        other = Place(site, busybox_rootfs, runtime)
+        runs = [await other.begin(["sleep", "1000"], name) for name in names]
+        os.kill(runtime.monitor_pid, signal.SIGKILL)
+    async with open_runtime(site, find_host()) as runtime:
+        assert {state.run for state in await runtime.containers()} == set(runs)
+        for name in names:
+            assert (await runtime.probe(name, ("true",), 5)).ok
+            await runtime.remove(name)
+    for run in runs:  # Ours since the monitor was killed; a supervisor would not have lived on.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(run.pid, 0)
+    remove_project(detect(), site.key)
