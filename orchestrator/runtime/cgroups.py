@@ -46,7 +46,8 @@ class ContainerCgroup:
 
     `unified_fd`: the directory for CLONE_INTO_CGROUP, None without a unified hierarchy. `attach_paths`: the
     files of the v1 hierarchies by which a process of one thread enters. `unenforced`: limits that this machine has no
-    controller for; only the pids limit may end there, a memory or cpu limit that cannot be kept is an error.
+    controller for; only the pids limit may end there, a memory or cpu limit that cannot be kept is an error. `fresh`: it
+    was made just now, and has counted nothing.
     """
 
     layout: Layout
@@ -54,6 +55,7 @@ class ContainerCgroup:
     unified_fd: int | None
     attach_paths: tuple[str, ...]
     unenforced: tuple[str, ...] = ()
+    fresh: bool = False
     _directories: tuple[str, ...] = field(default=(), repr=False)
     """The groups that `remove` removes, the unified one first."""
     _limits: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -87,8 +89,9 @@ class ContainerCgroup:
         if unified is None and "freezer" in layout.controllers:
             v1["freezer"] = f"{layout.controllers['freezer']}/{relative_path}"
         directories = tuple(dict.fromkeys((*([unified] if unified else ()), *v1.values())))
+        fresh = True
         for directory in directories:
-            _make(directory)
+            fresh = _make(directory) and fresh
             if directory == v1.get("cpuset"):
                 _inherit_cpuset(layout.controllers["cpuset"], relative_path)
         unenforced = apply(settings, Places(layout, relative_path, v1))
@@ -101,7 +104,7 @@ class ContainerCgroup:
                 os.close(fd)
             raise
         attach = tuple(f"{path}/{ENTRANCE}" for path in dict.fromkeys(v1.values()))
-        return cls(layout, relative_path, fd, attach, unenforced, directories, v1)
+        return cls(layout, relative_path, fd, attach, unenforced, fresh, directories, v1)
 
     def update(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Change the limits of an OCI ``linux.resources`` to another's while its processes live; they join a v1 hierarchy
@@ -163,7 +166,7 @@ class ContainerCgroup:
 
     def _sub(self, name: str, fd: int | None, attach: tuple[str, ...], directory: str) -> ContainerCgroup:
         return ContainerCgroup(
-            self.layout, f"{self.relative_path}/{name}", fd, attach, (), (directory,), self._limits
+            self.layout, f"{self.relative_path}/{name}", fd, attach, (), False, (directory,), self._limits
         )
 
     def _membership(self) -> str:
@@ -244,7 +247,7 @@ def open_existing(layout: Layout, relative_path: str) -> ContainerCgroup:
             fd = _open_directory(unified)
     found = (*([unified] if unified is not None else ()), *limits.values())
     attach = tuple(f"{path}/{ENTRANCE}" for path in dict.fromkeys(limits.values()))
-    return ContainerCgroup(layout, relative_path, fd, attach, (), tuple(dict.fromkeys(found)), limits)
+    return ContainerCgroup(layout, relative_path, fd, attach, (), False, tuple(dict.fromkeys(found)), limits)
 
 
 def find_leftovers(layout: Layout, key: ProjectKey) -> tuple[str, ...]:
@@ -275,19 +278,20 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _make(directory: str) -> None:
-    """mkdir, and only if that fails its parents: one system call for all but the first container of a project.
-    Tries again when another project's end removes the common parent in between."""
+def _make(directory: str) -> bool:
+    """mkdir, and only if that fails its parents: one system call for all but the first container of a project. Tries again
+    when another project's end removes the common parent in between. True if it is new."""
     for _ in range(10):
         try:
             os.mkdir(directory, 0o755)
-            return
+            return True
         except FileExistsError:
-            return
+            return False
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError):
                 os.makedirs(os.path.dirname(directory), 0o755)
     os.mkdir(directory, 0o755)
+    return True
 
 
 def _inherit_cpuset(root: str, relative_path: str) -> None:

@@ -212,7 +212,7 @@ def test_a_group_whose_process_does_not_end_is_reported_after_the_deadline(layou
         def kill(self) -> None:
             """As if its process slept uninterruptibly."""
 
-    unkillable = Unkillable(layout, group.relative_path, None, (), (), group._directories)
+    unkillable = Unkillable(layout, group.relative_path, None, (), (), False, group._directories)
     with pytest.raises(HostError, match="still busy"):
         unkillable.remove(timeout_s=0.02)
     assert child.poll() is None
