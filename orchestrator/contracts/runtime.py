@@ -213,6 +213,15 @@ class Runtime(Protocol):
         sets its size); the run's log stays empty. Not both `stdin` and `on_tty`."""
         ...
 
+    async def prepare(self, container: ContainerId) -> None:
+        """Do all of the next `start` that can be done before its time, to be followed soon by that or by `unprepare`.
+        Changes nothing that can be seen; what is wrong, `start` will say. Does nothing while there is a run."""
+        ...
+
+    async def unprepare(self, container: ContainerId) -> None:
+        """Nothing of what `prepare` has done is left. Also done by `create` and `remove`."""
+        ...
+
     async def attach(self, container: ContainerId) -> Attachment:
         """The standard input of the run. Raises OperationError when there is none."""
         ...

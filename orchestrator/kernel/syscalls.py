@@ -74,7 +74,13 @@ def cloexec_from(first: int) -> None:
 
 def close_from(first: int) -> None:
     """Close every descriptor from `first` up (close_range(2))."""
-    call(NR_CLOSE_RANGE, first, _UINT_MAX, 0)
+    close_range(first, _UINT_MAX)
+
+
+def close_range(first: int, last: int) -> None:
+    """Close those from `first` to `last`, if that is any."""
+    if first <= last:
+        call(NR_CLOSE_RANGE, first, last, 0)
 
 
 def sethostname(name: bytes) -> None:

@@ -32,6 +32,8 @@ from orchestrator.scheduler.stdio import FirstRun
 
 START_DEADLINE_S = 60.0
 KILL_DEADLINE_S = 30.0
+PREPARED_AHEAD_S = 0.25
+"""A run is made ready so long before its time: several times what that takes."""
 
 
 def launch(
@@ -79,9 +81,8 @@ async def at_rest(container: Container, idle: trio.Event, deadline_s: float) -> 
 async def _supervise(state: EngineState, container: Container, run: LiveRun | None, delay_s: float | None) -> None:
     while True:
         if run is None:
-            if delay_s is not None and not await _back_off(container, delay_s):
-                break
-            if delay_s is not None and not await _owners_run(state, container):
+            if delay_s is not None and not await _wait_for_next(state, container, delay_s):
+                await state.adapters.runtime.unprepare(container.id)
                 break
             run = await _start(state, container)
             if run is None:
@@ -125,10 +126,18 @@ async def remove_for_good(state: EngineState, container: Container) -> None:
     state.drop(container)
 
 
-async def _back_off(container: Container, delay_s: float) -> bool:
-    """Wait out the delay. False: stopped meanwhile."""
+async def _wait_for_next(state: EngineState, container: Container, delay_s: float) -> bool:
+    """Until the next run is due. False: stopped meanwhile."""
+    return await _back_off(state, container, delay_s) and await _owners_run(state, container)
+
+
+async def _back_off(state: EngineState, container: Container, delay_s: float) -> bool:
+    """Wait out the delay, and prepare the next run before it is over. False: stopped meanwhile."""
     if not container.ask.ending and container.ask is not Ask.START:
         with trio.CancelScope(deadline=trio.current_time() + delay_s) as container.delay:
+            await trio.sleep(max(0.0, delay_s - PREPARED_AHEAD_S))
+            if not container.record.paused:  # In a group that stands still nothing gets ready.
+                await state.adapters.runtime.prepare(container.id)
             await trio.sleep_forever()
         container.delay = None
     if container.ask.ending:
@@ -148,7 +157,7 @@ async def _owners_run(state: EngineState, container: Container) -> bool:
     with trio.CancelScope() as container.delay:
         await sharing.until_owners_run(state, container)
     container.delay = None
-    return not container.ask.ending or await _back_off(container, 0.0)
+    return not container.ask.ending or await _back_off(state, container, 0.0)
 
 
 async def _start(state: EngineState, container: Container) -> LiveRun | None:

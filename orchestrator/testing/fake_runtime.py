@@ -138,6 +138,7 @@ class _FakeContainer:
     runs: list[_FakeRun] = field(default_factory=list)
     refused: int = 0
     paused: bool = False
+    prepared: bool = False
 
     @property
     def live(self) -> _FakeRun | None:
@@ -187,7 +188,7 @@ class FakeRuntime:
                 raise OperationError(f'there is no container "{name}"')
         found = self._containers.get(container)
         if found is not None:
-            found.spec = spec
+            found.spec, found.prepared = spec, False
             return found.netns_fd
         self._act("create", container)
         owner = spec.shares.get("network")
@@ -197,6 +198,22 @@ class FakeRuntime:
             spec, self._last_fd if owner is None else self._containers[owner].netns_fd
         )
         return self._containers[container].netns_fd
+
+    def prepared(self) -> list[ContainerId]:
+        """Whose next run is prepared."""
+        return [container for container, found in self._containers.items() if found.prepared]
+
+    async def prepare(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        found = self._containers.get(container)
+        assert found is not None, f"{container} is prepared before it is made"
+        assert not found.paused, f"{container} is prepared in a group that stands still"
+        found.prepared = found.live is None
+
+    async def unprepare(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        if (found := self._containers.get(container)) is not None:
+            found.prepared = False
 
     async def start(
         self,
@@ -230,6 +247,7 @@ class FakeRuntime:
         if behaviour.reads_stdin and on_tty is None and not found.spec.stdin_open and _at_end(stdin):
             lasts_s, exit = 0.0, Exit(code=behaviour.exit_code)
         found.runs.append(_FakeRun(run, now, now + lasts_s, exit))
+        found.prepared = False
         leader = self._live(found.spec.shares.get("pid", ContainerId("")))
         if leader is not None:
             leader.inside.append(found.runs[-1])

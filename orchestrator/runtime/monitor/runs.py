@@ -20,7 +20,7 @@ from orchestrator.kernel.plain import open_plain
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.stage1 import BROKEN, EXECUTING, REPORT, WARNING, WORD
+from orchestrator.runtime.monitor.stage1 import BROKEN, EXECUTING, READY, REPORT, WARNING, WORD
 from orchestrator.runtime.monitor.steps import Child
 from orchestrator.runtime.monitor.terminal import slave_of
 
@@ -151,7 +151,9 @@ def _read_to_the_end(log: Log, pipe: int, stream: int) -> None:
 class Start:
     """A program on its way to its execve. `on_done` gets (pid, pidfd, warnings: pairs of a step and what the child said of
     it) once it was executed; `on_failed` (step, errno, what the child said of it), after everything of it is gone.
-    `within`: the pidfd of a process whose pid namespace it begins in, so that it needs no second process to get there."""
+    `within`: the pidfd of a process whose pid namespace it begins in, so that it needs no second process to get there.
+    `on_ready`: it is held at the descriptor `gate` when all but the execve is done; a byte there lets it go, the gate's end
+    makes it fail."""
 
     def __init__(
         self,
@@ -162,13 +164,16 @@ class Start:
         procs: list[int],
         on_done: Callable[[int, int, list[tuple[int, str]]], None],
         on_failed: Callable[[int, int, str], None],
+        *,
         within: int = -1,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         self._born: process.SharedPid | None = None
         """Where stage 1 tells the pid of the final child; None: it is the final child."""
         self._executing = False
+        self._on_ready = on_ready
         self._failure: tuple[int, int] | None = None
         self._text = b""
         self._warnings: list[tuple[int, str]] = []
@@ -202,6 +207,8 @@ class Start:
                 self._text = b""
             elif step == EXECUTING:
                 self._executing = True
+            elif step == READY and self._on_ready is not None:
+                self._on_ready()
             else:
                 self._failure = self._failure or (step, number)
         if not data:
@@ -217,8 +224,8 @@ class Start:
                 if os.WIFSIGNALED(status) and self._failure is None:
                     # Killed with what it made, or before it was done with it: what it made is not what was asked for.
                     self._failure = BROKEN, errno.EOWNERDEAD
-        elif not self._executing and self._failure is None:
-            self._failure = BROKEN, errno.EOWNERDEAD
+        if (self._born is None or self._on_ready is not None) and not self._executing:
+            self._failure = self._failure or (BROKEN, errno.EOWNERDEAD)
         if not pid:
             self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)), self._said())
             return

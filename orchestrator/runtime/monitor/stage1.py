@@ -28,6 +28,8 @@ WARNING = -3
 _WORD = struct.Struct("<i4s")
 EXECUTING = -4
 """Instead of the step: all is done but the execve. Without this word and without a failure the process was killed."""
+READY = -5
+"""Instead of the step: all is done, and the execve waits at the gate."""
 BROKEN = -1
 """The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
 
