@@ -14,7 +14,7 @@ from orchestrator.model.limits import Limits
 from orchestrator.model.log_policy import Logging
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.namespaces import Namespaces
-from orchestrator.model.network import Attachment, PortMapping
+from orchestrator.model.network import Attachment, Link, PortMapping
 from orchestrator.model.resolving import Resolving
 from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.security import Security
@@ -108,6 +108,7 @@ class Service:
     stdin_open: bool = False
     attach: bool = True
     given: Mapping[str, str] = NONE_GIVEN
+    links: tuple[Link, ...] = ()
 
     @property
     def place(self) -> str:

@@ -15,7 +15,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import LogPolicy, SandboxSpec
-from orchestrator.errors import PystackError
+from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.granted import with_granted_values
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -202,8 +202,12 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
     """A container's hostname is one of its names for the others too, as for Docker."""
-    dns = service.resolving.servers
-    attachments = tuple(replace(each, dns=dns) if dns else each for each in service.networks.values())
+    for link in service.links:
+        if link.external and ContainerId(link.target) not in state.containers:
+            hint = "containers of other projects are on networks of their own, which no link leads to"
+            raise OperationError(f'this project has no container "{link.target}"', hint=hint, place=link.place)
+    dns, links = service.resolving.servers, tuple((link.alias, link.target) for link in service.links)
+    attachments = tuple(replace(each, dns=dns, links=links) for each in service.networks.values())
     if service.hostname:
         attachments = tuple(replace(each, aliases=(*each.aliases, service.hostname)) for each in attachments)
     return state.adapters.networking.reserve(container.id, service.name, attachments, not container.record.own_name_only)

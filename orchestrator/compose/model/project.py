@@ -13,6 +13,7 @@ from orchestrator.compose.model import (
     health,
     images,
     limits,
+    linking,
     log_drivers,
     mounting,
     namespaces,
@@ -119,6 +120,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         security=security.security(read, node, path),
         devices=devices.devices(read, node, path),
         logging=log_drivers.logging(read, node, path),
+        links=linking.links(read, node, path, shared),
     )
     return security.with_host_user(service) if service.security.privileged else service
 
