@@ -17,6 +17,7 @@ from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import LogPolicy, SandboxSpec
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.granted import with_granted_values
+from orchestrator.model.names import ContainerId, Role
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind, Volume
@@ -55,6 +56,8 @@ async def make(state: EngineState, container: Container, project: Project, servi
             created_at=state.events.wall_clock(),
             boot_id=state.boot_id,
             last_exit=None,
+            prepared="",
+            greeted=0,
         )
         container.intend()
         container.sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, project))
@@ -238,9 +241,11 @@ async def _compile(state: EngineState, container: Container, project: Project) -
 
 
 def _log_policy(container: Container) -> LogPolicy:
-    """The output of a one-off that somebody reads comes to them by its log: however slowly they read, nothing of it may be
-    gone (``run db pg_dump | xz``)."""
+    """What runs before a service is read from its log. The output of a one-off that somebody reads comes to them by its
+    log, too: however slowly they read, nothing of it may be gone (``run db pg_dump | xz``)."""
     logging, read = container.definition.logging, container.reader is not None and container.reader.reading
+    if container.instance.role is Role.INIT:
+        return LogPolicy()
     if not logging.kept:
         return LogPolicy(kept=read)
     policy = LogPolicy(logging.max_bytes, logging.max_files)

@@ -145,7 +145,7 @@ WORKLOAD = (
     Row("tty", FLAG, "a terminal"),
 )
 
-_HOOK_SECRETS = Row("secrets", parts.HOOK_SECRETS, "secrets mounted as files", NO)
+_HOOK_SECRETS = Row("secrets", parts.HOOK_SECRETS, "secrets as files")
 PRE_START = object_of(
     "a pre_start container",
     (
@@ -175,9 +175,9 @@ SERVICE_ONLY = (
         note="those on this project's networks; other projects' are on networks of their own",
     ),
     Row("links", UNIQUE_STRINGS.with_(same=once.by_key), "names for other services that it alone has: `SERVICE:ALIAS`"),
-    Row("pre_start", list_of(PRE_START), "containers that run before it starts", NO),
-    Row("post_start", list_of(building.HOOK), "commands to run after it has started", NO),
-    Row("pre_stop", list_of(building.HOOK), "commands to run before it is stopped", NO),
+    Row("pre_start", list_of(PRE_START), "containers that run to their end before it starts"),
+    Row("post_start", list_of(building.HOOK), "commands to run in it after it has started"),
+    Row("pre_stop", list_of(building.HOOK), "commands to run in it before it is stopped"),
 )
 
 JOB_ONLY = (
