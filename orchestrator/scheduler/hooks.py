@@ -141,7 +141,7 @@ def _fail(
     """For whoever waits for it, and for whoever watches."""
     error = located(OperationError(message, hint=hint), state.project, container.definition, name)
     container.failed_hook = error
-    container.note(EventKind.HOOK_FAILED, error.headline, hook=name, exit_status=status)
+    container.note(EventKind.HOOK_FAILED, message, hook=name, exit_status=status)
     container.changed()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.compose.model.environment import EnvironmentFiles
 from orchestrator.compose.model.reader import Reader
 from orchestrator.compose.text.diagnostics import nearest
 from orchestrator.compose.text.tree import Node
@@ -40,11 +41,13 @@ def init_steps(
     read: Reader, node: Node, service: Service, container: Callable[[Node, str], Service]
 ) -> tuple[InitStep, ...]:
     """`container`: reads the attributes of a container at a compose path. What a step does not say of itself is the
-    service's already: the model has it so."""
-    found = []
+    service's already: the model has it so, and what is wrong with that is said of the service."""
+    found, told, read.found = [], read.found, []
     for number, item in enumerate(read.each(node, "pre_start")):
         place = f"{service.place}.pre_start[{number}]"
         read.mark(item, place)
+        files = EnvironmentFiles(read.environment, read.working_dir, read.working_dir, read.found)
+        item = files.resolve(item, place, variables=True)
         _check_known(read, item, place)
         made = container(item, place)
         # Its addresses are the service's, whose container has them already.
@@ -61,6 +64,9 @@ def init_steps(
         image = read.text(item, "image") or service.image
         made = replace(made, image=image, networks=networks, healthcheck=HealthCheck(disabled=True))
         found.append(InitStep(made, read.flag(item, place, "per_replica"), place))
+    known = {(one.file, one.line, one.column, one.message) for one in told}
+    told += [one for one in read.found if (one.file, one.line, one.column, one.message) not in known]
+    read.found = told
     return tuple(found)
 
 

@@ -125,7 +125,7 @@ def test_each_kind_of_mistake_has_its_sentence(stack: Stack, text: str, message:
     assert stack.messages(text) == [message]
 
 
-@pytest.mark.parametrize("attribute", ["use_api_socket: true", "pre_stop: [{command: x}]", "post_start: [{command: x}]"])
+@pytest.mark.parametrize("attribute", ["use_api_socket: true", "provider: {type: x}"])
 def test_what_is_not_supported_yet_is_refused_at_its_place(stack: Stack, attribute: str) -> None:
     key = attribute.split(":")[0]
     (message,) = stack.messages(f"services:\n  a:\n    image: i\n    {attribute}\n")
