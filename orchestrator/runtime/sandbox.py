@@ -141,6 +141,14 @@ class Sandbox:
         group.close()
         self._forget_procs(group)
 
+    def end_named(self, name: str) -> None:
+        """What was executed under that name, and still is there. Raises HostError."""
+        for found in self.cgroup.below(f"exec-{name}"):
+            group = self.cgroup.probe_group(found)
+            if group.populated():
+                self.kill(group)
+            self.let_go(group)
+
     def _forget_procs(self, group: ContainerCgroup) -> None:
         for path in [path for path in self._procs if f"/{group.relative_path}/" in path]:
             os.close(self._procs.pop(path))

@@ -146,7 +146,7 @@ def _fail(
 
 
 async def _execute(state: EngineState, container: Container, hook: Hook, output: Output) -> Exit:
-    """Raises what `Runtime.exec` does."""
+    """A hook that a supervisor before us has begun is ended. Raises what `Runtime.exec` does."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -157,6 +157,7 @@ async def _execute(state: EngineState, container: Container, hook: Hook, output:
         hook.working_dir,
         hook.user,
         privileged=hook.privileged,
+        name="hook",
     )
     ended: Exit | PystackError = Exit()
     try:
