@@ -137,7 +137,8 @@ class ExecSpec:
 
     `stdio`: three file descriptors of the caller's, which stay the caller's; they are given to the process's user, if they
     are pipes. None: /dev/null. `tty`: instead, a pty of the container's own devpts, of `rows` and `columns` (0: as it
-    comes), whose master is handed out by `Runtime.exec`'s `on_tty`. `privileged`: with all capabilities.
+    comes), whose master is handed out by `Runtime.exec`'s `on_tty`. `privileged`: with all capabilities. `name`: letters;
+    what was begun under it before, by a supervisor that was killed, is ended first.
     """
 
     argv: tuple[str, ...]
@@ -150,6 +151,7 @@ class ExecSpec:
     rows: int = 0
     columns: int = 0
     privileged: bool = False
+    name: str = ""
 
 
 class Execution(Protocol):

@@ -151,6 +151,11 @@ class ContainerCgroup:
         except OSError as exc:
             raise HostError(f"cannot make the cgroup {self.relative_path}/{name}: {exc.strerror}") from exc
 
+    def below(self, prefix: str) -> list[str]:
+        """The sub-groups whose names begin so, sorted."""
+        with os.scandir(self._membership()) as entries:
+            return sorted(entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
+
     def _probe_group(self, name: str) -> ContainerCgroup:
         if self.unified_fd is not None and self.layout.unified is not None:
             with contextlib.suppress(FileExistsError):

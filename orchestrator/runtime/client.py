@@ -59,6 +59,7 @@ from orchestrator.runtime.stdio import Terminal, closing, written_anew
 from orchestrator.values import replace
 
 _START_TRIES = 3
+_KILLED_TOGETHER_S = 0.1
 
 
 @asynccontextmanager
@@ -298,9 +299,11 @@ class MonitorRuntime:
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
     ) -> Exit:
         sandbox = await self._running(container)
-        group = sandbox.exec_group()
+        if spec.name:
+            sandbox.end_named(spec.name)
+        group = sandbox.exec_group(spec.name)
         with contextlib.ExitStack() as stack:
-            stack.callback(sandbox.let_go, group)
+            stack.callback(sandbox.let_go, group, again=not spec.name)
             terminal = stack.enter_context(Terminal()) if spec.tty else None
             given = dict(zip(("stdin", "stdout", "stderr"), spec.stdio, strict=True)) if spec.stdio is not None else {}
             stdio = terminal.descriptors if terminal is not None else given
@@ -310,13 +313,19 @@ class MonitorRuntime:
                 if on_start is not None:
                     on_start(process)
                 ended = exit_of(await process.wait(), 0.0)
-        if ended.signal == signal.SIGKILL and self._is_ending(container):
+        if ended.signal == signal.SIGKILL and await self._is_ending(container):
             raise OperationError(f"container {container} ended while the command ran in it", exit_code=ended.status)
         return ended
 
-    def _is_ending(self, container: ContainerId) -> bool:
+    async def _is_ending(self, container: ContainerId) -> bool:
+        """Whether its run has ended or is about to: a moment is waited for that, as the kernel kills the processes of a
+        group one after the other."""
         active = self._session.active.get(container)
-        return active is None or pidfds.is_ending(active.run.pid)
+        if active is None or pidfds.is_ending(active.run.pid):
+            return True
+        with trio.move_on_after(_KILLED_TOGETHER_S):
+            await active.ended.wait()
+        return active.ended.is_set()
 
     # Limits.
 

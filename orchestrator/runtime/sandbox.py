@@ -134,23 +134,33 @@ class Sandbox:
             self._repeated = key, made
         return made
 
-    def exec_group(self) -> ContainerCgroup:
+    def exec_group(self, name: str = "") -> ContainerCgroup:
         """A group for a further process, until `let_go`: that of one before it, or a new one. Raises HostError."""
+        if name or self._spare is None:
+            return self.cgroup.probe_group(f"exec-{name}{os.urandom(6).hex()}")
         group, self._spare = self._spare, None
-        return group or self.cgroup.probe_group(f"exec-{os.urandom(6).hex()}")
+        return group
 
-    def let_go(self, group: ContainerCgroup) -> None:
-        """An exec is over. What it left running in the background lives on in its group, which goes with the container. An
-        empty one is kept for the next."""
+    def let_go(self, group: ContainerCgroup, *, again: bool) -> None:
+        """An exec is over. What it left running in the background lives on in its group, which goes with the container.
+        `again`: an empty one is kept for the next."""
         with contextlib.suppress(HostError):
             if not group.populated():
-                if self._spare is None and group.relative_path not in self._spoiled:
+                if again and self._spare is None and group.relative_path not in self._spoiled:
                     self._spare = group
                     return
                 group.remove(0)
                 self._spoiled.discard(group.relative_path)
         group.close()
         self._forget_procs(group)
+
+    def end_named(self, name: str) -> None:
+        """What was executed under that name, and still is there. Raises HostError."""
+        for found in self.cgroup.below(f"exec-{name}"):
+            group = self.cgroup.probe_group(found)
+            if group.populated():
+                self.kill(group)
+            self.let_go(group, again=False)
 
     def _forget_procs(self, group: ContainerCgroup) -> None:
         for path in [path for path in self._procs if f"/{group.relative_path}/" in path]:

@@ -21,7 +21,7 @@ from orchestrator.policy.exits import describe_exit
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.requests import Ask, Step
 from orchestrator.policy.restart import FIRST_DELAY_S, GiveUp, Restart, RestartHistory, decide, delay_text
-from orchestrator.scheduler import pausing, sandbox, sharing
+from orchestrator.scheduler import hooks, pausing, sandbox, sharing
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import key_of, located
@@ -61,7 +61,7 @@ async def stop(state: EngineState, container: Container, grace_s: float, *, stay
         container.save()
     container.dismiss(Step.MAKE_WAY if stays_wanted else Step.ASK_STOP, grace_s)
     if (idle := container.idle) is not None:
-        await at_rest(container, idle, START_DEADLINE_S + grace_s + KILL_DEADLINE_S)
+        await at_rest(container, idle, START_DEADLINE_S + 2 * grace_s + KILL_DEADLINE_S)  # Hooks have their own grace.
     else:
         container.told(Step.AT_REST)
 
@@ -188,6 +188,8 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
         if first is not None:
             first.close()
     run.begin(process)
+    container.failed_hook = None
+    run.hook = hooks.first_of(container)
     run.joined = sharing.runs_of(state, container)
     container.amend(ran_against=ground_of(state, container))
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
@@ -197,7 +199,7 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
         if text not in container.warned:  # And not again with each restart.
             container.note(EventKind.WARNING, f"{container.id}: {text}")
     container.warned = process.warnings
-    if container.check is None:
+    if container.check is None and not run.hook:
         container.note(EventKind.SERVICE_READY, f"{container.label} is running")
     return run
 
@@ -220,12 +222,15 @@ async def _live(state: EngineState, container: Container, run: LiveRun, process:
             nursery.start_soon(sharing.end_with, state, container, run, kind)
         if run.check is not None:
             nursery.start_soon(probe_run, state.adapters, container, run)
+        if run.hook:
+            nursery.start_soon(hooks.post_start, state, container, run)
         try:
             exit = await state.adapters.runtime.wait(process)
         except PystackError as error:
             container.note(EventKind.WARNING, f"cannot tell how {container.id} ended: {error}")
         nursery.cancel_scope.cancel()
     await sharing.learn_why(state, run, exit)
+    hooks.cut_off(state, container, run, exit)
     return exit
 
 
@@ -237,6 +242,9 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
     container.step(Trigger.STOP, f"stopping: {why}")
     container.note(EventKind.CONTAINER_STOPPING, f"stopping {container.id} ({why})", grace_s=run.grace_s)
     try:
+        if container.ask.ending and run.grace_s > 0 and container.definition.pre_stop:
+            await pausing.thaw(state, container)
+            await hooks.pre_stop(state, container, run)
         if run.grace_s > 0:
             await runtime.signal(container.id, container.record.definition.stop_signal)
             await pausing.thaw(state, container)

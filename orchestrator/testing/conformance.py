@@ -293,6 +293,18 @@ async def exec_runs_beside_the_program_and_gives_its_exit(lab: Lab) -> None:
     assert (await state_of(lab, run.container)).run == run
 
 
+async def what_is_executed_writes_to_its_pipes_and_ends_with_the_container(lab: Lab) -> None:
+    run = await begin(lab, Workload(seconds=1.0))
+    reader, writer = os.pipe()
+    spec = ExecSpec(lab.command(output="said"), (0, writer, writer), name="one")
+    assert (await lab.runtime.exec(run.container, spec)).ok
+    assert os.read(reader, 100) == b"said"
+    for fd in (reader, writer):
+        os.close(fd)
+    with refused(OperationError, 137):
+        await lab.runtime.exec(run.container, ExecSpec(lab.command(hangs=True), STDIO, name="one"))
+
+
 async def exec_in_what_does_not_run_is_refused(lab: Lab) -> None:
     run = await begin(lab, Workload(seconds=0))
     await lab.runtime.wait(run)
@@ -388,6 +400,7 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     a_probe_that_hangs_is_killed_at_its_time_out,
     a_probe_that_does_not_exist_fails_and_does_not_raise,
     exec_runs_beside_the_program_and_gives_its_exit,
+    what_is_executed_writes_to_its_pipes_and_ends_with_the_container,
     exec_in_what_does_not_run_is_refused,
     a_run_reads_its_stdin_to_the_end,
     a_run_without_a_stdin_has_none_to_read,

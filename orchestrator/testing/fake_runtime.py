@@ -334,11 +334,20 @@ class FakeRuntime:
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
     ) -> Exit:
         await trio.lowlevel.checkpoint()
-        if self._live(container) is None:
+        if (live := self._live(container)) is None:
             raise OperationError(f"{container} does not run")
-        result = await _command(spec.argv, math.inf)
+        self._act(f"exec {' '.join(spec.argv)}", container)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_over, live, scope)
+                result = await _command(spec.argv, math.inf)
+                nursery.cancel_scope.cancel()
+        if scope.cancelled_caught:
+            raise OperationError(f"{container} ended", exit_code=137)
         if result.exit_code == EXIT_NOT_FOUND:
             raise CommandError(result.output, exit_code=EXIT_NOT_FOUND)
+        if spec.stdio is not None and result.output:
+            os.write(spec.stdio[1], result.output.encode())
         return Exit(code=result.exit_code, finished_at=EPOCH + trio.current_time())
 
     async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
@@ -407,12 +416,22 @@ class FakeRuntime:
         self.acts.append(Act(trio.current_time(), what, container))
 
 
+async def _until_over(run: _FakeRun, scope: trio.CancelScope) -> None:
+    while not run.over:
+        with trio.move_on_at(run.end_s):
+            await run.moved.wait()
+    scope.cancel()
+
+
 async def _command(argv: Sequence[str], timeout_s: float) -> ProbeResult:
-    """``exit CODE OUTPUT``, ``hang``, ``missing``; anything else succeeds."""
+    """``exit CODE OUTPUT``, ``sleep SECONDS``, ``hang``, ``missing``; anything else succeeds."""
     await trio.lowlevel.checkpoint()
     match list(argv):
         case ["exit", code, output]:
             return ProbeResult(int(code), output, 0.0)
+        case ["sleep", seconds]:
+            await trio.sleep(min(float(seconds), timeout_s))
+            return ProbeResult(0, "", float(seconds))
         case ["hang"]:
             await trio.sleep(timeout_s)
             return ProbeResult(None, "", timeout_s)
