@@ -145,6 +145,15 @@ def drop_bounding(keep: frozenset[int], last: int) -> None:
             prctl(c.PR_CAPBSET_DROP, bit)
 
 
+def capabilities() -> tuple[int, int, int]:
+    """capget(2) of this process: effective, permitted, inheritable."""
+    data = ctypes.create_string_buffer(24)
+    call(number_of("capget"), struct.pack("=Ii", c.CAPABILITY_VERSION_3, 0), data)
+    low = struct.unpack("=6I", data.raw)
+    effective, permitted, inheritable = (low[place] | low[place + 3] << 32 for place in range(3))
+    return effective, permitted, inheritable
+
+
 def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) of this process. Each is a mask of bits."""
     data = struct.pack(

@@ -148,7 +148,7 @@ class FirstProcess:
         if mount.link:
             above = ensure(root, os.path.dirname(mount.target) or b"/", directory=True)
             try:
-                os.symlink(mount.link, os.path.basename(mount.target), dir_fd=above)
+                self._link(mount.link, os.path.basename(mount.target), above)
             finally:
                 os.close(above)
             return
@@ -181,6 +181,15 @@ class FirstProcess:
             self.plan.root, tree = tree, root  # It covers the root that was: all else is done in it.
         os.close(where)
         os.close(tree)
+
+    def _link(self, target: bytes, name: bytes, above: int) -> None:
+        try:
+            os.symlink(target, name, dir_fd=above)
+        except FileExistsError:
+            if not stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+                raise
+            if os.readlink(name, dir_fd=above) != target:
+                raise
 
     def _new(self, mount: Mount) -> int:
         try:

@@ -47,12 +47,15 @@ class Record:
     owner: int = 0
     made: bool = False
     """`create` came to its end."""
+    creator: int = 0
+    creator_ticks: int = 0
+    """Which process `create` is."""
     annotations: dict[str, str] = field(default_factory=dict)
 
 
 _FIELDS = (
     "id", "bundle", "rootfs", "pid", "start_ticks", "boot", "created", "oci_version", "cgroup", "owner", "made",
-    "annotations",
+    "creator", "creator_ticks", "annotations",
 )  # fmt: skip
 
 
@@ -192,6 +195,17 @@ def open_process(record: Record) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+def is_being_made(record: Record) -> bool:
+    """Its `create` is still at it."""
+    return (
+        not record.made
+        and record.creator > 0
+        and record.boot == boot_id()
+        and pidfd.start_time(record.creator) == record.creator_ticks
+        and not is_zombie(record.creator)
+    )
 
 
 def is_zombie(pid: int) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from orchestrator.errors import CommandError, InputError, OperationError, PystackError
 from orchestrator.kernel import pidfd, process
+from orchestrator.kernel.cgroup import pause as wait_a_moment
 from orchestrator.kernel.identity import own_uid
 from orchestrator.kernel.jsontext import dumps
 from orchestrator.kernel.syscalls import cloexec_from
@@ -33,8 +34,10 @@ from orchestrator.standalone.records import (
     CREATING,
     RUNNING,
     Record,
+    StateRoot,
     boot_id,
     check_name,
+    is_being_made,
     listen,
     open_process,
     read_terminal_socket,
@@ -54,6 +57,7 @@ else:  # Both would make enumerations of all that they have
 
 _NOT_FOUND, _NOT_EXECUTABLE = (2, 20), (13, 8)
 _MOST_KEPT = 1 << 16
+_MADE_S = 10.0
 
 
 def create(line: Line, journal: Journal) -> int:
@@ -86,7 +90,7 @@ def run(line: Line, journal: Journal) -> int:
 
 def start(line: Line, journal: Journal) -> int:
     records = records_of(line)
-    record = records.read(line.words[0])
+    record = _once_made(records, line.words[0])
     channel = records.connect(record.id)
     if channel is None or not record.made:
         status = status_of(records, record)
@@ -102,6 +106,16 @@ def start(line: Line, journal: Journal) -> int:
             os.close(fd)
         raise
     return 0
+
+
+def _once_made(records: StateRoot, name: str) -> Record:
+    """The record, when its `create` has come to an end: whoever saw it in `list` need not wait for that."""
+    record, waited_s, pause_s = records.read(name), 0.0, 0.001
+    while is_being_made(record) and waited_s < _MADE_S:
+        wait_a_moment(pause_s)
+        waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.02)
+        record = records.read(name)
+    return record
 
 
 COMMANDS: Mapping[str, Callable[[Line, Journal], int]] = {"create": create, "run": run, "start": start}
@@ -183,6 +197,8 @@ class Creation:
         record.created = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}.{time.time_ns() % 10**9:09d}Z"
         record.oci_version, record.annotations = config["ociVersion"], config.get("annotations") or {}
         record.boot, record.owner = boot_id(), own_uid()
+        record.creator = os.getpid()
+        record.creator_ticks = pidfd.start_time(record.creator) or 0
         record.cgroup = path_of(config, record.id) if layout is not None else ""
         terminal = bool(config["process"].get("terminal"))
         self._check_terminal(terminal)
