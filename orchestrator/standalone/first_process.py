@@ -15,6 +15,7 @@ import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts, process
+from orchestrator.kernel.loopback import raise_loopback
 from orchestrator.kernel.rooted import ensure, open_in, read_small_file
 from orchestrator.kernel.syscalls import setdomainname, sethostname
 from orchestrator.kernel.trees import copy_tree
@@ -115,7 +116,8 @@ class FirstProcess:
         if plan.mount_path >= 0:
             process.setns(plan.mount_path, c.CLONE_NEWNS)
         if plan.new_user:
-            os.setgroups([])
+            if plan.identity.set_groups:
+                os.setgroups([])
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
             process.set_not_dumpable()
@@ -129,6 +131,9 @@ class FirstProcess:
             except OSError as exc:
                 if exc.errno not in (errno.ENOSYS, errno.EPERM):
                     raise
+        if plan.new_network:
+            self.about = b"raise the loopback device"
+            raise_loopback()
         if plan.hostname:
             self.about = b"set the host name"
             sethostname(plan.hostname)

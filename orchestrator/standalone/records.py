@@ -25,6 +25,7 @@ else:  # Both would make enumerations of all that they have
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
 SOCKET = "start.sock"
+NOTIFY = "notify"
 _STATE = "state.json"
 _CONFIG = "config.json"
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -121,7 +122,18 @@ class StateRoot:
                 os.unlink(self.path(name, entry))
             except FileNotFoundError:
                 continue
+        self._remove_notify(self.path(name, NOTIFY))
         os.rmdir(self.path(name))
+
+    def _remove_notify(self, place: str) -> None:
+        try:
+            os.unlink(os.path.join(place, NOTIFY))
+        except FileNotFoundError:
+            pass
+        try:
+            os.rmdir(place)
+        except FileNotFoundError:
+            return
 
     def connect(self, name: str) -> socket.socket | None:
         """To the first process, that waits for `start`; None: it does not wait."""
@@ -137,8 +149,11 @@ class StateRoot:
 
 
 def check_name(name: str) -> None:
-    if not name or name in (".", "..") or len(name) > _MOST_NAME or not _NAME.issuperset(name):
-        hint = "letters, digits, and any of _ + - ."
+    hint = "letters, digits, and any of _ + - ."
+    for letter in name:
+        if letter not in _NAME:
+            raise InputError(f"invalid container ID format: invalid character `{letter}` in the ID {name!r}", hint=hint)
+    if not name or name in (".", "..") or len(name) > _MOST_NAME:
         raise InputError(f"invalid container ID format: {name!r}", hint=hint)
 
 
