@@ -7,7 +7,6 @@ its path, and so is what this machine cannot do and the config asks for.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from orchestrator.errors import InputError
 from orchestrator.kernel.jsontext import loads
@@ -16,6 +15,7 @@ from orchestrator.kernel.sysctls import sysctl_name, sysctl_namespace, sysctl_pa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     Config = dict[str, Any]

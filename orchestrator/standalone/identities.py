@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.errors import InputError
 from orchestrator.kernel.caps import CAPABILITIES
@@ -15,6 +14,7 @@ from orchestrator.values import entity, field
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 else:  # Both would make enumerations of all that they have
     import _socket as socket

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
 from orchestrator.runtime import options
 from orchestrator.runtime.options import PROPAGATION
 from orchestrator.values import entity, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ATTRIBUTES = {
     **options.ATTRIBUTES,

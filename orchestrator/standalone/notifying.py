@@ -1,9 +1,8 @@
-"""Who is told of a container: by readiness (sd_notify(3)), and by a pidfd.
+"""Who is told of a container: that it is ready (sd_notify(3)), and by a pidfd.
 
-A container's ``READY=1`` is told to whoever waits for it at ``NOTIFY_SOCKET``.
-
-The container has a socket of its own, in a directory that is mounted where the caller's socket is named; the caller's own is
-never shown to it, and nothing but ``READY=1`` goes on: a container says nothing of main processes or descriptors.
+A container's ``READY=1`` is told to whoever waits for it at ``NOTIFY_SOCKET``. The container has a socket of its own, in a
+directory that is mounted where the caller's socket is named; the caller's own is never shown to it, and nothing but
+``READY=1`` goes on: a container says nothing of main processes or descriptors.
 """
 
 from __future__ import annotations
@@ -99,7 +98,8 @@ def send_pidfd(path: str, pid: int) -> None:
         sock.connect(path)
         fdpass.send(sock, b"\0", [process])
     except OSError as exc:
-        raise HostError(f"cannot send a pidfd to {path}: {exc.strerror}", place="annotations.run.oci.pidfd_receiver") from exc
+        place = "annotations.run.oci.pidfd_receiver"
+        raise HostError(f"cannot send a pidfd to {path}: {exc.strerror}", place=place) from exc
     finally:
         sock.close()
         os.close(process)

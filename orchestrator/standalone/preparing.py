@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import cgroup, mounts
@@ -22,6 +21,7 @@ from orchestrator.standalone.plans import Device, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     Config = Mapping[str, Any]
@@ -94,8 +94,11 @@ def _bind(
     if options.idmap or item.get("uidMappings") or item.get("gidMappings"):
         lines = map_lines(config, item, options.idmap, place)
         recursive = options.recursive and (options.idmap.startswith("ridmap") or not options.idmap)
-        with mount_namespace(*lines) as namespace:
+        namespace = mount_namespace(*lines)
+        try:
             mounts.set_attributes(tree, userns=namespace, recursive=recursive)
+        finally:
+            os.close(namespace)
     directory = stat.S_ISDIR(os.fstat(tree).st_mode)
     return Mount(target, about, tree, directory=directory)
 

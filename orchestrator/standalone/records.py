@@ -127,13 +127,14 @@ class StateRoot:
 
     def _remove_notify(self, place: str) -> None:
         try:
-            os.unlink(os.path.join(place, NOTIFY))
-        except FileNotFoundError:
-            pass
-        try:
             os.rmdir(place)
         except FileNotFoundError:
             return
+        except OSError as exc:
+            if exc.errno != errno.ENOTEMPTY:
+                raise
+            os.unlink(os.path.join(place, NOTIFY))
+            os.rmdir(place)
 
     def connect(self, name: str) -> socket.socket | None:
         """To the first process, that waits for `start`; None: it does not wait."""

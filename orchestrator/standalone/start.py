@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,7 @@ VERSION_TEXT = "pystack-oci version 0.2.0\nspec: 1.3.0\n"
 
 def start() -> None:
     """The console script. Never returns: nothing is left to be cleared up, and Python's own end takes milliseconds."""
+    gc.disable()  # It would be done with before there is anything to be found.
     code = EXIT_FAILED
     try:
         code = main(sys.argv[1:])

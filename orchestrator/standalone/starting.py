@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping
 
 from orchestrator.errors import CommandError, InputError, OperationError, PystackError
 from orchestrator.kernel import pidfd, process
@@ -49,6 +48,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     import socket
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from orchestrator.standalone.configs import Config
