@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-Resources = Mapping[str, Any]
-Convert = Callable[[Any, Resources], str]
+    Resources = Mapping[str, Any]
+    Convert = Callable[[Any, Resources], str]
+    _Version = tuple[tuple[str, Convert, str], ...]
+
 DEFAULT_PERIOD_US = 100_000
 
 
@@ -87,8 +89,6 @@ def _io_weight(weight: int, _: Resources) -> str:
 # ---- single values ----------------------------------------------------------------------------------------------------
 
 
-_Version = tuple[tuple[str, Convert, str], ...]
-"""The files to try: name, conversion, and the value for nothing said ("": as the group above has it)."""
 
 
 @frozen

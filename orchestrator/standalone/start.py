@@ -42,6 +42,9 @@ def main(arguments: list[str]) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         return 130
+    except Exception as exc:
+        journal.error(f"this is a bug of pystack-oci: {type(exc).__name__}: {exc}", "please report it")
+        return EXIT_FAILED
 
 
 def _run(line: Line, journal: Journal) -> int:
