@@ -9,7 +9,6 @@ import fcntl
 import os
 import select
 import struct
-import termios
 
 from orchestrator.errors import OperationError
 from orchestrator.kernel import fdpass
@@ -56,6 +55,8 @@ class Foreground:
         self._master = fds[0]
         self._ours.close()
         if os.isatty(0):
+            import termios
+
             self._resize()
             self._before = termios.tcgetattr(0)
             raw = termios.tcgetattr(0)
@@ -66,6 +67,8 @@ class Foreground:
 
     def restore(self) -> None:
         if self._before is not None:
+            import termios
+
             termios.tcsetattr(0, termios.TCSANOW, self._before)  # type: ignore[arg-type]
             self._before = None
 

@@ -195,8 +195,8 @@ def _reach(directory: str, name: str) -> socket.socket | None:
 
 
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().decode().strip()
 
 
 def open_process(record: Record) -> int | None:
