@@ -23,6 +23,7 @@ from orchestrator.units import format_duration
 _ENDING_S = 1.0
 """In which a container that was ended is known to have; until then nobody can tell why a command in it failed."""
 _PIECE_BYTES = 1 << 16
+_PIECES_AT_ONCE = 16
 _LAST_BYTES = 400
 
 
@@ -188,10 +189,12 @@ async def _follow(reader: int, output: Output) -> None:
 
 
 def _drain(reader: int, output: Output) -> bool:
-    """Whether more may come."""
+    """Whether more may come. Of who writes without end a piece at a time."""
     try:
-        while data := os.read(reader, _PIECE_BYTES):
+        for _ in range(_PIECES_AT_ONCE):
+            if not (data := os.read(reader, _PIECE_BYTES)):
+                return False
             output.take(data)
     except BlockingIOError:
-        return True
-    return False
+        pass
+    return True
