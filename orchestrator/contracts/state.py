@@ -106,8 +106,7 @@ class Records(Protocol):
         ...
 
     def commit(self, record: ProjectRecord) -> None:
-        """Replace everything, durably (temporary file, fsync, rename, fsync of the directory): the intent before the
-        side effects. Once per operation, not once per container."""
+        """Replace everything, durably: the intent before the side effects. Once per operation, not once per container."""
         ...
 
     def update(self, record: ContainerRecord) -> None:

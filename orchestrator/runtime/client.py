@@ -385,6 +385,7 @@ class MonitorRuntime:
             await self._session.drop(name)
         await self._session.ask("forget", container=container)
         self._session.history.pop(container, None)
+        self.ends.forget(container)
         in_use = {
             (_has_hosts_ids(sandbox.spec), path)
             for sandbox in self._sandboxes.values()

@@ -29,14 +29,20 @@ class Ends:
         self._layout = layout
         self._session = session
         self._sandboxes = sandboxes
+        self._last: dict[ContainerId, dict[str, Any]] = {}
+        """What was counted at the end of the last run; nothing has run since."""
 
-    @staticmethod
-    def base_of(group: ContainerCgroup, number: int) -> dict[str, Any]:
+    def base_of(self, container: ContainerId, group: ContainerCgroup, number: int) -> dict[str, Any]:
         """What is counted already when run `number` begins: kept with the run, and given to `completed` at its end."""
         if number == 1 and group.fresh:
             return {"oom_kills": 0}
+        if (last := self._last.pop(container, None)) is not None:
+            return last
         stalled = stalled_us(group.layout, group.relative_path)
         return {"oom_kills": group.oom_kills(), **({"stalled_us": stalled} if stalled else {})}
+
+    def forget(self, container: ContainerId) -> None:
+        self._last.pop(container, None)
 
     def completed(self, active: ActiveRun, exit_: Exit) -> Exit:
         """`exit_` of a run that has just ended, with what its control group says of it."""
@@ -52,8 +58,10 @@ class Ends:
         """`killed`: its SIGKILL was ours. The counter does not tell whom the kernel has killed; but who ends in another
         way, or by us, was not among them, though others may have been."""
         kills, group = self._counted(container)
+        now = stalled_us(self._layout, group)
+        self._last[container] = {"oom_kills": kills, **({"stalled_us": now} if now else {})}
         kills = max(0, kills - int(base.get("oom_kills") or 0))
-        before, now = base.get("stalled_us") or {}, stalled_us(self._layout, group)
+        before = base.get("stalled_us") or {}
         stalled = {name: max(0, us - int(before.get(name) or 0)) / 1e6 for name, us in now.items()}
         return replace(
             exit_,

@@ -146,7 +146,7 @@ class Starts:
             sandbox.spoil(sandbox.cgroup)
         log = sandbox.log_policy(link.version)
         number = self._session.history.setdefault(container, History()).last_run + 1
-        echo = self._ends.base_of(sandbox.cgroup, number)
+        echo = self._ends.base_of(container, sandbox.cgroup, number)
         if sandbox.spec.stdin_open and stdin is None and not terminal:
             stdin, writer = os.pipe2(os.O_CLOEXEC)
             stack.enter_context(closing(stdin, writer))

@@ -54,6 +54,9 @@ class FileState:
         self._findings: tuple[Finding, ...] = ()
         self._damaged: tuple[str, ...] = ()
         self._journal: int | None = None
+        self._committed: ProjectRecord | None = None
+        self._written: dict[ContainerId, ContainerRecord] = {}
+        """By identity, what is on disk of each container since the last commit of ours."""
 
     def load(self) -> ProjectRecord | None:
         reading = Reading(self._site)
@@ -68,6 +71,9 @@ class FileState:
         if self._generation is None:
             self.load()
         assert self._generation is not None
+        if self._is_of_same_stack(record):
+            self._append(b"".join(self._lines(item) for item in record.containers if self._is_new(item)), durable=True)
+            return
         generation, definitions = self._generation + 1, Definitions()
         containers = []
         for item in record.containers:
@@ -84,22 +90,45 @@ class FileState:
             replace_file(self._path(WANTED_COPY), data, durable=False)
             os.ftruncate(self._journal_fd(), 0)
         except OSError as exc:
+            self._committed = None
             raise self._refused(exc) from exc
+        self._committed = record
+        self._written = {item.container: item for item in record.containers}
+
+    def _is_of_same_stack(self, record: ProjectRecord) -> bool:
+        """Whether it differs from what was committed last in what is said of its containers alone."""
+        last = self._committed
+        return (
+            last is not None
+            and not self._damaged
+            and record.project is last.project
+            and record.networks == last.networks
+            and self._written.keys() == {item.container for item in record.containers}
+        )
+
+    def _is_new(self, record: ContainerRecord) -> bool:
+        return self._written[record.container] is not record
 
     def update(self, record: ContainerRecord) -> None:
+        self._append(self._lines(record))
+        self._written[record.container] = record
+
+    def _lines(self, record: ContainerRecord) -> bytes:
         before, data = b"", _to_json(record)
         if record.definition is not None:
             data["definition"], new = self._definitions.put(record.definition)
             if new:
                 digest = data["definition"]
                 before = self._line({"definition": digest, "value": self._definitions.table[digest]})
-        self._append(before + self._line({"record": data}))
+        return before + self._line({"record": data})
 
     def forget(self, container: ContainerId) -> None:
         self._append(self._line({"forget": container}))
+        self._written.pop(container, None)
 
     def clear(self) -> None:
         self.close()
+        self._committed = None
         try:
             # The copy first: if this is interrupted, it must not stand for a project that is gone.
             for name in (WANTED_COPY, WANTED, JOURNAL):
@@ -117,17 +146,20 @@ class FileState:
     def _line(self, what: dict[str, Any]) -> bytes:
         return seal({"version": VERSION, "generation": self._generation or 0} | what)
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes, *, durable: bool = False) -> None:
         try:
             fd = self._journal_fd()
             size = os.fstat(fd).st_size
             if os.write(fd, data) != len(data):
                 os.ftruncate(fd, size)
                 raise OSError(28, os.strerror(28))
+            if durable:
+                os.fdatasync(fd)
         except OSError as exc:
             self._definitions = Definitions()  # What was to be written is not there: the next line brings its own again.
             raise self._refused(exc) from exc
         if size + len(data) > _COMPACT_AT_BYTES and (record := self.load()) is not None:
+            self._committed = None
             self.commit(record)
 
     def _journal_fd(self) -> int:
