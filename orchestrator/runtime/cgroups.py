@@ -163,6 +163,10 @@ class ContainerCgroup:
             self.layout, f"{self.relative_path}/{name}", fd, attach, (), (directory,), self._limits
         )
 
+    def names_below(self) -> tuple[str, ...]:
+        """The groups directly below it."""
+        return cgroup.children(self._membership())
+
     def _membership(self) -> str:
         """The group that lists every process: unified, else the freezer's, else the first."""
         if self.layout.unified is not None:

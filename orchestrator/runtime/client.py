@@ -339,7 +339,7 @@ class MonitorRuntime:
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
     ) -> Exit:
         sandbox = await self._running(container)
-        group = sandbox.cgroup.probe_group(f"exec-{os.urandom(6).hex()}")
+        group = sandbox.exec_group()
         with contextlib.ExitStack() as stack:
             stack.callback(sandbox.let_go, group)
             terminal = stack.enter_context(Terminal()) if spec.tty else None

@@ -28,6 +28,8 @@ from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, comp
 from orchestrator.values import entity, field, replace
 
 _LOGS_SINCE = 5
+_EXEC = "exec-"
+"""What the name of an exec's group begins with."""
 
 
 @entity
@@ -44,6 +46,7 @@ class Sandbox:
     _compiled: tuple[object, tuple[Program, bytes]] | None = None
     _repeated: tuple[tuple[int, bool, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
+    _left: list[ContainerCgroup] | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
 
@@ -133,12 +136,21 @@ class Sandbox:
             self._repeated = key, made
         return made
 
+    def exec_group(self) -> ContainerCgroup:
+        """A group for a further process, until `let_go`. Those of earlier ones that have left something running go when
+        that has ended: it is looked at here, so there are no more of them than lived at the last exec. Raises HostError."""
+        if self._left is None:  # Nothing of ours runs yet: all that is there is from before.
+            self._left = [self.cgroup.probe_group(name) for name in self.cgroup.names_below() if name.startswith(_EXEC)]
+            for group in self._left:
+                group.close()
+        self._left = [group for group in self._left if not _removed(group)]
+        return self.cgroup.probe_group(f"{_EXEC}{os.urandom(6).hex()}")
+
     def let_go(self, group: ContainerCgroup) -> None:
-        """An exec is over. What it left running in the background lives on in its group, which goes with the container."""
-        with contextlib.suppress(HostError):
-            if not group.populated():
-                group.remove(0)
-        group.close()
+        """An exec is over. What it left running in the background lives on in its group (`exec_group`)."""
+        if not _removed(group):
+            group.close()
+            self._left = [*(self._left or ()), group]
         self._forget_procs(group)
 
     def _forget_procs(self, group: ContainerCgroup) -> None:
@@ -242,3 +254,12 @@ class ActiveRun:
         for fd in self.pipes.values():
             os.close(fd)
         self.pipes.clear()
+
+
+def _removed(group: ContainerCgroup) -> bool:
+    """Whether it is gone, closed too: nothing runs in it."""
+    with contextlib.suppress(HostError, OSError):
+        if not group.populated():
+            group.remove(0)
+            return True
+    return False

@@ -11,11 +11,9 @@ import contextlib
 import errno
 import os
 import signal
-import time
 
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
-from orchestrator.kernel.plain import open_plain
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
@@ -225,27 +223,3 @@ class Start:
 
     def _said(self) -> str:
         return self._text.rstrip(b"\0").decode("utf-8", "replace")
-
-
-class Journal:
-    """`exits.journal`: a JSON object a line, appended whole (docs/monitor-protocol.md)."""
-
-    def __init__(self, directory: int, boot_id: str, dumps: Callable[[Any], str]) -> None:
-        self._fd = open_plain("exits.journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, dir_fd=directory)
-        self._boot_id = boot_id
-        self._dumps = dumps
-
-    def write(self, **entry: Any) -> None:
-        with contextlib.suppress(OSError):  # A full disk: the exit is still told to the supervisor.
-            os.write(self._fd, self._dumps({**entry, "boot": self._boot_id}).encode() + b"\n")
-
-    def started(self, run: Run) -> None:
-        ticks = pidfds.start_time(run.pid)
-        self.write(e="start", c=run.container, r=run.number, pid=run.pid, at=run.started, ticks=ticks, echo=run.echo)
-
-    def ended(self, run: Run, status: int | None) -> float:
-        at = time.time()
-        self.write(
-            e="exit", c=run.container, r=run.number, pid=run.pid, started=run.started, at=at, status=status, echo=run.echo
-        )
-        return at

@@ -16,10 +16,11 @@ from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.identity import is_trusted
 from orchestrator.runtime.monitor import store as stores
 from orchestrator.runtime.monitor import wire
+from orchestrator.runtime.monitor.journal import Journal
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.runs import STDERR, STDOUT, TRIM_S, Journal, Run, Start
+from orchestrator.runtime.monitor.runs import STDERR, STDOUT, TRIM_S, Run, Start
 from orchestrator.runtime.monitor.terminal import Channel
 
 TYPE_CHECKING = False
