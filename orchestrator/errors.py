@@ -91,8 +91,14 @@ KINDS: dict[str, type[PystackError]] = {
 """By the name that an error has on a wire."""
 
 
-def only_error(exc: BaseException) -> PystackError | None:
-    """The error for the user, if that is all that `exc` says: nurseries wrap even a single one in a group."""
+def alone(exc: BaseException) -> BaseException:
+    """What `exc` says, if that is one thing: nurseries wrap even a single exception in a group."""
     while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
+    return exc
+
+
+def only_error(exc: BaseException) -> PystackError | None:
+    """The error for the user, if that is all that `exc` says."""
+    exc = alone(exc)
     return exc if isinstance(exc, PystackError) else None

@@ -1,6 +1,6 @@
 """A call that fails for want of space, descriptors or memory, or by a broken disk: every state-changing system call of the
-supervisor, the monitor and its children, one at a time, through create, start, exec, stop and delete. What goes wrong is told
-as one clear error, and after the next command nothing is left."""
+supervisor, the monitor and its children, one at a time, through create, start, exec, stop and delete. It is told as one
+clear error, and after the next command nothing is left."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _TEXT = {
     "ENOSPC": _FILES + "openat,openat2,mount_setattr,move_mount,fsmount,bind,epoll_ctl,unshare",
     "EMFILE": "openat,openat2,socket,socketpair,accept4,pipe2,memfd_create,pidfd_open,pidfd_getfd,open_tree,fsopen,fsmount,"
     "clone3,sendmsg",
-    "ENOMEM": "clone3,clone,vfork,fork,execve,execveat,setns,unshare,fsconfig,fsmount,move_mount,open_tree,mount,pivot_root,"
-    "mount_setattr,socket,socketpair,bind,connect,sendto,sendmsg,setsockopt,seccomp,keyctl,prctl,capset,setresuid,mkdir,"
+    "ENOMEM": "clone3,clone,vfork,fork,execve,execveat,setns,unshare,fsconfig,fsmount,move_mount,open_tree,mount,"
+    "pivot_root,mount_setattr,socket,socketpair,bind,connect,sendto,sendmsg,setsockopt,seccomp,keyctl,prctl,capset,setresuid,mkdir,"
     "mkdirat,ioctl,epoll_ctl,pipe2,openat",
-    "EIO": "openat,unlink,unlinkat,rmdir,rename,renameat,mkdir,mkdirat,fsync,fdatasync,write,pwrite64,ftruncate,chown,fchown,"
-    "fchownat,fchmod,fchmodat,chmod,splice,sendfile,copy_file_range,flock,fsconfig,umount2,execve,setxattr",
+    "EIO": "openat,unlink,unlinkat,rmdir,rename,renameat,mkdir,mkdirat,fsync,fdatasync,write,pwrite64,ftruncate,chown,"
+    "fchown,fchownat,fchmod,fchmodat,chmod,splice,sendfile,copy_file_range,flock,fsconfig,umount2,execve,setxattr",
 }
 ERRORS = {name: set(text.split(",")) for name, text in _TEXT.items()}
 """What each call may fail with by its manual page, of these four."""

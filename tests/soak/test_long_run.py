@@ -167,11 +167,11 @@ def measured(stack: Stack) -> dict[str, int]:
 
     def look() -> bool:
         """All containers are paused, none was between two runs, and no exec goes on"""
-        stack.must("pause")
+        stack.run("pause")
         states = [row["State"] for row in stack.rows()]
         if states == ["paused"] * CONTAINERS and not execs_under_way():
             answer.update(held(stack))
-        stack.must("unpause")
+        stack.run("unpause")
         return bool(answer)
 
     eventually(look)
