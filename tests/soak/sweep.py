@@ -40,6 +40,8 @@ LIFE = (("up", "-d", "--wait"), ("exec", "-T", "old", "true"), ("restart", "old"
 BIRTH = (("up", "-d", "old"),)
 COMMAND_S = 20.0
 """How long a command may take that heals what was cut short: five seconds on a machine that has nothing else to do."""
+SLOW_S = 30.0
+"""A point that takes longer is shown: somebody has waited for what did not come."""
 VICTIMS = ("birth", "supervisor", "monitor")
 
 
@@ -84,7 +86,7 @@ class Sweep:
 
     def check(self, victim: str, point: Point, healed_by: str) -> None:
         """Go through a life with that point, and then heal it by the verb `healed_by`."""
-        before = leaks.take([self.scratch])
+        before, begin = leaks.take([self.scratch]), time.monotonic()
         stack = self.stack()
         label = f"{victim} {point}, then {healed_by}"
         try:
@@ -110,6 +112,8 @@ class Sweep:
             left.append(str(place))
         self.complain(label, [f"left behind: {text}" for text in left])
         self.pystack.projects.clear()
+        if (took := time.monotonic() - begin) > SLOW_S:
+            print(f"{label}: {took:.0f} s", flush=True)
 
     def complain(self, label: str, texts: Iterable[str]) -> None:
         for text in texts:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
@@ -131,17 +131,15 @@ def tree(directory: Path) -> tuple[int, int]:
     return len(paths), sum(path.stat().st_size for path in paths)
 
 
-def held(stack: Stack) -> dict[str, int]:
-    """What there is now, by name. `pystack pause` has stopped everything."""
-    supervisor, monitor = supervisor_pid(stack), monitor_pid(stack)
+def held(stack: Stack, both: tuple[int, int]) -> dict[str, int]:
+    """What there is now, by name; `both`: supervisor and monitor. `pystack pause` has stopped everything."""
     key = project_key(str(stack.pystack.data_dir), ProjectName(stack.name))
     project = stack.pystack.data_dir / "projects" / stack.name
     found = {
         f"{name} {what}": value
-        for name, pid in (("supervisor", supervisor), ("monitor", monitor))
+        for name, pid in zip(("supervisor", "monitor"), both)
         for what, value in of_process(pid).items()
     }
-    both = supervisor, monitor
     found |= {"zombies": zombies_of(both), "cgroups": cgroups(key), "processes": len(project_processes(key))}
     found |= {"network namespaces": len(network_namespaces(both))}
     found |= {"run files": len(list(stack.pystack.run_dir.rglob("*")))}
@@ -161,7 +159,7 @@ def execs_under_way() -> bool:
     )
 
 
-def measured(stack: Stack) -> dict[str, int]:
+def measured(stack: Stack, both: tuple[int, int]) -> dict[str, int]:
     """As `held`, at a moment when all containers run."""
     answer: dict[str, int] = {}
 
@@ -170,7 +168,7 @@ def measured(stack: Stack) -> dict[str, int]:
         stack.run("pause")
         states = [row["State"] for row in stack.rows()]
         if states == ["paused"] * CONTAINERS and not execs_under_way():
-            answer.update(held(stack))
+            answer.update(held(stack, both))
         stack.run("unpause")
         return bool(answer)
 
@@ -297,16 +295,14 @@ def grown(first: dict[str, int], last: dict[str, int]) -> dict[str, tuple[int, i
 
 def test_nothing_grows_while_fifty_containers_live_hard(pystack: Pystack, busybox_rootfs: Path) -> None:
     stack = pystack.stack(STACK.format(rootfs=busybox_rootfs))
-    with ExitStack() as ending:
-        ending.callback(stack.run, "down", "-t", "0", "-v")
-        stack.must("up", "-d", timeout_s=300)
-        pids = supervisor_pid(stack), monitor_pid(stack)
+    stack.must("up", "-d", timeout_s=300)
+    pids = supervisor_pid(stack), monitor_pid(stack)
+    live(stack, 60)
+    taken = [measured(stack, pids)]
+    print(json.dumps(taken[0]), flush=True)
+    for _ in range(max(1, round(MINUTES - 1))):
         live(stack, 60)
-        taken = [measured(stack)]
-        print(json.dumps(taken[0]), flush=True)
-        for _ in range(max(1, round(MINUTES - 1))):
-            live(stack, 60)
-            taken.append(measured(stack))
-            print(json.dumps({name: value for name, value in taken[-1].items() if value != taken[0].get(name)}), flush=True)
-        assert (supervisor_pid(stack), monitor_pid(stack)) == pids
-        assert grown(taken[0], taken[-1]) == {}
+        taken.append(measured(stack, pids))
+        print(json.dumps({name: value for name, value in taken[-1].items() if value != taken[0].get(name)}), flush=True)
+    stack.must("down", "-t", "0", "-v")
+    assert grown(taken[0], taken[-1]) == {}
