@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from orchestrator.contracts.runtime import Exit
 from orchestrator.kernel.plain import opener
 from orchestrator.model.names import ContainerId
-from orchestrator.runtime.monitor.journal import COMPACT_OVER_BYTES, entries_of, latest
+from orchestrator.runtime.monitor.journal import COMPACT_OVER_BYTES, compacted, entries_of
 from orchestrator.values import entity, field
 
 _EXITS_KEPT = 16
@@ -79,7 +78,7 @@ def running_pid(path: str, container: ContainerId) -> tuple[int, int] | None:
 def _entries(path: str) -> list[dict[str, Any]]:
     try:
         with open(path, "rb", opener=opener) as file:
-            return entries_of(file.read())
+            return [entry for entry, _ in entries_of(file.read())]
     except FileNotFoundError:
         return []
 
@@ -91,10 +90,10 @@ def compact_journal(path: str) -> None:
         with open(path, "rb", opener=opener) as file:
             if os.fstat(file.fileno()).st_size <= COMPACT_OVER_BYTES:
                 return
+            data = compacted(file.read())
     except FileNotFoundError:
         return
     temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8", opener=opener) as file:
-        for entry in latest(_entries(path)):
-            file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+    with open(temporary, "wb", opener=opener) as file:
+        file.write(data)
     os.replace(temporary, path)

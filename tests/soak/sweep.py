@@ -106,7 +106,10 @@ class Sweep:
                 self.complain(label, [f"{done}\n{self.pystack.processes()}"])
         except AssertionError as exc:
             self.complain(label, [str(exc)[:2000]])
-        self.complain(label, self.pystack.close())
+        said = self.pystack.close()
+        if said:  # What comes after must not meet it: by now all of it was killed.
+            self.pystack.close()
+        self.complain(label, said)
         left = [*leaks.settle(before, [self.scratch]), *leaks.files(self.pystack.run_dir)]
         if (place := self.pystack.data_dir / "projects" / stack.name).exists():
             left.append(str(place))

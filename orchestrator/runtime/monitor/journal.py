@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import time
@@ -12,7 +13,7 @@ from orchestrator.kernel.plain import open_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from orchestrator.runtime.monitor.runs import Run
@@ -25,28 +26,27 @@ VERSION = 1
 as a half-written one is: what it tells is lost, and a lost exit is a state that everything above can handle."""
 
 
-def entries_of(data: bytes) -> list[dict[str, Any]]:
-    entries = []
-    for line in data.split(b"\n"):
+def entries_of(data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Each entry and its line."""
+    for line in io.BytesIO(data):  # One after the other: the monitor would keep the memory that all of them take.
         with contextlib.suppress(ValueError):
-            entry = json.loads(line) if line else None
+            entry = json.loads(line)
             if isinstance(entry, dict) and entry.get("v", 1) in range(1, VERSION + 1):
-                entries.append(entry)
-    return entries
+                yield entry, line
 
 
-def latest(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def compacted(data: bytes) -> bytes:
     """The last start and the last exit of each container that was not forgotten, in their order."""
-    last: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in entries:
+    last: dict[tuple[str, str], bytes] = {}
+    for entry, line in entries_of(data):
         container, kind = str(entry.get("c")), str(entry.get("e"))
         if kind == "forget":
             for key in [key for key in last if key[0] == container]:
                 del last[key]
         else:
             last.pop((container, kind), None)
-            last[container, kind] = entry
-    return list(last.values())
+            last[container, kind] = line if line.endswith(b"\n") else line + b"\n"
+    return b"".join(last.values())
 
 
 class Journal:
@@ -63,17 +63,14 @@ class Journal:
 
     def write(self, **entry: Any) -> None:
         with contextlib.suppress(OSError):  # A full disk: the exit is still told to the supervisor.
-            self._size += os.write(self._fd, self._line({**entry, "boot": self._boot_id}))
+            self._size += os.write(self._fd, self._dumps({**entry, "boot": self._boot_id}).encode() + b"\n")
         if self._size > self._limit:
             with contextlib.suppress(OSError):  # The old one goes on.
                 self._compact()
             self._limit = self._size + COMPACT_OVER_BYTES
 
-    def _line(self, entry: dict[str, Any]) -> bytes:
-        return self._dumps(entry).encode() + b"\n"
-
     def _compact(self) -> None:
-        data = b"".join(map(self._line, latest(entries_of(os.pread(self._fd, self._size, 0)))))
+        data = compacted(os.pread(self._fd, self._size, 0))
         fd = open_plain(NEW, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, dir_fd=self._directory)
         try:
             if os.write(fd, data) != len(data):

@@ -206,7 +206,13 @@ class Start:
         if not pid:
             self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)), self._said())
             return
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as exc:  # Nobody could watch it. Its number is its own until it is reaped.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._on_failed(*(self._failure or (BROKEN, exc.errno or errno.EIO)), self._said())
+            return
         if self._failure is None:
             self._on_done(pid, pidfd, self._warnings)
         else:
