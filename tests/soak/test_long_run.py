@@ -273,8 +273,8 @@ MOST = {
     "exits.journal bytes": 3 << 19,
     "records.journal bytes": 3 << 19,
 }
-"""What each may come to, whatever it was. Threads: trio's limit, and our three; idle ones end. Logs: three files of 64 KiB (or
-a line more), an index each, as large for short lines. The rest: where each is begun anew, and half of that."""
+"""What each may come to, whatever it was. Threads: trio's limit, and our three; idle ones end. Logs: three files of 64 KiB
+(or a line more), an index each, as large for short lines. The rest: where each is begun anew, and half of that."""
 MORE = {
     "supervisor memory_kb": 1024,
     "monitor memory_kb": 1024,
