@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -161,11 +162,13 @@ def complaints(done: Result) -> Iterator[str]:
 
 
 def thinned(points: Sequence[T], most: int) -> list[T]:
-    """At most so many of them (0: all), evenly."""
+    """At most so many of them (0: all), evenly, and others in each run. A finding names its point."""
     if most <= 0 or len(points) <= most:
         return list(points)
-    return [points[index * len(points) // most] for index in range(most)]
+    step = len(points) / most
+    first = random.random() * step
+    return [points[int(first + index * step)] for index in range(most)]
 
 
-MOST = int(os.environ.get("SOAK_POINTS", "0"))
-"""How many points of each sweep; 0 means all of them."""
+MOST = int(os.environ.get("SOAK_POINTS", "100"))
+"""How many points of each sweep; 0 means all of them: hours."""
