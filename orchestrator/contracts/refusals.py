@@ -7,7 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from orchestrator.errors import HostError, alone
+from orchestrator.errors import HostError, alone, refused
 
 Adapter = TypeVar("Adapter", bound=type)
 HINT = "what the machine was short of may be there again: run the command again"
@@ -31,7 +31,7 @@ def _told(method: Callable[..., Awaitable[Any]], doing: str) -> Callable[..., Aw
         try:
             return await method(self, *args, **kwargs)
         except Exception as exc:
-            if isinstance(cause := alone(exc), OSError):
+            if (cause := refused(alone(exc))) is not None:
                 whom = _name(args[0]) if args else ""
                 where = f": {cause.filename}" if isinstance(cause.filename, str) else ""
                 message = f"cannot {doing}{whom}: {cause.strerror or cause}{where}"

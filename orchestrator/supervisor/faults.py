@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 
 from orchestrator.contracts.control import Fault
-from orchestrator.errors import BugReport, HostError, PystackError, only_error
+from orchestrator.errors import BugReport, HostError, PystackError, only_error, refused
 
 LIMIT_HINT = "`ulimit -n` in the shell of the first `pystack up` sets the limit"
 
@@ -19,6 +19,7 @@ _SHORTAGES = {
     errno.ENOSPC: _ROOM_HINT,
     errno.EDQUOT: _ROOM_HINT,
     errno.ENOMEM: "the machine is out of memory: run the command again when there is some",
+    errno.EAGAIN: "a limit of processes was met (`ulimit -u`, or the pids limit of a control group above us)",
     errno.EIO: "a disk is broken (`dmesg` says which): run the command again when it is well",
 }
 """By errno: what to do."""
@@ -43,18 +44,19 @@ def error_of(what: str, exc: Exception) -> PystackError:
 
 def shortage_of(what: str, exc: BaseException) -> HostError | None:
     """That `what` failed because the machine has no more of something, or a disk is broken: no bug, whoever met it."""
-    causes = list(_leaves(exc))
-    if not all(isinstance(cause, OSError) and cause.errno in _SHORTAGES for cause in causes):
-        return None
-    exc = causes[0]
-    assert isinstance(exc, OSError)
-    assert exc.errno is not None
-    if exc.errno in (errno.EMFILE, errno.ENFILE):
+    cause = None
+    for leaf in _leaves(exc):
+        cause = refused(leaf)
+        if cause is None or cause.errno not in _SHORTAGES:
+            return None
+    assert cause is not None
+    assert cause.errno is not None
+    if cause.errno in (errno.EMFILE, errno.ENFILE):
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         reason = f"the supervisor is out of file descriptors (its limit is {limit})"
         return HostError(f"{what} failed: {reason}", hint=LIMIT_HINT)
-    where = f": {exc.filename}" if exc.filename else ""
-    return HostError(f"{what} failed: {exc.strerror}{where}", hint=_SHORTAGES[exc.errno])
+    where = f": {cause.filename}" if cause.filename else ""
+    return HostError(f"{what} failed: {cause.strerror}{where}", hint=_SHORTAGES[cause.errno])
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:

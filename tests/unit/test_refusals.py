@@ -58,6 +58,7 @@ def test_a_request_that_meets_a_shortage_meets_no_bug(capsys: pytest.CaptureFixt
         assert isinstance(error, HostError)
         assert error.message.startswith('"up" failed: ')
         assert error.hint
+    assert "no more threads" in error_of("up", RuntimeError("can't start new thread")).message
     assert capsys.readouterr().err == ""
     assert isinstance(error_of("up", OSError(errno.EBADF, "bad descriptor")), BugReport)
     assert "bad descriptor" in capsys.readouterr().err
