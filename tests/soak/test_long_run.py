@@ -285,8 +285,8 @@ MORE = {
 }
 """How much more than after a minute there may be. Memory: where the same objects lie, and the stacks of threads that happen
 to be there; one object of 500 bytes for each probe would be 9 MB in ten minutes. The supervisor keeps the last 16 exits of
-each container, of which there are few after a minute: 400 KB. Processes: a shell may have a child or not. Control groups: one a container, of its last
-exec, what that left running having ended since. `wanted.json`: numbers of runs get digits."""
+each container, of which there are few after a minute: 400 KB. Processes: a shell may have a child or not. Control groups:
+one a container, of its last exec, what that left running having ended since. `wanted.json`: numbers of runs get digits."""
 
 
 def grown(first: dict[str, int], last: dict[str, int]) -> dict[str, tuple[int, int]]:
