@@ -1,8 +1,8 @@
 """Values: frozen, slotted classes from their annotations, as ``dataclasses`` makes them, without its price at import.
 
 ``dataclasses`` writes and compiles six methods per class when the class is made: 0.8 ms each, a third of what a command
-and a supervisor spend on imports. Here a class costs the making of its slots; its ``__init__`` is compiled when the first
-instance is made, and the other methods are shared closures. Type checkers see ordinary dataclasses (PEP 681).
+and a supervisor spend on imports. Here a class costs the making of its slots; its ``__init__`` is compiled when some
+instances have been made, and the other methods are shared closures. Type checkers see ordinary dataclasses (PEP 681).
 
     @frozen                    a value: equal, hashed and (with ``order=True``) ordered by its fields
     @entity                    mutable; equal to itself alone
@@ -131,14 +131,57 @@ def _parts(cls: type) -> tuple[Callable[[Any], Any], dict[str, Any]]:
 
 
 def _finish(cls: type, space: dict[str, Any], *, immutable: bool) -> type:
+    left = _FIRST_ONES
+
     def first(self: Any, /, *args: Any, **kwargs: Any) -> None:
-        _compile_init(made, immutable)
-        made.__init__(self, *args, **kwargs)
+        nonlocal left
+        left -= 1
+        if left < 0 or not _assign(made, immutable, self, args, kwargs):
+            _compile_init(made, immutable)
+            made.__init__(self, *args, **kwargs)
 
     if "__init__" not in cls.__dict__:
         space["__init__"] = first
     made: Any = type(cls)(cls.__name__, cls.__bases__, space)
     return made  # type: ignore[no-any-return]
+
+
+_FIRST_ONES = 12
+"""Instances of a class that are made without compiling its ``__init__``, which takes as long as some twenty of them."""
+
+
+def _assign(cls: Any, immutable: bool, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Do what the compiled ``__init__`` would do. False: it would raise, let it say why."""
+    place, named = 0, 0
+    for item in fields(cls):
+        name = item.name
+        if item.init and place < len(args):
+            value = args[place]
+            place += 1
+            if name in kwargs:
+                return False
+        elif item.init and name in kwargs:
+            value = kwargs[name]
+            named += 1
+        elif item.factory is not MISSING:
+            value = item.factory()
+        elif item.default is not MISSING:
+            value = item.default
+        elif item.init:
+            return False
+        else:  # For __post_init__ to set.
+            continue
+        if value is MISSING and item.factory is not MISSING:
+            value = item.factory()
+        if immutable:
+            getattr(cls, name).__set__(self, value)
+        else:
+            setattr(self, name, value)
+    if place < len(args) or named < len(kwargs):
+        return False
+    if hasattr(cls, "__post_init__"):
+        self.__post_init__()
+    return True
 
 
 def _compile_init(cls: Any, immutable: bool) -> None:

@@ -52,6 +52,7 @@ _NOTED = frozenset(
         EventKind.CONTAINER_REMOVED,
         EventKind.RESTART_SCHEDULED,
         EventKind.HEALTH_CHANGED,
+        EventKind.HOOK_FAILED,
         EventKind.SERVICE_FAILED,
         EventKind.SERVICE_BLOCKED,
         EventKind.WARNING,
@@ -257,6 +258,9 @@ class Foreground:
             self._stop_if(self._cascade.see(event))
 
     def _tell(self, event: Event, raw: Any) -> None:
+        if event.kind is EventKind.HOOK_OUTPUT:
+            self._tell_hook(event)
+            return
         noted = _NOTED if self._up else _NOTED_EARLY
         if not self._up:
             self._board.apply(event, time.monotonic())
@@ -267,6 +271,15 @@ class Foreground:
             self._progress.aside(told, raw)
         elif not self._up:
             self._progress.event(event, raw)
+
+    def _tell_hook(self, event: Event) -> None:
+        """What a hook writes stands among the log lines, as with Docker Compose: ``web-1 -> | line``."""
+        if event.container is None or event.service not in self._selection.shown or not self._is_ours(event):
+            return
+        writer = self._logs.writer(event.container)
+        name = ContainerId(f"{event.container} ->")
+        self._printer.add({name: f"{writer.label if writer is not None else event.container} ->"})
+        self._printer.write("stdout", self._printer.block(name, event.at, "stdout", event.text.encode() + b"\n"))
 
     def _is_ours(self, event: Event) -> bool:
         """Not of another service, and not of a one-off, which another command tells about."""

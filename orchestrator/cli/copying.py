@@ -12,7 +12,6 @@ import select
 import sys
 from collections.abc import Callable
 
-from orchestrator.kernel.inotify import Inotify
 from orchestrator.runtime.logpairs import Pair
 from orchestrator.runtime.logs import Follower
 from orchestrator.runtime.monitor.logformat import BREAK, MARKS, STDERR
@@ -86,6 +85,8 @@ class Output:
     `complete`: from its first byte on; this is made before the container is."""
 
     def __init__(self, log_path: str, on_lost: Callable[[int, str], None], *, complete: bool = False) -> None:
+        from orchestrator.kernel.inotify import Inotify  # It brings ctypes, which plain `logs` does without.
+
         self._inotify = Inotify()
         self._follower = Follower(log_path, inotify=self._inotify, timed=False, on_lost=on_lost, complete=complete)
 

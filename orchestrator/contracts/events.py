@@ -51,6 +51,10 @@ class EventKind(Enum):
     """Its limits are others."""
     CONTAINER_PAUSED = "container.paused"
     CONTAINER_UNPAUSED = "container.unpaused"
+    HOOK_STARTED = "hook.started"
+    HOOK_OUTPUT = "hook.output"
+    """What a hook wrote, whole lines where there are such. Shown, not kept."""
+    HOOK_FAILED = "hook.failed"
     HEALTH_PROBED = "health.probed"
     HEALTH_CHANGED = "health.changed"
     RESTART_SCHEDULED = "restart.scheduled"
@@ -76,6 +80,9 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.CONTAINER_EXITED: _END,
     EventKind.CONTAINER_STOPPED: _END,
     EventKind.CONTAINER_STOPPING: ("grace_s", "signal"),
+    EventKind.HOOK_STARTED: ("hook",),
+    EventKind.HOOK_OUTPUT: ("hook",),
+    EventKind.HOOK_FAILED: ("hook", "exit_status"),
     EventKind.HEALTH_PROBED: ("number", "failures", "retries", "ok", "output"),
     EventKind.HEALTH_CHANGED: ("health",),
     EventKind.RESTART_SCHEDULED: ("after_s", "attempt"),
@@ -84,8 +91,9 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
 `oom_kills`: how many of its processes were killed for want of memory,
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
-`number` of a start the run's, of a probe the probe's; `blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a
-reference; the others of `image.progress` are those of `contracts.images.Transfer`."""
+`number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
+`blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a reference; the others of `image.progress` are those of
+`contracts.images.Transfer`."""
 
 
 @frozen

@@ -29,6 +29,7 @@ class Endpoint:
     `interface` is the name inside the container (``eth0``). `names` are all names DNS answers for it: the container's own,
     and, unless it is a one-off, the service's and the aliases. `internal`: no route to the outside, so no default route by
     it. `dns`: whom our DNS asks for names that are not the stack's; () for the host's resolvers.
+    `links`: names that it alone has, each with the name that is meant.
     """
 
     network: NetworkName
@@ -38,6 +39,7 @@ class Endpoint:
     names: tuple[str, ...] = ()
     internal: bool = False
     dns: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @frozen

@@ -137,7 +137,8 @@ class ExecSpec:
 
     `stdio`: three file descriptors of the caller's, which stay the caller's; they are given to the process's user, if they
     are pipes. None: /dev/null. `tty`: instead, a pty of the container's own devpts, of `rows` and `columns` (0: as it
-    comes), whose master is handed out by `Runtime.exec`'s `on_tty`. `privileged`: with all capabilities.
+    comes), whose master is handed out by `Runtime.exec`'s `on_tty`. `privileged`: with all capabilities. `name`: letters;
+    what was begun under it before, by a supervisor that was killed, is ended first.
     """
 
     argv: tuple[str, ...]
@@ -150,6 +151,7 @@ class ExecSpec:
     rows: int = 0
     columns: int = 0
     privileged: bool = False
+    name: str = ""
 
 
 class Execution(Protocol):
@@ -211,6 +213,15 @@ class Runtime(Protocol):
         own, of `size` (rows, columns; 0: as it comes), which is its controlling terminal too; what it shows is the run's
         log. `on_tty`: it has a terminal in any case, and `on_tty` gets its master before this returns, and owns it (and
         sets its size); the run's log stays empty. Not both `stdin` and `on_tty`."""
+        ...
+
+    async def prepare(self, container: ContainerId) -> None:
+        """Do all of the next `start` that can be done before its time, to be followed soon by that or by `unprepare`.
+        Changes nothing that can be seen; what is wrong, `start` will say. Does nothing while there is a run."""
+        ...
+
+    async def unprepare(self, container: ContainerId) -> None:
+        """Nothing of what `prepare` has done is left. Also done by `create` and `remove`."""
         ...
 
     async def attach(self, container: ContainerId) -> Attachment:

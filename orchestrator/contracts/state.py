@@ -47,7 +47,8 @@ class ContainerRecord:
     `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
     with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
     it does not answer to its service's names (``run`` without ``--use-aliases``). `paused`: its processes stand still, or
-    are about to; those of its next run do not.
+    are about to; those of its next run do not. `prepared`: which ``pre_start`` has been done for it
+    (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``.
     """
 
     container: ContainerId
@@ -66,6 +67,8 @@ class ContainerRecord:
     auto_remove: bool = False
     own_name_only: bool = False
     paused: bool = False
+    prepared: str = ""
+    greeted: int = 0
 
 
 @frozen

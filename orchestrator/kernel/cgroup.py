@@ -10,17 +10,17 @@ Everything here takes paths, knows no names of ours, and raises OSError with the
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
-from collections.abc import Callable, Mapping
 
+from orchestrator.kernel.suppress import suppress
 from orchestrator.values import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable, Mapping
     from typing import Literal
 
     Mode = Literal["v1", "v2", "hybrid"]
@@ -150,7 +150,7 @@ def members(path: str) -> list[int]:
     """Process ids in the group and below it, as this process's pid namespace numbers them (0: not visible here)."""
     pids: list[int] = []
     for group in subtree(path):
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             pids.extend(int(line) for line in read(f"{group}/cgroup.procs").split())
     return pids
 
@@ -167,12 +167,12 @@ def kill(path: str) -> None:
     except FileNotFoundError:
         if not os.path.isdir(path):
             return
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         write(f"{path}/cgroup.freeze", "1")
     try:
         _kill_members(path)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             write(f"{path}/cgroup.freeze", "0")
 
 
@@ -188,7 +188,7 @@ def kill_v1(freezer: str) -> None:
     except FileNotFoundError:
         return
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             write(f"{freezer}/freezer.state", "THAWED")
 
 
@@ -214,10 +214,10 @@ def _kill_members(path: str, spared: int = 0) -> int:
         held: dict[int, int] = {}
         try:
             for pid in pids[start : start + _KILL_BATCH]:
-                with contextlib.suppress(ProcessLookupError):
+                with suppress(ProcessLookupError):
                     held[pid] = os.pidfd_open(pid)
             for pid in held.keys() & set(members(path)):
-                with contextlib.suppress(ProcessLookupError):
+                with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(held[pid], signal.SIGKILL)
                     killed += 1
         finally:

@@ -21,12 +21,14 @@ NR_MOUNT_SETATTR = 442
 
 NUMBERS = {
     "x86_64": {
-        "rt_sigaction": 13, "clone": 56, "capset": 126, "personality": 135, "pivot_root": 155, "set_mempolicy": 238,
-        "keyctl": 250, "ioprio_set": 251, "seccomp": 317, "bpf": 321, "sched_setattr": 314, "execveat": 322,
+        "rt_sigaction": 13, "clone": 56, "capget": 125, "capset": 126, "personality": 135, "pivot_root": 155,
+        "set_mempolicy": 238, "keyctl": 250, "ioprio_set": 251, "seccomp": 317, "bpf": 321, "sched_setattr": 314,
+        "execveat": 322,
     },
     "aarch64": {
-        "ioprio_set": 30, "pivot_root": 41, "capset": 91, "personality": 92, "rt_sigaction": 134, "keyctl": 219,
-        "clone": 220, "set_mempolicy": 237, "seccomp": 277, "bpf": 280, "sched_setattr": 274, "execveat": 281,
+        "ioprio_set": 30, "pivot_root": 41, "capget": 90, "capset": 91, "personality": 92, "rt_sigaction": 134,
+        "keyctl": 219, "clone": 220, "set_mempolicy": 237, "seccomp": 277, "bpf": 280, "sched_setattr": 274,
+        "execveat": 281,
     },
 }
 """Architecture (uname -m) -> name -> number."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from orchestrator.kernel.syscalls import call, number_of
+from orchestrator.values import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ANY = -1
 BLOCK, CHARACTER = 1, 2
@@ -35,12 +38,21 @@ Instruction = tuple[int, int, int, int, int]
 """Code, destination, source, offset, constant."""
 
 
-class DeviceFilterRule(NamedTuple):
+@frozen
+class DeviceFilterRule:
     allow: bool
     kind: int = 0
     major: int = ANY
     minor: int = ANY
     access: int = WHOLE
+
+    @property
+    def devices(self) -> tuple[int, int, int]:
+        return self.kind, self.major, self.minor
+
+    @property
+    def is_for_all(self) -> bool:
+        return self.devices == (0, ANY, ANY) and self.access == WHOLE
 
 
 def program_of(rules: Sequence[DeviceFilterRule]) -> list[Instruction]:
@@ -54,7 +66,7 @@ def program_of(rules: Sequence[DeviceFilterRule]) -> list[Instruction]:
     ]
     for rule in reversed(rules):
         program += _rule(rule)
-        if rule._replace(allow=False) == DeviceFilterRule(False):
+        if rule.is_for_all:
             return program  # What stands before it never decides, and the verifier refuses code that is never reached.
     return [*program, (_MOVE_CONSTANT, _RESULT, 0, 0, 0), (_EXIT, 0, 0, 0, 0)]
 

@@ -6,8 +6,8 @@ has the same `sendmsg` and `recvmsg` as coroutines: give them `rights(fds)`, `SP
 
 from __future__ import annotations
 
-import array
 import os
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -21,26 +21,26 @@ else:  # `socket` makes enumerations of all that it has
 MOST_FDS = 250
 """In one message; the kernel refuses more than 253 (SCM_MAX_FD)."""
 FLAGS = socket.MSG_CMSG_CLOEXEC
-_INT = array.array("i").itemsize
+_INT = struct.calcsize("i")
 SPACE = socket.CMSG_SPACE((MOST_FDS + 3) * _INT)
 """Room for the ancillary data of any message."""
 
 
-def rights(fds: Sequence[int]) -> list[tuple[int, int, array.array[int]]]:
+def rights(fds: Sequence[int]) -> list[Ancillary]:
     """The ancillary data that carries `fds`; they stay the sender's."""
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
 
 
 def descriptors(ancillary: Iterable[Ancillary]) -> list[int]:
     """What came with a message: the receiver's, close-on-exec."""
-    fds = array.array("i")
+    fds: list[int] = []
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % _INT])
-    return list(fds)
+            fds.extend(struct.unpack_from(f"{len(data) // _INT}i", data))
+    return fds
 
 
-def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> int:
+def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int] = ()) -> int:
     """One sendmsg(2), without SIGPIPE; how many bytes it took. Raises OSError (BlockingIOError: the other side does not
     read)."""
     return sock.sendmsg([data], rights(fds), socket.MSG_NOSIGNAL)

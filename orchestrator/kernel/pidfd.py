@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import struct
 
 from orchestrator.kernel.constants import PIDFD_GET_INFO, PIDFD_INFO_EXIT
+from orchestrator.kernel.suppress import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _status_of_reaped(pidfd: int) -> int | None:
 
 def send(pidfd: int, number: int) -> None:
     """Send a signal; nothing happens when the process has ended."""
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, number)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import struct
@@ -13,7 +12,7 @@ from orchestrator.kernel.syscalls import call, fail, libc, number_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 else:  # `signal` makes enumerations of all of them; typing itself would cost the monitor a megabyte
     import _signal as signal
 
@@ -145,6 +144,15 @@ def drop_bounding(keep: frozenset[int], last: int) -> None:
             prctl(c.PR_CAPBSET_DROP, bit)
 
 
+def capabilities() -> tuple[int, int, int]:
+    """capget(2) of this process: effective, permitted, inheritable."""
+    data = ctypes.create_string_buffer(24)
+    call(number_of("capget"), struct.pack("=Ii", c.CAPABILITY_VERSION_3, 0), data)
+    low = struct.unpack("=6I", data.raw)
+    effective, permitted, inheritable = (low[place] | low[place + 3] << 32 for place in range(3))
+    return effective, permitted, inheritable
+
+
 def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) of this process. Each is a mask of bits."""
     data = struct.pack(
@@ -190,20 +198,27 @@ def join_new_session_keyring() -> None:
     call(number_of("keyctl"), c.KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
-@contextlib.contextmanager
-def making_files_as(number: int) -> Iterator[None]:
+class making_files_as:
     """What this thread makes while the block runs belongs to the user and group `number`; all its rights stay
     (credentials(7), "File system user ID"; capabilities(7), SECBIT_NO_SETUID_FIXUP). A file system of a user namespace, and
     an idmapped mount, take no files of an id that they have no name for. Raises OSError."""
-    before = _prctl(c.PR_GET_SECUREBITS, 0, 0, 0, 0)
-    uid, gid = (change(ctypes.c_uint(_NOBODY)) & _NOBODY for change in (libc.setfsuid, libc.setfsgid))
-    prctl(c.PR_SET_SECUREBITS, before | c.SECBIT_NO_SETUID_FIXUP)
-    try:
-        _set_file_owner(number, number)
-        yield
-    finally:
-        _set_file_owner(uid, gid)
-        prctl(c.PR_SET_SECUREBITS, before)
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.before, self.uid, self.gid = 0, 0, 0
+
+    def __enter__(self) -> None:
+        self.before = _prctl(c.PR_GET_SECUREBITS, 0, 0, 0, 0)
+        self.uid, self.gid = (change(ctypes.c_uint(_NOBODY)) & _NOBODY for change in (libc.setfsuid, libc.setfsgid))
+        prctl(c.PR_SET_SECUREBITS, self.before | c.SECBIT_NO_SETUID_FIXUP)
+        try:
+            _set_file_owner(self.number, self.number)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_raised: object) -> None:
+        _set_file_owner(self.uid, self.gid)
+        prctl(c.PR_SET_SECUREBITS, self.before)
 
 
 _NOBODY = 0xFFFFFFFF

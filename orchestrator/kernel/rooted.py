@@ -5,12 +5,12 @@ An image's symbolic link ``/etc -> /../../etc`` stays within the root here; ``/p
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 
 from orchestrator.kernel import constants as c
+from orchestrator.kernel.suppress import suppress
 from orchestrator.kernel.syscalls import openat2
 
 IN_ROOT = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
@@ -27,7 +27,7 @@ def open_in(root: int, path: bytes, flags: int = os.O_PATH) -> int:
 def ensure(root: int, path: bytes, *, directory: bool, mode: int = 0o755) -> int:
     """An O_PATH descriptor of `path` inside `root`; what is missing is made: directories, at the end a directory or an
     empty file. A dangling link is followed and its target made. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         return open_in(root, path)
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     at, links = 0, 0

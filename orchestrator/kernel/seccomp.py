@@ -102,7 +102,18 @@ def compile_filter(oci_seccomp: Mapping[str, Any], arch: str) -> bytes:
     """
     if arch not in _RUNS_ON:
         raise KeyError(f"no system call table for {arch}")
-    return _compile(json.dumps(oci_seccomp, sort_keys=True), arch)
+    if (known := _recent.get((id(oci_seccomp), arch))) is not None:
+        return known[1]
+    compiled = _compile(json.dumps(oci_seccomp, sort_keys=True), arch)
+    if len(_recent) >= _MOST_RECENT:
+        _recent.clear()
+    _recent[id(oci_seccomp), arch] = oci_seccomp, compiled
+    return compiled
+
+
+_MOST_RECENT = 16
+_recent: dict[tuple[int, str], tuple[Mapping[str, Any], bytes]] = {}
+"""By identity: one profile is most containers'. It is kept, so that its id stays its own."""
 
 
 def words() -> dict[str, list[str]]:

@@ -5,12 +5,12 @@ Standard library only: this also runs in the monitor and in its children, after 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import struct
 
 from orchestrator.kernel.constants import CLOSE_RANGE_CLOEXEC, MACHINE, NR_CLOSE_RANGE, NR_OPENAT2, NUMBERS
+from orchestrator.kernel.suppress import suppress
 
 libc = ctypes.CDLL(None, use_errno=True)
 _syscall = libc.syscall
@@ -62,7 +62,7 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0
     the machine, renames or mounts something, since it cannot tell whether that led out of the directory: asked again."""
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     for _ in range(_MOST_RACES):
-        with contextlib.suppress(BlockingIOError):
+        with suppress(BlockingIOError):
             return call(NR_OPENAT2, directory, path, how, len(how), path=path)
     return call(NR_OPENAT2, directory, path, how, len(how), path=path)
 
@@ -74,7 +74,13 @@ def cloexec_from(first: int) -> None:
 
 def close_from(first: int) -> None:
     """Close every descriptor from `first` up (close_range(2))."""
-    call(NR_CLOSE_RANGE, first, _UINT_MAX, 0)
+    close_range(first, _UINT_MAX)
+
+
+def close_range(first: int, last: int) -> None:
+    """Close those from `first` to `last`, if that is any."""
+    if first <= last:
+        call(NR_CLOSE_RANGE, first, last, 0)
 
 
 def sethostname(name: bytes) -> None:

@@ -8,13 +8,13 @@ relative to these descriptors (openat(2), unlinkat(2)), so no link is followed.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import stat
 import struct
-from contextlib import suppress
+
+from orchestrator.kernel.suppress import suppress
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_NAMES = 1 << 16
@@ -65,7 +65,7 @@ def copy_attributes(source: int, target: int, skip_xattrs: str = "trusted.overla
     os.fchmod(target, stat.S_IMODE(found.st_mode))
     for name in os.listxattr(source):
         if not name.startswith(skip_xattrs):
-            with contextlib.suppress(OSError):  # A file system without them.
+            with suppress(OSError):  # A file system without them.
                 os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 

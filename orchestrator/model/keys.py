@@ -58,9 +58,15 @@ def _sha256() -> Callable[[bytes], Any]:
     return hashlib.sha256
 
 
+_hash: Callable[[bytes], Any] | None = None
+"""Found once: a module that is not there is looked for anew each time."""
+
+
 def short_hash(text: str, length: int) -> str:
     """The first `length` hex digits of SHA-256 of `text`."""
-    digest: str = _sha256()(text.encode("utf-8", "surrogateescape")).hexdigest()
+    global _hash
+    _hash = _hash or _sha256()
+    digest: str = _hash(text.encode("utf-8", "surrogateescape")).hexdigest()
     return digest[:length]
 
 

@@ -74,6 +74,12 @@ def instance_id(project: ProjectName, instance: Instance, slug: str = "") -> Con
     return ContainerId(f"{project}-{instance.service}-{_INFIX[instance.role]}{slug or instance.number}")
 
 
+def init_id(project: ProjectName, instance: Instance, step: int) -> ContainerId:
+    """The name of the container that does a step (from 0) before `instance` starts: ``project-service-init-1.0``. No
+    replica's name ends so."""
+    return ContainerId(f"{project}-{instance.service}-{_INFIX[Role.INIT]}{instance.number}.{step}")
+
+
 def bridge_name(key: ProjectKey, network: NetworkName, attempt: int = 0) -> str:
     """At most 15 bytes (IFNAMSIZ - 1): ``psb`` + 8 + 4. `attempt` counts on while another network has that name."""
     return f"psb{key}{short_hash(_again(network, attempt), 4)}"

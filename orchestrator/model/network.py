@@ -29,16 +29,27 @@ class Network:
 
 
 @frozen
+class Link:
+    """`alias`: a name that one service alone has for `target`: another service or, if it is `external`, a container."""
+
+    alias: str
+    target: str
+    external: bool = False
+    place: str = ""
+
+
+@frozen
 class Attachment:
     """How one service is on one network. The service's own name is always an alias, and is not repeated here.
     `mac_address`: as the kernel writes it. `dns`: who is asked for names that are not the stack's; () for the host's
-    resolvers."""
+    resolvers. `links`: names that it alone has, each with the name that is meant."""
 
     network: NetworkName
     aliases: tuple[str, ...] = ()
     ipv4_address: str | None = None
     mac_address: str | None = None
     dns: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
 
 
 def parse_mac(text: str) -> str:

@@ -10,11 +10,12 @@ from orchestrator.model.build import BuildSpec, PullPolicy, Ulimit
 from orchestrator.model.devices import Devices
 from orchestrator.model.granted import GrantedFile
 from orchestrator.model.health import HealthCheck, OnUnhealthy
+from orchestrator.model.hooks import Hook
 from orchestrator.model.limits import Limits
 from orchestrator.model.log_policy import Logging
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.namespaces import Namespaces
-from orchestrator.model.network import Attachment, PortMapping
+from orchestrator.model.network import Attachment, Link, PortMapping
 from orchestrator.model.resolving import Resolving
 from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.security import Security
@@ -55,8 +56,8 @@ class Service:
     `files`: its secrets and configs. `group_add`: names of the image's groups, or numbers. `shm_bytes`: of /dev/shm.
     `storage_bytes`: of the writable layer. `cgroup_parent`: a path below the root of each cgroup hierarchy, without its
     outer slashes. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open. `attach`: ``up`` in the
-    foreground shows its log. `given`: of a one-off, compose path -> the option of the command line that changed it.
-    `place` is this service's compose path.
+    foreground shows its log. `pre_start`: in this order, before a new container starts. `given`: of a one-off, compose
+    path -> the option of the command line that changed it. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -108,7 +109,22 @@ class Service:
     stdin_open: bool = False
     attach: bool = True
     given: Mapping[str, str] = NONE_GIVEN
+    links: tuple[Link, ...] = ()
+    pre_start: tuple[InitStep, ...] = ()
+    post_start: tuple[Hook, ...] = ()
+    pre_stop: tuple[Hook, ...] = ()
 
     @property
     def place(self) -> str:
         return f"services.{self.name}"
+
+
+@frozen
+class InitStep:
+    """A container that runs to its end before one of the service starts (``pre_start``). `definition` has the service's
+    name and what it takes from the service, but for the mounts: those are the container's that is to start. `per_replica`:
+    before each new container; else once for all of a definition. `place` is its compose path."""
+
+    definition: Service
+    per_replica: bool = False
+    place: str = ""

@@ -150,6 +150,7 @@ def _endpoint(
         names=tuple(dict.fromkeys(names)),
         internal=live.network.internal,
         dns=attachment.dns,
+        links=attachment.links,
     )
 
 

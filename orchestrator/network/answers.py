@@ -45,7 +45,8 @@ def answer(
         # The boundary to text from containers: dnslib has its own error, but also lets some of Python's through.
         return Elsewhere.IGNORE
     zones = names.visible(zone, client)
-    reply = _own_answer(names, zones, header, question)
+    name = b".".join(question.qname.label).decode("latin-1").lower()
+    reply = _own_answer(names, zones, names.meant(zone, client, name), header, question)
     if reply is None:
         if not all(visible.internal for visible in zones):
             return Elsewhere.FORWARD
@@ -58,10 +59,9 @@ def answer(
 
 
 def _own_answer(
-    names: ProjectNames, zones: Sequence[Zone], header: DNSHeader, question: DNSQuestion
+    names: ProjectNames, zones: Sequence[Zone], name: str, header: DNSHeader, question: DNSQuestion
 ) -> DNSRecord | None:
-    """None: not a name of ours."""
-    name = b".".join(question.qname.label).decode("latin-1").lower()
+    """To the question for `name`. None: not a name of ours."""
     if name.endswith(_REVERSE):
         return _reverse(names, zones, name, header, question)
     zone = next((zone for zone in zones if zone.knows(name)), None)

@@ -25,6 +25,7 @@ class ProjectNames:
         self._claims: Counter[str] = Counter()
         self._unready: set[ContainerId] = set()
         self._dns: dict[ContainerId, tuple[str, ...]] = {}
+        self._links: dict[ContainerId, dict[str, str]] = {}
 
     def open_zone(self, network: NetworkName, subnet: IPv4Network, internal: bool = False) -> Zone:
         zone = self._zones.get(network)
@@ -43,14 +44,22 @@ class ProjectNames:
         self._claims.update(own)
         if servers := next((endpoint.dns for endpoint in endpoints if endpoint.dns), ()):
             self._dns[container] = servers
+        if links := {alias.lower(): name.lower() for endpoint in endpoints for alias, name in endpoint.links}:
+            self._links[container] = links
 
     def servers(self, zone: Zone, client: str) -> tuple[str, ...]:
         """Whom to ask for `client`, an address in `zone`; () for the host's resolvers."""
         container = zone.holder(IPv4Address(client)) if client else None
         return self._dns.get(container, ()) if container is not None else ()
 
+    def meant(self, zone: Zone, client: str, name: str) -> str:
+        """What `client`, an address in `zone`, means by `name` (in lower case): a name of its own for another one."""
+        container = zone.holder(IPv4Address(client)) if client and self._links else None
+        return self._links.get(container, {}).get(name, name) if container is not None else name
+
     def disclaim(self, container: ContainerId) -> None:
         self._dns.pop(container, None)
+        self._links.pop(container, None)
         for name in self._own.pop(container, frozenset()):
             self._claims[name] -= 1
             if not self._claims[name]:

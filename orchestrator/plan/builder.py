@@ -15,6 +15,7 @@ from orchestrator.model.names import (
     Role,
     ServiceName,
     VolumeName,
+    init_id,
     instance_id,
 )
 from orchestrator.model.project import Project
@@ -52,7 +53,10 @@ class PlanBuilder:
 
     def create(self, instance: Instance, container: ContainerId, definition: Service, cause: str) -> None:
         """`container` must be free, but for what this plan removes. Raises InputError."""
-        if len(container.encode("utf-8", "surrogateescape")) > MOST_NAME:
+        names = [container]
+        if definition.pre_start:
+            names.append(init_id(self.project.name, instance, len(definition.pre_start) - 1))
+        if max(len(name.encode("utf-8", "surrogateescape")) for name in names) > MOST_NAME:
             raise InputError(
                 f'the container name "{container[:40]}..." is longer than {MOST_NAME} bytes',
                 hint="give the service a shorter name, or a `container_name`",
@@ -164,7 +168,8 @@ class PlanBuilder:
     def prepare(self, moved: frozenset[NetworkName] = frozenset()) -> None:
         """The images, networks and volumes that what is created or started needs and that are not there."""
         starting = [item for item in self.operations.values() if item.kind in (Kind.CREATE, Kind.START)]
-        services = [made for item in starting if (made := self._definition(item)) is not None]
+        made = [one for item in starting if (one := self._definition(item)) is not None]
+        services = [*made, *(step.definition for service in made for step in service.pre_start)]
         for key in sorted({key for service in services for key in service.networks}):
             if key in moved:
                 self._add(Operation(Kind.REMOVE_NETWORK, "its definition changed", network=key))
@@ -262,13 +267,16 @@ class PlanBuilder:
         definition = self._definition(operation)
         if definition is None:
             return []
-        images = (definition.image, *mounted_images(definition.volumes))
-        needs = [operation_id(Kind.OBTAIN_IMAGE, image) for image in images]
-        needs += [operation_id(Kind.CREATE_NETWORK, key) for key in sorted(definition.networks)]
+        made = (definition, *(step.definition for step in definition.pre_start))
+        images = (image for each in made for image in (each.image, *mounted_images(each.volumes)))
+        needs = [operation_id(Kind.OBTAIN_IMAGE, image) for image in dict.fromkeys(images)]
+        needs += [operation_id(Kind.CREATE_NETWORK, key) for key in sorted({key for each in made for key in each.networks})]
         needs += [operation_id(Kind.CREATE, self._first_of(name)) for name in sorted(shared_services(definition))]
         lenders = {entry.of for entry in definition.volumes_from}
-        needs += [item.id for item in self.operations.values() if item.kind is Kind.CREATE and lenders & _called(item)]
-        volumes = {mount.source for mount in definition.volumes if mount.kind is MountKind.VOLUME and mount.source}
+        if lenders:
+            needs += [item.id for item in self.operations.values() if item.kind is Kind.CREATE and lenders & _called(item)]
+        mounts = (mount for each in made for mount in each.volumes)
+        volumes = {mount.source for mount in mounts if mount.kind is MountKind.VOLUME and mount.source}
         return [*needs, *(operation_id(Kind.CREATE_VOLUME, key) for key in sorted(volumes))]
 
     def _first_of(self, name: ServiceName) -> ContainerId:

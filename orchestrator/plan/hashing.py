@@ -48,6 +48,14 @@ def config_hash(
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def steps_hash(service: Service) -> str:
+    """Of what is done before the service starts; "" when that is nothing."""
+    if not service.pre_start:
+        return ""
+    text = json.dumps(_plain([_without_contents(to_json(step)) for step in service.pre_start]), sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def explain_change(before: Project | None, made: Definition, after: Project, service: Service, identity: str) -> str:
     """Which parts differ between what a container was made from and `after`: ``image, environment``; ``image content`` when
     it is none of the stack's own; "" when that cannot be told. `before`: the recorded stack, for networks and volumes."""
@@ -74,8 +82,7 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
     content: dict[str, Any] = {key: _plain(value) for key, value in to_json(service).items() if key not in _IGNORED}
     if isinstance(check := content.get("healthcheck"), dict):  # Which shell runs the text shows in the image's identity.
         check.pop("shell", None)
-    for file in content.get("files", ()):  # Its digest says it.
-        file.pop("content", None)
+    _without_contents(content)
     content["image_identity"] = image_identity
     content["used_networks"] = {
         key: _network_content(project.networks[key])
@@ -93,6 +100,17 @@ def _content(project: Project, service: Service, image_identity: str) -> dict[st
     if service.volumes_from:
         content["used_mounts"] = [_plain(to_json(item.volumes)) for item in _lenders(project, service)]
     return content
+
+
+def _without_contents(made: dict[str, Any]) -> dict[str, Any]:
+    """Without what granted files hold: their digests say it."""
+    for file in made.get("files", ()):
+        file.pop("content", None)
+    for step in made.get("pre_start", ()):
+        _without_contents(step["definition"])
+    if "definition" in made:
+        _without_contents(made["definition"])
+    return made
 
 
 def _lenders(project: Project, service: Service) -> list[Service]:

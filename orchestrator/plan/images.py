@@ -19,7 +19,8 @@ def image_request(project: Project, service: Service) -> ImageRequest:
 def image_key(project: Project, service: Service, request: ImageRequest) -> str:
     """The attribute of `service` that asks for it."""
     if request.reference != service.image:
-        return "volumes"
+        images = [step.definition.image for step in service.pre_start]
+        return f"pre_start[{images.index(request.reference)}]" if request.reference in images else "volumes"
     return "build" if service.build is not None and f"{service.place}.image" not in project.places else "image"
 
 
@@ -32,10 +33,17 @@ def mounted_request(project: Project, reference: str) -> ImageRequest:
 
 
 def image_requests(project: Project, service: Service) -> Iterator[ImageRequest]:
-    """What `service` is made from, then what it mounts."""
+    """What `service` is made from, then what it mounts, then the same of what runs before it."""
     yield image_request(project, service)
     for reference in mounted_images(service.volumes):
         yield mounted_request(project, reference)
+    for step in service.pre_start:
+        yield from image_requests(project, step.definition)
+
+
+def own_images(service: Service) -> int:
+    """How many of `image_requests` are of the service itself."""
+    return 1 + len(mounted_images(service.volumes))
 
 
 def _maker(project: Project, reference: str) -> Service | None:

@@ -66,7 +66,7 @@ def selected(
         if item.container in containers
         or (
             (selection.everything or item.service in services)
-            and (one_offs or item.instance.role is not Role.ONE_OFF)
+            and (one_offs or item.instance.role is Role.REPLICA)
         )
     ]
 

@@ -33,7 +33,8 @@ class Facts:
     `pending`: the current operation will start it, and has not yet: what was before does not count. `started`: a run
     began in the current operation. `checked`: it has a health check. `exit`: of the last run that ended.
     `ended_runs`: runs that ended, not on request, since the operation began. `age_s`: of the run.
-    `wanted`: the user wants it to run. `reason`: why it is as it is, one sentence.
+    `wanted`: the user wants it to run. `reason`: why it is as it is, one sentence. `hook`: what of its ``post_start`` is
+    under way. `failed_hook`: how one of its hooks failed in this run, one sentence, "" for none.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Facts:
     age_s: float = 0.0
     wanted: bool = True
     reason: str = ""
+    hook: str = ""
+    failed_hook: str = ""
 
 
 @frozen
@@ -91,6 +94,8 @@ def evaluate(dependency: Dependency, facts: Facts) -> Verdict:
     only warns."""
     if facts.pending:
         return NotYet(f"{facts.name} has not been started yet")
+    if dependency.condition is not Condition.COMPLETED and (held := _held_by_hook(facts)) is not None:
+        return held
     match dependency.condition:
         case Condition.STARTED:
             return _started(facts)
@@ -108,12 +113,23 @@ def ready(facts: Facts) -> Verdict:
         return NotYet(f"{facts.name} has not been started yet")
     if facts.phase is Phase.EXITED and facts.exit is not None and succeeded(facts.exit):
         return Met()
+    if (held := _held_by_hook(facts)) is not None:
+        return held
     if facts.checked:
         return _healthy(facts)
     if facts.phase is Phase.RUNNING:
         left_s = (RESET_AFTER_S if facts.ended_runs else SETTLED_S) - facts.age_s
         return Met() if left_s <= 0 else NotYet(f"{facts.name} has just been started", left_s)
     return _patient(facts, "running") if facts.phase in _RESTARTING and facts.wanted else Never(_why_not(facts))
+
+
+def _held_by_hook(facts: Facts) -> NotYet | Never | None:
+    """What has started counts as such when its ``post_start`` is done, and not at all when that has failed."""
+    if facts.phase is not Phase.RUNNING:
+        return None
+    if facts.failed_hook:
+        return Never(facts.failed_hook)
+    return NotYet(f"{facts.hook} of {facts.name} is not done yet") if facts.hook else None
 
 
 def _started(facts: Facts) -> Verdict:

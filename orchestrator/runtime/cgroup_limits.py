@@ -6,16 +6,19 @@ default, is given up in silence (`apply` says so).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.errors import HostError
 from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
+from orchestrator.kernel.suppress import suppress
 from orchestrator.runtime.resources import File, Setting
 from orchestrator.values import frozen, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 _HINT = "`pystack doctor` shows which cgroup controllers this machine offers, and /proc/cgroups what its kernel has"
 _USUAL = ("cpu", "memory", "pids")
@@ -98,7 +101,7 @@ def _write(setting: Setting, places: Places) -> None:
         raise OSError(errno.ENOENT, "", setting.controller) if only_v1 else OSError(errno.ENOTSUP, "")
     else:
         group = f"{layout.unified}/{places.relative_path}"
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             _check_use(setting, f"{group}/memory.current")
         try:
             _write_first(setting, setting.v2, group, _write_v2)

@@ -1,9 +1,9 @@
 """A container's control group: its limits, who is in it, and how it ends.
 
 One group ``pystack/KEY/CONTAINER`` in each hierarchy that is needed. Processes are placed in two ways: the **unified**
-hierarchy by CLONE_INTO_CGROUP with `unified_fd` (free), the **v1** hierarchies by writing the pid to each of
-`attach_paths`. On v2 the controllers are in the unified hierarchy too; on the hybrid layout limits are v1's, and the
-unified group holds the membership, because only there ``cgroup.kill`` ends everything atomically. Each limit goes to
+hierarchy by CLONE_INTO_CGROUP with `unified_fd` (free), the **v1** hierarchies by writing "0", each process for itself, to
+each of `attach_paths`. On v2 the controllers are in the unified hierarchy too; on the hybrid layout limits are v1's, and
+the unified group holds the membership, because only there ``cgroup.kill`` ends everything atomically. Each limit goes to
 where its controller is, so that mixtures work as well.
 
 The container's processes live in the group itself and probes and execs in sub-groups of the membership hierarchy only.
@@ -33,6 +33,9 @@ from orchestrator.runtime.resources import Setting, settings_of
 from orchestrator.values import entity, field
 
 REMOVE_TIMEOUT_S = 5.0
+ENTRANCE = "tasks"
+"""Of a v1 group. A thread that enters by it alone needs no lock that all forks and exits of the machine hold, as it does
+by cgroup.procs."""
 _JOIN_ROUNDS = 100
 _ALWAYS = ("memory", "pids")
 
@@ -42,8 +45,9 @@ class ContainerCgroup:
     """The groups of one container (or of one probe in it). Owns `unified_fd`; `close` it, or use as a context manager.
 
     `unified_fd`: the directory for CLONE_INTO_CGROUP, None without a unified hierarchy. `attach_paths`: the
-    cgroup.procs files of the v1 hierarchies to write the pid to. `unenforced`: limits that this machine has no
-    controller for; only the pids limit may end there, a memory or cpu limit that cannot be kept is an error.
+    files of the v1 hierarchies by which a process of one thread enters. `unenforced`: limits that this machine has no
+    controller for; only the pids limit may end there, a memory or cpu limit that cannot be kept is an error. `fresh`: it
+    was made just now, and has counted nothing.
     """
 
     layout: Layout
@@ -51,6 +55,7 @@ class ContainerCgroup:
     unified_fd: int | None
     attach_paths: tuple[str, ...]
     unenforced: tuple[str, ...] = ()
+    fresh: bool = False
     _directories: tuple[str, ...] = field(default=(), repr=False)
     """The groups that `remove` removes, the unified one first."""
     _limits: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -84,8 +89,9 @@ class ContainerCgroup:
         if unified is None and "freezer" in layout.controllers:
             v1["freezer"] = f"{layout.controllers['freezer']}/{relative_path}"
         directories = tuple(dict.fromkeys((*([unified] if unified else ()), *v1.values())))
+        fresh = True
         for directory in directories:
-            _make(directory)
+            fresh = _make(directory) and fresh
             if directory == v1.get("cpuset"):
                 _inherit_cpuset(layout.controllers["cpuset"], relative_path)
         unenforced = apply(settings, Places(layout, relative_path, v1))
@@ -97,8 +103,8 @@ class ContainerCgroup:
             if fd is not None:
                 os.close(fd)
             raise
-        attach = tuple(f"{path}/cgroup.procs" for path in dict.fromkeys(v1.values()))
-        return cls(layout, relative_path, fd, attach, unenforced, directories, v1)
+        attach = tuple(f"{path}/{ENTRANCE}" for path in dict.fromkeys(v1.values()))
+        return cls(layout, relative_path, fd, attach, unenforced, fresh, directories, v1)
 
     def update(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Change the limits of an OCI ``linux.resources`` to another's while its processes live; they join a v1 hierarchy
@@ -124,7 +130,7 @@ class ContainerCgroup:
             raise HostError(message) from exc
         self._directories = (*self._directories, *added)
         self._limits = groups
-        self.attach_paths = (*self.attach_paths, *(f"{path}/cgroup.procs" for path in added))
+        self.attach_paths = (*self.attach_paths, *(f"{path}/{ENTRANCE}" for path in added))
 
     def _join(self, path: str) -> None:
         """All its processes, also those that are born meanwhile: a child is born where its parent is."""
@@ -145,6 +151,11 @@ class ContainerCgroup:
         except OSError as exc:
             raise HostError(f"cannot make the cgroup {self.relative_path}/{name}: {exc.strerror}") from exc
 
+    def below(self, prefix: str) -> list[str]:
+        """The sub-groups whose names begin so, sorted."""
+        with os.scandir(self._membership()) as entries:
+            return sorted(entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
+
     def _probe_group(self, name: str) -> ContainerCgroup:
         if self.unified_fd is not None and self.layout.unified is not None:
             with contextlib.suppress(FileExistsError):
@@ -155,17 +166,13 @@ class ContainerCgroup:
         own = self._membership()
         with contextlib.suppress(FileExistsError):
             os.mkdir(f"{own}/{name}", 0o755)
-        others = tuple(path for path in self.attach_paths if path != f"{own}/cgroup.procs")
-        return self._sub(name, None, (f"{own}/{name}/cgroup.procs", *others), f"{own}/{name}")
+        others = tuple(path for path in self.attach_paths if path != f"{own}/{ENTRANCE}")
+        return self._sub(name, None, (f"{own}/{name}/{ENTRANCE}", *others), f"{own}/{name}")
 
     def _sub(self, name: str, fd: int | None, attach: tuple[str, ...], directory: str) -> ContainerCgroup:
         return ContainerCgroup(
-            self.layout, f"{self.relative_path}/{name}", fd, attach, (), (directory,), self._limits
+            self.layout, f"{self.relative_path}/{name}", fd, attach, (), False, (directory,), self._limits
         )
-
-    def names_below(self) -> tuple[str, ...]:
-        """The groups directly below it."""
-        return cgroup.children(self._membership())
 
     def _membership(self) -> str:
         """The group that lists every process: unified, else the freezer's, else the first."""
@@ -244,8 +251,8 @@ def open_existing(layout: Layout, relative_path: str) -> ContainerCgroup:
         with contextlib.suppress(FileNotFoundError):
             fd = _open_directory(unified)
     found = (*([unified] if unified is not None else ()), *limits.values())
-    attach = tuple(f"{path}/cgroup.procs" for path in dict.fromkeys(limits.values()))
-    return ContainerCgroup(layout, relative_path, fd, attach, (), tuple(dict.fromkeys(found)), limits)
+    attach = tuple(f"{path}/{ENTRANCE}" for path in dict.fromkeys(limits.values()))
+    return ContainerCgroup(layout, relative_path, fd, attach, (), False, tuple(dict.fromkeys(found)), limits)
 
 
 def find_leftovers(layout: Layout, key: ProjectKey) -> tuple[str, ...]:
@@ -276,19 +283,20 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _make(directory: str) -> None:
-    """mkdir, and only if that fails its parents: one system call for all but the first container of a project.
-    Tries again when another project's end removes the common parent in between."""
+def _make(directory: str) -> bool:
+    """mkdir, and only if that fails its parents: one system call for all but the first container of a project. Tries again
+    when another project's end removes the common parent in between. True if it is new."""
     for _ in range(10):
         try:
             os.mkdir(directory, 0o755)
-            return
+            return True
         except FileExistsError:
-            return
+            return False
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError):
                 os.makedirs(os.path.dirname(directory), 0o755)
     os.mkdir(directory, 0o755)
+    return True
 
 
 def _inherit_cpuset(root: str, relative_path: str) -> None:

@@ -8,7 +8,6 @@ probes, `programs` says what a container's processes do before their execve.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import resource
 import signal
@@ -47,20 +46,21 @@ from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
-from orchestrator.runtime.link import MonitorLost, StepFailed
+from orchestrator.runtime.link import MonitorLost
 from orchestrator.runtime.owners import asked_owners
-from orchestrator.runtime.processes import END_S, failure, killed_at_birth, run_process, warnings_of
+from orchestrator.runtime.processes import END_S, run_process
 from orchestrator.runtime.programs import layer_paths
 from orchestrator.runtime.propagation import check_propagation
 from orchestrator.runtime.rootfs import check_folders, fill_volume
-from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
+from orchestrator.runtime.sandbox import Sandbox
 from orchestrator.runtime.session import Session
-from orchestrator.runtime.sharing import check_shares, has_just_ended, joined, network_of, with_shared_files
-from orchestrator.runtime.sources import mapped_sources
-from orchestrator.runtime.stdio import KEPT_TERMINAL, Streams, Terminal, closing, written_anew
+from orchestrator.runtime.sharing import check_shares, network_of, with_shared_files
+from orchestrator.runtime.starts import BornKilled, Starts, end_leftovers
+from orchestrator.runtime.stdio import Terminal, closing, written_anew
 from orchestrator.values import replace
 
 _START_TRIES = 3
+_KILLED_TOGETHER_S = 0.1
 
 
 @asynccontextmanager
@@ -82,6 +82,7 @@ async def open_runtime(
             runtime.ends.complete_last()
             yield runtime
         finally:
+            await runtime.leave()
             await session.close()
             runtime.close()
             Adopting.end()
@@ -99,6 +100,7 @@ class MonitorRuntime:
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
         self.ends = Ends(site, self._layout, session, self._sandboxes)
+        self._starts = Starts(site, session, self.ends)
         session.completed = self.ends.completed
         session.outlives = self.ends.kill_outliving
 
@@ -117,6 +119,9 @@ class MonitorRuntime:
     async def drop(self, name: str) -> None:
         await self._session.drop(name)
 
+    async def leave(self) -> None:
+        await self._starts.leave()
+
     def close(self) -> None:
         for sandbox in self._sandboxes.values():
             sandbox.close()
@@ -128,6 +133,7 @@ class MonitorRuntime:
         validate(spec.config, self._site.ids, cgroup_path(self._site.key, container))
         check_shares(self._site, spec)
         asked_owners(spec.config)
+        await self._starts.give_up(container)
         spec = bundle.with_kept_files(self._site, with_shared_files(self._site, spec))
         existed = bundle.write_bundle(self._site, spec)
         bundle.make_bind_sources(spec)
@@ -135,7 +141,7 @@ class MonitorRuntime:
         cgroup = self._open_cgroup(spec)
         try:
             if existed and not running and cgroup.populated():
-                await self._end_leftovers(cgroup)
+                await end_leftovers(cgroup)
             for fill in spec.fills:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
             check_folders(spec)
@@ -163,13 +169,6 @@ class MonitorRuntime:
         group = bundle.group_of(self._site, spec)
         with parents_made(self._layout, group):
             return ContainerCgroup.create(self._layout, group, resources)
-
-    async def _end_leftovers(self, cgroup: ContainerCgroup) -> None:
-        """Processes of a run that no monitor knows any more: both of us were killed."""
-        cgroup.kill()
-        with trio.move_on_after(END_S):
-            while cgroup.populated():  # noqa: ASYNC110 - v1 groups cannot notify
-                await trio.sleep(0.005)
 
     async def _sandbox(self, container: ContainerId) -> Sandbox:
         """The container's sandbox; after a restart of the supervisor from its bundle. Raises OperationError."""
@@ -201,65 +200,26 @@ class MonitorRuntime:
         sandbox.starting = True
         try:
             for _ in range(_START_TRIES):
-                with contextlib.suppress(MonitorLost, _BornKilled):
-                    return await self._start_once(await self._sandbox(container), stdin, on_tty, size)
+                with contextlib.suppress(MonitorLost, BornKilled):
+                    return await self._starts.start(await self._sandbox(container), stdin, on_tty, size)
                 # Killed in the middle: whatever was made of it ends, and we begin again.
-                await self._end_leftovers(sandbox.cgroup)
+                await end_leftovers(sandbox.cgroup)
                 sandbox.spoil(sandbox.cgroup)
             raise HostError(f"cannot start {container}: its first process, or the monitor, is killed again and again")
         finally:
             sandbox.starting = False
 
-    async def _start_once(
-        self, sandbox: Sandbox, stdin: int | None, on_tty: TtySink | None, size: tuple[int, int]
-    ) -> Run:
-        container = sandbox.container
-        history = self._session.history.setdefault(container, History())
-        link = await self._session.link()
-        terminal = sandbox.terminal or on_tty is not None
-        if terminal and on_tty is None and link.version < KEPT_TERMINAL:
-            message = f"cannot make a terminal for {container}: the monitor of this project was started by an older pystack"
-            raise OperationError(message, hint="`pystack down` and `pystack up` start a new one")
-        owners, maps = await mapped_sources(self._session, self._site, sandbox.spec, link.version)
-        program, encoded = sandbox.program(link.version, terminal=terminal, size=size, owners=owners)
-        netns = await network_of(self._session, self._site, sandbox.spec)
-        if not has_own_processes(sandbox.spec) and sandbox.cgroup.populated():
-            await self._end_leftovers(sandbox.cgroup)
-            sandbox.spoil(sandbox.cgroup)
-        log = sandbox.log_policy(link.version)
-        number = history.last_run + 1
-        echo = self.ends.base_of(sandbox.cgroup, number)
-        with contextlib.ExitStack() as stack:
-            if sandbox.spec.stdin_open and stdin is None and not terminal:
-                stdin, writer = os.pipe2(os.O_CLOEXEC)
-                stack.enter_context(closing(stdin, writer))
-                await self._session.keep(f"stdin:{container}", [writer])
-            streams = stack.enter_context(Streams(sandbox.log_owner, stdin, on_tty, terminal=terminal))
-            names, fds = sandbox.placement(sandbox.cgroup)
-            shared = stack.enter_context(joined(self._session, self._site, sandbox.spec))
-            own = {"net": netns} if netns >= 0 else {}
-            ends = {**own, **maps, **shared, **streams.descriptors}
+    async def prepare(self, container: ContainerId) -> None:
+        sandbox = await self._sandbox(container)
+        if not sandbox.starting and container not in self._session.active:
+            sandbox.starting = True
             try:
-                answer = await link.request(
-                    "start", encoded, [*ends.values(), *fds],
-                    container=container, run=number, echo=echo, log=log, names=[*ends, *names], **streams.fields,
-                )  # fmt: skip
-            except StepFailed as exc:
-                if shared and exc.number == errno.ESRCH:
-                    raise has_just_ended(sandbox.spec) from exc
-                if killed_at_birth(exc) and sandbox.spoil(sandbox.cgroup):
-                    raise _BornKilled from exc
-                if self._sandboxes.get(container) is sandbox and sandbox.cgroup.oom_kills() > echo["oom_kills"]:
-                    raise HostError(f"cannot start {container}: its memory limit is too small to start anything") from exc
-                raise failure(container, program, exc) from exc
-            except OSError as exc:
-                raise HostError(f"cannot start {container}: {exc.strerror}: {exc.filename or 'clone3'}") from exc
-            said = warnings_of(program, answer.header.get("warnings", ()))
-            run = Run(container, number, answer.header["pid"], answer.header["started"], said)
-            history.last_run = number
-            self._session.add_active(ActiveRun(run, answer.fds[0], streams.taken(answer.fds[1:]), echo, log))
-            streams.hand_over()
-            return run
+                await self._starts.prepare(sandbox)
+            finally:
+                sandbox.starting = False
+
+    async def unprepare(self, container: ContainerId) -> None:
+        await self._starts.give_up(container)
 
     async def attach(self, container: ContainerId) -> Attachment:
         sandbox = await self._running(container)
@@ -342,9 +302,11 @@ class MonitorRuntime:
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
     ) -> Exit:
         sandbox = await self._running(container)
-        group = sandbox.exec_group()
+        if spec.name:
+            sandbox.end_named(spec.name)
+        group = sandbox.exec_group(spec.name)
         with contextlib.ExitStack() as stack:
-            stack.callback(sandbox.let_go, group)
+            stack.callback(sandbox.let_go, group, again=not spec.name)
             terminal = stack.enter_context(Terminal()) if spec.tty else None
             given = dict(zip(("stdin", "stdout", "stderr"), spec.stdio, strict=True)) if spec.stdio is not None else {}
             stdio = terminal.descriptors if terminal is not None else given
@@ -354,13 +316,19 @@ class MonitorRuntime:
                 if on_start is not None:
                     on_start(process)
                 ended = exit_of(await process.wait(), 0.0)
-        if ended.signal == signal.SIGKILL and self._is_ending(container):
+        if ended.signal == signal.SIGKILL and await self._is_ending(container):
             raise OperationError(f"container {container} ended while the command ran in it", exit_code=ended.status)
         return ended
 
-    def _is_ending(self, container: ContainerId) -> bool:
+    async def _is_ending(self, container: ContainerId) -> bool:
+        """Whether its run has ended or is about to: a moment is waited for that, as the kernel kills the processes of a
+        group one after the other."""
         active = self._session.active.get(container)
-        return active is None or pidfds.is_ending(active.run.pid)
+        if active is None or pidfds.is_ending(active.run.pid):
+            return True
+        with trio.move_on_after(_KILLED_TOGETHER_S):
+            await active.ended.wait()
+        return active.ended.is_set()
 
     # Limits.
 
@@ -390,6 +358,7 @@ class MonitorRuntime:
 
     async def remove(self, container: ContainerId) -> None:
         problems: list[str] = []
+        await self._starts.give_up(container)
         active = self._session.active.get(container)
         if active is not None:
             await self.kill(container)
@@ -442,7 +411,3 @@ class MonitorRuntime:
 
 def _has_hosts_ids(spec: SandboxSpec) -> bool:
     return "user" not in own_namespaces(spec.config)
-
-
-class _BornKilled(Exception):
-    """See `Sandbox.spoil`: the group was killed before we knew it."""

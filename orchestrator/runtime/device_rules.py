@@ -5,12 +5,15 @@ order, then what every container has. Written to the ``devices`` controller of v
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.kernel import cgroup, device_filter
 from orchestrator.kernel.device_filter import ANY, BLOCK, CHARACTER, MKNOD, READ, WRITE, DeviceFilterRule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 _KINDS = {"a": 0, "b": BLOCK, "c": CHARACTER, "u": CHARACTER}
 _ACCESS = {"r": READ, "w": WRITE, "m": MKNOD}
@@ -88,7 +91,7 @@ def _check_exceptions(rules: Sequence[DeviceFilterRule]) -> None:
     default, *others = rules
     for number, rule in enumerate(others):
         if rule.allow is default.allow and any(
-            before.allow is not default.allow and _overlap(before, rule) and before[1:4] != rule[1:4]
+            before.allow is not default.allow and _overlap(before, rule) and before.devices != rule.devices
             for before in others[:number]
         ):
             message = f"cgroup v1 cannot {'allow' if rule.allow else 'refuse'} a part of what a rule before says"
@@ -103,7 +106,7 @@ def _overlap(one: DeviceFilterRule, other: DeviceFilterRule) -> bool:
 
 
 def _lines(rule: DeviceFilterRule) -> list[str]:
-    if rule._replace(allow=False) == DeviceFilterRule(False):
+    if rule.is_for_all:
         return ["a"]
     access = "".join(letter for letter, bit in _ACCESS.items() if rule.access & bit)
     major, minor = ("*" if number == ANY else str(number) for number in (rule.major, rule.minor))

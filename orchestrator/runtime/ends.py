@@ -33,7 +33,9 @@ class Ends:
     @staticmethod
     def base_of(group: ContainerCgroup, number: int) -> dict[str, Any]:
         """What is counted already when run `number` begins: kept with the run, and given to `completed` at its end."""
-        stalled = stalled_us(group.layout, group.relative_path) if number > 1 else {}
+        if number == 1 and group.fresh:
+            return {"oom_kills": 0}
+        stalled = stalled_us(group.layout, group.relative_path)
         return {"oom_kills": group.oom_kills(), **({"stalled_us": stalled} if stalled else {})}
 
     def completed(self, active: ActiveRun, exit_: Exit) -> Exit:

@@ -140,12 +140,13 @@ class Link:
     async def _send(self, header: wire.Header, body: bytes, fds: Sequence[int]) -> None:
         packet, numbers, memfd = wire.pack(header, body, fds)
         try:
-            async with self._sending:
-                while True:
-                    try:
-                        fdpass.send(self._sock, packet, numbers)
-                        return
-                    except BlockingIOError:
+            # A packet goes whole or not at all: mostly at once, and without waiting for a turn.
+            while True:
+                try:
+                    fdpass.send(self._sock, packet, numbers)
+                    return
+                except BlockingIOError:
+                    async with self._sending:
                         await trio.lowlevel.wait_writable(self._sock)
         except (OSError, trio.ClosedResourceError):
             raise MonitorLost from None
@@ -216,9 +217,11 @@ class Link:
             waiter.done.set()
 
     def close(self) -> None:
-        """Let go of the monitor, which lives on or has ended."""
+        """Let go of the monitor, which lives on or has ended. Idempotent."""
         self._sock.close()
-        os.close(self._pidfd)
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
 def _checked(answer: Answer) -> Answer:

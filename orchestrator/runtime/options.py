@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
-
 from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
 from orchestrator.values import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ATTRIBUTES: dict[str, tuple[int, int]] = {
     "ro": (c.MOUNT_ATTR_RDONLY, 0),
@@ -60,12 +61,21 @@ class MountOptions:
 
 def parse_options(options: Iterable[str]) -> MountOptions:
     """Later options win over earlier ones. Raises InputError for one that is known and not supported."""
-    return _parse(tuple(options))
+    given = tuple(options)
+    found = _parsed.get(given)
+    if found is None:
+        found = _parse(given)
+        if len(_parsed) < _MOST_PARSED:
+            _parsed[given] = found
+    return found
 
 
-@lru_cache(maxsize=256)
+_parsed: dict[tuple[str, ...], MountOptions] = {}
+"""Most containers have the same mounts."""
+_MOST_PARSED = 256
+
+
 def _parse(options: tuple[str, ...]) -> MountOptions:
-    """Most containers have the same mounts."""
     own, tree = (0, 0), (0, 0)
     propagation, propagates_below = c.MS_PRIVATE, True
     bind = recursive = idmap = False

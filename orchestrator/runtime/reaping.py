@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 
 import trio
 
@@ -27,8 +28,23 @@ async def wait_process(pidfd: int) -> int | None:
         return status
 
 
-def children_of_other_sessions() -> list[int]:
-    """Orphans that came to us are: whatever we start ourselves is in our own session."""
+async def reap_strays(known: Collection[int]) -> None:
+    """Reap orphans that came to us and have ended or end soon, but for the pids that are `known`."""
+    for pid in _orphans():
+        if pid in known:
+            continue
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                with trio.move_on_after(LOST_AFTER_S):
+                    await trio.lowlevel.wait_readable(pidfd)
+                    pidfds.reap(pidfd)
+            finally:
+                os.close(pidfd)
+
+
+def _orphans() -> list[int]:
+    """Children of other sessions: whatever we start ourselves is in our own."""
     own = os.getsid(0)
     found = []
     for task in os.listdir("/proc/self/task"):

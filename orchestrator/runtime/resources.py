@@ -7,15 +7,18 @@ said by `cgroups`, when there is a value for it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
 from orchestrator.errors import InputError
 from orchestrator.values import frozen
 
-Resources = Mapping[str, Any]
-Convert = Callable[[Any, Resources], str]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    Resources = Mapping[str, Any]
+    Convert = Callable[[Any, Resources], str]
+    _Version = tuple[tuple[str, Convert, str], ...]
+
 DEFAULT_PERIOD_US = 100_000
 
 
@@ -86,8 +89,6 @@ def _io_weight(weight: int, _: Resources) -> str:
 # ---- single values ----------------------------------------------------------------------------------------------------
 
 
-_Version = tuple[tuple[str, Convert, str], ...]
-"""The files to try: name, conversion, and the value for nothing said ("": as the group above has it)."""
 
 
 @frozen
@@ -161,8 +162,20 @@ _THROTTLES = (
     ("throttleWriteIOPSDevice", "write_iops_device", "wiops"),
 )
 """Key, v1's file without ``blkio.throttle.``, and the word in v2's ``io.max``."""
-_PAGE_SIZE = re.compile(r"[1-9][0-9]{0,6}(KB|MB|GB)")
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_DIGITS = frozenset("0123456789")
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-")
+_MOST_DIGITS, _MOST_LETTERS = 7, 64
+
+
+def _is_page_size(text: str) -> bool:
+    """``2MB``."""
+    unit, number = text[-2:], text[:-2]
+    short = 0 < len(number) <= _MOST_DIGITS and number[0] != "0"
+    return unit in ("KB", "MB", "GB") and short and _DIGITS.issuperset(number)
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= _MOST_LETTERS and _LETTERS.issuperset(text)
 
 
 def _throttles(resources: Resources) -> Iterator[Setting]:
@@ -192,7 +205,7 @@ def _device_weights(resources: Resources) -> Iterator[Setting]:
 def _huge_pages(resources: Resources) -> Iterator[Setting]:
     for item in resources.get("hugepageLimits") or ():
         size, limit = item["pageSize"], str(item["limit"])
-        if not _PAGE_SIZE.fullmatch(size):
+        if not _is_page_size(size):
             message = f'"{size}" is not a size of huge pages (2MB, 1GB)'
             raise InputError(message, place="linux.resources.hugepageLimits[].pageSize")
         for part, optional in (("", False), ("rsvd.", True)):
@@ -204,7 +217,7 @@ def _huge_pages(resources: Resources) -> Iterator[Setting]:
 def _priorities(resources: Resources) -> Iterator[Setting]:
     for item in _items(resources, "network", "priorities"):
         name, priority = item["name"], item["priority"]
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise InputError(f'"{name}" is not an interface', place="linux.resources.network.priorities[].name")
         yield Setting(
             f"network.priorities.{name}", "net_prio", (File("net_prio.ifpriomap", f"{name} {priority}", f"{name} 0"),), ()
@@ -213,7 +226,7 @@ def _priorities(resources: Resources) -> Iterator[Setting]:
 
 def _rdma(resources: Resources) -> Iterator[Setting]:
     for name, limits in (resources.get("rdma") or {}).items():
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise InputError(f'"{name}" is not an RDMA device', place="linux.resources.rdma")
         handles, objects = limits.get("hcaHandles"), limits.get("hcaObjects")
         words = {"hca_handle": handles, "hca_object": objects}
@@ -226,7 +239,7 @@ def _unified(resources: Resources) -> Iterator[Setting]:
     """Files of the unified hierarchy by their names. Those of ``cgroup.`` are how this runtime works, and are its own."""
     for name, value in (resources.get("unified") or {}).items():
         controller, dot, rest = name.partition(".")
-        if not dot or not rest or not _NAME.fullmatch(name) or controller == "cgroup":
+        if not dot or not rest or not _is_name(name) or controller == "cgroup":
             raise InputError(f'"{name}" is not a file of a controller', place="linux.resources.unified")
         yield Setting(f"unified.{name}", controller, (), (File(name, value),))
 

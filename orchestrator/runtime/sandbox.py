@@ -21,7 +21,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import HOST_IDS, ids_of, own_namespaces
 from orchestrator.oci.terms import ANNOTATION_INIT
 from orchestrator.runtime.bundle import bundle_path
-from orchestrator.runtime.cgroups import ContainerCgroup
+from orchestrator.runtime.cgroups import ENTRANCE, ContainerCgroup
 from orchestrator.runtime.exec import exec_process
 from orchestrator.runtime.program import Program
 from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, compile_start
@@ -47,6 +47,7 @@ class Sandbox:
     _repeated: tuple[tuple[int, bool, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
     _left: list[ContainerCgroup] | None = None
+    _spare: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
 
@@ -65,7 +66,7 @@ class Sandbox:
 
     def context(self, owners: Mapping[str, str] = MappingProxyType({})) -> Context:
         controllers = self.host.cgroups.controllers
-        roots = {path.removesuffix(f"/{self.cgroup.relative_path}/cgroup.procs") for path in self.cgroup.attach_paths}
+        roots = {path.removesuffix(f"/{self.cgroup.relative_path}/{ENTRANCE}") for path in self.cgroup.attach_paths}
         return Context(
             bundle_path(self.site, self.container),
             self.ids.host_base,
@@ -136,22 +137,49 @@ class Sandbox:
             self._repeated = key, made
         return made
 
-    def exec_group(self) -> ContainerCgroup:
-        """A group for a further process, until `let_go`. Those of earlier ones that have left something running go when
-        that has ended: it is looked at here, so there are no more of them than lived at the last exec. Raises HostError."""
+    def exec_group(self, name: str = "") -> ContainerCgroup:
+        """A group for a further process, until `let_go`: that of one before it, or a new one. Those that something was left
+        running in go when that has ended: it is looked at here, so there are no more than lived at the last exec. Raises
+        HostError."""
         if self._left is None:  # Nothing of ours runs yet: all that is there is from before.
-            self._left = [self.cgroup.probe_group(name) for name in self.cgroup.names_below() if name.startswith(_EXEC)]
+            self._left = [self.cgroup.probe_group(found) for found in self.cgroup.below(_EXEC)]
             for group in self._left:
                 group.close()
-        self._left = [group for group in self._left if not _removed(group)]
-        return self.cgroup.probe_group(f"{_EXEC}{os.urandom(6).hex()}")
+        self._left = [group for group in self._left if not self._removed(group)]
+        if name or self._spare is None:
+            return self.cgroup.probe_group(f"{_EXEC}{name}{os.urandom(6).hex()}")
+        group, self._spare = self._spare, None
+        return group
 
-    def let_go(self, group: ContainerCgroup) -> None:
-        """An exec is over. What it left running in the background lives on in its group (`exec_group`)."""
-        if not _removed(group):
+    def let_go(self, group: ContainerCgroup, *, again: bool) -> None:
+        """An exec is over. What it left running in the background lives on in its group (`exec_group`). `again`: an empty
+        one is kept for the next."""
+        if again and self._spare is None and group.relative_path not in self._spoiled:
+            with contextlib.suppress(HostError, OSError):
+                if not group.populated():
+                    self._spare = group
+                    return
+        if not self._removed(group):
             group.close()
             self._left = [*(self._left or ()), group]
         self._forget_procs(group)
+
+    def end_named(self, name: str) -> None:
+        """What was executed under that name, and still is there. Raises HostError."""
+        for found in self.cgroup.below(f"{_EXEC}{name}"):
+            group = self.cgroup.probe_group(found)
+            if group.populated():
+                self.kill(group)
+            self.let_go(group, again=False)
+
+    def _removed(self, group: ContainerCgroup) -> bool:
+        """Whether it is gone, closed too: nothing runs in it."""
+        with contextlib.suppress(HostError, OSError):
+            if not group.populated():
+                group.remove(0)
+                self._spoiled.discard(group.relative_path)
+                return True
+        return False
 
     def _forget_procs(self, group: ContainerCgroup) -> None:
         for path in [path for path in self._procs if f"/{group.relative_path}/" in path]:
@@ -196,6 +224,8 @@ class Sandbox:
         self._spoiled.add(group.relative_path)
         if group is self.cgroup and self._probe is not None:
             self._spoiled.add(self._probe.relative_path)  # Killed with it.
+        if group is self.cgroup and self._spare is not None:
+            self._spoiled.add(self._spare.relative_path)
         return new
 
     def kill(self, group: ContainerCgroup) -> None:
@@ -214,9 +244,10 @@ class Sandbox:
 
     def close(self) -> None:
         """Let go of the descriptors; the groups stay."""
-        if self._probe is not None:
-            self._probe.close()
-            self._probe = None
+        for group in (self._probe, self._spare):
+            if group is not None:
+                group.close()
+        self._probe = self._spare = None
         for fd in self._procs.values():
             os.close(fd)
         self._procs.clear()
@@ -254,12 +285,3 @@ class ActiveRun:
         for fd in self.pipes.values():
             os.close(fd)
         self.pipes.clear()
-
-
-def _removed(group: ContainerCgroup) -> bool:
-    """Whether it is gone, closed too: nothing runs in it."""
-    with contextlib.suppress(HostError, OSError):
-        if not group.populated():
-            group.remove(0)
-            return True
-    return False

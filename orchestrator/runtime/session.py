@@ -20,7 +20,6 @@ from orchestrator.contracts.runtime import Exit, Run
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
 from orchestrator.kernel import fdpass, mounts
-from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel.constants import AT_FDCWD
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime import cradle
@@ -29,7 +28,7 @@ from orchestrator.runtime.link import Answer, Link, MonitorLost, connect, launch
 from orchestrator.runtime.monitor.wire import LOWEST_VERSION, VERSION
 from orchestrator.runtime.owners import OwnerMap
 from orchestrator.runtime.program import too_old
-from orchestrator.runtime.reaping import LOST_AFTER_S, children_of_other_sessions, wait_process
+from orchestrator.runtime.reaping import reap_strays, wait_process
 from orchestrator.runtime.sandbox import ActiveRun
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ _PLAIN_SINCE = 5
 """The version of the monitor's protocol."""
 _MOST_RECOVERIES = 8
 _RECOVERY_WINDOW_S = 10.0
+_LEAVE_S = 5.0
 _EARLY_KEPT = 64
 _MOST_KEPT = fdpass.MOST_FDS - 1
 """In one message; room for a memfd is left (`monitor.wire`)."""
@@ -70,6 +70,8 @@ class Session:
         self._link: Link | None = None
         self._ready = trio.Event()
         self._closing = False
+        self._recovering: trio.Event | None = None
+        """Set when a killed monitor's containers are in another's hands."""
         self._hopeless: HostError | None = None
         self._recoveries: deque[float] = deque(maxlen=_MOST_RECOVERIES)
         self._early: dict[tuple[ContainerId, int], Header] = {}
@@ -195,13 +197,20 @@ class Session:
         self._recoveries.append(now)
         if self._ready.is_set():
             self._ready = trio.Event()
+        self._recovering = recovered = trio.Event()
+        try:
+            await self._begin_anew(old)
+        finally:
+            recovered.set()
+
+    async def _begin_anew(self, old: Link) -> None:
         old.close()
         link = launch(self.site, self._on_event)
         self._nursery.start_soon(self._attend, link)
         with contextlib.suppress(MonitorLost):  # Killed as well: its own `_attend` recovers.
             await self._hand_over(link)
             self._set_link(link)
-            self._nursery.start_soon(self._reap_strays)
+            self._reap_strays()
 
     async def _hand_over(self, link: Link) -> None:
         answer = await self._hello(link, self.kept.get(USERNS, ()))
@@ -236,21 +245,10 @@ class Session:
         finally:
             os.close(pidfd)
 
-    async def _reap_strays(self) -> None:
-        """Half-made processes of a killed monitor are our children too. They have left our session, which is how they
-        are told from children that others here wait for; runs and execs are waited for by their pidfds."""
+    def _reap_strays(self) -> None:
+        """Half-made processes of a killed monitor are our children too; runs and execs are waited for by their pidfds."""
         known = {active.run.pid for active in self.active.values()}
-        for pid in children_of_other_sessions():
-            if pid in known or (self._link is not None and pid == self._link.pid):
-                continue
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                pidfd = os.pidfd_open(pid)
-                try:
-                    with trio.move_on_after(LOST_AFTER_S):
-                        await trio.lowlevel.wait_readable(pidfd)
-                        pidfds.reap(pidfd)
-                finally:
-                    os.close(pidfd)
+        self._nursery.start_soon(reap_strays, known | ({self._link.pid} if self._link is not None else set()))
 
     # Events.
 
@@ -284,7 +282,7 @@ class Session:
         history.add_exit(active.run.number, exit_)
         if self.outlives(container):
             # Whose parents have ended are ours, if they were not in another pid namespace.
-            self._nursery.start_soon(self._reap_strays)
+            self._reap_strays()
         active.finish(exit_)
 
     # What the monitor keeps.
@@ -395,22 +393,38 @@ class Session:
             await self.ask("unlayer", keys=keys)
 
     async def close(self) -> None:
-        """Leave. A monitor that has nothing to look after ends."""
+        """Leave. A monitor that has nothing to look after ends. What one that was just killed looked after is in another's
+        hands before: nobody else has it."""
+        with trio.move_on_after(_LEAVE_S) as scope:
+            scope.shield = True  # A goodbye that is not said makes the monitor start us again.
+            while not await self._said_goodbye():
+                pass
         self._closing = True
-        link = self._link
-        if link is not None and not link.lost:
-            with trio.move_on_after(5) as scope:
-                scope.shield = True  # A goodbye that is not said makes the monitor start us again.
-                with contextlib.suppress(MonitorLost, OSError, HostError):
-                    await link.request("goodbye" if self.active else "shutdown")
-                if link.lost or not self.active:
-                    await link.ended.wait()
-        if link is not None:
-            link.close()
+        if self._link is not None:
+            self._link.close()
         for active in self.active.values():
             active.release()
         for name in list(self.kept):
             self._forget_kept(name)
+
+    async def _said_goodbye(self) -> bool:
+        """False when the monitor was killed instead, and there is something to hand over."""
+        self._closing = not self.active
+        link = self._link
+        if link is None:
+            return True
+        try:
+            await link.request("goodbye" if self.active else "shutdown")
+        except MonitorLost:
+            await link.ended.wait()
+            if self._recovering is not None:  # Begun by the task that told the end.
+                await self._recovering.wait()
+            return not self.active or self._hopeless is not None
+        except (OSError, HostError):
+            return True
+        if not self.active:
+            await link.ended.wait()
+        return True
 
 
 async def _add_layer(link: Link, key: str, path: str) -> int:

@@ -63,10 +63,10 @@ def with_shared_files(site: Site, spec: SandboxSpec) -> SandboxSpec:
 
 async def network_of(session: Session, site: Site, spec: SandboxSpec) -> int:
     """The network namespace that it is in, if that is one of this project's; else -1."""
-    owner = spec.shares.get("network", spec.container)
-    if "network" not in own_namespaces(spec.config) or not _is_ours(site, owner):
+    owner = spec.shares.get("network")
+    if "network" not in own_namespaces(spec.config) or (owner is not None and not _is_ours(site, owner)):
         return -1
-    return await session.network_namespace(owner)
+    return await session.network_namespace(owner or spec.container)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from orchestrator.plan.hashing import identities_in
 from orchestrator.plan.images import image_request, mounted_request
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.restart import GiveUp, Restart
-from orchestrator.scheduler import pausing, sandbox, sharing, supervise
+from orchestrator.scheduler import hooks, pausing, sandbox, sharing, supervise
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.live_run import LiveRun
@@ -77,6 +77,9 @@ async def _restore_networks(state: EngineState, record: ProjectRecord, container
 async def _take(state: EngineState, container: Container, found: ContainerState | None) -> bool:
     """One container. True: it is wanted, and has to be made or started by an operation."""
     record = container.record
+    if container.instance.role is Role.INIT:  # Whoever waited for it is gone: it begins anew, if it is still wanted.
+        await supervise.remove_for_good(state, container)
+        return False
     container.exit = _last_exit(record, found)
     container.history = supervise.fresh_history(container)
     container.image = await _image(state, container)
@@ -120,6 +123,8 @@ async def _take_running(state: EngineState, container: Container, found: Contain
         container.note(EventKind.WARNING, f"cannot re-establish ports and names of {container.id}: {error}")
     run = container.run = LiveRun(container.check)
     # The monotonic clock of another process says nothing here; the age counts for start_period and back-off alone.
+    if found.run.number != container.record.greeted:
+        run.hook = hooks.first_of(container)  # Once more, if it was under way.
     run.begin(found.run, age_s=max(0.0, state.events.wall_clock() - found.run.started_at))
     run.joined = sharing.runs_of(state, container)
     run.orphaned = sharing.left_behind(state, container, run)

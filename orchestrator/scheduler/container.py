@@ -69,7 +69,8 @@ class Container:
     `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
     none. `first_run`: what ``run`` connects its process to; `reader`: the same, when it is started.
-    `warned`: of its last run (`contracts.runtime.Run`)."""
+    `warned`: of its last run (`contracts.runtime.Run`). `failed_hook`: what a hook of it ended with since the operation
+    began."""
 
     record: ContainerRecord
     records: Records
@@ -93,6 +94,7 @@ class Container:
     first_run: FirstRun | None = None
     reader: FirstRun | None = None
     warned: tuple[str, ...] = ()
+    failed_hook: PystackError | None = None
     _watches: list[Watch] = field(default_factory=list)
     _moved: trio.Event | None = None
     _written: ContainerRecord | None = None
@@ -164,6 +166,8 @@ class Container:
             age_s=run.age_s if run is not None else 0.0,
             wanted=self.wanted,
             reason=reason,
+            hook=run.hook if run is not None else "",
+            failed_hook=self.failed_hook.message if self.failed_hook is not None else "",
         )
 
     def status(self) -> ContainerStatus:
@@ -234,6 +238,7 @@ class Container:
         self.began = False
         self.history = RestartHistory()
         self.error = None
+        self.failed_hook = None
         self.told(step)
 
     def dismiss(self, step: Step, grace_s: float) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.model.service import Condition, Dependency
+from orchestrator.model.names import ServiceName
+from orchestrator.model.project import Project
+from orchestrator.model.service import Condition
 from orchestrator.plan.reconcile import used_volumes
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
@@ -14,7 +16,7 @@ def ground_of(state: EngineState, container: Container) -> Mapping[str, tuple[st
     """For each direct dependency the names of its containers with the moments they were made, for each volume that the job
     or they use its identity. Empty for what nobody waits for to complete: only a job is done once and for all."""
     project, service = state.project, container.definition
-    if not any(_completes(item.depends_on.get(service.name)) for item in project.services.values()):
+    if service.name not in _jobs(project):
         return {}
     found: dict[str, tuple[str, ...]] = {}
     for name in sorted(service.depends_on):
@@ -28,5 +30,14 @@ def ground_of(state: EngineState, container: Container) -> Mapping[str, tuple[st
     return found
 
 
-def _completes(edge: Dependency | None) -> bool:
-    return edge is not None and edge.condition is Condition.COMPLETED
+_known: tuple[Project | None, frozenset[ServiceName]] = None, frozenset()
+"""The last project that was asked about: it is asked for each of its containers."""
+
+
+def _jobs(project: Project) -> frozenset[ServiceName]:
+    """What somebody waits for to complete."""
+    global _known
+    if _known[0] is not project:
+        edges = (edge for item in project.services.values() for edge in item.depends_on.items())
+        _known = project, frozenset(name for name, edge in edges if edge.condition is Condition.COMPLETED)
+    return _known[1]

@@ -32,6 +32,9 @@ def without_secrets(state: EngineState, request: Up | Scale | Run) -> Up | Scale
     alone, until this process ends. (A container's bundle has its own.)"""
 
     def stripped(service: Service) -> Service:
+        if service.pre_start:
+            steps = (replace(step, definition=stripped(step.definition)) for step in service.pre_start)
+            service = replace(service, pre_start=tuple(steps))
         if service.files:
             state.secrets.update(granted_values(service.files))
             service = replace(service, files=with_granted_values(service.files, {}))

@@ -29,6 +29,7 @@ class LiveRun:
     `begun_s`: when the process was started. `unhealthy`: it is ended because it became unhealthy. `ending`: it is asked to
     end, with `grace_s` before the kill; `grace`: the wait for that, while it lasts.
     `pauses`: how often it was paused; `going`: set while it is not.
+    `hook`: the ``post_start`` that is under way, or is about to be.
     `joined`: the runs of others whose namespaces it is in, by type; `orphaned`: which of them has ended, and ended it.
     """
 
@@ -44,6 +45,7 @@ class LiveRun:
     going: trio.Event = field(default_factory=_set_event)
     joined: Mapping[str, tuple[Container, Run]] = field(default_factory=dict)
     orphaned: str = ""
+    hook: str = ""
 
     @property
     def age_s(self) -> float:

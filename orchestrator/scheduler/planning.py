@@ -12,7 +12,7 @@ from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.plan.hashing import identity_with
-from orchestrator.plan.images import image_requests
+from orchestrator.plan.images import image_key, image_requests, own_images
 from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.reconcile import (
@@ -119,11 +119,12 @@ async def _identities(state: EngineState, project: Project, services: Iterable[S
                 try:
                     answer = await state.adapters.images.inspect(request)
                 except PystackError as error:
-                    raise located(error, project, service, "volumes" if identities else "image") from error
+                    raise located(error, project, service, image_key(project, service, request)) from error
                 looked[request] = answer.image.identity if isinstance(answer, Known) else None
                 if isinstance(answer, Known):
                     state.images[request] = answer.image
             identities.append(looked[request])
         known = [identity for identity in identities if identity is not None]
-        found[name] = identity_with(known[0], known[1:]) if len(known) == len(identities) else None
+        own = known[: own_images(service)]
+        found[name] = identity_with(own[0], own[1:]) if len(known) == len(identities) else None
     return found

@@ -15,8 +15,9 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import LogPolicy, SandboxSpec
-from orchestrator.errors import PystackError
+from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.granted import with_granted_values
+from orchestrator.model.names import ContainerId, Role
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind, Volume
@@ -55,6 +56,8 @@ async def make(state: EngineState, container: Container, project: Project, servi
             created_at=state.events.wall_clock(),
             boot_id=state.boot_id,
             last_exit=None,
+            prepared="",
+            greeted=0,
         )
         container.intend()
         container.sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, project))
@@ -202,8 +205,12 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
     """A container's hostname is one of its names for the others too, as for Docker."""
-    dns = service.resolving.servers
-    attachments = tuple(replace(each, dns=dns) if dns else each for each in service.networks.values())
+    for link in service.links:
+        if link.external and ContainerId(link.target) not in state.containers:
+            hint = "containers of other projects are on networks of their own, which no link leads to"
+            raise OperationError(f'this project has no container "{link.target}"', hint=hint, place=link.place)
+    dns, links = service.resolving.servers, tuple((link.alias, link.target) for link in service.links)
+    attachments = tuple(replace(each, dns=dns, links=links) for each in service.networks.values())
     if service.hostname:
         attachments = tuple(replace(each, aliases=(*each.aliases, service.hostname)) for each in attachments)
     return state.adapters.networking.reserve(container.id, service.name, attachments, not container.record.own_name_only)
@@ -234,9 +241,11 @@ async def _compile(state: EngineState, container: Container, project: Project) -
 
 
 def _log_policy(container: Container) -> LogPolicy:
-    """The output of a one-off that somebody reads comes to them by its log: however slowly they read, nothing of it may be
-    gone (``run db pg_dump | xz``)."""
+    """What runs before a service is read from its log. The output of a one-off that somebody reads comes to them by its
+    log, too: however slowly they read, nothing of it may be gone (``run db pg_dump | xz``)."""
     logging, read = container.definition.logging, container.reader is not None and container.reader.reading
+    if container.instance.role is Role.INIT:
+        return LogPolicy()
     if not logging.kept:
         return LogPolicy(kept=read)
     policy = LogPolicy(logging.max_bytes, logging.max_files)

@@ -8,12 +8,11 @@ from typing import assert_never
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.images import Known, Transfer
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.phase import Phase
-from orchestrator.plan.images import image_key, image_request, image_requests
+from orchestrator.plan.images import image_key, image_requests
 from orchestrator.plan.plan import Kind, Operation, Plan
 from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
 from orchestrator.policy.lifecycle import Trigger
@@ -24,9 +23,11 @@ from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
 from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
+from orchestrator.scheduler.preparing import Preparing, image_of
 from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
-from orchestrator.values import replace
+
+_STARTED = (Phase.RUNNING, Phase.PAUSED)
 
 
 class Settled(Exception):
@@ -45,6 +46,7 @@ class Steps:
         self._plan = plan
         self._tally = tally
         self._environ = environ
+        self._preparing = Preparing(state, plan, environ)
         self.networks_made: list[NetworkName] = []
 
     async def do(self, operation: Operation) -> None:
@@ -75,6 +77,8 @@ class Steps:
             case Kind.STOP:
                 if (container := self._known(operation)) is not None:
                     await supervise.stop(self._state, container, operation.grace_s, stays_wanted=operation.replaces)
+                    if container.failed_hook is not None:  # It has been stopped nevertheless.
+                        self._tally.fail(container.label, container.service, container.failed_hook)
             case Kind.REMOVE:
                 await self._remove(operation)
             case Kind.REMOVE_NETWORK:
@@ -111,13 +115,7 @@ class Steps:
         if container.live or container.sandbox.fresh:
             return
         assert operation.definition is not None
-        project, images = self._plan.project, self._state.images
-        for request in image_requests(project, operation.definition):
-            if request not in images:  # Known when the plan was made; a resumed start may come without.
-                asked, adapter = replace(request, environ=self._environ), self._state.adapters.images
-                found = await adapter.inspect(asked)
-                images[request] = found.image if isinstance(found, Known) else await adapter.obtain(asked, _quiet)
-        image = images[image_request(project, operation.definition)]
+        image = await image_of(self._state, self._plan.project, operation.definition, self._environ)
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
 
     async def _start(self, container: Container, operation: Operation) -> None:
@@ -134,6 +132,7 @@ class Steps:
             await self._await_conditions(container, operation)
             if container.idle is not None:  # Its task is still taking down what came before.
                 await supervise.at_rest(container, container.idle, supervise.KILL_DEADLINE_S)
+            await self._prepare(container)
             supervise.launch(self._state, container)
         begun = trio.Event()
         watch = Watch(_begun, lambda _verdict: begun.set())
@@ -148,6 +147,22 @@ class Steps:
                 await supervise.at_rest(container, container.idle, deadline_s)
             self._tally.fail(container.label, container.service, container.error)
             raise Settled(container.error)
+        if container.failed_hook is not None:
+            self._tally.fail(container.label, container.service, container.failed_hook)
+            raise Settled(container.failed_hook)
+
+    async def _prepare(self, container: Container) -> None:
+        """What runs before it. When that fails, it does not start, and what was made of it in this operation goes."""
+        try:
+            await self._preparing.before(container)
+        except PystackError as error:
+            found = located(error, self._plan.project, container.definition)
+            supervise.refuse(self._state, container, found)
+            self._tally.fail(container.label, container.service, found)
+            if container.sandbox.fresh:
+                await sandbox.undo(self._state, container)
+                container.save()
+            raise Settled(found) from error
 
     async def _await_conditions(self, container: Container, operation: Operation) -> None:
         with DependencyWait(self._state, container, operation.waits, self._plan.selection) as wait:
@@ -222,9 +237,7 @@ class Steps:
 
 
 def _begun(facts: Facts) -> Verdict:
-    """The start that was pending has happened, or was refused."""
-    return NotYet("being started") if facts.pending else Met()
-
-
-def _quiet(_progress: str | Transfer) -> None:
-    """Progress that nobody asked for."""
+    """The start that was pending has happened, with all that belongs to it, or was refused."""
+    if facts.pending:
+        return NotYet("being started")
+    return NotYet(facts.hook) if facts.hook and not facts.failed_hook and facts.phase in _STARTED else Met()

@@ -21,7 +21,7 @@ from orchestrator.policy.exits import describe_exit
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.requests import Ask, Step
 from orchestrator.policy.restart import FIRST_DELAY_S, GiveUp, Restart, RestartHistory, decide, delay_text
-from orchestrator.scheduler import pausing, sandbox, sharing
+from orchestrator.scheduler import hooks, pausing, sandbox, sharing
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import key_of, located
@@ -32,6 +32,8 @@ from orchestrator.scheduler.stdio import FirstRun
 
 START_DEADLINE_S = 60.0
 KILL_DEADLINE_S = 30.0
+PREPARED_AHEAD_S = 0.25
+"""A run is made ready so long before its time: several times what that takes."""
 
 
 def launch(
@@ -59,7 +61,7 @@ async def stop(state: EngineState, container: Container, grace_s: float, *, stay
         container.save()
     container.dismiss(Step.MAKE_WAY if stays_wanted else Step.ASK_STOP, grace_s)
     if (idle := container.idle) is not None:
-        await at_rest(container, idle, START_DEADLINE_S + grace_s + KILL_DEADLINE_S)
+        await at_rest(container, idle, START_DEADLINE_S + 2 * grace_s + KILL_DEADLINE_S)  # Hooks have their own grace.
     else:
         container.told(Step.AT_REST)
 
@@ -79,9 +81,8 @@ async def at_rest(container: Container, idle: trio.Event, deadline_s: float) -> 
 async def _supervise(state: EngineState, container: Container, run: LiveRun | None, delay_s: float | None) -> None:
     while True:
         if run is None:
-            if delay_s is not None and not await _back_off(container, delay_s):
-                break
-            if delay_s is not None and not await _owners_run(state, container):
+            if delay_s is not None and not await _wait_for_next(state, container, delay_s):
+                await state.adapters.runtime.unprepare(container.id)
                 break
             run = await _start(state, container)
             if run is None:
@@ -125,10 +126,18 @@ async def remove_for_good(state: EngineState, container: Container) -> None:
     state.drop(container)
 
 
-async def _back_off(container: Container, delay_s: float) -> bool:
-    """Wait out the delay. False: stopped meanwhile."""
+async def _wait_for_next(state: EngineState, container: Container, delay_s: float) -> bool:
+    """Until the next run is due. False: stopped meanwhile."""
+    return await _back_off(state, container, delay_s) and await _owners_run(state, container)
+
+
+async def _back_off(state: EngineState, container: Container, delay_s: float) -> bool:
+    """Wait out the delay, and prepare the next run before it is over. False: stopped meanwhile."""
     if not container.ask.ending and container.ask is not Ask.START:
         with trio.CancelScope(deadline=trio.current_time() + delay_s) as container.delay:
+            await trio.sleep(max(0.0, delay_s - PREPARED_AHEAD_S))
+            if not container.record.paused:  # In a group that stands still nothing gets ready.
+                await state.adapters.runtime.prepare(container.id)
             await trio.sleep_forever()
         container.delay = None
     if container.ask.ending:
@@ -148,7 +157,7 @@ async def _owners_run(state: EngineState, container: Container) -> bool:
     with trio.CancelScope() as container.delay:
         await sharing.until_owners_run(state, container)
     container.delay = None
-    return not container.ask.ending or await _back_off(container, 0.0)
+    return not container.ask.ending or await _back_off(state, container, 0.0)
 
 
 async def _start(state: EngineState, container: Container) -> LiveRun | None:
@@ -179,6 +188,8 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
         if first is not None:
             first.close()
     run.begin(process)
+    container.failed_hook = None
+    run.hook = hooks.first_of(container)
     run.joined = sharing.runs_of(state, container)
     container.amend(ran_against=ground_of(state, container))
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
@@ -188,7 +199,7 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
         if text not in container.warned:  # And not again with each restart.
             container.note(EventKind.WARNING, f"{container.id}: {text}")
     container.warned = process.warnings
-    if container.check is None:
+    if container.check is None and not run.hook:
         container.note(EventKind.SERVICE_READY, f"{container.label} is running")
     return run
 
@@ -211,12 +222,15 @@ async def _live(state: EngineState, container: Container, run: LiveRun, process:
             nursery.start_soon(sharing.end_with, state, container, run, kind)
         if run.check is not None:
             nursery.start_soon(probe_run, state.adapters, container, run)
+        if run.hook:
+            nursery.start_soon(hooks.post_start, state, container, run)
         try:
             exit = await state.adapters.runtime.wait(process)
         except PystackError as error:
             container.note(EventKind.WARNING, f"cannot tell how {container.id} ended: {error}")
         nursery.cancel_scope.cancel()
     await sharing.learn_why(state, run, exit)
+    hooks.cut_off(state, container, run, exit)
     return exit
 
 
@@ -228,6 +242,9 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
     container.step(Trigger.STOP, f"stopping: {why}")
     container.note(EventKind.CONTAINER_STOPPING, f"stopping {container.id} ({why})", grace_s=run.grace_s)
     try:
+        if container.ask.ending and run.grace_s > 0 and container.definition.pre_stop:
+            await pausing.thaw(state, container)
+            await hooks.pre_stop(state, container, run)
         if run.grace_s > 0:
             await runtime.signal(container.id, container.record.definition.stop_signal)
             await pausing.thaw(state, container)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import struct
-from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel.limits import above
@@ -13,6 +12,7 @@ from orchestrator.kernel.syscalls import call, number_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 _POLICIES = {

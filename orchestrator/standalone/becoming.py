@@ -74,9 +74,6 @@ def become(identity: Identity, say: Say, *, own_stdio: bool) -> None:
         os.close(fd)
     if identity.no_new_privileges:
         process.set_no_new_privileges()
-    say(b"install the seccomp filter")
-    if identity.filter is not None and not identity.no_new_privileges:
-        install_filter(identity)
     say(b"drop capabilities")
     process.drop_bounding(identity.bounding, identity.last_capability)
     say(b"set the user id")
@@ -94,6 +91,12 @@ def become(identity: Identity, say: Say, *, own_stdio: bool) -> None:
     cloexec_from(3)
     for fd in identity.kept:
         os.set_inheritable(fd, True)
+    if identity.filter is not None and not identity.no_new_privileges:
+        # Needs CAP_SYS_ADMIN, so before the capabilities; and after all else, none of which a filter need let through.
+        say(b"install the seccomp filter")
+        _, permitted, inheritable = process.capabilities()
+        process.set_capabilities(permitted, permitted, inheritable)
+        install_filter(identity)
     say(b"set capabilities")
     process.set_capabilities(*identity.sets)
     process.raise_ambient(identity.ambient)

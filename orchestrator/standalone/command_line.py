@@ -5,10 +5,12 @@ By hand and not by argparse, whose import takes as long as half a container.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from orchestrator.errors import InputError
 from orchestrator.values import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Value = str | bool | list[str]
 

@@ -7,7 +7,6 @@ its path, and so is what this machine cannot do and the config asks for.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from orchestrator.errors import InputError
 from orchestrator.kernel.jsontext import loads
@@ -16,6 +15,7 @@ from orchestrator.kernel.sysctls import sysctl_name, sysctl_namespace, sysctl_pa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     Config = dict[str, Any]
@@ -94,6 +94,9 @@ _TOP = {
     "linux.devices[].gid": _UINT32,
     "linux.personality.domain": str,
     "linux.personality.flags[]": str,
+    "linux.memoryPolicy.mode": str,
+    "linux.memoryPolicy.nodes": str,
+    "linux.memoryPolicy.flags[]": str,
     "linux.seccomp.defaultAction": str,
     "linux.seccomp.listenerPath": str,
     "linux.seccomp.listenerMetadata": str,
@@ -193,6 +196,15 @@ def check_config(config: Config) -> None:
                 raise InputError(f"{path!r} is not an absolute path", place=f"hooks.{kind}[{number}].path")
 
 
+def complete_mappings(config: Config, uid: int, gid: int) -> None:
+    """A new user namespace of which nothing more is said has one id: its root is the caller, and nobody else is in it."""
+    linux = config.get("linux") or {}
+    new = any(item.get("type") == "user" and not item.get("path") for item in linux.get("namespaces") or ())
+    if new and not linux.get("uidMappings"):
+        linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
+        linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]
+
+
 def check_process(process: Mapping[str, Any], place: str = "process") -> None:
     """What the shapes do not say. Raises InputError."""
     if not process.get("args"):
@@ -260,8 +272,8 @@ def _check_namespaces(linux: Mapping[str, Any]) -> dict[str, str]:
     maps = linux.get("uidMappings"), linux.get("gidMappings")
     if any(maps) and "user" not in kinds:
         raise InputError("id mappings need a user namespace", place="linux.uidMappings")
-    if "user" in kinds and not kinds["user"] and not all(maps):
-        raise InputError("a new user namespace needs uidMappings and gidMappings", place="linux.namespaces")
+    if "user" in kinds and not kinds["user"] and any(maps) and not all(maps):
+        raise InputError("a new user namespace needs both uidMappings and gidMappings", place="linux.namespaces")
     if linux.get("timeOffsets") and kinds.get("time") != "":
         raise InputError("timeOffsets need a new time namespace", place="linux.timeOffsets")
     return kinds

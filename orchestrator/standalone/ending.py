@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import cgroup, pidfd
@@ -20,6 +19,7 @@ from orchestrator.standalone.stating import state_of, status_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable, Mapping
     from typing import Any
 else:  # Both would make enumerations of all that they have
     import _signal as signal

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import constants as c
@@ -30,6 +29,7 @@ from orchestrator.standalone.terminals import make_terminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
     from typing import Any, NoReturn
 else:  # Both would make enumerations of all that they have
     import _socket as socket

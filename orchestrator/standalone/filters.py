@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel.jsontext import dumps
@@ -12,6 +11,7 @@ from orchestrator.standalone.identities import Identity
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
     from typing import Any
 else:  # Both would make enumerations of all that they have
     import _socket as socket

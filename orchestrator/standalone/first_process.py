@@ -15,6 +15,7 @@ import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts, process
+from orchestrator.kernel.loopback import raise_loopback
 from orchestrator.kernel.rooted import ensure, open_in, read_small_file
 from orchestrator.kernel.syscalls import setdomainname, sethostname
 from orchestrator.kernel.trees import copy_tree
@@ -115,7 +116,8 @@ class FirstProcess:
         if plan.mount_path >= 0:
             process.setns(plan.mount_path, c.CLONE_NEWNS)
         if plan.new_user:
-            os.setgroups([])
+            if plan.identity.set_groups:
+                os.setgroups([])
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
             process.set_not_dumpable()
@@ -129,6 +131,9 @@ class FirstProcess:
             except OSError as exc:
                 if exc.errno not in (errno.ENOSYS, errno.EPERM):
                     raise
+        if plan.new_network:
+            self.about = b"raise the loopback device"
+            raise_loopback()
         if plan.hostname:
             self.about = b"set the host name"
             sethostname(plan.hostname)
@@ -148,7 +153,7 @@ class FirstProcess:
         if mount.link:
             above = ensure(root, os.path.dirname(mount.target) or b"/", directory=True)
             try:
-                os.symlink(mount.link, os.path.basename(mount.target), dir_fd=above)
+                self._link(mount.link, os.path.basename(mount.target), above)
             finally:
                 os.close(above)
             return
@@ -181,6 +186,15 @@ class FirstProcess:
             self.plan.root, tree = tree, root  # It covers the root that was: all else is done in it.
         os.close(where)
         os.close(tree)
+
+    def _link(self, target: bytes, name: bytes, above: int) -> None:
+        try:
+            os.symlink(target, name, dir_fd=above)
+        except FileExistsError:
+            if not stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+                raise
+            if os.readlink(name, dir_fd=above) != target:
+                raise
 
     def _new(self, mount: Mount) -> int:
         try:

@@ -9,7 +9,6 @@ import fcntl
 import os
 import select
 import struct
-import termios
 
 from orchestrator.errors import OperationError
 from orchestrator.kernel import fdpass
@@ -18,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     import socket
+
+    from orchestrator.standalone.notifying import Readiness
 else:  # Both would make enumerations of all that they have
     import _signal as signal
     import _socket as socket
@@ -36,6 +37,9 @@ class Foreground:
         self._master = -1
         self._before: list[object] | None = None
         self._wake, self._woken = -1, -1
+        self._pid = 0
+        self.readiness: Readiness | None = None
+        """Of the container, passed on while we wait."""
 
     def take_terminal(self, size: tuple[int, int] | None) -> socket.socket:
         """The end over which the container's process sends its terminal."""
@@ -51,6 +55,8 @@ class Foreground:
         self._master = fds[0]
         self._ours.close()
         if os.isatty(0):
+            import termios
+
             self._resize()
             self._before = termios.tcgetattr(0)
             raw = termios.tcgetattr(0)
@@ -61,6 +67,8 @@ class Foreground:
 
     def restore(self) -> None:
         if self._before is not None:
+            import termios
+
             termios.tcsetattr(0, termios.TCSANOW, self._before)  # type: ignore[arg-type]
             self._before = None
 
@@ -71,6 +79,7 @@ class Foreground:
     def wait(self, pid: int) -> int:
         """Until our child `pid` has ended: its exit code, 128 + N after signal N."""
         fd = os.pidfd_open(pid)
+        self._pid = pid
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         for number in _PASSED:
@@ -90,11 +99,21 @@ class Foreground:
         poll = select.poll()
         poll.register(process, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
+        if self.readiness is not None:
+            poll.register(self.readiness.fileno(), select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            # The process last: what it said before its end is still heard.
+            for fd in sorted({fd for fd, _ in poll.poll()}, key=process.__eq__):
                 if fd == process:
                     return
-                self._pass_on(process)
+                if fd == self._wake:
+                    self._pass_on(process)
+                else:
+                    self._hear()
+
+    def _hear(self) -> None:
+        assert self.readiness is not None
+        self.readiness.hear(self._pid)
 
     def _pass_on(self, process: int) -> None:
         for number in os.read(self._wake, 256):
@@ -117,6 +136,8 @@ class Foreground:
         poll = select.poll()
         for fd in (process, self._wake, self._master, 0):
             poll.register(fd, select.POLLIN)
+        if self.readiness is not None:
+            poll.register(self.readiness.fileno(), select.POLLIN)
         ended = False
         while True:
             events = poll.poll(0 if ended else None)
@@ -128,6 +149,8 @@ class Foreground:
                     poll.unregister(process)
                 elif fd == self._wake:
                     self._pass_on(process)
+                elif self.readiness is not None and fd == self.readiness.fileno():
+                    self._hear()
                 elif fd == self._master:
                     if not self._forward(self._master, 1):
                         poll.unregister(self._master)

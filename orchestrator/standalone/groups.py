@@ -5,17 +5,17 @@ On v1 and hybrid layouts it is one group in each hierarchy that has a controller
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Mapping
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
+from orchestrator.kernel.suppress import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 _DEFAULT_PARENT = "pystack-oci"
@@ -97,7 +97,7 @@ class Group:
     def pids(self) -> list[int]:
         found: set[int] = set()
         for directory in self.directories:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 found.update(cgroup.members(directory))
         return sorted(found - {0})
 
@@ -117,14 +117,14 @@ class Group:
             raise HostError(f"the cgroup {self.path} does not freeze within {_FREEZE_S:g} s")
 
     def thaw(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             if self.layout.unified is not None:
                 cgroup.write(f"{self.layout.unified}/{self.path}/cgroup.freeze", "0")
             if "freezer" in self.layout.controllers:
                 cgroup.write(f"{self.v1['freezer']}/freezer.state", "THAWED")
 
     def is_frozen(self) -> bool:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if self.layout.unified is not None:
                 return cgroup.counter(f"{self.layout.unified}/{self.path}/cgroup.events", "frozen") == 1
             if "freezer" in self.layout.controllers:
@@ -159,7 +159,7 @@ class Group:
             waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.05)
         if self.path.startswith(f"{_DEFAULT_PARENT}/"):
             for root in self.layout.roots():
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     os.rmdir(f"{root}/{_DEFAULT_PARENT}")
 
 

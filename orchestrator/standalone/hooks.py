@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Mapping, Sequence
 
 from orchestrator.values import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Mapping, Sequence
     from typing import Any
 else:  # Both would make enumerations of all that they have
     import _signal as signal

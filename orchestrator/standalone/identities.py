@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.errors import InputError
 from orchestrator.kernel.caps import CAPABILITIES
@@ -15,6 +14,7 @@ from orchestrator.values import entity, field
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 else:  # Both would make enumerations of all that they have
     import _socket as socket
@@ -101,7 +101,7 @@ def identity_of(process: Mapping[str, Any], linux: Mapping[str, Any], warn: Call
         ambient=ambient,
         last_capability=last,
         personality=_personality(linux.get("personality") or {}),
-        memory_policy=_memory_policy(linux.get("memoryPolicy") or {}),
+        memory_policy=_memory_policy(linux.get("memoryPolicy")),
     )
     _label(identity, process)
     return identity
@@ -142,11 +142,11 @@ def _personality(given: Mapping[str, Any]) -> int | None:
     return _PERSONALITIES[domain]
 
 
-def _memory_policy(given: Mapping[str, Any]) -> tuple[int, bytes, int] | None:
+def _memory_policy(given: Mapping[str, Any] | None) -> tuple[int, bytes, int] | None:
     """Mode with flags, the nodes as bits, and how many bits those are (set_mempolicy(2))."""
-    if not given:
-        return None
     place = "linux.memoryPolicy"
+    if given is None:
+        return None
     mode = _MEMORY_MODES.get(given.get("mode") or "")
     if mode is None:
         raise InputError(f"{given.get('mode')!r} is not a mode: {', '.join(_MEMORY_MODES)}", place=place)
@@ -158,7 +158,7 @@ def _memory_policy(given: Mapping[str, Any]) -> tuple[int, bytes, int] | None:
     for number in numbers_of(given.get("nodes") or "", f"{place}.nodes"):
         bits |= 1 << number
     if not bits:
-        return mode, b"", 0
+        return mode, b"", 1  # Of which the kernel reads none.
     size = (bits.bit_length() + 63) // 64 * 8
     return mode, bits.to_bytes(size, "little"), size * 8 + 1
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import constants as c
@@ -13,6 +11,7 @@ from orchestrator.kernel.process import clone3
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Mapping, Sequence
     from typing import Any
 else:  # Both would make enumerations of all that they have
     import _signal as signal
@@ -84,8 +83,7 @@ def outside(mappings: Sequence[Mapping[str, Any]], inside: int) -> int:
     return inside
 
 
-@contextlib.contextmanager
-def mount_namespace(uids: str, gids: str) -> Iterator[int]:
+def mount_namespace(uids: str, gids: str) -> int:
     """A user namespace with these mappings, as a descriptor: a child that does nothing has it for a moment."""
     pid = clone3(c.CLONE_NEWUSER)
     if pid == 0:
@@ -96,11 +94,7 @@ def mount_namespace(uids: str, gids: str) -> Iterator[int]:
             os._exit(0)
     try:
         write_maps(pid, uids, gids)
-        fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

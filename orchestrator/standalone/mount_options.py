@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from orchestrator.errors import InputError
 from orchestrator.kernel import constants as c
 from orchestrator.runtime import options
 from orchestrator.runtime.options import PROPAGATION
 from orchestrator.values import entity, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ATTRIBUTES = {
     **options.ATTRIBUTES,
@@ -21,7 +23,7 @@ _OF_THE_SUPERBLOCK = frozenset({"sync", "dirsync", "lazytime", "mand"})
 _WITHOUT_MEANING = frozenset(
     {"defaults", "async", "nomand", "silent", "loud", "newinstance", "nolazytime", "iversion", "noiversion", "acl", "noacl"}
 )
-OTHERS = ("bind", "rbind", "tmpcopyup", "idmap", "ridmap", "remount")
+OTHERS = ("bind", "rbind", "tmpcopyup", "copy-symlink", "idmap", "ridmap", "remount")
 
 
 @entity
@@ -38,6 +40,8 @@ class Options:
     recursive: bool = False
     idmap: str = ""
     copy_up: bool = False
+    copy_link: bool = False
+    """A source that is a symbolic link is made again, and not followed (crun's option)."""
     data: list[tuple[bytes, bytes | None]] = field(default_factory=list)
 
 
@@ -67,6 +71,8 @@ def parse(given: Iterable[str], place: str) -> Options:
             found.idmap = option
         elif option == "tmpcopyup":
             found.copy_up = True
+        elif option == "copy-symlink":
+            found.copy_link = True
         elif option == "remount":
             raise InputError("remount is not supported: say how it is to be mounted at once", place=place)
         elif option in _OF_THE_SUPERBLOCK:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import constants as c
@@ -13,6 +12,7 @@ from orchestrator.values import entity, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 KINDS = {

@@ -66,6 +66,7 @@ class Plan:
     new_cgroup: bool = False
     mount_path: int = -1
     keyring: bool = True
+    new_network: bool = False
     hostname: bytes = b""
     domainname: bytes = b""
     host_propagation: int = c.MS_SLAVE

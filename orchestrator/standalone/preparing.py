@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.errors import HostError, InputError
 from orchestrator.kernel import cgroup, mounts
@@ -22,6 +21,7 @@ from orchestrator.standalone.plans import Device, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     Config = Mapping[str, Any]
@@ -82,6 +82,8 @@ def _bind(
     if not source:
         raise InputError("a bind mount needs a source", place=f"{place}.source")
     path = os.path.join(bundle, source)
+    if options.copy_link and os.path.islink(path):
+        return Mount(target, about, link=os.readlink(os.fsencode(path)))
     tree = mounts.open_tree(c.AT_FDCWD, os.fsencode(path), recursive=options.recursive)
     kind, below = options.propagation or (c.MS_PRIVATE, True)
     mounts.set_attributes(tree, propagation=kind, recursive=below)
@@ -92,8 +94,11 @@ def _bind(
     if options.idmap or item.get("uidMappings") or item.get("gidMappings"):
         lines = map_lines(config, item, options.idmap, place)
         recursive = options.recursive and (options.idmap.startswith("ridmap") or not options.idmap)
-        with mount_namespace(*lines) as namespace:
+        namespace = mount_namespace(*lines)
+        try:
             mounts.set_attributes(tree, userns=namespace, recursive=recursive)
+        finally:
+            os.close(namespace)
     directory = stat.S_ISDIR(os.fstat(tree).st_mode)
     return Mount(target, about, tree, directory=directory)
 
@@ -112,7 +117,7 @@ def _new(item: Config, kind: str, options: Options, target: bytes, about: bytes,
     if any(value is not None and len(value) > _MOST_STRING for _, value in data):
         mount.source = source
         mount.old_way = b",".join(key if value is None else key + b"=" + value for key, value in data)
-    elif kind not in ("proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"):
+    else:
         mount.data.insert(0, (b"source", source))
     if options.copy_up and kind != "tmpfs":
         raise InputError("tmpcopyup is for tmpfs", place=f"{place}.options")
@@ -128,7 +133,8 @@ def _cgroups(
     attributes = options.set_ | options.tree_set
     if not layout.controllers:
         return [_hierarchy(target, about, str(layout.unified), b"cgroup2", [], attributes, group, own)]
-    top = Mount(target, about, kind=b"tmpfs", data=[(b"mode", b"755"), (b"nr_inodes", b"256")])
+    data: list[tuple[bytes, bytes | None]] = [(b"source", b"cgroup"), (b"mode", b"755"), (b"nr_inodes", b"256")]
+    top = Mount(target, about, kind=b"tmpfs", data=data)
     top.set_ = attributes & ~c.MOUNT_ATTR_RDONLY
     found = [top]
     places: dict[str, list[str]] = {}
@@ -136,7 +142,7 @@ def _cgroups(
         places.setdefault(where, []).append(name)
     for where, names in places.items():
         base = os.path.basename(where)
-        data: list[tuple[bytes, bytes | None]] = [(name.encode(), None) for name in names]
+        data = [(name.encode(), None) for name in names]
         found.append(_hierarchy(target + b"/" + base.encode(), about, where, b"cgroup", data, attributes, group, own))
         links = [name for name in names if name != base and len(names) > 1]
         found += [Mount(target + b"/" + name.encode(), about, link=base.encode()) for name in links]
@@ -160,7 +166,7 @@ def _hierarchy(
 ) -> Mount:
     """Without a cgroup namespace of its own the container's part is bound, so that it sees no other's."""
     if own:
-        return Mount(target, about, kind=kind, data=data, set_=attributes)
+        return Mount(target, about, kind=kind, data=[(b"source", b"cgroup"), *data], set_=attributes)
     path = f"{where}/{group}" if group else where
     tree = mounts.open_tree(c.AT_FDCWD, os.fsencode(path))
     mounts.set_attributes(tree, attributes, propagation=c.MS_PRIVATE)

@@ -25,6 +25,7 @@ else:  # Both would make enumerations of all that they have
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
 SOCKET = "start.sock"
+NOTIFY = "notify"
 _STATE = "state.json"
 _CONFIG = "config.json"
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -47,12 +48,15 @@ class Record:
     owner: int = 0
     made: bool = False
     """`create` came to its end."""
+    creator: int = 0
+    creator_ticks: int = 0
+    """Which process `create` is."""
     annotations: dict[str, str] = field(default_factory=dict)
 
 
 _FIELDS = (
     "id", "bundle", "rootfs", "pid", "start_ticks", "boot", "created", "oci_version", "cgroup", "owner", "made",
-    "annotations",
+    "creator", "creator_ticks", "annotations",
 )  # fmt: skip
 
 
@@ -118,7 +122,19 @@ class StateRoot:
                 os.unlink(self.path(name, entry))
             except FileNotFoundError:
                 continue
+        self._remove_notify(self.path(name, NOTIFY))
         os.rmdir(self.path(name))
+
+    def _remove_notify(self, place: str) -> None:
+        try:
+            os.rmdir(place)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            if exc.errno != errno.ENOTEMPTY:
+                raise
+            os.unlink(os.path.join(place, NOTIFY))
+            os.rmdir(place)
 
     def connect(self, name: str) -> socket.socket | None:
         """To the first process, that waits for `start`; None: it does not wait."""
@@ -134,8 +150,11 @@ class StateRoot:
 
 
 def check_name(name: str) -> None:
-    if not name or name in (".", "..") or len(name) > _MOST_NAME or not _NAME.issuperset(name):
-        hint = "letters, digits, and any of _ + - ."
+    hint = "letters, digits, and any of _ + - ."
+    for letter in name:
+        if letter not in _NAME:
+            raise InputError(f"invalid container ID format: invalid character `{letter}` in the ID {name!r}", hint=hint)
+    if not name or name in (".", "..") or len(name) > _MOST_NAME:
         raise InputError(f"invalid container ID format: {name!r}", hint=hint)
 
 
@@ -176,8 +195,8 @@ def _reach(directory: str, name: str) -> socket.socket | None:
 
 
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().decode().strip()
 
 
 def open_process(record: Record) -> int | None:
@@ -192,6 +211,17 @@ def open_process(record: Record) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+def is_being_made(record: Record) -> bool:
+    """Its `create` is still at it."""
+    return (
+        not record.made
+        and record.creator > 0
+        and record.boot == boot_id()
+        and pidfd.start_time(record.creator) == record.creator_ticks
+        and not is_zombie(record.creator)
+    )
 
 
 def is_zombie(pid: int) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel.jsontext import dumps
@@ -14,6 +12,11 @@ from orchestrator.standalone.journal import Journal
 from orchestrator.standalone.places import group_of, records_of
 from orchestrator.standalone.records import STOPPED
 from orchestrator.standalone.stating import state_of, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 _HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _INDENT = "  "

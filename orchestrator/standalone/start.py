@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,7 @@ VERSION_TEXT = "pystack-oci version 0.2.0\nspec: 1.3.0\n"
 
 def start() -> None:
     """The console script. Never returns: nothing is left to be cleared up, and Python's own end takes milliseconds."""
+    gc.disable()  # It would be done with before there is anything to be found.
     code = EXIT_FAILED
     try:
         code = main(sys.argv[1:])
@@ -40,6 +42,9 @@ def main(arguments: list[str]) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         return 130
+    except Exception as exc:
+        journal.error(f"this is a bug of pystack-oci: {type(exc).__name__}: {exc}", "please report it")
+        return EXIT_FAILED
 
 
 def _run(line: Line, journal: Journal) -> int:

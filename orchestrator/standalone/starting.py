@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping
 
 from orchestrator.errors import CommandError, InputError, OperationError, PystackError
 from orchestrator.kernel import pidfd, process
+from orchestrator.kernel.cgroup import pause as wait_a_moment
 from orchestrator.kernel.identity import own_uid
 from orchestrator.kernel.jsontext import dumps
 from orchestrator.kernel.syscalls import cloexec_from
 from orchestrator.standalone import preparing
 from orchestrator.standalone.bearing import apply_to_process, raise_limits
 from orchestrator.standalone.command_line import Line
-from orchestrator.standalone.configs import check_config, read_config
+from orchestrator.standalone.configs import check_config, complete_mappings, read_config
 from orchestrator.standalone.ending import destroy, run_poststop
 from orchestrator.standalone.filters import add_filter
 from orchestrator.standalone.first_process import FAILED, GO, HOOKS, MOST_WORD, ON, READY, START, FirstProcess
@@ -31,10 +31,13 @@ from orchestrator.standalone.plans import Plan
 from orchestrator.standalone.records import (
     CREATED,
     CREATING,
+    NOTIFY,
     RUNNING,
     Record,
+    StateRoot,
     boot_id,
     check_name,
+    is_being_made,
     listen,
     open_process,
     read_terminal_socket,
@@ -45,15 +48,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     import socket
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from orchestrator.standalone.configs import Config
+    from orchestrator.standalone.notifying import Readiness
 else:  # Both would make enumerations of all that they have
     import _signal as signal
     import _socket as socket
 
 _NOT_FOUND, _NOT_EXECUTABLE = (2, 20), (13, 8)
 _MOST_KEPT = 1 << 16
+_MADE_S = 10.0
+_KEEP_GROUPS, _TELL_PIDFD = "run.oci.keep_original_groups", "run.oci.pidfd_receiver"
+"""Annotations, as crun has them: the supplementary groups stay the caller's; who is sent a pidfd of the container."""
 
 
 def create(line: Line, journal: Journal) -> int:
@@ -74,10 +82,13 @@ def run(line: Line, journal: Journal) -> int:
         creation.bear()
         if creation.foreground is not None:
             creation.foreground.hold()
+        readiness = readiness_of(creation.records, creation.record.id)
         begin(creation.control, creation.record, creation.config, journal)
     if detached:
+        wait_until_ready(readiness, creation.record)
         return 0
     assert creation.foreground is not None
+    creation.foreground.readiness = readiness
     code = creation.foreground.wait(creation.record.pid)
     if not keep:
         destroy(creation.records, creation.record, journal)
@@ -86,7 +97,7 @@ def run(line: Line, journal: Journal) -> int:
 
 def start(line: Line, journal: Journal) -> int:
     records = records_of(line)
-    record = records.read(line.words[0])
+    record = _once_made(records, line.words[0])
     channel = records.connect(record.id)
     if channel is None or not record.made:
         status = status_of(records, record)
@@ -95,16 +106,48 @@ def start(line: Line, journal: Journal) -> int:
         raise OperationError(f"cannot start a container in the {status} state: {record.id}")
     config = records.read_config(record.id)
     try:
+        readiness = readiness_of(records, record.id)
         begin(channel, record, config, journal)
     except PystackError:
         if (fd := open_process(record)) is not None:
             pidfd.send(fd, signal.SIGKILL)
             os.close(fd)
         raise
+    wait_until_ready(readiness, record)
     return 0
 
 
+def _once_made(records: StateRoot, name: str) -> Record:
+    """The record, when its `create` has come to an end: whoever saw it in `list` need not wait for that."""
+    record, waited_s, pause_s = records.read(name), 0.0, 0.001
+    while is_being_made(record) and waited_s < _MADE_S:
+        wait_a_moment(pause_s)
+        waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.02)
+        record = records.read(name)
+    return record
+
+
 COMMANDS: Mapping[str, Callable[[Line, Journal], int]] = {"create": create, "run": run, "start": start}
+
+
+def readiness_of(records: StateRoot, name: str) -> Readiness | None:
+    """The container's socket, where its `create` was asked for one and we are told whom to tell."""
+    caller = os.environ.get("NOTIFY_SOCKET")
+    if not caller or not os.path.isdir(records.path(name, NOTIFY)):
+        return None
+    from orchestrator.standalone.notifying import Readiness
+
+    return Readiness(records, name, caller)
+
+
+def wait_until_ready(readiness: Readiness | None, record: Record) -> None:
+    """As systemd has it of a command that starts a service: it ends when that is ready, or has ended."""
+    if readiness is None:
+        return
+    if (process := open_process(record)) is not None:
+        readiness.wait(record.pid, process)
+        os.close(process)
+    readiness.close()
 
 
 def begin(channel: socket.socket, record: Record, config: Config, journal: Journal) -> None:
@@ -173,6 +216,7 @@ class Creation:
         bundle = os.path.abspath(line.text("bundle") or ".")
         config = self.config = read_config(os.path.join(bundle, line.text("config") or "config.json"))
         check_config(config)
+        complete_mappings(config, own_uid(), os.getegid())
         if config.get("process") is None:
             raise InputError("process is missing")
         layout = layout_of(line)
@@ -183,6 +227,8 @@ class Creation:
         record.created = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}.{time.time_ns() % 10**9:09d}Z"
         record.oci_version, record.annotations = config["ociVersion"], config.get("annotations") or {}
         record.boot, record.owner = boot_id(), own_uid()
+        record.creator = os.getpid()
+        record.creator_ticks = pidfd.start_time(record.creator) or 0
         record.cgroup = path_of(config, record.id) if layout is not None else ""
         terminal = bool(config["process"].get("terminal"))
         self._check_terminal(terminal)
@@ -217,6 +263,7 @@ class Creation:
         in_user = bool(self.namespaces.user >= 0 or "user" in {item["type"] for item in linux.get("namespaces") or ()})
         identity = identity_of(configured, linux, self.journal.warn)
         identity.kept = self.kept
+        identity.set_groups = record.annotations.get(_KEEP_GROUPS) not in ("1", "true")
         if os.environ.get("LISTEN_FDS"):
             identity.variables.setdefault(b"LISTEN_FDS", os.environb[b"LISTEN_FDS"])
             identity.variables.setdefault(b"LISTEN_PID", b"1")
@@ -228,7 +275,8 @@ class Creation:
             listener=None if self.is_run else listen(self.records.path(record.id)),
             root=preparing.open_root(record.rootfs, propagation),
             identity=identity,
-            new_user=own.get("user") == "" or ("user" in own and not own["user"]),
+            new_user="user" in own and not own["user"],
+            new_network="network" in own and not own["network"],
             new_cgroup=self.namespaces.new_cgroup and layout is not None,
             mount_path=self.namespaces.mount,
             keyring=not line.flag("no-new-keyring"),
@@ -247,6 +295,12 @@ class Creation:
             terminal=terminal,
             pivot=not line.flag("no-pivot"),
         )
+        caller = os.environ.get("NOTIFY_SOCKET", "")
+        if caller.startswith("/"):
+            from orchestrator.standalone import notifying
+
+            plan.mounts.append(notifying.make_place(self.records, record.id, caller))
+            identity.variables[b"NOTIFY_SOCKET"] = os.fsencode(os.path.join(caller, NOTIFY))
         plan.state = {status: _template(record, status) for status in (CREATING, CREATED)}
         if terminal:
             size = configured.get("consoleSize")
@@ -298,6 +352,10 @@ class Creation:
         self.records.write(record)
         if path := self.line.text("pid-file"):
             write_pid_file(path, pid)
+        if receiver := record.annotations.get(_TELL_PIDFD):
+            from orchestrator.standalone.notifying import send_pidfd
+
+            send_pidfd(receiver, pid)
         if self.foreground is not None and plan.terminal and not self.line.text("console-socket"):
             self.foreground.receive_terminal()
 

@@ -6,7 +6,17 @@ import os
 
 from orchestrator.kernel import cgroup
 from orchestrator.standalone.groups import Group
-from orchestrator.standalone.records import CREATED, CREATING, PAUSED, RUNNING, STOPPED, Record, StateRoot, open_process
+from orchestrator.standalone.records import (
+    CREATED,
+    CREATING,
+    PAUSED,
+    RUNNING,
+    STOPPED,
+    Record,
+    StateRoot,
+    is_being_made,
+    open_process,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,12 +27,13 @@ def status_of(records: StateRoot, record: Record) -> str:
     """As it is this moment: the kernel knows."""
     process = open_process(record)
     if process is None:
-        return STOPPED  # Also one whose `create` was killed: it can be deleted.
+        # One whose `create` was killed is stopped: it can be deleted.
+        return CREATING if record.pid == 0 and is_being_made(record) else STOPPED
     os.close(process)
     channel = records.connect(record.id)
     if channel is not None:
         channel.close()
-        return CREATED
+        return CREATING if is_being_made(record) else CREATED
     if not record.made:
         return CREATING
     if record.cgroup and _is_frozen(record):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel.jsontext import loads
@@ -13,6 +12,10 @@ from orchestrator.standalone.journal import Journal
 from orchestrator.standalone.places import group_of, records_of
 from orchestrator.standalone.records import STOPPED
 from orchestrator.standalone.stating import status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _NUMBERS = {
     "blkio-weight": ("blockIO", "weight"),

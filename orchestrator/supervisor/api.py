@@ -71,7 +71,7 @@ class Server:
                             nursery.start_soon(self._serve_client, sock)
                         else:
                             full = f"the supervisor has {len(self._clients)} clients at work, as many as it can serve"
-                            refuse(socket.socket(fileno=sock.detach()), full)
+                            refuse(sock, full)
         finally:
             self._door.close()
 
@@ -115,8 +115,8 @@ class Server:
         async for _event in listener.events:
             self._changed.set()
 
-    async def _serve_client(self, sock: trio.socket.SocketType) -> None:
-        with trio.CancelScope() as scope, sock:
+    async def _serve_client(self, sock: socket.socket) -> None:
+        with trio.CancelScope() as scope:
             connection = Connection(sock)
             self._clients[connection] = scope
             self._awaiting_first = False
@@ -157,18 +157,23 @@ class Server:
 
     async def _reply(self, connection: Connection, request: Request) -> Mapping[str, Any]:
         """What ends the request. Raises Disconnected."""
-        async with trio.open_nursery() as nursery:
-            if request.verb not in UNTIMED:
+        if request.verb in UNTIMED:
+            reply = await self._outcome(connection, request)
+        else:
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.beat)
-            reply: Mapping[str, Any] | None
-            try:
-                reply = {"ok": to_json(await self._answer(connection, request))}
-            except Exception as exc:
-                reply = None if _has_left(exc) else {"error": to_json(fault_of(error_of(request.verb, exc)))}
-            nursery.cancel_scope.cancel()
+                reply = await self._outcome(connection, request)
+                nursery.cancel_scope.cancel()
         if reply is None:
             raise Disconnected
         return reply
+
+    async def _outcome(self, connection: Connection, request: Request) -> Mapping[str, Any] | None:
+        """None: the client has left."""
+        try:
+            return {"ok": to_json(await self._answer(connection, request))}
+        except Exception as exc:
+            return None if _has_left(exc) else {"error": to_json(fault_of(error_of(request.verb, exc)))}
 
     async def _answer(self, connection: Connection, request: Request) -> Any:
         if request.verb not in VERBS:
@@ -182,7 +187,8 @@ class Server:
             value: Any = from_json(VERBS[request.verb], request.args, request.verb)
         except ValueError as exc:
             raise InputError(str(exc)) from exc
-        await self._open.wait()
+        if not self._open.is_set():
+            await self._open.wait()
         if not all(map(is_pipe, request.fds if wanted else ())):
             raise InputError(
                 f"{request.verb} takes pipes, not descriptors of the caller's own",

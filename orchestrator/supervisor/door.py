@@ -52,16 +52,18 @@ class Door:
 
     def __init__(self, listener: socket.socket) -> None:
         listener.setblocking(False)
-        self._raw = listener
-        self._listener = trio.socket.from_stdlib_socket(listener)
+        self._listener = listener
         self._reserve = -1
         self._fill()
 
-    async def accept(self) -> trio.socket.SocketType:
+    async def accept(self) -> socket.socket:
         """The next client; never fails for want of descriptors or memory."""
         while True:
+            await trio.lowlevel.wait_readable(self._listener)
             try:
-                return (await self._listener.accept())[0]
+                return self._listener.accept()[0]
+            except BlockingIOError:
+                continue
             except OSError as exc:
                 if exc.errno not in (*_SHORT, errno.ECONNABORTED):
                     raise
@@ -76,7 +78,7 @@ class Door:
     def _turn_away(self) -> None:
         self.close()
         with suppress(OSError):
-            refuse(self._raw.accept()[0], "the supervisor is out of file descriptors")
+            refuse(self._listener.accept()[0], "the supervisor is out of file descriptors")
         self._fill()
 
     def _fill(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 
 import trio
 
@@ -97,6 +97,11 @@ class _Job:
             self._master = -1
 
 
+def _closed(master: int) -> None:
+    """There is no terminal without one that was asked for."""
+    os.close(master)
+
+
 async def run_exec(
     runtime: Runtime,
     control: ProjectControl,
@@ -117,7 +122,7 @@ async def run_exec(
         released = word == "detach" and job.process is not None
         return released
 
-    async with terminal_for(connection) as on_tty:
+    async with terminal_for(connection) if request.tty else nullcontext(_closed) as on_tty:
         nursery.start_soon(job.run, runtime, container, spec, on_tty)
         over = job.moved if request.detach else job.over
         here = await _until(over, connection, job.signal, obey)

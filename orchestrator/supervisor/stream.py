@@ -51,8 +51,8 @@ class EventStream:
 
 def _routine(event: Event) -> bool:
     """A passed probe is worth showing to who watches, and not worth keeping: there is one each interval, for ever. Nor is
-    how far a download is."""
-    return event.kind is EventKind.IMAGE_PROGRESS or (
+    how far a download is, or what a hook writes."""
+    return event.kind in (EventKind.IMAGE_PROGRESS, EventKind.HOOK_OUTPUT) or (
         event.kind is EventKind.HEALTH_PROBED and event.detail.get("ok") is True
     )
 

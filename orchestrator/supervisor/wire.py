@@ -1,4 +1,4 @@
-"""Messages of the control protocol on a trio socket (docs/control-protocol.md): one JSON object a line, and descriptors.
+"""Messages of the control protocol on a socket (docs/control-protocol.md): one JSON object a line, and descriptors.
 
 Everything that a peer can make us hold is bounded: a message (8 MiB), the time for a line that it began (10 s), the time
 without taking anything of what we send (60 s), descriptors with one request (8). Whoever connects has our uid, but a broken
@@ -7,13 +7,13 @@ client must not cost more than its own connection.
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import select
 import socket
 import struct
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -21,12 +21,13 @@ import trio
 from orchestrator import __version__
 from orchestrator.contracts.protocol import BEAT_S, MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, VERSION
 from orchestrator.errors import InputError
+from orchestrator.kernel import fdpass
 from orchestrator.values import frozen
 
 LINE_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 60.0
 """A command that was stopped (Ctrl-Z) for longer connects again."""
-_ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+_CHUNK = 1 << 16
 
 
 @frozen
@@ -45,7 +46,8 @@ class Disconnected(Exception):
 class Connection:
     """One client. `pid` is the peer's process id by SO_PEERCRED, for "busy" messages."""
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
         self._socket = sock
         self._buffer = bytearray()
         self._scanned = 0
@@ -68,25 +70,33 @@ class Connection:
     async def send(self, *messages: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Messages in this order, `fds` with the first. Raises Disconnected when the peer is gone, or takes nothing."""
         data = b"".join(json.dumps(message, separators=(",", ":")).encode() + b"\n" for message in messages)
-        async with self._sending:
+        if self._sending.locked():
+            await self._sending.acquire()
+        else:
+            self._sending.acquire_nowait()
+        try:
             if self._broken:
                 raise Disconnected
-            # Set until all is sent: after a part of a line there can be no other.
+            # Until all is sent: after a part of a line there can be no other.
             self._broken = True
-            with trio.move_on_after(SEND_TIMEOUT_S) as patience:
-                try:
-                    sent = 0
-                    if fds:
-                        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-                        sent = await self._socket.sendmsg([data], rights)
-                    while sent < len(data):
-                        sent += await self._socket.send(memoryview(data)[sent:])
-                        patience.deadline = trio.current_time() + SEND_TIMEOUT_S
-                except OSError as exc:
-                    raise Disconnected from exc
-                self._broken = False
-            if self._broken:
-                raise Disconnected
+            await self._send_all(memoryview(data), fds)
+            self._broken = False
+        finally:
+            self._sending.release()
+
+    async def _send_all(self, data: memoryview, fds: Sequence[int]) -> None:
+        """Mostly at once. Raises Disconnected."""
+        try:
+            while True:
+                with suppress(BlockingIOError):
+                    sent = fdpass.send(self._socket, data, fds)
+                    data, fds = data[sent:], ()
+                if not data:
+                    return
+                with trio.fail_after(SEND_TIMEOUT_S):
+                    await trio.lowlevel.wait_writable(self._socket)
+        except (OSError, trio.ClosedResourceError, trio.TooSlowError) as exc:
+            raise Disconnected from exc
 
     async def beat(self) -> None:
         """Signs of life, until cancelled or the peer is gone."""
@@ -114,11 +124,12 @@ class Connection:
 
     async def wait_closed(self) -> None:
         """Returns when the peer has closed its end; what it still sends is thrown away (there is one request at a time)."""
-        try:
-            while await self._socket.recv(4096):
-                pass
-        except OSError:
-            return
+        with suppress(OSError, trio.ClosedResourceError):
+            while True:
+                await trio.lowlevel.wait_readable(self._socket)
+                with suppress(BlockingIOError):
+                    if not self._socket.recv(4096):
+                        return
 
     def gone(self) -> bool:
         """Whether the peer has closed its end, or we have closed ours."""
@@ -131,17 +142,19 @@ class Connection:
     def close(self) -> None:
         close_all(self._fds)
         self._fds = []
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
 
     async def _line(self) -> bytes:
         """A line; the time for it begins with its first byte."""
-        with trio.CancelScope() as patience:
+        while not self._buffer:
+            await self._more()
+        with trio.move_on_after(LINE_TIMEOUT_S):
             while (end := self._buffer.find(b"\n", self._scanned)) < 0:
                 self._scanned = len(self._buffer)
                 if self._scanned > MAX_MESSAGE_BYTES:
                     raise Disconnected
-                if self._buffer and patience.deadline == float("inf"):
-                    patience.deadline = trio.current_time() + LINE_TIMEOUT_S
                 await self._more()
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
@@ -151,16 +164,16 @@ class Connection:
 
     async def _more(self) -> None:
         try:
-            data, ancillary, flags, _address = await self._socket.recvmsg(65536, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
-        except OSError as exc:
+            while True:
+                with suppress(BlockingIOError):
+                    data, fds, cut = fdpass.receive(self._socket, _CHUNK)
+                    break
+                await trio.lowlevel.wait_readable(self._socket)
+        except (OSError, trio.ClosedResourceError) as exc:
             raise Disconnected from exc
-        for level, kind, raw in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
-                fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
-                self._fds.extend(fds)
-        # MSG_CTRUNC: more descriptors came than there is room for, or than we may open; some are lost.
-        if not data or flags & socket.MSG_CTRUNC or len(self._fds) > MAX_DESCRIPTORS:
+        self._fds.extend(fds)
+        # Cut short: more descriptors came than there is room for, or than we may open; some are lost.
+        if not data or cut or len(self._fds) > MAX_DESCRIPTORS:
             raise Disconnected
         self._buffer += data
 

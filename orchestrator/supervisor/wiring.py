@@ -33,6 +33,7 @@ from orchestrator.state.journal import EventLog
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
 from orchestrator.supervisor.devices import kernel_version, parts_of
+from orchestrator.supervisor.output import LogOutput
 from orchestrator.supervisor.stream import EventStream
 from orchestrator.values import entity, frozen, replace
 
@@ -118,7 +119,8 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
         trio.open_nursery() as nursery,
     ):
         volumes = FileVolumes(site)
-        adapters = Adapters(site, runtime, networking, images, state, volumes)
+        output = LogOutput(f"{site.data_dir}/logs")
+        adapters = Adapters(site, runtime, networking, images, state, volumes, output)
         engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler(host))
         await nursery.start(engine.run)
         now, damaged = time.time(), tuple(map(str, networking.findings))

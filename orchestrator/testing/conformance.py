@@ -77,7 +77,6 @@ class Lab(Protocol):
 
 
 Check = Callable[[Lab], Awaitable[None]]
-ProjectCheck = Callable[[Lab, Lab], Awaitable[None]]
 STDIO = (0, 1, 2)
 
 
@@ -128,6 +127,38 @@ async def a_restart_is_a_new_run_in_the_same_sandbox(lab: Lab) -> None:
     assert second.pid != first.pid
     assert (await lab.runtime.wait(first)).code == 3
     assert (await lab.runtime.wait(second)).code == 3
+
+
+async def a_start_that_was_prepared_is_a_start(lab: Lab) -> None:
+    first = await begin(lab, Workload(seconds=0, exit_code=3))
+    await lab.runtime.wait(first)
+    await lab.runtime.prepare(first.container)
+    await lab.runtime.prepare(first.container)
+    assert (await state_of(lab, first.container)).run is None
+    second = await lab.runtime.start(first.container)
+    assert second.number == 2
+    assert (await lab.runtime.wait(second)).code == 3
+
+
+async def what_was_prepared_can_be_given_up(lab: Lab) -> None:
+    first = await begin(lab, Workload(seconds=0, exit_code=3))
+    await lab.runtime.wait(first)
+    await lab.runtime.prepare(first.container)
+    await lab.runtime.unprepare(first.container)
+    await lab.runtime.unprepare(first.container)
+    second = await lab.runtime.start(first.container)
+    assert (await lab.runtime.wait(second)).code == 3
+    await lab.runtime.prepare(first.container)
+    await lab.runtime.remove(first.container)
+    assert first.container not in {state.container for state in await lab.runtime.containers()}
+
+
+async def what_was_prepared_for_another_spec_is_not_what_runs(lab: Lab) -> None:
+    first = await begin(lab, Workload(seconds=0, exit_code=3))
+    await lab.runtime.wait(first)
+    await lab.runtime.prepare(first.container)
+    await lab.runtime.create(await lab.make("one", Workload(seconds=0, exit_code=4)))
+    assert (await lab.runtime.wait(await lab.runtime.start(first.container))).code == 4
 
 
 async def what_exists_is_listed_with_its_run_or_its_last_exit(lab: Lab) -> None:
@@ -262,6 +293,18 @@ async def exec_runs_beside_the_program_and_gives_its_exit(lab: Lab) -> None:
     assert (await state_of(lab, run.container)).run == run
 
 
+async def what_is_executed_writes_to_its_pipes_and_ends_with_the_container(lab: Lab) -> None:
+    run = await begin(lab, Workload(seconds=1.0))
+    reader, writer = os.pipe()
+    spec = ExecSpec(lab.command(output="said"), (0, writer, writer), name="one")
+    assert (await lab.runtime.exec(run.container, spec)).ok
+    assert os.read(reader, 100) == b"said"
+    for fd in (reader, writer):
+        os.close(fd)
+    with refused(OperationError, 137):
+        await lab.runtime.exec(run.container, ExecSpec(lab.command(hangs=True), STDIO, name="one"))
+
+
 async def exec_in_what_does_not_run_is_refused(lab: Lab) -> None:
     run = await begin(lab, Workload(seconds=0))
     await lab.runtime.wait(run)
@@ -339,6 +382,9 @@ async def a_run_that_cannot_be_started_hands_out_no_terminal(lab: Lab) -> None:
 RUNTIME_CHECKS: tuple[Check, ...] = (
     a_run_ends_with_its_code_and_says_so_to_everybody,
     a_restart_is_a_new_run_in_the_same_sandbox,
+    a_start_that_was_prepared_is_a_start,
+    what_was_prepared_can_be_given_up,
+    what_was_prepared_for_another_spec_is_not_what_runs,
     what_exists_is_listed_with_its_run_or_its_last_exit,
     a_sandbox_that_never_ran_is_listed_too,
     the_stop_signal_ends_a_program_that_heeds_it,
@@ -354,6 +400,7 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     a_probe_that_hangs_is_killed_at_its_time_out,
     a_probe_that_does_not_exist_fails_and_does_not_raise,
     exec_runs_beside_the_program_and_gives_its_exit,
+    what_is_executed_writes_to_its_pipes_and_ends_with_the_container,
     exec_in_what_does_not_run_is_refused,
     a_run_reads_its_stdin_to_the_end,
     a_run_without_a_stdin_has_none_to_read,
@@ -361,57 +408,6 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     a_run_with_a_terminal_hands_out_its_master_and_logs_nothing,
     a_run_that_cannot_be_started_hands_out_no_terminal,
 )
-
-
-# With two projects in one data directory, and the same ids in both.
-
-
-async def each_project_has_its_own_containers(one: Lab, other: Lab) -> None:
-    mine, theirs = await begin(one, Workload()), await begin(other, Workload(seconds=0, exit_code=9))
-    assert mine.container == theirs.container
-    assert (await other.runtime.wait(theirs)).code == 9
-    assert (await state_of(one, mine.container)).run == mine
-    assert (await state_of(other, theirs.container)).last_exit == await other.runtime.wait(theirs)
-
-
-async def a_kill_in_one_project_is_not_felt_in_the_other(one: Lab, other: Lab) -> None:
-    mine, theirs = await begin(one, Workload()), await begin(other, Workload())
-    await one.runtime.kill(mine.container)
-    await one.runtime.wait(mine)
-    assert (await state_of(other, theirs.container)).run == theirs
-    assert (await other.runtime.probe(theirs.container, other.command(output="here"), 10.0)).ok
-
-
-async def what_one_project_removes_the_other_keeps(one: Lab, other: Lab) -> None:
-    mine, theirs = await begin(one, Workload(output="mine")), await begin(other, Workload(output="theirs"))
-    await one.runtime.remove(mine.container)
-    assert await one.runtime.containers() == ()
-    assert (await state_of(other, theirs.container)).run == theirs
-    await other.runtime.kill(theirs.container)
-    await other.runtime.wait(theirs)
-    assert (await other.runtime.start(theirs.container)).number == 2
-
-
-async def each_project_has_its_own_log(one: Lab, other: Lab) -> None:
-    mine = await begin(one, Workload(seconds=0, output="mine"))
-    theirs = await begin(other, Workload(seconds=0, output="theirs"))
-    await one.runtime.wait(mine)
-    await other.runtime.wait(theirs)
-    assert (await one.log(mine.container), await other.log(theirs.container)) == (b"mine", b"theirs")
-
-
-PROJECT_CHECKS: tuple[ProjectCheck, ...] = (
-    each_project_has_its_own_containers,
-    a_kill_in_one_project_is_not_felt_in_the_other,
-    what_one_project_removes_the_other_keeps,
-    each_project_has_its_own_log,
-)
-
-
-async def run_project_check(check: ProjectCheck, one: Lab, other: Lab) -> None:
-    """As `run_check`, for a check with two projects."""
-    with trio.fail_after(DEADLINE_S):
-        await check(one, other)
 
 
 async def run_check(check: Check, lab: Lab) -> None:

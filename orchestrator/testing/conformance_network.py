@@ -291,6 +291,16 @@ async def a_one_off_answers_to_its_own_name_only(lab: NetworkLab) -> None:
     await _clear(lab.networking, one.name, run.name)
 
 
+async def a_link_is_a_name_for_who_has_it_alone(lab: NetworkLab) -> None:
+    await _ensure(lab.networking)
+    database = await _start(lab, 1, service="db")
+    web = await _start(lab, 1, attachment=Attachment(DEFAULT, links=(("Store", "db"), ("lost", "nobody"))))
+    assert await lab.resolve(lab.networking, web, "store") == (database.ip,)
+    assert await lab.resolve(lab.networking, web, "db") == (database.ip,)
+    assert await lab.resolve(lab.networking, database, "store") == ()
+    await _clear(lab.networking, web.name, database.name)
+
+
 async def detach_takes_names_and_ports_away_and_may_come_twice(lab: NetworkLab) -> None:
     await _ensure(lab.networking)
     one, two = await _start(lab, 1, [_port(PORTS[0])]), await _start(lab, 2)
@@ -376,6 +386,7 @@ NETWORK_CHECKS: tuple[Check, ...] = (
     all_ready_containers_answer_to_the_service_in_turn,
     readiness_lasts_until_detach,
     a_one_off_answers_to_its_own_name_only,
+    a_link_is_a_name_for_who_has_it_alone,
     detach_takes_names_and_ports_away_and_may_come_twice,
     a_network_with_containers_is_not_removed,
     two_projects_with_the_same_ids_do_not_meet,

@@ -116,6 +116,7 @@ class FakeNetworking:
                     tuple(dict.fromkeys(names)),
                     self.networks[attachment.network].internal,
                     attachment.dns,
+                    attachment.links,
                 )
             )
         self.reserved[container] = tuple(endpoints)
@@ -194,7 +195,9 @@ class FakeNetworking:
     def resolve(self, asking: ContainerId, name: str) -> tuple[str, ...]:
         """What DNS tells the container `asking` about `name`."""
         for endpoint in self.reserved.get(asking, ()):
-            if found := self._zones[endpoint.network].addresses(name.lower()):
+            links = {alias.lower(): target for alias, target in endpoint.links}
+            meant = links.get(name.lower(), name).lower()
+            if found := self._zones[endpoint.network].addresses(meant):
                 return tuple(map(str, found))
         return ()
 

@@ -138,6 +138,7 @@ class _FakeContainer:
     runs: list[_FakeRun] = field(default_factory=list)
     refused: int = 0
     paused: bool = False
+    prepared: bool = False
 
     @property
     def live(self) -> _FakeRun | None:
@@ -187,7 +188,7 @@ class FakeRuntime:
                 raise OperationError(f'there is no container "{name}"')
         found = self._containers.get(container)
         if found is not None:
-            found.spec = spec
+            found.spec, found.prepared = spec, False
             return found.netns_fd
         self._act("create", container)
         owner = spec.shares.get("network")
@@ -197,6 +198,22 @@ class FakeRuntime:
             spec, self._last_fd if owner is None else self._containers[owner].netns_fd
         )
         return self._containers[container].netns_fd
+
+    def prepared(self) -> list[ContainerId]:
+        """Whose next run is prepared."""
+        return [container for container, found in self._containers.items() if found.prepared]
+
+    async def prepare(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        found = self._containers.get(container)
+        assert found is not None, f"{container} is prepared before it is made"
+        assert not found.paused, f"{container} is prepared in a group that stands still"
+        found.prepared = found.live is None
+
+    async def unprepare(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        if (found := self._containers.get(container)) is not None:
+            found.prepared = False
 
     async def start(
         self,
@@ -230,6 +247,7 @@ class FakeRuntime:
         if behaviour.reads_stdin and on_tty is None and not found.spec.stdin_open and _at_end(stdin):
             lasts_s, exit = 0.0, Exit(code=behaviour.exit_code)
         found.runs.append(_FakeRun(run, now, now + lasts_s, exit))
+        found.prepared = False
         leader = self._live(found.spec.shares.get("pid", ContainerId("")))
         if leader is not None:
             leader.inside.append(found.runs[-1])
@@ -316,11 +334,20 @@ class FakeRuntime:
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
     ) -> Exit:
         await trio.lowlevel.checkpoint()
-        if self._live(container) is None:
+        if (live := self._live(container)) is None:
             raise OperationError(f"{container} does not run")
-        result = await _command(spec.argv, math.inf)
+        self._act(f"exec {' '.join(spec.argv)}", container)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_over, live, scope)
+                result = await _command(spec.argv, math.inf)
+                nursery.cancel_scope.cancel()
+        if scope.cancelled_caught:
+            raise OperationError(f"{container} ended", exit_code=137)
         if result.exit_code == EXIT_NOT_FOUND:
             raise CommandError(result.output, exit_code=EXIT_NOT_FOUND)
+        if spec.stdio is not None and result.output:
+            os.write(spec.stdio[1], result.output.encode())
         return Exit(code=result.exit_code, finished_at=EPOCH + trio.current_time())
 
     async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
@@ -389,12 +416,22 @@ class FakeRuntime:
         self.acts.append(Act(trio.current_time(), what, container))
 
 
+async def _until_over(run: _FakeRun, scope: trio.CancelScope) -> None:
+    while not run.over:
+        with trio.move_on_at(run.end_s):
+            await run.moved.wait()
+    scope.cancel()
+
+
 async def _command(argv: Sequence[str], timeout_s: float) -> ProbeResult:
-    """``exit CODE OUTPUT``, ``hang``, ``missing``; anything else succeeds."""
+    """``exit CODE OUTPUT``, ``sleep SECONDS``, ``hang``, ``missing``; anything else succeeds."""
     await trio.lowlevel.checkpoint()
     match list(argv):
         case ["exit", code, output]:
             return ProbeResult(int(code), output, 0.0)
+        case ["sleep", seconds]:
+            await trio.sleep(min(float(seconds), timeout_s))
+            return ProbeResult(0, "", float(seconds))
         case ["hang"]:
             await trio.sleep(timeout_s)
             return ProbeResult(None, "", timeout_s)

@@ -8,17 +8,15 @@ import pytest
 
 from orchestrator.testing import seeds
 from orchestrator.testing.conformance import (
-    PROJECT_CHECKS,
     RUNTIME_CHECKS,
     Check,
-    ProjectCheck,
     Workload,
     run_check,
-    run_project_check,
     shell_command,
 )
 from orchestrator.testing.conformance_limits import LIMITS_CHECKS
 from orchestrator.testing.conformance_paused import PAUSE_CHECKS
+from orchestrator.testing.conformance_projects import PROJECT_CHECKS, ProjectCheck, run_project_check
 from orchestrator.testing.conformance_shared import SHARED_CHECKS
 from orchestrator.testing.fake_lab import FakeLab
 

@@ -9,17 +9,15 @@ import pytest
 from orchestrator.contracts.runtime import Runtime, SandboxSpec
 from orchestrator.model.names import ContainerId
 from orchestrator.testing.conformance import (
-    PROJECT_CHECKS,
     RUNTIME_CHECKS,
     Check,
-    ProjectCheck,
     Workload,
     run_check,
-    run_project_check,
     shell_command,
 )
 from orchestrator.testing.conformance_limits import LIMITS_CHECKS
 from orchestrator.testing.conformance_paused import PAUSE_CHECKS
+from orchestrator.testing.conformance_projects import PROJECT_CHECKS, ProjectCheck, run_project_check
 from orchestrator.testing.conformance_shared import SHARED_CHECKS
 from tests.kernel.place import Place, place, two_places
 

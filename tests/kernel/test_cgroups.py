@@ -133,7 +133,7 @@ def test_a_cpu_quota_is_set_where_the_controller_is(layout: Layout, key: Project
     group = ContainerCgroup.create(layout, path, {"cpu": {"quota": 50_000, "period": 100_000}})
     if "cpu" in layout.controllers:
         assert cgroup.read(f"{layout.controllers['cpu']}/{path}/cpu.cfs_quota_us") == "50000"
-        assert f"{layout.controllers['cpu']}/{path}/cgroup.procs" in group.attach_paths
+        assert f"{layout.controllers['cpu']}/{path}/tasks" in group.attach_paths
     else:
         assert cgroup.read(f"{layout.unified}/{path}/cpu.max") == "50000 100000"
     group.close()
@@ -212,7 +212,7 @@ def test_a_group_whose_process_does_not_end_is_reported_after_the_deadline(layou
         def kill(self) -> None:
             """As if its process slept uninterruptibly."""
 
-    unkillable = Unkillable(layout, group.relative_path, None, (), (), group._directories)
+    unkillable = Unkillable(layout, group.relative_path, None, (), (), False, group._directories)
     with pytest.raises(HostError, match="still busy"):
         unkillable.remove(timeout_s=0.02)
     assert child.poll() is None

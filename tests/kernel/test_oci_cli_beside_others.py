@@ -20,7 +20,7 @@ LOOK = (
     "id; pwd; umask; env | sort | grep -v -e ^SHLVL -e ^HOME; hostname; ulimit -n; cat /proc/self/uid_map;"
     "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups)' /proc/self/status;"
     "ls /dev | grep -v -e core; cut -d' ' -f5,6 /proc/self/mountinfo | grep -v -e cgroup | sort -u;"
-    "stat -c '%a %u %g' /dev/null /dev/shm /etc; ls -l /dev/fd /dev/stdin"
+    "stat -c '%a %u %g %N' /dev/null /dev/shm /etc /dev/fd /dev/stdin"
 )
 
 

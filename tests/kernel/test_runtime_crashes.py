@@ -18,16 +18,16 @@ import trio
 
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
 from orchestrator.errors import HostError, OperationError, only_error
-from orchestrator.kernel.cgroup import detect
+from orchestrator.kernel.cgroup import detect, members
 from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.kernel.syscalls import call
-from orchestrator.model.names import ContainerId
+from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.runtime import session
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.runtime.host_check import find_host
 from orchestrator.runtime.logs import read_entries
-from tests.kernel.place import Place, config_of, place, site_at
+from tests.kernel.place import Place, config_of, place, site_at, site_of
 from tests.machine import ROOT, eventually
 
 pytestmark = pytest.mark.kernel
@@ -387,3 +387,67 @@ async def test_without_hope_of_a_monitor_nobody_waits_for_one(
     assert told == ["the monitor ended 1 times within 10 seconds"]
     remove_project(detect(), site_at(root).key)
     shutil.rmtree(root)
+
+
+async def test_a_supervisor_that_leaves_when_its_monitor_was_just_killed_hands_all_over(
+    here: Place, busybox_rootfs: Path
+) -> None:
+    """The runtime of a second project stands for the supervisor that leaves; `here` keeps the suite's own."""
+    site = site_of(Path(here.site.data_dir).parents[2], "leaves")
+    names = [ContainerId(f"rt-{number}-1") for number in range(4)]
+    async with open_runtime(site, find_host()) as runtime:
+        other = Place(site, busybox_rootfs, runtime)
+        runs = [await other.begin(["sleep", "1000"], name) for name in names]
+        os.kill(runtime.monitor_pid, signal.SIGKILL)
+    async with open_runtime(site, find_host()) as runtime:
+        assert {state.run for state in await runtime.containers()} == set(runs)
+        for name in names:
+            assert (await runtime.probe(name, ("true",), 5)).ok
+            await runtime.remove(name)
+    for run in runs:  # Ours since the monitor was killed; a supervisor would not have lived on.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(run.pid, 0)
+    remove_project(detect(), site.key)
+
+
+def processes_in(here: Place) -> list[int]:
+    """Those of the container, by its group."""
+    return members(f"{detect().unified or next(iter(detect().controllers.values()))}/{cgroup_path(here.site.key, BOX)}")
+
+
+async def prepared(here: Place) -> int:
+    """The process of a run that is prepared."""
+    run = await here.begin(["sh", "-c", "exit 3"])
+    await here.runtime.wait(run)
+    assert processes_in(here) == []
+    await here.runtime.prepare(BOX)
+    (pid,) = processes_in(here)
+    return pid
+
+
+async def test_what_was_prepared_holds_nothing_of_the_monitor_but_two_pipes(here: Place) -> None:
+    pid = await prepared(here)
+    held = sorted(os.listdir(f"/proc/{pid}/fd"), key=int)[3:]
+    assert [os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0] for fd in held] == ["pipe", "pipe"]
+    assert (await here.runtime.wait(await here.runtime.start(BOX))).code == 3
+
+
+@pytest.mark.parametrize("victim", ["prepared", "monitor"])
+async def test_a_start_whose_preparation_was_killed_is_a_start(here: Place, victim: str) -> None:
+    pid = await prepared(here)
+    os.kill(pid if victim == "prepared" else here.runtime.monitor_pid, signal.SIGKILL)
+    run = await here.runtime.start(BOX)
+    assert run.pid != pid
+    assert (await here.runtime.wait(run)).code == 3
+
+
+async def test_what_was_prepared_ends_with_the_supervisor(here: Place, busybox_rootfs: Path) -> None:
+    site = site_of(Path(here.site.data_dir).parents[2], "leaves")
+    async with open_runtime(site, find_host()) as runtime:
+        pid = await prepared(Place(site, busybox_rootfs, runtime))
+        runtime._session._link._sock.close()  # type: ignore[union-attr]  # As if it was killed.
+        eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+    async with open_runtime(site, find_host()) as runtime:
+        assert (await runtime.wait(await runtime.start(BOX))).code == 3
+        await runtime.remove(BOX)
+    remove_project(detect(), site.key)

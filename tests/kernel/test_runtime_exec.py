@@ -127,16 +127,18 @@ async def test_the_group_of_what_an_exec_left_running_goes_when_that_has_ended(h
     await here.begin(["sleep", "1000"], annotations={ANNOTATION_INIT: "true"})
     for name in ("first", "second"):
         await execute(here, "sh", "-c", LEAVE.format(name))
-    assert len(set(groups_of_execs(here))) == 2
+    left = set(groups_of_execs(here))
+    assert len(left) == 2
     await execute(here, "sh", "-c", END.format("first"))
     await execute(here, "true")
-    assert len(set(groups_of_execs(here))) == 1
+    assert len(left & set(groups_of_execs(here))) == 1
     # A supervisor that comes later knows nothing of them, and finds them.
     async with open_runtime(here.site, find_host()) as second:
         there = dataclasses.replace(here, runtime=second)
         await execute(there, "sh", "-c", END.format("second"))
         await execute(there, "true")
-        assert groups_of_execs(here) == []
+        assert left & set(groups_of_execs(here)) == set()
+        assert len(set(groups_of_execs(here))) == 1  # Empty, and kept for the next exec.
 
 
 async def test_the_container_s_end_ends_its_execs(here: Place) -> None:
@@ -232,7 +234,7 @@ async def test_a_probe_leaves_no_process_in_the_background(here: Place) -> None:
             await trio.lowlevel.checkpoint()
 
 
-async def test_many_probes_leave_no_zombie_and_no_group(here: Place) -> None:
+async def test_many_probes_and_execs_leave_no_zombie_and_one_group_of_either(here: Place) -> None:
     await here.begin(["sleep", "1000"])
     for _ in range(20):
         assert (await here.runtime.probe(BOX, ("true",), 5)).ok
@@ -244,7 +246,8 @@ async def test_many_probes_leave_no_zombie_and_no_group(here: Place) -> None:
         for entry in os.listdir(f"{line.split()[4]}/{cgroup_path(here.site.key, BOX)}")
         if entry.startswith(("exec-", "probe"))
     ]
-    assert groups in ([], ["probe"])
+    assert len([name for name in groups if name.startswith("exec-")]) <= 1
+    assert groups.count("probe") <= 1
     children = Path(f"/proc/{here.runtime.monitor_pid}/task/{here.runtime.monitor_pid}/children").read_text().split()
     assert len(children) == 1
 

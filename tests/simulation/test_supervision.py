@@ -289,12 +289,31 @@ def test_a_stop_during_back_off_ends_it() -> None:
         await up(engine, stack)
         await trio.sleep(1.05)
         assert row(engine, "db").phase is Phase.BACKOFF
+        assert world.runtime.prepared() == [world.container("db")]
         await do(engine, Verb.STOP)
+        assert world.runtime.prepared() == []
         await trio.sleep(100)
         assert row(engine, "db").phase is Phase.EXITED
         assert starts(world, "db") == [0]
 
     simulate(lambda: World({"db": FakeService(crashes=[1])}), body)
+
+
+def test_a_run_is_prepared_shortly_before_it_is_due() -> None:
+    stack = project(service("db", restart="always"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        await trio.sleep(25)
+        assert row(engine, "db").phase is Phase.BACKOFF  # Until 25.5 + 25.6.
+        assert world.runtime.prepared() == []
+        await trio.sleep(50.9 - 25)
+        assert world.runtime.prepared() == [world.container("db")]
+        await trio.sleep(1)
+        assert row(engine, "db").phase is Phase.RUNNING
+        assert world.runtime.prepared() == []
+
+    simulate(lambda: World({"db": FakeService(crashes=[0] * 9)}), body)
 
 
 def test_stop_frees_ports_and_start_takes_them_again() -> None:

@@ -65,15 +65,38 @@ def test_replace_gives_a_new_value_and_knows_the_fields() -> None:
         replace(object(), z=1)
 
 
-def test_only_the_first_instance_compiles() -> None:
+def test_instances_are_the_same_before_and_after_their_class_is_compiled() -> None:
     @frozen
     class Late:
-        a: int = 5
+        a: int
+        b: list[int] = field(default_factory=list)
+        c: int = field(default=9, init=False)
 
     before = Late.__init__
-    assert Late().a == 5
-    assert Late.__init__ is not before
-    assert Late(a=6).a == 6
+    made = [Late(1), Late(1, [2]), Late(a=1, b=[2]), Late(b=[2], a=1)]
+    assert Late.__init__ is before
+    while Late.__init__ is before:
+        Late(0)
+    assert made == [Late(1), Late(1, [2]), Late(a=1, b=[2]), Late(b=[2], a=1)]
+    assert [one.c for one in made] == [9] * 4
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [((), {}), ((1, 2, 3), {}), ((1,), {"a": 1}), ((1,), {"z": 1}), ((1, 2), {"b": 3}), ((1,), {"c": 3})],
+)
+def test_wrong_arguments_are_the_same_error_for_the_first_instance(args: tuple[int, ...], kwargs: dict[str, int]) -> None:
+    @frozen
+    class Late:
+        a: int
+        b: int = 2
+        c: int = field(default=9, init=False)
+
+    with pytest.raises(TypeError) as first:
+        Late(*args, **kwargs)
+    with pytest.raises(TypeError) as second:
+        Late(*args, **kwargs)
+    assert str(first.value) == str(second.value) != ""
 
 
 @entity

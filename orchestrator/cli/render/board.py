@@ -162,6 +162,11 @@ class Board:
                 row.failure = None
                 row.end = ""
                 row.since = event.at
+        elif kind is EventKind.HOOK_STARTED:
+            row.detail = str(event.detail.get("hook", ""))
+            row.stage = Stage.STOPPING if row.detail.startswith("pre_stop") else Stage.STARTING
+        elif kind is EventKind.HOOK_FAILED and row.stage is not Stage.STOPPING:
+            row.stage, row.detail, row.failure = Stage.FAILED, event.text, event
         elif kind is EventKind.SERVICE_FAILED:
             row.stage, row.detail, row.failure = Stage.FAILED, row.end or event.text or "failed", event
         elif kind is EventKind.SERVICE_BLOCKED:

@@ -47,6 +47,10 @@ class PlainProgress:
         if event.kind is EventKind.IMAGE_PROGRESS:
             self._of_image(event)
             return
+        if event.kind is EventKind.HOOK_OUTPUT:
+            for line in event.text.splitlines():
+                self.note(f"{event.container} -> | {line}")
+            return
         if event.kind in (EventKind.IMAGE_OBTAINED, EventKind.IMAGE_FAILED):
             self._images.pop(str(event.detail.get("image")), None)
         prefix = "warning: " if event.kind is EventKind.WARNING else ""

@@ -99,6 +99,8 @@ _MORE = """\
   Docker Compose leaves it running; `ignore` does so too.
 * `x-pystack.owner: source|root|keep` below `bind:` of a mount: who owns on the host what the container writes there
   ([volumes.md](volumes.md), "Owners in bind mounts"). The default: the owner of the source, if that is an ordinary user.
+* `pre_start` has `per_replica: true`, which Docker Compose refuses to run. `post_start` runs after every start, also by the
+  restart policy ([engine.md](engine.md), "Hooks").
 * `pystack lint` (below), and a warning from `up` for the two mistakes that hurt most: a command that an unquoted `&&`, `;`
   or `|` silently cuts, and a volume of one letter.
 * Dependencies are checked in linear time; Docker Compose's cycle check takes minutes on 60 services in layers.

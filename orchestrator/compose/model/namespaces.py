@@ -42,6 +42,7 @@ _OF_A_NETWORK = {
     "dns_opt": "the resolver is that of whose network it is",
     "extra_hosts": "the hosts file is that of whose network it is",
     "links": "it is on no network of its own",
+    "external_links": "it is on no network of its own",
 }
 """What cannot stand beside another's network, and why."""
 DEFAULT = NetworkName("default")
@@ -58,7 +59,8 @@ def namespaces(read: Reader, node: Node, path: str) -> Namespaces:
         for key in ("hostname", "domainname"):
             _exclude(read, node, path, key, "uts", "the host name is the machine's")
     if network.sharing is Sharing.HOST:
-        _exclude(read, node, path, "links", "network_mode", "it is on no network of its own")
+        for key in ("links", "external_links"):
+            _exclude(read, node, path, key, "network_mode", "it is on no network of its own")
     return Namespaces(
         network=network,
         pid=found["pid"],

@@ -67,6 +67,7 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
     service = replace(
         service,
         restart=RestartPolicy(),
+        pre_start=(),
         replicas=1,
         container_name=None,
         networks={

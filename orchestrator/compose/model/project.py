@@ -11,8 +11,10 @@ from orchestrator.compose.model import (
     devices,
     granted,
     health,
+    hooks,
     images,
     limits,
+    linking,
     log_drivers,
     mounting,
     namespaces,
@@ -31,6 +33,7 @@ from orchestrator.model.names import NetworkName, ProjectName, ServiceName, Volu
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
+from orchestrator.values import replace
 
 
 def build_project(
@@ -65,6 +68,22 @@ def build_project(
 
 def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
     path = f"services.{name}"
+    service = replace(
+        _container(read, project, name, node, path, unhealthy),
+        post_start=hooks.hooks(read, node, path, "post_start"),
+        pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+    )
+    if node.get("pre_start") is None:
+        return service
+
+    def container(item: Node, place: str) -> Service:
+        return _container(read, project, name, item, place, unhealthy)
+
+    return replace(service, pre_start=hooks.init_steps(read, node, service, container))
+
+
+def _container(read: Reader, project: str, name: str, node: Node, path: str, unhealthy: OnUnhealthy) -> Service:
+    """What stands at `path` of a service, or of a container that runs before it."""
     _mark(read, node, path)
     mounts = project_parts.mounts(read, node, path)
     shared = namespaces.namespaces(read, node, path)
@@ -119,6 +138,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         security=security.security(read, node, path),
         devices=devices.devices(read, node, path),
         logging=log_drivers.logging(read, node, path),
+        links=linking.links(read, node, path, shared),
     )
     return security.with_host_user(service) if service.security.privileged else service
 

@@ -17,7 +17,17 @@ def unsupported(model: Node) -> tuple[list[Diagnostic], list[Diagnostic]]:
     refused: list[Diagnostic] = []
     ignored: list[Diagnostic] = []
     _walk(model, TOP, "", refused, ignored)
-    return refused, ignored
+    return _once(refused), _once(ignored)
+
+
+def _once(found: list[Diagnostic]) -> list[Diagnostic]:
+    """What containers that run before a service take from it is said of the service alone."""
+    shortest: dict[tuple[str, int, int], Diagnostic] = {}
+    for item in found:
+        place = item.file, item.line, item.column
+        if place not in shortest or len(item.path) < len(shortest[place].path):
+            shortest[place] = item
+    return [item for item in found if shortest[item.file, item.line, item.column] is item]
 
 
 def _walk(node: Node, shape: Shape | None, path: str, refused: list[Diagnostic], ignored: list[Diagnostic]) -> None:

@@ -86,7 +86,7 @@ CONTAINER = (
     Row("memswap_limit", BYTES, "at most so much memory and swap"),
     Row("mem_swappiness", BYTES.with_(accepts=frozenset(("integer", "string"))), "swappiness"),
     Row("mac_address", TEXT, "a fixed MAC address, on the first network"),
-    Row("models", parts.MODELS, "language models", NO),
+    Row("models", parts.MODELS, "language models", NO, note="Docker's model runner serves them, and there is none here"),
     Row("network_mode", TEXT, "host, none, service:NAME, container:NAME, or bridge: the project's default network"),
     Row("networks", parts.NETWORKS, "networks to attach to"),
     Row("oom_kill_disable", FLAG, "do not kill when out of memory"),
@@ -126,7 +126,7 @@ CONTAINER = (
     Row("sysctls", pairs("kernel parameters"), "kernel parameters of the container's namespaces"),
     Row("tmpfs", STRING_OR_LIST, "tmpfs mounts"),
     Row("ulimits", parts.ULIMITS, "resource limits"),
-    Row("use_api_socket", BOOL, "the engine's API socket", NO),
+    Row("use_api_socket", BOOL, "the engine's API socket", NO, note="there is no engine, and so no socket of one"),
     Row("user", TEXT, "UID or name, with :GID or name"),
     Row("userns_mode", TEXT, "the user namespace: host"),
     Row("uts", TEXT, "the UTS namespace: host"),
@@ -145,7 +145,7 @@ WORKLOAD = (
     Row("tty", FLAG, "a terminal"),
 )
 
-_HOOK_SECRETS = Row("secrets", parts.HOOK_SECRETS, "secrets mounted as files", NO)
+_HOOK_SECRETS = Row("secrets", parts.HOOK_SECRETS, "secrets as files")
 PRE_START = object_of(
     "a pre_start container",
     (
@@ -157,7 +157,13 @@ PRE_START = object_of(
 SERVICE_ONLY = (
     Row("profiles", UNIQUE_STRINGS.with_(same=once.by_key), "profiles that enable it"),
     Row("deploy", building.DEPLOY, "replicas, limits, updates"),
-    Row("develop", building.DEVELOP, "what to do when files change", SKIP),
+    Row(
+        "develop",
+        building.DEVELOP,
+        "what to do when files change",
+        SKIP,
+        note="no files are watched; `up` makes anew what has changed",
+    ),
     Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
     Row("scale", COUNT, "how many containers, 10,000 at most"),
     Row("attach", EITHER, "show its log in the foreground, unless `--attach` names it"),
@@ -166,13 +172,24 @@ SERVICE_ONLY = (
         TEXT.with_(what="a container name", pattern=re.compile(CONTAINER_NAME)),
         "the container's name, and a further name of the service on its networks",
     ),
-    Row("provider", parts.PROVIDER, "a program that provides the service", NO),
+    Row(
+        "provider",
+        parts.PROVIDER,
+        "a program that provides the service",
+        NO,
+        note="such plug-ins belong to Docker's command line, and it is not here",
+    ),
     Row("extends", parts.EXTENDS, "another service to start from"),
-    Row("external_links", UNIQUE_STRINGS, "containers of other projects", NO),
-    Row("links", UNIQUE_STRINGS.with_(same=once.by_key), "further names of other services", NO),
-    Row("pre_start", list_of(PRE_START), "containers that run before it starts", NO),
-    Row("post_start", list_of(building.HOOK), "commands to run after it has started", NO),
-    Row("pre_stop", list_of(building.HOOK), "commands to run before it is stopped", NO),
+    Row(
+        "external_links",
+        UNIQUE_STRINGS,
+        "names for containers that are no service's: `CONTAINER:ALIAS`",
+        note="those on this project's networks; other projects' are on networks of their own",
+    ),
+    Row("links", UNIQUE_STRINGS.with_(same=once.by_key), "names for other services that it alone has: `SERVICE:ALIAS`"),
+    Row("pre_start", list_of(PRE_START), "containers that run to their end before it starts"),
+    Row("post_start", list_of(building.HOOK), "commands to run in it after it has started"),
+    Row("pre_stop", list_of(building.HOOK), "commands to run in it before it is stopped"),
 )
 
 JOB_ONLY = (

@@ -23,13 +23,14 @@ from orchestrator.kernel.rooted import ensure, open_in
 from orchestrator.kernel.syscalls import (
     cloexec_from,
     close_from,
+    close_range,
     filesystem_type,
     setdomainname,
     sethostname,
 )
 from orchestrator.runtime.monitor.init import NAME
 from orchestrator.runtime.monitor.interpreter import interpreter_of
-from orchestrator.runtime.monitor.stage1 import Stage1, encode_options
+from orchestrator.runtime.monitor.stage1 import EXECUTING, READY, Stage1, encode_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -46,12 +47,12 @@ class FinalChild(Stage1):
     """The number of the terminal in the container's devpts."""
 
     def joined(self) -> None:
-        """Wait until stage 1 has put us into the v1 cgroups; only then our cgroup namespace has the right root."""
-        if self.gate >= 0:
-            if not os.read(self.gate, 1):
-                raise OSError(errno.ECANCELED, "")
-            if self.own_cgroup:
-                process.unshare(c.CLONE_NEWCGROUP)
+        """Into the v1 cgroups; only then our cgroup namespace has the right root. A thread that moves itself alone waits
+        for no other's fork or exit (the file `tasks`; 8 ms after a quiet moment otherwise)."""
+        for fd in self.procs:
+            os.write(fd, b"0")
+        if self.procs and self.own_cgroup:
+            process.unshare(c.CLONE_NEWCGROUP)
 
     def take_root(self, slot: int) -> None:
         mounts.attach(self.slots[slot], c.AT_FDCWD, b"/r")
@@ -280,6 +281,9 @@ class FinalChild(Stage1):
         if self.descriptors is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
         cloexec_from(3)
+        if (gate := self.fds.get("gate")) is not None:
+            self._wait_at(gate)
+        self.fail(EXECUTING, 0)
         command = arguments[0]
         if b"/" in command:
             self._execve(command, arguments, variables)
@@ -292,6 +296,16 @@ class FinalChild(Stage1):
             except PermissionError as exc:
                 refused = exc
         raise refused or OSError(errno.ENOENT, "")
+
+    def _wait_at(self, gate: int) -> None:
+        """Until the monitor lets us go, or ends. Meanwhile we hold nothing of it but what we need."""
+        first, second = sorted((gate, self.status))
+        close_range(3, first - 1)
+        close_range(first + 1, second - 1)
+        close_from(second + 1)
+        self.fail(READY, 0)
+        if not os.read(gate, 1):
+            os._exit(127)
 
     def _execve(self, program: bytes, arguments: list[bytes], variables: dict[bytes, bytes]) -> None:
         """Raises OSError; ELIBACC, after a word about it, when the program is there and its interpreter is not."""

@@ -122,6 +122,26 @@ class Loop:
             os.write(2, text.encode("utf-8", "replace"))
 
 
+class Reserve:
+    """A descriptor for when there are no more."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self.restore()
+
+    def spend(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def restore(self) -> bool:
+        """Whether there is one again."""
+        if self._fd < 0:
+            with contextlib.suppress(OSError):
+                self._fd = os.eventfd(0, os.EFD_CLOEXEC)
+        return self._fd >= 0
+
+
 class Connection:
     """A client. What it does not read at once is queued, with duplicates of the descriptors."""
 

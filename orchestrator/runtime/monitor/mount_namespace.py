@@ -23,15 +23,16 @@ _NULL = os.makedev(1, 3)
 
 
 class MountNamespaces:
-    """`host_ns` and `own_ns`: mount namespaces. `null`: the null device, open for reading and writing. `words`: where the
-    monitor's command line is in memory. `init`: the init's program (-1: none).
+    """`host_ns` and `own_ns`: mount namespaces. `own_pids`: the monitor's pid namespace. `null`: the null device, open for
+    reading and writing. `words`: where the monitor's command line is in memory. `init`: the init's program (-1: none).
 
     (No dataclass: that module would cost the monitor two megabytes.)"""
 
-    __slots__ = ("host_ns", "init", "null", "own_ns", "words")
+    __slots__ = ("host_ns", "init", "null", "own_ns", "own_pids", "words")
 
     def __init__(self, host_ns: int, own_ns: int, null: int) -> None:
         self.host_ns, self.own_ns, self.null = host_ns, own_ns, null
+        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.words = command_line_area()
         self.init = init.open_program()
 

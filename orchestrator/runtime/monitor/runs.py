@@ -14,10 +14,11 @@ import signal
 
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
+from orchestrator.kernel.constants import CLONE_NEWPID
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.stage1 import BROKEN, REPORT, WARNING, WORD
+from orchestrator.runtime.monitor.stage1 import BROKEN, EXECUTING, READY, REPORT, WARNING, WORD
 from orchestrator.runtime.monitor.steps import Child
 from orchestrator.runtime.monitor.terminal import slave_of
 
@@ -147,7 +148,10 @@ def _read_to_the_end(log: Log, pipe: int, stream: int) -> None:
 
 class Start:
     """A program on its way to its execve. `on_done` gets (pid, pidfd, warnings: pairs of a step and what the child said of
-    it) once it was executed; `on_failed` (step, errno, what the child said of it), after everything of it is gone."""
+    it) once it was executed; `on_failed` (step, errno, what the child said of it), after everything of it is gone.
+    `within`: the pidfd of a process whose pid namespace it begins in, so that it needs no second process to get there.
+    `on_ready`: it is held at the descriptor `gate` when all but the execve is done; a byte there lets it go, the gate's end
+    makes it fail."""
 
     def __init__(
         self,
@@ -158,21 +162,31 @@ class Start:
         procs: list[int],
         on_done: Callable[[int, int, list[tuple[int, str]]], None],
         on_failed: Callable[[int, int, str], None],
+        *,
+        within: int = -1,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
-        self._born = process.SharedPid()
+        self._born: process.SharedPid | None = None
+        """Where stage 1 tells the pid of the final child; None: it is the final child."""
+        self._executing = False
+        self._on_ready = on_ready
         self._failure: tuple[int, int] | None = None
         self._text = b""
         self._warnings: list[tuple[int, str]] = []
         try:
-            self._stage1 = process.clone3(0, cgroup=fds.get("cgroup"))
+            pid = _clone_within(within, namespaces, fds.get("cgroup")) if within >= 0 else None
+            if pid is None:
+                self._born = process.SharedPid()
+                pid = process.clone3(0, cgroup=fds.get("cgroup"))
         except OSError:
             os.close(self._reader)
             os.close(writer)
             raise
-        if self._stage1 == 0:
+        if pid == 0:
             Child(writer, fds, procs, namespaces, self._born).run(program)
+        self._first = pid
         os.close(writer)
         os.set_blocking(self._reader, False)
         loop.add(self._reader, self._status_ready)
@@ -189,6 +203,10 @@ class Start:
             elif step == WARNING:
                 self._warnings.append((number, self._said()))
                 self._text = b""
+            elif step == EXECUTING:
+                self._executing = True
+            elif step == READY and self._on_ready is not None:
+                self._on_ready()
             else:
                 self._failure = self._failure or (step, number)
         if not data:
@@ -197,12 +215,15 @@ class Start:
             self._settle()
 
     def _settle(self) -> None:
-        pid = self._born.value
-        with contextlib.suppress(ChildProcessError):
-            _, status = os.waitpid(self._stage1, 0)
-            if os.WIFSIGNALED(status) and self._failure is None:
-                # Killed with what it made, or before it was done with it: what it made is not what was asked for.
-                self._failure = BROKEN, errno.EOWNERDEAD
+        pid = self._first if self._born is None else self._born.value
+        if self._born is not None:
+            with contextlib.suppress(ChildProcessError):
+                _, status = os.waitpid(self._first, 0)
+                if os.WIFSIGNALED(status) and self._failure is None:
+                    # Killed with what it made, or before it was done with it: what it made is not what was asked for.
+                    self._failure = BROKEN, errno.EOWNERDEAD
+        if (self._born is None or self._on_ready is not None) and not self._executing:
+            self._failure = self._failure or (BROKEN, errno.EOWNERDEAD)
         if not pid:
             self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)), self._said())
             return
@@ -229,3 +250,19 @@ class Start:
 
     def _said(self) -> str:
         return self._text.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _clone_within(target: int, namespaces: MountNamespaces, cgroup: int | None) -> int | None:
+    """A child in the pid namespace of the process `target`; everything else is ours. None when that is not to be had: it
+    has just ended, as the program's first look at it will tell."""
+    try:
+        process.setns(target, CLONE_NEWPID)  # Of children; we ourselves stay where we are (pid_namespaces(7)).
+    except OSError:
+        return None
+    try:
+        pid = process.clone3(0, cgroup=cgroup)
+    except OSError:
+        pid = None
+    if pid != 0:
+        process.setns(namespaces.own_pids, CLONE_NEWPID)
+    return pid

@@ -6,22 +6,20 @@ import contextlib
 import errno
 import json
 import os
-import signal
 import socket
 import time
 
-from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.identity import is_trusted
 from orchestrator.runtime.monitor import store as stores
 from orchestrator.runtime.monitor import wire
+from orchestrator.runtime.monitor.beginning import Begun
 from orchestrator.runtime.monitor.journal import Journal
 from orchestrator.runtime.monitor.logfile import Log
-from orchestrator.runtime.monitor.loop import Connection, Loop
+from orchestrator.runtime.monitor.loop import Connection, Loop, Reserve
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.runs import STDERR, STDOUT, TRIM_S, Run, Start
-from orchestrator.runtime.monitor.terminal import Channel
+from orchestrator.runtime.monitor.runs import TRIM_S, Run, Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -34,26 +32,6 @@ _LONGEST_RESPAWN_S = 30.0
 _RESPAWN_RESET_S = 10.0
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SHORTAGE_PAUSE_S = 0.05
-
-
-class Reserve:
-    """A descriptor for when there are no more."""
-
-    def __init__(self) -> None:
-        self._fd = -1
-        self.restore()
-
-    def spend(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def restore(self) -> bool:
-        """Whether there is one again."""
-        if self._fd < 0:
-            with contextlib.suppress(OSError):
-                self._fd = os.eventfd(0, os.EFD_CLOEXEC)
-        return self._fd >= 0
 
 
 class Refusal(Exception):
@@ -78,7 +56,7 @@ class Monitor:
         self._store = stores.Store()
         self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
         self._runs: dict[str, Run] = {}
-        self._starting: set[str] = set()
+        self._starting: dict[str, Begun] = {}
         self._execs: set[Run] = set()
         self._supervisor: Connection | None = None
         self._respawn: list[str] | None = None
@@ -146,6 +124,9 @@ class Monitor:
         if connection is not self._supervisor:
             return
         self._supervisor = None
+        for begun in self._starting.values():
+            if begun.held:
+                begun.give_up()
         if self._said_goodbye or not self._runs:
             self.loop.later(IDLE_S, self._end_if_idle)
         else:
@@ -289,55 +270,43 @@ class Monitor:
         return Log(self._logs, container, header["log"], self._mounts.null, goes_on=goes_on, on_loss=lost)
 
     def _start(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
-        container, number = header["container"], header["id"]
+        container = header["container"]
         if container in self._runs or container in self._starting:
             raise Refusal(f"container {container} is running")
         named, procs = self._named(header, fds)
-        log = self._log_of(header)
-        channel = Channel() if header.get("terminal") else None
-        if channel is not None:
-            named["pty"] = channel.for_child()
-
-        def executed(pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
-            self._starting.discard(container)
-            if channel is not None:
-                try:
-                    pipes[channel.master()] = STDOUT
-                except (OSError, IndexError):  # Out of descriptors: it would block as soon as it writes much.
-                    pidfds.send(pidfd, signal.SIGKILL)
-                channel.close()
-            run = Run(
-                self.loop, pid, pidfd, self._run_ended, log=log, pipes=pipes, started=time.time(),
-                container=container, number=header["run"], echo=header["echo"],
-            )  # fmt: skip
-            self._runs[container] = run
-            self._journal.started(run)
-            masters = pipes if channel is not None else ()
-            answer = {"re": number, "pid": pid, "started": run.started, "warnings": warnings}
-            connection.send(answer, [pidfd, *masters])
-
-        def failed(step: int, error: int, text: str) -> None:
-            self._starting.discard(container)
-            log.close()
-            if channel is not None:
-                channel.close()
-            for fd in pipes:
-                os.close(fd)
-            connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
-
-        try:
-            Start(self.loop, self._mounts, body, named, procs, executed, failed)
-        except OSError:
-            log.close()
-            if channel is not None:
-                channel.close()
-            raise
-        if channel is not None:
-            channel.forked()
-        pipes = {named[name]: stream for name, stream in (("out", STDOUT), ("err", STDERR)) if name in named}
-        for fd in pipes:
+        begun = Begun(
+            self.loop, self._mounts, connection, header, body, named, procs, self._log_of(header),
+            self._executed, self._failed,
+        )  # fmt: skip
+        for fd in begun.pipes:
             fds.remove(fd)
-        self._starting.add(container)
+        self._starting[container] = begun
+
+    def _executed(self, begun: Begun, pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
+        self._starting.pop(begun.container, None)
+        run = Run(
+            self.loop, pid, pidfd, self._run_ended, log=begun.log, pipes=begun.pipes, started=time.time(),
+            container=begun.container, number=begun.header["run"], echo=begun.header["echo"],
+        )  # fmt: skip
+        self._runs[run.container] = run
+        self._journal.started(run)
+        answer = {"re": begun.asked, "pid": pid, "started": run.started, "warnings": warnings}
+        begun.connection.send(answer, [pidfd, *begun.masters])
+
+    def _failed(self, begun: Begun) -> None:
+        self._starting.pop(begun.container, None)
+
+    def _go(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        self._held(header).go(header["id"])
+
+    def _unhold(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
+        self._held(header).give_up(header["id"])
+
+    def _held(self, header: wire.Header) -> Begun:
+        begun = self._starting.get(header["container"])
+        if begun is None or not begun.held:
+            raise Refusal(f"no start of {header['container']} is held")
+        return begun
 
     def _run_ended(self, run: Run, status: int | None) -> None:
         del self._runs[run.container]
@@ -377,7 +346,7 @@ class Monitor:
         def failed(step: int, error: int, text: str) -> None:
             connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
 
-        Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed)
+        Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed, within=run.pidfd)
 
     def _adopt(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         container = header["container"]
@@ -430,6 +399,8 @@ HANDLERS: dict[str, Callable[[Monitor, Connection, wire.Header, bytes, list[int]
     "layer": Monitor._layer,
     "unlayer": Monitor._unlayer,
     "start": Monitor._start,
+    "go": Monitor._go,
+    "unhold": Monitor._unhold,
     "exec": Monitor._exec,
     "adopt": Monitor._adopt,
     "reaped": Monitor._reaped,

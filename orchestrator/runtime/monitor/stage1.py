@@ -26,6 +26,10 @@ WORD = -2
 WARNING = -3
 """Instead of the step: the text until here is no failure; the step that it is about follows."""
 _WORD = struct.Struct("<i4s")
+EXECUTING = -4
+"""Instead of the step: all is done but the execve. Without this word and without a failure the process was killed."""
+READY = -5
+"""Instead of the step: all is done, and the execve waits at the gate."""
 BROKEN = -1
 """The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
 
@@ -46,8 +50,8 @@ _CANNOT_BE_MAPPED = (errno.EINVAL, errno.EPERM)
 
 
 class Stage1:
-    """`status`: the pipe for reports. `fds`: named descriptors. `procs`: v1 cgroup.procs files to enter. `born`: where the
-    final child's pid is told."""
+    """`status`: the pipe for reports. `fds`: named descriptors. `procs`: files of v1 cgroups (`tasks`) to enter. `born`:
+    where the final child's pid is told; None when we are it from the beginning."""
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class Stage1:
         fds: dict[str, int],
         procs: list[int],
         namespaces: MountNamespaces,
-        born: process.SharedPid,
+        born: process.SharedPid | None,
     ) -> None:
         self.status = status
         self.born = born
@@ -67,7 +71,6 @@ class Stage1:
         self.step = 0
         self.root = -1
         self.proc = -1
-        self.gate = -1
         self.own_cgroup = False
         self.descriptors: tuple[int, int] | None = None
 
@@ -96,6 +99,8 @@ class Stage1:
     def default_limits(self, table: list[tuple[int, int, int]]) -> None:
         """What nothing was said about: the same in every container, or what is left of it on this machine."""
         for kind, soft, hard in table:
+            if resource.getrlimit(kind) == (soft, hard) and kind != resource.RLIMIT_NOFILE:
+                continue
             pair = limits.attainable(kind, soft, hard)
             if kind == resource.RLIMIT_NOFILE:
                 self.descriptors = pair
@@ -309,29 +314,13 @@ class Stage1:
         process.join_new_session_keyring()
         process.setns(self.fds["target"], kinds)
         _become_root()
-        self._divide(0)
+        if self.born is not None:
+            self._divide(0)
         self.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _divide(self, kinds: int) -> None:
-        gate_out = -1
-        if self.procs:
-            self.gate, gate_out = os.pipe()
-        pid = process.clone3(kinds | c.CLONE_PARENT, tell=self.born)
-        if pid == 0:
-            if gate_out >= 0:
-                os.close(gate_out)
-            return
-        for fd in self.procs:
-            try:
-                os.write(fd, b"%d" % pid)
-            except ProcessLookupError:
-                break  # It has failed already, and has said so itself.
-            except OSError as exc:
-                self.fail(self.step, exc.errno or 0)
-                os._exit(1)
-        if gate_out >= 0:
-            os.write(gate_out, b"!")
-        os._exit(0)
+        if process.clone3(kinds | c.CLONE_PARENT, tell=self.born):
+            os._exit(0)
 
 
 def _map(tree: int, set_: int, clear: int, propagation: int, userns: int) -> bool:

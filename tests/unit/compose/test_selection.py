@@ -119,7 +119,7 @@ services:
         ("env_file: gone.env", "env_file[0]: the file gone.env does not exist"),
         ("depends_on: [bad]", "depends_on: the services wait for each other: bad -> bad"),
         ("scale: 2, container_name: one", "scale: more than one container cannot have one container_name"),
-        ("pre_start: [{image: x}]", "pre_start: not supported yet"),
+        ("pre_stop: [{command: []}]", "pre_stop[0]: the command of a hook is empty"),
         ("stop_signal: X9X", 'stop_signal: "X9X" is not a signal'),
     ],
 )

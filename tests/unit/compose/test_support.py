@@ -9,7 +9,7 @@ import pytest
 from orchestrator.compose.kinds.shapes import Row, Shape, Support
 from orchestrator.compose.model.support import unsupported
 from orchestrator.compose.schema.attributes import TOP
-from orchestrator.compose.schema.attributes_service import SERVICE
+from orchestrator.compose.schema.attributes_service import CONTAINER, SERVICE
 from orchestrator.compose.text.diagnostics import ComposeError
 from orchestrator.compose.text.files import Source
 from orchestrator.compose.text.tree import parse
@@ -87,7 +87,7 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
     }
     assert refused >= {
         *("use_api_socket", "provider"),
-        *("deploy.mode", "pre_start", "post_start", "pre_stop"),
+        "deploy.mode",
         *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
         *("networks.name.external", "networks.name.enable_ipv6"),
     }
@@ -103,7 +103,7 @@ services:
     shm_size: 1m
     secrets: [s]
     configs: [c]
-    external_links: [x]
+    external_links: []
     pre_start: [{image: x}]
     models: {m: {}}
     provider: {type: x}
@@ -125,10 +125,6 @@ models: {m: {model: x}}
 """
 REFUSED = {
     "services.a.use_api_socket": 4,
-    "services.a.post_start": 5,
-    "services.a.pre_stop": 6,
-    "services.a.external_links": 10,
-    "services.a.pre_start": 11,
     "services.a.models": 12,
     "services.a.provider": 13,
     "services.a.deploy.mode": 23,
@@ -238,6 +234,11 @@ RUN = {
     "working_dir": "/w",
     "deploy": "{resources: {limits: {cpus: '1'}}}",
     "extends": "b",
+    "external_links": "[x-1]",
+    "links": "[b]",
+    "post_start": "[{command: x}]",
+    "pre_start": "[{command: x}]",
+    "pre_stop": "[{command: x}]",
 }
 
 
@@ -258,6 +259,21 @@ def test_what_the_table_says_is_run_arrives_at_the_runtime(stack: Stack) -> None
             continue
         own = "" if name == "image" else "image: host, "
         assert service(f"{own}{name}: {value}") != plain, name
+
+
+def test_what_runs_before_a_service_has_all_attributes_of_a_container(stack: Stack) -> None:
+    stack.write("x.env", "E=1\n")
+
+    def service(body: str) -> object:
+        step = f"{{command: other, {body}}}"
+        text = f"services: {{a: {{image: host, pre_start: [{step}]}}, b: {{image: host}}}}\n{GRANTED}"
+        return stack.load(text).project.services
+
+    plain = service("per_replica: false")
+    for name in (row.name for row in CONTAINER if row.support is Support.YES and RUN[row.name]):
+        if name != "command":
+            assert service(f"{name}: {RUN[name]}") != plain, name
+    assert service("per_replica: true") != plain
 
 
 GRANTED = "secrets: {s: {file: ./s}, e: {environment: E}}\nconfigs: {c: {content: x}}\n"
@@ -389,6 +405,17 @@ BELOW = {
     "services.name.ports[0].target": "ports: [{target: 80}]",
     "services.name.ports[0].published": "ports: [{target: 80, published: 81}]",
     "services.name.ports[0].protocol": "ports: [{target: 80, protocol: udp}]",
+    **{
+        f"services.name.{kind}[0].{key}": f"{kind}: [{{{body}}}]"
+        for kind in ("post_start", "pre_stop")
+        for key, body in (
+            ("command", "command: x"),
+            ("user", "command: x, user: root"),
+            ("privileged", "command: x, privileged: true"),
+            ("working_dir", "command: x, working_dir: /w"),
+            ("environment", "command: x, environment: {K: v}"),
+        )
+    },
     "networks.name.name": "networks: {default: {name: x}}",
     "networks.name.driver": "networks: {default: {driver: overlay}}",
     "networks.name.ipam.driver": "networks: {default: {ipam: {driver: other}}}",
@@ -426,6 +453,8 @@ def leaves(shape: Shape, steps: tuple[str, ...]) -> Iterator[str]:
 def test_what_stands_below_arrives_too(stack: Stack) -> None:
     below = {path for path in leaves(TOP, ()) if path.startswith(("services", "networks", "volumes"))}
     below = {path for path in below if path.removeprefix("services.name.") not in RUN}
+    # Those of a container are those of a service, and stand in a service's `pre_start` as in itself.
+    below = {path for path in below if not path.startswith("services.name.pre_start[0].")}
     assert below == set(BELOW) | INERT
     stack.write("x.env", "E='1'\n")
     stack.write("other.yaml", "services: {far: {image: host, hostname: far}}\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.standalone.configs import check_config, parse_config
+from orchestrator.standalone.configs import check_config, complete_mappings, parse_config
 from orchestrator.standalone.default_config import default_config
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -64,6 +64,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"linux": {"namespaces": [{"type": "mount"}], "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}},
         "need a user namespace",
     ),
+    "mappings of users alone": (
+        {"linux": {"namespaces": [{"type": "mount"}, {"type": "user"}], "uidMappings": [{"containerID": 0}]}},
+        "needs both uidMappings and gidMappings",
+    ),
+    "nodes that are no text": ({"linux": {"namespaces": [{"type": "mount"}], "memoryPolicy": {"nodes": 1}}}, "nodes"),
     "a mount option of the wrong kind": (
         {"mounts": [{"destination": "/x", "type": "tmpfs", "options": "ro"}]},
         "is not a list",
@@ -106,3 +111,14 @@ def test_what_is_no_json_object_is_named(data: bytes) -> None:
 def test_versions_of_the_spec_up_to_1_3_are_read() -> None:
     for version in ("1.0.0", "1.0.2-dev", "1.1.0+dev", "1.2.1", "1.3.0"):
         check_config(json.loads(json.dumps(default_config(rootless=False) | {"ociVersion": version})))
+
+
+def test_a_new_user_namespace_without_mappings_is_the_callers_alone() -> None:
+    config: dict[str, Any] = {"linux": {"namespaces": [{"type": "user"}]}}
+    complete_mappings(config, 5, 6)
+    assert config["linux"]["uidMappings"] == [{"containerID": 0, "hostID": 5, "size": 1}]
+    assert config["linux"]["gidMappings"] == [{"containerID": 0, "hostID": 6, "size": 1}]
+    for linux in ({"namespaces": [{"type": "user", "path": "/x"}]}, {"namespaces": [{"type": "pid"}]}, {}):
+        config = {"linux": dict(linux)}
+        complete_mappings(config, 5, 6)
+        assert config == {"linux": linux}

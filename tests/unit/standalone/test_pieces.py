@@ -62,6 +62,18 @@ def test_numbers_are_ranges_and_lists() -> None:
             numbers_of(text, "x")
 
 
+def test_a_memory_policy_without_nodes_has_none_for_the_kernel_to_read() -> None:
+    def policy(given: object) -> object:
+        return identity_of({"args": ["x"]}, {"memoryPolicy": given}, lambda _: None).memory_policy
+
+    assert policy(None) is None
+    assert policy({"mode": "MPOL_LOCAL"}) == (4, b"", 1)
+    assert policy({"mode": "MPOL_BIND", "nodes": "0,65"}) == (2, (1 | 1 << 65).to_bytes(16, "little"), 129)
+    for wrong in ({}, {"mode": "BIND"}, {"mode": "MPOL_BIND", "flags": ["x"]}):
+        with pytest.raises(InputError, match="memoryPolicy"):
+            policy(wrong)
+
+
 def test_mappings_of_a_mount_are_its_own_or_the_containers() -> None:
     mine = [{"containerID": 0, "hostID": 5, "size": 2}]
     linux = {"linux": {"uidMappings": [{"containerID": 0, "hostID": 100, "size": 10}], "gidMappings": mine}}

@@ -151,7 +151,7 @@ async def test_the_door_stays_open_without_descriptors() -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         taken: list[int] = []
         async with trio.open_nursery() as nursery:
-            let_in: list[trio.socket.SocketType] = []
+            let_in: list[socket.socket] = []
 
             async def accept() -> None:
                 let_in.append(await door.accept())

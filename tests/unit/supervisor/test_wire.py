@@ -17,7 +17,7 @@ from orchestrator.supervisor.wire import Connection, Disconnected
 
 def pair() -> tuple[Connection, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    return Connection(trio.socket.from_stdlib_socket(ours)), theirs
+    return Connection(ours), theirs
 
 
 async def test_a_request_arrives_with_its_descriptors() -> None:

@@ -1,0 +1,117 @@
+"""A start on its way: from its request to a run, or to nothing. One that is held has done all but its execve, and waits for
+`go` (docs/monitor-protocol.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from orchestrator.kernel import pidfd as pidfds
+from orchestrator.runtime.monitor import wire
+from orchestrator.runtime.monitor.logfile import Log
+from orchestrator.runtime.monitor.loop import Connection, Loop
+from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
+from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Start
+from orchestrator.runtime.monitor.terminal import Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    from collections.abc import Callable
+
+
+class Begun:
+    """`asked`: the request that the outcome answers. `pipes`: read end, or master of its terminal -> stream; they and `log`
+    are `on_executed`'s, which gets pid, pidfd and warnings, and gone when `on_failed` is called. `held`: it waits for `go`.
+    Raises OSError."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        mounts: MountNamespaces,
+        connection: Connection,
+        header: wire.Header,
+        body: bytes,
+        named: dict[str, int],
+        procs: list[int],
+        log: Log,
+        on_executed: Callable[[Begun, int, int, list[tuple[int, str]]], None],
+        on_failed: Callable[[Begun], None],
+    ) -> None:
+        self.connection, self.header, self.log = connection, header, log
+        self.container: str = header["container"]
+        self.asked: int = header["id"]
+        self.held = False
+        self.pipes: dict[int, int] = {}
+        self._on_executed, self._on_failed = on_executed, on_failed
+        self._channel = Channel() if header.get("terminal") else None
+        self._gate = reader = -1
+        try:
+            if self._channel is not None:
+                named["pty"] = self._channel.for_child()
+            if header.get("held"):
+                reader, self._gate = os.pipe2(os.O_CLOEXEC)
+                named["gate"] = reader
+            ready = self._ready if reader >= 0 else None
+            Start(loop, mounts, body, named, procs, self._executed, self._failed, on_ready=ready)
+        except OSError:
+            self._let_go()
+            raise
+        finally:
+            if reader >= 0:
+                os.close(reader)
+        if self._channel is not None:
+            self._channel.forked()
+        self.pipes = {named[name]: stream for name, stream in (("out", STDOUT), ("err", STDERR)) if name in named}
+
+    @property
+    def masters(self) -> tuple[int, ...]:
+        """What the supervisor needs of `pipes`: it has the others."""
+        return tuple(self.pipes) if self.header.get("terminal") else ()
+
+    def go(self, asked: int) -> None:
+        """`asked`: what is answered now."""
+        self.asked, self.held = asked, False
+        with contextlib.suppress(BrokenPipeError):  # It was killed, which will be told.
+            os.write(self._gate, b"!")
+        self._close_gate()
+
+    def give_up(self, asked: int = -1) -> None:
+        """It fails; nothing of it is left when that is told."""
+        self.asked, self.held = asked, False
+        self._close_gate()
+
+    def _ready(self) -> None:
+        if self.connection.closed:
+            self.give_up()
+            return
+        self.held = True
+        self.connection.send({"re": self.asked, "held": True})
+
+    def _executed(self, pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
+        if self._channel is not None:
+            try:
+                self.pipes[self._channel.master()] = STDOUT
+            except (OSError, IndexError):  # Out of descriptors: it would block as soon as it writes much.
+                pidfds.send(pidfd, signal.SIGKILL)
+            self._channel.close()
+        self._on_executed(self, pid, pidfd, warnings)
+
+    def _failed(self, step: int, error: int, text: str) -> None:
+        self.held = False
+        self._let_go()
+        for fd in self.pipes:
+            os.close(fd)
+        self._on_failed(self)
+        self.connection.send({"re": self.asked, "error": "step", "step": step, "errno": error, "text": text})
+
+    def _let_go(self) -> None:
+        self._close_gate()
+        self.log.close()
+        if self._channel is not None:
+            self._channel.close()
+
+    def _close_gate(self) -> None:
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
