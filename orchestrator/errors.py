@@ -7,6 +7,8 @@ these. An error is wrapped once, at the boundary where it is understood, with ``
 
 from __future__ import annotations
 
+import errno
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_RUNTIME = 125
@@ -91,8 +93,25 @@ KINDS: dict[str, type[PystackError]] = {
 """By the name that an error has on a wire."""
 
 
-def only_error(exc: BaseException) -> PystackError | None:
-    """The error for the user, if that is all that `exc` says: nurseries wrap even a single one in a group."""
+def alone(exc: BaseException) -> BaseException:
+    """What `exc` says, if that is one thing: nurseries wrap even a single exception in a group."""
     while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
+    return exc
+
+
+_NO_THREAD = "can't start new thread"
+"""All that CPython says of a pthread_create(3) that failed: a RuntimeError with this text."""
+
+
+def refused(exc: BaseException) -> OSError | None:
+    """What the operating system has refused, if that is what `exc` says."""
+    if isinstance(exc, RuntimeError) and exc.args == (_NO_THREAD,):
+        return OSError(errno.EAGAIN, "no more threads or processes")
+    return exc if isinstance(exc, OSError) else None
+
+
+def only_error(exc: BaseException) -> PystackError | None:
+    """The error for the user, if that is all that `exc` says."""
+    exc = alone(exc)
     return exc if isinstance(exc, PystackError) else None

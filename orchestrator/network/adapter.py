@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from orchestrator.contracts.network import Address, Endpoint, Published
+from orchestrator.contracts.refusals import refusing
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
 from orchestrator.errors import PystackError
@@ -31,6 +32,7 @@ from orchestrator.network.wiring import Wiring
 _UNDO_S = 30.0
 
 
+@refusing(ensure="make the networks", remove="remove the networks", attach="attach", detach="detach")
 class ProjectNetworking:
     """Implements `Networking`. Made by `open_networking`."""
 

@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from orchestrator.contracts.host import Host
+from orchestrator.contracts.refusals import refusing
 from orchestrator.contracts.runtime import (
     Attachment,
     ContainerState,
@@ -88,6 +89,8 @@ async def open_runtime(
             nursery.cancel_scope.cancel()
 
 
+@refusing(create="make the sandbox of", start="start", attach="attach to", kill="kill", pause="pause", resume="resume",
+          probe="probe", exec="run a process in", update="update", remove="remove")  # fmt: skip
 class MonitorRuntime:
     def __init__(self, site: Site, host: Host, session: Session) -> None:
         self._site = site

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +9,10 @@ from typing import Any
 from orchestrator.contracts.runtime import Exit
 from orchestrator.kernel.plain import opener
 from orchestrator.model.names import ContainerId
+from orchestrator.runtime.monitor.journal import COMPACT_OVER_BYTES, compacted, entries_of
 from orchestrator.values import entity, field
 
-COMPACT_OVER_BYTES = 1 << 20
 _EXITS_KEPT = 16
-JOURNAL_VERSION = 1
-"""The highest of an entry that is read here; an entry says ``v`` from version 2 on. One of a newer version is passed over,
-as a half-written one is: what it tells is lost, and a lost exit is a state that everything above can handle."""
 
 
 def exit_of(status: int | None, at: float) -> Exit:
@@ -83,16 +78,9 @@ def running_pid(path: str, container: ContainerId) -> tuple[int, int] | None:
 def _entries(path: str) -> list[dict[str, Any]]:
     try:
         with open(path, "rb", opener=opener) as file:
-            lines = file.read().split(b"\n")
+            return [entry for entry, _ in entries_of(file.read())]
     except FileNotFoundError:
         return []
-    entries = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line) if line else None
-            if isinstance(entry, dict) and entry.get("v", 1) in range(1, JOURNAL_VERSION + 1):
-                entries.append(entry)
-    return entries
 
 
 def compact_journal(path: str) -> None:
@@ -102,19 +90,10 @@ def compact_journal(path: str) -> None:
         with open(path, "rb", opener=opener) as file:
             if os.fstat(file.fileno()).st_size <= COMPACT_OVER_BYTES:
                 return
+            data = compacted(file.read())
     except FileNotFoundError:
         return
-    last: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in _entries(path):
-        container, kind = str(entry.get("c")), str(entry.get("e"))
-        if kind == "forget":
-            for key in [key for key in last if key[0] == container]:
-                del last[key]
-        else:
-            last.pop((container, kind), None)
-            last[container, kind] = entry
     temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8", opener=opener) as file:
-        for entry in last.values():
-            file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+    with open(temporary, "wb", opener=opener) as file:
+        file.write(data)
     os.replace(temporary, path)

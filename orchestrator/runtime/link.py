@@ -7,6 +7,7 @@ and the client makes a new link to a new monitor.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -28,6 +29,9 @@ from orchestrator.values import entity, field
 SOCKET_NAME: Final = "monitor.sock"
 _ANSWER_S = 60.0
 """A monitor that does not answer for so long is broken; it is treated as killed."""
+
+_NOT_SENT: Final = (errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMSGSIZE)
+"""A packet that did not go out, on a connection that is well (unix(7)): to wait for a new monitor would be for ever."""
 
 _PATIENCE_S = 2.0
 """How long a monitor that closed the connection may take to end by itself."""
@@ -148,7 +152,9 @@ class Link:
                 except BlockingIOError:
                     async with self._sending:
                         await trio.lowlevel.wait_writable(self._sock)
-        except (OSError, trio.ClosedResourceError):
+        except (OSError, trio.ClosedResourceError) as exc:
+            if isinstance(exc, OSError) and exc.errno in _NOT_SENT:
+                raise
             raise MonitorLost from None
         finally:
             if memfd is not None:

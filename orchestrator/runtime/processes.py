@@ -222,7 +222,8 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
     """What a failed step means to the user."""
     reason = os.strerror(failed.number) if failed.number else "for an unknown reason"
     if failed.step == BROKEN or failed.step >= len(program.steps):
-        return HostError(f"cannot start a process in {container}: its first process was killed or is broken")
+        why = "" if failed.number in (0, errno.EOWNERDEAD) else f": {reason}"
+        return HostError(f"cannot start a process in {container}: its first process was killed or is broken{why}")
     step = program.steps[failed.step]
     if step.name == "change_directory":
         code = EXIT_NOT_FOUND if failed.number == errno.ENOENT else EXIT_CANNOT_EXECUTE

@@ -28,6 +28,8 @@ from orchestrator.runtime.programs import Context, Hierarchy, compile_exec, comp
 from orchestrator.values import entity, field, replace
 
 _LOGS_SINCE = 5
+_EXEC = "exec-"
+"""What the name of an exec's group begins with."""
 
 
 @entity
@@ -44,6 +46,7 @@ class Sandbox:
     _compiled: tuple[object, tuple[Program, bytes]] | None = None
     _repeated: tuple[tuple[int, bool, tuple[str, ...]], tuple[Program, bytes, tuple[int, int]]] | None = None
     _probe: ContainerCgroup | None = None
+    _left: list[ContainerCgroup] | None = None
     _spare: ContainerCgroup | None = None
     _spoiled: set[str] = field(default_factory=set)
     _procs: dict[str, int] = field(default_factory=dict)
@@ -135,32 +138,48 @@ class Sandbox:
         return made
 
     def exec_group(self, name: str = "") -> ContainerCgroup:
-        """A group for a further process, until `let_go`: that of one before it, or a new one. Raises HostError."""
+        """A group for a further process, until `let_go`: that of one before it, or a new one. Those that something was left
+        running in go when that has ended: it is looked at here, so there are no more than lived at the last exec. Raises
+        HostError."""
+        if self._left is None:  # Nothing of ours runs yet: all that is there is from before.
+            self._left = [self.cgroup.probe_group(found) for found in self.cgroup.below(_EXEC)]
+            for group in self._left:
+                group.close()
+        self._left = [group for group in self._left if not self._removed(group)]
         if name or self._spare is None:
-            return self.cgroup.probe_group(f"exec-{name}{os.urandom(6).hex()}")
+            return self.cgroup.probe_group(f"{_EXEC}{name}{os.urandom(6).hex()}")
         group, self._spare = self._spare, None
         return group
 
     def let_go(self, group: ContainerCgroup, *, again: bool) -> None:
-        """An exec is over. What it left running in the background lives on in its group, which goes with the container.
-        `again`: an empty one is kept for the next."""
-        with contextlib.suppress(HostError):
-            if not group.populated():
-                if again and self._spare is None and group.relative_path not in self._spoiled:
+        """An exec is over. What it left running in the background lives on in its group (`exec_group`). `again`: an empty
+        one is kept for the next."""
+        if again and self._spare is None and group.relative_path not in self._spoiled:
+            with contextlib.suppress(HostError, OSError):
+                if not group.populated():
                     self._spare = group
                     return
-                group.remove(0)
-                self._spoiled.discard(group.relative_path)
-        group.close()
+        if not self._removed(group):
+            group.close()
+            self._left = [*(self._left or ()), group]
         self._forget_procs(group)
 
     def end_named(self, name: str) -> None:
         """What was executed under that name, and still is there. Raises HostError."""
-        for found in self.cgroup.below(f"exec-{name}"):
+        for found in self.cgroup.below(f"{_EXEC}{name}"):
             group = self.cgroup.probe_group(found)
             if group.populated():
                 self.kill(group)
             self.let_go(group, again=False)
+
+    def _removed(self, group: ContainerCgroup) -> bool:
+        """Whether it is gone, closed too: nothing runs in it."""
+        with contextlib.suppress(HostError, OSError):
+            if not group.populated():
+                group.remove(0)
+                self._spoiled.discard(group.relative_path)
+                return True
+        return False
 
     def _forget_procs(self, group: ContainerCgroup) -> None:
         for path in [path for path in self._procs if f"/{group.relative_path}/" in path]:

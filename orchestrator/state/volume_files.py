@@ -23,6 +23,7 @@ from orchestrator.state.versions import upgraded
 from orchestrator.values import field, frozen, replace
 
 _ABOUT = "volume.json"
+_NEW = ".new-"
 _MOST_CHARACTERS = 200
 ANONYMOUS = "anonymous-"
 """Names that begin so are ours to give."""
@@ -120,12 +121,14 @@ class VolumeFiles:
             try:
                 self._make(name, replace(about, identity=os.urandom(16).hex(), made_s=time.time()))
             except OSError as exc:
+                with suppress(OSError):
+                    self._remove_half_made()
                 raise HostError(f"cannot make volume {name!r}: {exc.strerror}", hint="is the disk full?") from exc
         return data
 
     def _make(self, name: str, about: About) -> None:
-        beside = os.path.join(self.root, f".new-{name}")
-        remove_tree(beside)
+        self._remove_half_made()
+        beside = os.path.join(self.root, f"{_NEW}{name}")
         os.mkdir(beside, 0o700)
         replace_file(os.path.join(beside, _ABOUT), _sealed(about))
         os.mkdir(os.path.join(beside, "_data"), 0o755)
@@ -135,6 +138,12 @@ class VolumeFiles:
         with suppress(FileNotFoundError):
             os.rmdir(os.path.join(self.root, name))
         os.rename(beside, os.path.join(self.root, name))
+
+    def _remove_half_made(self) -> None:
+        """Of whoever was killed: volumes are made by who holds `data_lock`, as we do."""
+        for entry in os.listdir(self.root):
+            if entry.startswith(_NEW):
+                remove_tree(os.path.join(self.root, entry))
 
     def complete(self, name: str, known: About | None, about: About) -> None:
         """Write `about`, with what is `known` of its labels and a lasting identity."""
@@ -209,7 +218,7 @@ class VolumeFiles:
         trash = os.path.join(self.root, f".trash-{name}")
         self.release(name)
         try:
-            remove_tree(trash)
+            remove_tree(trash)  # Of one that was killed here, and whose volume is gone by its name already.
             os.rename(path, trash)
         except FileNotFoundError:
             return False

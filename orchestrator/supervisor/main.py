@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import traceback
 from contextlib import suppress
 
 import trio
@@ -26,7 +27,7 @@ from orchestrator.state.directory import site_of
 from orchestrator.state.preparation import prepare
 from orchestrator.supervisor.api import Server
 from orchestrator.supervisor.door import open_listener
-from orchestrator.supervisor.faults import fault_of
+from orchestrator.supervisor.faults import fault_of, shortage_of
 from orchestrator.supervisor.logfile import write_to_log
 from orchestrator.supervisor.options import Options
 from orchestrator.supervisor.wiring import open_project
@@ -39,10 +40,13 @@ def live(options: Options) -> int:
     try:
         trio.run(_supervise, options, waiting, unclean)
     except BaseException as exc:
-        if (error := only_error(exc)) is not None:
+        what = f"the supervisor of project {options.project}"
+        if (error := only_error(exc)) is None and (error := shortage_of(what, exc)) is not None:
+            traceback.print_exception(exc)  # Where it was met; if nobody waits for us any more, that is all that is told.
+        if error is not None:
             waiting.fail(error)
             return error.exit_code
-        message = f"the supervisor of project {options.project} failed: {type(exc).__name__}: {exc}"
+        message = f"{what} failed: {type(exc).__name__}: {exc}"
         waiting.fail(BugReport(message, hint="this is a bug in pystack; the traceback is in the project's supervisor.log"))
         raise
     return 0

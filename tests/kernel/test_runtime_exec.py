@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import AsyncGenerator, Iterator
@@ -15,6 +16,9 @@ from orchestrator.contracts.runtime import ExecSpec, Exit
 from orchestrator.errors import CommandError, OperationError
 from orchestrator.kernel.cgroup import detect
 from orchestrator.model.names import ContainerId, cgroup_path
+from orchestrator.oci.terms import ANNOTATION_INIT
+from orchestrator.runtime.client import open_runtime
+from orchestrator.runtime.host_check import find_host
 from tests.kernel.place import Place, place
 
 pytestmark = pytest.mark.kernel
@@ -109,6 +113,32 @@ async def test_cancelling_an_exec_kills_it_and_its_children(here: Place) -> None
     result = await here.runtime.probe(BOX, ("ps", "-o", "args"), 5)
     assert "2000" not in result.output
     assert "3000" not in result.output
+
+
+def groups_of_execs(here: Place) -> list[str]:
+    return [path.name for path in Path("/sys/fs/cgroup").glob(f"**/pystack/{here.site.key}/{BOX}/exec-*")]
+
+
+LEAVE = "sleep 2000 & echo $! > /{}"
+END = "kill $(cat /{0}); while kill -0 $(cat /{0}); do :; done"
+
+
+async def test_the_group_of_what_an_exec_left_running_goes_when_that_has_ended(here: Place) -> None:
+    await here.begin(["sleep", "1000"], annotations={ANNOTATION_INIT: "true"})
+    for name in ("first", "second"):
+        await execute(here, "sh", "-c", LEAVE.format(name))
+    left = set(groups_of_execs(here))
+    assert len(left) == 2
+    await execute(here, "sh", "-c", END.format("first"))
+    await execute(here, "true")
+    assert len(left & set(groups_of_execs(here))) == 1
+    # A supervisor that comes later knows nothing of them, and finds them.
+    async with open_runtime(here.site, find_host()) as second:
+        there = dataclasses.replace(here, runtime=second)
+        await execute(there, "sh", "-c", END.format("second"))
+        await execute(there, "true")
+        assert left & set(groups_of_execs(here)) == set()
+        assert len(set(groups_of_execs(here))) == 1  # Empty, and kept for the next exec.
 
 
 async def test_the_container_s_end_ends_its_execs(here: Place) -> None:

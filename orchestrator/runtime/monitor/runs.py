@@ -11,12 +11,10 @@ import contextlib
 import errno
 import os
 import signal
-import time
 
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWPID
-from orchestrator.kernel.plain import open_plain
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
@@ -229,7 +227,13 @@ class Start:
         if not pid:
             self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)), self._said())
             return
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as exc:  # Nobody could watch it. Its number is its own until it is reaped.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._on_failed(*(self._failure or (BROKEN, exc.errno or errno.EIO)), self._said())
+            return
         if self._failure is None:
             self._on_done(pid, pidfd, self._warnings)
         else:
@@ -262,27 +266,3 @@ def _clone_within(target: int, namespaces: MountNamespaces, cgroup: int | None) 
     if pid != 0:
         process.setns(namespaces.own_pids, CLONE_NEWPID)
     return pid
-
-
-class Journal:
-    """`exits.journal`: a JSON object a line, appended whole (docs/monitor-protocol.md)."""
-
-    def __init__(self, directory: int, boot_id: str, dumps: Callable[[Any], str]) -> None:
-        self._fd = open_plain("exits.journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, dir_fd=directory)
-        self._boot_id = boot_id
-        self._dumps = dumps
-
-    def write(self, **entry: Any) -> None:
-        with contextlib.suppress(OSError):  # A full disk: the exit is still told to the supervisor.
-            os.write(self._fd, self._dumps({**entry, "boot": self._boot_id}).encode() + b"\n")
-
-    def started(self, run: Run) -> None:
-        ticks = pidfds.start_time(run.pid)
-        self.write(e="start", c=run.container, r=run.number, pid=run.pid, at=run.started, ticks=ticks, echo=run.echo)
-
-    def ended(self, run: Run, status: int | None) -> float:
-        at = time.time()
-        self.write(
-            e="exit", c=run.container, r=run.number, pid=run.pid, started=run.started, at=at, status=status, echo=run.echo
-        )
-        return at

@@ -15,10 +15,11 @@ from orchestrator.kernel.identity import is_trusted
 from orchestrator.runtime.monitor import store as stores
 from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.beginning import Begun
+from orchestrator.runtime.monitor.journal import Journal
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop, Reserve
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.runs import TRIM_S, Journal, Run, Start
+from orchestrator.runtime.monitor.runs import TRIM_S, Run, Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
