@@ -81,7 +81,7 @@ class Starts:
         plain = not (sandbox.terminal or spec.stdin_open or spec.shares)
         if not plain or sandbox.container in self._prepared or (await self._session.link()).version < _HELD_SINCE:
             return
-        with contextlib.ExitStack() as stack, contextlib.suppress(PystackError, MonitorLost, BornKilled):
+        with contextlib.ExitStack() as stack, contextlib.suppress(PystackError, OSError, MonitorLost, BornKilled):
             asked = await self._ready(sandbox, None, None, (0, 0), stack)
             with trio.CancelScope(shield=True):  # Milliseconds; a child that nobody knows of would be in its way for ever.
                 await self._request(asked, held=True)

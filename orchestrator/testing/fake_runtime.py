@@ -205,8 +205,7 @@ class FakeRuntime:
 
     async def prepare(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
-        found = self._containers.get(container)
-        assert found is not None, f"{container} is prepared before it is made"
+        found = self._containers[container]
         assert not found.paused, f"{container} is prepared in a group that stands still"
         found.prepared = found.live is None
 
@@ -236,9 +235,8 @@ class FakeRuntime:
         if behaviour.start_error is not None and (behaviour.start_errors is None or found.refused < behaviour.start_errors):
             found.refused += 1
             raise behaviour.start_error
-        owners = [name for kind, name in found.spec.shares.items() if kind != "network"]
-        for owner in owners:
-            if self._live(owner) is None:
+        for kind, owner in found.spec.shares.items():
+            if kind != "network" and self._live(owner) is None:
                 raise OperationError(f"{owner}, whose namespaces {container} is in, does not run")
         self._pids += 1
         now = trio.current_time()
@@ -405,12 +403,10 @@ class FakeRuntime:
         return tuple(sorted(self._containers))
 
     def _live(self, container: ContainerId) -> _FakeRun | None:
-        found = self._containers.get(container)
-        return found.live if found is not None else None
+        return found.live if (found := self._containers.get(container)) is not None else None
 
     def _behaviour(self, container: ContainerId) -> FakeService:
-        found = self.behaviours.get(container)
-        return found if found is not None else self._otherwise(container)
+        return self.behaviours.get(container) or self._otherwise(container)
 
     def _act(self, what: str, container: ContainerId) -> None:
         self.acts.append(Act(trio.current_time(), what, container))
@@ -451,7 +447,4 @@ def _at_end(stdin: int | None) -> bool:
 
 
 async def _pass(seconds: float) -> None:
-    if seconds > 0:
-        await trio.sleep(seconds)
-    else:
-        await trio.lowlevel.checkpoint()
+    await trio.sleep(max(0.0, seconds))
