@@ -13,8 +13,9 @@ from orchestrator.values import frozen
 
 @frozen
 class Address:
-    """One address of a container on one network. `prefix`: length in bits. `gateway`: the bridge's address in the same
-    subnet, which is the default route and the name server."""
+    """One address of a container on one network, of either family. `prefix`: length in bits. `gateway`: the bridge's
+    address in the same subnet, which is the default route of that family and a name server; "": neither (a link-local
+    address, a network without a gateway)."""
 
     ip: str
     prefix: int
@@ -23,8 +24,8 @@ class Address:
 
 @frozen
 class Endpoint:
-    """How a container is on one network. `addresses` has at least one; the first is the one that names and published ports
-    lead to.
+    """How a container is on one network. `addresses` has at least one; the first of each family is the one that names and
+    published ports lead to.
 
     `interface` is the name inside the container (``eth0``). `names` are all names DNS answers for it: the container's own,
     and, unless it is a one-off, the service's and the aliases. `internal`: no route to the outside, so no default route by

@@ -8,17 +8,21 @@ from orchestrator.values import frozen
 
 @frozen
 class Subnet:
-    """A range that the stack chooses: ``10.1.2.0/24``. `gateway` None: its first address."""
+    """A range that the stack chooses: ``10.1.2.0/24``, ``fd00:1::/64``. `gateway` None: its first address. `ip_range`: the
+    part of it that addresses are given out of. `reserved`: addresses that others have (``aux_addresses``)."""
 
     subnet: str
     gateway: str | None = None
+    ip_range: str | None = None
+    reserved: tuple[str, ...] = ()
 
 
 @frozen
 class Network:
-    """A bridge network of the project. `full_name` is ``PROJECT_KEY`` unless the stack names it.
+    """A network of the project. `full_name` is ``PROJECT_KEY`` unless the stack names it.
 
-    `subnets` is empty when the pool chooses.
+    `subnets` is empty when the pool chooses. `external`: made by someone else, and never removed. `ipv4`, `ipv6`: which
+    addresses there are on it. `driver`: ``bridge``, ``macvlan`` or ``ipvlan``. `options`: ``driver_opts``.
     """
 
     key: NetworkName
@@ -26,6 +30,11 @@ class Network:
     internal: bool = False
     subnets: tuple[Subnet, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    external: bool = False
+    ipv4: bool = True
+    ipv6: bool = False
+    driver: str = "bridge"
+    options: tuple[tuple[str, str], ...] = ()
 
 
 @frozen
@@ -42,7 +51,9 @@ class Link:
 class Attachment:
     """How one service is on one network. The service's own name is always an alias, and is not repeated here.
     `mac_address`: as the kernel writes it. `dns`: who is asked for names that are not the stack's; () for the host's
-    resolvers. `links`: names that it alone has, each with the name that is meant."""
+    resolvers. `links`: names that it alone has, each with the name that is meant. `link_local`: further addresses, of
+    either family. `interface`: its name in the container; "": ``ethN``. `priority`: the network with the highest is the
+    first one. `gw_priority`: that with the highest has the default route. `options`: ``driver_opts``."""
 
     network: NetworkName
     aliases: tuple[str, ...] = ()
@@ -50,6 +61,12 @@ class Attachment:
     mac_address: str | None = None
     dns: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    ipv6_address: str | None = None
+    link_local: tuple[str, ...] = ()
+    interface: str = ""
+    priority: int = 0
+    gw_priority: int = 0
+    options: tuple[tuple[str, str], ...] = ()
 
 
 def parse_mac(text: str) -> str:
