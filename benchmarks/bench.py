@@ -4,7 +4,7 @@ Every figure is a ratio to the floor or to nsenter(1), taken in turns with it in
 times of one machine say little. Rounds are interleaved and medians are shown. Everything is in a directory of its own, and
 that is deleted at the very end: deleting trees slows down the creation of files for a while afterwards.
 
-Usage: python -m benchmarks.bench [--rounds N] [--counts 1,10,30,100]
+Usage: python -m benchmarks.bench [--rounds N] [--counts 1,10,30,100] [--directory DIR]
 """
 
 from __future__ import annotations
@@ -285,12 +285,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--counts", default="1,10,30,100")
+    parser.add_argument("--directory", default="/tmp", help="where everything is, /dev/shm for memory")
     options = parser.parse_args()
     if reason := what_the_kernel_tests_lack() or ("" if shutil.which("cc") else "no C compiler"):
         print(f"error: the benchmark can't run here: {reason}", file=sys.stderr)
         print("hint: run it as root; .ci/servers installs a C compiler", file=sys.stderr)
         return 125
-    place = Path(tempfile.mkdtemp(prefix="psbench-", dir="/tmp"))
+    place = Path(tempfile.mkdtemp(prefix="psbench-", dir=options.directory))
     place.chmod(0o755)  # the floor's containers go through it as an unprivileged user
     try:
         bench = Bench(place)

@@ -58,8 +58,15 @@ def compare(before: Snapshot, after: Snapshot) -> list[str]:
         f"{field.name}: {name}"
         for field in fields(Snapshot)
         for name in sorted(getattr(after, field.name) - getattr(before, field.name))
-        if field.name != "mounts" or name.partition(": ")[0] not in moved
+        if (field.name != "mounts" or name.partition(": ")[0] not in moved)
+        and not (field.name == "cgroups" and _is_of_one_that_lives_on(name, before.cgroups))
     ]
+
+
+def _is_of_one_that_lives_on(cgroup: str, before: frozenset[str]) -> bool:
+    """Whether it is inside a container's group that was there before, with processes of its own: it goes with that."""
+    parent = cgroup.rpartition("/")[0]
+    return parent in before and bool(Path(parent, "cgroup.procs").read_text())
 
 
 def settle(before: Snapshot, directories: Sequence[Path] = (), deadline_s: float = 5.0) -> list[str]:

@@ -165,5 +165,5 @@ def test_a_supervisor_that_is_killed_amid_hooks_is_followed_by_one_that_does_the
         (stack.directory / "shared" / "go").touch()
         eventually(lambda: "done" in told(stack) and stack.ps()["web"]["State"] == "running")
     assert told(stack) == ["begun", "begun", "done"], "the first one is ended"
-    assert len(stack.pystack.processes()) == 2
+    eventually(lambda: len(stack.pystack.processes()) == 2)
     stack.must("down", "-t", "0")

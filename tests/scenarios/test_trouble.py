@@ -70,7 +70,7 @@ INPUTS = {
         "a -> b -> a",
     ),
     "an attribute of later": (
-        "services:\n  web:\n    image: host\n    links: [b]\n  b: {image: host}\n",
+        "services:\n  web:\n    provider: {type: x}\n",
         2,
         "not supported yet",
     ),

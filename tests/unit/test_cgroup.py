@@ -135,7 +135,7 @@ def test_limits_on_the_hybrid_layout_go_to_v1_and_membership_to_the_unified_hier
     group(tmp_path / "cpu" / relative, cpu__cfs_quota_us="", cpu__cfs_period_us="", cpu__shares="")
     with ContainerCgroup.create(layout, relative, RESOURCES) as made:
         assert made.unified_fd is not None
-        assert made.attach_paths == tuple(f"{roots[name]}/{relative}/cgroup.procs" for name in ("cpu", "memory", "pids"))
+        assert made.attach_paths == tuple(f"{roots[name]}/{relative}/tasks" for name in ("cpu", "memory", "pids"))
         probe = made.probe_group("probe-1")
         assert probe.attach_paths == made.attach_paths
         assert (tmp_path / "unified" / relative / "probe-1").is_dir()
@@ -153,9 +153,9 @@ def test_v1_alone_uses_the_freezer_for_membership_and_probes_get_a_sub_group_of_
     made = ContainerCgroup.create(layout, relative, {"pids": {"limit": 7}})
     probe = made.probe_group("probe-1")
     assert made.unified_fd is None
-    assert probe.attach_paths[0] == f"{roots['freezer']}/{relative}/probe-1/cgroup.procs"
-    assert f"{roots['pids']}/{relative}/cgroup.procs" in probe.attach_paths
-    assert f"{roots['freezer']}/{relative}/cgroup.procs" not in probe.attach_paths
+    assert probe.attach_paths[0] == f"{roots['freezer']}/{relative}/probe-1/tasks"
+    assert f"{roots['pids']}/{relative}/tasks" in probe.attach_paths
+    assert f"{roots['freezer']}/{relative}/tasks" not in probe.attach_paths
     probe.remove()
     assert not (tmp_path / "freezer" / relative / "probe-1").exists()
     assert (tmp_path / "pids" / relative).is_dir()
