@@ -22,13 +22,14 @@ from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.stage1 import BROKEN
 from orchestrator.runtime.program import Program, Step
 from orchestrator.runtime.reaping import wait_process
-from orchestrator.runtime.sandbox import Sandbox
+from orchestrator.runtime.sandbox import ActiveRun, Sandbox
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.stdio import give_pipe
 
 END_S = 10.0
 """How long killed processes may take to end: they do at once, unless the kernel is stuck in a device or a network disk."""
 _MINDER_S = 1.0
+_KILLED_TOGETHER_S = 0.1
 _STATUS_BYTES = 4
 MINDED_SINCE = 5
 """The version of the monitor's protocol."""
@@ -148,6 +149,8 @@ async def run_process(
                 give_pipe(fd, owner)
             answer, ending = await _request_exec(session, sandbox, group, encoded, {**stdio, **verdict.named})
         except StepFailed as exc:
+            if not program.is_command(exc.step) and await is_ending(active):
+                raise OperationError(f"container {container} ended before the command ran in it") from exc
             raise failure(container, program, exc) from exc
         except MonitorLost:
             _kill_quietly(sandbox, group)
@@ -212,6 +215,16 @@ async def _request_exec(
 def _kill_quietly(sandbox: Sandbox, group: ContainerCgroup) -> None:
     with contextlib.suppress(HostError):  # The group is gone with the container.
         sandbox.kill(group)
+
+
+async def is_ending(active: ActiveRun | None) -> bool:
+    """Whether a run has ended or is about to: a moment is waited for that, as the kernel kills the processes of a group one
+    after the other."""
+    if active is None or active.ended.is_set() or pidfds.is_ending(active.run.pid):
+        return True
+    with trio.move_on_after(_KILLED_TOGETHER_S):
+        await active.ended.wait()
+    return active.ended.is_set()
 
 
 def killed_at_birth(failed: StepFailed) -> bool:
