@@ -36,10 +36,13 @@ MINDED_SINCE = 5
 _HINTS: Mapping[str, str] = {
     "overlay": "the data directory's file system may not do for overlayfs: `pystack doctor` tries it; put --data-dir on "
     "ext4, xfs or btrfs",
+    "oom_score": "only CAP_SYS_RESOURCE of the machine can go below our own",
     "rlimit": "only CAP_SYS_RESOURCE of the machine can raise a hard limit above our own (`pystack doctor` shows it), and "
     "that of files never above fs.nr_open",
 }
 """By the name of the step that failed."""
+_PLACES = {"rlimit": "process.rlimits", "oom_score": "process.oomScoreAdj", "sysctl": "linux.sysctl"}
+"""In the config, of what a step does."""
 _MISMATCHES: Mapping[int, tuple[str, str]] = {
     errno.ENOTDIR: (
         "what is mounted is a folder, and {} in the container is a file",
@@ -256,7 +259,8 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
     if failed.text and failed.number in _MISMATCHES:
         mismatch, hint = _MISMATCHES[failed.number]
         return HostError(f"container {container}: cannot {step.describe()}: {mismatch.format(failed.text)}", hint=hint)
-    return HostError(f"container {container}: cannot {step.describe()}: {reason}", hint=_HINTS.get(step.name))
+    message = f"container {container}: cannot {step.describe()}: {reason}"
+    return HostError(message, hint=_HINTS.get(step.name), place=_PLACES.get(step.name, ""))
 
 
 def warnings_of(program: Program, said: Iterable[Sequence[Any]]) -> tuple[str, ...]:

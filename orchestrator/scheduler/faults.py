@@ -37,6 +37,7 @@ _ATTRIBUTES = {
     "process.cwd": "working_dir",
     "process.args": "command",
     "process.rlimits": "ulimits",
+    "process.oomScoreAdj": "oom_score_adj",
     "hostname": "hostname",
     "domainname": "domainname",
     "mounts[": "volumes",

@@ -100,6 +100,8 @@ def test_a_mac_address_is_on_the_first_network(stack: Stack) -> None:
         ("pids_limit: 1.5", "services.a.pids_limit: must be a whole number, not the number 1.5"),
         ("pids_limit: 4194305", "services.a.pids_limit: must be between -1 and 4194304"),
         ("deploy: {resources: {limits: {pids: 99999999999}}}", "services.a.pids_limit: must be between -1 and 4194304"),
+        ("cpus: nan", "services.a.cpus: must not be NaN"),
+        ("cpus: inf", "services.a.cpus: must not be so large"),
         ("environment: ['=x']", 'services.a.environment: "=x" has no name before its "="'),
         (
             "post_start: [{command: [id], environment: ['=x']}]",
