@@ -151,10 +151,13 @@ async def run_process(
             for fd in () if spec.tty else stdio.values():
                 give_pipe(fd, owner)
             answer, ending = await _request_exec(session, sandbox, group, encoded, {**stdio, **verdict.named})
-        except StepFailed as exc:
-            if not program.is_command(exc.step) and await is_ending(active):
+        except (StepFailed, HostError) as exc:
+            told = failure(container, program, exc) if isinstance(exc, StepFailed) else exc
+            if isinstance(told, HostError) and await is_ending(active):
                 raise OperationError(f"container {container} ended before the command ran in it") from exc
-            raise failure(container, program, exc) from exc
+            if told is exc:
+                raise
+            raise told from exc
         except MonitorLost:
             _kill_quietly(sandbox, group)
             raise OperationError(f"the monitor was killed while a process was started in {container}") from None

@@ -22,9 +22,9 @@ def located(error: PystackError, project: Project, service: Service, key: str = 
     return kind(error.message, hint=error.hint, exit_code=error.exit_code, place=place)
 
 
-def _attribute_of(place: str) -> str:
-    """What of a service a place in its OCI config comes from; "" for another place."""
-    return next((name for begin, name in _ATTRIBUTES.items() if place.startswith(begin)), "")
+def _attribute_of(path: str) -> str:
+    """What of a service a path in its OCI config comes from; "" for another one."""
+    return next((name for begin, name in _ATTRIBUTES.items() if path.startswith(begin)), "")
 
 
 def key_of(error: PystackError) -> str:
@@ -58,4 +58,4 @@ _ATTRIBUTES = {
     "linux.resources.cpu.realtimePeriod": "cpu_rt_period",
     "linux.resources.blockIO": "blkio_config",
 }
-"""Places in an OCI config, by how they begin -> attribute of a service."""
+"""Paths in an OCI config, by how they begin -> attribute of a service."""
