@@ -27,7 +27,7 @@ demo: $(VENV)/.installed
 
 test: export PYSTACK_KERNEL_MUST_WORK = 1
 test: servers $(VENV)/.installed-dev lint types
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 3 --dist loadfile
 
 # SOAK_MINUTES: how long each fuzzer runs. SOAK="-k kill": only some of them.
 soak: export PYSTACK_KERNEL_MUST_WORK = 1
