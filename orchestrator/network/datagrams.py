@@ -81,23 +81,35 @@ class Datagrams:
     def _serve(self) -> None:
         """Until nothing is left."""
         while not self._closing:
-            self._receive()
+            if (alone := self._receive()) is not None:
+                self._answer(alone)
+                continue
             for _ in range(_ANSWERED_AT_ONCE):
                 if (waiting := self._turns.take()) is None:
                     return
                 self._answer(waiting)
 
-    def _receive(self) -> None:
-        now = time.monotonic()
-        for _ in range(_TAKEN_AT_ONCE):
+    def _receive(self) -> Waiting | None:
+        """Put what is there in the queues; the one that nothing else waits with is returned."""
+        now, alone = time.monotonic(), None
+        for number in range(_TAKEN_AT_ONCE):
             try:
                 data, sender = self._sock.recvfrom(MOST_QUESTION_BYTES + 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
+                return alone
             except OSError:
                 continue  # an ICMP error about an earlier answer
-            if len(data) <= MOST_QUESTION_BYTES:
-                self._turns.put(Waiting(data, sender, now))
+            if alone is not None:
+                self._turns.put(alone)
+                alone = None
+            if len(data) > MOST_QUESTION_BYTES:
+                continue
+            waiting = Waiting(data, sender, now)
+            if number or len(self._turns):
+                self._turns.put(waiting)
+            else:
+                alone = waiting
+        return None
 
     def _answer(self, waiting: Waiting) -> None:
         answer = self._respond(waiting)

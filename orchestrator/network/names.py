@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import RLock
 
 from orchestrator.contracts.network import Endpoint
@@ -32,6 +33,8 @@ class ProjectNames:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.lock = RLock()
+        self.generation = 0
+        """Another one after each change of what is answered."""
         self._clock = clock
         self._zones: dict[NetworkName, Zone] = {}
         self._own: dict[ContainerId, frozenset[str]] = {}
@@ -42,11 +45,17 @@ class ProjectNames:
         self._expected: dict[ContainerId, frozenset[str]] = {}
         self._expected_until_s = 0.0
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self.lock:
+            yield
+            self.generation += 1
+
     def open_zone(
         self, network: NetworkName, subnets: Iterable[IpNetwork], internal: bool = False, full_name: str = ""
     ) -> Zone:
         """`full_name`: what the network is called outside of the stack."""
-        with self.lock:
+        with self._changing():
             zone, subnets = self._zones.get(network), tuple(subnets)
             if zone is None or zone.subnets != subnets:
                 zone = self._zones[network] = Zone(subnets, unready=self._unready)
@@ -55,12 +64,12 @@ class ProjectNames:
             return zone
 
     def close_zone(self, network: NetworkName) -> None:
-        with self.lock:
+        with self._changing():
             self._zones.pop(network, None)
 
     def claim(self, container: ContainerId, endpoints: Collection[Endpoint]) -> None:
         """The names of `endpoints` are ours, also while the container does not run."""
-        with self.lock:
+        with self._changing():
             self.disclaim(container)
             own = self._own[container] = frozenset(name.lower() for endpoint in endpoints for name in endpoint.names)
             self._claims.update(own)
@@ -70,7 +79,7 @@ class ProjectNames:
                 self._links[container] = links
 
     def disclaim(self, container: ContainerId) -> None:
-        with self.lock:
+        with self._changing():
             self._expected.pop(container, None)
             self._dns.pop(container, None)
             self._links.pop(container, None)
@@ -81,7 +90,7 @@ class ProjectNames:
 
     def expect(self, container: ContainerId) -> None:
         """`container`, whose names are claimed, was there before this supervisor, and may be published in a moment."""
-        with self.lock:
+        with self._changing():
             self._expected[container] = self._own.get(container, frozenset())
             self._expected_until_s = self._clock() + _EXPECTED_S
 
@@ -107,7 +116,7 @@ class ProjectNames:
         return self._links.get(container, {}).get(name, name) if container is not None else name
 
     def publish(self, container: ContainerId, endpoints: Iterable[Endpoint]) -> None:
-        with self.lock:
+        with self._changing():
             self._expected.pop(container, None)
             for endpoint in endpoints:
                 addresses = [address.ip for address in endpoint.addresses]
@@ -116,14 +125,14 @@ class ProjectNames:
 
     def set_ready(self, container: ContainerId, ready: bool) -> None:
         """Whether a published `container` answers to shared names."""
-        with self.lock:
+        with self._changing():
             if ready:
                 self._unready.discard(container)
             elif any(zone.has(container) for zone in self._zones.values()):
                 self._unready.add(container)
 
     def withdraw(self, container: ContainerId) -> None:
-        with self.lock:
+        with self._changing():
             self._expected.pop(container, None)
             self._unready.discard(container)
             for zone in self._zones.values():
