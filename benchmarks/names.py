@@ -75,7 +75,8 @@ def inside() -> None:
     async def busy() -> None:
         """As a supervisor that starts containers: turns of some milliseconds."""
         while True:
-            sum(range(100_000))
+            for _ in range(50_000):
+                pass
             await trio.lowlevel.checkpoint()
 
     async def main() -> None:

@@ -24,11 +24,11 @@ from orchestrator.network.turns import Turns, Waiting
 MOST_QUESTION_BYTES = 4096
 _TAKEN_AT_ONCE = 256
 _ANSWERED_AT_ONCE = 32
-_LATER_S = 0.01
+_LATER_S = 0.02
 _BUFFER_BYTES = 4 << 20
 """A thousand questions at once of some containers: the kernel counts about 800 bytes for each."""
 _SO_RCVBUFFORCE = 33
-_MOST_LATER = 4096
+_MOST_LATER = 2048
 _JOIN_S = 5.0
 
 Respond = Callable[[Waiting], bytes | bool]

@@ -43,7 +43,7 @@ class ProjectNames:
         self._dns: dict[ContainerId, tuple[str, ...]] = {}
         self._links: dict[ContainerId, dict[str, str]] = {}
         self._expected: dict[ContainerId, frozenset[str]] = {}
-        self._expected_until_s = 0.0
+        self._expected_until_s = clock() + _EXPECTED_S
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -96,9 +96,8 @@ class ProjectNames:
 
     def expects(self, zone: Zone, client: str, name: str) -> bool:
         """Whether it is too early to say that there is no `name`: it may be that of a container from before, or `client`,
-        that asks for it by the socket of `zone`, may be such a one, and see more than is known by now."""
-        if not self._expected:
-            return False
+        that asks for it by the socket of `zone`, may be such a one, and see more than is known by now. Who is published
+        by this supervisor is never unknown."""
         if self._clock() > self._expected_until_s:
             self._expected.clear()
             return False
