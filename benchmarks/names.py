@@ -1,4 +1,4 @@
-"""``python -m benchmarks.names [--rounds N] [TREE ...]``: how long a name takes, in microseconds, of each source tree in turn.
+"""``python -m benchmarks.names [--rounds N] [TREE ...]``: microseconds that a name takes, of each source tree in turn.
 
 The client is a process of its own in a container's network namespace: an answer from the stack, one after the other (p50,
 p99); the same while the event loop of the supervisor is busy; a name of others (cached where the tree has a cache); and how

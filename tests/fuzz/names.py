@@ -1,7 +1,7 @@
-"""``python -m tests.fuzz.names --seconds S --seed N``: whatever a container may send to the name server, while another one asks.
+"""``python -m tests.fuzz.names --seconds S --seed N``: all that a container may send to the name server, while others ask.
 
 Three processes: the name server with its project (this one), a hostile client in the namespace of one container, and a
-client in another's that asks for a name of the stack every few milliseconds. The resolver for names of others is hostile too.
+client in another's that asks for a name of the stack every few milliseconds. The resolver outside is hostile too.
 Prints what came of it as JSON; ``tests/soak/test_fuzzers.py`` says what may.
 """
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_names_are_answered_rightly_while_the_supervisor_is_killed_again_and_aga
             for _ in range(3):
                 pid = supervisor_pid(stack)
                 kill_hard(pid)
-                eventually(lambda pid=pid: another_supervisor(stack, pid))
+                eventually(partial(another_supervisor, stack, pid))
             assert asking.stdout is not None
             said = json.loads(asking.stdout.read())
             assert asking.wait() == 0
@@ -122,7 +123,8 @@ def test_whatever_a_container_sends_the_supervisor_lives_and_others_are_answered
     address = stack.must("exec", "-T", "--index", "1", "more", "hostname", "-i").stdout.split()[0]
     bad, good = namespace_of(stack, "sleep", "98713"), namespace_of(stack, "sleep", "98711")
     try:
-        with client(bad, "--attack", address, server, "5", "3") as attacking, client(good, "--ask", server, "5", "1") as asking:
+        attack, ask = client(bad, "--attack", address, server, "5", "3"), client(good, "--ask", server, "5", "1")
+        with attack as attacking, ask as asking:
             assert asking.stdout is not None
             assert attacking.stdout is not None
             said = json.loads(asking.stdout.read())
