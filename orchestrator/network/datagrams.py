@@ -112,7 +112,10 @@ class Datagrams:
         return None
 
     def _answer(self, waiting: Waiting) -> None:
-        answer = self._respond(waiting)
+        try:
+            answer = self._respond(waiting)
+        except Exception:
+            return  # the boundary to what containers send: whatever is wrong with one question, the next one is answered
         if isinstance(answer, bytes):
             self.send(answer, waiting)
         elif not answer and len(self._later) < _MOST_LATER:
