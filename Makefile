@@ -53,6 +53,7 @@ bench: servers $(VENV)/.installed
 	$(PY) -m benchmarks.bench
 	$(PY) -m benchmarks.startup
 	$(PY) -m benchmarks.images
+	$(PY) -m benchmarks.names
 
 changelog:
 	python3 changes/assemble.py --write

@@ -95,6 +95,7 @@ class ProjectNetworking:
         live = self._networks.live
         held = [e for e in endpoints if e.network not in live or live[e.network].book.hold(container, e.addresses[0].ip)]
         self._hold(container, tuple(held))
+        self._names.expect(container)
         self._connections.remember(container, published)
 
     def _hold(self, container: ContainerId, endpoints: tuple[Endpoint, ...]) -> None:

@@ -155,7 +155,7 @@ class ProjectNetworks:
                 for sock in sockets:
                     sock.close()
                 raise
-        zone = self._names.open_zone(network.key, subnet.network, network.internal)
+        zone = self._names.open_zone(network.key, [subnet.network], network.internal, network.full_name)
         return Resolver(self._names, zone, self._upstream, sockets)
 
     async def _refresh(self, live: LiveNetwork, network: Network) -> None:
@@ -164,7 +164,7 @@ class ProjectNetworks:
             raise _changed(network.key, live.book.subnet, network)
         self._record.set(network.key, Recorded(live.book.subnet, network.internal, live.link.name))
         live.network = network
-        self._names.open_zone(network.key, live.book.subnet.network, network.internal)
+        self._names.open_zone(network.key, [live.book.subnet.network], network.internal, network.full_name)
         live.link = await self._thread.run(self._wiring.links.make_bridge, live.link.name, live.book.subnet)
 
     async def _take(self, lock: SubnetLock) -> None:

@@ -78,7 +78,7 @@ class FakeNetworking:
         else:
             subnet = choose_subnet(self._key, network.key, used)
         self._books[network.key] = AddressBook(network.key, subnet, self._written.get(network.key, frozenset()))
-        self._zones[network.key] = Zone(subnet.network, network.internal, self.unready)
+        self._zones[network.key] = Zone((subnet.network,), network.internal, self.unready)
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
         self._written = {key: frozenset(addresses) for key, addresses in written.items()}
@@ -150,7 +150,7 @@ class FakeNetworking:
         published.sort(key=lambda item: [port.target for port in ports].index(item.target))
         self.attached[container] = self._published[container] = tuple(published)
         for endpoint in endpoints:
-            self._zones[endpoint.network].add(container, endpoint.addresses[0].ip, endpoint.names)
+            self._zones[endpoint.network].add(container, [a.ip for a in endpoint.addresses], endpoint.names)
         return tuple(published)
 
     def _publish(
