@@ -31,7 +31,7 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 IFF_UP = 0x1
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 27, 28, 29, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_MODE = 4
@@ -76,7 +76,7 @@ def link_up(index: int, what: str) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP), what)
 
 
-def new_bridge(name: str, mac: str) -> Request:
+def new_bridge(name: str, mac: str, mtu: int = 0) -> Request:
     """A bridge with a fixed MAC (else it takes the lowest of its ports', and changes as they come and go), without the
     15 s forwarding delay, down (its sysctls come first). EEXIST is for the caller to look at."""
     info = nest(
@@ -85,6 +85,7 @@ def new_bridge(name: str, mac: str) -> Request:
         nest(IFLA_INFO_DATA, attr_u32(IFLA_BR_FORWARD_DELAY, 0), attr_u32(IFLA_BR_STP_STATE, 0)),
     )
     body = _LINK.pack(0, 0, 0, 0, 0) + attr_text(IFLA_IFNAME, name) + attr(IFLA_ADDRESS, mac_bytes(mac)) + info
+    body += attr_u32(IFLA_MTU, mtu) if mtu else b""
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, name, (errno.EEXIST,))
 
 

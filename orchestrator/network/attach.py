@@ -17,7 +17,10 @@ from orchestrator.errors import HostError
 from orchestrator.kernel import rtnetlink as rt
 from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, Request
 from orchestrator.kernel.rtnetlink import Link
+from orchestrator.model.names import NetworkName
+from orchestrator.network.addressing import family_of
 from orchestrator.network.bridge import HostLinks, write_sysctl
+from orchestrator.network.endpoints import ways_out
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.values import frozen
@@ -101,22 +104,20 @@ def _find(sock: NetlinkSocket, name: str) -> Link | None:
 
 
 def _configure(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
-    requests = [rt.link_up(rt.LOOPBACK_INDEX, "lo")]
-    ways_out: dict[int, Request] = {}
+    requests: list[Request] = [rt.link_up(rt.LOOPBACK_INDEX, "lo")]
+    indexes: dict[NetworkName, int] = {}
     for endpoint in endpoints:
         link = _find(inside, endpoint.interface)
         if link is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), endpoint.interface)
         requests += [_new_address(link.index, address) for address in endpoint.addresses]
         requests.append(rt.link_up(link.index, endpoint.interface))
-        for address in endpoint.addresses if not endpoint.internal else ():
-            family = family_of(address.ip)
-            ways_out.setdefault(family, rt.new_default_route(family, address.gateway, link.index))
-    inside.batch([*requests, *ways_out.values()])
-
-
-def family_of(ip: str) -> int:
-    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+        indexes[endpoint.network] = link.index
+    for family in (socket.AF_INET, socket.AF_INET6):
+        if (way := ways_out(endpoints, family)) is not None:
+            out, address = way
+            requests.append(rt.new_default_route(family, address.gateway, indexes[out.network]))
+    inside.batch(requests)
 
 
 def _new_address(index: int, address: Address) -> Request:

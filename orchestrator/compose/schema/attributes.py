@@ -48,8 +48,8 @@ _IPAM_CONFIG = object_of(
     (
         Row("subnet", TEXT, "the subnet"),
         Row("gateway", TEXT, "the bridge's address"),
-        Row("ip_range", TEXT, "addresses to give out", NO),
-        Row("aux_addresses", map_of(TEXT, extensions=False), "addresses not to give out", NO),
+        Row("ip_range", TEXT, "the part of it that addresses are given out of"),
+        Row("aux_addresses", map_of(TEXT, extensions=False), "addresses that others have, by a name for people"),
     ),
 )
 NETWORK = object_of(

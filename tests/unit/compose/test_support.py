@@ -88,7 +88,7 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
     assert refused >= {
         *("use_api_socket", "provider"),
         "deploy.mode",
-        *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
+        "networks.name.driver_opts",
         *("networks.name.external", "networks.name.enable_ipv6"),
     }
 
@@ -422,6 +422,12 @@ BELOW = {
     "networks.name.ipam.config[0].subnet": "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24}]}}}",
     "networks.name.ipam.config[0].gateway": (
         "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, gateway: 10.1.0.9}]}}}"
+    ),
+    "networks.name.ipam.config[0].ip_range": (
+        "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, ip_range: 10.1.0.128/25}]}}}"
+    ),
+    "networks.name.ipam.config[0].aux_addresses": (
+        "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, aux_addresses: {x: 10.1.0.9}}]}}}"
     ),
     "networks.name.internal": "networks: {default: {internal: true}}",
     "services.name.logging.driver": "logging: {driver: local}",
