@@ -68,8 +68,8 @@ class Networking(Protocol):
         """The addresses that the stack writes down, all of them (`written_addresses`), in place of what was said before:
         from now on only `reserve` with that very `ipv4_address` or `ipv6_address` gives one out, whatever the order that
         containers come in. To be called whenever the stack is read, before anything of it is reserved; the networks need
-        not exist yet. It is a call of its own and not a part of `ensure`, because a stack may change while none of its networks
-        does."""
+        not exist yet. It is a call of its own and not a part of `ensure`, because a stack may change while none of its
+        networks does."""
         ...
 
     def reserve(

@@ -124,9 +124,11 @@ class HostLinks:
         every = [rt.parse_address(body) for family in _FAMILIES for body in self._sock.ask(rt.get_addresses(family))]
         return [(a.ip, a.prefix) for a in every if a.index == link.index and not a.ip.startswith("fe80:")]
 
-    def make_bridge(self, name: str, ranges: Sequence[AddressRange], options: NetworkOptions = _NO_OPTIONS) -> Link:
-        """The bridge `name` with the gateways' addresses, up. One that exists is brought to the same state. Raises OSError;
-        a bridge that was begun is gone then."""
+    def make_bridge(
+        self, name: str, ranges: Sequence[AddressRange], options: NetworkOptions = _NO_OPTIONS, mark: str = ""
+    ) -> Link:
+        """The bridge `name` with the gateways' addresses, up. One that exists is brought to the same state. `mark`: whose
+        it is, for one with a name that does not say so. Raises OSError; a bridge that was begun is gone then."""
         made = self._sock.batch([rt.new_bridge(name, mac_for(str(ranges[0].gateway)), options.mtu)]) == [0]
         try:
             link = self.find(name)
@@ -145,6 +147,7 @@ class HostLinks:
                 rt.new_address(family_of(address), link.index, address, length, item.broadcast)
                 for (address, length), item in wanted.items()
             ]
+            requests += [rt.set_alias(name, mark)] if mark else []
             requests.append(rt.link_up(link.index, name))
             self._sock.batch(requests)
             return link
@@ -183,12 +186,14 @@ class HostLinks:
                 [*(rt.set_group(name, self._deletion_group) for name in names), rt.delete_group(self._deletion_group)]
             )
 
-    def new_veth(self, name: str, mac: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: int) -> bool:
+    def new_veth(
+        self, name: str, mac: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: int, mtu: int = 0
+    ) -> bool:
         """False if `name` exists here, or `peer` there. Raises OSError."""
-        return self._sock.batch([rt.new_veth(name, bridge_index, peer, peer_mac, netns_fd, mac)]) == [0]
+        return self._sock.batch([rt.new_veth(name, bridge_index, peer, peer_mac, netns_fd, mac, mtu)]) == [0]
 
-    def set_hairpin(self, name: str) -> None:
-        self._sock.batch([rt.set_hairpin(name)])
+    def set_port(self, name: str, hairpin: bool, isolated: bool) -> None:
+        self._sock.batch([rt.set_bridge_port(name, hairpin, isolated)])
 
 
 def refused(exc: OSError, what: str) -> HostError:

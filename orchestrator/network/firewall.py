@@ -128,14 +128,12 @@ def _bridge_rules(rule: Callable[..., None], bridge: Bridge) -> None:
         rule("between", leaving, nfx.drop())
         return
     ours = nfx.from_subnet(family, bridge.network, bridge.prefix)
-    # What is addressed to a container comes from its own bridge, or is a published port, which is not translated yet here.
-    rule(
-        "early",
-        nfx.input_interface(name, equal=False),
-        nfx.not_from_loopback(),
-        nfx.to_subnet(family, bridge.network, bridge.prefix),
-        nfx.drop(),
-    )
+    if bridge.masquerade:
+        # What is addressed to a container comes from its own bridge, or is a published port, not translated yet here,
+        # or an answer, which is not translated back yet. Without masquerade, answers are: "between" drops the rest.
+        elsewhere = nfx.input_interface(name, equal=False)
+        ours_too = nfx.to_subnet(family, bridge.network, bridge.prefix)
+        rule("early", elsewhere, nfx.not_from_loopback(), ours_too, nfx.drop())
     if family == socket.AF_INET:
         rule("outbound", nfx.from_subnet(family, "127.0.0.0", 8), leaving, nfx.masquerade())
     if bridge.icc:

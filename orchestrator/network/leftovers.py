@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
-from orchestrator.model.names import ProjectKey, nft_table
+from orchestrator.model.names import ProjectKey, bridge_mark, nft_table
 from orchestrator.network import nftables
 from orchestrator.network.bridge import HostLinks, refused
 from orchestrator.network.firewall import delete_table
@@ -56,7 +56,8 @@ def _find(key: ProjectKey) -> Leftovers:
         found = links.all()
     finally:
         links.close()
-    bridges = {link.index: link.name for link in found if link.name.startswith(f"psb{key}")}
+    ours = [link for link in found if link.name.startswith(f"psb{key}") or link.alias == bridge_mark(key)]
+    bridges = {link.index: link.name for link in ours}
     # The veth's name has six digits of the key only: another project's is told apart by its bridge.
     veths = [
         link.name

@@ -17,7 +17,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
 from orchestrator.errors import OperationError
 from orchestrator.kernel.rtnetlink import Link
-from orchestrator.model.names import ContainerId, NetworkName, bridge_name
+from orchestrator.model.names import ContainerId, NetworkName, bridge_mark, bridge_name
 from orchestrator.model.network import Network
 from orchestrator.model.network_options import NetworkOptions, parse_options
 from orchestrator.model.subnets import AddressRange, overlap
@@ -140,7 +140,9 @@ class ProjectNetworks:
 
     async def _make(self, network: Network, begun: list[NetworkName]) -> None:
         """`begun`: gets the network if it did not exist before, so that a failure can undo it."""
-        key, name = network.key, self._bridge_name(network.key)
+        key, name = network.key, self._name_for(network)
+        if name == _options(network).bridge and key not in self._record.networks:
+            await self._check_unused(key, name)
         lock = await self._thread.run(SubnetLock)
         try:
             await self._take(lock)
@@ -149,7 +151,8 @@ class ProjectNetworks:
             if existing is None:
                 begun.append(key)
             self._record.set(key, _recorded(ranges, network, name))
-            link = await self._thread.run(self._wiring.links.make_bridge, name, ranges, _options(network))
+            make = self._wiring.links.make_bridge
+            link = await self._thread.run(make, name, ranges, _options(network), self._mark(network))
         finally:
             lock.close()
         books = AddressBooks.of(key, ranges, self._written.get(key, frozenset()))
@@ -183,7 +186,24 @@ class ProjectNetworks:
         live.network = network
         self._open_zone(network, ranges)
         make = self._wiring.links.make_bridge
-        live.link = await self._thread.run(make, live.link.name, ranges, _options(network))
+        live.link = await self._thread.run(make, live.link.name, ranges, _options(network), self._mark(network))
+
+    def _mark(self, network: Network) -> str:
+        return bridge_mark(self._site.key) if _options(network).bridge else ""
+
+    def _name_for(self, network: Network) -> str:
+        recorded = self._record.networks.get(network.key)
+        return _options(network).bridge or (recorded.bridge if recorded else "") or self._bridge_name(network.key)
+
+    async def _check_unused(self, key: NetworkName, name: str) -> None:
+        """That the name which the stack gives to a bridge is nobody's."""
+        found = await self._thread.run(self._wiring.links.find, name)
+        if found is not None and found.alias != bridge_mark(self._site.key):
+            raise OperationError(
+                f'this machine has an interface "{name}" already',
+                hint="choose another name, or leave it out",
+                place=f"networks.{key}.driver_opts.com.docker.network.bridge.name",
+            )
 
     def _open_zone(self, network: Network, ranges: Sequence[AddressRange]) -> Zone:
         return self._names.open_zone(network.key, [item.network for item in ranges], network.internal, network.full_name)
