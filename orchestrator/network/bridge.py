@@ -60,6 +60,11 @@ def write_sysctl(path: str, value: str) -> None:
         os.close(fd)
 
 
+def has_ipv6() -> bool:
+    """Whether the kernel has it at all; switched off by sysctl does not count."""
+    return os.path.isdir(f"{_IPV6}/conf")
+
+
 def _forward_ipv6() -> None:
     """Left on afterwards, as `ip_forward` is. A host that forwards takes no router advertisements any more unless told to
     (``accept_ra=2``), and would lose its own way out by them."""
@@ -162,11 +167,6 @@ class HostLinks:
         write_sysctl(f"{_IPV6}/conf/{name}/accept_redirects", "0")
         write_sysctl(f"{_IPV4}/conf/{name}/accept_redirects", "0")
         if ipv6:
-            if not os.path.isdir(_IPV6):
-                raise HostError(
-                    f"interface {name}: this kernel has no IPv6",
-                    hint="boot it without ipv6.disable=1, or leave out enable_ipv6",
-                )
             write_sysctl(f"{_IPV6}/conf/{name}/accept_dad", "0")
             write_sysctl(f"{_IPV6}/conf/{name}/disable_ipv6", "0")
             _forward_ipv6()

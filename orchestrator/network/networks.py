@@ -15,7 +15,7 @@ import trio
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
-from orchestrator.errors import OperationError
+from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import ContainerId, NetworkName, bridge_mark, bridge_name
 from orchestrator.model.network import Network
@@ -30,7 +30,7 @@ from orchestrator.network.addressing import (
     in_the_way,
     written_range,
 )
-from orchestrator.network.bridge import SubnetLock, refused
+from orchestrator.network.bridge import SubnetLock, has_ipv6, refused
 from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import Bridge, Translation
 from orchestrator.network.names import ProjectNames
@@ -141,6 +141,12 @@ class ProjectNetworks:
     async def _make(self, network: Network, begun: list[NetworkName]) -> None:
         """`begun`: gets the network if it did not exist before, so that a failure can undo it."""
         key, name = network.key, self._name_for(network)
+        if network.ipv6 and not has_ipv6():
+            raise HostError(
+                f"network {key}: this kernel has no IPv6",
+                hint="boot it without ipv6.disable=1, or leave out enable_ipv6",
+                place=f"networks.{key}.enable_ipv6",
+            )
         if name == _options(network).bridge and key not in self._record.networks:
             await self._check_unused(key, name)
         lock = await self._thread.run(SubnetLock)
