@@ -27,7 +27,7 @@ class NetworkOptions:
     """`mtu` 0: the kernel's. `bridge`: the interface's name; "": one that derives. `icc`: whether its containers reach each
     other. `binding`: where ports are published that name no address; "": everywhere. `masquerade`, `masquerade6`: whether
     what leaves looks as if it came from the host, else others need a route here. `prefix`: of the interfaces' names in
-    containers. `parent`: the host's interface that a macvlan or ipvlan network is on. `mode`: of these."""
+    containers."""
 
     mtu: int = 0
     bridge: str = ""
@@ -36,8 +36,6 @@ class NetworkOptions:
     masquerade: bool = True
     masquerade6: bool = True
     prefix: str = "eth"
-    parent: str = ""
-    mode: str = ""
 
 
 def interface_name(text: str) -> str:
@@ -73,15 +71,6 @@ def _is_nat(text: str) -> bool:
     return text == "nat"
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f'"{text}" is not supported: {", ".join(words)}')
-        return text
-
-    return read
-
-
 def _prefix(text: str) -> str:
     if len(text) > 12:
         raise ValueError(f'"{text}" is too long: at most 12 letters, so that a number fits behind it')
@@ -98,16 +87,6 @@ _READERS: dict[str, dict[str, tuple[str, Callable[[str], object]]]] = {
         f"{_BRIDGE}gateway_mode_ipv6": ("masquerade6", _is_nat),
         f"{_BRIDGE}host_binding_ipv4": ("binding", _ipv4),
         "com.docker.network.container_iface_prefix": ("prefix", _prefix),
-    },
-    "macvlan": {
-        "parent": ("parent", interface_name),
-        "macvlan_mode": ("mode", _one_of("bridge", "private", "vepa", "passthru")),
-        f"{_DRIVER}mtu": ("mtu", _mtu),
-    },
-    "ipvlan": {
-        "parent": ("parent", interface_name),
-        "ipvlan_mode": ("mode", _one_of("l2", "l3", "l3s")),
-        f"{_DRIVER}mtu": ("mtu", _mtu),
     },
 }
 

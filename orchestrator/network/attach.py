@@ -47,10 +47,9 @@ def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Seque
     was made here is left then."""
     with thread.inside(netns_fd):
         # Interfaces made from here on have no IPv6 until they are told to (`_enable_ipv6`); ::1 on lo stays. No container
-        # believes what another one says about routers (CVE-2020-13401), and nobody asks whether an address is free: that
-        # takes a second, and we know it.
-        for name, value in (("accept_ra", "0"), ("accept_redirects", "0"), ("accept_dad", "0"), ("disable_ipv6", "1")):
-            write_sysctl(f"{_IPV6}/default/{name}", value)
+        # believes what another one says about routers (CVE-2020-13401).
+        write_sysctl(f"{_IPV6}/default/accept_ra", "0")
+        write_sysctl(f"{_IPV6}/default/disable_ipv6", "1")
         inside = NetlinkSocket(NETLINK_ROUTE)
     made: list[str] = []
     with inside:
@@ -69,6 +68,9 @@ def _enable_ipv6(thread: NetlinkThread, netns_fd: int, endpoints: Sequence[Endpo
     if wanted:
         with thread.inside(netns_fd):
             for interface in wanted:
+                write_sysctl(f"{_IPV6}/{interface}/accept_redirects", "0")
+                # Nobody asks whether an address is free: that takes a second, and we know it.
+                write_sysctl(f"{_IPV6}/{interface}/accept_dad", "0")
                 write_sysctl(f"{_IPV6}/{interface}/disable_ipv6", "0")
 
 
