@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv6Address
 
+from orchestrator.model.subnets import IPAddress
 from orchestrator.network import wire
 from orchestrator.network.names import HOST_NAMES, ProjectNames
-from orchestrator.network.zones import IpAddress, Zone
+from orchestrator.network.zones import Zone
 
 TTL_S = 5
 """A container may have gone when the answer is used; a name server next door costs a client little."""
@@ -78,7 +79,7 @@ def _forward(names: ProjectNames, zones: Sequence[Zone], name: str, kind: int, c
     return None
 
 
-def _address(address: IpAddress) -> bytes:
+def _address(address: IPAddress) -> bytes:
     return wire.record(wire.A if address.version == 4 else wire.AAAA, TTL_S, address.packed)
 
 
@@ -97,7 +98,7 @@ def _reverse(names: ProjectNames, zones: Sequence[Zone], name: str, kind: int) -
         return wire.NOERROR, ()
 
 
-def _reversed(name: str) -> IpAddress | None:
+def _reversed(name: str) -> IPAddress | None:
     try:
         if name.endswith(_REVERSE_V4):
             return IPv4Address(".".join(reversed(name.removesuffix(_REVERSE_V4).split("."))))

@@ -11,6 +11,7 @@ What a supervisor that died has left is looked up in the kernel.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 
 import trio
@@ -20,9 +21,12 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.network import PortMapping
+from orchestrator.model.network_options import parse_options
 from orchestrator.network import ports
+from orchestrator.network.addressing import family_of
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import refused
+from orchestrator.network.endpoints import ways_out
 from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import Translation
 from orchestrator.network.names import ProjectNames
@@ -31,7 +35,7 @@ from orchestrator.network.proxy import serve_port
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.wiring import Wiring, Withdrawal
-from orchestrator.values import entity
+from orchestrator.values import entity, replace
 
 _UNDO_S = 30.0
 
@@ -111,7 +115,7 @@ class Connections:
         keep: Sequence[Published],
     ) -> tuple[Published, ...]:
         """See `Networking.attach`."""
-        wanted = (tuple(endpoints), tuple(mappings))
+        wanted = (tuple(endpoints), self._bound(endpoints, mappings))
         current = self._connected.get(container)
         if current is not None and (current.endpoints, current.mappings) != wanted:
             await self.detach(container)
@@ -151,7 +155,18 @@ class Connections:
     def _pair(self, container: ContainerId, endpoint: Endpoint, hairpin: bool) -> VethPair:
         live = self._networks.live.get(endpoint.network)
         assert live is not None, f"network {endpoint.network} was not ensured"
-        return VethPair(self._owner(container, endpoint.network), live.link.index, endpoint, hairpin)
+        options = parse_options(live.network.driver, live.network.options)
+        owner = self._owner(container, endpoint.network)
+        return VethPair(owner, live.link.index, endpoint, hairpin, not options.icc, options.mtu)
+
+    def _bound(self, endpoints: Sequence[Endpoint], mappings: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
+        """With the host's address that the network of the default route says, where the port names none."""
+        way = ways_out(endpoints, socket.AF_INET) if any(mapping.host_ip is None for mapping in mappings) else None
+        live = self._networks.live.get(way[0].network) if way is not None else None
+        binding = parse_options(live.network.driver, live.network.options).binding if live is not None else ""
+        if not binding:
+            return tuple(mappings)
+        return tuple(replace(item, host_ip=binding) if item.host_ip is None else item for item in mappings)
 
     def _owner(self, container: ContainerId, network: NetworkName) -> VethOwner:
         return VethOwner(self._site.key, container, network)
@@ -287,12 +302,15 @@ async def _serve(connected: _Connected) -> None:
 
 def _way_in(endpoints: Sequence[Endpoint]) -> str:
     """Where published ports lead: by the network of the default route, or answers would take another way back."""
-    return next((endpoint for endpoint in endpoints if not endpoint.internal), endpoints[0]).addresses[0].ip
+    for family in (socket.AF_INET, socket.AF_INET6):
+        if (way := ways_out(endpoints, family)) is not None:
+            return way[1].ip
+    return endpoints[0].addresses[0].ip
 
 
 def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Reservation]) -> tuple[Translation, ...]:
     return tuple(
         Translation(r.mapping.protocol, r.host_ip, r.host_port, _way_in(endpoints), r.mapping.target)
         for r in reservations
-        if r.translated
+        if r.translated and family_of(r.host_ip) == family_of(_way_in(endpoints))
     )

@@ -20,7 +20,8 @@ from threading import RLock
 
 from orchestrator.contracts.network import Endpoint
 from orchestrator.model.names import ContainerId, NetworkName
-from orchestrator.network.zones import IpAddress, IpNetwork, Zone
+from orchestrator.model.subnets import IPAddress, IPNetwork
+from orchestrator.network.zones import Zone
 
 HOST_NAMES = frozenset({"host.docker.internal", "gateway.docker.internal"})
 """This machine, as Docker Desktop calls it: for all containers, whether they have written it down or not."""
@@ -52,7 +53,7 @@ class ProjectNames:
             self.generation += 1
 
     def open_zone(
-        self, network: NetworkName, subnets: Iterable[IpNetwork], internal: bool = False, full_name: str = ""
+        self, network: NetworkName, subnets: Iterable[IPNetwork], internal: bool = False, full_name: str = ""
     ) -> Zone:
         """`full_name`: what the network is called outside of the stack."""
         with self._changing():
@@ -162,7 +163,7 @@ class ProjectNames:
             return True
         return "." in name and any(head in self._claims for zone in self._zones.values() for head in _within(zone, name))
 
-    def covers(self, address: IpAddress) -> bool:
+    def covers(self, address: IPAddress) -> bool:
         """An address of the project's networks."""
         return any(zone.covers(address) for zone in self._zones.values())
 

@@ -9,8 +9,7 @@ from orchestrator.network import attach, conntrack
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
-from orchestrator.network.firewall import FAMILY, Bridge, Firewall, Translation
-from orchestrator.network.nftables import Table
+from orchestrator.network.firewall import Bridge, Firewall, Translation
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.watch import listen
@@ -32,7 +31,7 @@ class Wiring:
         self._thread = thread
         with ExitStack() as opened:
             self.links = opened.enter_context(closing(HostLinks()))
-            self.firewall = opened.enter_context(closing(Firewall(Table(table, FAMILY))))
+            self.firewall = opened.enter_context(closing(Firewall(table)))
             self.conntrack = opened.enter_context(closing(Conntrack()))
             self.changes = opened.enter_context(listen())
             self._opened = opened.pop_all()
@@ -51,7 +50,7 @@ class Wiring:
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
         self.conntrack.forget(
-            conntrack.udp_to_port(FAMILY, t.host_port) for t in translations if t.protocol == "udp"
+            conntrack.udp_to_port(t.family, t.host_port) for t in translations if t.protocol == "udp"
         )
         return names
 
@@ -60,7 +59,8 @@ class Wiring:
         translations = [t for withdrawal in withdrawals for t in withdrawal.translations]
         try:
             self.firewall.discard(translations)
-            self.conntrack.forget(conntrack.answered_by(FAMILY, ip) for ip in {t.address for t in translations})
+            addresses = {(t.family, t.address) for t in translations}
+            self.conntrack.forget(conntrack.answered_by(family, ip) for family, ip in addresses)
         finally:
             self.links.delete([veth for withdrawal in withdrawals for veth in withdrawal.veths])
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 
 from orchestrator.model.names import ContainerId
+from orchestrator.model.subnets import IPAddress, IPNetwork
 from orchestrator.values import entity, field
-
-IpAddress = IPv4Address | IPv6Address
-IpNetwork = IPv4Network | IPv6Network
 
 
 @entity
 class _Entry:
     """A container in a zone. `addresses`: all that it has there; the first of each family is told. `gateways`: theirs."""
 
-    addresses: tuple[IpAddress, ...]
+    addresses: tuple[IPAddress, ...]
     names: frozenset[str]
-    gateways: tuple[IpAddress, ...]
+    gateways: tuple[IPAddress, ...]
 
 
 @entity
@@ -27,11 +25,11 @@ class Zone:
     answer to names they share while another one does; shared with the project's other zones. `labels`: names of the network
     itself, that may follow a name with a dot between them."""
 
-    subnets: tuple[IpNetwork, ...]
+    subnets: tuple[IPNetwork, ...]
     internal: bool = False
     unready: Collection[ContainerId] = frozenset()
     labels: tuple[str, ...] = ()
-    _told: dict[tuple[str, int], dict[ContainerId, IpAddress]] = field(default_factory=dict)
+    _told: dict[tuple[str, int], dict[ContainerId, IPAddress]] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _holders: dict[str, ContainerId] = field(default_factory=dict)
     _entries: dict[ContainerId, _Entry] = field(default_factory=dict)
@@ -72,7 +70,7 @@ class Zone:
                     del self._told[name, family]
                     self._turns.pop((name, family), None)
 
-    def addresses(self, name: str, family: int = 4) -> list[IpAddress]:
+    def addresses(self, name: str, family: int = 4) -> list[IPAddress]:
         """Who answers to `name` (in lower case): those that are ready, or all when none is. A container always answers to
         its own name. One further in turn each time, so that clients that take the first share the load."""
         holders = self._told.get((name, family))
@@ -92,14 +90,14 @@ class Zone:
     def knows(self, name: str) -> bool:
         return name in self._names
 
-    def covers(self, address: IpAddress) -> bool:
+    def covers(self, address: IPAddress) -> bool:
         return any(address in subnet for subnet in self.subnets)
 
     def holder(self, address: str) -> ContainerId | None:
         """Whose the address is, as `str` of an address writes it."""
         return self._holders.get(address)
 
-    def gateways(self, address: str) -> tuple[IpAddress, ...]:
+    def gateways(self, address: str) -> tuple[IPAddress, ...]:
         """This machine, as who has `address` sees it."""
         container = self._holders.get(address)
         return self._entries[container].gateways if container is not None else ()

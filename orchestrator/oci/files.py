@@ -29,7 +29,8 @@ def _hosts(context: Context) -> str:
     name, domain = context.hostname, context.service.domainname
     full = f"{name}.{domain}" if domain else name
     names = f"{full} {name.partition('.')[0]}" if "." in full else name
-    own = "".join(f"{address.ip}\t{names}\n" for endpoint in context.inputs.endpoints for address in endpoint.addresses)
+    addresses = [address for endpoint in context.inputs.endpoints for address in endpoint.addresses if address.gateway]
+    own = "".join(f"{address.ip}\t{names}\n" for address in addresses)
     added = "".join(f"{_address(text, context)}\t{host}\n" for host, text in context.service.resolving.hosts)
     return _HOSTS_HEAD + added + (own or f"127.0.1.1\t{names}\n")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.contracts.network import Address
 from orchestrator.errors import InputError
 from orchestrator.model.build import Ulimit
 from orchestrator.model.limits import BlockIo, DeviceValue, Limits
@@ -15,6 +16,7 @@ from orchestrator.model.resolving import Resolving
 from orchestrator.model.volume import Mount, MountKind, Owner, Recursion
 from orchestrator.runtime.bundle import _UPGRADES
 from orchestrator.runtime.owners import asked_owners
+from orchestrator.values import replace
 from tests.unit.oci.test_oci import ETH0, ETH1, SITE, compiled, config, mount_at, service
 
 
@@ -101,6 +103,14 @@ def test_a_domain_name() -> None:
     assert config(service(hostname="me", domainname="example.org"))["domainname"] == "example.org"
     with pytest.raises(InputError, match="64 bytes"):
         config(service(domainname="x" * 65))
+
+
+def test_the_hosts_file_has_the_addresses_of_both_families_and_no_link_local_ones() -> None:
+    addresses = (Address("10.9.2.3", 24, "10.9.2.1"), Address("fd00::3", 64, "fd00::1"), Address("fe80::7", 64, ""))
+    made = files(hostname="me", endpoints=(replace(ETH1, addresses=addresses),))
+    assert made["/etc/hosts"].endswith("\n10.9.2.3\tme\nfd00::3\tme\n")
+    alone = files(hostname="me", endpoints=(replace(ETH1, addresses=addresses[1:]),))
+    assert alone["/etc/resolv.conf"].startswith("nameserver fd00::1\n")
 
 
 def test_hosts_of_the_stack_come_before_the_containers_own_and_one_of_them_may_be_this_machine() -> None:
