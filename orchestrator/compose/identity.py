@@ -41,8 +41,8 @@ def _name_in(source: Source, found: Found, interpolate: bool) -> str:
     name = ""
     try:
         documents = parse(source)
-    except ComposeError:
-        return ""
+    except ComposeError:  # What is up can be looked at and taken down while its file is being written.
+        return _name_in_broken(source, found, interpolate)
     for document in documents:
         node = document.get("name")
         if node is None or not isinstance(node.value, str):
@@ -53,3 +53,11 @@ def _name_in(source: Source, found: Found, interpolate: bool) -> str:
             continue
         name = text or name
     return name
+
+
+def _name_in_broken(source: Source, found: Found, interpolate: bool) -> str:
+    """As `_name_in`, of a text that is no YAML: by the last line of it that can be a top-level ``name``."""
+    lines = [line for line in source.text.splitlines() if line.startswith("name:")]
+    if not lines or lines == [source.text]:
+        return ""
+    return _name_in(Source(source.name, source.path, lines[-1]), found, interpolate)

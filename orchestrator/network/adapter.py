@@ -88,6 +88,7 @@ class ProjectNetworking:
         live = self._networks.live
         held = [e for e in endpoints if e.network not in live or live[e.network].books.hold(container, e.addresses)]
         self._hold(container, tuple(held))
+        self._names.expect(container)
         self._connections.remember(container, published)
 
     def _hold(self, container: ContainerId, endpoints: tuple[Endpoint, ...]) -> None:

@@ -1,23 +1,19 @@
-"""The answer to a DNS question about names that a container sees (RFC 1035; sizes: RFC 6891). Wire format by dnslib.
-
-Imported with the first question: dnslib takes longer to import than a container to start.
-"""
+"""The answer to a DNS question about names that a container sees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from dnslib import PTR, QTYPE, RCODE, RR, A, DNSBuffer, DNSHeader, DNSQuestion, DNSRecord
-
-from orchestrator.network.names import ProjectNames
-from orchestrator.network.zones import Zone
+from orchestrator.network import wire
+from orchestrator.network.names import HOST_NAMES, ProjectNames
+from orchestrator.network.zones import IpAddress, Zone
 
 TTL_S = 5
 """A container may have gone when the answer is used; a name server next door costs a client little."""
-_CLASSIC_UDP_BYTES = 512
-_REVERSE = ".in-addr.arpa"
+_REVERSE_V4, _REVERSE_V6 = ".in-addr.arpa", ".ip6.arpa"
+_FAMILIES = {wire.A: (4,), wire.AAAA: (6,), wire.ANY: (4, 6)}
 
 
 class Elsewhere(Enum):
@@ -26,101 +22,100 @@ class Elsewhere(Enum):
     FORWARD = auto()
     IGNORE = auto()
     """Malformed, or not a question."""
+    LATER = auto()
+    """To be asked again in a moment: who answers to the name may be taken over just now."""
 
 
-def answer(
-    names: ProjectNames, zone: Zone, data: bytes, client: str = "", stream: bool = False
-) -> bytes | Elsewhere:
+def answer(names: ProjectNames, zone: Zone, data: bytes, client: str = "", stream: bool = False) -> bytes | Elsewhere:
     """The reply to the message `data` from the address `client` to the socket of `zone`, or what to do with it.
     `stream`: by TCP, any size will do."""
-    try:
-        buffer = DNSBuffer(data)
-        header = DNSHeader.parse(buffer)
-        if header.qr:
-            return Elsewhere.IGNORE
-        if header.opcode != 0 or header.q != 1:
-            return bytes(DNSRecord(_reply_header(header, RCODE.NOTIMP)).pack())
-        question = DNSQuestion.parse(buffer)
-    except Exception:
-        # The boundary to text from containers: dnslib has its own error, but also lets some of Python's through.
+    question = wire.parse(data)
+    if question is None:
         return Elsewhere.IGNORE
+    if not question.whole:
+        return wire.reply(question, wire.NOTIMP)
+    if question.edns is not None and question.edns[1]:
+        return wire.reply(question, wire.BADVERS)
+    with names.lock:
+        decided = _decide(names, zone, question, client)
+    if isinstance(decided, Elsewhere):
+        return decided
+    rcode, found = decided
+    return wire.reply(question, rcode, found, 65535 if stream else question.udp_bytes)
+
+
+_Decided = tuple[int, Sequence[bytes]]
+
+
+def _decide(names: ProjectNames, zone: Zone, question: wire.Question, client: str) -> _Decided | Elsewhere:
     zones = names.visible(zone, client)
-    name = b".".join(question.qname.label).decode("latin-1").lower()
-    reply = _own_answer(names, zones, names.meant(zone, client, name), header, question)
-    if reply is None:
-        if not all(visible.internal for visible in zones):
-            return Elsewhere.FORWARD
-        # "No such name" and not "refused": clients believe it at once, instead of asking again until they time out.
-        reply = DNSRecord(_reply_header(header, RCODE.NXDOMAIN), q=question)
-    packed = bytes(reply.pack())
-    if not stream and len(packed) > _CLASSIC_UDP_BYTES and len(packed) > _accepted_bytes(data):
-        return bytes(reply.truncate().pack())
-    return packed
+    name = names.meant(zone, client, question.name)
+    if name.endswith((_REVERSE_V4, _REVERSE_V6)):
+        decided = _reverse(names, zones, name, question.kind)
+    else:
+        decided = _forward(names, zones, name, question.kind, client)
+    if decided is not None and decided[0] == wire.NOERROR:
+        return decided
+    if names.expects(zone, client, name):
+        return Elsewhere.LATER
+    if decided is None and not all(visible.internal for visible in zones):
+        return Elsewhere.FORWARD
+    # "No such name" and not "refused": clients believe it at once, instead of asking again until they time out.
+    return decided or (wire.NXDOMAIN, ())
 
 
-def _own_answer(
-    names: ProjectNames, zones: Sequence[Zone], name: str, header: DNSHeader, question: DNSQuestion
-) -> DNSRecord | None:
-    """To the question for `name`. None: not a name of ours."""
-    if name.endswith(_REVERSE):
-        return _reverse(names, zones, name, header, question)
-    zone = next((zone for zone in zones if zone.knows(name)), None)
-    if zone is None and not names.claimed(name):
+def _forward(names: ProjectNames, zones: Sequence[Zone], name: str, kind: int, client: str) -> _Decided | None:
+    """The addresses of `name`. None: not a name of ours."""
+    families = _FAMILIES.get(kind, ())
+    if (found := names.find(zones, name)) is not None:
+        zone, meant = found
+        # Other types do not count as a turn, or two replicas would never change places for who asks for A and AAAA.
+        return wire.NOERROR, [_address(address) for family in families for address in zone.addresses(meant, family)]
+    if names.claimed(name):
+        return wire.NXDOMAIN, ()
+    if name in HOST_NAMES and (gateways := zones[0].gateways(client)):
+        return wire.NOERROR, [_address(address) for address in gateways if address.version in families]
+    return None
+
+
+def _address(address: IpAddress) -> bytes:
+    return wire.record(wire.A if address.version == 4 else wire.AAAA, TTL_S, address.packed)
+
+
+def _reverse(names: ProjectNames, zones: Sequence[Zone], name: str, kind: int) -> _Decided | None:
+    address = _reversed(name)
+    if address is None or not names.covers(address):
         return None
-    reply = DNSRecord(_reply_header(header, RCODE.NXDOMAIN if zone is None else RCODE.NOERROR), q=question)
-    # Other types do not count as a turn: clients ask for AAAA with every A, and two replicas would never change places.
-    if zone is not None and question.qtype in (QTYPE.A, QTYPE.ANY):
-        for address in zone.addresses(name):
-            reply.add_answer(RR(question.qname, QTYPE.A, rdata=A(str(address)), ttl=TTL_S))
-    return reply
-
-
-def _reverse(
-    names: ProjectNames, zones: Sequence[Zone], name: str, header: DNSHeader, question: DNSQuestion
-) -> DNSRecord | None:
+    holder = next(filter(None, (zone.holder(str(address)) for zone in zones)), None)
+    if holder is None:
+        return wire.NXDOMAIN, ()
+    if kind not in (wire.PTR, wire.ANY):
+        return wire.NOERROR, ()
     try:
-        address = IPv4Address(".".join(reversed(name.removesuffix(_REVERSE).split("."))))
+        return wire.NOERROR, [wire.record(wire.PTR, TTL_S, wire.encode_name(holder))]
+    except ValueError:
+        return wire.NOERROR, ()
+
+
+def _reversed(name: str) -> IpAddress | None:
+    try:
+        if name.endswith(_REVERSE_V4):
+            return IPv4Address(".".join(reversed(name.removesuffix(_REVERSE_V4).split("."))))
+        digits = name.removesuffix(_REVERSE_V6).split(".")
+        if len(digits) != 32 or any(len(digit) != 1 for digit in digits):
+            return None
+        return IPv6Address(int("".join(reversed(digits)), 16))
     except ValueError:
         return None
-    if not names.covers(address):
-        return None
-    holder = next(filter(None, (zone.holder(address) for zone in zones)), None)
-    reply = DNSRecord(_reply_header(header, RCODE.NOERROR if holder else RCODE.NXDOMAIN), q=question)
-    if holder and question.qtype in (QTYPE.PTR, QTYPE.ANY):
-        reply.add_answer(RR(question.qname, QTYPE.PTR, rdata=PTR(holder), ttl=TTL_S))
-    return reply
 
 
 def servfail(data: bytes) -> bytes | None:
     """The reply that says that nobody could be asked; None if `data` is no question."""
-    try:
-        buffer = DNSBuffer(data)
-        header = DNSHeader.parse(buffer)
-        return bytes(DNSRecord(_reply_header(header, RCODE.SERVFAIL), q=DNSQuestion.parse(buffer)).pack())
-    except Exception:  # see `answer`
-        return None
+    question = wire.parse(data)
+    return wire.reply(question, wire.SERVFAIL) if question is not None else None
 
 
 def question_bytes(data: bytes) -> bytes:
     """The question section, for telling whether a reply belongs to a question; names compare without case. Raises
     ValueError if there is none."""
-    try:
-        buffer = DNSBuffer(data)
-        DNSHeader.parse(buffer)
-        DNSQuestion.parse(buffer)
-    except Exception as exc:  # see `answer`
-        raise ValueError("no DNS question") from exc
-    return data[12 : buffer.offset].lower()
-
-
-def _reply_header(request: DNSHeader, rcode: int) -> DNSHeader:
-    return DNSHeader(id=request.id, qr=1, aa=1, ra=1, rd=request.rd, rcode=rcode)
-
-
-def _accepted_bytes(data: bytes) -> int:
-    """How large a UDP reply the client takes, as its OPT record says (RFC 6891, 6.2.3)."""
-    try:
-        options = [r for r in DNSRecord.parse(data).ar if r.rtype == QTYPE.OPT]
-    except Exception:  # see `answer`
-        return _CLASSIC_UDP_BYTES
-    return max([_CLASSIC_UDP_BYTES, *(int(r.rclass) for r in options)])
+    return wire.section(data)

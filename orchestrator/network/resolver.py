@@ -3,8 +3,9 @@
 Not on port 53: then neither a name server of the host nor a container could have that port on all addresses. The firewall
 leads port 53 of the bridge's address here.
 
-Answers from the zone are given in the receiving task itself; questions for the outside get a task each, at most
-`_FORWARDED` at a time, so that one container cannot use up the supervisor's file descriptors.
+By UDP a thread (`datagrams`) answers what it knows: names of the stack, and what others have answered before. Questions
+for the outside wait for one of `_OUTSIDE` places on the event loop, and no container has more than `_OUTSIDE_OF_ONE`, so
+that none can use up the supervisor's file descriptors or keep others waiting. By TCP the event loop serves.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from contextlib import suppress
+import time
+from collections import Counter
 
 import trio
 
+from orchestrator.network import answers
+from orchestrator.network.datagrams import Datagrams
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.ports import bind
 from orchestrator.network.serving import accept_forever
+from orchestrator.network.turns import Turns, Waiting
 from orchestrator.network.upstream import Upstream, receive_framed, send_framed
 from orchestrator.network.zones import Zone
 
@@ -27,10 +32,15 @@ DNS_PORT = 53
 _PORTS = range(61053, 61153)
 """Above the kernel's range for ports of its own choice, and always tried in the same order: after a crash the server is
 where the flows that the kernel tracks expect it."""
-_FORWARDED = 128
-_STREAMS = 32
+_OUTSIDE, _OUTSIDE_OF_ONE = 256, 128
+_GIVEN_UP_S = 5.0
+"""Clients ask again, or have given up, by then."""
+_GIVEN, _GIVEN_BYTES = 1024, 300
+"""Answers of ours that are given again until a name changes, and how long a question for one is."""
+_ONE_RECORD = b"\0\1"
+_STREAMS, _STREAMS_OF_ONE = 256, 32
 _STREAM_IDLE_S = 10.0
-_MAX_QUESTION = 4096
+_LATER_S = 0.02
 
 
 def open_sockets(address: str) -> tuple[socket.socket, socket.socket]:
@@ -70,77 +80,137 @@ class Resolver:
         self._upstream = upstream
         self.sockets = sockets
         self._scope = trio.CancelScope()
-        self._udp, self._tcp = (trio.socket.from_stdlib_socket(sock.dup()) for sock in sockets)
+        udp, tcp = sockets
+        self._datagrams = Datagrams(udp.dup(), self._respond)
+        self._tcp = trio.socket.from_stdlib_socket(tcp.dup())
+        self._streams: Counter[str] = Counter()
+        self._outside = Turns()
+        self._asking: Counter[str] = Counter()
+        self._asking_all = 0
+        self._asked = trio.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._given: dict[tuple[str, bytes], bytes] = {}
+        self._given_at = -1
 
     def close(self) -> None:
         """End `serve`, and free the port at once."""
         self._scope.cancel()
-        self._udp.close()
+        self._datagrams.close()
         self._tcp.close()
         for sock in self.sockets:
             sock.close()
 
     async def serve(self) -> None:
         """Until `close`."""
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(accept_forever, self._tcp, self._stream, _STREAMS)
-                await self._datagrams(nursery)
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(accept_forever, self._tcp, self._stream, _STREAMS)
+                    self._datagrams.start()
+                    await self._ask_outside(nursery)
+        finally:
+            self._datagrams.close()
 
-    async def _datagrams(self, nursery: trio.Nursery) -> None:
-        slots = trio.Semaphore(_FORWARDED)
+    # -- UDP, on the thread -----------------------------------------------------------------------------------------
 
-        async def forward(data: bytes, client: tuple[object, ...]) -> None:
-            try:
-                servers = self._names.servers(self._zone, str(client[0]))
-                answer = await self._upstream.ask(data, stream=False, servers=servers) or answers.servfail(data)
-                if answer is not None:
-                    await self._send(answer, client)
-            finally:
-                slots.release()
+    def _respond(self, waiting: Waiting) -> bytes | bool:
+        generation, key = self._names.generation, (waiting.client, waiting.data[2:])
+        if self._given_at != generation or len(self._given) >= _GIVEN:
+            self._given.clear()
+            self._given_at = generation
+        elif (given := self._given.get(key)) is not None:
+            return waiting.data[:2] + given
+        found = self._answer(waiting.data, waiting.client)
+        if isinstance(found, bytes):
+            if found[6:8] <= _ONE_RECORD and len(waiting.data) <= _GIVEN_BYTES:  # more of them take turns
+                self._given[key] = found[2:]
+            return found
+        if found is answers.Elsewhere.LATER:
+            return time.monotonic() - waiting.since_s > _GIVEN_UP_S
+        if found is answers.Elsewhere.FORWARD:
+            known = self._upstream.known(waiting.data, self._names.servers(self._zone, waiting.client))
+            if known is not None:
+                return known
+            if self._outside.put(waiting) and self._token is not None:
+                self._token.run_sync_soon(self._wake, idempotent=True)
+        return True
 
+    def _answer(self, data: bytes, client: str, stream: bool = False) -> bytes | answers.Elsewhere:
+        try:
+            return answers.answer(self._names, self._zone, data, client, stream)
+        except Exception:
+            # The boundary to bytes from containers: none of them may end the thread, or the supervisor. Tests call
+            # `answers.answer` itself.
+            return answers.Elsewhere.IGNORE
+
+    # -- names of others, on the event loop -------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._asked.set()
+
+    async def _ask_outside(self, nursery: trio.Nursery) -> None:
         while True:
-            try:
-                data, client = await self._udp.recvfrom(_MAX_QUESTION)
-            except trio.ClosedResourceError:
-                return
-            except OSError:
-                continue  # an ICMP error about an earlier answer
-            from orchestrator.network import answers
+            await self._asked.wait()
+            self._asked = trio.Event()
+            while self._asking_all < _OUTSIDE and (waiting := self._outside.take(self._may_ask)) is not None:
+                self._asking[waiting.client] += 1
+                self._asking_all += 1
+                nursery.start_soon(self._forward, waiting)
 
-            match answers.answer(self._names, self._zone, data, client[0]):
-                case bytes() as answer:
-                    await self._send(answer, client)
-                case answers.Elsewhere.FORWARD:
-                    try:
-                        slots.acquire_nowait()
-                    except trio.WouldBlock:
-                        continue  # the client asks again
-                    nursery.start_soon(forward, data, client)
+    def _may_ask(self, client: str) -> bool:
+        return self._asking[client] < _OUTSIDE_OF_ONE
 
-    async def _send(self, answer: bytes, client: tuple[object, ...]) -> None:
-        with suppress(OSError, trio.ClosedResourceError):  # the client is gone, or this network is
-            await self._udp.sendto(answer, client)
+    async def _forward(self, waiting: Waiting) -> None:
+        try:
+            if time.monotonic() - waiting.since_s < _GIVEN_UP_S:
+                answer = await self._found_outside(waiting.data, waiting.client)
+                if answer is not None:
+                    self._datagrams.send(answer, waiting)
+        finally:
+            self._asking_all -= 1
+            self._asking[waiting.client] -= 1
+            if not self._asking[waiting.client]:
+                del self._asking[waiting.client]
+            self._asked.set()
+
+    async def _found_outside(self, data: bytes, client: str, stream: bool = False) -> bytes | None:
+        servers = self._names.servers(self._zone, client)
+        return await self._upstream.ask(data, stream, servers) or answers.servfail(data)
+
+    # -- TCP --------------------------------------------------------------------------------------------------------
 
     async def _stream(self, connection: trio.socket.SocketType) -> None:
-        while True:
-            with trio.move_on_after(_STREAM_IDLE_S) as idle:
-                try:
-                    data = await receive_framed(connection)
-                except EOFError:
-                    return
-            if idle.cancelled_caught:
-                return
-            from orchestrator.network import answers
+        client = str(connection.getpeername()[0])
+        if self._streams[client] >= _STREAMS_OF_ONE:
+            return
+        self._streams[client] += 1
+        try:
+            while await self._message(connection, client):
+                pass
+        finally:
+            self._streams[client] -= 1
+            if not self._streams[client]:
+                del self._streams[client]
 
-            client = connection.getpeername()[0]
-            found = answers.answer(self._names, self._zone, data, client, stream=True)
-            if found is answers.Elsewhere.FORWARD:
-                asked = await self._upstream.ask(data, stream=True, servers=self._names.servers(self._zone, client))
-                found = asked or answers.servfail(data) or answers.Elsewhere.IGNORE
-            if not isinstance(found, bytes):
-                return
-            with trio.move_on_after(_STREAM_IDLE_S) as slow:
-                await send_framed(connection, found)
-            if slow.cancelled_caught:
-                return
+    async def _message(self, connection: trio.socket.SocketType, client: str) -> bool:
+        """Receive one and answer it. False: it was the last one."""
+        with trio.move_on_after(_STREAM_IDLE_S) as idle:
+            try:
+                data = await receive_framed(connection)
+            except EOFError:
+                return False
+        if idle.cancelled_caught:
+            return False
+        found = self._answer(data, client, stream=True)
+        since_s = trio.current_time()
+        while found is answers.Elsewhere.LATER and trio.current_time() - since_s < _GIVEN_UP_S:
+            await trio.sleep(_LATER_S)
+            found = self._answer(data, client, stream=True)
+        if found is answers.Elsewhere.FORWARD:
+            found = await self._found_outside(data, client, stream=True) or answers.Elsewhere.IGNORE
+        if not isinstance(found, bytes):
+            return False
+        with trio.move_on_after(_STREAM_IDLE_S) as slow:
+            await send_framed(connection, found)
+        return not slow.cancelled_caught

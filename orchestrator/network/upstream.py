@@ -13,12 +13,14 @@ from collections.abc import Sequence
 
 import trio
 
+from orchestrator.network import wire
+from orchestrator.network.cache import AnswerCache
+
 _RESOLV_CONF = "/etc/resolv.conf"
 _MAX_SERVERS = 3
 _ROUNDS = 2
 _UDP_S = 1.5
 _TCP_S = 5.0
-_SERVFAIL, _REFUSED = 2, 5
 
 
 class Upstream:
@@ -27,32 +29,47 @@ class Upstream:
     def __init__(self, path: str = _RESOLV_CONF, port: int = 53) -> None:
         self._path = path
         self._port = port
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._servers: tuple[str, ...] = ()
+        self._cache = AnswerCache()
 
     def servers(self) -> tuple[str, ...]:
+        """From any thread."""
         try:
             status = os.stat(self._path)
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
             if stamp != self._stamp:
                 with open(self._path, encoding="utf-8", errors="replace") as file:
-                    self._servers = parse_servers(file.read(65536))
-                self._stamp = stamp
+                    servers = parse_servers(file.read(65536))
+                self._servers, self._stamp = servers, stamp
         except OSError:
             self._servers, self._stamp = parse_servers(""), None
         return self._servers
+
+    def known(self, message: bytes, servers: Sequence[str] = ()) -> bytes | None:
+        """What was answered to `message` before, while that holds. From any thread."""
+        return self._cache.find(servers or self.servers(), message)
 
     async def ask(self, message: bytes, stream: bool, servers: Sequence[str] = ()) -> bytes | None:
         """The answer of the first resolver (of `servers`, else the host's) that has one, with `message`'s id; None when
         none answered in time. By UDP a truncated answer is returned as it is: the client will ask again by TCP
         (`stream`)."""
+        asked = tuple(servers or self.servers())
+        if (known := self._cache.find(asked, message)) is not None:
+            return known
+        answer = await self._ask(message, stream, asked)
+        if answer is not None and not stream:  # by TCP it may be larger than who asks by UDP can take
+            self._cache.keep(asked, message, answer)
+        return answer
+
+    async def _ask(self, message: bytes, stream: bool, servers: Sequence[str]) -> bytes | None:
         try:
-            question = _question(message)
+            question = wire.section(message)
         except ValueError:
             return None
         failed: bytes | None = None
         for _ in range(1 if stream else _ROUNDS):
-            for server in servers or self.servers():
+            for server in servers:
                 with trio.move_on_after(_TCP_S if stream else _UDP_S):
                     try:
                         ask = self._by_tcp if stream else self._by_udp
@@ -60,7 +77,7 @@ class Upstream:
                     except (OSError, EOFError):
                         continue
                     answer = message[:2] + answer[2:]
-                    if answer[3] & 0xF not in (_SERVFAIL, _REFUSED):
+                    if answer[3] & 0xF not in (wire.SERVFAIL, wire.REFUSED):
                         return answer
                     failed = answer
         return failed
@@ -103,17 +120,11 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _question(message: bytes) -> bytes:
-    from orchestrator.network.answers import question_bytes  # see there why so late
-
-    return question_bytes(message)
-
-
 def _belongs(answer: bytes, message: bytes, question: bytes) -> bool:
     if len(answer) < 12 or answer[:2] != message[:2] or not answer[2] & 0x80:
         return False
     try:
-        return _question(answer) == question
+        return wire.section(answer) == question
     except ValueError:
         return False
 

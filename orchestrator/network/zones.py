@@ -2,64 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from ipaddress import ip_address
+from collections.abc import Collection, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from orchestrator.model.names import ContainerId
-from orchestrator.model.subnets import IPAddress, IPNetwork
 from orchestrator.values import entity, field
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+
+
+@entity
+class _Entry:
+    """A container in a zone. `addresses`: all that it has there; the first of each family is told. `gateways`: theirs."""
+
+    addresses: tuple[IpAddress, ...]
+    names: frozenset[str]
+    gateways: tuple[IpAddress, ...]
 
 
 @entity
 class Zone:
-    """Name -> container -> address. `internal`: nothing is asked outside for it. `unready`: containers that do not answer
-    to names they share while another one does; shared with the project's other zones."""
+    """Name -> containers -> addresses. `internal`: nothing is asked outside for it. `unready`: containers that do not
+    answer to names they share while another one does; shared with the project's other zones. `labels`: names of the network
+    itself, that may follow a name with a dot between them."""
 
-    subnets: tuple[IPNetwork, ...]
+    subnets: tuple[IpNetwork, ...]
     internal: bool = False
     unready: Collection[ContainerId] = frozenset()
-    _addresses: dict[str, dict[ContainerId, IPAddress]] = field(default_factory=dict)
-    _holders: dict[IPAddress, ContainerId] = field(default_factory=dict)
-    _entries: dict[ContainerId, tuple[IPAddress, frozenset[str]]] = field(default_factory=dict)
-    _turns: dict[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    _told: dict[tuple[str, int], dict[ContainerId, IpAddress]] = field(default_factory=dict)
+    _names: dict[str, int] = field(default_factory=dict)
+    _holders: dict[str, ContainerId] = field(default_factory=dict)
+    _entries: dict[ContainerId, _Entry] = field(default_factory=dict)
+    _turns: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def add(self, container: ContainerId, ip: str, names: Iterable[str]) -> None:
+    def add(
+        self, container: ContainerId, addresses: Sequence[str], names: Iterable[str], gateways: Iterable[str] = ()
+    ) -> None:
         """`container` answers for `names` from now on, and for no others."""
         self.discard(container)
-        address, folded = ip_address(ip), frozenset(name.lower() for name in names)
-        self._entries[container] = (address, folded)
-        self._holders[address] = container
-        for name in folded:
-            self._addresses.setdefault(name, {})[container] = address
+        entry = _Entry(
+            tuple(map(ip_address, addresses)),
+            frozenset(name.lower() for name in names),
+            tuple(ip_address(gateway) for gateway in gateways if gateway),
+        )
+        self._entries[container] = entry
+        for address in reversed(entry.addresses):
+            self._holders[str(address)] = container
+            for name in entry.names:
+                self._told.setdefault((name, address.version), {})[container] = address
+        for name in entry.names:
+            self._names[name] = self._names.get(name, 0) + 1
 
     def discard(self, container: ContainerId) -> None:
-        address, names = self._entries.pop(container, (None, frozenset()))
-        if address is not None:
-            self._holders.pop(address, None)
-        for name in names:
-            del self._addresses[name][container]
-            if not self._addresses[name]:
-                del self._addresses[name]
-                self._turns.pop(name, None)
+        entry = self._entries.pop(container, None)
+        if entry is None:
+            return
+        for address in entry.addresses:
+            self._holders.pop(str(address), None)
+        for name in entry.names:
+            self._names[name] -= 1
+            if not self._names[name]:
+                del self._names[name]
+            for family in {address.version for address in entry.addresses}:
+                told = self._told[name, family]
+                del told[container]
+                if not told:
+                    del self._told[name, family]
+                    self._turns.pop((name, family), None)
 
-    def addresses(self, name: str) -> list[IPAddress]:
+    def addresses(self, name: str, family: int = 4) -> list[IpAddress]:
         """Who answers to `name` (in lower case): those that are ready, or all when none is. A container always answers to
         its own name. One further in turn each time, so that clients that take the first share the load."""
-        holders = self._addresses.get(name, {})
+        holders = self._told.get((name, family))
+        if holders is None:
+            return []
+        if len(holders) == 1:
+            return list(holders.values())
         ready = [a for container, a in holders.items() if container not in self.unready or container.lower() == name]
-        found = sorted(ready or holders.values())
+        found = sorted(ready or holders.values(), key=lambda address: address.packed)
         if len(found) > 1:
             # A turn of its own for each name: with one for all, two names asked for alternately would each begin with
             # the same container every time.
-            turn = self._turns[name] = (self._turns.get(name, 0) + 1) % len(found)
+            turn = self._turns[name, family] = (self._turns.get((name, family), 0) + 1) % len(found)
             found = found[turn:] + found[:turn]
         return found
 
     def knows(self, name: str) -> bool:
-        return name in self._addresses
+        return name in self._names
 
-    def holder(self, address: IPAddress) -> ContainerId | None:
+    def covers(self, address: IpAddress) -> bool:
+        return any(address in subnet for subnet in self.subnets)
+
+    def holder(self, address: str) -> ContainerId | None:
+        """Whose the address is, as `str` of an address writes it."""
         return self._holders.get(address)
+
+    def gateways(self, address: str) -> tuple[IpAddress, ...]:
+        """This machine, as who has `address` sees it."""
+        container = self._holders.get(address)
+        return self._entries[container].gateways if container is not None else ()
 
     def has(self, container: ContainerId) -> bool:
         return container in self._entries

@@ -48,7 +48,7 @@ from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost
 from orchestrator.runtime.owners import asked_owners
-from orchestrator.runtime.processes import END_S, run_process
+from orchestrator.runtime.processes import END_S, is_ending, run_process
 from orchestrator.runtime.programs import layer_paths
 from orchestrator.runtime.propagation import check_propagation
 from orchestrator.runtime.rootfs import check_folders, fill_volume
@@ -60,7 +60,6 @@ from orchestrator.runtime.stdio import Terminal, closing, written_anew
 from orchestrator.values import replace
 
 _START_TRIES = 3
-_KILLED_TOGETHER_S = 0.1
 
 
 @asynccontextmanager
@@ -316,19 +315,9 @@ class MonitorRuntime:
                 if on_start is not None:
                     on_start(process)
                 ended = exit_of(await process.wait(), 0.0)
-        if ended.signal == signal.SIGKILL and await self._is_ending(container):
+        if ended.signal == signal.SIGKILL and await is_ending(self._session.active.get(container)):
             raise OperationError(f"container {container} ended while the command ran in it", exit_code=ended.status)
         return ended
-
-    async def _is_ending(self, container: ContainerId) -> bool:
-        """Whether its run has ended or is about to: a moment is waited for that, as the kernel kills the processes of a
-        group one after the other."""
-        active = self._session.active.get(container)
-        if active is None or pidfds.is_ending(active.run.pid):
-            return True
-        with trio.move_on_after(_KILLED_TOGETHER_S):
-            await active.ended.wait()
-        return active.ended.is_set()
 
     # Limits.
 

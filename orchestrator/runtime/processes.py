@@ -22,23 +22,27 @@ from orchestrator.runtime.link import Answer, Ending, MonitorLost, StepFailed
 from orchestrator.runtime.monitor.stage1 import BROKEN
 from orchestrator.runtime.program import Program, Step
 from orchestrator.runtime.reaping import wait_process
-from orchestrator.runtime.sandbox import Sandbox
+from orchestrator.runtime.sandbox import ActiveRun, Sandbox
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.stdio import give_pipe
 
 END_S = 10.0
 """How long killed processes may take to end: they do at once, unless the kernel is stuck in a device or a network disk."""
 _MINDER_S = 1.0
+_KILLED_TOGETHER_S = 0.1
 _STATUS_BYTES = 4
 MINDED_SINCE = 5
 """The version of the monitor's protocol."""
 _HINTS: Mapping[str, str] = {
     "overlay": "the data directory's file system may not do for overlayfs: `pystack doctor` tries it; put --data-dir on "
     "ext4, xfs or btrfs",
+    "oom_score": "only CAP_SYS_RESOURCE of the machine can go below our own",
     "rlimit": "only CAP_SYS_RESOURCE of the machine can raise a hard limit above our own (`pystack doctor` shows it), and "
     "that of files never above fs.nr_open",
 }
 """By the name of the step that failed."""
+_PLACES = {"rlimit": "process.rlimits", "oom_score": "process.oomScoreAdj", "sysctl": "linux.sysctl"}
+"""In the config, of what a step does."""
 _MISMATCHES: Mapping[int, tuple[str, str]] = {
     errno.ENOTDIR: (
         "what is mounted is a folder, and {} in the container is a file",
@@ -147,8 +151,13 @@ async def run_process(
             for fd in () if spec.tty else stdio.values():
                 give_pipe(fd, owner)
             answer, ending = await _request_exec(session, sandbox, group, encoded, {**stdio, **verdict.named})
-        except StepFailed as exc:
-            raise failure(container, program, exc) from exc
+        except (StepFailed, HostError) as exc:
+            told = failure(container, program, exc) if isinstance(exc, StepFailed) else exc
+            if isinstance(told, HostError) and await is_ending(active):
+                raise OperationError(f"container {container} ended before the command ran in it") from exc
+            if told is exc:
+                raise
+            raise told from exc
         except MonitorLost:
             _kill_quietly(sandbox, group)
             raise OperationError(f"the monitor was killed while a process was started in {container}") from None
@@ -214,6 +223,16 @@ def _kill_quietly(sandbox: Sandbox, group: ContainerCgroup) -> None:
         sandbox.kill(group)
 
 
+async def is_ending(active: ActiveRun | None) -> bool:
+    """Whether a run has ended or is about to: a moment is waited for that, as the kernel kills the processes of a group one
+    after the other."""
+    if active is None or active.ended.is_set() or pidfds.is_ending(active.run.pid):
+        return True
+    with trio.move_on_after(_KILLED_TOGETHER_S):
+        await active.ended.wait()
+    return active.ended.is_set()
+
+
 def killed_at_birth(failed: StepFailed) -> bool:
     return failed.step == BROKEN and failed.number == errno.EOWNERDEAD
 
@@ -243,7 +262,8 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
     if failed.text and failed.number in _MISMATCHES:
         mismatch, hint = _MISMATCHES[failed.number]
         return HostError(f"container {container}: cannot {step.describe()}: {mismatch.format(failed.text)}", hint=hint)
-    return HostError(f"container {container}: cannot {step.describe()}: {reason}", hint=_HINTS.get(step.name))
+    message = f"container {container}: cannot {step.describe()}: {reason}"
+    return HostError(message, hint=_HINTS.get(step.name), place=_PLACES.get(step.name, ""))
 
 
 def warnings_of(program: Program, said: Iterable[Sequence[Any]]) -> tuple[str, ...]:

@@ -11,7 +11,10 @@ def located(error: PystackError, project: Project, service: Service, key: str = 
     """`error` with its place in the file: of the compose path that it names, else of the service's `key` (``image``), else
     of the service; or the option of the command line that gave it. One that has its place in a file already is left as it
     is."""
-    path = error.place or (f"{service.place}.{key}" if key else service.place)
+    if (attribute := _attribute_of(error.place)) or not error.place:
+        path = ".".join((service.place, attribute or key)).rstrip(".")
+    else:
+        path = error.place
     place = service.given.get(path) or project.where(path)
     if place == error.place:
         return error
@@ -19,6 +22,40 @@ def located(error: PystackError, project: Project, service: Service, key: str = 
     return kind(error.message, hint=error.hint, exit_code=error.exit_code, place=place)
 
 
+def _attribute_of(path: str) -> str:
+    """What of a service a path in its OCI config comes from; "" for another one."""
+    return next((name for begin, name in _ATTRIBUTES.items() if path.startswith(begin)), "")
+
+
 def key_of(error: PystackError) -> str:
     """The attribute of a service that an error without a path is about."""
     return "command" if isinstance(error, CommandError) else ""
+
+
+_ATTRIBUTES = {
+    "process.env": "environment",
+    "process.cwd": "working_dir",
+    "process.args": "command",
+    "process.rlimits": "ulimits",
+    "process.oomScoreAdj": "oom_score_adj",
+    "hostname": "hostname",
+    "domainname": "domainname",
+    "mounts[": "volumes",
+    "linux.sysctl": "sysctls",
+    "linux.devices": "devices",
+    "linux.resources.devices": "devices",
+    "linux.resources.memory.limit": "mem_limit",
+    "linux.resources.memory.reservation": "mem_reservation",
+    "linux.resources.memory.swappiness": "mem_swappiness",
+    "linux.resources.memory.swap": "memswap_limit",
+    "linux.resources.memory.disableOOMKiller": "oom_kill_disable",
+    "linux.resources.pids": "pids_limit",
+    "linux.resources.cpu.cpus": "cpuset",
+    "linux.resources.cpu.shares": "cpu_shares",
+    "linux.resources.cpu.period": "cpu_period",
+    "linux.resources.cpu.quota": "cpus",
+    "linux.resources.cpu.realtimeRuntime": "cpu_rt_runtime",
+    "linux.resources.cpu.realtimePeriod": "cpu_rt_period",
+    "linux.resources.blockIO": "blkio_config",
+}
+"""Paths in an OCI config, by how they begin -> attribute of a service."""

@@ -204,7 +204,7 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
 
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
-    """A container's hostname is one of its names for the others too, as for Docker."""
+    """A container's hostname is one of its names for the others too, as for Docker, and so is the whole of it."""
     for link in service.links:
         if link.external and ContainerId(link.target) not in state.containers:
             hint = "containers of other projects are on networks of their own, which no link leads to"
@@ -212,7 +212,8 @@ def _reserve(state: EngineState, container: Container, service: Service) -> tupl
     dns, links = service.resolving.servers, tuple((link.alias, link.target) for link in service.links)
     attachments = tuple(replace(each, dns=dns, links=links) for each in service.networks.values())
     if service.hostname:
-        attachments = tuple(replace(each, aliases=(*each.aliases, service.hostname)) for each in attachments)
+        own = (service.hostname, *([f"{service.hostname}.{service.domainname}"] if service.domainname else []))
+        attachments = tuple(replace(each, aliases=(*each.aliases, *own)) for each in attachments)
     return state.adapters.networking.reserve(container.id, service.name, attachments, not container.record.own_name_only)
 
 

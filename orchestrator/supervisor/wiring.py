@@ -152,11 +152,11 @@ def dissolve(site: Site, host: Host, *, records: bool) -> None:
 
 def _compiler(host: Host) -> Compile:
     """`compile_sandbox` with what only this machine knows: its processor type and count, its kernel, its devices, and its
-    resolver's search list."""
-    search, options = _resolver_settings()
+    resolver's search list as it is by then."""
     kernel = kernel_version()
 
     def compile_here(inputs: SandboxInputs) -> SandboxSpec:
+        search, options = _resolver_settings()
         namespaces = inputs.service.namespaces
         if Sharing.HOST in (namespaces.network.sharing, namespaces.uts.sharing):
             inputs = replace(inputs, host_name=os.uname().nodename, host_files=_network_files())

@@ -135,7 +135,7 @@ class FakeNetworking:
         published.sort(key=lambda item: [port.target for port in ports].index(item.target))
         self.attached[container] = self._published[container] = tuple(published)
         for endpoint in endpoints:
-            self._zones[endpoint.network].add(container, endpoint.addresses[0].ip, endpoint.names)
+            self._zones[endpoint.network].add(container, [a.ip for a in endpoint.addresses], endpoint.names)
         return tuple(published)
 
     def _publish(

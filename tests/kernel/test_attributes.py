@@ -73,6 +73,7 @@ async def test_a_limit_above_what_the_machine_gives_is_an_error_that_says_so(her
     with pytest.raises(HostError, match="cannot set RLIMIT_NOFILE") as caught:
         await here.runtime.start(BOX)
     assert "CAP_SYS_RESOURCE" in (caught.value.hint or "")
+    assert caught.value.place == "process.rlimits"
 
 
 async def test_groups_and_ids_above_those_of_the_project(here: Place) -> None:

@@ -6,15 +6,19 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ipaddress import IPv6Network
 from pathlib import Path
 
 import pytest
 import trio
 from dnslib import EDNS0, QTYPE, RCODE, RR, TXT, A, DNSRecord
 
-from orchestrator.model.names import NetworkName
+from orchestrator.contracts.network import Address, Endpoint
+from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.network import Attachment
 from orchestrator.network.adapter import ProjectNetworking, open_networking
+from orchestrator.network.names import ProjectNames
+from orchestrator.network.resolver import Resolver, open_sockets
 from orchestrator.network.upstream import Upstream, receive_framed, send_framed
 from tests.kernel.network_lab import DEADLINE_S, Box, Lab, lab, network, site, start, stop, udp
 
@@ -245,3 +249,77 @@ async def test_names_work_where_port_53_of_all_addresses_is_taken() -> None:
             await networking.remove([NetworkName("default")])
         for sock_ in taken:
             sock_.close()
+
+
+async def test_a_thousand_questions_at_once_are_all_answered_and_then_known() -> None:
+    async with project("default") as (world, networking):
+        web = await start(world, networking, "web")
+        asked: list[str] = []
+        count = 1000
+        async with upstream(world, lambda request: _answer(request, asked)):
+            with world.socket(web.fd, socket.SOCK_DGRAM) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE
+                await sock.connect((web.gateway, 53))
+                for _ in range(2):
+                    questions = [DNSRecord.question(f"n{number}.example.org") for number in range(count)]
+                    for number, message in enumerate(questions):
+                        message.header.id = number
+                        await sock.send(message.pack())
+                    assert {int.from_bytes((await sock.recv(4096))[:2], "big") for _ in questions} == set(range(count))
+        assert len(asked) == len(set(asked)) == count
+        await stop(world, networking, web)
+
+
+async def test_another_resolver_of_the_hosts_is_asked_from_the_next_question_on() -> None:
+    with trio.fail_after(DEADLINE_S), lab() as world, tempfile.TemporaryDirectory() as directory:
+        config = Path(directory, "resolv.conf")
+        config.write_text("nameserver 127.0.0.9\n")
+        async with open_networking(site(Path(directory)), upstream=Upstream(str(config), UPSTREAM_PORT)) as networking:
+            await networking.ensure([network()])
+            web = await start(world, networking, "web")
+            assert (await question(world, web, "example.org")).header.rcode == RCODE.SERVFAIL
+            async with upstream(world, lambda request: _answer(request, [])):
+                other = config.with_name("new")
+                other.write_text("nameserver 127.0.0.1\n")
+                other.rename(config)
+                assert answers(await question(world, web, "example.org")) == ["198.51.100.7"]
+            await stop(world, networking, web)
+            await networking.remove([NetworkName("default")])
+
+
+async def test_one_container_that_opens_all_the_streams_it_can_leaves_some_to_others() -> None:
+    async with project("default") as (world, networking):
+        web, bad = [await start(world, networking, service) for service in ("web", "bad")]
+        held = []
+        for _ in range(300):
+            sock = world.socket(bad.fd, socket.SOCK_STREAM)
+            held.append(sock)
+            await sock.connect((bad.gateway, 53))
+        with world.socket(web.fd, socket.SOCK_STREAM) as sock:
+            await sock.connect((web.gateway, 53))
+            message = DNSRecord.question("bad").pack()
+            # In pieces, as TCP may deliver it.
+            for at in range(len(message) + 2):
+                await sock.send((len(message).to_bytes(2, "big") + message)[at : at + 1])
+            assert answers(DNSRecord.parse(await receive_framed(sock))) == [bad.address]
+        for sock in held:
+            sock.close()
+        await stop(world, networking, web, bad)
+
+
+async def test_questions_by_ipv6_are_answered_for_who_asks() -> None:
+    with trio.fail_after(DEADLINE_S), lab() as world:
+        names = ProjectNames()
+        zone = names.open_zone(NetworkName("default"), [IPv6Network("::/64")], internal=True)
+        place = Endpoint(NetworkName("default"), (Address("::1", 64, "::1"),), "", "eth0", ("web", "lab-web-1"))
+        names.claim(ContainerId("lab-web-1"), [place])
+        names.publish(ContainerId("lab-web-1"), [place])
+        server = Resolver(names, zone, Upstream(), open_sockets("::1"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve)
+            with world.socket(world.host, socket.SOCK_DGRAM, socket.AF_INET6) as sock:
+                await sock.connect(server.sockets[0].getsockname()[:2])
+                for name, found in (("web", ["::1"]), ("host.docker.internal", ["::1"]), ("example.org", [])):
+                    await sock.send(DNSRecord.question(name, "AAAA").pack())
+                    assert answers(DNSRecord.parse(await sock.recv(4096))) == found
+            server.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from orchestrator.contracts.runtime import ExecSpec, Exit
 from orchestrator.errors import CommandError, OperationError
@@ -158,6 +159,35 @@ async def test_the_container_s_end_ends_its_execs(here: Place) -> None:
         await here.runtime.kill(BOX)
         await here.runtime.wait(run)
     assert ended[0].exit_code == 128 + signal.SIGKILL
+
+
+async def test_an_exec_that_the_end_comes_before_says_that(here: Place) -> None:
+    """The main process is gone, and the monitor has not told it: it is stopped."""
+    run = await here.begin(["sleep", "1000"])
+    ended: list[OperationError] = []
+
+    async def late() -> None:
+        with pytest.raises(OperationError, match=f"{BOX} ended before the command ran in it") as raised:
+            await execute(here, "true")
+        ended.append(raised.value)
+
+    os.kill(here.runtime.monitor_pid, signal.SIGSTOP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(late)
+        await trio.testing.wait_all_tasks_blocked()
+        os.kill(run.pid, signal.SIGKILL)
+        os.kill(here.runtime.monitor_pid, signal.SIGCONT)
+    assert ended[0].exit_code == 1
+
+
+async def test_the_command_without_a_name_is_not_found(here: Place) -> None:
+    await here.begin(["sleep", "1000"])
+    with pytest.raises(CommandError, match='command not found: ""') as raised:
+        await execute(here, "")
+    assert raised.value.exit_code == 127
+    await here.runtime.kill(BOX)
+    with pytest.raises(CommandError, match='command not found: ""'):
+        await here.begin([""], ContainerId("rt-b-1"))
 
 
 async def test_an_exec_with_a_terminal(here: Place) -> None:

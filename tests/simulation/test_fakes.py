@@ -104,6 +104,13 @@ def test_a_seed_makes_the_order_of_tasks_repeatable_and_seeds_differ() -> None:
             "c.yaml:20:3: networks.front.ipam.config[0].subnet: it is taken",
         ),
         (
+            HostError("there is no processor 99", place="linux.resources.cpu.cpus"),
+            "",
+            "c.yaml:6:5: services.web.cpuset: there is no processor 99",
+        ),
+        (HostError("not so low", place="process.oomScoreAdj"), "", "c.yaml:3:3: services.web.oom_score_adj: not so low"),
+        (InputError("holds NUL", place="mounts[3].destination"), "", "c.yaml:3:3: services.web.volumes: holds NUL"),
+        (
             InputError("no such user", place="c.yaml:9:1: services.web.user"),
             "",
             "c.yaml:9:1: services.web.user: no such user",
@@ -114,6 +121,7 @@ def test_errors_point_into_the_compose_file_once(error: PystackError, key: str, 
     places = {
         "services.web": Place("c.yaml", 3, 3),
         "services.web.command": Place("c.yaml", 5, 5),
+        "services.web.cpuset": Place("c.yaml", 6, 5),
         "services.web.ports[0]": Place("c.yaml", 7, 9),
         "networks.front": Place("c.yaml", 20, 3),
     }

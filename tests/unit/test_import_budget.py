@@ -21,7 +21,7 @@ from tests.unit.cli.logwriter import recorded
 from tests.unit.cli.supervisor import FakeSupervisor, ok
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("trio", "networkx", "pyroute2", "httpx", "dnslib", "h11")
+HEAVY = ("trio", "networkx", "pyroute2", "httpx", "h11")
 
 PROBE = """
 import sys

@@ -69,7 +69,9 @@ def go_text(value: object) -> str:
 
 
 def _go_float(value: float) -> str:
-    """``%v`` of a float64: the shortest digits that read back; an exponent below -4 and from 6 on."""
+    """``%v`` of a float64: the shortest digits that read back, an exponent below -4 and from 6 on; NaN, +Inf, -Inf."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
     _, figures, exponent = Decimal(repr(value)).as_tuple()
     digits = "".join(map(str, figures)).lstrip("0")
     stripped = digits.rstrip("0")

@@ -20,6 +20,8 @@ def healthcheck(read: Reader, node: Node, path: str) -> HealthCheck | None:
     for key, value in item.value.items():
         read.mark(value, f"{path}.{key}")
     test, disabled, shell = _health_test(read, item)
+    if any("\0" in word for word in test or ()):
+        read.error(item.get("test") or item, f"{path}.test", "holds a NUL byte")
     start_interval = item.get("start_interval")
     if start_interval is not None and item.get("start_period") is None:
         message = "healthcheck.start_interval requires healthcheck.start_period to be set"

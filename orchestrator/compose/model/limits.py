@@ -22,6 +22,8 @@ MAX_CPU = 8191
 _CPU_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5})(?::[0-9]{1,5}/[0-9]{1,5})?)?")
 MOST_LIMIT = 2**63 - 1
 _MOST_CPUS = 1_000_000
+_MOST_PIDS = 1 << 22
+"""The kernel has no more process ids than that (PID_MAX_LIMIT), and its pids controller takes no more."""
 
 
 class LimitsReader:
@@ -35,7 +37,7 @@ class LimitsReader:
     def limits(self) -> Limits:
         cpus = self._cpus()
         memory, swap, reservation = self._memory()
-        pids = self._number("pids_limit", at(self.node, "deploy", "resources", "limits", "pids"), low=-1)
+        pids = self._number("pids_limit", at(self.node, "deploy", "resources", "limits", "pids"), low=-1, high=_MOST_PIDS)
         period, quota, runtime, rt_period = self._cpu_times(cpus)
         return Limits(
             cpus=cpus,
@@ -75,7 +77,8 @@ class LimitsReader:
             return None
         count = self.read.attempt(node, f"{self.path}.cpus", lambda n: cast_float(go_text(n.value)), 0.0)
         if not 0 <= count <= _MOST_CPUS:
-            self._error("cpus", f"must not be {'negative' if count < 0 else 'so large'}", node=node)
+            wrong = "negative" if count < 0 else "so large" if count > 0 else "NaN"
+            self._error("cpus", f"must not be {wrong}", node=node)
             return None
         return count or None
 

@@ -80,6 +80,8 @@ class Reader:
         if item is None or item.value is None:
             return None
         words = command_words(item, f"{path}.{key}", self.found)
+        if words is not None and any("\0" in word for word in words):
+            self.error(item, f"{path}.{key}", "holds a NUL byte")
         return None if words is None else tuple(words)
 
     def pairs(self, node: Node, path: str, key: str, *, keep_null: bool) -> dict[str, str]:
@@ -93,6 +95,8 @@ class Reader:
             text = go_text(value.value)
             if "\0" in text or "\0" in name:
                 self.error(value, f"{path}.{key}.{name}", "holds a NUL byte")
+            if not name:
+                self.error(value, f"{path}.{key}", f'"={text}" has no name before its "="')
             out[name] = text
         return out
 

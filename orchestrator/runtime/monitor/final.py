@@ -285,6 +285,8 @@ class FinalChild(Stage1):
             self._wait_at(gate)
         self.fail(EXECUTING, 0)
         command = arguments[0]
+        if not command:  # No file has that name; os.execve has an error of its own for it.
+            raise OSError(errno.ENOENT, "")
         if b"/" in command:
             self._execve(command, arguments, variables)
         refused: OSError | None = None

@@ -89,6 +89,23 @@ def test_the_identity_needs_no_valid_stack(stack: Stack) -> None:
     assert project_identity(stack.request()) == ("shop", str(stack.folder))
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("name: known\nservices: {a: [}\n", "known"),
+        ("name: one\nname: 'two'\nservices: {a: [}\n", "two"),
+        ("name: known-$V\nservices: {a: [}\n", "known-x"),
+        ("services: {a: [}\nname: known # ours\n", "known"),
+        ("services: {a: [}\n  name: inner\n", "shop"),
+        ("name: [", "shop"),
+        ("name: [\nservices: {a: [}\n", "shop"),
+    ],
+)
+def test_a_file_that_is_no_yaml_just_now_is_of_the_same_project(stack: Stack, text: str, name: str) -> None:
+    stack.write("compose.yaml", text)
+    assert project_identity(stack.request({"V": "x"}))[0] == name
+
+
 def test_a_file_that_is_named_and_is_not_there_leaves_no_identity(stack: Stack) -> None:
     stack.write("compose.yaml", ONE)
     with pytest.raises(ComposeError, match=r"nope\.yaml: the file does not exist"):

@@ -98,6 +98,18 @@ def test_a_mac_address_is_on_the_first_network(stack: Stack) -> None:
         ("mem_swappiness: 101", "services.a.mem_swappiness: must be between 0 and 100"),
         ("mem_limit: 1e400", 'services.a.mem_limit: "1e400" is too large a size'),
         ("pids_limit: 1.5", "services.a.pids_limit: must be a whole number, not the number 1.5"),
+        ("pids_limit: 4194305", "services.a.pids_limit: must be between -1 and 4194304"),
+        ("deploy: {resources: {limits: {pids: 99999999999}}}", "services.a.pids_limit: must be between -1 and 4194304"),
+        ("cpus: nan", "services.a.cpus: must not be NaN"),
+        ("cpus: inf", "services.a.cpus: must not be so large"),
+        ("environment: ['=x']", 'services.a.environment: "=x" has no name before its "="'),
+        (
+            "post_start: [{command: [id], environment: ['=x']}]",
+            'services.a.post_start[0].environment: "=x" has no name before its "="',
+        ),
+        ('command: ["a\\0"]', "services.a.command: holds a NUL byte"),
+        ('post_start: [{command: ["a\\0"]}]', "services.a.post_start[0].command: holds a NUL byte"),
+        ('healthcheck: {test: [CMD, "a\\0"]}', "services.a.healthcheck.test: holds a NUL byte"),
         ("blkio_config: {weight: 9}", "services.a.blkio_config.weight: must be between 10 and 1000"),
         (
             "blkio_config: {device_read_bps: [{path: sda, rate: 1}]}",
