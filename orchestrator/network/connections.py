@@ -11,6 +11,7 @@ What a supervisor that died has left is looked up in the kernel.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 
 import trio
@@ -23,8 +24,9 @@ from orchestrator.model.network import PortMapping
 from orchestrator.network import ports
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import refused
+from orchestrator.network.datagrams import serve_datagrams
 from orchestrator.network.fdstore import FdStore, fetch_sockets
-from orchestrator.network.firewall import Translation
+from orchestrator.network.firewall import FAMILY, Translation
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.proxy import serve_port
@@ -39,13 +41,14 @@ _UNDO_S = 30.0
 @entity
 class _Connected:
     """A container that is attached. `listeners`: duplicates of the reservations' TCP sockets for the proxies, each with the
-    container's port; `serving`: the proxies' scope."""
+    container's port; `unread`: the UDP sockets that are served, themselves; `serving`: the proxies' scope."""
 
     endpoints: tuple[Endpoint, ...]
     mappings: tuple[PortMapping, ...]
     reservations: list[ports.Reservation]
     withdrawal: Withdrawal
     listeners: list[tuple[trio.socket.SocketType, int]]
+    unread: list[tuple[socket.socket, int]]
     serving: trio.CancelScope
 
     @property
@@ -53,8 +56,10 @@ class _Connected:
         return tuple(reservation.published for reservation in self.reservations)
 
     def stop(self) -> None:
-        """Close the listeners at once; the proxies end a moment later."""
+        """Close the listeners at once; the proxies end a moment later. To be called before the reservations are closed."""
         self.serving.cancel()
+        for sock, _ in self.unread:
+            trio.lowlevel.notify_closing(sock)
         for listener, _ in self.listeners:
             listener.close()
 
@@ -122,12 +127,13 @@ class Connections:
             return current.published
         reservations = await self._reserve_ports(container, *wanted, keep)
         connected = _Connected(
-            *wanted, reservations, Withdrawal((), _translations(endpoints, reservations)), [], trio.CancelScope()
+            *wanted, reservations, Withdrawal((), _translations(endpoints, reservations)), [], [], trio.CancelScope()
         )
+        connected.unread += _unread(connected)
         await self._connect(container, netns_fd, pairs, connected)
         self._connected[container] = connected
         self.remember(container, connected.published)
-        if connected.listeners:
+        if connected.listeners or connected.unread:
             self._nursery.start_soon(_serve, connected)
         return connected.published
 
@@ -191,7 +197,7 @@ class Connections:
         held: dict[tuple[str, int], list[ports.Holder]] = {}
         for other, reservations in self._taken.items():
             for taken in reservations if other != container else ():
-                holder = ports.Holder(other, taken.host_ip, taken.mapping.place)
+                holder = ports.Holder(other, taken.addresses, taken.mapping.place)
                 held.setdefault((taken.mapping.protocol, taken.host_port), []).append(holder)
         kept = frozenset(
             (item.protocol, item.host_port)
@@ -276,23 +282,43 @@ def _listen(reservations: Iterable[ports.Reservation], into: list[tuple[trio.soc
                 into.append((trio.socket.from_stdlib_socket(sock.dup()), reservation.mapping.target))
 
 
+def _unread(connected: _Connected) -> list[tuple[socket.socket, int]]:
+    """The UDP sockets that the firewall leads nowhere from."""
+    translated = {(t.protocol, t.host_ip, t.host_port) for t in connected.withdrawal.translations}
+    return [
+        (sock, reservation.mapping.target)
+        for reservation in connected.reservations
+        for sock in reservation.sockets
+        if reservation.mapping.protocol == "udp" and ("udp", *sock.getsockname()[:2]) not in translated
+    ]
+
+
 async def _serve(connected: _Connected) -> None:
-    """Proxy whatever reaches the listening sockets of a container's ports."""
-    way_in = _way_in(connected.endpoints)
+    """Proxy whatever reaches the sockets of a container's ports."""
     with connected.serving:
         async with trio.open_nursery() as nursery:
             for listener, target in connected.listeners:
+                way_in = _way_in(connected.endpoints, listener.family)
                 nursery.start_soon(serve_port, listener, way_in, target)
+            for sock, target in connected.unread:
+                nursery.start_soon(serve_datagrams, sock, _way_in(connected.endpoints, sock.family), target)
 
 
-def _way_in(endpoints: Sequence[Endpoint]) -> str:
-    """Where published ports lead: by the network of the default route, or answers would take another way back."""
-    return next((endpoint for endpoint in endpoints if not endpoint.internal), endpoints[0]).addresses[0].ip
+def _way_in(endpoints: Sequence[Endpoint], family: socket.AddressFamily) -> str:
+    """Where published ports lead: by the network of the default route, or answers would take another way back; to an
+    address of `family`, if there is one."""
+    endpoint = next((endpoint for endpoint in endpoints if not endpoint.internal), endpoints[0])
+    found = (address.ip for address in endpoint.addresses if ports.family_of(address.ip) == family)
+    return next(found, endpoint.addresses[0].ip)
 
 
 def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Reservation]) -> tuple[Translation, ...]:
+    """What the firewall does: where host and container have an address of its family."""
+    if not endpoints:
+        return ()
+    way_in = _way_in(endpoints, FAMILY)
     return tuple(
-        Translation(r.mapping.protocol, r.host_ip, r.host_port, _way_in(endpoints), r.mapping.target)
+        Translation(r.mapping.protocol, r.host_ip, r.host_port, way_in, r.mapping.target)
         for r in reservations
-        if r.translated
+        if ports.family_of(r.host_ip) == ports.family_of(way_in) == FAMILY
     )

@@ -1,9 +1,9 @@
 """Host ports: taken by bind(), and by nothing else.
 
 A reservation is a bound socket that is kept while the port is published, so that the kernel itself refuses the port to
-anybody else, and tells us when somebody has it. TCP reservations listen: `proxy` serves what is not translated (IPv6). UDP
-ones are only bound. Sockets describe themselves (getsockname), so a restarted supervisor finds its reservations in whatever
-file descriptors it gets.
+anybody else, and tells us when somebody has it. TCP reservations listen: `proxy` serves what is not translated, as
+`datagrams` does for UDP. Sockets describe themselves (getsockname), so a restarted supervisor finds its reservations in
+whatever file descriptors it gets.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from orchestrator.values import field, frozen
 _BACKLOG = 128
 _HOLDERS_SHOWN = 4
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+EVERY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+"""All addresses of the host, of one family."""
 
 
 @frozen
 class Reservation:
-    """One published port. `sockets`: the one that was asked for, and for TCP on all addresses, where there is IPv6, its
+    """One published port. `sockets`: the one that was asked for, and for one on all addresses, where there is IPv6, its
     companion on ``::``."""
 
     mapping: PortMapping
@@ -40,9 +42,9 @@ class Reservation:
         return Published(self.host_ip, self.host_port, self.mapping.target, self.mapping.protocol)
 
     @property
-    def translated(self) -> bool:
-        """By nft; IPv6 is not, only proxied."""
-        return ":" not in self.host_ip
+    def addresses(self) -> tuple[str, ...]:
+        """All that it is taken on."""
+        return tuple(sock.getsockname()[0] for sock in self.sockets)
 
     def close(self) -> None:
         for sock in self.sockets:
@@ -51,11 +53,16 @@ class Reservation:
 
 @frozen
 class Holder:
-    """Another container of the project that has a host port, on `host_ip`. `place`: where the stack says so."""
+    """Another container of the project that has a host port, on `addresses`. `place`: where the stack says so."""
 
     container: ContainerId
-    host_ip: str
+    addresses: tuple[str, ...]
     place: str = ""
+
+    def is_in_the_way_of(self, host_ip: str) -> bool:
+        every = EVERY[family_of(host_ip)]
+        same = [own for own in self.addresses if family_of(own) == family_of(host_ip)]
+        return host_ip in same or every in same or (host_ip == every and bool(same))
 
 
 @frozen
@@ -69,14 +76,19 @@ class Others:
     def holder(self, protocol: str, host_ip: str, port: int) -> Holder | None:
         """Who is in the way of publishing `port` on `host_ip`."""
         found = self.held.get((protocol, port), ())
-        return next((one for one in found if one.host_ip == host_ip or "0.0.0.0" in (one.host_ip, host_ip)), None)
+        return next((one for one in found if one.is_in_the_way_of(host_ip)), None)
 
 
 NOBODY = Others()
 
 
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def host_ip(mapping: PortMapping) -> str:
-    return mapping.host_ip or "0.0.0.0"
+    """As the kernel writes it. Raises ValueError."""
+    return str(ip_address(mapping.host_ip or EVERY[socket.AF_INET]))
 
 
 def reserve(
@@ -126,8 +138,8 @@ def _reserve_one(
         first = _bind_one_of(mapping, address, preferred, others)
     port = int(first.getsockname()[1])
     sockets: tuple[socket.socket, ...] = (first,)
-    if mapping.protocol == "tcp" and mapping.host_ip is None:
-        companion = _take(spare, "tcp", "::", port, port) or _try_companion(port)
+    if mapping.host_ip is None:
+        companion = _take(spare, mapping.protocol, "::", port, port) or _try_companion(mapping.protocol, port)
         if companion is not None:
             sockets = (first, companion)
     return Reservation(mapping, address, port, sockets)
@@ -137,15 +149,10 @@ def _checked_ip(mapping: PortMapping) -> str:
     if mapping.protocol not in _KINDS:
         message = f"protocol {mapping.protocol} is not supported yet"
         raise OperationError(message, hint="use tcp or udp", place=mapping.place)
-    address = host_ip(mapping)
     try:
-        version = ip_address(address).version
+        return host_ip(mapping)
     except ValueError:
-        raise OperationError(f'"{address}" is not an IP address', place=mapping.place) from None
-    if version == 6 and mapping.protocol == "udp":
-        hint = "publish it on an IPv4 address"
-        raise OperationError("udp on an IPv6 address is not supported yet", hint=hint, place=mapping.place)
-    return address
+        raise OperationError(f'"{mapping.host_ip}" is not an IP address', place=mapping.place) from None
 
 
 def _before(mapping: PortMapping, address: str, preferred: Sequence[Published]) -> list[int]:
@@ -182,8 +189,8 @@ def _bind_one_of(
             continue
         try:
             sock = bind(mapping.protocol, address, port)
-            if mapping.protocol == "udp":
-                # Nobody reads it: what comes here untranslated is not worth kernel memory.
+            if mapping.protocol == "udp" and sock.family == socket.AF_INET:
+                # Nobody reads it, unless it is served (`datagrams`): what comes untranslated is not worth kernel memory.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
             return sock
         except OSError as exc:
@@ -208,7 +215,7 @@ def _candidates(
 
 def bind(protocol: str, address: str, port: int) -> socket.socket:
     """A bound socket, listening if it is TCP. Raises OSError; ValueError cannot happen, `address` is an IP address."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    family = family_of(address)
     sock = socket.socket(family, _KINDS[protocol] | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if family == socket.AF_INET6:
@@ -225,10 +232,10 @@ def bind(protocol: str, address: str, port: int) -> socket.socket:
     return sock
 
 
-def _try_companion(port: int) -> socket.socket | None:
+def _try_companion(protocol: str, port: int) -> socket.socket | None:
     """IPv6 may be off, or somebody may have just that half: IPv4 is what counts."""
     try:
-        return bind("tcp", "::", port)
+        return bind(protocol, "::", port)
     except OSError:
         return None
 

@@ -1,4 +1,4 @@
-"""Forwarding TCP connections without NAT: for IPv6, and for IPv4 while the nft table is missing.
+"""Forwarding TCP connections without NAT: for IPv6, and for IPv4 while the nft table is missing. UDP: `network.datagrams`.
 
 Data goes socket -> pipe -> socket by splice(2) and never enters this process. A side that ends its sending (FIN) ends
 the same direction of the other; the connection is over when both have.
@@ -23,9 +23,10 @@ _RESET_ON_CLOSE = struct.pack("=ii", 1, 0)
 
 async def serve_port(listener: trio.socket.SocketType, address: str, port: int) -> None:
     """Forward what `listener` accepts to `address`:`port` until cancelled, or the listener is closed."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
     async def forward(client: trio.socket.SocketType) -> None:
-        with trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        with trio.socket.socket(family, socket.SOCK_STREAM) as server:
             try:
                 with trio.fail_after(_CONNECT_S):
                     await server.connect((address, port))

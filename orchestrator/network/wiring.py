@@ -50,9 +50,7 @@ class Wiring:
             self.links.delete(names)
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
-        self.conntrack.forget(
-            conntrack.udp_to_port(FAMILY, t.host_port) for t in translations if t.protocol == "udp"
-        )
+        self.conntrack.forget_udp(FAMILY, {t.host_port for t in translations if t.protocol == "udp"})
         return names
 
     def disconnect(self, withdrawals: Sequence[Withdrawal]) -> None:
