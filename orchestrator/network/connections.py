@@ -29,6 +29,7 @@ from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import FAMILY, Translation
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
+from orchestrator.network.port_owner import Publisher
 from orchestrator.network.proxy import serve_port
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
@@ -65,7 +66,7 @@ class _Connected:
 
 
 class Connections:
-    """`endpoints`: who has which addresses, kept by the caller."""
+    """`endpoints`: who has which addresses, kept by the caller. `publisher`: what other projects have."""
 
     def __init__(
         self,
@@ -77,7 +78,9 @@ class Connections:
         names: ProjectNames,
         networks: ProjectNetworks,
         endpoints: Mapping[ContainerId, tuple[Endpoint, ...]],
+        publisher: Publisher | None = None,
     ) -> None:
+        self._publisher = publisher
         self._site = site
         self._store = store
         self._thread = thread
@@ -205,7 +208,7 @@ class Connections:
             if other != container and other not in self._taken
             for item in published
         )
-        return ports.Others(held, kept)
+        return ports.Others(held, kept, self._publisher)
 
     def _free_ports(self, container: ContainerId) -> None:
         for reservation in self._taken.pop(container, ()):

@@ -17,7 +17,7 @@ from orchestrator.contracts.network import Published
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId
 from orchestrator.model.network import PortMapping
-from orchestrator.network.port_owner import port_owner
+from orchestrator.network.port_owner import Publisher, port_owner
 from orchestrator.values import field, frozen
 
 _BACKLOG = 128
@@ -68,10 +68,12 @@ class Holder:
 @frozen
 class Others:
     """Host ports of the project's other containers, by protocol and number. `held`: published now. `kept`: published before
-    by containers that do not run, and get them again if they can. What the rest of the machine has, bind() tells."""
+    by containers that do not run, and get them again if they can. What the rest of the machine has, bind() tells;
+    `publisher` knows what other projects have."""
 
     held: Mapping[tuple[str, int], Sequence[Holder]] = field(default_factory=dict)
     kept: frozenset[tuple[str, int]] = frozenset()
+    publisher: Publisher | None = None
 
     def holder(self, protocol: str, host_ip: str, port: int) -> Holder | None:
         """Who is in the way of publishing `port` on `host_ip`."""
@@ -264,14 +266,14 @@ def _in_use(mapping: PortMapping, address: str, others: Others) -> OperationErro
             hint=f"see {holder.place}" if holder.place else None,
             place=mapping.place,
         )
-    owner = port_owner(mapping.protocol, low)
-    by = f" by {owner}" if owner else ""
-    other = low + 1 if low < 65535 else 8080
-    return OperationError(
-        f"port {low}/{mapping.protocol} on {address} is in use{by}",
-        hint=f'stop what uses it, or publish another port, such as "{other}:{mapping.target}"',
-        place=mapping.place,
-    )
+    owner = port_owner(mapping.protocol, low, others.publisher)
+    by = f" by {owner.text}" if owner else ""
+    other = f'"{low + 1 if low < 65535 else 8080}:{mapping.target}"'
+    hint = f"stop what uses it, or publish another port, such as {other}"
+    if owner is not None and owner.project:
+        down = f"`pystack -p {owner.project} down`"
+        hint = f"{down}, publish another port, such as {other}, or give projects addresses of their own: `up --isolated`"
+    return OperationError(f"port {low}/{mapping.protocol} on {address} is in use{by}", hint=hint, place=mapping.place)
 
 
 def _exhausted(mapping: PortMapping, address: str, others: Others) -> OperationError:
@@ -285,6 +287,9 @@ def _exhausted(mapping: PortMapping, address: str, others: Others) -> OperationE
         more = len(names) - _HOLDERS_SHOWN
         shown = ", ".join(names[:_HOLDERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
         by = f": by {shown}" if ours == len(holders) else f": {ours} of {len(holders)} by {shown}"
+    stranger = next((low + step for step, holder in enumerate(holders) if holder is None), None)
+    if stranger is not None and (owner := port_owner(mapping.protocol, stranger, others.publisher)) is not None:
+        by += f"{',' if by else ':'} {stranger} by {owner.text}"
     return OperationError(
         f"ports {low}-{high}/{mapping.protocol} on {address} are all in use{by}",
         hint="publish a wider range, or run fewer containers of the service",
