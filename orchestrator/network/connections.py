@@ -37,6 +37,8 @@ from orchestrator.network.wiring import Wiring, Withdrawal
 from orchestrator.values import entity
 
 _UNDO_S = 30.0
+_TRANSLATED = (FAMILY,)
+"""Families: what comes by another one is proxied."""
 
 
 @entity
@@ -286,13 +288,15 @@ def _listen(reservations: Iterable[ports.Reservation], into: list[tuple[trio.soc
 
 
 def _unread(connected: _Connected) -> list[tuple[socket.socket, int]]:
-    """The UDP sockets that the firewall leads nowhere from."""
+    """The UDP sockets that something may arrive at: those of IPv6 (what is sent to ::1 is never translated), and those of
+    ports that the firewall leads nowhere from."""
     translated = {(t.protocol, t.host_ip, t.host_port) for t in connected.withdrawal.translations}
     return [
         (sock, reservation.mapping.target)
         for reservation in connected.reservations
         for sock in reservation.sockets
-        if reservation.mapping.protocol == "udp" and ("udp", *sock.getsockname()[:2]) not in translated
+        if reservation.mapping.protocol == "udp"
+        if sock.family == socket.AF_INET6 or ("udp", *sock.getsockname()[:2]) not in translated
     ]
 
 
@@ -316,12 +320,11 @@ def _way_in(endpoints: Sequence[Endpoint], family: socket.AddressFamily) -> str:
 
 
 def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Reservation]) -> tuple[Translation, ...]:
-    """What the firewall does: where host and container have an address of its family."""
-    if not endpoints:
-        return ()
-    way_in = _way_in(endpoints, FAMILY)
+    """What the firewall does: where host and container have an address of a family that it translates."""
+    ways = {family: _way_in(endpoints, family) for family in _TRANSLATED} if endpoints else {}
     return tuple(
-        Translation(r.mapping.protocol, r.host_ip, r.host_port, way_in, r.mapping.target)
+        Translation(r.mapping.protocol, address, r.host_port, ways[family], r.mapping.target)
         for r in reservations
-        if ports.family_of(r.host_ip) == ports.family_of(way_in) == FAMILY
+        for address in r.addresses
+        if (family := ports.family_of(address)) in ways and ports.family_of(ways[family]) == family
     )
