@@ -29,8 +29,8 @@ class Endpoint:
 
     `interface` is the name inside the container (``eth0``). `names` are all names DNS answers for it: the container's own,
     and, unless it is a one-off, the service's and the aliases. `internal`: no route to the outside, so no default route by
-    it. `dns`: whom our DNS asks for names that are not the stack's; () for the host's resolvers.
-    `links`: names that it alone has, each with the name that is meant.
+    it. `gw_priority`: that with the highest has the default route. `dns`: whom our DNS asks for names that are not the
+    stack's; () for the host's resolvers. `links`: names that it alone has, each with the name that is meant.
     """
 
     network: NetworkName
@@ -41,6 +41,7 @@ class Endpoint:
     internal: bool = False
     dns: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    gw_priority: int = 0
 
 
 @frozen
@@ -57,16 +58,18 @@ class Networking(Protocol):
     """All networks of one project. `reserve`, `restore`, `reserve_written`, `set_ready` and `release` decide at once and
     without I/O, so that no task can come between a decision and what follows from it."""
 
-    async def ensure(self, networks: Sequence[Network]) -> None:
-        """Make each network that does not exist: subnet, bridge, nft table, DNS server. Idempotent; adopts what a killed
-        supervisor left. Raises HostError (no permission, no nf_tables), OperationError (subnet taken, pool exhausted)."""
+    async def ensure(self, networks: Sequence[Network]) -> Sequence[str]:
+        """Make each network that does not exist: subnets, bridge, nft tables, DNS server. Idempotent; adopts what a killed
+        supervisor left. Returns warnings: what could be done in a way only that may surprise. Raises HostError (no
+        permission, no nf_tables, no IPv6), OperationError (subnet taken, pool exhausted)."""
         ...
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
         """The addresses that the stack writes down, all of them (`written_addresses`), in place of what was said before:
-        from now on only `reserve` with that very `ipv4_address` gives one out, whatever the order in which containers come.
-        To be called whenever the stack is read, before anything of it is reserved; the networks need not exist yet. It is
-        a call of its own and not a part of `ensure`, because a stack may change while none of its networks does."""
+        from now on only `reserve` with that very `ipv4_address` or `ipv6_address` gives one out, whatever the order that
+        containers come in. To be called whenever the stack is read, before anything of it is reserved; the networks need
+        not exist yet. It is a call of its own and not a part of `ensure`, because a stack may change while none of its
+        networks does."""
         ...
 
     def reserve(
@@ -127,6 +130,7 @@ def written_addresses(services: Iterable[Service]) -> dict[NetworkName, frozense
     found: dict[NetworkName, set[str]] = {}
     for service in services:
         for attachment in service.networks.values():
-            if attachment.ipv4_address is not None:
-                found.setdefault(attachment.network, set()).add(attachment.ipv4_address)
+            for address in (attachment.ipv4_address, attachment.ipv6_address):
+                if address is not None:
+                    found.setdefault(attachment.network, set()).add(address)
     return {network: frozenset(addresses) for network, addresses in found.items()}

@@ -31,10 +31,10 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 IFF_UP = 0x1
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
-IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 27, 28, 29, 31, 32
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
+IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 20, 27, 28, 29, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-IFLA_BRPORT_MODE = 4
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
 VETH_INFO_PEER = 1
 RTEXT_FILTER_SKIP_STATS = 8
@@ -66,6 +66,7 @@ class Link:
     peer: int
     up: bool
     kind: str = ""
+    alias: str = ""
 
 
 def mac_bytes(mac: str) -> bytes:
@@ -76,7 +77,7 @@ def link_up(index: int, what: str) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP), what)
 
 
-def new_bridge(name: str, mac: str) -> Request:
+def new_bridge(name: str, mac: str, mtu: int = 0) -> Request:
     """A bridge with a fixed MAC (else it takes the lowest of its ports', and changes as they come and go), without the
     15 s forwarding delay, down (its sysctls come first). EEXIST is for the caller to look at."""
     info = nest(
@@ -85,14 +86,18 @@ def new_bridge(name: str, mac: str) -> Request:
         nest(IFLA_INFO_DATA, attr_u32(IFLA_BR_FORWARD_DELAY, 0), attr_u32(IFLA_BR_STP_STATE, 0)),
     )
     body = _LINK.pack(0, 0, 0, 0, 0) + attr_text(IFLA_IFNAME, name) + attr(IFLA_ADDRESS, mac_bytes(mac)) + info
+    body += attr_u32(IFLA_MTU, mtu) if mtu else b""
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, name, (errno.EEXIST,))
 
 
-def new_veth(name: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: int, mac: str = "") -> Request:
+def new_veth(
+    name: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: int, mac: str = "", mtu: int = 0
+) -> Request:
     """A veth pair: `name` up and in the bridge, `peer` made directly in the namespace `netns_fd`, down (the kernel refuses
-    a peer that is up). `mac` is that of `name`; "": the kernel makes one up. One queue each: veth takes one per possible
-    CPU otherwise. EEXIST is for the caller."""
+    a peer that is up). `mac` is that of `name`; "": the kernel makes one up. `mtu` 0: its default. One queue each: veth
+    takes one per possible CPU otherwise. EEXIST is for the caller."""
     queues = attr_u32(IFLA_NUM_TX_QUEUES, 1) + attr_u32(IFLA_NUM_RX_QUEUES, 1)
+    queues += attr_u32(IFLA_MTU, mtu) if mtu else b""
     other = (
         _LINK.pack(0, 0, 0, 0, 0)
         + attr_text(IFLA_IFNAME, peer)
@@ -114,14 +119,22 @@ def new_veth(name: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: i
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, name, (errno.EEXIST,))
 
 
-def set_hairpin(name: str) -> Request:
-    """Let the bridge send a packet back by the port `name` that it came from."""
+def set_bridge_port(name: str, hairpin: bool, isolated: bool) -> Request:
+    """`hairpin`: let the bridge send a packet back by the port `name` that it came from. `isolated`: to no other port that
+    is so too."""
+    flags = {IFLA_BRPORT_MODE: hairpin, IFLA_BRPORT_ISOLATED: isolated}
     info = nest(
         IFLA_LINKINFO,
         attr(IFLA_INFO_SLAVE_KIND, b"bridge"),
-        nest(IFLA_INFO_SLAVE_DATA, attr(IFLA_BRPORT_MODE, b"\1")),
+        nest(IFLA_INFO_SLAVE_DATA, *(attr(key, b"\1") for key, on in flags.items() if on)),
     )
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + attr_text(IFLA_IFNAME, name) + info, name)
+
+
+def set_alias(name: str, alias: str) -> Request:
+    """A text for people, and a mark: who a link with a name of its own belongs to."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + attr_text(IFLA_IFNAME, name) + attr_text(IFLA_IFALIAS, alias)
+    return Request(RTM_NEWLINK, 0, body, name)
 
 
 def delete_link(name: str) -> Request:
@@ -155,20 +168,22 @@ def get_links(master: int = 0) -> Request:
 
 def parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
-    name = mac = kind = ""
+    name = mac = kind = alias = ""
     master = peer = 0
     for key, payload in attributes(body[16:]):
         if key == IFLA_IFNAME:
             name = text(payload)
         elif key == IFLA_ADDRESS:
             mac = payload.hex(":")
+        elif key == IFLA_IFALIAS:
+            alias = text(payload)
         elif key == IFLA_MASTER:
             master = u32(payload)
         elif key == IFLA_LINK:
             peer = u32(payload)
         elif key == IFLA_LINKINFO:
             kind = next((text(p) for k, p in attributes(payload) if k == IFLA_INFO_KIND), "")
-    return Link(index, name, mac, master, peer, bool(flags & IFF_UP), kind)
+    return Link(index, name, mac, master, peer, bool(flags & IFF_UP), kind, alias)
 
 
 # -- addresses and routes ---------------------------------------------------------------------------------------------

@@ -94,6 +94,11 @@ def _again(text: str, attempt: int) -> str:
     return f"{text}#{attempt}" if attempt else text
 
 
+def bridge_mark(key: ProjectKey) -> str:
+    """The alias of a bridge that the stack names: whose it is."""
+    return f"pystack {key}"
+
+
 def nft_table(key: ProjectKey) -> str:
     return f"pystack_{key}"
 

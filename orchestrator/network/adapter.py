@@ -11,19 +11,19 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from orchestrator.contracts.network import Address, Endpoint, Published
+from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.refusals import refusing
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
-from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName, nft_table
 from orchestrator.model.network import Attachment, Network, PortMapping
-from orchestrator.network.addressing import mac_for
+from orchestrator.network.addressing import AddressBooks
 from orchestrator.network.bridge import refused
 from orchestrator.network.connections import Connections
+from orchestrator.network.endpoints import take_endpoints
 from orchestrator.network.fdstore import FdStore, NoStore
 from orchestrator.network.names import ProjectNames
-from orchestrator.network.networks import LiveNetwork, ProjectNetworks
+from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.port_owner import Publisher
 from orchestrator.network.thread import NetlinkThread, open_thread
 from orchestrator.network.upstream import Upstream
@@ -59,8 +59,8 @@ class ProjectNetworking:
         """What of the record of subnets was found damaged."""
         return self._networks.findings
 
-    async def ensure(self, networks: Sequence[Network]) -> None:
-        await self._networks.ensure(networks)
+    async def ensure(self, networks: Sequence[Network]) -> tuple[str, ...]:
+        return await self._networks.ensure(networks)
 
     async def remove(self, networks: Sequence[NetworkName]) -> None:
         await self._networks.remove(networks)
@@ -77,25 +77,18 @@ class ProjectNetworking:
         attachments: Sequence[Attachment],
         service_name: bool = True,
     ) -> tuple[Endpoint, ...]:
-        before = {endpoint.network for endpoint in self._endpoints.get(container, ())}
-        endpoints: list[Endpoint] = []
-        try:
-            for number, attachment in enumerate(attachments):
-                live = self._networks.live.get(attachment.network)
-                assert live is not None, f"network {attachment.network} was not ensured"
-                names = (service, container, *attachment.aliases) if service_name else (container,)
-                endpoints.append(_endpoint(live, container, attachment, number, names))
-        except PystackError:
-            for endpoint in endpoints:
-                if endpoint.network not in before:
-                    self._networks.live[endpoint.network].book.give_back(container)
-            raise
-        self._hold(container, tuple(endpoints))
-        return tuple(endpoints)
+        endpoints = take_endpoints(container, service, attachments, self._network, service_name)
+        self._hold(container, endpoints)
+        return endpoints
+
+    def _network(self, key: NetworkName) -> tuple[Network, AddressBooks]:
+        live = self._networks.live.get(key)
+        assert live is not None, f"network {key} was not ensured"
+        return live.network, live.books
 
     def restore(self, container: ContainerId, endpoints: Sequence[Endpoint], published: Sequence[Published] = ()) -> None:
         live = self._networks.live
-        held = [e for e in endpoints if e.network not in live or live[e.network].book.hold(container, e.addresses[0].ip)]
+        held = [e for e in endpoints if e.network not in live or live[e.network].books.hold(container, e.addresses)]
         self._hold(container, tuple(held))
         self._connections.remember(container, published)
 
@@ -103,7 +96,7 @@ class ProjectNetworking:
         kept = {endpoint.network for endpoint in endpoints}
         for old in self._endpoints.get(container, ()):
             if old.network not in kept and old.network in self._networks.live:
-                self._networks.live[old.network].book.give_back(container)
+                self._networks.live[old.network].books.give_back(container)
         self._endpoints[container] = endpoints
         self._names.claim(container, endpoints)
 
@@ -112,7 +105,7 @@ class ProjectNetworking:
         self._names.disclaim(container)
         self._connections.forget(container)
         for live in self._networks.live.values():
-            live.book.give_back(container)
+            live.books.give_back(container)
 
     def set_ready(self, container: ContainerId, ready: bool) -> None:
         self._names.set_ready(container, ready)
@@ -136,24 +129,6 @@ class ProjectNetworking:
         """The supervisor ends, the containers go on: sockets are closed here, and live on in the store."""
         self._networks.close()
         self._connections.close()
-
-
-def _endpoint(
-    live: LiveNetwork, container: ContainerId, attachment: Attachment, number: int, names: Sequence[str]
-) -> Endpoint:
-    """Takes the address."""
-    ip = str(live.book.take(container, attachment.ipv4_address))
-    subnet = live.book.subnet
-    return Endpoint(
-        network=attachment.network,
-        addresses=(Address(ip, subnet.network.prefixlen, str(subnet.gateway)),),
-        mac=attachment.mac_address or mac_for(ip),
-        interface=f"eth{number}",
-        names=tuple(dict.fromkeys(names)),
-        internal=live.network.internal,
-        dns=attachment.dns,
-        links=attachment.links,
-    )
 
 
 @asynccontextmanager

@@ -1,17 +1,22 @@
-"""Subnets and addresses: which are free, who has which. Pure: the caller knows the host's routes and keeps the record.
+"""Ranges and addresses: which are free, who has which. Pure: the caller knows the host's routes and keeps the record.
 
 Docker's pools start at 172.17.0.0/16 and collide with half of the world's VPNs; ours are ranges that are rarely used, and
-whatever the host has a route to is avoided (docs/networking.md, "Addresses").
+what the host has routes to is avoided (docs/networking.md, "Addresses"). IPv6 networks of a project are in one unique local
+prefix of its own (RFC 4193).
 """
 
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from orchestrator.contracts.network import Address
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey
+from orchestrator.model.network import Attachment, Subnet
+from orchestrator.model.subnets import AddressRange, BadRange, IPAddress, IPNetwork, check_member, overlap, parse_range
 from orchestrator.values import entity, field, frozen
 
 SUBNET_PREFIX = 20
@@ -23,95 +28,132 @@ _RANGES = ((0x0AC90000, 0x0AFB0000), (0xAC140000, 0xAC180000), (0xC0A88000, 0xC0
 POOL = tuple(start for low, high in _RANGES for start in range(low, high, _SIZE))
 """Where each subnet begins; a network of each would take longer to make than all else of this module."""
 
+_MOST_REMEMBERED = 1024
+
 
 @frozen
-class Ipv4Subnet:
-    """A network's range. `chosen`: by the stack, so that addresses in it may be written in the stack too."""
+class Occupied:
+    """A range that the host uses. `interface` "" when there is none. `attached`: its addresses are those of a link of the
+    host (it has one of them), not only behind a route."""
 
-    network: IPv4Network
-    gateway: IPv4Address
-    chosen: bool = False
+    network: IPNetwork
+    interface: str
+    attached: bool = True
 
-    @property
-    def broadcast(self) -> str:
-        return str(self.network.broadcast_address)
+    def __str__(self) -> str:
+        return f"{self.network}" + (f" by {self.interface}" if self.interface else "")
 
 
-def choose_subnet(key: ProjectKey, network: NetworkName, taken: Iterable[IPv4Network]) -> Ipv4Subnet:
-    """A free subnet of the pool, the same one each time if it is still free. Raises OperationError when none is."""
-    busy = tuple(taken)
-    start = int(hashlib.sha256(f"{key}/{network}".encode()).hexdigest()[:8], 16) % len(POOL)
-    for step in range(len(POOL)):
-        candidate = IPv4Network((POOL[(start + step) % len(POOL)], SUBNET_PREFIX))
-        if not any(candidate.overlaps(other) for other in busy):
-            return Ipv4Subnet(candidate, candidate[1])
+def in_the_way(network: IPNetwork, occupied: Iterable[Occupied]) -> Occupied | None:
+    """What keeps `network` from being used: an attached range, or a route to a part of it. A wider route (a VPN's halves of
+    everything, null routes for private ranges) does not: the bridge's own route is the narrower one, and wins."""
+    for item in occupied:
+        wider = item.network.version == network.version and item.network.prefixlen < network.prefixlen
+        if overlap(network, item.network) and (item.attached or not wider):
+            return item
+    return None
+
+
+def choose_range(
+    key: ProjectKey, network: NetworkName, version: int, occupied: Iterable[Occupied]
+) -> tuple[AddressRange, Occupied | None]:
+    """A free range of the pool, the same one each time if it is still free; as a last resort one that only wider routes
+    cover, with the narrowest of these (of all such, one with the widest). Raises OperationError when there is none."""
+    busy = [item for item in occupied if item.network.version == version and item.network.prefixlen]
+    spans = [
+        (int(item.network.network_address), int(item.network.broadcast_address), item) for item in busy
+    ]
+    best: tuple[int, int, Occupied] | None = None
+    bits, prefix = (32, SUBNET_PREFIX) if version == 4 else (128, 64)
+    size = 1 << (bits - prefix)
+    for start in _candidates(key, network, version):
+        cover: Occupied | None = None
+        for low, high, item in spans:
+            if low < start + size and start <= high:
+                if item.attached or item.network.prefixlen >= prefix:
+                    break
+                if cover is None or item.network.prefixlen > cover.network.prefixlen:
+                    cover = item
+        else:
+            if cover is None:
+                return _range_at(start, version), None
+            if best is None or cover.network.prefixlen < best[0]:
+                best = (cover.network.prefixlen, start, cover)
+    if best is not None:
+        return _range_at(best[1], version), best[2]
     raise OperationError(
-        f'networks.{network}: no free subnet in the pool: all {len(POOL)} overlap a route of this host',
+        f"networks.{network}: no free IPv{version} subnet in the pool: the host's own networks overlap all of it",
         hint=f"choose one in the stack: networks.{network}.ipam.config[0].subnet",
     )
 
 
-def explicit_subnet(network: NetworkName, subnet: str, gateway: str | None) -> Ipv4Subnet:
-    """What the stack says. Raises OperationError when it cannot be used."""
-    place = f"networks.{network}.ipam.config[0]"
+def _candidates(key: ProjectKey, network: NetworkName, version: int) -> Iterator[int]:
+    number = int(hashlib.sha256(f"{key}/{network}".encode()).hexdigest()[:8], 16)
+    if version == 4:
+        yield from (POOL[(number + step) % len(POOL)] for step in range(len(POOL)))
+        return
+    site = 0xFD << 120 | int(hashlib.sha256(key.encode()).hexdigest()[:10], 16) << 80
+    yield from (site | (number + step & 0xFFFF) << 64 for step in range(4096))
+
+
+def _range_at(start: int, version: int) -> AddressRange:
+    network: IPNetwork = IPv4Network((start, SUBNET_PREFIX)) if version == 4 else IPv6Network((start, 64))
+    return AddressRange(network, network[1])
+
+
+def written_range(network: NetworkName, number: int, written: Subnet) -> AddressRange:
+    """What the stack says. Raises OperationError when it cannot be used; a stack that was loaded was told before."""
     try:
-        value = IPv4Network(subnet)
-    except ValueError as exc:
-        raise OperationError(f'"{subnet}" is not an IPv4 subnet: {exc}', place=f"{place}.subnet") from exc
-    if value.prefixlen > 29 or value.prefixlen < 8:
-        raise OperationError(f'"{subnet}" must have a prefix length from 8 to 29', place=f"{place}.subnet")
-    if value.is_loopback or value.is_multicast or value.is_link_local or value.is_unspecified:
-        hint = "use a private range, such as 10.1.2.0/24"
-        raise OperationError(f'"{subnet}" has a special meaning', hint=hint, place=f"{place}.subnet")
-    if gateway is None:
-        return Ipv4Subnet(value, value[1], chosen=True)
-    try:
-        address = IPv4Address(gateway)
-    except ValueError as exc:
-        raise OperationError(f'"{gateway}" is not an IPv4 address', place=f"{place}.gateway") from exc
-    if not _is_host(value, address):
-        raise OperationError(f'"{gateway}" is not an address for a host in {subnet}', place=f"{place}.gateway")
-    return Ipv4Subnet(value, address, chosen=True)
+        return parse_range(written)
+    except BadRange as exc:
+        raise OperationError(str(exc), hint=exc.hint, place=f"networks.{network}.ipam.config[{number}].{exc.key}") from exc
 
 
 def mac_for(ip: str) -> str:
     """A locally administered MAC that is as unique as the address: no neighbour keeps a stale one."""
-    return "02:70:" + IPv4Address(ip).packed.hex(":")
+    packed = ip_address(ip).packed
+    if len(packed) == 16:
+        upper = hashlib.sha256(packed[:12]).digest()
+        packed = bytes(a ^ b for a, b in zip(packed[12:], upper, strict=False))
+    return "02:70:" + packed.hex(":")
 
 
-def _is_host(network: IPv4Network, address: IPv4Address) -> bool:
-    return address in network and address not in (network.network_address, network.broadcast_address)
+def family_of(ip: str) -> int:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
 @entity
 class AddressBook:
-    """Who has which address on one network. `written`: those that the stack writes down, given to who names one only."""
+    """Who has which address of one range. `written`: those that the stack writes down, given to who names one only."""
 
     name: NetworkName
-    subnet: Ipv4Subnet
+    subnet: AddressRange
     written: frozenset[str] = frozenset()
-    _by_container: dict[ContainerId, IPv4Address] = field(default_factory=dict)
-    _owners: dict[IPv4Address, ContainerId] = field(default_factory=dict)
-    _next: int | None = None
+    _by_container: dict[ContainerId, IPAddress] = field(default_factory=dict)
+    _owners: dict[IPAddress, ContainerId] = field(default_factory=dict)
+    _before: dict[ContainerId, IPAddress] = field(default_factory=dict)
+    _next: int = 0
 
     @property
     def containers(self) -> Sequence[ContainerId]:
         return tuple(self._by_container)
 
-    def address_of(self, container: ContainerId) -> IPv4Address | None:
+    def address_of(self, container: ContainerId) -> IPAddress | None:
         return self._by_container.get(container)
 
-    def take(self, container: ContainerId, wanted: str | None = None) -> IPv4Address:
-        """An address for `container`: the one it has, or `wanted`, or the next free one. Raises OperationError."""
+    def take(self, container: ContainerId, wanted: str | None = None) -> IPAddress:
+        """An address for `container`: the one it has, or `wanted`, or the one that it had before, or the next free one.
+        Raises OperationError."""
         held = self._by_container.get(container)
         if wanted is None:
-            return held if held is not None else self._give(container, next(self._free()))
+            return held if held is not None else self._give(container, self._again(container) or next(self._free()))
         address = self._check(wanted)
         owner = self._owners.get(address)
         if owner is not None and owner != container:
+            kind = "ipv4_address" if self.subnet.version == 4 else "ipv6_address"
             raise OperationError(
                 f'address {wanted} on network "{self.name}" is taken by container "{owner}"',
-                hint=f"write another ipv4_address; if the stack gave this one to {owner} before, recreate that first",
+                hint=f"write another {kind}; if the stack gave this one to {owner} before, recreate that first",
             )
         if held is not None and held != address:
             self.give_back(container)
@@ -130,38 +172,125 @@ class AddressBook:
         address = self._by_container.pop(container, None)
         if address is not None:
             del self._owners[address]
+            self._before[container] = address
+            if len(self._before) > _MOST_REMEMBERED:
+                del self._before[next(iter(self._before))]
 
-    def _check(self, wanted: str) -> IPv4Address:
+    def _again(self, container: ContainerId) -> IPAddress | None:
+        address = self._before.get(container)
+        return address if address is not None and self._is_free(address) else None
+
+    def _check(self, wanted: str) -> IPAddress:
         try:
-            address = IPv4Address(wanted)
+            return check_member(self.subnet, wanted)
         except ValueError as exc:
-            raise OperationError(f'ipv4_address "{wanted}" on network "{self.name}" is not an IPv4 address') from exc
-        network = self.subnet.network
-        if not _is_host(network, address):
-            raise OperationError(f'address {wanted} is not one for a host in network "{self.name}", which is {network}')
-        if address == self.subnet.gateway:
-            raise OperationError(f'address {wanted} is the gateway of network "{self.name}"')
-        return address
+            raise OperationError(f'network "{self.name}": {exc}') from exc
 
-    def _give(self, container: ContainerId, address: IPv4Address) -> IPv4Address:
+    def _give(self, container: ContainerId, address: IPAddress) -> IPAddress:
         self._by_container[container] = address
         self._owners[address] = container
+        self._before.pop(container, None)
         return address
 
-    def _free(self) -> Iterator[IPv4Address]:
-        """Free addresses, going round: one given back is not used again at once. A subnet from the stack is begun in
-        the middle, since the addresses that people write by hand are usually low."""
-        network = self.subnet.network
-        hosts = network.num_addresses - 2
-        at = self._next if self._next is not None else (hosts // 2 if self.subnet.chosen else 0)
-        for step in range(hosts):
-            offset = (at + step) % hosts
-            address = network[1 + offset]
-            if address != self.subnet.gateway and address not in self._owners and str(address) not in self.written:
-                self._next = (offset + 1) % hosts
-                yield address
+    def _is_free(self, address: IPAddress) -> bool:
+        subnet = self.subnet
+        taken = address in self._owners or address == subnet.gateway or address in subnet.reserved
+        return not taken and str(address) not in self.written
+
+    def _free(self) -> Iterator[IPAddress]:
+        """Free addresses from the low end, going round: one given back is not used again at once. Those that end in .0 or
+        .255 come last: they are addresses for hosts in a wide subnet, but people and old programs take them for others."""
+        subnet = self.subnet
+        given = subnet.given or subnet.network
+        low, high = int(given.network_address), int(given.broadcast_address)
+        if given.network_address == subnet.network.network_address:
+            low += 1
+        if subnet.version == 4 and given.broadcast_address == subnet.network.broadcast_address:
+            high -= 1
+        count = high - low + 1
+        tries = min(count, len(self._owners) + len(self.written) + len(subnet.reserved) + 2 + count // 64 + 2)
+        tries = count if subnet.version == 4 else tries
+        odd: list[int] = []
+        for step in range(tries):
+            offset = (self._next + step) % count
+            address = ip_address(low + offset) if subnet.version == 4 else IPv6Network((low + offset, 128))[0]
+            if not self._is_free(address):
+                continue
+            if subnet.version == 4 and (low + offset) & 0xFF in (0, 0xFF):
+                odd.append(low + offset)
+                continue
+            self._next = (offset + 1) % count
+            yield address
+        yield from map(ip_address, odd)
         written = f", and {len(self.written)} are written in the stack" if self.written else ""
         raise OperationError(
-            f'no free address on network "{self.name}" ({network}): {len(self._owners)} containers have one{written}',
-            hint=f"choose a larger subnet: networks.{self.name}.ipam.config[0].subnet",
+            f'no free address on network "{self.name}" ({given}): {len(self._owners)} containers have one{written}',
+            hint=f"choose a larger subnet: networks.{self.name}.ipam.config[0].{'ip_range' if subnet.given else 'subnet'}",
         )
+
+
+@entity
+class AddressBooks:
+    """Who has which addresses on one network: a book for each of its ranges, IPv4 first."""
+
+    name: NetworkName
+    books: tuple[AddressBook, ...]
+
+    @staticmethod
+    def of(name: NetworkName, ranges: Iterable[AddressRange], written: frozenset[str] = frozenset()) -> AddressBooks:
+        ordered = sorted(ranges, key=lambda item: item.version)
+        return AddressBooks(name, tuple(AddressBook(name, item, written) for item in ordered))
+
+    @property
+    def ranges(self) -> tuple[AddressRange, ...]:
+        return tuple(book.subnet for book in self.books)
+
+    @property
+    def containers(self) -> Sequence[ContainerId]:
+        return tuple(dict.fromkeys(container for book in self.books for container in book.containers))
+
+    def set_written(self, written: frozenset[str]) -> None:
+        for book in self.books:
+            book.written = written
+
+    def take(self, container: ContainerId, attachment: Attachment) -> tuple[Address, ...]:
+        """All or none. Raises OperationError."""
+        wanted = {4: attachment.ipv4_address, 6: attachment.ipv6_address}
+        for version, text in wanted.items():
+            if text is not None and not any(book.subnet.version == version for book in self.books):
+                raise OperationError(
+                    f'network "{self.name}" has no IPv{version}, and a service wants {text} on it',
+                    hint=f"write networks.{self.name}.enable_ipv{version}: true",
+                )
+        before = {book.subnet.version for book in self.books if book.address_of(container) is not None}
+        found = []
+        try:
+            for book in self.books:
+                ip = str(book.take(container, wanted[book.subnet.version]))
+                found.append(Address(ip, book.subnet.network.prefixlen, str(book.subnet.gateway)))
+        except OperationError:
+            for book in self.books:
+                if book.subnet.version not in before:
+                    book.give_back(container)
+            raise
+        found += [Address(ip, 64 if ":" in ip else 16, "") for ip in attachment.link_local]
+        return tuple(found)
+
+    def hold(self, container: ContainerId, addresses: Iterable[Address]) -> bool:
+        """As `AddressBook.hold`, for the addresses of a record."""
+        ours = [address for address in addresses if address.gateway]
+        kept = True
+        for book in self.books:
+            same = [address.ip for address in ours if family_of(address.ip) == _FAMILIES[book.subnet.version]]
+            kept = all(book.hold(container, ip) for ip in same[:1]) and bool(same) and kept
+        kept = kept and len(ours) == len(self.books)
+        if not kept:
+            self.give_back(container)
+        return kept
+
+    def give_back(self, container: ContainerId) -> None:
+        for book in self.books:
+            book.give_back(container)
+
+
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}

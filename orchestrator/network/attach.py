@@ -17,43 +17,59 @@ from orchestrator.errors import HostError
 from orchestrator.kernel import rtnetlink as rt
 from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, Request
 from orchestrator.kernel.rtnetlink import Link
+from orchestrator.model.names import NetworkName
+from orchestrator.network.addressing import family_of
 from orchestrator.network.bridge import HostLinks, write_sysctl
+from orchestrator.network.endpoints import ways_out
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.values import frozen
 
-_NEW_INTERFACES = "/proc/sys/net/ipv6/conf/default"
+_IPV6 = "/proc/sys/net/ipv6/conf"
 
 
 @frozen
 class VethPair:
     """A pair to be made for one endpoint: the host's end in the bridge with index `bridge_index`. `hairpin`: the container
-    can reach its own published ports; not for all, since it also hears its own broadcasts then."""
+    can reach its own published ports; not for all, since it also hears its own broadcasts then. `isolated`: from others of
+    the bridge that are isolated. `mtu` 0: the kernel's default."""
 
     owner: VethOwner
     bridge_index: int
     endpoint: Endpoint
     hairpin: bool = False
+    isolated: bool = False
+    mtu: int = 0
 
 
 def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Sequence[VethPair]) -> tuple[str, ...]:
     """Connect the namespace; returns the names of the host's ends. Idempotent. Raises OSError or HostError; no pair that
     was made here is left then."""
     with thread.inside(netns_fd):
-        # Our networks are IPv4: interfaces made from here on have no IPv6, so no autoconfiguration and no router
-        # advertisements (CVE-2020-13401) either; ::1 on lo stays.
-        write_sysctl(f"{_NEW_INTERFACES}/accept_ra", "0")
-        write_sysctl(f"{_NEW_INTERFACES}/disable_ipv6", "1")
+        # Interfaces made from here on have no IPv6 until they are told to (`_enable_ipv6`); ::1 on lo stays. No container
+        # believes what another one says about routers (CVE-2020-13401), and nobody asks whether an address is free: that
+        # takes a second, and we know it.
+        for name, value in (("accept_ra", "0"), ("accept_redirects", "0"), ("accept_dad", "0"), ("disable_ipv6", "1")):
+            write_sysctl(f"{_IPV6}/default/{name}", value)
         inside = NetlinkSocket(NETLINK_ROUTE)
     made: list[str] = []
     with inside:
         try:
             names = tuple(_make_pair(links, inside, netns_fd, pair, made) for pair in pairs)
+            _enable_ipv6(thread, netns_fd, [pair.endpoint for pair in pairs])
             _configure(inside, [pair.endpoint for pair in pairs])
         except BaseException:
             links.delete(made)
             raise
     return names
+
+
+def _enable_ipv6(thread: NetlinkThread, netns_fd: int, endpoints: Sequence[Endpoint]) -> None:
+    wanted = [e.interface for e in endpoints if any(family_of(a.ip) == socket.AF_INET6 for a in e.addresses)]
+    if wanted:
+        with thread.inside(netns_fd):
+            for interface in wanted:
+                write_sysctl(f"{_IPV6}/{interface}/disable_ipv6", "0")
 
 
 def _make_pair(links: HostLinks, inside: NetlinkSocket, netns_fd: int, pair: VethPair, made: list[str]) -> str:
@@ -71,8 +87,8 @@ def _make_pair(links: HostLinks, inside: NetlinkSocket, netns_fd: int, pair: Vet
             if not _new(links, name, pair, netns_fd):
                 continue
         made.append(name)
-        if pair.hairpin:
-            links.set_hairpin(name)
+        if pair.hairpin or pair.isolated:
+            links.set_port(name, pair.hairpin, pair.isolated)
         return name
     interface = pair.endpoint.interface
     raise HostError(
@@ -83,7 +99,7 @@ def _make_pair(links: HostLinks, inside: NetlinkSocket, netns_fd: int, pair: Vet
 
 def _new(links: HostLinks, name: str, pair: VethPair, netns_fd: int) -> bool:
     endpoint = pair.endpoint
-    return links.new_veth(name, pair.owner.mac, pair.bridge_index, endpoint.interface, endpoint.mac, netns_fd)
+    return links.new_veth(name, pair.owner.mac, pair.bridge_index, endpoint.interface, endpoint.mac, netns_fd, pair.mtu)
 
 
 def _is_pair(outer: Link, inner: Link, pair: VethPair) -> bool:
@@ -101,22 +117,20 @@ def _find(sock: NetlinkSocket, name: str) -> Link | None:
 
 
 def _configure(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
-    requests = [rt.link_up(rt.LOOPBACK_INDEX, "lo")]
-    ways_out: dict[int, Request] = {}
+    requests: list[Request] = [rt.link_up(rt.LOOPBACK_INDEX, "lo")]
+    indexes: dict[NetworkName, int] = {}
     for endpoint in endpoints:
         link = _find(inside, endpoint.interface)
         if link is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), endpoint.interface)
         requests += [_new_address(link.index, address) for address in endpoint.addresses]
         requests.append(rt.link_up(link.index, endpoint.interface))
-        for address in endpoint.addresses if not endpoint.internal else ():
-            family = family_of(address.ip)
-            ways_out.setdefault(family, rt.new_default_route(family, address.gateway, link.index))
-    inside.batch([*requests, *ways_out.values()])
-
-
-def family_of(ip: str) -> int:
-    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+        indexes[endpoint.network] = link.index
+    for family in (socket.AF_INET, socket.AF_INET6):
+        if (way := ways_out(endpoints, family)) is not None:
+            out, address = way
+            requests.append(rt.new_default_route(family, address.gateway, indexes[out.network]))
+    inside.batch(requests)
 
 
 def _new_address(index: int, address: Address) -> Request:

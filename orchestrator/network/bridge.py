@@ -10,26 +10,22 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel import rtnetlink as rt
 from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from orchestrator.kernel.rtnetlink import Link
-from orchestrator.network.addressing import Ipv4Subnet, mac_for
-from orchestrator.values import frozen
+from orchestrator.model.network_options import NetworkOptions
+from orchestrator.model.subnets import AddressRange
+from orchestrator.network.addressing import Occupied, family_of, mac_for
 
-_FAMILY = socket.AF_INET
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _NAMESPACE = "/proc/thread-self/ns/net"
 _IPV4, _IPV6 = "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"
 
 
-@frozen
-class HostNetwork:
-    """A range that the host uses: by a route, or by an address of its own. `interface` "" when the route has none."""
-
-    network: IPv4Network
-    interface: str
+_NO_OPTIONS = NetworkOptions()
 
 
 class SubnetLock:
@@ -64,6 +60,26 @@ def write_sysctl(path: str, value: str) -> None:
         os.close(fd)
 
 
+def _forward_ipv6() -> None:
+    """Left on afterwards, as `ip_forward` is. A host that forwards takes no router advertisements any more unless told to
+    (``accept_ra=2``), and would lose its own way out by them."""
+    if _read(f"{_IPV6}/conf/all/forwarding") == "1":
+        return
+    for name in ["default", *os.listdir(f"{_IPV6}/conf")]:
+        path = f"{_IPV6}/conf/{name}"
+        if name != "all" and _read(f"{path}/accept_ra") == "1" and _read(f"{path}/forwarding") == "0":
+            write_sysctl(f"{path}/accept_ra", "2")
+    write_sysctl(f"{_IPV6}/conf/all/forwarding", "1")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 class HostLinks:
     """Links of the network namespace that the thread is in when this is made."""
 
@@ -86,47 +102,53 @@ class HostLinks:
     def _all(self, master: int) -> list[Link]:
         return [rt.parse_link(body) for body in self._sock.ask(rt.get_links(master))]
 
-    def networks(self, without: Iterable[str] = ()) -> list[HostNetwork]:
-        """What the host has routes to or addresses in (all tables; default routes do not count), except by the interfaces
-        named in `without`."""
+    def occupied(self, without: Iterable[str] = ()) -> list[Occupied]:
+        """What the host has addresses in or routes to (all tables; default routes do not count), of both families, but not
+        by the interfaces named in `without`."""
         names = {link.index: link.name for link in self.all()}
         found = []
-        for body in self._sock.ask(rt.get_routes(_FAMILY)):
-            route = rt.parse_route(body)
-            if route is not None:
-                address, prefix, index = route
-                found.append(HostNetwork(IPv4Network((address, prefix), strict=False), names.get(index, "")))
-        for body in self._sock.ask(rt.get_addresses(_FAMILY)):
-            own = rt.parse_address(body)
-            found.append(HostNetwork(IPv4Network((own.ip, own.prefix), strict=False), names.get(own.index, "")))
+        for family in _FAMILIES:
+            for body in self._sock.ask(rt.get_addresses(family)):
+                own = rt.parse_address(body)
+                found.append(Occupied(ip_network((own.ip, own.prefix), strict=False), names.get(own.index, "")))
+            for body in self._sock.ask(rt.get_routes(family)):
+                route = rt.parse_route(body)
+                if route is not None:
+                    subnet = ip_network(route[:2], strict=False)
+                    found.append(Occupied(subnet, names.get(route[2], ""), attached=False))
         ignored = set(without)
         return [item for item in found if item.interface not in ignored]
 
     def addresses(self, link: Link) -> list[tuple[str, int]]:
-        every = (rt.parse_address(body) for body in self._sock.ask(rt.get_addresses(_FAMILY)))
-        return [(a.ip, a.prefix) for a in every if a.index == link.index]
+        """Without link-local ones of IPv6, which the kernel makes."""
+        every = [rt.parse_address(body) for family in _FAMILIES for body in self._sock.ask(rt.get_addresses(family))]
+        return [(a.ip, a.prefix) for a in every if a.index == link.index and not a.ip.startswith("fe80:")]
 
-    def make_bridge(self, name: str, subnet: Ipv4Subnet) -> Link:
-        """The bridge `name` with the gateway's address, up. One that exists is brought to the same state. Raises OSError;
-        a bridge that was begun is gone then."""
-        made = self._sock.batch([rt.new_bridge(name, mac_for(str(subnet.gateway)))]) == [0]
+    def make_bridge(
+        self, name: str, ranges: Sequence[AddressRange], options: NetworkOptions = _NO_OPTIONS, mark: str = ""
+    ) -> Link:
+        """The bridge `name` with the gateways' addresses, up. One that exists is brought to the same state. `mark`: whose
+        it is, for one with a name that does not say so. Raises OSError; a bridge that was begun is gone then."""
+        made = self._sock.batch([rt.new_bridge(name, mac_for(str(ranges[0].gateway)), options.mtu)]) == [0]
         try:
             link = self.find(name)
             if link is None:
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name)
             if link.kind != "bridge":
                 raise OperationError(f'interface "{name}" exists and is not a bridge')
-            self._settings(name)
-            prefix = subnet.network.prefixlen
+            self._settings(name, ipv6=any(item.version == 6 for item in ranges))
+            wanted = {(str(item.gateway), int(item.network.prefixlen)): item for item in ranges}
             requests = [
-                rt.delete_address(_FAMILY, link.index, address, length)
+                rt.delete_address(family_of(address), link.index, address, length)
                 for address, length in self.addresses(link)
-                if (address, length) != (str(subnet.gateway), prefix)
+                if (address, length) not in wanted
             ]
             requests += [
-                rt.new_address(_FAMILY, link.index, str(subnet.gateway), prefix, subnet.broadcast),
-                rt.link_up(link.index, name),
+                rt.new_address(family_of(address), link.index, address, length, item.broadcast)
+                for (address, length), item in wanted.items()
             ]
+            requests += [rt.set_alias(name, mark)] if mark else []
+            requests.append(rt.link_up(link.index, name))
             self._sock.batch(requests)
             return link
         except BaseException:
@@ -134,10 +156,22 @@ class HostLinks:
                 self._sock.batch([rt.delete_link(name)])
             raise
 
-    def _settings(self, name: str) -> None:
-        # Before the link is up. Without IPv6 a container's router advertisements cannot reach the host (CVE-2020-13401).
+    def _settings(self, name: str, ipv6: bool) -> None:
+        # Before the link is up. A container's router advertisements and redirects are not for the host (CVE-2020-13401).
         write_sysctl(f"{_IPV6}/conf/{name}/accept_ra", "0")
-        write_sysctl(f"{_IPV6}/conf/{name}/disable_ipv6", "1")
+        write_sysctl(f"{_IPV6}/conf/{name}/accept_redirects", "0")
+        write_sysctl(f"{_IPV4}/conf/{name}/accept_redirects", "0")
+        if ipv6:
+            if not os.path.isdir(_IPV6):
+                raise HostError(
+                    f"interface {name}: this kernel has no IPv6",
+                    hint="boot it without ipv6.disable=1, or leave out enable_ipv6",
+                )
+            write_sysctl(f"{_IPV6}/conf/{name}/accept_dad", "0")
+            write_sysctl(f"{_IPV6}/conf/{name}/disable_ipv6", "0")
+            _forward_ipv6()
+        else:
+            write_sysctl(f"{_IPV6}/conf/{name}/disable_ipv6", "1")
         # Packets from 127.0.0.1 to a published port are translated and leave by the bridge; see firewall.py, "early".
         write_sysctl(f"{_IPV4}/conf/{name}/route_localnet", "1")
         # Left on afterwards, as Docker does: by then others may rely on it.
@@ -152,12 +186,14 @@ class HostLinks:
                 [*(rt.set_group(name, self._deletion_group) for name in names), rt.delete_group(self._deletion_group)]
             )
 
-    def new_veth(self, name: str, mac: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: int) -> bool:
+    def new_veth(
+        self, name: str, mac: str, bridge_index: int, peer: str, peer_mac: str, netns_fd: int, mtu: int = 0
+    ) -> bool:
         """False if `name` exists here, or `peer` there. Raises OSError."""
-        return self._sock.batch([rt.new_veth(name, bridge_index, peer, peer_mac, netns_fd, mac)]) == [0]
+        return self._sock.batch([rt.new_veth(name, bridge_index, peer, peer_mac, netns_fd, mac, mtu)]) == [0]
 
-    def set_hairpin(self, name: str) -> None:
-        self._sock.batch([rt.set_hairpin(name)])
+    def set_port(self, name: str, hairpin: bool, isolated: bool) -> None:
+        self._sock.batch([rt.set_bridge_port(name, hairpin, isolated)])
 
 
 def refused(exc: OSError, what: str) -> HostError:

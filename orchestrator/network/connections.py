@@ -21,12 +21,15 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.network import PortMapping
+from orchestrator.model.network_options import parse_options
 from orchestrator.network import ports
+from orchestrator.network.addressing import family_of
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import refused
 from orchestrator.network.datagrams import serve_datagrams
+from orchestrator.network.endpoints import ways_out
 from orchestrator.network.fdstore import FdStore, fetch_sockets
-from orchestrator.network.firewall import FAMILY, Translation
+from orchestrator.network.firewall import Translation
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.port_owner import Publisher
@@ -34,11 +37,12 @@ from orchestrator.network.proxy import serve_port
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.wiring import Wiring, Withdrawal
-from orchestrator.values import entity
+from orchestrator.values import entity, replace
 
 _UNDO_S = 30.0
-_TRANSLATED = (FAMILY,)
-"""Families: what comes by another one is proxied."""
+_TRANSLATED = (socket.AF_INET, socket.AF_INET6)
+_LOOPBACK_6 = "::1"
+"""What is sent to it is proxied: the kernel routes nothing from there anywhere else."""
 
 
 @entity
@@ -121,7 +125,7 @@ class Connections:
         keep: Sequence[Published],
     ) -> tuple[Published, ...]:
         """See `Networking.attach`."""
-        wanted = (tuple(endpoints), tuple(mappings))
+        wanted = (tuple(endpoints), self._bound(endpoints, mappings))
         current = self._connected.get(container)
         if current is not None and (current.endpoints, current.mappings) != wanted:
             await self.detach(container)
@@ -162,7 +166,18 @@ class Connections:
     def _pair(self, container: ContainerId, endpoint: Endpoint, hairpin: bool) -> VethPair:
         live = self._networks.live.get(endpoint.network)
         assert live is not None, f"network {endpoint.network} was not ensured"
-        return VethPair(self._owner(container, endpoint.network), live.link.index, endpoint, hairpin)
+        options = parse_options(live.network.driver, live.network.options)
+        owner = self._owner(container, endpoint.network)
+        return VethPair(owner, live.link.index, endpoint, hairpin, not options.icc, options.mtu)
+
+    def _bound(self, endpoints: Sequence[Endpoint], mappings: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
+        """With the host's address that the network of the default route says, where the port names none."""
+        way = ways_out(endpoints, socket.AF_INET) if any(mapping.host_ip is None for mapping in mappings) else None
+        live = self._networks.live.get(way[0].network) if way is not None else None
+        binding = parse_options(live.network.driver, live.network.options).binding if live is not None else ""
+        if not binding:
+            return tuple(mappings)
+        return tuple(replace(item, host_ip=binding) if item.host_ip is None else item for item in mappings)
 
     def _owner(self, container: ContainerId, network: NetworkName) -> VethOwner:
         return VethOwner(self._site.key, container, network)
@@ -311,20 +326,22 @@ async def _serve(connected: _Connected) -> None:
                 nursery.start_soon(serve_datagrams, sock, _way_in(connected.endpoints, sock.family), target)
 
 
-def _way_in(endpoints: Sequence[Endpoint], family: socket.AddressFamily) -> str:
+def _way_in(endpoints: Sequence[Endpoint], family: int) -> str:
     """Where published ports lead: by the network of the default route, or answers would take another way back; to an
     address of `family`, if there is one."""
-    endpoint = next((endpoint for endpoint in endpoints if not endpoint.internal), endpoints[0])
-    found = (address.ip for address in endpoint.addresses if ports.family_of(address.ip) == family)
-    return next(found, endpoint.addresses[0].ip)
+    for wanted in (family, socket.AF_INET, socket.AF_INET6):
+        if (way := ways_out(endpoints, wanted)) is not None:
+            return way[1].ip
+    found = (address.ip for address in endpoints[0].addresses if address.gateway and family_of(address.ip) == family)
+    return next(found, endpoints[0].addresses[0].ip)
 
 
 def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Reservation]) -> tuple[Translation, ...]:
     """What the firewall does: where host and container have an address of a family that it translates."""
-    ways = {family: _way_in(endpoints, family) for family in _TRANSLATED} if endpoints else {}
+    ways: dict[int, str] = {family: _way_in(endpoints, family) for family in _TRANSLATED} if endpoints else {}
     return tuple(
         Translation(r.mapping.protocol, address, r.host_port, ways[family], r.mapping.target)
         for r in reservations
         for address in r.addresses
-        if (family := ports.family_of(address)) in ways and ports.family_of(ways[family]) == family
+        if (family := family_of(address)) in ways and family_of(ways[family]) == family and address != _LOOPBACK_6
     )

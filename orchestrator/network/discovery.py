@@ -32,6 +32,12 @@ class Conflict:
     subnet: IPv4Network
     other: Route
 
+    @property
+    def harmless(self) -> bool:
+        """The other one is wider: the bridge's own route wins, so all containers are reached, and so is what is behind the
+        other one, except hosts with just these addresses. Where all ranges are behind such routes, no network is better."""
+        return self.other.network.prefixlen < self.subnet.prefixlen
+
     def __str__(self) -> str:
         by = f" by {self.other.interface}" if self.other.interface else ""
         return f"{self.bridge}: {self.subnet} overlaps the route to {self.other.network}{by} (table {self.other.table})"

@@ -1,4 +1,4 @@
-"""The project's nft table: which packets may pass, and where published ports lead (docs/networking.md, "Firewall").
+"""The project's nft tables: which packets may pass, and where published ports lead (docs/networking.md, "Firewall").
 
 All rules are replaced in one transaction whenever the set of networks changes; a published port is one element in one of
 four maps. `Firewall` keeps a mirror of the elements: it is the only writer of its table, and can put everything back
@@ -18,19 +18,26 @@ from orchestrator.network.nftables import Table
 from orchestrator.values import frozen
 
 ANY_ADDRESS = "0.0.0.0"
-FAMILY = socket.AF_INET
-"""Of all tables: networks are IPv4."""
+FAMILY: int = socket.AF_INET
+"""Of the table that is always there; that of IPv6 is while a network has IPv6."""
+_FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
+_ANY: dict[int, str] = {socket.AF_INET: ANY_ADDRESS, socket.AF_INET6: "::"}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
 @frozen
 class Bridge:
-    """What the rules need to know of one network."""
+    """What the rules of one family need to know of one network. `network`: "" when it has no addresses of that family:
+    then nothing of it passes. `masquerade`: what leaves looks as if it came from the host. `icc`: whether its containers
+    reach each other by the host."""
 
     interface: str
     network: str
     prefix: int
     internal: bool = False
+    family: int = FAMILY
+    masquerade: bool = True
+    icc: bool = True
 
 
 @frozen(order=True)
@@ -44,14 +51,24 @@ class Translation:
     target: int
 
     @property
+    def family(self) -> int:
+        """Of both addresses: nothing is translated from one family to the other."""
+        return socket.AF_INET6 if ":" in self.host_ip else socket.AF_INET
+
+    @property
     def map_name(self) -> str:
-        return f"{self.protocol}_{'any' if self.host_ip == ANY_ADDRESS else 'at'}"
+        return f"{self.protocol}_{'any' if self.host_ip in _ANY.values() else 'at'}"
 
     @property
     def key(self) -> bytes:
-        if self.host_ip == ANY_ADDRESS:
+        if self.host_ip in _ANY.values():
             return nft.pack_port(self.host_port)
-        return nft.pack_address_port(FAMILY, self.host_ip, self.host_port)
+        return nft.pack_address_port(self.family, self.host_ip, self.host_port)
+
+    @property
+    def slot(self) -> tuple[int, str, bytes]:
+        """Where it is: table, map and key."""
+        return self.family, self.map_name, self.key
 
     @property
     def is_own(self) -> bool:
@@ -60,11 +77,14 @@ class Translation:
 
     @property
     def value(self) -> bytes:
-        return nft.pack_address_port(FAMILY, self.address, self.target)
+        return nft.pack_address_port(self.family, self.address, self.target)
 
 
 def table_requests(table: Table, bridges: Iterable[Bridge]) -> list[Request]:
-    """The whole table except the maps' elements: right for a table that is new and for one that exists."""
+    """The whole table except the maps' elements: right for a table that is new and for one that exists. Of `bridges`, those
+    of the table's family count."""
+    family = table.family
+    first = 10 * _FAMILIES.index(family)
     requests = [
         nft.new_table(table),
         nft.new_base_chain(table, "early", "filter", nft.HOOK_PREROUTING, -300),
@@ -76,39 +96,51 @@ def table_requests(table: Table, bridges: Iterable[Bridge]) -> list[Request]:
     ]
     pair = (nft.type_address_port(table.family), nft.bytes_address_port(table.family))
     for number, protocol in enumerate(_PROTOCOLS, start=1):
-        requests.append(nft.new_map(table, f"{protocol}_at", 2 * number, *pair))
-        requests.append(nft.new_map(table, f"{protocol}_any", 2 * number + 1, nft.TYPE_PORT, 2))
+        requests.append(nft.new_map(table, f"{protocol}_at", first + 2 * number, *pair))
+        requests.append(nft.new_map(table, f"{protocol}_any", first + 2 * number + 1, nft.TYPE_PORT, 2))
 
     def rule(chain: str, *parts: list[nft.Expression]) -> None:
         requests.append(nft.new_rule(table, chain, [e for part in parts for e in part]))
 
-    rule("early", nfx.not_from_loopback(), nfx.to_subnet(FAMILY, "127.0.0.0", 8), nfx.drop())
-    rule("early", nfx.not_from_loopback(), nfx.from_subnet(FAMILY, "127.0.0.0", 8), nfx.drop())
+    if family == socket.AF_INET:
+        rule("early", nfx.not_from_loopback(), nfx.to_subnet(family, "127.0.0.0", 8), nfx.drop())
+        rule("early", nfx.not_from_loopback(), nfx.from_subnet(family, "127.0.0.0", 8), nfx.drop())
+    else:
+        # The kernel routes nothing from ::1 anywhere else: that is the proxy's.
+        rule("local", nfx.to_subnet(family, "::1", 128), nfx.accept())
     for chain in ("inbound", "local"):
         for by, suffix in ((nfx.translate_by_address_and_port, "at"), (nfx.translate_by_port, "any")):
             for protocol, number in _PROTOCOLS.items():
                 rule(chain, nfx.to_local_address(), nfx.l4_protocol(number), by(table.family, f"{protocol}_{suffix}"))
     rule("between", nfx.established(), nfx.accept())
     # Internal networks first: what leaves one must not be accepted as a published port of another.
-    for bridge in sorted(bridges, key=lambda b: (not b.internal, b.interface)):
+    ours = [bridge for bridge in bridges if bridge.family == family]
+    for bridge in sorted(ours, key=lambda b: (not b.internal, b.interface)):
         _bridge_rules(rule, bridge)
     return requests
 
 
 def _bridge_rules(rule: Callable[..., None], bridge: Bridge) -> None:
-    name = bridge.interface
-    ours = nfx.from_subnet(FAMILY, bridge.network, bridge.prefix)
+    name, family = bridge.interface, bridge.family
     entering, leaving = nfx.input_interface(name), nfx.output_interface(name)
-    # What is addressed to a container comes from its own bridge, or is a published port, which is not translated yet here.
-    rule(
-        "early",
-        nfx.input_interface(name, equal=False),
-        nfx.not_from_loopback(),
-        nfx.to_subnet(FAMILY, bridge.network, bridge.prefix),
-        nfx.drop(),
-    )
-    rule("outbound", nfx.from_subnet(FAMILY, "127.0.0.0", 8), leaving, nfx.masquerade())
-    rule("between", entering, leaving, nfx.accept())
+    if not bridge.network:
+        rule("between", entering, nfx.drop())
+        rule("between", leaving, nfx.drop())
+        return
+    ours = nfx.from_subnet(family, bridge.network, bridge.prefix)
+    if bridge.masquerade:
+        # What is addressed to a container comes from its own bridge, or is a published port, not translated yet here,
+        # or an answer, which is not translated back yet. Without masquerade, answers are: "between" drops the rest.
+        elsewhere = nfx.input_interface(name, equal=False)
+        ours_too = nfx.to_subnet(family, bridge.network, bridge.prefix)
+        rule("early", elsewhere, nfx.not_from_loopback(), ours_too, nfx.drop())
+    if family == socket.AF_INET:
+        rule("outbound", nfx.from_subnet(family, "127.0.0.0", 8), leaving, nfx.masquerade())
+    if bridge.icc:
+        rule("between", entering, leaving, nfx.accept())
+    else:
+        rule("between", entering, leaving, nfx.destination_translated(), nfx.accept())
+        rule("between", entering, leaving, nfx.drop())
     if bridge.internal:
         # Containers there have no route out: whoever reaches one by a published port must look like the bridge.
         rule("outbound", leaving, nfx.destination_translated(), nfx.masquerade())
@@ -116,27 +148,34 @@ def _bridge_rules(rule: Callable[..., None], bridge: Bridge) -> None:
     else:
         # Hairpin: the answer must come back through us, not straight over the bridge.
         rule("outbound", ours, leaving, nfx.destination_translated(), nfx.masquerade())
-        rule("outbound", ours, nfx.output_interface(name, equal=False), nfx.masquerade())
+        if bridge.masquerade:
+            rule("outbound", ours, nfx.output_interface(name, equal=False), nfx.masquerade())
         rule("between", leaving, nfx.destination_translated(), nfx.accept())
     rule("between", leaving, nfx.drop())
 
 
 class Firewall:
-    """The table `table` of the network namespace that the thread is in when this is made."""
+    """The tables `name`, one of each family that is in use, of the network namespace that the thread is in when this is
+    made. Both change in one transaction."""
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    def __init__(self, name: str) -> None:
+        self._tables = {family: Table(name, family) for family in _FAMILIES}
         self._sock = NetlinkSocket(NETLINK_NETFILTER)
         self._bridges: tuple[Bridge, ...] = ()
-        self._elements: dict[tuple[str, bytes], Translation] = {}
-        self._made = False
+        self._elements: dict[tuple[int, str, bytes], Translation] = {}
+        self._made: tuple[int, ...] = ()
 
     def close(self) -> None:
         self._sock.close()
 
     @property
     def made(self) -> bool:
-        """Whether the table should exist."""
+        """Whether there should be a table."""
+        return bool(self._made)
+
+    @property
+    def families(self) -> Collection[int]:
+        """Those that there should be tables of."""
         return self._made
 
     @property
@@ -145,43 +184,52 @@ class Firewall:
         return self._elements.values()
 
     def find(self) -> None:
-        """Learn what the maps of an existing table hold (adoption); of one that is not there, nothing."""
+        """Learn what the maps of existing tables hold (adoption); of one that is not there, nothing."""
         self._elements = {}
-        if not self.exists():
-            return
+        for family, table in self._tables.items():
+            if self._exists(table):
+                self._find(family, table)
+
+    def _find(self, family: int, table: Table) -> None:
         for protocol in _PROTOCOLS:
             for kind in ("at", "any"):
-                for body in self._sock.ask(nft.get_elements(self._table, f"{protocol}_{kind}")):
+                for body in self._sock.ask(nft.get_elements(table, f"{protocol}_{kind}")):
                     for key, value in nft.parse_elements(body):
                         if kind == "any":
-                            host_ip, host_port = ANY_ADDRESS, int.from_bytes(key, "big")
+                            host_ip, host_port = _ANY[family], int.from_bytes(key, "big")
                         else:
-                            host_ip, host_port = nft.unpack_address_port(FAMILY, key)
-                        found = Translation(protocol, host_ip, host_port, *nft.unpack_address_port(FAMILY, value))
-                        self._elements[found.map_name, found.key] = found
+                            host_ip, host_port = nft.unpack_address_port(family, key)
+                        found = Translation(protocol, host_ip, host_port, *nft.unpack_address_port(family, value))
+                        self._elements[found.slot] = found
 
     def set_bridges(self, bridges: Iterable[Bridge]) -> None:
         """Make or replace all rules. Raises OSError; the rules are as before then."""
         wanted = tuple(bridges)
-        nft.commit(self._sock, table_requests(self._table, wanted))
-        self._bridges, self._made = wanted, True
+        families = _families_of(wanted)
+        requests = [request for family in families for request in table_requests(self._tables[family], wanted)]
+        for family, table in self._tables.items():
+            if family not in families and (family in self._made or self._exists(table)):
+                requests += [nft.new_table(table), nft.delete_table(table)]
+        nft.commit(self._sock, requests)
+        self._bridges, self._made = wanted, families
+        self._elements = {slot: item for slot, item in self._elements.items() if item.family in families}
 
     def add(self, translations: Sequence[Translation]) -> None:
         """Publish all or none. An element that leads elsewhere, left by a container that died, is replaced: the caller
         holds the host port."""
-        new = [t for t in translations if self._elements.get((t.map_name, t.key)) != t]
-        stale = [self._elements[t.map_name, t.key] for t in new if (t.map_name, t.key) in self._elements]
-        requests = [nft.delete_elements(self._table, t.map_name, [t.key]) for t in stale]
-        requests += [nft.new_elements(self._table, t.map_name, [(t.key, t.value)]) for t in new]
+        new = [t for t in translations if self._elements.get(t.slot) != t]
+        stale = [self._elements[t.slot] for t in new if t.slot in self._elements]
+        requests = [nft.delete_elements(self._tables[t.family], t.map_name, [t.key]) for t in stale]
+        requests += [nft.new_elements(self._tables[t.family], t.map_name, [(t.key, t.value)]) for t in new]
         self._commit(requests)
-        self._elements.update({(t.map_name, t.key): t for t in new})
+        self._elements.update({t.slot: t for t in new})
 
     def discard(self, translations: Iterable[Translation]) -> None:
         """Withdraw those that are published."""
-        old = [t for t in translations if self._elements.get((t.map_name, t.key)) == t]
-        self._commit([nft.delete_elements(self._table, t.map_name, [t.key]) for t in old])
+        old = [t for t in translations if self._elements.get(t.slot) == t]
+        self._commit([nft.delete_elements(self._tables[t.family], t.map_name, [t.key]) for t in old])
         for translation in old:
-            del self._elements[translation.map_name, translation.key]
+            del self._elements[translation.slot]
 
     def _commit(self, requests: Sequence[Request]) -> None:
         try:
@@ -194,19 +242,36 @@ class Firewall:
             nft.commit(self._sock, requests)
 
     def exists(self) -> bool:
-        return any(nft.parse_table(body) == self._table.name for body in self._sock.ask(nft.get_tables(self._table.family)))
+        """Whether all are there that should be."""
+        return all(self._exists(self._tables[family]) for family in self._made or (FAMILY,))
+
+    def _exists(self, table: Table) -> bool:
+        return any(nft.parse_table(body) == table.name for body in self._sock.ask(nft.get_tables(table.family)))
 
     def put_back(self) -> None:
-        """Make the table as the mirror says, whatever is there now, in one transaction."""
-        replace = [nft.new_table(self._table), nft.delete_table(self._table)]
-        replace += table_requests(self._table, self._bridges)
-        replace += [nft.new_elements(self._table, t.map_name, [(t.key, t.value)]) for t in self._elements.values()]
+        """Make the tables as the mirror says, whatever is there now, in one transaction."""
+        replace: list[Request] = []
+        for family in self._made:
+            table = self._tables[family]
+            replace += [nft.new_table(table), nft.delete_table(table), *table_requests(table, self._bridges)]
+        replace += [
+            nft.new_elements(self._tables[t.family], t.map_name, [(t.key, t.value)]) for t in self._elements.values()
+        ]
         nft.commit(self._sock, replace)
 
     def remove(self) -> None:
-        """Delete the table; nothing happens if it is gone."""
-        delete_table(self._sock, self._table)
-        self._elements, self._bridges, self._made = {}, (), False
+        """Delete the tables; nothing happens if they are gone."""
+        for table in self._tables.values():
+            delete_table(self._sock, table)
+        self._elements, self._bridges, self._made = {}, (), ()
+
+
+def _families_of(bridges: Sequence[Bridge]) -> tuple[int, ...]:
+    return tuple(
+        family
+        for family in _FAMILIES
+        if family == FAMILY or any(bridge.network for bridge in bridges if bridge.family == family)
+    )
 
 
 def delete_table(sock: NetlinkSocket, table: Table) -> None:

@@ -5,14 +5,18 @@ No record, supervisor or container is needed: all names derive from the project'
 
 from __future__ import annotations
 
+import socket
+
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
-from orchestrator.model.names import ProjectKey, nft_table
+from orchestrator.model.names import ProjectKey, bridge_mark, nft_table
 from orchestrator.network import nftables
 from orchestrator.network.bridge import HostLinks, refused
-from orchestrator.network.firewall import FAMILY, delete_table
+from orchestrator.network.firewall import delete_table
 from orchestrator.network.nftables import Table
 from orchestrator.network.thread import open_thread
 from orchestrator.values import frozen
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 @frozen
@@ -52,7 +56,8 @@ def _find(key: ProjectKey) -> Leftovers:
         found = links.all()
     finally:
         links.close()
-    bridges = {link.index: link.name for link in found if link.name.startswith(f"psb{key}")}
+    ours = [link for link in found if link.name.startswith(f"psb{key}") or link.alias == bridge_mark(key)]
+    bridges = {link.index: link.name for link in ours}
     # The veth's name has six digits of the key only: another project's is told apart by its bridge.
     veths = [
         link.name
@@ -60,10 +65,9 @@ def _find(key: ProjectKey) -> Leftovers:
         if link.name.startswith(f"psv{key[:6]}") and (link.master in bridges or link.master == 0)
     ]
     with NetlinkSocket(NETLINK_NETFILTER) as sock:
-        tables = [nftables.parse_table(body) for body in sock.ask(nftables.get_tables(FAMILY))]
-    return Leftovers(
-        tuple(sorted(bridges.values())), tuple(sorted(veths)), tuple(t for t in tables if t == nft_table(key))
-    )
+        tables = [nftables.parse_table(body) for family in _FAMILIES for body in sock.ask(nftables.get_tables(family))]
+    found_tables = tuple(dict.fromkeys(table for table in tables if table == nft_table(key)))
+    return Leftovers(tuple(sorted(bridges.values())), tuple(sorted(veths)), found_tables)
 
 
 def _remove(key: ProjectKey) -> Leftovers:
@@ -72,7 +76,8 @@ def _remove(key: ProjectKey) -> Leftovers:
     try:
         with NetlinkSocket(NETLINK_NETFILTER) as sock:
             for table in found.tables:
-                delete_table(sock, Table(table, FAMILY))
+                for family in _FAMILIES:
+                    delete_table(sock, Table(table, family))
         links.delete([*found.veths, *found.bridges])
     finally:
         links.close()

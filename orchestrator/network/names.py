@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_address
 
 from orchestrator.contracts.network import Endpoint
 from orchestrator.model.names import ContainerId, NetworkName
+from orchestrator.model.subnets import IPNetwork
 from orchestrator.network.zones import Zone
 
 
@@ -27,10 +28,12 @@ class ProjectNames:
         self._dns: dict[ContainerId, tuple[str, ...]] = {}
         self._links: dict[ContainerId, dict[str, str]] = {}
 
-    def open_zone(self, network: NetworkName, subnet: IPv4Network, internal: bool = False) -> Zone:
-        zone = self._zones.get(network)
-        if zone is None or zone.subnet != subnet:
-            zone = self._zones[network] = Zone(subnet, unready=self._unready)
+    def open_zone(
+        self, network: NetworkName, subnets: Iterable[IPNetwork], internal: bool = False, full_name: str = ""
+    ) -> Zone:
+        zone, subnets = self._zones.get(network), tuple(subnets)
+        if zone is None or zone.subnets != subnets:
+            zone = self._zones[network] = Zone(subnets, unready=self._unready)
         zone.internal = internal
         return zone
 
@@ -49,12 +52,12 @@ class ProjectNames:
 
     def servers(self, zone: Zone, client: str) -> tuple[str, ...]:
         """Whom to ask for `client`, an address in `zone`; () for the host's resolvers."""
-        container = zone.holder(IPv4Address(client)) if client else None
+        container = zone.holder(ip_address(client)) if client else None
         return self._dns.get(container, ()) if container is not None else ()
 
     def meant(self, zone: Zone, client: str, name: str) -> str:
         """What `client`, an address in `zone`, means by `name` (in lower case): a name of its own for another one."""
-        container = zone.holder(IPv4Address(client)) if client and self._links else None
+        container = zone.holder(ip_address(client)) if client and self._links else None
         return self._links.get(container, {}).get(name, name) if container is not None else name
 
     def disclaim(self, container: ContainerId) -> None:
@@ -83,7 +86,7 @@ class ProjectNames:
 
     def visible(self, zone: Zone, client: str) -> list[Zone]:
         """The zones that `client`, an address, may ask by the socket of `zone`, that one first."""
-        container = zone.holder(IPv4Address(client)) if client else None
+        container = zone.holder(ip_address(client)) if client else None
         if container is None:
             return [zone]
         return [zone, *(other for other in self._zones.values() if other is not zone and other.has(container))]
@@ -94,4 +97,4 @@ class ProjectNames:
 
     def covers(self, address: IPv4Address) -> bool:
         """An address of the project's networks."""
-        return any(address in zone.subnet for zone in self._zones.values())
+        return any(address in subnet for zone in self._zones.values() for subnet in zone.subnets)

@@ -6,8 +6,9 @@ sockets from the store.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
 import trio
 
@@ -16,11 +17,20 @@ from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
 from orchestrator.errors import OperationError
 from orchestrator.kernel.rtnetlink import Link
-from orchestrator.model.names import ContainerId, NetworkName, bridge_name
+from orchestrator.model.names import ContainerId, NetworkName, bridge_mark, bridge_name
 from orchestrator.model.network import Network
+from orchestrator.model.network_options import NetworkOptions, parse_options
+from orchestrator.model.subnets import AddressRange, overlap
 from orchestrator.network import resolver
-from orchestrator.network.addressing import AddressBook, Ipv4Subnet, choose_subnet, explicit_subnet
-from orchestrator.network.bridge import HostNetwork, SubnetLock, refused
+from orchestrator.network.addressing import (
+    AddressBooks,
+    Occupied,
+    choose_range,
+    family_of,
+    in_the_way,
+    written_range,
+)
+from orchestrator.network.bridge import SubnetLock, refused
 from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import Bridge, Translation
 from orchestrator.network.names import ProjectNames
@@ -30,11 +40,13 @@ from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.upstream import Upstream
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.wiring import Wiring
+from orchestrator.network.zones import Zone
 from orchestrator.values import entity
 
 _LOCK_S = 2.0
 _LOCK_RETRY_S = 0.02
 _UNDO_S = 30.0
+_FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SPARE_NAMES = 16
 """More tries than there are other networks, because tries may hash alike too."""
 
@@ -44,7 +56,7 @@ class LiveNetwork:
     """A network that exists."""
 
     network: Network
-    book: AddressBook
+    books: AddressBooks
     link: Link
     resolver: Resolver
     dns: tuple[Translation, ...]
@@ -74,6 +86,7 @@ class ProjectNetworks:
         self._record = SubnetRecord(site.data_dir)
         self._upstream = upstream
         self._lock = trio.Lock()
+        self._warnings: list[str] = []
         self._written: dict[NetworkName, frozenset[str]] = {}
         self.live: dict[NetworkName, LiveNetwork] = {}
 
@@ -96,11 +109,12 @@ class ProjectNetworks:
         """See `Networking.reserve_written`."""
         self._written = {key: frozenset(addresses) for key, addresses in written.items()}
         for key, live in self.live.items():
-            live.book.written = self._written.get(key, frozenset())
+            live.books.set_written(self._written.get(key, frozenset()))
 
-    async def ensure(self, networks: Sequence[Network]) -> None:
+    async def ensure(self, networks: Sequence[Network]) -> tuple[str, ...]:
         """See `Networking.ensure`."""
         async with self._lock:
+            self._warnings = []
             begun: list[NetworkName] = []
             try:
                 for network in networks:
@@ -116,6 +130,7 @@ class ProjectNetworks:
             except BaseException:
                 await self._undo(begun)
                 raise
+            return tuple(self._warnings)
 
     async def _undo(self, begun: Sequence[NetworkName]) -> None:
         # Shielded, so that a cancelled `up` leaves nothing; bounded, since the kernel's part is.
@@ -125,27 +140,31 @@ class ProjectNetworks:
 
     async def _make(self, network: Network, begun: list[NetworkName]) -> None:
         """`begun`: gets the network if it did not exist before, so that a failure can undo it."""
-        key, name = network.key, self._bridge_name(network.key)
+        key, name = network.key, self._name_for(network)
+        if name == _options(network).bridge and key not in self._record.networks:
+            await self._check_unused(key, name)
         lock = await self._thread.run(SubnetLock)
         try:
             await self._take(lock)
             existing = await self._thread.run(self._wiring.links.find, name)
-            subnet = await self._subnet_for(network, existing, name)
+            ranges = await self._ranges_for(network, existing, name)
             if existing is None:
                 begun.append(key)
-            self._record.set(key, Recorded(subnet, network.internal, name))
-            link = await self._thread.run(self._wiring.links.make_bridge, name, subnet)
+            self._record.set(key, _recorded(ranges, network, name))
+            make = self._wiring.links.make_bridge
+            link = await self._thread.run(make, name, ranges, _options(network), self._mark(network))
         finally:
             lock.close()
-        book = AddressBook(key, subnet, self._written.get(key, frozenset()))
+        books = AddressBooks.of(key, ranges, self._written.get(key, frozenset()))
         for container, endpoint in self._held(key):
-            book.hold(container, endpoint.addresses[0].ip)
-        server = await self._open_resolver(network, subnet)
-        self.live[key] = LiveNetwork(network, book, link, server, _dns_translations(subnet, server))
+            books.hold(container, endpoint.addresses)
+        server = await self._open_resolver(network, books.ranges)
+        self.live[key] = LiveNetwork(network, books, link, server, _dns_translations(books.ranges, server))
         self._nursery.start_soon(server.serve)
 
-    async def _open_resolver(self, network: Network, subnet: Ipv4Subnet) -> Resolver:
-        gateway, store_key = str(subnet.gateway), f"dns/{network.key}"
+    async def _open_resolver(self, network: Network, ranges: Sequence[AddressRange]) -> Resolver:
+        """On the first range's gateway: that of IPv4, where there is one."""
+        gateway, store_key = str(ranges[0].gateway), f"dns/{network.key}"
         sockets = resolver.usable(await fetch_sockets(self._store, store_key), gateway)
         if sockets is None:
             sockets = resolver.open_sockets(gateway)
@@ -155,17 +174,39 @@ class ProjectNetworks:
                 for sock in sockets:
                     sock.close()
                 raise
-        zone = self._names.open_zone(network.key, subnet.network, network.internal)
+        zone = self._open_zone(network, ranges)
         return Resolver(self._names, zone, self._upstream, sockets)
 
     async def _refresh(self, live: LiveNetwork, network: Network) -> None:
         before = live.network
-        if before.subnets != network.subnets:
-            raise _changed(network.key, live.book.subnet, network)
-        self._record.set(network.key, Recorded(live.book.subnet, network.internal, live.link.name))
+        ranges = live.books.ranges
+        if _shape(before) != _shape(network):
+            raise _changed(network.key, ranges, network)
+        self._record.set(network.key, _recorded(ranges, network, live.link.name))
         live.network = network
-        self._names.open_zone(network.key, live.book.subnet.network, network.internal)
-        live.link = await self._thread.run(self._wiring.links.make_bridge, live.link.name, live.book.subnet)
+        self._open_zone(network, ranges)
+        make = self._wiring.links.make_bridge
+        live.link = await self._thread.run(make, live.link.name, ranges, _options(network), self._mark(network))
+
+    def _mark(self, network: Network) -> str:
+        return bridge_mark(self._site.key) if _options(network).bridge else ""
+
+    def _name_for(self, network: Network) -> str:
+        recorded = self._record.networks.get(network.key)
+        return _options(network).bridge or (recorded.bridge if recorded else "") or self._bridge_name(network.key)
+
+    async def _check_unused(self, key: NetworkName, name: str) -> None:
+        """That the name which the stack gives to a bridge is nobody's."""
+        found = await self._thread.run(self._wiring.links.find, name)
+        if found is not None and found.alias != bridge_mark(self._site.key):
+            raise OperationError(
+                f'this machine has an interface "{name}" already',
+                hint="choose another name, or leave it out",
+                place=f"networks.{key}.driver_opts.com.docker.network.bridge.name",
+            )
+
+    def _open_zone(self, network: Network, ranges: Sequence[AddressRange]) -> Zone:
+        return self._names.open_zone(network.key, [item.network for item in ranges], network.internal, network.full_name)
 
     async def _take(self, lock: SubnetLock) -> None:
         """For a moment at most: any local user can hold this lock, and then it goes without. Two supervisors would have to
@@ -177,44 +218,67 @@ class ProjectNetworks:
     def _held(self, key: NetworkName) -> list[tuple[ContainerId, Endpoint]]:
         return [(c, e) for c, endpoints in self._endpoints.items() for e in endpoints if e.network == key]
 
-    async def _subnet_for(self, network: Network, existing: Link | None, bridge: str) -> Ipv4Subnet:
+    async def _ranges_for(self, network: Network, existing: Link | None, bridge: str) -> tuple[AddressRange, ...]:
+        """IPv4 first."""
+        occupied = await self._thread.run(self._wiring.links.occupied, [bridge])
+        busy = existing is not None and bool(await self._ports_of(existing))
+        found = await self._thread.run(self._wiring.links.addresses, existing) if existing is not None else []
+        every = [written_range(network.key, number, item) for number, item in enumerate(network.subnets)]
+        written = {item.version: item for item in every}
+        return tuple(
+            self._range_for(network, version, occupied, written.get(version), found, busy)
+            for version, wanted in ((4, network.ipv4), (6, network.ipv6))
+            if wanted
+        )
+
+    def _range_for(
+        self,
+        network: Network,
+        version: int,
+        occupied: Sequence[Occupied],
+        written: AddressRange | None,
+        found: Sequence[tuple[str, int]],
+        busy: bool,
+    ) -> AddressRange:
+        """`found`: addresses that the bridge has, () when there is no bridge. `busy`: something is attached to it."""
         key = network.key
-        occupied = await self._thread.run(self._wiring.links.networks, [bridge])
-        recorded = self._record.networks.get(key)
-        held = [endpoint for _, endpoint in self._held(key)]
-        if network.subnets:
-            wanted = explicit_subnet(key, network.subnets[0].subnet, network.subnets[0].gateway)
-            if existing is None:
-                _check_free(key, wanted, occupied)
-            elif recorded is not None and recorded.subnet != wanted and await self._ports_of(existing):
-                raise _changed(key, recorded.subnet, network)
-            return wanted
-        if recorded is not None and not recorded.subnet.chosen:
-            # After a reboot a VPN may be in the way. Then it is no use to insist, and to refuse would block `down` too.
-            if existing is not None or _overlap(recorded.subnet.network, occupied) is None:
-                return recorded.subnet
+        known = self._record.networks[key].ranges if key in self._record.networks else ()
+        recorded = next((item for item in known if item.version == version), None)
+        if written is not None:
+            if recorded is not None and recorded != written and busy:
+                raise _changed(key, known, network)
+            if not found:
+                _check_free(key, written, occupied)
+            return written
+        family = _FAMILIES[version]
+        on_bridge = [(ip, prefix) for ip, prefix in found if family_of(ip) == family]
+        held = [a for _, end in self._held(key) for a in end.addresses if a.gateway and family_of(a.ip) == family]
+        if recorded is not None and not recorded.chosen:
+            # After a reboot something may be in the way. Then it is no use to insist, and to refuse would block `down` too.
+            if on_bridge or in_the_way(recorded.network, occupied) is None:
+                return recorded
         elif held:
-            address = held[0].addresses[0]
-            subnet = IPv4Network((address.ip, address.prefix), strict=False)
-            return Ipv4Subnet(subnet, IPv4Address(address.gateway))
-        elif recorded is not None and existing is not None and await self._ports_of(existing):
-            raise _changed(key, recorded.subnet, network)
-        elif existing is not None:
-            found = await self._thread.run(self._wiring.links.addresses, existing)
-            if found:
-                gateway, prefix = found[0]
-                return Ipv4Subnet(IPv4Network((gateway, prefix), strict=False), IPv4Address(gateway))
-        return choose_subnet(self._site.key, key, [item.network for item in occupied])
+            subnet = ip_network((held[0].ip, held[0].prefix), strict=False)
+            return AddressRange(subnet, ip_address(held[0].gateway))
+        elif recorded is not None and busy:
+            raise _changed(key, known, network)
+        elif on_bridge:
+            gateway, prefix = on_bridge[0]
+            return AddressRange(ip_network((gateway, prefix), strict=False), ip_address(gateway))
+        chosen, cover = choose_range(self._site.key, key, version, occupied)
+        if cover is not None:
+            self._warnings.append(
+                f"network {key} is {chosen.network}, a part of the route to {cover}: all ranges that networks are chosen "
+                f"from are behind such routes, so hosts there with these addresses cannot be reached from this machine"
+            )
+        return chosen
 
     async def _apply_rules(self) -> None:
         """Rules for all networks of the project: also for those that are recorded, but not asked for this time."""
-        bridges = {
-            key: _bridge(self._bridge_name(key), item.subnet, item.internal)
-            for key, item in self._record.networks.items()
-        }
-        for key, live in self.live.items():
-            bridges[key] = _bridge(live.link.name, live.book.subnet, live.network.internal)
-        await self._thread.run(self._wiring.set_bridges, list(bridges.values()))
+        networks = dict(self._record.networks)
+        networks |= {key: _recorded(live.books.ranges, live.network, live.link.name) for key, live in self.live.items()}
+        bridges = [rule for key, item in networks.items() for rule in _bridges(self._bridge_name(key), item)]
+        await self._thread.run(self._wiring.set_bridges, bridges)
         await self._thread.run(self._wiring.firewall.add, [t for live in self.live.values() for t in live.dns])
 
     async def remove(self, networks: Sequence[NetworkName]) -> None:
@@ -278,44 +342,61 @@ def _has_veth(owner: VethOwner, present: Mapping[str, Link]) -> bool:
     return any(name in present and owner.owns(present[name]) for name in owner.names())
 
 
-def _dns_translations(subnet: Ipv4Subnet, server: Resolver) -> tuple[Translation, ...]:
+def _dns_translations(ranges: Sequence[AddressRange], server: Resolver) -> tuple[Translation, ...]:
     """Containers may publish port 53 on all addresses: questions to the bridge go to the server all the same."""
-    gateway = str(subnet.gateway)
+    gateway = str(ranges[0].gateway)
     return tuple(
         Translation(protocol, gateway, resolver.DNS_PORT, gateway, int(sock.getsockname()[1]))
         for protocol, sock in zip(("udp", "tcp"), server.sockets, strict=True)
     )
 
 
-def _bridge(name: str, subnet: Ipv4Subnet, internal: bool) -> Bridge:
-    return Bridge(name, str(subnet.network.network_address), subnet.network.prefixlen, internal)
+def _recorded(ranges: Sequence[AddressRange], network: Network, bridge: str) -> Recorded:
+    return Recorded(tuple(ranges), network.internal, bridge, network.driver, network.options)
 
 
-def _overlap(subnet: IPv4Network, occupied: Iterable[HostNetwork]) -> str | None:
+def _options(item: Network | Recorded) -> NetworkOptions:
+    return parse_options(item.driver, item.options)
+
+
+def _bridges(name: str, item: Recorded) -> list[Bridge]:
+    """What the rules of each family need to know of a network."""
+    options, found = _options(item), []
+    for version, family in _FAMILIES.items():
+        subnet = next((each.network for each in item.ranges if each.version == version), None)
+        if subnet is None:
+            found.append(Bridge(name, "", 0, item.internal, family))
+            continue
+        masquerade = options.masquerade if version == 4 else options.masquerade6
+        start = str(subnet.network_address)
+        found.append(Bridge(name, start, subnet.prefixlen, item.internal, family, masquerade, options.icc))
+    return found
+
+
+def _shape(network: Network) -> tuple[object, ...]:
+    """What a network that exists cannot have changed."""
+    return network.subnets, network.ipv4, network.ipv6, network.driver, network.options
+
+
+def _check_free(key: NetworkName, wanted: AddressRange, occupied: Iterable[Occupied]) -> None:
+    """A subnet from the stack may lie inside a wider range (10.0.0.0/8 by a VPN): its author knows. It may not cover what
+    the host reaches by a route as narrow or narrower, nor be a part of another network of ours."""
     for item in occupied:
-        if subnet.overlaps(item.network):
-            return f"{item.network}" + (f" by {item.interface}" if item.interface else "")
-    return None
+        wider = item.network.prefixlen < wanted.network.prefixlen and not item.interface.startswith("psb")
+        if overlap(wanted.network, item.network) and not wider:
+            raise OperationError(
+                f"{wanted.network} overlaps {item} on this host",
+                hint="choose another subnet, or leave it out",
+                place=f"networks.{key}.ipam.config[0].subnet",
+            )
 
 
-def _check_free(key: NetworkName, wanted: Ipv4Subnet, occupied: Iterable[HostNetwork]) -> None:
-    """A subnet from the stack may lie inside a wider route (10.0.0.0/8 by a VPN): its author knows. It may not cover what
-    the host reaches by a route as narrow or narrower."""
-    narrower = [item for item in occupied if item.network.prefixlen >= wanted.network.prefixlen]
-    clash = _overlap(wanted.network, narrower)
-    if clash is not None:
-        raise OperationError(
-            f"networks.{key}.ipam.config[0].subnet: {wanted.network} overlaps {clash} on this host",
-            hint="choose another subnet, or leave it out",
-        )
-
-
-def _changed(key: NetworkName, now: Ipv4Subnet, network: Network) -> OperationError:
-    wanted = "one from the pool"
-    if network.subnets:
-        asked = network.subnets[0]
-        wanted = asked.subnet + (f", gateway {asked.gateway}" if asked.gateway else "")
+def _changed(key: NetworkName, now: Sequence[AddressRange], network: Network) -> OperationError:
+    wanted = " and ".join(
+        item.subnet + (f", gateway {item.gateway}" if item.gateway else "") for item in network.subnets
+    )
+    is_now = " and ".join(f"{item.network}, gateway {item.gateway}" for item in now)
     return OperationError(
-        f"networks.{key}: the network is {now.network}, gateway {now.gateway}, and the stack now wants {wanted}",
+        f"networks.{key}: the network is {is_now}, and the stack now wants {wanted or 'one from the pool'}",
         hint="take the project down first; running containers cannot change their network",
     )

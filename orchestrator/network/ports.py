@@ -17,13 +17,14 @@ from orchestrator.contracts.network import Published
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId
 from orchestrator.model.network import PortMapping
+from orchestrator.network.addressing import family_of
 from orchestrator.network.port_owner import Publisher, port_owner
 from orchestrator.values import field, frozen
 
 _BACKLOG = 128
 _HOLDERS_SHOWN = 4
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
-EVERY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+EVERY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 """All addresses of the host, of one family."""
 
 
@@ -82,10 +83,6 @@ class Others:
 
 
 NOBODY = Others()
-
-
-def family_of(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def host_ip(mapping: PortMapping) -> str:

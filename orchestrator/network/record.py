@@ -1,9 +1,11 @@
-"""``DATA_DIR/networks.json``: which subnet and bridge each network was given. Written before the bridge is made, so that
+"""``DATA_DIR/networks.json``: which subnets and bridge each network was given. Written before the bridge is made, so that
 the subnet is the same after a crash and after a reboot, when nothing in the kernel tells it any more.
 
-    {"version": 2, "networks": {NAME: {"subnets": [{"subnet", "gateway"}], "bridge", "chosen", "internal"}}}
+    {"version": 3, "networks": {NAME: {"subnets": [{"subnet", "gateway", "chosen", "range", "reserved"}], "bridge",
+                                       "internal", "driver", "options"}}}
 
-Version 1 had no version, and one subnet: ``{NAME: {"subnet", "gateway", "chosen", "internal"}}``."""
+Version 2 had one IPv4 subnet, and "chosen" beside "subnets". Version 1 had no version, and one subnet:
+``{NAME: {"subnet", "gateway", "chosen", "internal"}}``."""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from orchestrator.contracts.state import Finding
@@ -19,21 +21,23 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.atomic import keep_aside, replace_file
 from orchestrator.kernel.plain import open_plain
 from orchestrator.model.names import NetworkName
-from orchestrator.network.addressing import Ipv4Subnet
+from orchestrator.model.subnets import AddressRange
 from orchestrator.values import frozen
 
-VERSION = 2
+VERSION = 3
 _MAX_BYTES = 1 << 20
 
 
 @frozen
 class Recorded:
-    """`internal`: so that the firewall's rules can be made for a network before it is asked for again. `bridge`: its
-    interface, "" when it has the first name that derives (`model.names.bridge_name`)."""
+    """`ranges`: IPv4 first. `internal` and `options`: so that the firewall's rules can be made for a network before it is
+    asked for again. `bridge`: its interface, "" when it has the first name that derives (`model.names.bridge_name`)."""
 
-    subnet: Ipv4Subnet
+    ranges: tuple[AddressRange, ...]
     internal: bool = False
     bridge: str = ""
+    driver: str = "bridge"
+    options: tuple[tuple[str, str], ...] = ()
 
 
 class SubnetRecord:
@@ -126,23 +130,57 @@ def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
     return {"version": 2, "networks": networks}
 
 
-_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_version_1,)
+def _from_version_2(data: dict[str, Any]) -> dict[str, Any]:
+    networks = {}
+    for name, entry in data["networks"].items():
+        rest = {key: value for key, value in entry.items() if key not in ("subnets", "chosen")}
+        chosen = {"chosen": True} if entry.get("chosen") else {}
+        networks[name] = rest | {"subnets": [subnet | chosen for subnet in entry["subnets"]]}
+    return {"version": 3, "networks": networks}
+
+
+_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_version_1, _from_version_2)
 """From version N to N + 1, beginning with 1."""
 
 
 def _from_entry(entry: dict[str, Any]) -> Recorded:
-    first = entry["subnets"][0]
-    subnet = Ipv4Subnet(IPv4Network(first["subnet"]), IPv4Address(first["gateway"]), bool(entry.get("chosen")))
-    return Recorded(subnet, bool(entry.get("internal")), str(entry.get("bridge", "")))
+    ranges = tuple(map(_from_subnet, entry["subnets"]))
+    if not ranges:
+        raise ValueError("a network without a subnet")
+    return Recorded(
+        ranges,
+        bool(entry.get("internal")),
+        str(entry.get("bridge", "")),
+        str(entry.get("driver", "bridge")),
+        tuple((str(key), str(value)) for key, value in entry.get("options", {}).items()),
+    )
+
+
+def _from_subnet(item: dict[str, Any]) -> AddressRange:
+    given = ip_network(item["range"]) if "range" in item else None
+    reserved = tuple(map(ip_address, item.get("reserved", ())))
+    return AddressRange(ip_network(item["subnet"]), ip_address(item["gateway"]), bool(item.get("chosen")), given, reserved)
 
 
 def _to_entry(item: Recorded) -> dict[str, object]:
-    subnet = {"subnet": str(item.subnet.network), "gateway": str(item.subnet.gateway)}
-    entry: dict[str, object] = {"subnets": [subnet]}
+    entry: dict[str, object] = {"subnets": list(map(_to_subnet, item.ranges))}
     if item.bridge:
         entry["bridge"] = item.bridge
-    if item.subnet.chosen:
-        entry["chosen"] = True
     if item.internal:
         entry["internal"] = True
+    if item.driver != "bridge":
+        entry["driver"] = item.driver
+    if item.options:
+        entry["options"] = dict(item.options)
     return entry
+
+
+def _to_subnet(item: AddressRange) -> dict[str, object]:
+    found: dict[str, object] = {"subnet": str(item.network), "gateway": str(item.gateway)}
+    if item.chosen:
+        found["chosen"] = True
+    if item.given is not None:
+        found["range"] = str(item.given)
+    if item.reserved:
+        found["reserved"] = [str(address) for address in item.reserved]
+    return found

@@ -9,8 +9,7 @@ from orchestrator.network import attach, conntrack
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
-from orchestrator.network.firewall import FAMILY, Bridge, Firewall, Translation
-from orchestrator.network.nftables import Table
+from orchestrator.network.firewall import Bridge, Firewall, Translation
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.watch import listen
@@ -32,7 +31,7 @@ class Wiring:
         self._thread = thread
         with ExitStack() as opened:
             self.links = opened.enter_context(closing(HostLinks()))
-            self.firewall = opened.enter_context(closing(Firewall(Table(table, FAMILY))))
+            self.firewall = opened.enter_context(closing(Firewall(table)))
             self.conntrack = opened.enter_context(closing(Conntrack()))
             self.changes = opened.enter_context(listen())
             self._opened = opened.pop_all()
@@ -50,7 +49,9 @@ class Wiring:
             self.links.delete(names)
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
-        self.conntrack.forget_udp(FAMILY, {t.host_port for t in translations if t.protocol == "udp"})
+        for family in {t.family for t in translations}:
+            udp = {t.host_port for t in translations if (t.protocol, t.family) == ("udp", family)}
+            self.conntrack.forget_udp(family, udp)
         return names
 
     def disconnect(self, withdrawals: Sequence[Withdrawal]) -> None:
@@ -58,7 +59,8 @@ class Wiring:
         translations = [t for withdrawal in withdrawals for t in withdrawal.translations]
         try:
             self.firewall.discard(translations)
-            self.conntrack.forget(conntrack.answered_by(FAMILY, ip) for ip in {t.address for t in translations})
+            addresses = {(t.family, t.address) for t in translations}
+            self.conntrack.forget(conntrack.answered_by(family, ip) for family, ip in addresses)
         finally:
             self.links.delete([veth for withdrawal in withdrawals for veth in withdrawal.veths])
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address
 
 from orchestrator.model.names import ContainerId
+from orchestrator.model.subnets import IPAddress, IPNetwork
 from orchestrator.values import entity, field
 
 
@@ -14,18 +15,18 @@ class Zone:
     """Name -> container -> address. `internal`: nothing is asked outside for it. `unready`: containers that do not answer
     to names they share while another one does; shared with the project's other zones."""
 
-    subnet: IPv4Network
+    subnets: tuple[IPNetwork, ...]
     internal: bool = False
     unready: Collection[ContainerId] = frozenset()
-    _addresses: dict[str, dict[ContainerId, IPv4Address]] = field(default_factory=dict)
-    _holders: dict[IPv4Address, ContainerId] = field(default_factory=dict)
-    _entries: dict[ContainerId, tuple[IPv4Address, frozenset[str]]] = field(default_factory=dict)
+    _addresses: dict[str, dict[ContainerId, IPAddress]] = field(default_factory=dict)
+    _holders: dict[IPAddress, ContainerId] = field(default_factory=dict)
+    _entries: dict[ContainerId, tuple[IPAddress, frozenset[str]]] = field(default_factory=dict)
     _turns: dict[str, int] = field(default_factory=dict)
 
     def add(self, container: ContainerId, ip: str, names: Iterable[str]) -> None:
         """`container` answers for `names` from now on, and for no others."""
         self.discard(container)
-        address, folded = IPv4Address(ip), frozenset(name.lower() for name in names)
+        address, folded = ip_address(ip), frozenset(name.lower() for name in names)
         self._entries[container] = (address, folded)
         self._holders[address] = container
         for name in folded:
@@ -41,7 +42,7 @@ class Zone:
                 del self._addresses[name]
                 self._turns.pop(name, None)
 
-    def addresses(self, name: str) -> list[IPv4Address]:
+    def addresses(self, name: str) -> list[IPAddress]:
         """Who answers to `name` (in lower case): those that are ready, or all when none is. A container always answers to
         its own name. One further in turn each time, so that clients that take the first share the load."""
         holders = self._addresses.get(name, {})
@@ -57,7 +58,7 @@ class Zone:
     def knows(self, name: str) -> bool:
         return name in self._addresses
 
-    def holder(self, address: IPv4Address) -> ContainerId | None:
+    def holder(self, address: IPAddress) -> ContainerId | None:
         return self._holders.get(address)
 
     def has(self, container: ContainerId) -> bool:

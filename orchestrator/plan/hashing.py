@@ -25,6 +25,7 @@ from orchestrator.values import fields, replace
 
 _IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given"})
 _VOLUME_FIELDS = ("full_name", "external")
+_LATER_NETWORK_FIELDS = ("ipv4", "ipv6", "driver", "options")
 
 
 def identity_with(image: str, mounted: Iterable[str]) -> str:
@@ -130,7 +131,9 @@ def _network_content(network: Network) -> list[Any]:
     """Flat: a network with one subnet hashes as before there could be several, so that no container is replaced for it."""
     pairs = network.subnets or (None,)
     flat = [item for one in pairs for item in ((one.subnet, one.gateway) if one is not None else (None, None))]
-    return [network.full_name, network.internal, *flat]
+    later = {key: value for key, value in to_json(network).items() if key in _LATER_NETWORK_FIELDS}
+    parts = [[one.ip_range, *one.reserved] for one in network.subnets if one.ip_range or one.reserved]
+    return [network.full_name, network.internal, *flat, *([later] if later else []), *([parts] if parts else [])]
 
 
 def _plain(value: Any) -> Any:

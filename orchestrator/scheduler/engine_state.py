@@ -95,7 +95,8 @@ class EngineState:
         async with self.networks_lock:
             missing = [project.networks[key] for key in wanted if key not in self.networks and key in project.networks]
             if missing:
-                await self.adapters.networking.ensure(missing)
+                for warning in await self.adapters.networking.ensure(missing):
+                    self.events.note(EventKind.WARNING, warning)
             for network in missing:
                 self.networks[network.key] = network
                 self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")

@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import trio
 
-from orchestrator.contracts.network import Address, Endpoint, Published
+from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
-from orchestrator.network.addressing import AddressBook, choose_subnet, explicit_subnet, mac_for
+from orchestrator.network.addressing import AddressBooks, Occupied, choose_range, written_range
+from orchestrator.network.endpoints import take_endpoints
 from orchestrator.network.zones import Zone
 
 _EPHEMERAL = (32768, 60999)
@@ -55,35 +56,40 @@ class FakeNetworking:
         self.ensured: list[tuple[NetworkName, ...]] = []
         self.unready: set[ContainerId] = set()
         self._key = ProjectKey(key)
-        self._books: dict[NetworkName, AddressBook] = {}
+        self._books: dict[NetworkName, AddressBooks] = {}
         self._zones: dict[NetworkName, Zone] = {}
         self._written: dict[NetworkName, frozenset[str]] = {}
         self._published: dict[ContainerId, tuple[Published, ...]] = {}
 
-    async def ensure(self, networks: Sequence[Network]) -> None:
+    async def ensure(self, networks: Sequence[Network]) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()
         self.ensured.append(tuple(network.key for network in networks))
         for network in networks:
             before = self.networks.get(network.key)
             if before is None:
                 self._make(network)
-            elif before.subnets != network.subnets:
+            elif (before.subnets, before.ipv4, before.ipv6) != (network.subnets, network.ipv4, network.ipv6):
                 raise OperationError(f"networks.{network.key}: the network has another subnet than the stack now wants")
             self.networks[network.key] = network
+        return ()
 
     def _make(self, network: Network) -> None:
-        used = [book.subnet.network for project in self.host.projects for book in project._books.values()]
-        if network.subnets:
-            subnet = explicit_subnet(network.key, network.subnets[0].subnet, network.subnets[0].gateway)
-        else:
-            subnet = choose_subnet(self._key, network.key, used)
-        self._books[network.key] = AddressBook(network.key, subnet, self._written.get(network.key, frozenset()))
-        self._zones[network.key] = Zone(subnet.network, network.internal, self.unready)
+        every = [book for project in self.host.projects for book in project._books.values()]
+        used = [Occupied(item.network, "") for book in every for item in book.ranges]
+        written = [written_range(network.key, number, item) for number, item in enumerate(network.subnets)]
+        ranges = [
+            next((item for item in written if item.version == version), None)
+            or choose_range(self._key, network.key, version, used)[0]
+            for version, wanted in ((4, network.ipv4), (6, network.ipv6))
+            if wanted
+        ]
+        self._books[network.key] = AddressBooks.of(network.key, ranges, self._written.get(network.key, frozenset()))
+        self._zones[network.key] = Zone(tuple(item.network for item in ranges), network.internal, self.unready)
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
         self._written = {key: frozenset(addresses) for key, addresses in written.items()}
         for key, book in self._books.items():
-            book.written = self._written.get(key, frozenset())
+            book.set_written(self._written.get(key, frozenset()))
 
     def reserve(
         self,
@@ -96,35 +102,14 @@ class FakeNetworking:
             assert attachment.network in self.networks, (
                 f"{container} wants an address on {attachment.network}: no such network"
             )
-        known = container in self.reserved
-        try:
-            addresses = [self._books[item.network].take(container, item.ipv4_address) for item in attachments]
-        except OperationError:
-            if not known:
-                self._give_back(container)
-            raise
-        endpoints = []
-        for number, (attachment, address) in enumerate(zip(attachments, addresses, strict=True)):
-            subnet = self._books[attachment.network].subnet
-            names = (service, container, *attachment.aliases) if service_name else (container,)
-            endpoints.append(
-                Endpoint(
-                    attachment.network,
-                    (Address(str(address), subnet.network.prefixlen, str(subnet.gateway)),),
-                    attachment.mac_address or mac_for(str(address)),
-                    f"eth{number}",
-                    tuple(dict.fromkeys(names)),
-                    self.networks[attachment.network].internal,
-                    attachment.dns,
-                    attachment.links,
-                )
-            )
-        self.reserved[container] = tuple(endpoints)
+        self.reserved[container] = take_endpoints(
+            container, service, attachments, lambda key: (self.networks[key], self._books[key]), service_name
+        )
         return self.reserved[container]
 
     def restore(self, container: ContainerId, endpoints: Sequence[Endpoint], published: Sequence[Published] = ()) -> None:
         books = self._books
-        held = [e for e in endpoints if e.network not in books or books[e.network].hold(container, e.addresses[0].ip)]
+        held = [e for e in endpoints if e.network not in books or books[e.network].hold(container, e.addresses)]
         self.reserved[container] = tuple(held)
         if published:
             self._published[container] = tuple(published)
@@ -242,7 +227,7 @@ class FakeNetworking:
         self._written.clear()
         self.unready.clear()
         for book in self._books.values():
-            book.written = frozenset()
+            book.set_written(frozenset())
             for container in book.containers:
                 book.give_back(container)
         for zone in self._zones.values():

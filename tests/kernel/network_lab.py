@@ -5,6 +5,7 @@ a real machine, and nothing touches the real one. Sockets belong to the namespac
 ever: a client "in a container" is a socket that was made there, used from the test itself.
 
     outside 203.0.113.1 ---- 203.0.113.2 wan [host] bridges ... containers
+            2001:db8::1 ---- 2001:db8::2
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from orchestrator.network.thread import CLONE_NEWNET, enter_namespace
 
 OUTSIDE = "203.0.113.1"
 HOST = "203.0.113.2"
+OUTSIDE6 = "2001:db8::1"
+HOST6 = "2001:db8::2"
 DEADLINE_S = 10.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -78,13 +81,13 @@ class Lab:
         return trio.socket.from_stdlib_socket(plain)
 
     async def listen(self, namespace: int, port: int, address: str = "0.0.0.0") -> trio.socket.SocketType:
-        sock = self.socket(namespace, socket.SOCK_STREAM)
+        sock = self.socket(namespace, socket.SOCK_STREAM, socket.AF_INET6 if ":" in address else socket.AF_INET)
         await sock.bind((address, port))
         sock.listen()
         return sock
 
     async def udp(self, namespace: int, port: int = 0, address: str = "0.0.0.0") -> trio.socket.SocketType:
-        sock = self.socket(namespace, socket.SOCK_DGRAM)
+        sock = self.socket(namespace, socket.SOCK_DGRAM, socket.AF_INET6 if ":" in address else socket.AF_INET)
         await sock.bind((address, port))
         return sock
 
@@ -112,11 +115,15 @@ def lab() -> Iterator[Lab]:
         wan = _addresses("wan", HOST, 24)
         with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
             sock.batch([rt.new_default_route(socket.AF_INET, OUTSIDE, wan)])
+            sock.batch([rt.new_address(socket.AF_INET6, wan, HOST6, 64)])
+            sock.batch([rt.new_default_route(socket.AF_INET6, OUTSIDE6, wan)])
         enter_namespace(outside)
         wan = _addresses("wan", OUTSIDE, 24)
         with nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
             # Whoever is outside may send packets for the containers' addresses to the host; the firewall is to drop them.
             sock.batch([rt.new_default_route(socket.AF_INET, HOST, wan)])
+            sock.batch([rt.new_address(socket.AF_INET6, wan, OUTSIDE6, 64)])
+            sock.batch([rt.new_default_route(socket.AF_INET6, HOST6, wan)])
         enter_namespace(host)
         world = Lab(host, outside)
         yield world
@@ -156,6 +163,14 @@ class Box:
     @property
     def address(self) -> str:
         return self.endpoints[0].addresses[0].ip
+
+    @property
+    def address6(self) -> str:
+        return next(a.ip for a in self.endpoints[0].addresses if ":" in a.ip and a.gateway)
+
+    @property
+    def gateway6(self) -> str:
+        return next(a.gateway for a in self.endpoints[0].addresses if ":" in a.ip and a.gateway)
 
     @property
     def gateway(self) -> str:

@@ -26,6 +26,7 @@ from orchestrator.network.discovery import find_conflicts
 from orchestrator.network.leftovers import Leftovers, find_leftovers, remove_leftovers
 from tests.kernel.network_lab import (
     DEADLINE_S,
+    OUTSIDE,
     Box,
     Lab,
     MemoryStore,
@@ -144,6 +145,30 @@ async def test_subnets_avoid_what_the_host_routes_and_what_others_took() -> None
                     adapter.release(ContainerId("c"))
                     await adapter.remove([n.key for n in many])
             sock.batch([rt.delete_address(socket.AF_INET, lo, "10.200.0.1", 9)])
+
+
+async def test_routes_to_everything_make_no_network_impossible_and_doctor_advises_nothing() -> None:
+    with world_and_files() as (_, files):
+        halves = ("0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+        for route in halves:
+            subprocess.run(["ip", "route", "add", route, "via", OUTSIDE], check=True)
+        try:
+            async with open_networking(site(files)) as networking:
+                (warning,) = await networking.ensure([network()])
+                assert "network default is 1" in warning
+                assert "hosts there with these addresses cannot be reached" in warning
+                assert await networking.ensure([network()]) == ()
+                found = find_conflicts()
+                assert len(found) == 2
+                assert all(conflict.harmless for conflict in found)
+                argv = [sys.executable, "-m", "orchestrator.cli", "doctor"]
+                told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+                assert "they are parts of wider routes" in told.stdout
+                assert "pystack down" not in told.stdout
+                await networking.remove([DEFAULT])
+        finally:
+            for route in halves:
+                subprocess.run(["ip", "route", "del", route], check=True)
 
 
 async def test_doctor_is_told_of_a_vpn_that_came_later() -> None:

@@ -8,9 +8,8 @@ import subprocess
 import pytest
 import trio
 
-from tests.kernel.network_lab import HOST, Lab, ask, echo, start, stop, tcp
+from tests.kernel.network_lab import HOST, HOST6, Lab, ask, echo, start, stop, tcp
 from tests.kernel.test_network_ports import project
-from tests.kernel.test_network_ports_ipv6 import HOST_6, give_addresses
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(shutil.which("nft") is None, reason="no nft program")]
 
@@ -35,7 +34,6 @@ async def reached(world: Lab, address: str) -> bool:
 
 async def test_rules_for_input_see_the_proxy_and_rules_for_forwarding_what_is_translated() -> None:
     async with project() as (world, networking):
-        give_addresses(world)
         web = await start(world, networking, "web", ports=[tcp(80, 8080)])
         async with echo(await world.listen(web.fd, 80)):
             for rules, by_ipv4, by_ipv6 in [
@@ -48,7 +46,7 @@ async def test_rules_for_input_see_the_proxy_and_rules_for_forwarding_what_is_tr
                 (EARLY.format("tcp dport 8080 drop;"), False, False),
             ]:
                 firewall(world, rules)
-                assert (await reached(world, HOST), await reached(world, HOST_6)) == (by_ipv4, by_ipv6), rules
+                assert (await reached(world, HOST), await reached(world, HOST6)) == (by_ipv4, by_ipv6), rules
                 # The machine itself reaches it whatever is forwarded: by its own rules for output, and the way back.
                 if "hook input" not in rules:
                     assert await ask(world, world.host, "127.0.0.1", 8080)

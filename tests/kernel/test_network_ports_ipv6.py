@@ -1,9 +1,12 @@
-"""Published ports by IPv6, for containers that have an IPv4 address only; and what another host cannot reach."""
+"""Published ports by IPv6, for containers with and without an address of theirs; and what another host cannot reach."""
 
 from __future__ import annotations
 
 import socket
 import struct
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,23 +15,39 @@ from orchestrator.contracts.network import Published
 from orchestrator.errors import OperationError
 from orchestrator.kernel import netlink as nl
 from orchestrator.kernel import rtnetlink as rt
+from orchestrator.model.names import NetworkName
 from orchestrator.model.network import PortMapping
 from orchestrator.network import datagrams
-from tests.kernel.network_lab import DEADLINE_S, HOST, Lab, ask, echo, start, stop, tcp, udp
+from orchestrator.network.adapter import open_networking
+from tests.kernel.network_lab import (
+    DEADLINE_S,
+    HOST,
+    HOST6,
+    OUTSIDE,
+    OUTSIDE6,
+    Lab,
+    ask,
+    echo,
+    lab,
+    network,
+    site,
+    start,
+    stop,
+    tcp,
+    udp,
+)
 from tests.kernel.test_network_ports import project
 
 pytestmark = pytest.mark.kernel
 
-HOST_6, OTHER_6, OUTSIDE_6 = "fd00:203::2", "fd00:203::22", "fd00:203::1"
+OTHER6 = "2001:db8::22"
 
 
-def give_addresses(world: Lab) -> None:
-    """IPv6 between the host, which has two addresses, and the outside."""
-    for namespace, addresses in ((world.host, (HOST_6, OTHER_6)), (world.outside, (OUTSIDE_6,))):
-        index = world.links(namespace)["wan"].index
-        with world.inside(namespace), nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
-            for address in addresses:
-                sock.batch([rt.new_address(socket.AF_INET6, index, address, 64)])
+def give_address(world: Lab) -> None:
+    """A second one of the host's."""
+    index = world.links(world.host)["wan"].index
+    with world.inside(world.host), nl.NetlinkSocket(nl.NETLINK_ROUTE) as sock:
+        sock.batch([rt.new_address(socket.AF_INET6, index, OTHER6, 64)])
 
 
 async def exchange(world: Lab, namespace: int, address: str, port: int, server: trio.socket.SocketType) -> str:
@@ -47,16 +66,16 @@ async def exchange(world: Lab, namespace: int, address: str, port: int, server: 
 
 async def test_ports_on_all_addresses_are_reachable_by_ipv6() -> None:
     async with project() as (world, networking):
-        give_addresses(world)
+        give_address(world)
         web = await start(world, networking, "web", ports=[tcp(80, 8080), udp(53, 5353)])
         server = await world.udp(web.fd, 53)
         async with echo(await world.listen(web.fd, 80)):
             for namespace, address in [
                 (world.host, "::1"),
-                (world.host, HOST_6),
-                (world.host, OTHER_6),
-                (world.outside, HOST_6),
-                (world.outside, OTHER_6),
+                (world.host, HOST6),
+                (world.host, OTHER6),
+                (world.outside, HOST6),
+                (world.outside, OTHER6),
             ]:
                 assert await ask(world, namespace, address, 8080) == web.gateway
                 assert await exchange(world, namespace, address, 5353, server) == web.gateway
@@ -65,31 +84,31 @@ async def test_ports_on_all_addresses_are_reachable_by_ipv6() -> None:
 
 async def test_ports_on_one_ipv6_address_are_reachable_by_that_alone() -> None:
     async with project() as (world, networking):
-        give_addresses(world)
-        ports = [tcp(80, 8080, HOST_6), udp(53, 5353, HOST_6), tcp(80, 8081, "::1"), udp(53, 5354, "0:0::1")]
+        give_address(world)
+        ports = [tcp(80, 8080, HOST6), udp(53, 5353, HOST6), tcp(80, 8081, "::1"), udp(53, 5354, "0:0::1")]
         web = await start(world, networking, "web", ports=ports)
         assert web.published == (
-            Published(HOST_6, 8080, 80),
-            Published(HOST_6, 5353, 53, "udp"),
+            Published(HOST6, 8080, 80),
+            Published(HOST6, 5353, 53, "udp"),
             Published("::1", 8081, 80),
             Published("::1", 5354, 53, "udp"),
         )
         server = await world.udp(web.fd, 53)
         async with echo(await world.listen(web.fd, 80)):
-            assert await ask(world, world.outside, HOST_6, 8080) == web.gateway
-            await exchange(world, world.outside, HOST_6, 5353, server)
+            assert await ask(world, world.outside, HOST6, 8080) == web.gateway
+            await exchange(world, world.outside, HOST6, 5353, server)
             assert await ask(world, world.host, "::1", 8081) == web.gateway
             await exchange(world, world.host, "::1", 5354, server)
             for namespace, address, port in [
-                (world.outside, OTHER_6, 8080),
-                (world.outside, HOST_6, 8081),
+                (world.outside, OTHER6, 8080),
+                (world.outside, HOST6, 8081),
                 (world.outside, HOST, 8080),
                 (world.host, "::1", 8080),
                 (world.host, "127.0.0.1", 8081),
             ]:
                 with pytest.raises(ConnectionRefusedError):
                     await ask(world, namespace, address, port)
-            for namespace, address, port in [(world.outside, OTHER_6, 5353), (world.outside, HOST_6, 5354)]:
+            for namespace, address, port in [(world.outside, OTHER6, 5353), (world.outside, HOST6, 5354)]:
                 with world.socket(namespace, socket.SOCK_DGRAM, socket.AF_INET6) as sock:
                     await sock.connect((address, port))
                     await sock.send(b"nobody")
@@ -98,13 +117,57 @@ async def test_ports_on_one_ipv6_address_are_reachable_by_that_alone() -> None:
         await stop(world, networking, web)
 
 
+async def test_a_container_with_both_families_sees_who_asks_by_either() -> None:
+    with trio.fail_after(DEADLINE_S), lab() as world, tempfile.TemporaryDirectory() as directory:
+        async with open_networking(site(Path(directory))) as networking:
+            await networking.ensure([network(ipv6=True)])
+            give_address(world)
+            ports = [tcp(80, 8080), udp(53, 5353), tcp(80, 8081, HOST6), tcp(80, 8082, "::1"), udp(53, 5354, "::1")]
+            web = await start(world, networking, "web", ports=ports)
+            client = await start(world, networking, "client")
+            server = await world.udp(web.fd, 53, "::")
+            async with echo(await world.listen(web.fd, 80, "::")):
+                assert await ask(world, world.outside, HOST, 8080) == f"::ffff:{OUTSIDE}"
+                for port in (8080, 8081):
+                    assert await ask(world, world.outside, HOST6, port) == OUTSIDE6
+                    assert await ask(world, client.fd, HOST6, port) == web.gateway6
+                for port in (8080, 8082):
+                    assert await ask(world, world.host, "::1", port) == web.gateway6
+                assert await ask(world, world.outside, OTHER6, 8080) == OUTSIDE6
+                for address, port in [(OTHER6, 8081), (HOST6, 8082)]:
+                    with pytest.raises(ConnectionRefusedError):
+                        await ask(world, world.outside, address, port)
+            assert await exchange(world, world.outside, HOST, 5353, server) == f"::ffff:{OUTSIDE}"
+            assert await exchange(world, world.outside, HOST6, 5353, server) == OUTSIDE6
+            assert await exchange(world, world.host, "::1", 5353, server) == web.gateway6
+            assert await exchange(world, world.host, "::1", 5354, server) == web.gateway6
+            await stop(world, networking, web, client)
+            await networking.remove([NetworkName("default")])
+
+
+async def test_a_container_with_ipv6_alone_is_reached_by_ipv4_too() -> None:
+    with trio.fail_after(DEADLINE_S), lab() as world, tempfile.TemporaryDirectory() as directory:
+        async with open_networking(site(Path(directory))) as networking:
+            await networking.ensure([network(ipv4=False, ipv6=True)])
+            web = await start(world, networking, "web", ports=[tcp(80, 8080), udp(53, 5353)])
+            server = await world.udp(web.fd, 53, "::")
+            async with echo(await world.listen(web.fd, 80, "::")):
+                assert await ask(world, world.outside, HOST6, 8080) == OUTSIDE6
+                for namespace, address in ((world.outside, HOST), (world.host, "127.0.0.1"), (world.host, "::1")):
+                    assert await ask(world, namespace, address, 8080) == web.gateway6
+                    assert await exchange(world, namespace, address, 5353, server) == web.gateway6
+            assert await exchange(world, world.outside, HOST6, 5353, server) == OUTSIDE6
+            await stop(world, networking, web)
+            await networking.remove([NetworkName("default")])
+
+
 async def test_a_container_port_without_publishing_is_reachable_from_no_other_host() -> None:
     async with project() as (world, networking):
-        give_addresses(world)
+        give_address(world)
         web = await start(world, networking, "web", ports=[tcp(80, 8080)])
         async with echo(await world.listen(web.fd, 80)), echo(await world.listen(web.fd, 81)):
             assert await ask(world, world.outside, HOST, 8080)
-            for address in (HOST, HOST_6):
+            for address in (HOST, HOST6):
                 with pytest.raises(ConnectionRefusedError):
                     await ask(world, world.outside, address, 81)
             # The outside sends what is for the container to the host: no answer of any kind.
@@ -117,9 +180,9 @@ async def test_a_container_port_without_publishing_is_reachable_from_no_other_ho
 
 async def test_holders_of_a_port_are_told_apart_by_family_and_address() -> None:
     async with project() as (world, networking):
-        give_addresses(world)
-        one = await start(world, networking, "one", ports=[tcp(80, 8080, HOST_6), udp(53, 5353)])
-        two = await start(world, networking, "two", ports=[tcp(80, 8080, OTHER_6), tcp(80, 8081, "0.0.0.0")])
+        give_address(world)
+        one = await start(world, networking, "one", ports=[tcp(80, 8080, HOST6), udp(53, 5353)])
+        two = await start(world, networking, "two", ports=[tcp(80, 8080, OTHER6), tcp(80, 8081, "0.0.0.0")])
         for mapping, text in [
             (tcp(80, 8080, "::"), r"port 8080/tcp on :: is published by lab-(one|two)-1 already"),
             (udp(53, 5353, "::1"), r"port 5353/udp on ::1 is published by lab-one-1 already"),
@@ -176,9 +239,9 @@ async def test_a_large_datagram_and_a_burst_pass_by_ipv6() -> None:
 async def test_two_thousand_ports_are_published_and_withdrawn_quickly(protocol: str) -> None:
     async with project() as (world, networking):
         ports = [PortMapping(port, (port, port), None, protocol) for port in range(10000, 12000)]
-        began_s = trio.current_time()
+        began_s = time.process_time()
         web = await start(world, networking, "web", ports=ports)
-        taken_s = trio.current_time() - began_s
+        taken_s = time.process_time() - began_s
         assert len(web.published) == 2000
         await stop(world, networking, web)
-        assert taken_s < 1.5  # 0.1 to 0.25 s on a quiet machine
+        assert taken_s < 1.0  # 0.2 s; of the processor, for others may have it meanwhile

@@ -56,6 +56,8 @@ def init_steps(
                 each,
                 ipv4_address=_but(each.ipv4_address, own.ipv4_address),
                 mac_address=_but(each.mac_address, own.mac_address),
+                ipv6_address=_but(each.ipv6_address, own.ipv6_address),
+                link_local=() if each.link_local == own.link_local else each.link_local,
             )
             if (own := service.networks.get(key)) is not None
             else each

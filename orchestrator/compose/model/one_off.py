@@ -72,7 +72,11 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
         container_name=None,
         networks={
             name: replace(
-                item, aliases=tuple(x for x in item.aliases if x != service.container_name), ipv4_address=None
+                item,
+                aliases=tuple(x for x in item.aliases if x != service.container_name),
+                ipv4_address=None,
+                ipv6_address=None,
+                link_local=(),
             )
             for name, item in service.networks.items()
         },

@@ -18,6 +18,7 @@ from orchestrator.compose.model import (
     log_drivers,
     mounting,
     namespaces,
+    networks,
     process,
     project_parts,
     security,
@@ -55,15 +56,21 @@ def build_project(
         for key, node in each(section):
             granted.check_granted(read, section, key, node)
     services = {ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")}
-    networks = {NetworkName(key): project_parts.network(read, key, node) for key, node in each("networks")}
+    made = {NetworkName(key): networks.network(read, key, node) for key, node in each("networks")}
+    networks.check_addresses(read, made, {key: service.networks for key, service in services.items() if _in(asked, key)})
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,
         services=services,
-        networks=networks | namespaces.implied_networks(name, services, networks),
+        networks=made | namespaces.implied_networks(name, services, made),
         volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
     )
+
+
+def _in(asked: Node, service: str) -> bool:
+    node = asked.get("services")
+    return node is not None and node.get(service) is not None
 
 
 def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
@@ -109,7 +116,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         expose=read.texts(node, "expose"),
         volumes=mounts,
         files=granted.granted_files(read, node, path, mounts),
-        networks=project_parts.attachments(read, node, path),
+        networks=networks.attachments(read, node, path),
         stop_signal=counts.stop_signal(read, node, path),
         stop_grace_s=read.seconds(node, path, "stop_grace_period", 10.0),
         profiles=read.texts(node, "profiles"),

@@ -1,4 +1,4 @@
-"""What containers share or are joined by, as the runtime takes it: ports, mounts, networks and volumes."""
+"""What containers share or are joined by, as the runtime takes it: ports, mounts and volumes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import re
 from ipaddress import IPv6Address, ip_address
 
 from orchestrator.compose.kinds.values import byte_size, go_text
-from orchestrator.compose.model import namespaces
 from orchestrator.compose.model.mounting import bind_mount, tmpfs_mount
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.keys import MOST_NAME
-from orchestrator.model.names import NetworkName, VolumeName
-from orchestrator.model.network import Attachment, Network, PortMapping, Subnet, parse_mac
+from orchestrator.model.names import VolumeName
+from orchestrator.model.network import PortMapping
 from orchestrator.model.volume import Mount, MountKind, Volume, check_options, check_subpath
 
 
@@ -125,67 +124,6 @@ def _subpath(node: Node, key: str) -> str:
     path = go_text(item.value) if item is not None else ""
     check_subpath(path)
     return path
-
-
-def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attachment]:
-    """The networks a service joins. Its container_name is a further name of it there, as Docker has it, and its mac_address
-    counts on the first."""
-    item = node.get("networks")
-    own_name, own_mac = read.text(node, "container_name"), node.get("mac_address")
-    if own_mac is not None and not own_mac.value:
-        own_mac = None
-    out: dict[NetworkName, Attachment] = {}
-    if namespaces.is_on_default(node):
-        out[namespaces.DEFAULT] = Attachment(namespaces.DEFAULT, (own_name,) if own_name is not None else ())
-    for name, entry in item.items() if item is not None else ():
-        read.mark(entry, f"{path}.networks.{name}", key=True)
-        aliases = tuple(go_text(alias.value) for alias in read.each(entry, "aliases"))
-        if own_name is not None and own_name not in aliases:
-            aliases = (own_name, *aliases)
-        mac = entry.get("mac_address") or (own_mac if not out else None)
-        place = f"{path}.networks.{name}.mac_address" if mac is not own_mac else f"{path}.mac_address"
-        address = read.attempt(mac, place, lambda n: parse_mac(go_text(n.value)), None) if mac is not None else None
-        out[NetworkName(name)] = Attachment(NetworkName(name), aliases, read.text(entry, "ipv4_address"), address)
-    return out
-
-
-def network(read: Reader, key: str, node: Node) -> Network:
-    path = f"networks.{key}"
-    if node.key_line:
-        read.mark(node, path, key=True)
-    driver = node.get("driver")
-    if driver is not None and driver.value not in ("bridge", "", None):
-        read.error(driver, f"{path}.driver", f'the network driver "{go_text(driver.value)}" is not supported yet')
-    return Network(
-        NetworkName(key),
-        read.text(node, "name") or key,
-        read.flag(node, path, "internal"),
-        _subnets(read, node, path),
-        tuple(read.pairs(node, path, "labels", keep_null=True).items()),
-    )
-
-
-def _subnets(read: Reader, node: Node, path: str) -> tuple[Subnet, ...]:
-    ipam = node.get("ipam")
-    if ipam is None:
-        return ()
-    driver = ipam.get("driver")
-    if driver is not None and driver.value not in ("default", "", None):
-        read.error(driver, f"{path}.ipam.driver", f'the IPAM driver "{go_text(driver.value)}" is not supported yet')
-    found: list[Subnet] = []
-    for number, entry in enumerate(read.each(ipam, "config")):
-        place = f"{path}.ipam.config[{number}]"
-        read.mark(entry, place)
-        text = read.text(entry, "subnet")
-        if text is not None and ":" in text:
-            read.error(entry, place, "IPv6 subnets are not supported yet")
-        elif found:
-            read.error(entry, place, "more than one subnet is not supported yet")
-        elif text is not None:
-            found.append(Subnet(text, read.text(entry, "gateway")))
-        elif (gateway := read.text(entry, "gateway")) is not None:
-            read.error(entry, place, f"the gateway {gateway} needs a subnet that it is in")
-    return tuple(found)
 
 
 def volume(read: Reader, key: str, node: Node) -> Volume:

@@ -48,8 +48,8 @@ _IPAM_CONFIG = object_of(
     (
         Row("subnet", TEXT, "the subnet"),
         Row("gateway", TEXT, "the bridge's address"),
-        Row("ip_range", TEXT, "addresses to give out", NO),
-        Row("aux_addresses", map_of(TEXT, extensions=False), "addresses not to give out", NO),
+        Row("ip_range", TEXT, "the part of it that addresses are given out of"),
+        Row("aux_addresses", map_of(TEXT, extensions=False), "addresses that others have, by a name for people"),
     ),
 )
 NETWORK = object_of(
@@ -57,7 +57,12 @@ NETWORK = object_of(
     (
         Row("name", TEXT, "its full name"),
         Row("driver", TEXT, "bridge; others are refused"),
-        Row("driver_opts", OPTIONS, "options of the driver", NO),
+        Row(
+            "driver_opts",
+            OPTIONS,
+            "options of the driver, as Docker has them",
+            note="those that docs/networking.md does not list are refused",
+        ),
         Row(
             "ipam",
             object_of(
@@ -75,8 +80,8 @@ NETWORK = object_of(
         Row("internal", FLAG, "no way out"),
         Row("attachable", FLAG, "Swarm only", SKIP),
         Row("labels", LABELS, "labels"),
-        Row("enable_ipv4", FLAG.with_(show=values.show_either), "IPv4", NO, harmless=("true",)),
-        Row("enable_ipv6", FLAG.with_(show=values.show_either), "IPv6", NO),
+        Row("enable_ipv4", FLAG.with_(show=values.show_either), "false: without IPv4"),
+        Row("enable_ipv6", FLAG.with_(show=values.show_either), "true: with IPv6"),
     ),
     accepts="mapping null",
     expand=long_forms.external,

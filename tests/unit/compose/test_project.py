@@ -307,5 +307,6 @@ def test_a_project_survives_the_journey_over_the_control_socket(stack: Stack) ->
 
 
 def test_a_gateway_without_a_subnet_is_refused_where_it_is_written(stack: Stack) -> None:
-    with pytest.raises(ComposeError, match=r"networks\.default\.ipam\.config\[0\]: the gateway 10\.1\.0\.9 needs a subnet"):
+    match = r"networks\.default\.ipam\.config\[0\]\.gateway: the gateway 10\.1\.0\.9 needs a subnet"
+    with pytest.raises(ComposeError, match=match):
         stack.load("services: {a: {image: host}}\nnetworks: {default: {ipam: {config: [{gateway: 10.1.0.9}]}}}\n")

@@ -88,8 +88,7 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
     assert refused >= {
         *("use_api_socket", "provider"),
         "deploy.mode",
-        *("networks.name.driver_opts", "networks.name.ipam.config[0].aux_addresses"),
-        *("networks.name.external", "networks.name.enable_ipv6"),
+        "networks.name.external",
     }
 
 
@@ -377,6 +376,11 @@ BELOW = {
     "services.name.volumes[0].volume.labels": "volumes: [{type: volume, target: /t, volume: {labels: {k: v}}}]",
     "services.name.networks.name.aliases": "networks: {default: {aliases: [x]}}",
     "services.name.networks.name.ipv4_address": "networks: {default: {ipv4_address: 10.0.0.7}}",
+    "services.name.networks.name.ipv6_address": "hostname: c, networks: {default: {ipv6_address: 'fd00::7'}}",
+    "services.name.networks.name.link_local_ips": "hostname: c, networks: {default: {link_local_ips: ['fe80::7']}}",
+    "services.name.networks.name.interface_name": "hostname: c, networks: {default: {interface_name: lan0}}",
+    "services.name.networks.name.priority": "hostname: c, networks: {default: {priority: 7}}",
+    "services.name.networks.name.gw_priority": "hostname: c, networks: {default: {gw_priority: 7}}",
     "services.name.volumes[0].type": "volumes: [{type: tmpfs, target: /t}]",
     "services.name.volumes[0].source": "volumes: [{type: bind, target: /t, source: /s}]",
     "services.name.volumes[0].target": "volumes: [{type: tmpfs, target: /u}]",
@@ -423,6 +427,15 @@ BELOW = {
     "networks.name.ipam.config[0].gateway": (
         "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, gateway: 10.1.0.9}]}}}"
     ),
+    "networks.name.ipam.config[0].ip_range": (
+        "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, ip_range: 10.1.0.128/25}]}}}"
+    ),
+    "networks.name.ipam.config[0].aux_addresses": (
+        "networks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, aux_addresses: {x: 10.1.0.9}}]}}}"
+    ),
+    "networks.name.enable_ipv4": "networks: {default: {enable_ipv4: false, enable_ipv6: true}}",
+    "networks.name.enable_ipv6": "networks: {default: {enable_ipv6: true}}",
+    "networks.name.driver_opts": "networks: {default: {driver_opts: {com.docker.network.driver.mtu: 1400}}}",
     "networks.name.internal": "networks: {default: {internal: true}}",
     "services.name.logging.driver": "logging: {driver: local}",
     "services.name.logging.options": "logging: {options: {max-size: 5m}}",

@@ -27,7 +27,7 @@ def endpoint(address: str, *names: str) -> Endpoint:
 
 def project(count: int = 1) -> tuple[ProjectNames, Zone]:
     names = ProjectNames()
-    zone = names.open_zone(NET, IPv4Network("10.0.0.0/20"))
+    zone = names.open_zone(NET, [IPv4Network("10.0.0.0/20")])
     for number in range(count):
         container = ContainerId(f"p-web-{number}")
         place = endpoint(str(IPv4Network("10.0.0.0/20")[number + 2]), "web", container)
@@ -56,7 +56,7 @@ def test_names_that_are_not_ours_are_forwarded() -> None:
 
 def test_on_internal_networks_alone_nothing_is_asked_outside() -> None:
     names, zone = project()
-    closed = names.open_zone(NetworkName("closed"), IPv4Network("10.1.0.0/20"), internal=True)
+    closed = names.open_zone(NetworkName("closed"), [IPv4Network("10.1.0.0/20")], internal=True)
     both = replace(endpoint("10.1.0.2", "web"), network=NetworkName("closed"), interface="eth1", internal=True)
     names.publish(ContainerId("p-web-0"), [endpoint("10.0.0.2", "web"), both])
     alone = replace(endpoint("10.1.0.3", "db"), network=NetworkName("closed"), internal=True)

@@ -10,14 +10,14 @@ import pytest
 
 from orchestrator.errors import OperationError
 from orchestrator.model.names import NetworkName
-from orchestrator.network.addressing import Ipv4Subnet
+from orchestrator.model.subnets import AddressRange
 from orchestrator.network.discovery import Route, conflicts
 from orchestrator.network.record import VERSION, Recorded, SubnetRecord, upgrade
 
 NET = NetworkName("default")
 DATA = Path(__file__).resolve().parents[2] / "data"
-SUBNET = Ipv4Subnet(IPv4Network("10.1.0.0/20"), IPv4Address("10.1.0.1"), chosen=True)
-ENTRY = Recorded(SUBNET, internal=True, bridge="psb0123abcd4567")
+SUBNET = AddressRange(IPv4Network("10.1.0.0/20"), IPv4Address("10.1.0.1"), chosen=True)
+ENTRY = Recorded((SUBNET,), internal=True, bridge="psb0123abcd4567")
 
 
 def test_what_is_recorded_is_read_again_and_the_last_to_go_takes_the_file(tmp_path: Path) -> None:
@@ -31,13 +31,13 @@ def test_what_is_recorded_is_read_again_and_the_last_to_go_takes_the_file(tmp_pa
     assert list((tmp_path / "project").iterdir()) == []
 
 
-def test_a_file_of_version_1_is_read_and_written_again_as_version_2(tmp_path: Path) -> None:
+def test_a_file_of_version_1_is_read_and_written_again_as_this_one(tmp_path: Path) -> None:
     """A copy of what the code of version 1 wrote; one network is called "version", to be mean."""
     (tmp_path / "networks.json").write_bytes((DATA / "v1/networks.json").read_bytes())
     record = SubnetRecord(str(tmp_path))
     before = dict(record.networks)
-    back = Ipv4Subnet(IPv4Network("10.9.1.0/24"), IPv4Address("10.9.1.254"), chosen=True)
-    assert before[NetworkName("back")] == Recorded(back, internal=True)
+    back = AddressRange(IPv4Network("10.9.1.0/24"), IPv4Address("10.9.1.254"), chosen=True)
+    assert before[NetworkName("back")] == Recorded((back,), internal=True)
     assert set(before) == {"back", "default", "version"}
     record.set(NET, ENTRY)
     assert json.loads((tmp_path / "networks.json").read_text())["version"] == VERSION
@@ -64,6 +64,7 @@ def test_an_upgrade_leaves_its_argument_as_it_is_and_refuses_versions_that_it_do
         '{"default": 3}',
         '{"default": {"subnet": "x", "gateway": "y"}}',
         '{"version": 2}',
+        '{"version": 3, "networks": {"default": {"subnets": []}}}',
         '{"version": 2, "networks": {"default": {"subnets": []}}}',
     ],
 )
@@ -78,8 +79,8 @@ def test_a_damaged_record_is_kept_aside_and_told_and_keeps_nobody_out(tmp_path: 
 
 
 def test_a_record_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "networks.json").write_text('{"version": 3, "networks": {}}')
-    with pytest.raises(OperationError, match=r"networks\.json is of version 3"):
+    (tmp_path / "networks.json").write_text(f'{{"version": {VERSION + 1}, "networks": {{}}}}')
+    with pytest.raises(OperationError, match=r"networks\.json is of version 4"):
         SubnetRecord(str(tmp_path))
     assert (tmp_path / "networks.json").exists()
 

@@ -1,0 +1,235 @@
+"""The networks of a stack, and how services are on them, as the runtime takes them; and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.compose.kinds.values import go_text
+from orchestrator.compose.model import namespaces
+from orchestrator.compose.model.reader import Reader
+from orchestrator.compose.text.tree import Node
+from orchestrator.model.names import NetworkName
+from orchestrator.model.network import Attachment, Network, Subnet, parse_mac
+from orchestrator.model.network_options import BadOption, interface_name, parse_options
+from orchestrator.model.subnets import AddressRange, BadRange, check_member, overlapping, parse_address, parse_range
+
+DRIVERS = ("bridge",)
+
+
+def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attachment]:
+    """The networks a service joins. Its container_name is a further name of it there, as Docker has it, and its mac_address
+    counts on the first."""
+    item = node.get("networks")
+    own_name, own_mac = read.text(node, "container_name"), node.get("mac_address")
+    if own_mac is not None and not own_mac.value:
+        own_mac = None
+    out: dict[NetworkName, Attachment] = {}
+    if namespaces.is_on_default(node):
+        out[namespaces.DEFAULT] = Attachment(namespaces.DEFAULT, (own_name,) if own_name is not None else ())
+    for name, entry in item.items() if item is not None else ():
+        place = f"{path}.networks.{name}"
+        read.mark(entry, place, key=True)
+        aliases = tuple(go_text(alias.value) for alias in read.each(entry, "aliases"))
+        if own_name is not None and own_name not in aliases:
+            aliases = (own_name, *aliases)
+        mac = entry.get("mac_address") or (own_mac if not out else None)
+        mac_place = f"{place}.mac_address" if mac is not own_mac else f"{path}.mac_address"
+        out[NetworkName(name)] = Attachment(
+            NetworkName(name),
+            aliases,
+            _address(read, entry, place, 4),
+            read.attempt(mac, mac_place, lambda n: parse_mac(go_text(n.value)), None) if mac is not None else None,
+            ipv6_address=_address(read, entry, place, 6),
+            link_local=_link_local(read, entry, place),
+            interface=_interface(read, entry, place),
+            priority=_number(entry, "priority"),
+            gw_priority=_number(entry, "gw_priority"),
+        )
+    _check_interfaces(read, item, path, out)
+    return out
+
+
+def _address(read: Reader, entry: Node, place: str, version: int) -> str | None:
+    """As the kernel writes it."""
+    item = entry.get(f"ipv{version}_address")
+    if item is None or not item.value:
+        return None
+    key = f"{place}.ipv{version}_address"
+    read.mark(item, key)
+    return read.attempt(item, key, lambda n: str(parse_address(go_text(n.value), version)), None)
+
+
+def _link_local(read: Reader, entry: Node, place: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for number, item in enumerate(read.each(entry, "link_local_ips")):
+        text = go_text(item.value)
+
+        def parse(_: Node, text: str = text) -> str:
+            address = parse_address(text, 6 if ":" in text else 4)
+            if not address.is_link_local:
+                raise ValueError(f"{text} is not a link-local address (169.254.0.0/16 or fe80::/10)")
+            return str(address)
+
+        address = read.attempt(item, f"{place}.link_local_ips[{number}]", parse, None)
+        if address is not None:
+            found.append(address)
+    return tuple(found)
+
+
+def _interface(read: Reader, entry: Node, place: str) -> str:
+    item = entry.get("interface_name")
+    if item is None or not item.value:
+        return ""
+    return read.attempt(item, f"{place}.interface_name", lambda n: interface_name(go_text(n.value)), "")
+
+
+def _number(entry: Node, key: str) -> int:
+    item = entry.get(key)
+    return int(item.value) if item is not None and isinstance(item.value, int | float) else 0
+
+
+def _check_interfaces(read: Reader, item: Node | None, path: str, out: Mapping[NetworkName, Attachment]) -> None:
+    seen: dict[str, NetworkName] = {}
+    for name, attachment in out.items():
+        entry = item.get(name) if item is not None else None
+        if attachment.interface and entry is not None:
+            if attachment.interface in seen:
+                other = seen[attachment.interface]
+                message = f"{attachment.interface} is its interface on network {other} already"
+                read.error(entry.get("interface_name") or entry, f"{path}.networks.{name}.interface_name", message)
+            seen[attachment.interface] = name
+
+
+def network(read: Reader, key: str, node: Node) -> Network:
+    path = f"networks.{key}"
+    if node.key_line:
+        read.mark(node, path, key=True)
+    driver = _driver(read, node, path)
+    ipv4 = node.get("enable_ipv4") is None or read.flag(node, path, "enable_ipv4")
+    ipv6 = read.flag(node, path, "enable_ipv6")
+    if not ipv4 and not ipv6:
+        read.error(node.get("enable_ipv4") or node, f"{path}.enable_ipv4", "a network needs IPv4 or IPv6")
+    options = tuple(read.pairs(node, path, "driver_opts", keep_null=False).items())
+    if (written := node.get("driver_opts")) is not None and options:
+        try:
+            parse_options(driver, options, ipv6)
+        except BadOption as exc:
+            read.error(written.get(exc.key) or written, f"{path}.driver_opts.{exc.key}", str(exc), exc.hint)
+            options = ()
+    return Network(
+        NetworkName(key),
+        read.text(node, "name") or key,
+        read.flag(node, path, "internal"),
+        _subnets(read, node, path, ipv4, ipv6),
+        tuple(read.pairs(node, path, "labels", keep_null=True).items()),
+        ipv4=ipv4,
+        ipv6=ipv6,
+        driver=driver,
+        options=options,
+    )
+
+
+def _driver(read: Reader, node: Node, path: str) -> str:
+    item = node.get("driver")
+    if item is None or item.value in ("", None):
+        return "bridge"
+    driver = go_text(item.value)
+    if driver in DRIVERS:
+        return driver
+    read.error(item, f"{path}.driver", f'the network driver "{driver}" is not supported yet')
+    return "bridge"
+
+
+def _subnets(read: Reader, node: Node, path: str, ipv4: bool, ipv6: bool) -> tuple[Subnet, ...]:
+    ipam = node.get("ipam")
+    if ipam is None:
+        return ()
+    driver = ipam.get("driver")
+    if driver is not None and driver.value not in ("default", "", None):
+        read.error(driver, f"{path}.ipam.driver", f'the IPAM driver "{go_text(driver.value)}" is not supported yet')
+    found: dict[int, Subnet] = {}
+    for number, entry in enumerate(read.each(ipam, "config")):
+        place = f"{path}.ipam.config[{number}]"
+        read.mark(entry, place)
+        subnet = _subnet(read, entry, place)
+        if subnet is None:
+            continue
+        version = 6 if ":" in subnet.subnet else 4
+        if version in found:
+            message = f"there is an IPv{version} subnet already, {found[version].subnet}: one of each family"
+            read.error(entry.get("subnet") or entry, f"{place}.subnet", message)
+        elif not (ipv6 if version == 6 else ipv4):
+            message = f"{subnet.subnet} is an IPv{version} subnet, and the network has no IPv{version}"
+            read.error(entry.get("subnet") or entry, f"{place}.subnet", message, f"write {path}.enable_ipv{version}: true")
+        else:
+            found[version] = subnet
+    return tuple(found.values())
+
+
+def _subnet(read: Reader, entry: Node, place: str) -> Subnet | None:
+    text, gateway, ip_range = (read.text(entry, key) for key in ("subnet", "gateway", "ip_range"))
+    aux = entry.get("aux_addresses")
+    if text is None:
+        for key, value, needs in (("gateway", gateway, "needs"), ("ip_range", ip_range, "needs")):
+            if value is not None:
+                read.error(entry.get(key) or entry, f"{place}.{key}", f"the {key} {value} {needs} a subnet that it is in")
+        if aux is not None and aux.items():
+            read.error(aux, f"{place}.aux_addresses", "aux_addresses need a subnet that they are in")
+        return None
+    reserved = tuple(go_text(item.value) for _, item in aux.items()) if aux is not None else ()
+    written = Subnet(text, gateway, ip_range, reserved)
+    try:
+        parse_range(written)
+    except BadRange as exc:
+        read.error(entry.get(exc.key) or entry, f"{place}.{exc.key}", str(exc), exc.hint)
+        return None
+    return written
+
+
+def check_addresses(
+    read: Reader,
+    networks: Mapping[NetworkName, Network],
+    services: Mapping[str, Mapping[NetworkName, Attachment]],
+) -> None:
+    """What only all of them together show: subnets that overlap, addresses that are none of their network's."""
+    ranges: list[tuple[NetworkName, AddressRange]] = []
+    own: dict[NetworkName, dict[int, AddressRange]] = {}
+    for key, item in networks.items():
+        for written in item.subnets:
+            place = parse_range(written)
+            node = _section(read, "networks", key)
+            other = next((name for name, each in ranges if overlapping([each], place) is not None), None)
+            if other is not None and node is not None:
+                at = node.get("ipam") or node
+                read.error(at, f"networks.{key}.ipam.config", f"{place.network} overlaps the subnet of network {other}")
+            ranges.append((key, place))
+            own.setdefault(key, {})[place.version] = place
+    for name, joined in services.items():
+        for key, attachment in joined.items():
+            if key in networks:
+                _check_attachment(read, name, networks[key], attachment, own.get(key, {}))
+
+
+def _check_attachment(
+    read: Reader, service: str, network: Network, attachment: Attachment, ranges: Mapping[int, AddressRange]
+) -> None:
+    node = _section(read, "services", service)
+    for name in ("networks", str(network.key)):
+        node = node.get(name) if node is not None else None
+    if node is None:
+        return
+    for version, text in ((4, attachment.ipv4_address), (6, attachment.ipv6_address)):
+        if text is None:
+            continue
+        item = node.get(f"ipv{version}_address") or node
+        key = f"services.{service}.networks.{network.key}.ipv{version}_address"
+        if not (network.ipv6 if version == 6 else network.ipv4):
+            message = f"network {network.key} has no IPv{version}"
+            read.error(item, key, message, f"write networks.{network.key}.enable_ipv{version}: true")
+        elif version in ranges:
+            read.attempt(item, key, lambda _, r=ranges[version], t=text: check_member(r, t), None)  # type: ignore[misc]
+
+
+def _section(read: Reader, section: str, name: str) -> Node | None:
+    node = read.model.get(section)
+    return node.get(name) if node is not None else None

@@ -1,0 +1,77 @@
+"""How a container is on its networks, from what the stack says and the addresses there are. Pure; the fake uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from orchestrator.contracts.network import Address, Endpoint
+from orchestrator.errors import OperationError
+from orchestrator.model.names import ContainerId, NetworkName, ServiceName
+from orchestrator.model.network import Attachment, Network
+from orchestrator.model.network_options import parse_options
+from orchestrator.network.addressing import AddressBooks, family_of, mac_for
+
+
+def take_endpoints(
+    container: ContainerId,
+    service: ServiceName,
+    attachments: Iterable[Attachment],
+    networks: Callable[[NetworkName], tuple[Network, AddressBooks]],
+    service_name: bool = True,
+) -> tuple[Endpoint, ...]:
+    """Takes the addresses, all or none. The network with the highest priority is the first one. Raises OperationError."""
+    ordered = sorted(attachments, key=lambda item: -item.priority)
+    taken: list[AddressBooks] = []
+    endpoints: list[Endpoint] = []
+    interfaces = _interfaces(ordered, {item.network: networks(item.network)[0] for item in ordered})
+    try:
+        for attachment, interface in zip(ordered, interfaces, strict=True):
+            network, books = networks(attachment.network)
+            known = container in books.containers
+            addresses = books.take(container, attachment)
+            if not known:
+                taken.append(books)
+            names = (service, container, *attachment.aliases) if service_name else (container,)
+            endpoints.append(
+                Endpoint(
+                    network=attachment.network,
+                    addresses=addresses,
+                    mac=attachment.mac_address or mac_for(addresses[0].ip),
+                    interface=interface,
+                    names=tuple(dict.fromkeys(names)),
+                    internal=network.internal,
+                    dns=attachment.dns,
+                    links=attachment.links,
+                    gw_priority=attachment.gw_priority,
+                )
+            )
+    except OperationError:
+        for books in taken:
+            books.give_back(container)
+        raise
+    return tuple(endpoints)
+
+
+def _interfaces(attachments: Sequence[Attachment], networks: Mapping[NetworkName, Network]) -> list[str]:
+    """``eth0``, ``eth1``, ...: numbered by their order, except where the stack names one."""
+    named = {item.interface for item in attachments if item.interface}
+    found: list[str] = []
+    for number, item in enumerate(attachments):
+        name = item.interface
+        if not name:
+            network = networks[item.network]
+            prefix = parse_options(network.driver, network.options).prefix if network.options else "eth"
+            name = next(f"{prefix}{n}" for n in range(number, 2 * len(attachments) + 1) if f"{prefix}{n}" not in named)
+            named.add(name)
+        found.append(name)
+    return found
+
+
+def ways_out(endpoints: Sequence[Endpoint], family: int) -> tuple[Endpoint, Address] | None:
+    """The network that has the default route of `family`, with the address on it: of those with a way out, the one with the
+    highest `gw_priority`, the first of these."""
+    for endpoint in sorted(endpoints, key=lambda item: -item.gw_priority):
+        for address in endpoint.addresses if not endpoint.internal else ():
+            if address.gateway and family_of(address.ip) == family:
+                return endpoint, address
+    return None
