@@ -101,20 +101,19 @@ def reserve(
     project's other containers.
 
     Raises OperationError naming `PortMapping.place`."""
-    spare = list(kept)
+    spare, earlier = _Spare(kept), _by_target(preferred)
     # Those that leave us a choice come last, or they might take a port that another one needs.
     order = sorted(range(len(mappings)), key=lambda n: _choices(mappings[n]))
     taken: dict[int, Reservation] = {}
     try:
         for position in order:
-            taken[position] = _reserve_one(mappings[position], spare, preferred, others)
+            taken[position] = _reserve_one(mappings[position], spare, earlier, others)
     except BaseException:
         for reservation in taken.values():
             reservation.close()
         raise
     finally:
-        for sock in spare:
-            sock.close()
+        spare.close()
     return [taken[n] for n in range(len(mappings))]
 
 
@@ -129,7 +128,7 @@ def leaves_a_choice(mapping: PortMapping) -> bool:
 
 
 def _reserve_one(
-    mapping: PortMapping, spare: list[socket.socket], preferred: Sequence[Published], others: Others
+    mapping: PortMapping, spare: _Spare, preferred: _Preferred, others: Others
 ) -> Reservation:
     address = _checked_ip(mapping)
     first = _from_spare(mapping, address, spare, preferred)
@@ -138,7 +137,7 @@ def _reserve_one(
     port = int(first.getsockname()[1])
     sockets: tuple[socket.socket, ...] = (first,)
     if mapping.host_ip is None:
-        companion = _take(spare, mapping.protocol, "::", port, port) or _try_companion(mapping.protocol, port)
+        companion = spare.take(mapping.protocol, "::", port, port) or _try_companion(mapping.protocol, port)
         if companion is not None:
             sockets = (first, companion)
     return Reservation(mapping, address, port, sockets)
@@ -154,34 +153,58 @@ def _checked_ip(mapping: PortMapping) -> str:
         raise OperationError(f'"{mapping.host_ip}" is not an IP address', place=mapping.place) from None
 
 
-def _before(mapping: PortMapping, address: str, preferred: Sequence[Published]) -> list[int]:
+_Preferred = Mapping[tuple[int, str, str], Sequence[int]]
+"""The host ports that there were before, by container port, protocol and address."""
+
+
+def _by_target(preferred: Iterable[Published]) -> _Preferred:
+    found: dict[tuple[int, str, str], list[int]] = {}
+    for one in preferred:
+        found.setdefault((one.target, one.protocol, one.host_ip), []).append(one.host_port)
+    return found
+
+
+def _before(mapping: PortMapping, address: str, preferred: _Preferred) -> list[int]:
     """The ports that were this mapping's before, and still can be."""
-    same = (mapping.target, mapping.protocol, address)
     low, high = mapping.published or (1, 65535)
-    return [p.host_port for p in preferred if (p.target, p.protocol, p.host_ip) == same and low <= p.host_port <= high]
+    return [port for port in preferred.get((mapping.target, mapping.protocol, address), ()) if low <= port <= high]
 
 
-def _from_spare(
-    mapping: PortMapping, address: str, spare: list[socket.socket], preferred: Sequence[Published]
-) -> socket.socket | None:
+def _from_spare(mapping: PortMapping, address: str, spare: _Spare, preferred: _Preferred) -> socket.socket | None:
     ranges = [(port, port) for port in _before(mapping, address, preferred)]
     for low, high in [*ranges, mapping.published or (1, 65535)]:
-        if (sock := _take(spare, mapping.protocol, address, low, high)) is not None:
+        if (sock := spare.take(mapping.protocol, address, low, high)) is not None:
             return sock
     return None
 
 
-def _take(spare: list[socket.socket], protocol: str, address: str, low: int, high: int) -> socket.socket | None:
-    for sock in spare:
-        name = sock.getsockname()
-        if sock.type == _KINDS[protocol] and name[0] == address and low <= name[1] <= high:
-            spare.remove(sock)
-            return sock
-    return None
+class _Spare:
+    """Sockets that may be of use."""
+
+    def __init__(self, sockets: Iterable[socket.socket]) -> None:
+        self._ports: dict[tuple[int, str], dict[int, socket.socket]] = {}
+        for sock in sockets:
+            address, port = sock.getsockname()[:2]
+            there = self._ports.setdefault((sock.type, address), {})
+            if port in there:
+                sock.close()
+            else:
+                there[port] = sock
+
+    def take(self, protocol: str, address: str, low: int, high: int) -> socket.socket | None:
+        """One with a port between `low` and `high`."""
+        there = self._ports.get((_KINDS[protocol], address), {})
+        port = low if low == high else next((port for port in there if low <= port <= high), 0)
+        return there.pop(port, None)
+
+    def close(self) -> None:
+        for there in self._ports.values():
+            for sock in there.values():
+                sock.close()
 
 
 def _bind_one_of(
-    mapping: PortMapping, address: str, preferred: Sequence[Published], others: Others
+    mapping: PortMapping, address: str, preferred: _Preferred, others: Others
 ) -> socket.socket:
     for port in _candidates(mapping, address, preferred, others):
         if port and others.holder(mapping.protocol, address, port) is not None:
@@ -199,7 +222,7 @@ def _bind_one_of(
 
 
 def _candidates(
-    mapping: PortMapping, address: str, preferred: Sequence[Published], others: Others
+    mapping: PortMapping, address: str, preferred: _Preferred, others: Others
 ) -> Iterator[int]:
     """In the order of trying; 0: the kernel chooses. Ports that other containers will want again come last."""
     yield from _before(mapping, address, preferred)

@@ -26,6 +26,7 @@ from tests.kernel.network_lab import (
     OUTSIDE,
     OUTSIDE6,
     Lab,
+    MemoryStore,
     ask,
     echo,
     lab,
@@ -236,12 +237,25 @@ async def test_a_large_datagram_and_a_burst_pass_by_ipv6() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-async def test_two_thousand_ports_are_published_and_withdrawn_quickly(protocol: str) -> None:
-    async with project() as (world, networking):
-        ports = [PortMapping(port, (port, port), None, protocol) for port in range(10000, 12000)]
-        began_s = time.process_time()
-        web = await start(world, networking, "web", ports=ports)
-        taken_s = time.process_time() - began_s
-        assert len(web.published) == 2000
-        await stop(world, networking, web)
-        assert taken_s < 1.0  # 0.2 s; of the processor, for others may have it meanwhile
+async def test_two_thousand_ports_are_published_adopted_and_published_again_quickly(protocol: str) -> None:
+    ports = [PortMapping(port, (port, port), None, protocol) for port in range(10000, 12000)]
+    took_s = []
+    with trio.fail_after(6 * DEADLINE_S), lab() as world, tempfile.TemporaryDirectory() as directory:
+        store = MemoryStore()
+        async with open_networking(site(Path(directory)), store) as networking:
+            await networking.ensure([network()])
+            began_s = time.process_time()
+            web = await start(world, networking, "web", ports=ports)
+            took_s.append(time.process_time() - began_s)
+        async with open_networking(site(Path(directory)), store) as networking:
+            networking.restore(web.name, web.endpoints, web.published)
+            await networking.ensure([network()])
+            for _ in range(2):
+                began_s = time.process_time()
+                assert await networking.attach(web.name, web.fd, web.endpoints, ports, web.published) == web.published
+                took_s.append(time.process_time() - began_s)
+                await networking.detach(web.name)
+            networking.release(web.name)
+            await networking.remove([NetworkName("default")])
+        store.close()
+    assert max(took_s) < 1.0, took_s  # 0.2 s each; of the processor, for others may have it meanwhile
