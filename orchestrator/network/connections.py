@@ -317,13 +317,16 @@ def _unread(connected: _Connected) -> list[tuple[socket.socket, int]]:
 
 async def _serve(connected: _Connected) -> None:
     """Proxy whatever reaches the sockets of a container's ports."""
+    # Who is on internal networks only is reached from this machine alone, as the firewall has it.
+    local_only = all(endpoint.internal for endpoint in connected.endpoints)
     with connected.serving:
         async with trio.open_nursery() as nursery:
             for listener, target in connected.listeners:
                 way_in = _way_in(connected.endpoints, listener.family)
-                nursery.start_soon(serve_port, listener, way_in, target)
+                nursery.start_soon(serve_port, listener, way_in, target, local_only)
             for sock, target in connected.unread:
-                nursery.start_soon(serve_datagrams, sock, _way_in(connected.endpoints, sock.family), target)
+                way_in = _way_in(connected.endpoints, sock.family)
+                nursery.start_soon(serve_datagrams, sock, way_in, target, local_only)
 
 
 def _way_in(endpoints: Sequence[Endpoint], family: int) -> str:

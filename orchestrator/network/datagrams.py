@@ -40,9 +40,10 @@ class _Flow:
     last_s: float
 
 
-async def serve_datagrams(sock: socket.socket, address: str, port: int) -> None:
+async def serve_datagrams(sock: socket.socket, address: str, port: int, local_only: bool = False) -> None:
     """Forward what comes to `sock` to `address`:`port` and answers back, until cancelled, or until `sock` is about to be
-    closed (`trio.lowlevel.notify_closing`)."""
+    closed (`trio.lowlevel.notify_closing`). `local_only`: from loopback addresses, which the kernel takes from nowhere
+    else; any other can be forged."""
     if sock.fileno() < 0:
         return  # Closed before this could begin.
     _prepare(sock)
@@ -58,6 +59,8 @@ async def serve_datagrams(sock: socket.socket, address: str, port: int) -> None:
                     data, ancillary, _, client = sock.recvmsg(_LARGEST, 64)
                 except OSError:
                     break  # Nothing left, or an error that an answer of ours met on its way.
+                if local_only and client[0] != "::1" and not client[0].startswith("127."):
+                    continue
                 local = _address_of_ours(sock, ancillary)
                 flow = flows.get((client, local))
                 if flow is None:

@@ -179,6 +179,24 @@ async def test_a_container_port_without_publishing_is_reachable_from_no_other_ho
         await stop(world, networking, web)
 
 
+async def test_a_container_on_an_internal_network_is_reached_from_this_machine_alone() -> None:
+    with trio.fail_after(DEADLINE_S), lab() as world, tempfile.TemporaryDirectory() as directory:
+        async with open_networking(site(Path(directory))) as networking:
+            await networking.ensure([network(internal=True)])
+            web = await start(world, networking, "web", ports=[tcp(80, 8080), udp(53, 5353)])
+            server = await world.udp(web.fd, 53)
+            async with echo(await world.listen(web.fd, 80)):
+                for address in ("::1", HOST6):
+                    assert await ask(world, world.host, address, 8080) == web.gateway
+                with pytest.raises(ConnectionResetError):
+                    await ask(world, world.outside, HOST6, 8080)
+            with world.socket(world.outside, socket.SOCK_DGRAM, socket.AF_INET6) as sock:
+                await sock.sendto(b"from outside", (HOST6, 5353))
+            assert await exchange(world, world.host, "::1", 5353, server) == web.gateway
+            await stop(world, networking, web)
+            await networking.remove([NetworkName("default")])
+
+
 async def test_holders_of_a_port_are_told_apart_by_family_and_address() -> None:
     async with project() as (world, networking):
         give_address(world)
