@@ -26,7 +26,6 @@ from orchestrator.network import ports
 from orchestrator.network.addressing import family_of
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import refused
-from orchestrator.network.datagrams import serve_datagrams
 from orchestrator.network.endpoints import ways_out
 from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import Translation
@@ -35,6 +34,7 @@ from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.port_owner import Publisher
 from orchestrator.network.proxy import serve_port
 from orchestrator.network.thread import NetlinkThread
+from orchestrator.network.udp_proxy import serve_datagrams
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.wiring import Wiring, Withdrawal
 from orchestrator.values import entity, replace

@@ -2,7 +2,7 @@
 
 A reservation is a bound socket that is kept while the port is published, so that the kernel itself refuses the port to
 anybody else, and tells us when somebody has it. TCP reservations listen: `proxy` serves what is not translated, as
-`datagrams` does for UDP. Sockets describe themselves (getsockname), so a restarted supervisor finds its reservations in
+`udp_proxy` does for UDP. Sockets describe themselves (getsockname), so a restarted supervisor finds its reservations in
 whatever file descriptors it gets.
 """
 
@@ -212,7 +212,7 @@ def _bind_one_of(
         try:
             sock = bind(mapping.protocol, address, port)
             if mapping.protocol == "udp" and sock.family == socket.AF_INET:
-                # Nobody reads it, unless it is served (`datagrams`): what comes untranslated is not worth kernel memory.
+                # Nobody reads it, unless it is served (`udp_proxy`): what comes untranslated is not worth kernel memory.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
             return sock
         except OSError as exc:

@@ -1,4 +1,4 @@
-"""Forwarding TCP connections without NAT: for IPv6, and for IPv4 while the nft table is missing. UDP: `network.datagrams`.
+"""Forwarding TCP connections without NAT: for IPv6, and for IPv4 while the nft table is missing. UDP: `network.udp_proxy`.
 
 Data goes socket -> pipe -> socket by splice(2) and never enters this process. A side that ends its sending (FIN) ends
 the same direction of the other; the connection is over when both have.

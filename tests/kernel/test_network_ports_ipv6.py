@@ -17,7 +17,7 @@ from orchestrator.kernel import netlink as nl
 from orchestrator.kernel import rtnetlink as rt
 from orchestrator.model.names import NetworkName
 from orchestrator.model.network import PortMapping
-from orchestrator.network import datagrams
+from orchestrator.network import udp_proxy
 from orchestrator.network.adapter import open_networking
 from tests.kernel.network_lab import (
     DEADLINE_S,
@@ -213,7 +213,7 @@ async def test_holders_of_a_port_are_told_apart_by_family_and_address() -> None:
 
 
 async def test_a_client_that_is_silent_for_long_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datagrams, "_FLOWS", 2)
+    monkeypatch.setattr(udp_proxy, "_FLOWS", 2)
     async with project() as (world, networking):
         web = await start(world, networking, "web", ports=[udp(53, 5353)])
         server = await world.udp(web.fd, 53)
