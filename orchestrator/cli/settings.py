@@ -71,12 +71,13 @@ class Settings:
     def load(self, services: tuple[str, ...] = ()) -> Project:
         """The whole stack. The services that a verb is about (named, and what they need; none: the active ones) are right
         in every respect. Warnings go to stderr. Raises ComposeError."""
+        from orchestrator.cli.isolation import isolated
         from orchestrator.cli.wanted_images import with_epoch
         from orchestrator.compose.load import load
 
         loaded = load(self.request(services))
         self.warn(tuple(warning.text() for warning in loaded.warnings))
-        return with_epoch(loaded.project, self.environ)
+        return isolated(self, with_epoch(loaded.project, self.environ))
 
     def load_to_run(self, services: tuple[str, ...] = ()) -> tuple[Project, tuple[ServiceName, ...]]:
         """As `load`, for a verb that will run it, and the services that it is about, with what they need: what of these
@@ -97,10 +98,11 @@ class Settings:
             return None
         if self._environment_of_files() is None:
             return None
+        from orchestrator.cli.isolation import isolated
         from orchestrator.compose.load import load
 
         try:
-            return load(self.request()).project
+            return isolated(self, load(self.request()).project)
         except PystackError as error:
             self.warn((f"the compose files cannot be loaded, so this goes by what is recorded: {error}",))
             return None

@@ -24,6 +24,7 @@ from orchestrator.network.endpoints import take_endpoints
 from orchestrator.network.fdstore import FdStore, NoStore
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
+from orchestrator.network.port_owner import Publisher
 from orchestrator.network.thread import NetlinkThread, open_thread
 from orchestrator.network.upstream import Upstream
 from orchestrator.network.watch import watch_table
@@ -44,12 +45,13 @@ class ProjectNetworking:
         wiring: Wiring,
         nursery: trio.Nursery,
         upstream: Upstream,
+        publisher: Publisher | None,
     ) -> None:
         self._names = ProjectNames()
         self._endpoints: dict[ContainerId, tuple[Endpoint, ...]] = {}
         self._networks = ProjectNetworks(site, store, thread, wiring, nursery, upstream, self._names, self._endpoints)
         self._connections = Connections(
-            site, store, thread, wiring, nursery, self._names, self._networks, self._endpoints
+            site, store, thread, wiring, nursery, self._names, self._networks, self._endpoints, publisher
         )
 
     @property
@@ -132,7 +134,7 @@ class ProjectNetworking:
 
 @asynccontextmanager
 async def open_networking(
-    site: Site, fd_store: FdStore | None = None, upstream: Upstream | None = None
+    site: Site, fd_store: FdStore | None = None, upstream: Upstream | None = None, publisher: Publisher | None = None
 ) -> AsyncIterator[ProjectNetworking]:
     """The networking of one project, in the network namespace of the calling thread, while the block runs. Leaving it
     changes nothing in the kernel. `upstream`: who answers for outside names; None: the host's resolvers.
@@ -146,7 +148,9 @@ async def open_networking(
             raise refused(exc, "cannot talk to the kernel about networks") from exc
         try:
             async with trio.open_nursery() as nursery:
-                networking = ProjectNetworking(site, fd_store or NoStore(), thread, wiring, nursery, upstream or Upstream())
+                networking = ProjectNetworking(
+                    site, fd_store or NoStore(), thread, wiring, nursery, upstream or Upstream(), publisher
+                )
                 nursery.start_soon(watch_table, thread, wiring.firewall, nft_table(site.key), wiring.changes)
                 try:
                     yield networking

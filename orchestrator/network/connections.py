@@ -31,25 +31,31 @@ from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import Translation
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
+from orchestrator.network.port_owner import Publisher
 from orchestrator.network.proxy import serve_port
 from orchestrator.network.thread import NetlinkThread
+from orchestrator.network.udp_proxy import serve_datagrams
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.wiring import Wiring, Withdrawal
 from orchestrator.values import entity, replace
 
 _UNDO_S = 30.0
+_TRANSLATED = (socket.AF_INET, socket.AF_INET6)
+_LOOPBACK_6 = "::1"
+"""What is sent to it is proxied: the kernel routes nothing from there anywhere else."""
 
 
 @entity
 class _Connected:
     """A container that is attached. `listeners`: duplicates of the reservations' TCP sockets for the proxies, each with the
-    container's port; `serving`: the proxies' scope."""
+    container's port; `unread`: the UDP sockets that are served, themselves; `serving`: the proxies' scope."""
 
     endpoints: tuple[Endpoint, ...]
     mappings: tuple[PortMapping, ...]
     reservations: list[ports.Reservation]
     withdrawal: Withdrawal
     listeners: list[tuple[trio.socket.SocketType, int]]
+    unread: list[tuple[socket.socket, int]]
     serving: trio.CancelScope
 
     @property
@@ -57,14 +63,16 @@ class _Connected:
         return tuple(reservation.published for reservation in self.reservations)
 
     def stop(self) -> None:
-        """Close the listeners at once; the proxies end a moment later."""
+        """Close the listeners at once; the proxies end a moment later. To be called before the reservations are closed."""
         self.serving.cancel()
+        for sock, _ in self.unread:
+            trio.lowlevel.notify_closing(sock)
         for listener, _ in self.listeners:
             listener.close()
 
 
 class Connections:
-    """`endpoints`: who has which addresses, kept by the caller."""
+    """`endpoints`: who has which addresses, kept by the caller. `publisher`: what other projects have."""
 
     def __init__(
         self,
@@ -76,7 +84,9 @@ class Connections:
         names: ProjectNames,
         networks: ProjectNetworks,
         endpoints: Mapping[ContainerId, tuple[Endpoint, ...]],
+        publisher: Publisher | None = None,
     ) -> None:
+        self._publisher = publisher
         self._site = site
         self._store = store
         self._thread = thread
@@ -126,12 +136,13 @@ class Connections:
             return current.published
         reservations = await self._reserve_ports(container, *wanted, keep)
         connected = _Connected(
-            *wanted, reservations, Withdrawal((), _translations(endpoints, reservations)), [], trio.CancelScope()
+            *wanted, reservations, Withdrawal((), _translations(endpoints, reservations)), [], [], trio.CancelScope()
         )
+        connected.unread += _unread(connected)
         await self._connect(container, netns_fd, pairs, connected)
         self._connected[container] = connected
         self.remember(container, connected.published)
-        if connected.listeners:
+        if connected.listeners or connected.unread:
             self._nursery.start_soon(_serve, connected)
         return connected.published
 
@@ -206,7 +217,7 @@ class Connections:
         held: dict[tuple[str, int], list[ports.Holder]] = {}
         for other, reservations in self._taken.items():
             for taken in reservations if other != container else ():
-                holder = ports.Holder(other, taken.host_ip, taken.mapping.place)
+                holder = ports.Holder(other, taken.addresses, taken.mapping.place)
                 held.setdefault((taken.mapping.protocol, taken.host_port), []).append(holder)
         kept = frozenset(
             (item.protocol, item.host_port)
@@ -214,7 +225,7 @@ class Connections:
             if other != container and other not in self._taken
             for item in published
         )
-        return ports.Others(held, kept)
+        return ports.Others(held, kept, self._publisher)
 
     def _free_ports(self, container: ContainerId) -> None:
         for reservation in self._taken.pop(container, ()):
@@ -291,26 +302,49 @@ def _listen(reservations: Iterable[ports.Reservation], into: list[tuple[trio.soc
                 into.append((trio.socket.from_stdlib_socket(sock.dup()), reservation.mapping.target))
 
 
+def _unread(connected: _Connected) -> list[tuple[socket.socket, int]]:
+    """The UDP sockets that something may arrive at: those of IPv6 (what is sent to ::1 is never translated), and those of
+    ports that the firewall leads nowhere from."""
+    translated = {(t.protocol, t.host_ip, t.host_port) for t in connected.withdrawal.translations}
+    return [
+        (sock, reservation.mapping.target)
+        for reservation in connected.reservations
+        for sock in reservation.sockets
+        if reservation.mapping.protocol == "udp"
+        if sock.family == socket.AF_INET6 or ("udp", *sock.getsockname()[:2]) not in translated
+    ]
+
+
 async def _serve(connected: _Connected) -> None:
-    """Proxy whatever reaches the listening sockets of a container's ports."""
-    way_in = _way_in(connected.endpoints)
+    """Proxy whatever reaches the sockets of a container's ports."""
+    # Who is on internal networks only is reached from this machine alone, as the firewall has it.
+    local_only = all(endpoint.internal for endpoint in connected.endpoints)
     with connected.serving:
         async with trio.open_nursery() as nursery:
             for listener, target in connected.listeners:
-                nursery.start_soon(serve_port, listener, way_in, target)
+                way_in = _way_in(connected.endpoints, listener.family)
+                nursery.start_soon(serve_port, listener, way_in, target, local_only)
+            for sock, target in connected.unread:
+                way_in = _way_in(connected.endpoints, sock.family)
+                nursery.start_soon(serve_datagrams, sock, way_in, target, local_only)
 
 
-def _way_in(endpoints: Sequence[Endpoint]) -> str:
-    """Where published ports lead: by the network of the default route, or answers would take another way back."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        if (way := ways_out(endpoints, family)) is not None:
+def _way_in(endpoints: Sequence[Endpoint], family: int) -> str:
+    """Where published ports lead: by the network of the default route, or answers would take another way back; to an
+    address of `family`, if there is one."""
+    for wanted in (family, socket.AF_INET, socket.AF_INET6):
+        if (way := ways_out(endpoints, wanted)) is not None:
             return way[1].ip
-    return endpoints[0].addresses[0].ip
+    found = (address.ip for address in endpoints[0].addresses if address.gateway and family_of(address.ip) == family)
+    return next(found, endpoints[0].addresses[0].ip)
 
 
 def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Reservation]) -> tuple[Translation, ...]:
+    """What the firewall does: where host and container have an address of a family that it translates."""
+    ways: dict[int, str] = {family: _way_in(endpoints, family) for family in _TRANSLATED} if endpoints else {}
     return tuple(
-        Translation(r.mapping.protocol, r.host_ip, r.host_port, _way_in(endpoints), r.mapping.target)
+        Translation(r.mapping.protocol, address, r.host_port, ways[family], r.mapping.target)
         for r in reservations
-        if r.translated and family_of(r.host_ip) == family_of(_way_in(endpoints))
+        for address in r.addresses
+        if (family := family_of(address)) in ways and family_of(ways[family]) == family and address != _LOOPBACK_6
     )

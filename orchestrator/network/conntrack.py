@@ -1,7 +1,8 @@
 """Forget tracked connections that would keep packets away from where they should go now.
 
 A UDP flow that is busy never ends for the kernel, so packets go on being translated to a container that is dead, or go on
-past a mapping that is new. ctnetlink deletes by filter in the kernel (CTA_FILTER, Linux 5.8): no dump of the table.
+past a mapping that is new. ctnetlink deletes by filter in the kernel (CTA_FILTER, Linux 5.8), and walks its whole table for
+each deletion: for more than a few ports it is cheaper to read the table once, and to delete what is there.
 Numbers are from linux/netfilter/nfnetlink_conntrack.h, filter flags from net/netfilter/nf_conntrack_netlink. Netlink thread
 only.
 """
@@ -11,11 +12,20 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, Request, attr, attr_u32, nest
+from orchestrator.kernel.netlink import (
+    NETLINK_NETFILTER,
+    NLM_F_DUMP,
+    NetlinkSocket,
+    Request,
+    attr,
+    attr_u32,
+    attributes,
+    nest,
+)
 
-_SUBSYSTEM, _DELETE = 1, 2
+_SUBSYSTEM, _GET, _DELETE = 1, 1, 2
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _FILTER = 1, 2, 25
 _TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
 _IP_SOURCE: dict[int, int] = {socket.AF_INET: 1, socket.AF_INET6: 3}
@@ -24,6 +34,9 @@ _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _BY_IP_SOURCE, _BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
 _UNSUPPORTED = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
 """ENOENT: nothing matched. Without the filter (old kernel) or without ctnetlink stale entries time out by themselves."""
+
+_A_FEW = 8
+"""Ports: about as long as it takes to read a table of ordinary size."""
 
 
 def _delete(family: int, body: bytes, what: str) -> Request:
@@ -47,6 +60,15 @@ def answered_by(family: int, ip: str) -> Request:
     return _delete(family, nest(_TUPLE_REPLY, source) + nest(_FILTER, flags), f"connections to {ip}")
 
 
+def _udp_port(body: bytes) -> int | None:
+    """Where the UDP flow of one entry was sent to; None for one of another protocol."""
+    original = dict(attributes(body[4:])).get(_TUPLE_ORIGINAL, b"")
+    protocol = dict(attributes(dict(attributes(original)).get(_TUPLE_PROTOCOL, b"")))
+    if protocol.get(_PROTOCOL_NUMBER) != bytes([socket.IPPROTO_UDP]):
+        return None
+    return int.from_bytes(protocol.get(_DESTINATION_PORT, b""), "big")
+
+
 class Conntrack:
     """The connections of the network namespace that the thread is in when this is made."""
 
@@ -60,3 +82,14 @@ class Conntrack:
         # One at a time: the nfnetlink core takes only the first message of a datagram that is no transaction.
         for request in requests:
             self._sock.batch([request])
+
+    def forget_udp(self, family: int, ports: Collection[int]) -> None:
+        """Flows that were sent to any of these UDP ports."""
+        if len(ports) > _A_FEW:
+            ports = set(ports) & self._udp_ports(family)
+        self.forget(udp_to_port(family, port) for port in ports)
+
+    def _udp_ports(self, family: int) -> set[int]:
+        header = struct.pack("=BBH", family, 0, 0)
+        found = self._sock.ask(Request(_SUBSYSTEM << 8 | _GET, NLM_F_DUMP, header, "connections", _UNSUPPORTED))
+        return {port for body in found if (port := _udp_port(body)) is not None}

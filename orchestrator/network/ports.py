@@ -1,9 +1,9 @@
 """Host ports: taken by bind(), and by nothing else.
 
 A reservation is a bound socket that is kept while the port is published, so that the kernel itself refuses the port to
-anybody else, and tells us when somebody has it. TCP reservations listen: `proxy` serves what is not translated (IPv6). UDP
-ones are only bound. Sockets describe themselves (getsockname), so a restarted supervisor finds its reservations in whatever
-file descriptors it gets.
+anybody else, and tells us when somebody has it. TCP reservations listen: `proxy` serves what is not translated, as
+`udp_proxy` does for UDP. Sockets describe themselves (getsockname), so a restarted supervisor finds its reservations in
+whatever file descriptors it gets.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from orchestrator.contracts.network import Published
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId
 from orchestrator.model.network import PortMapping
-from orchestrator.network.port_owner import port_owner
+from orchestrator.network.addressing import family_of
+from orchestrator.network.port_owner import Publisher, port_owner
 from orchestrator.values import field, frozen
 
 _BACKLOG = 128
 _HOLDERS_SHOWN = 4
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+EVERY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+"""All addresses of the host, of one family."""
 
 
 @frozen
 class Reservation:
-    """One published port. `sockets`: the one that was asked for, and for TCP on all addresses, where there is IPv6, its
+    """One published port. `sockets`: the one that was asked for, and for one on all addresses, where there is IPv6, its
     companion on ``::``."""
 
     mapping: PortMapping
@@ -40,9 +43,9 @@ class Reservation:
         return Published(self.host_ip, self.host_port, self.mapping.target, self.mapping.protocol)
 
     @property
-    def translated(self) -> bool:
-        """By nft; IPv6 is not, only proxied."""
-        return ":" not in self.host_ip
+    def addresses(self) -> tuple[str, ...]:
+        """All that it is taken on."""
+        return tuple(sock.getsockname()[0] for sock in self.sockets)
 
     def close(self) -> None:
         for sock in self.sockets:
@@ -51,32 +54,40 @@ class Reservation:
 
 @frozen
 class Holder:
-    """Another container of the project that has a host port, on `host_ip`. `place`: where the stack says so."""
+    """Another container of the project that has a host port, on `addresses`. `place`: where the stack says so."""
 
     container: ContainerId
-    host_ip: str
+    addresses: tuple[str, ...]
     place: str = ""
+
+    def is_in_the_way_of(self, host_ip: str) -> bool:
+        every = EVERY[family_of(host_ip)]
+        same = [own for own in self.addresses if family_of(own) == family_of(host_ip)]
+        return host_ip in same or every in same or (host_ip == every and bool(same))
 
 
 @frozen
 class Others:
     """Host ports of the project's other containers, by protocol and number. `held`: published now. `kept`: published before
-    by containers that do not run, and get them again if they can. What the rest of the machine has, bind() tells."""
+    by containers that do not run, and get them again if they can. What the rest of the machine has, bind() tells;
+    `publisher` knows what other projects have."""
 
     held: Mapping[tuple[str, int], Sequence[Holder]] = field(default_factory=dict)
     kept: frozenset[tuple[str, int]] = frozenset()
+    publisher: Publisher | None = None
 
     def holder(self, protocol: str, host_ip: str, port: int) -> Holder | None:
         """Who is in the way of publishing `port` on `host_ip`."""
         found = self.held.get((protocol, port), ())
-        return next((one for one in found if one.host_ip == host_ip or "0.0.0.0" in (one.host_ip, host_ip)), None)
+        return next((one for one in found if one.is_in_the_way_of(host_ip)), None)
 
 
 NOBODY = Others()
 
 
 def host_ip(mapping: PortMapping) -> str:
-    return mapping.host_ip or "0.0.0.0"
+    """As the kernel writes it. Raises ValueError."""
+    return str(ip_address(mapping.host_ip or EVERY[socket.AF_INET]))
 
 
 def reserve(
@@ -90,20 +101,19 @@ def reserve(
     project's other containers.
 
     Raises OperationError naming `PortMapping.place`."""
-    spare = list(kept)
+    spare, earlier = _Spare(kept), _by_target(preferred)
     # Those that leave us a choice come last, or they might take a port that another one needs.
     order = sorted(range(len(mappings)), key=lambda n: _choices(mappings[n]))
     taken: dict[int, Reservation] = {}
     try:
         for position in order:
-            taken[position] = _reserve_one(mappings[position], spare, preferred, others)
+            taken[position] = _reserve_one(mappings[position], spare, earlier, others)
     except BaseException:
         for reservation in taken.values():
             reservation.close()
         raise
     finally:
-        for sock in spare:
-            sock.close()
+        spare.close()
     return [taken[n] for n in range(len(mappings))]
 
 
@@ -118,7 +128,7 @@ def leaves_a_choice(mapping: PortMapping) -> bool:
 
 
 def _reserve_one(
-    mapping: PortMapping, spare: list[socket.socket], preferred: Sequence[Published], others: Others
+    mapping: PortMapping, spare: _Spare, preferred: _Preferred, others: Others
 ) -> Reservation:
     address = _checked_ip(mapping)
     first = _from_spare(mapping, address, spare, preferred)
@@ -126,8 +136,8 @@ def _reserve_one(
         first = _bind_one_of(mapping, address, preferred, others)
     port = int(first.getsockname()[1])
     sockets: tuple[socket.socket, ...] = (first,)
-    if mapping.protocol == "tcp" and mapping.host_ip is None:
-        companion = _take(spare, "tcp", "::", port, port) or _try_companion(port)
+    if mapping.host_ip is None:
+        companion = spare.take(mapping.protocol, "::", port, port) or _try_companion(mapping.protocol, port)
         if companion is not None:
             sockets = (first, companion)
     return Reservation(mapping, address, port, sockets)
@@ -137,53 +147,72 @@ def _checked_ip(mapping: PortMapping) -> str:
     if mapping.protocol not in _KINDS:
         message = f"protocol {mapping.protocol} is not supported yet"
         raise OperationError(message, hint="use tcp or udp", place=mapping.place)
-    address = host_ip(mapping)
     try:
-        version = ip_address(address).version
+        return host_ip(mapping)
     except ValueError:
-        raise OperationError(f'"{address}" is not an IP address', place=mapping.place) from None
-    if version == 6 and mapping.protocol == "udp":
-        hint = "publish it on an IPv4 address"
-        raise OperationError("udp on an IPv6 address is not supported yet", hint=hint, place=mapping.place)
-    return address
+        raise OperationError(f'"{mapping.host_ip}" is not an IP address', place=mapping.place) from None
 
 
-def _before(mapping: PortMapping, address: str, preferred: Sequence[Published]) -> list[int]:
+_Preferred = Mapping[tuple[int, str, str], Sequence[int]]
+"""The host ports that there were before, by container port, protocol and address."""
+
+
+def _by_target(preferred: Iterable[Published]) -> _Preferred:
+    found: dict[tuple[int, str, str], list[int]] = {}
+    for one in preferred:
+        found.setdefault((one.target, one.protocol, one.host_ip), []).append(one.host_port)
+    return found
+
+
+def _before(mapping: PortMapping, address: str, preferred: _Preferred) -> list[int]:
     """The ports that were this mapping's before, and still can be."""
-    same = (mapping.target, mapping.protocol, address)
     low, high = mapping.published or (1, 65535)
-    return [p.host_port for p in preferred if (p.target, p.protocol, p.host_ip) == same and low <= p.host_port <= high]
+    return [port for port in preferred.get((mapping.target, mapping.protocol, address), ()) if low <= port <= high]
 
 
-def _from_spare(
-    mapping: PortMapping, address: str, spare: list[socket.socket], preferred: Sequence[Published]
-) -> socket.socket | None:
+def _from_spare(mapping: PortMapping, address: str, spare: _Spare, preferred: _Preferred) -> socket.socket | None:
     ranges = [(port, port) for port in _before(mapping, address, preferred)]
     for low, high in [*ranges, mapping.published or (1, 65535)]:
-        if (sock := _take(spare, mapping.protocol, address, low, high)) is not None:
+        if (sock := spare.take(mapping.protocol, address, low, high)) is not None:
             return sock
     return None
 
 
-def _take(spare: list[socket.socket], protocol: str, address: str, low: int, high: int) -> socket.socket | None:
-    for sock in spare:
-        name = sock.getsockname()
-        if sock.type == _KINDS[protocol] and name[0] == address and low <= name[1] <= high:
-            spare.remove(sock)
-            return sock
-    return None
+class _Spare:
+    """Sockets that may be of use."""
+
+    def __init__(self, sockets: Iterable[socket.socket]) -> None:
+        self._ports: dict[tuple[int, str], dict[int, socket.socket]] = {}
+        for sock in sockets:
+            address, port = sock.getsockname()[:2]
+            there = self._ports.setdefault((sock.type, address), {})
+            if port in there:
+                sock.close()
+            else:
+                there[port] = sock
+
+    def take(self, protocol: str, address: str, low: int, high: int) -> socket.socket | None:
+        """One with a port between `low` and `high`."""
+        there = self._ports.get((_KINDS[protocol], address), {})
+        port = low if low == high else next((port for port in there if low <= port <= high), 0)
+        return there.pop(port, None)
+
+    def close(self) -> None:
+        for there in self._ports.values():
+            for sock in there.values():
+                sock.close()
 
 
 def _bind_one_of(
-    mapping: PortMapping, address: str, preferred: Sequence[Published], others: Others
+    mapping: PortMapping, address: str, preferred: _Preferred, others: Others
 ) -> socket.socket:
     for port in _candidates(mapping, address, preferred, others):
         if port and others.holder(mapping.protocol, address, port) is not None:
             continue
         try:
             sock = bind(mapping.protocol, address, port)
-            if mapping.protocol == "udp":
-                # Nobody reads it: what comes here untranslated is not worth kernel memory.
+            if mapping.protocol == "udp" and sock.family == socket.AF_INET:
+                # Nobody reads it, unless it is served (`udp_proxy`): what comes untranslated is not worth kernel memory.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
             return sock
         except OSError as exc:
@@ -193,7 +222,7 @@ def _bind_one_of(
 
 
 def _candidates(
-    mapping: PortMapping, address: str, preferred: Sequence[Published], others: Others
+    mapping: PortMapping, address: str, preferred: _Preferred, others: Others
 ) -> Iterator[int]:
     """In the order of trying; 0: the kernel chooses. Ports that other containers will want again come last."""
     yield from _before(mapping, address, preferred)
@@ -208,7 +237,7 @@ def _candidates(
 
 def bind(protocol: str, address: str, port: int) -> socket.socket:
     """A bound socket, listening if it is TCP. Raises OSError; ValueError cannot happen, `address` is an IP address."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    family = family_of(address)
     sock = socket.socket(family, _KINDS[protocol] | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if family == socket.AF_INET6:
@@ -225,10 +254,10 @@ def bind(protocol: str, address: str, port: int) -> socket.socket:
     return sock
 
 
-def _try_companion(port: int) -> socket.socket | None:
+def _try_companion(protocol: str, port: int) -> socket.socket | None:
     """IPv6 may be off, or somebody may have just that half: IPv4 is what counts."""
     try:
-        return bind("tcp", "::", port)
+        return bind(protocol, "::", port)
     except OSError:
         return None
 
@@ -257,14 +286,14 @@ def _in_use(mapping: PortMapping, address: str, others: Others) -> OperationErro
             hint=f"see {holder.place}" if holder.place else None,
             place=mapping.place,
         )
-    owner = port_owner(mapping.protocol, low)
-    by = f" by {owner}" if owner else ""
-    other = low + 1 if low < 65535 else 8080
-    return OperationError(
-        f"port {low}/{mapping.protocol} on {address} is in use{by}",
-        hint=f'stop what uses it, or publish another port, such as "{other}:{mapping.target}"',
-        place=mapping.place,
-    )
+    owner = port_owner(mapping.protocol, low, others.publisher)
+    by = f" by {owner.text}" if owner else ""
+    other = f'"{low + 1 if low < 65535 else 8080}:{mapping.target}"'
+    hint = f"stop what uses it, or publish another port, such as {other}"
+    if owner is not None and owner.project:
+        down = f"`pystack -p {owner.project} down`"
+        hint = f"{down}, publish another port, such as {other}, or give projects addresses of their own: `up --isolated`"
+    return OperationError(f"port {low}/{mapping.protocol} on {address} is in use{by}", hint=hint, place=mapping.place)
 
 
 def _exhausted(mapping: PortMapping, address: str, others: Others) -> OperationError:
@@ -278,6 +307,9 @@ def _exhausted(mapping: PortMapping, address: str, others: Others) -> OperationE
         more = len(names) - _HOLDERS_SHOWN
         shown = ", ".join(names[:_HOLDERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
         by = f": by {shown}" if ours == len(holders) else f": {ours} of {len(holders)} by {shown}"
+    stranger = next((low + step for step, holder in enumerate(holders) if holder is None), None)
+    if stranger is not None and (owner := port_owner(mapping.protocol, stranger, others.publisher)) is not None:
+        by += f"{',' if by else ':'} {stranger} by {owner.text}"
     return OperationError(
         f"ports {low}-{high}/{mapping.protocol} on {address} are all in use{by}",
         hint="publish a wider range, or run fewer containers of the service",

@@ -1,4 +1,4 @@
-"""Forwarding TCP connections without NAT: for IPv6, and for IPv4 while the nft table is missing.
+"""Forwarding TCP connections without NAT: for IPv6, and for IPv4 while the nft table is missing. UDP: `network.udp_proxy`.
 
 Data goes socket -> pipe -> socket by splice(2) and never enters this process. A side that ends its sending (FIN) ends
 the same direction of the other; the connection is over when both have.
@@ -21,11 +21,16 @@ _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _RESET_ON_CLOSE = struct.pack("=ii", 1, 0)
 
 
-async def serve_port(listener: trio.socket.SocketType, address: str, port: int) -> None:
-    """Forward what `listener` accepts to `address`:`port` until cancelled, or the listener is closed."""
+async def serve_port(listener: trio.socket.SocketType, address: str, port: int, local_only: bool = False) -> None:
+    """Forward what `listener` accepts to `address`:`port` until cancelled, or the listener is closed. `local_only`: from
+    this machine; others are reset."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
     async def forward(client: trio.socket.SocketType) -> None:
-        with trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        if local_only and not _is_ours(client):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            return
+        with trio.socket.socket(family, socket.SOCK_STREAM) as server:
             try:
                 with trio.fail_after(_CONNECT_S):
                     await server.connect((address, port))
@@ -38,6 +43,17 @@ async def serve_port(listener: trio.socket.SocketType, address: str, port: int) 
                 nursery.start_soon(_pump, server, client, nursery.cancel_scope)
 
     await accept_forever(listener, forward, _CONNECTIONS)
+
+
+def _is_ours(client: trio.socket.SocketType) -> bool:
+    """Whether the other end is an address of this machine: only those can be bound."""
+    try:
+        with socket.socket(client.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            peer = client.getpeername()
+            probe.bind((peer[0], 0, *peer[2:]))
+    except OSError:
+        return False
+    return True
 
 
 async def _pump(source: trio.socket.SocketType, sink: trio.socket.SocketType, both: trio.CancelScope) -> None:

@@ -49,9 +49,9 @@ class Wiring:
             self.links.delete(names)
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
-        self.conntrack.forget(
-            conntrack.udp_to_port(t.family, t.host_port) for t in translations if t.protocol == "udp"
-        )
+        for family in {t.family for t in translations}:
+            udp = {t.host_port for t in translations if (t.protocol, t.family) == ("udp", family)}
+            self.conntrack.forget_udp(family, udp)
         return names
 
     def disconnect(self, withdrawals: Sequence[Withdrawal]) -> None:

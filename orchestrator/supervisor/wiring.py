@@ -30,6 +30,7 @@ from orchestrator.scheduler.engine import Adapters, Engine
 from orchestrator.scheduler.engine_state import Compile
 from orchestrator.state.directory import boot_id, data_root_of
 from orchestrator.state.journal import EventLog
+from orchestrator.state.port_users import publisher
 from orchestrator.state.records import FileState
 from orchestrator.state.volumes import FileVolumes
 from orchestrator.supervisor.devices import kernel_version, parts_of
@@ -115,7 +116,7 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
     this_boot = boot_id()
     async with (
         open_runtime(site, host, respawn_argv=respawn_argv) as runtime,
-        open_networking(site, KeptSockets(runtime)) as networking,
+        open_networking(site, KeptSockets(runtime), publisher=publisher) as networking,
         trio.open_nursery() as nursery,
     ):
         volumes = FileVolumes(site)

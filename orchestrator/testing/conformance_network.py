@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -190,6 +191,21 @@ async def a_port_that_somebody_has_is_refused_at_its_place(lab: NetworkLab) -> N
     error = await _refusal(lambda: _start(lab, 2, [_port(PORTS[0])]))
     assert one.name in error.message
     await _clear(lab.networking, one.name, _container(2))
+
+
+async def a_port_is_published_on_one_address_of_either_family(lab: NetworkLab) -> None:
+    def on(host_ip: str, protocol: str = "udp") -> PortMapping:
+        return PortMapping(80, (PORTS[0], PORTS[0]), host_ip, protocol, PLACE)
+
+    await _ensure(lab.networking)
+    one = await _start(lab, 1, [on("127.0.0.1")])
+    two = await _start(lab, 2, [on("::1"), on("::1", "tcp")])
+    assert one.published == (Published("127.0.0.1", PORTS[0], 80, "udp"),)
+    assert two.published == (Published("::1", PORTS[0], 80, "udp"), Published("::1", PORTS[0], 80))
+    for host_ip, holder in (("::", two), ("127.0.0.1", one), ("0.0.0.0", one)):
+        error = await _refusal(partial(_start, lab, 3, [on(host_ip)]))
+        assert (error.place, holder.name in error.message) == (PLACE, True)
+    await _clear(lab.networking, one.name, two.name, _container(3))
 
 
 async def a_range_gives_each_container_the_next_free_port(lab: NetworkLab) -> None:
@@ -379,6 +395,7 @@ NETWORK_CHECKS: tuple[Check, ...] = (
     an_address_that_the_stack_writes_down_is_given_to_nobody_else,
     attaching_again_changes_nothing,
     a_port_that_somebody_has_is_refused_at_its_place,
+    a_port_is_published_on_one_address_of_either_family,
     a_range_gives_each_container_the_next_free_port,
     many_at_once_get_different_ports_of_a_range,
     a_container_keeps_its_port_of_a_range_while_it_exists,

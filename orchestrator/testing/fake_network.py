@@ -34,13 +34,17 @@ class FakeHost:
         for project in self.projects:
             for container, published in project.attached.items():
                 same = any(
-                    (one.host_port, one.protocol) == (port, protocol)
-                    and (one.host_ip == host_ip or _ANY in (one.host_ip, host_ip))
+                    (one.host_port, one.protocol) == (port, protocol) and _meet(one.host_ip, host_ip)
                     for one in published
                 )
                 if same and (project is not of or container != but):
                     return container if project is of else ContainerId("")
         return ContainerId("") if port in self.taken else None
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether the same port cannot be published on both. Published on all of IPv4 means all of IPv6 too."""
+    return one == other or _ANY in (one, other) or ("::" in (one, other) and ":" in one and ":" in other)
 
 
 class FakeNetworking:

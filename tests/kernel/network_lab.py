@@ -87,7 +87,7 @@ class Lab:
         return sock
 
     async def udp(self, namespace: int, port: int = 0, address: str = "0.0.0.0") -> trio.socket.SocketType:
-        sock = self.socket(namespace, socket.SOCK_DGRAM)
+        sock = self.socket(namespace, socket.SOCK_DGRAM, socket.AF_INET6 if ":" in address else socket.AF_INET)
         await sock.bind((address, port))
         return sock
 

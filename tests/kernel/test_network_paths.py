@@ -129,6 +129,23 @@ async def test_published_on_loopback_means_local_only() -> None:
         await stop(world, networking, web)
 
 
+async def test_a_loopback_address_of_a_projects_own_is_local_only() -> None:
+    async with project() as (world, networking):
+        ports = [udp(53, 5353, "127.34.5.6"), tcp(80, 8080, "127.34.5.6")]
+        web = await start(world, networking, "web", ports=ports)
+        server = await world.udp(web.fd, 53)
+        async with echo(await world.listen(web.fd, 80)):
+            assert await ask(world, world.host, "127.34.5.6", 8080) == web.gateway
+            for address in ("127.0.0.1", HOST):
+                with pytest.raises(ConnectionRefusedError):
+                    await ask(world, world.host, address, 8080)
+        _send_raw(world, "127.34.5.6", 5353, b"martian")
+        with world.socket(world.host, socket.SOCK_DGRAM) as sock:
+            await sock.sendto(b"local", ("127.34.5.6", 5353))
+        assert (await server.recvfrom(100))[0] == b"local"
+        await stop(world, networking, web)
+
+
 def _send_raw(world: Lab, address: str, port: int, data: bytes) -> None:
     """A UDP packet from outside, straight to the host's interface, whatever the outside's routes say."""
     target = world.links(world.host)["wan"].mac.replace(":", "")

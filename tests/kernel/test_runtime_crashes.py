@@ -27,6 +27,7 @@ from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.runtime.host_check import find_host
 from orchestrator.runtime.logs import read_entries
+from orchestrator.values import replace
 from tests.kernel.place import Place, config_of, place, site_at, site_of
 from tests.machine import ROOT, eventually
 
@@ -196,6 +197,18 @@ async def test_more_is_kept_than_fits_a_message_and_less_later(here: Place) -> N
     assert await kept() == []
     for fd in files:
         os.close(fd)
+
+
+async def test_a_program_starts_while_more_is_kept_than_it_may_have_open_itself(here: Place) -> None:
+    """Found with 2,000 published ports: the search of the PATH failed for want of a descriptor."""
+    file = os.memfd_create("kept")
+    await here.runtime.keep("ports/web", [file] * 1100)
+    os.close(file)
+    spec = here.spec(["busybox", "true"])
+    limits = [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024}]
+    process = {**spec.config["process"], "rlimits": limits, "env": ["PATH=/not-there:/bin"]}
+    await here.runtime.create(replace(spec, config={**spec.config, "process": process}))
+    assert (await here.runtime.wait(await here.runtime.start(BOX))).code == 0
 
 
 class Stage:

@@ -73,7 +73,7 @@ LIBRARY = {
 HOT = {
     ("version",): BASE | {"cli.commands.version", "contracts", "contracts.protocol"},
     ("ps",): BASE | NAME | ASK | PRINT | {"cli.commands.ps", "cli.render.statuses", "cli.render.table", "cli.selection"}
-    | {"units", "cli.identity"},
+    | {"units", "cli.identity", "cli.render.published"},
     ("logs", "-n", "1"): BASE | NAME | PRINT | {"cli.commands.logs", "cli.logfiles", "cli.render.loglines", "cli.selection"}
     | {"runtime", "runtime.logs", "runtime.loglines", "runtime.logpairs", "runtime.monitor", "runtime.monitor.logformat"}
     | {"cli.identity", "state.services", "kernel", "kernel.identity", "kernel.jsontext", "kernel.rangelocks"},

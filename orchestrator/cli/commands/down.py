@@ -16,6 +16,8 @@ from orchestrator.contracts.control import Down
 from orchestrator.contracts.site import Site
 from orchestrator.errors import PystackError
 from orchestrator.model.project import Project
+from orchestrator.state.directory import data_root_of
+from orchestrator.state.loopback import give_back
 from orchestrator.state.volumes import FileVolumes
 
 _END_TIMEOUT_S = 10.0
@@ -35,6 +37,8 @@ def down(
     site = settings.site()
     images = _images(settings, site, rmi) if rmi is not None else ()
     _down(settings, site, services, volumes, remove_orphans, timeout_s)
+    if not services:
+        give_back(data_root_of(site), site.project)
     if images:
         from orchestrator.cli.commands.image import remove_unused
 

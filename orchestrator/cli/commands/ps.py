@@ -129,6 +129,6 @@ def _print(
 
         lines = [dumps(as_json(status, site.project, time.time())) for status in statuses]
     else:
-        lines = [as_table(statuses, time.time(), columns)]
+        lines = [as_table(statuses, time.time(), columns, links=sys.stdout.isatty())]
     if lines:
         print("\n".join(lines))

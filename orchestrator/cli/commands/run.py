@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.commands.exec import variables_of, wants_terminal
 from orchestrator.cli.detaching import Keys
+from orchestrator.cli.isolation import isolated
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
@@ -102,7 +103,7 @@ def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str
     settings.warn(tuple(warning.text() for warning in loaded.warnings))
     check_images(loaded.project, select(loaded.project, (service,)))
     check_files(loaded.project, select(loaded.project, (service,)))
-    return loaded.project, discover(request).environment
+    return isolated(settings, loaded.project), discover(request).environment
 
 
 def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys: Keys, *, stdin: bool) -> int:

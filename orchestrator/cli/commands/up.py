@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cli.isolation import isolated
 from orchestrator.cli.operation import Operation, report_failures, report_left
 from orchestrator.cli.orphans import orphans
 from orchestrator.cli.render.board import Board
@@ -60,12 +61,15 @@ def up(
     no_build: bool,
     pull: str | None,
     quiet_pull: bool,
+    isolate: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     _check_combination(cascading, detach, wait, no_start)
     project, chosen = _loaded(settings, services)
+    if isolate:
+        project = isolated(settings, project, begin=True)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
     if exit_code_from is not None:

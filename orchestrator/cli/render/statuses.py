@@ -7,6 +7,8 @@ a value, `cli.wire` makes it.
 
 from __future__ import annotations
 
+from orchestrator.cli.render.published import links_text
+from orchestrator.cli.render.published import ports_text as published_text
 from orchestrator.cli.render.table import table
 
 TYPE_CHECKING = False
@@ -20,7 +22,7 @@ ALIVE = frozenset({"waiting", "created", "starting", "running", "paused", "resta
 """Phases in which a container runs or will do so by itself."""
 FAILED = frozenset({"failed", "blocked"})
 _UP = ("running", "paused")
-_HEADER = ("SERVICE", "NAME", "STATE", "UP", "RESTARTS", "ADDRESS", "PORTS", "NOTE")
+_HEADER = ("SERVICE", "NAME", "STATE", "UP", "RESTARTS", "ADDRESS", "URL", "PORTS", "NOTE")
 
 
 _DOCKER_STATES = {
@@ -86,8 +88,7 @@ def exit_code_text(ended: Mapping[str, Any]) -> str:
 
 def ports_text(published: Iterable[Mapping[str, Any]], exposed: Iterable[str] = ()) -> str:
     """What is published, and then what is only exposed."""
-    shown = [f"{port['host_ip']}:{port['host_port']}->{port['target']}/{port.get('protocol', 'tcp')}" for port in published]
-    return ", ".join([*shown, *exposed])
+    return ", ".join([*published_text(published), *exposed])
 
 
 def _exposed(text: str) -> dict[str, Any]:
@@ -110,8 +111,8 @@ def up_text(status: Status, now: float) -> str:
     return format_duration(max(0.0, now - started_at))
 
 
-def as_table(statuses: Sequence[Status], now: float, columns: int | None = None) -> str:
-    """`now`: epoch seconds. Containers are named where a service has several."""
+def as_table(statuses: Sequence[Status], now: float, columns: int | None = None, *, links: bool = False) -> str:
+    """`now`: epoch seconds. Containers are named where a service has several. `links`: with URLs, for a terminal."""
     named = not all(map(is_plain, statuses))
     rows = []
     for status in statuses:
@@ -124,6 +125,7 @@ def as_table(statuses: Sequence[Status], now: float, columns: int | None = None)
                 up_text(status, now),
                 str(status.get("restarts") or ""),
                 ", ".join(ip for endpoint in status.get("endpoints", ()) for ip in addresses(endpoint)),
+                links_text(status.get("published", ())) if links else "",
                 ports_text(status.get("published", ()), status.get("exposed", ())),
                 "" if well else status.get("reason", ""),
             )

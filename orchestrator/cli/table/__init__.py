@@ -56,6 +56,7 @@ VERBS: Mapping[str, Verb | Group] = {
         acting.RUN,
         acting.CP,
         looking.PORT,
+        looking.ENV,
         looking.TOP,
         looking.STATS,
         acting.START,

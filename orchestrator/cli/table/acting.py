@@ -73,6 +73,12 @@ UP = Verb(
         ),
         TIMEOUT,
         *OF_IMAGES,
+        Option(
+            "--isolated",
+            "isolate",
+            "Publish ports on a loopback address of the project's own, until `down`: for two checkouts side by side.",
+            variable="PYSTACK_ISOLATED",
+        ),
         Option("--menu", "menu", "Accepted: there is no menu.", accepted=True),
         YES,
     ),

@@ -116,15 +116,33 @@ PORT = Verb(
     "port",
     "port",
     "Show where a port is published.",
-    "Print HOST:PORT, where PRIVATE_PORT of SERVICE is published.",
+    "Print HOST:PORT, where PRIVATE_PORT of SERVICE is published; without PRIVATE_PORT, all that SERVICE publishes.",
     options=(
         INDEX,
         Option("--protocol", "protocol", "The protocol.", CHOICE, default="tcp", choices=("tcp", "udp")),
+        Option("--url", "url", "As a URL: http://127.0.0.1:8080."),
     ),
     arguments=(
         Argument("service", "SERVICE", required=True),
-        Argument("private_port", "PRIVATE_PORT", required=True),
+        Argument("private_port", "PRIVATE_PORT"),
     ),
+    hot=True,
+)
+ENV = Verb(
+    "env",
+    "env",
+    "Print where services are reached, as variables.",
+    """Print where the services that run are reached, as NAME=VALUE: for `eval "$(pystack env --export)"`, or a file
+    of variables.
+
+    Of a service `web`: WEB_HOST, WEB_PORT and WEB_URL of what it publishes first, WEB_PORT_80 and WEB_PORT_53_UDP of each
+    port, WEB_ADDRESS on the project's networks. A further container's are WEB_2_PORT, and so on.
+    """,
+    options=(
+        Option("--export", "export", "Each line begins with `export`."),
+        Option("--format", "shape", "json: one object.", CHOICE, default="shell", choices=("shell", "json")),
+    ),
+    arguments=SERVICES,
     hot=True,
 )
 TOP = Verb(

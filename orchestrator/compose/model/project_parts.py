@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address, ip_address
 
 from orchestrator.compose.kinds.values import byte_size, go_text
 from orchestrator.compose.model.mounting import bind_mount, tmpfs_mount
@@ -36,12 +37,28 @@ def _port(read: Reader, node: Node, place: str) -> PortMapping | None:
         if not 1 <= host_range[0] <= host_range[1] <= 65535:
             raise ValueError(f'published "{published}" is not a port or a range of ports')
     protocol = (read.text(node, "protocol") or "tcp").lower()
+    if protocol == "sctp":
+        raise ValueError(
+            "an sctp port cannot be published: its connections move between addresses, which neither the translation of "
+            "addresses nor a proxy follows (containers reach each other by sctp without `ports`)"
+        )
     if protocol not in ("tcp", "udp"):
-        raise ValueError(f"{protocol} ports are not supported yet")
+        raise ValueError(f'"{protocol}" is not a protocol whose ports can be published: one of tcp, udp')
     host_ip = read.text(node, "host_ip")
-    if host_ip is not None and ":" in host_ip:
-        raise ValueError("publishing on an IPv6 address is not supported yet")
-    return PortMapping(target.value, host_range, host_ip, protocol, place)
+    return PortMapping(target.value, host_range, host_ip and _host_address(host_ip), protocol, place)
+
+
+def _host_address(text: str) -> str:
+    """Raises ValueError."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f'host_ip: "{text}" is not an IP address') from None
+    if isinstance(address, IPv6Address) and (address.scope_id or address.ipv4_mapped):
+        raise ValueError(f'host_ip: "{text}": leave out the %interface, and write an IPv4 address as such')
+    if address.is_multicast:
+        raise ValueError(f'host_ip: "{text}" is the address of a group, not of this host')
+    return text
 
 
 def mounts(read: Reader, node: Node, path: str) -> tuple[Mount, ...]:

@@ -283,6 +283,8 @@ class FinalChild(Stage1):
         cloexec_from(3)
         if (gate := self.fds.get("gate")) is not None:
             self._wait_at(gate)
+        else:
+            self._close_all_but(self.status, self.status)
         self.fail(EXECUTING, 0)
         command = arguments[0]
         if not command:  # No file has that name; os.execve has an error of its own for it.
@@ -301,13 +303,17 @@ class FinalChild(Stage1):
 
     def _wait_at(self, gate: int) -> None:
         """Until the monitor lets us go, or ends. Meanwhile we hold nothing of it but what we need."""
-        first, second = sorted((gate, self.status))
-        close_range(3, first - 1)
-        close_range(first + 1, second - 1)
-        close_from(second + 1)
+        self._close_all_but(*sorted((gate, self.status)))
         self.fail(READY, 0)
         if not os.read(gate, 1):
             os._exit(127)
+
+    def _close_all_but(self, first: int, second: int) -> None:
+        """What the monitor holds (thousands of ports, may be) counts against the container's limit until it is closed."""
+        close_range(3, first - 1)
+        if second > first:
+            close_range(first + 1, second - 1)
+        close_from(second + 1)
 
     def _execve(self, program: bytes, arguments: list[bytes], variables: dict[bytes, bytes]) -> None:
         """Raises OSError; ELIBACC, after a word about it, when the program is there and its interpreter is not."""

@@ -24,7 +24,7 @@ def interpreter_of(path: bytes) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return b""
+        return b"" if os.access(path, os.F_OK) else None
     try:
         head = os.pread(fd, _HEAD_BYTES, 0)
         if head.startswith(b"#!"):

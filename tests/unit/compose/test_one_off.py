@@ -110,7 +110,7 @@ def test_capabilities_have_the_kernels_names(stack: Stack) -> None:
     ("changes", "message", "hint"),
     [
         ({"ports": ("x",)}, '--publish x: "x": "x" is not a port or a range', "write TARGET"),
-        ({"ports": ("80/sctp",)}, "--publish 80/sctp: sctp ports are not supported yet", None),
+        ({"ports": ("80/sctp",)}, "--publish 80/sctp: an sctp port cannot be published", None),
         ({"volumes": ("/a:/b:ro:x",)}, '--volume /a:/b:ro:x: "/a:/b:ro:x" has too many colons', "write SOURCE"),
         ({"volumes": ("/a:b",)}, '--volume /a:b: the target "b" is not an absolute path', None),
         ({"volumes": ("date:/x",)}, '--volume date:/x: the stack has no volume "date"', "declare it below `volumes:`"),

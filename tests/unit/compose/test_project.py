@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from orchestrator.compose.text.diagnostics import ComposeError
@@ -138,6 +140,8 @@ def test_restart_has_all_of_dockers_forms(stack: Stack, text: str, policy: Resta
         ('"127.0.0.1::80"', [(80, None, "127.0.0.1", "tcp")]),
         ("{target: 80, published: 8080, protocol: udp}", [(80, (8080, 8080), None, "udp")]),
         ('{target: "80", published: "8080-8090"}', [(80, (8080, 8090), None, "tcp")]),
+        ('"[::1]:8080:80/udp"', [(80, (8080, 8080), "::1", "udp")]),
+        ('"fd00::5::80"', [(80, None, "fd00::5", "tcp")]),
     ],
 )
 def test_ports_have_short_and_long_forms_and_ranges(
@@ -148,6 +152,23 @@ def test_ports_have_short_and_long_forms_and_ranges(
         for number, (target, published, host, protocol) in enumerate(mappings)
     )
     assert service(stack, f"ports: [{text}]").ports == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"80/sctp"', "services.a.ports[0]: an sctp port cannot be published"),
+        ("{target: 80, protocol: icmp}", 'services.a.ports[0]: "icmp" is not a protocol'),
+        ("{target: 80, host_ip: localhost}", 'services.a.ports[0]: host_ip: "localhost" is not an IP address'),
+        ('{target: 80, host_ip: "fe80::1%eth0"}', 'host_ip: "fe80::1%eth0": leave out the %interface'),
+        ('{target: 80, host_ip: "::ffff:127.0.0.1"}', "write an IPv4 address as such"),
+        ("{target: 80, host_ip: 224.0.0.1}", "is the address of a group"),
+    ],
+)
+def test_a_port_that_cannot_be_published_is_refused_at_its_place(stack: Stack, text: str, message: str) -> None:
+    with pytest.raises(ComposeError, match=re.escape(message)) as caught:
+        service(stack, f"ports: [{text}]")
+    assert re.match(r"compose\.yaml:\d+:\d+: ", str(caught.value))
 
 
 def test_mounts_have_all_their_forms(stack: Stack) -> None:

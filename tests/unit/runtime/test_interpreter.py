@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
 from pathlib import Path
 
@@ -47,3 +48,14 @@ def test_no_file_is_told_from_one_that_says_nothing(tmp_path: Path) -> None:
     assert interpreter_of(os.fsencode(tmp_path / "none")) is None
     os.mkfifo(tmp_path / "pipe")
     assert interpreter_of(os.fsencode(tmp_path / "pipe")) == b""
+
+
+def test_a_file_that_is_not_there_has_none_also_when_there_is_no_descriptor_left(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"#!/bin/nope\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        found = [interpreter_of(os.fsencode(tmp_path / name)) for name in ("there", "not-there")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == [b"", None]
