@@ -94,7 +94,7 @@ def guarded(directory: Path, behind: str) -> Iterator[str]:
     (directory / "htpasswd").write_text(f"ann:{openssl('passwd', '-apr1', 'secret').strip()}\n")
     temporary = " ".join(f"{kind}_temp_path {directory}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
     (directory / "nginx.conf").write_text(
-        f"daemon off; user root; pid {directory}/nginx.pid; error_log stderr error; events {{}}\n"
+        f"daemon off; master_process off; user root; pid {directory}/nginx.pid; error_log stderr error; events {{}}\n"
         f"http {{ access_log off; client_body_temp_path {directory}/body; {temporary} client_max_body_size 0;\n"
         f"server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {directory}/server.crt;\n"
         f"ssl_certificate_key {directory}/server.key; auth_basic registry; auth_basic_user_file {directory}/htpasswd;\n"
