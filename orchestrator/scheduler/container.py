@@ -69,8 +69,8 @@ class Container:
     `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
     none. `first_run`: what ``run`` connects its process to; `reader`: the same, when it is started.
-    `warned`: of its last run (`contracts.runtime.Run`). `failed_hook`: what a hook of it ended with since the operation
-    began."""
+    `warned`: of its last run (`contracts.runtime.Run`). `failed_hook`, `failed_pre_stop`: what a hook of it ended
+    with since the operation began, of its run and of its stop."""
 
     record: ContainerRecord
     records: Records
@@ -95,6 +95,7 @@ class Container:
     reader: FirstRun | None = None
     warned: tuple[str, ...] = ()
     failed_hook: PystackError | None = None
+    failed_pre_stop: PystackError | None = None
     _watches: list[Watch] = field(default_factory=list)
     _moved: trio.Event | None = None
     _written: ContainerRecord | None = None

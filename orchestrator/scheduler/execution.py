@@ -148,7 +148,7 @@ class Execution:
                 state.warn("cannot record the operation", error)
         for container in state.containers.values():
             container.ended_runs = 0
-            container.failed_hook = None
+            container.failed_hook = container.failed_pre_stop = None
         stopped_first = {operation.container for operation in plan.of(Kind.STOP)}
         for operation in plan.of(Kind.START):
             ask = Step.ASK_RESTART if operation.container in stopped_first else Step.ASK_START

@@ -141,7 +141,10 @@ def _fail(
 ) -> None:
     """For whoever waits for it, and for whoever watches."""
     error = located(OperationError(message, hint=hint), state.project, container.definition, name)
-    container.failed_hook = error
+    if name.startswith("pre_stop"):
+        container.failed_pre_stop = error
+    else:  # Of the run's begin: nobody who stops it asked for that.
+        container.failed_hook = error
     container.note(EventKind.HOOK_FAILED, message, hook=name, exit_status=status)
     container.changed()
 

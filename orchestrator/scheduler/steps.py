@@ -77,8 +77,8 @@ class Steps:
             case Kind.STOP:
                 if (container := self._known(operation)) is not None:
                     await supervise.stop(self._state, container, operation.grace_s, stays_wanted=operation.replaces)
-                    if container.failed_hook is not None:  # It has been stopped nevertheless.
-                        self._tally.fail(container.label, container.service, container.failed_hook)
+                    if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
+                        self._tally.fail(container.label, container.service, container.failed_pre_stop)
             case Kind.REMOVE:
                 await self._remove(operation)
             case Kind.REMOVE_NETWORK:

@@ -128,6 +128,17 @@ def test_a_hook_that_hangs_holds_up_its_start_and_gives_way_to_a_stop(verb: Verb
     simulate(World, scene, range(6))
 
 
+def test_a_run_that_ends_under_a_hook_at_the_moment_of_a_down_does_not_fail_that() -> None:
+    stack = project(with_hooks(after="sleep 2"))
+
+    async def scene(engine: Engine, world: World) -> None:
+        with trio.move_on_after(1):
+            await up(engine, stack)
+        assert (await do(engine, Verb.DOWN)).ok
+
+    simulate(lambda: World({"web": FakeService(exits_after_s=1.0)}), scene)
+
+
 def test_a_cancelled_up_leaves_the_hook_to_its_end() -> None:
     async def scene(engine: Engine, world: World) -> None:
         with trio.move_on_after(1):
