@@ -214,8 +214,8 @@ def timed(action: Callable[[], object], times: int) -> list[float]:
 def measure_one(bench: Bench) -> list[tuple[str, float, str, float]]:
     """exec, restart and memory, on one running service: (what, ours, against what, theirs)."""
     project = bench.project(1)
-    project.up_and_listen()
     try:
+        project.up_and_listen()
         row = json.loads(
             subprocess.run(
                 [sys.executable, "-m", "orchestrator.cli", "-p", project.name, "ps", "--format", "json"],

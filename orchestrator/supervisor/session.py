@@ -42,8 +42,11 @@ class _Job:
         self._early: list[int] = []
         """Signals that came before it: what it wrote may be seen before we are told that it runs."""
 
-    async def run(self, runtime: Runtime, container: ContainerId, spec: ExecSpec, on_tty: TtySink) -> None:
+    async def run(self, runtime: Runtime, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None) -> None:
+        """`on_tty`: for a `spec` with a terminal."""
+
         def take(master: int) -> None:
+            assert on_tty is not None
             self._master = os.dup(master)
             on_tty(master)
 
@@ -97,11 +100,6 @@ class _Job:
             self._master = -1
 
 
-def _closed(master: int) -> None:
-    """There is no terminal without one that was asked for."""
-    os.close(master)
-
-
 async def run_exec(
     runtime: Runtime,
     control: ProjectControl,
@@ -122,7 +120,7 @@ async def run_exec(
         released = word == "detach" and job.process is not None
         return released
 
-    async with terminal_for(connection) if request.tty else nullcontext(_closed) as on_tty:
+    async with terminal_for(connection) if request.tty else nullcontext() as on_tty:
         nursery.start_soon(job.run, runtime, container, spec, on_tty)
         over = job.moved if request.detach else job.over
         here = await _until(over, connection, job.signal, obey)

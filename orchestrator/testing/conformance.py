@@ -129,10 +129,16 @@ async def a_restart_is_a_new_run_in_the_same_sandbox(lab: Lab) -> None:
     assert (await lab.runtime.wait(second)).code == 3
 
 
-async def a_start_that_was_prepared_is_a_start(lab: Lab) -> None:
+async def prepared(lab: Lab) -> Run:
+    """A run that has ended, and the next one is prepared."""
     first = await begin(lab, Workload(seconds=0, exit_code=3))
     await lab.runtime.wait(first)
     await lab.runtime.prepare(first.container)
+    return first
+
+
+async def a_start_that_was_prepared_is_a_start(lab: Lab) -> None:
+    first = await prepared(lab)
     await lab.runtime.prepare(first.container)
     assert (await state_of(lab, first.container)).run is None
     second = await lab.runtime.start(first.container)
@@ -141,9 +147,7 @@ async def a_start_that_was_prepared_is_a_start(lab: Lab) -> None:
 
 
 async def what_was_prepared_can_be_given_up(lab: Lab) -> None:
-    first = await begin(lab, Workload(seconds=0, exit_code=3))
-    await lab.runtime.wait(first)
-    await lab.runtime.prepare(first.container)
+    first = await prepared(lab)
     await lab.runtime.unprepare(first.container)
     await lab.runtime.unprepare(first.container)
     second = await lab.runtime.start(first.container)
@@ -154,9 +158,7 @@ async def what_was_prepared_can_be_given_up(lab: Lab) -> None:
 
 
 async def what_was_prepared_for_another_spec_is_not_what_runs(lab: Lab) -> None:
-    first = await begin(lab, Workload(seconds=0, exit_code=3))
-    await lab.runtime.wait(first)
-    await lab.runtime.prepare(first.container)
+    first = await prepared(lab)
     await lab.runtime.create(await lab.make("one", Workload(seconds=0, exit_code=4)))
     assert (await lab.runtime.wait(await lab.runtime.start(first.container))).code == 4
 
