@@ -117,6 +117,22 @@ def write(path: str, value: str, dir_fd: int | None = None) -> None:
         os.close(fd)
 
 
+def make(path: str) -> bool:
+    """mkdir, and only if that fails its parents: one system call for all but the first container of a project. Tries again
+    when another one's end removes the common parent in between. True if it is new."""
+    for _ in range(10):
+        try:
+            os.mkdir(path, 0o755)
+            return True
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                os.makedirs(os.path.dirname(path), 0o755)
+    os.mkdir(path, 0o755)
+    return True
+
+
 def counter(path: str, key: str) -> int:
     """The number behind `key` in a flat keyed file (``memory.events``); 0 when the key is not there."""
     for line in read(path).splitlines():

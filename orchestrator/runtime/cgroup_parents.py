@@ -8,15 +8,15 @@ import os
 from collections.abc import Iterator
 
 from orchestrator.kernel.cgroup import Layout
-from orchestrator.model.names import CGROUP_ROOT
 
 _MARK = "trusted.pystack.made"
 
 
 @contextlib.contextmanager
-def parents_made(layout: Layout, group: str) -> Iterator[None]:
-    """In the block the groups of `group` (relative to each root) are made."""
-    missing = [path for root in layout.roots() for path in _parents(root, group) if not os.path.isdir(path)]
+def parents_made(layout: Layout, group: str, own: int = 3) -> Iterator[None]:
+    """In the block the groups of `group` (relative to each root) are made. `own`: how many of its last parts are the
+    container's: ``pystack/KEY/CONTAINER``."""
+    missing = [path for root in layout.roots() for path in _parents(root, group, own) if not os.path.isdir(path)]
     try:
         yield
     finally:
@@ -27,25 +27,26 @@ def parents_made(layout: Layout, group: str) -> Iterator[None]:
                 os.setxattr(path, _MARK, b"y")
 
 
-def remove_parents(layout: Layout, group: str) -> None:
+def remove_parents(layout: Layout, group: str, own: int = 3) -> None:
     """After the container's own group is gone. What is in use, or was there before us, stays."""
     for root in layout.roots():
-        parents = list(_parents(root, group))
+        parents = list(_parents(root, group, own))
         if not parents:
             continue
-        ours = f"{parents[-1]}/{CGROUP_ROOT}"
         with contextlib.suppress(OSError):  # Another container is in it, or all of it is gone.
-            os.rmdir(os.path.dirname(f"{root}/{group}"))
-            os.rmdir(ours)
+            above = os.path.dirname(f"{root}/{group}")
+            while above != parents[-1]:
+                os.rmdir(above)
+                above = os.path.dirname(above)
         with contextlib.suppress(OSError):
             for path in reversed(parents):
                 os.getxattr(path, _MARK)
                 os.rmdir(path)
 
 
-def _parents(root: str, group: str) -> Iterator[str]:
-    """The paths above ``pystack/KEY/CONTAINER``, the topmost first."""
+def _parents(root: str, group: str, own: int) -> Iterator[str]:
+    """The paths above the container's own, the topmost first."""
     path = root
-    for part in group.split("/")[:-3]:
+    for part in group.split("/")[:-own]:
         path = f"{path}/{part}"
         yield path

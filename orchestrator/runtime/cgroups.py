@@ -91,7 +91,7 @@ class ContainerCgroup:
         directories = tuple(dict.fromkeys((*([unified] if unified else ()), *v1.values())))
         fresh = True
         for directory in directories:
-            fresh = _make(directory) and fresh
+            fresh = cgroup.make(directory) and fresh
             if directory == v1.get("cpuset"):
                 _inherit_cpuset(layout.controllers["cpuset"], relative_path)
         unenforced = apply(settings, Places(layout, relative_path, v1))
@@ -115,7 +115,7 @@ class ContainerCgroup:
         added = [path for path in dict.fromkeys(groups.values()) if path not in self._directories]
         try:
             for path in added:
-                _make(path)
+                cgroup.make(path)
                 if path == groups.get("cpuset"):
                     _inherit_cpuset(self.layout.controllers["cpuset"], self.relative_path)
             change(old, new, places)
@@ -281,22 +281,6 @@ def _groups(layout: Layout, relative_path: str, settings: Iterable[Setting], dev
 
 def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _make(directory: str) -> bool:
-    """mkdir, and only if that fails its parents: one system call for all but the first container of a project. Tries again
-    when another project's end removes the common parent in between. True if it is new."""
-    for _ in range(10):
-        try:
-            os.mkdir(directory, 0o755)
-            return True
-        except FileExistsError:
-            return False
-        except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):
-                os.makedirs(os.path.dirname(directory), 0o755)
-    os.mkdir(directory, 0o755)
-    return True
 
 
 def _inherit_cpuset(root: str, relative_path: str) -> None:

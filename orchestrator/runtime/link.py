@@ -27,8 +27,9 @@ from orchestrator.runtime.monitor import wire
 from orchestrator.values import entity, field
 
 SOCKET_NAME: Final = "monitor.sock"
-_ANSWER_S = 60.0
-"""A monitor that does not answer for so long is broken; it is treated as killed."""
+_ANSWER_S = 45.0
+"""A monitor that does not answer for so long is broken; it is treated as killed. Shorter than the scheduler waits for a
+start: it would have given up by then, and nobody would have found out."""
 
 _NOT_SENT: Final = (errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMSGSIZE)
 """A packet that did not go out, on a connection that is well (unix(7)): to wait for a new monitor would be for ever."""

@@ -50,12 +50,26 @@ class Group:
     def make(self) -> None:
         """Raises HostError."""
         try:
-            for root in self.layout.roots():
-                os.makedirs(f"{root}/{self.path}", 0o755, exist_ok=True)
+            if self._is_below_ours or "/" not in self.path:
+                self._make()
+            else:
+                from orchestrator.runtime.cgroup_parents import parents_made
+
+                with parents_made(self.layout, self.path, own=1):
+                    self._make()
             if (cpuset := self.layout.controllers.get("cpuset")) is not None:
                 _inherit(cpuset, self.path)
         except OSError as exc:
             raise HostError(f"cannot make the cgroup {self.path}: {exc.filename}: {exc.strerror}") from exc
+
+    @property
+    def _is_below_ours(self) -> bool:
+        """Then all that is above it is ours, too."""
+        return self.path.startswith(f"{_DEFAULT_PARENT}/")
+
+    def _make(self) -> None:
+        for directory in self.directories:
+            cgroup.make(directory)
 
     def limit(self, resources: Mapping[str, Any], *, devices: bool) -> None:
         """Raises HostError. `devices`: the device list too."""
@@ -148,7 +162,8 @@ class Group:
             raise HostError(f"cannot kill the processes of {self.path}: {exc.strerror}") from exc
 
     def remove(self) -> None:
-        """Kills what is in it, and removes it with its parent of ours. Raises HostError."""
+        """Kills what is in it, and removes it with those above it that are ours or that we have made, unless another one is
+        in there. Raises HostError."""
         waited_s, pause_s = 0.0, 0.001
         while busy := [directory for directory in self.directories if not _removed(directory)]:
             if waited_s >= _REMOVE_S:
@@ -157,10 +172,16 @@ class Group:
                 self.kill()
             cgroup.pause(pause_s)
             waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.05)
-        if self.path.startswith(f"{_DEFAULT_PARENT}/"):
+        if self._is_below_ours:
+            parents = self.path.split("/")[:-1]
             for root in self.layout.roots():
                 with suppress(OSError):
-                    os.rmdir(f"{root}/{_DEFAULT_PARENT}")
+                    for count in range(len(parents), 0, -1):
+                        os.rmdir("/".join((root, *parents[:count])))
+        elif "/" in self.path:
+            from orchestrator.runtime.cgroup_parents import remove_parents
+
+            remove_parents(self.layout, self.path, own=1)
 
 
 def _removed(directory: str) -> bool:

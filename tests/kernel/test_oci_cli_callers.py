@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.kernel.cgroup import detect
 from tests.kernel.oci_lab import COMMAND, ROOT, Lab, lab
 from tests.machine import eventually
 
@@ -164,3 +165,28 @@ def test_a_name_that_is_no_id_is_refused_with_what_is_wrong_in_it(here: Lab) -> 
     here.write(here.config())
     assert "invalid character `/` in the ID" in here.ran("create", "this/is")[2]
     assert json.loads(here.oci("list", "--format", "json")) == []
+
+
+@pytest.mark.parametrize("path", ["deep/er/box", "/made/for/it/box", "/box"])
+def test_of_the_groups_above_one_those_that_were_made_for_it_go_with_it(here: Lab, path: str) -> None:
+    """That nothing is left is seen by `leaves_nothing_behind`."""
+    config = here.config("true")
+    config["linux"]["cgroupsPath"] = path
+    assert here.run(config)[0] == 0
+
+
+def test_groups_above_one_that_others_use_or_made_stay(here: Lab) -> None:
+    top = detect().roots()[0]
+    there = Path(top, "before")
+    there.mkdir()
+    try:
+        config = here.config("sleep", "1000")
+        for name in ("one", "other"):
+            config["linux"]["cgroupsPath"] = f"/before/shared/{name}"
+            here.create(config, name)
+        here.oci("delete", "--force", "one")
+        assert Path(there, "shared", "other").is_dir()
+        here.oci("delete", "--force", "other")
+        assert [entry.name for entry in there.iterdir() if entry.is_dir()] == []
+    finally:
+        there.rmdir()

@@ -50,3 +50,38 @@ def test_what_a_killed_stage_1_has_made_is_ended_and_reaped() -> None:
         [sys.executable, "-c", MONITOR], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("nothing left\n", "", 0)
+
+
+REFUSING = """
+import errno, json, os
+from orchestrator.runtime.monitor import runs, stage1
+from orchestrator.runtime.monitor.loop import Loop
+
+loop = Loop()
+told = []
+
+def executed(*what):
+    raise OSError(errno.ENOSPC, "no more watches")
+
+def failed(*why):
+    told.append(why)
+    loop.stopped = True
+
+program = json.dumps([["execute", ["/bin/sleep", "600"], [], 18]]).encode()
+runs._clone_within = lambda *where: os.fork()
+runs.Start(loop, None, program, {}, [], executed, failed, within=0)
+loop.run()
+assert [why[:2] for why in told] == [(stage1.BROKEN, errno.ENOSPC)], told
+try:
+    print("left", os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("nothing left")
+"""
+
+
+def test_what_could_not_be_taken_over_once_it_ran_is_ended_and_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("nothing left\n", 0), done.stderr
+    assert done.stderr.startswith("monitor: a handler failed (told once): OSError in executed: ")

@@ -454,6 +454,27 @@ async def test_a_start_whose_preparation_was_killed_is_a_start(here: Place, vict
     assert (await here.runtime.wait(run)).code == 3
 
 
+async def test_a_monitor_that_is_told_to_end_ends_with_what_is_on_its_way(here: Place, busybox_rootfs: Path) -> None:
+    """A supervisor that leaves waits for no start that it has asked for, and a monitor without one is for nobody."""
+    site = site_of(Path(here.site.data_dir).parents[2], "leaves")
+    async with open_runtime(site, find_host()) as runtime:
+        pid, monitor = await prepared(Place(site, busybox_rootfs, runtime)), runtime.monitor_pid
+        os.kill(pid, signal.SIGSTOP)  # It will not end by itself.
+        await (await runtime._session.link()).request("shutdown")
+        eventually(lambda: ended(pid) and ended(monitor))
+        await runtime.remove(BOX)
+    for _ in range(2):  # It and its stage 1 came to us, who are no supervisor that ends.
+        os.waitpid(-1, os.WNOHANG)
+    remove_project(detect(), site.key)
+
+
+def ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 async def test_what_was_prepared_ends_with_the_supervisor(here: Place, busybox_rootfs: Path) -> None:
     site = site_of(Path(here.site.data_dir).parents[2], "leaves")
     async with open_runtime(site, find_host()) as runtime:

@@ -53,7 +53,7 @@ class Begun:
                 reader, self._gate = os.pipe2(os.O_CLOEXEC)
                 named["gate"] = reader
             ready = self._ready if reader >= 0 else None
-            Start(loop, mounts, body, named, procs, self._executed, self._failed, on_ready=ready)
+            self._start = Start(loop, mounts, body, named, procs, self._executed, self._failed, on_ready=ready)
         except OSError:
             self._let_go()
             raise
@@ -80,6 +80,10 @@ class Begun:
         """It fails; nothing of it is left when that is told."""
         self.asked, self.held = asked, False
         self._close_gate()
+
+    def end(self) -> None:
+        """It fails, however far it has come."""
+        self._start.end()
 
     def _ready(self) -> None:
         if self.connection.closed:

@@ -37,7 +37,8 @@ class Run:
     """A process that was executed. `pipes`: read end, or master of its terminal -> stream; `log` is None for an exec.
     `echo`: the supervisor's own.
 
-    `on_end` gets the wait status (None: lost), after the pipes were read to their end."""
+    `on_end` gets the wait status (None: lost), after the pipes were read to their end. Raises OSError; nothing is
+    listened to then, and pidfd and pipes are the caller's."""
 
     def __init__(
         self,
@@ -61,12 +62,24 @@ class Run:
         self.log = log
         self.pipes = pipes or {}
         self._waited_s = 0.0
-        self._slaves = {fd: slave_of(fd) for fd in self.pipes if os.isatty(fd)}
+        self._slaves: dict[int, int] = {}
         self._trims = False
+        try:
+            self._listen()
+        except BaseException:
+            for fd in (*self.pipes, pidfd):
+                loop.remove(fd)
+            for slave in self._slaves.values():
+                os.close(slave)
+            raise
+
+    def _listen(self) -> None:
         for fd, stream in self.pipes.items():
+            if os.isatty(fd):
+                self._slaves[fd] = slave_of(fd)
             os.set_blocking(fd, False)
-            loop.add(fd, self._puller(fd, stream))
-        loop.add(pidfd, self._pidfd_ready)
+            self._loop.add(fd, self._puller(fd, stream))
+        self._loop.add(self.pidfd, self._pidfd_ready)
 
     @property
     def log_policy(self) -> dict[str, Any]:
@@ -219,6 +232,7 @@ class Start:
         if self._born is not None:
             with contextlib.suppress(ChildProcessError):
                 _, status = os.waitpid(self._first, 0)
+                self._first = 0
                 if os.WIFSIGNALED(status) and self._failure is None:
                     # Killed with what it made, or before it was done with it: what it made is not what was asked for.
                     self._failure = BROKEN, errno.EOWNERDEAD
@@ -234,11 +248,24 @@ class Start:
             os.waitpid(pid, 0)
             self._on_failed(*(self._failure or (BROKEN, exc.errno or errno.EIO)), self._said())
             return
-        if self._failure is None:
+        if self._failure is not None:
+            self._give_up(pidfd)
+            return
+        try:
             self._on_done(pid, pidfd, self._warnings)
-        else:
-            pidfds.send(pidfd, signal.SIGKILL)
-            self._loop.add(pidfd, lambda _: self._failed_process_ended(pidfd))
+        except Exception as exc:  # Whatever it was: nobody watches it, and who asked would wait for ever.
+            self._failure = BROKEN, getattr(exc, "errno", None) or errno.EIO
+            self._give_up(pidfd)
+            raise
+
+    def end(self) -> None:
+        """It is not wanted any more."""
+        for pid in {self._first, self._born.value if self._born is not None else 0} - {0}:
+            os.kill(pid, signal.SIGKILL)  # Not reaped yet: the numbers are theirs.
+
+    def _give_up(self, pidfd: int) -> None:
+        pidfds.send(pidfd, signal.SIGKILL)
+        self._loop.add(pidfd, lambda _: self._failed_process_ended(pidfd))
 
     def _failed_process_ended(self, pidfd: int) -> None:
         if pidfds.reap(pidfd) is None:

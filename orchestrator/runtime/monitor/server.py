@@ -295,6 +295,8 @@ class Monitor:
 
     def _failed(self, begun: Begun) -> None:
         self._starting.pop(begun.container, None)
+        if self._supervisor is None:
+            self.loop.later(IDLE_S, self._end_if_idle)
 
     def _go(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         self._held(header).go(header["id"])
@@ -377,8 +379,10 @@ class Monitor:
         connection.send({"re": header["id"]})
 
     def _shutdown(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        if self._runs or self._starting:
+        if self._runs:
             raise Refusal("containers are running")
+        for begun in self._starting.values():  # Whoever asked for it has gone.
+            begun.end()
         self._said_goodbye = True
         connection.send({"re": header["id"]})
         self.loop.stopped = True
