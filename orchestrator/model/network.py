@@ -21,8 +21,8 @@ class Subnet:
 class Network:
     """A network of the project. `full_name` is ``PROJECT_KEY`` unless the stack names it.
 
-    `subnets` is empty when the pool chooses. `external`: made by someone else, and never removed. `ipv4`, `ipv6`: which
-    addresses there are on it. `driver`: ``bridge``, ``macvlan`` or ``ipvlan``. `options`: ``driver_opts``.
+    `subnets` is empty when the pool chooses. `ipv4`, `ipv6`: which addresses there are on it. `options`:
+    ``driver_opts`` of `driver`.
     """
 
     key: NetworkName
@@ -30,7 +30,6 @@ class Network:
     internal: bool = False
     subnets: tuple[Subnet, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
-    external: bool = False
     ipv4: bool = True
     ipv6: bool = False
     driver: str = "bridge"
@@ -53,7 +52,7 @@ class Attachment:
     `mac_address`: as the kernel writes it. `dns`: who is asked for names that are not the stack's; () for the host's
     resolvers. `links`: names that it alone has, each with the name that is meant. `link_local`: further addresses, of
     either family. `interface`: its name in the container; "": ``ethN``. `priority`: the network with the highest is the
-    first one. `gw_priority`: that with the highest has the default route. `options`: ``driver_opts``."""
+    first one. `gw_priority`: that with the highest has the default route."""
 
     network: NetworkName
     aliases: tuple[str, ...] = ()
@@ -66,7 +65,6 @@ class Attachment:
     interface: str = ""
     priority: int = 0
     gw_priority: int = 0
-    options: tuple[tuple[str, str], ...] = ()
 
 
 def parse_mac(text: str) -> str:

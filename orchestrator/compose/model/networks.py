@@ -170,9 +170,9 @@ def _subnet(read: Reader, entry: Node, place: str) -> Subnet | None:
     text, gateway, ip_range = (read.text(entry, key) for key in ("subnet", "gateway", "ip_range"))
     aux = entry.get("aux_addresses")
     if text is None:
-        for key, value, needs in (("gateway", gateway, "needs"), ("ip_range", ip_range, "needs")):
+        for key, value in (("gateway", gateway), ("ip_range", ip_range)):
             if value is not None:
-                read.error(entry.get(key) or entry, f"{place}.{key}", f"the {key} {value} {needs} a subnet that it is in")
+                read.error(entry.get(key) or entry, f"{place}.{key}", f"the {key} {value} needs a subnet that it is in")
         if aux is not None and aux.items():
             read.error(aux, f"{place}.aux_addresses", "aux_addresses need a subnet that they are in")
         return None
