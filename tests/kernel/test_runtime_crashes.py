@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
+from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError, only_error
 from orchestrator.kernel.cgroup import detect, members
 from orchestrator.kernel.process import set_child_subreaper
@@ -402,11 +403,16 @@ async def test_without_hope_of_a_monitor_nobody_waits_for_one(
     shutil.rmtree(root)
 
 
+def leaving(here: Place) -> Site:
+    """A second project, in the test's own directory, whose supervisor may leave; `here` keeps the suite's own."""
+    return site_of(Path(here.site.data_dir).parent, "leaves")
+
+
 async def test_a_supervisor_that_leaves_when_its_monitor_was_just_killed_hands_all_over(
     here: Place, busybox_rootfs: Path
 ) -> None:
-    """The runtime of a second project stands for the supervisor that leaves; `here` keeps the suite's own."""
-    site = site_of(Path(here.site.data_dir).parents[2], "leaves")
+    """The runtime of a second project stands for the supervisor that leaves."""
+    site = leaving(here)
     names = [ContainerId(f"rt-{number}-1") for number in range(4)]
     async with open_runtime(site, find_host()) as runtime:
         other = Place(site, busybox_rootfs, runtime)
@@ -456,7 +462,7 @@ async def test_a_start_whose_preparation_was_killed_is_a_start(here: Place, vict
 
 async def test_a_monitor_that_is_told_to_end_ends_with_what_is_on_its_way(here: Place, busybox_rootfs: Path) -> None:
     """A supervisor that leaves waits for no start that it has asked for, and a monitor without one is for nobody."""
-    site = site_of(Path(here.site.data_dir).parents[2], "leaves")
+    site = leaving(here)
     async with open_runtime(site, find_host()) as runtime:
         pid, monitor = await prepared(Place(site, busybox_rootfs, runtime)), runtime.monitor_pid
         os.kill(pid, signal.SIGSTOP)  # It will not end by itself.
@@ -476,7 +482,7 @@ def ended(pid: int) -> bool:
 
 
 async def test_what_was_prepared_ends_with_the_supervisor(here: Place, busybox_rootfs: Path) -> None:
-    site = site_of(Path(here.site.data_dir).parents[2], "leaves")
+    site = leaving(here)
     async with open_runtime(site, find_host()) as runtime:
         pid = await prepared(Place(site, busybox_rootfs, runtime))
         runtime._session._link._sock.close()  # type: ignore[union-attr]  # As if it was killed.
