@@ -40,8 +40,7 @@ from orchestrator.runtime.bundle import bundle_path, log_prefix
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.state.directory import site_of
-from orchestrator.state.lock import acquire
-from orchestrator.state.preparation import prepare
+from orchestrator.state.lock import remove_project_directory, take
 from orchestrator.values import frozen, replace
 
 MOST_BUILDS = 64
@@ -319,11 +318,11 @@ def _take_place(data_root: str, run_root: str) -> tuple[Site, int, bool]:
     for number in range(MOST_BUILDS):
         site = site_of(data_root, run_root, ProjectName(f"_build-{number}"))
         used = os.path.lexists(site.data_dir)
-        site = prepare(site)
         try:
-            return site, acquire(site), used
+            site, lock = take(site)
         except BusyError:
             continue
+        return site, lock, used
     raise BusyError(f"{MOST_BUILDS} builds are running already", hint="wait for one to end")
 
 
@@ -351,7 +350,7 @@ def _take_over(site: Site) -> int | None:
     if not os.path.lexists(site.data_dir):
         return None
     try:
-        return acquire(prepare(site))
+        return take(site)[1]
     except BusyError:
         return None
 
@@ -368,7 +367,7 @@ def _give_back(site: Site, host: Host, lock: int) -> None:
     try:
         remove_project(host.cgroups, site.key)
         remove_tree(site.run_dir)
-        remove_tree(site.data_dir)  # With the lock in it: who waits for it sees that it is gone.
+        remove_project_directory(site.data_dir)
     except OSError as exc:
         raise HostError(f"cannot remove {exc.filename or site.data_dir}: {exc.strerror}") from exc
     finally:

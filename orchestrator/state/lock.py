@@ -1,17 +1,45 @@
 """The project's lock: whoever holds it is the project's supervisor, and the only writer of its records.
 
 flock(2) on a file of the project's directory: it goes with the process, so a killed supervisor leaves no stale lock.
+Whoever is about to work in a directory takes the lock before anything else is made in there, and whoever removes the
+directory removes the lock last: so nobody writes into what somebody else is taking away.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 
 from orchestrator.contracts.site import Site
 from orchestrator.errors import BusyError, HostError
 from orchestrator.kernel.plain import open_plain
+from orchestrator.kernel.trees import remove_tree
 from orchestrator.state.directory import LOCK
+from orchestrator.state.preparation import make_project_directory, prepare
+
+
+def take(site: Site) -> tuple[Site, int]:
+    """The project's directories, made, with its id range, and its lock. Raises what `acquire` and `prepare` do."""
+    make_project_directory(site)
+    held = acquire(site)
+    try:
+        return prepare(site), held
+    except BaseException:
+        os.close(held)
+        raise
+
+
+def remove_project_directory(directory: str) -> None:
+    """All that a project has on disk, by who holds its lock, or nobody does; the lock itself goes last. Raises OSError."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            if name != LOCK:
+                remove_tree(os.path.join(directory, name))
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, LOCK))
+        with suppress(OSError):  # Somebody has taken it already.
+            os.rmdir(directory)
 
 
 def acquire(site: Site) -> int:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError, OperationError
@@ -34,9 +34,10 @@ def prepare(site: Site) -> Site:
 
     Raises HostError when a directory cannot be made or is not ours.
     """
+    make_project_directory(site)
     data_root = data_root_of(site)
     projects = os.path.join(data_root, "projects")
-    for path in (data_root, projects, os.path.dirname(site.run_dir), site.run_dir, site.data_dir):
+    for path in (os.path.dirname(site.run_dir), site.run_dir):
         make_private(path)
     for name in (CONTAINERS, LOGS):
         make_private(os.path.join(site.data_dir, name))
@@ -52,6 +53,13 @@ def prepare(site: Site) -> Site:
         except OSError as exc:
             raise HostError(f"cannot write {os.path.join(site.data_dir, IDS)}: {exc.strerror}") from exc
     return Site(site.project, site.key, site.data_dir, site.run_dir, IdMap(base, ID_RANGE))
+
+
+def make_project_directory(site: Site) -> None:
+    """`Site.data_dir`, and nothing in it. Raises HostError."""
+    data_root = data_root_of(site)
+    for path in (data_root, os.path.join(data_root, "projects"), site.data_dir):
+        make_private(path)
 
 
 @contextmanager
@@ -82,17 +90,9 @@ def make_private(path: str) -> None:
     The containers' own view of their root starts below; the parents stay closed to other users, so the mode of what
     containers write does not matter to them.
     """
-    missing, parent = [], path
-    while not os.path.lexists(parent):
-        missing.append(parent)
-        parent = os.path.dirname(parent)
     try:
-        for directory in reversed(missing):
-            try:
-                os.mkdir(directory, 0o700)
-            except FileExistsError:
-                continue  # Another command was faster.
-        info = os.lstat(path)
+        while (info := _made(path)) is None:
+            continue
     except OSError as exc:
         raise HostError(
             f"cannot make {path}: {exc.strerror}",
@@ -102,6 +102,21 @@ def make_private(path: str) -> None:
         raise HostError(
             f"{path} is not a directory of user {own_uid()}", hint="remove it, or choose another data directory"
         )
+
+
+def _made(path: str) -> os.stat_result | None:
+    """A directory that is there, or is made; None if its last owner took it away meanwhile. Raises OSError."""
+    missing, parent = [], path
+    while not os.path.lexists(parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
+    for directory in reversed(missing):
+        with suppress(FileExistsError):  # Another command was faster.
+            os.mkdir(directory, 0o700)
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
 
 
 def _free_base(wish: int, taken: set[int | None]) -> int | None:

@@ -29,11 +29,11 @@ from orchestrator.errors import HostError
 from orchestrator.kernel.atomic import keep_aside, replace_file
 from orchestrator.kernel.plain import open_plain
 from orchestrator.kernel.sealed import VERSION, seal
-from orchestrator.kernel.trees import remove_tree
 from orchestrator.model.codec import to_json
 from orchestrator.model.names import ContainerId
 from orchestrator.state.definitions import Definitions
 from orchestrator.state.directory import JOURNAL, WANTED, WANTED_COPY
+from orchestrator.state.lock import remove_project_directory
 from orchestrator.state.reading import Reading
 from orchestrator.values import fields, replace
 
@@ -134,7 +134,7 @@ class FileState:
             for name in (WANTED_COPY, WANTED, JOURNAL):
                 with suppress(FileNotFoundError):
                     os.unlink(self._path(name))
-            remove_tree(self._directory)
+            remove_project_directory(self._directory)
         except OSError as exc:
             raise self._refused(exc) from exc
 

@@ -22,9 +22,8 @@ from orchestrator.kernel.clean_start import start_clean
 from orchestrator.model.codec import to_json
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
-from orchestrator.state import lock
 from orchestrator.state.directory import site_of
-from orchestrator.state.preparation import prepare
+from orchestrator.state.lock import take
 from orchestrator.supervisor.api import Server
 from orchestrator.supervisor.door import open_listener
 from orchestrator.supervisor.faults import fault_of, shortage_of
@@ -55,8 +54,7 @@ def live(options: Options) -> int:
 async def _supervise(options: Options, waiting: Waiting, unclean: tuple[str, ...]) -> None:
     site = site_of(options.data_dir, options.run_dir, ProjectName(options.project))
     host = require_host()
-    site = prepare(site)
-    held = lock.acquire(site)
+    site, held = take(site)
     write_to_log(site)
     try:
         with open_listener(site) as listener:

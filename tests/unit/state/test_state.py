@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,36 @@ def test_a_second_supervisor_is_told_who_holds_the_project(site: Site) -> None:
     finally:
         os.close(held)
     os.close(lock.acquire(site))
+
+
+def test_nobody_writes_into_a_place_that_somebody_else_is_taking_away(site: Site) -> None:
+    """Builds take the first place that is free, at any moment of its last owner's leaving."""
+    taken: list[int] = []
+
+    def take_and_leave(worker: int) -> None:
+        for _ in range(150):
+            try:
+                mine, held = lock.take(site)
+            except BusyError:
+                continue
+            try:
+                path = os.path.join(mine.data_dir, "mine")
+                with open(path, "x") as file:
+                    file.write(str(worker))
+                with open(path) as file:
+                    assert file.read() == str(worker)
+                assert sorted(os.listdir(mine.data_dir)) == ["containers", "ids", "lock", "logs", "mine"]
+                shutil.rmtree(mine.run_dir)
+                lock.remove_project_directory(mine.data_dir)
+            finally:
+                os.close(held)
+            taken.append(worker)
+
+    with ThreadPoolExecutor(4) as pool:
+        for worker in [pool.submit(take_and_leave, number) for number in range(4)]:
+            worker.result()
+    assert taken
+    assert not os.path.exists(site.data_dir)
 
 
 def test_projects_with_the_same_wish_get_different_id_ranges(tmp_path: Path) -> None:
