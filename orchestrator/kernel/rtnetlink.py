@@ -37,6 +37,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
 VETH_INFO_PEER = 1
+IFLA_OPERSTATE, IF_OPER_UP = 16, 6
 RTEXT_FILTER_SKIP_STATS = 8
 LOOPBACK_INDEX = 1
 """lo is the first interface of every network namespace."""
@@ -57,7 +58,8 @@ _ROUTE_TYPES_OF_A_NETWORK = (RTN_UNICAST, 6, 7, 8)
 
 @frozen
 class Link:
-    """One interface. `peer`: index of the veth's other end (in its own namespace), 0 if none."""
+    """One interface. `peer`: index of the veth's other end (in its own namespace), 0 if none. `working`: it carries packets
+    (operational state "up" of RFC 2863), not only switched on."""
 
     index: int
     name: str
@@ -67,6 +69,7 @@ class Link:
     up: bool
     kind: str = ""
     alias: str = ""
+    working: bool = False
 
 
 def mac_bytes(mac: str) -> bytes:
@@ -158,6 +161,11 @@ def get_link(name: str) -> Request:
     return Request(RTM_GETLINK, 0, body, name, (errno.ENODEV,))
 
 
+def get_link_at(index: int) -> Request:
+    body = _LINK.pack(0, 0, index, 0, 0) + attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    return Request(RTM_GETLINK, 0, body, f"interface {index}", (errno.ENODEV,))
+
+
 def get_links(master: int = 0) -> Request:
     """All links, or the ports of one bridge."""
     body = _LINK.pack(0, 0, 0, 0, 0) + attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
@@ -169,7 +177,7 @@ def get_links(master: int = 0) -> Request:
 def parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
     name = mac = kind = alias = ""
-    master = peer = 0
+    master = peer = state = 0
     for key, payload in attributes(body[16:]):
         if key == IFLA_IFNAME:
             name = text(payload)
@@ -179,11 +187,13 @@ def parse_link(body: bytes) -> Link:
             alias = text(payload)
         elif key == IFLA_MASTER:
             master = u32(payload)
+        elif key == IFLA_OPERSTATE:
+            state = payload[0]
         elif key == IFLA_LINK:
             peer = u32(payload)
         elif key == IFLA_LINKINFO:
             kind = next((text(p) for k, p in attributes(payload) if k == IFLA_INFO_KIND), "")
-    return Link(index, name, mac, master, peer, bool(flags & IFF_UP), kind, alias)
+    return Link(index, name, mac, master, peer, bool(flags & IFF_UP), kind, alias, state == IF_OPER_UP)
 
 
 # -- addresses and routes ---------------------------------------------------------------------------------------------

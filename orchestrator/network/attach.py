@@ -57,6 +57,7 @@ def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Seque
             names = tuple(_make_pair(links, inside, netns_fd, pair, made) for pair in pairs)
             _enable_ipv6(thread, netns_fd, [pair.endpoint for pair in pairs])
             _configure(inside, [pair.endpoint for pair in pairs])
+            links.await_carrier(names)
         except BaseException:
             links.delete(made)
             raise

@@ -9,12 +9,13 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel import rtnetlink as rt
-from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
+from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, Request
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.network_options import NetworkOptions
 from orchestrator.model.subnets import AddressRange
@@ -24,6 +25,10 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _NAMESPACE = "/proc/thread-self/ns/net"
 _IPV4, _IPV6 = "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"
 
+_CARRIER_S = 0.5
+"""It does not have to come: the container may have been killed meanwhile."""
+_CARRIER_POLL_S = 0.001
+_GONE = Link(0, "", "", 0, 0, False)
 
 _NO_OPTIONS = NetworkOptions()
 
@@ -97,6 +102,22 @@ class HostLinks:
 
     def find(self, name: str) -> Link | None:
         return next(iter([rt.parse_link(body) for body in self._sock.ask(rt.get_link(name))]), None)
+
+    def await_carrier(self, names: Iterable[str]) -> None:
+        """Until these, and the bridges that they are ports of, carry packets. That the other end is up is told to an
+        interface and then to its bridge in work items of the kernel's own (net/core/link_watch.c), and what is sent before
+        is dropped; asking about an interface runs its item at once since Linux 6.9."""
+        last = time.monotonic() + _CARRIER_S
+        bridges = {self._await(rt.get_link(name), last).master for name in names}
+        for index in sorted(bridges - {0}):
+            self._await(rt.get_link_at(index), last)
+
+    def _await(self, question: Request, last: float) -> Link:
+        while True:
+            found = [rt.parse_link(body) for body in self._sock.ask(question)]
+            if not found or found[0].working or time.monotonic() > last:
+                return found[0] if found else _GONE
+            time.sleep(_CARRIER_POLL_S)
 
     def ports(self, bridge: Link) -> list[Link]:
         return [link for link in self._all(bridge.index) if link.master == bridge.index]

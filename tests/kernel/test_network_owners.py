@@ -19,6 +19,7 @@ from orchestrator.model.network import Attachment
 from orchestrator.network import nft_expressions as nfx
 from orchestrator.network import nftables as nft
 from orchestrator.network.adapter import ProjectNetworking, open_networking
+from orchestrator.values import replace
 from tests.kernel.network_lab import DEADLINE_S, Box, Lab, ask, echo, lab, network, site, start, stop, tcp
 
 pytestmark = pytest.mark.kernel
@@ -99,7 +100,9 @@ async def test_what_version_1_connected_is_taken_over_and_taken_away() -> None:
             assert sock.batch([old]) == [0]
         before = world.links(world.host)
         await networking.attach(web, fd, endpoints, [])
-        assert world.links(world.host) == before
+        assert world.links(world.host) == {
+            name: replace(link, working=name != "lo") for name, link in before.items()
+        }
         with pytest.raises(Exception, match="has containers attached: lab-web-1"):
             await networking.remove([DEFAULT])
         box = Box(web, fd, endpoints, ())

@@ -112,6 +112,17 @@ async def test_what_was_tracked_before_a_port_was_published_does_not_miss_it() -
                 await stop(world, networking, web)
 
 
+async def test_an_attached_container_can_be_reached_at_once() -> None:
+    """What is sent before the kernel's link watch has told the bridge of its new port is dropped: a lost datagram, or a
+    second until TCP tries again."""
+    async with project() as (world, networking):
+        for number in range(1, 21):
+            web = await start(world, networking, "web", number=number)
+            links = [link for link in world.links(world.host).values() if link.kind]
+            assert [link.working for link in links] == [True, True, True]
+            await stop(world, networking, web)
+
+
 async def test_published_on_loopback_means_local_only() -> None:
     async with project() as (world, networking):
         web = await start(world, networking, "web", ports=[udp(53, 5353, "127.0.0.1"), tcp(80, 8080, "127.0.0.1")])
