@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -27,6 +28,8 @@ from orchestrator.state.directory import (
     recorded_base,
 )
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 
 def prepare(site: Site) -> Site:
     """Make the project's directories, check their owner, and give the project an id range that no other one has: the
@@ -51,7 +54,8 @@ def prepare(site: Site) -> Site:
         try:
             replace_file(os.path.join(site.data_dir, IDS), b"%d\n" % base)
         except OSError as exc:
-            raise HostError(f"cannot write {os.path.join(site.data_dir, IDS)}: {exc.strerror}") from exc
+            hint = f"make room below {data_root}, and run the command again" if exc.errno in _NO_ROOM else None
+            raise HostError(f"cannot write {os.path.join(site.data_dir, IDS)}: {exc.strerror}", hint=hint) from exc
     return Site(site.project, site.key, site.data_dir, site.run_dir, IdMap(base, ID_RANGE))
 
 
