@@ -92,7 +92,7 @@ def inside() -> None:
                 box = await start(world, networking, "web")
 
                 async def ask(count: int, name: str) -> list[float]:
-                    argv = [sys.executable, "-c", CLIENT, str(box.fd), box.gateway, str(count), name]
+                    argv = [sys.executable, "-c", CLIENT, str(box.fd), box.resolver, str(count), name]
                     done = await trio.run_process(argv, capture_stdout=True, pass_fds=[box.fd])
                     return list(json.loads(done.stdout))
 

@@ -14,8 +14,8 @@ from orchestrator.values import frozen
 @frozen
 class Address:
     """One address of a container on one network, of either family. `prefix`: length in bits. `gateway`: the bridge's
-    address in the same subnet, which is the default route of that family and a name server; "": neither (a link-local
-    address, a network without a gateway)."""
+    address in the same subnet, which is the default route of that family; "": none (a link-local address, a network
+    without a gateway)."""
 
     ip: str
     prefix: int
@@ -30,7 +30,8 @@ class Endpoint:
     `interface` is the name inside the container (``eth0``). `names` are all names DNS answers for it: the container's own,
     and, unless it is a one-off, the service's and the aliases. `internal`: no route to the outside, so no default route by
     it. `gw_priority`: that with the highest has the default route. `dns`: whom our DNS asks for names that are not the
-    stack's; () for the host's resolvers. `links`: names that it alone has, each with the name that is meant.
+    stack's; () for the host's resolvers. `links`: names that it alone has, each with the name that is meant. `resolver`:
+    address of the network's name server; "": the first gateway is it (records of an older pystack, tiny networks).
     """
 
     network: NetworkName
@@ -42,6 +43,12 @@ class Endpoint:
     dns: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     gw_priority: int = 0
+    resolver: str = ""
+
+    @property
+    def name_server(self) -> str:
+        """Who answers names on this network."""
+        return self.resolver or self.addresses[0].gateway
 
 
 @frozen

@@ -247,6 +247,18 @@ def get_routes(family: int) -> Request:
     return Request(RTM_GETROUTE, NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), "routes")
 
 
+def get_route_to(family: int, ip: str) -> Request:
+    """Which way a packet to `ip` would take."""
+    bits = 32 if family == socket.AF_INET else 128
+    body = _ROUTE.pack(family, bits, 0, 0, 0, 0, 0, 0, 0) + attr(RTA_DST, socket.inet_pton(family, ip))
+    return Request(RTM_GETROUTE, 0, body, f"route to {ip}", (errno.ENETUNREACH, errno.EHOSTUNREACH))
+
+
+def is_local(body: bytes) -> bool:
+    """Whether a route says that the destination is here."""
+    return bool(_ROUTE.unpack_from(body)[7] == RTN_LOCAL)
+
+
 def parse_route(body: bytes) -> tuple[str, int, int] | None:
     """Destination, prefix length and interface index (0: none) of a route to a network, of any table; None for default
     routes and for local and broadcast ones."""

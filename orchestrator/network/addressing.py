@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from orchestrator.contracts.network import Address
@@ -29,6 +29,11 @@ POOL = tuple(start for low, high in _RANGES for start in range(low, high, _SIZE)
 """Where each subnet begins; a network of each would take longer to make than all else of this module."""
 
 _MOST_REMEMBERED = 1024
+
+_ROOM = 16
+"""A network with fewer addresses has none to spare: a stack that gives all of them to containers works elsewhere."""
+_ANYCAST = 128
+"""The highest addresses of an IPv6 subnet are not for hosts (RFC 2526)."""
 
 
 @frozen
@@ -109,6 +114,21 @@ def written_range(network: NetworkName, number: int, written: Subnet) -> Address
         raise OperationError(str(exc), hint=exc.hint, place=f"networks.{network}.ipam.config[{number}].{exc.key}") from exc
 
 
+def choose_server(subnet: AddressRange, taken: Collection[str]) -> str:
+    """The address of the network's own name server: the highest that nobody has and the stack does not write down
+    (`taken`). "": there is none to spare."""
+    network = subnet.network
+    if network.num_addresses < _ROOM:
+        return ""
+    spare = _ANYCAST if network.version == 6 and network.num_addresses > 2 * _ANYCAST else 1
+    for number in range(int(network.broadcast_address) - spare, int(network.network_address), -1):
+        address = network[number - int(network.network_address)]
+        odd = network.version == 4 and number & 0xFF in (0, 0xFF)
+        if not odd and address != subnet.gateway and address not in subnet.reserved and str(address) not in taken:
+            return str(address)
+    return ""
+
+
 def mac_for(ip: str) -> str:
     """A locally administered MAC that is as unique as the address: no neighbour keeps a stale one."""
     packed = ip_address(ip).packed
@@ -124,11 +144,13 @@ def family_of(ip: str) -> int:
 
 @entity
 class AddressBook:
-    """Who has which address of one range. `written`: those that the stack writes down, given to who names one only."""
+    """Who has which address of one range. `written`: those that the stack writes down, given to who names one only.
+    `server`: the name server's."""
 
     name: NetworkName
     subnet: AddressRange
     written: frozenset[str] = frozenset()
+    server: IPAddress | None = None
     _by_container: dict[ContainerId, IPAddress] = field(default_factory=dict)
     _owners: dict[IPAddress, ContainerId] = field(default_factory=dict)
     _before: dict[ContainerId, IPAddress] = field(default_factory=dict)
@@ -182,9 +204,15 @@ class AddressBook:
 
     def _check(self, wanted: str) -> IPAddress:
         try:
-            return check_member(self.subnet, wanted)
+            address = check_member(self.subnet, wanted)
         except ValueError as exc:
             raise OperationError(f'network "{self.name}": {exc}') from exc
+        if address == self.server:
+            raise OperationError(
+                f'address {wanted} on network "{self.name}" is that of the project\'s name server',
+                hint="write another address, or take the project down first: then the name server gets another one",
+            )
+        return address
 
     def _give(self, container: ContainerId, address: IPAddress) -> IPAddress:
         self._by_container[container] = address
@@ -194,7 +222,7 @@ class AddressBook:
 
     def _is_free(self, address: IPAddress) -> bool:
         subnet = self.subnet
-        taken = address in self._owners or address == subnet.gateway or address in subnet.reserved
+        taken = address in self._owners or address in (subnet.gateway, self.server) or address in subnet.reserved
         return not taken and str(address) not in self.written
 
     def _free(self) -> Iterator[IPAddress]:
@@ -208,7 +236,7 @@ class AddressBook:
         if subnet.version == 4 and given.broadcast_address == subnet.network.broadcast_address:
             high -= 1
         count = high - low + 1
-        tries = min(count, len(self._owners) + len(self.written) + len(subnet.reserved) + 2 + count // 64 + 2)
+        tries = min(count, len(self._owners) + len(self.written) + len(subnet.reserved) + 3 + count // 64 + 2)
         tries = count if subnet.version == 4 else tries
         odd: list[int] = []
         for step in range(tries):
@@ -237,13 +265,24 @@ class AddressBooks:
     books: tuple[AddressBook, ...]
 
     @staticmethod
-    def of(name: NetworkName, ranges: Iterable[AddressRange], written: frozenset[str] = frozenset()) -> AddressBooks:
+    def of(
+        name: NetworkName, ranges: Iterable[AddressRange], written: frozenset[str] = frozenset(), server: str = ""
+    ) -> AddressBooks:
+        """`server`: the name server's address; "": it has none of its own."""
         ordered = sorted(ranges, key=lambda item: item.version)
-        return AddressBooks(name, tuple(AddressBook(name, item, written) for item in ordered))
+        found = AddressBooks(name, tuple(AddressBook(name, item, written) for item in ordered))
+        found.books[0].server = ip_address(server) if server else None
+        return found
 
     @property
     def ranges(self) -> tuple[AddressRange, ...]:
         return tuple(book.subnet for book in self.books)
+
+    @property
+    def resolver(self) -> str:
+        """The address of the name server: of the first range. "": the gateway is it."""
+        server = self.books[0].server
+        return str(server) if server is not None else ""
 
     @property
     def containers(self) -> Sequence[ContainerId]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Sequence
 from ipaddress import IPv4Interface
 
@@ -19,7 +20,7 @@ from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, Request
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import NetworkName
 from orchestrator.network.addressing import family_of
-from orchestrator.network.bridge import HostLinks, write_sysctl
+from orchestrator.network.bridge import READY_POLL_S, READY_S, HostLinks, write_sysctl
 from orchestrator.network.endpoints import ways_out
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
@@ -58,6 +59,7 @@ def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Seque
             _enable_ipv6(thread, netns_fd, [pair.endpoint for pair in pairs])
             _configure(inside, [pair.endpoint for pair in pairs])
             links.await_carrier(names)
+            _await_addresses(inside, [pair.endpoint for pair in pairs])
         except BaseException:
             links.delete(made)
             raise
@@ -134,6 +136,16 @@ def _configure(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
             out, address = way
             requests.append(rt.new_default_route(family, address.gateway, indexes[out.network]))
     inside.batch(requests)
+
+
+def _await_addresses(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
+    """Until packets to them are taken: the kernel makes the route to an IPv6 address of ours in a work item of its own
+    (net/ipv6/addrconf.c, addrconf_dad_work), though nobody is asked whether the address is free."""
+    wanted = [a.ip for endpoint in endpoints for a in endpoint.addresses if family_of(a.ip) == socket.AF_INET6]
+    last = time.monotonic() + READY_S
+    for ip in wanted:
+        while not any(map(rt.is_local, inside.ask(rt.get_route_to(socket.AF_INET6, ip)))) and time.monotonic() < last:
+            time.sleep(READY_POLL_S)
 
 
 def _new_address(index: int, address: Address) -> Request:

@@ -25,9 +25,9 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _NAMESPACE = "/proc/thread-self/ns/net"
 _IPV4, _IPV6 = "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"
 
-_CARRIER_S = 0.5
-"""It does not have to come: the container may have been killed meanwhile."""
-_CARRIER_POLL_S = 0.001
+READY_S = 0.5
+"""How long for the kernel's work items. It does not have to come: the container may have been killed meanwhile."""
+READY_POLL_S = 0.001
 _GONE = Link(0, "", "", 0, 0, False)
 
 _NO_OPTIONS = NetworkOptions()
@@ -107,7 +107,7 @@ class HostLinks:
         """Until these, and the bridges that they are ports of, carry packets. That the other end is up is told to an
         interface and then to its bridge in work items of the kernel's own (net/core/link_watch.c), and what is sent before
         is dropped; asking about an interface runs its item at once since Linux 6.9."""
-        last = time.monotonic() + _CARRIER_S
+        last = time.monotonic() + READY_S
         bridges = {self._await(rt.get_link(name), last).master for name in names}
         for index in sorted(bridges - {0}):
             self._await(rt.get_link_at(index), last)
@@ -117,7 +117,7 @@ class HostLinks:
             found = [rt.parse_link(body) for body in self._sock.ask(question)]
             if not found or found[0].working or time.monotonic() > last:
                 return found[0] if found else _GONE
-            time.sleep(_CARRIER_POLL_S)
+            time.sleep(READY_POLL_S)
 
     def ports(self, bridge: Link) -> list[Link]:
         return [link for link in self._all(bridge.index) if link.master == bridge.index]

@@ -43,6 +43,7 @@ def take_endpoints(
                     dns=attachment.dns,
                     links=attachment.links,
                     gw_priority=attachment.gw_priority,
+                    resolver=books.resolver,
                 )
             )
     except OperationError:

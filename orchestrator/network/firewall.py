@@ -23,13 +23,15 @@ FAMILY: int = socket.AF_INET
 _FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
 _ANY: dict[int, str] = {socket.AF_INET: ANY_ADDRESS, socket.AF_INET6: "::"}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
+_SOLICITED_NODE = "ff02::1:ff00:0"
+"""With the last three bytes of an address: the group that is asked who has it (RFC 4291, 2.7.1)."""
 
 
 @frozen
 class Bridge:
     """What the rules of one family need to know of one network. `network`: "" when it has no addresses of that family:
     then nothing of it passes. `masquerade`: what leaves looks as if it came from the host. `icc`: whether its containers
-    reach each other by the host."""
+    reach each other by the host. `server`: the name server's address, if it has one in the network, of this family."""
 
     interface: str
     network: str
@@ -38,6 +40,7 @@ class Bridge:
     family: int = FAMILY
     masquerade: bool = True
     icc: bool = True
+    server: str = ""
 
 
 @frozen(order=True)
@@ -140,6 +143,8 @@ def _bridge_rules(rule: Callable[..., None], bridge: Bridge) -> None:
         rule("between", entering, leaving, nfx.accept())
     else:
         rule("between", entering, leaving, nfx.destination_translated(), nfx.accept())
+        for toward in _server_addresses(bridge):
+            rule("between", entering, leaving, toward, nfx.accept())
         rule("between", entering, leaving, nfx.drop())
     if bridge.internal:
         # Containers there have no route out: whoever reaches one by a published port must look like the bridge.
@@ -152,6 +157,19 @@ def _bridge_rules(rule: Callable[..., None], bridge: Bridge) -> None:
             rule("outbound", ours, nfx.output_interface(name, equal=False), nfx.masquerade())
         rule("between", leaving, nfx.destination_translated(), nfx.accept())
     rule("between", leaving, nfx.drop())
+
+
+def _server_addresses(bridge: Bridge) -> list[list[nft.Expression]]:
+    """What passes between the name server and containers that do not reach each other, where the host's rules see what a
+    bridge carries (br_netfilter): by IPv6 the search for neighbours too, which is not tracked (RFC 4861, 7.2)."""
+    if not bridge.server:
+        return []
+    bits = 32 if bridge.family == socket.AF_INET else 128
+    found = [by(bridge.family, bridge.server, bits) for by in (nfx.to_subnet, nfx.from_subnet)]
+    if bridge.family == socket.AF_INET6:
+        group, own = (socket.inet_pton(bridge.family, text) for text in (_SOLICITED_NODE, bridge.server))
+        found.append(nfx.to_subnet(bridge.family, socket.inet_ntop(bridge.family, group[:13] + own[13:]), bits))
+    return found
 
 
 class Firewall:

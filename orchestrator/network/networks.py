@@ -1,7 +1,8 @@
 """The networks of a project: subnet, bridge, rules and DNS server of each (docs/networking.md).
 
 Where the kernel has something already, it is adopted: a bridge by its name and address, the maps by reading them, DNS
-sockets from the store.
+sockets from the store. A network's name server stays where its record says, as long as the record is there: containers that
+run were told.
 """
 
 from __future__ import annotations
@@ -26,19 +27,21 @@ from orchestrator.network.addressing import (
     AddressBooks,
     Occupied,
     choose_range,
+    choose_server,
     family_of,
     in_the_way,
     written_range,
 )
 from orchestrator.network.bridge import SubnetLock, has_ipv6, refused
-from orchestrator.network.fdstore import FdStore, fetch_sockets
+from orchestrator.network.fdstore import FdStore
 from orchestrator.network.firewall import Bridge, Translation
+from orchestrator.network.name_servers import NameServers
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.record import Recorded, SubnetRecord
 from orchestrator.network.resolver import Resolver
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.upstream import Upstream
-from orchestrator.network.veths import VethOwner
+from orchestrator.network.veths import VethOwner, is_of_a_container
 from orchestrator.network.wiring import Wiring
 from orchestrator.network.zones import Zone
 from orchestrator.values import entity
@@ -77,7 +80,6 @@ class ProjectNetworks:
         endpoints: Mapping[ContainerId, tuple[Endpoint, ...]],
     ) -> None:
         self._site = site
-        self._store = store
         self._thread = thread
         self._wiring = wiring
         self._nursery = nursery
@@ -85,6 +87,7 @@ class ProjectNetworks:
         self._endpoints = endpoints
         self._record = SubnetRecord(site.data_dir)
         self._upstream = upstream
+        self._servers = NameServers(site, store, thread, wiring)
         self._lock = trio.Lock()
         self._warnings: list[str] = []
         self._written: dict[NetworkName, frozenset[str]] = {}
@@ -104,6 +107,7 @@ class ProjectNetworks:
         """Close our ends of the DNS sockets; what the store keeps, waits for the next supervisor."""
         for live in self.live.values():
             live.resolver.close()
+        self._servers.close()
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
         """See `Networking.reserve_written`."""
@@ -156,39 +160,37 @@ class ProjectNetworks:
             ranges = await self._ranges_for(network, existing, name)
             if existing is None:
                 begun.append(key)
-            self._record.set(key, _recorded(ranges, network, name))
+            server = self._server_for(key, ranges, existing is not None)
+            self._record.set(key, _recorded(ranges, network, name, server))
             make = self._wiring.links.make_bridge
             link = await self._thread.run(make, name, ranges, _options(network), self._mark(network))
         finally:
             lock.close()
-        books = AddressBooks.of(key, ranges, self._written.get(key, frozenset()))
+        books = AddressBooks.of(key, ranges, self._written.get(key, frozenset()), server)
         for container, endpoint in self._held(key):
             books.hold(container, endpoint.addresses)
-        server = await self._open_resolver(network, books.ranges)
-        self.live[key] = LiveNetwork(network, books, link, server, _dns_translations(books.ranges, server))
-        self._nursery.start_soon(server.serve)
+        sockets = await self._servers.open(key, link, ranges[0], server, _options(network).mtu)
+        answering = Resolver(self._names, self._open_zone(network, ranges), self._upstream, sockets)
+        translations = () if server else _dns_translations(ranges, answering)
+        self.live[key] = LiveNetwork(network, books, link, answering, translations)
+        self._nursery.start_soon(answering.serve)
 
-    async def _open_resolver(self, network: Network, ranges: Sequence[AddressRange]) -> Resolver:
-        """On the first range's gateway: that of IPv4, where there is one."""
-        gateway, store_key = str(ranges[0].gateway), f"dns/{network.key}"
-        sockets = resolver.usable(await fetch_sockets(self._store, store_key), gateway)
-        if sockets is None:
-            sockets = resolver.open_sockets(gateway)
-            try:
-                await self._store.keep(store_key, [sock.fileno() for sock in sockets])
-            except BaseException:
-                for sock in sockets:
-                    sock.close()
-                raise
-        zone = self._open_zone(network, ranges)
-        return Resolver(self._names, zone, self._upstream, sockets)
+    def _server_for(self, key: NetworkName, ranges: Sequence[AddressRange], exists: bool) -> str:
+        """The name server's address; "": the gateway's."""
+        recorded, held = self._record.networks.get(key), self._held(key)
+        written = self._written.get(key, frozenset())
+        if recorded is not None and recorded.ranges == tuple(ranges) and (exists or recorded.resolver not in written):
+            return recorded.resolver
+        if exists and recorded is None and held:
+            return held[0][1].resolver
+        return choose_server(ranges[0], {a.ip for _, end in held for a in end.addresses} | written)
 
     async def _refresh(self, live: LiveNetwork, network: Network) -> None:
         before = live.network
         ranges = live.books.ranges
         if _shape(before) != _shape(network):
             raise _changed(network.key, ranges, network)
-        self._record.set(network.key, _recorded(ranges, network, live.link.name))
+        self._record.set(network.key, _recorded(ranges, network, live.link.name, live.books.resolver))
         live.network = network
         self._open_zone(network, ranges)
         make = self._wiring.links.make_bridge
@@ -227,7 +229,7 @@ class ProjectNetworks:
     async def _ranges_for(self, network: Network, existing: Link | None, bridge: str) -> tuple[AddressRange, ...]:
         """IPv4 first."""
         occupied = await self._thread.run(self._wiring.links.occupied, [bridge])
-        busy = existing is not None and bool(await self._ports_of(existing))
+        busy = existing is not None and any(map(is_of_a_container, await self._ports_of(existing)))
         found = await self._thread.run(self._wiring.links.addresses, existing) if existing is not None else []
         every = [written_range(network.key, number, item) for number, item in enumerate(network.subnets)]
         written = {item.version: item for item in every}
@@ -282,7 +284,10 @@ class ProjectNetworks:
     async def _apply_rules(self) -> None:
         """Rules for all networks of the project: also for those that are recorded, but not asked for this time."""
         networks = dict(self._record.networks)
-        networks |= {key: _recorded(live.books.ranges, live.network, live.link.name) for key, live in self.live.items()}
+        networks |= {
+            key: _recorded(live.books.ranges, live.network, live.link.name, live.books.resolver)
+            for key, live in self.live.items()
+        }
         bridges = [rule for key, item in networks.items() for rule in _bridges(self._bridge_name(key), item)]
         await self._thread.run(self._wiring.set_bridges, bridges)
         await self._thread.run(self._wiring.firewall.add, [t for live in self.live.values() for t in live.dns])
@@ -312,26 +317,26 @@ class ProjectNetworks:
         if live is not None:
             live.resolver.close()
             await self._thread.run(self._wiring.firewall.discard, live.dns)
-        await self._store.drop(f"dns/{key}")
+        await self._servers.forget(key)
         self._names.close_zone(key)
         bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
         if bridge is not None:
-            left = await self._ports_of(bridge)
+            left = [link.name for link in await self._ports_of(bridge)]
             await self._thread.run(self._wiring.links.delete, [*left, bridge.name])
         self._record.forget(key)
+        if not self._record.networks and not self.live:
+            await self._servers.remove()
 
-    async def _ports_of(self, bridge: Link) -> list[str]:
-        """The names of the links in the bridge, as the kernel has them."""
-        found: list[Link] = await self._thread.run(self._wiring.links.ports, bridge)
-        return [link.name for link in found]
+    async def _ports_of(self, bridge: Link) -> list[Link]:
+        """The links in the bridge, as the kernel has them."""
+        return await self._thread.run(self._wiring.links.ports, bridge)
 
     async def _attached_to(self, key: NetworkName) -> list[ContainerId]:
         """Containers we know of whose veth is in the network's bridge, counted from the kernel."""
         bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
         if bridge is None:
             return []
-        found: list[Link] = await self._thread.run(self._wiring.links.ports, bridge)
-        present = {link.name: link for link in found}
+        present = {link.name: link for link in await self._ports_of(bridge)}
         return sorted(c for c in self._endpoints if _has_veth(VethOwner(self._site.key, c, key), present))
 
     def _bridge_name(self, key: NetworkName) -> str:
@@ -357,8 +362,8 @@ def _dns_translations(ranges: Sequence[AddressRange], server: Resolver) -> tuple
     )
 
 
-def _recorded(ranges: Sequence[AddressRange], network: Network, bridge: str) -> Recorded:
-    return Recorded(tuple(ranges), network.internal, bridge, network.driver, network.options)
+def _recorded(ranges: Sequence[AddressRange], network: Network, bridge: str, server: str) -> Recorded:
+    return Recorded(tuple(ranges), network.internal, bridge, network.driver, network.options, server)
 
 
 def _options(item: Network | Recorded) -> NetworkOptions:
@@ -375,7 +380,8 @@ def _bridges(name: str, item: Recorded) -> list[Bridge]:
             continue
         masquerade = options.masquerade if version == 4 else options.masquerade6
         start = str(subnet.network_address)
-        found.append(Bridge(name, start, subnet.prefixlen, item.internal, family, masquerade, options.icc))
+        server = item.resolver if item.resolver and family_of(item.resolver) == family else ""
+        found.append(Bridge(name, start, subnet.prefixlen, item.internal, family, masquerade, options.icc, server))
     return found
 
 

@@ -21,6 +21,8 @@ from orchestrator.network.addressing import family_of
 from orchestrator.network.port_owner import Publisher, port_owner
 from orchestrator.values import field, frozen
 
+SO_BINDTOIFINDEX = 62
+"""Linux 5.1; Python has no name for it (asm-generic/socket.h)."""
 _BACKLOG = 128
 _HOLDERS_SHOWN = 4
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -235,8 +237,9 @@ def _candidates(
     yield from wanted
 
 
-def bind(protocol: str, address: str, port: int) -> socket.socket:
-    """A bound socket, listening if it is TCP. Raises OSError; ValueError cannot happen, `address` is an IP address."""
+def bind(protocol: str, address: str, port: int, interface: int = 0) -> socket.socket:
+    """A bound socket, listening if it is TCP. `interface`: only what comes by the one with that index reaches it; 0: any.
+    Raises OSError; ValueError cannot happen, `address` is an IP address."""
     family = family_of(address)
     sock = socket.socket(family, _KINDS[protocol] | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -245,6 +248,9 @@ def bind(protocol: str, address: str, port: int) -> socket.socket:
         if protocol == "tcp":
             # Connections in TIME_WAIT do not keep the port; a listener does, whatever its options.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if interface:
+            # Before it is bound: one that somebody keeps of an interface that is gone is not in the way then.
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, interface)
         sock.bind((address, port))
         if protocol == "tcp":
             sock.listen(_BACKLOG)

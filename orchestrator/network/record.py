@@ -1,11 +1,11 @@
 """``DATA_DIR/networks.json``: which subnets and bridge each network was given. Written before the bridge is made, so that
 the subnet is the same after a crash and after a reboot, when nothing in the kernel tells it any more.
 
-    {"version": 3, "networks": {NAME: {"subnets": [{"subnet", "gateway", "chosen", "range", "reserved"}], "bridge",
-                                       "internal", "driver", "options"}}}
+    {"version": 4, "networks": {NAME: {"subnets": [{"subnet", "gateway", "chosen", "range", "reserved"}], "bridge",
+                                       "internal", "driver", "options", "resolver"}}}
 
-Version 2 had one IPv4 subnet, and "chosen" beside "subnets". Version 1 had no version, and one subnet:
-``{NAME: {"subnet", "gateway", "chosen", "internal"}}``."""
+Version 3 had no "resolver". Version 2 had one IPv4 subnet, and "chosen" beside "subnets". Version 1 had no version, and one
+subnet: ``{NAME: {"subnet", "gateway", "chosen", "internal"}}``."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ from orchestrator.model.names import NetworkName
 from orchestrator.model.subnets import AddressRange
 from orchestrator.values import frozen
 
-VERSION = 3
+VERSION = 4
 _MAX_BYTES = 1 << 20
 
 
 @frozen
 class Recorded:
     """`ranges`: IPv4 first. `internal` and `options`: so that the firewall's rules can be made for a network before it is
-    asked for again. `bridge`: its interface, "" when it has the first name that derives (`model.names.bridge_name`)."""
+    asked for again. `bridge`: its interface, "" when it has the first name that derives (`model.names.bridge_name`).
+    `resolver`: the name server's address; "": it is at the first range's gateway, as all were in version 3."""
 
     ranges: tuple[AddressRange, ...]
     internal: bool = False
     bridge: str = ""
     driver: str = "bridge"
     options: tuple[tuple[str, str], ...] = ()
+    resolver: str = ""
 
 
 class SubnetRecord:
@@ -139,7 +141,11 @@ def _from_version_2(data: dict[str, Any]) -> dict[str, Any]:
     return {"version": 3, "networks": networks}
 
 
-_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_version_1, _from_version_2)
+def _from_version_3(data: dict[str, Any]) -> dict[str, Any]:
+    return data | {"version": 4}
+
+
+_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_version_1, _from_version_2, _from_version_3)
 """From version N to N + 1, beginning with 1."""
 
 
@@ -153,6 +159,7 @@ def _from_entry(entry: dict[str, Any]) -> Recorded:
         str(entry.get("bridge", "")),
         str(entry.get("driver", "bridge")),
         tuple((str(key), str(value)) for key, value in entry.get("options", {}).items()),
+        str(ip_address(str(entry["resolver"]))) if "resolver" in entry else "",
     )
 
 
@@ -172,6 +179,8 @@ def _to_entry(item: Recorded) -> dict[str, object]:
         entry["driver"] = item.driver
     if item.options:
         entry["options"] = dict(item.options)
+    if item.resolver:
+        entry["resolver"] = item.resolver
     return entry
 
 

@@ -1,7 +1,7 @@
-"""The DNS server of one network: two sockets on the bridge's address.
+"""The DNS server of one network: two sockets at its address in the network (`name_servers`).
 
-Not on port 53: then neither a name server of the host nor a container could have that port on all addresses. The firewall
-leads port 53 of the bridge's address here.
+Where that is the bridge's own address, in the host's namespace, it is not on port 53: then neither a name server of the
+host nor a container could have that port on all addresses. The firewall leads port 53 of the bridge's address to it.
 
 By UDP a thread (`datagrams`) answers what it knows: names of the stack, and what others have answered before. Questions
 for the outside wait for one of `_OUTSIDE` places on the event loop, and no container has more than `_OUTSIDE_OF_ONE`, so
@@ -15,13 +15,14 @@ import os
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import trio
 
 from orchestrator.network import answers
 from orchestrator.network.datagrams import Datagrams
 from orchestrator.network.names import ProjectNames
-from orchestrator.network.ports import bind
+from orchestrator.network.ports import SO_BINDTOIFINDEX, bind
 from orchestrator.network.serving import accept_forever
 from orchestrator.network.turns import Turns, Waiting
 from orchestrator.network.upstream import Upstream, receive_framed, send_framed
@@ -29,7 +30,7 @@ from orchestrator.network.zones import Zone
 
 DNS_PORT = 53
 """What clients ask."""
-_PORTS = range(61053, 61153)
+HOST_PORTS = range(61053, 61153)
 """Above the kernel's range for ports of its own choice, and always tried in the same order: after a crash the server is
 where the flows that the kernel tracks expect it."""
 _OUTSIDE, _OUTSIDE_OF_ONE = 256, 128
@@ -43,17 +44,18 @@ _STREAM_IDLE_S = 10.0
 _LATER_S = 0.02
 
 
-def open_sockets(address: str) -> tuple[socket.socket, socket.socket]:
-    """UDP and TCP on `address`, on the first port of `_PORTS` that is free for both. Raises OSError."""
-    for port in _PORTS:
+def open_sockets(address: str, ports: Sequence[int], interface: int = 0) -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP on `address`, on the first of `ports` that is free for both. `interface`: nothing else reaches them than
+    what comes by the one with that index; 0: any. Raises OSError."""
+    for port in ports:
         try:
-            udp = bind("udp", address, port)
+            udp = bind("udp", address, port, interface)
         except OSError as exc:
             if exc.errno == errno.EADDRINUSE:
                 continue
             raise
         try:
-            return udp, bind("tcp", address, port)
+            return udp, bind("tcp", address, port, interface)
         except OSError as exc:
             udp.close()
             if exc.errno != errno.EADDRINUSE:
@@ -61,12 +63,22 @@ def open_sockets(address: str) -> tuple[socket.socket, socket.socket]:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), f"DNS server on {address}")
 
 
-def usable(sockets: list[socket.socket], address: str) -> tuple[socket.socket, socket.socket] | None:
-    """The pair among `sockets` (from a supervisor that died), if it is one for `address`."""
-    by_type = {sock.type: sock for sock in sockets if sock.getsockname()[0] == address}
+def usable(
+    sockets: Sequence[socket.socket], address: str, interface: int = 0
+) -> tuple[socket.socket, socket.socket] | None:
+    """The pair among `sockets` (from a supervisor that died), if it is one for `address` and `interface`. Others are
+    closed."""
+    by_type = {sock.type: sock for sock in sockets if _is_at(sock, address, interface)}
     if len(by_type) == len(sockets) == 2:
         return by_type[socket.SOCK_DGRAM], by_type[socket.SOCK_STREAM]
+    for sock in sockets:
+        sock.close()
     return None
+
+
+def _is_at(sock: socket.socket, address: str, interface: int) -> bool:
+    where: str = sock.getsockname()[0]
+    return where == address and sock.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX) == interface
 
 
 class Resolver:

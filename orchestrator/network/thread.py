@@ -83,6 +83,20 @@ class NetlinkThread:
     def inside(self, netns_fd: int) -> Iterator[None]:
         """On the thread only: be in the network namespace `netns_fd` for a while."""
         enter_namespace(netns_fd)
+        with self._away():
+            yield
+
+    def new_namespace(self) -> int:
+        """On the thread only: a descriptor of a new network namespace, which lasts while something holds it. Raises
+        OSError."""
+        if _libc.unshare(CLONE_NEWNET) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), "a new network namespace")
+        with self._away():
+            return os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
         try:
             yield
         finally:

@@ -18,7 +18,9 @@ from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, short
 from orchestrator.values import frozen
 
 ATTEMPTS = 4
-_MARK = "02:73:"
+NAME_SERVER = ContainerId("")
+"""Stands for a container where the pair is that of the project's name server. No container has an empty name."""
+_MARK, _SERVER_MARK = "02:73:", "02:74:"
 
 
 @frozen
@@ -37,10 +39,16 @@ class VethOwner:
     @property
     def mac(self) -> str:
         """That of the host's end. Locally administered; containers' ends begin with 02:70."""
-        return _MARK + bytes.fromhex(short_hash(f"{self.key}/{self.container}/{self.network}", 8)).hex(":")
+        mark = _MARK if self.container != NAME_SERVER else _SERVER_MARK
+        return mark + bytes.fromhex(short_hash(f"{self.key}/{self.container}/{self.network}", 8)).hex(":")
 
     def owns(self, link: Link) -> bool:
         """Whether `link` is the host's end of this one's pair."""
-        if link.mac.startswith(_MARK):
+        if link.mac.startswith((_MARK, _SERVER_MARK)):
             return link.mac == self.mac and link.name in self.names()
         return link.name == next(self.names())
+
+
+def is_of_a_container(port: Link) -> bool:
+    """Whether a port of a bridge is a container's, and not a name server's, of whichever project."""
+    return not port.mac.startswith(_SERVER_MARK)

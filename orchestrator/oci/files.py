@@ -51,12 +51,12 @@ def _outward(context: Context) -> tuple[Endpoint, ...]:
 
 
 def _resolv_conf(context: Context) -> str:
-    """Our DNS on the bridge of the first network with a way out: it knows the names of the stack, and whom the container
+    """Our DNS on the first network with a way out: it knows the names of the stack, and whom the container
     wants asked for others (`Endpoint.dns`); without a network those are asked directly. ndots:0: service names have no
     dots, and a search list must not send them outside first."""
     inputs, resolving = context.inputs, context.service.resolving
     outward = _outward(context) or inputs.endpoints
-    servers = [endpoint.addresses[0].gateway for endpoint in outward[:1]] or list(resolving.servers)
+    servers = [endpoint.name_server for endpoint in outward[:1]] or list(resolving.servers)
     lines = [f"nameserver {server}" for server in servers]
     if search := [name for name in resolving.search or inputs.resolv_search if name != "."]:
         lines.append("search " + " ".join(search))

@@ -169,6 +169,20 @@ async def an_address_that_the_stack_writes_down_is_given_to_nobody_else(lab: Net
     await _clear(lab.networking, *(_container(n) for n in (1, 2, 3, 4, 9)))
 
 
+async def the_name_server_has_an_address_of_its_own_that_nobody_is_given(lab: NetworkLab) -> None:
+    await _ensure(lab.networking, network=Network(DEFAULT, "shop_default", subnets=(Subnet("10.77.1.0/28"),)))
+    one = await _start(lab, 1)
+    server = one.endpoints[0].resolver
+    assert server not in ("", one.ip, one.endpoints[0].addresses[0].gateway)
+    assert await lab.resolve(lab.networking, one, WEB) == (one.ip,)
+
+    async def reserve() -> object:
+        return lab.networking.reserve(_container(2), WEB, [Attachment(DEFAULT, ipv4_address=server)])
+
+    assert server in (await _refusal(reserve)).message
+    await _clear(lab.networking, one.name)
+
+
 async def attaching_again_changes_nothing(lab: NetworkLab) -> None:
     await _ensure(lab.networking)
     ports = [_port(PORTS[0]), _port(protocol="udp")]
@@ -393,6 +407,7 @@ NETWORK_CHECKS: tuple[Check, ...] = (
     addresses_are_kept_until_they_are_released,
     an_address_that_is_taken_or_outside_is_refused_and_nothing_is_held,
     an_address_that_the_stack_writes_down_is_given_to_nobody_else,
+    the_name_server_has_an_address_of_its_own_that_nobody_is_given,
     attaching_again_changes_nothing,
     a_port_that_somebody_has_is_refused_at_its_place,
     a_port_is_published_on_one_address_of_either_family,

@@ -14,7 +14,7 @@ from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
-from orchestrator.network.addressing import AddressBooks, Occupied, choose_range, written_range
+from orchestrator.network.addressing import AddressBooks, Occupied, choose_range, choose_server, written_range
 from orchestrator.network.endpoints import take_endpoints
 from orchestrator.network.zones import Zone
 
@@ -87,7 +87,8 @@ class FakeNetworking:
             for version, wanted in ((4, network.ipv4), (6, network.ipv6))
             if wanted
         ]
-        self._books[network.key] = AddressBooks.of(network.key, ranges, self._written.get(network.key, frozenset()))
+        known = self._written.get(network.key, frozenset())
+        self._books[network.key] = AddressBooks.of(network.key, ranges, known, choose_server(ranges[0], known))
         self._zones[network.key] = Zone(tuple(item.network for item in ranges), network.internal, self.unready)
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:

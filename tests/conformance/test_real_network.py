@@ -51,7 +51,7 @@ class RealNetworkLab:
     async def resolve(self, networking: Networking, asking: Attached, name: str) -> tuple[str, ...]:
         question = DNSRecord.question(name)
         with self._world.socket(asking.netns_fd, socket.SOCK_DGRAM) as sock:
-            await sock.connect((asking.endpoints[0].addresses[0].gateway, 53))
+            await sock.connect((asking.endpoints[0].name_server, 53))
             await sock.send(question.pack())
             reply = DNSRecord.parse(await sock.recv(512))
         return tuple(str(record.rdata) for record in reply.rr)

@@ -228,8 +228,8 @@ async def fuzz(seconds: float, seed: int) -> dict[str, float]:
 
             async def round_of(length: float, number: int) -> None:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(run, "attack", bad.fd, bad.address, bad.gateway, length, number)
-                    nursery.start_soon(run, "ask", web.fd, web.gateway, length, 1)
+                    nursery.start_soon(run, "attack", bad.fd, bad.address, bad.resolver, length, number)
+                    nursery.start_soon(run, "ask", web.fd, web.resolver, length, 1)
 
             # What is bounded is full after the first third; from then on nothing may grow.
             await round_of(seconds / 3, seed)
@@ -240,7 +240,7 @@ async def fuzz(seconds: float, seed: int) -> dict[str, float]:
             said["grown_files"] = len(os.listdir("/proc/self/fd")) - files
             said["threads"] = threading.active_count()
             under_attack = dict(said)
-            await run("ask", web.fd, web.gateway, 1, 1)
+            await run("ask", web.fd, web.resolver, 1, 1)
             said = {**said, **{f"calm_{key}": value for key, value in said.items()}, **under_attack}
             await stop(world, networking, web, bad)
             await networking.remove([web.endpoints[0].network])

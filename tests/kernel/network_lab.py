@@ -176,6 +176,10 @@ class Box:
     def gateway(self) -> str:
         return self.endpoints[0].addresses[0].gateway
 
+    @property
+    def resolver(self) -> str:
+        return self.endpoints[0].name_server
+
 
 async def start(
     world: Lab,

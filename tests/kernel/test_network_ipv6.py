@@ -93,7 +93,8 @@ async def test_without_ipv4_everything_goes_by_ipv6_names_too() -> None:
         assert shown(world, web.fd, "-4", "route", "show", "default") == ""
         assert "via fd00:7::fe" in shown(world, web.fd, "-6", "route", "show", "default")
         with world.socket(client.fd, socket.SOCK_DGRAM, socket.AF_INET6) as sock:
-            await sock.connect(("fd00:7::fe", 53))
+            assert client.resolver == "fd00:7::ffff:ffff:ffff:ff7f"
+            await sock.connect((client.resolver, 53))
             await sock.send(b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\3web\0\0\x1c\0\1")
             answer = await sock.recv(512)
         assert answer[:2] == b"\x12\x34"

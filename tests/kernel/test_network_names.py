@@ -1,4 +1,4 @@
-"""DNS as containers see it: real packets to the bridge's address."""
+"""DNS as containers see it: real packets to the network's name server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.network import Attachment
 from orchestrator.network.adapter import ProjectNetworking, open_networking
 from orchestrator.network.names import ProjectNames
-from orchestrator.network.resolver import Resolver, open_sockets
+from orchestrator.network.resolver import HOST_PORTS, Resolver, open_sockets
 from orchestrator.network.upstream import Upstream, receive_framed, send_framed
 from tests.kernel.network_lab import DEADLINE_S, Box, Lab, lab, network, site, start, stop, udp
 
@@ -45,7 +45,7 @@ async def question(world: Lab, box: Box, name: str, kind: str = "A", endpoint: i
     if edns:
         message.add_ar(EDNS0(udp_len=edns))
     with world.socket(box.fd, socket.SOCK_DGRAM) as sock:
-        await sock.connect((box.endpoints[endpoint].addresses[0].gateway, 53))
+        await sock.connect((box.endpoints[endpoint].name_server, 53))
         await sock.send(message.pack())
         reply = DNSRecord.parse(await sock.recv(65535))
     assert reply.header.id == message.header.id
@@ -172,7 +172,7 @@ async def test_outside_names_keep_their_edns_and_truncation_leads_to_tcp() -> No
             first = await question(world, web, "big.example.org", "TXT", edns=1232)
             assert (first.header.tc, sizes) == (1, [1232])
             with world.socket(web.fd, socket.SOCK_STREAM) as sock:
-                await sock.connect((web.gateway, 53))
+                await sock.connect((web.resolver, 53))
                 for name, count in (("big.example.org", 20), ("web", 1)):
                     await send_framed(sock, DNSRecord.question(name, "TXT" if count > 1 else "A").pack())
                     assert len(DNSRecord.parse(await receive_framed(sock)).rr) == count
@@ -214,7 +214,7 @@ async def test_garbage_is_ignored_and_the_server_goes_on() -> None:
         web = await start(world, networking, "web")
         good = DNSRecord.question("web").pack()
         with world.socket(web.fd, socket.SOCK_DGRAM) as sock:
-            await sock.connect((web.gateway, 53))
+            await sock.connect((web.resolver, 53))
             loop = good[:12] + b"\xc0\x0c\x00\x01\x00\x01"
             for data in (b"", b"\0", good[:-3], b"\xff" * 600, loop, DNSRecord.parse(good).reply().pack()):
                 await sock.send(data)
@@ -242,7 +242,7 @@ async def test_names_work_where_port_53_of_all_addresses_is_taken() -> None:
             web = await start(world, networking, "web")
             assert answers(await question(world, web, "web")) == [web.address]
             with world.socket(web.fd, socket.SOCK_STREAM) as sock:
-                await sock.connect((web.gateway, 53))
+                await sock.connect((web.resolver, 53))
                 await send_framed(sock, DNSRecord.question("web").pack())
                 assert answers(DNSRecord.parse(await receive_framed(sock))) == [web.address]
             await stop(world, networking, web)
@@ -259,7 +259,7 @@ async def test_a_thousand_questions_at_once_are_all_answered_and_then_known() ->
         async with upstream(world, lambda request: _answer(request, asked)):
             with world.socket(web.fd, socket.SOCK_DGRAM) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE
-                await sock.connect((web.gateway, 53))
+                await sock.connect((web.resolver, 53))
                 for _ in range(2):
                     questions = [DNSRecord.question(f"n{number}.example.org") for number in range(count)]
                     for number, message in enumerate(questions):
@@ -294,9 +294,9 @@ async def test_one_container_that_opens_all_the_streams_it_can_leaves_some_to_ot
         for _ in range(300):
             sock = world.socket(bad.fd, socket.SOCK_STREAM)
             held.append(sock)
-            await sock.connect((bad.gateway, 53))
+            await sock.connect((bad.resolver, 53))
         with world.socket(web.fd, socket.SOCK_STREAM) as sock:
-            await sock.connect((web.gateway, 53))
+            await sock.connect((web.resolver, 53))
             message = DNSRecord.question("bad").pack()
             # In pieces, as TCP may deliver it.
             for at in range(len(message) + 2):
@@ -314,7 +314,7 @@ async def test_questions_by_ipv6_are_answered_for_who_asks() -> None:
         place = Endpoint(NetworkName("default"), (Address("::1", 64, "::1"),), "", "eth0", ("web", "lab-web-1"))
         names.claim(ContainerId("lab-web-1"), [place])
         names.publish(ContainerId("lab-web-1"), [place])
-        server = Resolver(names, zone, Upstream(), open_sockets("::1"))
+        server = Resolver(names, zone, Upstream(), open_sockets("::1", HOST_PORTS))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve)
             with world.socket(world.host, socket.SOCK_DGRAM, socket.AF_INET6) as sock:

@@ -21,6 +21,7 @@ from orchestrator.network.addressing import (
     AddressBooks,
     Occupied,
     choose_range,
+    choose_server,
     in_the_way,
     mac_for,
     written_range,
@@ -298,3 +299,36 @@ class Book(RuleBasedStateMachine):
 
 
 test_the_book_is_right_after_any_history = Book.TestCase
+
+
+@pytest.mark.parametrize(
+    ("subnet", "taken", "server"),
+    [
+        (Subnet("10.1.0.0/20"), (), "10.1.15.254"),
+        (Subnet("10.1.2.0/24", gateway="10.1.2.254"), (), "10.1.2.253"),
+        (Subnet("10.1.2.0/24", reserved=("10.1.2.254", "10.1.2.253")), ("10.1.2.252",), "10.1.2.251"),
+        (Subnet("10.1.0.0/23"), tuple(f"10.1.1.{n}" for n in range(256)), "10.1.0.254"),
+        (Subnet("10.1.2.0/28"), tuple(f"10.1.2.{n}" for n in range(2, 15)), ""),
+        (Subnet("10.1.2.0/29"), (), ""),
+        (Subnet("fd00:1::/64"), (), "fd00:1::ffff:ffff:ffff:ff7f"),
+        (Subnet("fd00:1::/64"), ("fd00:1::ffff:ffff:ffff:ff7f",), "fd00:1::ffff:ffff:ffff:ff7e"),
+        (Subnet("fd00:1::/124"), (), "fd00:1::e"),
+        (Subnet("fd00:1::/125"), (), ""),
+    ],
+)
+def test_the_name_server_has_the_highest_address_that_nobody_else_has(
+    subnet: Subnet, taken: tuple[str, ...], server: str
+) -> None:
+    assert choose_server(written_range(NET, 0, subnet), taken) == server
+
+
+def test_nobody_is_given_the_address_of_the_name_server() -> None:
+    books = AddressBooks.of(NET, [written_range(NET, 0, Subnet("10.1.2.0/28"))], server="10.1.2.14")
+    assert books.resolver == "10.1.2.14"
+    given = {books.take(ContainerId(f"c{n}"), Attachment(NET))[0].ip for n in range(12)}
+    assert given == {f"10.1.2.{n}" for n in range(2, 14)}
+    with pytest.raises(OperationError, match="no free address"):
+        books.take(ContainerId("more"), Attachment(NET))
+    with pytest.raises(OperationError, match="is that of the project's name server") as refused:
+        books.take(ContainerId("more"), Attachment(NET, ipv4_address="10.1.2.14"))
+    assert "write another address" in (refused.value.hint or "")

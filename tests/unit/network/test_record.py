@@ -17,7 +17,7 @@ from orchestrator.network.record import VERSION, Recorded, SubnetRecord, upgrade
 NET = NetworkName("default")
 DATA = Path(__file__).resolve().parents[2] / "data"
 SUBNET = AddressRange(IPv4Network("10.1.0.0/20"), IPv4Address("10.1.0.1"), chosen=True)
-ENTRY = Recorded((SUBNET,), internal=True, bridge="psb0123abcd4567")
+ENTRY = Recorded((SUBNET,), internal=True, bridge="psb0123abcd4567", resolver="10.1.15.254")
 
 
 def test_what_is_recorded_is_read_again_and_the_last_to_go_takes_the_file(tmp_path: Path) -> None:
@@ -44,6 +44,12 @@ def test_a_file_of_version_1_is_read_and_written_again_as_this_one(tmp_path: Pat
     assert SubnetRecord(str(tmp_path)).networks == before | {NET: ENTRY}
 
 
+def test_a_file_of_version_3_says_that_the_name_server_is_at_the_gateway(tmp_path: Path) -> None:
+    entry = '{"subnets": [{"subnet": "10.1.0.0/20", "gateway": "10.1.0.1", "chosen": true}], "internal": true}'
+    (tmp_path / "networks.json").write_text(f'{{"version": 3, "networks": {{"default": {entry}}}}}')
+    assert SubnetRecord(str(tmp_path)).networks == {NET: Recorded((SUBNET,), internal=True)}
+
+
 def test_an_upgrade_leaves_its_argument_as_it_is_and_refuses_versions_that_it_does_not_know() -> None:
     text = (DATA / "v1/networks.json").read_text()
     data = json.loads(text)
@@ -66,6 +72,7 @@ def test_an_upgrade_leaves_its_argument_as_it_is_and_refuses_versions_that_it_do
         '{"version": 2}',
         '{"version": 3, "networks": {"default": {"subnets": []}}}',
         '{"version": 2, "networks": {"default": {"subnets": []}}}',
+        '{"version": 4, "networks": {"a": {"subnets": [{"subnet": "10.1.0.0/20", "gateway": "10.1.0.1"}], "resolver": 5}}}',
     ],
 )
 def test_a_damaged_record_is_kept_aside_and_told_and_keeps_nobody_out(tmp_path: Path, text: str) -> None:
@@ -80,7 +87,7 @@ def test_a_damaged_record_is_kept_aside_and_told_and_keeps_nobody_out(tmp_path: 
 
 def test_a_record_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "networks.json").write_text(f'{{"version": {VERSION + 1}, "networks": {{}}}}')
-    with pytest.raises(OperationError, match=r"networks\.json is of version 4"):
+    with pytest.raises(OperationError, match=r"networks\.json is of version 5"):
         SubnetRecord(str(tmp_path))
     assert (tmp_path / "networks.json").exists()
 

@@ -21,6 +21,7 @@ from orchestrator.model.health import HealthCheck
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName, cgroup_path
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
+from orchestrator.model.resolving import Resolving
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.oci.compile import command_of, compile_sandbox
@@ -141,6 +142,16 @@ def test_the_generated_files_carry_addresses_names_and_our_dns() -> None:
     assert "127.0.0.1\tlocalhost\n" in files["/etc/hosts"]
     assert files["/etc/hosts"].endswith("10.9.1.3\tweb.shop.test web\n10.9.2.3\tweb.shop.test web\n")
     assert files["/etc/resolv.conf"] == "nameserver 10.9.2.1\nsearch corp.test\noptions timeout:1 ndots:0\n"
+
+
+def test_the_name_server_is_the_networks_own_and_of_older_records_the_gateway() -> None:
+    own = replace(ETH1, resolver="10.9.2.254")
+    for endpoints, server in (((ETH0, own), "10.9.2.254"), ((ETH0, ETH1), "10.9.2.1"), ((ETH0,), "10.9.1.1")):
+        files = {file.path: (file.content or b"").decode() for file in compiled(service(), endpoints=endpoints).files}
+        assert files["/etc/resolv.conf"] == f"nameserver {server}\noptions ndots:0\n"
+    gateway = service(resolving=Resolving(hosts=(("host", "host-gateway"),)))
+    hosts = {file.path: (file.content or b"").decode() for file in compiled(gateway, endpoints=(own,)).files}["/etc/hosts"]
+    assert "10.9.2.1\thost\n" in hosts
 
 
 def test_dns_of_internal_networks_alone_is_still_ours_and_without_a_network_there_is_none() -> None:
