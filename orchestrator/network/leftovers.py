@@ -16,7 +16,7 @@ from orchestrator.network.nftables import Table
 from orchestrator.network.thread import open_thread
 from orchestrator.values import frozen
 
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, nftables.BRIDGE)
 
 
 @frozen
