@@ -34,6 +34,7 @@ from orchestrator.network.bridge import SubnetLock, has_ipv6, refused
 from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import Bridge, Translation
 from orchestrator.network.names import ProjectNames
+from orchestrator.network.observing import stop_observing
 from orchestrator.network.record import Recorded, SubnetRecord
 from orchestrator.network.resolver import Resolver
 from orchestrator.network.thread import NetlinkThread
@@ -302,6 +303,7 @@ class ProjectNetworks:
                     await self._unmake(key)
                 if not self._record.networks and not self.live:
                     await self._thread.run(self._wiring.firewall.remove)
+                    await self._thread.run(stop_observing, self._site.key)
                 elif self.live:
                     await self._apply_rules()
             except OSError as exc:

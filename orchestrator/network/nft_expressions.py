@@ -91,6 +91,33 @@ def by_port_and(name: str, *fields: Field) -> list[Expression]:
     return [*loads, _expression("lookup", attr_text(1, name), be32(2, R0))]
 
 
+def pair(family: int, answer: bool = False) -> list[Expression]:
+    """``ip saddr . ip daddr . meta l4proto . th dport``, as it is in the registers; of an answer, that of the question."""
+    header = _HEADERS[family]
+    first, second = (header.destination, header.source) if answer else (header.source, header.destination)
+    middle, after = _after_address(family), 2 * _after_address(family) - R0
+    ends = [_payload(1, first, header.address_bytes, R0), _payload(1, second, header.address_bytes, middle)]
+    return [*ends, _meta(16, after), _payload(2, 0 if answer else 2, 2, after + 1)]
+
+
+def known(name: str) -> list[Expression]:
+    """What was loaded last (`pair`) is in the set `name`; if that has counters, it is counted."""
+    return [_expression("lookup", attr_text(1, name), be32(2, R0))]
+
+
+def count(name: str) -> list[Expression]:
+    """``update @NAME { ... counter }`` by what was loaded last."""
+    update, counter = 1, nest(7, attr_text(1, "counter"))
+    return [_expression("dynset", attr_text(1, name), be32(3, update), be32(4, R0), counter)]
+
+
+def opens_tcp() -> list[Expression]:
+    """``tcp flags & (syn | ack) == syn``"""
+    syn, ack = 0x02, 0x10
+    flags = [_payload(2, 13, 1, R0), _masked(bytes([syn | ack])), _compare(R0, bytes([syn]))]
+    return [*l4_protocol(socket.IPPROTO_TCP), *flags]
+
+
 def says(field: Field, value: bytes) -> list[Expression]:
     """``FIELD == VALUE``; does not hold for a packet that ends before."""
     return [_payload(field.base, field.offset, field.length, R0), _compare(R0, value)]

@@ -42,7 +42,7 @@ BRIDGE = 7
 
 HOOK_PREROUTING, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING = 0, 2, 3, 4
 
-TYPE_PORT, TYPE_ETHER, TYPE_INTERFACE = 13, 9, 41
+TYPE_PORT, TYPE_ETHER, TYPE_INTERFACE, TYPE_PROTOCOL = 13, 9, 41, 12
 _TYPE_ADDRESS: dict[int, int] = {socket.AF_INET: 7, socket.AF_INET6: 8}
 """Data types only tell ``nft list`` how to print; a concatenation is written with six bits each."""
 _ADDRESS_BYTES: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
@@ -145,6 +145,15 @@ def new_set(table: Table, name: str, number: int, key_type: int, key_bytes: int)
     return _message(_NEWSET, NLM_F_CREATE, table.family, body, f"nft set {table.name} {name}")
 
 
+def new_counters(table: Table, name: str, number: int, key: tuple[int, int], most: int, kept_s: int) -> Request:
+    """A set that rules add to (`nft_expressions.count`). `key`: type and size. `most` elements; each goes `kept_s` after it
+    was last counted."""
+    evaluated, expires = 0x20, 0x10
+    body = attr_text(1, table.name) + attr_text(2, name) + be32(3, evaluated | expires) + be32(4, key[0]) + be32(5, key[1])
+    body += nest(9, be32(1, most)) + be32(10, number) + attr(11, struct.pack(">Q", kept_s * 1000))
+    return _message(_NEWSET, NLM_F_CREATE, table.family, body, f"nft set {table.name} {name}")
+
+
 def new_map(table: Table, name: str, number: int, key_type: int, key_bytes: int) -> Request:
     """A map from `key_type` to ``address . port``. `number` is unique within the transaction."""
     map_flag = 0x8
@@ -209,6 +218,16 @@ def parse_elements(body: bytes) -> list[Element]:
 def parse_members(body: bytes) -> list[bytes]:
     """The keys of a set."""
     return [dict(attributes(fields[1]))[1] for fields in _entries(body) if 1 in fields]
+
+
+def parse_counters(body: bytes) -> list[tuple[bytes, int]]:
+    """The keys of a set with what each was counted, in packets."""
+    found = []
+    for fields in _entries(body):
+        if 1 in fields and 7 in fields:
+            counter = dict(attributes(dict(attributes(fields[7])).get(2, b"")))
+            found.append((dict(attributes(fields[1]))[1], int.from_bytes(counter.get(2, b""), "big")))
+    return found
 
 
 def _entries(body: bytes) -> Iterator[dict[int, bytes]]:

@@ -59,7 +59,7 @@ def arp(operation: int, mac: str, ip: str, to_mac: str, to_ip: str) -> bytes:
 def checksum(data: bytes) -> int:
     """RFC 1071."""
     data += b"\0" * (len(data) & 1)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
