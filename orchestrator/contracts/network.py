@@ -103,12 +103,15 @@ class Networking(Protocol):
         endpoints: Sequence[Endpoint],
         ports: Sequence[PortMapping],
         keep: Sequence[Published] = (),
+        guarded: bool = True,
     ) -> tuple[Published, ...]:
         """Wire the network namespace (lo, eth0.., routes), publish `ports`, answer its names. Idempotent for a namespace
         that is wired already (adoption): then only ports and names are (re-)established.
 
         A port that leaves a choice (a range, or none named) falls on the one in `keep` if it is free, else on what the
         container had before, else on the next free one. Ready afterwards, unless it was attached already.
+        `guarded`: what leaves the namespace by its endpoints must have their MAC and addresses, and be neither a router's
+        nor a DHCP server's word; else it is dropped. Not recorded: the last call counts.
         Raises OperationError naming ``PortMapping.place`` when a host port is in use or a range is exhausted; nothing is
         left behind then."""
         ...

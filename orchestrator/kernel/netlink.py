@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from orchestrator.values import frozen
@@ -24,6 +25,7 @@ NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12
 
 SOL_NETLINK = 270
+SO_SNDBUFFORCE = 32
 NETLINK_ADD_MEMBERSHIP = 1
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
@@ -169,6 +171,11 @@ class NetlinkSocket:
         # Unbound, its port id is 0, as that of the kernel, and it would be taken for the author of the notifications.
         self._sock.bind((0, 0))
         self._sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+
+    def allow(self, size: int) -> None:
+        """Let one batch be of `size` bytes: the kernel refuses what is larger than the send buffer."""
+        with suppress(PermissionError):  # root of a user namespace has to do with net.core.wmem_max
+            self._sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, size)
 
     def notifications(self) -> list[Reply]:
         """What has arrived, without waiting. Raises OSError(ENOBUFS) when the kernel had to drop some."""

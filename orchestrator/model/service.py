@@ -118,6 +118,14 @@ class Service:
     def place(self) -> str:
         return f"services.{self.name}"
 
+    @property
+    def administers_network(self) -> bool:
+        """Whether a process of it may change what its network namespace has (CAP_NET_ADMIN, which is not a default one):
+        further addresses, another MAC, what it routes for others."""
+        of_all = "ALL" in self.cap_add and "CAP_NET_ADMIN" not in self.cap_drop
+        hooks = any(hook.privileged for hook in (*self.post_start, *self.pre_stop))
+        return self.security.privileged or hooks or of_all or "CAP_NET_ADMIN" in self.cap_add
+
 
 @frozen
 class InitStep:

@@ -120,8 +120,9 @@ class ProjectNetworking:
         endpoints: Sequence[Endpoint],
         ports: Sequence[PortMapping],
         keep: Sequence[Published] = (),
+        guarded: bool = True,
     ) -> tuple[Published, ...]:
-        return await self._connections.attach(container, netns_fd, endpoints, ports, keep)
+        return await self._connections.attach(container, netns_fd, endpoints, ports, keep, guarded)
 
     async def detach(self, container: ContainerId) -> None:
         await self._connections.detach(container)

@@ -123,6 +123,7 @@ class Connections:
         endpoints: Sequence[Endpoint],
         mappings: Sequence[PortMapping],
         keep: Sequence[Published],
+        guarded: bool,
     ) -> tuple[Published, ...]:
         """See `Networking.attach`."""
         wanted = (tuple(endpoints), self._bound(endpoints, mappings))
@@ -130,7 +131,7 @@ class Connections:
         if current is not None and (current.endpoints, current.mappings) != wanted:
             await self.detach(container)
             current = None
-        pairs = [self._pair(container, endpoint, hairpin=bool(mappings)) for endpoint in endpoints]
+        pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
         if current is not None:
             await self._connect(container, netns_fd, pairs, current)
             return current.published
@@ -163,12 +164,12 @@ class Connections:
         connected.withdrawal = Withdrawal(veths, translations)
         self._names.publish(container, connected.endpoints)
 
-    def _pair(self, container: ContainerId, endpoint: Endpoint, hairpin: bool) -> VethPair:
+    def _pair(self, container: ContainerId, endpoint: Endpoint, hairpin: bool, guarded: bool) -> VethPair:
         live = self._networks.live.get(endpoint.network)
         assert live is not None, f"network {endpoint.network} was not ensured"
         options = parse_options(live.network.driver, live.network.options)
         owner = self._owner(container, endpoint.network)
-        return VethPair(owner, live.link.index, endpoint, hairpin, not options.icc, options.mtu)
+        return VethPair(owner, live.link.index, endpoint, hairpin, not options.icc, options.mtu, guarded)
 
     def _bound(self, endpoints: Sequence[Endpoint], mappings: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
         """With the host's address that the network of the default route says, where the port names none."""

@@ -1,19 +1,21 @@
 """The project's nft tables: which packets may pass, and where published ports lead (docs/networking.md, "Firewall").
 
 All rules are replaced in one transaction whenever the set of networks changes; a published port is one element in one of
-four maps. `Firewall` keeps a mirror of the elements: it is the only writer of its table, and can put everything back
-when somebody flushed it. Its methods block in the kernel and are called on the netlink thread only.
+four maps. `Firewall` keeps a mirror of the elements: it is the only writer of its tables, and can put everything back
+when somebody flushed them. What containers may say of themselves on a bridge is in a table of `guard`, which changes in the
+same transactions. Its methods block in the kernel and are called on the netlink thread only.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, Request
 from orchestrator.network import nft_expressions as nfx
 from orchestrator.network import nftables as nft
+from orchestrator.network.guard import Guard, Port
 from orchestrator.network.nftables import Table
 from orchestrator.values import frozen
 
@@ -25,6 +27,9 @@ _ANY: dict[int, str] = {socket.AF_INET: ANY_ADDRESS, socket.AF_INET6: "::"}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 _SOLICITED_NODE = "ff02::1:ff00:0"
 """With the last three bytes of an address: the group that is asked who has it (RFC 4291, 2.7.1)."""
+_MOST_BYTES = 8 << 20
+"""Of one transaction: all elements of a thousand containers on several networks."""
+_NO_SUCH_FAMILY = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.ENOENT)
 
 
 @frozen
@@ -179,6 +184,8 @@ class Firewall:
     def __init__(self, name: str) -> None:
         self._tables = {family: Table(name, family) for family in _FAMILIES}
         self._sock = NetlinkSocket(NETLINK_NETFILTER)
+        self._sock.allow(_MOST_BYTES)
+        self.guard = Guard(name)
         self._bridges: tuple[Bridge, ...] = ()
         self._elements: dict[tuple[int, str, bytes], Translation] = {}
         self._made: tuple[int, ...] = ()
@@ -207,6 +214,9 @@ class Firewall:
         for family, table in self._tables.items():
             if self._exists(table):
                 self._find(family, table)
+        self.guard.forget()
+        if self._exists(self.guard.table):
+            self.guard.find(self._sock)
 
     def _find(self, family: int, table: Table) -> None:
         for protocol in _PROTOCOLS:
@@ -228,19 +238,31 @@ class Firewall:
         for family, table in self._tables.items():
             if family not in families and (family in self._made or self._exists(table)):
                 requests += [nft.new_table(table), nft.delete_table(table)]
-        nft.commit(self._sock, requests)
+        self._commit_guarded(requests)
         self._bridges, self._made = wanted, families
         self._elements = {slot: item for slot, item in self._elements.items() if item.family in families}
 
-    def add(self, translations: Sequence[Translation]) -> None:
-        """Publish all or none. An element that leads elsewhere, left by a container that died, is replaced: the caller
-        holds the host port."""
+    def _commit_guarded(self, requests: Sequence[Request]) -> None:
+        """With the rules of the guard, where the kernel has bridge tables."""
+        try:
+            nft.commit(self._sock, [*requests, *self.guard.rules()])
+        except OSError as exc:
+            if not self.guard.supported or exc.errno not in _NO_SUCH_FAMILY:
+                raise
+            nft.commit(self._sock, requests)
+            self.guard.supported = False
+
+    def add(self, translations: Sequence[Translation], ports: Mapping[str, Port | None] | None = None) -> None:
+        """Publish, and guard these ports of bridges (None: let pass what comes by it), all or none. An element that leads
+        elsewhere, left by a container that died, is replaced: the caller holds the host port."""
+        ports = ports or {}
         new = [t for t in translations if self._elements.get(t.slot) != t]
         stale = [self._elements[t.slot] for t in new if t.slot in self._elements]
         requests = [nft.delete_elements(self._tables[t.family], t.map_name, [t.key]) for t in stale]
         requests += [nft.new_elements(self._tables[t.family], t.map_name, [(t.key, t.value)]) for t in new]
-        self._commit(requests)
+        self._commit([*requests, *self.guard.changes(ports)])
         self._elements.update({t.slot: t for t in new})
+        self.guard.changed(ports)
 
     def discard(self, translations: Iterable[Translation]) -> None:
         """Withdraw those that are published."""
@@ -248,6 +270,12 @@ class Firewall:
         self._commit([nft.delete_elements(self._tables[t.family], t.map_name, [t.key]) for t in old])
         for translation in old:
             del self._elements[translation.slot]
+
+    def forget_ports(self, names: Iterable[str]) -> None:
+        """These are no ports of a bridge any more."""
+        gone: dict[str, Port | None] = dict.fromkeys(self.guard.ports.intersection(names))
+        self._commit(self.guard.changes(gone))
+        self.guard.changed(gone)
 
     def _commit(self, requests: Sequence[Request]) -> None:
         try:
@@ -261,7 +289,8 @@ class Firewall:
 
     def exists(self) -> bool:
         """Whether all are there that should be."""
-        return all(self._exists(self._tables[family]) for family in self._made or (FAMILY,))
+        tables = [self._tables[family] for family in self._made or (FAMILY,)]
+        return all(map(self._exists, [*tables, *([self.guard.table] if self.made and self.guard.supported else [])]))
 
     def _exists(self, table: Table) -> bool:
         return any(nft.parse_table(body) == table.name for body in self._sock.ask(nft.get_tables(table.family)))
@@ -275,12 +304,16 @@ class Firewall:
         replace += [
             nft.new_elements(self._tables[t.family], t.map_name, [(t.key, t.value)]) for t in self._elements.values()
         ]
+        if self.made and self.guard.supported:
+            table = self.guard.table
+            replace += [nft.new_table(table), nft.delete_table(table), *self.guard.rules(), *self.guard.everything()]
         nft.commit(self._sock, replace)
 
     def remove(self) -> None:
         """Delete the tables; nothing happens if they are gone."""
-        for table in self._tables.values():
+        for table in (*self._tables.values(), self.guard.table):
             delete_table(self._sock, table)
+        self.guard.forget()
         self._elements, self._bridges, self._made = {}, (), ()
 
 
@@ -293,8 +326,9 @@ def _families_of(bridges: Sequence[Bridge]) -> tuple[int, ...]:
 
 
 def delete_table(sock: NetlinkSocket, table: Table) -> None:
+    """Nothing happens if it is gone, or if the kernel has no tables of that family."""
     try:
         nft.commit(sock, [nft.delete_table(table)])
     except OSError as exc:
-        if exc.errno != errno.ENOENT:
+        if exc.errno not in _NO_SUCH_FAMILY:
             raise

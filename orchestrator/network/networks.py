@@ -37,6 +37,7 @@ from orchestrator.network.fdstore import FdStore
 from orchestrator.network.firewall import Bridge, Translation
 from orchestrator.network.name_servers import NameServers
 from orchestrator.network.names import ProjectNames
+from orchestrator.network.observing import stop_observing
 from orchestrator.network.record import Recorded, SubnetRecord
 from orchestrator.network.resolver import Resolver
 from orchestrator.network.thread import NetlinkThread
@@ -307,6 +308,7 @@ class ProjectNetworks:
                     await self._unmake(key)
                 if not self._record.networks and not self.live:
                     await self._thread.run(self._wiring.firewall.remove)
+                    await self._thread.run(stop_observing, self._site.key)
                 elif self.live:
                     await self._apply_rules()
             except OSError as exc:

@@ -16,7 +16,7 @@ from orchestrator.values import frozen
 
 R0 = 8
 _VERDICT = 0
-_DROP, _ACCEPT = 0, 1
+_DROP, _ACCEPT, _GOTO = 0, 1, -4
 
 
 @frozen
@@ -71,6 +71,56 @@ def input_interface(name: str, equal: bool = True) -> list[Expression]:
 def output_interface(name: str, equal: bool = True) -> list[Expression]:
     """``oifname NAME``"""
     return [_meta(7), _compare(R0, _interface_name(name), equal)]
+
+
+@frozen
+class Field:
+    """A part of a packet. `base`: the header that `offset` counts from (NFT_PAYLOAD_LL_HEADER, _NETWORK_, _TRANSPORT_)."""
+
+    base: int
+    offset: int
+    length: int
+
+
+def by_port_and(name: str, *fields: Field) -> list[Expression]:
+    """``iifname . FIELD . ... @NAME``: the port that it came in by, and what it says of itself, are in a set."""
+    loads, register = [_meta(6, R0)], R0 + 4
+    for field in fields:
+        loads.append(_payload(field.base, field.offset, field.length, register))
+        register += (field.length + 3) // 4
+    return [*loads, _expression("lookup", attr_text(1, name), be32(2, R0))]
+
+
+def pair(family: int, answer: bool = False) -> list[Expression]:
+    """``ip saddr . ip daddr . meta l4proto . th dport``, as it is in the registers; of an answer, that of the question."""
+    header = _HEADERS[family]
+    first, second = (header.destination, header.source) if answer else (header.source, header.destination)
+    middle, after = _after_address(family), 2 * _after_address(family) - R0
+    ends = [_payload(1, first, header.address_bytes, R0), _payload(1, second, header.address_bytes, middle)]
+    return [*ends, _meta(16, after), _payload(2, 0 if answer else 2, 2, after + 1)]
+
+
+def known(name: str) -> list[Expression]:
+    """What was loaded last (`pair`) is in the set `name`; if that has counters, it is counted."""
+    return [_expression("lookup", attr_text(1, name), be32(2, R0))]
+
+
+def count(name: str) -> list[Expression]:
+    """``update @NAME { ... counter }`` by what was loaded last."""
+    update, counter = 1, nest(7, attr_text(1, "counter"))
+    return [_expression("dynset", attr_text(1, name), be32(3, update), be32(4, R0), counter)]
+
+
+def opens_tcp() -> list[Expression]:
+    """``tcp flags & (syn | ack) == syn``"""
+    syn, ack = 0x02, 0x10
+    flags = [_payload(2, 13, 1, R0), _masked(bytes([syn | ack])), _compare(R0, bytes([syn]))]
+    return [*l4_protocol(socket.IPPROTO_TCP), *flags]
+
+
+def says(field: Field, value: bytes) -> list[Expression]:
+    """``FIELD == VALUE``; does not hold for a packet that ends before."""
+    return [_payload(field.base, field.offset, field.length, R0), _compare(R0, value)]
 
 
 def not_from_loopback() -> list[Expression]:
@@ -155,6 +205,12 @@ def masquerade() -> list[Expression]:
 
 def _verdict(code: int) -> Expression:
     return _expression("immediate", be32(1, _VERDICT), nest(2, nest(2, be32(1, code))))
+
+
+def go_to(chain: str) -> list[Expression]:
+    """``goto CHAIN``: after its last rule the policy decides."""
+    verdict = be32(1, _GOTO) + attr_text(2, chain)
+    return [_expression("immediate", be32(1, _VERDICT), nest(2, nest(2, verdict)))]
 
 
 def accept() -> list[Expression]:

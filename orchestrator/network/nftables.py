@@ -2,7 +2,7 @@
 
 pyroute2's nftables layer has no maps and compiled a /20 to a wrong mask; libnftables is a library that need not be there.
 Names and numbers are those of linux/netfilter/nf_tables.h; integers in attributes are big-endian. A table is of one family:
-``ip`` (AF_INET) or ``ip6`` (AF_INET6).
+``ip`` (AF_INET), ``ip6`` (AF_INET6) or ``bridge`` (BRIDGE).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from orchestrator.kernel.netlink import (
     NLM_F_APPEND,
@@ -37,9 +37,12 @@ _NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
 
 _ACCEPT = 1
 
+BRIDGE = 7
+"""NFPROTO_BRIDGE (linux/netfilter.h): the family of what passes bridges, seen with its Ethernet header."""
+
 HOOK_PREROUTING, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING = 0, 2, 3, 4
 
-TYPE_PORT = 13
+TYPE_PORT, TYPE_ETHER, TYPE_INTERFACE, TYPE_PROTOCOL = 13, 9, 41, 12
 _TYPE_ADDRESS: dict[int, int] = {socket.AF_INET: 7, socket.AF_INET6: 8}
 """Data types only tell ``nft list`` how to print; a concatenation is written with six bits each."""
 _ADDRESS_BYTES: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
@@ -49,15 +52,27 @@ Expression = bytes
 
 @frozen
 class Table:
-    """`family`: AF_INET or AF_INET6, which have the same numbers as NFPROTO_IPV4 and NFPROTO_IPV6."""
+    """`family`: AF_INET or AF_INET6, which have the same numbers as NFPROTO_IPV4 and NFPROTO_IPV6, or BRIDGE."""
 
     name: str
     family: int = socket.AF_INET
 
 
+def type_address(family: int) -> int:
+    return _TYPE_ADDRESS[family]
+
+
+def type_of(*parts: int) -> int:
+    """The data type of a concatenation."""
+    code = 0
+    for part in parts:
+        code = code << 6 | part
+    return code
+
+
 def type_address_port(family: int) -> int:
     """The data type ``address . port``."""
-    return _TYPE_ADDRESS[family] << 6 | TYPE_PORT
+    return type_of(_TYPE_ADDRESS[family], TYPE_PORT)
 
 
 def bytes_address_port(family: int) -> int:
@@ -115,6 +130,30 @@ def new_base_chain(table: Table, chain: str, kind: str, hook: int, priority: int
     return _message(_NEWCHAIN, NLM_F_CREATE, table.family, body, f"nft chain {table.name} {chain}")
 
 
+def new_chain(table: Table, chain: str) -> Request:
+    """A chain that only rules lead to."""
+    body = attr_text(1, table.name) + attr_text(3, chain)
+    return _message(_NEWCHAIN, NLM_F_CREATE, table.family, body, f"nft chain {table.name} {chain}")
+
+
+def new_set(table: Table, name: str, number: int, key_type: int, key_bytes: int) -> Request:
+    """`number` is unique within the transaction."""
+    keys = be32(4, key_type) + be32(5, key_bytes)
+    body = attr_text(1, table.name) + attr_text(2, name) + be32(3, 0) + keys + be32(10, number)
+    if key_type == TYPE_INTERFACE:
+        body += attr(13, struct.pack("=BBI", 0, 4, 1))  # for ``nft list``: not big-endian (libnftnl's udata.h)
+    return _message(_NEWSET, NLM_F_CREATE, table.family, body, f"nft set {table.name} {name}")
+
+
+def new_counters(table: Table, name: str, number: int, key: tuple[int, int], most: int, kept_s: int) -> Request:
+    """A set that rules add to (`nft_expressions.count`). `key`: type and size. `most` elements; each goes `kept_s` after it
+    was last counted."""
+    evaluated, expires = 0x20, 0x10
+    body = attr_text(1, table.name) + attr_text(2, name) + be32(3, evaluated | expires) + be32(4, key[0]) + be32(5, key[1])
+    body += nest(9, be32(1, most)) + be32(10, number) + attr(11, struct.pack(">Q", kept_s * 1000))
+    return _message(_NEWSET, NLM_F_CREATE, table.family, body, f"nft set {table.name} {name}")
+
+
 def new_map(table: Table, name: str, number: int, key_type: int, key_bytes: int) -> Request:
     """A map from `key_type` to ``address . port``. `number` is unique within the transaction."""
     map_flag = 0x8
@@ -151,6 +190,12 @@ def new_elements(table: Table, name: str, elements: Sequence[Element]) -> Reques
     return _message(_NEWSETELEM, NLM_F_CREATE, table.family, body, f"nft map {table.name} {name}")
 
 
+def new_members(table: Table, name: str, keys: Sequence[bytes]) -> Request:
+    """As `new_elements`, of a set: a message of 64 KiB at most."""
+    body = attr_text(1, table.name) + attr_text(2, name) + nest(3, *[nest(1, nest(1, attr(1, key))) for key in keys])
+    return _message(_NEWSETELEM, NLM_F_CREATE, table.family, body, f"nft set {table.name} {name}")
+
+
 def delete_elements(table: Table, name: str, keys: Sequence[bytes]) -> Request:
     body = attr_text(1, table.name) + attr_text(2, name) + nest(3, *[nest(1, nest(1, attr(1, key))) for key in keys])
     return _message(_DELSETELEM, 0, table.family, body, f"nft map {table.name} {name}")
@@ -162,15 +207,34 @@ def get_elements(table: Table, name: str) -> Request:
 
 
 def parse_elements(body: bytes) -> list[Element]:
-    found: list[Element] = []
-    for kind, entries in attributes(body[4:]):
-        if kind != 3:
-            continue
-        for _, entry in attributes(entries):
-            fields = dict(attributes(entry))
-            if 1 in fields and 2 in fields:
-                found.append((dict(attributes(fields[1]))[1], dict(attributes(fields[2]))[1]))
+    """Those of a map."""
+    return [
+        (dict(attributes(fields[1]))[1], dict(attributes(fields[2]))[1])
+        for fields in _entries(body)
+        if 1 in fields and 2 in fields
+    ]
+
+
+def parse_members(body: bytes) -> list[bytes]:
+    """The keys of a set."""
+    return [dict(attributes(fields[1]))[1] for fields in _entries(body) if 1 in fields]
+
+
+def parse_counters(body: bytes) -> list[tuple[bytes, int]]:
+    """The keys of a set with what each was counted, in packets."""
+    found = []
+    for fields in _entries(body):
+        if 1 in fields and 7 in fields:
+            counter = dict(attributes(dict(attributes(fields[7])).get(2, b"")))
+            found.append((dict(attributes(fields[1]))[1], int.from_bytes(counter.get(2, b""), "big")))
     return found
+
+
+def _entries(body: bytes) -> Iterator[dict[int, bytes]]:
+    for kind, entries in attributes(body[4:]):
+        if kind == 3:
+            for _, entry in attributes(entries):
+                yield dict(attributes(entry))
 
 
 def pack_port(port: int) -> bytes:

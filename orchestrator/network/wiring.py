@@ -10,6 +10,7 @@ from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
 from orchestrator.network.firewall import Bridge, Firewall, Translation
+from orchestrator.network.guard import Port
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.watch import listen
@@ -44,7 +45,8 @@ class Wiring:
         or HostError."""
         names = attach.connect(self._thread, self.links, netns_fd, pairs)
         try:
-            self.firewall.add(translations)
+            # Nothing runs in a namespace that is new, so nothing has been said by these ports yet.
+            self.firewall.add(translations, {name: _port(name, pair) for name, pair in zip(names, pairs, strict=True)})
         except BaseException:
             self.links.delete(names)
             raise
@@ -62,7 +64,10 @@ class Wiring:
             addresses = {(t.family, t.address) for t in translations}
             self.conntrack.forget(conntrack.answered_by(family, ip) for family, ip in addresses)
         finally:
-            self.links.delete([veth for withdrawal in withdrawals for veth in withdrawal.veths])
+            veths = [veth for withdrawal in withdrawals for veth in withdrawal.veths]
+            self.links.delete(veths)
+            # After the link: others may run in that namespace, and would not be guarded for a moment.
+            self.firewall.forget_ports(veths)
 
     def veths_of(self, owners: Iterable[VethOwner]) -> tuple[str, ...]:
         """The host's ends that these have, as the kernel knows them."""
@@ -89,4 +94,12 @@ class Wiring:
         """Replace the rules; the first time, learn what a killed supervisor had published."""
         if not self.firewall.made:
             self.firewall.find()
-        self.firewall.set_bridges(bridges)
+            self.firewall.set_bridges(bridges)
+            self.firewall.forget_ports(self.firewall.guard.ports - {link.name for link in self.links.all()})
+        else:
+            self.firewall.set_bridges(bridges)
+
+
+def _port(name: str, pair: VethPair) -> Port | None:
+    end = pair.endpoint
+    return Port(name, end.mac, tuple(address.ip for address in end.addresses)) if pair.guarded else None

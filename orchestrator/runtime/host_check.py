@@ -306,6 +306,8 @@ def _limits(_: probes.Bench) -> str:
     return text
 
 
+_NO_GUARD = "a container with CAP_NET_RAW can claim the address of another one of its network (CONFIG_NF_TABLES_BRIDGE)"
+
 _PROBES: tuple[_Probe, ...] = (
     _Probe("root", True, _root, _ROOT_HINT),
     _Probe("kernel", True, _kernel),
@@ -329,6 +331,7 @@ _PROBES: tuple[_Probe, ...] = (
     _Probe("exit status by pidfd", False, probes.pidfd_info, "Linux 6.15 has PIDFD_GET_INFO", forked=True),
     _Probe("bridge and veth", True, probes.bridge, "modprobe bridge veth", forked=True),
     _Probe("nf_tables", True, probes.nf_tables, "modprobe nf_tables nft_chain_nat", forked=True),
+    _Probe("nf_tables on bridges", False, probes.bridge_tables, _NO_GUARD, forked=True),
     _Probe("ip forwarding", False, _forwarding),
     _Probe("disk space", False, _disk),
     _Probe("limits", False, _limits),

@@ -142,26 +142,36 @@ def clone_into_cgroup(bench: Bench) -> str:
 _NFT = 10 << 8
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEW_TABLE, _NEW_CHAIN = _NFT | 0, _NFT | 3
-_IPV4 = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_NFPROTO_BRIDGE = 7
 
 
 def nf_tables(_: Bench) -> str:
-    """A table with a NAT chain, in a network namespace of its own (linux/netfilter/nf_tables.h)."""
+    """A table with a NAT chain, in a network namespace of its own."""
+    _make_table(socket.AF_INET, "nat")
+    return "tables with NAT"
+
+
+def bridge_tables(_: Bench) -> str:
+    _make_table(_NFPROTO_BRIDGE, "filter")
+    return "a container speaks for itself only"
+
+
+def _make_table(family: int, kind: str) -> None:
+    """With a chain at the hook "prerouting" (linux/netfilter/nf_tables.h)."""
     process.unshare(c.CLONE_NEWNET)
     frame = struct.pack("=BB", 0, 0) + struct.pack(">H", 10)
-    table = _IPV4 + netlink.attr_text(1, "pystack")
+    table = struct.pack("=BBH", family, 0, 0) + netlink.attr_text(1, "pystack")
     hook = netlink.nest(4, netlink.attr(1, struct.pack(">I", 0)), netlink.attr(2, struct.pack(">i", -100)))
-    chain = _IPV4 + netlink.attr_text(1, "pystack") + netlink.attr_text(3, "ports") + hook + netlink.attr_text(7, "nat")
+    chain = table + netlink.attr_text(3, "ports") + hook + netlink.attr_text(7, kind)
     with netlink.NetlinkSocket(netlink.NETLINK_NETFILTER) as sock:
         sock.transaction(
             netlink.Request(_BATCH_BEGIN, 0, frame, "nf_tables"),
             [
                 netlink.Request(_NEW_TABLE, netlink.NLM_F_CREATE, table, "an nf_tables table"),
-                netlink.Request(_NEW_CHAIN, netlink.NLM_F_CREATE, chain, "an nf_tables NAT chain"),
+                netlink.Request(_NEW_CHAIN, netlink.NLM_F_CREATE, chain, f"an nf_tables {kind} chain"),
             ],
             netlink.Request(_BATCH_END, 0, frame, "nf_tables"),
         )
-    return "tables with NAT"
 
 
 def bridge(_: Bench) -> str:

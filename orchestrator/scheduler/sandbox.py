@@ -115,6 +115,7 @@ async def wire(state: EngineState, container: Container) -> None:
             container.record.endpoints,
             container.definition.ports,
             container.record.published,
+            guarded=not sharing.administers_network(state, container),
         )
     except PystackError:
         sandbox.wired = False

@@ -31,6 +31,15 @@ def has_own_network(service: Service) -> bool:
     return service.namespaces.network.sharing in (Sharing.PRIVATE, Sharing.NONE)
 
 
+def administers_network(state: EngineState, container: Container) -> bool:
+    """Whether whoever is in the network namespace of `container` may give it other addresses: itself, or a container or a
+    service of the stack that shares it."""
+    mine = {(Sharing.SERVICE, container.definition.name), (Sharing.CONTAINER, container.id)}
+    others = [*state.project.services.values(), *(item.definition for item in state.containers.values())]
+    inside = [item for item in others if (item.namespaces.network.sharing, item.namespaces.network.of) in mine]
+    return any(item.administers_network for item in (container.definition, *inside))
+
+
 def shares_of(state: EngineState, service: Service) -> dict[str, ContainerId]:
     """As `SandboxSpec.shares`. Raises OperationError for a service that has no container."""
     found: dict[str, ContainerId] = {}

@@ -59,6 +59,7 @@ class FakeNetworking:
         self.detached: list[ContainerId] = []
         self.ensured: list[tuple[NetworkName, ...]] = []
         self.unready: set[ContainerId] = set()
+        self.unguarded: set[ContainerId] = set()
         self._key = ProjectKey(key)
         self._books: dict[NetworkName, AddressBooks] = {}
         self._zones: dict[NetworkName, Zone] = {}
@@ -126,6 +127,7 @@ class FakeNetworking:
         endpoints: Sequence[Endpoint],
         ports: Sequence[PortMapping],
         keep: Sequence[Published] = (),
+        guarded: bool = True,
     ) -> tuple[Published, ...]:
         await trio.lowlevel.checkpoint()
         assert netns_fd >= 0
@@ -139,6 +141,9 @@ class FakeNetworking:
             published.append(self._publish(container, port, before, published))
         published.sort(key=lambda item: [port.target for port in ports].index(item.target))
         self.attached[container] = self._published[container] = tuple(published)
+        self.unguarded.discard(container)
+        if not guarded:
+            self.unguarded.add(container)
         for endpoint in endpoints:
             self._zones[endpoint.network].add(container, [a.ip for a in endpoint.addresses], endpoint.names)
         return tuple(published)
@@ -194,6 +199,7 @@ class FakeNetworking:
     async def detach(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self.unready.discard(container)
+        self.unguarded.discard(container)
         for zone in self._zones.values():
             zone.discard(container)
         if self.attached.pop(container, None) is not None:

@@ -188,13 +188,14 @@ async def start(
     networks: Sequence[str | Attachment] = ("default",),
     ports: Sequence[PortMapping] = (),
     number: int = 1,
+    guarded: bool = True,
 ) -> Box:
     """Reserve and attach, as the scheduler does."""
     name = ContainerId(f"lab-{service}-{number}")
     attachments = [n if isinstance(n, Attachment) else Attachment(NetworkName(n)) for n in networks]
     endpoints = networking.reserve(name, ServiceName(service), attachments)
     fd = world.namespace()
-    published = await networking.attach(name, fd, endpoints, ports)
+    published = await networking.attach(name, fd, endpoints, ports, guarded=guarded)
     return Box(name, fd, endpoints, published)
 
 

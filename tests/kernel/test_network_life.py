@@ -19,7 +19,7 @@ import trio.testing
 from orchestrator.errors import OperationError
 from orchestrator.kernel import netlink as nl
 from orchestrator.kernel import rtnetlink as rt
-from orchestrator.model.names import ContainerId, NetworkName, ServiceName, bridge_name, nft_table
+from orchestrator.model.names import ContainerId, NetworkName, ServiceName, bridge_name, nft_table, veth_name
 from orchestrator.model.network import Attachment, Subnet
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.discovery import find_conflicts
@@ -78,7 +78,8 @@ async def test_the_rules_are_those_of_the_design() -> None:
             web = await start(world, networking, "web", ports=[tcp(80, 8080), udp(53, 5300, "127.0.0.1")])
             opened, closed = (bridge_name(place.key, NetworkName(name)) for name in ("default", "closed"))
             expected = (Path(__file__).parent / "network_rules.txt").read_text()
-            assert ruleset() == expected.replace("OPEN", opened).replace("CLOSED", closed)
+            port = veth_name(place.key, web.name, DEFAULT)
+            assert ruleset() == expected.replace("OPEN", opened).replace("CLOSED", closed).replace("PORT", port)
             await stop(world, networking, web)
             await networking.remove([NetworkName("default"), NetworkName("closed")])
 

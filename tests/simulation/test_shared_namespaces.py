@@ -77,6 +77,20 @@ def test_a_run_in_anothers_namespace_ends_with_it_and_is_started_in_the_next(kin
     simulate(lambda: World({"db": FakeService(crashes=[5, 5])}), body)
 
 
+@pytest.mark.parametrize("whose", ["db", "web"])
+@pytest.mark.parametrize("capability", ["CAP_NET_ADMIN", "CAP_NET_RAW"])
+def test_who_may_administer_a_network_is_not_guarded_on_it(whose: str, capability: str) -> None:
+    """`web` is in the network of `db`."""
+
+    async def body(engine: Engine, world: World) -> None:
+        shared = stack("network")
+        given = {whose: replace(shared.services[ServiceName(whose)], cap_add=(capability,))}
+        await up(engine, replace(shared, services={**shared.services, **given}))
+        assert world.networking.unguarded == ({"demo-db-1"} if capability == "CAP_NET_ADMIN" else set())
+
+    simulate(World, body)
+
+
 def test_a_network_outlives_the_runs_of_whose_it_is() -> None:
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack("network", restart="always"))

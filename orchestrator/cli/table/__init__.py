@@ -75,6 +75,7 @@ VERBS: Mapping[str, Verb | Group] = {
         imaging.LOGOUT,
         imaging.IMAGE_GROUP,
         looking.WHY,
+        looking.NET,
         files.PLAN,
         files.CONFIG,
         files.LINT,

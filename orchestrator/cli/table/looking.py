@@ -20,6 +20,8 @@ from orchestrator.cli.table.shapes import (
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
 """Docker's."""
 
+_SWITCH = ("on", "off")
+
 INDEX = Option("--index", "index", "Which of the service's containers.", COUNT, "NUMBER", default=0)
 
 PS = Verb(
@@ -180,6 +182,21 @@ WHY = Verb(
     ),
     arguments=(Argument("service", "SERVICE", required=True),),
     hot=True,
+)
+NET = Verb(
+    "net",
+    "net",
+    "Show who may talk to whom, and who does.",
+    """Show which services share a network, what is published, and who says that it needs whom; with --observed, who talks
+    to whom.
+
+    The stack is the one that was brought up last, or else that of the compose files.
+    """,
+    options=(
+        Option("--observed", "observed", "What was seen: connections now, and what was counted since `--observe on`."),
+        Option("--observe", "observe", "Count what containers say to each other, or forget it.", CHOICE, choices=_SWITCH),
+        output_format("table", "json"),
+    ),
 )
 EVENTS = Verb(
     "events",
