@@ -104,6 +104,9 @@ class PlanBuilder:
     def update(self, item: ObservedContainer, definition: Service, cause: str) -> None:
         self._add(Operation(Kind.UPDATE, cause, item.container, item.instance, definition=definition))
 
+    def reconnect(self, item: ObservedContainer, definition: Service, cause: str) -> None:
+        self._add(Operation(Kind.RECONNECT, cause, item.container, item.instance, definition=definition))
+
     def pause(self, item: ObservedContainer, cause: str) -> None:
         self._add(Operation(Kind.PAUSE, cause, item.container, item.instance))
 
@@ -166,11 +169,14 @@ class PlanBuilder:
             self._add(Operation(Kind.REMOVE, cause, container, replaces=replaces))
 
     def prepare(self, moved: frozenset[NetworkName] = frozenset()) -> None:
-        """The images, networks and volumes that what is created or started needs and that are not there."""
-        starting = [item for item in self.operations.values() if item.kind in (Kind.CREATE, Kind.START)]
+        """The images, networks and volumes that what is created or started needs and that are not there, and the networks
+        of what is reconnected."""
+        operations = list(self.operations.values())
+        starting = [item for item in operations if item.kind in (Kind.CREATE, Kind.START)]
         made = [one for item in starting if (one := self._definition(item)) is not None]
         services = [*made, *(step.definition for service in made for step in service.pre_start)]
-        for key in sorted({key for service in services for key in service.networks}):
+        moved_in = [item.definition for item in operations if item.kind is Kind.RECONNECT and item.definition is not None]
+        for key in sorted({key for service in (*services, *moved_in) for key in service.networks}):
             if key in moved:
                 self._add(Operation(Kind.REMOVE_NETWORK, "its definition changed", network=key))
                 self._add(Operation(Kind.CREATE_NETWORK, "its definition changed", network=key))

@@ -24,13 +24,14 @@ _SECTIONS = (
     Kind.REMOVE_VOLUME,
     Kind.CREATE,
     Kind.UPDATE,
+    Kind.RECONNECT,
     Kind.START,
 )
 
 
 class Order:
     """`predecessors`: a new container -> the one of another name that it replaces. `needs`: the images, networks and
-    volumes that a CREATE or START needs. `frees`: whether a REMOVE takes something off a network."""
+    volumes that a CREATE, RECONNECT or START needs. `frees`: whether a REMOVE takes something off a network."""
 
     def __init__(
         self,
@@ -76,10 +77,12 @@ class Order:
             case Kind.CREATE:
                 before = self._predecessors.get(container, container)
                 found = [operation_id(Kind.REMOVE, before), *self._needs(operation)]
+            case Kind.RECONNECT:
+                found = [operation_id(Kind.UPDATE, container), *self._needs(operation)]
             case Kind.START if operation_id(Kind.CREATE, container) in self._operations:
                 found = [operation_id(Kind.CREATE, container), *self._resumed]
             case Kind.START:
-                found = [operation_id(Kind.STOP, container), operation_id(Kind.UPDATE, container)]
+                found = [operation_id(kind, container) for kind in (Kind.STOP, Kind.UPDATE, Kind.RECONNECT)]
                 found += [*self._needs(operation), *self._resumed]
             case _:
                 pass
@@ -93,7 +96,7 @@ class Order:
         match operation.kind:
             case Kind.SIGNAL | Kind.PAUSE | Kind.UNPAUSE | Kind.STOP | Kind.REMOVE:
                 return (kind, -rank, number, 0, operation.id)
-            case Kind.CREATE | Kind.UPDATE | Kind.START:
+            case Kind.CREATE | Kind.UPDATE | Kind.RECONNECT | Kind.START:
                 return (len(_SECTIONS), rank, number, kind, operation.id)
             case _:
                 return (kind, 0, 0, 0, operation.id)

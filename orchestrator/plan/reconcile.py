@@ -1,9 +1,9 @@
 """Observed + wanted -> Plan: the decisions of up, scale and run, and of resuming after a crash. (`plan.teardown` has those
 of stop, restart, kill and down.) The executor makes none.
 
-A container whose config hash is unchanged and which runs is left alone. One of which only limits have changed gets these,
-and its run goes on. Another changed one is replaced, that one alone, and what depends on it with ``restart: true`` is
-restarted. Sandboxes without a record are removed.
+A container whose config hash is unchanged and which runs is left alone. One of which only limits, networks or published
+ports have changed gets these, and its run goes on. Another changed one is replaced, that one alone, and what depends on it
+with ``restart: true`` is restarted. Sandboxes without a record are removed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Service
 from orchestrator.model.volume import MountKind
 from orchestrator.plan.builder import PlanBuilder
-from orchestrator.plan.hashing import changed_limits, config_hash, explain_change
+from orchestrator.plan.hashing import NOTHING, InPlace, changed_in_place, config_hash, explain_change
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
 from orchestrator.plan.replicas import distribute, require_scalable
@@ -232,8 +232,11 @@ def _reconcile_service(
                 item, service, cause, request.timeout_s, renew_volumes=request.renew_volumes, start=request.start
             )
             continue
-        if recreate is not Recreate.NEVER and (limits := _new_limits(builder, item, service)):
-            builder.update(item, service, f"limits changed: {', '.join(limits)}")
+        changes = _in_place(builder, item, service) if recreate is not Recreate.NEVER else NOTHING
+        if changes.limits:
+            builder.update(item, service, f"limits changed: {', '.join(changes.limits)}")
+        if changes.wiring:
+            builder.reconnect(item, service, "; ".join(changes.wiring))
         if item.sandbox is None:
             builder.create(item.instance, item.container, service, item.why_gone)
             if request.start:
@@ -304,13 +307,17 @@ def _no_container(service: ServiceName, verb: str) -> OperationError:
     return OperationError(f'service "{service}" has no container to {verb}', hint=f"create it with: pystack up {service}")
 
 
-def _new_limits(builder: PlanBuilder, item: ObservedContainer, service: Service) -> tuple[str, ...]:
-    """Which limits of it have changed, if nothing else has."""
+def _in_place(builder: PlanBuilder, item: ObservedContainer, service: Service) -> InPlace:
+    """What of it has changed that it can be given as it is, if nothing else has."""
     if item.sandbox is None:
-        return ()
+        return NOTHING
     shared = shared_identities(service, builder.observed)
-    identity = _identity_for(builder, item, service)
-    return changed_limits(item.record.definition, item.record.config_hash, builder.project, service, identity, shared)
+    identity, record = _identity_for(builder, item, service), item.record
+    recorded, existing = builder.observed.project, builder.observed.networks
+    networks = {**(recorded.networks if recorded is not None else {}), **existing}
+    return changed_in_place(
+        record.definition, record.config_hash, networks, builder.project, service, identity, shared
+    )
 
 
 def _identity_for(builder: PlanBuilder, item: ObservedContainer, service: Service) -> str:
@@ -330,7 +337,7 @@ def _replacement_cause(
         if builder.replaced.get(name) or not builder.observed.replicas(name):
             return f"{name}, whose {shared[name]} namespace it is in, is replaced"
     made = config_hash(project, service, image, shared_identities(service, builder.observed))
-    if record.config_hash != made and not _new_limits(builder, item, service):
+    if record.config_hash != made and not _in_place(builder, item, service):
         changed = explain_change(builder.observed.project, record.definition, project, service, image)
         if not changed and shared_of(service):
             changed = f"{', '.join(shared_of(service))} namespace of another container"

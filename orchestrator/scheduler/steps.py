@@ -67,6 +67,8 @@ class Steps:
                 await sandbox.update(
                     self._state, self._container(operation), self._plan.project, operation.definition
                 )
+            case Kind.RECONNECT:
+                await self._reconnect(self._container(operation), operation)
             case Kind.START:
                 await self._start(self._container(operation), operation)
             case Kind.SIGNAL:
@@ -117,6 +119,10 @@ class Steps:
         assert operation.definition is not None
         image = await image_of(self._state, self._plan.project, operation.definition, self._environ)
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
+
+    async def _reconnect(self, container: Container, operation: Operation) -> None:
+        assert operation.definition is not None
+        await sandbox.reconnect(self._state, container, self._plan.project, operation.definition, operation.cause)
 
     async def _start(self, container: Container, operation: Operation) -> None:
         """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""

@@ -57,6 +57,7 @@ class FakeNetworking:
         self.reserved: dict[ContainerId, tuple[Endpoint, ...]] = {}
         self.attached: dict[ContainerId, tuple[Published, ...]] = {}
         self.detached: list[ContainerId] = []
+        self.rewired: list[ContainerId] = []
         self.ensured: list[tuple[NetworkName, ...]] = []
         self.unready: set[ContainerId] = set()
         self._key = ProjectKey(key)
@@ -106,8 +107,9 @@ class FakeNetworking:
             assert attachment.network in self.networks, (
                 f"{container} wants an address on {attachment.network}: no such network"
             )
+        held = self.reserved.get(container, ())
         self.reserved[container] = take_endpoints(
-            container, service, attachments, lambda key: (self.networks[key], self._books[key]), service_name
+            container, service, attachments, lambda key: (self.networks[key], self._books[key]), service_name, held
         )
         return self.reserved[container]
 
@@ -115,6 +117,7 @@ class FakeNetworking:
         books = self._books
         held = [e for e in endpoints if e.network not in books or books[e.network].hold(container, e.addresses)]
         self.reserved[container] = tuple(held)
+        self._settle(container)
         if published:
             self._published[container] = tuple(published)
 
@@ -138,9 +141,32 @@ class FakeNetworking:
             published.append(self._publish(container, port, before, published))
         published.sort(key=lambda item: [port.target for port in ports].index(item.target))
         self.attached[container] = self._published[container] = tuple(published)
+        self._settle(container)
+        for zone in self._zones.values():
+            zone.discard(container)
         for endpoint in endpoints:
             self._zones[endpoint.network].add(container, [a.ip for a in endpoint.addresses], endpoint.names)
         return tuple(published)
+
+    async def rewire(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        keep: Sequence[Published] = (),
+    ) -> tuple[Published, ...]:
+        published = await self.attach(container, netns_fd, endpoints, ports, keep)
+        self.rewired.append(container)
+        return published
+
+    def _settle(self, container: ContainerId) -> None:
+        kept = {endpoint.network for endpoint in self.reserved.get(container, ())}
+        for key, books in self._books.items():
+            if key in kept:
+                books.settle(container)
+            else:
+                books.give_back(container)
 
     def _publish(
         self, container: ContainerId, port: PortMapping, before: Sequence[Published], own: Sequence[Published]
