@@ -136,10 +136,12 @@ class FakeNetworking:
         )
         assert all(endpoint.network in self.networks for endpoint in endpoints), f"{container}: its network is gone"
         before = [*keep, *self.attached.get(container, ()), *self._published.get(container, ())]
-        published: list[Published] = []
-        for port in sorted(ports, key=lambda port: port.published is None or port.published[0] != port.published[1]):
-            published.append(self._publish(container, port, before, published))
-        published.sort(key=lambda item: [port.target for port in ports].index(item.target))
+        found: dict[int, Published] = {}
+        # Those that leave a choice come last.
+        order = sorted(range(len(ports)), key=lambda n: (one := ports[n].published) is None or one[0] != one[1])
+        for number in order:
+            found[number] = self._publish(container, ports[number], before, tuple(found.values()))
+        published = [found[number] for number in range(len(ports))]
         self.attached[container] = self._published[container] = tuple(published)
         self._settle(container)
         for zone in self._zones.values():

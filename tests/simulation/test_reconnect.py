@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import trio
 
 from orchestrator.contracts.control import Recreate, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.model.limits import Limits
-from orchestrator.model.names import NetworkName
+from orchestrator.model.names import ContainerId, NetworkName, ServiceName
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
 from orchestrator.model.network import Attachment, Link, PortMapping
 from orchestrator.model.phase import Phase
@@ -21,11 +23,13 @@ from orchestrator.testing.world import World
 from orchestrator.values import replace
 from tests.simulation.stage import do, row, simulate, starts, two_lives, up
 
-WEB = "demo-web-1"
+WEB = ContainerId("demo-web-1")
+DB_ID = ContainerId("demo-db-1")
+SERVICE, DEFAULT = ServiceName("web"), NetworkName("default")
 DB = service("db")
 
 
-def stack(*networks: str, ports: tuple[PortMapping, ...] = (), **fields: object) -> Project:
+def stack(*networks: str, ports: tuple[PortMapping, ...] = (), **fields: Any) -> Project:
     web = service("web", "db", networks=networks, ports=ports, **fields)
     return project(web, service("api", edge("web", restart=True)), DB)
 
@@ -59,7 +63,7 @@ def test_networks_are_joined_and_left_by_what_runs_and_nobody_is_restarted_for_i
         after = row(engine, "web")
         assert on(engine) == {"default": "eth0", "back": "eth1"}
         assert after.endpoints[0] == before.endpoints[0], "what stays is not touched"
-        assert world.networking.resolve("demo-db-1", "web") == (after.endpoints[0].addresses[0].ip,)
+        assert world.networking.resolve(DB_ID, "web") == (after.endpoints[0].addresses[0].ip,)
         assert after.config_hash != before.config_hash
         told = [event.text for event in world.events if event.kind is EventKind.CONTAINER_RECONNECTED]
         assert told == [f"reconnected {WEB}: networks +back -front"]
@@ -69,28 +73,28 @@ def test_networks_are_joined_and_left_by_what_runs_and_nobody_is_restarted_for_i
 
 
 def test_each_thing_that_can_change_is_said() -> None:
-    def attached(**fields: object) -> Service:
-        changed = Attachment(NetworkName("default"), **fields)  # type: ignore[arg-type]
-        return replace(FRONT.services["web"], networks={**FRONT.services["web"].networks, "default": changed})
+    def attached(**fields: Any) -> Service:
+        changed = Attachment(DEFAULT, **fields)
+        return replace(FRONT.services[SERVICE], networks={**FRONT.services[SERVICE].networks, DEFAULT: changed})
 
-    web = FRONT.services["web"]
+    web = FRONT.services[SERVICE]
     cases = {
         "networks default (aliases)": attached(aliases=("www",)),
         "networks default (ipv4_address, gw_priority)": attached(ipv4_address="10.201.0.9", gw_priority=3),
-        "networks -front": replace(web, networks={"default": web.networks["default"]}),
+        "networks -front": replace(web, networks={DEFAULT: web.networks[DEFAULT]}),
         "ports +8080:80": replace(web, ports=(tcp(8080),)),
         "ports +127.0.0.1:9-12:80/udp": replace(web, ports=(PortMapping(80, (9, 12), "127.0.0.1", "udp"),)),
         "ports +[::1]:80": replace(web, ports=(PortMapping(80, None, "::1"),)),
         "links": replace(web, links=(Link("base", "db"),)),
         "networks -front; ports +80": replace(
-            web, networks={"default": web.networks["default"]}, ports=(PortMapping(80),)
+            web, networks={DEFAULT: web.networks[DEFAULT]}, ports=(PortMapping(80),)
         ),
     }
 
     async def scene(engine: Engine, world: World) -> None:
         await up(engine, FRONT)
         for cause, changed in cases.items():
-            plan = await engine.plan(Up(replace(FRONT, services={**FRONT.services, "web": changed})))
+            plan = await engine.plan(Up(replace(FRONT, services={**FRONT.services, SERVICE: changed})))
             assert plan.render() == f"up demo:\n  reconnect web: {cause}\n"
 
     simulate(World, scene, range(1))
@@ -146,11 +150,11 @@ def test_with_new_limits_it_gets_both_and_with_anything_else_it_is_replaced() ->
 
 def test_another_network_mode_replaces_it_and_the_plan_says_so() -> None:
     alone = Namespaces(network=Namespace(Sharing.NONE))
-    without = replace(FRONT.services["web"], namespaces=alone, networks={})
+    without = replace(FRONT.services[SERVICE], namespaces=alone, networks={})
 
     async def scene(engine: Engine, world: World) -> None:
         await up(engine, FRONT)
-        changed = replace(FRONT, services={**FRONT.services, "web": without})
+        changed = replace(FRONT, services={**FRONT.services, SERVICE: without})
         text = (await engine.plan(Up(changed))).render()
         assert "stop web: config hash changed: network_mode, networks" in text
         assert "reconnect" not in text
