@@ -94,16 +94,23 @@ def changed_in_place(
     shared: Mapping[str, str],
 ) -> InPlace:
     """What differs between what a container was made from, of that hash, and `service`, if a container that runs can be
-    given all of it; nothing otherwise. `networks`: those that it may have been made with and that `service` is not on."""
+    given all of it; nothing otherwise. `networks`: those that it may have been made with, as they were then."""
     was = made.service
     limits, wiring = was.limits != service.limits, _wiring(was) != _wiring(service)
-    if not (limits or wiring) or (wiring and not service.namespaces.publishes):
+    before = {**project.networks, **networks}
+    anew = tuple(key for key in was.networks if key in service.networks and _differs(before, project.networks, key))
+    if not (limits or wiring or anew) or ((wiring or anew) and not service.namespaces.publishes):
         return NOTHING
     same = replace(service, limits=was.limits, networks=was.networks, ports=was.ports, links=was.links)
-    left = {key: network for key, network in networks.items() if key not in service.networks}
-    if config_hash(replace(project, networks={**project.networks, **left}), same, identity, shared) != config_hash_made:
+    if config_hash(replace(project, networks=before), same, identity, shared) != config_hash_made:
         return NOTHING
-    return InPlace(_changed_limits(was, service) if limits else (), _changed_wiring(was, service) if wiring else ())
+    changes = _changed_wiring(was, service) if wiring else ()
+    changes += (f"network {', '.join(anew)} is made anew",) if anew else ()
+    return InPlace(_changed_limits(was, service) if limits else (), changes)
+
+
+def _differs(before: Mapping[NetworkName, Network], now: Mapping[NetworkName, Network], key: NetworkName) -> bool:
+    return key in before and key in now and _network_content(before[key]) != _network_content(now[key])
 
 
 def _wiring(service: Service) -> tuple[object, ...]:

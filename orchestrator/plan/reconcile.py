@@ -175,7 +175,7 @@ def _reconcile(
         if name not in project.services:
             raise no_such_service(project, name)
     never = request.recreate is Recreate.NEVER
-    moved = frozenset[NetworkName]() if never else _moved_networks(project, observed, chosen)
+    moved = {} if never else _moved_networks(project, observed, chosen)
     for name in chosen:
         service = project.services[name]
         wanted = numbers.get(name, service.replicas)
@@ -184,20 +184,25 @@ def _reconcile(
         if asked and name not in asked and recreate is Recreate.ALWAYS and not request.recreate_dependencies:
             recreate = Recreate.CHANGED
         _reconcile_service(builder, request, service, wanted, recreate, moved, name in asked)
-    for item in observed.containers.values():
-        users = sorted(item.networks & moved)
-        if users and item.service not in chosen and item.service in project.services:
-            service = project.services[item.service]
-            if item.instance.role is Role.REPLICA:
-                builder.replace(item, service, f"network {users[0]} changed", request.timeout_s)
     _replace_sharers(builder, request)
     if not builder.no_deps:
         builder.follow(builder.graph.restart_closure(builder.replaced), "was replaced")
     if request.remove_orphans:
         for item in observed.orphans(project):
             builder.discard(item, "orphan", request.timeout_s)
+    _reconnect_others(builder, moved)
     builder.prepare(moved)
     builder.remove_leftovers()
+
+
+def _reconnect_others(builder: PlanBuilder, moved: Mapping[NetworkName, str]) -> None:
+    """Whoever else is on a network that is made anew, whether it was asked for or not: one-offs, and other services'."""
+    for item in builder.observed.containers.values():
+        on = sorted(item.networks & moved.keys())
+        handled = any(operation_id(kind, item.container) in builder.operations for kind in (Kind.REMOVE, Kind.DISCONNECT))
+        if on and item.sandbox is not None and not handled:
+            builder.disconnect(item, moved)
+            builder.reconnect(item, item.definition, f"network {', '.join(on)} is made anew")
 
 
 def _replace_sharers(builder: PlanBuilder, request: Up) -> None:
@@ -217,11 +222,11 @@ def _reconcile_service(
     service: Service,
     wanted: int,
     recreate: Recreate,
-    moved: frozenset[NetworkName],
+    moved: Mapping[NetworkName, str],
     asked: bool,
 ) -> None:
     existing = builder.observed.replicas(service.name)
-    causes = {item.container: _replacement_cause(builder, item, service, recreate, moved) for item in existing}
+    causes = {item.container: _replacement_cause(builder, item, service, recreate) for item in existing}
     obsolete = frozenset(container for container, cause in causes.items() if cause)
     kept, surplus, missing = distribute(existing, wanted, obsolete)
     for item in surplus:
@@ -235,6 +240,8 @@ def _reconcile_service(
         changes = _in_place(builder, item, service) if recreate is not Recreate.NEVER else NOTHING
         if changes.limits:
             builder.update(item, service, f"limits changed: {', '.join(changes.limits)}")
+        if changes.wiring and item.networks & moved.keys():
+            builder.disconnect(item, moved)
         if changes.wiring:
             builder.reconnect(item, service, "; ".join(changes.wiring))
         if item.sandbox is None:
@@ -326,7 +333,7 @@ def _identity_for(builder: PlanBuilder, item: ObservedContainer, service: Servic
 
 
 def _replacement_cause(
-    builder: PlanBuilder, item: ObservedContainer, service: Service, recreate: Recreate, moved: frozenset[NetworkName]
+    builder: PlanBuilder, item: ObservedContainer, service: Service, recreate: Recreate
 ) -> str:
     """Why this container has to be replaced; "" when it need not be. One without a sandbox is made anew anyway."""
     if item.sandbox is None or recreate is Recreate.NEVER:
@@ -342,20 +349,32 @@ def _replacement_cause(
         if not changed and shared_of(service):
             changed = f"{', '.join(shared_of(service))} namespace of another container"
         return f"config hash changed: {changed}" if changed else "config hash changed"
-    if recreate is Recreate.ALWAYS:
-        return "recreate requested"
-    networks = sorted(item.networks & moved)
-    return f"network {networks[0]} changed" if networks else ""
+    return "recreate requested" if recreate is Recreate.ALWAYS else ""
 
 
-def _moved_networks(project: Project, observed: ObservedProject, chosen: tuple[ServiceName, ...]) -> frozenset[NetworkName]:
-    """Networks in use by `chosen` that exist with another definition than the stack now gives them."""
+def _moved_networks(
+    project: Project, observed: ObservedProject, chosen: tuple[ServiceName, ...]
+) -> dict[NetworkName, str]:
+    """Networks in use by `chosen` that exist with another definition than the stack now gives them, and what of that is
+    another one."""
     used = {key for name in chosen for key in project.services[name].networks}
     candidates = used & observed.networks.keys() & project.networks.keys()
-    return frozenset(key for key in candidates if _shape(observed.networks[key]) != _shape(project.networks[key]))
+    found: dict[NetworkName, str] = {}
+    for key in sorted(candidates):
+        was, now = _shape(observed.networks[key]), _shape(project.networks[key])
+        if changed := [name for name in was if was[name] != now[name]]:
+            found[key] = f"made anew: {', '.join(changed)} changed"
+    return found
 
 
-def _shape(network: Network) -> tuple[object, ...]:
-    """What cannot be changed while it exists."""
-    addresses = (network.subnets, network.ipv4, network.ipv6)
-    return (network.full_name, *addresses, network.internal, network.driver, network.options)
+def _shape(network: Network) -> dict[str, object]:
+    """What cannot be changed while it exists, as the stack calls it."""
+    return {
+        "name": network.full_name,
+        "ipam": network.subnets,
+        "enable_ipv4": network.ipv4,
+        "enable_ipv6": network.ipv6,
+        "internal": network.internal,
+        "driver": network.driver,
+        "driver_opts": network.options,
+    }

@@ -67,7 +67,7 @@ class Steps:
                 await sandbox.update(
                     self._state, self._container(operation), self._plan.project, operation.definition
                 )
-            case Kind.RECONNECT:
+            case Kind.DISCONNECT | Kind.RECONNECT:
                 await self._reconnect(self._container(operation), operation)
             case Kind.START:
                 await self._start(self._container(operation), operation)
@@ -85,7 +85,8 @@ class Steps:
                 await self._remove(operation)
             case Kind.REMOVE_NETWORK:
                 assert operation.network is not None
-                await self._state.remove_networks([operation.network])
+                anew = any(item.network == operation.network for item in self._plan.of(Kind.CREATE_NETWORK))
+                await self._state.remove_networks([operation.network], anew=anew)
             case Kind.REMOVE_VOLUME:
                 assert operation.volume is not None
                 volume = self._plan.project.volumes[operation.volume]
@@ -112,6 +113,8 @@ class Steps:
         first = [item.network for item in self._plan.of(Kind.CREATE_NETWORK) if not item.after]
         keys = [operation.network] if operation.after else first
         self.networks_made += await self._state.ensure_networks([key for key in keys if key], self._plan.project)
+        if operation.after:  # The record has it as it was before, and whoever is on it must be found there as it is now.
+            self._state.adapters.records.commit(self._state.record())
 
     async def _create(self, container: Container, operation: Operation) -> None:
         if container.live or container.sandbox.fresh:

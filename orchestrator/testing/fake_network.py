@@ -60,6 +60,8 @@ class FakeNetworking:
         self.rewired: list[ContainerId] = []
         self.ensured: list[tuple[NetworkName, ...]] = []
         self.unready: set[ContainerId] = set()
+        self._ensured: set[NetworkName] = set()
+        self._on: dict[ContainerId, frozenset[NetworkName]] = {}
         self._key = ProjectKey(key)
         self._books: dict[NetworkName, AddressBooks] = {}
         self._zones: dict[NetworkName, Zone] = {}
@@ -71,12 +73,16 @@ class FakeNetworking:
         self.ensured.append(tuple(network.key for network in networks))
         for network in networks:
             before = self.networks.get(network.key)
-            if before is None:
+            if before is None or (network.key not in self._ensured and not self._users(network.key)):
                 self._make(network)
             elif (before.subnets, before.ipv4, before.ipv6) != (network.subnets, network.ipv4, network.ipv6):
                 raise OperationError(f"networks.{network.key}: the network has another subnet than the stack now wants")
             self.networks[network.key] = network
+            self._ensured.add(network.key)
         return ()
+
+    def _users(self, key: NetworkName) -> list[ContainerId]:
+        return sorted(container for container in self.attached if key in self._on[container])
 
     def _make(self, network: Network) -> None:
         every = [book for project in self.host.projects for book in project._books.values()]
@@ -143,6 +149,7 @@ class FakeNetworking:
             found[number] = self._publish(container, ports[number], before, tuple(found.values()))
         published = [found[number] for number in range(len(ports))]
         self.attached[container] = self._published[container] = tuple(published)
+        self._on[container] = frozenset(endpoint.network for endpoint in endpoints)
         self._settle(container)
         for zone in self._zones.values():
             zone.discard(container)
@@ -239,10 +246,8 @@ class FakeNetworking:
     async def remove(self, networks: Sequence[NetworkName]) -> None:
         await trio.lowlevel.checkpoint()
         for key in networks:
-            ends = {item: self.reserved.get(item, ()) for item in self.attached}
-            users = [container for container, held in ends.items() if any(end.network == key for end in held)]
-            if users:
-                raise OperationError(f"network {key} has containers attached: {', '.join(sorted(users))}")
+            if users := self._users(key):
+                raise OperationError(f"network {key} has containers attached: {', '.join(users)}")
         for key in networks:
             for state in (self.networks, self._books, self._zones):
                 state.pop(key, None)
@@ -254,6 +259,7 @@ class FakeNetworking:
 
     def forget(self) -> None:
         """The supervisor was killed: what it held in its memory is gone, what the kernel holds is not."""
+        self._ensured.clear()
         self.reserved.clear()
         self._published.clear()
         self._written.clear()

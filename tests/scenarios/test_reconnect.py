@@ -31,8 +31,9 @@ services:
 networks:
   default: {{}}
   back: {{}}
-  front: {{ipam: {{config: [{{subnet: 10.77.99.0/24}}]}}}}
+  front: {front}
 """
+FRONT = "{ipam: {config: [{subnet: 10.77.99.0/24}]}}"
 
 
 class Site:
@@ -42,12 +43,13 @@ class Site:
         self._rootfs = rootfs
         self.stack: Stack = pystack.stack("services: {}\n")
 
-    def write(self, wiring: str) -> None:
-        (self.stack.directory / "compose.yaml").write_text(STACK.format(rootfs=self._rootfs, wiring=wiring))
+    def write(self, wiring: str, front: str = FRONT) -> None:
+        text = STACK.format(rootfs=self._rootfs, wiring=wiring, front=front)
+        (self.stack.directory / "compose.yaml").write_text(text)
 
-    def up(self, wiring: str) -> str:
+    def up(self, wiring: str, front: str = FRONT) -> str:
         """What it said."""
-        self.write(wiring)
+        self.write(wiring, front)
         return self.stack.must("up", "-d").stderr
 
     def row(self) -> dict[str, Any]:
@@ -78,7 +80,9 @@ class Talk:
     """A connection to the echo server of `web`, which stays open."""
 
     def __init__(self, address: str, port: int) -> None:
-        self._sock = eventually(lambda: _connected(address, port))
+        found = eventually(lambda: _connected(address, port))
+        assert found is not None
+        self._sock = found
 
     def goes_on(self) -> bool:
         self._sock.sendall(b"hello\n")
@@ -195,7 +199,7 @@ def test_who_is_in_its_network_sees_the_new_addresses(site: Site) -> None:
     lines = STACK.replace("  peer:", f"{beside('{rootfs}')}  peer:", 1)
 
     def up(wiring: str) -> None:
-        text = lines.format(rootfs=site._rootfs, wiring=wiring)
+        text = lines.format(rootfs=site._rootfs, wiring=wiring, front=FRONT)
         (site.stack.directory / "compose.yaml").write_text(text)
         site.stack.must("up", "-d")
 
@@ -206,6 +210,33 @@ def test_who_is_in_its_network_sees_the_new_addresses(site: Site) -> None:
     assert site.address("eth0") in site.read("cat", "/etc/hosts", service="beside")
     assert site.read("cat", "/etc/resolv.conf", service="beside") == site.read("cat", "/etc/resolv.conf")
     assert site.stack.ps()["beside"]["Pid"] == pid
+
+
+def test_a_network_with_another_subnet_is_made_anew_under_its_containers(site: Site) -> None:
+    port = free_port()
+    wiring = f'networks: [default, front]\n    ports: ["{port}:7000"]'
+    site.up(wiring)
+    pid, first = site.row()["Pid"], site.address("eth0")
+    assert site.address("eth1").startswith("10.77.99.")
+    with Talk(first, 7000) as talk:
+        other = FRONT.replace("99", "98")
+        for front, prefix in ((other, "10.77.98."), (other[:-1] + ", internal: true}", "10.77.98."), (FRONT, "10.77.99.")):
+            site.write(wiring, front)
+            plan = site.stack.must("plan").stdout
+            assert "create network front: made anew: " in plan
+            assert "reconnect web: network front is made anew" in plan
+            site.stack.must("up", "-d")
+            assert site.address("eth1").startswith(prefix)
+            assert answers(7000, site.address("eth1"))
+            assert answers(port)
+            assert f"{site.address('eth1')}\t" in site.read("cat", "/etc/hosts")
+            assert talk.goes_on()
+            assert "nothing had to change" in site.stack.must("up", "-d").stderr
+    site.up("networks: [front]", FRONT)
+    site.up("networks: [front]", other)
+    assert site.address("eth0").startswith("10.77.98.")
+    assert site.read("nslookup", "web")
+    assert site.row()["Pid"] == pid
 
 
 def test_another_network_mode_means_another_container(site: Site) -> None:

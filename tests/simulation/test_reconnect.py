@@ -11,7 +11,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
-from orchestrator.model.network import Attachment, Link, PortMapping
+from orchestrator.model.network import Attachment, Link, Network, PortMapping, Subnet
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -240,3 +240,114 @@ def test_a_container_that_ends_while_it_is_reconnected_is_started_on_its_new_net
         assert row(engine, "web").phase is Phase.RUNNING
 
     simulate(lambda: World({"web": FakeService(crashes=[5])}), scene)
+
+
+def front(subnet: str, **fields: Any) -> dict[str, Network]:
+    return {"front": Network(FRONT_KEY, "demo_front", subnets=(Subnet(subnet),), **fields)}
+
+
+FRONT_KEY = NetworkName("front")
+OLD, NEW = front("10.9.1.0/24"), front("10.9.2.0/24")
+
+
+def on_front(definitions: dict[str, Network], **fields: Any) -> Project:
+    web = service("web", "db", networks=("default", "front"), **fields)
+    api = service("api", networks=("front",), ports=(tcp(8080),))
+    return project(web, api, DB, networks=definitions)
+
+
+def address_on_front(engine: Engine, name: str) -> str:
+    return next(end.addresses[0].ip for end in row(engine, name).endpoints if end.network == "front")
+
+
+def test_a_changed_network_is_made_anew_and_whoever_is_on_it_is_reconnected() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, on_front(OLD))
+        kept = row(engine, "web").endpoints[0]
+        assert (await engine.plan(Up(on_front(NEW)))).render() == (
+            "up demo:\n"
+            "  disconnect web: network front is made anew\n"
+            "  disconnect api: network front is made anew\n"
+            "  remove network front: made anew: ipam changed [after disconnect api, disconnect web]\n"
+            "  create network front: made anew: ipam changed [after remove network front]\n"
+            "  reconnect api: network front is made anew [after disconnect api, create network front]\n"
+            "  reconnect web: network front is made anew [after disconnect web, create network front]\n"
+        )
+        assert (await up(engine, on_front(NEW))).error() is None
+        assert len(starts(world, "web")) == len(starts(world, "api")) == 1
+        assert row(engine, "web").endpoints[0] == kept
+        for name in ("web", "api"):
+            assert address_on_front(engine, name).startswith("10.9.2.")
+        assert [item.host_port for item in row(engine, "api").published] == [8080]
+        assert (await engine.plan(Up(on_front(NEW)))).empty
+
+    simulate(World, scene)
+
+
+def test_beside_one_that_is_replaced_and_one_that_is_stopped_too() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, on_front(OLD))
+        await do(engine, Verb.STOP, "api")
+        assert (await up(engine, on_front(NEW, command=("x",)))).error() is None
+        assert (len(starts(world, "web")), len(starts(world, "api"))) == (2, 2)
+        for name in ("web", "api"):
+            assert address_on_front(engine, name).startswith("10.9.2.")
+        assert (await engine.plan(Up(on_front(NEW, command=("x",))))).empty
+
+    simulate(World, scene)
+
+
+def test_others_on_the_network_are_reconnected_as_they_are() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, on_front(OLD))
+        await up(engine, on_front(NEW, command=("x",)), "api")
+        assert len(starts(world, "web")) == len(starts(world, "api")) == 1
+        assert address_on_front(engine, "web").startswith("10.9.2.")
+        text = (await engine.plan(Up(on_front(NEW, command=("x",))))).render()
+        assert "stop web: config hash changed: command" in text
+
+    simulate(World, scene)
+
+
+def test_what_does_not_fit_the_new_network_is_left_off_it_until_it_does() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, on_front(OLD))
+        wrong = on_front(NEW)
+        fixed = {FRONT_KEY: Attachment(FRONT_KEY, ipv4_address="10.9.1.7")}
+        api = replace(wrong.services[ServiceName("api")], networks=fixed)
+        outcome = await up(engine, replace(wrong, services={**wrong.services, api.name: api}))
+        assert "10.9.1.7" in str(outcome.error())
+        assert (row(engine, "api").endpoints, row(engine, "api").published) == ((), ())
+        assert row(engine, "api").phase is Phase.RUNNING
+        assert address_on_front(engine, "web").startswith("10.9.2.")
+        assert "reconnect api: networks +front; ports +8080:80" in (await engine.plan(Up(on_front(NEW)))).render()
+        assert (await up(engine, on_front(NEW))).error() is None
+        assert address_on_front(engine, "api").startswith("10.9.2.")
+        assert len(starts(world, "api")) == 1
+
+    simulate(World, scene)
+
+
+def test_a_supervisor_killed_while_a_network_is_made_anew_is_followed_by_one_that_completes_it() -> None:
+    for steps in range(0, 120, 5):
+
+        async def first(engine: Engine, world: World, steps: int = steps) -> None:
+            await up(engine, on_front(OLD))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(up, engine, on_front(NEW))
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                world.state.frozen = True
+                nursery.cancel_scope.cancel()
+
+        async def between(world: World) -> None:
+            world.state.frozen = False
+
+        async def second(engine: Engine, world: World) -> None:
+            assert (await up(engine, on_front(NEW))).error() is None
+            for name in ("web", "api"):
+                assert address_on_front(engine, name).startswith("10.9.2.")
+                assert row(engine, name).phase is Phase.RUNNING
+            assert (await engine.plan(Up(on_front(NEW)))).empty
+
+        two_lives(World, first, second, between)
