@@ -49,6 +49,8 @@ class EventKind(Enum):
     CONTAINER_REMOVED = "container.removed"
     CONTAINER_UPDATED = "container.updated"
     """Its limits are others."""
+    CONTAINER_RECONNECTED = "container.reconnected"
+    """Its networks or published ports are others."""
     CONTAINER_PAUSED = "container.paused"
     CONTAINER_UNPAUSED = "container.unpaused"
     HOOK_STARTED = "hook.started"

@@ -86,7 +86,9 @@ class Networking(Protocol):
         attachments: Sequence[Attachment],
         service_name: bool = True,
     ) -> tuple[Endpoint, ...]:
-        """Addresses and names for `container`. The same container gets the same addresses again until ``release``.
+        """Addresses and names for `container`. The same container gets the same addresses again until ``release``, and the
+        same name of its interface on a network where it stays; addresses that it had until now are given to nobody before
+        `attach` or `rewire` has taken it off them.
         `service_name` False (one-offs without ``--use-aliases``): it answers to its own name only, and neither to its
         service's nor to aliases. Raises OperationError when a wanted address is taken or outside the subnet."""
         ...
@@ -114,6 +116,25 @@ class Networking(Protocol):
         nor a DHCP server's word; else it is dropped. Not recorded: the last call counts.
         Raises OperationError naming ``PortMapping.place`` when a host port is in use or a range is exhausted; nothing is
         left behind then."""
+        ...
+
+    async def rewire(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        keep: Sequence[Published] = (),
+        guarded: bool = True,
+    ) -> tuple[Published, ...]:
+        """Bring a container from how it was attached to `endpoints`, as `reserve` gives them, and `ports`, while it runs.
+        What is the same before and afterwards goes on without a lost packet: interfaces with the same addresses, MAC and
+        name, ports, and connections by them. Nobody begins new connections by a port that is taken away; those that are
+        open end by themselves. Idempotent, and as `attach` for a container that is not attached, but that this also finds
+        what a supervisor that was killed in the middle has left.
+
+        Raises as `attach`; all is then as it was before, but for what `reserve` has said, which `restore` takes back, or
+        the error says that it could not be put back."""
         ...
 
     def set_ready(self, container: ContainerId, ready: bool) -> None:

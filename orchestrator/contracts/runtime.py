@@ -271,6 +271,12 @@ class Runtime(Protocol):
         refuses, and nothing has changed then; OperationError when there is no such container."""
         ...
 
+    async def renew_files(self, container: ContainerId, files: Sequence[GeneratedFile]) -> None:
+        """Those of `files` that a container was made with have these contents from now on: in its run at once, if it has
+        not put others in their places, and in later runs. All have a content. Raises OperationError when there is no such
+        container."""
+        ...
+
     async def remove(self, container: ContainerId) -> None:
         """Remove everything of the container: processes, cgroups, namespaces, writable layer, files, log. Does it for
         left-overs too. Tries everything, then raises what went wrong."""

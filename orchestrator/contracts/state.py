@@ -48,7 +48,8 @@ class ContainerRecord:
     with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
     it does not answer to its service's names (``run`` without ``--use-aliases``). `paused`: its processes stand still, or
     are about to; those of its next run do not. `prepared`: which ``pre_start`` has been done for it
-    (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``.
+    (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``. `reconnecting`: it is
+    being brought to `endpoints` from others, and is anywhere in between.
     """
 
     container: ContainerId
@@ -69,6 +70,7 @@ class ContainerRecord:
     paused: bool = False
     prepared: str = ""
     greeted: int = 0
+    reconnecting: bool = False
 
 
 @frozen

@@ -33,7 +33,8 @@ from orchestrator.network.wiring import Wiring
 _UNDO_S = 30.0
 
 
-@refusing(ensure="make the networks", remove="remove the networks", attach="attach", detach="detach")
+@refusing(ensure="make the networks", remove="remove the networks", attach="attach", rewire="reconnect",
+          detach="detach")  # fmt: skip
 class ProjectNetworking:
     """Implements `Networking`. Made by `open_networking`."""
 
@@ -77,7 +78,8 @@ class ProjectNetworking:
         attachments: Sequence[Attachment],
         service_name: bool = True,
     ) -> tuple[Endpoint, ...]:
-        endpoints = take_endpoints(container, service, attachments, self._network, service_name)
+        held = self._endpoints.get(container, ())
+        endpoints = take_endpoints(container, service, attachments, self._network, service_name, held)
         self._hold(container, endpoints)
         return endpoints
 
@@ -90,16 +92,22 @@ class ProjectNetworking:
         live = self._networks.live
         held = [e for e in endpoints if e.network not in live or live[e.network].books.hold(container, e.addresses)]
         self._hold(container, tuple(held))
+        self._settle(container)
         self._names.expect(container)
         self._connections.remember(container, published)
 
     def _hold(self, container: ContainerId, endpoints: tuple[Endpoint, ...]) -> None:
-        kept = {endpoint.network for endpoint in endpoints}
-        for old in self._endpoints.get(container, ()):
-            if old.network not in kept and old.network in self._networks.live:
-                self._networks.live[old.network].books.give_back(container)
         self._endpoints[container] = endpoints
         self._names.claim(container, endpoints)
+
+    def _settle(self, container: ContainerId) -> None:
+        """It is where it should be: what it had before is for others."""
+        kept = {endpoint.network for endpoint in self._endpoints.get(container, ())}
+        for key, live in self._networks.live.items():
+            if key in kept:
+                live.books.settle(container)
+            else:
+                live.books.give_back(container)
 
     def release(self, container: ContainerId) -> None:
         self._endpoints.pop(container, None)
@@ -122,7 +130,22 @@ class ProjectNetworking:
         keep: Sequence[Published] = (),
         guarded: bool = True,
     ) -> tuple[Published, ...]:
-        return await self._connections.attach(container, netns_fd, endpoints, ports, keep, guarded)
+        published = await self._connections.attach(container, netns_fd, endpoints, ports, keep, guarded)
+        self._settle(container)
+        return published
+
+    async def rewire(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        keep: Sequence[Published] = (),
+        guarded: bool = True,
+    ) -> tuple[Published, ...]:
+        published = await self._connections.rewire(container, netns_fd, endpoints, ports, keep, guarded)
+        self._settle(container)
+        return published
 
     async def detach(self, container: ContainerId) -> None:
         await self._connections.detach(container)

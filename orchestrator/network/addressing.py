@@ -154,6 +154,7 @@ class AddressBook:
     _by_container: dict[ContainerId, IPAddress] = field(default_factory=dict)
     _owners: dict[IPAddress, ContainerId] = field(default_factory=dict)
     _before: dict[ContainerId, IPAddress] = field(default_factory=dict)
+    _moving: dict[ContainerId, set[IPAddress]] = field(default_factory=dict)
     _next: int = 0
 
     @property
@@ -164,8 +165,8 @@ class AddressBook:
         return self._by_container.get(container)
 
     def take(self, container: ContainerId, wanted: str | None = None) -> IPAddress:
-        """An address for `container`: the one it has, or `wanted`, or the one that it had before, or the next free one.
-        Raises OperationError."""
+        """An address for `container`: the one it has, or `wanted`, or the one that it had before, or the next free one. One
+        that it had until now is nobody else's before `settle`. Raises OperationError."""
         held = self._by_container.get(container)
         if wanted is None:
             return held if held is not None else self._give(container, self._again(container) or next(self._free()))
@@ -178,8 +179,13 @@ class AddressBook:
                 hint=f"write another {kind}; if the stack gave this one to {owner} before, recreate that first",
             )
         if held is not None and held != address:
-            self.give_back(container)
+            self._moving.setdefault(container, set()).add(held)
         return self._give(container, address)
+
+    def settle(self, container: ContainerId) -> None:
+        """It uses no address any more but the one it was given last."""
+        for address in self._moving.pop(container, set()) - {self._by_container.get(container)}:
+            del self._owners[address]
 
     def hold(self, container: ContainerId, address: str) -> bool:
         """`container` has `address` already, says a record. False when that cannot be: the network was given another subnet
@@ -191,6 +197,7 @@ class AddressBook:
         return True
 
     def give_back(self, container: ContainerId) -> None:
+        self.settle(container)
         address = self._by_container.pop(container, None)
         if address is not None:
             del self._owners[address]
@@ -326,6 +333,10 @@ class AddressBooks:
         if not kept:
             self.give_back(container)
         return kept
+
+    def settle(self, container: ContainerId) -> None:
+        for book in self.books:
+            book.settle(container)
 
     def give_back(self, container: ContainerId) -> None:
         for book in self.books:

@@ -27,6 +27,7 @@ from orchestrator.network.veths import VethOwner
 from orchestrator.values import frozen
 
 _IPV6 = "/proc/sys/net/ipv6/conf"
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 @frozen
@@ -65,6 +66,29 @@ def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Seque
             links.delete(made)
             raise
     return names
+
+
+def standing(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Sequence[VethPair]) -> frozenset[str]:
+    """The names of the host's ends of those pairs that are there, with just the addresses that they should have."""
+    with thread.inside(netns_fd):
+        inside = NetlinkSocket(NETLINK_ROUTE)
+    found = set()
+    with inside:
+        every = [rt.parse_address(body) for family in _FAMILIES for body in inside.ask(rt.get_addresses(family))]
+        for pair in pairs:
+            inner = _find(inside, pair.endpoint.interface)
+            wanted = {(a.ip, a.prefix) for a in pair.endpoint.addresses if not _is_made(a.ip)}
+            there = {(a.ip, a.prefix) for a in every if inner and a.index == inner.index and not _is_made(a.ip)}
+            for name in pair.owner.names() if inner is not None and there == wanted else ():
+                outer = links.find(name)
+                if outer and inner and pair.owner.owns(outer) and _is_pair(outer, inner, pair):
+                    found.add(name)
+    return frozenset(found)
+
+
+def _is_made(ip: str) -> bool:
+    """By the kernel: a link-local address of IPv6. Those that the stack writes are not told from them, and do not count."""
+    return ip.startswith("fe80:")
 
 
 def _enable_ipv6(thread: NetlinkThread, netns_fd: int, endpoints: Sequence[Endpoint]) -> None:
@@ -132,7 +156,7 @@ def _configure(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
         requests += [_new_address(link.index, address) for address in endpoint.addresses]
         requests.append(rt.link_up(link.index, endpoint.interface))
         indexes[endpoint.network] = link.index
-    for family in (socket.AF_INET, socket.AF_INET6):
+    for family in _FAMILIES:
         if (way := ways_out(endpoints, family)) is not None:
             out, address = way
             requests.append(rt.new_default_route(family, address.gateway, indexes[out.network]))

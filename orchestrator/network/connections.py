@@ -1,12 +1,11 @@
 """Containers on their networks: attached, published, answered for, and taken off again.
 
-This object decides, on the event loop; the netlink thread does (`wiring`). What it knows of a container:
+This object decides, on the event loop; the netlink thread does (`wiring`). What `detach` undoes is in `_connected` and, of
+the host's ports, in `host_ports`; what a supervisor that died has left is looked up in the kernel.
 
-    _published   host ports it has or had, from `restore` or its last attach until `release`
-    _taken       host ports that are bound for it now, from the moment of binding
-    _connected   everything else that is undone by `detach`
-
-What a supervisor that died has left is looked up in the kernel.
+A container is *rewired* while it runs. The unit is the pair: one whose addresses, MAC and name inside are still right is
+not touched at all; any other is deleted and made anew, so that there is no state in between that nobody would recognise.
+Ports that stay keep their sockets and proxies. Attaching and detaching wait meanwhile: they may come from another task.
 """
 
 from __future__ import annotations
@@ -18,45 +17,37 @@ import trio
 
 from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.site import Site
-from orchestrator.errors import OperationError
+from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.network import PortMapping
 from orchestrator.model.network_options import parse_options
-from orchestrator.network import ports
-from orchestrator.network.addressing import family_of
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import refused
 from orchestrator.network.endpoints import ways_out
-from orchestrator.network.fdstore import FdStore, fetch_sockets
-from orchestrator.network.firewall import Translation
+from orchestrator.network.fdstore import FdStore
+from orchestrator.network.host_ports import HostPorts
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.port_owner import Publisher
-from orchestrator.network.proxy import serve_port
+from orchestrator.network.ports import Reservation
+from orchestrator.network.publishing import Serving, translations_to, ways_in
 from orchestrator.network.thread import NetlinkThread
-from orchestrator.network.udp_proxy import serve_datagrams
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.wiring import Wiring, Withdrawal
 from orchestrator.values import entity, replace
 
 _UNDO_S = 30.0
-_TRANSLATED = (socket.AF_INET, socket.AF_INET6)
-_LOOPBACK_6 = "::1"
-"""What is sent to it is proxied: the kernel routes nothing from there anywhere else."""
 
 
 @entity
 class _Connected:
-    """A container that is attached. `listeners`: duplicates of the reservations' TCP sockets for the proxies, each with the
-    container's port; `unread`: the UDP sockets that are served, themselves; `serving`: the proxies' scope."""
+    """A container that is attached. `servings`: the proxies of its reservations, each of some of them."""
 
     endpoints: tuple[Endpoint, ...]
     mappings: tuple[PortMapping, ...]
-    reservations: list[ports.Reservation]
+    reservations: list[Reservation]
     withdrawal: Withdrawal
-    listeners: list[tuple[trio.socket.SocketType, int]]
-    unread: list[tuple[socket.socket, int]]
-    serving: trio.CancelScope
+    servings: list[Serving]
 
     @property
     def published(self) -> tuple[Published, ...]:
@@ -64,11 +55,9 @@ class _Connected:
 
     def stop(self) -> None:
         """Close the listeners at once; the proxies end a moment later. To be called before the reservations are closed."""
-        self.serving.cancel()
-        for sock, _ in self.unread:
-            trio.lowlevel.notify_closing(sock)
-        for listener, _ in self.listeners:
-            listener.close()
+        for serving in self.servings:
+            serving.stop()
+        self.servings.clear()
 
 
 class Connections:
@@ -86,9 +75,7 @@ class Connections:
         endpoints: Mapping[ContainerId, tuple[Endpoint, ...]],
         publisher: Publisher | None = None,
     ) -> None:
-        self._publisher = publisher
         self._site = site
-        self._store = store
         self._thread = thread
         self._wiring = wiring
         self._nursery = nursery
@@ -96,8 +83,8 @@ class Connections:
         self._networks = networks
         self._endpoints = endpoints
         self._connected: dict[ContainerId, _Connected] = {}
-        self._taken: dict[ContainerId, list[ports.Reservation]] = {}
-        self._published: dict[ContainerId, tuple[Published, ...]] = {}
+        self._ports = HostPorts(store, thread, wiring, publisher)
+        self._rewiring: dict[ContainerId, trio.Event] = {}
         self._leaving: list[Withdrawal] = []
         self._leaving_lock = trio.Lock()
 
@@ -105,16 +92,14 @@ class Connections:
         """The supervisor ends, the containers go on: sockets are closed here, and live on in the store."""
         for connected in self._connected.values():
             connected.stop()
-        for container in list(self._taken):
-            self._free_ports(container)
+        self._ports.close()
 
     def remember(self, container: ContainerId, published: Sequence[Published]) -> None:
-        """Host ports that `container` gets again if it can, and others only if nothing else is free."""
-        if published:
-            self._published[container] = tuple(published)
+        """See `HostPorts.remember`."""
+        self._ports.remember(container, published)
 
     def forget(self, container: ContainerId) -> None:
-        self._published.pop(container, None)
+        self._ports.forget(container)
 
     async def attach(
         self,
@@ -126,26 +111,158 @@ class Connections:
         guarded: bool,
     ) -> tuple[Published, ...]:
         """See `Networking.attach`."""
+        await self._rewired(container)
+        return await self._attach(container, netns_fd, endpoints, mappings, keep, guarded)
+
+    async def _attach(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        mappings: Sequence[PortMapping],
+        keep: Sequence[Published],
+        guarded: bool,
+    ) -> tuple[Published, ...]:
         wanted = (tuple(endpoints), self._bound(endpoints, mappings))
         current = self._connected.get(container)
         if current is not None and (current.endpoints, current.mappings) != wanted:
-            await self.detach(container)
+            await self._detach(container)
             current = None
         pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
         if current is not None:
             await self._connect(container, netns_fd, pairs, current)
             return current.published
-        reservations = await self._reserve_ports(container, *wanted, keep)
-        connected = _Connected(
-            *wanted, reservations, Withdrawal((), _translations(endpoints, reservations)), [], [], trio.CancelScope()
-        )
-        connected.unread += _unread(connected)
+        _require_network(*wanted)
+        reservations = await self._ports.reserve(container, _own_addresses(endpoints), wanted[1], keep)
+        connected = _Connected(*wanted, reservations, Withdrawal((), translations_to(endpoints, reservations)), [])
         await self._connect(container, netns_fd, pairs, connected)
         self._connected[container] = connected
         self.remember(container, connected.published)
-        if connected.listeners or connected.unread:
-            self._nursery.start_soon(_serve, connected)
+        for serving in connected.servings:
+            self._nursery.start_soon(serving.serve)
         return connected.published
+
+    async def rewire(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        mappings: Sequence[PortMapping],
+        keep: Sequence[Published],
+        guarded: bool,
+    ) -> tuple[Published, ...]:
+        """See `Networking.rewire`."""
+        await self._rewired(container)
+        done = self._rewiring[container] = trio.Event()
+        try:
+            current = self._connected.get(container)
+            if current is None:
+                return await self._take_over(container, netns_fd, endpoints, mappings, keep, guarded)
+            await self._change(container, netns_fd, current, endpoints, mappings, keep, guarded)
+            return current.published
+        except OSError as exc:
+            raise refused(exc, f'cannot reconnect container "{container}"') from exc
+        finally:
+            del self._rewiring[container]
+            done.set()
+
+    async def _rewired(self, container: ContainerId) -> None:
+        """Until nobody rewires it."""
+        while (done := self._rewiring.get(container)) is not None:
+            await done.wait()
+
+    async def _take_over(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        mappings: Sequence[PortMapping],
+        keep: Sequence[Published],
+        guarded: bool,
+    ) -> tuple[Published, ...]:
+        """A supervisor that died may have been in the middle: what the kernel has of the container and is not as it should
+        be goes, the rest is taken over."""
+        left = await self._left_by(container)
+        pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
+        right = await self._thread.run(self._wiring.standing, netns_fd, pairs)
+        await self._withdraw(Withdrawal(tuple(name for name in left.veths if name not in right), ()))
+        published = await self._attach(container, netns_fd, endpoints, mappings, keep, guarded)
+        now = self._connected[container].withdrawal.translations
+        await self._thread.run(self._wiring.publish, now, left.translations, _own_addresses(endpoints))
+        return published
+
+    async def _change(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        current: _Connected,
+        endpoints: Sequence[Endpoint],
+        mappings: Sequence[PortMapping],
+        keep: Sequence[Published],
+        guarded: bool,
+    ) -> None:
+        before = current.endpoints, current.mappings, current.published
+        try:
+            await self._bring(container, netns_fd, current, tuple(endpoints), self._bound(endpoints, mappings), keep, guarded)
+        except BaseException as exc:
+            # Shielded: half of each is of no use to anybody. The kernel's part of it is bounded; the store has this long.
+            with trio.move_on_after(_UNDO_S, shield=True):
+                try:
+                    await self._bring(container, netns_fd, current, *before, guarded)
+                except (OSError, PystackError) as left:
+                    raise OperationError(
+                        f'{exc}; and container "{container}" cannot be put back on its networks as it was: {left}',
+                        hint="`pystack up --force-recreate` makes it anew",
+                    ) from exc
+            raise
+
+    async def _bring(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        current: _Connected,
+        endpoints: tuple[Endpoint, ...],
+        mappings: tuple[PortMapping, ...],
+        keep: Sequence[Published],
+        guarded: bool,
+    ) -> None:
+        """Make `current` so. When it raises, `current` says what may be there by now, and can be brought back."""
+
+        def withdraw(reservation: Reservation) -> None:
+            for serving in current.servings:
+                serving.withdraw(reservation)
+
+        _require_network(endpoints, mappings)
+        own = _own_addresses(endpoints)
+        reservations = await self._ports.exchange(container, own, mappings, keep, withdraw)
+        changed = {pair[0] for pair in {*map(_pair_of, current.endpoints)} ^ {*map(_pair_of, endpoints)}}
+        stale, translations = current.withdrawal, translations_to(endpoints, reservations)
+        pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
+        leaving = [self._owner(container, network) for network in sorted(changed)]
+        current.endpoints, current.reservations = endpoints, reservations
+        current.withdrawal = Withdrawal(stale.veths, tuple({*stale.translations, *translations}))
+        veths = await self._thread.run(self._wiring.rewire, netns_fd, pairs, leaving)
+        await self._thread.run(self._wiring.publish, translations, stale.translations, own)
+        current.mappings, current.withdrawal = mappings, Withdrawal(veths, translations)
+        self._serve_anew(current)
+        self.remember(container, current.published)
+        self._names.publish(container, endpoints)
+
+    def _listen(self, connected: _Connected, reservations: Sequence[Reservation]) -> None:
+        serving = Serving.of(reservations, connected.endpoints)
+        if serving.listeners or serving.unread:
+            connected.servings.append(serving)
+
+    def _serve_anew(self, connected: _Connected) -> None:
+        """Proxies for what has none; all of them anew when they lead elsewhere now."""
+        ways = ways_in(connected.endpoints)
+        if any(serving.ways != ways for serving in connected.servings):
+            connected.stop()
+        served = {sock for serving in connected.servings for sock in (*serving.listeners, *serving.unread)}
+        before = len(connected.servings)
+        self._listen(connected, [item for item in connected.reservations if served.isdisjoint(item.sockets)])
+        for serving in connected.servings[before:]:
+            self._nursery.start_soon(serving.serve)
 
     async def _connect(
         self, container: ContainerId, netns_fd: int, pairs: Sequence[VethPair], connected: _Connected
@@ -153,8 +270,8 @@ class Connections:
         """Make the pairs, the mappings and the names; what fails or is cancelled leaves nothing behind."""
         translations = connected.withdrawal.translations
         try:
-            if not connected.listeners:
-                _listen(connected.reservations, connected.listeners)
+            if not connected.servings:
+                self._listen(connected, connected.reservations)
             veths = await self._thread.run(self._wiring.connect, netns_fd, pairs, translations)
         except BaseException as exc:
             await self._abandon(container, connected, pairs)
@@ -183,74 +300,29 @@ class Connections:
     def _owner(self, container: ContainerId, network: NetworkName) -> VethOwner:
         return VethOwner(self._site.key, container, network)
 
-    async def _reserve_ports(
-        self,
-        container: ContainerId,
-        endpoints: Sequence[Endpoint],
-        mappings: Sequence[PortMapping],
-        keep: Sequence[Published],
-    ) -> list[ports.Reservation]:
-        if not mappings:
-            return []
-        if not endpoints:
-            raise OperationError("a container without a network cannot publish ports", place=mappings[0].place)
-        preferred = [*keep, *self._published.get(container, ())]
-        if any(map(ports.leaves_a_choice, mappings)):
-            addresses = [address.ip for endpoint in endpoints for address in endpoint.addresses]
-            known = await self._thread.run(self._wiring.published_to, addresses)
-            preferred += [Published(t.host_ip, t.host_port, t.target, t.protocol) for t in known]
-        kept = await fetch_sockets(self._store, _ports_key(container))
-        reservations = ports.reserve(mappings, kept, preferred, self._others(container))
-        # At once, so that others who want the same ports meanwhile are told of this container.
-        self._taken[container] = reservations
-        try:
-            fds = [sock.fileno() for reservation in reservations for sock in reservation.sockets]
-            await self._store.keep(_ports_key(container), fds)
-        except BaseException:
-            self._free_ports(container)
-            # Shielded: what the store took over must not stay there; the deadline is for the store's process.
-            with trio.move_on_after(_UNDO_S, shield=True):
-                await self._store.drop(_ports_key(container))
-            raise
-        return reservations
-
-    def _others(self, container: ContainerId) -> ports.Others:
-        held: dict[tuple[str, int], list[ports.Holder]] = {}
-        for other, reservations in self._taken.items():
-            for taken in reservations if other != container else ():
-                holder = ports.Holder(other, taken.addresses, taken.mapping.place)
-                held.setdefault((taken.mapping.protocol, taken.host_port), []).append(holder)
-        kept = frozenset(
-            (item.protocol, item.host_port)
-            for other, published in self._published.items()
-            if other != container and other not in self._taken
-            for item in published
-        )
-        return ports.Others(held, kept, self._publisher)
-
-    def _free_ports(self, container: ContainerId) -> None:
-        for reservation in self._taken.pop(container, ()):
-            reservation.close()
-
     async def _abandon(self, container: ContainerId, connected: _Connected, pairs: Sequence[VethPair]) -> None:
         self._connected.pop(container, None)
         connected.stop()
-        self._free_ports(container)
+        self._ports.free(container)
         self._names.withdraw(container)
         # Shielded: the kernel's part of this is bounded, and the deadline is for the store's.
         with trio.move_on_after(_UNDO_S, shield=True):
             veths = await self._thread.run(self._wiring.veths_of, [pair.owner for pair in pairs])
             await self._thread.run(self._wiring.disconnect, [Withdrawal(veths, connected.withdrawal.translations)])
-            await self._store.drop(_ports_key(container))
+            await self._ports.drop(container)
 
     async def detach(self, container: ContainerId) -> None:
         """See `Networking.detach`."""
+        await self._rewired(container)
+        await self._detach(container)
+
+    async def _detach(self, container: ContainerId) -> None:
         connected = self._connected.pop(container, None)
         self._names.withdraw(container)
         if connected is not None:
             withdrawal = connected.withdrawal
             connected.stop()
-            self._free_ports(container)
+            self._ports.free(container)
         else:
             withdrawal = await self._left_by(container)
         try:
@@ -259,7 +331,7 @@ class Connections:
             raise refused(exc, f'cannot disconnect container "{container}"') from exc
         finally:
             if connected is None or connected.reservations:
-                await self._store.drop(_ports_key(container))
+                await self._ports.drop(container)
 
     async def _left_by(self, container: ContainerId) -> Withdrawal:
         """What a killed supervisor may have made for `container`, of which there may be no record: so what leads to nobody
@@ -291,61 +363,15 @@ class Connections:
                 raise
 
 
-def _ports_key(container: ContainerId) -> str:
-    """In the store, which is the project's own."""
-    return f"ports/{container}"
+def _pair_of(endpoint: Endpoint) -> tuple[NetworkName, object]:
+    """What a pair is made from: with anything else of it, the endpoint's network has another pair."""
+    return endpoint.network, (endpoint.addresses, endpoint.mac, endpoint.interface)
 
 
-def _listen(reservations: Iterable[ports.Reservation], into: list[tuple[trio.socket.SocketType, int]]) -> None:
-    for reservation in reservations:
-        if reservation.mapping.protocol == "tcp":
-            for sock in reservation.sockets:
-                into.append((trio.socket.from_stdlib_socket(sock.dup()), reservation.mapping.target))
+def _own_addresses(endpoints: Iterable[Endpoint]) -> frozenset[str]:
+    return frozenset(address.ip for endpoint in endpoints for address in endpoint.addresses)
 
 
-def _unread(connected: _Connected) -> list[tuple[socket.socket, int]]:
-    """The UDP sockets that something may arrive at: those of IPv6 (what is sent to ::1 is never translated), and those of
-    ports that the firewall leads nowhere from."""
-    translated = {(t.protocol, t.host_ip, t.host_port) for t in connected.withdrawal.translations}
-    return [
-        (sock, reservation.mapping.target)
-        for reservation in connected.reservations
-        for sock in reservation.sockets
-        if reservation.mapping.protocol == "udp"
-        if sock.family == socket.AF_INET6 or ("udp", *sock.getsockname()[:2]) not in translated
-    ]
-
-
-async def _serve(connected: _Connected) -> None:
-    """Proxy whatever reaches the sockets of a container's ports."""
-    # Who is on internal networks only is reached from this machine alone, as the firewall has it.
-    local_only = all(endpoint.internal for endpoint in connected.endpoints)
-    with connected.serving:
-        async with trio.open_nursery() as nursery:
-            for listener, target in connected.listeners:
-                way_in = _way_in(connected.endpoints, listener.family)
-                nursery.start_soon(serve_port, listener, way_in, target, local_only)
-            for sock, target in connected.unread:
-                way_in = _way_in(connected.endpoints, sock.family)
-                nursery.start_soon(serve_datagrams, sock, way_in, target, local_only)
-
-
-def _way_in(endpoints: Sequence[Endpoint], family: int) -> str:
-    """Where published ports lead: by the network of the default route, or answers would take another way back; to an
-    address of `family`, if there is one."""
-    for wanted in (family, socket.AF_INET, socket.AF_INET6):
-        if (way := ways_out(endpoints, wanted)) is not None:
-            return way[1].ip
-    found = (address.ip for address in endpoints[0].addresses if address.gateway and family_of(address.ip) == family)
-    return next(found, endpoints[0].addresses[0].ip)
-
-
-def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Reservation]) -> tuple[Translation, ...]:
-    """What the firewall does: where host and container have an address of a family that it translates."""
-    ways: dict[int, str] = {family: _way_in(endpoints, family) for family in _TRANSLATED} if endpoints else {}
-    return tuple(
-        Translation(r.mapping.protocol, address, r.host_port, ways[family], r.mapping.target)
-        for r in reservations
-        for address in r.addresses
-        if (family := family_of(address)) in ways and family_of(ways[family]) == family and address != _LOOPBACK_6
-    )
+def _require_network(endpoints: Sequence[Endpoint], mappings: Sequence[PortMapping]) -> None:
+    if mappings and not endpoints:
+        raise OperationError("a container without a network cannot publish ports", place=mappings[0].place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 
 from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.errors import OperationError
@@ -18,12 +19,15 @@ def take_endpoints(
     attachments: Iterable[Attachment],
     networks: Callable[[NetworkName], tuple[Network, AddressBooks]],
     service_name: bool = True,
+    held: Iterable[Endpoint] = (),
 ) -> tuple[Endpoint, ...]:
-    """Takes the addresses, all or none. The network with the highest priority is the first one. Raises OperationError."""
+    """Takes the addresses, all or none. The network with the highest priority is the first one. `held`: how the container
+    is on its networks now; an interface of a network that it stays on keeps its name. Raises OperationError."""
     ordered = sorted(attachments, key=lambda item: -item.priority)
     taken: list[AddressBooks] = []
     endpoints: list[Endpoint] = []
-    interfaces = _interfaces(ordered, {item.network: networks(item.network)[0] for item in ordered})
+    kept = {endpoint.network: endpoint.interface for endpoint in held}
+    interfaces = _interfaces(ordered, {item.network: networks(item.network)[0] for item in ordered}, kept)
     try:
         for attachment, interface in zip(ordered, interfaces, strict=True):
             network, books = networks(attachment.network)
@@ -53,17 +57,23 @@ def take_endpoints(
     return tuple(endpoints)
 
 
-def _interfaces(attachments: Sequence[Attachment], networks: Mapping[NetworkName, Network]) -> list[str]:
-    """``eth0``, ``eth1``, ...: numbered by their order, except where the stack names one."""
-    named = {item.interface for item in attachments if item.interface}
+def _interfaces(
+    attachments: Sequence[Attachment], networks: Mapping[NetworkName, Network], kept: Mapping[NetworkName, str]
+) -> list[str]:
+    """What the stack names; what is `kept` from before; else ``eth0``, ``eth1``, ...: numbered by their order, in a
+    container that is there already the next that is free."""
+    taken = {item.interface for item in attachments if item.interface}
+    unnamed = {item.network for item in attachments if not item.interface}
+    staying = {network for network, name in kept.items() if network in unnamed and name not in taken}
+    taken |= {kept[network] for network in staying}
     found: list[str] = []
     for number, item in enumerate(attachments):
-        name = item.interface
+        name = item.interface or (kept[item.network] if item.network in staying else "")
         if not name:
             network = networks[item.network]
             prefix = parse_options(network.driver, network.options).prefix if network.options else "eth"
-            name = next(f"{prefix}{n}" for n in range(number, 2 * len(attachments) + 1) if f"{prefix}{n}" not in named)
-            named.add(name)
+            name = next(f"{prefix}{n}" for n in count(0 if kept else number) if f"{prefix}{n}" not in taken)
+            taken.add(name)
         found.append(name)
     return found
 

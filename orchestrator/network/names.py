@@ -90,7 +90,10 @@ class ProjectNames:
                     del self._claims[name]
 
     def expect(self, container: ContainerId) -> None:
-        """`container`, whose names are claimed, was there before this supervisor, and may be published in a moment."""
+        """`container`, whose names are claimed, was there before this supervisor, and may be published in a moment, unless
+        it is already."""
+        if any(zone.has(container) for zone in self._zones.values()):
+            return
         with self._changing():
             self._expected[container] = self._own.get(container, frozenset())
             self._expected_until_s = self._clock() + _EXPECTED_S
@@ -115,9 +118,14 @@ class ProjectNames:
         container = zone.holder(client) if self._links else None
         return self._links.get(container, {}).get(name, name) if container is not None else name
 
-    def publish(self, container: ContainerId, endpoints: Iterable[Endpoint]) -> None:
+    def publish(self, container: ContainerId, endpoints: Collection[Endpoint]) -> None:
+        """It is on these networks from now on, and on no others."""
         with self._changing():
             self._expected.pop(container, None)
+            networks = {endpoint.network for endpoint in endpoints}
+            for key, zone in self._zones.items():
+                if key not in networks:
+                    zone.discard(container)
             for endpoint in endpoints:
                 addresses = [address.ip for address in endpoint.addresses]
                 gateways = dict.fromkeys(address.gateway for address in endpoint.addresses)

@@ -37,6 +37,8 @@ async def accept_forever(listener: trio.socket.SocketType, handler: Handler, lim
                 return
             except OSError as exc:
                 slots.release()
+                if listener.fileno() < 0:
+                    return  # Closed before this could begin.
                 if exc.errno in _OUT_OF:
                     # Others must close something first; accepting again at once would only spin.
                     await trio.sleep(_PAUSE_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack, closing
 
 from orchestrator.network import attach, conntrack
@@ -55,6 +55,37 @@ class Wiring:
             udp = {t.host_port for t in translations if (t.protocol, t.family) == ("udp", family)}
             self.conntrack.forget_udp(family, udp)
         return names
+
+    def standing(self, netns_fd: int, pairs: Sequence[VethPair]) -> frozenset[str]:
+        """The names of the host's ends of those pairs that are as they should be. Raises OSError."""
+        return attach.standing(self._thread, self.links, netns_fd, pairs)
+
+    def rewire(self, netns_fd: int, pairs: Sequence[VethPair], leaving: Iterable[VethOwner]) -> tuple[str, ...]:
+        """Bring a connected namespace to `pairs`, after taking away whatever `leaving` have; returns the names of the
+        host's ends. Raises OSError or HostError; what is missing then can be made by another call."""
+        gone = self.veths_of(leaving)
+        self.links.delete(gone)
+        present = {link.name for link in self.links.all()}
+        first = {next(pair.owner.names()): pair for pair in pairs}
+        # Before the links: whoever runs in that namespace would not be guarded for a moment.
+        self.firewall.add((), {name: _port(name, pair) for name, pair in first.items() if name not in present})
+        names = attach.connect(self._thread, self.links, netns_fd, pairs)
+        self.firewall.add((), {name: _port(name, pair) for name, pair in zip(names, pairs, strict=True)})
+        self.firewall.forget_ports({*gone, *first} - {*names, *present})
+        for name, pair in zip(names, pairs, strict=True):
+            self.links.set_port(name, pair.hairpin, pair.isolated)
+        return names
+
+    def publish(self, translations: Sequence[Translation], stale: Iterable[Translation], own: Collection[str]) -> None:
+        """Publish `translations` in place of `stale`, for a container that goes on with the addresses `own`."""
+        before, now = set(stale), set(translations)
+        self.firewall.add(translations)
+        self.firewall.discard(before - now)
+        gone = {(t.family, t.address) for t in before if t.address not in own}
+        self.conntrack.forget(conntrack.answered_by(family, ip) for family, ip in sorted(gone))
+        for family in sorted({t.family for t in before ^ now}):
+            udp = {t.host_port for t in before ^ now if (t.protocol, t.family) == ("udp", family)}
+            self.conntrack.forget_udp(family, udp)
 
     def disconnect(self, withdrawals: Sequence[Withdrawal]) -> None:
         """Undo `connect` for several containers; what is gone already does not matter. Tries all, then raises."""

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from orchestrator.errors import InputError
 from orchestrator.graph.dependencies import DependencyGraph
@@ -104,6 +105,25 @@ class PlanBuilder:
     def update(self, item: ObservedContainer, definition: Service, cause: str) -> None:
         self._add(Operation(Kind.UPDATE, cause, item.container, item.instance, definition=definition))
 
+    def disconnect(self, item: ObservedContainer, networks: Collection[NetworkName]) -> None:
+        """Take it off those of `networks` that it is on, because they are made anew. It publishes nothing while it is on no
+        network."""
+        definition, leaving = item.definition, sorted(item.networks & set(networks))
+        kept = {key: attachment for key, attachment in definition.networks.items() if key not in leaving}
+        definition = replace(definition, networks=kept, ports=definition.ports if kept else ())
+        self._add(
+            Operation(
+                Kind.DISCONNECT,
+                f"network {', '.join(leaving)} is made anew",
+                item.container,
+                item.instance,
+                definition=definition,
+            )
+        )
+
+    def reconnect(self, item: ObservedContainer, definition: Service, cause: str) -> None:
+        self._add(Operation(Kind.RECONNECT, cause, item.container, item.instance, definition=definition))
+
     def pause(self, item: ObservedContainer, cause: str) -> None:
         self._add(Operation(Kind.PAUSE, cause, item.container, item.instance))
 
@@ -165,15 +185,18 @@ class PlanBuilder:
             cause = "left over from an operation that did not end"
             self._add(Operation(Kind.REMOVE, cause, container, replaces=replaces))
 
-    def prepare(self, moved: frozenset[NetworkName] = frozenset()) -> None:
-        """The images, networks and volumes that what is created or started needs and that are not there."""
-        starting = [item for item in self.operations.values() if item.kind in (Kind.CREATE, Kind.START)]
+    def prepare(self, moved: Mapping[NetworkName, str] = MappingProxyType({})) -> None:
+        """The images, networks and volumes that what is created or started needs and that are not there, and the networks
+        of what is reconnected. `moved`: networks that have to be made anew, and why."""
+        operations = list(self.operations.values())
+        starting = [item for item in operations if item.kind in (Kind.CREATE, Kind.START)]
         made = [one for item in starting if (one := self._definition(item)) is not None]
         services = [*made, *(step.definition for service in made for step in service.pre_start)]
-        for key in sorted({key for service in services for key in service.networks}):
+        moved_in = [item.definition for item in operations if item.kind is Kind.RECONNECT and item.definition is not None]
+        for key in sorted({key for service in (*services, *moved_in) for key in service.networks}):
             if key in moved:
-                self._add(Operation(Kind.REMOVE_NETWORK, "its definition changed", network=key))
-                self._add(Operation(Kind.CREATE_NETWORK, "its definition changed", network=key))
+                self._add(Operation(Kind.REMOVE_NETWORK, moved[key], network=key))
+                self._add(Operation(Kind.CREATE_NETWORK, moved[key], network=key))
             elif key not in self.observed.networks and key in self.project.networks:
                 self._add(Operation(Kind.CREATE_NETWORK, "does not exist yet", network=key))
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
@@ -284,7 +307,7 @@ class PlanBuilder:
         return self.name_of(Instance(name), self.project.services[name])
 
     def _frees(self, operation: Operation, network: NetworkName) -> bool:
-        """Whether a REMOVE is of something that is, or may be, on `network`."""
+        """Whether a REMOVE or DISCONNECT is of something that is, or may be, on `network`."""
         known = self.observed.containers.get(operation.container) if operation.container is not None else None
         return known is None or network in known.networks or network in known.definition.networks
 

@@ -17,15 +17,30 @@ from typing import Any
 from orchestrator.contracts.state import Definition
 from orchestrator.model.codec import to_json
 from orchestrator.model.limits import Limits
-from orchestrator.model.network import Network
+from orchestrator.model.names import NetworkName
+from orchestrator.model.network import Attachment, Network, PortMapping
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
-from orchestrator.values import fields, replace
+from orchestrator.values import fields, frozen, replace
 
 _IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given"})
 _VOLUME_FIELDS = ("full_name", "external")
 _LATER_NETWORK_FIELDS = ("ipv4", "ipv6", "driver", "options")
+
+
+@frozen
+class InPlace:
+    """What a container that runs can be given: `limits` and `wiring`, each in words."""
+
+    limits: tuple[str, ...] = ()
+    wiring: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.limits or self.wiring)
+
+
+NOTHING = InPlace()
 
 
 def identity_with(image: str, mounted: Iterable[str]) -> str:
@@ -62,21 +77,83 @@ def explain_change(before: Project | None, made: Definition, after: Project, ser
     it is none of the stack's own; "" when that cannot be told. `before`: the recorded stack, for networks and volumes."""
     was, now = _content(before or after, made.service, ""), _content(after, service, "")
     names = [key.replace("used_", "") for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
+    if "namespaces" in names and made.service.namespaces.network != service.namespaces.network:
+        names[names.index("namespaces")] = "network_mode"
     if names:
         return ", ".join(names)
     return "image content" if made.image != identity else ""
 
 
-def changed_limits(
-    made: Definition, config_hash_made: str, project: Project, service: Service, identity: str, shared: Mapping[str, str]
-) -> tuple[str, ...]:
-    """Which limits (``memory``, ``cpus``) differ, if nothing else does between what a container was made from, of that
-    hash, and `service`; nothing otherwise."""
-    was, now = made.service.limits, service.limits
-    if was == now or config_hash(project, replace(service, limits=was), identity, shared) != config_hash_made:
-        return ()
-    names = (item.name for item in fields(Limits) if getattr(was, item.name) != getattr(now, item.name))
+def changed_in_place(
+    made: Definition,
+    config_hash_made: str,
+    networks: Mapping[NetworkName, Network],
+    project: Project,
+    service: Service,
+    identity: str,
+    shared: Mapping[str, str],
+) -> InPlace:
+    """What differs between what a container was made from, of that hash, and `service`, if a container that runs can be
+    given all of it; nothing otherwise. `networks`: those that it may have been made with, as they were then."""
+    was = made.service
+    limits, wiring = was.limits != service.limits, _wiring(was) != _wiring(service)
+    before = {**project.networks, **networks}
+    anew = tuple(key for key in was.networks if key in service.networks and _differs(before, project.networks, key))
+    if not (limits or wiring or anew) or ((wiring or anew) and not service.namespaces.publishes):
+        return NOTHING
+    same = replace(service, limits=was.limits, networks=was.networks, ports=was.ports, links=was.links)
+    if config_hash(replace(project, networks=before), same, identity, shared) != config_hash_made:
+        return NOTHING
+    changes = _changed_wiring(was, service) if wiring else ()
+    changes += (f"network {', '.join(anew)} is made anew",) if anew else ()
+    return InPlace(_changed_limits(was, service) if limits else (), changes)
+
+
+def _differs(before: Mapping[NetworkName, Network], now: Mapping[NetworkName, Network], key: NetworkName) -> bool:
+    return key in before and key in now and _network_content(before[key]) != _network_content(now[key])
+
+
+def _wiring(service: Service) -> tuple[object, ...]:
+    """How it is on its networks; a container that runs can be given another one."""
+    return _plain(to_json(service.networks)), _plain(to_json(service.ports)), _plain(to_json(service.links))
+
+
+def _changed_limits(was: Service, now: Service) -> tuple[str, ...]:
+    """``memory``, ``cpus``."""
+    names = (item.name for item in fields(Limits) if getattr(was.limits, item.name) != getattr(now.limits, item.name))
     return tuple(name.removesuffix("_bytes").removesuffix("_us") for name in names)
+
+
+def _changed_wiring(was: Service, now: Service) -> tuple[str, ...]:
+    """``networks +back -front, default (aliases)``, ``ports +8081:80 -8080:80``, ``links``."""
+    parts = [f"+{key}" for key in now.networks if key not in was.networks]
+    parts += [f"-{key}" for key in was.networks if key not in now.networks]
+    networks = " ".join(parts)
+    for key, attachment in now.networks.items():
+        if key in was.networks and (changed := _changed_fields(was.networks[key], attachment)):
+            networks += f"{', ' if networks else ''}{key} ({', '.join(changed)})"
+    before, after = [[_port(item) for item in service.ports] for service in (was, now)]
+    ports = [*(f"+{text}" for text in after if text not in before), *(f"-{text}" for text in before if text not in after)]
+    found = {"networks": networks, "ports": " ".join(ports)}
+    changes = [f"{name} {text}" for name, text in found.items() if text]
+    if _plain(to_json(was.links)) != _plain(to_json(now.links)):
+        changes.append("links")
+    return tuple(changes) or ("networks or ports in another order",)
+
+
+def _changed_fields(was: Attachment, now: Attachment) -> list[str]:
+    return [item.name for item in fields(Attachment) if getattr(was, item.name) != getattr(now, item.name)]
+
+
+def _port(mapping: PortMapping) -> str:
+    """As the stack may have written it."""
+    parts = [str(mapping.target)]
+    if mapping.published is not None:
+        low, high = mapping.published
+        parts.insert(0, str(low) if low == high else f"{low}-{high}")
+    if mapping.host_ip is not None:
+        parts = [f"[{mapping.host_ip}]" if ":" in mapping.host_ip else mapping.host_ip, *parts]
+    return ":".join(parts) + ("" if mapping.protocol == "tcp" else f"/{mapping.protocol}")
 
 
 def _content(project: Project, service: Service, image_identity: str) -> dict[str, Any]:

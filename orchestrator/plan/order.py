@@ -17,6 +17,7 @@ _SECTIONS = (
     Kind.UNPAUSE,
     Kind.STOP,
     Kind.REMOVE,
+    Kind.DISCONNECT,
     Kind.REMOVE_NETWORK,
     Kind.OBTAIN_IMAGE,
     Kind.CREATE_NETWORK,
@@ -24,13 +25,15 @@ _SECTIONS = (
     Kind.REMOVE_VOLUME,
     Kind.CREATE,
     Kind.UPDATE,
+    Kind.RECONNECT,
     Kind.START,
 )
 
 
 class Order:
     """`predecessors`: a new container -> the one of another name that it replaces. `needs`: the images, networks and
-    volumes that a CREATE or START needs. `frees`: whether a REMOVE takes something off a network."""
+    volumes that a CREATE, RECONNECT or START needs. `frees`: whether a REMOVE or DISCONNECT takes something off a
+    network."""
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Order:
                 found = [
                     item.id
                     for item in self._operations.values()
-                    if item.kind is Kind.REMOVE and self._frees(item, operation.network)
+                    if item.kind in (Kind.REMOVE, Kind.DISCONNECT) and self._frees(item, operation.network)
                 ]
             case Kind.CREATE_NETWORK if operation.network is not None:
                 found = [operation_id(Kind.REMOVE_NETWORK, operation.network)]
@@ -76,10 +79,13 @@ class Order:
             case Kind.CREATE:
                 before = self._predecessors.get(container, container)
                 found = [operation_id(Kind.REMOVE, before), *self._needs(operation)]
+            case Kind.RECONNECT:
+                before_it = (Kind.DISCONNECT, Kind.UPDATE)
+                found = [*(operation_id(kind, container) for kind in before_it), *self._needs(operation)]
             case Kind.START if operation_id(Kind.CREATE, container) in self._operations:
                 found = [operation_id(Kind.CREATE, container), *self._resumed]
             case Kind.START:
-                found = [operation_id(Kind.STOP, container), operation_id(Kind.UPDATE, container)]
+                found = [operation_id(kind, container) for kind in (Kind.STOP, Kind.UPDATE, Kind.RECONNECT)]
                 found += [*self._needs(operation), *self._resumed]
             case _:
                 pass
@@ -91,9 +97,9 @@ class Order:
         rank = self._ranks.get(operation.service, 0) if operation.service is not None else 0
         number = operation.instance.number if operation.instance is not None else 0
         match operation.kind:
-            case Kind.SIGNAL | Kind.PAUSE | Kind.UNPAUSE | Kind.STOP | Kind.REMOVE:
+            case Kind.SIGNAL | Kind.PAUSE | Kind.UNPAUSE | Kind.STOP | Kind.REMOVE | Kind.DISCONNECT:
                 return (kind, -rank, number, 0, operation.id)
-            case Kind.CREATE | Kind.UPDATE | Kind.START:
+            case Kind.CREATE | Kind.UPDATE | Kind.RECONNECT | Kind.START:
                 return (len(_SECTIONS), rank, number, kind, operation.id)
             case _:
                 return (kind, 0, 0, 0, operation.id)

@@ -36,9 +36,13 @@ class Kind(Enum):
     OBTAIN_IMAGE = "obtain image"
     CREATE_NETWORK = "create network"
     CREATE_VOLUME = "create volume"
+    DISCONNECT = "disconnect"
+    """It is taken off networks that are made anew; a RECONNECT follows."""
     CREATE = "create"
     UPDATE = "update"
     """Its limits; its run goes on."""
+    RECONNECT = "reconnect"
+    """Its networks and published ports; its run goes on."""
     START = "start"
     SIGNAL = "signal"
     PAUSE = "pause"
@@ -64,10 +68,10 @@ class Operation:
     """One step. `cause`: the reason a user reads. `after`: done only when these are done.
 
     `container` and `instance` are set for the kinds about containers (`instance` None: a sandbox nobody has recorded),
-    `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes, or an UPDATE. `waits`:
-    the dependencies whose conditions a START awaits. `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends.
-    `anonymous`: a REMOVE takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for
-    what follows.
+    `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes, and what an UPDATE, a
+    DISCONNECT or a RECONNECT brings it to. `waits`: the dependencies whose conditions a START awaits. `grace_s`: of a STOP,
+    before the kill. `signal`: what a SIGNAL sends. `anonymous`: a REMOVE takes the container's anonymous volumes with it.
+    `replaces`: a STOP or REMOVE that makes room for what follows.
     """
 
     kind: Kind

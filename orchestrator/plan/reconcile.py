@@ -1,9 +1,9 @@
 """Observed + wanted -> Plan: the decisions of up, scale and run, and of resuming after a crash. (`plan.teardown` has those
 of stop, restart, kill and down.) The executor makes none.
 
-A container whose config hash is unchanged and which runs is left alone. One of which only limits have changed gets these,
-and its run goes on. Another changed one is replaced, that one alone, and what depends on it with ``restart: true`` is
-restarted. Sandboxes without a record are removed.
+A container whose config hash is unchanged and which runs is left alone. One of which only limits, networks or published
+ports have changed gets these, and its run goes on. Another changed one is replaced, that one alone, and what depends on it
+with ``restart: true`` is restarted. Sandboxes without a record are removed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Service
 from orchestrator.model.volume import MountKind
 from orchestrator.plan.builder import PlanBuilder
-from orchestrator.plan.hashing import changed_limits, config_hash, explain_change
+from orchestrator.plan.hashing import NOTHING, InPlace, changed_in_place, config_hash, explain_change
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
 from orchestrator.plan.replicas import distribute, require_scalable
@@ -175,7 +175,7 @@ def _reconcile(
         if name not in project.services:
             raise no_such_service(project, name)
     never = request.recreate is Recreate.NEVER
-    moved = frozenset[NetworkName]() if never else _moved_networks(project, observed, chosen)
+    moved = {} if never else _moved_networks(project, observed, chosen)
     for name in chosen:
         service = project.services[name]
         wanted = numbers.get(name, service.replicas)
@@ -184,20 +184,25 @@ def _reconcile(
         if asked and name not in asked and recreate is Recreate.ALWAYS and not request.recreate_dependencies:
             recreate = Recreate.CHANGED
         _reconcile_service(builder, request, service, wanted, recreate, moved, name in asked)
-    for item in observed.containers.values():
-        users = sorted(item.networks & moved)
-        if users and item.service not in chosen and item.service in project.services:
-            service = project.services[item.service]
-            if item.instance.role is Role.REPLICA:
-                builder.replace(item, service, f"network {users[0]} changed", request.timeout_s)
     _replace_sharers(builder, request)
     if not builder.no_deps:
         builder.follow(builder.graph.restart_closure(builder.replaced), "was replaced")
     if request.remove_orphans:
         for item in observed.orphans(project):
             builder.discard(item, "orphan", request.timeout_s)
+    _reconnect_others(builder, moved)
     builder.prepare(moved)
     builder.remove_leftovers()
+
+
+def _reconnect_others(builder: PlanBuilder, moved: Mapping[NetworkName, str]) -> None:
+    """Whoever else is on a network that is made anew, whether it was asked for or not: one-offs, and other services'."""
+    for item in builder.observed.containers.values():
+        on = sorted(item.networks & moved.keys())
+        handled = any(operation_id(kind, item.container) in builder.operations for kind in (Kind.REMOVE, Kind.DISCONNECT))
+        if on and item.sandbox is not None and not handled:
+            builder.disconnect(item, moved)
+            builder.reconnect(item, item.definition, f"network {', '.join(on)} is made anew")
 
 
 def _replace_sharers(builder: PlanBuilder, request: Up) -> None:
@@ -217,11 +222,11 @@ def _reconcile_service(
     service: Service,
     wanted: int,
     recreate: Recreate,
-    moved: frozenset[NetworkName],
+    moved: Mapping[NetworkName, str],
     asked: bool,
 ) -> None:
     existing = builder.observed.replicas(service.name)
-    causes = {item.container: _replacement_cause(builder, item, service, recreate, moved) for item in existing}
+    causes = {item.container: _replacement_cause(builder, item, service, recreate) for item in existing}
     obsolete = frozenset(container for container, cause in causes.items() if cause)
     kept, surplus, missing = distribute(existing, wanted, obsolete)
     for item in surplus:
@@ -232,8 +237,13 @@ def _reconcile_service(
                 item, service, cause, request.timeout_s, renew_volumes=request.renew_volumes, start=request.start
             )
             continue
-        if recreate is not Recreate.NEVER and (limits := _new_limits(builder, item, service)):
-            builder.update(item, service, f"limits changed: {', '.join(limits)}")
+        changes = _in_place(builder, item, service) if recreate is not Recreate.NEVER else NOTHING
+        if changes.limits:
+            builder.update(item, service, f"limits changed: {', '.join(changes.limits)}")
+        if changes.wiring and item.networks & moved.keys():
+            builder.disconnect(item, moved)
+        if changes.wiring:
+            builder.reconnect(item, service, "; ".join(changes.wiring))
         if item.sandbox is None:
             builder.create(item.instance, item.container, service, item.why_gone)
             if request.start:
@@ -304,13 +314,17 @@ def _no_container(service: ServiceName, verb: str) -> OperationError:
     return OperationError(f'service "{service}" has no container to {verb}', hint=f"create it with: pystack up {service}")
 
 
-def _new_limits(builder: PlanBuilder, item: ObservedContainer, service: Service) -> tuple[str, ...]:
-    """Which limits of it have changed, if nothing else has."""
+def _in_place(builder: PlanBuilder, item: ObservedContainer, service: Service) -> InPlace:
+    """What of it has changed that it can be given as it is, if nothing else has."""
     if item.sandbox is None:
-        return ()
+        return NOTHING
     shared = shared_identities(service, builder.observed)
-    identity = _identity_for(builder, item, service)
-    return changed_limits(item.record.definition, item.record.config_hash, builder.project, service, identity, shared)
+    identity, record = _identity_for(builder, item, service), item.record
+    recorded, existing = builder.observed.project, builder.observed.networks
+    networks = {**(recorded.networks if recorded is not None else {}), **existing}
+    return changed_in_place(
+        record.definition, record.config_hash, networks, builder.project, service, identity, shared
+    )
 
 
 def _identity_for(builder: PlanBuilder, item: ObservedContainer, service: Service) -> str:
@@ -319,7 +333,7 @@ def _identity_for(builder: PlanBuilder, item: ObservedContainer, service: Servic
 
 
 def _replacement_cause(
-    builder: PlanBuilder, item: ObservedContainer, service: Service, recreate: Recreate, moved: frozenset[NetworkName]
+    builder: PlanBuilder, item: ObservedContainer, service: Service, recreate: Recreate
 ) -> str:
     """Why this container has to be replaced; "" when it need not be. One without a sandbox is made anew anyway."""
     if item.sandbox is None or recreate is Recreate.NEVER:
@@ -330,25 +344,37 @@ def _replacement_cause(
         if builder.replaced.get(name) or not builder.observed.replicas(name):
             return f"{name}, whose {shared[name]} namespace it is in, is replaced"
     made = config_hash(project, service, image, shared_identities(service, builder.observed))
-    if record.config_hash != made and not _new_limits(builder, item, service):
+    if record.config_hash != made and not _in_place(builder, item, service):
         changed = explain_change(builder.observed.project, record.definition, project, service, image)
         if not changed and shared_of(service):
             changed = f"{', '.join(shared_of(service))} namespace of another container"
         return f"config hash changed: {changed}" if changed else "config hash changed"
-    if recreate is Recreate.ALWAYS:
-        return "recreate requested"
-    networks = sorted(item.networks & moved)
-    return f"network {networks[0]} changed" if networks else ""
+    return "recreate requested" if recreate is Recreate.ALWAYS else ""
 
 
-def _moved_networks(project: Project, observed: ObservedProject, chosen: tuple[ServiceName, ...]) -> frozenset[NetworkName]:
-    """Networks in use by `chosen` that exist with another definition than the stack now gives them."""
+def _moved_networks(
+    project: Project, observed: ObservedProject, chosen: tuple[ServiceName, ...]
+) -> dict[NetworkName, str]:
+    """Networks in use by `chosen` that exist with another definition than the stack now gives them, and what of that is
+    another one."""
     used = {key for name in chosen for key in project.services[name].networks}
     candidates = used & observed.networks.keys() & project.networks.keys()
-    return frozenset(key for key in candidates if _shape(observed.networks[key]) != _shape(project.networks[key]))
+    found: dict[NetworkName, str] = {}
+    for key in sorted(candidates):
+        was, now = _shape(observed.networks[key]), _shape(project.networks[key])
+        if changed := [name for name in was if was[name] != now[name]]:
+            found[key] = f"made anew: {', '.join(changed)} changed"
+    return found
 
 
-def _shape(network: Network) -> tuple[object, ...]:
-    """What cannot be changed while it exists."""
-    addresses = (network.subnets, network.ipv4, network.ipv6)
-    return (network.full_name, *addresses, network.internal, network.driver, network.options)
+def _shape(network: Network) -> dict[str, object]:
+    """What cannot be changed while it exists, as the stack calls it."""
+    return {
+        "name": network.full_name,
+        "ipam": network.subnets,
+        "enable_ipv4": network.ipv4,
+        "enable_ipv6": network.ipv6,
+        "internal": network.internal,
+        "driver": network.driver,
+        "driver_opts": network.options,
+    }

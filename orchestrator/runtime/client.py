@@ -26,6 +26,7 @@ from orchestrator.contracts.runtime import (
     ExecSink,
     ExecSpec,
     Exit,
+    GeneratedFile,
     OciConfig,
     Run,
     SandboxSpec,
@@ -47,6 +48,7 @@ from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost
+from orchestrator.runtime.live_files import with_contents, write_anew
 from orchestrator.runtime.owners import asked_owners
 from orchestrator.runtime.processes import END_S, is_ending, run_process
 from orchestrator.runtime.programs import layer_paths
@@ -89,7 +91,8 @@ async def open_runtime(
 
 
 @refusing(create="make the sandbox of", start="start", attach="attach to", kill="kill", pause="pause", resume="resume",
-          probe="probe", exec="run a process in", update="update", remove="remove")  # fmt: skip
+          probe="probe", exec="run a process in", update="update",
+          renew_files="renew the files of", remove="remove")  # fmt: skip
 class MonitorRuntime:
     def __init__(self, site: Site, host: Host, session: Session) -> None:
         self._site = site
@@ -337,6 +340,16 @@ class MonitorRuntime:
             raise
         sandbox.spec = after
         sandbox.renew(sandbox.layers)  # The hierarchies that it is in may be others.
+
+    async def renew_files(self, container: ContainerId, files: Sequence[GeneratedFile]) -> None:
+        sandbox = await self._sandbox(container)
+        renewed = with_contents(sandbox.spec, files)
+        bundle.write_bundle(self._site, renewed)
+        sandbox.spec = renewed
+        sandbox.renew(sandbox.layers)
+        active = self._session.active.get(container)
+        if active is not None:
+            write_anew(active, renewed.files, sandbox.ids.host_base)
 
     async def _running(self, container: ContainerId) -> Sandbox:
         if container not in self._session.active:

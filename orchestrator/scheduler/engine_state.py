@@ -102,13 +102,16 @@ class EngineState:
                 self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
             return [network.key for network in missing]
 
-    async def remove_networks(self, keys: Iterable[NetworkName], why: str = "") -> list[NetworkName]:
-        """Remove those of the networks that no container is on or will be on; returns these. Raises the adapter's error."""
+    async def remove_networks(
+        self, keys: Iterable[NetworkName], why: str = "", *, anew: bool = False
+    ) -> list[NetworkName]:
+        """Remove those of the networks that no container is on or will be on; returns these. `anew`: they are made again at
+        once, for those that will be. Raises the adapter's error."""
         async with self.networks_lock:
             used = {
                 key
                 for item in self.containers.values()
-                for key in (*(end.network for end in item.record.endpoints), *self._expected_on(item))
+                for key in (*(end.network for end in item.record.endpoints), *(() if anew else self._expected_on(item)))
             }
             unused = [key for key in keys if key not in used]
             # Before it is gone: whoever wants it from now on waits for the lock, and makes it anew.

@@ -23,6 +23,7 @@ from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind, Volume
 from orchestrator.oci.inputs import SandboxInputs, default_hostname
 from orchestrator.oci.mounts import clean_path
+from orchestrator.oci.namespaces import NETWORK_FILES
 from orchestrator.plan.hashing import config_hash, identity_with
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.scheduler import sharing
@@ -94,33 +95,103 @@ async def update(state: EngineState, container: Container, project: Project, ser
     container.note(EventKind.CONTAINER_UPDATED, f"updated the limits of {container.id}")
 
 
+async def reconnect(state: EngineState, container: Container, project: Project, service: Service, what: str) -> None:
+    """Give it the networks, links and published ports of `service`; its run goes on. `what`: for those who watch. Raises
+    the adapters' errors, pointed into the compose file, and nothing has changed then."""
+    before, made = container.record, container.record.definition
+    definition = replace(made.service, networks=service.networks, ports=service.ports, links=service.links)
+    try:
+        await state.ensure_networks(sorted(service.networks), project)
+        shared = sharing.shared_identities(state, service)
+        container.amend(
+            definition=replace(made, service=definition),
+            config_hash=config_hash(project, definition, made.image, shared),
+            endpoints=_reserve(state, container, definition),
+            reconnecting=True,
+        )
+        container.intend()
+        spec = await _compile(state, container, project)
+        if container.sandbox.wired:
+            await _rewire(state, container)
+    except (PystackError, trio.Cancelled) as error:
+        state.adapters.networking.restore(container.id, before.endpoints, before.published)
+        container.amend(
+            definition=made, config_hash=before.config_hash, endpoints=before.endpoints, reconnecting=before.reconnecting
+        )
+        container.save()
+        if isinstance(error, PystackError):
+            raise located(error, project, service) from error
+        raise
+    container.amend(reconnecting=False)
+    container.save()
+    await _renew_files(state, container, spec)
+    container.note(EventKind.CONTAINER_RECONNECTED, f"reconnected {container.id}: {what}")
+
+
+async def _rewire(state: EngineState, container: Container) -> None:
+    fd, record = container.sandbox.netns_fd, container.record
+    assert fd is not None, f"{container.id} is wired, and has no network namespace"
+    published = await state.adapters.networking.rewire(
+        container.id,
+        fd,
+        record.endpoints,
+        record.definition.service.ports,
+        record.published,
+        guarded=not sharing.administers_network(state, container),
+    )
+    container.amend(published=published)
+
+
+async def _renew_files(state: EngineState, container: Container, spec: SandboxSpec) -> None:
+    """What says its addresses and its name server, also for who is in its network. A failure is a warning: it is on its
+    networks all the same."""
+    files = tuple(file for file in spec.files if file.path in NETWORK_FILES)
+    others = [item for item in state.containers.values() if item.sandbox.netns_fd is not None]
+    users = [item for item in others if sharing.owners_of(state, item.definition).get("network") is container]
+    for user in (container, *users):
+        try:
+            await state.adapters.runtime.renew_files(user.id, files)
+        except PystackError as error:
+            user.note(EventKind.WARNING, f"{user.label} does not see the new addresses in its files: {error}")
+
+
 async def wire(state: EngineState, container: Container) -> None:
     """Addresses, published ports and names for a sandbox; does nothing when they are up. A sandbox that this supervisor has
     not made is opened first."""
     sandbox = container.sandbox
     if sandbox.wired:
         return
+    spec: SandboxSpec | None = None
     if sandbox.netns_fd is None:
         if not container.record.endpoints and container.definition.networks:
             await state.ensure_networks(sorted(container.definition.networks), state.project)
             container.amend(endpoints=_reserve(state, container, container.definition))
-        sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, state.project))
+        spec = await _compile(state, container, state.project)
+        sandbox.netns_fd = await state.adapters.runtime.create(spec)
     if not sharing.has_own_network(container.definition):
         return
     sandbox.wired = True  # Before the await: if it is cancelled half-way, `unwire` has something to undo.
     try:
-        published = await state.adapters.networking.attach(
-            container.id,
-            sandbox.netns_fd,
-            container.record.endpoints,
-            container.definition.ports,
-            container.record.published,
-            guarded=not sharing.administers_network(state, container),
-        )
+        if container.record.reconnecting:  # A supervisor that died was about to; what it has left is looked for.
+            await _rewire(state, container)
+        else:
+            published = await state.adapters.networking.attach(
+                container.id,
+                sandbox.netns_fd,
+                container.record.endpoints,
+                container.definition.ports,
+                container.record.published,
+                guarded=not sharing.administers_network(state, container),
+            )
+            container.amend(published=published)
     except PystackError:
         sandbox.wired = False
         raise
-    container.amend(published=published)
+    if container.record.reconnecting:
+        container.amend(reconnecting=False)
+        container.save()
+        if spec is not None:
+            await _renew_files(state, container, spec)
 
 
 async def unwire(state: EngineState, container: Container) -> None:

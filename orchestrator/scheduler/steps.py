@@ -67,6 +67,8 @@ class Steps:
                 await sandbox.update(
                     self._state, self._container(operation), self._plan.project, operation.definition
                 )
+            case Kind.DISCONNECT | Kind.RECONNECT:
+                await self._reconnect(self._container(operation), operation)
             case Kind.START:
                 await self._start(self._container(operation), operation)
             case Kind.SIGNAL:
@@ -83,7 +85,8 @@ class Steps:
                 await self._remove(operation)
             case Kind.REMOVE_NETWORK:
                 assert operation.network is not None
-                await self._state.remove_networks([operation.network])
+                anew = any(item.network == operation.network for item in self._plan.of(Kind.CREATE_NETWORK))
+                await self._state.remove_networks([operation.network], anew=anew)
             case Kind.REMOVE_VOLUME:
                 assert operation.volume is not None
                 volume = self._plan.project.volumes[operation.volume]
@@ -110,6 +113,8 @@ class Steps:
         first = [item.network for item in self._plan.of(Kind.CREATE_NETWORK) if not item.after]
         keys = [operation.network] if operation.after else first
         self.networks_made += await self._state.ensure_networks([key for key in keys if key], self._plan.project)
+        if operation.after:  # The record has it as it was before, and whoever is on it must be found there as it is now.
+            self._state.adapters.records.commit(self._state.record())
 
     async def _create(self, container: Container, operation: Operation) -> None:
         if container.live or container.sandbox.fresh:
@@ -117,6 +122,10 @@ class Steps:
         assert operation.definition is not None
         image = await image_of(self._state, self._plan.project, operation.definition, self._environ)
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
+
+    async def _reconnect(self, container: Container, operation: Operation) -> None:
+        assert operation.definition is not None
+        await sandbox.reconnect(self._state, container, self._plan.project, operation.definition, operation.cause)
 
     async def _start(self, container: Container, operation: Operation) -> None:
         """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""

@@ -1,10 +1,12 @@
-"""What every runtime must do when limits of a container change, as `conformance` has it."""
+"""What every runtime must do when limits or files of a container change, as `conformance` has it."""
 
 from __future__ import annotations
 
+from orchestrator.contracts.runtime import GeneratedFile
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId
 from orchestrator.testing.conformance import Check, Lab, Workload, begin, refused, state_of
+from orchestrator.values import replace
 
 
 async def limits_change_under_a_run_that_goes_on(lab: Lab) -> None:
@@ -23,7 +25,25 @@ async def limits_of_what_does_not_exist_cannot_change(lab: Lab) -> None:
         await lab.runtime.update(ContainerId("nobody"), {"pids": {"limit": 64}})
 
 
+async def files_change_under_a_run_that_goes_on(lab: Lab) -> None:
+    spec = await lab.make("one", Workload())
+    made = replace(spec, files=(*spec.files, GeneratedFile("/etc/renewed", b"old"), GeneratedFile("/etc/kept", b"old")))
+    await lab.runtime.create(made)
+    run = await lab.runtime.start(spec.container)
+    new = (GeneratedFile("/etc/renewed", b"new"), GeneratedFile("/etc/unknown", b"new"))
+    for _ in range(2):
+        await lab.runtime.renew_files(spec.container, new)
+    assert (await state_of(lab, spec.container)).run == run
+    await lab.runtime.kill(spec.container)
+    await lab.runtime.wait(run)
+    await lab.runtime.renew_files(spec.container, new)
+    assert (await lab.runtime.start(spec.container)).number == 2
+    with refused(OperationError):
+        await lab.runtime.renew_files(ContainerId("nobody"), new)
+
+
 LIMITS_CHECKS: tuple[Check, ...] = (
     limits_change_under_a_run_that_goes_on,
     limits_of_what_does_not_exist_cannot_change,
+    files_change_under_a_run_that_goes_on,
 )

@@ -57,9 +57,12 @@ class FakeNetworking:
         self.reserved: dict[ContainerId, tuple[Endpoint, ...]] = {}
         self.attached: dict[ContainerId, tuple[Published, ...]] = {}
         self.detached: list[ContainerId] = []
+        self.rewired: list[ContainerId] = []
         self.ensured: list[tuple[NetworkName, ...]] = []
         self.unready: set[ContainerId] = set()
         self.unguarded: set[ContainerId] = set()
+        self._ensured: set[NetworkName] = set()
+        self._on: dict[ContainerId, frozenset[NetworkName]] = {}
         self._key = ProjectKey(key)
         self._books: dict[NetworkName, AddressBooks] = {}
         self._zones: dict[NetworkName, Zone] = {}
@@ -71,12 +74,16 @@ class FakeNetworking:
         self.ensured.append(tuple(network.key for network in networks))
         for network in networks:
             before = self.networks.get(network.key)
-            if before is None:
+            if before is None or (network.key not in self._ensured and not self._users(network.key)):
                 self._make(network)
             elif (before.subnets, before.ipv4, before.ipv6) != (network.subnets, network.ipv4, network.ipv6):
                 raise OperationError(f"networks.{network.key}: the network has another subnet than the stack now wants")
             self.networks[network.key] = network
+            self._ensured.add(network.key)
         return ()
+
+    def _users(self, key: NetworkName) -> list[ContainerId]:
+        return sorted(container for container in self.attached if key in self._on[container])
 
     def _make(self, network: Network) -> None:
         every = [book for project in self.host.projects for book in project._books.values()]
@@ -108,8 +115,9 @@ class FakeNetworking:
             assert attachment.network in self.networks, (
                 f"{container} wants an address on {attachment.network}: no such network"
             )
+        held = self.reserved.get(container, ())
         self.reserved[container] = take_endpoints(
-            container, service, attachments, lambda key: (self.networks[key], self._books[key]), service_name
+            container, service, attachments, lambda key: (self.networks[key], self._books[key]), service_name, held
         )
         return self.reserved[container]
 
@@ -117,6 +125,7 @@ class FakeNetworking:
         books = self._books
         held = [e for e in endpoints if e.network not in books or books[e.network].hold(container, e.addresses)]
         self.reserved[container] = tuple(held)
+        self._settle(container)
         if published:
             self._published[container] = tuple(published)
 
@@ -136,17 +145,44 @@ class FakeNetworking:
         )
         assert all(endpoint.network in self.networks for endpoint in endpoints), f"{container}: its network is gone"
         before = [*keep, *self.attached.get(container, ()), *self._published.get(container, ())]
-        published: list[Published] = []
-        for port in sorted(ports, key=lambda port: port.published is None or port.published[0] != port.published[1]):
-            published.append(self._publish(container, port, before, published))
-        published.sort(key=lambda item: [port.target for port in ports].index(item.target))
+        found: dict[int, Published] = {}
+        # Those that leave a choice come last.
+        order = sorted(range(len(ports)), key=lambda n: (one := ports[n].published) is None or one[0] != one[1])
+        for number in order:
+            found[number] = self._publish(container, ports[number], before, tuple(found.values()))
+        published = [found[number] for number in range(len(ports))]
         self.attached[container] = self._published[container] = tuple(published)
         self.unguarded.discard(container)
         if not guarded:
             self.unguarded.add(container)
+        self._on[container] = frozenset(endpoint.network for endpoint in endpoints)
+        self._settle(container)
+        for zone in self._zones.values():
+            zone.discard(container)
         for endpoint in endpoints:
             self._zones[endpoint.network].add(container, [a.ip for a in endpoint.addresses], endpoint.names)
         return tuple(published)
+
+    async def rewire(
+        self,
+        container: ContainerId,
+        netns_fd: int,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        keep: Sequence[Published] = (),
+        guarded: bool = True,
+    ) -> tuple[Published, ...]:
+        published = await self.attach(container, netns_fd, endpoints, ports, keep, guarded)
+        self.rewired.append(container)
+        return published
+
+    def _settle(self, container: ContainerId) -> None:
+        kept = {endpoint.network for endpoint in self.reserved.get(container, ())}
+        for key, books in self._books.items():
+            if key in kept:
+                books.settle(container)
+            else:
+                books.give_back(container)
 
     def _publish(
         self, container: ContainerId, port: PortMapping, before: Sequence[Published], own: Sequence[Published]
@@ -218,10 +254,8 @@ class FakeNetworking:
     async def remove(self, networks: Sequence[NetworkName]) -> None:
         await trio.lowlevel.checkpoint()
         for key in networks:
-            ends = {item: self.reserved.get(item, ()) for item in self.attached}
-            users = [container for container, held in ends.items() if any(end.network == key for end in held)]
-            if users:
-                raise OperationError(f"network {key} has containers attached: {', '.join(sorted(users))}")
+            if users := self._users(key):
+                raise OperationError(f"network {key} has containers attached: {', '.join(users)}")
         for key in networks:
             for state in (self.networks, self._books, self._zones):
                 state.pop(key, None)
@@ -233,6 +267,7 @@ class FakeNetworking:
 
     def forget(self) -> None:
         """The supervisor was killed: what it held in its memory is gone, what the kernel holds is not."""
+        self._ensured.clear()
         self.reserved.clear()
         self._published.clear()
         self._written.clear()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 from collections.abc import Callable, Mapping, Sequence
 from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Any
@@ -21,6 +20,7 @@ from orchestrator.contracts.runtime import (
     ExecSink,
     ExecSpec,
     Exit,
+    GeneratedFile,
     OciConfig,
     Run,
     SandboxSpec,
@@ -30,12 +30,11 @@ from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, Py
 from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import own_namespaces
+from orchestrator.testing.fake_programs import COMMANDS, is_at_end, run_command
 from orchestrator.values import entity, field, frozen, replace
 
 EPOCH = 1_700_000_000.0
 """Virtual time 0 as seconds since the epoch."""
-COMMANDS = frozenset({"exit", "hang", "missing"})
-"""What a fake container has for programs: see `_command`. Any other probe asks its FakeService how it is."""
 STOP_SIGNALS = frozenset({int(SIGTERM), int(SIGINT)})
 
 
@@ -242,7 +241,7 @@ class FakeRuntime:
         now = trio.current_time()
         run = Run(container, len(found.runs) + 1, self._pids, EPOCH + now)
         lasts_s, exit = behaviour.end_of(run.number)
-        if behaviour.reads_stdin and on_tty is None and not found.spec.stdin_open and _at_end(stdin):
+        if behaviour.reads_stdin and on_tty is None and not found.spec.stdin_open and is_at_end(stdin):
             lasts_s, exit = 0.0, Exit(code=behaviour.exit_code)
         found.runs.append(_FakeRun(run, now, now + lasts_s, exit))
         found.prepared = False
@@ -315,7 +314,7 @@ class FakeRuntime:
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         assert argv, "a probe without a command"
         if argv[0] in COMMANDS:
-            return await _command(argv, timeout_s)
+            return await run_command(argv, timeout_s)
         live = self._live(container)
         if live is None:
             await trio.lowlevel.checkpoint()
@@ -338,7 +337,7 @@ class FakeRuntime:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_over, live, scope)
-                result = await _command(spec.argv, math.inf)
+                result = await run_command(spec.argv, math.inf)
                 nursery.cancel_scope.cancel()
         if scope.cancelled_caught:
             raise OperationError(f"{container} ended", exit_code=137)
@@ -350,12 +349,17 @@ class FakeRuntime:
 
     async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
         await trio.lowlevel.checkpoint()
-        found = self._containers.get(container)
-        if found is None:
-            raise OperationError(f"container {container} does not exist")
+        found = self._existing(container)
         self._act("update", container)
         linux = {**(found.spec.config.get("linux") or {}), "resources": dict(resources)}
         found.spec = replace(found.spec, config=OciConfig({**found.spec.config, "linux": linux}))
+
+    async def renew_files(self, container: ContainerId, files: Sequence[GeneratedFile]) -> None:
+        await trio.lowlevel.checkpoint()
+        found = self._existing(container)
+        self._act("renew files", container)
+        new = {file.path: file for file in files}
+        found.spec = replace(found.spec, files=tuple(new.get(file.path, file) for file in found.spec.files))
 
     async def remove(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
@@ -405,6 +409,11 @@ class FakeRuntime:
     def _live(self, container: ContainerId) -> _FakeRun | None:
         return found.live if (found := self._containers.get(container)) is not None else None
 
+    def _existing(self, container: ContainerId) -> _FakeContainer:
+        if (found := self._containers.get(container)) is None:
+            raise OperationError(f"container {container} does not exist")
+        return found
+
     def _behaviour(self, container: ContainerId) -> FakeService:
         return self.behaviours.get(container) or self._otherwise(container)
 
@@ -417,33 +426,6 @@ async def _until_over(run: _FakeRun, scope: trio.CancelScope) -> None:
         with trio.move_on_at(run.end_s):
             await run.moved.wait()
     scope.cancel()
-
-
-async def _command(argv: Sequence[str], timeout_s: float) -> ProbeResult:
-    """``exit CODE OUTPUT``, ``sleep SECONDS``, ``hang``, ``missing``; anything else succeeds."""
-    await trio.lowlevel.checkpoint()
-    match list(argv):
-        case ["exit", code, output]:
-            return ProbeResult(int(code), output, 0.0)
-        case ["sleep", seconds]:
-            await trio.sleep(min(float(seconds), timeout_s))
-            return ProbeResult(0, "", float(seconds))
-        case ["hang"]:
-            await trio.sleep(timeout_s)
-            return ProbeResult(None, "", timeout_s)
-        case ["missing"]:
-            return ProbeResult(EXIT_NOT_FOUND, '"missing" was not found', 0.0)
-        case _:
-            return ProbeResult(0, "", 0.0)
-
-
-def _at_end(stdin: int | None) -> bool:
-    """/dev/null is; a pipe is when nobody has its other end, and nothing is in it."""
-    if stdin is None:
-        return True
-    poll = select.poll()
-    poll.register(stdin, select.POLLIN)
-    return any(events & select.POLLHUP and not events & select.POLLIN for _, events in poll.poll(0))
 
 
 async def _pass(seconds: float) -> None:

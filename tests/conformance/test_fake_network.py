@@ -11,6 +11,7 @@ import trio
 from orchestrator.contracts.network import Networking
 from orchestrator.testing import seeds
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
+from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
 from orchestrator.testing.fake_network import FakeHost, FakeNetworking
 
 
@@ -44,7 +45,7 @@ class FakeNetworkLab:
         self.networking.forget()
 
 
-@pytest.mark.parametrize("check", NETWORK_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", NETWORK_CHECKS + REWIRED_CHECKS, ids=lambda check: check.__name__)
 def test_the_fake_networks(check: Check) -> None:
     for seed in range(5):
 

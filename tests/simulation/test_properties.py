@@ -249,8 +249,11 @@ def request_of(draw: st.DrawFn, stack: Project) -> Operation:
     selection = draw(st.sampled_from([Selection(), Selection((name,))]))
     match draw(REQUESTS):
         case "up":
-            recreate = draw(st.sampled_from([Recreate.CHANGED, Recreate.ALWAYS]))
-            return Up(stack, selection, recreate=recreate)
+            recreate = draw(st.sampled_from([Recreate.CHANGED, Recreate.CHANGED, Recreate.ALWAYS]))
+            networks = draw(st.lists(st.sampled_from(["default", "front", "back"]), min_size=1, unique=True))
+            rewired = replace(stack.services[name], networks=service(name, networks=networks).networks)
+            changed = project(*{**stack.services, name: rewired}.values())
+            return Up(draw(st.sampled_from([stack, changed])), selection, recreate=recreate)
         case "scale":
             return Scale(stack, {name: draw(st.integers(0, 3))})
         case "run":

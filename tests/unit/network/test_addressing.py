@@ -242,6 +242,19 @@ def test_what_the_stack_writes_down_is_given_to_who_names_it_only() -> None:
     assert addresses.take(ContainerId("d"), "10.1.0.4") == IPv4Address("10.1.0.4")
 
 
+def test_an_address_that_somebody_is_moved_from_is_nobody_elses_until_that_is_done() -> None:
+    addresses = book()
+    one, other = ContainerId("one"), ContainerId("other")
+    addresses.take(one, "10.1.0.4")
+    addresses.take(one, "10.1.0.5")
+    for number in (4, 5):
+        with pytest.raises(OperationError, match='taken by container "one"'):
+            addresses.take(other, f"10.1.0.{number}")
+    assert addresses.hold(one, "10.1.0.4"), "it may go back"
+    addresses.settle(one)
+    assert addresses.take(other, "10.1.0.5") == IPv4Address("10.1.0.5")
+
+
 class Book(RuleBasedStateMachine):
     """Any order of taking, wanting and giving back keeps the book right."""
 
@@ -251,6 +264,11 @@ class Book(RuleBasedStateMachine):
         super().__init__()
         self.book = book("10.1.0.0/28")
         self.model: dict[ContainerId, IPAddress] = {}
+        self.moving: dict[ContainerId, set[IPAddress]] = {}
+
+    def in_use(self, but: ContainerId | None = None) -> set[IPAddress]:
+        held = {address for container, address in self.model.items() if container != but}
+        return held.union(*(left for container, left in self.moving.items() if container != but))
 
     @rule(target=containers, name=st.integers(0, 30))
     def new(self, name: int) -> ContainerId:
@@ -263,7 +281,7 @@ class Book(RuleBasedStateMachine):
     @rule(container=containers)
     def take(self, container: ContainerId) -> None:
         written = {IPv4Address(text) for text in self.book.written}
-        full = len(set(self.model.values()) | written) == 13
+        full = len(self.in_use() | written) == 13
         before = self.model.get(container)
         try:
             address = self.book.take(container)
@@ -272,24 +290,32 @@ class Book(RuleBasedStateMachine):
             assert container not in self.model
             return
         assert address not in written or address == before
+        assert address not in self.in_use(container)
         assert self.model.setdefault(container, address) == address
 
     @rule(container=containers, last=st.integers(0, 20))
     def want(self, container: ContainerId, last: int) -> None:
         wanted = IPv4Address("10.1.0.0") + last
-        taken = any(a == wanted for c, a in self.model.items() if c != container)
-        possible = 2 <= last <= 14 and not taken
+        possible = 2 <= last <= 14 and wanted not in self.in_use(container)
         try:
             assert self.book.take(container, str(wanted)) == wanted
             assert possible
+            if (before := self.model.get(container)) is not None:
+                self.moving.setdefault(container, set()).add(before)
             self.model[container] = wanted
         except OperationError:
             assert not possible
+
+    @rule(container=containers)
+    def settle(self, container: ContainerId) -> None:
+        self.book.settle(container)
+        self.moving.pop(container, None)
 
     @rule(container=consumes(containers))
     def give_back(self, container: ContainerId) -> None:
         self.book.give_back(container)
         self.model.pop(container, None)
+        self.moving.pop(container, None)
 
     @invariant()
     def all_have_their_own(self) -> None:

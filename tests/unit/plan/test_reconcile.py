@@ -284,16 +284,12 @@ def test_a_changed_network_is_made_anew_with_everything_on_it() -> None:
         up(after, seen(STACK), "web", no_deps=True),
         """
         up demo:
-          stop web: config hash changed: networks
-          stop api: network front changed [after stop web]
-          remove web: config hash changed: networks [after stop web]
-          remove api: network front changed [after stop api]
-          remove network front: its definition changed [after remove web, remove api]
-          create network front: its definition changed [after remove network front]
-          create api: network front changed [after remove api, create network front]
-          start api: created [after create api]
-          create web: config hash changed: networks [after remove web, create network front]
-          start web: created [after create web]
+          disconnect web: network front is made anew
+          disconnect api: network front is made anew
+          remove network front: made anew: ipam changed [after disconnect web, disconnect api]
+          create network front: made anew: ipam changed [after remove network front]
+          reconnect api: network front is made anew [after disconnect api, create network front]
+          reconnect web: network front is made anew [after disconnect web, create network front]
         """,
     )
 

@@ -1,0 +1,143 @@
+"""What `Networking.rewire` must do in every implementation, as `conformance_network` has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.contracts.network import Published
+from orchestrator.errors import OperationError
+from orchestrator.model.names import NetworkName
+from orchestrator.model.network import Attachment, Network, PortMapping
+from orchestrator.testing.conformance_network import (
+    ANY,
+    DEFAULT,
+    NETWORK,
+    ON_DEFAULT,
+    PLACE,
+    PORTS,
+    WEB,
+    Attached,
+    Check,
+    NetworkLab,
+    _clear,
+    _container,
+    _ensure,
+    _port,
+    _refusal,
+    _start,
+)
+from orchestrator.values import replace
+
+BACK = NetworkName("back")
+NETWORKS = (NETWORK, Network(BACK, "shop_back"))
+FIRST, NEXT, LAST = range(PORTS[0], PORTS[1] + 1)
+
+
+async def _rewire(
+    lab: NetworkLab, box: Attached, attachments: Sequence[Attachment], ports: Sequence[PortMapping] = ()
+) -> Attached:
+    """Reserve and rewire, as the scheduler does."""
+    try:
+        endpoints = lab.networking.reserve(box.name, WEB, attachments)
+        published = await lab.networking.rewire(box.name, box.netns_fd, endpoints, ports, box.published)
+    except OperationError:
+        lab.networking.restore(box.name, box.endpoints, box.published)
+        raise
+    return Attached(box.name, box.netns_fd, endpoints, published)
+
+
+async def a_container_joins_and_leaves_networks(lab: NetworkLab) -> None:
+    await lab.networking.ensure(NETWORKS)
+    one, peer = await _start(lab, 1), await _start(lab, 2, service="peer", attachment=Attachment(BACK))
+    joined = await _rewire(lab, one, [Attachment(DEFAULT), Attachment(BACK, ("www",))])
+    assert joined.endpoints[0] == one.endpoints[0]
+    assert joined.endpoints[1].interface == "eth1"
+    there = joined.endpoints[1].addresses[0].ip
+    for name in ("web", "www", one.name):
+        assert await lab.resolve(lab.networking, peer, name) == (there,)
+    assert await lab.resolve(lab.networking, joined, "peer") == (peer.ip,)
+    await lab.networking.rewire(one.name, one.netns_fd, joined.endpoints, ())
+    moved = await _rewire(lab, joined, [Attachment(BACK)])
+    assert moved.endpoints[0] == replace(joined.endpoints[1], names=("web", one.name))
+    assert await lab.resolve(lab.networking, peer, "web") == (there,)
+    assert await lab.resolve(lab.networking, peer, "www") == ()
+    await lab.networking.remove([DEFAULT])
+    await lab.networking.ensure([NETWORK])
+    back = await _rewire(lab, moved, [Attachment(DEFAULT), Attachment(BACK)])
+    assert [end.interface for end in back.endpoints] == ["eth0", "eth1"]
+    for box in (one, peer):
+        await lab.networking.detach(box.name)
+        lab.networking.release(box.name)
+    await lab.networking.remove([DEFAULT, BACK])
+
+
+async def what_cannot_be_rewired_is_as_it_was(lab: NetworkLab) -> None:
+    await lab.networking.ensure(NETWORKS)
+    ports = [_port(FIRST)]
+    one, other = await _start(lab, 1, ports), await _start(lab, 2, service="other")
+    with lab.occupied(NEXT):
+        error = await _refusal(lambda: _rewire(lab, one, [Attachment(BACK)], [_port(NEXT)]))
+    assert (error.place, str(NEXT) in error.message) == (PLACE, True)
+    await _refusal(lambda: _rewire(lab, one, [Attachment(BACK), Attachment(DEFAULT, ipv4_address="1.2.3.4")], ports))
+    await _refusal(lambda: _rewire(lab, one, [Attachment(DEFAULT, ipv4_address=other.ip)], ports))
+    assert await lab.resolve(lab.networking, other, "web") == (one.ip,)
+    assert (await _refusal(lambda: _start(lab, 3, ports))).place == PLACE
+    assert await lab.networking.attach(one.name, one.netns_fd, one.endpoints, ports) == one.published
+    await lab.networking.remove([BACK])
+    await _clear(lab.networking, one.name, other.name, _container(3))
+
+
+async def ports_are_exchanged(lab: NetworkLab) -> None:
+    await _ensure(lab.networking)
+    one = await _start(lab, 1, [_port(FIRST), _port(target=81), _port(LAST, protocol="udp")])
+    local = replace(_port(LAST, protocol="udp"), host_ip="127.0.0.1")
+    wanted = [_port(target=81), _port(NEXT), local]
+    changed = await _rewire(lab, one, [ON_DEFAULT], wanted)
+    assert changed.published == (
+        one.published[1],
+        Published(ANY, NEXT, 80),
+        Published("127.0.0.1", LAST, 80, "udp"),
+    )
+    with lab.occupied(FIRST):
+        pass
+    assert (await _refusal(lambda: _start(lab, 2, [_port(NEXT)]))).place == PLACE
+    assert (await _rewire(lab, changed, [ON_DEFAULT])).published == ()
+    with lab.occupied(NEXT):
+        pass
+    again = await _rewire(lab, changed, [ON_DEFAULT], wanted)
+    assert again.published == changed.published
+    await _clear(lab.networking, one.name, _container(2))
+
+
+async def a_successor_completes_what_was_being_rewired(lab: NetworkLab) -> None:
+    """Whether all of it was done when the supervisor was killed, or nothing."""
+    await lab.networking.ensure(NETWORKS)
+    before, after = [Attachment(DEFAULT, ("old",))], [Attachment(BACK, ("new",))]
+    for done in (False, True):
+        one = await _start(lab, 1, [_port(FIRST)], attachment=before[0])
+        endpoints = lab.networking.reserve(one.name, WEB, after)
+        if done:
+            await lab.networking.rewire(one.name, one.netns_fd, endpoints, [_port(NEXT)])
+        await lab.restart()
+        lab.networking.restore(one.name, endpoints, one.published)
+        await lab.networking.ensure(NETWORKS)
+        published = await lab.networking.rewire(one.name, one.netns_fd, endpoints, [_port(NEXT)], one.published)
+        assert published == (Published(ANY, NEXT, 80),)
+        with lab.occupied(FIRST):
+            pass
+        peer = await _start(lab, 2, service="peer", attachment=Attachment(BACK))
+        assert await lab.resolve(lab.networking, peer, "new") == (endpoints[0].addresses[0].ip,)
+        await lab.networking.remove([DEFAULT])
+        await lab.networking.ensure(NETWORKS)
+        for box in (one, peer):
+            await lab.networking.detach(box.name)
+            lab.networking.release(box.name)
+    await lab.networking.remove([DEFAULT, BACK])
+
+
+REWIRED_CHECKS: tuple[Check, ...] = (
+    a_container_joins_and_leaves_networks,
+    what_cannot_be_rewired_is_as_it_was,
+    ports_are_exchanged,
+    a_successor_completes_what_was_being_rewired,
+)
