@@ -203,7 +203,8 @@ class Connections:
     ) -> None:
         before = current.endpoints, current.mappings, current.published
         try:
-            await self._bring(container, netns_fd, current, tuple(endpoints), self._bound(endpoints, mappings), keep, guarded)
+            bound = self._bound(endpoints, mappings)
+            await self._bring(container, netns_fd, current, tuple(endpoints), bound, keep, guarded)
         except BaseException as exc:
             # Shielded: half of each is of no use to anybody. The kernel's part of it is bounded; the store has this long.
             with trio.move_on_after(_UNDO_S, shield=True):
