@@ -27,7 +27,7 @@ _ANY: dict[int, str] = {socket.AF_INET: ANY_ADDRESS, socket.AF_INET6: "::"}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 _MOST_BYTES = 8 << 20
 """Of one transaction: all elements of a thousand containers on several networks."""
-_NO_SUCH_FAMILY = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.ENOENT)
+_NO_SUCH_FAMILY = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 
 
 @frozen
@@ -312,5 +312,5 @@ def delete_table(sock: NetlinkSocket, table: Table) -> None:
     try:
         nft.commit(sock, [nft.delete_table(table)])
     except OSError as exc:
-        if exc.errno not in _NO_SUCH_FAMILY:
+        if exc.errno not in (errno.ENOENT, *_NO_SUCH_FAMILY):
             raise

@@ -43,12 +43,19 @@ class Wiring:
     def connect(self, netns_fd: int, pairs: Sequence[VethPair], translations: Sequence[Translation]) -> tuple[str, ...]:
         """Connect a namespace and publish its ports, both or neither; returns the names of the host's ends. Raises OSError
         or HostError."""
-        names = attach.connect(self._thread, self.links, netns_fd, pairs)
-        try:
-            # Nothing runs in a namespace that is new, so nothing has been said by these ports yet.
+        admitted: list[str] = []
+
+        def admit(names: tuple[str, ...]) -> None:
             self.firewall.add(translations, {name: _port(name, pair) for name, pair in zip(names, pairs, strict=True)})
+            admitted.extend(names)
+
+        try:
+            names = attach.connect(self._thread, self.links, netns_fd, pairs, admit)
         except BaseException:
-            self.links.delete(names)
+            if admitted:
+                self.links.delete(admitted)
+                self.firewall.discard(translations)
+                self.firewall.forget_ports(admitted)
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
         for family in {t.family for t in translations}:
