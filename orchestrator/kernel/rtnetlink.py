@@ -35,7 +35,9 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 
 IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 20, 27, 28, 29, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
-IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
+IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_GROUP_FWD_MASK = 1, 5, 9
+_ALL_GROUPS = struct.pack("=H", 0xFFF8)
+"""01:80:c2:00:00:03 to 0f: all that the kernel lets be chosen (BR_GROUPFWD_RESTRICTED)."""
 VETH_INFO_PEER = 1
 IFLA_OPERSTATE, IF_OPER_UP = 16, 6
 RTEXT_FILTER_SKIP_STATS = 8
@@ -120,6 +122,17 @@ def new_veth(
         + info
     )
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, name, (errno.EEXIST,))
+
+
+def forward_groups(name: str) -> Request:
+    """Let the bridge `name` treat frames to groups that are of bridges alone (LLDP and the like) as it does all others.
+    Else it learns from them, and hands them to the host, before anybody can look at them."""
+    info = nest(
+        IFLA_LINKINFO,
+        attr(IFLA_INFO_KIND, b"bridge"),
+        nest(IFLA_INFO_DATA, attr(IFLA_BR_GROUP_FWD_MASK, _ALL_GROUPS)),
+    )
+    return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + attr_text(IFLA_IFNAME, name) + info, name)
 
 
 def set_bridge_port(name: str, hairpin: bool, isolated: bool) -> Request:

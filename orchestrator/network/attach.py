@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface
 
 from orchestrator.contracts.network import Address, Endpoint
@@ -45,9 +45,16 @@ class VethPair:
     guarded: bool = True
 
 
-def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Sequence[VethPair]) -> tuple[str, ...]:
-    """Connect the namespace; returns the names of the host's ends. Idempotent. Raises OSError or HostError; no pair that
-    was made here is left then."""
+def connect(
+    thread: NetlinkThread,
+    links: HostLinks,
+    netns_fd: int,
+    pairs: Sequence[VethPair],
+    made_known: Callable[[tuple[str, ...]], None] | None = None,
+) -> tuple[str, ...]:
+    """Connect the namespace; returns the names of the host's ends. `made_known` is told them before a pair that is new
+    carries anything: others may run in that namespace already. Idempotent. Raises OSError or HostError, also those of
+    `made_known`; no pair that was made here is left then."""
     with thread.inside(netns_fd):
         # Interfaces made from here on have no IPv6 until they are told to (`_enable_ipv6`); ::1 on lo stays. No container
         # believes what another one says about routers (CVE-2020-13401).
@@ -58,6 +65,8 @@ def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Seque
     with inside:
         try:
             names = tuple(_make_pair(links, inside, netns_fd, pair, made) for pair in pairs)
+            if made_known is not None:
+                made_known(names)
             _enable_ipv6(thread, netns_fd, [pair.endpoint for pair in pairs])
             _configure(inside, [pair.endpoint for pair in pairs])
             links.await_carrier(names)

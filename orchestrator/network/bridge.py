@@ -174,7 +174,7 @@ class HostLinks:
                 for (address, length), item in wanted.items()
             ]
             requests += [rt.set_alias(name, mark)] if mark else []
-            requests.append(rt.link_up(link.index, name))
+            requests += [rt.forward_groups(name), rt.link_up(link.index, name)]
             self._sock.batch(requests)
             return link
         except BaseException:

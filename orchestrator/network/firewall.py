@@ -29,7 +29,7 @@ _SOLICITED_NODE = "ff02::1:ff00:0"
 """With the last three bytes of an address: the group that is asked who has it (RFC 4291, 2.7.1)."""
 _MOST_BYTES = 8 << 20
 """Of one transaction: all elements of a thousand containers on several networks."""
-_NO_SUCH_FAMILY = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.ENOENT)
+_NO_SUCH_FAMILY = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 
 
 @frozen
@@ -330,5 +330,5 @@ def delete_table(sock: NetlinkSocket, table: Table) -> None:
     try:
         nft.commit(sock, [nft.delete_table(table)])
     except OSError as exc:
-        if exc.errno not in _NO_SUCH_FAMILY:
+        if exc.errno not in (errno.ENOENT, *_NO_SUCH_FAMILY):
             raise

@@ -38,6 +38,8 @@ _SETS: dict[str, tuple[int, int]] = {
 """Data type of the key, and its size: each part starts at a 4-byte register."""
 
 _ETHER_SOURCE, _ETHER_TYPE = Field(0, 6, 6), Field(0, 12, 2)
+_ETHER_TARGET, _OF_BRIDGES = Field(0, 0, 5), b"\x01\x80\xc2\x00\x00"
+"""What a frame to a group of bridges begins with (IEEE 802.1D, tables 7-10 and 12-1)."""
 _ARP_KIND, _ARP_ETHER, _ARP_IP = Field(1, 0, 6), Field(1, 8, 6), Field(1, 14, 4)
 _IP4_SOURCE, _IP6_SOURCE = Field(1, 12, 4), Field(1, 8, 16)
 _PORTS, _ICMP6_TYPE, _ND_TARGET = Field(2, 0, 4), Field(2, 0, 1), Field(2, 8, 16)
@@ -88,6 +90,7 @@ def link_local(mac: str) -> str:
 def table_requests(table: Table) -> list[Request]:
     """All but the elements: right for a table that is new and for one that exists."""
     requests = [nft.new_table(table), nft.new_base_chain(table, "guard", "filter", nft.HOOK_PREROUTING, _PRIORITY)]
+    requests.append(nft.new_base_chain(table, "groups", "filter", nft.HOOK_INPUT, _PRIORITY))
     requests += [nft.new_chain(table, chain) for chain in ("sender", "arp", "ip4", "ip6")]
     requests.append(nft.flush_rules(table))
     requests += [nft.new_set(table, name, 100 + n, *shape) for n, (name, shape) in enumerate(_SETS.items())]
@@ -95,6 +98,10 @@ def table_requests(table: Table) -> list[Request]:
     def rule(chain: str, *parts: list[nft.Expression]) -> None:
         requests.append(nft.new_rule(table, chain, [e for part in parts for e in part]))
 
+    # What is for bridges themselves. That of one group (02, slow protocols) comes by the hook "input" at once; that of the
+    # others passes no hook in time, unless the bridge is to forward it (`rtnetlink.forward_groups`).
+    rule("groups", nfx.says(_ETHER_TARGET, _OF_BRIDGES), nfx.by_port_and(_GUARDED), nfx.drop())
+    rule("guard", nfx.says(_ETHER_TARGET, _OF_BRIDGES), nfx.by_port_and(_GUARDED), nfx.drop())
     rule("guard", nfx.by_port_and(_ETHER, _ETHER_SOURCE), nfx.go_to("sender"))
     rule("guard", nfx.by_port_and(_GUARDED), nfx.drop())
     for tag in (_VLAN, _SERVICE_VLAN):

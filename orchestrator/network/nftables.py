@@ -40,7 +40,7 @@ _ACCEPT = 1
 BRIDGE = 7
 """NFPROTO_BRIDGE (linux/netfilter.h): the family of what passes bridges, seen with its Ethernet header."""
 
-HOOK_PREROUTING, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING = 0, 2, 3, 4
+HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING = 0, 1, 2, 3, 4
 
 TYPE_PORT, TYPE_ETHER, TYPE_INTERFACE, TYPE_PROTOCOL = 13, 9, 41, 12
 _TYPE_ADDRESS: dict[int, int] = {socket.AF_INET: 7, socket.AF_INET6: 8}

@@ -43,12 +43,19 @@ class Wiring:
     def connect(self, netns_fd: int, pairs: Sequence[VethPair], translations: Sequence[Translation]) -> tuple[str, ...]:
         """Connect a namespace and publish its ports, both or neither; returns the names of the host's ends. Raises OSError
         or HostError."""
-        names = attach.connect(self._thread, self.links, netns_fd, pairs)
-        try:
-            # Nothing runs in a namespace that is new, so nothing has been said by these ports yet.
+        admitted: list[str] = []
+
+        def admit(names: tuple[str, ...]) -> None:
             self.firewall.add(translations, {name: _port(name, pair) for name, pair in zip(names, pairs, strict=True)})
+            admitted.extend(names)
+
+        try:
+            names = attach.connect(self._thread, self.links, netns_fd, pairs, admit)
         except BaseException:
-            self.links.delete(names)
+            if admitted:
+                self.links.delete(admitted)
+                self.firewall.discard(translations)
+                self.firewall.forget_ports(admitted)
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
         for family in {t.family for t in translations}:
@@ -65,13 +72,12 @@ class Wiring:
         host's ends. Raises OSError or HostError; what is missing then can be made by another call."""
         gone = self.veths_of(leaving)
         self.links.delete(gone)
-        present = {link.name for link in self.links.all()}
-        first = {next(pair.owner.names()): pair for pair in pairs}
-        # Before the links: whoever runs in that namespace would not be guarded for a moment.
-        self.firewall.add((), {name: _port(name, pair) for name, pair in first.items() if name not in present})
-        names = attach.connect(self._thread, self.links, netns_fd, pairs)
-        self.firewall.add((), {name: _port(name, pair) for name, pair in zip(names, pairs, strict=True)})
-        self.firewall.forget_ports({*gone, *first} - {*names, *present})
+
+        def admit(names: tuple[str, ...]) -> None:
+            self.firewall.add((), {name: _port(name, pair) for name, pair in zip(names, pairs, strict=True)})
+
+        names = attach.connect(self._thread, self.links, netns_fd, pairs, admit)
+        self.firewall.forget_ports({*gone} - {*names})
         for name, pair in zip(names, pairs, strict=True):
             self.links.set_port(name, pair.hairpin, pair.isolated)
         return names

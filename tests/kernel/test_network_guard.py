@@ -13,25 +13,31 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from orchestrator.contracts.network import Networking
+from orchestrator.contracts.network import Address, Endpoint, Networking
 from orchestrator.contracts.site import Site
 from orchestrator.kernel.netlink import Request
 from orchestrator.kernel.rtnetlink import mac_bytes
-from orchestrator.model.names import NetworkName, nft_table
+from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, nft_table
 from orchestrator.model.network import Attachment
+from orchestrator.model.subnets import AddressRange
+from orchestrator.network import attach
 from orchestrator.network import nftables as nft
 from orchestrator.network.adapter import open_networking
+from orchestrator.network.attach import VethPair
+from orchestrator.network.bridge import HostLinks
 from orchestrator.network.firewall import Bridge, Firewall
 from orchestrator.network.guard import Port, link_local
 from orchestrator.network.leftovers import find_leftovers, remove_leftovers
-from tests.kernel.network_lab import DEADLINE_S, Box, Lab, ask, echo, lab, network, site, start, stop, tcp
+from orchestrator.network.thread import open_thread
+from orchestrator.network.veths import VethOwner
+from tests.kernel.network_lab import DEADLINE_S, HOST, Box, Lab, ask, echo, lab, network, site, start, stop, tcp
 from tests.leaks import nft_tables
 
 pytestmark = pytest.mark.kernel
@@ -326,6 +332,44 @@ async def test_nobody_takes_a_guarded_container_for_another_one(family: str, lie
         await until(lambda: neighbour(p, p.victim, other) == mac(p.loose))
 
 
+@pytest.mark.parametrize("group", [0x00, 0x02, 0x03, 0x0E, 0x0F])
+async def test_nobody_draws_anothers_frames_to_itself(group: int) -> None:
+    """The bridge learns where a MAC is from frames to the groups of bridges too, and looks at most of them before the hook
+    prerouting (br_handle_frame() in net/bridge/br_input.c)."""
+    async with place() as p:
+        victim, other, loose, guarded = (Wire(p.world, box) for box in (p.victim, p.other, p.loose, p.guarded))
+        await victim.until(other.mark())
+        to_group = f"01:80:c2:00:00:{group:02x}"
+        lie = ethernet(to_group, mac(p.other), EXPERIMENTAL, NEEDLE)
+        guarded.send(lie)
+        await victim.until(guarded.mark())
+        victim.send(ethernet(mac(p.other), mac(p.victim), EXPERIMENTAL, b"for the other one"))
+        await other.until(b"for the other one")
+        loose.send(lie)
+        await victim.until(loose.mark())
+        victim.send(ethernet(mac(p.other), mac(p.victim), EXPERIMENTAL, b"for the other one"))
+        await loose.until(b"for the other one")
+
+
+@pytest.mark.parametrize("group", [0x00, 0x02, 0x03, 0x0E, 0x0F])
+async def test_the_host_hears_nothing_forged_by_the_groups_of_bridges(group: int) -> None:
+    async with place() as p:
+        to_group = f"01:80:c2:00:00:{group:02x}"
+        loose, guarded = Wire(p.world, p.loose), Wire(p.world, p.guarded)
+        with await p.world.udp(p.world.host, 9) as host:
+            packet = udp4(p.other.address, HOST, (5, 9), NEEDLE)
+            guarded.send(ethernet(to_group, mac(p.guarded), IP4, packet))
+            own = udp4(p.guarded.address, p.other.gateway, (5, 9), b"true")
+            guarded.send(ethernet(mac_of_gateway(p), mac(p.guarded), IP4, own))
+            assert await host.recvfrom(100) == (b"true", (p.guarded.address, 5))
+            loose.send(ethernet(to_group, mac(p.loose), IP4, packet))
+            assert await host.recvfrom(100) == (NEEDLE, (p.other.address, 5))
+
+
+def mac_of_gateway(p: Place) -> str:
+    return next(link.mac for link in p.world.links(p.world.host).values() if link.kind == "bridge")
+
+
 async def test_the_port_of_another_one_in_the_bridge_is_not_looked_at() -> None:
     """A port that pystack did not make: who puts it there answers for it."""
     async with place() as p:
@@ -434,6 +478,29 @@ async def test_whether_a_container_is_guarded_is_as_it_was_attached_last() -> No
         await victim.until(NEEDLE)
         loose.send(lie(p, p.loose))
         assert not any(NEEDLE in frame for frame in await victim.until(loose.mark()))
+
+
+async def test_a_port_is_guarded_before_it_carries_anything() -> None:
+    """Others may run in the namespace of a container that is started again (``network_mode: service:X``)."""
+    with trio.fail_after(DEADLINE_S), lab() as world:
+        fd = world.namespace()
+        owner = VethOwner(ProjectKey("7e57ab1e"), ContainerId("lab-web-1"), DEFAULT)
+        up: list[bool] = []
+
+        def connect() -> None:
+            links = HostLinks()
+            with closing(links):
+                subnet = AddressRange(IPv4Network("10.9.0.0/24"), ip_address("10.9.0.1"))
+                bridge = links.make_bridge("psb7e57ab1e0000", [subnet])
+                end = Endpoint(DEFAULT, (Address("10.9.0.2", 24, "10.9.0.1"),), "02:70:0a:09:00:02", "eth0")
+                pairs = [VethPair(owner, bridge.index, end)]
+                for _ in range(2):
+                    attach.connect(thread, links, fd, pairs, lambda names: up.append(world.links(fd)["eth0"].up))
+                links.delete([next(owner.names()), bridge.name])
+
+        async with open_thread() as thread:
+            await thread.run(connect)
+        assert up == [False, True]
 
 
 async def test_the_guard_of_a_project_that_died_is_a_left_over() -> None:

@@ -58,8 +58,7 @@ async def test_connections_and_questions_within_one_bridge_are_counted_by_who_be
         with await world.udp(client.fd, 4000) as sock:
             for _ in range(2):
                 await sock.sendto(b"question", (web.address, 53))
-                _, peer = await server.recvfrom(100)
-                await server.sendto(b"answer", peer)
+                await server.sendto(b"answer", (await server.recvfrom(100))[1])
                 assert await sock.recv(100) == b"answer"
         seen = {
             (client.address, web.address, "tcp", 80, 2),
