@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from orchestrator.contracts.network import Address, Endpoint, Networking
 from orchestrator.contracts.site import Site
 from orchestrator.kernel.netlink import Request
 from orchestrator.kernel.rtnetlink import mac_bytes
-from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, nft_table
+from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ServiceName, nft_table
 from orchestrator.model.network import Attachment
 from orchestrator.model.subnets import AddressRange
 from orchestrator.network import attach
@@ -501,6 +501,29 @@ async def test_a_port_is_guarded_before_it_carries_anything() -> None:
         async with open_thread() as thread:
             await thread.run(connect)
         assert up == [False, True]
+
+
+async def test_who_is_brought_to_another_address_or_network_is_guarded_there() -> None:
+    async with place() as p:
+        await p.networking.ensure([network("back")])
+        old = p.guarded.address
+        moved = Attachment(DEFAULT, ipv4_address=str(ip_address(old) + 100))
+        wanted = [moved, Attachment(NetworkName("back"))]
+        endpoints = p.networking.reserve(p.guarded.name, ServiceName("guarded"), wanted)
+        await p.networking.rewire(p.guarded.name, p.guarded.fd, endpoints, [])
+        now = replace(p.guarded, endpoints=endpoints)
+        table = p.table()
+        assert f" {old} " not in table
+        assert f". {old}" not in table
+        assert all(f". {end.addresses[0].ip}" in table for end in endpoints)
+        victim, guarded = Wire(p.world, p.victim), Wire(p.world, now)
+        guarded.send(FORGERIES["an ARP answer with another one's address"](p, now))
+        assert not any(NEEDLE in frame for frame in await victim.until(guarded.mark()))
+        back = p.networking.reserve(p.guarded.name, ServiceName("guarded"), [Attachment(DEFAULT)])
+        await p.networking.rewire(p.guarded.name, p.guarded.fd, back, [])
+        assert len(back) == 1
+        assert f". {endpoints[1].addresses[0].ip}" not in p.table()
+        await p.networking.remove([NetworkName("back")])
 
 
 async def test_the_guard_of_a_project_that_died_is_a_left_over() -> None:
