@@ -32,7 +32,7 @@ from orchestrator.contracts.runtime import (
     TtySink,
 )
 from orchestrator.contracts.site import Site
-from orchestrator.errors import CommandError, HostError, OperationError
+from orchestrator.errors import CommandError, HostError, OperationError, PystackError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.model.health import ProbeResult
@@ -209,13 +209,14 @@ class MonitorRuntime:
             sandbox.starting = False
 
     async def prepare(self, container: ContainerId) -> None:
-        sandbox = await self._sandbox(container)
-        if not sandbox.starting and container not in self._session.active:
-            sandbox.starting = True
-            try:
-                await self._starts.prepare(sandbox)
-            finally:
-                sandbox.starting = False
+        with contextlib.suppress(PystackError):
+            sandbox = await self._sandbox(container)
+            if not sandbox.starting:
+                sandbox.starting = True
+                try:
+                    await self._starts.prepare(sandbox)
+                finally:
+                    sandbox.starting = False
 
     async def unprepare(self, container: ContainerId) -> None:
         await self._starts.give_up(container)

@@ -163,6 +163,31 @@ async def what_was_prepared_for_another_spec_is_not_what_runs(lab: Lab) -> None:
     assert (await lab.runtime.wait(await lab.runtime.start(first.container))).code == 4
 
 
+async def what_is_prepared_during_a_run_waits_for_its_end(lab: Lab) -> None:
+    first = await begin(lab, Workload())
+    await lab.runtime.prepare(first.container)
+    await lab.runtime.prepare(first.container)
+    assert (await state_of(lab, first.container)).run == first
+    with refused(OperationError):
+        await lab.runtime.start(first.container)
+    await lab.runtime.signal(first.container, SIGKILL)
+    assert (await lab.runtime.wait(first)).signal == SIGKILL
+    second = await lab.runtime.start(first.container)
+    assert second.number == 2
+    await lab.runtime.prepare(first.container)
+    await lab.runtime.unprepare(first.container)
+    await lab.runtime.prepare(first.container)
+    await lab.runtime.kill(first.container)
+    await lab.runtime.wait(second)
+    state = await state_of(lab, first.container)
+    assert (state.run, state.last_run) == (None, 2)
+    await lab.runtime.unprepare(first.container)
+    assert (await lab.runtime.start(first.container)).number == 3
+    await lab.runtime.prepare(first.container)
+    await lab.runtime.remove(first.container)
+    assert first.container not in {state.container for state in await lab.runtime.containers()}
+
+
 async def what_exists_is_listed_with_its_run_or_its_last_exit(lab: Lab) -> None:
     run = await begin(lab, Workload())
     state = await state_of(lab, run.container)
@@ -387,6 +412,7 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     a_start_that_was_prepared_is_a_start,
     what_was_prepared_can_be_given_up,
     what_was_prepared_for_another_spec_is_not_what_runs,
+    what_is_prepared_during_a_run_waits_for_its_end,
     what_exists_is_listed_with_its_run_or_its_last_exit,
     a_sandbox_that_never_ran_is_listed_too,
     the_stop_signal_ends_a_program_that_heeds_it,
