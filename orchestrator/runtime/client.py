@@ -338,6 +338,7 @@ class MonitorRuntime:
             raise
         sandbox.spec = after
         sandbox.renew(sandbox.layers)  # The hierarchies that it is in may be others.
+        await self._starts.give_up(container)
 
     async def _running(self, container: ContainerId) -> Sandbox:
         if container not in self._session.active:

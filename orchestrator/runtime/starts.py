@@ -131,7 +131,7 @@ class Starts:
             await self.give_up(sandbox.container)
             return None
         del self._prepared[sandbox.container]
-        fields = {}
+        fields: dict[str, Any] = {}
         if asked.after:
             fields["echo"] = asked.echo = self._ends.base_of(sandbox.container, sandbox.cgroup, asked.number)
         with stack:

@@ -252,7 +252,7 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
         if run.grace_s > 0:
             await runtime.signal(container.id, container.record.definition.stop_signal)
             await pausing.thaw(state, container)
-            if container.returns:
+            if container.ask.ending and container.returns:
                 await runtime.prepare(container.id)
             with trio.CancelScope(deadline=trio.current_time() + run.grace_s) as run.grace:
                 await trio.sleep_forever()
