@@ -112,7 +112,7 @@ class Starts:
         if found is None:
             return
         asked, stack = found
-        with stack, contextlib.suppress(StepFailed, MonitorLost, HostError), trio.CancelScope(shield=True):
+        with stack, contextlib.suppress(StepFailed, MonitorLost, HostError, OSError), trio.CancelScope(shield=True):
             await asked.link.request("unhold", container=container)
 
     async def leave(self) -> None:
