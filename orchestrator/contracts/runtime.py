@@ -217,7 +217,7 @@ class Runtime(Protocol):
 
     async def prepare(self, container: ContainerId) -> None:
         """Do all of the next `start` that can be done before its time, to be followed soon by that or by `unprepare`.
-        Changes nothing that can be seen; what is wrong, `start` will say. Does nothing while there is a run."""
+        Changes nothing that can be seen; what is wrong, `start` will say. While there is a run, it waits for its end."""
         ...
 
     async def unprepare(self, container: ContainerId) -> None:

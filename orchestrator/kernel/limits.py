@@ -11,6 +11,7 @@ was lowered before us stays, and containers get what is left of it; `lowered` sa
 from __future__ import annotations
 
 import errno
+import os
 import resource
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -34,6 +35,9 @@ DEFAULTS = (
     ("RLIMIT_RTTIME", 15, UNLIMITED, UNLIMITED),
 )
 """Name, number (asm-generic/resource.h), soft, hard. Bytes, processes, files, signals; microseconds for RTTIME."""
+
+_ROOM = 4096
+"""Descriptors: half a thousand containers. It is 32 KiB of memory."""
 
 NUMBERS = {name: number for name, number, _, _ in DEFAULTS}
 
@@ -65,6 +69,17 @@ def attainable(number: int, soft: int, hard: int) -> tuple[int, int]:
         except OSError:
             return (own_hard if above(soft, own_hard) else soft), own_hard
     return soft, hard
+
+
+def make_room() -> None:
+    """Let the table of descriptors have its size from the beginning. The kernel doubles it at need, and a process that has
+    threads, or shares its table, waits an RCU grace period for that (fs/file.c, expand_fdtable): 10 ms each time."""
+    last = min(_ROOM, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) - 1
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    if last > writer:
+        os.close(os.dup2(reader, last, inheritable=False))
+    os.close(reader)
+    os.close(writer)
 
 
 def lowered() -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from orchestrator.contracts.runtime import (
     TtySink,
 )
 from orchestrator.contracts.site import Site
-from orchestrator.errors import CommandError, HostError, OperationError
+from orchestrator.errors import CommandError, HostError, OperationError, PystackError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.model.health import ProbeResult
@@ -212,13 +212,14 @@ class MonitorRuntime:
             sandbox.starting = False
 
     async def prepare(self, container: ContainerId) -> None:
-        sandbox = await self._sandbox(container)
-        if not sandbox.starting and container not in self._session.active:
-            sandbox.starting = True
-            try:
-                await self._starts.prepare(sandbox)
-            finally:
-                sandbox.starting = False
+        with contextlib.suppress(PystackError):
+            sandbox = await self._sandbox(container)
+            if not sandbox.starting:
+                sandbox.starting = True
+                try:
+                    await self._starts.prepare(sandbox)
+                finally:
+                    sandbox.starting = False
 
     async def unprepare(self, container: ContainerId) -> None:
         await self._starts.give_up(container)
@@ -340,6 +341,7 @@ class MonitorRuntime:
             raise
         sandbox.spec = after
         sandbox.renew(sandbox.layers)  # The hierarchies that it is in may be others.
+        await self._starts.give_up(container)
 
     async def renew_files(self, container: ContainerId, files: Sequence[GeneratedFile]) -> None:
         sandbox = await self._sandbox(container)

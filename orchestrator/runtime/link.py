@@ -103,14 +103,18 @@ class Link:
 
     async def request(self, op: str, body: bytes = b"", fds: Sequence[int] = (), **fields: Any) -> Answer:
         """Raises MonitorLost, StepFailed, OSError (what the monitor's system call said) or HostError."""
-        return await self._request(self._new_id(), op, body, fds, **fields)
+        return await self._outcome(await self._begin(self._new_id(), op, body, fds, **fields))
+
+    async def announce(self, op: str, body: bytes = b"", fds: Sequence[int] = (), **fields: Any) -> None:
+        """A request whose answer nobody waits for. Raises MonitorLost, OSError."""
+        self._waiters.pop(await self._begin(self._new_id(), op, body, fds, **fields))
 
     async def request_exec(self, body: bytes, fds: Sequence[int], **fields: Any) -> tuple[Answer, Ending]:
         """``exec``, and where its end will be told. Raises as `request`."""
         number = self._new_id()
         ending = self._endings[number] = Ending()
         try:
-            return await self._request(number, "exec", body, fds, **fields), ending
+            return await self._outcome(await self._begin(number, "exec", body, fds, **fields)), ending
         except BaseException:
             self._endings.pop(number, None)
             raise
@@ -120,12 +124,20 @@ class Link:
         self._next += 1
         return number
 
-    async def _request(self, number: int, op: str, body: bytes, fds: Sequence[int], **fields: Any) -> Answer:
+    async def _begin(self, number: int, op: str, body: bytes, fds: Sequence[int], **fields: Any) -> int:
         if self.lost:
             raise MonitorLost
-        waiter = self._waiters[number] = _Waiter()
+        self._waiters[number] = _Waiter()
         try:
             await self._send({"op": op, "id": number, **fields}, body, fds)
+        except BaseException:
+            del self._waiters[number]
+            raise
+        return number
+
+    async def _outcome(self, number: int) -> Answer:
+        waiter = self._waiters[number]
+        try:
             with trio.move_on_after(_ANSWER_S) as scope:
                 await waiter.done.wait()
             if scope.cancelled_caught:

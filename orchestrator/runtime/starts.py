@@ -32,7 +32,8 @@ from orchestrator.runtime.stdio import KEPT_TERMINAL, Streams, closing
 from orchestrator.values import entity
 
 _HELD_SINCE = 6
-"""The version of the monitor's protocol."""
+_AFTER_SINCE = 7
+"""The versions of the monitor's protocol."""
 
 
 class BornKilled(Exception):
@@ -54,6 +55,8 @@ class _Asked:
     ends: Mapping[str, int]
     streams: Streams
     shared: bool = False
+    after: int = 0
+    """It begins when that run has ended; `echo` is not known before."""
 
 
 class Starts:
@@ -79,13 +82,29 @@ class Starts:
         """Do all of the next `start` but the end, where that can be. What is wrong with it, that will say."""
         spec = sandbox.spec
         plain = not (sandbox.terminal or spec.stdin_open or spec.shares)
-        if not plain or sandbox.container in self._prepared or (await self._session.link()).version < _HELD_SINCE:
+        if not plain or sandbox.container in self._prepared:
             return
+        active = self._session.active.get(sandbox.container)
         with contextlib.ExitStack() as stack, contextlib.suppress(PystackError, OSError, MonitorLost, BornKilled):
+            if active is not None:
+                with trio.CancelScope(shield=True):  # The run may end at once, and it is for that very moment.
+                    await self._announce(sandbox, active.run.number, stack)
+                return
+            if (await self._session.link()).version < _HELD_SINCE:
+                return
             asked = await self._ready(sandbox, None, None, (0, 0), stack)
             with trio.CancelScope(shield=True):  # Milliseconds; a child that nobody knows of would be in its way for ever.
                 await self._request(asked, held=True)
             self._prepared[sandbox.container] = asked, stack.pop_all()
+
+    async def _announce(self, sandbox: Sandbox, after: int, stack: contextlib.ExitStack) -> None:
+        """The monitor begins with it when the run `after` has ended, and tells us nothing of it before `go`."""
+        if (await self._session.link()).version < _AFTER_SINCE or not has_own_processes(sandbox.spec):
+            return
+        asked = await self._ready(sandbox, None, None, (0, 0), stack, after=after)
+        descriptors, fields = _message(asked)
+        await asked.link.announce("start", asked.encoded, descriptors, held=True, after=after, **fields)
+        self._prepared[sandbox.container] = asked, stack.pop_all()
 
     async def give_up(self, container: ContainerId) -> None:
         """What was prepared of it is gone when this returns."""
@@ -93,7 +112,7 @@ class Starts:
         if found is None:
             return
         asked, stack = found
-        with stack, contextlib.suppress(StepFailed, MonitorLost, HostError), trio.CancelScope(shield=True):
+        with stack, contextlib.suppress(StepFailed, MonitorLost, HostError, OSError), trio.CancelScope(shield=True):
             await asked.link.request("unhold", container=container)
 
     async def leave(self) -> None:
@@ -112,11 +131,14 @@ class Starts:
             await self.give_up(sandbox.container)
             return None
         del self._prepared[sandbox.container]
+        fields: dict[str, Any] = {}
+        if asked.after:
+            fields["echo"] = asked.echo = self._ends.base_of(sandbox.container, sandbox.cgroup, asked.number)
         with stack:
             try:
-                answer = await asked.link.request("go", container=sandbox.container)
+                answer = await asked.link.request("go", container=sandbox.container, **fields)
             except StepFailed as exc:
-                if killed_at_birth(exc):
+                if asked.after or killed_at_birth(exc):
                     return None
                 raise failure(sandbox.container, asked.program, exc) from exc
             except (MonitorLost, HostError):
@@ -130,6 +152,8 @@ class Starts:
         on_tty: TtySink | None,
         size: tuple[int, int],
         stack: contextlib.ExitStack,
+        *,
+        after: int = 0,
     ) -> _Asked:
         """All that a request takes; `stack` has what is to be closed after it."""
         container = sandbox.container
@@ -146,7 +170,7 @@ class Starts:
             sandbox.spoil(sandbox.cgroup)
         log = sandbox.log_policy(link.version)
         number = self._session.history.setdefault(container, History()).last_run + 1
-        echo = self._ends.base_of(container, sandbox.cgroup, number)
+        echo = {} if after else self._ends.base_of(container, sandbox.cgroup, number)
         if sandbox.spec.stdin_open and stdin is None and not terminal:
             stdin, writer = os.pipe2(os.O_CLOEXEC)
             stack.enter_context(closing(stdin, writer))
@@ -155,17 +179,15 @@ class Starts:
         shared = stack.enter_context(joined(self._session, self._site, sandbox.spec))
         own = {"net": netns} if netns >= 0 else {}
         ends = {**own, **maps, **shared, **streams.descriptors}
-        return _Asked(sandbox, link, program, encoded, number, echo, log, owners, ends, streams, bool(shared))
+        return _Asked(sandbox, link, program, encoded, number, echo, log, owners, ends, streams, bool(shared), after)
 
     async def _request(self, asked: _Asked, *, held: bool = False) -> Answer:
         sandbox, container = asked.sandbox, asked.sandbox.container
-        names, fds = sandbox.placement(sandbox.cgroup)
-        fields = {**asked.streams.fields, **({"held": True} if held else {})}
+        descriptors, fields = _message(asked)
+        if held:
+            fields["held"] = True
         try:
-            return await asked.link.request(
-                "start", asked.encoded, [*asked.ends.values(), *fds], container=container, run=asked.number,
-                echo=asked.echo, log=asked.log, names=[*asked.ends, *names], **fields,
-            )  # fmt: skip
+            return await asked.link.request("start", asked.encoded, descriptors, **fields)
         except StepFailed as exc:
             if asked.shared and exc.number == errno.ESRCH:
                 raise has_just_ended(sandbox.spec) from exc
@@ -186,6 +208,14 @@ class Starts:
         self._session.add_active(ActiveRun(run, answer.fds[0], taken, asked.echo, asked.log))
         asked.streams.hand_over()
         return run
+
+
+def _message(asked: _Asked) -> tuple[list[int], dict[str, Any]]:
+    """Descriptors and header of a request `start`."""
+    sandbox = asked.sandbox
+    names, fds = sandbox.placement(sandbox.cgroup)
+    about = {"container": sandbox.container, "run": asked.number, "echo": asked.echo, "log": asked.log}
+    return [*asked.ends.values(), *fds], {**about, "names": [*asked.ends, *names], **asked.streams.fields}
 
 
 async def end_leftovers(cgroup: ContainerCgroup) -> None:

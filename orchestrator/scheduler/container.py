@@ -69,6 +69,7 @@ class Container:
     `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
     none. `first_run`: what ``run`` connects its process to; `reader`: the same, when it is started.
+    `returns`: it is being stopped to be started as it is.
     `warned`: of its last run (`contracts.runtime.Run`). `failed_hook`, `failed_pre_stop`: what a hook of it ended
     with since the operation began, of its run and of its stop."""
 
@@ -93,6 +94,7 @@ class Container:
     idle: trio.Event | None = None
     first_run: FirstRun | None = None
     reader: FirstRun | None = None
+    returns: bool = False
     warned: tuple[str, ...] = ()
     failed_hook: PystackError | None = None
     failed_pre_stop: PystackError | None = None

@@ -195,7 +195,9 @@ async def wire(state: EngineState, container: Container) -> None:
 
 
 async def unwire(state: EngineState, container: Container) -> None:
-    """Free the ports and names of a container that does not run; its addresses stay reserved. A failure is a warning."""
+    """Free the ports and names of a container that does not run, and will not at once; its addresses stay reserved. A
+    failure is a warning."""
+    await state.adapters.runtime.unprepare(container.id)
     if not container.sandbox.wired:
         return
     try:

@@ -47,6 +47,7 @@ class Steps:
         self._tally = tally
         self._environ = environ
         self._preparing = Preparing(state, plan, environ)
+        self._removed = {operation.container for operation in plan.of(Kind.REMOVE)}
         self.networks_made: list[NetworkName] = []
 
     async def do(self, operation: Operation) -> None:
@@ -78,7 +79,11 @@ class Steps:
                     await (pausing.pause if operation.kind is Kind.PAUSE else pausing.unpause)(self._state, container)
             case Kind.STOP:
                 if (container := self._known(operation)) is not None:
-                    await supervise.stop(self._state, container, operation.grace_s, stays_wanted=operation.replaces)
+                    replaces = operation.replaces
+                    returns = replaces and container.id not in self._removed
+                    await supervise.stop(
+                        self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns
+                    )
                     if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
                         self._tally.fail(container.label, container.service, container.failed_pre_stop)
             case Kind.REMOVE:

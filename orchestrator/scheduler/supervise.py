@@ -53,9 +53,13 @@ def hasten_start(container: Container) -> None:
         container.delay.cancel()
 
 
-async def stop(state: EngineState, container: Container, grace_s: float, *, stays_wanted: bool = False) -> None:
+async def stop(
+    state: EngineState, container: Container, grace_s: float, *, stays_wanted: bool = False, returns: bool = False
+) -> None:
     """End the run, or the wait for the next one, and return when it is over. `stays_wanted`: the record does not say
-    "stopped", because a start follows. Raises HostError when it does not end even when killed."""
+    "stopped", because a start follows; `returns`: in the same sandbox. Raises HostError when it does not end even when
+    killed."""
+    container.returns = returns
     if not stays_wanted:
         container.amend(wanted=Wanted.STOPPED)
         container.save()
@@ -248,6 +252,8 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
         if run.grace_s > 0:
             await runtime.signal(container.id, container.record.definition.stop_signal)
             await pausing.thaw(state, container)
+            if container.ask.ending and container.returns:
+                await runtime.prepare(container.id)
             with trio.CancelScope(deadline=trio.current_time() + run.grace_s) as run.grace:
                 await trio.sleep_forever()
     except PystackError as error:

@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from orchestrator.contracts.control import VERBS, Attach, Done, Events, Exec, Operation, Run
-from orchestrator.contracts.protocol import UNTIMED, VERSION
+from orchestrator.contracts.protocol import BEAT_S, UNTIMED, VERSION
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError, PystackError
 from orchestrator.kernel.identity import is_trusted
@@ -51,6 +51,9 @@ class Server:
         """Those without a request, the longest idle first."""
         self._readers: dict[Connection, list[FirstRun]] = {}
         """What a client has run in the foreground."""
+        self._waiting: set[Connection] = set()
+        """Those that are told in between that their request is worked on."""
+        self._beating = False
         self._awaiting_first = True
         self._changed = trio.Event()
         self._ending = False
@@ -68,7 +71,7 @@ class Server:
                     while True:
                         sock = await self._door.accept()
                         if self._has_room():
-                            nursery.start_soon(self._serve_client, sock)
+                            nursery.start_soon(self._serve_client, sock, nursery)
                         else:
                             full = f"the supervisor has {len(self._clients)} clients at work, as many as it can serve"
                             refuse(sock, full)
@@ -115,14 +118,22 @@ class Server:
         async for _event in listener.events:
             self._changed.set()
 
-    async def _serve_client(self, sock: socket.socket) -> None:
+    async def _beat(self, nursery: trio.Nursery) -> None:
+        """Signs of life for all who wait for an answer, as long as there are any: one task for all of them."""
+        while self._waiting:
+            await trio.sleep(BEAT_S)
+            for connection in self._waiting:
+                nursery.start_soon(connection.beat)
+        self._beating = False
+
+    async def _serve_client(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         with trio.CancelScope() as scope:
             connection = Connection(sock)
             self._clients[connection] = scope
             self._awaiting_first = False
             try:
                 while is_trusted(connection.uid):
-                    await self._serve_request(connection)
+                    await self._serve_request(connection, nursery)
             except Disconnected:
                 pass
             except Exception as exc:
@@ -135,7 +146,7 @@ class Server:
                 self._idle.pop(connection, None)
                 self._changed.set()
 
-    async def _serve_request(self, connection: Connection) -> None:
+    async def _serve_request(self, connection: Connection, nursery: trio.Nursery) -> None:
         self._idle[connection] = None
         try:
             request = await connection.receive()
@@ -146,7 +157,7 @@ class Server:
             self._idle.pop(connection, None)
         try:
             await connection.send({"v": VERSION, "ack": True})
-            reply = await self._reply(connection, request)
+            reply = await self._reply(connection, request, nursery)
             await connection.send(reply)
         finally:
             close_all(request.fds)
@@ -155,15 +166,17 @@ class Server:
                 self._ending = True
                 self._changed.set()
 
-    async def _reply(self, connection: Connection, request: Request) -> Mapping[str, Any]:
-        """What ends the request. Raises Disconnected."""
-        if request.verb in UNTIMED:
+    async def _reply(self, connection: Connection, request: Request, nursery: trio.Nursery) -> Mapping[str, Any]:
+        """What ends the request. `nursery`: for what is not the request's alone. Raises Disconnected."""
+        try:
+            if request.verb not in UNTIMED:
+                self._waiting.add(connection)
+                if not self._beating:
+                    self._beating = True
+                    nursery.start_soon(self._beat, nursery)
             reply = await self._outcome(connection, request)
-        else:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(connection.beat)
-                reply = await self._outcome(connection, request)
-                nursery.cancel_scope.cancel()
+        finally:
+            self._waiting.discard(connection)
         if reply is None:
             raise Disconnected
         return reply

@@ -19,6 +19,7 @@ import trio
 
 from orchestrator.errors import BugReport, PystackError, only_error
 from orchestrator.kernel.clean_start import start_clean
+from orchestrator.kernel.limits import make_room
 from orchestrator.model.codec import to_json
 from orchestrator.model.names import ProjectName
 from orchestrator.runtime.host_check import require_host
@@ -36,6 +37,7 @@ def live(options: Options) -> int:
     """The supervisor's life; returns its exit code. Raises what was not expected, after it has been told."""
     waiting = Waiting(options.ready_fd)
     unclean = start_clean()  # Nothing of the caller's shell goes on to containers.
+    make_room()
     try:
         trio.run(_supervise, options, waiting, unclean)
     except BaseException as exc:

@@ -19,7 +19,7 @@ from typing import Any
 import trio
 
 from orchestrator import __version__
-from orchestrator.contracts.protocol import BEAT_S, MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, VERSION
+from orchestrator.contracts.protocol import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, VERSION
 from orchestrator.errors import InputError
 from orchestrator.kernel import fdpass
 from orchestrator.values import frozen
@@ -99,15 +99,10 @@ class Connection:
             raise Disconnected from exc
 
     async def beat(self) -> None:
-        """Signs of life, until cancelled or the peer is gone."""
-        try:
-            while True:
-                await trio.sleep(BEAT_S)
-                if not self._sending.locked():
-                    with trio.CancelScope(shield=True):  # Or half a line could be left.
-                        await self.send({"beat": True})
-        except Disconnected:
-            return
+        """A sign of life, unless something is being sent, or the peer is gone."""
+        if not self._sending.locked():
+            with suppress(Disconnected), trio.CancelScope(shield=True):  # Or half a line could be left.
+                await self.send({"beat": True})
 
     async def words(self) -> AsyncGenerator[Mapping[str, Any], None]:
         """What the peer says during its request, until it has closed its end, or does not keep to the bounds."""

@@ -129,40 +129,6 @@ async def a_restart_is_a_new_run_in_the_same_sandbox(lab: Lab) -> None:
     assert (await lab.runtime.wait(second)).code == 3
 
 
-async def prepared(lab: Lab) -> Run:
-    """A run that has ended, and the next one is prepared."""
-    first = await begin(lab, Workload(seconds=0, exit_code=3))
-    await lab.runtime.wait(first)
-    await lab.runtime.prepare(first.container)
-    return first
-
-
-async def a_start_that_was_prepared_is_a_start(lab: Lab) -> None:
-    first = await prepared(lab)
-    await lab.runtime.prepare(first.container)
-    assert (await state_of(lab, first.container)).run is None
-    second = await lab.runtime.start(first.container)
-    assert second.number == 2
-    assert (await lab.runtime.wait(second)).code == 3
-
-
-async def what_was_prepared_can_be_given_up(lab: Lab) -> None:
-    first = await prepared(lab)
-    await lab.runtime.unprepare(first.container)
-    await lab.runtime.unprepare(first.container)
-    second = await lab.runtime.start(first.container)
-    assert (await lab.runtime.wait(second)).code == 3
-    await lab.runtime.prepare(first.container)
-    await lab.runtime.remove(first.container)
-    assert first.container not in {state.container for state in await lab.runtime.containers()}
-
-
-async def what_was_prepared_for_another_spec_is_not_what_runs(lab: Lab) -> None:
-    first = await prepared(lab)
-    await lab.runtime.create(await lab.make("one", Workload(seconds=0, exit_code=4)))
-    assert (await lab.runtime.wait(await lab.runtime.start(first.container))).code == 4
-
-
 async def what_exists_is_listed_with_its_run_or_its_last_exit(lab: Lab) -> None:
     run = await begin(lab, Workload())
     state = await state_of(lab, run.container)
@@ -384,9 +350,6 @@ async def a_run_that_cannot_be_started_hands_out_no_terminal(lab: Lab) -> None:
 RUNTIME_CHECKS: tuple[Check, ...] = (
     a_run_ends_with_its_code_and_says_so_to_everybody,
     a_restart_is_a_new_run_in_the_same_sandbox,
-    a_start_that_was_prepared_is_a_start,
-    what_was_prepared_can_be_given_up,
-    what_was_prepared_for_another_spec_is_not_what_runs,
     what_exists_is_listed_with_its_run_or_its_last_exit,
     a_sandbox_that_never_ran_is_listed_too,
     the_stop_signal_ends_a_program_that_heeds_it,

@@ -206,7 +206,7 @@ class FakeRuntime:
         await trio.lowlevel.checkpoint()
         found = self._containers[container]
         assert not found.paused, f"{container} is prepared in a group that stands still"
-        found.prepared = found.live is None
+        found.prepared = True
 
     async def unprepare(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()

@@ -17,6 +17,7 @@ from orchestrator.testing.conformance import (
 )
 from orchestrator.testing.conformance_limits import LIMITS_CHECKS
 from orchestrator.testing.conformance_paused import PAUSE_CHECKS
+from orchestrator.testing.conformance_prepared import PREPARED_CHECKS
 from orchestrator.testing.conformance_projects import PROJECT_CHECKS, ProjectCheck, run_project_check
 from orchestrator.testing.conformance_shared import SHARED_CHECKS
 from tests.kernel.place import Place, place, two_places
@@ -43,7 +44,7 @@ class RealLab:
         return self._here.log(container)
 
 
-CHECKS = RUNTIME_CHECKS + LIMITS_CHECKS + SHARED_CHECKS + PAUSE_CHECKS
+CHECKS = RUNTIME_CHECKS + LIMITS_CHECKS + SHARED_CHECKS + PAUSE_CHECKS + PREPARED_CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -434,6 +434,11 @@ def processes_in(here: Place) -> list[int]:
     return members(f"{detect().unified or next(iter(detect().controllers.values()))}/{cgroup_path(here.site.key, BOX)}")
 
 
+def pids_of(pid: int) -> str:
+    """The pid namespace that it is in."""
+    return os.readlink(f"/proc/{pid}/ns/pid")
+
+
 async def prepared(here: Place) -> int:
     """The process of a run that is prepared."""
     run = await here.begin(["sh", "-c", "exit 3"])
@@ -458,6 +463,58 @@ async def test_a_start_whose_preparation_was_killed_is_a_start(here: Place, vict
     run = await here.runtime.start(BOX)
     assert run.pid != pid
     assert (await here.runtime.wait(run)).code == 3
+
+
+async def test_what_is_prepared_during_a_run_is_made_at_its_end_and_not_before(here: Place) -> None:
+    first = await here.begin(["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.01; done"])
+    await here.runtime.prepare(BOX)
+    await here.runtime.probe(BOX, ("true",), 5)  # The monitor has got round to it.
+    assert len(processes_in(here)) <= 2, "the run and its sleep"
+    await here.runtime.signal(BOX, signal.SIGTERM)
+    assert (await here.runtime.wait(first)).code == 3
+    (pid,) = eventually(lambda: [pid for pid in processes_in(here) if pids_of(pid) != pids_of(os.getpid())])
+    second = await here.runtime.start(BOX)
+    assert (second.pid, second.number) == (pid, 2), "it was made without our doing"
+    await here.runtime.kill(BOX)
+    await here.runtime.wait(second)
+
+
+@pytest.mark.parametrize("victim", ["next", "monitor", "both runs"])
+async def test_a_start_that_was_prepared_during_a_run_and_killed_is_a_start(here: Place, victim: str) -> None:
+    first = await here.begin(["sleep", "1000"])
+    await here.runtime.prepare(BOX)
+    old = here.runtime.monitor_pid
+    if victim == "monitor":
+        os.kill(old, signal.SIGKILL)
+        await new_monitor(here.runtime, old)
+        await here.runtime.kill(BOX)
+    elif victim == "both runs":
+        await here.runtime.kill(BOX)
+    else:
+        await here.runtime.signal(BOX, signal.SIGKILL)
+    await here.runtime.wait(first)
+    if victim == "next":
+        os.kill(eventually(lambda: processes_in(here))[0], signal.SIGKILL)
+    second = await here.runtime.start(BOX)
+    assert second.number == 2
+    assert processes_in(here) == [second.pid]
+    await here.runtime.kill(BOX)
+    await here.runtime.wait(second)
+
+
+async def test_what_is_prepared_during_a_run_is_forgotten_when_the_supervisor_leaves(
+    here: Place, busybox_rootfs: Path
+) -> None:
+    site = leaving(here)
+    async with open_runtime(site, find_host()) as runtime:
+        run = await Place(site, busybox_rootfs, runtime).begin(["sleep", "1000"])
+        await runtime.prepare(BOX)
+    os.kill(run.pid, signal.SIGKILL)
+    eventually(lambda: not processes_in(Place(site, busybox_rootfs, runtime)))
+    async with open_runtime(site, find_host()) as runtime:
+        assert (await runtime.wait(run)).signal == signal.SIGKILL
+        await runtime.remove(BOX)
+    remove_project(detect(), site.key)
 
 
 async def test_a_monitor_that_is_told_to_end_ends_with_what_is_on_its_way(here: Place, busybox_rootfs: Path) -> None:

@@ -299,6 +299,52 @@ def test_a_stop_during_back_off_ends_it() -> None:
     simulate(lambda: World({"db": FakeService(crashes=[1])}), body)
 
 
+def test_a_requested_restart_prepares_the_next_run_while_the_last_one_ends() -> None:
+    stack = project(service("db"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(do, engine, Verb.RESTART)
+            await trio.sleep(1)
+            assert row(engine, "db").phase is Phase.STOPPING
+            assert world.runtime.prepared() == [world.container("db")]
+        assert row(engine, "db").phase is Phase.RUNNING
+        assert starts(world, "db") == [0, 2]
+        assert world.runtime.prepared() == []
+
+    simulate(lambda: World({"db": FakeService(stops_after_s=2)}), body)
+
+
+@pytest.mark.parametrize("verb", [Verb.STOP, Verb.DOWN])
+def test_a_restart_that_is_taken_over_by_a_stop_leaves_nothing_prepared(verb: Verb) -> None:
+    stack = project(service("db"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(do, engine, Verb.RESTART)
+            await trio.sleep(1)
+            assert world.runtime.prepared() == [world.container("db")]
+            await do(engine, verb)
+        assert starts(world, "db") == [0]
+        assert world.runtime.prepared() == []
+
+    simulate(lambda: World({"db": FakeService(stops_after_s=2)}), body)
+
+
+def test_a_stop_for_a_replacement_prepares_nothing() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, project(service("db")))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(up, engine, project(service("db", image="other")))
+            await trio.sleep(1)
+            assert row(engine, "db").phase is Phase.STOPPING
+            assert world.runtime.prepared() == []
+
+    simulate(lambda: World({"db": FakeService(stops_after_s=2)}), body)
+
+
 def test_a_run_is_prepared_shortly_before_it_is_due() -> None:
     stack = project(service("db", restart="always"))
 

@@ -18,6 +18,7 @@ sys.path.append(os.path.abspath(f"{__file__}/../../../.."))
 
 from orchestrator.kernel import fdpass, process
 from orchestrator.kernel.clean_start import start_clean
+from orchestrator.kernel.limits import make_room
 from orchestrator.kernel.spawn import born
 from orchestrator.runtime.monitor.mount_namespace import enter_own
 from orchestrator.runtime.monitor.server import Monitor
@@ -40,6 +41,7 @@ def serve(listen_fd: int, data_dir: str, extents: list[list[int]]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     start_clean()  # What it says was said by the supervisor, which has told it to somebody.
+    make_room()
     # Started by a descriptor (`runtime.cradle`), we would be called after its number.
     process.name_thread(b"pystack-monitor")
     # Before the first child: what we are must not be readable from a container (security page, rule 2).

@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 
 class Begun:
     """`asked`: the request that the outcome answers. `pipes`: read end, or master of its terminal -> stream; they and `log`
-    are `on_executed`'s, which gets pid, pidfd and warnings, and gone when `on_failed` is called. `held`: it waits for `go`.
-    Raises OSError."""
+    are `on_executed`'s, which gets pid, pidfd and warnings, and gone when `on_failed` is called. `undecided`: it will wait
+    for `go`, or does. Raises OSError."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Begun:
         self.connection, self.header, self.log = connection, header, log
         self.container: str = header["container"]
         self.asked: int = header["id"]
-        self.held = False
+        self.undecided = bool(header.get("held"))
         self.pipes: dict[int, int] = {}
         self._on_executed, self._on_failed = on_executed, on_failed
         self._channel = Channel() if header.get("terminal") else None
@@ -49,7 +49,7 @@ class Begun:
         try:
             if self._channel is not None:
                 named["pty"] = self._channel.for_child()
-            if header.get("held"):
+            if self.undecided:
                 reader, self._gate = os.pipe2(os.O_CLOEXEC)
                 named["gate"] = reader
             ready = self._ready if reader >= 0 else None
@@ -70,15 +70,15 @@ class Begun:
         return tuple(self.pipes) if self.header.get("terminal") else ()
 
     def go(self, asked: int) -> None:
-        """`asked`: what is answered now."""
-        self.asked, self.held = asked, False
+        """`asked`: what is answered now. It may not be ready yet."""
+        self.asked, self.undecided = asked, False
         with contextlib.suppress(BrokenPipeError):  # It was killed, which will be told.
             os.write(self._gate, b"!")
         self._close_gate()
 
     def give_up(self, asked: int = -1) -> None:
         """It fails; nothing of it is left when that is told."""
-        self.asked, self.held = asked, False
+        self.asked, self.undecided = asked, False
         self._close_gate()
 
     def end(self) -> None:
@@ -88,9 +88,8 @@ class Begun:
     def _ready(self) -> None:
         if self.connection.closed:
             self.give_up()
-            return
-        self.held = True
-        self.connection.send({"re": self.asked, "held": True})
+        elif self.undecided:
+            self.connection.send({"re": self.asked, "held": True})
 
     def _executed(self, pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
         if self._channel is not None:
@@ -102,7 +101,7 @@ class Begun:
         self._on_executed(self, pid, pidfd, warnings)
 
     def _failed(self, step: int, error: int, text: str) -> None:
-        self.held = False
+        self.undecided = False
         self._let_go()
         for fd in self.pipes:
             os.close(fd)

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 
-from orchestrator.kernel import process
+from orchestrator.kernel import fdpass, process
 from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.identity import is_trusted
 from orchestrator.runtime.monitor import store as stores
@@ -57,6 +57,8 @@ class Monitor:
         self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, Begun] = {}
+        self._next: dict[str, tuple[Connection, wire.Header, bytes, list[int]]] = {}
+        """Starts that were asked for while there is a run, and begin when it has ended."""
         self._execs: set[Run] = set()
         self._supervisor: Connection | None = None
         self._respawn: list[str] | None = None
@@ -121,12 +123,14 @@ class Monitor:
 
     def _closed(self, connection: Connection) -> None:
         self._connections.pop(connection, None)
+        for begun in self._starting.values():
+            if begun.connection is connection and begun.undecided:
+                begun.give_up()
+        for container in [name for name, following in self._next.items() if following[0] is connection]:
+            self._drop_next(container)
         if connection is not self._supervisor:
             return
         self._supervisor = None
-        for begun in self._starting.values():
-            if begun.held:
-                begun.give_up()
         if self._said_goodbye or not self._runs:
             self.loop.later(IDLE_S, self._end_if_idle)
         else:
@@ -271,7 +275,12 @@ class Monitor:
 
     def _start(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         container = header["container"]
-        if container in self._runs or container in self._starting:
+        run = self._runs.get(container)
+        if run is not None and header.get("after") == run.number and container not in self._next:
+            self._next[container] = connection, header, body, fds[:]
+            fds.clear()
+            return
+        if run is not None or container in self._starting:
             raise Refusal(f"container {container} is running")
         named, procs = self._named(header, fds)
         begun = Begun(
@@ -299,14 +308,26 @@ class Monitor:
             self.loop.later(IDLE_S, self._end_if_idle)
 
     def _go(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        self._held(header).go(header["id"])
+        begun = self._held(header)
+        begun.header["echo"] = header.get("echo", begun.header["echo"])
+        begun.go(header["id"])
 
     def _unhold(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        self._held(header).give_up(header["id"])
+        if self._drop_next(header["container"]):
+            connection.send({"re": header["id"]})
+        else:
+            self._held(header).give_up(header["id"])
+
+    def _drop_next(self, container: str) -> bool:
+        """Whether there was one."""
+        if (found := self._next.pop(container, None)) is None:
+            return False
+        fdpass.close_all(found[3])
+        return True
 
     def _held(self, header: wire.Header) -> Begun:
         begun = self._starting.get(header["container"])
-        if begun is None or not begun.held:
+        if begun is None or not begun.undecided:
             raise Refusal(f"no start of {header['container']} is held")
         return begun
 
@@ -318,6 +339,8 @@ class Monitor:
         self._event(event="exit", container=run.container, run=run.number, status=status, at=at, echo=run.echo)
         if self._supervisor is None:
             self.loop.later(IDLE_S, self._end_if_idle)
+        if (following := self._next.pop(run.container, None)) is not None:
+            self._message(*following)
 
     def _trim_later(self, container: str, log: Log) -> None:
         """Readers may need what a run has written for longer than it lives; the next run sees to it itself."""

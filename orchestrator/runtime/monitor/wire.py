@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 
     Header = dict[str, Any]
 
-VERSION = 6
+VERSION = 7
 """The highest that is spoken here. docs/monitor-protocol.md says what each version added."""
 LOWEST_VERSION = 1
 INLINE_BYTES = 60_000
