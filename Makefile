@@ -54,6 +54,7 @@ bench: servers $(VENV)/.installed
 	$(PY) -m benchmarks.startup
 	$(PY) -m benchmarks.images
 	$(PY) -m benchmarks.names
+	$(PY) -m benchmarks.network
 
 changelog:
 	python3 changes/assemble.py --write

@@ -46,8 +46,9 @@ else:
         question = message(number, name)
         begin = time.perf_counter_ns()
         sock.send(question)
-        sock.recv(4096)
+        answer = sock.recv(4096)
         took.append((time.perf_counter_ns() - begin) / 1000)
+        assert answer[3] & 15 == 0 and answer[7], answer
     took.sort()
     print(json.dumps([took[len(took) // 2], took[len(took) * 99 // 100]]))
 """

@@ -1,8 +1,12 @@
-"""``python -m tests.fuzz.names --seconds S --seed N``: all that a container may send to the name server, while others ask.
+"""All that a container may send to the name server of its network, while others ask.
 
-Three processes: the name server with its project (this one), a hostile client in the namespace of one container, and a
-client in another's that asks for a name of the stack every few milliseconds. The resolver outside is hostile too.
-Prints what came of it as JSON; ``tests/soak/test_fuzzers.py`` says what may.
+``python -m tests.fuzz.names``, each a process of its own:
+``--attack FD OWN SERVER SECONDS SEED``: a hostile client at address OWN, in the network namespace FD. Names of every length
+and byte in turn; random, cut and damaged messages, by UDP, by raw IP packets and fragments, and in pieces by TCP.
+``--ask FD SERVER SECONDS PATIENCE``: one that asks for a name of the stack every few milliseconds. Prints what came of it.
+``--fill FD SERVER COUNT``: one that asks for so many names of others, which all have answers that last.
+``--resolve PORT SEED``: a hostile resolver on 127.0.0.1, as the one outside; good to those who fill.
+``tests/soak/test_names_fuzzed.py`` puts them together, and says what may come of it.
 """
 
 from __future__ import annotations
@@ -10,23 +14,11 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import os
 import socket
 import struct
-import sys
-import tempfile
-import threading
 import time
-from pathlib import Path
 from random import Random
 
-import trio
-
-from orchestrator.network.adapter import open_networking
-from orchestrator.network.upstream import Upstream
-from tests.kernel.network_lab import lab, network, site, start, stop
-
-UPSTREAM_PORT = 5454
 ASK_EVERY_S = 0.004
 LATE_S = 0.005
 WORDS = (b"web", b"lab-web-1", b"default", b"lab_default", b"host", b"docker", b"internal", b"in-addr", b"ip6", b"arpa",
@@ -54,6 +46,21 @@ def name(r: Random) -> bytes:
 
 def labels(parts: list[bytes]) -> bytes:
     return b"".join(bytes([len(part) & 63]) + part[:63] for part in parts) + b"\0"
+
+
+FILLING = b"filling"
+LENGTHS, BYTES = 260, 256
+EVERY = LENGTHS * BYTES
+
+
+def every(number: int) -> bytes:
+    """Of all names of one byte repeated, the longest label first, the `number`-th: of each length in bytes as on the wire,
+    also of those that are too long (RFC 1035, 2.3.4: 255), and of each byte."""
+    length, byte = number % LENGTHS, number // LENGTHS % BYTES
+    parts = [63] * (length // 64) + ([length % 64 - 1] if length % 64 > 1 else [])
+    encoded = b"".join(bytes([part]) + bytes([byte]) * part for part in parts) + b"\0"
+    kind = KINDS[number % len(KINDS)]
+    return struct.pack(">6H", number & 0xFFFF, 0x0100, 1, 0, 0, 0) + encoded + struct.pack(">HH", kind, 1)
 
 
 def message(r: Random) -> bytes:
@@ -102,7 +109,7 @@ def attack(fd: int, own: str, server: str, seconds: float, seed: int) -> None:
     open_streams: list[socket.socket] = []
     for sock in sockets:
         sock.setblocking(False)
-    sent, end = 0, time.monotonic() + seconds
+    sent, swept, end = 0, r.randrange(EVERY), time.monotonic() + seconds
     while time.monotonic() < end:
         # A flood now and then, and otherwise as fast as a program that does something else too.
         pause_s = r.choice((0.0, 0.001, 0.001, 0.003))
@@ -114,6 +121,9 @@ def attack(fd: int, own: str, server: str, seconds: float, seed: int) -> None:
                         stream(r, server, open_streams)
                     case 1 | 2:
                         raw.sendto(packet(r, own, server), (server, 0))
+                    case 3 | 4 | 5:
+                        sockets[0].sendto(every(swept), (server, 53))
+                        swept += 1
                     case _:
                         r.choice(sockets).sendto(message(r), (server, 53))
             except OSError:
@@ -136,10 +146,12 @@ def stream(r: Random, server: str, streams: list[socket.socket]) -> None:
         sock.connect((server, 53))
     data = message(r)
     framed = struct.pack(">H", r.choice((len(data), len(data), 0, 1, 65535))) + data
-    at = r.randrange(len(framed))
     sock = r.choice(streams)
-    for part in (framed[:at], framed[at:]) if r.random() < 0.5 else (framed[:at],):
-        sock.send(part)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each piece is a packet
+    cuts = sorted(r.randrange(len(framed) + 1) for _ in range(r.choice((0, 1, 1, 2, 20))))
+    pieces = [framed[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(framed)])]
+    for piece in pieces if r.random() < 0.5 else pieces[:-1]:
+        sock.send(piece)
 
 
 def ask(fd: int, server: str, seconds: float, patience_s: float) -> None:
@@ -153,7 +165,7 @@ def ask(fd: int, server: str, seconds: float, patience_s: float) -> None:
     while time.monotonic() < end:
         number = (number + 1) & 0xFFFF
         begin = time.perf_counter()
-        sock.send(struct.pack(">6H", number, 0x100, 1, 0, 0, 0) + labels([b"web"]) + b"\0\1\0\1")
+        sock.send(question(number, [b"web"]))
         try:
             while (answer := sock.recv(4096))[:2] != number.to_bytes(2, "big"):
                 pass
@@ -173,6 +185,21 @@ def ask(fd: int, server: str, seconds: float, patience_s: float) -> None:
     print(json.dumps({**counts, **marks, "most_ms": took[-1] * 1000}))
 
 
+def fill(fd: int, server: str, count: int) -> None:
+    """What is kept of others' answers is full of as large ones as it usually has, or larger."""
+    enter(fd)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((server, 53))
+        sock.settimeout(5)
+        for number in range(count):
+            sock.send(question(number & 0xFFFF, [b"%d" % number, *[b"x" * 63] * 3, FILLING]))
+            assert len(sock.recv(4096)) > 200
+
+
+def question(number: int, parts: list[bytes]) -> bytes:
+    return struct.pack(">6H", number, 0x100, 1, 0, 0, 0) + labels(parts) + b"\0\1\0\1"
+
+
 def enter(fd: int) -> None:
     assert ctypes.CDLL(None).setns(fd, 0x40000000) == 0
 
@@ -181,7 +208,7 @@ def hostile_resolver(sock: socket.socket, seed: int) -> None:
     r = Random(seed)
     while True:
         data, peer = sock.recvfrom(65535)
-        match r.randrange(6):
+        match r.randrange(6) if FILLING not in data else 5:
             case 0:
                 reply = data[:2] + r.randbytes(r.randrange(600))
             case 1:
@@ -191,68 +218,23 @@ def hostile_resolver(sock: socket.socket, seed: int) -> None:
             case 3:
                 reply = data[:2] + b"\x81\x80" + data[4:6] + b"\xff\xff\0\1\0\0" + data[12:] + r.randbytes(r.randrange(900))
             case _:
-                record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, r.choice((0, 60, 1 << 31, 0xFFFFFFFF)), 4) + b"\1\2\3\4"
-                reply = (
-                    data[:2] + b"\x81\x80" + data[4:6] + struct.pack(">3H", r.choice((0, 1, 2)), 0, 0) + data[12:] + record
-                )
+                ttl, count = r.choice((0, 60, 1 << 31, 0xFFFFFFFF)), r.choice((0, 1, 2))
+                if FILLING in data:
+                    ttl, count = 60, 1
+                record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, ttl, 4) + b"\1\2\3\4"
+                reply = data[:2] + b"\x81\x80" + data[4:6] + struct.pack(">3H", count, 0, 0) + data[12:] + record
         try:
             sock.sendto(reply, peer)
         except OSError:
             continue
 
 
-def resident_kb() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1])
-    raise AssertionError("no VmRSS")
-
-
-async def fuzz(seconds: float, seed: int) -> dict[str, float]:
-    with lab() as world, tempfile.TemporaryDirectory() as directory:
-        conf = Path(directory, "resolv.conf")
-        conf.write_text("nameserver 127.0.0.1\n")
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("127.0.0.1", UPSTREAM_PORT))
-        threading.Thread(target=hostile_resolver, args=(sock, seed), daemon=True).start()
-        async with open_networking(site(Path(directory)), upstream=Upstream(str(conf), UPSTREAM_PORT)) as networking:
-            await networking.ensure([network()])
-            web, bad = [await start(world, networking, service) for service in ("web", "bad")]
-            said: dict[str, float] = {}
-
-            async def run(what: str, fd: int, *arguments: object) -> None:
-                argv = [sys.executable, "-m", "tests.fuzz.names", f"--{what}", str(fd), *map(str, arguments)]
-                done = await trio.run_process(argv, capture_stdout=True, pass_fds=[fd])
-                found = json.loads(done.stdout)
-                said.update(found if isinstance(found, dict) else {"sent": found})
-
-            async def round_of(length: float, number: int) -> None:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(run, "attack", bad.fd, bad.address, bad.resolver, length, number)
-                    nursery.start_soon(run, "ask", web.fd, web.resolver, length, 1)
-
-            # What is bounded is full after the first third; from then on nothing may grow.
-            await round_of(seconds / 3, seed)
-            before_kb, files = resident_kb(), len(os.listdir("/proc/self/fd"))
-            await round_of(seconds * 2 / 3, seed + 1)
-            await trio.sleep(11)  # streams that idle are closed
-            said["grown_kb"] = resident_kb() - before_kb
-            said["grown_files"] = len(os.listdir("/proc/self/fd")) - files
-            said["threads"] = threading.active_count()
-            under_attack = dict(said)
-            await run("ask", web.fd, web.resolver, 1, 1)
-            said = {**said, **{f"calm_{key}": value for key, value in said.items()}, **under_attack}
-            await stop(world, networking, web, bad)
-            await networking.remove([web.endpoints[0].network])
-            return said
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--attack", nargs=5)
     parser.add_argument("--ask", nargs=4)
+    parser.add_argument("--fill", nargs=3)
+    parser.add_argument("--resolve", nargs=2, type=int)
     options = parser.parse_args()
     if options.attack:
         fd, own, server, seconds, seed = options.attack
@@ -260,10 +242,14 @@ def main() -> None:
     elif options.ask:
         fd, server, seconds, patience_s = options.ask
         ask(int(fd), server, float(seconds), float(patience_s))
+    elif options.fill:
+        fd, server, count = options.fill
+        fill(int(fd), server, int(count))
     else:
-        print(json.dumps(trio.run(fuzz, options.seconds, options.seed), indent=1))
-        sys.stdout.flush()
-        os._exit(0)
+        port, seed = options.resolve
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", port))
+            hostile_resolver(sock, seed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -41,17 +40,3 @@ def test_random_stacks_mean_the_same_as_in_docker_compose() -> None:
 @pytest.mark.parametrize("number", range(SEEDS))
 def test_the_simulation_s_properties_hold_under_other_seeds(number: int) -> None:
     must("pytest", "-q", "tests/simulation", f"--hypothesis-seed={fresh_seed() + number}")
-
-
-def test_no_packet_of_a_container_keeps_others_from_names() -> None:
-    """Ten minutes of it. A client is to wait 5 ms at most, and three programs take turns for one answer: it may take longer
-    as often as each of them is kept waiting by the machine itself."""
-    argv = ("tests.fuzz.names", "--seconds", str(MINUTES * 200), "--seed", str(fresh_seed() % (1 << 31)))
-    done = subprocess.run([sys.executable, "-m", *argv], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(argv)}\n{done.stderr[-5_000:]}"
-    said = json.loads(done.stdout)
-    print(argv, said)
-    assert said["lost"] == said["calm_lost"] == 0, (argv, said)
-    assert said["late"] <= said["asked"] / 500 + 6 * said["overslept"], (argv, said)
-    assert said["grown_kb"] < 4096, (argv, said)
-    assert said["grown_files"] <= 0, (argv, said)
