@@ -33,7 +33,7 @@ _IPV6 = "/proc/sys/net/ipv6/conf"
 class VethPair:
     """A pair to be made for one endpoint: the host's end in the bridge with index `bridge_index`. `hairpin`: the container
     can reach its own published ports; not for all, since it also hears its own broadcasts then. `isolated`: from others of
-    the bridge that are isolated. `mtu` 0: the kernel's default."""
+    the bridge that are isolated. `mtu` 0: the kernel's default. `mark`: whose it is, where the bridge does not say so."""
 
     owner: VethOwner
     bridge_index: int
@@ -41,6 +41,7 @@ class VethPair:
     hairpin: bool = False
     isolated: bool = False
     mtu: int = 0
+    mark: str = ""
 
 
 def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Sequence[VethPair]) -> tuple[str, ...]:
@@ -94,6 +95,8 @@ def _make_pair(links: HostLinks, inside: NetlinkSocket, netns_fd: int, pair: Vet
         made.append(name)
         if pair.hairpin or pair.isolated:
             links.set_port(name, pair.hairpin, pair.isolated)
+        if pair.mark:
+            links.mark(name, pair.mark)
         return name
     interface = pair.endpoint.interface
     raise HostError(

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from orchestrator.errors import OperationError
 from orchestrator.model.names import NetworkName, ProjectKey, shared_bridge, short_hash
 from orchestrator.model.network import Subnet
-from orchestrator.model.subnets import AddressRange, overlap, parse_range
+from orchestrator.model.subnets import AddressRange, parse_range
 from orchestrator.network import shared_kernel
 from orchestrator.network.addressing import Occupied, choose_range
 from orchestrator.network.bridge import HostLinks, SubnetLock, refused
+from orchestrator.network.rules import taken_by
 from orchestrator.network.shared_addresses import shares_of
 from orchestrator.network.shared_files import SharedFiles, SharedNetwork
 from orchestrator.values import replace
@@ -50,7 +51,8 @@ def remove(files: SharedFiles, name: str) -> None:
     Raises InUse, HostError."""
     try:
         with files.held(name):
-            if busy := sorted(shares_of(files, name) or ()):
+            shares = shares_of(files, name)
+            if busy := sorted(shares.addresses) if shares is not None else []:
                 raise InUse(
                     f'network "{name}" is in use by project {", ".join(busy)}',
                     hint=f"take it down first: pystack -p {busy[0]} down",
@@ -95,13 +97,10 @@ def _occupied() -> list[Occupied]:
 
 
 def _free(wanted: AddressRange, occupied: Sequence[Occupied]) -> AddressRange:
-    """As the stack's own subnets: inside of a wider route it may be, its author knows."""
-    for item in occupied:
-        wider = item.network.prefixlen < wanted.network.prefixlen and not item.interface.startswith("psb")
-        if overlap(wanted.network, item.network) and not wider:
-            raise OperationError(
-                f"{wanted.network} overlaps {item} on this host", hint="choose another --subnet, or leave it out"
-            )
+    if (item := taken_by(wanted, occupied)) is not None:
+        raise OperationError(
+            f"{wanted.network} overlaps {item} on this host", hint="choose another --subnet, or leave it out"
+        )
     return wanted
 
 

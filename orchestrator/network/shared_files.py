@@ -38,8 +38,8 @@ _PREDEFINED = ("host", "none", "bridge", "default")
 @frozen
 class SharedNetwork:
     """``network.json``. `identity`: 64 random hex digits, made with the network. `subnets`: one of each family that it
-    has, IPv4 first, each with its gateway. `auxiliary`: the names that were given to reserved addresses. `made_s`: epoch seconds,
-    for display."""
+    has, IPv4 first, each with its gateway. `auxiliary`: the names that were given to reserved addresses. `made_s`: epoch
+    seconds, for display."""
 
     name: str
     identity: str = ""

@@ -7,32 +7,24 @@ is called with the network's lock held.
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import ProjectKey, bridge_mark
 from orchestrator.model.network_options import parse_options
-from orchestrator.model.subnets import overlap
 from orchestrator.network.addressing import Occupied
 from orchestrator.network.bridge import HostLinks, has_ipv6
 from orchestrator.network.firewall import Bridge, Firewall
+from orchestrator.network.record import Recorded
+from orchestrator.network.rules import bridges_of, taken_by
 from orchestrator.network.shared_files import SharedFiles, SharedNetwork
-
-_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def rules_of(network: SharedNetwork, bridge: str, shared: bool = False) -> list[Bridge]:
     """What the rules of each family need to know of it. `shared`: as for the table of a project."""
-    options, found = parse_options(network.driver, network.options), []
-    subnets = {item.version: item.network for item in network.ranges}
-    for version, family in _FAMILIES.items():
-        subnet = subnets.get(version)
-        start, length = (str(subnet.network_address), subnet.prefixlen) if subnet is not None else ("", 0)
-        masquerade = options.masquerade if version == 4 else options.masquerade6
-        found.append(Bridge(bridge, start, length, network.internal, family, masquerade, options.icc, shared))
-    return found
+    known = Recorded(network.ranges, network.internal, bridge, network.driver, network.options)
+    return bridges_of(bridge, known, shared)
 
 
 def make(links: HostLinks, firewall: Firewall, files: SharedFiles, network: SharedNetwork) -> Link:
@@ -47,7 +39,7 @@ def make(links: HostLinks, firewall: Firewall, files: SharedFiles, network: Shar
     elif existing.alias != mark:
         raise OperationError(
             f'network "{network.name}": there is an interface "{name}" on this machine already',
-            hint=f"make it with another name: pystack network rm {network.name}, and create it again",
+            hint=f"make it again with another name for its bridge, after: pystack network rm {network.name}",
         )
     link = links.make_bridge(name, network.ranges, parse_options(network.driver, network.options), mark)
     if not (firewall.made and firewall.exists()):
@@ -55,19 +47,18 @@ def make(links: HostLinks, firewall: Firewall, files: SharedFiles, network: Shar
     return link
 
 
-def _check_free(network: SharedNetwork, occupied: Iterable[Occupied]) -> None:
-    for item in occupied:
-        for where in network.ranges:
-            wider = item.network.prefixlen < where.network.prefixlen and not item.interface.startswith("psb")
-            if overlap(where.network, item.network) and not wider:
-                raise OperationError(
-                    f'network "{network.name}" is {where.network}, and that overlaps {item} on this host',
-                    hint=f"make it with another subnet: pystack network rm {network.name}, and create it again",
-                )
+def _check_free(network: SharedNetwork, occupied: Sequence[Occupied]) -> None:
+    for where in network.ranges:
+        if (item := taken_by(where, occupied)) is not None:
+            raise OperationError(
+                f'network "{network.name}": {where.network} overlaps {item} on this host',
+                hint=f"make it again with another subnet, after: pystack network rm {network.name}",
+            )
 
 
 def remove(files: SharedFiles, name: str) -> None:
-    """Bridge and tables of the network `name`, whatever its record says; nothing happens if they are gone. Raises OSError."""
+    """Bridge and tables of the network `name`, whatever its record says; nothing happens if they are gone. Raises
+    OSError."""
     links = HostLinks()
     try:
         mark = files.mark(name)

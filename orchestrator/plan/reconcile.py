@@ -351,4 +351,4 @@ def _moved_networks(project: Project, observed: ObservedProject, chosen: tuple[S
 def _shape(network: Network) -> tuple[object, ...]:
     """What cannot be changed while it exists."""
     addresses = (network.subnets, network.ipv4, network.ipv6)
-    return (network.full_name, *addresses, network.internal, network.driver, network.options)
+    return (network.full_name, *addresses, network.internal, network.driver, network.options, network.external)
