@@ -379,9 +379,7 @@ class ProjectNetworks:
         self._names.close_zone(key)
         if self._shared.has(key):
             await self._thread.run(self._shared.leave, key)
-            return
-        bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
-        if bridge is not None:
+        elif (bridge := await self._thread.run(self._wiring.links.find, self._bridge_name(key))) is not None:
             left = [link.name for link in await self._ports_of(bridge)]
             await self._thread.run(self._wiring.links.delete, [*left, bridge.name])
         self._record.forget(key)

@@ -24,7 +24,7 @@ from orchestrator.network.firewall import Bridge, Firewall
 from orchestrator.network.record import recorded_networks
 from orchestrator.network.shared_addresses import AddressShare
 from orchestrator.network.shared_files import SharedFiles, SharedNetwork, root_of
-from orchestrator.network.shared_names import Named, Neighbours, read_names, write_names
+from orchestrator.network.shared_names import Named, Neighbours, forget_gone, is_there, read_names, write_names
 from orchestrator.network.wiring import Wiring
 from orchestrator.values import frozen, replace
 
@@ -118,7 +118,8 @@ class SharedNetworks:
         joined = self.joined[key]
         directory = self._names_of(joined.shared.name)
         subnets = [item.network for item in joined.shared.ranges]
-        before = read_names(os.path.join(directory, f"{self._project}.json"))
+        forget_gone(directory, os.path.dirname(self._site.data_dir))
+        before = tuple(filter(is_there, read_names(os.path.join(directory, f"{self._project}.json"))))
         return Neighbours(directory, self._project, subnets), before
 
     def tell(self, names: Mapping[NetworkName, Sequence[Named]]) -> None:

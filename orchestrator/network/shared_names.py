@@ -68,6 +68,14 @@ def read_names(path: str) -> tuple[Named, ...]:
         return ()
 
 
+def forget_gone(directory: str, projects: str) -> None:
+    """Remove what projects have told that are not in `projects` any more: nobody else would."""
+    with suppress(OSError):
+        for file in os.listdir(directory):
+            if not os.path.isdir(os.path.join(projects, file.removesuffix(_SUFFIX))):
+                os.unlink(os.path.join(directory, file))
+
+
 class Neighbours:
     """What the other projects have on one network, as a zone. `look` is called with the lock of `ProjectNames` held."""
 
@@ -95,7 +103,7 @@ class Neighbours:
         if not read and now - self._looked_s < _LOOK_S:
             return False
         self._looked_s = now
-        there = {ContainerId(key): _exists(item.veth) for key, item in self._every()}
+        there = {ContainerId(key): is_there(item) for key, item in self._every()}
         if not read and there == self._there:
             return False
         self._there = there
@@ -141,9 +149,9 @@ class Neighbours:
                     self._unready.add(container)
 
 
-def _exists(interface: str) -> bool:
+def is_there(item: Named) -> bool:
     try:
-        socket.if_nametoindex(interface)
+        socket.if_nametoindex(item.veth)
     except OSError:
         return False
     return True

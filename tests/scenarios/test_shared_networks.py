@@ -61,7 +61,7 @@ services:
 @pytest.fixture
 def network(pystack: Pystack) -> Iterator[str]:
     """A shared network, which nothing is left of after the test."""
-    assert pystack.run("network", "create", "meeting").code == 0
+    assert pystack.run("network", "create", "meeting", "--ipv6").code == 0
     yield "meeting"
     for name, directory in pystack.projects.items():
         pystack.run("-p", name, "down", "-t", "0", cwd=directory)
@@ -82,10 +82,10 @@ def fetched(stack: Stack, service: str, name: str) -> str:
     return stack.run("exec", "-T", service, "timeout", "3", "wget", "-qO-", f"http://{name}/").stdout.strip()
 
 
-def address(stack: Stack, service: str, network: str) -> str:
+def address(stack: Stack, service: str, network: str, family: str = "IPv4Address") -> str:
     shown: list[dict[str, Any]] = json.loads(stack.pystack.run("network", "inspect", network).stdout)
     containers = shown[0]["Containers"].values()
-    found = [item["IPv4Address"] for item in containers if item["Name"] == f"{stack.name}-{service}-1"]
+    found = [item[family] for item in containers if item["Name"] == f"{stack.name}-{service}-1"]
     return str(found[0].partition("/")[0])
 
 
@@ -102,7 +102,8 @@ def test_two_projects_meet_on_a_shared_network_and_nowhere_else(
     # By names and addresses, both ways. A project's own names come first.
     for name in ("reader", f"{stats.name}-reader-1", f"reader.{network}", address(stats, "reader", network)):
         assert fetched(shop, "web", name) == "stats", name
-    for name in ("front", f"{shop.name}-web-1", address(shop, "web", network)):
+    six = address(shop, "web", network, "IPv6Address")
+    for name in ("front", f"{shop.name}-web-1", address(shop, "web", network), f"[{six}]"):
         assert fetched(stats, "reader", name) == "shop", name
     # What is on the projects' own networks is neither known nor reached.
     assert not looked_up(stats, "reader", "db")
@@ -170,6 +171,7 @@ def test_what_the_kernel_has_lost_is_made_again(pystack: Pystack, busybox_rootfs
     (value,) = json.loads(pystack.run("network", "inspect", network).stdout)
     subprocess.run(["ip", "link", "delete", value["Bridge"]], check=True)
     subprocess.run(["nft", "flush", "ruleset"], check=True)
+    eventually(lambda: "pystack_n_" in subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout)
     shop.must("down", "-t", "0")
     shop.must("up", "-d")
     stats = stack(pystack, STATS, busybox_rootfs, network)
