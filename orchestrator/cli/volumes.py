@@ -79,7 +79,7 @@ def row_of(volume: Found, users: Sequence[str]) -> dict[str, Any]:
         "Scope": "local",
         "Mountpoint": volume.data,
         "Labels": ",".join(f"{key}={text}" for key, text in labels.items()),
-        "CreatedAt": _instant(volume.made_s),
+        "CreatedAt": instant(volume.made_s),
         "Links": len(users),
         "Size": "N/A",
         "Label": lambda key: labels.get(key, ""),
@@ -89,7 +89,7 @@ def row_of(volume: Found, users: Sequence[str]) -> dict[str, Any]:
 def values_of(volume: Found, users: Sequence[str]) -> dict[str, Any]:
     """The fields of ``inspect``."""
     return {
-        "CreatedAt": _instant(volume.made_s),
+        "CreatedAt": instant(volume.made_s),
         "Driver": "local",
         "Labels": volume.labels or None,
         "Mountpoint": volume.data,
@@ -102,7 +102,7 @@ def values_of(volume: Found, users: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _instant(made_s: float) -> str:
+def instant(made_s: float) -> str:
     return datetime.fromtimestamp(int(made_s), UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -113,13 +113,8 @@ Filter = Callable[[Found, Mapping[str, Sequence[str]]], bool]
 def filters_of(texts: Sequence[str], known: Sequence[str]) -> Filter:
     """What ``--filter`` asks for, as Docker combines them: any of the names, any of the drivers, all of the labels.
     `known`: the filters that the verb has. Raises InputError."""
-    asked: dict[str, list[str]] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or name not in known or not value:
-            raise InputError(f'"{text}" is no filter', hint=f"there is {', '.join(f'{item}=...' for item in known)}")
-        asked.setdefault(name, []).append(value)
-    dangling = [_truth(value) for value in asked.get("dangling", ())]
+    asked = asked_by(texts, known)
+    dangling = [truth_of("dangling", value) for value in asked.get("dangling", ())]
 
     def wanted(volume: Found, users: Mapping[str, Sequence[str]]) -> bool:
         labels = volume.labels
@@ -127,21 +122,33 @@ def filters_of(texts: Sequence[str], known: Sequence[str]) -> Filter:
             (not dangling or (not users[volume.name]) in dangling)
             and ("driver" not in asked or "local" in asked["driver"])
             and ("name" not in asked or any(part in volume.name for part in asked["name"]))
-            and all(_has(labels, text) for text in asked.get("label", ()))
-            and not any(_has(labels, text) for text in asked.get("label!", ()))
+            and all(has_label(labels, text) for text in asked.get("label", ()))
+            and not any(has_label(labels, text) for text in asked.get("label!", ()))
         )
 
     return wanted
 
 
-def _truth(text: str) -> bool:
+def asked_by(texts: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
+    """``--filter NAME=VALUE``, the values by name. Raises InputError for a name that is not `known`."""
+    asked: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known or not value:
+            raise InputError(f'"{text}" is no filter', hint=f"there is {', '.join(f'{item}=...' for item in known)}")
+        asked.setdefault(name, []).append(value)
+    return asked
+
+
+def truth_of(name: str, text: str) -> bool:
+    """The value of the filter `name`. Raises InputError."""
     try:
         return truth(text)
     except ValueError as exc:
-        raise InputError(f"dangling={text}: {exc}") from None
+        raise InputError(f"{name}={text}: {exc}") from None
 
 
-def _has(labels: Mapping[str, str], text: str) -> bool:
+def has_label(labels: Mapping[str, str], text: str) -> bool:
     key, equals, value = text.partition("=")
     return key in labels and (not equals or labels[key] == value)
 

@@ -67,8 +67,9 @@ class Networking(Protocol):
 
     async def ensure(self, networks: Sequence[Network]) -> Sequence[str]:
         """Make each network that does not exist: subnets, bridge, nft tables, DNS server. Idempotent; adopts what a killed
-        supervisor left. Returns warnings: what could be done in a way only that may surprise. Raises HostError (no
-        permission, no nf_tables, no IPv6), OperationError (subnet taken, pool exhausted)."""
+        supervisor left. One that is external is found, and shared with the other projects that are on it; if nobody has
+        made it, the error says so with its place. Returns warnings: what could be done in a way only that may surprise.
+        Raises HostError (no permission, no nf_tables, no IPv6), OperationError (subnet taken, pool exhausted)."""
         ...
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:

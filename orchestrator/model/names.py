@@ -108,6 +108,24 @@ def seen_table(key: ProjectKey) -> str:
     return f"pystack_{key}_seen"
 
 
+def shared_bridge(data_root: str, network: str) -> str:
+    """The bridge of a network that projects of `data_root` share: no project's key begins with ``n``. 15 bytes."""
+    return f"psbn{_shared(data_root, network, 11)}"
+
+
+def shared_table(data_root: str, network: str) -> str:
+    return f"pystack_n_{_shared(data_root, network, 11)}"
+
+
+def shared_mark(data_root: str, network: str) -> str:
+    """The alias of such a bridge, whatever it is called."""
+    return f"pystack network {_shared(data_root, network, 11)}"
+
+
+def _shared(data_root: str, network: str, digits: int) -> str:
+    return short_hash(f"{data_root}/{network}", digits)
+
+
 def cgroup_path(key: ProjectKey, container: ContainerId, parent: str = "") -> str:
     """Relative to each hierarchy's root: ``pystack/KEY/CONTAINER``, below `parent` if there is one; with ``_`` before an id
     that would be taken for one of the kernel's own files there (``memory.max``, ``tasks``). No id begins with that."""

@@ -22,7 +22,8 @@ class Network:
     """A network of the project. `full_name` is ``PROJECT_KEY`` unless the stack names it.
 
     `subnets` is empty when the pool chooses. `ipv4`, `ipv6`: which addresses there are on it. `options`:
-    ``driver_opts`` of `driver`.
+    ``driver_opts`` of `driver`. `external`: shared with other projects, made by somebody else under `full_name`, and all
+    else is as that one says.
     """
 
     key: NetworkName
@@ -34,6 +35,7 @@ class Network:
     ipv6: bool = False
     driver: str = "bridge"
     options: tuple[tuple[str, str], ...] = ()
+    external: bool = False
 
 
 @frozen

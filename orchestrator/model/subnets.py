@@ -40,6 +40,17 @@ class AddressRange:
         return int(self.network.version)
 
     @property
+    def bounds(self) -> tuple[int, int]:
+        """The first and the last address that may be given out, as numbers; some between them others have."""
+        given = self.given or self.network
+        low, high = int(given.network_address), int(given.broadcast_address)
+        if given.network_address == self.network.network_address:
+            low += 1
+        if self.version == 4 and given.broadcast_address == self.network.broadcast_address:
+            high -= 1
+        return low, high
+
+    @property
     def broadcast(self) -> str:
         """"" for IPv6, which has none."""
         return str(self.network.broadcast_address) if self.version == 4 else ""

@@ -27,7 +27,7 @@ from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.port_owner import Publisher
 from orchestrator.network.thread import NetlinkThread, open_thread
 from orchestrator.network.upstream import Upstream
-from orchestrator.network.watch import watch_table
+from orchestrator.network.watch import watch_tables
 from orchestrator.network.wiring import Wiring
 
 _UNDO_S = 30.0
@@ -175,7 +175,8 @@ async def open_networking(
                 networking = ProjectNetworking(
                     site, fd_store or NoStore(), thread, wiring, nursery, upstream or Upstream(), publisher
                 )
-                nursery.start_soon(watch_table, thread, wiring.firewall, nft_table(site.key), wiring.changes)
+                nursery.start_soon(networking._networks.tell_neighbours)
+                nursery.start_soon(watch_tables, thread, lambda: wiring.firewalls, wiring.changes)
                 try:
                     yield networking
                 except BaseException as exc:

@@ -11,6 +11,7 @@ import hashlib
 import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Protocol
 
 from orchestrator.contracts.network import Address
 from orchestrator.errors import OperationError
@@ -142,14 +143,31 @@ def family_of(ip: str) -> int:
     return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
+class Share(Protocol):
+    """The part of a range that may be given out here, where others give out of it too."""
+
+    def addresses(self, version: int) -> Sequence[IPAddress]:
+        """Sorted."""
+        ...
+
+    def claim(self, address: IPAddress) -> None:
+        """Have this one too. Raises OperationError when somebody else has it."""
+        ...
+
+    def more(self, version: int) -> None:
+        """Have at least one more. Raises OperationError when there are none."""
+        ...
+
+
 @entity
 class AddressBook:
     """Who has which address of one range. `written`: those that the stack writes down, given to who names one only.
-    `server`: the name server's."""
+    `share`: None where the whole range is ours. `server`: the name server's."""
 
     name: NetworkName
     subnet: AddressRange
     written: frozenset[str] = frozenset()
+    share: Share | None = None
     server: IPAddress | None = None
     _by_container: dict[ContainerId, IPAddress] = field(default_factory=dict)
     _owners: dict[IPAddress, ContainerId] = field(default_factory=dict)
@@ -219,6 +237,8 @@ class AddressBook:
                 f'address {wanted} on network "{self.name}" is that of the project\'s name server',
                 hint="write another address, or take the project down first: then the name server gets another one",
             )
+        if self.share is not None and address not in self.share.addresses(self.subnet.version):
+            self.share.claim(address)
         return address
 
     def _give(self, container: ContainerId, address: IPAddress) -> IPAddress:
@@ -236,12 +256,11 @@ class AddressBook:
         """Free addresses from the low end, going round: one given back is not used again at once. Those that end in .0 or
         .255 come last: they are addresses for hosts in a wide subnet, but people and old programs take them for others."""
         subnet = self.subnet
+        if self.share is not None:
+            yield self._shared(self.share)
+            return
         given = subnet.given or subnet.network
-        low, high = int(given.network_address), int(given.broadcast_address)
-        if given.network_address == subnet.network.network_address:
-            low += 1
-        if subnet.version == 4 and given.broadcast_address == subnet.network.broadcast_address:
-            high -= 1
+        low, high = subnet.bounds
         count = high - low + 1
         tries = min(count, len(self._owners) + len(self.written) + len(subnet.reserved) + 3 + count // 64 + 2)
         tries = count if subnet.version == 4 else tries
@@ -264,6 +283,16 @@ class AddressBook:
         )
 
 
+    def _shared(self, share: Share) -> IPAddress:
+        """The next free one of our share, going round too."""
+        while True:
+            mine = sorted(share.addresses(self.subnet.version), key=lambda item: (int(item) < self._next, int(item)))
+            if (found := next(filter(self._is_free, mine), None)) is not None:
+                self._next = int(found) + 1
+                return found
+            share.more(self.subnet.version)
+
+
 @entity
 class AddressBooks:
     """Who has which addresses on one network: a book for each of its ranges, IPv4 first."""
@@ -273,11 +302,15 @@ class AddressBooks:
 
     @staticmethod
     def of(
-        name: NetworkName, ranges: Iterable[AddressRange], written: frozenset[str] = frozenset(), server: str = ""
+        name: NetworkName,
+        ranges: Iterable[AddressRange],
+        written: frozenset[str] = frozenset(),
+        server: str = "",
+        share: Share | None = None,
     ) -> AddressBooks:
         """`server`: the name server's address; "": it has none of its own."""
         ordered = sorted(ranges, key=lambda item: item.version)
-        found = AddressBooks(name, tuple(AddressBook(name, item, written) for item in ordered))
+        found = AddressBooks(name, tuple(AddressBook(name, item, written, share) for item in ordered))
         found.books[0].server = ip_address(server) if server else None
         return found
 

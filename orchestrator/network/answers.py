@@ -87,7 +87,9 @@ def _reverse(names: ProjectNames, zones: Sequence[Zone], name: str, kind: int) -
     address = _reversed(name)
     if address is None or not names.covers(address):
         return None
-    holder = next(filter(None, (zone.holder(str(address)) for zone in zones)), None)
+    every = (*zones, *(zone.neighbours for zone in zones if zone.neighbours is not None))
+    held = ((zone, zone.holder(str(address))) for zone in every)
+    holder = next((zone.name_of(found) for zone, found in held if found is not None), None)
     if holder is None:
         return wire.NXDOMAIN, ()
     if kind not in (wire.PTR, wire.ANY):

@@ -34,7 +34,8 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 class VethPair:
     """A pair to be made for one endpoint: the host's end in the bridge with index `bridge_index`. `hairpin`: the container
     can reach its own published ports; not for all, since it also hears its own broadcasts then. `isolated`: from others of
-    the bridge that are isolated. `mtu` 0: the kernel's default. `guarded`: what the container sends must be its own."""
+    the bridge that are isolated. `mtu` 0: the kernel's default. `guarded`: what the container sends must be its own.
+    `mark`: whose it is, where the bridge does not say so."""
 
     owner: VethOwner
     bridge_index: int
@@ -43,6 +44,7 @@ class VethPair:
     isolated: bool = False
     mtu: int = 0
     guarded: bool = True
+    mark: str = ""
 
 
 def connect(
@@ -128,6 +130,8 @@ def _make_pair(links: HostLinks, inside: NetlinkSocket, netns_fd: int, pair: Vet
         made.append(name)
         if pair.hairpin or pair.isolated:
             links.set_port(name, pair.hairpin, pair.isolated)
+        if pair.mark:
+            links.mark(name, pair.mark)
         return name
     interface = pair.endpoint.interface
     raise HostError(

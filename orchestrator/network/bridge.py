@@ -213,6 +213,9 @@ class HostLinks:
         """False if `name` exists here, or `peer` there. Raises OSError."""
         return self._sock.batch([rt.new_veth(name, bridge_index, peer, peer_mac, netns_fd, mac, mtu)]) == [0]
 
+    def mark(self, name: str, mark: str) -> None:
+        self._sock.batch([rt.set_alias(name, mark)])
+
     def set_port(self, name: str, hairpin: bool, isolated: bool) -> None:
         self._sock.batch([rt.set_bridge_port(name, hairpin, isolated)])
 

@@ -18,7 +18,7 @@ import trio
 from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.site import Site
 from orchestrator.errors import OperationError, PystackError
-from orchestrator.model.names import ContainerId, NetworkName
+from orchestrator.model.names import ContainerId, NetworkName, bridge_mark
 from orchestrator.model.network import PortMapping
 from orchestrator.model.network_options import parse_options
 from orchestrator.network.attach import VethPair
@@ -247,7 +247,7 @@ class Connections:
         current.mappings, current.withdrawal = mappings, Withdrawal(veths, translations)
         self._serve_anew(current)
         self.remember(container, current.published)
-        self._names.publish(container, endpoints)
+        self._names.publish(container, endpoints, veths)
 
     def _listen(self, connected: _Connected, reservations: Sequence[Reservation]) -> None:
         serving = Serving.of(reservations, connected.endpoints)
@@ -280,14 +280,15 @@ class Connections:
                 raise refused(exc, f'cannot connect container "{container}"') from exc
             raise
         connected.withdrawal = Withdrawal(veths, translations)
-        self._names.publish(container, connected.endpoints)
+        self._names.publish(container, connected.endpoints, veths)
 
     def _pair(self, container: ContainerId, endpoint: Endpoint, hairpin: bool, guarded: bool) -> VethPair:
         live = self._networks.live.get(endpoint.network)
         assert live is not None, f"network {endpoint.network} was not ensured"
         options = parse_options(live.network.driver, live.network.options)
         owner = self._owner(container, endpoint.network)
-        return VethPair(owner, live.link.index, endpoint, hairpin, not options.icc, options.mtu, guarded)
+        mark = bridge_mark(self._site.key) if live.network.external else ""
+        return VethPair(owner, live.link.index, endpoint, hairpin, not options.icc, options.mtu, guarded, mark)
 
     def _bound(self, endpoints: Sequence[Endpoint], mappings: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
         """With the host's address that the network of the default route says, where the port names none."""

@@ -36,7 +36,8 @@ _NO_SUCH_FAMILY = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 class Bridge:
     """What the rules of one family need to know of one network. `network`: "" when it has no addresses of that family:
     then nothing of it passes. `masquerade`: what leaves looks as if it came from the host. `icc`: whether its containers
-    reach each other by the host. `server`: the name server's address, if it has one in the network, of this family."""
+    reach each other by the host. `server`: the name server's address, if it has one in the network, of this family.
+    `shared`: its rules are in a table of its own, and ours has none for it."""
 
     interface: str
     network: str
@@ -46,6 +47,7 @@ class Bridge:
     masquerade: bool = True
     icc: bool = True
     server: str = ""
+    shared: bool = False
 
 
 @frozen(order=True)
@@ -88,22 +90,25 @@ class Translation:
         return nft.pack_address_port(self.family, self.address, self.target)
 
 
-def table_requests(table: Table, bridges: Iterable[Bridge]) -> list[Request]:
+def table_requests(table: Table, bridges: Iterable[Bridge], publishes: bool = True) -> list[Request]:
     """The whole table except the maps' elements: right for a table that is new and for one that exists. Of `bridges`, those
-    of the table's family count."""
+    of the table's family count. `publishes`: with the maps."""
     family = table.family
     first = 10 * _FAMILIES.index(family)
     requests = [
         nft.new_table(table),
         nft.new_base_chain(table, "early", "filter", nft.HOOK_PREROUTING, -300),
-        nft.new_base_chain(table, "inbound", "nat", nft.HOOK_PREROUTING, -100),
-        nft.new_base_chain(table, "local", "nat", nft.HOOK_OUTPUT, -100),
+    ]
+    if publishes:
+        requests.append(nft.new_base_chain(table, "inbound", "nat", nft.HOOK_PREROUTING, -100))
+        requests.append(nft.new_base_chain(table, "local", "nat", nft.HOOK_OUTPUT, -100))
+    requests += [
         nft.new_base_chain(table, "outbound", "nat", nft.HOOK_POSTROUTING, 100),
         nft.new_base_chain(table, "between", "filter", nft.HOOK_FORWARD, 0),
         nft.flush_rules(table),
     ]
     pair = (nft.type_address_port(table.family), nft.bytes_address_port(table.family))
-    for number, protocol in enumerate(_PROTOCOLS, start=1):
+    for number, protocol in enumerate(_PROTOCOLS, start=1) if publishes else ():
         requests.append(nft.new_map(table, f"{protocol}_at", first + 2 * number, *pair))
         requests.append(nft.new_map(table, f"{protocol}_any", first + 2 * number + 1, nft.TYPE_PORT, 2))
 
@@ -113,16 +118,16 @@ def table_requests(table: Table, bridges: Iterable[Bridge]) -> list[Request]:
     if family == socket.AF_INET:
         rule("early", nfx.not_from_loopback(), nfx.to_subnet(family, "127.0.0.0", 8), nfx.drop())
         rule("early", nfx.not_from_loopback(), nfx.from_subnet(family, "127.0.0.0", 8), nfx.drop())
-    else:
+    elif publishes:
         # The kernel routes nothing from ::1 anywhere else: that is the proxy's.
         rule("local", nfx.to_subnet(family, "::1", 128), nfx.accept())
-    for chain in ("inbound", "local"):
+    for chain in ("inbound", "local") if publishes else ():
         for by, suffix in ((nfx.translate_by_address_and_port, "at"), (nfx.translate_by_port, "any")):
             for protocol, number in _PROTOCOLS.items():
                 rule(chain, nfx.to_local_address(), nfx.l4_protocol(number), by(table.family, f"{protocol}_{suffix}"))
     rule("between", nfx.established(), nfx.accept())
     # Internal networks first: what leaves one must not be accepted as a published port of another.
-    ours = [bridge for bridge in bridges if bridge.family == family]
+    ours = [bridge for bridge in bridges if bridge.family == family and not bridge.shared]
     for bridge in sorted(ours, key=lambda b: (not b.internal, b.interface)):
         _bridge_rules(rule, bridge)
     return requests
@@ -179,18 +184,22 @@ def _server_addresses(bridge: Bridge) -> list[list[nft.Expression]]:
 
 class Firewall:
     """The tables `name`, one of each family that is in use, of the network namespace that the thread is in when this is
-    made. Both change in one transaction."""
+    made. Both change in one transaction. `publishes`: what is published leads through them, and there is a guard."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, publishes: bool = True) -> None:
+        self.name = name
+        self._publishes = publishes
         self._tables = {family: Table(name, family) for family in _FAMILIES}
         self._sock = NetlinkSocket(NETLINK_NETFILTER)
         self._sock.allow(_MOST_BYTES)
         self.guard = Guard(name)
+        self.guard.supported = publishes  # A network that projects share has no containers: each project guards its own.
         self._bridges: tuple[Bridge, ...] = ()
         self._elements: dict[tuple[int, str, bytes], Translation] = {}
         self._made: tuple[int, ...] = ()
 
     def close(self) -> None:
+        self._made = ()
         self._sock.close()
 
     @property
@@ -234,13 +243,16 @@ class Firewall:
         """Make or replace all rules. Raises OSError; the rules are as before then."""
         wanted = tuple(bridges)
         families = _families_of(wanted)
-        requests = [request for family in families for request in table_requests(self._tables[family], wanted)]
+        requests = [request for family in families for request in self._table(family, wanted)]
         for family, table in self._tables.items():
             if family not in families and (family in self._made or self._exists(table)):
                 requests += [nft.new_table(table), nft.delete_table(table)]
         self._commit_guarded(requests)
         self._bridges, self._made = wanted, families
         self._elements = {slot: item for slot, item in self._elements.items() if item.family in families}
+
+    def _table(self, family: int, bridges: Iterable[Bridge]) -> list[Request]:
+        return table_requests(self._tables[family], bridges, self._publishes)
 
     def _commit_guarded(self, requests: Sequence[Request]) -> None:
         """With the rules of the guard, where the kernel has bridge tables."""
@@ -300,7 +312,7 @@ class Firewall:
         replace: list[Request] = []
         for family in self._made:
             table = self._tables[family]
-            replace += [nft.new_table(table), nft.delete_table(table), *table_requests(table, self._bridges)]
+            replace += [nft.new_table(table), nft.delete_table(table), *self._table(family, self._bridges)]
         replace += [
             nft.new_elements(self._tables[t.family], t.map_name, [(t.key, t.value)]) for t in self._elements.values()
         ]

@@ -56,13 +56,18 @@ def _find(key: ProjectKey) -> Leftovers:
         found = links.all()
     finally:
         links.close()
-    ours = [link for link in found if link.name.startswith(f"psb{key}") or link.alias == bridge_mark(key)]
-    bridges = {link.index: link.name for link in ours}
-    # The veth's name has six digits of the key only: another project's is told apart by its bridge.
+    mark = bridge_mark(key)
+    bridges = {
+        link.index: link.name
+        for link in found
+        if link.name.startswith(f"psb{key}") or (link.kind == "bridge" and link.alias == mark)
+    }
+    # The veth's name has six digits of the key only: another project's is told apart by its bridge, or by a mark where the
+    # bridge is nobody's own.
     veths = [
         link.name
         for link in found
-        if link.name.startswith(f"psv{key[:6]}") and (link.master in bridges or link.master == 0)
+        if link.name.startswith(f"psv{key[:6]}") and (link.master in bridges or link.master == 0 or link.alias == mark)
     ]
     with NetlinkSocket(NETLINK_NETFILTER) as sock:
         tables = [nftables.parse_table(body) for family in _FAMILIES for body in sock.ask(nftables.get_tables(family))]

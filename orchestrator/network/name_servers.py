@@ -68,13 +68,15 @@ class NameServers:
             os.close(self._namespace)
             self._namespace = -1
 
-    async def open(self, network: NetworkName, bridge: Link, subnet: AddressRange, address: str, mtu: int = 0) -> Sockets:
+    async def open(
+        self, network: NetworkName, bridge: Link, subnet: AddressRange, address: str, mtu: int = 0, mark: str = ""
+    ) -> Sockets:
         """Those of `network`, from the store or new ones, which are in the store then. `subnet`: its first range.
-        `address`: the server's own in it; "": it is at the gateway's. Raises OSError, HostError."""
+        `address`: the server's own in it; "": it is at the gateway's. `mark`: see `VethPair`. Raises OSError, HostError."""
         kept = await fetch_sockets(self._store, _key(network))
         try:
             if address:
-                pair = self._pair(network, bridge, Address(address, subnet.network.prefixlen, ""), mtu)
+                pair = self._pair(network, bridge, Address(address, subnet.network.prefixlen, ""), mtu, mark)
                 sockets = await self._thread.run(self._open_inside, await self._opened(), pair, kept)
             else:
                 gateway = str(subnet.gateway)
@@ -90,10 +92,10 @@ class NameServers:
                 raise
         return sockets
 
-    def _pair(self, network: NetworkName, bridge: Link, address: Address, mtu: int) -> VethPair:
+    def _pair(self, network: NetworkName, bridge: Link, address: Address, mtu: int, mark: str) -> VethPair:
         """Inside, the interface has the bridge's name. Its port is one that isolated ones reach."""
         endpoint = Endpoint(network, (address,), mac_for(address.ip), bridge.name)
-        return VethPair(VethOwner(self._site.key, NAME_SERVER, network), bridge.index, endpoint, mtu=mtu)
+        return VethPair(VethOwner(self._site.key, NAME_SERVER, network), bridge.index, endpoint, mtu=mtu, mark=mark)
 
     async def _opened(self) -> int:
         """The namespace: ours, that of the supervisor before, or a new one."""

@@ -21,12 +21,25 @@ from threading import RLock
 from orchestrator.contracts.network import Endpoint
 from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.subnets import IPAddress, IPNetwork
+from orchestrator.network.shared_names import Named, Neighbours
 from orchestrator.network.zones import Zone
+from orchestrator.values import entity, field
 
 HOST_NAMES = frozenset({"host.docker.internal", "gateway.docker.internal"})
 """This machine, as Docker Desktop calls it: for all containers, whether they have written it down or not."""
 _EXPECTED_S = 3.0
 """How long containers of before are waited for. All of a large project take less; resolvers of clients wait for longer."""
+
+
+@entity
+class _Shared:
+    """A network that other projects are on too. `before`: see `ProjectNames.share`. `veths`: of our containers on it.
+    `changed`: since it was told."""
+
+    neighbours: Neighbours
+    before: dict[ContainerId, Named]
+    veths: dict[ContainerId, str] = field(default_factory=dict)
+    changed: bool = False
 
 
 class ProjectNames:
@@ -45,6 +58,9 @@ class ProjectNames:
         self._links: dict[ContainerId, dict[str, str]] = {}
         self._expected: dict[ContainerId, frozenset[str]] = {}
         self._expected_until_s = clock() + _EXPECTED_S
+        self._shared: dict[NetworkName, _Shared] = {}
+        self.on_shared_change: Callable[[], None] = lambda: None
+        """Called when there is something new in `to_tell`."""
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -62,11 +78,61 @@ class ProjectNames:
                 zone = self._zones[network] = Zone(subnets, unready=self._unready)
             zone.internal = internal
             zone.labels = tuple(dict.fromkeys(name.lower() for name in (network, full_name) if name))
+            if zone.neighbours is not None:
+                zone.neighbours.labels = zone.labels
             return zone
 
     def close_zone(self, network: NetworkName) -> None:
         with self._changing():
             self._zones.pop(network, None)
+            self._shared.pop(network, None)
+
+    def share(self, network: NetworkName, neighbours: Neighbours, before: Iterable[Named] = ()) -> None:
+        """The network, whose zone is open, is shared with other projects. `before`: what a supervisor from before has told
+        them: it goes on to be told of containers that may be published in a moment."""
+        with self._changing():
+            known = {item.container: item for item in before}
+            self._shared[network] = self._shared.get(network) or _Shared(neighbours, known)
+            zone, theirs = self._zones[network], self._shared[network].neighbours.zone
+            zone.neighbours, theirs.labels = theirs, zone.labels
+
+    def to_tell(self) -> dict[NetworkName, tuple[Named, ...]]:
+        """What is to be told to other projects: of each shared network of which that has changed since the last time."""
+        with self.lock:
+            found = {}
+            for network, shared in self._shared.items():
+                if shared.changed:
+                    shared.changed = False
+                    found[network] = tuple(self._told_of(network, shared))
+            return found
+
+    def tell_again(self) -> None:
+        """What `to_tell` gave has not arrived."""
+        with self.lock:
+            for shared in self._shared.values():
+                shared.changed = True
+        self.on_shared_change()
+
+    def _told_of(self, network: NetworkName, shared: _Shared) -> Iterator[Named]:
+        yield from shared.before.values()
+        zone = self._zones[network]
+        for container in zone.containers:
+            if (entry := zone.entry(container)) is not None:
+                yield Named(container, shared.veths.get(container, ""), *entry, container not in self._unready)
+
+    def current(self) -> int:
+        """The generation, after a look at what other projects have told."""
+        if self._shared:
+            with self.lock:
+                for shared in self._shared.values():
+                    self.generation += shared.neighbours.look()
+        return self.generation
+
+    def _forget_before(self, container: ContainerId) -> None:
+        for network, shared in self._shared.items():
+            if shared.before.pop(container, None) is not None or self._zones[network].has(container):
+                shared.changed = True
+                self.on_shared_change()
 
     def claim(self, container: ContainerId, endpoints: Collection[Endpoint]) -> None:
         """The names of `endpoints` are ours, also while the container does not run."""
@@ -118,18 +184,25 @@ class ProjectNames:
         container = zone.holder(client) if self._links else None
         return self._links.get(container, {}).get(name, name) if container is not None else name
 
-    def publish(self, container: ContainerId, endpoints: Collection[Endpoint]) -> None:
-        """It is on these networks from now on, and on no others."""
+    def publish(self, container: ContainerId, endpoints: Sequence[Endpoint], veths: Sequence[str] = ()) -> None:
+        """It is on these networks from now on, and on no others. `veths`: for each endpoint the host's end of its pair."""
         with self._changing():
             self._expected.pop(container, None)
             networks = {endpoint.network for endpoint in endpoints}
             for key, zone in self._zones.items():
                 if key not in networks:
                     zone.discard(container)
+            for key, shared in self._shared.items():
+                if key not in networks:
+                    shared.veths.pop(container, None)
             for endpoint in endpoints:
                 addresses = [address.ip for address in endpoint.addresses]
                 gateways = dict.fromkeys(address.gateway for address in endpoint.addresses)
                 self._zones[endpoint.network].add(container, addresses, endpoint.names, gateways)
+            for endpoint, veth in zip(endpoints, veths, strict=False):
+                if endpoint.network in self._shared:
+                    self._shared[endpoint.network].veths[container] = veth
+            self._forget_before(container)
 
     def set_ready(self, container: ContainerId, ready: bool) -> None:
         """Whether a published `container` answers to shared names."""
@@ -138,13 +211,17 @@ class ProjectNames:
                 self._unready.discard(container)
             elif any(zone.has(container) for zone in self._zones.values()):
                 self._unready.add(container)
+            self._forget_before(container)
 
     def withdraw(self, container: ContainerId) -> None:
         with self._changing():
             self._expected.pop(container, None)
             self._unready.discard(container)
+            self._forget_before(container)
             for zone in self._zones.values():
                 zone.discard(container)
+            for shared in self._shared.values():
+                shared.veths.pop(container, None)
 
     def visible(self, zone: Zone, client: str) -> list[Zone]:
         """The zones that `client`, an address, may ask by the socket of `zone`, that one first."""
@@ -155,6 +232,15 @@ class ProjectNames:
 
     def find(self, zones: Sequence[Zone], name: str) -> tuple[Zone, str] | None:
         """In which of `zones` there is `name`, and as what: it may say its network, as in ``web.front``."""
+        found = self._find(zones, name)
+        if found is None and self._shared:
+            # Of other projects, on networks that are shared. What is ours comes first.
+            theirs = [zone.neighbours for zone in zones if zone.neighbours is not None]
+            found = self._find(theirs, name)
+        return found
+
+    @staticmethod
+    def _find(zones: Sequence[Zone], name: str) -> tuple[Zone, str] | None:
         for zone in zones:
             if zone.knows(name):
                 return zone, name

@@ -7,8 +7,8 @@ run were told.
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 
 import trio
@@ -20,8 +20,7 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import ContainerId, NetworkName, bridge_mark, bridge_name
 from orchestrator.model.network import Network
-from orchestrator.model.network_options import NetworkOptions, parse_options
-from orchestrator.model.subnets import AddressRange, overlap
+from orchestrator.model.subnets import AddressRange
 from orchestrator.network import resolver
 from orchestrator.network.addressing import (
     AddressBooks,
@@ -34,12 +33,14 @@ from orchestrator.network.addressing import (
 )
 from orchestrator.network.bridge import SubnetLock, has_ipv6, refused
 from orchestrator.network.fdstore import FdStore
-from orchestrator.network.firewall import Bridge, Translation
+from orchestrator.network.firewall import Translation
 from orchestrator.network.name_servers import NameServers
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.observing import stop_observing
-from orchestrator.network.record import Recorded, SubnetRecord
+from orchestrator.network.record import SubnetRecord
 from orchestrator.network.resolver import Resolver
+from orchestrator.network.rules import FAMILIES, bridges_of, options_of, record_of, taken_by
+from orchestrator.network.shared import SharedNetworks
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.upstream import Upstream
 from orchestrator.network.veths import VethOwner, is_of_a_container
@@ -50,7 +51,7 @@ from orchestrator.values import entity
 _LOCK_S = 2.0
 _LOCK_RETRY_S = 0.02
 _UNDO_S = 30.0
-_FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
+_TELL_AGAIN_S = 1.0
 _SPARE_NAMES = 16
 """More tries than there are other networks, because tries may hash alike too."""
 
@@ -93,6 +94,9 @@ class ProjectNetworks:
         self._warnings: list[str] = []
         self._written: dict[NetworkName, frozenset[str]] = {}
         self.live: dict[NetworkName, LiveNetwork] = {}
+        self._shared = SharedNetworks(site, wiring)
+        self._names_changed = trio.Event()
+        names.on_shared_change = lambda: self._names_changed.set()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -106,9 +110,22 @@ class ProjectNetworks:
 
     def close(self) -> None:
         """Close our ends of the DNS sockets; what the store keeps, waits for the next supervisor."""
+        with suppress(HostError):
+            self._shared.tell(self._names.to_tell())
         for live in self.live.values():
             live.resolver.close()
         self._servers.close()
+
+    async def tell_neighbours(self) -> None:
+        """Until cancelled: tell other projects what changes of our names on shared networks."""
+        while True:
+            await self._names_changed.wait()
+            self._names_changed = trio.Event()
+            try:
+                self._shared.tell(self._names.to_tell())
+            except HostError:
+                self._names.tell_again()
+                await trio.sleep(_TELL_AGAIN_S)
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
         """See `Networking.reserve_written`."""
@@ -122,13 +139,16 @@ class ProjectNetworks:
             self._warnings = []
             begun: list[NetworkName] = []
             try:
+                alike = True
                 for network in networks:
                     live = self.live.get(network.key)
+                    alike = alike and live is not None and network.external
                     if live is None:
                         await self._make(network, begun)
                     else:
                         await self._refresh(live, network)
-                await self._apply_rules()
+                if not alike:  # A shared network has rules of its own.
+                    await self._apply_rules()
             except OSError as exc:
                 await self._undo(begun)
                 raise refused(exc, "cannot make the project's networks") from exc
@@ -145,14 +165,20 @@ class ProjectNetworks:
 
     async def _make(self, network: Network, begun: list[NetworkName]) -> None:
         """`begun`: gets the network if it did not exist before, so that a failure can undo it."""
+        if network.external:
+            begun.append(network.key)
+            await self._join(network)
+            return
         key, name = network.key, self._name_for(network)
+        if key not in self._record.networks:
+            await self._thread.run(self._shared.check_own, network)
         if network.ipv6 and not has_ipv6():
             raise HostError(
                 f"network {key}: this kernel has no IPv6",
                 hint="boot it without ipv6.disable=1, or leave out enable_ipv6",
                 place=f"networks.{key}.enable_ipv6",
             )
-        if name == _options(network).bridge and key not in self._record.networks:
+        if name == options_of(network).bridge and key not in self._record.networks:
             await self._check_unused(key, name)
         lock = await self._thread.run(SubnetLock)
         try:
@@ -162,19 +188,39 @@ class ProjectNetworks:
             if existing is None:
                 begun.append(key)
             server = self._server_for(key, ranges, existing is not None)
-            self._record.set(key, _recorded(ranges, network, name, server))
+            self._record.set(key, record_of(ranges, network, name, server))
             make = self._wiring.links.make_bridge
-            link = await self._thread.run(make, name, ranges, _options(network), self._mark(network))
+            link = await self._thread.run(make, name, ranges, options_of(network), self._mark(network))
         finally:
             lock.close()
         books = AddressBooks.of(key, ranges, self._written.get(key, frozenset()), server)
         for container, endpoint in self._held(key):
             books.hold(container, endpoint.addresses)
-        sockets = await self._servers.open(key, link, ranges[0], server, _options(network).mtu)
+        await self._serve(network, books, link, server)
+
+    async def _serve(self, network: Network, books: AddressBooks, link: Link, server: str) -> None:
+        """The network lives, as soon as its name server answers."""
+        key, ranges, mark = network.key, books.ranges, bridge_mark(self._site.key) if network.external else ""
+        sockets = await self._servers.open(key, link, ranges[0], server, options_of(network).mtu, mark)
         answering = Resolver(self._names, self._open_zone(network, ranges), self._upstream, sockets)
         translations = () if server else _dns_translations(ranges, answering)
         self.live[key] = LiveNetwork(network, books, link, answering, translations)
         self._nursery.start_soon(answering.serve)
+
+    async def _join(self, network: Network) -> None:
+        """Be on a shared network; again, if we are: what is missing in the kernel is made, and addresses are had ahead."""
+        key, live, written = network.key, self.live.get(network.key), self._written.get(network.key, frozenset())
+        held = self._held(key)
+        used = [address.ip for _, endpoint in held for address in endpoint.addresses if address.gateway]
+        joined = await self._thread.run(self._shared.join, network, used, written)
+        if live is not None:
+            live.network, live.link = joined.network, joined.link
+            return
+        books = AddressBooks.of(key, joined.shared.ranges, written, str(joined.share.server), joined.share)
+        for container, endpoint in held:
+            books.hold(container, endpoint.addresses)
+        await self._serve(joined.network, books, joined.link, books.resolver)
+        self._names.share(key, *await self._thread.run(self._shared.neighbours, key))
 
     def _server_for(self, key: NetworkName, ranges: Sequence[AddressRange], exists: bool) -> str:
         """The name server's address; "": the gateway's."""
@@ -188,21 +234,26 @@ class ProjectNetworks:
 
     async def _refresh(self, live: LiveNetwork, network: Network) -> None:
         before = live.network
+        if network.external or before.external:
+            if (before.external, before.full_name) != (network.external, network.full_name):
+                raise _changed(network.key, live.books.ranges, network)
+            await self._join(network)
+            return
         ranges = live.books.ranges
         if _shape(before) != _shape(network):
             raise _changed(network.key, ranges, network)
-        self._record.set(network.key, _recorded(ranges, network, live.link.name, live.books.resolver))
+        self._record.set(network.key, record_of(ranges, network, live.link.name, live.books.resolver))
         live.network = network
         self._open_zone(network, ranges)
         make = self._wiring.links.make_bridge
-        live.link = await self._thread.run(make, live.link.name, ranges, _options(network), self._mark(network))
+        live.link = await self._thread.run(make, live.link.name, ranges, options_of(network), self._mark(network))
 
     def _mark(self, network: Network) -> str:
-        return bridge_mark(self._site.key) if _options(network).bridge else ""
+        return bridge_mark(self._site.key) if options_of(network).bridge else ""
 
     def _name_for(self, network: Network) -> str:
         recorded = self._record.networks.get(network.key)
-        return _options(network).bridge or (recorded.bridge if recorded else "") or self._bridge_name(network.key)
+        return options_of(network).bridge or (recorded.bridge if recorded else "") or self._bridge_name(network.key)
 
     async def _check_unused(self, key: NetworkName, name: str) -> None:
         """That the name which the stack gives to a bridge is nobody's."""
@@ -230,6 +281,7 @@ class ProjectNetworks:
     async def _ranges_for(self, network: Network, existing: Link | None, bridge: str) -> tuple[AddressRange, ...]:
         """IPv4 first."""
         occupied = await self._thread.run(self._wiring.links.occupied, [bridge])
+        occupied += await self._thread.run(self._shared.occupied)
         busy = existing is not None and any(map(is_of_a_container, await self._ports_of(existing)))
         found = await self._thread.run(self._wiring.links.addresses, existing) if existing is not None else []
         every = [written_range(network.key, number, item) for number, item in enumerate(network.subnets)]
@@ -256,10 +308,14 @@ class ProjectNetworks:
         if written is not None:
             if recorded is not None and recorded != written and busy:
                 raise _changed(key, known, network)
-            if not found:
-                _check_free(key, written, occupied)
+            if not found and (item := taken_by(written, occupied)) is not None:
+                raise OperationError(
+                    f"{written.network} overlaps {item} on this host",
+                    hint="choose another subnet, or leave it out",
+                    place=f"networks.{key}.ipam.config[0].subnet",
+                )
             return written
-        family = _FAMILIES[version]
+        family = FAMILIES[version]
         on_bridge = [(ip, prefix) for ip, prefix in found if family_of(ip) == family]
         held = [a for _, end in self._held(key) for a in end.addresses if a.gateway and family_of(a.ip) == family]
         if recorded is not None and not recorded.chosen:
@@ -286,10 +342,12 @@ class ProjectNetworks:
         """Rules for all networks of the project: also for those that are recorded, but not asked for this time."""
         networks = dict(self._record.networks)
         networks |= {
-            key: _recorded(live.books.ranges, live.network, live.link.name, live.books.resolver)
+            key: record_of(live.books.ranges, live.network, live.link.name, live.books.resolver)
             for key, live in self.live.items()
+            if not live.network.external
         }
-        bridges = [rule for key, item in networks.items() for rule in _bridges(self._bridge_name(key), item)]
+        bridges = [rule for key, item in networks.items() for rule in bridges_of(self._bridge_name(key), item)]
+        bridges += [rule for joined in self._shared.joined.values() for rule in joined.rules]
         await self._thread.run(self._wiring.set_bridges, bridges)
         await self._thread.run(self._wiring.firewall.add, [t for live in self.live.values() for t in live.dns])
 
@@ -321,8 +379,9 @@ class ProjectNetworks:
             await self._thread.run(self._wiring.firewall.discard, live.dns)
         await self._servers.forget(key)
         self._names.close_zone(key)
-        bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
-        if bridge is not None:
+        if self._shared.has(key):
+            await self._thread.run(self._shared.leave, key)
+        elif (bridge := await self._thread.run(self._wiring.links.find, self._bridge_name(key))) is not None:
             left = [link.name for link in await self._ports_of(bridge)]
             await self._thread.run(self._wiring.links.delete, [*left, bridge.name])
         self._record.forget(key)
@@ -335,7 +394,8 @@ class ProjectNetworks:
 
     async def _attached_to(self, key: NetworkName) -> list[ContainerId]:
         """Containers we know of whose veth is in the network's bridge, counted from the kernel."""
-        bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
+        name = self.live[key].link.name if key in self.live else self._bridge_name(key)
+        bridge = await self._thread.run(self._wiring.links.find, name)
         if bridge is None:
             return []
         present = {link.name: link for link in await self._ports_of(bridge)}
@@ -364,45 +424,13 @@ def _dns_translations(ranges: Sequence[AddressRange], server: Resolver) -> tuple
     )
 
 
-def _recorded(ranges: Sequence[AddressRange], network: Network, bridge: str, server: str) -> Recorded:
-    return Recorded(tuple(ranges), network.internal, bridge, network.driver, network.options, server)
 
-
-def _options(item: Network | Recorded) -> NetworkOptions:
-    return parse_options(item.driver, item.options)
-
-
-def _bridges(name: str, item: Recorded) -> list[Bridge]:
-    """What the rules of each family need to know of a network."""
-    options, found = _options(item), []
-    for version, family in _FAMILIES.items():
-        subnet = next((each.network for each in item.ranges if each.version == version), None)
-        if subnet is None:
-            found.append(Bridge(name, "", 0, item.internal, family))
-            continue
-        masquerade = options.masquerade if version == 4 else options.masquerade6
-        start = str(subnet.network_address)
-        server = item.resolver if item.resolver and family_of(item.resolver) == family else ""
-        found.append(Bridge(name, start, subnet.prefixlen, item.internal, family, masquerade, options.icc, server))
-    return found
 
 
 def _shape(network: Network) -> tuple[object, ...]:
     """What a network that exists cannot have changed."""
     return network.subnets, network.ipv4, network.ipv6, network.driver, network.options
 
-
-def _check_free(key: NetworkName, wanted: AddressRange, occupied: Iterable[Occupied]) -> None:
-    """A subnet from the stack may lie inside a wider range (10.0.0.0/8 by a VPN): its author knows. It may not cover what
-    the host reaches by a route as narrow or narrower, nor be a part of another network of ours."""
-    for item in occupied:
-        wider = item.network.prefixlen < wanted.network.prefixlen and not item.interface.startswith("psb")
-        if overlap(wanted.network, item.network) and not wider:
-            raise OperationError(
-                f"{wanted.network} overlaps {item} on this host",
-                hint="choose another subnet, or leave it out",
-                place=f"networks.{key}.ipam.config[0].subnet",
-            )
 
 
 def _changed(key: NetworkName, now: Sequence[AddressRange], network: Network) -> OperationError:

@@ -17,7 +17,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from orchestrator.contracts.state import Finding
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.kernel.atomic import keep_aside, replace_file
 from orchestrator.kernel.plain import open_plain
 from orchestrator.model.names import NetworkName
@@ -25,7 +25,10 @@ from orchestrator.model.subnets import AddressRange
 from orchestrator.values import frozen
 
 VERSION = 4
+_FILE = "networks.json"
 _MAX_BYTES = 1 << 20
+_UNFIT = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What data raises that nobody can have written."""
 
 
 @frozen
@@ -47,7 +50,7 @@ class SubnetRecord:
 
     def __init__(self, data_dir: str) -> None:
         self._dir = data_dir
-        self._path = os.path.join(data_dir, "networks.json")
+        self._path = os.path.join(data_dir, _FILE)
         self.findings: tuple[Finding, ...] = ()
         self._subnets = self._read()
 
@@ -74,15 +77,8 @@ class SubnetRecord:
         with open(fd, "rb") as file:
             data = file.read(_MAX_BYTES)
         try:
-            parsed = json.loads(data)
-            if (version := _version_of(parsed)) > VERSION:
-                raise OperationError(
-                    f"{self._path} is of version {version}, and this pystack knows versions 1 to {VERSION}",
-                    hint="use the newer pystack that wrote it",
-                )
-            entries = upgrade(parsed, version)["networks"]
-            return {NetworkName(name): _from_entry(entry) for name, entry in entries.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as exc:
+            return _parse(data, self._path)
+        except _UNFIT as exc:
             return self._damaged(exc)
 
     def _damaged(self, exc: Exception) -> dict[NetworkName, Recorded]:
@@ -104,6 +100,27 @@ class SubnetRecord:
                     os.unlink(self._path)
         except OSError as exc:
             raise HostError(f"cannot write {self._path}: {exc.strerror}") from exc
+
+
+def recorded_networks(data_dir: str) -> Mapping[NetworkName, Recorded]:
+    """What the record of a project says, for whoever only looks; nothing of one that cannot be read."""
+    path = os.path.join(data_dir, _FILE)
+    try:
+        with open(open_plain(path, os.O_RDONLY), "rb") as file:
+            return _parse(file.read(_MAX_BYTES), path)
+    except (OSError, PystackError, *_UNFIT):
+        return {}
+
+
+def _parse(data: bytes, path: str) -> dict[NetworkName, Recorded]:
+    parsed = json.loads(data)
+    if (version := _version_of(parsed)) > VERSION:
+        raise OperationError(
+            f"{path} is of version {version}, and this pystack knows versions 1 to {VERSION}",
+            hint="use the newer pystack that wrote it",
+        )
+    entries = upgrade(parsed, version)["networks"]
+    return {NetworkName(name): _from_entry(entry) for name, entry in entries.items()}
 
 
 def upgrade(data: dict[str, Any], from_version: int) -> dict[str, Any]:

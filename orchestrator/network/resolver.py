@@ -127,7 +127,7 @@ class Resolver:
     # -- UDP, on the thread -----------------------------------------------------------------------------------------
 
     def _respond(self, waiting: Waiting) -> bytes | bool:
-        generation, key = self._names.generation, (waiting.client, waiting.data[2:])
+        generation, key = self._names.current(), (waiting.client, waiting.data[2:])
         if self._given_at != generation or len(self._given) >= _GIVEN:
             self._given.clear()
             self._given_at = generation
@@ -214,6 +214,7 @@ class Resolver:
                 return False
         if idle.cancelled_caught:
             return False
+        self._names.current()
         found = self._answer(data, client, stream=True)
         since_s = trio.current_time()
         while found is answers.Elsewhere.LATER and trio.current_time() - since_s < _GIVEN_UP_S:

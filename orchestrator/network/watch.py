@@ -6,6 +6,7 @@ The kernel tells every change of nf_tables to those who listen (NFNLGRP_NFTABLES
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -16,7 +17,7 @@ from orchestrator.network.thread import NetlinkThread
 
 
 def listen() -> NetlinkSocket:
-    """A socket for `watch_table`. Raises OSError."""
+    """A socket for `watch_tables`. Raises OSError."""
     sock = NetlinkSocket(NETLINK_NETFILTER)
     try:
         sock.join(nftables.GROUP_NOTIFICATIONS)
@@ -26,18 +27,19 @@ def listen() -> NetlinkSocket:
     return sock
 
 
-async def watch_table(thread: NetlinkThread, firewall: Firewall, table: str, sock: NetlinkSocket) -> None:
-    """Until cancelled: when `table` is deleted by somebody else, make it again as it was."""
+async def watch_tables(thread: NetlinkThread, firewalls: Callable[[], Sequence[Firewall]], sock: NetlinkSocket) -> None:
+    """Until cancelled: when the table of one of `firewalls` is deleted by somebody else, make it again as it was."""
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
             changes = sock.notifications()
-            gone = any(nftables.is_deleted_table(c.kind) and nftables.parse_table(c.body) == table for c in changes)
+            deleted = {nftables.parse_table(c.body) for c in changes if nftables.is_deleted_table(c.kind)}
+            gone = [firewall for firewall in firewalls() if firewall.name in deleted]
         except OSError as exc:
             if exc.errno != errno.ENOBUFS:
                 raise
-            gone = True  # so much changed that the kernel lost count: look
-        if gone:
+            gone = list(firewalls())  # so much changed that the kernel lost count: look
+        for firewall in gone:
             await thread.run(_put_back_if_gone, firewall)
 
 

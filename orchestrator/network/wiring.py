@@ -26,7 +26,8 @@ class Withdrawal:
 
 
 class Wiring:
-    """`changes` is the exception: the event loop reads the notifications of nf_tables from it."""
+    """`changes` is the exception: the event loop reads the notifications of nf_tables from it. `shared`: the tables of
+    shared networks that the project is on, by the network's name."""
 
     def __init__(self, thread: NetlinkThread, table: str) -> None:
         self._thread = thread
@@ -36,9 +37,17 @@ class Wiring:
             self.conntrack = opened.enter_context(closing(Conntrack()))
             self.changes = opened.enter_context(listen())
             self._opened = opened.pop_all()
+        self.shared: dict[str, Firewall] = {}
 
     def close(self) -> None:
+        for firewall in self.shared.values():
+            firewall.close()
         self._opened.close()
+
+    @property
+    def firewalls(self) -> list[Firewall]:
+        """All whose tables are put back when somebody deletes them."""
+        return [self.firewall, *self.shared.values()]
 
     def connect(self, netns_fd: int, pairs: Sequence[VethPair], translations: Sequence[Translation]) -> tuple[str, ...]:
         """Connect a namespace and publish its ports, both or neither; returns the names of the host's ends. Raises OSError

@@ -23,12 +23,15 @@ class _Entry:
 class Zone:
     """Name -> containers -> addresses. `internal`: nothing is asked outside for it. `unready`: containers that do not
     answer to names they share while another one does; shared with the project's other zones. `labels`: names of the network
-    itself, that may follow a name with a dot between them."""
+    itself, that may follow a name with a dot between them. `neighbours`: what other projects have on the same network;
+    their containers' ids are not their names, these are `called`."""
 
     subnets: tuple[IPNetwork, ...]
     internal: bool = False
     unready: Collection[ContainerId] = frozenset()
     labels: tuple[str, ...] = ()
+    neighbours: Zone | None = None
+    called: dict[ContainerId, str] = field(default_factory=dict)
     _told: dict[tuple[str, int], dict[ContainerId, IPAddress]] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _holders: dict[str, ContainerId] = field(default_factory=dict)
@@ -52,6 +55,23 @@ class Zone:
                 self._told.setdefault((name, address.version), {})[container] = address
         for name in entry.names:
             self._names[name] = self._names.get(name, 0) + 1
+
+    def clear(self) -> None:
+        for container in list(self._entries):
+            self.discard(container)
+        self.called.clear()
+
+    def name_of(self, container: ContainerId) -> str:
+        return self.called.get(container, container)
+
+    def entry(self, container: ContainerId) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Its addresses and its names."""
+        entry = self._entries.get(container)
+        return (tuple(map(str, entry.addresses)), tuple(sorted(entry.names))) if entry is not None else None
+
+    @property
+    def containers(self) -> tuple[ContainerId, ...]:
+        return tuple(self._entries)
 
     def discard(self, container: ContainerId) -> None:
         entry = self._entries.pop(container, None)

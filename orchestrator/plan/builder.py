@@ -198,7 +198,9 @@ class PlanBuilder:
                 self._add(Operation(Kind.REMOVE_NETWORK, moved[key], network=key))
                 self._add(Operation(Kind.CREATE_NETWORK, moved[key], network=key))
             elif key not in self.observed.networks and key in self.project.networks:
-                self._add(Operation(Kind.CREATE_NETWORK, "does not exist yet", network=key))
+                external = self.project.networks[key].external
+                cause = "shared with other projects: it has to be there" if external else "does not exist yet"
+                self._add(Operation(Kind.CREATE_NETWORK, cause, network=key))
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
         for volume in sorted({VolumeName(mount.source) for mount in mounts if mount.source is not None}):
             found = self.project.volumes.get(volume)
@@ -213,7 +215,9 @@ class PlanBuilder:
 
     def remove_networks(self, kept: frozenset[NetworkName]) -> None:
         for key in sorted((self.project.networks.keys() | self.observed.networks.keys()) - kept):
-            self._add(Operation(Kind.REMOVE_NETWORK, "the stack goes down", network=key))
+            known = self.observed.networks.get(key) or self.project.networks[key]
+            cause = "the stack goes down" + (": left, and not removed" if known.external else "")
+            self._add(Operation(Kind.REMOVE_NETWORK, cause, network=key))
 
     def remove_volumes(self) -> None:
         for key in sorted(self.observed.volumes):

@@ -26,7 +26,7 @@ from orchestrator.values import fields, frozen, replace
 
 _IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given"})
 _VOLUME_FIELDS = ("full_name", "external")
-_LATER_NETWORK_FIELDS = ("ipv4", "ipv6", "driver", "options")
+_LATER_NETWORK_FIELDS = ("ipv4", "ipv6", "driver", "options", "external")
 
 
 @frozen

@@ -377,4 +377,5 @@ def _shape(network: Network) -> dict[str, object]:
         "internal": network.internal,
         "driver": network.driver,
         "driver_opts": network.options,
+        "external": network.external,
     }

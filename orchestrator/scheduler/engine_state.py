@@ -88,18 +88,21 @@ class EngineState:
         return tuple(name for name in names if any(item.pending for item in self.replicas(name)))
 
     async def ensure_networks(self, keys: Iterable[NetworkName], project: Project) -> list[NetworkName]:
-        """Make those of the networks that do not exist; returns these."""
-        wanted = tuple(keys)
-        if all(key in self.networks or key not in project.networks for key in wanted):
+        """Make those of the networks that do not exist; returns these. Those that are shared with other projects are asked
+        for each time: so there are addresses for who comes next, and others may have taken away what was there."""
+        wanted = [key for key in keys if key in project.networks]
+        if all(key in self.networks and not project.networks[key].external for key in wanted):
             return []
         async with self.networks_lock:
-            missing = [project.networks[key] for key in wanted if key not in self.networks and key in project.networks]
-            if missing:
-                for warning in await self.adapters.networking.ensure(missing):
+            missing = [project.networks[key] for key in wanted if key not in self.networks]
+            shared = [project.networks[key] for key in wanted if key in self.networks and project.networks[key].external]
+            if missing or shared:
+                for warning in await self.adapters.networking.ensure([*missing, *shared]):
                     self.events.note(EventKind.WARNING, warning)
             for network in missing:
                 self.networks[network.key] = network
-                self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
+                if not network.external:
+                    self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
             return [network.key for network in missing]
 
     async def remove_networks(
@@ -123,6 +126,9 @@ class EngineState:
                 self.networks.update(known)
                 raise
             for key in unused:
+                network = known.get(key) or self.project.networks.get(key)
+                if network is not None and network.external:
+                    continue
                 self.events.note(EventKind.NETWORK_REMOVED, f"removed network {key}{why}")
             return unused
 

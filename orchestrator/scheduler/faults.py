@@ -15,7 +15,15 @@ def located(error: PystackError, project: Project, service: Service, key: str = 
         path = ".".join((service.place, attribute or key)).rstrip(".")
     else:
         path = error.place
-    place = service.given.get(path) or project.where(path)
+    return _at(error, service.given.get(path) or project.where(path))
+
+
+def pointed(error: PystackError, project: Project) -> PystackError:
+    """As `located`, of what is no service's: an error without a place has none."""
+    return _at(error, project.where(error.place)) if error.place else error
+
+
+def _at(error: PystackError, place: str) -> PystackError:
     if place == error.place:
         return error
     kind = KINDS.get(error.kind, OperationError)

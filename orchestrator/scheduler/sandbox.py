@@ -279,9 +279,10 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
     """A container's hostname is one of its names for the others too, as for Docker, and so is the whole of it."""
-    for link in service.links:
+    shared = any(key in state.networks and state.networks[key].external for key in service.networks)
+    for link in service.links if not shared else ():
         if link.external and ContainerId(link.target) not in state.containers:
-            hint = "containers of other projects are on networks of their own, which no link leads to"
+            hint = "a container of another project needs a network that both projects are on: `external: true`"
             raise OperationError(f'this project has no container "{link.target}"', hint=hint, place=link.place)
     dns, links = service.resolving.servers, tuple((link.alias, link.target) for link in service.links)
     attachments = tuple(replace(each, dns=dns, links=links) for each in service.networks.values())

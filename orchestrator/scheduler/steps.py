@@ -20,7 +20,7 @@ from orchestrator.policy.requests import Ask, Step
 from orchestrator.scheduler import pausing, sandbox, supervise
 from orchestrator.scheduler.container import Container, Watch
 from orchestrator.scheduler.engine_state import EngineState
-from orchestrator.scheduler.faults import located
+from orchestrator.scheduler.faults import located, pointed
 from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.preparing import Preparing, image_of
@@ -117,7 +117,11 @@ class Steps:
         """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""
         first = [item.network for item in self._plan.of(Kind.CREATE_NETWORK) if not item.after]
         keys = [operation.network] if operation.after else first
-        self.networks_made += await self._state.ensure_networks([key for key in keys if key], self._plan.project)
+        project = self._plan.project
+        try:
+            self.networks_made += await self._state.ensure_networks([key for key in keys if key], project)
+        except PystackError as error:
+            raise pointed(error, project) from error
         if operation.after:  # The record has it as it was before, and whoever is on it must be found there as it is now.
             self._state.adapters.records.commit(self._state.record())
 

@@ -3,7 +3,8 @@
     DATA/                       /var/lib/pystack (0700)
       images/                   skeletons and layers, shared by all projects
       volumes/FULL_NAME/        volume.json, _data: named and anonymous volumes
-      lock                      held while an id range or a volume is given out
+      networks/NAME/            networks that projects share (network.shared_files)
+      lock                      held while an id range, a volume or a shared network is given out
       projects/NAME/            a project's own: Site.data_dir, with the files of `FILES`
         containers/ID/          bundles
         logs/ID.log             what containers wrote, with ID.idx beside it

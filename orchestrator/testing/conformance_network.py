@@ -52,6 +52,10 @@ class NetworkLab(Protocol):
         """Meanwhile another program has that TCP port on all addresses of the host."""
         ...
 
+    def shared(self, name: str) -> AbstractContextManager[None]:
+        """Meanwhile there is a network that projects share."""
+        ...
+
     async def restart(self) -> None:
         """The supervisor of `networking` is killed, and `networking` is that of its successor."""
         ...
@@ -113,7 +117,7 @@ async def _clear(networking: Networking, *containers: ContainerId) -> None:
     await networking.remove([DEFAULT])
 
 
-async def _refusal(work: Callable[[], Awaitable[object]]) -> OperationError:
+async def refusal(work: Callable[[], Awaitable[object]]) -> OperationError:
     """The error that `work` has to end with."""
     try:
         await work()
@@ -145,7 +149,7 @@ async def an_address_that_is_taken_or_outside_is_refused_and_nothing_is_held(lab
         async def reserve(wrong: str = wrong) -> object:
             return lab.networking.reserve(_container(2), WEB, [Attachment(DEFAULT, ipv4_address=wrong)])
 
-        assert wrong in (await _refusal(reserve)).message
+        assert wrong in (await refusal(reserve)).message
     await _clear(lab.networking, one.name)
 
 
@@ -160,7 +164,7 @@ async def an_address_that_the_stack_writes_down_is_given_to_nobody_else(lab: Net
     async def reserve_one_more() -> object:
         return lab.networking.reserve(_container(4), WEB, [Attachment(DEFAULT)])
 
-    await _refusal(reserve_one_more)
+    await refusal(reserve_one_more)
     (mine,) = lab.networking.reserve(_container(9), WEB, [Attachment(DEFAULT, ipv4_address="10.77.1.4")])
     assert mine.addresses[0].ip == "10.77.1.4"
     lab.networking.reserve_written({DEFAULT: ["10.77.1.4"]})
@@ -179,7 +183,7 @@ async def the_name_server_has_an_address_of_its_own_that_nobody_is_given(lab: Ne
     async def reserve() -> object:
         return lab.networking.reserve(_container(2), WEB, [Attachment(DEFAULT, ipv4_address=server)])
 
-    assert server in (await _refusal(reserve)).message
+    assert server in (await refusal(reserve)).message
     await _clear(lab.networking, one.name)
 
 
@@ -198,11 +202,11 @@ async def attaching_again_changes_nothing(lab: NetworkLab) -> None:
 async def a_port_that_somebody_has_is_refused_at_its_place(lab: NetworkLab) -> None:
     await _ensure(lab.networking)
     with lab.occupied(PORTS[0]):
-        error = await _refusal(lambda: _start(lab, 1, [_port(PORTS[1], target=81), _port(PORTS[0])]))
+        error = await refusal(lambda: _start(lab, 1, [_port(PORTS[1], target=81), _port(PORTS[0])]))
     assert error.place == PLACE
     assert str(PORTS[0]) in error.message
     one = await _start(lab, 1, [_port(PORTS[0]), _port(PORTS[1], target=81)])
-    error = await _refusal(lambda: _start(lab, 2, [_port(PORTS[0])]))
+    error = await refusal(lambda: _start(lab, 2, [_port(PORTS[0])]))
     assert one.name in error.message
     await _clear(lab.networking, one.name, _container(2))
 
@@ -217,7 +221,7 @@ async def a_port_is_published_on_one_address_of_either_family(lab: NetworkLab) -
     assert one.published == (Published("127.0.0.1", PORTS[0], 80, "udp"),)
     assert two.published == (Published("::1", PORTS[0], 80, "udp"), Published("::1", PORTS[0], 80))
     for host_ip, holder in (("::", two), ("127.0.0.1", one), ("0.0.0.0", one)):
-        error = await _refusal(partial(_start, lab, 3, [on(host_ip)]))
+        error = await refusal(partial(_start, lab, 3, [on(host_ip)]))
         assert (error.place, holder.name in error.message) == (PLACE, True)
     await _clear(lab.networking, one.name, two.name, _container(3))
 
@@ -228,7 +232,7 @@ async def a_range_gives_each_container_the_next_free_port(lab: NetworkLab) -> No
         one = await _start(lab, 1, [_port(*PORTS)])
         other = await _start(lab, 1, [_port(*PORTS)], networking=lab.neighbour)
         assert [one.published[0].host_port, other.published[0].host_port] == [PORTS[0] + 1, PORTS[0] + 2]
-        error = await _refusal(lambda: _start(lab, 2, [_port(*PORTS)]))
+        error = await refusal(lambda: _start(lab, 2, [_port(*PORTS)]))
     assert error.place == PLACE
     for part in (f"{PORTS[0]}-{PORTS[1]}", one.name):
         assert part in error.message
@@ -347,7 +351,7 @@ async def detach_takes_names_and_ports_away_and_may_come_twice(lab: NetworkLab) 
 async def a_network_with_containers_is_not_removed(lab: NetworkLab) -> None:
     await _ensure(lab.networking)
     one = await _start(lab, 1)
-    error = await _refusal(lambda: lab.networking.remove([DEFAULT]))
+    error = await refusal(lambda: lab.networking.remove([DEFAULT]))
     assert one.name in error.message
     assert await lab.resolve(lab.networking, one, "web") == (one.ip,)
     await _clear(lab.networking, one.name)

@@ -7,6 +7,7 @@ what the kernel does is invented here. Several projects can share one `FakeHost`
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
 
 import trio
 
@@ -14,12 +15,15 @@ from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
+from orchestrator.model.subnets import AddressRange, IPAddress
 from orchestrator.network.addressing import AddressBooks, Occupied, choose_range, choose_server, written_range
 from orchestrator.network.endpoints import take_endpoints
 from orchestrator.network.zones import Zone
 
 _EPHEMERAL = (32768, 60999)
 _ANY = "0.0.0.0"
+_SHARED = AddressRange(IPv4Network("10.7.0.0/24"), IPv4Address("10.7.0.1"))
+"""Of all networks that projects share: there is one at a time."""
 
 
 class FakeHost:
@@ -28,6 +32,12 @@ class FakeHost:
     def __init__(self, taken: Collection[int] = ()) -> None:
         self.taken = set(taken)
         self.projects: list[FakeNetworking] = []
+        self.shared: dict[str, dict[FakeNetworking, set[IPAddress]]] = {}
+        """Networks that projects share, with who has which addresses."""
+
+    def share(self, name: str) -> None:
+        """As ``network create`` does."""
+        self.shared[name] = {}
 
     def holder(self, host_ip: str, port: int, protocol: str, but: ContainerId, of: FakeNetworking) -> ContainerId | None:
         """Whose the port is; "" for a program that is no container of the project `of`."""
@@ -45,6 +55,27 @@ class FakeHost:
 def _meet(one: str, other: str) -> bool:
     """Whether the same port cannot be published on both. Published on all of IPv4 means all of IPv6 too."""
     return one == other or _ANY in (one, other) or ("::" in (one, other) and ":" in one and ":" in other)
+
+
+class _FakeShare:
+    """`network.addressing.Share`: one address at a time."""
+
+    def __init__(self, shares: dict[FakeNetworking, set[IPAddress]], project: FakeNetworking) -> None:
+        self._shares = shares
+        self._mine = shares.setdefault(project, set())
+
+    def addresses(self, version: int) -> list[IPAddress]:
+        return sorted((item for item in self._mine if item.version == version), key=int)
+
+    def claim(self, address: IPAddress) -> None:
+        if any(address in theirs for theirs in self._shares.values()):
+            raise OperationError(f"address {address} is another project's")
+        self._mine.add(address)
+
+    def more(self, version: int) -> None:
+        assert version == _SHARED.version
+        taken = set[IPAddress]().union(*self._shares.values())
+        self._mine.add(next(address for address in _SHARED.network.hosts() if address not in (_SHARED.gateway, *taken)))
 
 
 class FakeNetworking:
@@ -68,6 +99,9 @@ class FakeNetworking:
         self._zones: dict[NetworkName, Zone] = {}
         self._written: dict[NetworkName, frozenset[str]] = {}
         self._published: dict[ContainerId, tuple[Published, ...]] = {}
+        self._servers: dict[str, str] = {}
+        self.told: dict[str, Zone] = {}
+        """What others know of the names on shared networks: also while there is no supervisor."""
 
     async def ensure(self, networks: Sequence[Network]) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()
@@ -78,14 +112,34 @@ class FakeNetworking:
                 self._make(network)
             elif (before.subnets, before.ipv4, before.ipv6) != (network.subnets, network.ipv4, network.ipv6):
                 raise OperationError(f"networks.{network.key}: the network has another subnet than the stack now wants")
-            self.networks[network.key] = network
+            if before is None or not network.external:
+                self.networks[network.key] = network
             self._ensured.add(network.key)
         return ()
 
     def _users(self, key: NetworkName) -> list[ContainerId]:
         return sorted(container for container in self.attached if key in self._on[container])
 
+    def _join(self, network: Network) -> None:
+        if network.full_name not in self.host.shared:
+            raise OperationError(
+                f'external network "{network.full_name}" does not exist',
+                hint=f"make it: pystack network create {network.full_name}",
+                place=f"networks.{network.key}",
+            )
+        share = _FakeShare(self.host.shared[network.full_name], self)
+        server = self._servers.setdefault(network.full_name, "")
+        if not server:
+            share.more(_SHARED.version)
+            server = self._servers[network.full_name] = str(share.addresses(_SHARED.version)[-1])
+        written = self._written.get(network.key, frozenset())
+        self._books[network.key] = AddressBooks.of(network.key, [_SHARED], written, server, share)
+        self._zones[network.key] = Zone((_SHARED.network,), False, self.unready)
+        self.told[network.full_name] = Zone((_SHARED.network,), False, self.unready)
+
     def _make(self, network: Network) -> None:
+        if network.external:
+            return self._join(network)
         every = [book for project in self.host.projects for book in project._books.values()]
         used = [Occupied(item.network, "") for book in every for item in book.ranges]
         written = [written_range(network.key, number, item) for number, item in enumerate(network.subnets)]
@@ -157,10 +211,11 @@ class FakeNetworking:
             self.unguarded.add(container)
         self._on[container] = frozenset(endpoint.network for endpoint in endpoints)
         self._settle(container)
-        for zone in self._zones.values():
+        for zone in (*self._zones.values(), *self.told.values()):
             zone.discard(container)
         for endpoint in endpoints:
-            self._zones[endpoint.network].add(container, [a.ip for a in endpoint.addresses], endpoint.names)
+            for zone in (self._zones[endpoint.network], *self._told_on(endpoint.network)):
+                zone.add(container, [a.ip for a in endpoint.addresses], endpoint.names)
         return tuple(published)
 
     async def rewire(
@@ -183,6 +238,9 @@ class FakeNetworking:
                 books.settle(container)
             else:
                 books.give_back(container)
+
+    def _told_on(self, network: NetworkName) -> list[Zone]:
+        return [self.told[self.networks[network].full_name]] if self.networks[network].external else []
 
     def _publish(
         self, container: ContainerId, port: PortMapping, before: Sequence[Published], own: Sequence[Published]
@@ -230,13 +288,18 @@ class FakeNetworking:
             meant = links.get(name.lower(), name).lower()
             if found := self._zones[endpoint.network].addresses(meant):
                 return tuple(map(str, found))
+            shared = self.networks[endpoint.network].full_name
+            others = [project.told.get(shared) for project in self.host.projects if project is not self]
+            theirs = [zone.addresses(meant) for zone in others if zone is not None]
+            if self.networks[endpoint.network].external and any(theirs):
+                return tuple(str(address) for found in theirs for address in found)
         return ()
 
     async def detach(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self.unready.discard(container)
         self.unguarded.discard(container)
-        for zone in self._zones.values():
+        for zone in (*self._zones.values(), *self.told.values()):
             zone.discard(container)
         if self.attached.pop(container, None) is not None:
             self.detached.append(container)
@@ -257,6 +320,11 @@ class FakeNetworking:
             if users := self._users(key):
                 raise OperationError(f"network {key} has containers attached: {', '.join(users)}")
         for key in networks:
+            if key in self.networks and self.networks[key].external:
+                name = self.networks[key].full_name
+                for shared in (self.told, self._servers):
+                    shared.pop(name, None)
+                self.host.shared[name].pop(self, None)
             for state in (self.networks, self._books, self._zones):
                 state.pop(key, None)
 

@@ -12,6 +12,7 @@ from orchestrator.contracts.network import Networking
 from orchestrator.testing import seeds
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
+from orchestrator.testing.conformance_shared import SHARED_CHECKS
 from orchestrator.testing.fake_network import FakeHost, FakeNetworking
 
 
@@ -40,12 +41,18 @@ class FakeNetworkLab:
         yield
         self._host.taken.discard(port)
 
+    @contextmanager
+    def shared(self, name: str) -> Iterator[None]:
+        self._host.share(name)
+        yield
+        assert not any(self._host.shared.pop(name).values())
+
     async def restart(self) -> None:
         await trio.lowlevel.checkpoint()
         self.networking.forget()
 
 
-@pytest.mark.parametrize("check", NETWORK_CHECKS + REWIRED_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*NETWORK_CHECKS, *REWIRED_CHECKS, *SHARED_CHECKS], ids=lambda check: check.__name__)
 def test_the_fake_networks(check: Check) -> None:
     for seed in range(5):
 

@@ -12,10 +12,13 @@ import pytest
 from dnslib import DNSRecord
 
 from orchestrator.contracts.network import Networking
+from orchestrator.network import shared_creation
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.ports import bind
+from orchestrator.network.shared_files import SharedFiles, SharedNetwork
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
+from orchestrator.testing.conformance_shared import SHARED_CHECKS
 from tests.kernel.network_lab import Lab, MemoryStore, lab, site
 from tests.leaks import nft_tables
 
@@ -28,7 +31,10 @@ class RealNetworkLab:
 
     def __init__(self, world: Lab, files: Path, stored: bool) -> None:
         self._world = world
-        self._site, self._other = site(files, "7e57ab1e"), site(files, "7e57ab2f")
+        self._root = files / "data"
+        self._site, self._other = (site(self._root / "projects", key) for key in ("7e57ab1e", "7e57ab2f"))
+        for each in (self._site, self._other):
+            Path(each.data_dir).mkdir(parents=True)
         self._store = MemoryStore() if stored else None
         self._opened = AsyncExitStack()
         self.networking: Networking
@@ -62,6 +68,13 @@ class RealNetworkLab:
         with bind("tcp", "0.0.0.0", port):
             yield
 
+    @contextmanager
+    def shared(self, name: str) -> Iterator[None]:
+        files = SharedFiles(str(self._root))
+        shared_creation.create(files, SharedNetwork(name), (4, 6))
+        yield
+        shared_creation.remove(files, name)
+
     async def restart(self) -> None:
         # Leaving the block is what a kill does: the kernel's things stay, the process's sockets are gone.
         await self._opened.aclose()
@@ -69,7 +82,7 @@ class RealNetworkLab:
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["with the monitor's store", "without a store"])
-@pytest.mark.parametrize("check", NETWORK_CHECKS + REWIRED_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*NETWORK_CHECKS, *REWIRED_CHECKS, *SHARED_CHECKS], ids=lambda check: check.__name__)
 async def test_the_real_networks(check: Check, stored: bool, leaves_nothing_behind: None) -> None:
     with lab() as world, tempfile.TemporaryDirectory() as directory:
         before = set(world.links(world.host))

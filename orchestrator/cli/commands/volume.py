@@ -50,14 +50,12 @@ def create(
     del driver  # There is one.
     if name is not None:
         check_name(name)
-    given = dict(_pair(text, "--opt") for text in options)
+    given = dict(pair(text, "--opt") for text in options)
     try:
         check_options(given)
     except ValueError as exc:
         raise InputError(str(exc), hint="as in: --opt type=none --opt o=bind --opt device=/srv/data") from None
-    marks = dict(text.partition("=")[::2] for text in labels)
-    if any(not key for key in marks):
-        raise InputError("a label needs a key", hint="--label KEY=VALUE")
+    marks = marks_of(labels)
     files = files_of(settings)
     if name is None:
         name = os.urandom(32).hex()
@@ -71,7 +69,16 @@ def create(
     print(name)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def marks_of(labels: Sequence[str]) -> dict[str, str]:
+    """Of ``--label``. Raises InputError."""
+    marks = dict(text.partition("=")[::2] for text in labels)
+    if any(not key for key in marks):
+        raise InputError("a label needs a key", hint="--label KEY=VALUE")
+    return marks
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Of ``KEY=VALUE``. Raises InputError."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise InputError(f'"{text}" is not KEY=VALUE', place=option)
@@ -110,7 +117,8 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
     wanted = filters_of(filters, ("label", "label!"))
     files = files_of(settings)
     if not force:
-        _confirm("all" if everything else "anonymous")
+        which = "all" if everything else "anonymous"
+        confirm("volumes", f"This removes {which} volumes that no container uses, with their content.")
     volumes = found_in(files)
     users = users_in(files, volumes)
     chosen = [item for item in volumes if not users[item.name] and (everything or item.anonymous) and wanted(item, users)]
@@ -127,11 +135,11 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
     print(f"Total reclaimed space: {_size(freed)}")
 
 
-def _confirm(which: str) -> None:
+def confirm(things: str, text: str) -> None:
     """Raises InputError when nobody can be asked, OperationError when the answer is no."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise InputError("nobody can be asked whether to remove volumes: stdin is no terminal", hint="-f does not ask")
-    print(f"This removes {which} volumes that no container uses, with their content.", file=sys.stderr)
+        raise InputError(f"nobody can be asked whether to remove {things}: stdin is no terminal", hint="-f does not ask")
+    print(text, file=sys.stderr)
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise OperationError("nothing was removed")

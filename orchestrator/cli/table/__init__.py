@@ -82,6 +82,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.EVENTS,
         looking.VOLUMES,
         looking.VOLUME,
+        looking.NETWORK,
         files.DOCTOR,
         looking.VERSION,
     )

@@ -219,6 +219,9 @@ VOLUMES = Verb(
     arguments=SERVICES,
 )
 VOLUME = Group("volume", "volumes", "Volumes of all projects.", "List, make, inspect and remove volumes of all projects.")
+NETWORK = Group(
+    "network", "networks", "Networks of all projects.", "List, make, inspect and remove networks that projects share."
+)
 VERSION = Verb(
     "version",
     "version",

@@ -104,6 +104,11 @@ def network(read: Reader, key: str, node: Node) -> Network:
     path = f"networks.{key}"
     if node.key_line:
         read.mark(node, path, key=True)
+    external = node.get("external")
+    if external is not None and external.value is True:
+        if (name := node.get("name")) is not None:
+            read.mark(name, f"{path}.name")
+        return Network(NetworkName(key), read.text(node, "name") or key, external=True)
     driver = _driver(read, node, path)
     ipv4 = node.get("enable_ipv4") is None or read.flag(node, path, "enable_ipv4")
     ipv6 = read.flag(node, path, "enable_ipv6")
@@ -206,7 +211,7 @@ def check_addresses(
             own.setdefault(key, {})[place.version] = place
     for name, joined in services.items():
         for key, attachment in joined.items():
-            if key in networks:
+            if key in networks and not networks[key].external:
                 _check_attachment(read, name, networks[key], attachment, own.get(key, {}))
 
 

@@ -76,7 +76,7 @@ NETWORK = object_of(
             "addresses",
             default={},
         ),
-        Row("external", _EXTERNAL, "made by someone else", NO),
+        Row("external", _EXTERNAL, "shared with other projects: made by `pystack network create`, and never removed here"),
         Row("internal", FLAG, "no way out"),
         Row("attachable", FLAG, "Swarm only", SKIP),
         Row("labels", LABELS, "labels"),

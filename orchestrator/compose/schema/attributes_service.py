@@ -184,7 +184,7 @@ SERVICE_ONLY = (
         "external_links",
         UNIQUE_STRINGS,
         "names for containers that are no service's: `CONTAINER:ALIAS`",
-        note="those on this project's networks; other projects' are on networks of their own",
+        note="those on this project's networks, and other projects' on networks that they share",
     ),
     Row("links", UNIQUE_STRINGS.with_(same=once.by_key), "names for other services that it alone has: `SERVICE:ALIAS`"),
     Row("pre_start", list_of(PRE_START), "containers that run to their end before it starts"),

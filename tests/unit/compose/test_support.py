@@ -88,7 +88,6 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
     assert refused >= {
         *("use_api_socket", "provider"),
         "deploy.mode",
-        "networks.name.external",
     }
 
 
@@ -443,6 +442,7 @@ BELOW = {
     "volumes.name.name": "volumes: {data: {name: x}}",
     "volumes.name.driver_opts": "volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs}}}",
     "volumes.name.driver": "volumes: {data: {driver: nfs}}",
+    "networks.name.external.name": "networks: {default: {external: {name: y}}}",
     "volumes.name.external.name": "volumes: {data: {external: {name: y}}}",
     "volumes.name.labels": "volumes: {data: {labels: [k]}}",
 }

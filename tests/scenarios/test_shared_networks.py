@@ -1,0 +1,213 @@
+"""Networks that several projects share: what they reach there, and what they do not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine import Pystack, Stack, eventually
+from tests.scenarios.talk import http, kill_hard, monitor_pid, supervisor_pid
+
+pytestmark = pytest.mark.kernel
+
+SHOP = """
+services:
+  web:
+    image: rootfs:{rootfs}
+    command: [sh, -c, "echo shop > index.html && exec httpd -f -p 80"]
+    stop_signal: SIGKILL
+    working_dir: /tmp
+    networks: {{meet: {{aliases: [front]}}, default: {{}}}}
+  db:
+    image: rootfs:{rootfs}
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+networks:
+  meet: {{external: true, name: {network}}}
+"""
+
+STATS = """
+services:
+  reader:
+    image: rootfs:{rootfs}
+    command: [sh, -c, "echo stats > index.html && exec httpd -f -p 80"]
+    stop_signal: SIGKILL
+    working_dir: /tmp
+    ports: ["127.0.0.1::80"]
+    networks: [{network}]
+  web:
+    image: rootfs:{rootfs}
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+networks:
+  {network}: {{external: true}}
+"""
+
+ALONE = """
+services:
+  web:
+    image: rootfs:{rootfs}
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+"""
+
+
+@pytest.fixture
+def network(pystack: Pystack) -> Iterator[str]:
+    """A shared network, which nothing is left of after the test."""
+    assert pystack.run("network", "create", "meeting", "--ipv6").code == 0
+    yield "meeting"
+    for name, directory in pystack.projects.items():
+        pystack.run("-p", name, "down", "-t", "0", cwd=directory)
+    if pystack.run("network", "inspect", "meeting").code == 0:
+        removed = pystack.run("network", "rm", "meeting")
+        assert removed.code == 0, removed
+    assert not (pystack.data_dir / "networks").exists()
+
+
+def stack(pystack: Pystack, text: str, rootfs: Path, network: str = "") -> Stack:
+    made = pystack.stack(text.format(rootfs=rootfs, network=network))
+    made.must("up", "-d")
+    return made
+
+
+def fetched(stack: Stack, service: str, name: str) -> str:
+    """What `service` gets from `name` by HTTP; "" if it does not."""
+    return stack.run("exec", "-T", service, "timeout", "3", "wget", "-qO-", f"http://{name}/").stdout.strip()
+
+
+def address(stack: Stack, service: str, network: str, family: str = "IPv4Address") -> str:
+    shown: list[dict[str, Any]] = json.loads(stack.pystack.run("network", "inspect", network).stdout)
+    containers = shown[0]["Containers"].values()
+    found = [item[family] for item in containers if item["Name"] == f"{stack.name}-{service}-1"]
+    return str(found[0].partition("/")[0])
+
+
+def looked_up(stack: Stack, service: str, name: str) -> bool:
+    found = stack.run("exec", "-T", service, "nslookup", name)
+    return found.code == 0
+
+
+def test_two_projects_meet_on_a_shared_network_and_nowhere_else(
+    pystack: Pystack, busybox_rootfs: Path, network: str
+) -> None:
+    shop, stats = stack(pystack, SHOP, busybox_rootfs, network), stack(pystack, STATS, busybox_rootfs, network)
+    third = stack(pystack, ALONE, busybox_rootfs)
+    # By names and addresses, both ways. A project's own names come first.
+    for name in ("reader", f"{stats.name}-reader-1", f"reader.{network}", address(stats, "reader", network)):
+        assert fetched(shop, "web", name) == "stats", name
+    six = address(shop, "web", network, "IPv6Address")
+    for name in ("front", f"{shop.name}-web-1", address(shop, "web", network), f"[{six}]"):
+        assert fetched(stats, "reader", name) == "shop", name
+    # What is on the projects' own networks is neither known nor reached.
+    assert not looked_up(stats, "reader", "db")
+    assert not looked_up(stats, "reader", f"{shop.name}-db-1")
+    assert not looked_up(shop, "db", "reader")
+    inside = shop.must("exec", "-T", "db", "hostname", "-i").stdout.split()[0]
+    assert stats.run("exec", "-T", "reader", "ping", "-c", "1", "-W", "1", inside).code != 0
+    # Who is not on it sees nothing of it.
+    for name in ("front", "reader"):
+        assert not looked_up(third, "web", name)
+    for there in (address(shop, "web", network), address(stats, "reader", network)):
+        assert fetched(third, "web", there) == ""
+        assert fetched(shop, "db", there) == ""
+    # What is published is, by a container that is on nothing else.
+    port = stats.must("port", "reader", "80").stdout.strip()
+    assert http(f"http://{port}/") == (200, "stats\n")
+
+
+def test_one_goes_down_and_the_other_stays_where_it_is(pystack: Pystack, busybox_rootfs: Path, network: str) -> None:
+    shop, stats = stack(pystack, SHOP, busybox_rootfs, network), stack(pystack, STATS, busybox_rootfs, network)
+    before = address(stats, "reader", network)
+    refused = pystack.run("network", "rm", network)
+    assert refused.code == 1
+    assert f"{shop.name}-web-1 of project {shop.name}" in refused.stderr
+    assert pystack.run("network", "prune", "-f").stdout == ""
+    shop.must("down", "-t", "0")
+    assert not looked_up(stats, "reader", "front")
+    assert address(stats, "reader", network) == before
+    again = stack(pystack, SHOP, busybox_rootfs, network)
+    assert fetched(again, "web", "reader") == "stats"
+    assert fetched(stats, "reader", "front") == "shop"
+
+
+def test_a_killed_supervisor_is_neither_missed_nor_believed_for_ever(
+    pystack: Pystack, busybox_rootfs: Path, network: str
+) -> None:
+    shop = stack(pystack, SHOP, busybox_rootfs, network)
+    killed, monitor = supervisor_pid(shop), monitor_pid(shop)
+    stats = stack(pystack, STATS, busybox_rootfs, network)
+    kill_hard(killed)
+    assert fetched(stats, "reader", "front") == "shop"
+    assert fetched(stats, "reader", address(shop, "web", network)) == "shop"
+    shop.must("up", "-d")
+    assert fetched(stats, "reader", "front") == "shop"
+    assert fetched(shop, "web", "reader") == "stats"
+    for pid in (_supervisor_of(pystack, shop), monitor, *_first_processes(pystack, shop)):
+        kill_hard(pid)
+    eventually(lambda: not looked_up(stats, "reader", "front"))
+    shop.must("up", "-d")
+    eventually(lambda: fetched(stats, "reader", "front") == "shop")
+
+
+def _supervisor_of(pystack: Pystack, stack: Stack) -> int:
+    return int((pystack.data_dir / "projects" / stack.name / "lock").read_text().strip())
+
+
+def _first_processes(pystack: Pystack, stack: Stack) -> list[int]:
+    starts = (pystack.data_dir / "projects" / stack.name / "exits.journal").read_text().splitlines()
+    return [entry["pid"] for entry in map(json.loads, starts) if entry["e"] == "start"]
+
+
+def test_what_the_kernel_has_lost_is_made_again(pystack: Pystack, busybox_rootfs: Path, network: str) -> None:
+    """As after a reboot."""
+    shop = stack(pystack, SHOP, busybox_rootfs, network)
+    (value,) = json.loads(pystack.run("network", "inspect", network).stdout)
+    subprocess.run(["ip", "link", "delete", value["Bridge"]], check=True)
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    eventually(lambda: "pystack_n_" in subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout)
+    shop.must("down", "-t", "0")
+    shop.must("up", "-d")
+    stats = stack(pystack, STATS, busybox_rootfs, network)
+    assert fetched(stats, "reader", "front") == "shop"
+    (now,) = json.loads(pystack.run("network", "inspect", network).stdout)
+    assert (now["Bridge"], now["IPAM"]) == (value["Bridge"], value["IPAM"])
+
+
+def test_two_that_come_at_once_have_different_addresses(pystack: Pystack, busybox_rootfs: Path, network: str) -> None:
+    stacks = [pystack.stack(SHOP.format(rootfs=busybox_rootfs, network=network)) for _ in range(2)]
+    threads = [threading.Thread(target=each.must, args=("up", "-d", "--scale", "web=3")) for each in stacks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (value,) = json.loads(pystack.run("network", "inspect", network).stdout)
+    addresses = [item["IPv4Address"] for item in value["Containers"].values()]
+    assert len(addresses) == len(set(addresses)) == 6
+    assert len({fetched(stacks[0], "web", f"{stacks[1].name}-web-{number}") for number in (1, 2, 3)}) == 1
+
+
+def test_a_network_that_is_missing_is_one_error_with_its_place_and_what_to_do(
+    pystack: Pystack, busybox_rootfs: Path
+) -> None:
+    made = pystack.stack(STATS.format(rootfs=busybox_rootfs, network="nowhere"))
+    failed = made.run("up", "-d", "reader")
+    assert failed.code == 1
+    assert failed.stderr.count("error: ") == 1
+    assert 'compose.yaml:15:3: networks.nowhere: external network "nowhere" does not exist' in failed.stderr
+    assert "hint: make it: pystack network create nowhere; or remove `external: true`" in failed.stderr
+
+
+def test_the_network_of_another_project_is_its_own(pystack: Pystack, busybox_rootfs: Path) -> None:
+    owner = stack(pystack, ALONE, busybox_rootfs)
+    made = pystack.stack(STATS.format(rootfs=busybox_rootfs, network=f"{owner.name}_default"))
+    failed = made.run("up", "-d", "reader")
+    assert failed.code == 1
+    assert f"is project {owner.name}'s own" in failed.stderr
+    assert "pystack network create NAME" in failed.stderr
