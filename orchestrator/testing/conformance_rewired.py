@@ -23,8 +23,8 @@ from orchestrator.testing.conformance_network import (
     _container,
     _ensure,
     _port,
-    _refusal,
     _start,
+    refusal,
 )
 from orchestrator.values import replace
 
@@ -76,12 +76,12 @@ async def what_cannot_be_rewired_is_as_it_was(lab: NetworkLab) -> None:
     ports = [_port(FIRST)]
     one, other = await _start(lab, 1, ports), await _start(lab, 2, service="other")
     with lab.occupied(NEXT):
-        error = await _refusal(lambda: _rewire(lab, one, [Attachment(BACK)], [_port(NEXT)]))
+        error = await refusal(lambda: _rewire(lab, one, [Attachment(BACK)], [_port(NEXT)]))
     assert (error.place, str(NEXT) in error.message) == (PLACE, True)
-    await _refusal(lambda: _rewire(lab, one, [Attachment(BACK), Attachment(DEFAULT, ipv4_address="1.2.3.4")], ports))
-    await _refusal(lambda: _rewire(lab, one, [Attachment(DEFAULT, ipv4_address=other.ip)], ports))
+    await refusal(lambda: _rewire(lab, one, [Attachment(BACK), Attachment(DEFAULT, ipv4_address="1.2.3.4")], ports))
+    await refusal(lambda: _rewire(lab, one, [Attachment(DEFAULT, ipv4_address=other.ip)], ports))
     assert await lab.resolve(lab.networking, other, "web") == (one.ip,)
-    assert (await _refusal(lambda: _start(lab, 3, ports))).place == PLACE
+    assert (await refusal(lambda: _start(lab, 3, ports))).place == PLACE
     assert await lab.networking.attach(one.name, one.netns_fd, one.endpoints, ports) == one.published
     await lab.networking.remove([BACK])
     await _clear(lab.networking, one.name, other.name, _container(3))
@@ -100,7 +100,7 @@ async def ports_are_exchanged(lab: NetworkLab) -> None:
     )
     with lab.occupied(FIRST):
         pass
-    assert (await _refusal(lambda: _start(lab, 2, [_port(NEXT)]))).place == PLACE
+    assert (await refusal(lambda: _start(lab, 2, [_port(NEXT)]))).place == PLACE
     assert (await _rewire(lab, changed, [ON_DEFAULT])).published == ()
     with lab.occupied(NEXT):
         pass
