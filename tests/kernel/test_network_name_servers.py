@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.skipif(shutil.which("nft") is None
 
 DEFAULT = NetworkName("default")
 NO_ICC = (("com.docker.network.bridge.enable_icc", "false"),)
-V6_ONLY = {"ipv4": False, "ipv6": True}
+V6_ONLY: dict[str, Any] = {"ipv4": False, "ipv6": True}
 DROP = "table inet own {{ chain {hook} {{ type filter hook {hook} priority 0; policy drop; {rules}\n}}\n}}"
 SWITCHES = [Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}") for name in ("iptables", "ip6tables")]
 
@@ -83,7 +84,7 @@ async def by_tcp(world: Lab, box: Box, name: str) -> list[str]:
 @pytest.mark.parametrize("internal", [False, True], ids=["open", "internal"])
 @pytest.mark.parametrize("families", [{}, V6_ONLY], ids=["ipv4", "ipv6"])
 async def test_names_are_answered_where_the_host_drops_what_comes_in_and_what_it_forwards(
-    families: dict[str, bool], internal: bool
+    families: dict[str, Any], internal: bool
 ) -> None:
     async with project(network(internal=internal, **families)) as (world, _, networking):
         web, db = [await start(world, networking, service) for service in ("web", "db")]
@@ -101,7 +102,7 @@ async def test_names_are_answered_where_the_host_drops_what_comes_in_and_what_it
 @pytest.mark.parametrize("filtered", [True, False], ids=["br_netfilter on", "br_netfilter off"])
 @pytest.mark.parametrize("families", [{}, V6_ONLY], ids=["ipv4", "ipv6"])
 async def test_containers_that_do_not_reach_each_other_reach_the_name_server(
-    families: dict[str, bool], filtered: bool
+    families: dict[str, Any], filtered: bool
 ) -> None:
     async with project(network(options=NO_ICC, **families)) as (world, _, networking):
         bridges_are_filtered(world, filtered)
