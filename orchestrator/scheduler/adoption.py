@@ -63,15 +63,18 @@ async def _restore_networks(state: EngineState, record: ProjectRecord, container
     used = {endpoint.network for item in containers for endpoint in item.record.endpoints}
     networks = [found for key in sorted(used) if (found := made.get(key) or record.project.networks.get(key)) is not None]
     networking = state.adapters.networking
-    try:
-        networking.reserve_written(written_addresses(record.project.services.values()))
-        if networks:
-            await networking.ensure(networks)
-            state.networks.update((network.key, network) for network in networks)
-        for item in containers:
-            networking.restore(item.id, item.record.endpoints, item.record.published)
-    except PystackError as error:
-        state.warn("cannot take over the networks", error)
+    own = [network for network in networks if not network.external]
+    # What is wrong with one that is shared must not keep the project from its own.
+    parts = [own, *([network] for network in networks if network.external)]
+    networking.reserve_written(written_addresses(record.project.services.values()))
+    for part in filter(None, parts):
+        try:
+            await networking.ensure(part)
+            state.networks.update((network.key, network) for network in part)
+        except PystackError as error:
+            state.warn("cannot take over the networks", error)
+    for item in containers:
+        networking.restore(item.id, item.record.endpoints, item.record.published)
 
 
 async def _take(state: EngineState, container: Container, found: ContainerState | None) -> bool:

@@ -170,6 +170,7 @@ async def wire(state: EngineState, container: Container) -> None:
         sandbox.netns_fd = await state.adapters.runtime.create(spec)
     if not sharing.has_own_network(container.definition):
         return
+    await state.ensure_networks([end.network for end in container.record.endpoints], state.project)
     sandbox.wired = True  # Before the await: if it is cancelled half-way, `unwire` has something to undo.
     try:
         if container.record.reconnecting:  # A supervisor that died was about to; what it has left is looked for.

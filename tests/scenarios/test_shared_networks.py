@@ -211,3 +211,17 @@ def test_the_network_of_another_project_is_its_own(pystack: Pystack, busybox_roo
     assert failed.code == 1
     assert f"is project {owner.name}'s own" in failed.stderr
     assert "pystack network create NAME" in failed.stderr
+
+
+def test_a_network_whose_record_is_damaged_keeps_nobody_from_going_down(
+    pystack: Pystack, busybox_rootfs: Path, network: str
+) -> None:
+    shop = stack(pystack, SHOP, busybox_rootfs, network)
+    kill_hard(supervisor_pid(shop))
+    (pystack.data_dir / "networks" / network / "network.json").write_bytes(b"\0" * 100)
+    failed = shop.run("up", "-d", "--force-recreate", "-t", "0")
+    assert failed.code == 1
+    assert f"networks/{network}/network.json is damaged" in failed.stderr
+    assert shop.must("exec", "-T", "db", "nslookup", "db").code == 0
+    shop.must("down", "-t", "0")
+    assert pystack.run("network", "rm", network).code == 0
