@@ -12,8 +12,10 @@ from orchestrator.contracts.network import Networking
 from orchestrator.testing import seeds
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
-from orchestrator.testing.conformance_shared import SHARED_CHECKS
+from orchestrator.testing.conformance_shared_networks import SHARED_NETWORK_CHECKS
 from orchestrator.testing.fake_network import FakeHost, FakeNetworking
+
+CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + SHARED_NETWORK_CHECKS
 
 
 class FakeNetworkLab:
@@ -52,7 +54,7 @@ class FakeNetworkLab:
         self.networking.forget()
 
 
-@pytest.mark.parametrize("check", [*NETWORK_CHECKS, *REWIRED_CHECKS, *SHARED_CHECKS], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_fake_networks(check: Check) -> None:
     for seed in range(5):
 

@@ -18,9 +18,11 @@ from orchestrator.network.ports import bind
 from orchestrator.network.shared_files import SharedFiles, SharedNetwork
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
-from orchestrator.testing.conformance_shared import SHARED_CHECKS
+from orchestrator.testing.conformance_shared_networks import SHARED_NETWORK_CHECKS
 from tests.kernel.network_lab import Lab, MemoryStore, lab, site
 from tests.leaks import nft_tables
+
+CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + SHARED_NETWORK_CHECKS
 
 pytestmark = pytest.mark.kernel
 
@@ -82,7 +84,7 @@ class RealNetworkLab:
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["with the monitor's store", "without a store"])
-@pytest.mark.parametrize("check", [*NETWORK_CHECKS, *REWIRED_CHECKS, *SHARED_CHECKS], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_the_real_networks(check: Check, stored: bool, leaves_nothing_behind: None) -> None:
     with lab() as world, tempfile.TemporaryDirectory() as directory:
         before = set(world.links(world.host))
