@@ -47,6 +47,10 @@ def _meet(one: str, other: str) -> bool:
     return one == other or _ANY in (one, other) or ("::" in (one, other) and ":" in one and ":" in other)
 
 
+def _ranges(network: Network) -> tuple[object, ...]:
+    return network.subnets, network.ipv4, network.ipv6
+
+
 class FakeNetworking:
     """`contracts.network.Networking`. `taken`: host ports that another program has, unless a shared `host` says so."""
 
@@ -73,10 +77,11 @@ class FakeNetworking:
         self.ensured.append(tuple(network.key for network in networks))
         for network in networks:
             before = self.networks.get(network.key)
-            if before is None or (network.key not in self._ensured and not self._users(network.key)):
-                self._make(network)
-            elif (before.subnets, before.ipv4, before.ipv6) != (network.subnets, network.ipv4, network.ipv6):
+            changed = before is not None and _ranges(before) != _ranges(network)
+            if changed and (network.key in self._ensured or self._users(network.key)):
                 raise OperationError(f"networks.{network.key}: the network has another subnet than the stack now wants")
+            if before is None or changed:
+                self._make(network)
             self.networks[network.key] = network
             self._ensured.add(network.key)
         return ()
