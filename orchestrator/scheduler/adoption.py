@@ -58,7 +58,8 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
 
 
 async def _restore_networks(state: EngineState, record: ProjectRecord, containers: list[Container]) -> None:
-    """The networks of the sandboxes that exist, then exactly the addresses these had."""
+    """The networks of the sandboxes that exist, then exactly the addresses these had; and networks that are in no stack any
+    more, or nobody would ever remove them."""
     made = {network.key: network for network in record.networks}
     used = {endpoint.network for item in containers for endpoint in item.record.endpoints}
     networks = [found for key in sorted(used) if (found := made.get(key) or record.project.networks.get(key)) is not None]
@@ -70,6 +71,9 @@ async def _restore_networks(state: EngineState, record: ProjectRecord, container
             state.networks.update((network.key, network) for network in networks)
         for item in containers:
             networking.restore(item.id, item.record.endpoints, item.record.published)
+        if left := [made[key] for key in sorted(made.keys() - used - record.project.networks.keys())]:
+            await networking.ensure(left)
+            state.networks.update((network.key, network) for network in left)
     except PystackError as error:
         state.warn("cannot take over the networks", error)
 
