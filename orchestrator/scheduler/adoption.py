@@ -11,6 +11,7 @@ supervisor: what goes wrong with one container is said of that container.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import trio
@@ -22,6 +23,7 @@ from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, Role
+from orchestrator.model.network import Network
 from orchestrator.model.volume import mounted_images
 from orchestrator.plan.hashing import identities_in
 from orchestrator.plan.images import image_request, mounted_request
@@ -58,23 +60,28 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
 
 
 async def _restore_networks(state: EngineState, record: ProjectRecord, containers: list[Container]) -> None:
-    """The networks of the sandboxes that exist, then exactly the addresses these had."""
+    """The networks of the sandboxes that exist, then exactly the addresses these had; and networks that are in no stack any
+    more, or nobody would ever remove them."""
     made = {network.key: network for network in record.networks}
     used = {endpoint.network for item in containers for endpoint in item.record.endpoints}
     networks = [found for key in sorted(used) if (found := made.get(key) or record.project.networks.get(key)) is not None]
     networking = state.adapters.networking
-    own = [network for network in networks if not network.external]
-    # What is wrong with one that is shared must not keep the project from its own.
-    parts = [own, *([network] for network in networks if network.external)]
     networking.reserve_written(written_addresses(record.project.services.values()))
-    for part in filter(None, parts):
+    await _ensure(state, networks)
+    for item in containers:
+        networking.restore(item.id, item.record.endpoints, item.record.published)
+    await _ensure(state, [made[key] for key in sorted(made.keys() - used - record.project.networks.keys())])
+
+
+async def _ensure(state: EngineState, networks: Sequence[Network]) -> None:
+    """Those that exist. What is wrong with one that is shared must not keep the project from its own."""
+    own = [network for network in networks if not network.external]
+    for part in filter(None, [own, *([network] for network in networks if network.external)]):
         try:
-            await networking.ensure(part)
+            await state.adapters.networking.ensure(part)
             state.networks.update((network.key, network) for network in part)
         except PystackError as error:
             state.warn("cannot take over the networks", error)
-    for item in containers:
-        networking.restore(item.id, item.record.endpoints, item.record.published)
 
 
 async def _take(state: EngineState, container: Container, found: ContainerState | None) -> bool:

@@ -78,6 +78,10 @@ class _FakeShare:
         self._mine.add(next(address for address in _SHARED.network.hosts() if address not in (_SHARED.gateway, *taken)))
 
 
+def _ranges(network: Network) -> tuple[object, ...]:
+    return network.subnets, network.ipv4, network.ipv6
+
+
 class FakeNetworking:
     """`contracts.network.Networking`. `taken`: host ports that another program has, unless a shared `host` says so."""
 
@@ -108,10 +112,11 @@ class FakeNetworking:
         self.ensured.append(tuple(network.key for network in networks))
         for network in networks:
             before = self.networks.get(network.key)
-            if before is None or (network.key not in self._ensured and not self._users(network.key)):
-                self._make(network)
-            elif (before.subnets, before.ipv4, before.ipv6) != (network.subnets, network.ipv4, network.ipv6):
+            changed = before is not None and _ranges(before) != _ranges(network)
+            if changed and (network.key in self._ensured or self._users(network.key)):
                 raise OperationError(f"networks.{network.key}: the network has another subnet than the stack now wants")
+            if before is None or changed:
+                self._make(network)
             if before is None or not network.external:
                 self.networks[network.key] = network
             self._ensured.add(network.key)

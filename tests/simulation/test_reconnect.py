@@ -351,3 +351,15 @@ def test_a_supervisor_killed_while_a_network_is_made_anew_is_followed_by_one_tha
             assert (await engine.plan(Up(on_front(NEW)))).empty
 
         two_lives(World, first, second, between)
+
+
+def test_a_network_that_everybody_has_left_goes_with_the_project_whoever_takes_that_down() -> None:
+    async def first(engine: Engine, world: World) -> None:
+        await up(engine, FRONT)
+        await up(engine, BACK)
+
+    async def second(engine: Engine, world: World) -> None:
+        assert (await do(engine, Verb.DOWN)).ok
+        assert world.networking.networks == {}
+
+    two_lives(World, first, second)
