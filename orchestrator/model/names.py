@@ -103,6 +103,11 @@ def nft_table(key: ProjectKey) -> str:
     return f"pystack_{key}"
 
 
+def chaos_table(key: ProjectKey) -> str:
+    """The tables of faults on purpose."""
+    return f"pystack_{key}_chaos"
+
+
 def cgroup_path(key: ProjectKey, container: ContainerId, parent: str = "") -> str:
     """Relative to each hierarchy's root: ``pystack/KEY/CONTAINER``, below `parent` if there is one; with ``_`` before an id
     that would be taken for one of the kernel's own files there (``memory.max``, ``tasks``). No id begins with that."""

@@ -36,7 +36,7 @@ from orchestrator.network.proxy import serve_port
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.udp_proxy import serve_datagrams
 from orchestrator.network.veths import VethOwner
-from orchestrator.network.wiring import Wiring, Withdrawal
+from orchestrator.network.wiring import Port, Wiring, Withdrawal
 from orchestrator.values import entity, replace
 
 _UNDO_S = 30.0
@@ -50,6 +50,7 @@ class _Connected:
     """A container that is attached. `listeners`: duplicates of the reservations' TCP sockets for the proxies, each with the
     container's port; `unread`: the UDP sockets that are served, themselves; `serving`: the proxies' scope."""
 
+    netns_fd: int
     endpoints: tuple[Endpoint, ...]
     mappings: tuple[PortMapping, ...]
     reservations: list[ports.Reservation]
@@ -132,12 +133,12 @@ class Connections:
             current = None
         pairs = [self._pair(container, endpoint, hairpin=bool(mappings)) for endpoint in endpoints]
         if current is not None:
+            current.netns_fd = netns_fd
             await self._connect(container, netns_fd, pairs, current)
             return current.published
         reservations = await self._reserve_ports(container, *wanted, keep)
-        connected = _Connected(
-            *wanted, reservations, Withdrawal((), _translations(endpoints, reservations)), [], [], trio.CancelScope()
-        )
+        withdrawal = Withdrawal((), _translations(endpoints, reservations))
+        connected = _Connected(netns_fd, *wanted, reservations, withdrawal, [], [], trio.CancelScope())
         connected.unread += _unread(connected)
         await self._connect(container, netns_fd, pairs, connected)
         self._connected[container] = connected
@@ -145,6 +146,16 @@ class Connections:
         if connected.listeners or connected.unread:
             self._nursery.start_soon(_serve, connected)
         return connected.published
+
+    def interfaces(self) -> dict[ContainerId, tuple[Port, ...]]:
+        """The interfaces of all that are attached."""
+        return {
+            container: tuple(
+                Port(connected.netns_fd, endpoint.interface, veth)
+                for endpoint, veth in zip(connected.endpoints, connected.withdrawal.veths, strict=False)
+            )
+            for container, connected in self._connected.items()
+        }
 
     async def _connect(
         self, container: ContainerId, netns_fd: int, pairs: Sequence[VethPair], connected: _Connected

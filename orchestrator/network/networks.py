@@ -33,6 +33,7 @@ from orchestrator.network.addressing import (
 from orchestrator.network.bridge import SubnetLock, has_ipv6, refused
 from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.firewall import Bridge, Translation
+from orchestrator.network.losses import Surroundings
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.record import Recorded, SubnetRecord
 from orchestrator.network.resolver import Resolver
@@ -286,6 +287,16 @@ class ProjectNetworks:
         bridges = [rule for key, item in networks.items() for rule in _bridges(self._bridge_name(key), item)]
         await self._thread.run(self._wiring.set_bridges, bridges)
         await self._thread.run(self._wiring.firewall.add, [t for live in self.live.values() for t in live.dns])
+
+    def surroundings(self) -> Surroundings:
+        """What faults on purpose have to know of the networks that exist."""
+        ranges = [item for live in self.live.values() for item in live.books.ranges]
+        return Surroundings(
+            tuple((live.link.name, live.link.mac) for live in self.live.values()),
+            tuple((str(item.network.network_address), int(item.network.prefixlen)) for item in ranges),
+            tuple(translation for live in self.live.values() for translation in live.dns),
+            tuple(str(item.gateway) for item in ranges),
+        )
 
     async def remove(self, networks: Sequence[NetworkName]) -> None:
         """See `Networking.remove`."""

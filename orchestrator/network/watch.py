@@ -6,17 +6,31 @@ The kernel tells every change of nf_tables to those who listen (NFNLGRP_NFTABLES
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
+from typing import Protocol
 
 import trio
 
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
 from orchestrator.network import nftables
-from orchestrator.network.firewall import Firewall
 from orchestrator.network.thread import NetlinkThread
 
 
+class Tables(Protocol):
+    """Tables that know what they hold; on the netlink thread only."""
+
+    @property
+    def made(self) -> bool:
+        """Whether there should be any."""
+        ...
+
+    def exists(self) -> bool: ...
+
+    def put_back(self) -> None: ...
+
+
 def listen() -> NetlinkSocket:
-    """A socket for `watch_table`. Raises OSError."""
+    """A socket for `watch_tables`. Raises OSError."""
     sock = NetlinkSocket(NETLINK_NETFILTER)
     try:
         sock.join(nftables.GROUP_NOTIFICATIONS)
@@ -26,22 +40,22 @@ def listen() -> NetlinkSocket:
     return sock
 
 
-async def watch_table(thread: NetlinkThread, firewall: Firewall, table: str, sock: NetlinkSocket) -> None:
-    """Until cancelled: when `table` is deleted by somebody else, make it again as it was."""
+async def watch_tables(thread: NetlinkThread, tables: Mapping[str, Tables], sock: NetlinkSocket) -> None:
+    """Until cancelled: when one of `tables`, by name, is deleted by somebody else, make it again as it was."""
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
             changes = sock.notifications()
-            gone = any(nftables.is_deleted_table(c.kind) and nftables.parse_table(c.body) == table for c in changes)
+            gone = {nftables.parse_table(c.body) for c in changes if nftables.is_deleted_table(c.kind)} & tables.keys()
         except OSError as exc:
             if exc.errno != errno.ENOBUFS:
                 raise
-            gone = True  # so much changed that the kernel lost count: look
-        if gone:
-            await thread.run(_put_back_if_gone, firewall)
+            gone = set(tables)  # so much changed that the kernel lost count: look
+        for name in sorted(gone):
+            await thread.run(_put_back_if_gone, tables[name])
 
 
-def _put_back_if_gone(firewall: Firewall) -> None:
-    """Our own removing and replacing is told to us too; by then `firewall` knows better."""
-    if firewall.made and not firewall.exists():
-        firewall.put_back()
+def _put_back_if_gone(tables: Tables) -> None:
+    """Our own removing and replacing is told to us too; by then they know better."""
+    if tables.made and not tables.exists():
+        tables.put_back()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 
+from orchestrator.kernel import rtnetlink as rt
+from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from orchestrator.network import attach, conntrack
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
 from orchestrator.network.firewall import Bridge, Firewall, Translation
+from orchestrator.network.losses import LossTables
+from orchestrator.network.queues import Tree, lay
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.watch import listen
@@ -24,14 +28,24 @@ class Withdrawal:
     translations: tuple[Translation, ...]
 
 
+@frozen
+class Port:
+    """A container's interface: `interface` in its namespace, `veth` on the host."""
+
+    netns_fd: int
+    interface: str
+    veth: str
+
+
 class Wiring:
     """`changes` is the exception: the event loop reads the notifications of nf_tables from it."""
 
-    def __init__(self, thread: NetlinkThread, table: str) -> None:
+    def __init__(self, thread: NetlinkThread, table: str, chaos: str) -> None:
         self._thread = thread
         with ExitStack() as opened:
             self.links = opened.enter_context(closing(HostLinks()))
             self.firewall = opened.enter_context(closing(Firewall(table)))
+            self.losses = opened.enter_context(closing(LossTables(chaos)))
             self.conntrack = opened.enter_context(closing(Conntrack()))
             self.changes = opened.enter_context(listen())
             self._opened = opened.pop_all()
@@ -63,6 +77,22 @@ class Wiring:
             self.conntrack.forget(conntrack.answered_by(family, ip) for family, ip in addresses)
         finally:
             self.links.delete([veth for withdrawal in withdrawals for veth in withdrawal.veths])
+
+    def slow(self, port: Port, sent: Tree | None, received: Tree | None) -> None:
+        """Make the queues at both ends of a container's interface; None: as they are. Raises HostError, OSError."""
+        if sent is not None:
+            with self._thread.inside(port.netns_fd):
+                inside = NetlinkSocket(NETLINK_ROUTE)
+            with inside:
+                self._lay(inside, port.interface, sent)
+        if received is not None:
+            with NetlinkSocket(NETLINK_ROUTE) as here:
+                self._lay(here, port.veth, received)
+
+    @staticmethod
+    def _lay(sock: NetlinkSocket, name: str, tree: Tree) -> None:
+        for body in sock.ask(rt.get_link(name)):  # It is gone when the container has just ended.
+            lay(sock, rt.parse_link(body).index, name, tree)
 
     def veths_of(self, owners: Iterable[VethOwner]) -> tuple[str, ...]:
         """The host's ends that these have, as the kernel knows them."""

@@ -10,6 +10,7 @@ import trio
 
 from orchestrator.contracts.network import Networking
 from orchestrator.testing import seeds
+from orchestrator.testing.conformance_impaired import IMPAIRED_CHECKS
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.fake_network import FakeHost, FakeNetworking
 
@@ -32,6 +33,11 @@ class FakeNetworkLab:
         assert isinstance(networking, FakeNetworking)
         return networking.resolve(asking.name, name)
 
+    async def reaches(self, one: Attached, other: Attached) -> bool:
+        await trio.lowlevel.checkpoint()
+        assert isinstance(self.networking, FakeNetworking)
+        return self.networking.reaches(one.ip, other.ip)
+
     @contextmanager
     def occupied(self, port: int) -> Iterator[None]:
         assert all(one.host_port != port for p in self._host.projects for held in p.attached.values() for one in held)
@@ -44,7 +50,7 @@ class FakeNetworkLab:
         self.networking.forget()
 
 
-@pytest.mark.parametrize("check", NETWORK_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*NETWORK_CHECKS, *IMPAIRED_CHECKS], ids=lambda check: check.__name__)
 def test_the_fake_networks(check: Check) -> None:
     for seed in range(5):
 

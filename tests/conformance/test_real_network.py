@@ -9,11 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 from dnslib import DNSRecord
 
 from orchestrator.contracts.network import Networking
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.ports import bind
+from orchestrator.testing.conformance_impaired import IMPAIRED_CHECKS
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from tests.kernel.network_lab import Lab, MemoryStore, lab, site
 from tests.leaks import nft_tables
@@ -56,6 +58,17 @@ class RealNetworkLab:
             reply = DNSRecord.parse(await sock.recv(512))
         return tuple(str(record.rdata) for record in reply.rr)
 
+    async def reaches(self, one: Attached, other: Attached) -> bool:
+        with (
+            self._world.socket(other.netns_fd, socket.SOCK_DGRAM) as server,
+            self._world.socket(one.netns_fd, socket.SOCK_DGRAM) as client,
+        ):
+            await server.bind(("0.0.0.0", 7000))
+            await client.sendto(b"x", (other.ip, 7000))
+            with trio.move_on_after(0.3) as waited:
+                await server.recv(10)
+        return not waited.cancelled_caught
+
     @contextmanager
     def occupied(self, port: int) -> Iterator[None]:
         with bind("tcp", "0.0.0.0", port):
@@ -68,7 +81,7 @@ class RealNetworkLab:
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["with the monitor's store", "without a store"])
-@pytest.mark.parametrize("check", NETWORK_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*NETWORK_CHECKS, *IMPAIRED_CHECKS], ids=lambda check: check.__name__)
 async def test_the_real_networks(check: Check, stored: bool, leaves_nothing_behind: None) -> None:
     with lab() as world, tempfile.TemporaryDirectory() as directory:
         before = set(world.links(world.host))
