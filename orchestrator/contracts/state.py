@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.runtime import Exit
+from orchestrator.model.chaos import Injection
 from orchestrator.model.health import HealthCheck
 from orchestrator.model.names import ContainerId, Instance
 from orchestrator.model.network import Network
@@ -48,7 +49,8 @@ class ContainerRecord:
     with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
     it does not answer to its service's names (``run`` without ``--use-aliases``). `paused`: its processes stand still, or
     are about to; those of its next run do not. `prepared`: which ``pre_start`` has been done for it
-    (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``.
+    (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``. `faults`: those on
+    purpose that it has (`scheduler.chaos`), by id: they end with their supervisor.
     """
 
     container: ContainerId
@@ -69,6 +71,7 @@ class ContainerRecord:
     paused: bool = False
     prepared: str = ""
     greeted: int = 0
+    faults: Mapping[str, Injection] = field(default_factory=dict)
 
 
 @frozen

@@ -25,7 +25,7 @@ from orchestrator.oci.inputs import SandboxInputs, default_hostname
 from orchestrator.oci.mounts import clean_path
 from orchestrator.plan.hashing import config_hash, identity_with
 from orchestrator.policy.lifecycle import Trigger
-from orchestrator.scheduler import sharing
+from orchestrator.scheduler import chaos, sharing
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
@@ -107,6 +107,7 @@ async def wire(state: EngineState, container: Container) -> None:
         sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, state.project))
     if not sharing.has_own_network(container.definition):
         return
+    await chaos.follow(state)
     sandbox.wired = True  # Before the await: if it is cancelled half-way, `unwire` has something to undo.
     try:
         published = await state.adapters.networking.attach(
@@ -173,6 +174,7 @@ async def _dismantle(state: EngineState, container: Container) -> list[PystackEr
     container.sandbox.fresh = False
     container.sandbox.netns_fd = None
     container.amend(endpoints=(), published=())
+    await chaos.follow(state)
     return errors
 
 

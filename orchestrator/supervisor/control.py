@@ -17,6 +17,8 @@ from orchestrator.contracts.control import (
     Events,
     Explanation,
     Hello,
+    Inject,
+    Injected,
     Operation,
     Planned,
     PlannedStep,
@@ -26,6 +28,8 @@ from orchestrator.contracts.control import (
     Scale,
     Selection,
     Shutdown,
+    Standing,
+    Undo,
     Up,
     Why,
 )
@@ -120,6 +124,16 @@ class ProjectControl:
         if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():
             self.ended = True
         return done
+
+    async def inject(self, request: Inject) -> Standing:
+        return await self._opened.engine.inject(request.injection)
+
+    async def injected(self, request: Injected) -> tuple[Standing, ...]:
+        return self._opened.engine.injected()
+
+    async def undo(self, request: Undo) -> tuple[Standing, ...]:
+        engine = self._opened.engine
+        return await engine.undo([fault.id for fault in engine.injected()] if request.everything else request.faults)
 
     def done_reading(self, first_run: FirstRun) -> None:
         """The client that ran a one-off in the foreground has read all of it, or is gone."""

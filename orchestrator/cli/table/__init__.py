@@ -81,6 +81,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.EVENTS,
         looking.VOLUMES,
         looking.VOLUME,
+        acting.CHAOS,
         files.DOCTOR,
         looking.VERSION,
     )
