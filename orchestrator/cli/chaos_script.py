@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
 from orchestrator.cli.commands.chaos import begun_text
@@ -13,7 +13,7 @@ from orchestrator.cli.connection import require
 from orchestrator.cli.failures import note
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.wire import encoded
-from orchestrator.contracts.control import Inject, Standing, Undo
+from orchestrator.contracts.control import Inject, Injected, Standing, Undo
 from orchestrator.contracts.site import Site
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.chaos import ChaosStep, Injection
@@ -40,7 +40,7 @@ def carry_out(
     """To the end of the last fault. Whatever ends it earlier, what it has made is undone. A fault that cannot be made is
     told, and the rest follows; raises OperationError in the end if there were such."""
     began_s, last_s, failed = clock(), 0.0, 0
-    made: list[str] = []
+    made: set[str] = set()
     with require(site):
         pass
     try:
@@ -54,14 +54,11 @@ def carry_out(
                 continue
             print(escape_line(f"{at_s:7.1f}s  {begun_text(fault)}"), flush=True)
             if step.injection.kind.lasts:
-                made.append(fault.id)
+                made.add(fault.id)
                 last_s = max(last_s, at_s + step.injection.for_s)
         sleep(max(0.0, began_s + last_s - clock()))
     finally:
-        for name in made:
-            with suppress(PystackError):  # It has ended by itself.
-                with require(site) as client:
-                    client.request(*encoded(Undo((name,))))
+        _undo(site, made)
     if failed:
         raise OperationError(f"{failed} of the faults could not be made")
 
@@ -69,3 +66,11 @@ def carry_out(
 def _inject(site: Site, wanted: Injection) -> Standing:
     with require(site) as client:
         return from_json(Standing, client.request(*encoded(Inject(wanted))))
+
+
+def _undo(site: Site, made: Collection[str]) -> None:
+    """Those of `made` that still stand."""
+    with suppress(PystackError), require(site) as client:  # It is down: so are they.
+        there = from_json(tuple[Standing, ...], client.request(*encoded(Injected())))
+        if left := tuple(fault.id for fault in there if fault.id in made):
+            client.request(*encoded(Undo(left)))

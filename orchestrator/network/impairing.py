@@ -117,7 +117,7 @@ class Impairing:
                 sent.append(Slowed(item.id, slowing, self._of(item.peers), item.outside))
                 if not item.one_way and not item.peers:
                     received.append(Slowed(item.id, slowing, (), item.outside))
-            if container in item.peers and not item.one_way:
+            elif container in item.peers and not item.one_way:
                 sent.append(Slowed(item.id, slowing, self._of(item.containers)))
         return plan_of(sent, around, sends=True), plan_of(received, around, sends=False)
 

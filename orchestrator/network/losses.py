@@ -8,10 +8,12 @@ in the kernel and are called on the netlink thread only.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 
+from orchestrator.errors import HostError
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, Request
 from orchestrator.network import nft_expressions as nfx
 from orchestrator.network import nftables as nft
@@ -139,14 +141,14 @@ class LossTables:
         return self._stated is not None and bool(self._stated[0])
 
     def state(self, rules: Iterable[LossRule], around: Surroundings) -> None:
-        """Drop by exactly these rules. Raises OSError; the rules are as before then."""
+        """Drop by exactly these rules. Raises OSError or HostError; the rules are as before then."""
         wanted = (tuple(rules), around)
         if not wanted[0]:
             if self._stated is None or self.made:
-                nft.commit(self._sock, self._removal())
+                self._commit(self._removal())
             self._stated = wanted
         elif wanted != self._stated:
-            nft.commit(self._sock, self._replacement(*wanted))
+            self._commit(self._replacement(*wanted))
             self._stated = wanted
 
     def exists(self) -> bool:
@@ -156,6 +158,15 @@ class LossTables:
         """Make the tables as they should be, whatever is there now."""
         if self._stated is not None:
             nft.commit(self._sock, self._replacement(*self._stated))
+
+    def _commit(self, requests: Sequence[Request]) -> None:
+        try:
+            nft.commit(self._sock, requests)
+        except OSError as exc:
+            if exc.errno not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT):
+                raise
+            hint = "it needs CONFIG_NF_TABLES_BRIDGE, CONFIG_NF_TABLES_INET and, for loss, CONFIG_NFT_NUMGEN"
+            raise HostError(f"this kernel cannot drop packets on purpose: {exc.strerror}", hint=hint) from exc
 
     def _exists(self, table: Table) -> bool:
         return any(nft.parse_table(body) == table.name for body in self._sock.ask(nft.get_tables(table.family)))
