@@ -115,7 +115,8 @@ def parse_bytes(text: str) -> int:
 
 _RATE_FACTORS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 _RATE_HINT = "write a number and bit, kbit, mbit or gbit, such as 500kbit or 1.5mbit"
-_LEAST_RATE, _MOST_RATE = 1000, 30 * 10**9
+LEAST_RATE, MOST_RATE = 1000, 30 * 10**9
+"""Bits a second."""
 
 
 def parse_bit_rate(text: str) -> int:
@@ -124,7 +125,7 @@ def parse_bit_rate(text: str) -> int:
     if match is None:
         raise ValueError(f'"{text}" is not a rate ({_RATE_HINT})')
     rate = float(match[1]) * _RATE_FACTORS[match[2]]
-    if not _LEAST_RATE <= rate <= _MOST_RATE:
+    if not LEAST_RATE <= rate <= MOST_RATE:
         raise ValueError(f'"{text}" is out of range: from 1kbit to 30gbit')
     return round(rate)
 

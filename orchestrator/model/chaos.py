@@ -7,6 +7,8 @@ from enum import Enum
 
 from orchestrator.errors import InputError
 from orchestrator.units import (
+    LEAST_RATE,
+    MOST_RATE,
     format_bit_rate,
     format_duration,
     parse_bit_rate,
@@ -20,6 +22,8 @@ from orchestrator.values import frozen
 OUTSIDE = "outside"
 """In place of B: what is not of the project."""
 USUAL_S = 60.0
+MAX_S = 1e9
+_LONGEST_S = 3600.0
 _SIGKILL = 9
 
 
@@ -40,6 +44,11 @@ class FaultKind(Enum):
     @property
     def of_network(self) -> bool:
         return self not in (FaultKind.PAUSE, FaultKind.KILL)
+
+    @property
+    def has_two_ends(self) -> bool:
+        """Or may have."""
+        return self in (FaultKind.CUT, FaultKind.LOSS, FaultKind.LAG, FaultKind.RATE)
 
 
 @frozen
@@ -194,9 +203,29 @@ def injection_of(kind: FaultKind, words: Sequence[str], options: Options) -> Inj
     if not kind.lasts:
         fields["for_s"] = 0.0
     made = Injection(kind, on, more[0] if more else "", "one-way" in options, **fields)  # type: ignore[arg-type]
-    if made.jitter_s > made.delay_s:
-        raise ValueError("the jitter is at most as long as the lag")
+    check_injection(made)
     return made
+
+
+def check_injection(wanted: Injection) -> None:
+    """That it can be made, wherever it came from. Raises ValueError with a sentence."""
+    needs_other = wanted.kind in (FaultKind.CUT, FaultKind.LOSS)
+    complaints = (
+        (not wanted.on or wanted.on == OUTSIDE, f'"{wanted.on}" is no service'),
+        (needs_other and not wanted.to, "it has no other end"),
+        (bool(wanted.to) and not wanted.kind.has_two_ends, "it has no other end"),
+        (not 0 <= wanted.for_s < MAX_S, f"{wanted.for_s!r} is no number of seconds"),
+        (not 0.0001 <= wanted.share <= 1, f"{wanted.share!r} is no share"),
+        (not 0 <= wanted.delay_s <= _LONGEST_S, f"{wanted.delay_s!r} is no lag"),
+        (wanted.kind is FaultKind.LAG and not wanted.delay_s, "a lag takes time"),
+        (not 0 <= wanted.jitter_s <= wanted.delay_s, "the jitter is at most as long as the lag"),
+        (not 0 <= wanted.bits_per_s <= MOST_RATE, f"{wanted.bits_per_s!r} is no rate"),
+        (wanted.kind is FaultKind.RATE and wanted.bits_per_s < LEAST_RATE, f"{wanted.bits_per_s!r} is no rate"),
+        (not 1 <= wanted.signal <= 64, f"{wanted.signal!r} is no signal"),
+    )
+    for is_so, complaint in complaints:
+        if is_so:
+            raise ValueError(complaint)
 
 
 def _time(text: str) -> float:
@@ -208,7 +237,7 @@ def _time(text: str) -> float:
 
 def _lag(text: str) -> float:
     seconds = _time(text)
-    if not 0 < seconds <= 3600:
+    if not 0 < seconds <= _LONGEST_S:
         raise ValueError(f'"{text}" is no lag: more than nothing, and an hour at most')
     return seconds
 

@@ -36,6 +36,7 @@ from orchestrator.contracts.control import (
 from orchestrator.contracts.events import ContainerStatus, Event
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, InputError, OperationError
+from orchestrator.model.chaos import check_injection
 from orchestrator.model.names import ContainerId, Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
@@ -126,6 +127,10 @@ class ProjectControl:
         return done
 
     async def inject(self, request: Inject) -> Standing:
+        try:
+            check_injection(request.injection)
+        except ValueError as exc:
+            raise InputError(str(exc)) from None
         return await self._opened.engine.inject(request.injection)
 
     async def injected(self, request: Injected) -> tuple[Standing, ...]:

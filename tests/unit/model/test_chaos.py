@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.model.chaos import FaultKind, Injection, parse_injection
+from orchestrator.model.chaos import FaultKind, Injection, check_injection, parse_injection
 from orchestrator.model.codec import from_json, to_json
 
 
@@ -74,3 +74,26 @@ def test_each_end_has_its_own_mark() -> None:
     assert [fault.mark("api", "shop-api-1"), fault.mark("db", "shop-db-1")] == ["cut from db", "cut from api"]
     assert parse_injection("rate api 1mbit").mark("api", "shop-api-1") == "1mbit"
     assert parse_injection("loss shop-api-2 db 20%").mark("api", "shop-api-2") == "20% loss to db"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "cut", "on": "api"},
+        {"kind": "cut", "on": "", "to": "db"},
+        {"kind": "pause", "on": "api", "to": "db"},
+        {"kind": "cut", "on": "api", "to": "db", "for_s": -1.0},
+        {"kind": "cut", "on": "api", "to": "db", "for_s": float("nan")},
+        {"kind": "cut", "on": "api", "to": "db", "for_s": float("inf")},
+        {"kind": "loss", "on": "api", "to": "db", "share": 7.0},
+        {"kind": "lag", "on": "api"},
+        {"kind": "lag", "on": "api", "delay_s": -1.0},
+        {"kind": "lag", "on": "api", "delay_s": 1.0, "jitter_s": float("nan")},
+        {"kind": "rate", "on": "api"},
+        {"kind": "rate", "on": "api", "bits_per_s": 10**18},
+        {"kind": "kill", "on": "api", "signal": 0},
+    ],
+)
+def test_what_comes_by_the_socket_is_checked_as_well(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        check_injection(from_json(Injection, wrong))
