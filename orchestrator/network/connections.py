@@ -147,15 +147,17 @@ class Connections:
             self._nursery.start_soon(_serve, connected)
         return connected.published
 
-    def interfaces(self) -> dict[ContainerId, tuple[Port, ...]]:
-        """The interfaces of all that are attached."""
-        return {
-            container: tuple(
-                Port(connected.netns_fd, endpoint.interface, veth)
-                for endpoint, veth in zip(connected.endpoints, connected.withdrawal.veths, strict=False)
-            )
-            for container, connected in self._connected.items()
-        }
+    @property
+    def attached(self) -> tuple[ContainerId, ...]:
+        return tuple(self._connected)
+
+    def interfaces(self, container: ContainerId) -> tuple[Port, ...]:
+        """Those of one that is attached, else none."""
+        connected = self._connected.get(container)
+        if connected is None:
+            return ()
+        pairs = zip(connected.endpoints, connected.withdrawal.veths, strict=False)
+        return tuple(Port(connected.netns_fd, endpoint.interface, veth) for endpoint, veth in pairs)
 
     async def _connect(
         self, container: ContainerId, netns_fd: int, pairs: Sequence[VethPair], connected: _Connected

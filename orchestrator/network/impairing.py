@@ -87,15 +87,18 @@ class Impairing:
             if isinstance(item.effect, Loss)
         ]
         await self._thread.run(self._wiring.losses.state, rules, self._networks.surroundings())
-        await self._slow(self._connections.interfaces())
+        await self._slow(self._connections.attached)
 
-    async def _slow(self, containers: Sequence[ContainerId] | Mapping[ContainerId, object]) -> None:
-        ports = self._connections.interfaces()
+    async def _slow(self, containers: Sequence[ContainerId]) -> None:
         around = self._networks.surroundings()
         for container in containers:
             wanted = self._trees_of(container, around)
-            laid = self._laid.setdefault(container, {})
-            for port in ports.get(container, ()):
+            for port in self._connections.interfaces(container):
+                # It may have gone meanwhile, and its namespace with it. From here on it cannot: what takes it away waits
+                # for the thread behind us.
+                if port not in self._connections.interfaces(container):
+                    break
+                laid = self._laid.setdefault(container, {})
                 known = laid.pop(port, (None, None))
                 changed = [tree if tree != old else None for tree, old in zip(wanted, known, strict=True)]
                 if changed != [None, None]:
