@@ -36,7 +36,7 @@ from tests.machine import Pystack, make_busybox_rootfs, what_the_kernel_tests_la
 ROOT = Path(__file__).resolve().parent.parent
 PORT, PUBLISHED = 8000, 18000
 TURN_MS = 500
-QUESTIONS = 3000
+QUESTIONS, ROUNDS_OF_QUESTIONS = 1000, 5
 ATTACHED = 40
 HYBRID = Path("/sys/fs/cgroup/unified")
 
@@ -215,14 +215,17 @@ def measure_names(pystack: Pystack, other: Podman, called: str, rootfs: Path, ro
     other.run("names", "web")
     pids = {"pystack": stack.ps()["more"]["Pid"], called: other.run("names", "more")}
     found: dict[str, list[tuple[float, float]]] = {}
-    for number in range(rounds):
+    for number in range(rounds * ROUNDS_OF_QUESTIONS):
         for who in sorted(pids, reverse=bool(number % 2)):
             found.setdefault(who, []).append(ask_names(pids[who]))
     stack.must("down", "-t", "0")
     lines = ["a name of the stack, asked one after the other"]
     for who, pairs in found.items():
         p50, p99 = (statistics.median(pair[at] for pair in pairs) for at in (0, 1))
-        lines.append(f"  {who:<24} p50 {p50:7.1f} us  p99 {p99:7.1f} us  p99/p50 {p99 / p50:.1f}")
+        # A machine with much else to do adds its own turns to one answer in a hundred: the best round has least of them.
+        best50, best99 = min(pairs, key=lambda pair: pair[1])
+        best = f"of the best round {best50:6.1f}, {best99:7.1f}, {best99 / best50:.1f} times as long"
+        lines.append(f"  {who:<24} p50 {p50:6.1f} us  p99 {p99:7.1f} us  {best}")
     ratios = [statistics.median(o[at] / t[at] for o, t in zip(found["pystack"], found[called])) for at in (0, 1)]
     return [*lines, f"  pystack takes {ratios[0]:.2f} of its p50, {ratios[1]:.2f} of its p99"]
 
