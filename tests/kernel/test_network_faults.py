@@ -17,7 +17,7 @@ from dnslib import RCODE, DNSRecord
 from orchestrator.contracts.network import Delay, Impairment, Loss, Networking, NoNames, Rate
 from orchestrator.errors import HostError, PystackError
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName, chaos_table
-from orchestrator.model.network import Attachment
+from orchestrator.model.network import Attachment, Subnet
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.leftovers import Leftovers, find_leftovers, remove_leftovers
 from orchestrator.network.queues import Tree
@@ -34,13 +34,13 @@ SIZE = 250_000
 
 
 @asynccontextmanager
-async def project(ipv6: bool = False) -> AsyncIterator[tuple[Lab, Networking]]:
+async def project(ipv6: bool = False, subnets: tuple[Subnet, ...] = ()) -> AsyncIterator[tuple[Lab, Networking]]:
     """A world with a project in it, which leaves nothing behind."""
     with trio.fail_after(3 * DEADLINE_S), lab() as world, tempfile.TemporaryDirectory() as directory:
         before = set(world.links(world.host))
         async with open_networking(site(Path(directory))) as adapter:
             networking: Networking = adapter
-            await networking.ensure([network(ipv6=ipv6)])
+            await networking.ensure([network(ipv6=ipv6, subnets=subnets)])
             yield world, networking
             await networking.remove([NetworkName("default")])
         assert set(world.links(world.host)) == before
@@ -148,8 +148,9 @@ async def test_what_is_routed_by_a_published_port_is_cut_too(bridge_netfilter: b
         await stop(world, networking, web, client)
 
 
-async def test_outside_is_all_but_the_stack_and_its_name_server() -> None:
-    async with project() as (world, networking):
+@pytest.mark.parametrize("subnets", [(), (Subnet("10.77.1.0/29"),)], ids=["of its own address", "at the gateway"])
+async def test_outside_is_all_but_the_stack_and_its_name_server(subnets: tuple[Subnet, ...]) -> None:
+    async with project(subnets=subnets) as (world, networking):
         web = await start(world, networking, "web", ports=[tcp(80, 8080)])
         client = await start(world, networking, "client")
         async with echo(await world.listen(web.fd, 80)), echo(await world.listen(world.outside, 81)):
