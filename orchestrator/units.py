@@ -1,4 +1,4 @@
-"""Durations, byte sizes and signals: the only parsers and formatters of such text.
+"""Durations, byte sizes, rates, shares and signals: the only parsers and formatters of such text.
 
 Durations are Go's (``1h30m``, ``1.5s``, ``-2ms``) with ``d`` (24 h) and ``w`` (7 d) as the compose format has them; a
 number without a unit is an error, but ``0`` is not. Byte sizes are binary (``64m``, ``64MB`` and ``64MiB`` are all
@@ -111,6 +111,40 @@ def parse_bytes(text: str) -> int:
     if size > 2**63 - 1:
         raise ValueError(f'"{text}" is too large a size')
     return int(size)
+
+
+_RATE_FACTORS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
+_RATE_HINT = "write a number and bit, kbit, mbit or gbit, such as 500kbit or 1.5mbit"
+LEAST_RATE, MOST_RATE = 1000, 30 * 10**9
+"""Bits a second."""
+
+
+def parse_bit_rate(text: str) -> int:
+    """Bits a second, of ``1mbit`` (tc(8): the factors are powers of ten). Raises ValueError."""
+    match = _pattern(r"([0-9]+(?:\.[0-9]+)?)([kmg]?bit)").fullmatch(text.lower())
+    if match is None:
+        raise ValueError(f'"{text}" is not a rate ({_RATE_HINT})')
+    rate = float(match[1]) * _RATE_FACTORS[match[2]]
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise ValueError(f'"{text}" is out of range: from 1kbit to 30gbit')
+    return round(rate)
+
+
+def format_bit_rate(rate: int) -> str:
+    """``1mbit``, ``2.5gbit``."""
+    unit = max((unit for unit, factor in _RATE_FACTORS.items() if rate >= factor), key=_RATE_FACTORS.__getitem__)
+    return f"{rate / _RATE_FACTORS[unit]:g}{unit}"
+
+
+def parse_share(text: str) -> float:
+    """Of ``20%``: 0.2. Raises ValueError for what is no percentage from 0.01% to 100%."""
+    match = _pattern(r"([0-9]+(?:\.[0-9]+)?)%").fullmatch(text)
+    if match is None:
+        raise ValueError(f'"{text}" is not a percentage (write it as 20%)')
+    share = float(match[1]) / 100
+    if not 0.0001 <= share <= 1:
+        raise ValueError(f'"{text}" is out of range: from 0.01% to 100%')
+    return share
 
 
 def parse_signal(text: str) -> int:

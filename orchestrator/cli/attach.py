@@ -55,6 +55,7 @@ _NOTED = frozenset(
         EventKind.HOOK_FAILED,
         EventKind.SERVICE_FAILED,
         EventKind.SERVICE_BLOCKED,
+        EventKind.CHAOS,
         EventKind.WARNING,
     }
 )

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from orchestrator.contracts.events import ContainerStatus, Event
+from orchestrator.model.chaos import Injection
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -286,6 +287,38 @@ class Shutdown:
 
 
 @frozen
+class Inject:
+    """Make a fault on purpose. It ends by itself after its time, by `Undo`, and by a `Down` of everything."""
+
+    injection: Injection
+
+
+@frozen
+class Standing:
+    """A fault on purpose. `text`: what it is. `begun_at`: epoch seconds. `left_s`: until it ends; None: until it is
+    undone."""
+
+    id: str
+    injection: Injection
+    text: str
+    begun_at: float
+    left_s: float | None = None
+
+
+@frozen
+class Injected:
+    """Which faults stand: answered by Standing values, the oldest first."""
+
+
+@frozen
+class Undo:
+    """End these faults; `everything`: all that stand. Answered by those that have ended."""
+
+    faults: tuple[str, ...] = ()
+    everything: bool = False
+
+
+@frozen
 class Done:
     """The result of an operation. `changed`: containers touched. `removed`: containers removed. `container`: the one that
     ``run`` made. `statuses`: of the whole project, afterwards."""
@@ -326,6 +359,9 @@ VERBS: Mapping[str, type] = {
     "kill": Kill,
     "pause": Pause,
     "unpause": Unpause,
+    "inject": Inject,
+    "injected": Injected,
+    "undo": Undo,
     "run": Run,
 }
 
@@ -349,5 +385,11 @@ class Control(Protocol):
     async def operate(self, request: Operation) -> Done:
         """Plan and carry out. It goes on when the caller is cancelled."""
         ...
+
+    async def inject(self, request: Inject) -> Standing: ...
+
+    async def injected(self, request: Injected) -> tuple[Standing, ...]: ...
+
+    async def undo(self, request: Undo) -> tuple[Standing, ...]: ...
 
     async def shutdown(self, request: Shutdown) -> None: ...

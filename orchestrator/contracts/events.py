@@ -60,6 +60,8 @@ class EventKind(Enum):
     HEALTH_PROBED = "health.probed"
     HEALTH_CHANGED = "health.changed"
     RESTART_SCHEDULED = "restart.scheduled"
+    CHAOS = "chaos"
+    """A fault on purpose begins or ends."""
     WARNING = "warning"
 
 
@@ -88,12 +90,14 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.HEALTH_PROBED: ("number", "failures", "retries", "ok", "output"),
     EventKind.HEALTH_CHANGED: ("health",),
     EventKind.RESTART_SCHEDULED: ("after_s", "attempt"),
+    EventKind.CHAOS: ("action", "fault", "verb", "for_s"),
     EventKind.WARNING: ("orphans",),
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
 `oom_kills`: how many of its processes were killed for want of memory,
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
 `number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
+`action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
 `blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a reference; the others of `image.progress` are those of
 `contracts.images.Transfer`."""
 
@@ -119,7 +123,7 @@ class ContainerStatus:
     """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`,
     `created_at`: epoch seconds. `reason`: why it is as it is, one sentence. `exposed`: ports (``80/tcp``) that the stack or
     the image says it listens on and that are not published, while it runs. `labels`: those of the image and
-    of the stack."""
+    of the stack. `faults`: those on purpose that it has, in a word or two each."""
 
     service: ServiceName
     container: ContainerId
@@ -141,3 +145,4 @@ class ContainerStatus:
     config_hash: str = ""
     exposed: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()

@@ -61,6 +61,51 @@ class Published:
     protocol: str = "tcp"
 
 
+@frozen
+class Loss:
+    """Packets are dropped, each with the probability `share`; 1.0: all."""
+
+    share: float = 1.0
+
+
+@frozen
+class Delay:
+    """Packets are held back, each for `delay_s` give or take `jitter_s`."""
+
+    delay_s: float
+    jitter_s: float = 0.0
+
+
+@frozen
+class Rate:
+    """So many bits pass in a second; what is more waits."""
+
+    bits_per_s: int
+
+
+@frozen
+class NoNames:
+    """Questions for `name`, and for what ends in ``.NAME`` (in lower case; "": all), are not answered but with SERVFAIL;
+    with `silent` not at all."""
+
+    name: str = ""
+    silent: bool = False
+
+
+@frozen
+class Impairment:
+    """A fault on purpose. `effect`: on packets from `containers` to `peers` and, unless `one_way`, back; of NoNames on what
+    the containers ask. `outside`: the peers are all that has no address on the project's networks, and the machine itself,
+    but not its name server. Neither `peers` nor `outside`: whatever they send and receive, for Delay and Rate."""
+
+    id: str
+    effect: Loss | Delay | Rate | NoNames
+    containers: tuple[ContainerId, ...]
+    peers: tuple[ContainerId, ...] = ()
+    outside: bool = False
+    one_way: bool = False
+
+
 class Networking(Protocol):
     """All networks of one project. `reserve`, `restore`, `reserve_written`, `set_ready` and `release` decide at once and
     without I/O, so that no task can come between a decision and what follows from it."""
@@ -149,6 +194,14 @@ class Networking(Protocol):
 
     def release(self, container: ContainerId) -> None:
         """Give the addresses back (the container is removed)."""
+        ...
+
+    async def impair(self, impairments: Sequence[Impairment]) -> None:
+        """From now on exactly these are in force, whatever was before, also by a supervisor that was killed. They are about
+        the addresses that their containers have reserved at that moment, whether attached or not, and of one that is about
+        to be rewired also about those of before. Of one that is not attached, Delay and Rate begin when it is. Addresses
+        that are reserved or released later count with the next call. Raises HostError when the kernel cannot do one of
+        them, and then those of before are in force."""
         ...
 
     async def remove(self, networks: Sequence[NetworkName]) -> None:

@@ -126,6 +126,11 @@ def _shared(data_root: str, network: str, digits: int) -> str:
     return short_hash(f"{data_root}/{network}", digits)
 
 
+def chaos_table(key: ProjectKey) -> str:
+    """The tables of faults on purpose."""
+    return f"pystack_{key}_chaos"
+
+
 def cgroup_path(key: ProjectKey, container: ContainerId, parent: str = "") -> str:
     """Relative to each hierarchy's root: ``pystack/KEY/CONTAINER``, below `parent` if there is one; with ``_`` before an id
     that would be taken for one of the kernel's own files there (``memory.max``, ``tasks``). No id begins with that."""

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
-from orchestrator.contracts.network import Endpoint, Published
+from orchestrator.contracts.network import Endpoint, Impairment, Published
 from orchestrator.contracts.refusals import refusing
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import Finding
-from orchestrator.model.names import ContainerId, NetworkName, ServiceName, nft_table
+from orchestrator.model.names import ContainerId, NetworkName, ServiceName, chaos_table, nft_table
 from orchestrator.model.network import Attachment, Network, PortMapping
 from orchestrator.network.addressing import AddressBooks
 from orchestrator.network.bridge import refused
 from orchestrator.network.connections import Connections
 from orchestrator.network.endpoints import take_endpoints
 from orchestrator.network.fdstore import FdStore, NoStore
+from orchestrator.network.impairing import Impairing
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.port_owner import Publisher
@@ -33,8 +35,14 @@ from orchestrator.network.wiring import Wiring
 _UNDO_S = 30.0
 
 
-@refusing(ensure="make the networks", remove="remove the networks", attach="attach", rewire="reconnect",
-          detach="detach")  # fmt: skip
+@refusing(
+    ensure="make the networks",
+    remove="remove the networks",
+    attach="attach",
+    rewire="reconnect",
+    detach="detach",
+    impair="make or undo faults on purpose",
+)
 class ProjectNetworking:
     """Implements `Networking`. Made by `open_networking`."""
 
@@ -54,6 +62,9 @@ class ProjectNetworking:
         self._connections = Connections(
             site, store, thread, wiring, nursery, self._names, self._networks, self._endpoints, publisher
         )
+        self._impairing = Impairing(
+            thread, wiring, self._names, self._networks, self._connections, self._endpoints
+        )
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -65,6 +76,8 @@ class ProjectNetworking:
 
     async def remove(self, networks: Sequence[NetworkName]) -> None:
         await self._networks.remove(networks)
+        if not self._networks.keys:
+            await self._impairing.state(())
 
     # -- addresses and names ----------------------------------------------------------------------------------------
 
@@ -131,6 +144,13 @@ class ProjectNetworking:
         guarded: bool = True,
     ) -> tuple[Published, ...]:
         published = await self._connections.attach(container, netns_fd, endpoints, ports, keep, guarded)
+        try:
+            await self._impairing.attached(container)
+        except BaseException:
+            # Shielded: what is refused or cancelled leaves nothing; every job of the thread ends by itself.
+            with trio.move_on_after(_UNDO_S, shield=True):
+                await self._connections.detach(container)
+            raise
         self._settle(container)
         return published
 
@@ -143,12 +163,20 @@ class ProjectNetworking:
         keep: Sequence[Published] = (),
         guarded: bool = True,
     ) -> tuple[Published, ...]:
-        published = await self._connections.rewire(container, netns_fd, endpoints, ports, keep, guarded)
+        follow = partial(self._impairing.attached, container)
+        published = await self._connections.rewire(container, netns_fd, endpoints, ports, keep, guarded, follow)
         self._settle(container)
         return published
 
     async def detach(self, container: ContainerId) -> None:
+        self._impairing.detached(container)
         await self._connections.detach(container)
+
+    async def impair(self, impairments: Sequence[Impairment]) -> None:
+        try:
+            await self._impairing.state(impairments)
+        except OSError as exc:
+            raise refused(exc, "cannot make or undo faults on purpose") from exc
 
     def _close(self) -> None:
         """The supervisor ends, the containers go on: sockets are closed here, and live on in the store."""
@@ -167,7 +195,7 @@ async def open_networking(
     failure: BaseException | None = None
     async with open_thread() as thread:
         try:
-            wiring = await thread.run(Wiring, thread, nft_table(site.key))
+            wiring = await thread.run(Wiring, thread, nft_table(site.key), chaos_table(site.key))
         except OSError as exc:
             raise refused(exc, "cannot talk to the kernel about networks") from exc
         try:
@@ -176,7 +204,7 @@ async def open_networking(
                     site, fd_store or NoStore(), thread, wiring, nursery, upstream or Upstream(), publisher
                 )
                 nursery.start_soon(networking._networks.tell_neighbours)
-                nursery.start_soon(watch_tables, thread, lambda: wiring.firewalls, wiring.changes)
+                nursery.start_soon(watch_tables, thread, lambda: wiring.tables, wiring.changes)
                 try:
                     yield networking
                 except BaseException as exc:

@@ -22,7 +22,7 @@ class Elsewhere(Enum):
 
     FORWARD = auto()
     IGNORE = auto()
-    """Malformed, or not a question."""
+    """Malformed, not a question, or one that is not to be answered."""
     LATER = auto()
     """To be asked again in a moment: who answers to the name may be taken over just now."""
 
@@ -49,6 +49,8 @@ _Decided = tuple[int, Sequence[bytes]]
 
 
 def _decide(names: ProjectNames, zone: Zone, question: wire.Question, client: str) -> _Decided | Elsewhere:
+    if (failing := names.failing(zone, client, question.name)) is not None:
+        return Elsewhere.IGNORE if failing.silent else (wire.SERVFAIL, ())
     zones = names.visible(zone, client)
     name = names.meant(zone, client, question.name)
     if name.endswith((_REVERSE_V4, _REVERSE_V6)):

@@ -11,7 +11,8 @@ Ports that stay keep their sockets and proxies. Attaching and detaching wait mea
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import count
 
 import trio
 
@@ -33,7 +34,7 @@ from orchestrator.network.ports import Reservation
 from orchestrator.network.publishing import Serving, translations_to, ways_in
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
-from orchestrator.network.wiring import Wiring, Withdrawal
+from orchestrator.network.wiring import Interface, Wiring, Withdrawal
 from orchestrator.values import entity, replace
 
 _UNDO_S = 30.0
@@ -41,13 +42,16 @@ _UNDO_S = 30.0
 
 @entity
 class _Connected:
-    """A container that is attached. `servings`: the proxies of its reservations, each of some of them."""
+    """A container that is attached. `servings`: the proxies of its reservations, each of some of them. `numbers`: see
+    `Interface.number`."""
 
+    netns_fd: int
     endpoints: tuple[Endpoint, ...]
     mappings: tuple[PortMapping, ...]
     reservations: list[Reservation]
     withdrawal: Withdrawal
     servings: list[Serving]
+    numbers: dict[NetworkName, int]
 
     @property
     def published(self) -> tuple[Published, ...]:
@@ -85,6 +89,7 @@ class Connections:
         self._connected: dict[ContainerId, _Connected] = {}
         self._ports = HostPorts(store, thread, wiring, publisher)
         self._rewiring: dict[ContainerId, trio.Event] = {}
+        self._made = count(1)
         self._leaving: list[Withdrawal] = []
         self._leaving_lock = trio.Lock()
 
@@ -130,11 +135,14 @@ class Connections:
             current = None
         pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
         if current is not None:
+            current.netns_fd = netns_fd
             await self._connect(container, netns_fd, pairs, current)
             return current.published
         _require_network(*wanted)
         reservations = await self._ports.reserve(container, _own_addresses(endpoints), wanted[1], keep)
-        connected = _Connected(*wanted, reservations, Withdrawal((), translations_to(endpoints, reservations)), [])
+        withdrawal = Withdrawal((), translations_to(endpoints, reservations))
+        connected = _Connected(netns_fd, *wanted, reservations, withdrawal, [], {})
+        self._number(connected, [endpoint.network for endpoint in endpoints])
         await self._connect(container, netns_fd, pairs, connected)
         self._connected[container] = connected
         self.remember(container, connected.published)
@@ -150,15 +158,16 @@ class Connections:
         mappings: Sequence[PortMapping],
         keep: Sequence[Published],
         guarded: bool,
+        follow: Callable[[], Awaitable[None]],
     ) -> tuple[Published, ...]:
-        """See `Networking.rewire`."""
+        """See `Networking.rewire`. `follow`: what else is brought to its interfaces, and may be refused."""
         await self._rewired(container)
         done = self._rewiring[container] = trio.Event()
         try:
             current = self._connected.get(container)
             if current is None:
-                return await self._take_over(container, netns_fd, endpoints, mappings, keep, guarded)
-            await self._change(container, netns_fd, current, endpoints, mappings, keep, guarded)
+                return await self._take_over(container, netns_fd, endpoints, mappings, keep, guarded, follow)
+            await self._change(container, netns_fd, current, endpoints, mappings, keep, guarded, follow)
             return current.published
         except OSError as exc:
             raise refused(exc, f'cannot reconnect container "{container}"') from exc
@@ -179,6 +188,7 @@ class Connections:
         mappings: Sequence[PortMapping],
         keep: Sequence[Published],
         guarded: bool,
+        follow: Callable[[], Awaitable[None]],
     ) -> tuple[Published, ...]:
         """A supervisor that died may have been in the middle: what the kernel has of the container and is not as it should
         be goes, the rest is taken over."""
@@ -189,6 +199,12 @@ class Connections:
         published = await self._attach(container, netns_fd, endpoints, mappings, keep, guarded)
         now = self._connected[container].withdrawal.translations
         await self._thread.run(self._wiring.publish, now, left.translations, _own_addresses(endpoints))
+        try:
+            await follow()
+        except BaseException:
+            with trio.move_on_after(_UNDO_S, shield=True):
+                await self._detach(container)
+            raise
         return published
 
     async def _change(
@@ -200,16 +216,19 @@ class Connections:
         mappings: Sequence[PortMapping],
         keep: Sequence[Published],
         guarded: bool,
+        follow: Callable[[], Awaitable[None]],
     ) -> None:
         before = current.endpoints, current.mappings, current.published
         try:
             bound = self._bound(endpoints, mappings)
             await self._bring(container, netns_fd, current, tuple(endpoints), bound, keep, guarded)
+            await follow()
         except BaseException as exc:
             # Shielded: half of each is of no use to anybody. The kernel's part of it is bounded; the store has this long.
             with trio.move_on_after(_UNDO_S, shield=True):
                 try:
                     await self._bring(container, netns_fd, current, *before, guarded)
+                    await follow()
                 except (OSError, PystackError) as left:
                     raise OperationError(
                         f'{exc}; and container "{container}" cannot be put back on its networks as it was: {left}',
@@ -241,6 +260,7 @@ class Connections:
         pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
         leaving = [self._owner(container, network) for network in sorted(changed)]
         current.endpoints, current.reservations = endpoints, reservations
+        self._number(current, changed)
         current.withdrawal = Withdrawal(stale.veths, tuple({*stale.translations, *translations}))
         veths = await self._thread.run(self._wiring.rewire, netns_fd, pairs, leaving)
         await self._thread.run(self._wiring.publish, translations, stale.translations, own)
@@ -264,6 +284,27 @@ class Connections:
         self._listen(connected, [item for item in connected.reservations if served.isdisjoint(item.sockets)])
         for serving in connected.servings[before:]:
             self._nursery.start_soon(serving.serve)
+    @property
+    def attached(self) -> tuple[ContainerId, ...]:
+        return tuple(self._connected)
+
+    def endpoints(self, container: ContainerId) -> tuple[Endpoint, ...]:
+        """Those of one that is attached, else none."""
+        connected = self._connected.get(container)
+        return connected.endpoints if connected is not None else ()
+
+    def interfaces(self, container: ContainerId) -> tuple[Interface, ...]:
+        """Those of one that is attached, else none."""
+        connected = self._connected.get(container)
+        if connected is None:
+            return ()
+        fd, numbers = connected.netns_fd, connected.numbers
+        pairs = zip(connected.endpoints, connected.withdrawal.veths, strict=False)
+        return tuple(Interface(fd, end.interface, veth, numbers[end.network]) for end, veth in pairs)
+
+    def _number(self, connected: _Connected, networks: Iterable[NetworkName]) -> None:
+        """The interfaces on these are others from now on."""
+        connected.numbers |= {network: next(self._made) for network in networks}
 
     async def _connect(
         self, container: ContainerId, netns_fd: int, pairs: Sequence[VethPair], connected: _Connected

@@ -8,15 +8,15 @@ from __future__ import annotations
 import socket
 
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
-from orchestrator.model.names import ProjectKey, bridge_mark, nft_table, seen_table
-from orchestrator.network import nftables
+from orchestrator.model.names import ProjectKey, bridge_mark, chaos_table, nft_table, seen_table
+from orchestrator.network import losses, nftables
 from orchestrator.network.bridge import HostLinks, refused
 from orchestrator.network.firewall import delete_table
 from orchestrator.network.nftables import Table
 from orchestrator.network.thread import open_thread
 from orchestrator.values import frozen
 
-_FAMILIES = (socket.AF_INET, socket.AF_INET6, nftables.BRIDGE)
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, *losses.FAMILIES)
 
 
 @frozen
@@ -71,7 +71,8 @@ def _find(key: ProjectKey) -> Leftovers:
     ]
     with NetlinkSocket(NETLINK_NETFILTER) as sock:
         tables = [nftables.parse_table(body) for family in _FAMILIES for body in sock.ask(nftables.get_tables(family))]
-    found_tables = tuple(dict.fromkeys(table for table in tables if table in (nft_table(key), seen_table(key))))
+    names = (nft_table(key), seen_table(key), chaos_table(key))
+    found_tables = tuple(dict.fromkeys(table for table in tables if table in names))
     return Leftovers(tuple(sorted(bridges.values())), tuple(sorted(veths)), found_tables)
 
 

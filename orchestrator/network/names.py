@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import RLock
 
-from orchestrator.contracts.network import Endpoint
+from orchestrator.contracts.network import Endpoint, NoNames
 from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.subnets import IPAddress, IPNetwork
 from orchestrator.network.shared_names import Named, Neighbours
@@ -56,6 +56,7 @@ class ProjectNames:
         self._unready: set[ContainerId] = set()
         self._dns: dict[ContainerId, tuple[str, ...]] = {}
         self._links: dict[ContainerId, dict[str, str]] = {}
+        self._failing: Mapping[ContainerId, tuple[NoNames, ...]] = {}
         self._expected: dict[ContainerId, frozenset[str]] = {}
         self._expected_until_s = clock() + _EXPECTED_S
         self._shared: dict[NetworkName, _Shared] = {}
@@ -178,6 +179,27 @@ class ProjectNames:
         with self.lock:
             container = zone.holder(client)
             return self._dns.get(container, ()) if container is not None else ()
+
+    def set_failing(self, failing: Mapping[ContainerId, tuple[NoNames, ...]]) -> None:
+        """Which questions of whom are not answered, on purpose."""
+        if failing != self._failing:
+            with self._changing():
+                self._failing = dict(failing)
+
+    def failing(self, zone: Zone, client: str, name: str) -> NoNames | None:
+        """Whether the question of `client`, an address in `zone`, for `name` is not to be answered, and how. `name` may say
+        its network."""
+        if not self._failing or (container := zone.holder(client)) is None:
+            return None
+        asked = (name, *(head for known in self._zones.values() for head in _within(known, name)))
+        return next(
+            (
+                one
+                for one in self._failing.get(container, ())
+                if not one.name or any(each == one.name or each.endswith(f".{one.name}") for each in asked)
+            ),
+            None,
+        )
 
     def meant(self, zone: Zone, client: str, name: str) -> str:
         """What `client`, an address in `zone`, means by `name` (in lower case): a name of its own for another one."""

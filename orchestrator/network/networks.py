@@ -424,13 +424,9 @@ def _dns_translations(ranges: Sequence[AddressRange], server: Resolver) -> tuple
     )
 
 
-
-
-
 def _shape(network: Network) -> tuple[object, ...]:
     """What a network that exists cannot have changed."""
     return network.subnets, network.ipv4, network.ipv6, network.driver, network.options
-
 
 
 def _changed(key: NetworkName, now: Sequence[AddressRange], network: Network) -> OperationError:

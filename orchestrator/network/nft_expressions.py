@@ -31,12 +31,21 @@ class _Header:
 _HEADERS: dict[int, _Header] = {socket.AF_INET: _Header(12, 16, 4), socket.AF_INET6: _Header(8, 24, 16)}
 
 
+_ETHER_TYPES: dict[int, int] = {socket.AF_INET: 0x0800, socket.AF_INET6: 0x86DD}
+_IN_10000 = 10_000
+
+
 def _expression(name: str, *children: bytes) -> Expression:
     return nest(1, attr_text(1, name), nest(2, *children))
 
 
 def _compare(register: int, value: bytes, equal: bool = True) -> Expression:
-    return _expression("cmp", be32(1, register), be32(2, 0 if equal else 1), nest(3, attr(1, value)))
+    return _ordered(register, 0 if equal else 1, value)
+
+
+def _ordered(register: int, operator: int, value: bytes) -> Expression:
+    """Compared as numbers in network byte order."""
+    return _expression("cmp", be32(1, register), be32(2, operator), nest(3, attr(1, value)))
 
 
 def _meta(key: int, register: int = R0) -> Expression:
@@ -128,15 +137,15 @@ def not_from_loopback() -> list[Expression]:
     return [_meta(4), _compare(R0, struct.pack("=I", 1), equal=False)]
 
 
-def _in_subnet(family: int, offset: int, ip: str, prefix: int) -> list[Expression]:
+def _in_subnet(family: int, offset: int, ip: str, prefix: int, equal: bool = True) -> list[Expression]:
     """A prefix of whole bytes is a shorter load; nft itself writes and reads it so."""
     packed = socket.inet_pton(family, ip)
     if prefix % 8 == 0 and prefix:
         length = prefix // 8
-        return [_payload(1, offset, length, R0), _compare(R0, packed[:length])]
+        return [_payload(1, offset, length, R0), _compare(R0, packed[:length], equal)]
     bits = len(packed) * 8
     mask = ((1 << bits) - (1 << (bits - prefix))).to_bytes(len(packed), "big")
-    return [_payload(1, offset, len(packed), R0), _masked(mask), _compare(R0, packed)]
+    return [_payload(1, offset, len(packed), R0), _masked(mask), _compare(R0, packed, equal)]
 
 
 def from_subnet(family: int, ip: str, prefix: int) -> list[Expression]:
@@ -174,6 +183,68 @@ def to_local_address() -> list[Expression]:
 def l4_protocol(number: int) -> list[Expression]:
     """``meta l4proto NUMBER``"""
     return [_meta(16), _compare(R0, bytes([number]))]
+
+
+def ether_type(family: int) -> list[Expression]:
+    """``meta protocol ip`` (or ``ip6``): for tables of both families."""
+    return [_meta(1), _compare(R0, struct.pack(">H", _ETHER_TYPES[family]))]
+
+
+def from_any_of(family: int, name: str, positive: bool = True) -> list[Expression]:
+    """``ip saddr @NAME`` (or ``ip6``), or ``!=``."""
+    return _in_set(family, _HEADERS[family].source, name, positive)
+
+
+def to_any_of(family: int, name: str, positive: bool = True) -> list[Expression]:
+    """``ip daddr @NAME`` (or ``ip6``), or ``!=``."""
+    return _in_set(family, _HEADERS[family].destination, name, positive)
+
+
+def _in_set(family: int, offset: int, name: str, positive: bool) -> list[Expression]:
+    inverted = [] if positive else [be32(5, 1)]
+    return [
+        _payload(1, offset, _HEADERS[family].address_bytes, R0),
+        _expression("lookup", attr_text(1, name), be32(2, R0), *inverted),
+    ]
+
+
+def not_in_subnet(family: int, ip: str, prefix: int, *, source: bool) -> list[Expression]:
+    """``ip saddr != ADDRESS/PREFIX``, or ``daddr`` (or ``ip6``)."""
+    header = _HEADERS[family]
+    return _in_subnet(family, header.source if source else header.destination, ip, prefix, equal=False)
+
+
+def port_of(number: int, *, source: bool) -> list[Expression]:
+    """``th sport NUMBER``, or ``dport``."""
+    return [_payload(2, 0 if source else 2, 2, R0), _compare(R0, struct.pack(">H", number))]
+
+
+def not_to_mac(mac: str) -> list[Expression]:
+    """``ether daddr != MAC``"""
+    return [_payload(0, 0, 6, R0), _compare(R0, bytes.fromhex(mac.replace(":", "")), equal=False)]
+
+
+def neighbour_discovery() -> list[Expression]:
+    """``icmpv6 type 133-137``: what addresses are resolved by (RFC 4861)."""
+    less_or_equal, greater_or_equal = 3, 5
+    return [
+        *l4_protocol(58),
+        _payload(2, 0, 1, R0),
+        _ordered(R0, greater_or_equal, bytes([133])),
+        _ordered(R0, less_or_equal, bytes([137])),
+    ]
+
+
+def one_in(share: float) -> list[Expression]:
+    """``numgen random mod 10000 < SHARE``: holds with that probability. 1.0: always."""
+    if share >= 1.0:
+        return []
+    less, random, host_to_network = 2, 1, 1
+    number = _expression("numgen", be32(1, R0), be32(2, _IN_10000), be32(3, random))
+    swapped = _expression(
+        "byteorder", be32(1, R0), be32(2, R0), be32(3, host_to_network), be32(4, 4), be32(5, 4)
+    )
+    return [number, swapped, _ordered(R0, less, struct.pack(">I", round(share * _IN_10000)))]
 
 
 def translate_by_port(family: int, name: str) -> list[Expression]:

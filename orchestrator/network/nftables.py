@@ -37,8 +37,9 @@ _NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
 
 _ACCEPT = 1
 
-BRIDGE = 7
-"""NFPROTO_BRIDGE (linux/netfilter.h): the family of what passes bridges, seen with its Ethernet header."""
+INET, BRIDGE = 1, 7
+"""NFPROTO_INET, NFPROTO_BRIDGE (linux/netfilter.h): the families of tables of both IPv4 and IPv6, and of what passes
+bridges, seen with its Ethernet header."""
 
 HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING = 0, 1, 2, 3, 4
 
@@ -46,6 +47,9 @@ TYPE_PORT, TYPE_ETHER, TYPE_INTERFACE, TYPE_PROTOCOL = 13, 9, 41, 12
 _TYPE_ADDRESS: dict[int, int] = {socket.AF_INET: 7, socket.AF_INET6: 8}
 """Data types only tell ``nft list`` how to print; a concatenation is written with six bits each."""
 _ADDRESS_BYTES: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
+
+_ELEMENTS = 1000
+"""In one message: the length of an attribute has 16 bits."""
 
 Expression = bytes
 
@@ -168,6 +172,21 @@ def new_map(table: Table, name: str, number: int, key_type: int, key_bytes: int)
         + be32(10, number)
     )
     return _message(_NEWSET, NLM_F_CREATE, table.family, body, f"nft map {table.name} {name}")
+
+
+def new_address_set(table: Table, name: str, number: int, family: int, addresses: Sequence[str]) -> list[Request]:
+    """A set of addresses of `family`, which does not change. `number`: as for `new_map`."""
+    constant = 0x2
+    what = f"nft set {table.name} {name}"
+    names = attr_text(1, table.name) + attr_text(2, name)
+    kind = be32(4, _TYPE_ADDRESS[family]) + be32(5, _ADDRESS_BYTES[family])
+    made = _message(_NEWSET, NLM_F_CREATE, table.family, names + be32(3, constant) + kind + be32(10, number), what)
+    keys = [nest(1, nest(1, attr(1, socket.inet_pton(family, address)))) for address in addresses]
+    parts = [keys[at : at + _ELEMENTS] for at in range(0, len(keys), _ELEMENTS)]
+    return [
+        made,
+        *(_message(_NEWSETELEM, NLM_F_CREATE, table.family, names + nest(3, *part), what) for part in parts),
+    ]
 
 
 def flush_rules(table: Table) -> Request:

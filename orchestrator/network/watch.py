@@ -7,13 +7,29 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import trio
 
 from orchestrator.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
 from orchestrator.network import nftables
-from orchestrator.network.firewall import Firewall
 from orchestrator.network.thread import NetlinkThread
+
+
+class Tables(Protocol):
+    """Tables that know what they hold; on the netlink thread only. `name`: of all of them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def made(self) -> bool:
+        """Whether there should be any."""
+        ...
+
+    def exists(self) -> bool: ...
+
+    def put_back(self) -> None: ...
 
 
 def listen() -> NetlinkSocket:
@@ -27,23 +43,23 @@ def listen() -> NetlinkSocket:
     return sock
 
 
-async def watch_tables(thread: NetlinkThread, firewalls: Callable[[], Sequence[Firewall]], sock: NetlinkSocket) -> None:
-    """Until cancelled: when the table of one of `firewalls` is deleted by somebody else, make it again as it was."""
+async def watch_tables(thread: NetlinkThread, watched: Callable[[], Sequence[Tables]], sock: NetlinkSocket) -> None:
+    """Until cancelled: when one of `watched` is deleted by somebody else, make it again as it was."""
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
             changes = sock.notifications()
             deleted = {nftables.parse_table(c.body) for c in changes if nftables.is_deleted_table(c.kind)}
-            gone = [firewall for firewall in firewalls() if firewall.name in deleted]
+            gone = [tables for tables in watched() if tables.name in deleted]
         except OSError as exc:
             if exc.errno != errno.ENOBUFS:
                 raise
-            gone = list(firewalls())  # so much changed that the kernel lost count: look
-        for firewall in gone:
-            await thread.run(_put_back_if_gone, firewall)
+            gone = list(watched())  # so much changed that the kernel lost count: look
+        for tables in gone:
+            await thread.run(_put_back_if_gone, tables)
 
 
-def _put_back_if_gone(firewall: Firewall) -> None:
-    """Our own removing and replacing is told to us too; by then `firewall` knows better."""
-    if firewall.made and not firewall.exists():
-        firewall.put_back()
+def _put_back_if_gone(tables: Tables) -> None:
+    """Our own removing and replacing is told to us too; by then they know better."""
+    if tables.made and not tables.exists():
+        tables.put_back()

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack, closing
 
+from orchestrator.kernel import rtnetlink as rt
+from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from orchestrator.network import attach, conntrack
 from orchestrator.network.attach import VethPair
 from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
 from orchestrator.network.firewall import Bridge, Firewall, Translation
 from orchestrator.network.guard import Port
+from orchestrator.network.losses import LossTables
+from orchestrator.network.queues import Tree, lay
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
-from orchestrator.network.watch import listen
+from orchestrator.network.watch import Tables, listen
 from orchestrator.values import frozen
 
 
@@ -25,15 +29,26 @@ class Withdrawal:
     translations: tuple[Translation, ...]
 
 
+@frozen
+class Interface:
+    """A container's: `name` in its namespace, `veth` on the host. `number`: one that is made anew has another."""
+
+    netns_fd: int
+    name: str
+    veth: str
+    number: int
+
+
 class Wiring:
     """`changes` is the exception: the event loop reads the notifications of nf_tables from it. `shared`: the tables of
     shared networks that the project is on, by the network's name."""
 
-    def __init__(self, thread: NetlinkThread, table: str) -> None:
+    def __init__(self, thread: NetlinkThread, table: str, chaos: str) -> None:
         self._thread = thread
         with ExitStack() as opened:
             self.links = opened.enter_context(closing(HostLinks()))
             self.firewall = opened.enter_context(closing(Firewall(table)))
+            self.losses = opened.enter_context(closing(LossTables(chaos)))
             self.conntrack = opened.enter_context(closing(Conntrack()))
             self.changes = opened.enter_context(listen())
             self._opened = opened.pop_all()
@@ -45,9 +60,9 @@ class Wiring:
         self._opened.close()
 
     @property
-    def firewalls(self) -> list[Firewall]:
-        """All whose tables are put back when somebody deletes them."""
-        return [self.firewall, *self.shared.values()]
+    def tables(self) -> list[Tables]:
+        """All that are put back when somebody deletes them."""
+        return [self.firewall, self.losses, *self.shared.values()]
 
     def connect(self, netns_fd: int, pairs: Sequence[VethPair], translations: Sequence[Translation]) -> tuple[str, ...]:
         """Connect a namespace and publish its ports, both or neither; returns the names of the host's ends. Raises OSError
@@ -114,6 +129,22 @@ class Wiring:
             self.links.delete(veths)
             # After the link: others may run in that namespace, and would not be guarded for a moment.
             self.firewall.forget_ports(veths)
+
+    def slow(self, interface: Interface, sent: Tree | None, received: Tree | None) -> None:
+        """Make the queues at both ends of a container's interface; None: as they are. Raises HostError, OSError."""
+        if sent is not None:
+            with self._thread.inside(interface.netns_fd):
+                inside = NetlinkSocket(NETLINK_ROUTE)
+            with inside:
+                self._lay(inside, interface.name, sent)
+        if received is not None:
+            with NetlinkSocket(NETLINK_ROUTE) as here:
+                self._lay(here, interface.veth, received)
+
+    @staticmethod
+    def _lay(sock: NetlinkSocket, name: str, tree: Tree) -> None:
+        for body in sock.ask(rt.get_link(name)):  # It is gone when the container has just ended.
+            lay(sock, rt.parse_link(body).index, name, tree)
 
     def veths_of(self, owners: Iterable[VethOwner]) -> tuple[str, ...]:
         """The host's ends that these have, as the kernel knows them."""

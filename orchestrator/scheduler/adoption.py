@@ -29,7 +29,7 @@ from orchestrator.plan.hashing import identities_in
 from orchestrator.plan.images import image_request, mounted_request
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.restart import GiveUp, Restart
-from orchestrator.scheduler import hooks, pausing, sandbox, sharing, supervise
+from orchestrator.scheduler import chaos, hooks, pausing, sandbox, sharing, supervise
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.live_run import LiveRun
@@ -56,6 +56,7 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
             for container in containers:
                 if sharing.needs_runs(container.definition) is last:
                     nursery.start_soon(take, container)
+    await chaos.mend(state)
     return tuple(sorted(wanting))
 
 
@@ -142,7 +143,9 @@ async def _take_running(state: EngineState, container: Container, found: Contain
         run.end(container.definition.stop_grace_s)
     container.step(Trigger.FOUND_RUNNING, "running (taken over)")
     container.began = False
-    if container.record.paused:
+    if container.record.paused and chaos.is_paused_by_fault(container):
+        await chaos.let_go(state, container)
+    elif container.record.paused:
         await pausing.stays_paused(state, container)
     container.note(
         EventKind.CONTAINER_STARTED, f"took over {container.id}, which runs", number=found.run.number, adopted=True

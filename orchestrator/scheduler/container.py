@@ -197,6 +197,7 @@ class Container:
             config_hash=self.record.config_hash,
             exposed=self._exposed() if process is not None else (),
             labels={**(self.image.config.labels if self.image is not None else {}), **self.definition.labels},
+            faults=tuple(fault.mark(self.service, self.id) for fault in self.record.faults.values()),
         )
 
     def _exposed(self) -> tuple[str, ...]:

@@ -15,20 +15,21 @@ block.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import trio
 
-from orchestrator.contracts.control import Operation, Run, Scale, Start, Up
+from orchestrator.contracts.control import Down, Operation, Run, Scale, Standing, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import PystackError
+from orchestrator.model.chaos import Injection
 from orchestrator.model.names import ContainerId, Role
 from orchestrator.model.project import Project
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
 from orchestrator.plan.plan import Kind, Plan
-from orchestrator.scheduler import adoption, supervise
+from orchestrator.scheduler import adoption, chaos, supervise
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.claims import Claims, Priority
 from orchestrator.scheduler.engine_state import Compile, EngineState
@@ -130,6 +131,8 @@ class Engine:
                 written = written_addresses(request.project.services.values())
                 self._state.adapters.networking.reserve_written(written)
                 await refresh_images(self._state, *images_of(request), environ)
+            if isinstance(request, Down) and request.selection.everything:
+                await chaos.end_all(self._state)
             plan = await self._plan_and_free(request)
             if on_planned is not None:
                 on_planned(plan)
@@ -140,7 +143,9 @@ class Engine:
                 self._state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ
             )
             wait, timeout_s = _waiting(request)
-            return await execution.run(wait=wait, wait_timeout_s=timeout_s)
+            outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
+            await chaos.end_pointless(self._state)
+            return outcome
         finally:
             if first_run is not None:
                 first_run.close()
@@ -165,11 +170,25 @@ class Engine:
         return not self._state.containers and not self._state.networks
 
     def running(self) -> bool:
-        """Whether anything still needs a supervisor: a run, a restart to come, an operation, a removal by --rm."""
-        return self._under_way > 0 or any(
+        """Whether anything still needs a supervisor: a run, a restart to come, an operation, a removal by --rm, a fault on
+        purpose."""
+        return self._under_way > 0 or bool(self._state.faults) or any(
             item.live or item.idle is not None or (item.doomed and item.record.auto_remove)
             for item in self._state.containers.values()
         )
+
+    async def inject(self, injection: Injection) -> Standing:
+        """Make a fault on purpose. Raises InputError for an end that the project does not have, OperationError for one that
+        it cannot be made on, HostError when the kernel cannot."""
+        return await chaos.inject(self._state, injection)
+
+    def injected(self) -> tuple[Standing, ...]:
+        """The faults that stand, the oldest first."""
+        return tuple(chaos.standing(fault) for fault in self._state.faults.values())
+
+    async def undo(self, faults: Collection[str]) -> tuple[Standing, ...]:
+        """End these faults. Raises InputError for one that does not stand, and none has ended then."""
+        return await chaos.undo(self._state, faults)
 
     def done_reading(self, first_run: FirstRun) -> None:
         """Whoever made a one-off with it has read what it wrote, or is gone: with ``--rm`` it may go."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from signal import SIGTERM
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -27,6 +28,9 @@ from orchestrator.scheduler.events import EventSink
 from orchestrator.units import parse_signal
 from orchestrator.values import entity, field
 
+if TYPE_CHECKING:
+    from orchestrator.scheduler.chaos import LiveFault
+
 Compile = Callable[[SandboxInputs], SandboxSpec]
 
 
@@ -34,7 +38,8 @@ Compile = Callable[[SandboxInputs], SandboxSpec]
 class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
-    `nursery`: where containers are supervised; it belongs to `Engine.run`."""
+    `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
+    `injections`: how many there have been."""
 
     adapters: Adapters
     events: EventSink
@@ -42,6 +47,8 @@ class EngineState:
     boot_id: str
     project: Project
     nursery: trio.Nursery | None = None
+    faults: dict[str, LiveFault] = field(default_factory=dict)
+    injections: int = 0
     containers: dict[ContainerId, Container] = field(default_factory=dict)
     networks: dict[NetworkName, Network] = field(default_factory=dict)
     networks_lock: trio.Lock = field(default_factory=trio.Lock)

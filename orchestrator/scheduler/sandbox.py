@@ -26,7 +26,7 @@ from orchestrator.oci.mounts import clean_path
 from orchestrator.oci.namespaces import NETWORK_FILES
 from orchestrator.plan.hashing import config_hash, identity_with
 from orchestrator.policy.lifecycle import Trigger
-from orchestrator.scheduler import sharing
+from orchestrator.scheduler import chaos, sharing
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
@@ -111,6 +111,7 @@ async def reconnect(state: EngineState, container: Container, project: Project, 
         )
         container.intend()
         spec = await _compile(state, container, project)
+        await chaos.follow(state)
         if container.sandbox.wired:
             await _rewire(state, container)
     except (PystackError, trio.Cancelled) as error:
@@ -171,6 +172,7 @@ async def wire(state: EngineState, container: Container) -> None:
     if not sharing.has_own_network(container.definition):
         return
     await state.ensure_networks([end.network for end in container.record.endpoints], state.project)
+    await chaos.follow(state)
     sandbox.wired = True  # Before the await: if it is cancelled half-way, `unwire` has something to undo.
     try:
         if container.record.reconnecting:  # A supervisor that died was about to; what it has left is looked for.
@@ -248,6 +250,7 @@ async def _dismantle(state: EngineState, container: Container) -> list[PystackEr
     container.sandbox.fresh = False
     container.sandbox.netns_fd = None
     container.amend(endpoints=(), published=())
+    await chaos.follow(state)
     return errors
 
 

@@ -17,6 +17,8 @@ from orchestrator.contracts.control import (
     Events,
     Explanation,
     Hello,
+    Inject,
+    Injected,
     Operation,
     Planned,
     PlannedStep,
@@ -26,12 +28,15 @@ from orchestrator.contracts.control import (
     Scale,
     Selection,
     Shutdown,
+    Standing,
+    Undo,
     Up,
     Why,
 )
 from orchestrator.contracts.events import ContainerStatus, Event
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, InputError, OperationError
+from orchestrator.model.chaos import check_injection
 from orchestrator.model.names import ContainerId, Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
@@ -120,6 +125,20 @@ class ProjectControl:
         if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():
             self.ended = True
         return done
+
+    async def inject(self, request: Inject) -> Standing:
+        try:
+            check_injection(request.injection)
+        except ValueError as exc:
+            raise InputError(str(exc)) from None
+        return await self._opened.engine.inject(request.injection)
+
+    async def injected(self, request: Injected) -> tuple[Standing, ...]:
+        return self._opened.engine.injected()
+
+    async def undo(self, request: Undo) -> tuple[Standing, ...]:
+        engine = self._opened.engine
+        return await engine.undo([fault.id for fault in engine.injected()] if request.everything else request.faults)
 
     def done_reading(self, first_run: FirstRun) -> None:
         """The client that ran a one-off in the foreground has read all of it, or is gone."""

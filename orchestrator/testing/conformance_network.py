@@ -48,6 +48,10 @@ class NetworkLab(Protocol):
         """What DNS tells a container about `name`: addresses in the order of the answer; none if there is no such name."""
         ...
 
+    async def reaches(self, one: Attached, other: Attached) -> bool:
+        """Whether a datagram from one container arrives at the other."""
+        ...
+
     def occupied(self, port: int) -> AbstractContextManager[None]:
         """Meanwhile another program has that TCP port on all addresses of the host."""
         ...
@@ -78,15 +82,15 @@ class Attached:
 Check = Callable[[NetworkLab], Awaitable[None]]
 
 
-def _container(number: int = 1, service: str = WEB) -> ContainerId:
+def container_named(number: int = 1, service: str = WEB) -> ContainerId:
     return ContainerId(f"shop-{service}-{number}")
 
 
-def _port(low: int | None = None, high: int | None = None, target: int = 80, protocol: str = "tcp") -> PortMapping:
+def port_of(low: int | None = None, high: int | None = None, target: int = 80, protocol: str = "tcp") -> PortMapping:
     return PortMapping(target, (low, high or low) if low is not None else None, None, protocol, PLACE)
 
 
-async def _start(
+async def start_container(
     lab: NetworkLab,
     number: int = 1,
     ports: Sequence[PortMapping] = (),
@@ -99,18 +103,18 @@ async def _start(
 ) -> Attached:
     """Reserve and attach, as the scheduler does."""
     on = networking or lab.networking
-    name = _container(number, service)
+    name = container_named(number, service)
     endpoints = on.reserve(name, ServiceName(service), [attachment], service_name=not one_off)
     fd = lab.namespace()
     return Attached(name, fd, endpoints, await on.attach(name, fd, endpoints, ports, keep))
 
 
-async def _ensure(*networkings: Networking, network: Network = NETWORK) -> None:
+async def ensure(*networkings: Networking, network: Network = NETWORK) -> None:
     for networking in networkings:
         await networking.ensure([network])
 
 
-async def _clear(networking: Networking, *containers: ContainerId) -> None:
+async def clear(networking: Networking, *containers: ContainerId) -> None:
     for container in containers:
         await networking.detach(container)
         networking.release(container)
@@ -127,163 +131,163 @@ async def refusal(work: Callable[[], Awaitable[object]]) -> OperationError:
 
 
 async def addresses_are_kept_until_they_are_released(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    first, second = await _start(lab, 1), await _start(lab, 2)
+    await ensure(lab.networking)
+    first, second = await start_container(lab, 1), await start_container(lab, 2)
     assert first.ip != second.ip
     await lab.networking.detach(first.name)
     assert lab.networking.reserve(first.name, WEB, [Attachment(DEFAULT)]) == first.endpoints
     assert first.endpoints[0].interface == "eth0"
     assert first.endpoints[0].names == ("web", first.name)
-    await _clear(lab.networking, first.name, second.name)
+    await clear(lab.networking, first.name, second.name)
 
 
 async def an_address_that_is_taken_or_outside_is_refused_and_nothing_is_held(lab: NetworkLab) -> None:
     subnets = (Subnet("10.77.1.0/24", "10.77.1.254"),)
-    await _ensure(lab.networking, network=Network(DEFAULT, "shop_default", subnets=subnets))
+    await ensure(lab.networking, network=Network(DEFAULT, "shop_default", subnets=subnets))
     fixed = Attachment(DEFAULT, ipv4_address="10.77.1.9")
-    one = await _start(lab, 1, attachment=fixed)
+    one = await start_container(lab, 1, attachment=fixed)
     address = one.endpoints[0].addresses[0]
     assert (address.ip, address.prefix, address.gateway) == ("10.77.1.9", 24, "10.77.1.254")
     for wrong in ("10.77.1.9", "10.77.2.1", "10.77.1.255", "10.77.1.254", "door"):
 
         async def reserve(wrong: str = wrong) -> object:
-            return lab.networking.reserve(_container(2), WEB, [Attachment(DEFAULT, ipv4_address=wrong)])
+            return lab.networking.reserve(container_named(2), WEB, [Attachment(DEFAULT, ipv4_address=wrong)])
 
         assert wrong in (await refusal(reserve)).message
-    await _clear(lab.networking, one.name)
+    await clear(lab.networking, one.name)
 
 
 async def an_address_that_the_stack_writes_down_is_given_to_nobody_else(lab: NetworkLab) -> None:
     network = Network(DEFAULT, "shop_default", subnets=(Subnet("10.77.1.0/29"),))
     # Of the five that there are, .4 is where an address without a wish would come from first.
     lab.networking.reserve_written({DEFAULT: ["10.77.1.4", "10.77.1.5"]})
-    await _ensure(lab.networking, network=network)
-    others = [lab.networking.reserve(_container(n), WEB, [Attachment(DEFAULT)]) for n in (1, 2, 3)]
+    await ensure(lab.networking, network=network)
+    others = [lab.networking.reserve(container_named(n), WEB, [Attachment(DEFAULT)]) for n in (1, 2, 3)]
     assert {ends[0].addresses[0].ip for ends in others} == {"10.77.1.2", "10.77.1.3", "10.77.1.6"}
 
     async def reserve_one_more() -> object:
-        return lab.networking.reserve(_container(4), WEB, [Attachment(DEFAULT)])
+        return lab.networking.reserve(container_named(4), WEB, [Attachment(DEFAULT)])
 
     await refusal(reserve_one_more)
-    (mine,) = lab.networking.reserve(_container(9), WEB, [Attachment(DEFAULT, ipv4_address="10.77.1.4")])
+    (mine,) = lab.networking.reserve(container_named(9), WEB, [Attachment(DEFAULT, ipv4_address="10.77.1.4")])
     assert mine.addresses[0].ip == "10.77.1.4"
     lab.networking.reserve_written({DEFAULT: ["10.77.1.4"]})
-    (freed,) = lab.networking.reserve(_container(4), WEB, [Attachment(DEFAULT)])
+    (freed,) = lab.networking.reserve(container_named(4), WEB, [Attachment(DEFAULT)])
     assert freed.addresses[0].ip == "10.77.1.5"
-    await _clear(lab.networking, *(_container(n) for n in (1, 2, 3, 4, 9)))
+    await clear(lab.networking, *(container_named(n) for n in (1, 2, 3, 4, 9)))
 
 
 async def the_name_server_has_an_address_of_its_own_that_nobody_is_given(lab: NetworkLab) -> None:
-    await _ensure(lab.networking, network=Network(DEFAULT, "shop_default", subnets=(Subnet("10.77.1.0/28"),)))
-    one = await _start(lab, 1)
+    await ensure(lab.networking, network=Network(DEFAULT, "shop_default", subnets=(Subnet("10.77.1.0/28"),)))
+    one = await start_container(lab, 1)
     server = one.endpoints[0].resolver
     assert server not in ("", one.ip, one.endpoints[0].addresses[0].gateway)
     assert await lab.resolve(lab.networking, one, WEB) == (one.ip,)
 
     async def reserve() -> object:
-        return lab.networking.reserve(_container(2), WEB, [Attachment(DEFAULT, ipv4_address=server)])
+        return lab.networking.reserve(container_named(2), WEB, [Attachment(DEFAULT, ipv4_address=server)])
 
     assert server in (await refusal(reserve)).message
-    await _clear(lab.networking, one.name)
+    await clear(lab.networking, one.name)
 
 
 async def attaching_again_changes_nothing(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    ports = [_port(PORTS[0]), _port(protocol="udp")]
-    one = await _start(lab, 1, ports)
+    await ensure(lab.networking)
+    ports = [port_of(PORTS[0]), port_of(protocol="udp")]
+    one = await start_container(lab, 1, ports)
     assert one.published[0] == Published(ANY, PORTS[0], 80)
     assert one.published[1].protocol == "udp"
     assert await lab.networking.attach(one.name, one.netns_fd, one.endpoints, ports) == one.published
     await lab.networking.ensure([NETWORK])
     assert await lab.resolve(lab.networking, one, "web") == (one.ip,)
-    await _clear(lab.networking, one.name)
+    await clear(lab.networking, one.name)
 
 
 async def a_port_that_somebody_has_is_refused_at_its_place(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
+    await ensure(lab.networking)
     with lab.occupied(PORTS[0]):
-        error = await refusal(lambda: _start(lab, 1, [_port(PORTS[1], target=81), _port(PORTS[0])]))
+        error = await refusal(lambda: start_container(lab, 1, [port_of(PORTS[1], target=81), port_of(PORTS[0])]))
     assert error.place == PLACE
     assert str(PORTS[0]) in error.message
-    one = await _start(lab, 1, [_port(PORTS[0]), _port(PORTS[1], target=81)])
-    error = await refusal(lambda: _start(lab, 2, [_port(PORTS[0])]))
+    one = await start_container(lab, 1, [port_of(PORTS[0]), port_of(PORTS[1], target=81)])
+    error = await refusal(lambda: start_container(lab, 2, [port_of(PORTS[0])]))
     assert one.name in error.message
-    await _clear(lab.networking, one.name, _container(2))
+    await clear(lab.networking, one.name, container_named(2))
 
 
 async def a_port_is_published_on_one_address_of_either_family(lab: NetworkLab) -> None:
     def on(host_ip: str, protocol: str = "udp") -> PortMapping:
         return PortMapping(80, (PORTS[0], PORTS[0]), host_ip, protocol, PLACE)
 
-    await _ensure(lab.networking)
-    one = await _start(lab, 1, [on("127.0.0.1")])
-    two = await _start(lab, 2, [on("::1"), on("::1", "tcp")])
+    await ensure(lab.networking)
+    one = await start_container(lab, 1, [on("127.0.0.1")])
+    two = await start_container(lab, 2, [on("::1"), on("::1", "tcp")])
     assert one.published == (Published("127.0.0.1", PORTS[0], 80, "udp"),)
     assert two.published == (Published("::1", PORTS[0], 80, "udp"), Published("::1", PORTS[0], 80))
     for host_ip, holder in (("::", two), ("127.0.0.1", one), ("0.0.0.0", one)):
-        error = await refusal(partial(_start, lab, 3, [on(host_ip)]))
+        error = await refusal(partial(start_container, lab, 3, [on(host_ip)]))
         assert (error.place, holder.name in error.message) == (PLACE, True)
-    await _clear(lab.networking, one.name, two.name, _container(3))
+    await clear(lab.networking, one.name, two.name, container_named(3))
 
 
 async def a_range_gives_each_container_the_next_free_port(lab: NetworkLab) -> None:
-    await _ensure(lab.networking, lab.neighbour)
+    await ensure(lab.networking, lab.neighbour)
     with lab.occupied(PORTS[0]):
-        one = await _start(lab, 1, [_port(*PORTS)])
-        other = await _start(lab, 1, [_port(*PORTS)], networking=lab.neighbour)
+        one = await start_container(lab, 1, [port_of(*PORTS)])
+        other = await start_container(lab, 1, [port_of(*PORTS)], networking=lab.neighbour)
         assert [one.published[0].host_port, other.published[0].host_port] == [PORTS[0] + 1, PORTS[0] + 2]
-        error = await refusal(lambda: _start(lab, 2, [_port(*PORTS)]))
+        error = await refusal(lambda: start_container(lab, 2, [port_of(*PORTS)]))
     assert error.place == PLACE
     for part in (f"{PORTS[0]}-{PORTS[1]}", one.name):
         assert part in error.message
-    two = await _start(lab, 2, [_port(*PORTS)])
+    two = await start_container(lab, 2, [port_of(*PORTS)])
     assert two.published[0].host_port == PORTS[0]
-    await _clear(lab.neighbour, other.name)
-    await _clear(lab.networking, one.name, two.name)
+    await clear(lab.neighbour, other.name)
+    await clear(lab.networking, one.name, two.name)
 
 
 async def many_at_once_get_different_ports_of_a_range(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
+    await ensure(lab.networking)
     found: list[Attached] = []
 
     async def one(number: int) -> None:
-        found.append(await _start(lab, number, [_port(*PORTS)]))
+        found.append(await start_container(lab, number, [port_of(*PORTS)]))
 
     async with trio.open_nursery() as nursery:
         for number in (1, 2, 3):
             nursery.start_soon(one, number)
     assert sorted(item.published[0].host_port for item in found) == list(range(PORTS[0], PORTS[1] + 1))
-    await _clear(lab.networking, *(item.name for item in found))
+    await clear(lab.networking, *(item.name for item in found))
 
 
 async def a_container_keeps_its_port_of_a_range_while_it_exists(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    ports = [_port(*PORTS)]
-    one, two = await _start(lab, 1, ports), await _start(lab, 2, ports)
+    await ensure(lab.networking)
+    ports = [port_of(*PORTS)]
+    one, two = await start_container(lab, 1, ports), await start_container(lab, 2, ports)
     await lab.networking.detach(one.name)
-    three = await _start(lab, 3, ports)
+    three = await start_container(lab, 3, ports)
     assert three.published[0].host_port == PORTS[1]
     assert await lab.networking.attach(one.name, one.netns_fd, one.endpoints, ports) == one.published
     # Rather another's port than none.
     await lab.networking.detach(two.name)
-    four = await _start(lab, 4, ports)
+    four = await start_container(lab, 4, ports)
     assert four.published == two.published
-    await _clear(lab.networking, *(item.name for item in (one, two, three, four)))
+    await clear(lab.networking, *(item.name for item in (one, two, three, four)))
 
 
 async def a_port_that_is_to_be_kept_is_preferred(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    one = await _start(lab, 1, [_port(*PORTS)], keep=[Published(ANY, PORTS[1], 80)])
+    await ensure(lab.networking)
+    one = await start_container(lab, 1, [port_of(*PORTS)], keep=[Published(ANY, PORTS[1], 80)])
     assert one.published[0].host_port == PORTS[1]
-    two = await _start(lab, 2, [_port(*PORTS)], keep=[Published(ANY, PORTS[1], 80), Published(ANY, 9, 80)])
+    two = await start_container(lab, 2, [port_of(*PORTS)], keep=[Published(ANY, PORTS[1], 80), Published(ANY, 9, 80)])
     assert two.published[0].host_port == PORTS[0]
-    await _clear(lab.networking, one.name, two.name)
+    await clear(lab.networking, one.name, two.name)
 
 
 async def all_ready_containers_answer_to_the_service_in_turn(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
+    await ensure(lab.networking)
     alias = Attachment(DEFAULT, ("www",))
-    boxes = [await _start(lab, number, attachment=alias) for number in (1, 2, 3)]
+    boxes = [await start_container(lab, number, attachment=alias) for number in (1, 2, 3)]
     one, two, three = boxes
     for name in ("web", "www", "WEB"):
         answers = [await lab.resolve(lab.networking, one, name) for _ in range(3)]
@@ -297,12 +301,12 @@ async def all_ready_containers_answer_to_the_service_in_turn(lab: NetworkLab) ->
     assert set(await lab.resolve(lab.networking, one, "www")) == {box.ip for box in boxes}
     lab.networking.set_ready(three.name, True)
     assert await lab.resolve(lab.networking, one, "web") == (three.ip,)
-    await _clear(lab.networking, *(box.name for box in boxes))
+    await clear(lab.networking, *(box.name for box in boxes))
 
 
 async def readiness_lasts_until_detach(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    one, two = await _start(lab, 1), await _start(lab, 2)
+    await ensure(lab.networking)
+    one, two = await start_container(lab, 1), await start_container(lab, 2)
     lab.networking.set_ready(one.name, False)
     await lab.networking.attach(one.name, one.netns_fd, one.endpoints, [])
     assert await lab.resolve(lab.networking, one, "web") == (two.ip,)
@@ -310,96 +314,96 @@ async def readiness_lasts_until_detach(lab: NetworkLab) -> None:
     lab.networking.set_ready(one.name, False)
     await lab.networking.attach(one.name, one.netns_fd, one.endpoints, [])
     assert set(await lab.resolve(lab.networking, two, "web")) == {one.ip, two.ip}
-    await _clear(lab.networking, one.name, two.name)
+    await clear(lab.networking, one.name, two.name)
 
 
 async def a_one_off_answers_to_its_own_name_only(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    one = await _start(lab, 1)
+    await ensure(lab.networking)
+    one = await start_container(lab, 1)
     alias = Attachment(DEFAULT, ("www",))
-    run = await _start(lab, 9, attachment=alias, one_off=True)
+    run = await start_container(lab, 9, attachment=alias, one_off=True)
     assert run.endpoints[0].names == (run.name,)
     assert await lab.resolve(lab.networking, run, "web") == (one.ip,)
     assert await lab.resolve(lab.networking, one, "www") == ()
     assert await lab.resolve(lab.networking, one, run.name) == (run.ip,)
-    await _clear(lab.networking, one.name, run.name)
+    await clear(lab.networking, one.name, run.name)
 
 
 async def a_link_is_a_name_for_who_has_it_alone(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    database = await _start(lab, 1, service="db")
-    web = await _start(lab, 1, attachment=Attachment(DEFAULT, links=(("Store", "db"), ("lost", "nobody"))))
+    await ensure(lab.networking)
+    database = await start_container(lab, 1, service="db")
+    web = await start_container(lab, 1, attachment=Attachment(DEFAULT, links=(("Store", "db"), ("lost", "nobody"))))
     assert await lab.resolve(lab.networking, web, "store") == (database.ip,)
     assert await lab.resolve(lab.networking, web, "db") == (database.ip,)
     assert await lab.resolve(lab.networking, database, "store") == ()
-    await _clear(lab.networking, web.name, database.name)
+    await clear(lab.networking, web.name, database.name)
 
 
 async def detach_takes_names_and_ports_away_and_may_come_twice(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    one, two = await _start(lab, 1, [_port(PORTS[0])]), await _start(lab, 2)
+    await ensure(lab.networking)
+    one, two = await start_container(lab, 1, [port_of(PORTS[0])]), await start_container(lab, 2)
     await lab.networking.detach(one.name)
     await lab.networking.detach(one.name)
-    await lab.networking.detach(_container(77))
+    await lab.networking.detach(container_named(77))
     assert await lab.resolve(lab.networking, two, one.name) == ()
     assert await lab.resolve(lab.networking, two, "web") == (two.ip,)
     with lab.occupied(PORTS[0]):
         pass
-    await _clear(lab.networking, one.name, two.name)
+    await clear(lab.networking, one.name, two.name)
 
 
 async def a_network_with_containers_is_not_removed(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    one = await _start(lab, 1)
+    await ensure(lab.networking)
+    one = await start_container(lab, 1)
     error = await refusal(lambda: lab.networking.remove([DEFAULT]))
     assert one.name in error.message
     assert await lab.resolve(lab.networking, one, "web") == (one.ip,)
-    await _clear(lab.networking, one.name)
+    await clear(lab.networking, one.name)
     await lab.networking.remove([DEFAULT, NetworkName("never-made")])
 
 
 async def two_projects_with_the_same_ids_do_not_meet(lab: NetworkLab) -> None:
-    await _ensure(lab.networking, lab.neighbour)
-    ports = [_port()]
-    mine = await _start(lab, 1, ports)
-    theirs = await _start(lab, 1, ports, networking=lab.neighbour)
+    await ensure(lab.networking, lab.neighbour)
+    ports = [port_of()]
+    mine = await start_container(lab, 1, ports)
+    theirs = await start_container(lab, 1, ports, networking=lab.neighbour)
     assert mine.ip != theirs.ip
     assert mine.published[0].host_port != theirs.published[0].host_port
     lab.neighbour.set_ready(theirs.name, False)
     assert await lab.resolve(lab.networking, mine, "web") == (mine.ip,)
     assert await lab.resolve(lab.neighbour, theirs, theirs.name) == (theirs.ip,)
-    await _clear(lab.neighbour, theirs.name)
+    await clear(lab.neighbour, theirs.name)
     assert await lab.resolve(lab.networking, mine, "web") == (mine.ip,)
     assert await lab.networking.attach(mine.name, mine.netns_fd, mine.endpoints, ports) == mine.published
-    await _clear(lab.networking, mine.name)
+    await clear(lab.networking, mine.name)
 
 
 async def a_successor_takes_over_what_it_is_told_of(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    ports = [_port(*PORTS), _port(target=81)]
-    one, two = await _start(lab, 1, ports), await _start(lab, 2, ports)
-    stopped = await _start(lab, 3, [_port(*PORTS)])
+    await ensure(lab.networking)
+    ports = [port_of(*PORTS), port_of(target=81)]
+    one, two = await start_container(lab, 1, ports), await start_container(lab, 2, ports)
+    stopped = await start_container(lab, 3, [port_of(*PORTS)])
     await lab.networking.detach(stopped.name)
     await lab.restart()
     for box in (one, two, stopped):
         lab.networking.restore(box.name, box.endpoints, box.published)
-    await _ensure(lab.networking)
+    await ensure(lab.networking)
     assert lab.networking.reserve(two.name, WEB, [Attachment(DEFAULT)]) == two.endpoints
-    fresh = await _start(lab, 4)
+    fresh = await start_container(lab, 4)
     assert fresh.ip not in (one.ip, two.ip, stopped.ip)
     for box in (two, one):
         assert await lab.networking.attach(box.name, box.netns_fd, box.endpoints, ports, box.published) == box.published
     assert set(await lab.resolve(lab.networking, one, "web")) == {one.ip, two.ip, fresh.ip}
-    again = await lab.networking.attach(stopped.name, stopped.netns_fd, stopped.endpoints, [_port(*PORTS)])
+    again = await lab.networking.attach(stopped.name, stopped.netns_fd, stopped.endpoints, [port_of(*PORTS)])
     assert again == stopped.published
-    await _clear(lab.networking, *(box.name for box in (one, two, stopped, fresh)))
+    await clear(lab.networking, *(box.name for box in (one, two, stopped, fresh)))
 
 
 async def a_successor_takes_away_what_nobody_told_it_of(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    one = await _start(lab, 1, [_port(PORTS[0])])
+    await ensure(lab.networking)
+    one = await start_container(lab, 1, [port_of(PORTS[0])])
     await lab.restart()
-    await _ensure(lab.networking)
+    await ensure(lab.networking)
     await lab.networking.detach(one.name)
     lab.networking.release(one.name)
     with lab.occupied(PORTS[0]):

@@ -19,12 +19,12 @@ from orchestrator.testing.conformance_network import (
     Attached,
     Check,
     NetworkLab,
-    _clear,
-    _container,
-    _ensure,
-    _port,
-    _start,
+    clear,
+    container_named,
+    ensure,
+    port_of,
     refusal,
+    start_container,
 )
 from orchestrator.values import replace
 
@@ -48,7 +48,7 @@ async def _rewire(
 
 async def a_container_joins_and_leaves_networks(lab: NetworkLab) -> None:
     await lab.networking.ensure(NETWORKS)
-    one, peer = await _start(lab, 1), await _start(lab, 2, service="peer", attachment=Attachment(BACK))
+    one, peer = await start_container(lab, 1), await start_container(lab, 2, service="peer", attachment=Attachment(BACK))
     joined = await _rewire(lab, one, [Attachment(DEFAULT), Attachment(BACK, ("www",))])
     assert joined.endpoints[0] == one.endpoints[0]
     assert joined.endpoints[1].interface == "eth1"
@@ -73,25 +73,25 @@ async def a_container_joins_and_leaves_networks(lab: NetworkLab) -> None:
 
 async def what_cannot_be_rewired_is_as_it_was(lab: NetworkLab) -> None:
     await lab.networking.ensure(NETWORKS)
-    ports = [_port(FIRST)]
-    one, other = await _start(lab, 1, ports), await _start(lab, 2, service="other")
+    ports = [port_of(FIRST)]
+    one, other = await start_container(lab, 1, ports), await start_container(lab, 2, service="other")
     with lab.occupied(NEXT):
-        error = await refusal(lambda: _rewire(lab, one, [Attachment(BACK)], [_port(NEXT)]))
+        error = await refusal(lambda: _rewire(lab, one, [Attachment(BACK)], [port_of(NEXT)]))
     assert (error.place, str(NEXT) in error.message) == (PLACE, True)
     await refusal(lambda: _rewire(lab, one, [Attachment(BACK), Attachment(DEFAULT, ipv4_address="1.2.3.4")], ports))
     await refusal(lambda: _rewire(lab, one, [Attachment(DEFAULT, ipv4_address=other.ip)], ports))
     assert await lab.resolve(lab.networking, other, "web") == (one.ip,)
-    assert (await refusal(lambda: _start(lab, 3, ports))).place == PLACE
+    assert (await refusal(lambda: start_container(lab, 3, ports))).place == PLACE
     assert await lab.networking.attach(one.name, one.netns_fd, one.endpoints, ports) == one.published
     await lab.networking.remove([BACK])
-    await _clear(lab.networking, one.name, other.name, _container(3))
+    await clear(lab.networking, one.name, other.name, container_named(3))
 
 
 async def ports_are_exchanged(lab: NetworkLab) -> None:
-    await _ensure(lab.networking)
-    one = await _start(lab, 1, [_port(FIRST), _port(target=81), _port(LAST, protocol="udp")])
-    local = replace(_port(LAST, protocol="udp"), host_ip="127.0.0.1")
-    wanted = [_port(target=81), _port(NEXT), local]
+    await ensure(lab.networking)
+    one = await start_container(lab, 1, [port_of(FIRST), port_of(target=81), port_of(LAST, protocol="udp")])
+    local = replace(port_of(LAST, protocol="udp"), host_ip="127.0.0.1")
+    wanted = [port_of(target=81), port_of(NEXT), local]
     changed = await _rewire(lab, one, [ON_DEFAULT], wanted)
     assert changed.published == (
         one.published[1],
@@ -100,13 +100,13 @@ async def ports_are_exchanged(lab: NetworkLab) -> None:
     )
     with lab.occupied(FIRST):
         pass
-    assert (await refusal(lambda: _start(lab, 2, [_port(NEXT)]))).place == PLACE
+    assert (await refusal(lambda: start_container(lab, 2, [port_of(NEXT)]))).place == PLACE
     assert (await _rewire(lab, changed, [ON_DEFAULT])).published == ()
     with lab.occupied(NEXT):
         pass
     again = await _rewire(lab, changed, [ON_DEFAULT], wanted)
     assert again.published == changed.published
-    await _clear(lab.networking, one.name, _container(2))
+    await clear(lab.networking, one.name, container_named(2))
 
 
 async def a_successor_completes_what_was_being_rewired(lab: NetworkLab) -> None:
@@ -114,18 +114,18 @@ async def a_successor_completes_what_was_being_rewired(lab: NetworkLab) -> None:
     await lab.networking.ensure(NETWORKS)
     before, after = [Attachment(DEFAULT, ("old",))], [Attachment(BACK, ("new",))]
     for done in (False, True):
-        one = await _start(lab, 1, [_port(FIRST)], attachment=before[0])
+        one = await start_container(lab, 1, [port_of(FIRST)], attachment=before[0])
         endpoints = lab.networking.reserve(one.name, WEB, after)
         if done:
-            await lab.networking.rewire(one.name, one.netns_fd, endpoints, [_port(NEXT)])
+            await lab.networking.rewire(one.name, one.netns_fd, endpoints, [port_of(NEXT)])
         await lab.restart()
         lab.networking.restore(one.name, endpoints, one.published)
         await lab.networking.ensure(NETWORKS)
-        published = await lab.networking.rewire(one.name, one.netns_fd, endpoints, [_port(NEXT)], one.published)
+        published = await lab.networking.rewire(one.name, one.netns_fd, endpoints, [port_of(NEXT)], one.published)
         assert published == (Published(ANY, NEXT, 80),)
         with lab.occupied(FIRST):
             pass
-        peer = await _start(lab, 2, service="peer", attachment=Attachment(BACK))
+        peer = await start_container(lab, 2, service="peer", attachment=Attachment(BACK))
         assert await lab.resolve(lab.networking, peer, "new") == (endpoints[0].addresses[0].ip,)
         await lab.networking.remove([DEFAULT])
         await lab.networking.ensure(NETWORKS)

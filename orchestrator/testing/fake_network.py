@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import trio
 
-from orchestrator.contracts.network import Endpoint, Published
-from orchestrator.errors import OperationError
+from orchestrator.contracts.network import Endpoint, Impairment, Loss, NoNames, Published
+from orchestrator.errors import HostError, OperationError
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ServiceName
 from orchestrator.model.network import Attachment, Network, PortMapping
 from orchestrator.model.subnets import AddressRange, IPAddress
@@ -82,8 +82,13 @@ def _ranges(network: Network) -> tuple[object, ...]:
     return network.subnets, network.ipv4, network.ipv6
 
 
+def _fails(effect: object, name: str) -> bool:
+    return isinstance(effect, NoNames) and (effect.name in ("", name) or name.endswith(f".{effect.name}"))
+
+
 class FakeNetworking:
-    """`contracts.network.Networking`. `taken`: host ports that another program has, unless a shared `host` says so."""
+    """`contracts.network.Networking`. `taken`: host ports that another program has, unless a shared `host` says so.
+    `cannot`: effects of impairments that the kernel is too old for; `impairments`: those in force."""
 
     def __init__(self, taken: Collection[int] = (), host: FakeHost | None = None, key: str = "0123abcd") -> None:
         self.host = host or FakeHost(taken)
@@ -98,6 +103,10 @@ class FakeNetworking:
         self.unguarded: set[ContainerId] = set()
         self._ensured: set[NetworkName] = set()
         self._on: dict[ContainerId, frozenset[NetworkName]] = {}
+        self.cannot: set[type] = set()
+        self.impairments: tuple[Impairment, ...] = ()
+        self._dropped: set[tuple[str, str]] = set()
+        self._failing: tuple[Impairment, ...] = ()
         self._key = ProjectKey(key)
         self._books: dict[NetworkName, AddressBooks] = {}
         self._zones: dict[NetworkName, Zone] = {}
@@ -288,6 +297,8 @@ class FakeNetworking:
 
     def resolve(self, asking: ContainerId, name: str) -> tuple[str, ...]:
         """What DNS tells the container `asking` about `name`."""
+        if any(asking in item.containers and _fails(item.effect, name.lower()) for item in self._failing):
+            return ()
         for endpoint in self.reserved.get(asking, ()):
             links = {alias.lower(): target for alias, target in endpoint.links}
             meant = links.get(name.lower(), name).lower()
@@ -299,6 +310,27 @@ class FakeNetworking:
             if self.networks[endpoint.network].external and any(theirs):
                 return tuple(str(address) for found in theirs for address in found)
         return ()
+
+    async def impair(self, impairments: Sequence[Impairment]) -> None:
+        await trio.lowlevel.checkpoint()
+        for item in impairments:
+            if type(item.effect) in self.cannot:
+                raise HostError(f"this kernel cannot do {item.id}")
+        self.impairments = tuple(impairments)
+        self._failing = tuple(item for item in impairments if isinstance(item.effect, NoNames))
+        self._dropped = set()
+        for item in impairments:
+            if isinstance(item.effect, Loss) and item.effect.share >= 1.0:
+                pairs = [(a, b) for a in self._addresses(item.containers) for b in self._addresses(item.peers)]
+                self._dropped.update(pairs, () if item.one_way else [(b, a) for a, b in pairs])
+
+    def _addresses(self, containers: Sequence[ContainerId]) -> list[str]:
+        ends = [end for container in containers for end in self.reserved.get(container, ())]
+        return [address.ip for end in ends for address in end.addresses]
+
+    def reaches(self, one: str, other: str) -> bool:
+        """Whether a packet from the address `one` arrives at `other`, both of containers that are attached."""
+        return (one, other) not in self._dropped
 
     async def detach(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
@@ -336,6 +368,8 @@ class FakeNetworking:
     def reboot(self) -> None:
         for state in (self.networks, self._books, self._zones, self.attached):
             state.clear()
+        self._dropped.clear()
+        self.impairments = ()
         self.forget()
 
     def forget(self) -> None:
@@ -345,6 +379,7 @@ class FakeNetworking:
         self._published.clear()
         self._written.clear()
         self.unready.clear()
+        self._failing = ()
         for book in self._books.values():
             book.set_written(frozenset())
             for container in book.containers:

@@ -10,12 +10,13 @@ import trio
 
 from orchestrator.contracts.network import Networking
 from orchestrator.testing import seeds
+from orchestrator.testing.conformance_impaired import IMPAIRED_CHECKS
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
 from orchestrator.testing.conformance_shared_networks import SHARED_NETWORK_CHECKS
 from orchestrator.testing.fake_network import FakeHost, FakeNetworking
 
-CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + SHARED_NETWORK_CHECKS
+CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + SHARED_NETWORK_CHECKS + IMPAIRED_CHECKS
 
 
 class FakeNetworkLab:
@@ -35,6 +36,11 @@ class FakeNetworkLab:
         await trio.lowlevel.checkpoint()
         assert isinstance(networking, FakeNetworking)
         return networking.resolve(asking.name, name)
+
+    async def reaches(self, one: Attached, other: Attached) -> bool:
+        await trio.lowlevel.checkpoint()
+        assert isinstance(self.networking, FakeNetworking)
+        return self.networking.reaches(one.ip, other.ip)
 
     @contextmanager
     def occupied(self, port: int) -> Iterator[None]:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 from dnslib import DNSRecord
 
 from orchestrator.contracts.network import Networking
@@ -16,13 +17,14 @@ from orchestrator.network import shared_creation
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.ports import bind
 from orchestrator.network.shared_files import SharedFiles, SharedNetwork
+from orchestrator.testing.conformance_impaired import IMPAIRED_CHECKS
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
 from orchestrator.testing.conformance_shared_networks import SHARED_NETWORK_CHECKS
 from tests.kernel.network_lab import Lab, MemoryStore, lab, site
 from tests.leaks import nft_tables
 
-CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + SHARED_NETWORK_CHECKS
+CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + SHARED_NETWORK_CHECKS + IMPAIRED_CHECKS
 
 pytestmark = pytest.mark.kernel
 
@@ -64,6 +66,17 @@ class RealNetworkLab:
             await sock.send(question.pack())
             reply = DNSRecord.parse(await sock.recv(512))
         return tuple(str(record.rdata) for record in reply.rr)
+
+    async def reaches(self, one: Attached, other: Attached) -> bool:
+        with (
+            self._world.socket(other.netns_fd, socket.SOCK_DGRAM) as server,
+            self._world.socket(one.netns_fd, socket.SOCK_DGRAM) as client,
+        ):
+            await server.bind(("0.0.0.0", 7000))
+            await client.sendto(b"x", (other.ip, 7000))
+            with trio.move_on_after(0.3) as waited:
+                await server.recv(10)
+        return not waited.cancelled_caught
 
     @contextmanager
     def occupied(self, port: int) -> Iterator[None]:

@@ -54,13 +54,17 @@ def is_plain(status: Status) -> bool:
 
 
 def state_text(status: Status) -> str:
-    """``running (healthy)``, ``exited (1)``, ``waiting``."""
+    """``running (healthy)``, ``running (cut from db)``, ``exited (1)``, ``waiting``."""
     phase: str = status["phase"]
-    if phase == "running" and status["health"] != "none":
-        return f"running ({status['health']})"
+    if phase in _UP and (told := [*_health_of(status), *status.get("faults", ())]):
+        return f"{phase} ({', '.join(told)})"
     if phase in ("exited", "failed") and (ended := status.get("exit")) is not None:
         return f"{phase} ({exit_code_text(ended)})"
     return phase
+
+
+def _health_of(status: Status) -> list[str]:
+    return [status["health"]] if status["phase"] == "running" and status["health"] != "none" else []
 
 
 def exit_status(ended: Mapping[str, Any]) -> int:
@@ -177,4 +181,5 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
         "Wanted": status.get("wanted", "running"),
         "Reason": status.get("reason", ""),
         "LastProbe": status.get("last_probe", ""),
+        "Faults": list(status.get("faults", ())),
     }

@@ -83,6 +83,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.VOLUMES,
         looking.VOLUME,
         looking.NETWORK,
+        acting.CHAOS,
         files.DOCTOR,
         looking.VERSION,
     )

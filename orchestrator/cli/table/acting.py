@@ -11,6 +11,7 @@ from orchestrator.cli.table.shapes import (
     TEXT,
     TIMEOUT,
     Argument,
+    Group,
     Option,
     Verb,
 )
@@ -231,6 +232,12 @@ UNPAUSE = Verb(
     "Let paused services go on.",
     arguments=SERVICES,
     hot=True,
+)
+CHAOS = Group(
+    "chaos",
+    "chaos",
+    "Break connections and services on purpose, for a while.",
+    "Break connections and services on purpose, for a while. `pystack chaos VERB --help` explains a verb.",
 )
 CP = Verb(
     "cp",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.checking import check
+from orchestrator.compose.kinds.shapes import Shape
 from orchestrator.compose.kinds.values import go_text, whole_number
 from orchestrator.compose.model import (
+    chaos,
     counts,
     devices,
     granted,
@@ -26,7 +28,7 @@ from orchestrator.compose.model import (
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
 from orchestrator.compose.model.selection import services_of
-from orchestrator.compose.schema.attributes import X_PYSTACK
+from orchestrator.compose.schema.attributes import TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.health import OnUnhealthy
@@ -43,7 +45,7 @@ def build_project(
     """The services, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
     `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use)."""
     read = Reader(model, found, environment, working_dir)
-    unhealthy = _on_unhealthy(read, model, "x-pystack", OnUnhealthy.RESTART)
+    unhealthy = _on_unhealthy(read, model, "x-pystack", OnUnhealthy.RESTART, TOP_X_PYSTACK)
 
     def each(section: str) -> Iterator[tuple[str, Node]]:
         wanted = asked.get(section)
@@ -65,6 +67,7 @@ def build_project(
         networks=made | namespaces.implied_networks(name, services, made),
         volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
+        chaos=chaos.script(read, model, name, services),
     )
 
 
@@ -215,11 +218,13 @@ def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
             return RestartPolicy()
 
 
-def _on_unhealthy(read: Reader, node: Node, path: str, default: OnUnhealthy) -> OnUnhealthy:
+def _on_unhealthy(
+    read: Reader, node: Node, path: str, default: OnUnhealthy, shape: Shape = X_PYSTACK
+) -> OnUnhealthy:
     own = node.get("x-pystack")
     if own is None:
         return default
     before = len(read.found)
-    check(own, X_PYSTACK, path, read.found)
+    check(own, shape, path, read.found)
     value = own.get("on_unhealthy")
     return OnUnhealthy(value.value) if value is not None and len(read.found) == before else default

@@ -11,6 +11,7 @@ from orchestrator.compose.kinds import long_forms, merging, values
 from orchestrator.compose.kinds.shapes import PathRule
 from orchestrator.compose.schema.attributes_service import JOB, SERVICE
 from orchestrator.compose.schema.forms import (
+    DURATION,
     FLAG,
     INT,
     LABELS,
@@ -154,9 +155,22 @@ INCLUDE = list_of(
 )
 
 _ON_UNHEALTHY = choice("restart", "ignore", "stop")
-X_PYSTACK = object_of(
+_UNHEALTHY = Row("on_unhealthy", _ON_UNHEALTHY, "what to do about an unhealthy service: restart (default), ignore or stop")
+X_PYSTACK = object_of("x-pystack", (_UNHEALTHY,))
+"""Of a service."""
+CHAOS_STEP = object_of(
+    "a fault",
+    (
+        Row("do", TEXT, "what would be written after `pystack chaos`"),
+        Row("at", DURATION, "when, from the beginning"),
+        Row("every", DURATION, "from the beginning, and again and again"),
+        Row("for", DURATION, "when it ends by itself (60s)"),
+    ),
+    required=("do",),
+)
+TOP_X_PYSTACK = object_of(
     "x-pystack",
-    (Row("on_unhealthy", _ON_UNHEALTHY, "what to do about an unhealthy service: restart (default), ignore or stop"),),
+    (_UNHEALTHY, Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)")),
 )
 
 TOP = object_of(
