@@ -37,6 +37,13 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
 VETH_INFO_PEER = 1
+IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 1, 1, 2
+CHILD_MODES = {
+    "macvlan": {"": 4, "private": 1, "vepa": 2, "bridge": 4, "passthru": 8},
+    "ipvlan": {"": 0, "l2": 0, "l3": 1, "l3s": 2},
+}
+"""Of linux/if_link.h, by kind and Docker's word; "": Docker's default."""
+CHILD_FLAGS = {"": 0, "bridge": 0, "private": 1, "vepa": 2}
 IFLA_OPERSTATE, IF_OPER_UP = 16, 6
 RTEXT_FILTER_SKIP_STATS = 8
 LOOPBACK_INDEX = 1
@@ -118,6 +125,27 @@ def new_veth(
         + attr_u32(IFLA_MASTER, bridge_index)
         + queues
         + info
+    )
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, name, (errno.EEXIST,))
+
+
+def new_child(
+    kind: str, name: str, parent: int, netns_fd: int, mode: int, flag: int = 0, mac: str = "", mtu: int = 0
+) -> Request:
+    """An interface of `kind` (``macvlan``, ``ipvlan``) on the host's one with the index `parent`, made directly in the
+    namespace `netns_fd`, down. `mac` "": the kernel's. EEXIST is for the caller. `mode`, `flag`: `CHILD_MODES`."""
+    if kind == "macvlan":
+        data = attr_u32(IFLA_MACVLAN_MODE, mode)
+    else:
+        data = attr(IFLA_IPVLAN_MODE, struct.pack("=H", mode)) + attr(IFLA_IPVLAN_FLAGS, struct.pack("=H", flag))
+    body = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + attr_text(IFLA_IFNAME, name)
+        + attr_u32(IFLA_LINK, parent)
+        + attr_u32(IFLA_NET_NS_FD, netns_fd)
+        + (attr(IFLA_ADDRESS, mac_bytes(mac)) if mac else b"")
+        + (attr_u32(IFLA_MTU, mtu) if mtu else b"")
+        + nest(IFLA_LINKINFO, attr_text(IFLA_INFO_KIND, kind), nest(IFLA_INFO_DATA, data))
     )
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, name, (errno.EEXIST,))
 

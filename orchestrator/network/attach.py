@@ -1,4 +1,5 @@
-"""Connecting one container: veth pairs from the bridges into its network namespace, addresses, the default route.
+"""Connecting one container: veth pairs from the bridges into its network namespace, or interfaces on one of the host's
+(macvlan, ipvlan), addresses, the default route.
 
 Hot path: one message per network on the host, then one batch inside. A namespace that is connected already (adoption) is
 recognised: the host's end exists, and the interface inside is its peer. Called on the netlink thread only.
@@ -19,6 +20,8 @@ from orchestrator.kernel import rtnetlink as rt
 from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, Request
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import NetworkName
+from orchestrator.model.network import Network
+from orchestrator.model.network_options import NetworkOptions, parse_options
 from orchestrator.network.addressing import family_of
 from orchestrator.network.bridge import READY_POLL_S, READY_S, HostLinks, write_sysctl
 from orchestrator.network.endpoints import ways_out
@@ -43,8 +46,32 @@ class VethPair:
     mtu: int = 0
 
 
-def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Sequence[VethPair]) -> tuple[str, ...]:
-    """Connect the namespace; returns the names of the host's ends. Idempotent. Raises OSError or HostError; no pair that
+@frozen
+class Child:
+    """An interface on `parent`, one of the host's, to be made for one endpoint. It has no end on the host. `kind`: the
+    driver, ``macvlan`` or ``ipvlan``."""
+
+    endpoint: Endpoint
+    kind: str
+    parent: Link
+    options: NetworkOptions
+
+
+Plug = VethPair | Child
+
+
+def plug(
+    network: Network, link: Link, owner: VethOwner, endpoint: Endpoint, hairpin: bool = False, isolated: bool = False
+) -> Plug:
+    """How `endpoint` gets on `network`, whose bridge or parent is `link`."""
+    options = parse_options(network.driver, network.options)
+    if network.driver == "bridge":
+        return VethPair(owner, link.index, endpoint, hairpin, isolated and not options.icc, options.mtu)
+    return Child(endpoint, network.driver, link, options)
+
+
+def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, plugs: Sequence[Plug]) -> tuple[str, ...]:
+    """Connect the namespace; returns the names of the host's ends. Idempotent. Raises OSError or HostError; nothing that
     was made here is left then."""
     with thread.inside(netns_fd):
         # Interfaces made from here on have no IPv6 until they are told to (`_enable_ipv6`); ::1 on lo stays. No container
@@ -53,17 +80,46 @@ def connect(thread: NetlinkThread, links: HostLinks, netns_fd: int, pairs: Seque
         write_sysctl(f"{_IPV6}/default/disable_ipv6", "1")
         inside = NetlinkSocket(NETLINK_ROUTE)
     made: list[str] = []
+    children: list[str] = []
+    endpoints = [each.endpoint for each in plugs]
     with inside:
         try:
-            names = tuple(_make_pair(links, inside, netns_fd, pair, made) for pair in pairs)
-            _enable_ipv6(thread, netns_fd, [pair.endpoint for pair in pairs])
-            _configure(inside, [pair.endpoint for pair in pairs])
+            for each in plugs:
+                if isinstance(each, Child):
+                    _make_child(links, inside, netns_fd, each, children)
+            names = tuple(
+                _make_pair(links, inside, netns_fd, each, made) for each in plugs if isinstance(each, VethPair)
+            )
+            _enable_ipv6(thread, netns_fd, endpoints)
+            _configure(inside, endpoints)
             links.await_carrier(names)
-            _await_addresses(inside, [pair.endpoint for pair in pairs])
+            _await_addresses(inside, endpoints)
         except BaseException:
             links.delete(made)
+            inside.batch([rt.delete_link(name) for name in children])
             raise
     return names
+
+
+def unplug(thread: NetlinkThread, netns_fd: int, interfaces: Sequence[str]) -> None:
+    """Take away what `_make_child` has made, of a namespace that lasts."""
+    if not interfaces:
+        return
+    with thread.inside(netns_fd):
+        inside = NetlinkSocket(NETLINK_ROUTE)
+    with inside:
+        inside.batch([rt.delete_link(name) for name in interfaces])
+
+
+def _make_child(links: HostLinks, inside: NetlinkSocket, netns_fd: int, child: Child, made: list[str]) -> None:
+    endpoint, found = child.endpoint, _find(inside, child.endpoint.interface)
+    if found is not None and found.kind == child.kind:
+        if found.peer == child.parent.index:
+            return
+        inside.batch([rt.delete_link(found.name)])
+    if not links.new_child(child.kind, child.parent, child.options, endpoint.interface, endpoint.mac, netns_fd):
+        raise HostError(f'the network namespace has an interface "{endpoint.interface}" already')
+    made.append(endpoint.interface)
 
 
 def _enable_ipv6(thread: NetlinkThread, netns_fd: int, endpoints: Sequence[Endpoint]) -> None:

@@ -213,6 +213,19 @@ class HostLinks:
         """False if `name` exists here, or `peer` there. Raises OSError."""
         return self._sock.batch([rt.new_veth(name, bridge_index, peer, peer_mac, netns_fd, mac, mtu)]) == [0]
 
+    def new_child(self, kind: str, parent: Link, options: NetworkOptions, name: str, mac: str, netns_fd: int) -> bool:
+        """False if `name` exists there. Raises OSError; HostError where the kernel has no such interfaces."""
+        mode, flag = rt.CHILD_MODES[kind][options.mode], rt.CHILD_FLAGS[options.flag]
+        own_mac = mac if kind == "macvlan" and mode != rt.CHILD_MODES[kind]["passthru"] else ""
+        request = rt.new_child(kind, name, parent.index, netns_fd, mode, flag, own_mac, options.mtu)
+        try:
+            return self._sock.batch([request]) == [0]
+        except OSError as exc:
+            if exc.errno != errno.EOPNOTSUPP:
+                raise
+            hint = f"it needs CONFIG_{kind.upper()}, usually as a module: `modprobe {kind}`; or use another network driver"
+            raise HostError(f"this kernel has no {kind}", hint=hint) from exc
+
     def set_port(self, name: str, hairpin: bool, isolated: bool) -> None:
         self._sock.batch([rt.set_bridge_port(name, hairpin, isolated)])
 

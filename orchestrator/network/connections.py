@@ -11,6 +11,7 @@ What a supervisor that died has left is looked up in the kernel.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,7 +25,7 @@ from orchestrator.model.network import PortMapping
 from orchestrator.model.network_options import parse_options
 from orchestrator.network import ports
 from orchestrator.network.addressing import family_of
-from orchestrator.network.attach import VethPair
+from orchestrator.network.attach import Plug, VethPair, plug
 from orchestrator.network.bridge import refused
 from orchestrator.network.endpoints import ways_out
 from orchestrator.network.fdstore import FdStore, fetch_sockets
@@ -57,6 +58,7 @@ class _Connected:
     listeners: list[tuple[trio.socket.SocketType, int]]
     unread: list[tuple[socket.socket, int]]
     serving: trio.CancelScope
+    netns_fd: int = -1
 
     @property
     def published(self) -> tuple[Published, ...]:
@@ -69,6 +71,16 @@ class _Connected:
             trio.lowlevel.notify_closing(sock)
         for listener, _ in self.listeners:
             listener.close()
+
+    def hold(self, netns_fd: int) -> None:
+        """Keep the namespace, where there are interfaces in it that have no end on the host."""
+        if self.netns_fd < 0 and any(endpoint.outer for endpoint in self.endpoints):
+            self.netns_fd = os.dup(netns_fd)
+
+    def let_go(self) -> None:
+        if self.netns_fd >= 0:
+            os.close(self.netns_fd)
+            self.netns_fd = -1
 
 
 class Connections:
@@ -105,6 +117,7 @@ class Connections:
         """The supervisor ends, the containers go on: sockets are closed here, and live on in the store."""
         for connected in self._connected.values():
             connected.stop()
+            connected.let_go()
         for container in list(self._taken):
             self._free_ports(container)
 
@@ -125,6 +138,8 @@ class Connections:
         keep: Sequence[Published],
     ) -> tuple[Published, ...]:
         """See `Networking.attach`."""
+        if endpoints and all(endpoint.outer for endpoint in endpoints):
+            mappings = ()  # They have addresses of their own outside; the stack was warned when it was read.
         wanted = (tuple(endpoints), self._bound(endpoints, mappings))
         current = self._connected.get(container)
         if current is not None and (current.endpoints, current.mappings) != wanted:
@@ -147,9 +162,9 @@ class Connections:
         return connected.published
 
     async def _connect(
-        self, container: ContainerId, netns_fd: int, pairs: Sequence[VethPair], connected: _Connected
+        self, container: ContainerId, netns_fd: int, pairs: Sequence[Plug], connected: _Connected
     ) -> None:
-        """Make the pairs, the mappings and the names; what fails or is cancelled leaves nothing behind."""
+        """Make the interfaces, the mappings and the names; what fails or is cancelled leaves nothing behind."""
         translations = connected.withdrawal.translations
         try:
             if not connected.listeners:
@@ -160,15 +175,15 @@ class Connections:
             if isinstance(exc, OSError):
                 raise refused(exc, f'cannot connect container "{container}"') from exc
             raise
-        connected.withdrawal = Withdrawal(veths, translations)
+        connected.hold(netns_fd)
+        children = tuple(endpoint.interface for endpoint in connected.endpoints if endpoint.outer)
+        connected.withdrawal = Withdrawal(veths, translations, connected.netns_fd, children)
         self._names.publish(container, connected.endpoints)
 
-    def _pair(self, container: ContainerId, endpoint: Endpoint, hairpin: bool) -> VethPair:
+    def _pair(self, container: ContainerId, endpoint: Endpoint, hairpin: bool) -> Plug:
         live = self._networks.live.get(endpoint.network)
         assert live is not None, f"network {endpoint.network} was not ensured"
-        options = parse_options(live.network.driver, live.network.options)
-        owner = self._owner(container, endpoint.network)
-        return VethPair(owner, live.link.index, endpoint, hairpin, not options.icc, options.mtu)
+        return plug(live.network, live.link, self._owner(container, endpoint.network), endpoint, hairpin, isolated=True)
 
     def _bound(self, endpoints: Sequence[Endpoint], mappings: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
         """With the host's address that the network of the default route says, where the port names none."""
@@ -231,14 +246,16 @@ class Connections:
         for reservation in self._taken.pop(container, ()):
             reservation.close()
 
-    async def _abandon(self, container: ContainerId, connected: _Connected, pairs: Sequence[VethPair]) -> None:
+    async def _abandon(self, container: ContainerId, connected: _Connected, pairs: Sequence[Plug]) -> None:
         self._connected.pop(container, None)
         connected.stop()
+        connected.let_go()
         self._free_ports(container)
         self._names.withdraw(container)
         # Shielded: the kernel's part of this is bounded, and the deadline is for the store's.
         with trio.move_on_after(_UNDO_S, shield=True):
-            veths = await self._thread.run(self._wiring.veths_of, [pair.owner for pair in pairs])
+            owners = [pair.owner for pair in pairs if isinstance(pair, VethPair)]
+            veths = await self._thread.run(self._wiring.veths_of, owners)
             await self._thread.run(self._wiring.disconnect, [Withdrawal(veths, connected.withdrawal.translations)])
             await self._store.drop(_ports_key(container))
 
@@ -257,6 +274,8 @@ class Connections:
         except OSError as exc:
             raise refused(exc, f'cannot disconnect container "{container}"') from exc
         finally:
+            if connected is not None:
+                connected.let_go()
             if connected is None or connected.reservations:
                 await self._store.drop(_ports_key(container))
 
@@ -318,15 +337,21 @@ def _unread(connected: _Connected) -> list[tuple[socket.socket, int]]:
 async def _serve(connected: _Connected) -> None:
     """Proxy whatever reaches the sockets of a container's ports."""
     # Who is on internal networks only is reached from this machine alone, as the firewall has it.
-    local_only = all(endpoint.internal for endpoint in connected.endpoints)
+    endpoints = _made_here(connected.endpoints)
+    local_only = all(endpoint.internal for endpoint in endpoints)
     with connected.serving:
         async with trio.open_nursery() as nursery:
             for listener, target in connected.listeners:
-                way_in = _way_in(connected.endpoints, listener.family)
+                way_in = _way_in(endpoints, listener.family)
                 nursery.start_soon(serve_port, listener, way_in, target, local_only)
             for sock, target in connected.unread:
-                way_in = _way_in(connected.endpoints, sock.family)
+                way_in = _way_in(endpoints, sock.family)
                 nursery.start_soon(serve_datagrams, sock, way_in, target, local_only)
+
+
+def _made_here(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """Those by which ports are published."""
+    return tuple(endpoint for endpoint in endpoints if not endpoint.outer)
 
 
 def _way_in(endpoints: Sequence[Endpoint], family: int) -> str:
@@ -335,12 +360,13 @@ def _way_in(endpoints: Sequence[Endpoint], family: int) -> str:
     for wanted in (family, socket.AF_INET, socket.AF_INET6):
         if (way := ways_out(endpoints, wanted)) is not None:
             return way[1].ip
-    found = (address.ip for address in endpoints[0].addresses if address.gateway and family_of(address.ip) == family)
+    found = (a.ip for a in endpoints[0].addresses if not a.is_link_local and family_of(a.ip) == family)
     return next(found, endpoints[0].addresses[0].ip)
 
 
 def _translations(endpoints: Sequence[Endpoint], reservations: Iterable[ports.Reservation]) -> tuple[Translation, ...]:
     """What the firewall does: where host and container have an address of a family that it translates."""
+    endpoints = _made_here(endpoints)
     ways: dict[int, str] = {family: _way_in(endpoints, family) for family in _TRANSLATED} if endpoints else {}
     return tuple(
         Translation(r.mapping.protocol, address, r.host_port, ways[family], r.mapping.target)

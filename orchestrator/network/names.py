@@ -120,7 +120,7 @@ class ProjectNames:
             self._expected.pop(container, None)
             for endpoint in endpoints:
                 addresses = [address.ip for address in endpoint.addresses]
-                gateways = dict.fromkeys(address.gateway for address in endpoint.addresses)
+                gateways = dict.fromkeys(address.gateway for address in endpoint.addresses if not endpoint.outer)
                 self._zones[endpoint.network].add(container, addresses, endpoint.names, gateways)
 
     def set_ready(self, container: ContainerId, ready: bool) -> None:

@@ -8,7 +8,7 @@ run were told.
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
 import trio
@@ -21,11 +21,12 @@ from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import ContainerId, NetworkName, bridge_mark, bridge_name
 from orchestrator.model.network import Network
 from orchestrator.model.network_options import NetworkOptions, parse_options
-from orchestrator.model.subnets import AddressRange, overlap
+from orchestrator.model.subnets import AddressRange, parse_range
 from orchestrator.network import resolver
 from orchestrator.network.addressing import (
     AddressBooks,
     Occupied,
+    check_free,
     choose_range,
     choose_server,
     family_of,
@@ -61,8 +62,17 @@ class LiveNetwork:
     network: Network
     books: AddressBooks
     link: Link
-    resolver: Resolver
+    resolver: Resolver | None
     dns: tuple[Translation, ...]
+
+    @property
+    def bridge(self) -> str:
+        """"": it has none, and `link` is the host's interface that it is on."""
+        return self.link.name if _is_bridged(self.network) else ""
+
+    @property
+    def recorded(self) -> Recorded:
+        return _recorded(self.books.ranges, self.network, self.bridge, self.books.resolver)
 
 
 class ProjectNetworks:
@@ -106,7 +116,8 @@ class ProjectNetworks:
     def close(self) -> None:
         """Close our ends of the DNS sockets; what the store keeps, waits for the next supervisor."""
         for live in self.live.values():
-            live.resolver.close()
+            if live.resolver is not None:
+                live.resolver.close()
         self._servers.close()
 
     def reserve_written(self, written: Mapping[NetworkName, Collection[str]]) -> None:
@@ -144,60 +155,82 @@ class ProjectNetworks:
 
     async def _make(self, network: Network, begun: list[NetworkName]) -> None:
         """`begun`: gets the network if it did not exist before, so that a failure can undo it."""
-        key, name = network.key, self._name_for(network)
+        key, bridged = network.key, _is_bridged(network)
+        parent = await self._parent_of(network) if not bridged else None
+        name = self._name_for(network) if parent is None else parent.name
         if network.ipv6 and not has_ipv6():
             raise HostError(
                 f"network {key}: this kernel has no IPv6",
                 hint="boot it without ipv6.disable=1, or leave out enable_ipv6",
                 place=f"networks.{key}.enable_ipv6",
             )
-        if name == _options(network).bridge and key not in self._record.networks:
+        if name == _options(network).bridge != "" and key not in self._record.networks:
             await self._check_unused(key, name)
         lock = await self._thread.run(SubnetLock)
         try:
             await self._take(lock)
-            existing = await self._thread.run(self._wiring.links.find, name)
+            existing = await self._thread.run(self._wiring.links.find, name) if bridged else None
             ranges = await self._ranges_for(network, existing, name)
-            if existing is None:
+            if existing is None and (bridged or key not in self._record.networks):
                 begun.append(key)
-            server = self._server_for(key, ranges, existing is not None)
-            self._record.set(key, _recorded(ranges, network, name, server))
-            make = self._wiring.links.make_bridge
-            link = await self._thread.run(make, name, ranges, _options(network), self._mark(network))
+            server = self._server_for(network, ranges, existing is not None)
+            self._record.set(key, _recorded(ranges, network, name if bridged else "", server))
+            link = parent or await self._make_bridge(network, name, ranges)
         finally:
             lock.close()
         books = AddressBooks.of(key, ranges, self._written.get(key, frozenset()), server)
+        for book in books.books:
+            book.routed = bridged or any(item.gateway and parse_range(item) == book.subnet for item in network.subnets)
         for container, endpoint in self._held(key):
             books.hold(container, endpoint.addresses)
-        sockets = await self._servers.open(key, link, ranges[0], server, _options(network).mtu)
-        answering = Resolver(self._names, self._open_zone(network, ranges), self._upstream, sockets)
+        zone = self._open_zone(network, ranges)
+        if not bridged and not server:
+            self.live[key] = LiveNetwork(network, books, link, None, ())
+            return
+        sockets = await self._servers.open(network, link, ranges[0], server)
+        answering = Resolver(self._names, zone, self._upstream, sockets)
         translations = () if server else _dns_translations(ranges, answering)
         self.live[key] = LiveNetwork(network, books, link, answering, translations)
         self._nursery.start_soon(answering.serve)
 
-    def _server_for(self, key: NetworkName, ranges: Sequence[AddressRange], exists: bool) -> str:
-        """The name server's address; "": the gateway's."""
+    async def _make_bridge(self, network: Network, name: str, ranges: Sequence[AddressRange]) -> Link:
+        make, mark = self._wiring.links.make_bridge, bridge_mark(self._site.key) if _options(network).bridge else ""
+        return await self._thread.run(make, name, ranges, _options(network), mark)
+
+    async def _parent_of(self, network: Network) -> Link:
+        name = _options(network).parent
+        found = await self._thread.run(self._wiring.links.find, name)
+        if found is None:
+            raise OperationError(
+                f'this machine has no interface "{name}"',
+                hint="`ip link` shows those that there are",
+                place=f"networks.{network.key}.driver_opts.parent",
+            )
+        return found
+
+    def _server_for(self, network: Network, ranges: Sequence[AddressRange], exists: bool) -> str:
+        """The name server's address; "": the gateway's, or nobody's where it would not be reached."""
+        key, outer = network.key, not _is_bridged(network)
+        if _options(network).is_private:
+            return ""
         recorded, held = self._record.networks.get(key), self._held(key)
         written = self._written.get(key, frozenset())
         if recorded is not None and recorded.ranges == tuple(ranges) and (exists or recorded.resolver not in written):
             return recorded.resolver
         if exists and recorded is None and held:
             return held[0][1].resolver
-        return choose_server(ranges[0], {a.ip for _, end in held for a in end.addresses} | written)
+        return choose_server(ranges[0], {a.ip for _, end in held for a in end.addresses} | written, outer)
 
     async def _refresh(self, live: LiveNetwork, network: Network) -> None:
         before = live.network
         ranges = live.books.ranges
         if _shape(before) != _shape(network):
             raise _changed(network.key, ranges, network)
-        self._record.set(network.key, _recorded(ranges, network, live.link.name, live.books.resolver))
         live.network = network
+        self._record.set(network.key, live.recorded)
         self._open_zone(network, ranges)
-        make = self._wiring.links.make_bridge
-        live.link = await self._thread.run(make, live.link.name, ranges, _options(network), self._mark(network))
-
-    def _mark(self, network: Network) -> str:
-        return bridge_mark(self._site.key) if _options(network).bridge else ""
+        if live.bridge:
+            live.link = await self._make_bridge(network, live.bridge, ranges)
 
     def _name_for(self, network: Network) -> str:
         recorded = self._record.networks.get(network.key)
@@ -256,7 +289,7 @@ class ProjectNetworks:
             if recorded is not None and recorded != written and busy:
                 raise _changed(key, known, network)
             if not found:
-                _check_free(key, written, occupied)
+                check_free(key, written, occupied)
             return written
         family = _FAMILIES[version]
         on_bridge = [(ip, prefix) for ip, prefix in found if family_of(ip) == family]
@@ -283,12 +316,9 @@ class ProjectNetworks:
 
     async def _apply_rules(self) -> None:
         """Rules for all networks of the project: also for those that are recorded, but not asked for this time."""
-        networks = dict(self._record.networks)
-        networks |= {
-            key: _recorded(live.books.ranges, live.network, live.link.name, live.books.resolver)
-            for key, live in self.live.items()
-        }
-        bridges = [rule for key, item in networks.items() for rule in _bridges(self._bridge_name(key), item)]
+        networks = dict(self._record.networks) | {key: live.recorded for key, live in self.live.items()}
+        bridged = {key: item for key, item in networks.items() if _is_bridged(item)}
+        bridges = [rule for key, item in bridged.items() for rule in _bridges(self._bridge_name(key), item)]
         await self._thread.run(self._wiring.set_bridges, bridges)
         await self._thread.run(self._wiring.firewall.add, [t for live in self.live.values() for t in live.dns])
 
@@ -314,10 +344,11 @@ class ProjectNetworks:
 
     async def _unmake(self, key: NetworkName) -> None:
         live = self.live.pop(key, None)
-        if live is not None:
+        item = live.network if live is not None else self._record.networks.get(key)
+        if live is not None and live.resolver is not None:
             live.resolver.close()
             await self._thread.run(self._wiring.firewall.discard, live.dns)
-        await self._servers.forget(key)
+        await self._servers.forget(key, item is None or _is_bridged(item))
         self._names.close_zone(key)
         bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
         if bridge is not None:
@@ -333,6 +364,9 @@ class ProjectNetworks:
 
     async def _attached_to(self, key: NetworkName) -> list[ContainerId]:
         """Containers we know of whose veth is in the network's bridge, counted from the kernel."""
+        item = self._record.networks.get(key)
+        if item is not None and not _is_bridged(item):
+            return sorted(container for container, _ in self._held(key))
         bridge = await self._thread.run(self._wiring.links.find, self._bridge_name(key))
         if bridge is None:
             return []
@@ -370,6 +404,10 @@ def _options(item: Network | Recorded) -> NetworkOptions:
     return parse_options(item.driver, item.options)
 
 
+def _is_bridged(item: Network | Recorded) -> bool:
+    return item.driver == "bridge"
+
+
 def _bridges(name: str, item: Recorded) -> list[Bridge]:
     """What the rules of each family need to know of a network."""
     options, found = _options(item), []
@@ -388,19 +426,6 @@ def _bridges(name: str, item: Recorded) -> list[Bridge]:
 def _shape(network: Network) -> tuple[object, ...]:
     """What a network that exists cannot have changed."""
     return network.subnets, network.ipv4, network.ipv6, network.driver, network.options
-
-
-def _check_free(key: NetworkName, wanted: AddressRange, occupied: Iterable[Occupied]) -> None:
-    """A subnet from the stack may lie inside a wider range (10.0.0.0/8 by a VPN): its author knows. It may not cover what
-    the host reaches by a route as narrow or narrower, nor be a part of another network of ours."""
-    for item in occupied:
-        wider = item.network.prefixlen < wanted.network.prefixlen and not item.interface.startswith("psb")
-        if overlap(wanted.network, item.network) and not wider:
-            raise OperationError(
-                f"{wanted.network} overlaps {item} on this host",
-                hint="choose another subnet, or leave it out",
-                place=f"networks.{key}.ipam.config[0].subnet",
-            )
 
 
 def _changed(key: NetworkName, now: Sequence[AddressRange], network: Network) -> OperationError:

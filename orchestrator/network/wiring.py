@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 
 from orchestrator.network import attach, conntrack
-from orchestrator.network.attach import VethPair
+from orchestrator.network.attach import Plug
 from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
 from orchestrator.network.firewall import Bridge, Firewall, Translation
@@ -18,10 +18,13 @@ from orchestrator.values import frozen
 
 @frozen
 class Withdrawal:
-    """What is undone when a container goes. `veths`: names of the host's ends."""
+    """What is undone when a container goes. `veths`: names of the host's ends. `children`: those of interfaces in the
+    namespace `netns_fd` that have none."""
 
     veths: tuple[str, ...]
     translations: tuple[Translation, ...]
+    netns_fd: int = -1
+    children: tuple[str, ...] = ()
 
 
 class Wiring:
@@ -39,7 +42,7 @@ class Wiring:
     def close(self) -> None:
         self._opened.close()
 
-    def connect(self, netns_fd: int, pairs: Sequence[VethPair], translations: Sequence[Translation]) -> tuple[str, ...]:
+    def connect(self, netns_fd: int, pairs: Sequence[Plug], translations: Sequence[Translation]) -> tuple[str, ...]:
         """Connect a namespace and publish its ports, both or neither; returns the names of the host's ends. Raises OSError
         or HostError."""
         names = attach.connect(self._thread, self.links, netns_fd, pairs)
@@ -47,6 +50,7 @@ class Wiring:
             self.firewall.add(translations)
         except BaseException:
             self.links.delete(names)
+            attach.unplug(self._thread, netns_fd, [each.endpoint.interface for each in pairs if each.endpoint.outer])
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
         for family in {t.family for t in translations}:
@@ -63,6 +67,9 @@ class Wiring:
             self.conntrack.forget(conntrack.answered_by(family, ip) for family, ip in addresses)
         finally:
             self.links.delete([veth for withdrawal in withdrawals for veth in withdrawal.veths])
+            for withdrawal in withdrawals:
+                if withdrawal.children:
+                    attach.unplug(self._thread, withdrawal.netns_fd, withdrawal.children)
 
     def veths_of(self, owners: Iterable[VethOwner]) -> tuple[str, ...]:
         """The host's ends that these have, as the kernel knows them."""
