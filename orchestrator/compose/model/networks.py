@@ -108,11 +108,14 @@ def network(read: Reader, key: str, node: Node) -> Network:
     if not ipv4 and not ipv6:
         read.error(node.get("enable_ipv4") or node, f"{path}.enable_ipv4", "a network needs IPv4 or IPv6")
     options = tuple(read.pairs(node, path, "driver_opts", keep_null=False).items())
+    written = node.get("driver_opts")
+    for name, item in written.items() if written is not None else ():
+        read.mark(item, f"{path}.driver_opts.{name}")
     try:
         parse_options(driver, options, ipv6)
     except BadOption as exc:
-        written = node.get("driver_opts") or node.get("driver") or node
-        read.error(written.get(exc.key) or written, f"{path}.driver_opts.{exc.key}", str(exc), exc.hint)
+        at = written or node.get("driver") or node
+        read.error(at.get(exc.key) or at, f"{path}.driver_opts.{exc.key}", str(exc), exc.hint)
         options = ()
     return Network(
         NetworkName(key),
