@@ -21,6 +21,11 @@ class Address:
     prefix: int
     gateway: str
 
+    @property
+    def is_link_local(self) -> bool:
+        """It is a further one (``link_local_ips``): no network has its range there."""
+        return self.ip.startswith(("169.254.", "fe8", "fe9", "fea", "feb"))
+
 
 @frozen
 class Endpoint:
@@ -32,6 +37,8 @@ class Endpoint:
     it. `gw_priority`: that with the highest has the default route. `dns`: whom our DNS asks for names that are not the
     stack's; () for the host's resolvers. `links`: names that it alone has, each with the name that is meant. `resolver`:
     address of the network's name server; "": the first gateway is it (records of an older pystack, tiny networks).
+    `outer`: a network that this machine is on too and does not make (macvlan, ipvlan): its gateway is another machine, and
+    nothing is published by it.
     """
 
     network: NetworkName
@@ -44,11 +51,12 @@ class Endpoint:
     links: tuple[tuple[str, str], ...] = ()
     gw_priority: int = 0
     resolver: str = ""
+    outer: bool = False
 
     @property
     def name_server(self) -> str:
-        """Who answers names on this network."""
-        return self.resolver or self.addresses[0].gateway
+        """Who answers names on this network; "": nobody of ours."""
+        return self.resolver or ("" if self.outer else self.addresses[0].gateway)
 
 
 @frozen

@@ -39,7 +39,15 @@ IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_GROUP_FWD_MASK = 1, 5, 9
 _ALL_GROUPS = struct.pack("=H", 0xFFF8)
 """01:80:c2:00:00:03 to 0f: all that the kernel lets be chosen (BR_GROUPFWD_RESTRICTED)."""
 VETH_INFO_PEER = 1
+IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 1, 1, 2
+CHILD_MODES = {
+    "macvlan": {"": 4, "private": 1, "vepa": 2, "bridge": 4, "passthru": 8},
+    "ipvlan": {"": 0, "l2": 0, "l3": 1, "l3s": 2},
+}
+"""Of linux/if_link.h, by kind and Docker's word; "": Docker's default."""
+CHILD_FLAGS = {"": 0, "bridge": 0, "private": 1, "vepa": 2}
 IFLA_OPERSTATE, IF_OPER_UP = 16, 6
+IFLA_LINK_NETNSID = 37
 RTEXT_FILTER_SKIP_STATS = 8
 LOOPBACK_INDEX = 1
 """lo is the first interface of every network namespace."""
@@ -60,8 +68,9 @@ _ROUTE_TYPES_OF_A_NETWORK = (RTN_UNICAST, 6, 7, 8)
 
 @frozen
 class Link:
-    """One interface. `peer`: index of the veth's other end (in its own namespace), 0 if none. `working`: it carries packets
-    (operational state "up" of RFC 2863), not only switched on."""
+    """One interface. `peer`: index of the veth's other end, or of what it is on (in that one's own namespace), 0 if none.
+    `working`: it carries packets (operational state "up" of RFC 2863), not only switched on. `away`: `peer` is in another
+    namespace."""
 
     index: int
     name: str
@@ -72,6 +81,7 @@ class Link:
     kind: str = ""
     alias: str = ""
     working: bool = False
+    away: bool = False
 
 
 def mac_bytes(mac: str) -> bytes:
@@ -135,6 +145,27 @@ def forward_groups(name: str) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + attr_text(IFLA_IFNAME, name) + info, name)
 
 
+def new_child(
+    kind: str, name: str, parent: int, netns_fd: int, mode: int, flag: int = 0, mac: str = "", mtu: int = 0
+) -> Request:
+    """An interface of `kind` (``macvlan``, ``ipvlan``) on the host's one with the index `parent`, made directly in the
+    namespace `netns_fd`, down. `mac` "": the kernel's. EEXIST is for the caller. `mode`, `flag`: `CHILD_MODES`."""
+    if kind == "macvlan":
+        data = attr_u32(IFLA_MACVLAN_MODE, mode)
+    else:
+        data = attr(IFLA_IPVLAN_MODE, struct.pack("=H", mode)) + attr(IFLA_IPVLAN_FLAGS, struct.pack("=H", flag))
+    body = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + attr_text(IFLA_IFNAME, name)
+        + attr_u32(IFLA_LINK, parent)
+        + attr_u32(IFLA_NET_NS_FD, netns_fd)
+        + (attr(IFLA_ADDRESS, mac_bytes(mac)) if mac else b"")
+        + (attr_u32(IFLA_MTU, mtu) if mtu else b"")
+        + nest(IFLA_LINKINFO, attr_text(IFLA_INFO_KIND, kind), nest(IFLA_INFO_DATA, data))
+    )
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, name, (errno.EEXIST,))
+
+
 def set_bridge_port(name: str, hairpin: bool, isolated: bool) -> Request:
     """`hairpin`: let the bridge send a packet back by the port `name` that it came from. `isolated`: to no other port that
     is so too."""
@@ -191,6 +222,7 @@ def parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
     name = mac = kind = alias = ""
     master = peer = state = 0
+    away = False
     for key, payload in attributes(body[16:]):
         if key == IFLA_IFNAME:
             name = text(payload)
@@ -204,9 +236,11 @@ def parse_link(body: bytes) -> Link:
             state = payload[0]
         elif key == IFLA_LINK:
             peer = u32(payload)
+        elif key == IFLA_LINK_NETNSID:
+            away = True
         elif key == IFLA_LINKINFO:
             kind = next((text(p) for k, p in attributes(payload) if k == IFLA_INFO_KIND), "")
-    return Link(index, name, mac, master, peer, bool(flags & IFF_UP), kind, alias, state == IF_OPER_UP)
+    return Link(index, name, mac, master, peer, bool(flags & IFF_UP), kind, alias, state == IF_OPER_UP, away)
 
 
 # -- addresses and routes ---------------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ class NetworkOptions:
     """`mtu` 0: the kernel's. `bridge`: the interface's name; "": one that derives. `icc`: whether its containers reach each
     other. `binding`: where ports are published that name no address; "": everywhere. `masquerade`, `masquerade6`: whether
     what leaves looks as if it came from the host, else others need a route here. `prefix`: of the interfaces' names in
-    containers."""
+    containers. `parent`: the host's interface whose network it is, of a driver that makes none. `mode`, `flag`: how such a
+    driver lets its containers meet."""
 
     mtu: int = 0
     bridge: str = ""
@@ -36,6 +37,14 @@ class NetworkOptions:
     masquerade: bool = True
     masquerade6: bool = True
     prefix: str = "eth"
+    parent: str = ""
+    mode: str = ""
+    flag: str = ""
+
+    @property
+    def is_private(self) -> bool:
+        """Nothing else on the same interface is reached, or can be there."""
+        return self.mode in ("private", "passthru") or self.flag == "private"
 
 
 def interface_name(text: str) -> str:
@@ -77,18 +86,39 @@ def _prefix(text: str) -> str:
     return interface_name(text)
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f'"{text}" is not one of {", ".join(words)}')
+        return text
+
+    return read
+
+
+_MTU = (f"{_DRIVER}mtu", ("mtu", _mtu))
+_PREFIX = ("com.docker.network.container_iface_prefix", ("prefix", _prefix))
+_PARENT = ("parent", ("parent", interface_name))
 _READERS: dict[str, dict[str, tuple[str, Callable[[str], object]]]] = {
     "bridge": {
-        f"{_DRIVER}mtu": ("mtu", _mtu),
+        **dict([_MTU, _PREFIX]),
         f"{_BRIDGE}name": ("bridge", interface_name),
         f"{_BRIDGE}enable_icc": ("icc", _flag),
         f"{_BRIDGE}enable_ip_masquerade": ("masquerade", _flag),
         f"{_BRIDGE}gateway_mode_ipv4": ("masquerade", _is_nat),
         f"{_BRIDGE}gateway_mode_ipv6": ("masquerade6", _is_nat),
         f"{_BRIDGE}host_binding_ipv4": ("binding", _ipv4),
-        "com.docker.network.container_iface_prefix": ("prefix", _prefix),
+    },
+    "macvlan": {
+        **dict([_PARENT, _MTU, _PREFIX]),
+        "macvlan_mode": ("mode", _one_of("bridge", "private", "vepa", "passthru")),
+    },
+    "ipvlan": {
+        **dict([_PARENT, _MTU, _PREFIX]),
+        "ipvlan_mode": ("mode", _one_of("l2", "l3", "l3s")),
+        "ipvlan_flag": ("flag", _one_of("bridge", "private", "vepa")),
     },
 }
+DRIVERS = tuple(_READERS)
 
 
 def parse_options(driver: str, options: Iterable[tuple[str, str]], ipv6: bool = False) -> NetworkOptions:
@@ -108,6 +138,8 @@ def parse_options(driver: str, options: Iterable[tuple[str, str]], ipv6: bool = 
         if name == "masquerade" and not found.masquerade:
             value = False
         found = replace(found, **{name: value})
+    if _PARENT[0] in readers and not found.parent:
+        raise BadOption("parent", f"a network of driver {driver} needs the host's interface that it is on", "parent: eth0")
     if ipv6 and 0 < found.mtu < _LEAST_MTU_IPV6:
         raise BadOption(f"{_DRIVER}mtu", f"IPv6 needs an MTU of at least {_LEAST_MTU_IPV6}, and it is {found.mtu}")
     return found

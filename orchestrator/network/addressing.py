@@ -115,13 +115,15 @@ def written_range(network: NetworkName, number: int, written: Subnet) -> Address
         raise OperationError(str(exc), hint=exc.hint, place=f"networks.{network}.ipam.config[{number}].{exc.key}") from exc
 
 
-def choose_server(subnet: AddressRange, taken: Collection[str]) -> str:
+def choose_server(subnet: AddressRange, taken: Collection[str], outer: bool = False) -> str:
     """The address of the network's own name server: the highest that nobody has and the stack does not write down
-    (`taken`). "": there is none to spare."""
-    network = subnet.network
-    if network.num_addresses < _ROOM:
+    (`taken`). "": there is none to spare. `outer`: other machines have what is not in `ip_range`, and it has to be."""
+    network = subnet.given or subnet.network if outer else subnet.network
+    if network.num_addresses < _ROOM and not outer:
         return ""
     spare = _ANYCAST if network.version == 6 and network.num_addresses > 2 * _ANYCAST else 1
+    if network != subnet.network and network.broadcast_address != subnet.network.broadcast_address:
+        spare = 0
     for number in range(int(network.broadcast_address) - spare, int(network.network_address), -1):
         address = network[number - int(network.network_address)]
         odd = network.version == 4 and number & 0xFF in (0, 0xFF)
@@ -162,13 +164,15 @@ class Share(Protocol):
 @entity
 class AddressBook:
     """Who has which address of one range. `written`: those that the stack writes down, given to who names one only.
-    `share`: None where the whole range is ours. `server`: the name server's."""
+    `share`: None where the whole range is ours. `server`: the name server's. `routed`: the gateway is there; else its
+    address is given to nobody all the same."""
 
     name: NetworkName
     subnet: AddressRange
     written: frozenset[str] = frozenset()
     share: Share | None = None
     server: IPAddress | None = None
+    routed: bool = True
     _by_container: dict[ContainerId, IPAddress] = field(default_factory=dict)
     _owners: dict[IPAddress, ContainerId] = field(default_factory=dict)
     _before: dict[ContainerId, IPAddress] = field(default_factory=dict)
@@ -346,7 +350,8 @@ class AddressBooks:
         try:
             for book in self.books:
                 ip = str(book.take(container, wanted[book.subnet.version]))
-                found.append(Address(ip, book.subnet.network.prefixlen, str(book.subnet.gateway)))
+                gateway = str(book.subnet.gateway) if book.routed else ""
+                found.append(Address(ip, book.subnet.network.prefixlen, gateway))
         except OperationError:
             for book in self.books:
                 if book.subnet.version not in before:
@@ -357,7 +362,7 @@ class AddressBooks:
 
     def hold(self, container: ContainerId, addresses: Iterable[Address]) -> bool:
         """As `AddressBook.hold`, for the addresses of a record."""
-        ours = [address for address in addresses if address.gateway]
+        ours = [address for address in addresses if not address.is_link_local]
         kept = True
         for book in self.books:
             same = [address.ip for address in ours if family_of(address.ip) == _FAMILIES[book.subnet.version]]

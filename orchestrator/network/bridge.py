@@ -213,8 +213,29 @@ class HostLinks:
         """False if `name` exists here, or `peer` there. Raises OSError."""
         return self._sock.batch([rt.new_veth(name, bridge_index, peer, peer_mac, netns_fd, mac, mtu)]) == [0]
 
+    def require(self, name: str, place: str) -> Link:
+        """The interface; raises OperationError at `place` when there is none."""
+        found = self.find(name)
+        if found is None:
+            hint = "`ip link` shows those that there are"
+            raise OperationError(f'this machine has no interface "{name}"', hint=hint, place=place)
+        return found
+
     def mark(self, name: str, mark: str) -> None:
         self._sock.batch([rt.set_alias(name, mark)])
+
+    def new_child(self, kind: str, parent: Link, options: NetworkOptions, name: str, mac: str, netns_fd: int) -> bool:
+        """False if `name` exists there. `mac` "": the kernel's. Raises OSError; HostError where the kernel has no
+        such interfaces."""
+        mode, flag = rt.CHILD_MODES[kind][options.mode], rt.CHILD_FLAGS[options.flag]
+        request = rt.new_child(kind, name, parent.index, netns_fd, mode, flag, mac, options.mtu)
+        try:
+            return self._sock.batch([request]) == [0]
+        except OSError as exc:
+            if exc.errno != errno.EOPNOTSUPP:
+                raise
+            hint = f"it needs CONFIG_{kind.upper()}, usually as a module: `modprobe {kind}`; or use another network driver"
+            raise HostError(f"this kernel has no {kind}", hint=hint) from exc
 
     def set_port(self, name: str, hairpin: bool, isolated: bool) -> None:
         self._sock.batch([rt.set_bridge_port(name, hairpin, isolated)])

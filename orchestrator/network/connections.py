@@ -3,9 +3,10 @@
 This object decides, on the event loop; the netlink thread does (`wiring`). What `detach` undoes is in `_connected` and, of
 the host's ports, in `host_ports`; what a supervisor that died has left is looked up in the kernel.
 
-A container is *rewired* while it runs. The unit is the pair: one whose addresses, MAC and name inside are still right is
-not touched at all; any other is deleted and made anew, so that there is no state in between that nobody would recognise.
-Ports that stay keep their sockets and proxies. Attaching and detaching wait meanwhile: they may come from another task.
+A container is *rewired* while it runs. The unit is the pair, or the child that has no end on the host: one whose addresses,
+MAC and name inside are still right is not touched at all; any other is deleted and made anew, so that there is no state in
+between that nobody would recognise. Ports that stay keep their sockets and proxies. Attaching and detaching wait meanwhile:
+they may come from another task.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import ContainerId, NetworkName, bridge_mark
 from orchestrator.model.network import PortMapping
 from orchestrator.model.network_options import parse_options
-from orchestrator.network.attach import VethPair
+from orchestrator.network.attach import Plug, pairs_of, plug
 from orchestrator.network.bridge import refused
+from orchestrator.network.connected import Connected, ends_of
 from orchestrator.network.endpoints import ways_out
 from orchestrator.network.fdstore import FdStore
 from orchestrator.network.host_ports import HostPorts
@@ -34,34 +36,10 @@ from orchestrator.network.ports import Reservation
 from orchestrator.network.publishing import Serving, translations_to, ways_in
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
-from orchestrator.network.wiring import Interface, Wiring, Withdrawal
-from orchestrator.values import entity, replace
+from orchestrator.network.wiring import Interface, Wiring, Withdrawal, interfaces_of_children
+from orchestrator.values import replace
 
 _UNDO_S = 30.0
-
-
-@entity
-class _Connected:
-    """A container that is attached. `servings`: the proxies of its reservations, each of some of them. `numbers`: see
-    `Interface.number`."""
-
-    netns_fd: int
-    endpoints: tuple[Endpoint, ...]
-    mappings: tuple[PortMapping, ...]
-    reservations: list[Reservation]
-    withdrawal: Withdrawal
-    servings: list[Serving]
-    numbers: dict[NetworkName, int]
-
-    @property
-    def published(self) -> tuple[Published, ...]:
-        return tuple(reservation.published for reservation in self.reservations)
-
-    def stop(self) -> None:
-        """Close the listeners at once; the proxies end a moment later. To be called before the reservations are closed."""
-        for serving in self.servings:
-            serving.stop()
-        self.servings.clear()
 
 
 class Connections:
@@ -86,7 +64,7 @@ class Connections:
         self._names = names
         self._networks = networks
         self._endpoints = endpoints
-        self._connected: dict[ContainerId, _Connected] = {}
+        self._connected: dict[ContainerId, Connected] = {}
         self._ports = HostPorts(store, thread, wiring, publisher)
         self._rewiring: dict[ContainerId, trio.Event] = {}
         self._made = count(1)
@@ -97,6 +75,7 @@ class Connections:
         """The supervisor ends, the containers go on: sockets are closed here, and live on in the store."""
         for connected in self._connected.values():
             connected.stop()
+            connected.let_go()
         self._ports.close()
 
     def remember(self, container: ContainerId, published: Sequence[Published]) -> None:
@@ -133,17 +112,16 @@ class Connections:
         if current is not None and (current.endpoints, current.mappings) != wanted:
             await self._detach(container)
             current = None
-        pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
+        plugs = [self._plug(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
         if current is not None:
-            current.netns_fd = netns_fd
-            await self._connect(container, netns_fd, pairs, current)
+            await self._connect(container, netns_fd, plugs, current)
             return current.published
         _require_network(*wanted)
         reservations = await self._ports.reserve(container, _own_addresses(endpoints), wanted[1], keep)
         withdrawal = Withdrawal((), translations_to(endpoints, reservations))
-        connected = _Connected(netns_fd, *wanted, reservations, withdrawal, [], {})
+        connected = Connected(netns_fd, *wanted, reservations, withdrawal, [], {})
         self._number(connected, [endpoint.network for endpoint in endpoints])
-        await self._connect(container, netns_fd, pairs, connected)
+        await self._connect(container, netns_fd, plugs, connected)
         self._connected[container] = connected
         self.remember(container, connected.published)
         for serving in connected.servings:
@@ -193,9 +171,10 @@ class Connections:
         """A supervisor that died may have been in the middle: what the kernel has of the container and is not as it should
         be goes, the rest is taken over."""
         left = await self._left_by(container)
-        pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
-        right = await self._thread.run(self._wiring.standing, netns_fd, pairs)
-        await self._withdraw(Withdrawal(tuple(name for name in left.veths if name not in right), ()))
+        plugs = [self._plug(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
+        right = await self._thread.run(self._wiring.standing, netns_fd, plugs)
+        await self._withdraw(Withdrawal(tuple(name for name in left.veths if name not in right.veths), ()))
+        await self._thread.run(self._wiring.unplug, netns_fd, right.strays)
         published = await self._attach(container, netns_fd, endpoints, mappings, keep, guarded)
         now = self._connected[container].withdrawal.translations
         await self._thread.run(self._wiring.publish, now, left.translations, _own_addresses(endpoints))
@@ -211,7 +190,7 @@ class Connections:
         self,
         container: ContainerId,
         netns_fd: int,
-        current: _Connected,
+        current: Connected,
         endpoints: Sequence[Endpoint],
         mappings: Sequence[PortMapping],
         keep: Sequence[Published],
@@ -240,7 +219,7 @@ class Connections:
         self,
         container: ContainerId,
         netns_fd: int,
-        current: _Connected,
+        current: Connected,
         endpoints: tuple[Endpoint, ...],
         mappings: tuple[PortMapping, ...],
         keep: Sequence[Published],
@@ -255,26 +234,30 @@ class Connections:
         _require_network(endpoints, mappings)
         own = _own_addresses(endpoints)
         reservations = await self._ports.exchange(container, own, mappings, keep, withdraw)
-        changed = {pair[0] for pair in {*map(_pair_of, current.endpoints)} ^ {*map(_pair_of, endpoints)}}
+        changed = {content[0] for content in {*map(_content_of, current.endpoints)} ^ {*map(_content_of, endpoints)}}
+        children = interfaces_of_children(e for e in (*current.endpoints, *endpoints) if e.network in changed)
         stale, translations = current.withdrawal, translations_to(endpoints, reservations)
-        pairs = [self._pair(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
+        plugs = [self._plug(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
         leaving = [self._owner(container, network) for network in sorted(changed)]
         current.endpoints, current.reservations = endpoints, reservations
         self._number(current, changed)
         current.withdrawal = Withdrawal(stale.veths, tuple({*stale.translations, *translations}))
-        veths = await self._thread.run(self._wiring.rewire, netns_fd, pairs, leaving)
+        current.hold(netns_fd)
+        veths = await self._thread.run(self._wiring.rewire, netns_fd, plugs, leaving, children)
         await self._thread.run(self._wiring.publish, translations, stale.translations, own)
         current.mappings, current.withdrawal = mappings, Withdrawal(veths, translations)
+        if not interfaces_of_children(endpoints):
+            current.let_go()
         self._serve_anew(current)
         self.remember(container, current.published)
-        self._names.publish(container, endpoints, veths)
+        self._names.publish(container, endpoints, ends_of(endpoints, veths))
 
-    def _listen(self, connected: _Connected, reservations: Sequence[Reservation]) -> None:
+    def _listen(self, connected: Connected, reservations: Sequence[Reservation]) -> None:
         serving = Serving.of(reservations, connected.endpoints)
         if serving.listeners or serving.unread:
             connected.servings.append(serving)
 
-    def _serve_anew(self, connected: _Connected) -> None:
+    def _serve_anew(self, connected: Connected) -> None:
         """Proxies for what has none; all of them anew when they lead elsewhere now."""
         ways = ways_in(connected.endpoints)
         if any(serving.ways != ways for serving in connected.servings):
@@ -284,6 +267,7 @@ class Connections:
         self._listen(connected, [item for item in connected.reservations if served.isdisjoint(item.sockets)])
         for serving in connected.servings[before:]:
             self._nursery.start_soon(serving.serve)
+
     @property
     def attached(self) -> tuple[ContainerId, ...]:
         return tuple(self._connected)
@@ -294,45 +278,51 @@ class Connections:
         return connected.endpoints if connected is not None else ()
 
     def interfaces(self, container: ContainerId) -> tuple[Interface, ...]:
-        """Those of one that is attached, else none."""
+        """Those of one that is attached which have an end on the host, else none."""
         connected = self._connected.get(container)
         if connected is None:
             return ()
         fd, numbers = connected.netns_fd, connected.numbers
-        pairs = zip(connected.endpoints, connected.withdrawal.veths, strict=False)
-        return tuple(Interface(fd, end.interface, veth, numbers[end.network]) for end, veth in pairs)
+        # One that was begun has no veths yet.
+        pairs = zip(connected.endpoints, ends_of(connected.endpoints, connected.withdrawal.veths), strict=True)
+        return tuple(Interface(fd, end.interface, veth, numbers[end.network]) for end, veth in pairs if veth)
 
-    def _number(self, connected: _Connected, networks: Iterable[NetworkName]) -> None:
+    def _number(self, connected: Connected, networks: Iterable[NetworkName]) -> None:
         """The interfaces on these are others from now on."""
         connected.numbers |= {network: next(self._made) for network in networks}
 
     async def _connect(
-        self, container: ContainerId, netns_fd: int, pairs: Sequence[VethPair], connected: _Connected
+        self, container: ContainerId, netns_fd: int, plugs: Sequence[Plug], connected: Connected
     ) -> None:
-        """Make the pairs, the mappings and the names; what fails or is cancelled leaves nothing behind."""
+        """Make the interfaces, the mappings and the names; what fails or is cancelled leaves nothing behind."""
         translations = connected.withdrawal.translations
         try:
+            connected.hold(netns_fd)
             if not connected.servings:
                 self._listen(connected, connected.reservations)
-            veths = await self._thread.run(self._wiring.connect, netns_fd, pairs, translations)
+            veths = await self._thread.run(self._wiring.connect, netns_fd, plugs, translations)
         except BaseException as exc:
-            await self._abandon(container, connected, pairs)
+            await self._abandon(container, connected, plugs)
             if isinstance(exc, OSError):
                 raise refused(exc, f'cannot connect container "{container}"') from exc
             raise
         connected.withdrawal = Withdrawal(veths, translations)
-        self._names.publish(container, connected.endpoints, veths)
+        self._names.publish(container, connected.endpoints, ends_of(connected.endpoints, veths))
 
-    def _pair(self, container: ContainerId, endpoint: Endpoint, hairpin: bool, guarded: bool) -> VethPair:
+    def _plug(self, container: ContainerId, endpoint: Endpoint, hairpin: bool, guarded: bool) -> Plug:
         live = self._networks.live.get(endpoint.network)
         assert live is not None, f"network {endpoint.network} was not ensured"
-        options = parse_options(live.network.driver, live.network.options)
         owner = self._owner(container, endpoint.network)
         mark = bridge_mark(self._site.key) if live.network.external else ""
-        return VethPair(owner, live.link.index, endpoint, hairpin, not options.icc, options.mtu, guarded, mark)
+        return plug(
+            live.network, live.link, owner, endpoint, hairpin=hairpin, isolated=True, guarded=guarded, mark=mark
+        )
 
     def _bound(self, endpoints: Sequence[Endpoint], mappings: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
-        """With the host's address that the network of the default route says, where the port names none."""
+        """With the host's address that the network of the default route says, where the port names none. None on networks
+        only that this machine does not make: it has addresses of its own there; the stack was warned when it was read."""
+        if endpoints and all(endpoint.outer for endpoint in endpoints):
+            return ()
         way = ways_out(endpoints, socket.AF_INET) if any(mapping.host_ip is None for mapping in mappings) else None
         live = self._networks.live.get(way[0].network) if way is not None else None
         binding = parse_options(live.network.driver, live.network.options).binding if live is not None else ""
@@ -343,14 +333,15 @@ class Connections:
     def _owner(self, container: ContainerId, network: NetworkName) -> VethOwner:
         return VethOwner(self._site.key, container, network)
 
-    async def _abandon(self, container: ContainerId, connected: _Connected, pairs: Sequence[VethPair]) -> None:
+    async def _abandon(self, container: ContainerId, connected: Connected, plugs: Sequence[Plug]) -> None:
         self._connected.pop(container, None)
         connected.stop()
+        connected.let_go()
         self._ports.free(container)
         self._names.withdraw(container)
         # Shielded: the kernel's part of this is bounded, and the deadline is for the store's.
         with trio.move_on_after(_UNDO_S, shield=True):
-            veths = await self._thread.run(self._wiring.veths_of, [pair.owner for pair in pairs])
+            veths = await self._thread.run(self._wiring.veths_of, [pair.owner for pair in pairs_of(plugs)])
             await self._thread.run(self._wiring.disconnect, [Withdrawal(veths, connected.withdrawal.translations)])
             await self._ports.drop(container)
 
@@ -369,10 +360,17 @@ class Connections:
         else:
             withdrawal = await self._left_by(container)
         try:
-            await self._withdraw(withdrawal)
+            try:
+                if connected is not None and connected.kept_fd >= 0:
+                    children = interfaces_of_children(connected.endpoints)
+                    await self._thread.run(self._wiring.unplug, connected.kept_fd, children)
+            finally:
+                await self._withdraw(withdrawal)
         except OSError as exc:
             raise refused(exc, f'cannot disconnect container "{container}"') from exc
         finally:
+            if connected is not None:
+                connected.let_go()
             if connected is None or connected.reservations:
                 await self._ports.drop(container)
 
@@ -406,8 +404,8 @@ class Connections:
                 raise
 
 
-def _pair_of(endpoint: Endpoint) -> tuple[NetworkName, object]:
-    """What a pair is made from: with anything else of it, the endpoint's network has another pair."""
+def _content_of(endpoint: Endpoint) -> tuple[NetworkName, object]:
+    """What a pair or child is made from: with anything else of it, the endpoint's network has another one."""
     return endpoint.network, (endpoint.addresses, endpoint.mac, endpoint.interface)
 
 

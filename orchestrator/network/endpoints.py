@@ -48,6 +48,7 @@ def take_endpoints(
                     links=attachment.links,
                     gw_priority=attachment.gw_priority,
                     resolver=books.resolver,
+                    outer=network.driver != "bridge",
                 )
             )
     except OperationError:
@@ -80,8 +81,8 @@ def _interfaces(
 
 def ways_out(endpoints: Sequence[Endpoint], family: int) -> tuple[Endpoint, Address] | None:
     """The network that has the default route of `family`, with the address on it: of those with a way out, the one with the
-    highest `gw_priority`, the first of these."""
-    for endpoint in sorted(endpoints, key=lambda item: -item.gw_priority):
+    highest `gw_priority`; of these one that this machine makes, the first."""
+    for endpoint in sorted(endpoints, key=lambda item: (-item.gw_priority, item.outer)):
         for address in endpoint.addresses if not endpoint.internal else ():
             if address.gateway and family_of(address.ip) == family:
                 return endpoint, address

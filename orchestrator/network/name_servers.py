@@ -24,11 +24,12 @@ from collections.abc import Sequence
 from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.site import Site
 from orchestrator.kernel.rtnetlink import Link
-from orchestrator.model.names import NetworkName
+from orchestrator.model.names import NetworkName, bridge_name
+from orchestrator.model.network import Network
 from orchestrator.model.subnets import AddressRange
 from orchestrator.network import attach
 from orchestrator.network.addressing import mac_for
-from orchestrator.network.attach import VethPair
+from orchestrator.network.attach import Plug
 from orchestrator.network.bridge import write_sysctl
 from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.resolver import DNS_PORT, HOST_PORTS, open_sockets, usable
@@ -68,15 +69,15 @@ class NameServers:
             os.close(self._namespace)
             self._namespace = -1
 
-    async def open(
-        self, network: NetworkName, bridge: Link, subnet: AddressRange, address: str, mtu: int = 0, mark: str = ""
-    ) -> Sockets:
-        """Those of `network`, from the store or new ones, which are in the store then. `subnet`: its first range.
-        `address`: the server's own in it; "": it is at the gateway's. `mark`: see `VethPair`. Raises OSError, HostError."""
-        kept = await fetch_sockets(self._store, _key(network))
+    async def open(self, network: Network, link: Link, subnet: AddressRange, address: str, mark: str = "") -> Sockets:
+        """Those of `network`, from the store or new ones, which are in the store then. `link`: its bridge, or its parent.
+        `subnet`: its first range. `address`: the server's own in it; "": it is at the gateway's. `mark`: see `VethPair`.
+        Raises OSError, HostError."""
+        key = network.key
+        kept = await fetch_sockets(self._store, _key(key))
         try:
             if address:
-                pair = self._pair(network, bridge, Address(address, subnet.network.prefixlen, ""), mtu, mark)
+                pair = self._plug(network, link, Address(address, subnet.network.prefixlen, ""), mark)
                 sockets = await self._thread.run(self._open_inside, await self._opened(), pair, kept)
             else:
                 gateway = str(subnet.gateway)
@@ -86,24 +87,22 @@ class NameServers:
             raise
         if sockets[0] not in kept:
             try:
-                await self._store.keep(_key(network), [sock.fileno() for sock in sockets])
+                await self._store.keep(_key(key), [sock.fileno() for sock in sockets])
             except BaseException:
                 _close(sockets)
                 raise
         return sockets
 
-    def _pair(self, network: NetworkName, bridge: Link, address: Address, mtu: int, mark: str) -> VethPair:
-        """Inside, the interface has the bridge's name. Its port is one that isolated ones reach."""
-        endpoint = Endpoint(network, (address,), mac_for(address.ip), bridge.name)
-        return VethPair(VethOwner(self._site.key, NAME_SERVER, network), bridge.index, endpoint, mtu=mtu, mark=mark)
+    def _plug(self, network: Network, link: Link, address: Address, mark: str) -> Plug:
+        """Inside, the interface has the bridge's name, or the one that a bridge would have. Its port is one that isolated
+        ones reach."""
+        name = link.name if network.driver == "bridge" else bridge_name(self._site.key, network.key)
+        endpoint = Endpoint(network.key, (address,), mac_for(address.ip), name)
+        return attach.plug(network, link, VethOwner(self._site.key, NAME_SERVER, network.key), endpoint, mark=mark)
 
     async def _opened(self) -> int:
         """The namespace: ours, that of the supervisor before, or a new one."""
-        if self._namespace < 0 and (kept := await self._store.fetch(_STORED)):
-            self._namespace, *others = kept
-            for fd in others:
-                os.close(fd)
-        if self._namespace < 0:
+        if not await self._find():
             self._namespace = await self._thread.run(self._make)
             try:
                 await self._store.keep(_STORED, [self._namespace])
@@ -111,6 +110,13 @@ class NameServers:
                 self.close()
                 raise
         return self._namespace
+
+    async def _find(self) -> bool:
+        if self._namespace < 0 and (kept := await self._store.fetch(_STORED)):
+            self._namespace, *others = kept
+            for fd in others:
+                os.close(fd)
+        return self._namespace >= 0
 
     def _make(self) -> int:
         namespace = self._thread.new_namespace()
@@ -123,16 +129,18 @@ class NameServers:
             raise
         return namespace
 
-    def _open_inside(self, namespace: int, pair: VethPair, kept: Sequence[socket.socket]) -> Sockets:
+    def _open_inside(self, namespace: int, pair: Plug, kept: Sequence[socket.socket]) -> Sockets:
         attach.connect(self._thread, self._wiring.links, namespace, [pair])
         address, interface = pair.endpoint.addresses[0].ip, pair.endpoint.interface
         with self._thread.inside(namespace):
             index = socket.if_nametoindex(interface)
             return usable(kept, address, index) or open_sockets(address, (DNS_PORT,), index)
 
-    async def forget(self, network: NetworkName) -> None:
-        """The server of `network` is closed for good."""
+    async def forget(self, network: NetworkName, bridged: bool = True) -> None:
+        """The server of `network` is closed for good. If it is `bridged`, its interface goes with the bridge's ports."""
         await self._store.drop(_key(network))
+        if not bridged and await self._find():
+            await self._thread.run(attach.unplug, self._thread, self._namespace, [bridge_name(self._site.key, network)])
 
     async def remove(self) -> None:
         """No network has a server any more: the namespace goes."""

@@ -219,7 +219,7 @@ class ProjectNames:
                     shared.veths.pop(container, None)
             for endpoint in endpoints:
                 addresses = [address.ip for address in endpoint.addresses]
-                gateways = dict.fromkeys(address.gateway for address in endpoint.addresses)
+                gateways = dict.fromkeys(address.gateway for address in endpoint.addresses if not endpoint.outer)
                 self._zones[endpoint.network].add(container, addresses, endpoint.names, gateways)
             for endpoint, veth in zip(endpoints, veths, strict=False):
                 if endpoint.network in self._shared:

@@ -20,8 +20,7 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import ContainerId, NetworkName, bridge_mark, bridge_name
 from orchestrator.model.network import Network
-from orchestrator.model.subnets import AddressRange
-from orchestrator.network import resolver
+from orchestrator.model.subnets import AddressRange, parse_range
 from orchestrator.network.addressing import (
     AddressBooks,
     Occupied,
@@ -37,9 +36,19 @@ from orchestrator.network.firewall import Translation
 from orchestrator.network.name_servers import NameServers
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.observing import stop_observing
-from orchestrator.network.record import SubnetRecord
+from orchestrator.network.record import Recorded, SubnetRecord
 from orchestrator.network.resolver import Resolver
-from orchestrator.network.rules import FAMILIES, bridges_of, options_of, record_of, taken_by
+from orchestrator.network.rules import (
+    FAMILIES,
+    bridges_of,
+    changed_range,
+    check_free,
+    dns_translations,
+    is_bridged,
+    options_of,
+    record_of,
+    shape,
+)
 from orchestrator.network.shared import SharedNetworks
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.upstream import Upstream
@@ -63,8 +72,17 @@ class LiveNetwork:
     network: Network
     books: AddressBooks
     link: Link
-    resolver: Resolver
+    resolver: Resolver | None
     dns: tuple[Translation, ...]
+
+    @property
+    def bridge(self) -> str:
+        """"": it has none, and `link` is the host's interface that it is on."""
+        return self.link.name if is_bridged(self.network) else ""
+
+    @property
+    def recorded(self) -> Recorded:
+        return record_of(self.books.ranges, self.network, self.bridge, self.books.resolver)
 
 
 class ProjectNetworks:
@@ -113,7 +131,8 @@ class ProjectNetworks:
         with suppress(HostError):
             self._shared.tell(self._names.to_tell())
         for live in self.live.values():
-            live.resolver.close()
+            if live.resolver is not None:
+                live.resolver.close()
         self._servers.close()
 
     async def tell_neighbours(self) -> None:
@@ -169,41 +188,48 @@ class ProjectNetworks:
             begun.append(network.key)
             await self._join(network)
             return
-        key, name = network.key, self._name_for(network)
+        key, bridged = network.key, is_bridged(network)
         if key not in self._record.networks:
             await self._thread.run(self._shared.check_own, network)
+        parent = await self._parent_of(network) if not bridged else None
+        name = self._name_for(network) if parent is None else parent.name
         if network.ipv6 and not has_ipv6():
             raise HostError(
                 f"network {key}: this kernel has no IPv6",
                 hint="boot it without ipv6.disable=1, or leave out enable_ipv6",
                 place=f"networks.{key}.enable_ipv6",
             )
-        if name == options_of(network).bridge and key not in self._record.networks:
+        if name == options_of(network).bridge != "" and key not in self._record.networks:
             await self._check_unused(key, name)
         lock = await self._thread.run(SubnetLock)
         try:
             await self._take(lock)
-            existing = await self._thread.run(self._wiring.links.find, name)
+            existing = await self._thread.run(self._wiring.links.find, name) if bridged else None
             ranges = await self._ranges_for(network, existing, name)
-            if existing is None:
+            if existing is None and (bridged or key not in self._record.networks):
                 begun.append(key)
-            server = self._server_for(key, ranges, existing is not None)
-            self._record.set(key, record_of(ranges, network, name, server))
-            make = self._wiring.links.make_bridge
-            link = await self._thread.run(make, name, ranges, options_of(network), self._mark(network))
+            server = self._server_for(network, ranges, existing is not None)
+            self._record.set(key, record_of(ranges, network, name if bridged else "", server))
+            link = parent or await self._make_bridge(network, name, ranges)
         finally:
             lock.close()
         books = AddressBooks.of(key, ranges, self._written.get(key, frozenset()), server)
+        for book in books.books:
+            book.routed = bridged or any(item.gateway and parse_range(item) == book.subnet for item in network.subnets)
         for container, endpoint in self._held(key):
             books.hold(container, endpoint.addresses)
         await self._serve(network, books, link, server)
 
     async def _serve(self, network: Network, books: AddressBooks, link: Link, server: str) -> None:
-        """The network lives, as soon as its name server answers."""
+        """The network lives, as soon as its name server answers, if it has one."""
         key, ranges, mark = network.key, books.ranges, bridge_mark(self._site.key) if network.external else ""
-        sockets = await self._servers.open(key, link, ranges[0], server, options_of(network).mtu, mark)
-        answering = Resolver(self._names, self._open_zone(network, ranges), self._upstream, sockets)
-        translations = () if server else _dns_translations(ranges, answering)
+        zone = self._open_zone(network, ranges)
+        if not server and not is_bridged(network):
+            self.live[key] = LiveNetwork(network, books, link, None, ())
+            return
+        sockets = await self._servers.open(network, link, ranges[0], server, mark)
+        answering = Resolver(self._names, zone, self._upstream, sockets)
+        translations = () if server else dns_translations(ranges, answering)
         self.live[key] = LiveNetwork(network, books, link, answering, translations)
         self._nursery.start_soon(answering.serve)
 
@@ -222,34 +248,43 @@ class ProjectNetworks:
         await self._serve(joined.network, books, joined.link, books.resolver)
         self._names.share(key, *await self._thread.run(self._shared.neighbours, key))
 
-    def _server_for(self, key: NetworkName, ranges: Sequence[AddressRange], exists: bool) -> str:
-        """The name server's address; "": the gateway's."""
+    async def _make_bridge(self, network: Network, name: str, ranges: Sequence[AddressRange]) -> Link:
+        options = options_of(network)
+        mark = bridge_mark(self._site.key) if options.bridge else ""
+        return await self._thread.run(self._wiring.links.make_bridge, name, ranges, options, mark)
+
+    async def _parent_of(self, network: Network) -> Link:
+        place = f"networks.{network.key}.driver_opts.parent"
+        return await self._thread.run(self._wiring.links.require, options_of(network).parent, place)
+
+    def _server_for(self, network: Network, ranges: Sequence[AddressRange], exists: bool) -> str:
+        """The name server's address; "": the gateway's, or nobody's where it would not be reached."""
+        key, outer = network.key, not is_bridged(network)
+        if options_of(network).is_private:
+            return ""
         recorded, held = self._record.networks.get(key), self._held(key)
         written = self._written.get(key, frozenset())
         if recorded is not None and recorded.ranges == tuple(ranges) and (exists or recorded.resolver not in written):
             return recorded.resolver
         if exists and recorded is None and held:
             return held[0][1].resolver
-        return choose_server(ranges[0], {a.ip for _, end in held for a in end.addresses} | written)
+        return choose_server(ranges[0], {a.ip for _, end in held for a in end.addresses} | written, outer)
 
     async def _refresh(self, live: LiveNetwork, network: Network) -> None:
         before = live.network
         if network.external or before.external:
             if (before.external, before.full_name) != (network.external, network.full_name):
-                raise _changed(network.key, live.books.ranges, network)
+                raise changed_range(network.key, live.books.ranges, network)
             await self._join(network)
             return
         ranges = live.books.ranges
-        if _shape(before) != _shape(network):
-            raise _changed(network.key, ranges, network)
-        self._record.set(network.key, record_of(ranges, network, live.link.name, live.books.resolver))
+        if shape(before) != shape(network):
+            raise changed_range(network.key, ranges, network)
         live.network = network
+        self._record.set(network.key, live.recorded)
         self._open_zone(network, ranges)
-        make = self._wiring.links.make_bridge
-        live.link = await self._thread.run(make, live.link.name, ranges, options_of(network), self._mark(network))
-
-    def _mark(self, network: Network) -> str:
-        return bridge_mark(self._site.key) if options_of(network).bridge else ""
+        if live.bridge:
+            live.link = await self._make_bridge(network, live.bridge, ranges)
 
     def _name_for(self, network: Network) -> str:
         recorded = self._record.networks.get(network.key)
@@ -307,13 +342,9 @@ class ProjectNetworks:
         recorded = next((item for item in known if item.version == version), None)
         if written is not None:
             if recorded is not None and recorded != written and busy:
-                raise _changed(key, known, network)
-            if not found and (item := taken_by(written, occupied)) is not None:
-                raise OperationError(
-                    f"{written.network} overlaps {item} on this host",
-                    hint="choose another subnet, or leave it out",
-                    place=f"networks.{key}.ipam.config[0].subnet",
-                )
+                raise changed_range(key, known, network)
+            if not found:
+                check_free(key, written, occupied)
             return written
         family = FAMILIES[version]
         on_bridge = [(ip, prefix) for ip, prefix in found if family_of(ip) == family]
@@ -326,7 +357,7 @@ class ProjectNetworks:
             subnet = ip_network((held[0].ip, held[0].prefix), strict=False)
             return AddressRange(subnet, ip_address(held[0].gateway))
         elif recorded is not None and busy:
-            raise _changed(key, known, network)
+            raise changed_range(key, known, network)
         elif on_bridge:
             gateway, prefix = on_bridge[0]
             return AddressRange(ip_network((gateway, prefix), strict=False), ip_address(gateway))
@@ -341,12 +372,9 @@ class ProjectNetworks:
     async def _apply_rules(self) -> None:
         """Rules for all networks of the project: also for those that are recorded, but not asked for this time."""
         networks = dict(self._record.networks)
-        networks |= {
-            key: record_of(live.books.ranges, live.network, live.link.name, live.books.resolver)
-            for key, live in self.live.items()
-            if not live.network.external
-        }
-        bridges = [rule for key, item in networks.items() for rule in bridges_of(self._bridge_name(key), item)]
+        networks |= {key: live.recorded for key, live in self.live.items() if not live.network.external}
+        bridged = {key: item for key, item in networks.items() if is_bridged(item)}
+        bridges = [rule for key, item in bridged.items() for rule in bridges_of(self._bridge_name(key), item)]
         bridges += [rule for joined in self._shared.joined.values() for rule in joined.rules]
         await self._thread.run(self._wiring.set_bridges, bridges)
         await self._thread.run(self._wiring.firewall.add, [t for live in self.live.values() for t in live.dns])
@@ -374,10 +402,11 @@ class ProjectNetworks:
 
     async def _unmake(self, key: NetworkName) -> None:
         live = self.live.pop(key, None)
-        if live is not None:
+        item = live.network if live is not None else self._record.networks.get(key)
+        if live is not None and live.resolver is not None:
             live.resolver.close()
             await self._thread.run(self._wiring.firewall.discard, live.dns)
-        await self._servers.forget(key)
+        await self._servers.forget(key, item is None or is_bridged(item))
         self._names.close_zone(key)
         if self._shared.has(key):
             await self._thread.run(self._shared.leave, key)
@@ -394,6 +423,9 @@ class ProjectNetworks:
 
     async def _attached_to(self, key: NetworkName) -> list[ContainerId]:
         """Containers we know of whose veth is in the network's bridge, counted from the kernel."""
+        item = self._record.networks.get(key)
+        if item is not None and not is_bridged(item):
+            return sorted(container for container, _ in self._held(key))
         name = self.live[key].link.name if key in self.live else self._bridge_name(key)
         bridge = await self._thread.run(self._wiring.links.find, name)
         if bridge is None:
@@ -413,28 +445,3 @@ class ProjectNetworks:
 
 def _has_veth(owner: VethOwner, present: Mapping[str, Link]) -> bool:
     return any(name in present and owner.owns(present[name]) for name in owner.names())
-
-
-def _dns_translations(ranges: Sequence[AddressRange], server: Resolver) -> tuple[Translation, ...]:
-    """Containers may publish port 53 on all addresses: questions to the bridge go to the server all the same."""
-    gateway = str(ranges[0].gateway)
-    return tuple(
-        Translation(protocol, gateway, resolver.DNS_PORT, gateway, int(sock.getsockname()[1]))
-        for protocol, sock in zip(("udp", "tcp"), server.sockets, strict=True)
-    )
-
-
-def _shape(network: Network) -> tuple[object, ...]:
-    """What a network that exists cannot have changed."""
-    return network.subnets, network.ipv4, network.ipv6, network.driver, network.options
-
-
-def _changed(key: NetworkName, now: Sequence[AddressRange], network: Network) -> OperationError:
-    wanted = " and ".join(
-        item.subnet + (f", gateway {item.gateway}" if item.gateway else "") for item in network.subnets
-    )
-    is_now = " and ".join(f"{item.network}, gateway {item.gateway}" for item in now)
-    return OperationError(
-        f"networks.{key}: the network is {is_now}, and the stack now wants {wanted or 'one from the pool'}",
-        hint="take the project down first; running containers cannot change their network",
-    )

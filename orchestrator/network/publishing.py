@@ -32,7 +32,8 @@ class Ways:
 
 
 def ways_in(endpoints: Sequence[Endpoint]) -> Ways:
-    """For a container with at least one endpoint; without any there is no way, and nothing is published."""
+    """By the networks that this machine makes; without any there is no way, and nothing is published."""
+    endpoints = [endpoint for endpoint in endpoints if not endpoint.outer]
     found = {int(family): _way_in(endpoints, family) for family in _FAMILIES} if endpoints else {}
     return Ways(found, all(endpoint.internal for endpoint in endpoints))
 
@@ -43,7 +44,7 @@ def _way_in(endpoints: Sequence[Endpoint], family: int) -> str:
     for wanted in (family, socket.AF_INET, socket.AF_INET6):
         if (way := ways_out(endpoints, wanted)) is not None:
             return way[1].ip
-    found = (address.ip for address in endpoints[0].addresses if address.gateway and family_of(address.ip) == family)
+    found = (a.ip for a in endpoints[0].addresses if not a.is_link_local and family_of(a.ip) == family)
     return next(found, endpoints[0].addresses[0].ip)
 
 

@@ -1,16 +1,19 @@
-"""What is recorded of a network that exists, and what the firewall is told of it."""
+"""What is recorded of a network that exists, what the firewall is told of it, and what it cannot become."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Sequence
 
+from orchestrator.errors import OperationError
+from orchestrator.model.names import NetworkName
 from orchestrator.model.network import Network
 from orchestrator.model.network_options import NetworkOptions, parse_options
 from orchestrator.model.subnets import AddressRange, overlap
 from orchestrator.network.addressing import Occupied, family_of
-from orchestrator.network.firewall import Bridge
+from orchestrator.network.firewall import Bridge, Translation
 from orchestrator.network.record import Recorded
+from orchestrator.network.resolver import DNS_PORT, Resolver
 
 FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 """By version of the protocol."""
@@ -22,6 +25,11 @@ def record_of(ranges: Sequence[AddressRange], network: Network, bridge: str, ser
 
 def options_of(item: Network | Recorded) -> NetworkOptions:
     return parse_options(item.driver, item.options)
+
+
+def is_bridged(item: Network | Recorded) -> bool:
+    """This machine makes it; else its containers have interfaces on one of the host's."""
+    return item.driver == "bridge"
 
 
 def bridges_of(name: str, item: Recorded, shared: bool = False) -> list[Bridge]:
@@ -41,6 +49,16 @@ def bridges_of(name: str, item: Recorded, shared: bool = False) -> list[Bridge]:
     return found
 
 
+def check_free(key: NetworkName, wanted: AddressRange, occupied: Iterable[Occupied]) -> None:
+    """Raises OperationError, with the place, for a range of the stack's that is `taken_by` something."""
+    if (item := taken_by(wanted, occupied)) is not None:
+        raise OperationError(
+            f"{wanted.network} overlaps {item} on this host",
+            hint="choose another subnet, or leave it out",
+            place=f"networks.{key}.ipam.config[0].subnet",
+        )
+
+
 def taken_by(wanted: AddressRange, occupied: Iterable[Occupied]) -> Occupied | None:
     """What keeps a range from being used that somebody has chosen. It may lie inside a wider one (10.0.0.0/8 by a VPN): who
     chose it knows. It may not cover what the host reaches by a route as narrow or narrower, nor be a part of another
@@ -50,3 +68,28 @@ def taken_by(wanted: AddressRange, occupied: Iterable[Occupied]) -> Occupied | N
         if overlap(wanted.network, item.network) and not wider:
             return item
     return None
+
+
+def dns_translations(ranges: Sequence[AddressRange], server: Resolver) -> tuple[Translation, ...]:
+    """Containers may publish port 53 on all addresses: questions to the bridge go to the server all the same."""
+    gateway = str(ranges[0].gateway)
+    return tuple(
+        Translation(protocol, gateway, DNS_PORT, gateway, int(sock.getsockname()[1]))
+        for protocol, sock in zip(("udp", "tcp"), server.sockets, strict=True)
+    )
+
+
+def shape(network: Network) -> tuple[object, ...]:
+    """What a network that exists cannot have changed."""
+    return network.subnets, network.ipv4, network.ipv6, network.driver, network.options
+
+
+def changed_range(key: NetworkName, now: Sequence[AddressRange], network: Network) -> OperationError:
+    wanted = " and ".join(
+        item.subnet + (f", gateway {item.gateway}" if item.gateway else "") for item in network.subnets
+    )
+    is_now = " and ".join(f"{item.network}, gateway {item.gateway}" for item in now)
+    return OperationError(
+        f"networks.{key}: the network is {is_now}, and the stack now wants {wanted or 'one from the pool'}",
+        hint="take the project down first; running containers cannot change their network",
+    )

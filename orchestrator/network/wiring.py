@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack, closing
 
+from orchestrator.contracts.network import Endpoint
 from orchestrator.kernel import rtnetlink as rt
 from orchestrator.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from orchestrator.network import attach, conntrack
-from orchestrator.network.attach import VethPair
+from orchestrator.network.attach import Plug, Standing, VethPair, pairs_of
 from orchestrator.network.bridge import HostLinks
 from orchestrator.network.conntrack import Conntrack
 from orchestrator.network.firewall import Bridge, Firewall, Translation
@@ -23,7 +24,7 @@ from orchestrator.values import frozen
 
 @frozen
 class Withdrawal:
-    """What is undone when a container goes. `veths`: names of the host's ends."""
+    """What is undone on the host when a container goes. `veths`: names of the host's ends."""
 
     veths: tuple[str, ...]
     translations: tuple[Translation, ...]
@@ -64,22 +65,23 @@ class Wiring:
         """All that are put back when somebody deletes them."""
         return [self.firewall, self.losses, *self.shared.values()]
 
-    def connect(self, netns_fd: int, pairs: Sequence[VethPair], translations: Sequence[Translation]) -> tuple[str, ...]:
+    def connect(self, netns_fd: int, plugs: Sequence[Plug], translations: Sequence[Translation]) -> tuple[str, ...]:
         """Connect a namespace and publish its ports, both or neither; returns the names of the host's ends. Raises OSError
         or HostError."""
         admitted: list[str] = []
 
         def admit(names: tuple[str, ...]) -> None:
-            self.firewall.add(translations, {name: _port(name, pair) for name, pair in zip(names, pairs, strict=True)})
+            self.firewall.add(translations, _ports(names, plugs))
             admitted.extend(names)
 
         try:
-            names = attach.connect(self._thread, self.links, netns_fd, pairs, admit)
+            names = attach.connect(self._thread, self.links, netns_fd, plugs, admit)
         except BaseException:
             if admitted:
                 self.links.delete(admitted)
                 self.firewall.discard(translations)
                 self.firewall.forget_ports(admitted)
+                self.unplug(netns_fd, interfaces_of_children(each.endpoint for each in plugs))
             raise
         # What clients sent before there was a mapping is tracked as going to the host itself, and would go on going there.
         for family in {t.family for t in translations}:
@@ -87,22 +89,30 @@ class Wiring:
             self.conntrack.forget_udp(family, udp)
         return names
 
-    def standing(self, netns_fd: int, pairs: Sequence[VethPair]) -> frozenset[str]:
-        """The names of the host's ends of those pairs that are as they should be. Raises OSError."""
-        return attach.standing(self._thread, self.links, netns_fd, pairs)
+    def standing(self, netns_fd: int, plugs: Sequence[Plug]) -> Standing:
+        """What of `plugs` is as it should be. Raises OSError."""
+        return attach.standing(self._thread, self.links, netns_fd, plugs)
 
-    def rewire(self, netns_fd: int, pairs: Sequence[VethPair], leaving: Iterable[VethOwner]) -> tuple[str, ...]:
-        """Bring a connected namespace to `pairs`, after taking away whatever `leaving` have; returns the names of the
-        host's ends. Raises OSError or HostError; what is missing then can be made by another call."""
+    def unplug(self, netns_fd: int, interfaces: Sequence[str]) -> None:
+        """Take away interfaces of the namespace that have no end on the host. Raises OSError."""
+        attach.unplug(self._thread, netns_fd, interfaces)
+
+    def rewire(
+        self, netns_fd: int, plugs: Sequence[Plug], leaving: Iterable[VethOwner], children: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Bring a connected namespace to `plugs`, after taking away whatever `leaving` have and the `children`, by their
+        names inside; returns the names of the host's ends. Raises OSError or HostError; what is missing then can be made
+        by another call."""
         gone = self.veths_of(leaving)
         self.links.delete(gone)
+        self.unplug(netns_fd, children)
 
         def admit(names: tuple[str, ...]) -> None:
-            self.firewall.add((), {name: _port(name, pair) for name, pair in zip(names, pairs, strict=True)})
+            self.firewall.add((), _ports(names, plugs))
 
-        names = attach.connect(self._thread, self.links, netns_fd, pairs, admit)
+        names = attach.connect(self._thread, self.links, netns_fd, plugs, admit)
         self.firewall.forget_ports({*gone} - {*names})
-        for name, pair in zip(names, pairs, strict=True):
+        for name, pair in zip(names, pairs_of(plugs), strict=True):
             self.links.set_port(name, pair.hairpin, pair.isolated)
         return names
 
@@ -175,6 +185,15 @@ class Wiring:
             self.firewall.forget_ports(self.firewall.guard.ports - {link.name for link in self.links.all()})
         else:
             self.firewall.set_bridges(bridges)
+
+
+def interfaces_of_children(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
+    """By their names in the container's namespace."""
+    return tuple(endpoint.interface for endpoint in endpoints if endpoint.outer)
+
+
+def _ports(names: Sequence[str], plugs: Sequence[Plug]) -> dict[str, Port | None]:
+    return {name: _port(name, pair) for name, pair in zip(names, pairs_of(plugs), strict=True)}
 
 
 def _port(name: str, pair: VethPair) -> Port | None:

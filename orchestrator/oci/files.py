@@ -29,7 +29,8 @@ def _hosts(context: Context) -> str:
     name, domain = context.hostname, context.service.domainname
     full = f"{name}.{domain}" if domain else name
     names = f"{full} {name.partition('.')[0]}" if "." in full else name
-    addresses = [address for endpoint in context.inputs.endpoints for address in endpoint.addresses if address.gateway]
+    endpoints = context.inputs.endpoints
+    addresses = [address for endpoint in endpoints for address in endpoint.addresses if not address.is_link_local]
     own = "".join(f"{address.ip}\t{names}\n" for address in addresses)
     added = "".join(f"{_address(text, context)}\t{host}\n" for host, text in context.service.resolving.hosts)
     return _HOSTS_HEAD + added + (own or f"127.0.1.1\t{names}\n")
@@ -38,12 +39,14 @@ def _hosts(context: Context) -> str:
 def _address(text: str, context: Context) -> str:
     if text != HOST_GATEWAY:
         return text
-    if (endpoints := _outward(context)) or (endpoints := context.inputs.endpoints):
-        return endpoints[0].addresses[0].gateway
+    for endpoint in (*_outward(context), *context.inputs.endpoints):
+        if not endpoint.outer:
+            return endpoint.addresses[0].gateway
     if context.service.namespaces.network.sharing is Sharing.HOST:
         return "127.0.0.1"
-    message = f'"{HOST_GATEWAY}" has no address: the container is on no network'
-    raise InputError(message, hint="give the service a network", place=f"{context.service.place}.extra_hosts")
+    message = f'"{HOST_GATEWAY}" has no address: the container is on no network of this machine'
+    hint = "give the service a network of driver bridge"
+    raise InputError(message, hint=hint, place=f"{context.service.place}.extra_hosts")
 
 
 def _outward(context: Context) -> tuple[Endpoint, ...]:
@@ -56,7 +59,7 @@ def _resolv_conf(context: Context) -> str:
     dots, and a search list must not send them outside first."""
     inputs, resolving = context.inputs, context.service.resolving
     outward = _outward(context) or inputs.endpoints
-    servers = [endpoint.name_server for endpoint in outward[:1]] or list(resolving.servers)
+    servers = [end.name_server for end in outward if end.name_server][:1] or list(resolving.servers)
     lines = [f"nameserver {server}" for server in servers]
     if search := [name for name in resolving.search or inputs.resolv_search if name != "."]:
         lines.append("search " + " ".join(search))

@@ -149,8 +149,10 @@ def _checked_ends(state: EngineState, injection: Injection) -> list[Container]:
     ends = _containers(state, injection.on)
     if injection.kind.of_network:
         for name in filter(None, (injection.on, injection.to)):
-            if name != OUTSIDE and not any(item.record.endpoints for item in _containers(state, name)):
-                hint = "it is in another's network, or in none"
+            if name == OUTSIDE:
+                continue
+            if all(end.outer for item in _containers(state, name) for end in item.record.endpoints):
+                hint = "it is in another's network, in none, or on macvlan or ipvlan, which pass this machine's bridges by"
                 raise OperationError(f'"{name}" has no network of its own', hint=hint)
         return ends
     phases = (Phase.RUNNING,) if injection.kind is FaultKind.PAUSE else (Phase.RUNNING, Phase.PAUSED)

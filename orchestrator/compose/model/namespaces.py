@@ -122,15 +122,31 @@ def implied_networks(
 
 
 def discarded_ports(model: Node) -> list[Diagnostic]:
-    """Warnings, as Docker has them."""
+    """Warnings, as Docker has them, and where Docker says nothing: on networks that have no address of the host's."""
     found = []
     for name, service in services_of(model).items():
         mode, ports = service.get("network_mode"), service.get("ports")
         text = go_text(mode.value) if mode is not None else ""
-        if text in ("host", "none") and ports is not None and ports.value:
+        if ports is None or not ports.value:
+            continue
+        drivers = _drivers(model, service)
+        if text in ("host", "none"):
             message = f"published ports are discarded when using {text} network mode"
-            found.append(diagnostic(ports, f"services.{name}.ports", message, key=True, code="ignored"))
+        elif not text and drivers and drivers <= {"macvlan", "ipvlan"}:
+            message = f"published ports are discarded: {name} is on {' and '.join(sorted(drivers))} networks only"
+        else:
+            continue
+        found.append(diagnostic(ports, f"services.{name}.ports", message, key=True, code="ignored"))
     return found
+
+
+def _drivers(model: Node, service: Node) -> set[str]:
+    """Those of the networks that a service is on."""
+    joined, networks = service.get("networks"), model.get("networks")
+    names = [name for name, _ in joined.items()] if joined is not None else []
+    nodes = [networks.get(name) if networks is not None else None for name in names]
+    drivers = [node.get("driver") if node is not None else None for node in nodes]
+    return {go_text(driver.value) if driver is not None else "bridge" for driver in drivers}
 
 
 def parent_cgroup(read: Reader, node: Node, path: str) -> str:

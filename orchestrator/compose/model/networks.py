@@ -10,10 +10,8 @@ from orchestrator.compose.model.reader import Reader
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.names import NetworkName
 from orchestrator.model.network import Attachment, Network, Subnet, parse_mac
-from orchestrator.model.network_options import BadOption, interface_name, parse_options
+from orchestrator.model.network_options import DRIVERS, BadOption, interface_name, parse_options
 from orchestrator.model.subnets import AddressRange, BadRange, check_member, overlapping, parse_address, parse_range
-
-DRIVERS = ("bridge",)
 
 
 def attachments(read: Reader, node: Node, path: str) -> dict[NetworkName, Attachment]:
@@ -115,12 +113,15 @@ def network(read: Reader, key: str, node: Node) -> Network:
     if not ipv4 and not ipv6:
         read.error(node.get("enable_ipv4") or node, f"{path}.enable_ipv4", "a network needs IPv4 or IPv6")
     options = tuple(read.pairs(node, path, "driver_opts", keep_null=False).items())
-    if (written := node.get("driver_opts")) is not None and options:
-        try:
-            parse_options(driver, options, ipv6)
-        except BadOption as exc:
-            read.error(written.get(exc.key) or written, f"{path}.driver_opts.{exc.key}", str(exc), exc.hint)
-            options = ()
+    driver_opts = node.get("driver_opts")
+    for key_there, item in driver_opts.items() if driver_opts is not None else ():
+        read.mark(item, f"{path}.driver_opts.{key_there}")
+    try:
+        parse_options(driver, options, ipv6)
+    except BadOption as exc:
+        at = driver_opts or node.get("driver") or node
+        read.error(at.get(exc.key) or at, f"{path}.driver_opts.{exc.key}", str(exc), exc.hint)
+        options = ()
     return Network(
         NetworkName(key),
         read.text(node, "name") or key,

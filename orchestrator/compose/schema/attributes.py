@@ -48,7 +48,7 @@ _IPAM_CONFIG = object_of(
     "an address range",
     (
         Row("subnet", TEXT, "the subnet"),
-        Row("gateway", TEXT, "the bridge's address"),
+        Row("gateway", TEXT, "the bridge's address; of macvlan and ipvlan, the router's"),
         Row("ip_range", TEXT, "the part of it that addresses are given out of"),
         Row("aux_addresses", map_of(TEXT, extensions=False), "addresses that others have, by a name for people"),
     ),
@@ -57,7 +57,7 @@ NETWORK = object_of(
     "a network",
     (
         Row("name", TEXT, "its full name"),
-        Row("driver", TEXT, "bridge; others are refused"),
+        Row("driver", TEXT, "bridge, macvlan or ipvlan; others are refused"),
         Row(
             "driver_opts",
             OPTIONS,

@@ -112,6 +112,15 @@ def test_ports_that_cannot_be_published_are_discarded_with_dockers_warning(stack
     assert warning.message == f"published ports are discarded when using {mode} network mode"
 
 
+def test_ports_of_who_is_on_networks_of_other_machines_only_are_discarded_with_a_warning(stack: Stack) -> None:
+    text = "services:\n  b: {image: host, networks: [lan], ports: ['80:80']}\n"
+    text += "  c: {image: host, networks: [lan, own], ports: ['81:80']}\n  d: {image: host, networks: [lan]}\n"
+    text += "networks:\n  own: {}\n  lan: {driver: macvlan, driver_opts: {parent: eth0}}\n"
+    (warning,) = stack.load(text).warnings
+    assert (warning.line, warning.path) == (2, "services.b.ports")
+    assert warning.message == "published ports are discarded: b is on macvlan networks only"
+
+
 def test_bridge_is_the_default_network(stack: Stack) -> None:
     project = load(stack, "network_mode: bridge")
     assert list(b(project).networks) == ["default"]

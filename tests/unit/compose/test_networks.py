@@ -8,6 +8,7 @@ from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.network import Attachment, Subnet
 from orchestrator.model.network_options import NetworkOptions, parse_options
 from orchestrator.plan.hashing import _network_content
+from orchestrator.values import replace
 from tests.unit.compose.stacks import Stack
 
 N = NetworkName("n")
@@ -85,6 +86,19 @@ def test_options_are_read_and_a_stack_that_says_none_hashes_as_before(stack: Sta
         (option("bridge.host_binding_ipv4", "::1"), '"::1" is not an IPv4 address'),
         (option("bridge.gateway_mode_ipv6", "isolated"), '"isolated" is not supported: nat or routed'),
         (option("bridge.what", "x"), 'there is no option "com.docker.network.bridge.what" here'),
+        ("{driver: macvlan}", "driver_opts.parent: a network of driver macvlan needs the host's interface that it is on"),
+        ("{driver: ipvlan, driver_opts: {ipvlan_mode: l2}}", "driver_opts.parent: a network of driver ipvlan needs"),
+        ("{driver: macvlan, driver_opts: {parent: 'eth 0'}}", 'driver_opts.parent: "eth 0" is not a name for an interface'),
+        (
+            "{driver: macvlan, driver_opts: {parent: eth0, macvlan_mode: l2}}",
+            'driver_opts.macvlan_mode: "l2" is not one of bridge, private, vepa, passthru',
+        ),
+        (
+            "{driver: ipvlan, driver_opts: {parent: eth0, ipvlan_flag: l2}}",
+            'driver_opts.ipvlan_flag: "l2" is not one of bridge, private, vepa',
+        ),
+        ("{driver: ipvlan, driver_opts: {macvlan_mode: vepa}}", 'there is no option "macvlan_mode" here'),
+        ("{driver_opts: {parent: eth0}}", 'driver_opts.parent: there is no option "parent" here'),
         ("{driver: overlay}", 'networks.n.driver: the network driver "overlay" is not supported yet'),
     ],
 )
@@ -92,6 +106,25 @@ def test_what_is_wrong_with_a_network_is_told_once_and_at_its_place(stack: Stack
     (found,) = stack.messages(one(network))
     assert found.startswith("compose.yaml:4:")
     assert message in found
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "read"),
+    [
+        ("macvlan", "parent: eth0", NetworkOptions(parent="eth0")),
+        ("macvlan", "parent: eth0.7, macvlan_mode: private", NetworkOptions(parent="eth0.7", mode="private")),
+        ("ipvlan", "parent: eth0, ipvlan_mode: l3s", NetworkOptions(parent="eth0", mode="l3s")),
+        ("ipvlan", "parent: eth0, ipvlan_flag: vepa", NetworkOptions(parent="eth0", flag="vepa")),
+    ],
+)
+def test_a_network_that_the_host_is_on_too_says_by_which_interface(
+    stack: Stack, driver: str, options: str, read: NetworkOptions
+) -> None:
+    network = stack.load(one(f"{{driver: {driver}, driver_opts: {{{options}}}}}")).project.networks[N]
+    assert network.driver == driver
+    assert parse_options(driver, network.options) == read
+    assert read.is_private is (read.mode == "private")
+    assert _network_content(network) != _network_content(replace(network, driver="bridge", options=()))
 
 
 def test_subnets_that_overlap_are_told_at_the_second(stack: Stack) -> None:

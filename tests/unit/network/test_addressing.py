@@ -348,6 +348,20 @@ def test_the_name_server_has_the_highest_address_that_nobody_else_has(
     assert choose_server(written_range(NET, 0, subnet), taken) == server
 
 
+@pytest.mark.parametrize(
+    ("given", "server"),
+    [
+        (None, "192.0.2.254"),
+        ("192.0.2.128/28", "192.0.2.143"),
+        ("192.0.2.240/28", "192.0.2.254"),
+        ("192.0.2.8/30", "192.0.2.11"),
+    ],
+)
+def test_where_other_machines_are_the_name_server_is_in_the_range_that_is_ours(given: str | None, server: str) -> None:
+    lan = written_range(NET, 0, Subnet("192.0.2.0/24", "192.0.2.1", given))
+    assert choose_server(lan, (), outer=True) == server
+
+
 def test_nobody_is_given_the_address_of_the_name_server() -> None:
     books = AddressBooks.of(NET, [written_range(NET, 0, Subnet("10.1.2.0/28"))], server="10.1.2.14")
     assert books.resolver == "10.1.2.14"

@@ -154,6 +154,20 @@ def test_the_name_server_is_the_networks_own_and_of_older_records_the_gateway() 
     assert "10.9.2.1\thost\n" in hosts
 
 
+def test_on_networks_that_the_host_is_on_too_the_gateway_is_neither_the_name_server_nor_this_machine() -> None:
+    lan = Endpoint(NetworkName("lan"), (Address("192.0.2.9", 24, "192.0.2.1"),), "02:00:00:00:00:03", "eth0", outer=True)
+    named = service(resolving=Resolving(hosts=(("host", "host-gateway"),), servers=("192.0.2.53",)))
+    with pytest.raises(InputError, match='"host-gateway" has no address: the container is on no network of this machine'):
+        compiled(named, endpoints=(lan,))
+    files = {file.path: (file.content or b"").decode() for file in compiled(named, endpoints=(lan, ETH1)).files}
+    assert files["/etc/resolv.conf"].startswith("nameserver 10.9.2.1\n")
+    assert "10.9.2.1\thost\n" in files["/etc/hosts"]
+    assert "192.0.2.9\t" in files["/etc/hosts"]
+    asked = service(resolving=Resolving(servers=("192.0.2.53",)))
+    alone = {file.path: (file.content or b"").decode() for file in compiled(asked, endpoints=(lan,)).files}
+    assert alone["/etc/resolv.conf"].startswith("nameserver 192.0.2.53\n")
+
+
 def test_dns_of_internal_networks_alone_is_still_ours_and_without_a_network_there_is_none() -> None:
     files = {file.path: file.content for file in compiled(service(), endpoints=(ETH0,)).files}
     assert files["/etc/resolv.conf"] == b"nameserver 10.9.1.1\noptions ndots:0\n"
