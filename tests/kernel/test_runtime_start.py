@@ -283,3 +283,16 @@ async def test_resource_limits(here: Place) -> None:
     assert here.log(BOX) == b"100\n"
     _, log = await here.shell("ulimit -n", name="rt-b-1")
     assert log == "1024\n"
+
+
+async def test_the_monitor_keeps_nothing_of_how_a_run_began(here: Place) -> None:
+    """It collects no cycles. Each start has a page of its own that its child writes into (kernel/process.py, SharedPid)."""
+
+    def pages() -> int:
+        return Path(f"/proc/{here.runtime.monitor_pid}/maps").read_text().count("/dev/zero")
+
+    await here.runtime.wait(await here.begin(["true"]))
+    before = pages()
+    for _ in range(5):
+        await here.runtime.wait(await here.runtime.start(BOX))
+    assert pages() <= before

@@ -46,6 +46,8 @@ class Begun:
         self._on_executed, self._on_failed = on_executed, on_failed
         self._channel = Channel() if header.get("terminal") else None
         self._gate = reader = -1
+        # Only until it has come to its end: it knows us, and nobody collects cycles in the monitor.
+        self._start: Start | None = None
         try:
             if self._channel is not None:
                 named["pty"] = self._channel.for_child()
@@ -83,7 +85,8 @@ class Begun:
 
     def end(self) -> None:
         """It fails, however far it has come."""
-        self._start.end()
+        if self._start is not None:
+            self._start.end()
 
     def _ready(self) -> None:
         if self.connection.closed:
@@ -93,6 +96,7 @@ class Begun:
         self.connection.send({"re": self.asked, "held": True})
 
     def _executed(self, pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
+        self._start = None
         if self._channel is not None:
             try:
                 self.pipes[self._channel.master()] = STDOUT
@@ -102,7 +106,7 @@ class Begun:
         self._on_executed(self, pid, pidfd, warnings)
 
     def _failed(self, step: int, error: int, text: str) -> None:
-        self.held = False
+        self.held, self._start = False, None
         self._let_go()
         for fd in self.pipes:
             os.close(fd)
