@@ -139,6 +139,13 @@ class VolumeFiles:
             os.rmdir(os.path.join(self.root, name))
         os.rename(beside, os.path.join(self.root, name))
 
+    def tidy(self) -> None:
+        """Take away what was half made when its maker was killed; what cannot be taken away now, the next one will."""
+        with suppress(OSError):
+            if any(entry.startswith(_NEW) for entry in os.listdir(self.root)):
+                with data_lock(self.data_root):
+                    self._remove_half_made()
+
     def _remove_half_made(self) -> None:
         """Of whoever was killed: volumes are made by who holds `data_lock`, as we do."""
         for entry in os.listdir(self.root):

@@ -27,6 +27,10 @@ class FileVolumes:
         self._site = site
         self._files = VolumeFiles(data_root_of(site))
 
+    def tidy(self) -> None:
+        """See `VolumeFiles.tidy`."""
+        self._files.tidy()
+
     def ensure(self, volume: Volume) -> str:
         name = volume.full_name
         if volume.external:

@@ -120,6 +120,7 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
         trio.open_nursery() as nursery,
     ):
         volumes = FileVolumes(site)
+        volumes.tidy()
         output = LogOutput(f"{site.data_dir}/logs")
         adapters = Adapters(site, runtime, networking, images, state, volumes, output)
         engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler(host))

@@ -22,6 +22,18 @@ def test_what_a_killed_one_has_half_made_goes_with_the_next_volume(tmp_path: Pat
     assert os.listdir(tmp_path / "volumes") == ["other"]
 
 
+def test_what_a_killed_one_has_half_made_goes_with_the_next_supervisor(tmp_path: Path) -> None:
+    files = VolumeFiles(str(tmp_path))
+    files.tidy()
+    assert os.listdir(tmp_path) == []
+    files.ensure("other", About())
+    half = tmp_path / "volumes" / ".new-shop_data"
+    half.mkdir()
+    (half / "volume.json").write_text("{")
+    files.tidy()
+    assert os.listdir(tmp_path / "volumes") == ["other"]
+
+
 def test_a_volume_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = VolumeFiles(str(tmp_path))
 
