@@ -7,6 +7,7 @@ directory removes the lock last: so nobody writes into what somebody else is tak
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -38,8 +39,11 @@ def remove_project_directory(directory: str) -> None:
                 remove_tree(os.path.join(directory, name))
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, LOCK))
-        with suppress(OSError):  # Somebody has taken it already.
+        try:
             os.rmdir(directory)
+        except OSError as exc:
+            if exc.errno != errno.ENOTEMPTY:  # Somebody has taken it already.
+                raise
 
 
 def acquire(site: Site) -> int:
