@@ -70,10 +70,11 @@ def write_bundle(site: Site, spec: SandboxSpec) -> bool:
     root = ids_of(spec.config, site.ids).host_base
     try:
         existed = not _mkdir(path)
-        if _mkdir(f"{path}/upper"):
-            os.chown(f"{path}/upper", root, root)
-        if _mkdir(f"{path}/work"):
-            os.chown(f"{path}/work", root, root)
+        # The file is written last: without it, who was making the others was killed, at any point of it.
+        whole = existed and os.path.lexists(f"{path}/spec.json")
+        for folder in (f"{path}/upper", f"{path}/work"):
+            if _mkdir(folder) or not whole:
+                os.chown(folder, root, root)
         # The config is most of it, and is JSON already.
         data = {VERSION_KEY: SPEC_VERSION} | to_json(replace(spec, config=OciConfig({}))) | {"config": spec.config}
         _write(f"{path}/spec.json", json.dumps(data).encode(), replacing=existed)

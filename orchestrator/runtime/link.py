@@ -168,6 +168,7 @@ class Link:
         except (OSError, trio.ClosedResourceError) as exc:
             if isinstance(exc, OSError) and exc.errno in _NOT_SENT:
                 raise
+            self.lost = True  # Who asks again at once would find the same: `run` may not have seen it yet.
             raise MonitorLost from None
         finally:
             if memfd is not None:
