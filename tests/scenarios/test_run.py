@@ -226,7 +226,12 @@ def test_ctrl_c_stops_it_and_a_second_one_kills_it(stack: Stack) -> None:
 
 def test_ctrl_c_while_it_waits_for_what_it_needs_leaves_nothing_of_it(stack: Stack) -> None:
     with running(stack, "run", "long") as process:
-        eventually(lambda: stack.ps().get("slow", {}).get("State") == "running")
+
+        def it_waits() -> bool:
+            assert process.poll() is None, process.communicate()
+            return stack.ps().get("slow", {}).get("State") == "running"
+
+        eventually(it_waits)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 130, err
