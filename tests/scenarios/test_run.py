@@ -229,7 +229,7 @@ def test_ctrl_c_while_it_waits_for_what_it_needs_leaves_nothing_of_it(stack: Sta
 
         def it_waits() -> bool:
             assert process.poll() is None, process.communicate()
-            return stack.ps().get("slow", {}).get("State") == "running"
+            return bool(stack.ps().get("slow", {}).get("State") == "running")
 
         eventually(it_waits)
         process.send_signal(signal.SIGINT)
