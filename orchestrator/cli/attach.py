@@ -48,6 +48,7 @@ _NOTED = frozenset(
     {
         EventKind.CONTAINER_STARTED,
         EventKind.CONTAINER_EXITED,
+        EventKind.CONTAINER_LINGERS,
         EventKind.CONTAINER_STOPPED,
         EventKind.CONTAINER_REMOVED,
         EventKind.RESTART_SCHEDULED,

@@ -26,6 +26,7 @@ from orchestrator.contracts.runtime import (
     ExecSink,
     ExecSpec,
     Exit,
+    FirstProcess,
     GeneratedFile,
     OciConfig,
     Run,
@@ -46,6 +47,7 @@ from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
+from orchestrator.runtime.first_process import first_process
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost
 from orchestrator.runtime.live_files import with_contents, write_anew
@@ -248,6 +250,10 @@ class MonitorRuntime:
         if active is not None:
             active.killed = active.killed or number == signal.SIGKILL
             pidfds.send(active.pidfd, number)
+
+    async def first_process(self, container: ContainerId) -> FirstProcess | None:
+        active = self._session.active.get(container)
+        return None if active is None else first_process(active.run.pid, active.pidfd)
 
     async def kill(self, container: ContainerId) -> None:
         active = self._session.active.get(container)

@@ -20,6 +20,7 @@ from orchestrator.contracts.runtime import (
     ExecSink,
     ExecSpec,
     Exit,
+    FirstProcess,
     GeneratedFile,
     OciConfig,
     Run,
@@ -288,6 +289,14 @@ class FakeRuntime:
                 live.waiting.append((behaviour.stops_after_s, Exit(signal=number)))
             else:
                 live.end_at(trio.current_time() + behaviour.stops_after_s, Exit(signal=number))
+
+    async def first_process(self, container: ContainerId) -> FirstProcess | None:
+        await trio.lowlevel.checkpoint()
+        if self._live(container) is None:
+            return None
+        behaviour = self._behaviour(container)
+        handled = frozenset() if behaviour.ignores_sigterm or behaviour.unkillable else STOP_SIGNALS
+        return FirstProcess("sh", 1, handled)
 
     async def kill(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
