@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.isolation import isolated
@@ -62,6 +63,7 @@ def up(
     pull: str | None,
     quiet_pull: bool,
     isolate: bool,
+    menu: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
@@ -91,7 +93,7 @@ def up(
     printer = printer_for(settings.terminal(), **look)
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     board = Board(project.services, quiet_images=quiet_pull)
-    return _followed(settings, request, selection, printer, cascade, began_s, board)
+    return _followed(settings, request, selection, printer, cascade, began_s, board, menu=menu)
 
 
 def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, code_from: str | None) -> Cascade:
@@ -125,8 +127,10 @@ def _followed(
     cascade: Cascade | None,
     began_s: float,
     board: Board,
+    *,
+    menu: bool,
 ) -> int:
-    """Bring up, and follow until all have ended or are stopped; the exit code."""
+    """Bring up, and follow until all have ended or are stopped; the exit code. `menu`: keys do something."""
     from orchestrator.cli.attach import Foreground
 
     project = request.project
@@ -138,7 +142,10 @@ def _followed(
     def summary(result: Any) -> str:
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
-    return foreground.run(client, request, summary)
+    with ExitStack() as stack:
+        if menu and settings.terminal().stderr_tty:
+            foreground.use_keys(stack)
+        return foreground.run(client, request, summary)
 
 
 def create(
