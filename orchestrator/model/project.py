@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.model.chaos import ChaosStep
+from orchestrator.model.host_hooks import HostHooks
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.network import Network
 from orchestrator.model.service import Service
@@ -44,6 +45,7 @@ class Project:
     places: Mapping[str, Place] = field(default_factory=dict)
     inactive: frozenset[ServiceName] = frozenset()
     chaos: tuple[ChaosStep, ...] = ()
+    host_hooks: HostHooks = HostHooks()
 
     def where(self, path: str) -> str:
         """``file:line:col: path``, for the longest prefix of `path` whose place is known; else `path` itself.

@@ -19,6 +19,7 @@ from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
 from orchestrator.errors import InputError, PystackError
+from orchestrator.model.host_hooks import HostHooks
 from orchestrator.model.names import ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
@@ -81,8 +82,10 @@ def up(
     )
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
     request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
+    _host_hooks(project, "before_up")
     if detach or wait or no_start:
         _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
+        _host_hooks(project, "after_up")
         return 0
     from orchestrator.cli.render.loglines import printer_for
 
@@ -94,6 +97,13 @@ def up(
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     board = Board(project.services, quiet_images=quiet_pull)
     return _followed(settings, request, selection, printer, cascade, began_s, board, menu=menu)
+
+
+def _host_hooks(project: Project, name: str) -> None:
+    if project.host_hooks != HostHooks():  # Few have any, and it imports `subprocess`.
+        from orchestrator.cli.host_hooks import run_host_hooks
+
+        run_host_hooks(project, name)
 
 
 def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, code_from: str | None) -> Cascade:
@@ -140,6 +150,7 @@ def _followed(
     foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
+        _host_hooks(project, "after_up")
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
     with ExitStack() as stack:

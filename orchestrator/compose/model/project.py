@@ -27,6 +27,7 @@ from orchestrator.compose.model import (
 )
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
+from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
@@ -68,6 +69,7 @@ def build_project(
         volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
         chaos=chaos.script(read, model, name, services),
+        host_hooks=host_hooks(read, model),
     )
 
 
