@@ -5,7 +5,7 @@
     connection C   stop, kill     one for each Ctrl-C, or when a container's end is to stop all
     connection D   restart        one for each restart that a key asks for
 
-Everything is waited for in one place (`_wait`): sockets, logs, signals, keys. All three connections tell all that happens while
+Everything is waited for in one place (`_wait`): sockets, logs, signals, keys. All connections tell all that happens while
 they are open; what one of them has told, the others do not tell again (`_Once`). Log lines go to stdout and stderr as they
 were written, the rest to stderr. A supervisor that is killed is started again by the client that follows: containers, logs
 and exit codes are not lost.
@@ -100,7 +100,12 @@ class _Part(Operation):
     """An operation whose events go to the foreground."""
 
     def __init__(
-        self, client: Client, request: Up | Stop | Kill | Restart, progress: Progress, board: Board, happened: Callable[[Any], None]
+        self,
+        client: Client,
+        request: Up | Stop | Kill | Restart,
+        progress: Progress,
+        board: Board,
+        happened: Callable[[Any], None],
     ) -> None:
         super().__init__(client, request, progress, board)
         self._happened = happened

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from orchestrator.cli.failures import note
 from orchestrator.cli.logfiles import Writer, Writers, log_path, merge, show, without_log, writers
@@ -14,6 +15,9 @@ from orchestrator.contracts.site import Site
 from orchestrator.kernel.inotify import Inotify
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.logs import Follower, Leases
+
+if TYPE_CHECKING:
+    from orchestrator.runtime.loglines import Block
 
 _APPEARS = frozenset({EventKind.CONTAINER_CREATED, EventKind.CONTAINER_STARTING, EventKind.CONTAINER_STARTED})
 """After these a container may write."""

@@ -79,8 +79,8 @@ class Menu:
 
 
 class Keyboard:
-    """The terminal on stdin while the context is open (termios(3)), if there is one and we begin in its foreground (`there`).
-    To be waited for as long as it is `listening`."""
+    """The terminal on stdin while the context is open (termios(3)), if there is one and we begin in its foreground: it is
+    `there` then. To be waited for as long as it is `listening`."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()

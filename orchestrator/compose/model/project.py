@@ -25,9 +25,9 @@ from orchestrator.compose.model import (
     project_parts,
     security,
 )
+from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
-from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
