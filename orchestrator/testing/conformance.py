@@ -173,7 +173,7 @@ async def a_run_s_first_process_tells_which_signals_it_ignores(lab: Lab) -> None
     assert first is not None
     assert (first.name, first.pid, first.ignores(int(SIGTERM))) == ("sh", 1, True)
     heedful = await begin(lab, Workload(), "two")
-    while (first := await lab.runtime.first_process(heedful.container)) is not None and first.ignores(int(SIGTERM)):
+    while (first := await lab.runtime.first_process(heedful.container)) is not None and first.ignores(int(SIGTERM)):  # noqa: ASYNC110
         await trio.sleep(0.01)  # It has not set its trap yet.
     assert first is not None
     await lab.runtime.kill(deaf.container)

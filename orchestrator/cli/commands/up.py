@@ -26,11 +26,10 @@ from orchestrator.model.service import Condition
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable
+    from collections.abc import Collection, Container, Iterable, Mapping
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
-    from orchestrator.cli.render.loglines import LogPrinter
     from orchestrator.model.project import Project
 
 
@@ -80,23 +79,20 @@ def up(
     request = _request(
         settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=no_start, no_deps=no_deps
     )
-    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
-    request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
+    more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
+    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
     _host_hooks(project, "before_up")
     if detach or wait or no_start:
         _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
         _host_hooks(project, "after_up")
         return 0
-    from orchestrator.cli.render.loglines import printer_for
-
     check_services((*attached, *unattached), project.services, project.name)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
     selection = _selection(shown, unattached, managed, services or managed)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
-    printer = printer_for(settings.terminal(), **look)
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     board = Board(project.services, quiet_images=quiet_pull)
-    return _followed(settings, request, selection, printer, cascade, began_s, board, menu=menu)
+    return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
 
 
 def _host_hooks(project: Project, name: str) -> None:
@@ -133,20 +129,23 @@ def _followed(
     settings: Settings,
     request: Up,
     selection: Selection,
-    printer: LogPrinter,
+    look: Mapping[str, bool],
     cascade: Cascade | None,
     began_s: float,
     board: Board,
     *,
     menu: bool,
 ) -> int:
-    """Bring up, and follow until all have ended or are stopped; the exit code. `menu`: keys do something."""
+    """Bring up, and follow until all have ended or are stopped; the exit code. `look`: of log lines, see `printer_for`.
+    `menu`: keys do something."""
     from orchestrator.cli.attach import Foreground
+    from orchestrator.cli.render.loglines import printer_for
 
     project = request.project
     site = settings.site_named(project.name)
     progress = choose(settings.terminal(), f"up {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
+    printer = printer_for(settings.terminal(), **look)
     foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
