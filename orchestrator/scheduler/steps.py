@@ -142,11 +142,20 @@ class Steps:
             return
         assert operation.definition is not None
         image = await image_of(self._state, self._plan.project, operation.definition, self._environ)
+        if operation.manual is not None:
+            container.amend(manual=operation.manual)
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
 
     async def _reconnect(self, container: Container, operation: Operation) -> None:
-        assert operation.definition is not None
-        await sandbox.reconnect(self._state, container, self._plan.project, operation.definition, operation.cause)
+        state, project, before = self._state, self._plan.project, container.record.manual
+        manual = before if operation.manual is None else operation.manual
+        if made := await state.ensure_networks([item.key for item in manual.networks], manual.known(project)):
+            self.networks_made += made
+            state.adapters.records.commit(state.record())  # `network rm` looks there for who is on it.
+        await sandbox.reconnect(state, container, project, operation.definition, operation.cause, manual)
+        left = [item.key for item in before.networks if item not in manual.networks and item.key not in project.networks]
+        if left and await state.remove_networks(left):
+            state.adapters.records.commit(state.record())
 
     async def _start(self, container: Container, operation: Operation) -> None:
         """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""
