@@ -236,13 +236,6 @@ class ProjectNetworks:
     async def _join(self, network: Network) -> None:
         """Be on a shared network; again, if we are: what is missing in the kernel is made, and addresses are had ahead."""
         key, live, written = network.key, self.live.get(network.key), self._written.get(network.key, frozenset())
-        for other, each in self.live.items() if live is None else ():
-            if each.network.external and each.network.full_name == network.full_name:
-                raise OperationError(
-                    f'containers of this project are on network "{network.full_name}" already, as {other}',
-                    hint=f"take them off it: pystack network disconnect {other} SERVICE; or call it {other} in the stack",
-                    place=f"networks.{key}",
-                )
         held = self._held(key)
         used = [address.ip for _, endpoint in held for address in endpoint.addresses if address.gateway]
         joined = await self._thread.run(self._shared.join, network, used, written)

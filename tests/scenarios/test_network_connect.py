@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_a_container_joins_a_shared_network_that_its_stack_does_not_know(
     assert site.connect("--alias", "shop", identity[:12], "web").code == 0
     assert users(pystack, meeting) == sorted([f"{site.stack.name}-web-1", f"{other.name}-reader-1"])
     for name in ("web", "shop", f"{site.stack.name}-web-1"):
-        assert eventually(lambda name=name: reaches(other, name, "reader")) == site.address("eth1"), name
+        assert eventually(partial(reaches, other, name, "reader")) == site.address("eth1"), name
     assert site.reaches("reader", "web")
     refused = pystack.run("network", "rm", meeting)
     assert (refused.code, f"{site.stack.name}-web-1" in refused.stderr) == (1, True)
