@@ -10,6 +10,7 @@ from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.runtime import Exit
 from orchestrator.model.chaos import Injection
 from orchestrator.model.health import HealthCheck
+from orchestrator.model.manual import Manual
 from orchestrator.model.names import ContainerId, Instance
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
@@ -50,7 +51,8 @@ class ContainerRecord:
     it does not answer to its service's names (``run`` without ``--use-aliases``). `paused`: its processes stand still, or
     are about to; those of its next run do not. `prepared`: which ``pre_start`` has been done for it
     (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``. `reconnecting`: it is
-    being brought to `endpoints` from others, and is anywhere in between. `faults`: those on purpose that it has
+    being brought to `endpoints` from others, and is anywhere in between. `manual`: what of its networks is not as its
+    definition says. `faults`: those on purpose that it has
     (`scheduler.chaos`), by id: they end with their supervisor.
     """
 
@@ -73,6 +75,7 @@ class ContainerRecord:
     prepared: str = ""
     greeted: int = 0
     reconnecting: bool = False
+    manual: Manual = Manual()
     faults: Mapping[str, Injection] = field(default_factory=dict)
 
 

@@ -151,8 +151,12 @@ def _checked_ends(state: EngineState, injection: Injection) -> list[Container]:
         for name in filter(None, (injection.on, injection.to)):
             if name == OUTSIDE:
                 continue
-            if all(end.outer for item in _containers(state, name) for end in item.record.endpoints):
-                hint = "it is in another's network, in none, or on macvlan or ipvlan, which pass this machine's bridges by"
+            endpoints = [end for item in _containers(state, name) for end in item.record.endpoints]
+            if endpoints and all(end.outer for end in endpoints):
+                hint = "their packets pass this machine's bridges by (docs/chaos.md)"
+                raise OperationError(f'"{name}" is on macvlan or ipvlan networks only', hint=hint)
+            if not endpoints:
+                hint = "it is in another's network, or in none"
                 raise OperationError(f'"{name}" has no network of its own', hint=hint)
         return ends
     phases = (Phase.RUNNING,) if injection.kind is FaultKind.PAUSE else (Phase.RUNNING, Phase.PAUSED)
