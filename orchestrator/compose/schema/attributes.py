@@ -168,9 +168,14 @@ CHAOS_STEP = object_of(
     ),
     required=("do",),
 )
+OBSERVED = object_of("net", (Row("observe", FLAG, "`up` does what `pystack net --observe on` does"),))
 TOP_X_PYSTACK = object_of(
     "x-pystack",
-    (_UNHEALTHY, Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)")),
+    (
+        _UNHEALTHY,
+        Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)"),
+        Row("net", OBSERVED, "who talks to whom (docs/networking.md)"),
+    ),
 )
 
 TOP = object_of(
