@@ -271,6 +271,12 @@ class Runtime(Protocol):
         was paused."""
         ...
 
+    async def exhaust(self, container: ContainerId) -> None:
+        """Have the kernel's OOM killer end the run's PID 1: for a moment its limit of memory is one that it cannot keep.
+        Returns when it has ended and the limits are as they were. What else is in the container may be killed before.
+        Raises OperationError when there is no run, or where the kernel would kill nobody."""
+        ...
+
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         """Run a health probe in the container; after `timeout_s` the probe and all its children are killed.
         A command that cannot be executed gives exit code 126 or 127 with the reason as output; never raises for it."""

@@ -30,9 +30,9 @@ class Project:
     """The whole stack, in the order of the file, whatever was selected. `inactive`: services of profiles that are not
     active; they are known (no orphans), and touched only when asked for by name. `profiles`: the active ones.
 
-    `chaos`: its script of faults on purpose. `working_dir` is absolute. `places` maps compose paths
-    (``services.web.ports[0]``) to where they are written: what the runtime finds wrong later (a port in use, a missing bind
-    source) is reported at its line.
+    `chaos`: its script of faults on purpose. `observe`: who talks to whom is counted. `working_dir` is absolute. `places`
+    maps compose paths (``services.web.ports[0]``) to where they are written: what the runtime finds wrong later (a port in
+    use, a missing bind source) is reported at its line.
     """
 
     name: ProjectName
@@ -46,6 +46,7 @@ class Project:
     inactive: frozenset[ServiceName] = frozenset()
     chaos: tuple[ChaosStep, ...] = ()
     host_hooks: HostHooks = HostHooks()
+    observe: bool = False
 
     def where(self, path: str) -> str:
         """``file:line:col: path``, for the longest prefix of `path` whose place is known; else `path` itself.

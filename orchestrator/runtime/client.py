@@ -41,7 +41,7 @@ from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
-from orchestrator.runtime import bundle, freezing
+from orchestrator.runtime import bundle, freezing, shortage
 from orchestrator.runtime.adopting import Adopting
 from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
@@ -93,7 +93,7 @@ async def open_runtime(
 
 
 @refusing(create="make the sandbox of", start="start", attach="attach to", kill="kill", pause="pause", resume="resume",
-          probe="probe", exec="run a process in", update="update",
+          exhaust="use up the memory of", probe="probe", exec="run a process in", update="update",
           renew_files="renew the files of", remove="remove")  # fmt: skip
 class MonitorRuntime:
     def __init__(self, site: Site, host: Host, session: Session) -> None:
@@ -103,6 +103,7 @@ class MonitorRuntime:
         self._layout = host.cgroups
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
+        self._exhausting: dict[ContainerId, trio.Event] = {}
         self.ends = Ends(site, self._layout, session, self._sandboxes)
         self._starts = Starts(site, session, self.ends)
         session.completed = self.ends.completed
@@ -197,6 +198,7 @@ class MonitorRuntime:
         size: tuple[int, int] = (0, 0),
     ) -> Run:
         assert stdin is None or on_tty is None, "a terminal is its own stdin"
+        await self._limits_restored(container)
         sandbox = await self._sandbox(container)
         if sandbox.starting or container in self._session.active:
             raise OperationError(f"container {container} is running already")
@@ -276,6 +278,25 @@ class MonitorRuntime:
         thaw = partial(freezing.resume, self._site, container, self._layout)
         await trio.to_thread.run_sync(thaw, abandon_on_cancel=True)
 
+    async def exhaust(self, container: ContainerId) -> None:
+        await self._running(container)
+        await self._limits_restored(container)
+        if (active := self._session.active.get(container)) is None:
+            raise OperationError(f"container {container} is not running")
+        pidfd = os.dup(active.pidfd)  # Ours is closed when it has ended.
+        self._exhausting[container] = restored = trio.Event()
+        try:
+            await trio.to_thread.run_sync(shortage.run_out, self._site, container, self._layout, active.run.pid, pidfd)
+        finally:
+            os.close(pidfd)
+            del self._exhausting[container]
+            restored.set()
+
+    async def _limits_restored(self, container: ContainerId) -> None:
+        """Not just lowered to have it run out of memory."""
+        while (restored := self._exhausting.get(container)) is not None:
+            await restored.wait()
+
     # Further processes.
 
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
@@ -332,6 +353,7 @@ class MonitorRuntime:
     # Limits.
 
     async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        await self._limits_restored(container)
         sandbox = await self._sandbox(container)
         before = sandbox.spec
         linux: dict[str, Any] = dict(before.config.get("linux") or {})

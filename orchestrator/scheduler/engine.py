@@ -142,6 +142,9 @@ class Engine:
             )
             wait, timeout_s = _waiting(request)
             outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
+            if isinstance(request, Up):
+                async with self._state.networks_lock:
+                    await self._state.observe(request.project)
             await chaos.end_pointless(self._state)
             return outcome
         finally:

@@ -117,7 +117,17 @@ class EngineState:
                 self.networks[network.key] = network
                 if not network.external:
                     self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
+            if missing:
+                await self.observe(project)
             return [network.key for network in missing]
+
+    async def observe(self, project: Project) -> None:
+        """Count who talks to whom, where the stack wants that. A failure is a warning."""
+        if project.observe:
+            try:
+                await self.adapters.networking.observe()
+            except PystackError as error:
+                self.warn("cannot count who talks to whom", error)
 
     async def remove_networks(
         self, keys: Iterable[NetworkName], why: str = "", *, anew: bool = False

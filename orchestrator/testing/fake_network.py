@@ -105,6 +105,7 @@ class FakeNetworking:
         self._on: dict[ContainerId, frozenset[NetworkName]] = {}
         self.cannot: set[type] = set()
         self.impairments: tuple[Impairment, ...] = ()
+        self.observing = False
         self._dropped: set[tuple[str, str]] = set()
         self._failing: tuple[Impairment, ...] = ()
         self._key = ProjectKey(key)
@@ -332,6 +333,10 @@ class FakeNetworking:
         """Whether a packet from the address `one` arrives at `other`, both of containers that are attached."""
         return (one, other) not in self._dropped
 
+    async def observe(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.observing = bool(self.networks)
+
     async def detach(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self.unready.discard(container)
@@ -364,12 +369,14 @@ class FakeNetworking:
                 self.host.shared[name].pop(self, None)
             for state in (self.networks, self._books, self._zones):
                 state.pop(key, None)
+        self.observing = self.observing and bool(self.networks)
 
     def reboot(self) -> None:
         for state in (self.networks, self._books, self._zones, self.attached):
             state.clear()
         self._dropped.clear()
         self.impairments = ()
+        self.observing = False
         self.forget()
 
     def forget(self) -> None:

@@ -320,6 +320,13 @@ class FakeRuntime:
             if found.live is not None:
                 found.live.resume()
 
+    async def exhaust(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        if (live := self._live(container)) is None:
+            raise OperationError(f"{container} does not run")
+        self._act("exhaust", container)
+        live.end_at(trio.current_time(), Exit(signal=int(SIGKILL), oom_killed=True))
+
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         assert argv, "a probe without a command"
         if argv[0] in COMMANDS:

@@ -70,7 +70,14 @@ def build_project(
         places=read.places,
         chaos=chaos.script(read, model, name, services),
         host_hooks=host_hooks(read, model),
+        observe=_observe(read, model),
     )
+
+
+def _observe(read: Reader, model: Node) -> bool:
+    own = model.get("x-pystack")
+    node = own.get("net") if own is not None else None
+    return node is not None and read.flag(node, "x-pystack.net", "observe")
 
 
 def _in(asked: Node, service: str) -> bool:

@@ -177,12 +177,14 @@ HOST_HOOKS = object_of(
         Row("before_down", _HOST_COMMANDS, "before `down` does anything"),
     ),
 )
+OBSERVED = object_of("net", (Row("observe", FLAG, "`up` does what `pystack net --observe on` does"),))
 TOP_X_PYSTACK = object_of(
     "x-pystack",
     (
         _UNHEALTHY,
         Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)"),
         Row("hooks", HOST_HOOKS, "commands for this machine, before and after `up` and `down` (docs/hooks.md)"),
+        Row("net", OBSERVED, "who talks to whom (docs/networking.md)"),
     ),
 )
 
