@@ -41,12 +41,16 @@ class Settings:
     ansi: str = "auto"
     progress: str = "auto"
     data_root: str | None = None
+    no_ansi: bool = False
+    dry_run: bool = False
+    all_resources: bool = False
+    parallel: int = -1
     environment: Mapping[str, str] | None = None
     begun: Launch | None = None
     """A supervisor that was started early, and waits (cli.early)."""
 
     def terminal(self) -> Terminal:
-        return detect(self.ansi, self.progress, self.environ)
+        return detect("never" if self.no_ansi else self.ansi, self.progress, self.environ)
 
     @property
     def environ(self) -> Mapping[str, str]:

@@ -124,6 +124,16 @@ class Kill:
 
 
 @frozen
+class Remove:
+    """Remove containers that do not run; with `stop` also those that do, once they are stopped. One-offs, networks and
+    named volumes stay; `volumes`: anonymous volumes go too."""
+
+    selection: Selection = Selection()
+    stop: bool = False
+    volumes: bool = False
+
+
+@frozen
 class Pause:
     """Let the processes of what runs stand still."""
 
@@ -200,7 +210,7 @@ class Attached:
     stdin: bool = False
 
 
-Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Pause | Unpause | Run
+Operation = Up | Scale | Down | Remove | Start | Stop | Restart | Kill | Pause | Unpause | Run
 """What changes containers: goes through ``Engine.operate``."""
 
 
@@ -253,6 +263,19 @@ class PlanOf:
     start: Start | None = None
     stop: Stop | None = None
     restart: Restart | None = None
+    scale: Scale | None = None
+    remove: Remove | None = None
+    kill: Kill | None = None
+    pause: Pause | None = None
+    unpause: Unpause | None = None
+    run: Run | None = None
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Those that are given."""
+        some = (self.up, self.scale, self.down, self.remove, self.start, self.stop, self.restart)
+        others = (self.kill, self.pause, self.unpause, self.run)
+        return tuple(each for each in (*some, *others) if each is not None)
 
 
 @frozen
@@ -353,6 +376,7 @@ VERBS: Mapping[str, type] = {
     "up": Up,
     "scale": Scale,
     "down": Down,
+    "rm": Remove,
     "start": Start,
     "stop": Stop,
     "restart": Restart,

@@ -230,7 +230,7 @@ class PlanBuilder:
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
         ]
-        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
+        if verb not in (Verb.DOWN, Verb.RM, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
             operations.sort(key=order.place)
         return Plan(
             verb=verb,

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import assert_never
 
-from orchestrator.contracts.control import Down, Kill, Operation, Pause, Restart, Run, Scale, Start, Stop, Unpause, Up
+from orchestrator.contracts.control import (
+    Down,
+    Kill,
+    Operation,
+    Pause,
+    Remove,
+    Restart,
+    Run,
+    Scale,
+    Start,
+    Stop,
+    Unpause,
+    Up,
+)
 from orchestrator.contracts.images import ImageRequest, Known
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, ServiceName
@@ -26,7 +39,7 @@ from orchestrator.plan.reconcile import (
     plan_start,
     plan_up,
 )
-from orchestrator.plan.teardown import plan_down, plan_kill, plan_pause, plan_restart, plan_stop
+from orchestrator.plan.teardown import plan_down, plan_kill, plan_pause, plan_remove, plan_restart, plan_stop
 from orchestrator.policy.requests import Ask
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
@@ -81,6 +94,8 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
             return plan_kill(request, await look(state, state.project), state.project)
         case Pause() | Unpause():
             return plan_pause(request, await look(state, state.project), state.project)
+        case Remove():
+            return plan_remove(request, await look(state, state.project), state.project)
         case Down():
             project = request.project or state.project
             return plan_down(request, await look(state, project), project)

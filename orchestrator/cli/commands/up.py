@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.isolation import isolated
 from orchestrator.cli.operation import Operation, report_failures, report_left
 from orchestrator.cli.orphans import orphans
@@ -24,11 +25,10 @@ from orchestrator.model.service import Condition
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable
+    from collections.abc import Collection, Container, Iterable, Mapping
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
-    from orchestrator.cli.render.loglines import LogPrinter
     from orchestrator.model.project import Project
 
 
@@ -61,6 +61,7 @@ def up(
     no_build: bool,
     pull: str | None,
     quiet_pull: bool,
+    quiet_build: bool,
     isolate: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
@@ -79,19 +80,16 @@ def up(
     )
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
     request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
-    if detach or wait or no_start:
-        _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
+    board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
+    if detach or wait or no_start or settings.dry_run:
+        _detached(settings, request, managed, began_s, board)
         return 0
-    from orchestrator.cli.render.loglines import printer_for
-
     check_services((*attached, *unattached), project.services, project.name)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
     selection = _selection(shown, unattached, managed, services or managed)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
-    printer = printer_for(settings.terminal(), **look)
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
-    board = Board(project.services, quiet_images=quiet_pull)
-    return _followed(settings, request, selection, printer, cascade, began_s, board)
+    return _followed(settings, request, selection, look, cascade, began_s, board)
 
 
 def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, code_from: str | None) -> Cascade:
@@ -121,15 +119,17 @@ def _followed(
     settings: Settings,
     request: Up,
     selection: Selection,
-    printer: LogPrinter,
+    look: Mapping[str, bool],
     cascade: Cascade | None,
     began_s: float,
     board: Board,
 ) -> int:
     """Bring up, and follow until all have ended or are stopped; the exit code."""
     from orchestrator.cli.attach import Foreground
+    from orchestrator.cli.render.loglines import printer_for
 
     project = request.project
+    printer = printer_for(settings.terminal(), **look)
     site = settings.site_named(project.name)
     progress = choose(settings.terminal(), f"up {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
@@ -158,7 +158,7 @@ def create(
     project, chosen = _loaded(settings, services)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
-    _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
+    _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 
 
 def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
@@ -214,13 +214,12 @@ def _request(
     )
 
 
-def _detached(
-    settings: Settings, request: Up, managed: Collection[str], began_s: float, *, quiet_pull: bool
-) -> None:
+def _detached(settings: Settings, request: Up, managed: Collection[str], began_s: float, board: Board) -> None:
     """Bring up without following. Ctrl-C only leaves."""
     project = request.project
     site = settings.site_named(project.name)
-    board = Board(project.services, quiet_images=quiet_pull)
+    if shown_instead(settings, request, site):
+        return
     progress = choose(settings.terminal(), f"{'up' if request.start else 'create'} {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
     with client:

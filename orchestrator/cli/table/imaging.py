@@ -119,6 +119,22 @@ EXPORT = Verb(
     ),
     arguments=(Argument("service", "SERVICE", required=True),),
 )
+PUBLISH = Verb(
+    "publish",
+    "publish",
+    "Refused: a stack is published as the files that it is.",
+    """Docker Compose puts the compose files into a registry as an artifact. Nothing here reads such artifacts, so nothing
+    writes them: publish the files, or what `config --lock-image-digests` makes of them.
+    """,
+    options=(
+        Option("--app", "app", "Refused, as the verb is.", accepted=True),
+        Option("--oci-version", "oci_version", "Refused, as the verb is.", TEXT, "VERSION", accepted=True),
+        Option("--resolve-image-digests", "pinned", "Refused, as the verb is.", accepted=True),
+        Option("--with-env", "with_env", "Refused, as the verb is.", accepted=True),
+        Option("-y --yes", "yes", "Refused, as the verb is.", accepted=True),
+    ),
+    arguments=(Argument("repository", "REPOSITORY[:TAG]", required=True),),
+)
 LOGIN = Verb(
     "login",
     "login",

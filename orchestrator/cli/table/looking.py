@@ -8,6 +8,7 @@ from orchestrator.cli.table.shapes import (
     DETACH_KEYS,
     FORMAT,
     LINES,
+    LIST_FORMAT,
     SERVICES,
     TEXT,
     Argument,
@@ -47,6 +48,30 @@ PS = Verb(
         Option("--no-trunc", "no_trunc", "Do not cut lines at the terminal's width."),
     ),
     arguments=SERVICES,
+    hot=True,
+)
+LS = Verb(
+    "ls",
+    "ls",
+    "List the projects of this machine.",
+    "List the projects of which something runs, with how many containers are in which state, and their compose files.",
+    options=(
+        Option("-a --all", "everything", "Also those of which nothing runs."),
+        Option("--filter", "filters", "name=PART: with PART in the name; may be repeated.", TEXT, "FILTER", many=True),
+        LIST_FORMAT,
+        Option("-q --quiet", "quiet", "Only names."),
+    ),
+    hot=True,
+)
+WAIT = Verb(
+    "wait",
+    "wait",
+    "Wait until services have ended.",
+    """Wait until all containers of SERVICEs have ended, and will not be started again by themselves. Prints the exit code
+    of each, and ends with that of the last.
+    """,
+    options=(Option("--down-project", "down_project", "Take the project down once the first has ended."),),
+    arguments=(Argument("services", "SERVICE...", many=True, required=True),),
     hot=True,
 )
 LOGS = Verb(
