@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from orchestrator.cli.terminal import Terminal, detect
@@ -27,6 +28,28 @@ def _stdin() -> str:
     if not _read_already:
         _read_already.append(sys.stdin.read())
     return _read_already[0]
+
+
+def _keep(paths: tuple[str, ...]) -> None:
+    """Put what comes from a shell's ``<(...)`` into a file in memory, under the same number: it is read more than once."""
+    from orchestrator.compose.folder import DESCRIPTORS
+    from orchestrator.compose.text.files import MAX_COMPOSE_BYTES
+
+    for path in paths:
+        number = path.rpartition("/")[2]
+        if not (path.startswith(DESCRIPTORS) and number.isdecimal() and _is_pipe(path)):
+            continue
+        with open(int(number), "rb", closefd=False) as pipe, open(os.memfd_create("compose"), "wb") as kept:
+            kept.write(pipe.read(MAX_COMPOSE_BYTES + 1))  # What is more than that the loader refuses.
+            kept.flush()
+            os.dup2(kept.fileno(), int(number), inheritable=False)
+
+
+def _is_pipe(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 @frozen
@@ -60,6 +83,7 @@ class Settings:
         """What the loader is asked for. Reads stdin when a file is ``-``."""
         from orchestrator.compose.discovery import LoadRequest
 
+        _keep((*self.files, *self.env_files))
         return LoadRequest(
             directory=os.getcwd(),
             environment=self.environ,

@@ -174,6 +174,18 @@ def test_a_dry_run_changes_nothing(stack: Stack, words: tuple[str, ...], planned
     assert eventually(lambda: len(stack.rows()) == 2)
 
 
+def test_all_resources_come_without_a_service_and_go_with_down(pystack: Pystack) -> None:
+    stack = pystack.stack("volumes: {spare: {}}\nnetworks: {idle: {}}\n")
+    refused = stack.run("up")
+    assert (refused.code, "no service to bring up" in refused.stderr) == (2, True)
+    made = stack.must("--all-resources", "up")
+    assert "created volume spare" in made.stderr
+    assert "created network idle" in made.stderr
+    assert volumes(stack) == [f"{stack.name}_spare"]
+    stack.must("down", "-v")
+    assert volumes(stack) == []
+
+
 def test_a_dry_run_of_what_is_not_up_leaves_nothing_behind(stack: Stack) -> None:
     assert "start web" in stack.must("--dry-run", "up").stdout
     assert "create web" in stack.must("create", "--dry-run").stdout

@@ -81,7 +81,7 @@ def up(
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
     request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
     board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
-    if detach or wait or no_start or settings.dry_run:
+    if detach or wait or no_start or settings.dry_run or not managed:
         _detached(settings, request, managed, began_s, board)
         return 0
     check_services((*attached, *unattached), project.services, project.name)
@@ -172,7 +172,8 @@ def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool
 def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
     """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
     project, chosen = settings.load_to_run(services)
-    if not chosen:
+    alone = settings.all_resources and (project.networks or project.volumes)
+    if not chosen and not alone:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
     return project, chosen
@@ -209,6 +210,7 @@ def _request(
         remove_orphans=remove,
         ignore_orphans=ignore,
         start=not no_start,
+        all_resources=settings.all_resources,
         named=settings.origin()[1],
         registry=caller_variables(settings.environ),
     )
@@ -259,6 +261,8 @@ def _summary(result: Any, managed: Collection[str], seconds: float) -> str:
     made = sum(status.phase is Phase.CREATED for status in statuses)
     done = sum(status.phase is Phase.EXITED for status in statuses)
     noun = "service" if len(set(running)) == len(running) else "container"
+    if not managed:
+        return f"networks and volumes are there after {seconds:.2f} s"
     parts = [f"{len(running)} {noun}{'' if len(running) == 1 else 's'} up"] if running or not made else []
     parts += [f"{made} created"] if made else []
     parts += [f"{done} completed"] if done else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.table.shapes import CHOICE, COUNT, FORMAT, SERVICES, TEXT, Argument, Group, Option, Verb
+from orchestrator.cli.table.shapes import CHOICE, COUNT, LIST_FORMAT, SERVICES, TEXT, Argument, Group, Option, Verb
 
 QUIET = Option("-q --quiet", "quiet", "Show no progress.")
 IDS_ONLY = Option("-q --quiet", "quiet", "Only ids.")
@@ -91,7 +91,7 @@ IMAGES_VERB = Verb(
     "images",
     "List the images of the project's containers.",
     "List the images that the containers of SERVICEs (all) were made from.",
-    options=(FORMAT, IDS_ONLY),
+    options=(LIST_FORMAT, IDS_ONLY),
     arguments=SERVICES,
 )
 COMMIT = Verb(

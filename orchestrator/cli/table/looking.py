@@ -17,11 +17,13 @@ from orchestrator.cli.table.shapes import (
     Verb,
     output_format,
 )
+from orchestrator.values import replace
 
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
 """Docker's."""
 
 _SWITCH = ("on", "off")
+_VERSION_SHAPES = ("text", "json", "pretty")
 
 INDEX = Option("--index", "index", "Which of the service's containers.", COUNT, "NUMBER", default=0)
 
@@ -31,7 +33,7 @@ PS = Verb(
     "List containers and their state.",
     "List the project's containers and their state.",
     options=(
-        output_format("table", "json", help="json: an object a line."),
+        replace(FORMAT, default=""),
         Option("-a --all", "everything", "Also what was stopped, or ended with code 0."),
         Option("-q --quiet", "quiet", "Only ids: another one for a container that was replaced."),
         Option("--services", "names_only", "Only service names."),
@@ -230,9 +232,11 @@ EVENTS = Verb(
     "Follow what happens in the project, until Ctrl-C or until the project is taken down.",
     options=(
         output_format("text", "json", help="json: an object a line."),
-        Option("--json", "as_json", "The same as --format json."),
+        Option("--json", "as_json", "Events of containers alone, as Docker Compose has them: an object a line."),
         Option("--since", "since", "Also what happened since then: 10m, or 2026-05-04T12:00:00Z.", TEXT, "TIME"),
+        Option("--until", "until", "Only until then, also a time to come.", TEXT, "TIME"),
     ),
+    arguments=SERVICES,
     hot=True,
 )
 VOLUMES = Verb(
@@ -252,6 +256,9 @@ VERSION = Verb(
     "version",
     "Show the version.",
     "Show the version.",
-    options=(output_format("text", "json"), Option("--short", "short", "Only the version number.")),
+    options=(
+        Option("-f --format", "shape", "Output format; pretty is text.", CHOICE, default="text", choices=_VERSION_SHAPES),
+        Option("--short", "short", "Only the version number."),
+    ),
     hot=True,
 )
