@@ -48,7 +48,8 @@ class Up:
     stack's. `start` False: make the containers and leave them (``create``). `timeout_s`: in place of the grace periods of
     what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
     `recreate_dependencies`: `recreate` is for what the selected services need, too. `named`: the user gave the project's
-    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `registry`: variables of
+    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `all_resources`: also the
+    stack's networks and volumes that none of these services uses. `registry`: variables of
     the caller's environment that say where registries' settings and credentials are, and where the caller is (PWD)."""
 
     project: Project
@@ -64,6 +65,7 @@ class Up:
     wait: bool = False
     wait_timeout_s: float | None = None
     named: bool = False
+    all_resources: bool = False
     registry: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,6 +123,16 @@ class Kill:
     selection: Selection = Selection()
     signal: str = "SIGKILL"
     remove_orphans: bool = False
+
+
+@frozen
+class Remove:
+    """Remove containers that do not run; with `stop` also those that do, once they are stopped. One-offs, networks and
+    named volumes stay; `volumes`: anonymous volumes go too."""
+
+    selection: Selection = Selection()
+    stop: bool = False
+    volumes: bool = False
 
 
 @frozen
@@ -228,7 +240,7 @@ class Attached:
     stdin: bool = False
 
 
-Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Pause | Unpause | Connect | Disconnect | Run
+Operation = Up | Scale | Down | Remove | Start | Stop | Restart | Kill | Pause | Unpause | Connect | Disconnect | Run
 """What changes containers: goes through ``Engine.operate``."""
 
 
@@ -281,6 +293,19 @@ class PlanOf:
     start: Start | None = None
     stop: Stop | None = None
     restart: Restart | None = None
+    scale: Scale | None = None
+    remove: Remove | None = None
+    kill: Kill | None = None
+    pause: Pause | None = None
+    unpause: Unpause | None = None
+    run: Run | None = None
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Those that are given."""
+        some = (self.up, self.scale, self.down, self.remove, self.start, self.stop, self.restart)
+        others = (self.kill, self.pause, self.unpause, self.run)
+        return tuple(each for each in (*some, *others) if each is not None)
 
 
 @frozen
@@ -381,6 +406,7 @@ VERBS: Mapping[str, type] = {
     "up": Up,
     "scale": Scale,
     "down": Down,
+    "rm": Remove,
     "start": Start,
     "stop": Stop,
     "restart": Restart,

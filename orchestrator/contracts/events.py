@@ -128,7 +128,8 @@ class ContainerStatus:
     """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`,
     `created_at`: epoch seconds. `reason`: why it is as it is, one sentence. `exposed`: ports (``80/tcp``) that the stack or
     the image says it listens on and that are not published, while it runs. `labels`: those of the image and
-    of the stack. `faults`: those on purpose that it has, in a word or two each."""
+    of the stack. `faults`: those on purpose that it has, in a word or two each. `command`: what it executes, as far as
+    that is known. `mounts`: keys of volumes, and paths of this machine."""
 
     service: ServiceName
     container: ContainerId
@@ -151,3 +152,5 @@ class ContainerStatus:
     exposed: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()

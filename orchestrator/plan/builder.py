@@ -203,15 +203,19 @@ class PlanBuilder:
             cause = "left over from an operation that did not end"
             self._add(Operation(Kind.REMOVE, cause, container, replaces=replaces))
 
-    def prepare(self, moved: Mapping[NetworkName, str] = MappingProxyType({})) -> None:
+    def prepare(
+        self, moved: Mapping[NetworkName, str] = MappingProxyType({}), *, everything: bool = False
+    ) -> None:
         """The images, networks and volumes that what is created or started needs and that are not there, and the networks
-        of what is reconnected. `moved`: networks that have to be made anew, and why."""
+        of what is reconnected. `moved`: networks that have to be made anew, and why. `everything`: the stack's networks and
+        volumes whoever needs them."""
         operations = list(self.operations.values())
         starting = [item for item in operations if item.kind in (Kind.CREATE, Kind.START)]
         made = [one for item in starting if (one := self._definition(item)) is not None]
         services = [*made, *(step.definition for service in made for step in service.pre_start)]
         moved_in = [self._definition(item) for item in operations if item.kind is Kind.RECONNECT]
-        for key in sorted({key for service in (*services, *moved_in) if service is not None for key in service.networks}):
+        networks = {key for service in (*services, *moved_in) if service is not None for key in service.networks}
+        for key in sorted(networks | (self.project.networks.keys() if everything else set())):
             if key in moved:
                 self._add(Operation(Kind.REMOVE_NETWORK, moved[key], network=key))
                 self._add(Operation(Kind.CREATE_NETWORK, moved[key], network=key))
@@ -220,7 +224,8 @@ class PlanBuilder:
                 cause = "shared with other projects: it has to be there" if external else "does not exist yet"
                 self._add(Operation(Kind.CREATE_NETWORK, cause, network=key))
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
-        for volume in sorted({VolumeName(mount.source) for mount in mounts if mount.source is not None}):
+        volumes = {VolumeName(mount.source) for mount in mounts if mount.source is not None}
+        for volume in sorted(volumes | (self.project.volumes.keys() if everything else set())):
             found = self.project.volumes.get(volume)
             if found is not None and volume not in self.observed.volumes and not found.external:
                 self._add(Operation(Kind.CREATE_VOLUME, "does not exist yet", volume=volume))
@@ -248,7 +253,7 @@ class PlanBuilder:
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
         ]
-        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
+        if verb not in (Verb.DOWN, Verb.RM, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
             operations.sort(key=order.place)
         return Plan(
             verb=verb,

@@ -25,6 +25,7 @@ class Verb(Enum):
     SCALE = "scale"
     RUN = "run"
     DOWN = "down"
+    RM = "rm"
     START = "start"
     STOP = "stop"
     RESTART = "restart"

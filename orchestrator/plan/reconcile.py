@@ -192,7 +192,7 @@ def _reconcile(
         for item in observed.orphans(project):
             builder.discard(item, "orphan", request.timeout_s)
     _reconnect_others(builder, moved)
-    builder.prepare(moved)
+    builder.prepare(moved, everything=request.all_resources)
     builder.remove_leftovers()
 
 

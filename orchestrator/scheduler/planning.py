@@ -12,6 +12,7 @@ from orchestrator.contracts.control import (
     Kill,
     Operation,
     Pause,
+    Remove,
     Restart,
     Run,
     Scale,
@@ -41,7 +42,7 @@ from orchestrator.plan.reconcile import (
     plan_start,
     plan_up,
 )
-from orchestrator.plan.teardown import plan_down, plan_kill, plan_pause, plan_restart, plan_stop
+from orchestrator.plan.teardown import plan_down, plan_kill, plan_pause, plan_remove, plan_restart, plan_stop
 from orchestrator.policy.requests import Ask
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
@@ -100,6 +101,8 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
             return plan_connect(request, await look(state, state.project), state.project)
         case Disconnect():
             return plan_disconnect(request, await look(state, state.project), state.project)
+        case Remove():
+            return plan_remove(request, await look(state, state.project), state.project)
         case Down():
             project = request.project or state.project
             return plan_down(request, await look(state, project), project)

@@ -24,6 +24,7 @@ from orchestrator.contracts.control import (
     PlannedStep,
     PlanOf,
     Ps,
+    Remove,
     Run,
     Scale,
     Selection,
@@ -95,9 +96,8 @@ class ProjectControl:
         return Explanation(rows, tuple(await trio.to_thread.run_sync(tail)))
 
     async def plan(self, request: PlanOf) -> Planned:
-        given = (request.up, request.down, request.start, request.stop, request.restart)
-        match [wanted for wanted in given if wanted is not None]:
-            case [one]:
+        match request.operations:
+            case (one,):
                 plan = await self._opened.engine.plan(self._checked(one))
             case several:
                 raise InputError(f"a plan is of one operation, not of {len(several)}")
@@ -122,7 +122,7 @@ class ProjectControl:
         self._opened.tell_findings()
         work = partial(self._carry_out, request, first_run)
         done = await detached(self._nursery, NAMES[type(request)], work)
-        if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():
+        if isinstance(request, Down | Remove) and not self._opened.engine.statuses() and not self._opened.engine.running():
             self.ended = True
         return done
 

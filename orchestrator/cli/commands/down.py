@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from orchestrator.cli.connection import explain_unknown, manage
+from orchestrator.cli.dryrun import shown_instead, told_instead
 from orchestrator.cli.operation import Operation
 from orchestrator.cli.orphans import removes_orphans
 from orchestrator.cli.render.board import Board
@@ -37,6 +38,8 @@ def down(
     site = settings.site()
     images = _images(settings, site, rmi) if rmi is not None else ()
     _down(settings, site, services, volumes, remove_orphans, timeout_s)
+    if told_instead(settings, *(f"remove image {image}, if nothing else uses it" for image in images)):
+        return
     if not services:
         give_back(data_root_of(site), site.project)
     if images:
@@ -79,7 +82,7 @@ def _down(
     if client is None:
         progress.summary(f"project {site.project} does not exist: nothing to remove", {"removed": 0})
         return
-    if not services:
+    if not services and not settings.dry_run:
         _before(site, project)
     folder, named = settings.origin()
     request = Down(
@@ -91,6 +94,10 @@ def _down(
         working_dir=folder,
         named=named,
     )
+    if settings.dry_run:
+        client.close()
+        shown_instead(settings, request, site)
+        return
     with client:
         try:
             result = Operation(client, request, progress, board).run()
