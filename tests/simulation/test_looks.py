@@ -114,3 +114,23 @@ def test_a_probe_from_outside_is_made_again_and_again() -> None:
         assert len(starts(world, "web")) == 2  # It was ill from 50 s on.
 
     simulate(lambda: World({"web": FakeService(healthy_after_s=1, ill_after_s=(50,))}), scene)
+
+
+def test_what_waits_has_its_run_prepared_and_nothing_of_that_is_left() -> None:
+    stack = project(observed("db", timeout_s=10), observed("web", "db"), observed("job", "db"))
+
+    async def cancelled(engine: Engine, world: World) -> None:
+        with trio.move_on_after(2):
+            await up(engine, stack)
+        assert world.runtime.prepared() == []
+
+    async def blocked(engine: Engine, world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(up, engine, stack)
+            await trio.sleep(2)
+            assert sorted(world.runtime.prepared()) == ["demo-job-1", "demo-web-1"]
+            await trio.sleep(10)
+        assert world.runtime.prepared() == []
+
+    for scene in (cancelled, blocked):
+        simulate(lambda: World({"db": FakeService(healthy_after_s=100)}), scene)
