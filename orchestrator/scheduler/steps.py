@@ -209,9 +209,34 @@ class Steps:
                 self._announce_wait(container, wait)
                 if not container.sandbox.fresh:  # Just stopped: it may be long until somebody answers there again.
                     await sandbox.unwire(self._state, container)
+                elif container.first_run is None and not container.definition.pre_start:
+                    await self._passed_ready_to_go(container, wait)
             if not await wait.passed():
                 assert wait.refusal is not None
                 await self._block(container, *wait.refusal)
+
+    async def _passed_ready_to_go(self, container: Container, wait: DependencyWait) -> None:
+        """Wait with the run prepared, so that it begins the moment that the conditions hold."""
+        runtime = self._state.adapters.runtime
+        scope, over, passed = trio.CancelScope(), trio.Event(), False
+
+        async def prepare() -> None:
+            try:
+                with scope:
+                    await runtime.prepare(container.id)
+            finally:
+                over.set()
+
+        assert self._state.nursery is not None, "Engine.run is not running"
+        self._state.nursery.start_soon(prepare)
+        try:
+            passed = await wait.passed()
+        finally:
+            scope.cancel()
+            with trio.CancelScope(shield=True):  # A half-made process is nobody's otherwise; this takes milliseconds.
+                await over.wait()
+                if not passed:
+                    await runtime.unprepare(container.id)
 
     def _announce_wait(self, container: Container, wait: DependencyWait) -> None:
         container.step(Trigger.WAIT, f"waiting for {', '.join(wait.unmet)}")

@@ -121,7 +121,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         user=read.text(node, "user"),
         hostname=read.text(node, "hostname"),
         depends_on=_dependencies(read, node, path),
-        healthcheck=health.healthcheck(read, node, path),
+        healthcheck=health.health(read, node, path, ports),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
         restart=_restart(read, node, path),
         ports=ports if shared.publishes else (),
