@@ -136,6 +136,34 @@ class Unpause:
 
 
 @frozen
+class Connect:
+    """Put containers that exist on `network` too: as the stack calls it, or by its whole name. `shared`: there is a shared
+    one of that name, should the stack have none. `target`: a service, all of whose replicas are meant, or a container. What
+    is not said is as the stack says, if it says something of that network. `links`: names that it alone has, each with the
+    one that is meant. Until it is made anew, it stays on it."""
+
+    network: str
+    target: str
+    shared: bool = False
+    aliases: tuple[str, ...] = ()
+    ipv4_address: str | None = None
+    ipv6_address: str | None = None
+    link_local: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    gw_priority: int = 0
+
+
+@frozen
+class Disconnect:
+    """Take containers off `network`. `network`, `target`: as for `Connect`. `force`: it does not matter whether there is
+    such a container, and whether it is on it."""
+
+    network: str
+    target: str
+    force: bool = False
+
+
+@frozen
 class Run:
     """Make and start a one-off container from `definition`, the service with the command line's changes made to it; what it
     needs is started first and waited for, unless `dependencies` is False.
@@ -202,7 +230,7 @@ class Attached:
     stdin: bool = False
 
 
-Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Pause | Unpause | Run
+Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Pause | Unpause | Connect | Disconnect | Run
 """What changes containers: goes through ``Engine.operate``."""
 
 
@@ -364,6 +392,8 @@ VERBS: Mapping[str, type] = {
     "kill": Kill,
     "pause": Pause,
     "unpause": Unpause,
+    "connect": Connect,
+    "disconnect": Disconnect,
     "inject": Inject,
     "injected": Injected,
     "undo": Undo,

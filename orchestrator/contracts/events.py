@@ -45,6 +45,8 @@ class EventKind(Enum):
     CONTAINER_STARTED = "container.started"
     CONTAINER_EXITED = "container.exited"
     CONTAINER_STOPPING = "container.stopping"
+    CONTAINER_LINGERS = "container.lingers"
+    """It was asked to end, and has not yet."""
     CONTAINER_STOPPED = "container.stopped"
     CONTAINER_REMOVED = "container.removed"
     CONTAINER_UPDATED = "container.updated"
@@ -88,6 +90,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.CONTAINER_EXITED: _END,
     EventKind.CONTAINER_STOPPED: _END,
     EventKind.CONTAINER_STOPPING: ("grace_s", "signal"),
+    EventKind.CONTAINER_LINGERS: ("left_s", "signal", "ignored", "process", "pid"),
     EventKind.HOOK_STARTED: ("hook",),
     EventKind.HOOK_OUTPUT: ("hook",),
     EventKind.HOOK_FAILED: ("hook", "exit_status"),
@@ -101,6 +104,8 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
 `oom_kills`: how many of its processes were killed for want of memory,
+`left_s`: until it is killed; `ignored`: whether its first `process`, which is `pid` in its own namespace,
+does nothing about the signal;
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
 `number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);

@@ -11,6 +11,7 @@ from orchestrator.contracts.runtime import Exit
 from orchestrator.model.chaos import Injection
 from orchestrator.model.health import HealthCheck
 from orchestrator.model.job import Schedule
+from orchestrator.model.manual import Manual
 from orchestrator.model.names import ContainerId, Instance, ServiceName
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
@@ -51,7 +52,8 @@ class ContainerRecord:
     it does not answer to its service's names (``run`` without ``--use-aliases``). `paused`: its processes stand still, or
     are about to; those of its next run do not. `prepared`: which ``pre_start`` has been done for it
     (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``. `reconnecting`: it is
-    being brought to `endpoints` from others, and is anywhere in between. `faults`: those on purpose that it has
+    being brought to `endpoints` from others, and is anywhere in between. `manual`: what of its networks is not as its
+    definition says. `faults`: those on purpose that it has
     (`scheduler.chaos`), by id: they end with their supervisor. `due_at`: of a job's run that its schedule made, the instant
     (epoch seconds) that it is for; 0.0: it was run by hand.
     """
@@ -75,6 +77,7 @@ class ContainerRecord:
     prepared: str = ""
     greeted: int = 0
     reconnecting: bool = False
+    manual: Manual = Manual()
     faults: Mapping[str, Injection] = field(default_factory=dict)
     due_at: float = 0.0
 

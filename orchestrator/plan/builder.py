@@ -9,6 +9,7 @@ from types import MappingProxyType
 from orchestrator.errors import InputError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.keys import MOST_NAME
+from orchestrator.model.manual import Manual, connected
 from orchestrator.model.names import (
     ContainerId,
     Instance,
@@ -52,7 +53,14 @@ class PlanBuilder:
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
 
-    def create(self, instance: Instance, container: ContainerId, definition: Service, cause: str) -> None:
+    def create(
+        self,
+        instance: Instance,
+        container: ContainerId,
+        definition: Service,
+        cause: str,
+        manual: Manual | None = None,
+    ) -> None:
         """`container` must be free, but for what this plan removes. Raises InputError."""
         names = [container]
         if definition.pre_start:
@@ -74,7 +82,7 @@ class PlanBuilder:
                 place=self.project.where(f"{definition.place}.container_name"),
             )
         self._names[container] = definition.name
-        self._add(Operation(Kind.CREATE, cause, container, instance, definition=definition))
+        self._add(Operation(Kind.CREATE, cause, container, instance, definition=definition, manual=manual))
 
     def start(self, instance: Instance, container: ContainerId, cause: str) -> None:
         waits: tuple[Dependency, ...] = ()
@@ -111,6 +119,8 @@ class PlanBuilder:
         definition, leaving = item.definition, sorted(item.networks & set(networks))
         kept = {key: attachment for key, attachment in definition.networks.items() if key not in leaving}
         definition = replace(definition, networks=kept, ports=definition.ports if kept else ())
+        manual = item.record.manual
+        joined = [each.network for each in manual.joined if each.network in leaving]
         self._add(
             Operation(
                 Kind.DISCONNECT,
@@ -118,11 +128,19 @@ class PlanBuilder:
                 item.container,
                 item.instance,
                 definition=definition,
+                manual=replace(manual, left=(*manual.left, *joined)),
             )
         )
 
-    def reconnect(self, item: ObservedContainer, definition: Service, cause: str) -> None:
-        self._add(Operation(Kind.RECONNECT, cause, item.container, item.instance, definition=definition))
+    def reconnect(
+        self, item: ObservedContainer, definition: Service | None, cause: str, manual: Manual | None = None
+    ) -> None:
+        """`manual` None: as it is now, whatever is done to it before."""
+        manual = item.record.manual if manual is None else manual
+        operation = Operation(
+            Kind.RECONNECT, cause, item.container, item.instance, definition=definition, manual=manual
+        )
+        self._add(operation)
 
     def pause(self, item: ObservedContainer, cause: str) -> None:
         self._add(Operation(Kind.PAUSE, cause, item.container, item.instance))
@@ -192,8 +210,8 @@ class PlanBuilder:
         starting = [item for item in operations if item.kind in (Kind.CREATE, Kind.START)]
         made = [one for item in starting if (one := self._definition(item)) is not None]
         services = [*made, *(step.definition for service in made for step in service.pre_start)]
-        moved_in = [item.definition for item in operations if item.kind is Kind.RECONNECT and item.definition is not None]
-        for key in sorted({key for service in (*services, *moved_in) for key in service.networks}):
+        moved_in = [self._definition(item) for item in operations if item.kind is Kind.RECONNECT]
+        for key in sorted({key for service in (*services, *moved_in) if service is not None for key in service.networks}):
             if key in moved:
                 self._add(Operation(Kind.REMOVE_NETWORK, moved[key], network=key))
                 self._add(Operation(Kind.CREATE_NETWORK, moved[key], network=key))
@@ -266,7 +284,17 @@ class PlanBuilder:
         self.operations.setdefault(operation.id, operation)
 
     def _definition(self, operation: Operation) -> Service | None:
-        """What the container of `operation` is, or will be, made from."""
+        """What the container of `operation` is, or will be, made from, with what is otherwise by hand."""
+        found = self._made_from(operation)
+        if found is None or operation.container is None:
+            return found
+        known = self.observed.containers.get(operation.container)
+        manual = operation.manual
+        if manual is None and known is not None and operation_id(Kind.REMOVE, operation.container) not in self.operations:
+            manual = known.record.manual
+        return connected(found, manual) if manual is not None else found
+
+    def _made_from(self, operation: Operation) -> Service | None:
         if operation.definition is not None or operation.container is None:
             return operation.definition
         created = self.operations.get(operation_id(Kind.CREATE, operation.container))

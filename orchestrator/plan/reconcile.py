@@ -15,6 +15,7 @@ from orchestrator.contracts.control import Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import InputError, OperationError
 from orchestrator.graph.dependencies import DependencyGraph
+from orchestrator.model.manual import restored
 from orchestrator.model.names import (
     CONTAINER_NAME,
     ContainerId,
@@ -264,15 +265,11 @@ def _reconcile_service(
                 item, service, cause, request.timeout_s, renew_volumes=request.renew_volumes, start=request.start
             )
             continue
-        changes = _in_place(builder, item, service) if recreate is not Recreate.NEVER else NOTHING
-        if changes.limits:
-            builder.update(item, service, f"limits changed: {', '.join(changes.limits)}")
-        if changes.wiring and item.networks & moved.keys():
-            builder.disconnect(item, moved)
-        if changes.wiring:
-            builder.reconnect(item, service, "; ".join(changes.wiring))
+        if item.sandbox is not None and recreate is not Recreate.NEVER:
+            _change_in_place(builder, item, service, moved)
         if item.sandbox is None:
-            builder.create(item.instance, item.container, service, item.why_gone)
+            manual, _ = restored(item.record.manual, item.definition, service, builder.project)
+            builder.create(item.instance, item.container, service, item.why_gone, manual)
             if request.start:
                 builder.start(item.instance, item.container, "created")
         elif request.start and item.paused:
@@ -283,6 +280,21 @@ def _reconcile_service(
                 builder.start(item.instance, item.container, cause)
     for number in missing:
         builder.make(Instance(service.name, number=number), service, "not created yet", start=request.start)
+
+
+def _change_in_place(
+    builder: PlanBuilder, item: ObservedContainer, service: Service, moved: Mapping[NetworkName, str]
+) -> None:
+    """What can be given to it as it is, and what of its networks is not as the stack says."""
+    changes = _in_place(builder, item, service)
+    if changes.limits:
+        builder.update(item, service, f"limits changed: {', '.join(changes.limits)}")
+    manual, by_hand = restored(item.record.manual, item.definition, service, builder.project)
+    wiring = (*changes.wiring, *([f"networks {', '.join(by_hand)}"] if by_hand else []))
+    if wiring and item.networks & moved.keys():
+        builder.disconnect(item, moved)
+    if wiring:
+        builder.reconnect(item, service, "; ".join(wiring), manual)
 
 
 def _why_started(builder: PlanBuilder, item: ObservedContainer) -> str:

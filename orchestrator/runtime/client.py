@@ -26,6 +26,7 @@ from orchestrator.contracts.runtime import (
     ExecSink,
     ExecSpec,
     Exit,
+    FirstProcess,
     GeneratedFile,
     OciConfig,
     Run,
@@ -40,12 +41,13 @@ from orchestrator.model.health import ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
-from orchestrator.runtime import bundle, freezing
+from orchestrator.runtime import bundle, freezing, shortage
 from orchestrator.runtime.adopting import Adopting
 from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
+from orchestrator.runtime.first_process import first_process
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost
 from orchestrator.runtime.live_files import with_contents, write_anew
@@ -91,7 +93,7 @@ async def open_runtime(
 
 
 @refusing(create="make the sandbox of", start="start", attach="attach to", kill="kill", pause="pause", resume="resume",
-          probe="probe", exec="run a process in", update="update",
+          exhaust="use up the memory of", probe="probe", exec="run a process in", update="update",
           renew_files="renew the files of", remove="remove")  # fmt: skip
 class MonitorRuntime:
     def __init__(self, site: Site, host: Host, session: Session) -> None:
@@ -101,6 +103,7 @@ class MonitorRuntime:
         self._layout = host.cgroups
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
+        self._exhausting: dict[ContainerId, trio.Event] = {}
         self.ends = Ends(site, self._layout, session, self._sandboxes)
         self._starts = Starts(site, session, self.ends)
         session.completed = self.ends.completed
@@ -195,6 +198,7 @@ class MonitorRuntime:
         size: tuple[int, int] = (0, 0),
     ) -> Run:
         assert stdin is None or on_tty is None, "a terminal is its own stdin"
+        await self._limits_restored(container)
         sandbox = await self._sandbox(container)
         if sandbox.starting or container in self._session.active:
             raise OperationError(f"container {container} is running already")
@@ -249,6 +253,10 @@ class MonitorRuntime:
             active.killed = active.killed or number == signal.SIGKILL
             pidfds.send(active.pidfd, number)
 
+    async def first_process(self, container: ContainerId) -> FirstProcess | None:
+        active = self._session.active.get(container)
+        return None if active is None else first_process(active.run.pid, active.pidfd)
+
     async def kill(self, container: ContainerId) -> None:
         active = self._session.active.get(container)
         if active is not None:
@@ -269,6 +277,25 @@ class MonitorRuntime:
     async def resume(self, container: ContainerId) -> None:
         thaw = partial(freezing.resume, self._site, container, self._layout)
         await trio.to_thread.run_sync(thaw, abandon_on_cancel=True)
+
+    async def exhaust(self, container: ContainerId) -> None:
+        await self._running(container)
+        await self._limits_restored(container)
+        if (active := self._session.active.get(container)) is None:
+            raise OperationError(f"container {container} is not running")
+        pidfd = os.dup(active.pidfd)  # Ours is closed when it has ended.
+        self._exhausting[container] = restored = trio.Event()
+        try:
+            await trio.to_thread.run_sync(shortage.run_out, self._site, container, self._layout, active.run.pid, pidfd)
+        finally:
+            os.close(pidfd)
+            del self._exhausting[container]
+            restored.set()
+
+    async def _limits_restored(self, container: ContainerId) -> None:
+        """Not just lowered to have it run out of memory."""
+        while (restored := self._exhausting.get(container)) is not None:
+            await restored.wait()
 
     # Further processes.
 
@@ -326,6 +353,7 @@ class MonitorRuntime:
     # Limits.
 
     async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        await self._limits_restored(container)
         sandbox = await self._sandbox(container)
         before = sandbox.spec
         linux: dict[str, Any] = dict(before.config.get("linux") or {})

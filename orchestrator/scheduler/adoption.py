@@ -18,7 +18,6 @@ import trio
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Known
-from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.errors import PystackError
@@ -65,9 +64,11 @@ async def _restore_networks(state: EngineState, record: ProjectRecord, container
     more, or nobody would ever remove them."""
     made = {network.key: network for network in record.networks}
     used = {endpoint.network for item in containers for endpoint in item.record.endpoints}
-    networks = [found for key in sorted(used) if (found := made.get(key) or record.project.networks.get(key)) is not None]
+    by_hand = {network.key: network for item in containers for network in item.record.manual.networks}
+    known = {**by_hand, **record.project.networks, **made}
+    networks = [known[key] for key in sorted(used) if key in known]
     networking = state.adapters.networking
-    networking.reserve_written(written_addresses(record.project.services.values()))
+    state.reserve_written(record.project)
     await _ensure(state, networks)
     for item in containers:
         networking.restore(item.id, item.record.endpoints, item.record.published)

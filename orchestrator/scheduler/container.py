@@ -27,6 +27,7 @@ from orchestrator.contracts.runtime import Exit
 from orchestrator.contracts.state import ContainerRecord, Records, Wanted
 from orchestrator.errors import PystackError
 from orchestrator.model.health import Health, HealthCheck
+from orchestrator.model.manual import connected
 from orchestrator.model.names import ContainerId, Instance, Role, ServiceName
 from orchestrator.model.phase import LIVE, Phase
 from orchestrator.model.service import Service
@@ -120,6 +121,11 @@ class Container:
     @property
     def definition(self) -> Service:
         return self.record.definition.service
+
+    @property
+    def connected(self) -> Service:
+        """Its definition, with what of its networks is otherwise by hand."""
+        return connected(self.definition, self.record.manual)
 
     @property
     def check(self) -> HealthCheck | None:

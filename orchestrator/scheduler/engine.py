@@ -19,11 +19,10 @@ from collections.abc import Callable, Collection, Mapping
 
 import trio
 
-from orchestrator.contracts.control import Down, Operation, Run, Scale, Standing, Start, Up
+from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Run, Scale, Standing, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
-from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
-from orchestrator.errors import PystackError
+from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection
 from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.project import Project
@@ -134,8 +133,7 @@ class Engine:
             if isinstance(request, (Up, Scale, Run)):
                 environ = request.registry
                 request = without_secrets(self._state, request)
-                written = written_addresses(request.project.services.values())
-                self._state.adapters.networking.reserve_written(written)
+                self._state.reserve_written(request.project)
                 await refresh_images(self._state, *images_of(request), environ)
             if isinstance(request, Down) and request.selection.everything:
                 await chaos.end_all(self._state)
@@ -152,6 +150,9 @@ class Engine:
             )
             wait, timeout_s = _waiting(request)
             outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
+            if isinstance(request, Up):
+                async with self._state.networks_lock:
+                    await self._state.observe(request.project)
             await chaos.end_pointless(self._state)
             return outcome
         finally:
@@ -214,8 +215,11 @@ class Engine:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
         while True:
             plan = await make_plan(self._state, request, self._slugs())
-            if not self._claims.held(plan.containers):
+            if not (held := self._claims.held(plan.containers)):
                 return plan
+            if isinstance(request, (Connect, Disconnect)):  # Nobody's `up` should end for it.
+                names = ", ".join(sorted(frozenset().union(*held.values())))
+                raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
             await self._claims.take_over(plan.containers, plan.verb.value)
 
     def _drafts(self, request: Operation, plan: Plan) -> dict[ContainerId, ContainerRecord]:

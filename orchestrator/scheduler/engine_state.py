@@ -10,6 +10,7 @@ import trio
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest
+from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.state import Armed, ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import PystackError
@@ -95,6 +96,12 @@ class EngineState:
         names = DependencyGraph.of(self.project).dependents_closure([container.service])
         return tuple(name for name in names if any(item.pending for item in self.replicas(name)))
 
+    def reserve_written(self, project: Project) -> None:
+        """Keep the addresses that `project` writes down, or somebody who connected a container by hand, for who they are
+        for."""
+        by_hand = [item.connected for item in self.containers.values() if item.record.manual]
+        self.adapters.networking.reserve_written(written_addresses([*project.services.values(), *by_hand]))
+
     async def ensure_networks(self, keys: Iterable[NetworkName], project: Project) -> list[NetworkName]:
         """Make those of the networks that do not exist; returns these. Those that are shared with other projects are asked
         for each time: so there are addresses for who comes next, and others may have taken away what was there."""
@@ -111,7 +118,17 @@ class EngineState:
                 self.networks[network.key] = network
                 if not network.external:
                     self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
+            if missing:
+                await self.observe(project)
             return [network.key for network in missing]
+
+    async def observe(self, project: Project) -> None:
+        """Count who talks to whom, where the stack wants that. A failure is a warning."""
+        if project.observe:
+            try:
+                await self.adapters.networking.observe()
+            except PystackError as error:
+                self.warn("cannot count who talks to whom", error)
 
     async def remove_networks(
         self, keys: Iterable[NetworkName], why: str = "", *, anew: bool = False
@@ -143,7 +160,7 @@ class EngineState:
     @staticmethod
     def _expected_on(container: Container) -> Iterable[NetworkName]:
         """Where a container that an operation is about to make will be."""
-        return container.definition.networks if container.pending and container.error is None else ()
+        return container.connected.networks if container.pending and container.error is None else ()
 
     def warn(self, text: str, error: PystackError) -> None:
         self.events.note(EventKind.WARNING, f"{text}: {error.headline}")

@@ -329,7 +329,8 @@ class Execution:
             return
         label = self._plan.label(operation)
         self._tally.fail(label, operation.service, error)
-        if operation.kind is not Kind.OBTAIN_IMAGE:  # That tells of itself.
+        # The first tells of itself; of the second, whoever cannot be made for it; of the only one, the operation's error.
+        if operation.kind not in (Kind.OBTAIN_IMAGE, Kind.CREATE_NETWORK) and len(self._nodes) > 1:
             self._state.warn(label, error)
 
     def _container(self, operation: Operation) -> Container:

@@ -1,9 +1,9 @@
 """Jobs that start by themselves, when their schedules say so.
 
 What is in force is recorded (`contracts.state.Armed`) with the stack: `up` of everything begins it, or gives it another
-one; `stop` and `down` end it (`armed_by`). A due run is decided on, recorded as waiting, and then made by the same operation as
-``run``: the commit that records its container is the one that takes it off the waiting. So a supervisor may be killed
-anywhere in between, and each run that was due is made once.
+one; `stop` and `down` end it (`armed_by`). A due run is decided on, recorded as waiting, and then made by the same
+operation as ``run``: the commit that records its container is the one that takes it off the waiting. So a supervisor may be
+killed anywhere in between, and each run that was due is made once.
 
 The clock may be set, and the machine may sleep: the wall clock is looked at again every `LOOK_S`, however far off the next
 run is.

@@ -20,6 +20,7 @@ from orchestrator.contracts.runtime import (
     ExecSink,
     ExecSpec,
     Exit,
+    FirstProcess,
     GeneratedFile,
     OciConfig,
     Run,
@@ -289,6 +290,14 @@ class FakeRuntime:
             else:
                 live.end_at(trio.current_time() + behaviour.stops_after_s, Exit(signal=number))
 
+    async def first_process(self, container: ContainerId) -> FirstProcess | None:
+        await trio.lowlevel.checkpoint()
+        if self._live(container) is None:
+            return None
+        behaviour = self._behaviour(container)
+        handled = frozenset() if behaviour.ignores_sigterm or behaviour.unkillable else STOP_SIGNALS
+        return FirstProcess("sh", 1, handled)
+
     async def kill(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self._act("kill", container)
@@ -310,6 +319,13 @@ class FakeRuntime:
             found.paused = False
             if found.live is not None:
                 found.live.resume()
+
+    async def exhaust(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        if (live := self._live(container)) is None:
+            raise OperationError(f"{container} does not run")
+        self._act("exhaust", container)
+        live.end_at(trio.current_time(), Exit(signal=int(SIGKILL), oom_killed=True))
 
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         assert argv, "a probe without a command"

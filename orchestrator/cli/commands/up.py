@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.isolation import isolated
@@ -18,6 +19,7 @@ from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
 from orchestrator.errors import InputError, PystackError
+from orchestrator.model.host_hooks import HostHooks
 from orchestrator.model.names import Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
@@ -25,11 +27,10 @@ from orchestrator.plan.selection import require_services
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable
+    from collections.abc import Collection, Container, Iterable, Mapping
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
-    from orchestrator.cli.render.loglines import LogPrinter
     from orchestrator.model.project import Project
 
 
@@ -63,6 +64,7 @@ def up(
     pull: str | None,
     quiet_pull: bool,
     isolate: bool,
+    menu: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
@@ -78,21 +80,27 @@ def up(
     request = _request(
         settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=no_start, no_deps=no_deps
     )
-    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
-    request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
+    more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
+    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
+    _host_hooks(project, "before_up")
     if detach or wait or no_start:
         _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
+        _host_hooks(project, "after_up")
         return 0
-    from orchestrator.cli.render.loglines import printer_for
-
     check_services((*attached, *unattached), project.services, project.name)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
     selection = _selection(shown, unattached, (*managed, *(() if services else project.scheduled)), services or managed)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
-    printer = printer_for(settings.terminal(), **look)
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     board = Board(project.services, quiet_images=quiet_pull)
-    return _followed(settings, request, selection, printer, cascade, began_s, board)
+    return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
+
+
+def _host_hooks(project: Project, name: str) -> None:
+    if project.host_hooks != HostHooks():  # Few have any, and it imports `subprocess`.
+        from orchestrator.cli.host_hooks import run_host_hooks
+
+        run_host_hooks(project, name)
 
 
 def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, code_from: str | None) -> Cascade:
@@ -122,24 +130,33 @@ def _followed(
     settings: Settings,
     request: Up,
     selection: Selection,
-    printer: LogPrinter,
+    look: Mapping[str, bool],
     cascade: Cascade | None,
     began_s: float,
     board: Board,
+    *,
+    menu: bool,
 ) -> int:
-    """Bring up, and follow until all have ended or are stopped; the exit code."""
+    """Bring up, and follow until all have ended or are stopped; the exit code. `look`: of log lines, see `printer_for`.
+    `menu`: keys do something."""
     from orchestrator.cli.attach import Foreground
+    from orchestrator.cli.render.loglines import printer_for
 
     project = request.project
     site = settings.site_named(project.name)
     progress = choose(settings.terminal(), f"up {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
+    printer = printer_for(settings.terminal(), **look)
     foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
+        _host_hooks(project, "after_up")
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
-    return foreground.run(client, request, summary)
+    with ExitStack() as stack:
+        if menu and settings.terminal().stderr_tty:
+            foreground.use_keys(stack)
+        return foreground.run(client, request, summary)
 
 
 def create(

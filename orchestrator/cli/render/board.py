@@ -177,6 +177,8 @@ class Board:
             row.stage, row.detail = Stage.READY, row.detail if row.stage is Stage.READY else "running"
         elif kind is EventKind.RESTART_SCHEDULED:
             row.stage, row.detail = Stage.BACKOFF, "; ".join(filter(None, (row.end, restart_text(event.detail))))
+        elif kind is EventKind.CONTAINER_LINGERS:
+            row.stage, row.detail = Stage.STOPPING, words_of(event)
         elif kind is EventKind.HEALTH_PROBED:
             self._probed(row, event)
         elif kind is EventKind.HEALTH_CHANGED:

@@ -26,6 +26,7 @@ from orchestrator.compose.model import (
     project_parts,
     security,
 )
+from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
 from orchestrator.compose.model.selection import services_of
@@ -82,7 +83,15 @@ def build_project(
         chaos=chaos.script(read, model, name, services),
         profiles=profiles,
         jobs=by_job,
+        host_hooks=host_hooks(read, model),
+        observe=_observe(read, model),
     )
+
+
+def _observe(read: Reader, model: Node) -> bool:
+    own = model.get("x-pystack")
+    node = own.get("net") if own is not None else None
+    return node is not None and read.flag(node, "x-pystack.net", "observe")
 
 
 def _in(asked: Node, service: str) -> bool:

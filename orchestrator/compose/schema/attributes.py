@@ -168,9 +168,24 @@ CHAOS_STEP = object_of(
     ),
     required=("do",),
 )
+_HOST_COMMANDS = STRING_OR_LIST.with_(merge=None, same=None)
+HOST_HOOKS = object_of(
+    "hooks",
+    (
+        Row("before_up", _HOST_COMMANDS, "before `up` does anything"),
+        Row("after_up", _HOST_COMMANDS, "when all is up"),
+        Row("before_down", _HOST_COMMANDS, "before `down` does anything"),
+    ),
+)
+OBSERVED = object_of("net", (Row("observe", FLAG, "`up` does what `pystack net --observe on` does"),))
 TOP_X_PYSTACK = object_of(
     "x-pystack",
-    (_UNHEALTHY, Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)")),
+    (
+        _UNHEALTHY,
+        Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)"),
+        Row("hooks", HOST_HOOKS, "commands for this machine, before and after `up` and `down` (docs/hooks.md)"),
+        Row("net", OBSERVED, "who talks to whom (docs/networking.md)"),
+    ),
 )
 
 TOP = object_of(
