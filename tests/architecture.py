@@ -33,6 +33,7 @@ ROW = {part: number for number, row in enumerate(LAYERS) for part in row}
 HOMES: Mapping[str, frozenset[str]] = {
     "yaml": frozenset({"compose"}),
     "networkx": frozenset({"graph"}),
+    "cronsim": frozenset({"compose", "scheduler"}),
     "trio": frozenset({"build", "scheduler", "runtime", "network", "images", "state", "supervisor", "testing"}),
     "pyroute2": frozenset({"network"}),
     "httpx": frozenset({"images", "build"}),

@@ -62,6 +62,8 @@ _NOTED = frozenset(
         EventKind.SERVICE_FAILED,
         EventKind.SERVICE_BLOCKED,
         EventKind.CHAOS,
+        EventKind.JOB_DUE,
+        EventKind.JOB_LEFT_OUT,
         EventKind.WARNING,
     }
 )

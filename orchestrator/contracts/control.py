@@ -183,7 +183,8 @@ class Run:
     `name`: "" for a made one. `remove`: the container goes when it ends. `use_aliases`: it answers to the service's names.
     `tty`: the caller gets the master of the container's pty, which has `rows` and `columns`. `interactive`: standard input
     is the pipe that comes with the request; else as the definition has it. `detach`: nobody reads what it writes; else
-    `remove` waits until the connection that made it ends. `named`, `registry`: as for `Up`.
+    `remove` waits until the connection that made it ends. `named`, `registry`: as for `Up`. `due_at`: of a job, for which
+    instant its schedule runs it (`contracts.state.ContainerRecord`); then nothing that it needs is started or changed.
     """
 
     project: Project
@@ -201,6 +202,7 @@ class Run:
     ignore_orphans: bool = False
     named: bool = False
     registry: Mapping[str, str] = field(default_factory=dict)
+    due_at: float = 0.0
 
 
 @frozen
@@ -278,10 +280,13 @@ class Why:
 
 @frozen
 class Explanation:
-    """`history`: events about these containers, oldest first, at most a hundred."""
+    """`history`: events about these containers, oldest first, at most a hundred. `schedules`: of a job, when it starts, as
+    the stack has it. `next_at`: when it is due next (epoch seconds); None: not by itself."""
 
     statuses: tuple[ContainerStatus, ...]
     history: tuple[Event, ...]
+    schedules: tuple[str, ...] = ()
+    next_at: float | None = None
 
 
 @frozen

@@ -64,6 +64,10 @@ class EventKind(Enum):
     RESTART_SCHEDULED = "restart.scheduled"
     CHAOS = "chaos"
     """A fault on purpose begins or ends."""
+    JOB_DUE = "job.due"
+    """Its schedule says so; the run is made when the one before it has ended."""
+    JOB_LEFT_OUT = "job.left_out"
+    """It was due, and is not run."""
     WARNING = "warning"
 
 
@@ -94,6 +98,8 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.HEALTH_CHANGED: ("health",),
     EventKind.RESTART_SCHEDULED: ("after_s", "attempt"),
     EventKind.CHAOS: ("action", "fault", "verb", "for_s"),
+    EventKind.JOB_DUE: ("due_at", "missed"),
+    EventKind.JOB_LEFT_OUT: ("due_at",),
     EventKind.WARNING: ("orphans",),
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
@@ -103,6 +109,7 @@ does nothing about the signal;
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
 `number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
+`due_at`: epoch seconds; `missed`: that was when nobody was there;
 `blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a reference; the others of `image.progress` are those of
 `contracts.images.Transfer`."""
 

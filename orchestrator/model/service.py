@@ -57,7 +57,8 @@ class Service:
     `storage_bytes`: of the writable layer. `cgroup_parent`: a path below the root of each cgroup hierarchy, without its
     outer slashes. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open. `attach`: ``up`` in the
     foreground shows its log. `pre_start`: in this order, before a new container starts. `given`: of a one-off, compose
-    path -> the option of the command line that changed it. `place` is this service's compose path.
+    path -> the option of the command line that changed it. `job`: it is one of ``jobs``. `place` is this service's compose
+    path.
     """
 
     name: ServiceName
@@ -113,10 +114,11 @@ class Service:
     pre_start: tuple[InitStep, ...] = ()
     post_start: tuple[Hook, ...] = ()
     pre_stop: tuple[Hook, ...] = ()
+    job: bool = False
 
     @property
     def place(self) -> str:
-        return f"services.{self.name}"
+        return f"{'jobs' if self.job else 'services'}.{self.name}"
 
     @property
     def administers_network(self) -> bool:

@@ -24,7 +24,7 @@ from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 from orchestrator.values import fields, frozen, replace
 
-_IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given"})
+_IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given", "job"})
 _VOLUME_FIELDS = ("full_name", "external")
 _LATER_NETWORK_FIELDS = ("ipv4", "ipv6", "driver", "options", "external")
 

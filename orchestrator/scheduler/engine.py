@@ -24,7 +24,7 @@ from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection
-from orchestrator.model.names import ContainerId, Role
+from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
 from orchestrator.plan.plan import Kind, Plan
@@ -38,6 +38,7 @@ from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
 from orchestrator.scheduler.stdio import FirstRun
+from orchestrator.scheduler.timetable import Timetable, armed_by
 from orchestrator.units import format_bytes
 
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
@@ -62,6 +63,7 @@ class Engine:
         empty = Project(name=adapters.site.project, working_dir="/", services={})
         self._state = EngineState(adapters, EventSink(emit, wall_clock), compile_sandbox, boot_id, empty)
         self._claims = Claims()
+        self._timetable = Timetable(self._state, self._run_job)
         self._slugs = slugs
         self._under_way = 0
         adapters.runtime.on_unlogged(self._tell_unlogged)
@@ -87,6 +89,7 @@ class Engine:
         try:
             async with trio.open_nursery() as nursery:
                 self._state.nursery = nursery
+                nursery.start_soon(self._timetable.run)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -99,12 +102,15 @@ class Engine:
         Raises HostError when the runtime cannot be asked.
         """
         if record is None:
+            self._timetable.begin()
             return
         wanting = await adoption.adopt(self._state, record)
         assert self._state.nursery is not None, "Engine.run is not running"
         if wanting:
             self._under_way += 1
             self._state.nursery.start_soon(self._resume, wanting)
+        else:
+            self._timetable.begin()
 
     async def plan(self, request: Operation) -> Plan:
         """What `request` would do now; changes nothing. Raises what `make_plan` does."""
@@ -137,8 +143,10 @@ class Engine:
             self._tell_orphans(request, plan)
             drafts = self._drafts(request, plan)
             first_runs = dict.fromkeys(drafts, first_run) if first_run is not None else {}
+            state, now = self._state, self._state.events.wall_clock()
+            jobs = armed_by(request, plan.project, state.jobs, now)
             execution = Execution(
-                self._state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ
+                state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ, jobs=jobs
             )
             wait, timeout_s = _waiting(request)
             outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
@@ -151,6 +159,11 @@ class Engine:
             if first_run is not None:
                 first_run.close()
             self._under_way -= 1
+            self._timetable.changed()
+
+    def next_run(self, job: ServiceName) -> float | None:
+        """When its schedule runs it next (epoch seconds); None: not at all."""
+        return self._timetable.next_at(job)
 
     def statuses(self) -> tuple[ContainerStatus, ...]:
         """A row for each container that exists or is wanted, in the order of the stack, orphans last."""
@@ -172,8 +185,8 @@ class Engine:
 
     def running(self) -> bool:
         """Whether anything still needs a supervisor: a run, a restart to come, an operation, a removal by --rm, a fault on
-        purpose."""
-        return self._under_way > 0 or bool(self._state.faults) or any(
+        purpose, a schedule."""
+        return self._under_way > 0 or bool(self._state.faults or self._state.jobs) or any(
             item.live or item.idle is not None or (item.doomed and item.record.auto_remove)
             for item in self._state.containers.values()
         )
@@ -213,7 +226,7 @@ class Engine:
         """The record of the one-off that ``run`` makes."""
         if not isinstance(request, Run):
             return {}
-        made = next(item for item in plan.of(Kind.CREATE) if item.instance and item.instance.role is Role.ONE_OFF)
+        made = next(item for item in plan.of(Kind.CREATE) if item.instance and item.instance.role in SINGLE)
         assert made.container is not None
         assert made.instance is not None
         record = ContainerRecord(
@@ -222,6 +235,7 @@ class Engine:
             Definition(request.definition),
             auto_remove=request.remove,
             own_name_only=not request.use_aliases,
+            due_at=request.due_at,
         )
         return {made.container: record}
 
@@ -235,6 +249,15 @@ class Engine:
         text = f"{'; '.join(found)}; --remove-orphans removes them"
         self._state.events.note(EventKind.WARNING, text, orphans=tuple(plan.orphans))
 
+    async def _begin_timetable(self) -> None:
+        self._timetable.begin()
+
+    async def _run_job(self, request: Run) -> PystackError | None:
+        try:
+            return (await self.operate(request)).error()
+        except PystackError as error:
+            return error
+
     async def _resume(self, wanting: tuple[ContainerId, ...]) -> None:
         """Make what was wanted and is not there, but for what a user's operation has its hands on."""
         try:
@@ -243,10 +266,14 @@ class Engine:
                 taken = frozenset().union(*theirs.values())
                 plan = await plan_to_resume(self._state, [name for name in wanting if name not in taken])
             if not plan.empty and not self._claims.held(plan.containers):
+                assert self._state.nursery is not None, "Engine.run is not running"
+                # By the time that it gets its turn, it is known that these will be started.
+                self._state.nursery.start_soon(self._begin_timetable)
                 await Execution(self._state, self._claims, plan, Priority.RESUME).run()
         except PystackError as error:
             self._state.warn("cannot finish what was begun", error)
         finally:
+            self._timetable.begin()
             self._under_way -= 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest
 from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import SandboxSpec
-from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.contracts.state import Armed, ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import PystackError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, Role, ServiceName
@@ -40,7 +40,7 @@ class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
-    `injections`: how many there have been."""
+    `injections`: how many there have been. `jobs`: see `scheduler.timetable`."""
 
     adapters: Adapters
     events: EventSink
@@ -50,6 +50,7 @@ class EngineState:
     nursery: trio.Nursery | None = None
     faults: dict[str, LiveFault] = field(default_factory=dict)
     injections: int = 0
+    jobs: Mapping[ServiceName, Armed] = field(default_factory=dict)
     containers: dict[ContainerId, Container] = field(default_factory=dict)
     networks: dict[NetworkName, Network] = field(default_factory=dict)
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
@@ -59,7 +60,7 @@ class EngineState:
 
     def record(self) -> ProjectRecord:
         records = tuple(item.record for _, item in sorted(self.containers.items()))
-        return ProjectRecord(self.project, records, tuple(self.networks.values()))
+        return ProjectRecord(self.project, records, tuple(self.networks.values()), self.jobs)
 
     def add(self, record: ContainerRecord) -> Container:
         """A container that is not known yet."""

@@ -38,7 +38,7 @@ from orchestrator.contracts.events import ContainerStatus, Event
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, InputError, OperationError
 from orchestrator.model.chaos import check_injection
-from orchestrator.model.names import ContainerId, Role, ServiceName
+from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.scheduler.engine import FirstRun
@@ -83,17 +83,22 @@ class ProjectControl:
         return tuple(row for row in self._opened.engine.statuses() if _selected(row, request.selection))
 
     async def why(self, request: Why) -> Explanation:
+        engine = self._opened.engine
         rows = tuple(
-            row
-            for row in self._opened.engine.statuses()
-            if row.service == request.service and request.index in (0, row.number)
+            row for row in engine.statuses() if row.service == request.service and request.index in (0, row.number)
         )
-        if not rows:
+        job = engine.project.jobs.get(request.service)
+        if not rows and (job is None or request.index):
             raise self._no_service(request.service, request.index)
         containers = tuple(row.container for row in rows)
         # The log may be long, and a disk slow: containers are looked after meanwhile.
-        tail = partial(self._opened.log.tail, HISTORY, services=(), containers=containers)
-        return Explanation(rows, tuple(await trio.to_thread.run_sync(tail)))
+        services = (request.service,) if job is not None else ()
+        tail = partial(self._opened.log.tail, HISTORY, services=services, containers=containers)
+        history = tuple(await trio.to_thread.run_sync(tail))
+        if job is None:
+            return Explanation(rows, history)
+        schedules = tuple(map(str, job.schedule))
+        return Explanation(rows, history, schedules, engine.next_run(request.service))
 
     async def plan(self, request: PlanOf) -> Planned:
         match request.operations:
@@ -158,7 +163,7 @@ class ProjectControl:
         does. Raises InputError for an unknown service, OperationError when it does not run."""
         every = [row for row in self._opened.engine.statuses() if row.service == service]
         rows = [row for row in every if row.role is Role.REPLICA and index in (0, row.number)]
-        one_offs = [] if index else [row for row in every if row.role is Role.ONE_OFF]
+        one_offs = [] if index else [row for row in every if row.role in SINGLE]
         for row in (*rows, *one_offs):
             if row.pid is not None and row.phase is Phase.PAUSED:
                 hint = f"`pystack unpause {service}` lets it go on"

@@ -21,9 +21,10 @@ from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
 from orchestrator.errors import InputError, PystackError
 from orchestrator.model.host_hooks import HostHooks
-from orchestrator.model.names import ServiceName
+from orchestrator.model.names import Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
+from orchestrator.plan.selection import require_services
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def up(
         return 0
     check_services((*attached, *unattached), project.services, project.name)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
-    selection = _selection(shown, unattached, managed, services or managed)
+    selection = _selection(shown, unattached, (*managed, *(() if services else project.scheduled)), services or managed)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
@@ -192,8 +193,9 @@ def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool
 def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
     """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
     project, chosen = settings.load_to_run(services)
+    require_services(project, [ServiceName(name) for name in services])
     alone = settings.all_resources and (project.networks or project.volumes)
-    if not chosen and not alone:
+    if not chosen and not alone and not project.scheduled:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
     return project, chosen
@@ -276,7 +278,8 @@ def _completing(project: Project) -> frozenset[str]:
 
 def _summary(result: Any, managed: Collection[str], seconds: float) -> str:
     """``5 services up in 1.24 s``, with what completed and what was there already."""
-    statuses = [status for status in statuses_of(result.get("statuses", [])) if status.service in managed]
+    found = statuses_of(result.get("statuses", []))
+    statuses = [status for status in found if status.service in managed and status.role is not Role.JOB]
     running = [status.service for status in statuses if status.phase is Phase.RUNNING]
     made = sum(status.phase is Phase.CREATED for status in statuses)
     done = sum(status.phase is Phase.EXITED for status in statuses)

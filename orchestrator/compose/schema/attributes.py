@@ -233,6 +233,6 @@ TOP = object_of(
         Row("volumes", by_name(VOLUME, "volumes", extensions=False), "named volumes"),
         Row("secrets", by_name(SECRET, "secrets", extensions=False), "secrets"),
         Row("configs", by_name(CONFIG, "configs", extensions=False), "configs"),
-        Row("jobs", by_name(JOB, "jobs", extensions=False), "jobs", NO),
+        Row("jobs", by_name(JOB, "jobs", extensions=False), "containers that run to their end, by hand or by a schedule"),
     ),
 )
