@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+import trio
+
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel import cgroup, jsontext, oom
@@ -15,10 +17,39 @@ from orchestrator.kernel.cgroup import Layout
 from orchestrator.kernel.spawn import spawn
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.bundle import group_path, open_bundle
+from orchestrator.runtime.sandbox import ActiveRun
 
 _ROOT = os.path.abspath(f"{__file__}/../../..")
 _PROGRAM = "import sys; sys.path.append(sys.argv[1]); from orchestrator.kernel.oom import main; main()"
 _MOST_TEXT = 4096
+
+
+class Shortages:
+    """Those of a project's containers. While there is one, no other limits are given to the container."""
+
+    def __init__(self, site: Site, layout: Layout) -> None:
+        self._site = site
+        self._layout = layout
+        self._under_way: dict[ContainerId, trio.Event] = {}
+
+    async def bring_about(self, container: ContainerId, active: ActiveRun | None) -> None:
+        """See `Runtime.exhaust`."""
+        await self.over(container)
+        if active is None or active.exit is not None:
+            raise OperationError(f"container {container} is not running")
+        pidfd = os.dup(active.pidfd)  # The run's is closed when it has ended.
+        self._under_way[container] = over = trio.Event()
+        try:
+            await trio.to_thread.run_sync(run_out, self._site, container, self._layout, active.run.pid, pidfd)
+        finally:
+            os.close(pidfd)
+            del self._under_way[container]
+            over.set()
+
+    async def over(self, container: ContainerId) -> None:
+        """Returns when there is none."""
+        while (over := self._under_way.get(container)) is not None:
+            await over.wait()
 
 
 def run_out(site: Site, container: ContainerId, layout: Layout, pid: int, pidfd: int) -> None:

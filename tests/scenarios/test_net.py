@@ -18,7 +18,7 @@ services:
     command: [sleep, "1000"]
     stop_signal: SIGKILL
     depends_on: [db, cache]
-    ports: ["127.0.0.1::80"]
+    ports: ["127.0.0.1::80", "[::1]:8053:53/udp"]
   db:
     <<: *plain
     depends_on: []
@@ -58,7 +58,7 @@ def test_net_tells_what_is_used_and_not_declared_and_what_is_declared_and_never_
     # Before it is up: what the files say.
     assert [line.split() for line in stack.must("net").stdout.splitlines()] == [
         ["SERVICE", "default", "PUBLISHED"],
-        ["web", "x", "127.0.0.1:->80/tcp"],
+        ["web", "x", "127.0.0.1:->80/tcp,", "[::1]:8053->53/udp"],
         ["db", "x"],
         ["cache", "x"],
         [],

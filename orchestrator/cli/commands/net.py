@@ -116,7 +116,8 @@ def _port_text(port: PortMapping) -> str:
     """``127.0.0.1:8080-8089->80/tcp``; without a number where the kernel chooses."""
     low, high = port.published or (0, 0)
     host = "" if not low else str(low) if low == high else f"{low}-{high}"
-    at = f"{port.host_ip}:{host}" if port.host_ip else host
+    ip = f"[{port.host_ip}]" if port.host_ip and ":" in port.host_ip else port.host_ip
+    at = f"{ip}:{host}" if ip else host
     return f"{at}->{port.target}/{port.protocol}" if at else f"{port.target}/{port.protocol}"
 
 
