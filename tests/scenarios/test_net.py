@@ -79,9 +79,11 @@ def test_net_tells_what_is_used_and_not_declared_and_what_is_declared_and_never_
 
     talks("web", "db")
     talks("db", "web")
+    stack.must("exec", "-T", "web", "nslookup", "db")
     told = json.loads(stack.must("net", "--observed", "--format", "json").stdout)
     assert told["counting"]
     seen = {(use["source"], use["target"]): use for use in told["used"]}
+    assert not any(use["port"] == 53 for use in told["used"]), "the name server is everybody's"
     assert seen["web", "db"]["count"] >= 1
     assert seen["web", "db"]["declared"] == "depends_on"
     assert seen["db", "web"]["declared"] == ""

@@ -131,8 +131,9 @@ def _show_observed(site: Site, record: ProjectRecord | None, shape: str) -> None
     counting, seen = flows(site.key)
     ends = [(item.instance.service, end) for item in record.containers for end in item.endpoints]
     whose: dict[str, ServiceName] = {address.ip: service for service, end in ends for address in end.addresses}
-    gateways = {address.gateway for _, end in ends for address in end.addresses if address.gateway}
-    uses = used_edges(record.project, seen, whose, gateways)
+    ours = {address.gateway for _, end in ends for address in end.addresses if address.gateway}
+    ours |= {end.name_server for _, end in ends if end.name_server}
+    uses = used_edges(record.project, seen, whose, ours)
     unused = unused_edges(record.project, uses) if counting else ()
     if shape == "json":
         keys = ("source", "target", "protocol", "port", "count", "now", "declared")
