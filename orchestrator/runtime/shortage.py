@@ -3,9 +3,9 @@ when that one is killed."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-import signal
 import sys
 
 import trio
@@ -93,17 +93,16 @@ def _carry_out(wanted: oom.Shortage, container: ContainerId) -> None:
         child = spawn(argv, output=writer, keep=(wanted.pidfd, wanted.lock))
     finally:
         os.close(writer)
-    try:
-        with open(reader, "rb") as output:
-            text = output.read(_MOST_TEXT).decode(errors="replace")
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
-    if status < 0:
-        oom.undo(wanted)
-    if status != 0 and not oom.ended(wanted.pidfd, 0):
-        raise _failed(container, text.strip().rpartition("\n")[2] or f"who was to bring that about ended with {status}")
+    with open(reader, "rb") as output:
+        text = output.read(_MOST_TEXT).decode(errors="replace").strip()
+    with contextlib.suppress(ChildProcessError):  # Whoever reaps all children of the supervisor was quicker.
+        os.waitpid(child, 0)
+    if text == oom.DONE:
+        return
+    if not text:
+        oom.undo(wanted)  # It was killed.
+    if not oom.ended(wanted.pidfd, 0):
+        raise _failed(container, text.rpartition("\n")[2] or "who was to bring it about has been killed")
 
 
 def _failed(container: ContainerId, why: str) -> HostError:
