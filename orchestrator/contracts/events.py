@@ -79,7 +79,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.SERVICE_WAITING: ("on", "condition"),
     EventKind.CONDITION_MET: ("on", "condition", "waited_s"),
     EventKind.SERVICE_FAILED: ("exit_status", "signal", "oom", "probe_output", "blocked"),
-    EventKind.SERVICE_BLOCKED: ("on",),
+    EventKind.SERVICE_BLOCKED: ("on", "dependency", "exit_status"),
     EventKind.CONTAINER_STARTED: ("number", "adopted"),
     EventKind.CONTAINER_EXITED: _END,
     EventKind.CONTAINER_STOPPED: _END,
@@ -96,6 +96,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
 `oom_kills`: how many of its processes were killed for want of memory,
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
+`dependency`: the container of `on` that ended, and so can never satisfy the condition;
 `number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
 `blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a reference; the others of `image.progress` are those of

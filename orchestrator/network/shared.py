@@ -153,7 +153,7 @@ class SharedNetworks:
                 place=place,
             )
         return OperationError(
-            f'external network "{name}" does not exist',
+            f"network {name} declared as external, but could not be found",
             hint=f"make it: pystack network create {name}; or remove `external: true`",
             place=place,
         )

@@ -204,7 +204,8 @@ class Steps:
         text = f"blocked: {reason}"
         container.amend(gave_up=text)
         container.step(Trigger.BLOCK, text, Step.WITHDRAWN)
-        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on)
+        ended = {"dependency": cause.id, "exit_status": cause.exit.status} if cause is not None and cause.exit else {}
+        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on, **ended)
         self._tally.blocked.add(container.label)
         label = cause.label if cause is not None else on
         if label not in self._tally.blocked:

@@ -137,7 +137,7 @@ class FakeNetworking:
     def _join(self, network: Network) -> None:
         if network.full_name not in self.host.shared:
             raise OperationError(
-                f'external network "{network.full_name}" does not exist',
+                f"network {network.full_name} declared as external, but could not be found",
                 hint=f"make it: pystack network create {network.full_name}",
                 place=f"networks.{network.key}",
             )

@@ -200,7 +200,8 @@ def test_a_network_that_is_missing_is_one_error_with_its_place_and_what_to_do(
     failed = made.run("up", "-d", "reader")
     assert failed.code == 1
     assert failed.stderr.count("error: ") == 1
-    assert 'compose.yaml:15:3: networks.nowhere: external network "nowhere" does not exist' in failed.stderr
+    told = "compose.yaml:15:3: networks.nowhere: network nowhere declared as external, but could not be found"
+    assert told in failed.stderr
     assert "hint: make it: pystack network create nowhere; or remove `external: true`" in failed.stderr
 
 

@@ -40,11 +40,18 @@ from orchestrator.values import replace
 
 
 def build_project(
-    model: Node, asked: Node, name: str, working_dir: str, environment: Mapping[str, str], found: list[Diagnostic]
+    model: Node,
+    asked: Node,
+    name: str,
+    working_dir: str,
+    environment: Mapping[str, str],
+    included: Mapping[str, Mapping[str, str]],
+    found: list[Diagnostic],
 ) -> Project:
     """The services, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
-    `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use)."""
-    read = Reader(model, found, environment, working_dir)
+    `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use). `included`: the
+    environments of included files, by their paths."""
+    read = Reader(model, found, environment, working_dir, included)
     unhealthy = _on_unhealthy(read, model, "x-pystack", OnUnhealthy.RESTART, TOP_X_PYSTACK)
 
     def each(section: str) -> Iterator[tuple[str, Node]]:
