@@ -76,6 +76,7 @@ VERBS: Mapping[str, Verb | Group] = {
         imaging.IMAGE_GROUP,
         looking.WHY,
         looking.NET,
+        files.TIMELINE,
         files.PLAN,
         files.CONFIG,
         files.LINT,

@@ -24,6 +24,21 @@ PLAN = Verb(
     ),
     loads_and_starts=True,
 )
+TIMELINE = Verb(
+    "timeline",
+    "timeline",
+    "Show what each start waited for.",
+    """Show each part of each start of the last operation that started SERVICEs on one clock, the critical path, and what
+    would shorten it.
+
+    Ends with 2 when nothing was started that the event log knows of.
+    """,
+    options=(
+        Option("-a --all", "everything", "All operations and restarts that the event log has."),
+        output_format("text", "svg", "html", "chrome", "json", help="chrome: for chrome://tracing and ui.perfetto.dev."),
+    ),
+    arguments=SERVICES,
+)
 CONFIG = Verb(
     "config",
     "config",
