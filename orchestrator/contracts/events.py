@@ -105,15 +105,15 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
 `blocked`, `orphans`, `starts` (containers): lists of names; ``*_s``: seconds.
 `needs`: what its start depends on, as ``db:service_healthy``; `networks_s`, `sandbox_s`: of a container's making, the
-parts before it is put on its networks; `network_s`: of a start, what came before its process was made. `image`: a reference; the others of `image.progress` are those of
-`contracts.images.Transfer`."""
+parts before it is put on its networks; `network_s`: of a start, what came before its process was made.
+`image`: a reference; the others of `image.progress` are those of `contracts.images.Transfer`."""
 
 
 @frozen
 class Event:
     """`text` is the human sentence (also the reason shown by ``pystack why``); `at` is epoch seconds, for display, and
-    jumps when somebody sets the clock. `clock_s`: seconds on the steady clock of the supervisor that says it, which has nothing to
-    do with another one's; None: not known."""
+    jumps when somebody sets the clock. `clock_s`: seconds on the steady clock of the supervisor that says it, which has
+    nothing to do with another one's; None: not known."""
 
     kind: EventKind
     text: str

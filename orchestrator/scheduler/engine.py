@@ -23,12 +23,13 @@ from orchestrator.contracts.control import Down, Operation, Run, Scale, Standing
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
-from orchestrator.errors import PystackError
+from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection
 from orchestrator.model.names import ContainerId, Role
 from orchestrator.model.project import Project
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
 from orchestrator.plan.plan import Kind, Plan
+from orchestrator.plan.seal import Seal, check_seal
 from orchestrator.scheduler import adoption, chaos, supervise
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.claims import Claims, Priority
@@ -37,7 +38,7 @@ from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
-from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
+from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
 from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.units import format_bytes
 
@@ -111,16 +112,29 @@ class Engine:
         """What `request` would do now; changes nothing. Raises what `make_plan` does."""
         return await make_plan(self._state, request, self._slugs())
 
+    async def sealed(self, request: Operation) -> tuple[Plan, Seal]:
+        """As `plan`, with what the plan rests on: `operate` takes that as `expected`."""
+        if isinstance(request, (Up, Scale, Run)):
+            request = without_secrets(self._state, request)
+        return await sealed_plan(self._state, request, self._slugs())
+
     async def operate(
-        self, request: Operation, *, first_run: FirstRun | None = None, on_planned: OnPlanned | None = None
+        self,
+        request: Operation,
+        *,
+        first_run: FirstRun | None = None,
+        on_planned: OnPlanned | None = None,
+        expected: Seal | None = None,
     ) -> Outcome:
         """Plan `request` and carry the plan out. Without ``wait`` it returns once everything in it has been started, the
         conditions of its dependencies included; with it, once all are ready: healthy, or running without a health check, or
         ended with code 0; at the first that can no longer be ready, or after ``wait_timeout_s``, the wait ends.
 
         What went wrong with containers is in the outcome. `on_planned` gets the plan before its first side effect.
-        `first_run`: what a one-off's process is connected to; it belongs to this call. Raises what `plan` does, and
-        HostError when the intents cannot be written. Cancelling it stops nothing that runs and takes back what never did.
+        `first_run`: what a one-off's process is connected to; it belongs to this call. `expected`: the seal of the only
+        plan that may be carried out: what a pull policy wants anew is not looked for then, and containers that another
+        operation has are a BusyError. Raises what `plan` does, MovedError, and HostError when the intents cannot be
+        written. Cancelling it stops nothing that runs and takes back what never did.
         """
         self._under_way += 1
         try:
@@ -130,10 +144,11 @@ class Engine:
                 request = without_secrets(self._state, request)
                 written = written_addresses(request.project.services.values())
                 self._state.adapters.networking.reserve_written(written)
-                await refresh_images(self._state, *images_of(request), environ)
-            if isinstance(request, Down) and request.selection.everything:
+                if expected is None:
+                    await refresh_images(self._state, *images_of(request), environ)
+            if isinstance(request, Down) and request.selection.everything and expected is None:
                 await chaos.end_all(self._state)
-            plan = await self._plan_and_free(request)
+            plan = await (self._plan_and_free(request) if expected is None else self._plan_as(request, expected))
             if on_planned is not None:
                 on_planned(plan)
             self._tell_orphans(request, plan)
@@ -204,6 +219,14 @@ class Engine:
             if not self._claims.held(plan.containers):
                 return plan
             await self._claims.take_over(plan.containers, plan.verb.value)
+
+    async def _plan_as(self, request: Operation, expected: Seal) -> Plan:
+        """The plan that was expected, of containers that nobody else has. Raises MovedError, BusyError."""
+        plan, seal = await sealed_plan(self._state, request, self._slugs())
+        check_seal(expected, seal)
+        if self._claims.held(plan.containers):
+            raise BusyError("another operation is under way with the plan's containers", hint="wait for it, then try again")
+        return plan
 
     def _drafts(self, request: Operation, plan: Plan) -> dict[ContainerId, ContainerRecord]:
         """The record of the one-off that ``run`` makes."""

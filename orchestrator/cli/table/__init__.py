@@ -78,6 +78,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.NET,
         files.TIMELINE,
         files.PLAN,
+        files.APPLY,
         files.CONFIG,
         files.LINT,
         looking.EVENTS,

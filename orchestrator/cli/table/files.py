@@ -17,12 +17,22 @@ PLAN = Verb(
         Option("--remove-orphans", "remove_orphans", "As for up and down."),
         Option("-v --volumes", "volumes", "As for down."),
         output_format("text", "json"),
+        Option("-o --output", "output", "Also write it to FILE, for `apply`.", TEXT, "FILE"),
     ),
     arguments=(
         Argument("verb", "[VERB]", choices=("up", "down", "stop", "start", "restart"), default="up"),
         *SERVICES,
     ),
     loads_and_starts=True,
+)
+APPLY = Verb(
+    "apply",
+    "apply",
+    "Carry out a plan that `plan -o` has written.",
+    """Do exactly what the plan in FILE says. Refuses, and ends with 3, when the compose files, the containers, images,
+    networks or volumes are not as they were when the plan was made.
+    """,
+    arguments=(Argument("path", "FILE", required=True),),
 )
 TIMELINE = Verb(
     "timeline",

@@ -49,7 +49,7 @@ class Span:
 @frozen
 class Start:
     """`spans`: without gaps, in order. `marks`: moments: `opened`, `prepared` (made, and its conditions aside, it could
-    have started), `starting`, `started`, `output` (the first byte that it wrote), `ready`, `completed`, as far as they came.
+    have started), `starting`, `started`, `output` (the first byte that it wrote), `ready`, `completed`, as far as it came.
     `needs`: services and the conditions on them. `end`: ready, completed, failed, blocked, cut short, stopped, or under
     way. `anchors`: (wall clock, steady clock) of when it was starting and of its last moment."""
 
