@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.model.chaos import ChaosStep
+from orchestrator.model.expect import Expect
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.network import Network
 from orchestrator.model.service import Service
@@ -29,9 +30,9 @@ class Project:
     """The whole stack, in the order of the file, whatever was selected. `inactive`: services of profiles that are not
     active; they are known (no orphans), and touched only when asked for by name. `profiles`: the active ones.
 
-    `chaos`: its script of faults on purpose. `working_dir` is absolute. `places` maps compose paths
-    (``services.web.ports[0]``) to where they are written: what the runtime finds wrong later (a port in use, a missing bind
-    source) is reported at its line.
+    `chaos`: its script of faults on purpose. `expect`: what it expects of a simulation. `working_dir` is absolute. `places`
+    maps compose paths (``services.web.ports[0]``) to where they are written: what the runtime finds wrong later (a port in
+    use, a missing bind source) is reported at its line.
     """
 
     name: ProjectName
@@ -44,6 +45,7 @@ class Project:
     places: Mapping[str, Place] = field(default_factory=dict)
     inactive: frozenset[ServiceName] = frozenset()
     chaos: tuple[ChaosStep, ...] = ()
+    expect: Expect | None = None
 
     def where(self, path: str) -> str:
         """``file:line:col: path``, for the longest prefix of `path` whose place is known; else `path` itself.

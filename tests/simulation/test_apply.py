@@ -9,7 +9,7 @@ from orchestrator.contracts.control import Down, Operation, Restart, Selection, 
 from orchestrator.errors import BusyError, MovedError
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
-from orchestrator.plan.plan import Verb
+from orchestrator.plan.plan import Plan, Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
@@ -40,7 +40,7 @@ async def refused(engine: Engine, world: World, request: Operation, seal: object
 def test_a_plan_of_an_unmoved_world_is_carried_out_as_it_was_made() -> None:
     async def scene(engine: Engine, world: World) -> None:
         plan, seal = await engine.sealed(Up(stack()))
-        done = []
+        done: list[Plan] = []
         await engine.operate(Up(stack()), expected=seal, on_planned=done.append)
         assert [item.operations for item in done] == [plan.operations]
         _, seal = await engine.sealed(Restart())
@@ -71,7 +71,7 @@ def test_another_stack_an_image_that_is_another_one_and_a_new_volume_are_named()
         world.images.identities["redis"] = "another"
         await refused(engine, world, request, seal, "the image of db")
         _, seal = await engine.sealed(request)
-        other = replace(stack("redis"), services={"web": service("web")})  # type: ignore[dict-item]
+        other = replace(stack("redis"), services={"web": service("web")})
         await refused(engine, world, Up(other), seal, "the image of db")
 
     run(scene)

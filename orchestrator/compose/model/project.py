@@ -11,6 +11,7 @@ from orchestrator.compose.model import (
     chaos,
     counts,
     devices,
+    expecting,
     granted,
     health,
     hooks,
@@ -68,6 +69,7 @@ def build_project(
         volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
         chaos=chaos.script(read, model, name, services),
+        expect=expecting.expectation(read, model, services),
     )
 
 
