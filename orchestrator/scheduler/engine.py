@@ -28,6 +28,7 @@ from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
 from orchestrator.plan.plan import Kind, Plan
+from orchestrator.plan.seal import Seal, check_seal
 from orchestrator.scheduler import adoption, chaos, supervise
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.claims import Claims, Priority
@@ -36,7 +37,7 @@ from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
-from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
+from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
 from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.scheduler.timetable import Timetable, armed_by
 from orchestrator.units import format_bytes
@@ -116,16 +117,29 @@ class Engine:
         """What `request` would do now; changes nothing. Raises what `make_plan` does."""
         return await make_plan(self._state, request, self._slugs())
 
+    async def sealed(self, request: Operation) -> tuple[Plan, Seal]:
+        """As `plan`, with what the plan rests on: `operate` takes that as `expected`."""
+        if isinstance(request, (Up, Scale, Run)):
+            request = without_secrets(self._state, request)
+        return await sealed_plan(self._state, request, self._slugs())
+
     async def operate(
-        self, request: Operation, *, first_run: FirstRun | None = None, on_planned: OnPlanned | None = None
+        self,
+        request: Operation,
+        *,
+        first_run: FirstRun | None = None,
+        on_planned: OnPlanned | None = None,
+        expected: Seal | None = None,
     ) -> Outcome:
         """Plan `request` and carry the plan out. Without ``wait`` it returns once everything in it has been started, the
         conditions of its dependencies included; with it, once all are ready: healthy, or running without a health check, or
         ended with code 0; at the first that can no longer be ready, or after ``wait_timeout_s``, the wait ends.
 
         What went wrong with containers is in the outcome. `on_planned` gets the plan before its first side effect.
-        `first_run`: what a one-off's process is connected to; it belongs to this call. Raises what `plan` does, and
-        HostError when the intents cannot be written. Cancelling it stops nothing that runs and takes back what never did.
+        `first_run`: what a one-off's process is connected to; it belongs to this call. `expected`: the seal of the only
+        plan that may be carried out: what a pull policy wants anew is not looked for then, and containers that another
+        operation has are a BusyError. Raises what `plan` does, MovedError, and HostError when the intents cannot be
+        written. Cancelling it stops nothing that runs and takes back what never did.
         """
         self._under_way += 1
         try:
@@ -134,10 +148,11 @@ class Engine:
                 environ = request.registry
                 request = without_secrets(self._state, request)
                 self._state.reserve_written(request.project)
-                await refresh_images(self._state, *images_of(request), environ)
-            if isinstance(request, Down) and request.selection.everything:
+                if expected is None:
+                    await refresh_images(self._state, *images_of(request), environ)
+            if isinstance(request, Down) and request.selection.everything and expected is None:
                 await chaos.end_all(self._state)
-            plan = await self._plan_and_free(request)
+            plan = await (self._plan_and_free(request) if expected is None else self._plan_as(request, expected))
             if on_planned is not None:
                 on_planned(plan)
             self._tell_orphans(request, plan)
@@ -221,6 +236,14 @@ class Engine:
                 names = ", ".join(sorted(frozenset().union(*held.values())))
                 raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
             await self._claims.take_over(plan.containers, plan.verb.value)
+
+    async def _plan_as(self, request: Operation, expected: Seal) -> Plan:
+        """The plan that was expected, of containers that nobody else has. Raises MovedError, BusyError."""
+        plan, seal = await sealed_plan(self._state, request, self._slugs())
+        check_seal(expected, seal)
+        if self._claims.held(plan.containers):
+            raise BusyError("another operation is under way with the plan's containers", hint="wait for it, then try again")
+        return plan
 
     def _drafts(self, request: Operation, plan: Plan) -> dict[ContainerId, ContainerRecord]:
         """The record of the one-off that ``run`` makes."""

@@ -91,7 +91,8 @@ class Execution:
         can no longer be, or `wait_timeout_s` is over. Raises HostError when the intents cannot be written."""
         plan, verb = self._plan, self._plan.verb.value
         self._claims.claim(self, plan.containers)
-        self._state.events.note(EventKind.OPERATION_STARTED, f"{verb} {plan.project.name}", verb=verb)
+        starts = tuple(operation.container for operation in plan.of(Kind.START) if operation.container)
+        self._state.events.note(EventKind.OPERATION_STARTED, f"{verb} {plan.project.name}", verb=verb, starts=starts)
         ended = "cancelled"
         try:
             self._prepare()  # Without an await since the claim: whoever plans next sees these intents.

@@ -44,11 +44,13 @@ async def make(state: EngineState, container: Container, project: Project, servi
 
     Raises the adapters' errors, pointed into the compose file; nothing is left behind then.
     """
-    container.note(EventKind.CONTAINER_CREATING, f"creating {container.id}")
+    container.note(EventKind.CONTAINER_CREATING, f"creating {container.id}", image=service.image)
+    begun_s = trio.current_time()
     manual = container.record.manual
     joined = connected(service, manual)
     try:
         await state.ensure_networks(sorted(joined.networks), manual.known(project))
+        networked_s = trio.current_time()
         container.image = image
         mounted = state.mounted(service, project)
         identity = identity_with(image.identity, [item.identity for item in mounted.values()])
@@ -65,6 +67,7 @@ async def make(state: EngineState, container: Container, project: Project, servi
         )
         container.intend()
         container.sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, project))
+        made_s = trio.current_time()
         await wire(state, container)
     except PystackError as error:
         await undo(state, container)
@@ -75,7 +78,12 @@ async def make(state: EngineState, container: Container, project: Project, servi
     container.sandbox.fresh = True
     container.exit = None
     container.step(Trigger.CREATED, "created")
-    container.note(EventKind.CONTAINER_CREATED, f"created {container.id}")
+    container.note(
+        EventKind.CONTAINER_CREATED,
+        f"created {container.id}",
+        networks_s=round(networked_s - begun_s, 6),
+        sandbox_s=round(made_s - networked_s, 6),
+    )
 
 
 async def update(state: EngineState, container: Container, project: Project, service: Service) -> None:

@@ -11,6 +11,7 @@ from orchestrator.compose.model import (
     chaos,
     counts,
     devices,
+    expecting,
     granted,
     health,
     hooks,
@@ -85,6 +86,7 @@ def build_project(
         jobs=by_job,
         host_hooks=host_hooks(read, model),
         observe=_observe(read, model),
+        expect=expecting.expectation(read, model, services),
     )
 
 
