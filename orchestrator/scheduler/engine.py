@@ -206,6 +206,9 @@ class Engine:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
         while True:
             plan = await make_plan(self._state, request, self._slugs())
+            if leaving := [gone for name, gone in self._state.retiring.items() if name in plan.containers]:
+                await leaving[0].wait()
+                continue
             touched = plan.containers | self._updated_meanwhile(request, plan)
             if not self._claims.held(touched):
                 return plan

@@ -40,7 +40,8 @@ class EngineState:
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
     `injections`: how many there have been. `rolling`: services of which an update is under way, with all its
-    containers."""
+    containers. `retiring`: those that go in the background, because there is another one in their place; set when they are
+    gone."""
 
     adapters: Adapters
     events: EventSink
@@ -56,6 +57,7 @@ class EngineState:
     images: dict[ImageRequest, Image] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     rolling: dict[ServiceName, frozenset[ContainerId]] = field(default_factory=dict)
+    retiring: dict[ContainerId, trio.Event] = field(default_factory=dict)
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
 
     def record(self) -> ProjectRecord:

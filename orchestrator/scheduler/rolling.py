@@ -306,18 +306,22 @@ def _image_of(state: EngineState, name: ContainerId) -> Image | None:
 def retire(state: EngineState, name: ContainerId) -> None:
     """Stop and remove, in the background, a container in whose place there is another."""
     container = state.containers.get(name)
-    if container is not None and state.nursery is not None:
+    if container is not None and state.nursery is not None and name not in state.retiring:
         container.doomed = True
+        state.retiring[name] = trio.Event()
         state.nursery.start_soon(_retire, state, container)
 
 
 async def _retire(state: EngineState, container: Container) -> None:
     try:
-        await supervise.stop(state, container, container.definition.stop_grace_s)
-    except PystackError as error:
-        container.note(EventKind.WARNING, f"cannot stop {container.id}: {error}")
-    if state.containers.get(container.id) is container:
-        await supervise.remove_for_good(state, container)
+        try:
+            await supervise.stop(state, container, container.definition.stop_grace_s)
+        except PystackError as error:
+            container.note(EventKind.WARNING, f"cannot stop {container.id}: {error}")
+        if state.containers.get(container.id) is container:
+            await supervise.remove_for_good(state, container)
+    finally:
+        state.retiring.pop(container.id).set()
 
 
 async def _until(container: Container, enough: Callable[[Verdict], bool]) -> Verdict:
