@@ -53,6 +53,8 @@ class EventKind(Enum):
     """Its limits are others."""
     CONTAINER_RECONNECTED = "container.reconnected"
     """Its networks or published ports are others."""
+    CONTAINER_ANNOUNCED = "container.announced"
+    """It is in the place of the one that it succeeds."""
     CONTAINER_PAUSED = "container.paused"
     CONTAINER_UNPAUSED = "container.unpaused"
     HOOK_STARTED = "hook.started"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import trio
 
-from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Run, Scale, Standing, Start, Up
+from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Standing, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import BusyError, PystackError
@@ -38,6 +38,8 @@ from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
+from orchestrator.scheduler.rollback import plan_rollback
+from orchestrator.scheduler.rolling import LiveRoll
 from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.scheduler.timetable import Timetable, armed_by
 from orchestrator.units import format_bytes
@@ -164,7 +166,10 @@ class Engine:
                 state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ, jobs=jobs
             )
             wait, timeout_s = _waiting(request)
+            before = self._state.project
             outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
+            for live in execution.to_take_back:
+                outcome = await self._roll_back(live, before, outcome)
             if isinstance(request, Up):
                 async with self._state.networks_lock:
                     await self._state.observe(request.project)
@@ -230,12 +235,37 @@ class Engine:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
         while True:
             plan = await make_plan(self._state, request, self._slugs())
-            if not (held := self._claims.held(plan.containers)):
+            if leaving := [gone for name, gone in self._state.retiring.items() if name in plan.containers]:
+                await leaving[0].wait()
+                continue
+            touched = plan.containers | self._updated_meanwhile(request, plan)
+            if not (held := self._claims.held(touched)):
                 return plan
             if isinstance(request, (Connect, Disconnect)):  # Nobody's `up` should end for it.
                 names = ", ".join(sorted(frozenset().union(*held.values())))
                 raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
-            await self._claims.take_over(plan.containers, plan.verb.value)
+            await self._claims.take_over(touched, plan.verb.value)
+
+    def _updated_meanwhile(self, request: Operation, plan: Plan) -> frozenset[ContainerId]:
+        """What another operation is updating of the services that this one decides about."""
+        if not isinstance(request, Up) or request.recreate is Recreate.NEVER:
+            return frozenset()
+        under_way = (self._state.rolling.get(name, frozenset()) for name in plan.selection)
+        return frozenset().union(*under_way)
+
+    async def _roll_back(self, live: LiveRoll, before: Project, outcome: Outcome) -> Outcome:
+        """Take back a rolling update that has failed, unless somebody else has a hand on it by now."""
+        service = live.roll.service
+        try:
+            plan = await plan_rollback(self._state, live.roll, live.image, before)
+            if self._claims.held(plan.containers):
+                return outcome.noted(f"update of {service} not rolled back: another operation has taken it over")
+            result = await Execution(self._state, self._claims, plan).run()
+        except PystackError as error:
+            return outcome.noted(f"update of {service} not rolled back: {error.headline}")
+        if result.failures:
+            return outcome.noted(f"update of {service} not rolled back: {result.failures[0].error.headline}")
+        return outcome.noted(f"update of {service} rolled back")
 
     async def _plan_as(self, request: Operation, expected: Seal) -> Plan:
         """The plan that was expected, of containers that nobody else has. Raises MovedError, BusyError."""

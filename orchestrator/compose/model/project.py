@@ -26,6 +26,7 @@ from orchestrator.compose.model import (
     process,
     project_parts,
     security,
+    updating,
 )
 from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
@@ -107,6 +108,8 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         _container(read, project, name, node, path, unhealthy),
         post_start=hooks.hooks(read, node, path, "post_start"),
         pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+        update=updating.update_rules(read, node, path, "update_config"),
+        rollback=updating.update_rules(read, node, path, "rollback_config"),
     )
     if node.get("pre_start") is None:
         return service
