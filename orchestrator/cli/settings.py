@@ -115,8 +115,9 @@ class Settings:
 
         project = self.load(services)
         chosen = select(project, services)
-        check_images(project, chosen)
-        check_files(project, chosen)
+        scheduled = () if services else project.scheduled
+        check_images(project, (*chosen, *scheduled))
+        check_files(project, (*chosen, *scheduled))
         return project, chosen
 
     def load_if_possible(self) -> Project | None:

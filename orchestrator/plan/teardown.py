@@ -66,7 +66,7 @@ def plan_restart(request: Restart, observed: ObservedProject, project: Project) 
     builder = PlanBuilder(
         project, observed, graph, frozenset(project.services), no_deps=not request.selection.dependencies
     )
-    chosen = selected(request.selection, observed, project, one_offs=False)
+    chosen = selected(request.selection, observed, project, one_offs=False, jobs=False)
     for name in sorted(asked - {item.service for item in chosen}):
         raise OperationError(f'service "{name}" has no container to restart', hint=f"create it with: pystack up {name}")
     for item in chosen:

@@ -27,6 +27,7 @@ from orchestrator.contracts.runtime import Exit
 from orchestrator.contracts.state import ContainerRecord, Records, Wanted
 from orchestrator.errors import PystackError
 from orchestrator.model.health import Health, HealthCheck
+from orchestrator.model.manual import connected
 from orchestrator.model.names import ContainerId, Instance, Role, ServiceName
 from orchestrator.model.phase import LIVE, Phase
 from orchestrator.model.service import Service
@@ -123,6 +124,11 @@ class Container:
         return self.record.definition.service
 
     @property
+    def connected(self) -> Service:
+        """Its definition, with what of its networks is otherwise by hand."""
+        return connected(self.definition, self.record.manual)
+
+    @property
     def check(self) -> HealthCheck | None:
         check = self.record.definition.check
         return check.with_defaults() if check is not None else None
@@ -130,8 +136,11 @@ class Container:
     @property
     def label(self) -> str:
         """How it is called in sentences."""
-        replicas = [item.instance.number for item in self.siblings.values() if item.instance.role is Role.REPLICA]
-        return label_of(self.instance, self.id, replicas == [1])
+        replicas = {item.instance.number for item in self.siblings.values() if item.instance.role is Role.REPLICA}
+        age = "" if self.record.announced else "new"
+        if any(item.record.took_over and item.record.succeeds == self.id for item in self.siblings.values()):
+            age = "old"
+        return label_of(self.instance, self.id, replicas == {1}, age=age)
 
     @property
     def published(self) -> tuple[Published, ...]:

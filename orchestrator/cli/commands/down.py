@@ -82,6 +82,8 @@ def _down(
     if client is None:
         progress.summary(f"project {site.project} does not exist: nothing to remove", {"removed": 0})
         return
+    if not services and not settings.dry_run:
+        _before(site, project)
     folder, named = settings.origin()
     request = Down(
         project,
@@ -109,6 +111,19 @@ def _down(
     removed = result.get("removed", 0)
     noun = "container" if removed == 1 else "containers"
     progress.summary(f"{removed} {noun} removed in {time.monotonic() - began_s:.2f} s", result)
+
+
+def _before(site: Site, project: Project | None) -> None:
+    """The stack's own hooks, as the files have them, else as it is recorded."""
+    if project is None:
+        from orchestrator.state.reading import Reading
+
+        record = Reading(site).record
+        project = record.project if record is not None else None
+    if project is not None and project.host_hooks.before_down:
+        from orchestrator.cli.host_hooks import run_host_hooks
+
+        run_host_hooks(project, "before_down")
 
 
 def _has_volumes(project: Project | None, site: Site) -> bool:

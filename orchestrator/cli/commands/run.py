@@ -24,6 +24,7 @@ from orchestrator.compose.model.one_off import Changes, one_off
 from orchestrator.contracts.control import Run
 from orchestrator.errors import InputError, PystackError
 from orchestrator.model.names import Instance, Role, ServiceName, instance_id
+from orchestrator.plan.selection import require_manual
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run(
     quiet_pull: bool,
     quiet_build: bool,
 ) -> int:
-    """Run COMMAND in a new container made from SERVICE. Ends with the command's exit code."""
+    """Run COMMAND in a new container made from SERVICE, or a job. Ends with the command's exit code."""
     on_terminal = wants_terminal(tty, no_tty) and interactive and not detach
     keys = Keys(detach_keys)
     removes, ignores = orphans(settings, remove_orphans)
@@ -105,12 +106,14 @@ def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str
     settings.warn(tuple(warning.text() for warning in loaded.warnings))
     check_images(loaded.project, select(loaded.project, (service,)))
     check_files(loaded.project, select(loaded.project, (service,)))
+    require_manual(loaded.project, ServiceName(service))
     return isolated(settings, loaded.project), discover(request).environment
 
 
 def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys: Keys, *, stdin: bool) -> int:
     # Named here, so that it can be told from others before the supervisor has answered.
-    made = Instance(request.definition.name, Role.ONE_OFF)
+    role = Role.JOB if request.definition.job else Role.ONE_OFF
+    made = Instance(request.definition.name, role)
     name = request.name or instance_id(request.project.name, made, os.urandom(6).hex())
     request = replace(request, name=name, named=settings.origin()[1])
     site = settings.site_named(request.project.name)

@@ -88,6 +88,7 @@ _STAGES: Mapping[EventKind, tuple[Stage, str]] = {
     EventKind.CONTAINER_STOPPED: (Stage.STOPPED, "stopped"),
     EventKind.CONTAINER_UPDATED: (Stage.READY, "updated"),
     EventKind.CONTAINER_RECONNECTED: (Stage.READY, "reconnected"),
+    EventKind.CONTAINER_ANNOUNCED: (Stage.READY, "announced"),
     EventKind.CONTAINER_PAUSED: (Stage.READY, "paused"),
     EventKind.CONTAINER_UNPAUSED: (Stage.READY, "running"),
     EventKind.CONTAINER_REMOVED: (Stage.REMOVED, "removed"),
@@ -184,6 +185,8 @@ class Board:
             row.stage, row.detail = Stage.READY, row.detail if row.stage is Stage.READY else "running"
         elif kind is EventKind.RESTART_SCHEDULED:
             row.stage, row.detail = Stage.BACKOFF, "; ".join(filter(None, (row.end, restart_text(event.detail))))
+        elif kind is EventKind.CONTAINER_LINGERS:
+            row.stage, row.detail = Stage.STOPPING, words_of(event)
         elif kind is EventKind.HEALTH_PROBED:
             self._probed(row, event)
         elif kind is EventKind.HEALTH_CHANGED:

@@ -82,7 +82,7 @@ UP = Verb(
             "Publish ports on a loopback address of the project's own, until `down`: for two checkouts side by side.",
             variable="PYSTACK_ISOLATED",
         ),
-        Option("--menu", "menu", "Accepted: there is no menu.", accepted=True),
+        Option("--menu", "menu", "=false: keys do nothing.", default=True, variable="COMPOSE_MENU"),
         YES,
     ),
     arguments=SERVICES,

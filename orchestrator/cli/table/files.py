@@ -17,12 +17,37 @@ PLAN = Verb(
         Option("--remove-orphans", "remove_orphans", "As for up and down."),
         Option("-v --volumes", "volumes", "As for down."),
         output_format("text", "json"),
+        Option("-o --output", "output", "Also write it to FILE, for `apply`.", TEXT, "FILE"),
     ),
     arguments=(
         Argument("verb", "[VERB]", choices=("up", "down", "stop", "start", "restart"), default="up"),
         *SERVICES,
     ),
     loads_and_starts=True,
+)
+APPLY = Verb(
+    "apply",
+    "apply",
+    "Carry out a plan that `plan -o` has written.",
+    """Do exactly what the plan in FILE says. Refuses, and ends with 3, when the compose files, the containers, images,
+    networks or volumes are not as they were when the plan was made.
+    """,
+    arguments=(Argument("path", "FILE", required=True),),
+)
+TIMELINE = Verb(
+    "timeline",
+    "timeline",
+    "Show what each start waited for.",
+    """Show each part of each start of the last operation that started SERVICEs on one clock, the critical path, and what
+    would shorten it.
+
+    Ends with 2 when nothing was started that the event log knows of.
+    """,
+    options=(
+        Option("-a --all", "everything", "All operations and restarts that the event log has."),
+        output_format("text", "svg", "html", "chrome", "json", help="chrome: for chrome://tracing and ui.perfetto.dev."),
+    ),
+    arguments=SERVICES,
 )
 CONFIG = Verb(
     "config",
