@@ -64,7 +64,6 @@ VERDICTS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("publish", "--dry-run"): (REFUSED, "as the verb"),
     ("run", "--rm"): (BETTER, "also when the command that ran it was killed"),
     ("up", "--exit-code-from"): (BETTER, "a job that others wait for may end with 0 first"),
-    ("up", "--menu"): (ACCEPTED, "there is no menu"),
     ("up", "--no-attach"): (SAME, "an error when it leaves nothing to follow"),
     ("up", "--timeout"): (BETTER, "fractions of a second too, as everywhere"),
     ("up", "--wait"): (BETTER, "a job that has ended with 0 is as good as healthy"),
