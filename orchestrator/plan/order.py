@@ -5,7 +5,7 @@ An edge to something that is not in the plan is no edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName
@@ -32,8 +32,8 @@ _SECTIONS = (
 
 class Order:
     """`predecessors`: a new container -> the one of another name that it replaces. `needs`: the images, networks and
-    volumes that a CREATE, RECONNECT or START needs. `frees`: whether a REMOVE or DISCONNECT takes something off a
-    network."""
+    volumes that a CREATE or START needs, and the networks of a RECONNECT. `frees`: whether a REMOVE or DISCONNECT takes
+    something off a network. `takes`: what gives up something that an operation takes."""
 
     def __init__(
         self,
@@ -42,12 +42,14 @@ class Order:
         predecessors: Mapping[ContainerId, ContainerId],
         needs: Callable[[Operation], list[OperationId]],
         frees: Callable[[Operation, NetworkName], bool],
+        takes: Mapping[OperationId, Sequence[OperationId]],
     ) -> None:
         self._operations = operations
         self._graph = graph
         self._predecessors = predecessors
         self._needs = needs
         self._frees = frees
+        self._takes = takes
         self._ranks = {name: number for number, name in enumerate(graph.start_order())}
         self._stops: dict[ServiceName, list[OperationId]] = {}
         for item in operations.values():
@@ -89,6 +91,7 @@ class Order:
                 found += [*self._needs(operation), *self._resumed]
             case _:
                 pass
+        found += self._takes.get(operation.id, ())
         return tuple(dict.fromkeys(item for item in found if item in self._operations))
 
     def place(self, operation: Operation) -> tuple[int, int, int, int, str]:

@@ -192,6 +192,7 @@ def _reconcile(
         for item in observed.orphans(project):
             builder.discard(item, "orphan", request.timeout_s)
     _reconnect_others(builder, moved)
+    builder.exchange()
     builder.prepare(moved)
     builder.remove_leftovers()
 
