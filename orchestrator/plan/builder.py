@@ -40,7 +40,8 @@ class PlanBuilder:
     """Operations by id, with their causes; `finish` orders them.
 
     `enabled`: services that may be waited for. `images`: the identity of each service's images (`hashing.identity_with`),
-    None where one has still to be obtained. `resumes`: see `reconcile.plan_resume`.
+    None where one has still to be obtained. `renamed`: networks that the stack calls otherwise now. `resumes`: see
+    `reconcile.plan_resume`.
     """
 
     project: Project
@@ -53,6 +54,7 @@ class PlanBuilder:
     operations: dict[OperationId, Operation] = field(default_factory=dict)
     replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
+    renamed: dict[NetworkName, NetworkName] = field(default_factory=dict)
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
     _takes: dict[OperationId, list[OperationId]] = field(default_factory=dict)
 
@@ -129,7 +131,7 @@ class PlanBuilder:
         kept = {key: attachment for key, attachment in definition.networks.items() if key not in leaving}
         stay = tuple(each for each in definition.ports if not any(covers(each, port) for port in ports))
         joined = [each.network for each in manual.joined if each.network in leaving and each.network not in manual.left]
-        cause = cause or f"network {', '.join(leaving)} is made anew"
+        cause = cause or self.why_moved(leaving)
         self._add(
             Operation(
                 Kind.DISCONNECT,
@@ -141,6 +143,13 @@ class PlanBuilder:
             ),
             again=True,
         )
+
+    def why_moved(self, networks: Collection[NetworkName]) -> str:
+        """Of networks that whoever is on them has to leave for a moment."""
+        anew = ", ".join(key for key in networks if key not in self.renamed)
+        found = [f"network {anew} is made anew"] if anew else []
+        found += [f"network {key} is called {self.renamed[key]} now" for key in networks if key in self.renamed]
+        return "; ".join(found)
 
     def exchange(self) -> None:
         """Whoever takes a port, or an address that the stack writes, comes after whoever gives it up. One that is
@@ -245,6 +254,9 @@ class PlanBuilder:
                 external = self.project.networks[key].external
                 cause = "shared with other projects: it has to be there" if external else "does not exist yet"
                 self._add(Operation(Kind.CREATE_NETWORK, cause, network=key))
+        for old, new in self.renamed.items():
+            self._add(Operation(Kind.REMOVE_NETWORK, moved[old], network=old))
+            self._takes[operation_id(Kind.CREATE_NETWORK, new)] = [operation_id(Kind.REMOVE_NETWORK, old)]
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
         for volume in sorted({VolumeName(mount.source) for mount in mounts if mount.source is not None}):
             found = self.project.volumes.get(volume)
