@@ -133,6 +133,8 @@ async def reconnect(
         await chaos.follow(state)
         if container.sandbox.wired:
             await _rewire(state, container)
+        elif container.run is None or container.run.process is None:  # Nothing of it uses what it had before.
+            state.adapters.networking.restore(container.id, container.record.endpoints, container.record.published)
     except (PystackError, trio.Cancelled) as error:
         state.adapters.networking.restore(container.id, before.endpoints, before.published)
         container.amend(
