@@ -208,6 +208,18 @@ def test_what_the_kernel_cannot_do_is_refused_and_leaves_what_stood() -> None:
     simulate(World, scene)
 
 
+def test_there_is_nothing_between_one_container_and_itself() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, STACK)
+        for text in ("cut api api", f"lag api {world.container('api')} 1ms"):
+            assert "is one container" in (await refused(lambda text=text: inject(engine, text))).message  # type: ignore[misc]
+        assert (await engine.operate(Scale(STACK, {ServiceName("api"): 2}))).error() is None
+        await inject(engine, "cut api api")
+        assert row(engine, "api").faults == ("cut from api",)
+
+    simulate(World, scene)
+
+
 def test_a_killed_supervisors_faults_are_undone_by_the_next_one_which_says_so() -> None:
     async def first(engine: Engine, world: World) -> None:
         await up(engine, STACK)
