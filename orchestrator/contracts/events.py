@@ -45,12 +45,16 @@ class EventKind(Enum):
     CONTAINER_STARTED = "container.started"
     CONTAINER_EXITED = "container.exited"
     CONTAINER_STOPPING = "container.stopping"
+    CONTAINER_LINGERS = "container.lingers"
+    """It was asked to end, and has not yet."""
     CONTAINER_STOPPED = "container.stopped"
     CONTAINER_REMOVED = "container.removed"
     CONTAINER_UPDATED = "container.updated"
     """Its limits are others."""
     CONTAINER_RECONNECTED = "container.reconnected"
     """Its networks or published ports are others."""
+    CONTAINER_ANNOUNCED = "container.announced"
+    """It is in the place of the one that it succeeds."""
     CONTAINER_PAUSED = "container.paused"
     CONTAINER_UNPAUSED = "container.unpaused"
     HOOK_STARTED = "hook.started"
@@ -64,6 +68,10 @@ class EventKind(Enum):
     """From here on `Event.clock_s` is of another clock."""
     CHAOS = "chaos"
     """A fault on purpose begins or ends."""
+    JOB_DUE = "job.due"
+    """Its schedule says so; the run is made when the one before it has ended."""
+    JOB_LEFT_OUT = "job.left_out"
+    """It was due, and is not run."""
     WARNING = "warning"
 
 
@@ -89,6 +97,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.CONTAINER_EXITED: _END,
     EventKind.CONTAINER_STOPPED: _END,
     EventKind.CONTAINER_STOPPING: ("grace_s", "signal"),
+    EventKind.CONTAINER_LINGERS: ("left_s", "signal", "ignored", "process", "pid"),
     EventKind.HOOK_STARTED: ("hook",),
     EventKind.HOOK_OUTPUT: ("hook",),
     EventKind.HOOK_FAILED: ("hook", "exit_status"),
@@ -96,13 +105,18 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.HEALTH_CHANGED: ("health",),
     EventKind.RESTART_SCHEDULED: ("after_s", "attempt"),
     EventKind.CHAOS: ("action", "fault", "verb", "for_s"),
+    EventKind.JOB_DUE: ("due_at", "missed"),
+    EventKind.JOB_LEFT_OUT: ("due_at",),
     EventKind.WARNING: ("orphans",),
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
 `oom_kills`: how many of its processes were killed for want of memory,
+`left_s`: until it is killed; `ignored`: whether its first `process`, which is `pid` in its own namespace,
+does nothing about the signal;
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
 `number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
+`due_at`: epoch seconds; `missed`: that was when nobody was there;
 `blocked`, `orphans`, `starts` (containers): lists of names; ``*_s``: seconds.
 `needs`: what its start depends on, as ``db:service_healthy``; `networks_s`, `sandbox_s`: of a container's making, the
 parts before it is put on its networks; `network_s`: of a start, what came before its process was made.
@@ -133,7 +147,8 @@ class ContainerStatus:
     """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`,
     `created_at`: epoch seconds. `reason`: why it is as it is, one sentence. `exposed`: ports (``80/tcp``) that the stack or
     the image says it listens on and that are not published, while it runs. `labels`: those of the image and
-    of the stack. `faults`: those on purpose that it has, in a word or two each."""
+    of the stack. `faults`: those on purpose that it has, in a word or two each. `command`: what it executes, as far as
+    that is known. `mounts`: keys of volumes, and paths of this machine."""
 
     service: ServiceName
     container: ContainerId
@@ -156,3 +171,5 @@ class ContainerStatus:
     exposed: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()

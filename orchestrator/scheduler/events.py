@@ -11,7 +11,7 @@ from orchestrator.model.names import ContainerId, ServiceName
 
 
 class EventSink:
-    """`wall_clock`: epoch seconds, for display alone."""
+    """`wall_clock`: epoch seconds, for display, and for schedules."""
 
     def __init__(self, emit: Emit, wall_clock: Callable[[], float]) -> None:
         self._emit = emit

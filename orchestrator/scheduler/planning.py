@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import assert_never
 
-from orchestrator.contracts.control import Down, Kill, Operation, Pause, Restart, Run, Scale, Start, Stop, Unpause, Up
+from orchestrator.contracts.control import (
+    Connect,
+    Disconnect,
+    Down,
+    Kill,
+    Operation,
+    Pause,
+    Remove,
+    Restart,
+    Run,
+    Scale,
+    Start,
+    Stop,
+    Unpause,
+    Up,
+)
 from orchestrator.contracts.images import ImageRequest, Known
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
+from orchestrator.plan.connecting import plan_connect, plan_disconnect
 from orchestrator.plan.hashing import identity_with
 from orchestrator.plan.images import image_key, image_requests, own_images
 from orchestrator.plan.observed import ObservedProject, observe
@@ -27,7 +43,7 @@ from orchestrator.plan.reconcile import (
     plan_up,
 )
 from orchestrator.plan.seal import Seal, seal_of
-from orchestrator.plan.teardown import plan_down, plan_kill, plan_pause, plan_restart, plan_stop
+from orchestrator.plan.teardown import plan_down, plan_kill, plan_pause, plan_remove, plan_restart, plan_stop
 from orchestrator.policy.requests import Ask
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
@@ -82,6 +98,12 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
             return plan_kill(request, await look(state, state.project), state.project)
         case Pause() | Unpause():
             return plan_pause(request, await look(state, state.project), state.project)
+        case Connect():
+            return plan_connect(request, await look(state, state.project), state.project)
+        case Disconnect():
+            return plan_disconnect(request, await look(state, state.project), state.project)
+        case Remove():
+            return plan_remove(request, await look(state, state.project), state.project)
         case Down():
             project = request.project or state.project
             return plan_down(request, await look(state, project), project)

@@ -25,14 +25,12 @@ from orchestrator.contracts.control import (
     PlannedStep,
     PlanOf,
     Ps,
-    Restart,
+    Remove,
     Run,
     Scale,
     Selection,
     Shutdown,
     Standing,
-    Start,
-    Stop,
     Undo,
     Up,
     Why,
@@ -41,7 +39,7 @@ from orchestrator.contracts.events import ContainerStatus, Event
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, InputError, OperationError
 from orchestrator.model.chaos import check_injection
-from orchestrator.model.names import ContainerId, Role, ServiceName
+from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.plan.seal import Seal
@@ -87,17 +85,22 @@ class ProjectControl:
         return tuple(row for row in self._opened.engine.statuses() if _selected(row, request.selection))
 
     async def why(self, request: Why) -> Explanation:
+        engine = self._opened.engine
         rows = tuple(
-            row
-            for row in self._opened.engine.statuses()
-            if row.service == request.service and request.index in (0, row.number)
+            row for row in engine.statuses() if row.service == request.service and request.index in (0, row.number)
         )
-        if not rows:
+        job = engine.project.jobs.get(request.service)
+        if not rows and (job is None or request.index):
             raise self._no_service(request.service, request.index)
         containers = tuple(row.container for row in rows)
         # The log may be long, and a disk slow: containers are looked after meanwhile.
-        tail = partial(self._opened.log.tail, HISTORY, services=(), containers=containers)
-        return Explanation(rows, tuple(await trio.to_thread.run_sync(tail)))
+        services = (request.service,) if job is not None else ()
+        tail = partial(self._opened.log.tail, HISTORY, services=services, containers=containers)
+        history = tuple(await trio.to_thread.run_sync(tail))
+        if job is None:
+            return Explanation(rows, history)
+        schedules = tuple(map(str, job.schedule))
+        return Explanation(rows, history, schedules, engine.next_run(request.service))
 
     async def plan(self, request: PlanOf) -> Planned:
         operation = self._checked(_only(request))
@@ -134,7 +137,7 @@ class ProjectControl:
         self._opened.tell_findings()
         work = partial(self._carry_out, request, first_run, expected)
         done = await detached(self._nursery, NAMES[type(request)], work)
-        if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():
+        if isinstance(request, Down | Remove) and not self._opened.engine.statuses() and not self._opened.engine.running():
             self.ended = True
         return done
 
@@ -170,7 +173,7 @@ class ProjectControl:
         does. Raises InputError for an unknown service, OperationError when it does not run."""
         every = [row for row in self._opened.engine.statuses() if row.service == service]
         rows = [row for row in every if row.role is Role.REPLICA and index in (0, row.number)]
-        one_offs = [] if index else [row for row in every if row.role is Role.ONE_OFF]
+        one_offs = [] if index else [row for row in every if row.role in SINGLE]
         for row in (*rows, *one_offs):
             if row.pid is not None and row.phase is Phase.PAUSED:
                 hint = f"`pystack unpause {service}` lets it go on"
@@ -240,10 +243,10 @@ class ProjectControl:
         )
 
 
-def _only(request: PlanOf) -> Up | Down | Start | Stop | Restart:
+def _only(request: PlanOf) -> Operation:
     """The operation that a plan is asked for. Raises InputError."""
-    match [item for item in (request.up, request.down, request.start, request.stop, request.restart) if item is not None]:
-        case [one]:
+    match request.operations:
+        case (one,):
             return one
         case several:
             raise InputError(f"a plan is of one operation, not of {len(several)}")

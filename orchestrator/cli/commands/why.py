@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 
 def why(settings: Settings, service: str, shape: str, count: int, index: int) -> None:
-    """Explain why the containers of SERVICE are as they are: state, reason, and what led to it. `index` 0: all."""
+    """Explain why the containers of SERVICE, or of a job, are as they are: state, reason, and what led to it. `index` 0:
+    all."""
     site = settings.site()
     client = connect(site)
     known: dict[str, Facts] = {}
@@ -41,44 +42,49 @@ def why(settings: Settings, service: str, shape: str, count: int, index: int) ->
         """What is known of another service; nothing of one that has no container."""
         if name not in known:
             try:
-                known[name] = _told(client, name) if client is not None else _found(site, name)
+                known[name] = _facts(_told(client, name) if client is not None else _found(site, name))
             except PystackError:
                 known[name] = [], []
         return known[name]
 
     with client or nullcontext():
         try:
-            statuses, history = _told(client, service, index) if client is not None else _found(site, service, index)
+            answer = _told(client, service, index) if client is not None else _found(site, service, index)
         except PystackError as error:
             raise explain_unknown(site, error, (service,)) from None
-        known[service] = statuses, history
+        statuses, history = known[service] = _facts(answer)
         causes = _causes(site, ask, service)
+    job = {key: answer[key] for key in ("schedules", "next_at") if key in answer}
     if shape == "json":
         import json
 
         from orchestrator.model.codec import to_json
 
-        print(json.dumps({"statuses": statuses, "history": history, "causes": to_json(causes)}, indent=2))
+        print(json.dumps({"statuses": statuses, "history": history, "causes": to_json(causes), **job}, indent=2))
         return
     alone = len(statuses) == 1 and is_plain(statuses[0])
     lines = [line for status in statuses for line in _state(site, status, status["service" if alone else "container"])]
-    print("\n".join([*lines, *_chain(causes), *_history(history, count)]))
+    print("\n".join([*_job(service, job), *lines, *_chain(causes), *_history(history, count)]))
 
 
-def _told(client: Client, service: str, index: int = 0) -> Facts:
+def _told(client: Client, service: str, index: int = 0) -> Mapping[str, Any]:
     """By the supervisor. Raises its errors."""
-    result = client.request("why", {"service": service, **({"index": index} if index else {})})
-    return result["statuses"], result["history"]
+    answer: Mapping[str, Any] = client.request("why", {"service": service, **({"index": index} if index else {})})
+    return answer
 
 
-def _found(site: Site, service: str, index: int = 0) -> Facts:
+def _found(site: Site, service: str, index: int = 0) -> Mapping[str, Any]:
     """In the records and the event log, while there is no supervisor. Raises InputError for one that is not there."""
     from orchestrator.model.codec import to_json
     from orchestrator.state.journal import EventLog
 
     statuses = _recorded(site, service, index)
     events = EventLog(site).tail(_LOGGED, containers=[status["container"] for status in statuses])
-    return statuses, [to_json(event) for event in events]
+    return {"statuses": statuses, "history": [to_json(event) for event in events]}
+
+
+def _facts(answer: Mapping[str, Any]) -> Facts:
+    return answer["statuses"], answer["history"]
 
 
 def _causes(site: Site, ask: Ask, service: str) -> tuple[Link, ...]:
@@ -128,6 +134,19 @@ def _recorded(site: Site, service: str, index: int) -> list[Status]:
     if not rows:
         raise InputError(f'service "{service}" has no container number {index}', hint="`pystack ps -a` lists them")
     return [to_json(status) for status in rows]
+
+
+def _job(name: str, job: Mapping[str, Any]) -> list[str]:
+    """When a job starts, as far as its schedule says."""
+    if not job:
+        return []
+    from datetime import datetime
+
+    lines = [f"{escape_line(name)} is a job: {escape_line('; '.join(job['schedules']))}"]
+    if (next_at := job.get("next_at")) is not None:
+        due = datetime.fromtimestamp(next_at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        return [*lines, f"  it is due next at {due}"]
+    return [*lines, "  its schedule is not in force: `pystack up` begins it"]
 
 
 def _state(site: Site, status: Status, name: str) -> list[str]:

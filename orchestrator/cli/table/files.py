@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.table.shapes import COUNT, PART, SERVICES, TEXT, Argument, Option, Verb, output_format
+from orchestrator.cli.table.shapes import CHOICE, COUNT, PART, SERVICES, TEXT, Argument, Option, Verb, output_format
 
 PLAN = Verb(
     "plan",
@@ -78,7 +78,7 @@ CONFIG = Verb(
     "Check the compose files and print them resolved.",
     "Check the compose files and print them resolved: one file, long forms, all variables replaced.",
     options=(
-        output_format("yaml", "json"),
+        Option("--format", "shape", "Output format.  [default: yaml]", CHOICE, choices=("yaml", "json")),
         Option("-q --quiet", "quiet", "Only check; print nothing."),
         Option("--services", "part", "Only the service names, one a line.", PART),
         Option("--volumes", "part", "Only the volume names, one a line.", PART),
@@ -94,6 +94,8 @@ CONFIG = Verb(
         Option("--no-path-resolution", "no_path_resolution", "Leave paths as they are written."),
         Option("--no-env-resolution", "no_env_resolution", "Leave env_file as it is, and its variables out."),
         Option("--no-consistency", "no_consistency", "Do not check that what services refer to exists."),
+        Option("--resolve-image-digests", "resolves_images", "With the digests that images have in their registries now."),
+        Option("--lock-image-digests", "locks_images", "Only these images with their digests: an override file."),
         Option("-o --output", "output", "Write to FILE instead of stdout.", TEXT, "FILE"),
     ),
     arguments=SERVICES,
