@@ -112,6 +112,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.WHY,
         looking.NET,
         files.TIMELINE,
+        files.SIMULATE,
         files.PLAN,
         files.APPLY,
         files.CONFIG,
