@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,8 +113,8 @@ class Site:
 
 
 class Load:
-    """Asks all ports, again and again, meanwhile: half of the threads with a connection for each request, half with one that
-    stays. `failures`: whatever was not an answer of 200."""
+    """Asks all ports, again and again: half of the threads with a connection for each request, half with one that stays.
+    `failures`: whatever was not an answer of 200."""
 
     def __init__(self) -> None:
         self.answered: Counter[str] = Counter()
@@ -176,6 +178,8 @@ def test_an_update_start_first_drops_no_request_and_one_stop_first_does(site: Si
     assert load.answered["1"] > 20
     assert load.answered["2"] > 20
     assert site.client_failures() == ""
+    asked = site.stack.must("logs", "--no-log-prefix", "client").stdout.split()
+    assert {"1", "2"} <= set(asked)
     assert site.names() == [f"{name}-b" for name in before]
     assert site.answers() == {"2": 3}
     with Load() as load:
@@ -206,7 +210,7 @@ def test_a_supervisor_killed_amid_an_update_leaves_one_container_in_each_place(s
         site.write(version, START_FIRST)
         begun_s = time.time()
         with running(site.stack, "up", "-d"):
-            eventually(lambda begun_s=begun_s, moment=moment: happened(site.stack, moment, begun_s))
+            eventually(partial(happened, site.stack, moment, begun_s))
             kill_hard(supervisor_pid(site.stack))
         assert len(eventually(lambda: three_run(site))) == 3
         assert sum(site.answers().values()) == 3
@@ -219,8 +223,6 @@ def test_a_supervisor_killed_amid_an_update_leaves_one_container_in_each_place(s
 
 def happened(stack: Stack, kind: str, since_s: float) -> bool:
     path = stack.pystack.data_dir / "projects" / stack.name / "events.jsonl"
-    import json
-
     events = [json.loads(line) for line in path.read_text().splitlines()]
     return any(event["kind"] == kind and event["at"] >= since_s and event.get("service") == "web" for event in events)
 
