@@ -419,6 +419,18 @@ BELOW = {
             ("environment", "command: x, environment: {K: v}"),
         )
     },
+    **{
+        f"services.name.deploy.{key}.{name}": f"deploy: {{{key}: {{{name}: {value}}}}}"
+        for key in ("update_config", "rollback_config")
+        for name, value in (
+            ("parallelism", "2"),
+            ("delay", "3s"),
+            ("failure_action", "continue"),
+            ("monitor", "3s"),
+            ("max_failure_ratio", "0.5"),
+            ("order", "start-first"),
+        )
+    },
     "networks.name.name": "networks: {default: {name: x}}",
     "networks.name.driver": "networks: {default: {driver: overlay}}",
     "networks.name.ipam.driver": "networks: {default: {ipam: {driver: other}}}",
