@@ -33,6 +33,10 @@ def plan(
     selection = selected(services, no_deps=no_deps)
     if verb == "up":
         project, _ = settings.load_to_run(services)
+        if project.providers:
+            from orchestrator.cli.providers import recall
+
+            project = recall(settings, project)
         site = settings.site_named(project.name)
         recreate = recreate_mode(force_recreate, no_recreate)
         remove, ignore = orphans(settings, remove_orphans)

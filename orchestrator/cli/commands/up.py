@@ -71,18 +71,18 @@ def up(
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     _check_combination(cascading, detach, wait, no_start)
     project, chosen = _loaded(settings, services)
-    if isolate:
-        project = isolated(settings, project, begin=True)
+    project = isolated(settings, project, begin=True) if isolate else project
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
-    if exit_code_from is not None:
-        _check_code_from(exit_code_from, project, managed)
+    _check_code_from(exit_code_from, project, managed)
     request = _request(
         settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=no_start, no_deps=no_deps
     )
     more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
-    _host_hooks(project, "before_up")
+    request = _prepared(settings, request, managed, services)
+    if not managed and not project.scheduled:
+        return 0  # All that was asked for are providers.
     if detach or wait or no_start:
         _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
         _host_hooks(project, "after_up")
@@ -94,6 +94,16 @@ def up(
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     board = Board(project.services, quiet_images=quiet_pull)
     return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
+
+
+def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: tuple[str, ...]) -> Up:
+    """What comes before the request: the stack's own hooks, and its services that are no containers."""
+    _host_hooks(request.project, "before_up")
+    if not request.project.providers:
+        return request
+    from orchestrator.cli.providers import ask
+
+    return replace(request, project=ask(settings, request.project, chosen, named))
 
 
 def _host_hooks(project: Project, name: str) -> None:
@@ -175,6 +185,10 @@ def create(
     began_s = time.monotonic()
     project, chosen = _loaded(settings, services)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
+    if project.providers:
+        from orchestrator.cli.providers import ask
+
+        project = ask(settings, project, chosen, services)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
     _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
 
@@ -191,14 +205,16 @@ def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tup
     """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
     project, chosen = settings.load_to_run(services)
     require_services(project, [ServiceName(name) for name in services])
-    if not chosen and not project.scheduled:
+    if not chosen and not project.scheduled and not project.providers:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
     return project, chosen
 
 
-def _check_code_from(service: str, project: Project, managed: Collection[str]) -> None:
+def _check_code_from(service: str | None, project: Project, managed: Collection[str]) -> None:
     """Raises InputError."""
+    if service is None:
+        return
     check_services([service], project.services, project.name)
     if service not in managed:
         raise InputError(
@@ -222,7 +238,7 @@ def _request(
     remove, ignore = orphans(settings, remove_orphans)
     return Up(
         project,
-        selected(services, no_deps=no_deps),
+        selected(tuple(name for name in services if name not in project.providers), no_deps=no_deps),
         scale=replicas(scale, project),
         recreate=recreate_mode(force, keep),
         remove_orphans=remove,
