@@ -26,6 +26,7 @@ from orchestrator.compose.model import (
     networks,
     process,
     project_parts,
+    providers,
     security,
     updating,
 )
@@ -40,6 +41,7 @@ from orchestrator.model.health import OnUnhealthy
 from orchestrator.model.job import Job
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
+from orchestrator.model.provider import Provider
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
 from orchestrator.values import replace
@@ -71,7 +73,13 @@ def build_project(
     for section in ("secrets", "configs"):
         for key, node in each(section):
             granted.check_granted(read, section, key, node)
-    services = {ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")}
+    services: dict[ServiceName, Service] = {}
+    by_program: dict[ServiceName, Provider] = {}
+    for key, node in each("services"):
+        if providers.is_provided(node):
+            by_program[ServiceName(key)] = providers.provider(read, key, node, profiles)
+        else:
+            services[ServiceName(key)] = _service(read, name, key, node, unhealthy)
     by_job: dict[ServiceName, Job] = {}
     for key, node in each("jobs"):
         services[ServiceName(key)] = replace(_container(read, name, key, node, f"jobs.{key}", unhealthy), job=True)
@@ -88,6 +96,7 @@ def build_project(
         chaos=chaos.script(read, model, name, services),
         profiles=profiles,
         jobs=by_job,
+        providers=by_program,
         host_hooks=host_hooks(read, model),
         observe=_observe(read, model),
         expect=expecting.expectation(read, model, services),
@@ -198,7 +207,7 @@ def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, D
     out: dict[ServiceName, Dependency] = {}
     known = services_of(read.model)
     for name, entry in item.items() if item is not None else ():
-        if name not in known:
+        if name not in known or providers.is_provided(known[name]):  # That is there before any container.
             continue
         read.mark(entry, f"{path}.depends_on.{name}", key=True)
         condition, required, restart = (entry.get(key) for key in ("condition", "required", "restart"))
