@@ -96,8 +96,7 @@ def run(
         ignore_orphans=ignores,
         registry=caller_variables(settings.environ),
     )
-    board = Board(quiet_images=quiet_pull, quiet_builds=quiet_build)
-    return _carry_out(settings, request, quiet, board, keys, stdin=interactive)
+    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull, quiet_builds=quiet_build), keys, stdin=interactive)
 
 
 def _provided(settings: Settings, project: Project, wanted: Collection[str], service: str, *, no_deps: bool) -> Project:

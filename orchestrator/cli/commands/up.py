@@ -28,7 +28,7 @@ from orchestrator.plan.selection import require_services
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
@@ -91,9 +91,8 @@ def up(
         _detached(settings, request, managed, began_s, board)
         _host_hooks(settings, project, "after_up")
         return 0
-    check_services((*attached, *unattached), project.services, project.name)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
-    selection = _selection(shown, unattached, (*managed, *(() if services else project.scheduled)), services or managed)
+    selection = _selection(project, shown, unattached, managed, services)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
@@ -125,15 +124,21 @@ def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, co
 
 
 def _selection(
-    shown: Iterable[str], unattached: Container[str], managed: tuple[str, ...], awaited: tuple[str, ...]
+    project: Project,
+    shown: tuple[str, ...],
+    unattached: tuple[str, ...],
+    managed: tuple[str, ...],
+    services: tuple[str, ...],
 ) -> Selection:
-    """Raises InputError when the command line leaves nothing to follow."""
+    """`shown`: whose logs, but for the `unattached`. `services`: as on the command line, and `managed` what they mean.
+    Raises InputError for unknown services, and when nothing is left to follow."""
     from orchestrator.cli.attach import Selection
 
+    check_services((*shown, *unattached), project.services, project.name)
     followed = tuple(name for name in shown if name not in unattached)
     if unattached and not followed:
         raise InputError("--no-attach leaves no logs to follow", hint="-d returns once everything is started")
-    return Selection(followed, managed, awaited)
+    return Selection(followed, (*managed, *(() if services else project.scheduled)), services or managed)
 
 
 def _shown(project: Project, services: Iterable[str]) -> tuple[str, ...]:
