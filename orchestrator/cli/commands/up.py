@@ -70,8 +70,7 @@ def up(
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
-    cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
-    _check_combination(cascading, detach, wait, no_start)
+    cascading = _cascading(abort_on_exit or abort_on_failure or exit_code_from is not None, detach, wait, no_start)
     project, chosen = _loaded(settings, services)
     project = isolated(settings, project, begin=True) if isolate else project
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
@@ -204,12 +203,13 @@ def create(
     _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 
 
-def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
-    """Raises InputError."""
+def _cascading(cascading: bool, detach: bool, wait: bool, no_start: bool) -> bool:
+    """Raises InputError for what cannot be combined."""
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
     if no_start and (cascading or wait):
         raise InputError("--no-start cannot be combined with --wait, --abort-on-container-* or --exit-code-from")
+    return cascading
 
 
 def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
