@@ -24,6 +24,7 @@ from orchestrator.compose.model import (
     process,
     project_parts,
     security,
+    watching,
 )
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
@@ -82,6 +83,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         _container(read, project, name, node, path, unhealthy),
         post_start=hooks.hooks(read, node, path, "post_start"),
         pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+        watch=watching.watch_rules(read, node, path),
     )
     if node.get("pre_start") is None:
         return service
