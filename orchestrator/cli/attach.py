@@ -37,6 +37,10 @@ from orchestrator.model.names import ContainerId, Role
 from orchestrator.state.records import FileState
 from orchestrator.values import frozen
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.cli.watching.session import Watching
+
 MAX_HEALS = 5
 """Supervisors that may be lost while we follow; then something is wrong that starting another does not cure."""
 _LAST_EVENTS_S = 0.5
@@ -105,7 +109,7 @@ class _Part(Operation):
 
 class Foreground:
     """One foreground `up`. `timeout_s`: the grace that stopping gets, None: each service's own. `cascade`: says when all is
-    to be stopped because one container has ended, and the exit code."""
+    to be stopped because one container has ended, and the exit code. `watching`: keeps them in step with their files."""
 
     def __init__(
         self,
@@ -116,6 +120,7 @@ class Foreground:
         printer: LogPrinter,
         timeout_s: float | None,
         cascade: Cascade | None = None,
+        watching: Watching | None = None,
     ) -> None:
         self._site = site
         self._selection = selection
@@ -139,6 +144,7 @@ class Foreground:
         """By the events so far, with the service."""
         self._heals = 0
         self._cascade = cascade
+        self._watching = watching
 
     def run(self, client: Client, request: Up, summary: Callable[[Any], str]) -> int:
         """Everything, until all containers have ended or were stopped. Returns the exit code. Raises the error of the
@@ -168,12 +174,19 @@ class Foreground:
     def _wait(self) -> None:
         """Until something happens; and take all that has."""
         parts = [part for part in (self._starting, self._ending) if part is not None and not part.done]
+        watching = self._watching if self._ending is None else None
         limit_s = soonest(None if self._up else self._progress.interval_s, *(part.left_s() for part in parts))
-        wait_any(filter(None, [*parts, self._events, self._interrupts, *self._logs.sources()]), limit_s)
+        sources = [*parts, self._events, self._interrupts, *self._logs.sources()]
+        if watching is not None and self._up:
+            limit_s = soonest(limit_s, watching.left_s())
+            sources += watching.sources()
+        wait_any(filter(None, sources), limit_s)
         self._logs.pump()
         for part in parts:
             part.pump()
         self._take_events()
+        if watching is not None:
+            watching.pump()
         if not self._up:
             self._progress.tick()
         self._take_interrupts()
@@ -187,6 +200,8 @@ class Foreground:
             return self._ending.done
         if self._starting.error is not None:
             return True
+        if self._watching is not None and self._watching.busy:
+            return False
         if not self._up:
             self._has_come_up(self._starting.result, summary)
         look, self._may_end = self._may_end, False
@@ -212,6 +227,9 @@ class Foreground:
             self._subscribe(self._last_event_at)
         self._logs.add_all(since=self._began_at)
         self._logs.pump()
+        if self._watching is not None:
+            self._watching.begin()
+            self._watching.pump()
         if self._cascade is not None:
             self._stop_if(self._cascade.found(statuses_of(result.get("statuses", []))))
 
@@ -255,6 +273,8 @@ class Foreground:
         elif event.container is not None and event.kind in _ENDS:
             self._seen_running.pop(event.container, None)
         self._logs.notice(event, self._began_at)
+        if self._watching is not None:
+            self._watching.notice(event)
         if self._cascade is not None:
             self._stop_if(self._cascade.see(event))
 
@@ -335,6 +355,8 @@ class Foreground:
         self._events.close()
         self._events = None
         self._may_end = True
+        if self._watching is not None:
+            self._watching.missed()
         if not self._up or self._ending is not None or FileState(self._site).load() is None:
             return  # What was asked of it will end with its own error, or we are cut off from a supervisor that lives.
         self._heals += 1

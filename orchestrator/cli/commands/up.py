@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,12 @@ from orchestrator.model.service import Condition
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable
+    from collections.abc import Collection, Container, Iterable, Iterator
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
     from orchestrator.cli.render.loglines import LogPrinter
+    from orchestrator.cli.watching.session import Watching
     from orchestrator.model.project import Project
 
 
@@ -62,18 +64,18 @@ def up(
     pull: str | None,
     quiet_pull: bool,
     isolate: bool,
+    watch: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
-    _check_combination(cascading, detach, wait, no_start)
+    _check_combination(cascading, detach, wait, no_start, watch, no_build)
     project, chosen = _loaded(settings, services)
     if isolate:
         project = isolated(settings, project, begin=True)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
-    if exit_code_from is not None:
-        _check_code_from(exit_code_from, project, managed)
+    _check_code_from(exit_code_from, project, managed)
     request = _request(
         settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=no_start, no_deps=no_deps
     )
@@ -91,7 +93,20 @@ def up(
     printer = printer_for(settings.terminal(), **look)
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     board = Board(project.services, quiet_images=quiet_pull)
-    return _followed(settings, request, selection, printer, cascade, began_s, board)
+    return _followed(settings, request, selection, printer, cascade, began_s, board, watch)
+
+
+@contextlib.contextmanager
+def _watching(
+    settings: Settings, project: Project, managed: tuple[str, ...], wanted: bool
+) -> Iterator[Watching | None]:
+    if not wanted:
+        yield None
+        return
+    from orchestrator.cli.commands.watch import watching_beside
+
+    with watching_beside(settings, project, managed) as watching:
+        yield watching
 
 
 def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, code_from: str | None) -> Cascade:
@@ -125,20 +140,30 @@ def _followed(
     cascade: Cascade | None,
     began_s: float,
     board: Board,
+    watch: bool,
 ) -> int:
     """Bring up, and follow until all have ended or are stopped; the exit code."""
     from orchestrator.cli.attach import Foreground
 
     project = request.project
     site = settings.site_named(project.name)
-    progress = choose(settings.terminal(), f"up {project.name}", board)
-    client, _ = ensure_supervisor(site, settings.begun)
-    foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
-    return foreground.run(client, request, summary)
+    with _watching(settings, project, selection.managed, watch) as watching:
+        progress = choose(settings.terminal(), f"up {project.name}", board)
+        client, _ = ensure_supervisor(site, settings.begun)
+        foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade, watching)
+        return foreground.run(client, request, summary)
+
+
+def bring_up(
+    settings: Settings, project: Project, services: tuple[str, ...], chosen: Collection[str], *, quiet: bool
+) -> None:
+    """As ``up -d``, for a command that goes on."""
+    request = _request(settings, project, services, False, False, (), False)
+    _detached(settings, request, chosen, time.monotonic(), quiet_pull=quiet)
 
 
 def create(
@@ -161,8 +186,14 @@ def create(
     _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
 
 
-def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
+def _check_combination(
+    cascading: bool, detach: bool, wait: bool, no_start: bool, watch: bool, no_build: bool
+) -> None:
     """Raises InputError."""
+    if watch and (detach or wait):
+        raise InputError("-d and --wait cannot be combined with --watch", hint="`pystack watch` watches what runs")
+    if watch and (no_build or no_start):
+        raise InputError(f"{'--no-build' if no_build else '--no-start'} cannot be combined with --watch")
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
     if no_start and (cascading or wait):
@@ -178,8 +209,10 @@ def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tup
     return project, chosen
 
 
-def _check_code_from(service: str, project: Project, managed: Collection[str]) -> None:
+def _check_code_from(service: str | None, project: Project, managed: Collection[str]) -> None:
     """Raises InputError."""
+    if service is None:
+        return
     check_services([service], project.services, project.name)
     if service not in managed:
         raise InputError(

@@ -48,6 +48,7 @@ VERBS: Mapping[str, Verb | Group] = {
         acting.UP,
         acting.CREATE,
         acting.SCALE_VERB,
+        acting.WATCH,
         acting.DOWN,
         looking.PS,
         looking.LOGS,
