@@ -58,8 +58,8 @@ class Watch:
 
     def hears(self, pattern: str, times: int = 1) -> list[str]:
         def look() -> list[str]:
-            assert self.process.poll() is None or self.said(pattern), "\n".join(self.lines)
-            found = self.said(pattern)
+            ended, found = self.process.poll() is not None, self.said(pattern)
+            assert not ended or found, "\n".join(self.lines)
             return found if len(found) >= times else []
 
         try:
@@ -101,9 +101,8 @@ def watching(stack: Stack, *words: str, ready: str = "watch: enabled") -> Iterat
         process.wait()
         for thread in made._threads:
             thread.join()
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
-        process.stderr.close()
+        for stream in filter(None, (process.stdout, process.stderr)):
+            stream.close()
 
 
 def inside(stack: Stack, script: str, index: int = 1, service: str = "app") -> list[str]:
@@ -112,8 +111,11 @@ def inside(stack: Stack, script: str, index: int = 1, service: str = "app") -> l
 
 def root_of(stack: Stack, number: int = 1, service: str = "app") -> Path:
     """The root of a container's file system, by its process: reading it costs no command."""
-    rows = {row["Name"]: row for row in stack.rows()}
-    return Path(f"/proc/{rows[f'{stack.name}-{service}-{number}']['Pid']}/root")
+
+    def look() -> int:
+        return next(row["Pid"] or 0 for row in stack.rows() if row["Name"] == f"{stack.name}-{service}-{number}")
+
+    return Path(f"/proc/{eventually(look)}/root")
 
 
 def content(path: Path) -> str | None:
@@ -188,12 +190,15 @@ services:
     develop:
       watch:
         - {{path: ./restart, action: sync+restart, target: /srv/restart, initial_sync: true}}
-        - {{path: ./exec, action: sync+exec, target: /srv/exec, exec: {{command: "sh -c 'cat /srv/exec/file; env'", environment: [X=y]}}}}
+        - path: ./exec
+          action: sync+exec
+          target: /srv/exec
+          exec: {{command: "sh -c 'cat /srv/exec/file; env'", environment: [X=y]}}
         - {{path: ./fails, action: sync+exec, target: /srv/fails, exec: {{command: [sh, -c, "echo no; exit 3"]}}}}
         - {{path: ./only, action: restart, include: ["*.conf", "sub/**"]}}
         - {{path: ./app, action: sync, target: /srv/app}}
 volumes: {{kept: }}
-"""  # noqa: E501
+"""
 
 
 def test_what_follows_a_copy(pystack: Pystack, busybox_rootfs: Path) -> None:
@@ -202,7 +207,7 @@ def test_what_follows_a_copy(pystack: Pystack, busybox_rootfs: Path) -> None:
     with watching(stack) as watch:
         eventually(lambda: inside(stack, "cat /srv/restart/file", 2) == ["at first"])
         put(stack, "exec/file", "one\n")
-        assert [line.rpartition(" ")[0] for line in watch.hears("-> | one", 2)] == [f"{stack.name}-app-{n} -> |" for n in (1, 2)]
+        assert watch.hears(r"-> \| one", 2) == [f"{stack.name}-app-{number} -> | one" for number in (1, 2)]
         assert len(watch.hears(r"-> \| X=y", 2)) == 2
         assert not inside(stack, "cat /srv/exec/nothing")
         put(stack, "fails/x", "x")
@@ -239,7 +244,7 @@ services:
         - {path: ., action: rebuild, ignore: [src]}
         - {path: ./src, action: sync, target: /srv/src}
   beside:
-    build: .
+    image: busybox
     command: [sleep, "3600"]
     stop_grace_period: 0s
 """
@@ -247,10 +252,11 @@ DOCKERFILE = "FROM busybox\nCOPY inside /inside\nRUN touch /built\n"
 
 
 @pytest.fixture
-def built(pystack: Pystack, busybox_rootfs: Path) -> Stack:
-    stack = pystack.stack(BUILT, files={"Dockerfile": DOCKERFILE, "inside": "1\n", "src/a": "a\n", ".dockerignore": "unseen\n"})
-    stack.must("image", "import", str(busybox_rootfs), "busybox")
-    return stack
+def built(pystack: Pystack) -> Stack:
+    made = pystack.run("image", "make", "busybox", "-t", "busybox")
+    assert made.code == 0, str(made)
+    files = {"Dockerfile": DOCKERFILE, "inside": "1\n", "src/a": "a\n", ".dockerignore": "unseen\n"}
+    return pystack.stack(BUILT, files=files)
 
 
 def test_a_rebuild_replaces_the_service_and_keeps_what_was_copied(built: Stack) -> None:
@@ -331,6 +337,50 @@ def test_a_copy_waits_for_a_container_that_is_away(pystack: Pystack, busybox_roo
         assert watch.end() == 130
 
 
+def test_links_in_the_container_lead_nowhere_outside(pystack: Pystack, busybox_rootfs: Path, tmp_path: Path) -> None:
+    files = {"src/a/x": "1", "src/b/x": "1", "src/c/x": "1", "one.conf": "1"}
+    stack = pystack.stack(BOTH.format(image=busybox_rootfs), files=files)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "x").write_text("outside")
+    with watching(stack) as watch:
+        script = f"mkdir -p /srv/app; cd /srv/app; ln -s {outside} a; ln -s ../../../../../..{outside} b; ln -s /etc c"
+        stack.must("exec", "-T", "-u", "0", "app", "sh", "-c", script)
+        root = root_of(stack)
+        for name in "abc":
+            put(stack, f"src/{name}/x", "2")
+        eventually(lambda: content(root / "etc/x") == "2")  # A link of the image's is followed inside of it.
+        eventually(lambda: content(root / str(outside / "x").lstrip("/")) == "2")
+        put(stack, "src/c/passwd", "short-lived")
+        eventually(lambda: content(root / "etc/passwd") == "short-lived")
+        (stack.directory / "src/c/passwd").unlink()
+        shutil.rmtree(stack.directory / "src/a")
+        put(stack, "src/last", "last")
+        eventually(lambda: content(root / "srv/app/last") == "last")
+        eventually(lambda: not os.path.lexists(root / "srv/app/a"))
+        assert content(root / "etc/passwd") == "short-lived", "nothing is deleted through a link"
+        assert (outside / "x").read_text() == "outside"
+        assert os.listdir(outside) == ["x"]
+        assert watch.end() == 130
+
+
+def test_an_editor_that_saves_by_renaming_is_one_copy(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(BOTH.format(image=busybox_rootfs), files={"src/a": "1", "one.conf": "1"})
+    with watching(stack) as watch:
+        root = root_of(stack)
+        for number in range(5):
+            put(stack, "src/.a.1234", str(number))
+            os.replace(stack.directory / "src/.a.1234", stack.directory / "src/a")
+            eventually(lambda number=number: content(root / "srv/app/a") == str(number))  # type: ignore[misc]
+            put(stack, "new.conf", str(number))
+            os.replace(stack.directory / "new.conf", stack.directory / "one.conf")
+            eventually(lambda number=number: content(root / "etc/one/app.conf") == str(number))  # type: ignore[misc]
+        watch.hears("copied to 2 containers", 10)
+        assert watch.end() == 130
+        assert [line.partition(" copied")[0] for line in watch.said("copied")] == ["watch: 1 change"] * 10
+        assert os.listdir(root / "srv/app") == ["a"]
+
+
 def test_a_watch_is_alone(pystack: Pystack, busybox_rootfs: Path) -> None:
     stack = pystack.stack(BOTH.format(image=busybox_rootfs), files={"src/a": "a", "one.conf": "1"})
     with watching(stack) as watch:
@@ -347,10 +397,10 @@ def test_up_shows_logs_and_what_is_copied(pystack: Pystack, busybox_rootfs: Path
 services:
   app:
     image: rootfs:{busybox_rootfs}
-    command: [sh, -c, 'mkdir -p /srv; echo begun; while :; do test -e /srv/go && echo seen $$(cat /srv/go) && rm /srv/go; sleep 0.1; done']
+    command: [sh, -c, "echo begun; while :; do test -e /srv/go && echo seen $$(cat /srv/go) && rm /srv/go; sleep 0.1; done"]
     stop_grace_period: 0s
     develop: {{watch: [{{path: ./src, action: sync, target: /srv}}, {{path: ./kick, action: restart}}]}}
-"""  # noqa: E501
+"""
     stack = pystack.stack(text, files={"src/x": "x", "kick": "0"})
     with watching(stack, "up", "-w") as watch:
         watch.hears(r"app-1  \| begun")
@@ -366,19 +416,20 @@ services:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("{path: ./none, action: rebuild}", "compose.yaml:3:58: services.app.develop.watch[0].action: service \"app\" has no build"),
-        ("{path: ./none, action: sync, target: /x}", "compose.yaml:3:45: services.app.develop.watch[0].path: there is nothing"),
-        ("{path: ., action: sync}", "compose.yaml:3:38: services.app.develop.watch[0]: this action needs a target"),
-        ("{path: ., action: copy, target: /x}", "compose.yaml:3:56: services.app.develop.watch[0].action: "),
-        ("{path: ., action: sync+exec, target: /x}", "compose.yaml:3:38: services.app.develop.watch[0]: sync+exec needs a"),
-        ("{path: ., action: sync, target: /x, ignore: '[a'}", "services.app.develop.watch[0].ignore: \"[a\" is no pattern"),
+        ("{path: ./none, action: rebuild}", "3:66: services.app.develop.watch[0].action: service \"app\" has no build"),
+        ("{path: ./none, action: sync, target: /x}", "3:50: services.app.develop.watch[0].path: there is nothing to"),
+        ("{path: ., action: sync}", "3:43: services.app.develop.watch[0]: this action needs a target"),
+        ("{path: ., action: copy, target: /x}", "3:61: services.app.develop.watch[0].action: \"copy\" is not one of"),
+        ("{path: ., action: sync+exec, target: /x}", "3:43: services.app.develop.watch[0]: sync+exec needs a command"),
+        ("{path: ., action: sync, target: /x, ignore: '[a'}", "develop.watch[0].ignore: \"[a\" is no pattern"),
     ],
 )
 def test_a_rule_that_is_wrong_is_told_with_its_place(tmp_path: Path, pystack: Pystack, rule: str, message: str) -> None:
     stack = pystack.stack(f"services:\n  app:\n    {{image: 'rootfs:/', develop: {{watch: [{rule}]}}}}\n")
     done = stack.run("watch")
     assert (done.code, done.stderr.count("error:")) == (2, 1), done
-    assert message in done.stderr
+    assert message in done.stderr, done
+    assert "error: compose.yaml:3:" in done.stderr
 
 
 def test_what_cannot_be_watched_is_refused(pystack: Pystack) -> None:

@@ -126,7 +126,7 @@ def _patterns(texts: Iterable[str], place: str, *, everything: bool = False) -> 
 
 def target_of(rule: WatchRule, ground: Ground, path: str) -> tuple[str, str]:
     """Where `path` goes in the container: the folder that the stack names, and the path below it."""
-    target = posixpath.normpath("/" + rule.target)
+    target = posixpath.normpath("/" + rule.target.lstrip("/"))
     if ground.only:
         return posixpath.split(target)
     return target, path
