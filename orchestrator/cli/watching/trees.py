@@ -55,8 +55,10 @@ class Tree:
         seen = Seen(set(), set())
         if self.lost:
             return seen
-        if self.ground.only:
-            self._entry(self.ground.only, self._stat(self.ground.only), seen, exact=True)
+        hints = set(hints)
+        if only := self.ground.only:
+            if only in hints or "" in hints:
+                self._entry(only, self._stat(only), seen, exact=only in hints)
             return seen
         folders = set()
         for hint in hints:

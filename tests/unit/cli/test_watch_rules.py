@@ -387,6 +387,20 @@ def test_what_cannot_have_changed_unseen_is_not_told_twice(tmp_path: Path) -> No
     assert tree.look({"link/x"}).changed == set()
 
 
+def test_of_a_single_file_nothing_else_is_told(tmp_path: Path) -> None:
+    ground = Ground(str(tmp_path), "one")
+    tree = Tree(ground, made(ground=ground))
+    tree.look({""})
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("1")
+    assert tree.look({"two"}).changed == set()
+    assert tree.look({"one", "two"}).changed == {"one"}
+    assert tree.look({"two", "", "x/y"}).changed == set()
+    (tmp_path / "one").unlink()
+    assert tree.look({""}).changed == {"one"}
+    assert tree.paths == set()
+
+
 def test_a_root_that_is_away_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
     root = tmp_path / "src"
     root.mkdir()
