@@ -9,6 +9,7 @@ from types import MappingProxyType
 from orchestrator.errors import InputError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.keys import MOST_NAME
+from orchestrator.model.manual import Manual, connected
 from orchestrator.model.names import (
     ContainerId,
     Instance,
@@ -24,7 +25,7 @@ from orchestrator.model.service import Dependency, Service
 from orchestrator.model.volume import MountKind, mounted_images
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.order import Order
-from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb, label_of, operation_id
+from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Roll, Verb, label_of, operation_id
 from orchestrator.plan.sharing import shared_services
 from orchestrator.values import entity, field, replace
 
@@ -50,9 +51,17 @@ class PlanBuilder:
     operations: dict[OperationId, Operation] = field(default_factory=dict)
     replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
+    rolls: dict[ServiceName, Roll] = field(default_factory=dict)
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
 
-    def create(self, instance: Instance, container: ContainerId, definition: Service, cause: str) -> None:
+    def create(
+        self,
+        instance: Instance,
+        container: ContainerId,
+        definition: Service,
+        cause: str,
+        manual: Manual | None = None,
+    ) -> None:
         """`container` must be free, but for what this plan removes. Raises InputError."""
         names = [container]
         if definition.pre_start:
@@ -74,7 +83,7 @@ class PlanBuilder:
                 place=self.project.where(f"{definition.place}.container_name"),
             )
         self._names[container] = definition.name
-        self._add(Operation(Kind.CREATE, cause, container, instance, definition=definition))
+        self._add(Operation(Kind.CREATE, cause, container, instance, definition=definition, manual=manual))
 
     def start(self, instance: Instance, container: ContainerId, cause: str) -> None:
         waits: tuple[Dependency, ...] = ()
@@ -111,6 +120,8 @@ class PlanBuilder:
         definition, leaving = item.definition, sorted(item.networks & set(networks))
         kept = {key: attachment for key, attachment in definition.networks.items() if key not in leaving}
         definition = replace(definition, networks=kept, ports=definition.ports if kept else ())
+        manual = item.record.manual
+        joined = [each.network for each in manual.joined if each.network in leaving]
         self._add(
             Operation(
                 Kind.DISCONNECT,
@@ -118,11 +129,19 @@ class PlanBuilder:
                 item.container,
                 item.instance,
                 definition=definition,
+                manual=replace(manual, left=(*manual.left, *joined)),
             )
         )
 
-    def reconnect(self, item: ObservedContainer, definition: Service, cause: str) -> None:
-        self._add(Operation(Kind.RECONNECT, cause, item.container, item.instance, definition=definition))
+    def reconnect(
+        self, item: ObservedContainer, definition: Service | None, cause: str, manual: Manual | None = None
+    ) -> None:
+        """`manual` None: as it is now, whatever is done to it before."""
+        manual = item.record.manual if manual is None else manual
+        operation = Operation(
+            Kind.RECONNECT, cause, item.container, item.instance, definition=definition, manual=manual
+        )
+        self._add(operation)
 
     def pause(self, item: ObservedContainer, cause: str) -> None:
         self._add(Operation(Kind.PAUSE, cause, item.container, item.instance))
@@ -167,6 +186,23 @@ class PlanBuilder:
         if start:
             self.start(item.instance, container, "created")
 
+    def succeed(
+        self, item: ObservedContainer, new: ContainerId, definition: Service, cause: str, timeout_s: float | None
+    ) -> None:
+        """Replace `item`, which goes on until `new` has taken its place."""
+        self.replaced.setdefault(item.service, []).append(item.container)
+        self.create(item.instance, new, definition, cause)
+        created = operation_id(Kind.CREATE, new)
+        self.operations[created] = replace(self.operations[created], succeeds=item.container)
+        self.start(item.instance, new, "created")
+        taking = f"in the place of {item.container}, when it is ready"
+        self._add(Operation(Kind.ANNOUNCE, taking, new, item.instance, succeeds=item.container))
+        self.stop(item, f"{new} is in its place", timeout_s)
+        self.remove(item, f"{new} is in its place")
+
+    def watch(self, instance: Instance, container: ContainerId, how_long: str) -> None:
+        self._add(Operation(Kind.WATCH, how_long, container, instance))
+
     def restart(self, item: ObservedContainer, cause: str, timeout_s: float | None) -> None:
         if item.live:
             self.stop(item, cause, timeout_s, replaces=True)
@@ -185,15 +221,19 @@ class PlanBuilder:
             cause = "left over from an operation that did not end"
             self._add(Operation(Kind.REMOVE, cause, container, replaces=replaces))
 
-    def prepare(self, moved: Mapping[NetworkName, str] = MappingProxyType({})) -> None:
+    def prepare(
+        self, moved: Mapping[NetworkName, str] = MappingProxyType({}), *, everything: bool = False
+    ) -> None:
         """The images, networks and volumes that what is created or started needs and that are not there, and the networks
-        of what is reconnected. `moved`: networks that have to be made anew, and why."""
+        of what is reconnected. `moved`: networks that have to be made anew, and why. `everything`: the stack's networks and
+        volumes whoever needs them."""
         operations = list(self.operations.values())
         starting = [item for item in operations if item.kind in (Kind.CREATE, Kind.START)]
         made = [one for item in starting if (one := self._definition(item)) is not None]
         services = [*made, *(step.definition for service in made for step in service.pre_start)]
-        moved_in = [item.definition for item in operations if item.kind is Kind.RECONNECT and item.definition is not None]
-        for key in sorted({key for service in (*services, *moved_in) for key in service.networks}):
+        moved_in = [self._definition(item) for item in operations if item.kind is Kind.RECONNECT]
+        networks = {key for service in (*services, *moved_in) if service is not None for key in service.networks}
+        for key in sorted(networks | (self.project.networks.keys() if everything else set())):
             if key in moved:
                 self._add(Operation(Kind.REMOVE_NETWORK, moved[key], network=key))
                 self._add(Operation(Kind.CREATE_NETWORK, moved[key], network=key))
@@ -202,7 +242,8 @@ class PlanBuilder:
                 cause = "shared with other projects: it has to be there" if external else "does not exist yet"
                 self._add(Operation(Kind.CREATE_NETWORK, cause, network=key))
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
-        for volume in sorted({VolumeName(mount.source) for mount in mounts if mount.source is not None}):
+        volumes = {VolumeName(mount.source) for mount in mounts if mount.source is not None}
+        for volume in sorted(volumes | (self.project.volumes.keys() if everything else set())):
             found = self.project.volumes.get(volume)
             if found is not None and volume not in self.observed.volumes and not found.external:
                 self._add(Operation(Kind.CREATE_VOLUME, "does not exist yet", volume=volume))
@@ -226,11 +267,11 @@ class PlanBuilder:
                 self._add(Operation(Kind.REMOVE_VOLUME, "volumes are to be removed", volume=key))
 
     def finish(self, verb: Verb, selection: tuple[ServiceName, ...]) -> Plan:
-        order = Order(self.operations, self.graph, self.predecessors, self._needs, self._frees)
+        order = Order(self.operations, self.graph, self.predecessors, self._needs, self._frees, self.rolls.values())
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
         ]
-        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
+        if verb not in (Verb.DOWN, Verb.RM, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
             operations.sort(key=order.place)
         return Plan(
             verb=verb,
@@ -243,6 +284,7 @@ class PlanBuilder:
                 if self._untouched(item)
             },
             labels=self._labels(),
+            rolls=tuple(self.rolls[name] for name in selection if name in self.rolls),
         )
 
     def _labels(self) -> dict[ContainerId, str]:
@@ -254,8 +296,14 @@ class PlanBuilder:
         for instance in instances.values():
             if instance.role is Role.REPLICA:
                 replicas.setdefault(instance.service, set()).add(instance.number)
+        successors = {item.container for item in self.operations.values() if item.succeeds is not None}
         return {
-            container: label_of(instance, container, replicas.get(instance.service) == {1})
+            container: label_of(
+                instance,
+                container,
+                replicas.get(instance.service) == {1},
+                age="new" if container in successors else "",
+            )
             for container, instance in instances.items()
         }
 
@@ -266,7 +314,17 @@ class PlanBuilder:
         self.operations.setdefault(operation.id, operation)
 
     def _definition(self, operation: Operation) -> Service | None:
-        """What the container of `operation` is, or will be, made from."""
+        """What the container of `operation` is, or will be, made from, with what is otherwise by hand."""
+        found = self._made_from(operation)
+        if found is None or operation.container is None:
+            return found
+        known = self.observed.containers.get(operation.container)
+        manual = operation.manual
+        if manual is None and known is not None and operation_id(Kind.REMOVE, operation.container) not in self.operations:
+            manual = known.record.manual
+        return connected(found, manual) if manual is not None else found
+
+    def _made_from(self, operation: Operation) -> Service | None:
         if operation.definition is not None or operation.container is None:
             return operation.definition
         created = self.operations.get(operation_id(Kind.CREATE, operation.container))

@@ -200,8 +200,24 @@ def test_a_network_that_is_missing_is_one_error_with_its_place_and_what_to_do(
     failed = made.run("up", "-d", "reader")
     assert failed.code == 1
     assert failed.stderr.count("error: ") == 1
-    assert 'compose.yaml:15:3: networks.nowhere: external network "nowhere" does not exist' in failed.stderr
+    what = "compose.yaml:15:3: networks.nowhere: network nowhere declared as external, but could not be found"
+    assert what in failed.stderr
     assert "hint: make it: pystack network create nowhere; or remove `external: true`" in failed.stderr
+
+
+def test_a_network_that_is_missing_fails_those_who_are_on_it_alone(pystack: Pystack, busybox_rootfs: Path) -> None:
+    made = pystack.stack(STATS.format(rootfs=busybox_rootfs, network="nowhere"))
+    failed = made.run("up", "-d")
+    assert failed.code == 1
+    what = "compose.yaml:15:3: networks.nowhere: network nowhere declared as external, but could not be found"
+    told = [line for line in failed.stderr.splitlines() if what in line]
+    assert told == [f"reader failed: {what}", f"error: {what}"]
+    assert made.ps()["web"]["State"] == "running"
+    assert pystack.run("network", "create", "nowhere").code == 0
+    made.must("up", "-d")
+    assert made.ps()["reader"]["State"] == "running"
+    made.must("down")
+    assert pystack.run("network", "rm", "nowhere").code == 0
 
 
 def test_the_network_of_another_project_is_its_own(pystack: Pystack, busybox_rootfs: Path) -> None:

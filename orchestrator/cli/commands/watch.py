@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.commands.up import bring_up
 from orchestrator.cli.connection import connect
+from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.interrupts import Interrupts
 from orchestrator.cli.operation import wait_any
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.plain import PlainProgress, QuietProgress
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.watching.alone import alone
-from orchestrator.cli.watching.preparing import prepare
+from orchestrator.cli.watching.preparing import Prepared, prepare
 from orchestrator.cli.watching.session import Manner, Watching
 from orchestrator.cli.wire import encoded, event_of
 from orchestrator.client import Client, EventMessage
@@ -40,12 +41,20 @@ def watch(settings: Settings, services: tuple[str, ...], no_up: bool, prune: boo
     project, chosen = settings.load_to_run(services)
     prepared = prepare(project, chosen, lambda text: settings.warn((text,)))
     site = settings.site_named(project.name)
+    if told_instead(settings, *(_would(each) for each in prepared)):
+        return 0
     progress = progress_of(settings, quiet=quiet)
     with alone(site), Watching(settings, site, prepared, progress, Manner(prune)) as watching:
         if not no_up:
             bring_up(settings, _built(project, chosen), services, chosen, quiet=quiet)
         _follow(site, watching)
     return EXIT_CANCELLED
+
+
+def _would(each: Prepared) -> str:
+    rule = each.rule
+    target = f" to {rule.target}" if rule.target else ""
+    return f"would watch {rule.path} for {each.service}: {rule.action.value}{target}"
 
 
 @contextlib.contextmanager
