@@ -29,6 +29,7 @@ from orchestrator.compose.model import (
     providers,
     security,
     updating,
+    watching,
 )
 from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
@@ -120,6 +121,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         _container(read, project, name, node, path, unhealthy),
         post_start=hooks.hooks(read, node, path, "post_start"),
         pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+        watch=watching.watch_rules(read, node, path),
         update=updating.update_rules(read, node, path, "update_config"),
         rollback=updating.update_rules(read, node, path, "rollback_config"),
     )
