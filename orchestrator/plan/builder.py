@@ -27,7 +27,7 @@ from orchestrator.model.volume import MountKind, mounted_images
 from orchestrator.plan.exchange import covers, takings
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.order import Order
-from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb, label_of, operation_id
+from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Roll, Verb, label_of, operation_id
 from orchestrator.plan.sharing import shared_services
 from orchestrator.values import entity, field, replace
 
@@ -55,6 +55,7 @@ class PlanBuilder:
     replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
     renamed: dict[NetworkName, NetworkName] = field(default_factory=dict)
+    rolls: dict[ServiceName, Roll] = field(default_factory=dict)
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
     _takes: dict[OperationId, list[OperationId]] = field(default_factory=dict)
 
@@ -153,8 +154,11 @@ class PlanBuilder:
 
     def exchange(self) -> None:
         """Whoever takes a port, or an address that the stack writes, comes after whoever gives it up. One that is
-        reconnected for it, and takes something itself or would keep its address, is taken off first."""
-        found = list(takings(self.operations, self.observed.containers.values(), self._definition))
+        reconnected for it, and takes something itself or would keep its address, is taken off first. Nobody waits for the
+        replicas of a rolling update: they go when it is their turn, which may have to wait for whoever takes."""
+        late = {slot.old for roll in self.rolls.values() for slot in roll.slots}
+        givers = [item for item in self.observed.containers.values() if item.container not in late]
+        found = list(takings(self.operations, givers, self._definition))
         takers = {item.operation.container for item in found}
         for each in found:
             giver, taker = each.giver.container, each.operation
@@ -220,6 +224,23 @@ class PlanBuilder:
         if start:
             self.start(item.instance, container, "created")
 
+    def succeed(
+        self, item: ObservedContainer, new: ContainerId, definition: Service, cause: str, timeout_s: float | None
+    ) -> None:
+        """Replace `item`, which goes on until `new` has taken its place."""
+        self.replaced.setdefault(item.service, []).append(item.container)
+        self.create(item.instance, new, definition, cause)
+        created = operation_id(Kind.CREATE, new)
+        self.operations[created] = replace(self.operations[created], succeeds=item.container)
+        self.start(item.instance, new, "created")
+        taking = f"in the place of {item.container}, when it is ready"
+        self._add(Operation(Kind.ANNOUNCE, taking, new, item.instance, succeeds=item.container))
+        self.stop(item, f"{new} is in its place", timeout_s)
+        self.remove(item, f"{new} is in its place")
+
+    def watch(self, instance: Instance, container: ContainerId, how_long: str) -> None:
+        self._add(Operation(Kind.WATCH, how_long, container, instance))
+
     def restart(self, item: ObservedContainer, cause: str, timeout_s: float | None) -> None:
         if item.live:
             self.stop(item, cause, timeout_s, replaces=True)
@@ -238,15 +259,19 @@ class PlanBuilder:
             cause = "left over from an operation that did not end"
             self._add(Operation(Kind.REMOVE, cause, container, replaces=replaces))
 
-    def prepare(self, moved: Mapping[NetworkName, str] = MappingProxyType({})) -> None:
+    def prepare(
+        self, moved: Mapping[NetworkName, str] = MappingProxyType({}), *, everything: bool = False
+    ) -> None:
         """The images, networks and volumes that what is created or started needs and that are not there, and the networks
-        of what is reconnected. `moved`: networks that have to be made anew, and why."""
+        of what is reconnected. `moved`: networks that have to be made anew, and why. `everything`: the stack's networks and
+        volumes whoever needs them."""
         operations = list(self.operations.values())
         starting = [item for item in operations if item.kind in (Kind.CREATE, Kind.START)]
         made = [one for item in starting if (one := self._definition(item)) is not None]
         services = [*made, *(step.definition for service in made for step in service.pre_start)]
         moved_in = [self._definition(item) for item in operations if item.kind is Kind.RECONNECT]
-        for key in sorted({key for service in (*services, *moved_in) if service is not None for key in service.networks}):
+        networks = {key for service in (*services, *moved_in) if service is not None for key in service.networks}
+        for key in sorted(networks | (self.project.networks.keys() if everything else set())):
             if key in moved:
                 self._add(Operation(Kind.REMOVE_NETWORK, moved[key], network=key))
                 self._add(Operation(Kind.CREATE_NETWORK, moved[key], network=key))
@@ -258,7 +283,8 @@ class PlanBuilder:
             self._add(Operation(Kind.REMOVE_NETWORK, moved[old], network=old))
             self._takes[operation_id(Kind.CREATE_NETWORK, new)] = [operation_id(Kind.REMOVE_NETWORK, old)]
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
-        for volume in sorted({VolumeName(mount.source) for mount in mounts if mount.source is not None}):
+        volumes = {VolumeName(mount.source) for mount in mounts if mount.source is not None}
+        for volume in sorted(volumes | (self.project.volumes.keys() if everything else set())):
             found = self.project.volumes.get(volume)
             if found is not None and volume not in self.observed.volumes and not found.external:
                 self._add(Operation(Kind.CREATE_VOLUME, "does not exist yet", volume=volume))
@@ -282,11 +308,19 @@ class PlanBuilder:
                 self._add(Operation(Kind.REMOVE_VOLUME, "volumes are to be removed", volume=key))
 
     def finish(self, verb: Verb, selection: tuple[ServiceName, ...]) -> Plan:
-        order = Order(self.operations, self.graph, self.predecessors, self._needs, self._frees, self._takes)
+        order = Order(
+            self.operations,
+            self.graph,
+            self.predecessors,
+            self._needs,
+            self._frees,
+            self._takes,
+            self.rolls.values(),
+        )
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
         ]
-        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
+        if verb not in (Verb.DOWN, Verb.RM, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
             operations.sort(key=order.place)
         return Plan(
             verb=verb,
@@ -299,6 +333,7 @@ class PlanBuilder:
                 if self._untouched(item)
             },
             labels=self._labels(),
+            rolls=tuple(self.rolls[name] for name in selection if name in self.rolls),
         )
 
     def _labels(self) -> dict[ContainerId, str]:
@@ -310,8 +345,14 @@ class PlanBuilder:
         for instance in instances.values():
             if instance.role is Role.REPLICA:
                 replicas.setdefault(instance.service, set()).add(instance.number)
+        successors = {item.container for item in self.operations.values() if item.succeeds is not None}
         return {
-            container: label_of(instance, container, replicas.get(instance.service) == {1})
+            container: label_of(
+                instance,
+                container,
+                replicas.get(instance.service) == {1},
+                age="new" if container in successors else "",
+            )
             for container, instance in instances.items()
         }
 

@@ -35,8 +35,19 @@ from orchestrator.plan.moving import called_anew, changed_networks, kept_by_hand
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
 from orchestrator.plan.replicas import distribute, require_scalable
-from orchestrator.plan.selection import enabled_services, no_such_service, require_known, with_needs
+from orchestrator.plan.rolling import require_start_first, roll, rules_for
+from orchestrator.plan.selection import (
+    enabled_services,
+    no_such_service,
+    require_known,
+    require_manual,
+    require_services,
+    with_needs,
+)
 from orchestrator.plan.sharing import identity, shared_identities, shared_of, shared_services
+
+KEPT_RUNS = 5
+"""Runs of a job that have ended; older ones are removed."""
 
 Images = Mapping[ServiceName, str | None]
 """The identity of each service's image; None: it has still to be obtained."""
@@ -46,6 +57,7 @@ def plan_up(request: Up, observed: ObservedProject, *, images: Images) -> Plan:
     """Bring the selected services, with what they need, to what the stack says. Raises InputError for a cycle, a name that
     is no service, or a scale that cannot be."""
     project, asked = request.project, frozenset(request.selection.services)
+    require_services(project, (*asked, *request.scale))
     enabled = enabled_services(project, asked)
     chosen = chosen_for_up(request)
     graph = DependencyGraph.of(project)
@@ -78,6 +90,7 @@ def chosen_for_run(request: Run) -> tuple[ServiceName, ...]:
 def plan_scale(request: Scale, observed: ObservedProject, *, images: Images) -> Plan:
     """Change numbers of replicas; what the services need comes to the numbers of the stack. What exists is not replaced."""
     project, asked = request.project, frozenset(request.scale)
+    require_services(project, asked)
     enabled = enabled_services(project, asked)
     graph = DependencyGraph.of(project)
     chosen = chosen_for_scale(request)
@@ -88,9 +101,12 @@ def plan_scale(request: Scale, observed: ObservedProject, *, images: Images) -> 
 
 
 def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: str) -> Plan:
-    """A one-off container beside the service's replicas, after what it needs. `slug`: hex digits for its name."""
+    """A one-off container beside the service's replicas, or a run of a job, after what it needs. `slug`: hex digits for its
+    name. Raises InputError for a job that is not to be run by hand."""
     project, definition = request.project, request.definition
     name = definition.name
+    if not request.due_at:
+        require_manual(project, name)
     if request.name and not re.fullmatch(CONTAINER_NAME, request.name):
         raise InputError(f'"{request.name}" is not a container name', hint="letters, digits, and then also . _ -")
     enabled = enabled_services(project, {name})
@@ -98,9 +114,13 @@ def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: s
     chosen = tuple(item for item in chosen_for_run(request) if item != name)
     builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.dependencies)
     up = Up(project, remove_orphans=request.remove_orphans)
-    _reconcile(builder, up, chosen, frozenset())
-    numbers = [item.instance.number for item in observed.of(name) if item.instance.role is Role.ONE_OFF]
-    instance = Instance(name, Role.ONE_OFF, max(numbers, default=0) + 1)
+    if not request.due_at:
+        _reconcile(builder, up, chosen, frozenset())
+    role = Role.JOB if name in project.jobs else Role.ONE_OFF
+    former = [item for item in observed.of(name) if item.instance.role is role]
+    if role is Role.JOB:
+        _forget_runs(builder, former)
+    instance = Instance(name, role, max((item.instance.number for item in former), default=0) + 1)
     container = ContainerId(request.name) if request.name else instance_id(project.name, instance, slug)
     if container in observed.containers or container in observed.leftovers:
         raise InputError(
@@ -110,6 +130,14 @@ def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: s
     builder.start(instance, container, "created")
     builder.prepare()
     return builder.finish(Verb.RUN, chosen)
+
+
+def _forget_runs(builder: PlanBuilder, runs: Iterable[ObservedContainer]) -> None:
+    """Of the runs of a job that have ended, the last ones stay, with the one that is about to be made."""
+    ended = [item for item in runs if item.exit is not None and not item.live]
+    ended.sort(key=lambda item: item.instance.number)
+    for item in ended[: max(0, len(ended) - KEPT_RUNS + 1)]:
+        builder.remove(item, f"the last {KEPT_RUNS} runs of a job are kept", anonymous=True)
 
 
 def plan_start(request: Start, observed: ObservedProject, project: Project) -> Plan:
@@ -127,7 +155,7 @@ def plan_start(request: Start, observed: ObservedProject, project: Project) -> P
     for name in (*chosen, *sorted(roots - enabled)):
         whole = name in asked or not containers
         found = [item for item in observed.replicas(name) if whole or item.container in containers]
-        if not found and name in asked:
+        if not found and name in asked and name not in project.jobs:
             raise _no_container(name, "start")
         for item in found:
             if item.paused:
@@ -183,6 +211,7 @@ def _reconcile(
         service = project.services[name]
         wanted = numbers.get(name, service.replicas)
         require_scalable(project, service, wanted)
+        require_start_first(project, service)
         recreate = request.recreate
         if asked and name not in asked and recreate is Recreate.ALWAYS and not request.recreate_dependencies:
             recreate = Recreate.CHANGED
@@ -195,7 +224,7 @@ def _reconcile(
             builder.discard(item, "orphan", request.timeout_s)
     _reconnect_others(builder, moved)
     builder.exchange()
-    builder.prepare(moved)
+    builder.prepare(moved, everything=request.all_resources)
     builder.remove_leftovers()
 
 
@@ -236,8 +265,14 @@ def _reconcile_service(
     kept, surplus, missing = distribute(existing, wanted, obsolete)
     for item in surplus:
         builder.discard(item, f"scaled to {wanted}", request.timeout_s, anonymous=request.renew_volumes)
+    replaced = [(item, cause) for item in kept if (cause := causes[item.container])]
+    rules = rules_for(service, [item for item, _ in replaced], moved) if request.start else None
+    if rules is not None and replaced:
+        roll(builder, service, rules, replaced, request.timeout_s, renew_volumes=request.renew_volumes)
     for item in kept:
         if cause := causes[item.container]:
+            if rules is not None:
+                continue
             builder.replace(
                 item, service, cause, request.timeout_s, renew_volumes=request.renew_volumes, start=request.start
             )

@@ -21,7 +21,7 @@ from orchestrator.contracts.images import Image, ImageRequest, Known
 from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.errors import PystackError
-from orchestrator.model.names import ContainerId, Role
+from orchestrator.model.names import SINGLE, ContainerId, Role
 from orchestrator.model.network import Network
 from orchestrator.model.volume import mounted_images
 from orchestrator.plan.hashing import identities_in
@@ -39,10 +39,11 @@ _STORED = "sha256:"
 
 async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId, ...]:
     """Take over the containers of `record`; returns those that are wanted and have still to be started, sorted."""
-    state.project = record.project
+    state.project, state.jobs = record.project, record.jobs
     sandboxes = {found.container: found for found in await state.adapters.runtime.containers()}
     containers = [state.add(item) for item in record.containers]
     await _restore_networks(state, record, [item for item in containers if item.id in sandboxes])
+    containers = await _end_updates(state, containers)
     wanting: list[ContainerId] = []
 
     async def take(container: Container) -> None:
@@ -57,6 +58,20 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
                     nursery.start_soon(take, container)
     await chaos.mend(state)
     return tuple(sorted(wanting))
+
+
+async def _end_updates(state: EngineState, containers: list[Container]) -> list[Container]:
+    """Of two containers in one place (`scheduler.rolling`) one goes before the other is taken over, which may need its
+    ports; nobody knows by now who is connected to it."""
+    surplus = {item.record.surplus for item in containers if item.record.succeeds in state.containers}
+    for name in sorted(surplus):
+        container = state.containers[name]
+        container.note(EventKind.WARNING, f"removing {name}: an update of {container.service} did not end")
+        await supervise.remove_for_good(state, container)
+    for item in containers:
+        if item.record.succeeds and item.record.succeeds not in state.containers:
+            item.amend(succeeds=ContainerId(""), took_over=False)
+    return [item for item in containers if item.id in state.containers]
 
 
 async def _restore_networks(state: EngineState, record: ProjectRecord, containers: list[Container]) -> None:
@@ -99,10 +114,15 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
     if found is not None and found.run is not None:
         await _take_running(state, container, found)
         return False
-    if container.instance.role is Role.ONE_OFF:
+    never_ran = found is not None and found.last_run == 0
+    rebooted = bool(record.boot_id and state.boot_id and record.boot_id != state.boot_id)
+    if container.instance.role in SINGLE:
+        if record.due_at and record.wanted is Wanted.RUNNING and not rebooted and (found is None or never_ran):
+            if found is not None:
+                container.step(Trigger.CREATED, "created, never started")
+            return True  # Its schedule asked for it, and is there again.
         _take_ended_one_off(state, container, found)
         return False
-    never_ran = found is not None and found.last_run == 0
     if record.wanted is Wanted.STOPPED and never_ran:
         container.step(Trigger.CREATED, "created, never started")
         return False
@@ -112,7 +132,6 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
     if record.gave_up:
         container.step(Trigger.ENDED_FAILED, record.gave_up)
         return False
-    rebooted = bool(record.boot_id and state.boot_id and record.boot_id != state.boot_id)
     if found is None and not rebooted:
         return True
     if never_ran and not rebooted:

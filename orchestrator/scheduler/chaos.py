@@ -55,11 +55,8 @@ async def inject(state: EngineState, injection: Injection) -> Standing:
     name = f"{injection.kind.value}-{state.injections}"
     ends_s = trio.current_time() + injection.for_s if injection.for_s or not injection.kind.lasts else math.inf
     fault = LiveFault(name, injection, state.events.wall_clock(), ends_s)
-    if injection.kind is FaultKind.KILL:
-        for container in ends:
-            await state.adapters.runtime.signal(container.id, injection.signal)
-        _tell(state, fault, "begin")
-        _tell(state, fault, "end")
+    if not injection.kind.lasts:
+        await _strike(state, fault, ends)
         return standing(fault)
     if injection.kind is FaultKind.PAUSE:
         fault.paused = ends
@@ -187,6 +184,22 @@ async def _begin(state: EngineState, fault: LiveFault) -> None:
             await pausing.pause(state, container)
     else:
         await _restate(state)
+
+
+async def _strike(state: EngineState, fault: LiveFault, ends: Collection[Container]) -> None:
+    """Told if it has struck any of them."""
+    runtime, struck = state.adapters.runtime, False
+    try:
+        for container in ends:
+            if fault.injection.kind is FaultKind.OOM:
+                await runtime.exhaust(container.id)
+            else:
+                await runtime.signal(container.id, fault.injection.signal)
+            struck = True
+    finally:
+        if struck:
+            _tell(state, fault, "begin")
+            _tell(state, fault, "end")
 
 
 async def _end(state: EngineState, fault: LiveFault) -> None:

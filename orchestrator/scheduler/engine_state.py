@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest
 from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import SandboxSpec
-from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.contracts.state import Armed, ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import PystackError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, Role, ServiceName
@@ -40,7 +40,9 @@ class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
-    `injections`: how many there have been."""
+    `injections`: how many there have been. `jobs`: see `scheduler.timetable`. `rolling`: services of which an update is
+    under way, with all its containers. `retiring`: those that go in the background, because there is another one in their
+    place; set when they are gone."""
 
     adapters: Adapters
     events: EventSink
@@ -50,16 +52,19 @@ class EngineState:
     nursery: trio.Nursery | None = None
     faults: dict[str, LiveFault] = field(default_factory=dict)
     injections: int = 0
+    jobs: Mapping[ServiceName, Armed] = field(default_factory=dict)
     containers: dict[ContainerId, Container] = field(default_factory=dict)
     networks: dict[NetworkName, Network] = field(default_factory=dict)
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
     images: dict[ImageRequest, Image] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    rolling: dict[ServiceName, frozenset[ContainerId]] = field(default_factory=dict)
+    retiring: dict[ContainerId, trio.Event] = field(default_factory=dict)
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
 
     def record(self) -> ProjectRecord:
         records = tuple(item.record for _, item in sorted(self.containers.items()))
-        return ProjectRecord(self.project, records, tuple(self.networks.values()))
+        return ProjectRecord(self.project, records, tuple(self.networks.values()), self.jobs)
 
     def add(self, record: ContainerRecord) -> Container:
         """A container that is not known yet."""
@@ -70,12 +75,17 @@ class EngineState:
 
     def drop(self, container: Container) -> None:
         self.containers.pop(container.id, None)
-        self._services[container.service].pop(container.id, None)
+        siblings = self._services[container.service]
+        siblings.pop(container.id, None)
+        for item in siblings.values():
+            if item.record.succeeds == container.id:
+                item.amend(succeeds=ContainerId(""), took_over=False)
+                item.save()
 
     def replicas(self, service: ServiceName) -> list[Container]:
-        """The service's replicas that are not being removed for good."""
-        found = self._services.get(service, {})
-        return [item for item in found.values() if item.instance.role is Role.REPLICA and not item.doomed]
+        """The service's replicas that are not being removed for good, and not only about to get a place."""
+        found = (item for item in self._services.get(service, {}).values() if item.instance.role is Role.REPLICA)
+        return [item for item in found if not item.doomed and item.record.announced]
 
     def mounted(self, service: Service, project: Project) -> dict[str, Image]:
         """The images that `service` mounts, as last seen, by their references."""
@@ -117,7 +127,17 @@ class EngineState:
                 self.networks[network.key] = network
                 if not network.external:
                     self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
+            if missing:
+                await self.observe(project)
             return [network.key for network in missing]
+
+    async def observe(self, project: Project) -> None:
+        """Count who talks to whom, where the stack wants that. A failure is a warning."""
+        if project.observe:
+            try:
+                await self.adapters.networking.observe()
+            except PystackError as error:
+                self.warn("cannot count who talks to whom", error)
 
     async def remove_networks(
         self, keys: Iterable[NetworkName], why: str = "", *, anew: bool = False

@@ -23,7 +23,8 @@ from orchestrator.testing.fake_state import FakeState, FakeVolumes
 
 
 class World:
-    """`behaviours`: by service name. `events`: all that were emitted, by every engine so far, unless `emit` takes them."""
+    """`behaviours`: by service name. `events`: all that were emitted, by every engine so far, unless `emit` takes them.
+    `clock_off_s`: how far the machine's clock is off virtual time."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class World:
         self.events: list[Event] = []
         self.emit: Emit = emit or self.events.append
         self.boot_id = "boot-1"
+        self.clock_off_s = 0.0
         self._boots = count(2)
         self._slugs = count(1)
 
@@ -67,7 +69,7 @@ class World:
         engine = Engine(
             self.adapters(),
             self.emit,
-            wall_clock=wall_clock,
+            wall_clock=self.wall_clock,
             boot_id=self.boot_id,
             compile_sandbox=_compile,
             slugs=lambda: f"{next(self._slugs):012x}",
@@ -97,6 +99,14 @@ class World:
 
     def container(self, service: str, number: int = 1) -> ContainerId:
         return container_id(self.site.project, ServiceName(service), number)
+
+    def wall_clock(self) -> float:
+        """Seconds since the epoch, as the machine has them."""
+        return wall_clock() + self.clock_off_s
+
+    def set_clock(self, at_s: float) -> None:
+        """It is `at_s` (epoch seconds) from now on."""
+        self.clock_off_s = at_s - wall_clock()
 
     def reboot(self) -> None:
         """The machine restarts: only what is on disk stays."""

@@ -30,6 +30,27 @@ services:
 """
 
 
+def test_a_stack_may_want_to_be_observed_from_its_first_packet(pystack: Pystack, busybox_rootfs: Path) -> None:
+    text = STACK.format(rootfs=busybox_rootfs)
+    stack = pystack.stack(text)
+    stack.must("up", "-d")
+
+    def counting() -> bool:
+        return bool(json.loads(stack.must("net", "--observed", "--format", "json").stdout)["counting"])
+
+    assert not counting()
+    (stack.directory / "compose.yaml").write_text(text + "x-pystack: {net: {observe: true}}\n")
+    before = stack.ps()["web"]["Pid"]
+    stack.must("up", "-d")
+    assert (counting(), stack.ps()["web"]["Pid"]) == (True, before)
+    stack.must("net", "--observe", "off")
+    stack.must("up", "-d")
+    assert counting()
+    stack.must("down")
+    stack.must("up", "-d")
+    assert counting()
+
+
 def test_net_tells_what_is_used_and_not_declared_and_what_is_declared_and_never_used(
     pystack: Pystack, busybox_rootfs: Path
 ) -> None:

@@ -150,6 +150,23 @@ def test_what_is_killed_has_crashed_and_its_policy_decides() -> None:
     simulate(World, scene)
 
 
+def test_what_runs_out_of_memory_has_crashed_and_everybody_is_told_so() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, STACK, scale={"api": 2})
+        await inject(engine, "oom api")
+        await trio.sleep(5)
+        assert [item.restarts for item in engine.statuses() if item.service == "api"] == [1, 1]
+        await inject(engine, "oom db")
+        await trio.sleep(5)
+        ended = row(engine, "db").exit
+        assert ended is not None
+        assert (row(engine, "db").phase, ended.status, ended.oom_killed) == (Phase.EXITED, 137, True)
+        assert chaos(world)[:2] == [("begin", "oom-1"), ("end", "oom-1")]
+        assert "does not run: it is exited" in (await refused(lambda: inject(engine, "oom db"))).message
+
+    simulate(World, scene)
+
+
 def test_what_a_fault_pauses_goes_on_by_itself_and_what_a_user_paused_does_not() -> None:
     async def scene(engine: Engine, world: World) -> None:
         await up(engine, STACK, scale={"api": 2})

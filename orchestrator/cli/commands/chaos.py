@@ -54,6 +54,11 @@ def kill(settings: Settings, on: str, signal: str | None) -> None:
     _inject(settings, FaultKind.KILL, (on,), {"signal": signal})
 
 
+def oom(settings: Settings, on: str) -> None:
+    """Let it run out of memory."""
+    _inject(settings, FaultKind.OOM, (on,), {})
+
+
 def _inject(
     settings: Settings, kind: FaultKind, words: tuple[str, ...], options: dict[str, str | bool | None]
 ) -> None:

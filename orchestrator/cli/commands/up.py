@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.isolation import isolated
 from orchestrator.cli.operation import Operation, report_failures, report_left
 from orchestrator.cli.orphans import orphans
@@ -18,17 +20,18 @@ from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
 from orchestrator.errors import InputError, PystackError
-from orchestrator.model.names import ServiceName
+from orchestrator.model.host_hooks import HostHooks
+from orchestrator.model.names import Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
+from orchestrator.plan.selection import require_services
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable
+    from collections.abc import Collection, Container, Iterable, Mapping
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
-    from orchestrator.cli.render.loglines import LogPrinter
     from orchestrator.model.project import Project
 
 
@@ -61,7 +64,9 @@ def up(
     no_build: bool,
     pull: str | None,
     quiet_pull: bool,
+    quiet_build: bool,
     isolate: bool,
+    menu: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
@@ -77,21 +82,27 @@ def up(
     request = _request(
         settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=no_start, no_deps=no_deps
     )
-    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
-    request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
-    if detach or wait or no_start:
-        _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
+    more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
+    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
+    board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
+    _host_hooks(settings, project, "before_up")
+    if detach or wait or no_start or settings.dry_run or not managed:
+        _detached(settings, request, managed, began_s, board)
+        _host_hooks(settings, project, "after_up")
         return 0
-    from orchestrator.cli.render.loglines import printer_for
-
     check_services((*attached, *unattached), project.services, project.name)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
-    selection = _selection(shown, unattached, managed, services or managed)
+    selection = _selection(shown, unattached, (*managed, *(() if services else project.scheduled)), services or managed)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
-    printer = printer_for(settings.terminal(), **look)
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
-    board = Board(project.services, quiet_images=quiet_pull)
-    return _followed(settings, request, selection, printer, cascade, began_s, board)
+    return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
+
+
+def _host_hooks(settings: Settings, project: Project, name: str) -> None:
+    if project.host_hooks != HostHooks() and not settings.dry_run:  # Few have any, and it imports `subprocess`.
+        from orchestrator.cli.host_hooks import run_host_hooks
+
+        run_host_hooks(project, name)
 
 
 def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, code_from: str | None) -> Cascade:
@@ -121,24 +132,34 @@ def _followed(
     settings: Settings,
     request: Up,
     selection: Selection,
-    printer: LogPrinter,
+    look: Mapping[str, bool],
     cascade: Cascade | None,
     began_s: float,
     board: Board,
+    *,
+    menu: bool,
 ) -> int:
-    """Bring up, and follow until all have ended or are stopped; the exit code."""
+    """Bring up, and follow until all have ended or are stopped; the exit code. `look`: of log lines, see `printer_for`.
+    `menu`: keys do something."""
     from orchestrator.cli.attach import Foreground
+    from orchestrator.cli.render.loglines import printer_for
 
     project = request.project
+    printer = printer_for(settings.terminal(), **look)
     site = settings.site_named(project.name)
     progress = choose(settings.terminal(), f"up {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
+    printer = printer_for(settings.terminal(), **look)
     foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
+        _host_hooks(settings, project, "after_up")
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
-    return foreground.run(client, request, summary)
+    with ExitStack() as stack:
+        if menu and settings.terminal().stderr_tty:
+            foreground.use_keys(stack)
+        return foreground.run(client, request, summary)
 
 
 def create(
@@ -158,7 +179,7 @@ def create(
     project, chosen = _loaded(settings, services)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
-    _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
+    _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 
 
 def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
@@ -172,7 +193,9 @@ def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool
 def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
     """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
     project, chosen = settings.load_to_run(services)
-    if not chosen:
+    require_services(project, [ServiceName(name) for name in services])
+    alone = settings.all_resources and (project.networks or project.volumes)
+    if not chosen and not alone and not project.scheduled:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
     return project, chosen
@@ -209,18 +232,18 @@ def _request(
         remove_orphans=remove,
         ignore_orphans=ignore,
         start=not no_start,
+        all_resources=settings.all_resources,
         named=settings.origin()[1],
         registry=caller_variables(settings.environ),
     )
 
 
-def _detached(
-    settings: Settings, request: Up, managed: Collection[str], began_s: float, *, quiet_pull: bool
-) -> None:
+def _detached(settings: Settings, request: Up, managed: Collection[str], began_s: float, board: Board) -> None:
     """Bring up without following. Ctrl-C only leaves."""
     project = request.project
     site = settings.site_named(project.name)
-    board = Board(project.services, quiet_images=quiet_pull)
+    if shown_instead(settings, request, site):
+        return
     progress = choose(settings.terminal(), f"{'up' if request.start else 'create'} {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
     with client:
@@ -255,11 +278,14 @@ def _completing(project: Project) -> frozenset[str]:
 
 def _summary(result: Any, managed: Collection[str], seconds: float) -> str:
     """``5 services up in 1.24 s``, with what completed and what was there already."""
-    statuses = [status for status in statuses_of(result.get("statuses", [])) if status.service in managed]
+    found = statuses_of(result.get("statuses", []))
+    statuses = [status for status in found if status.service in managed and status.role is not Role.JOB]
     running = [status.service for status in statuses if status.phase is Phase.RUNNING]
     made = sum(status.phase is Phase.CREATED for status in statuses)
     done = sum(status.phase is Phase.EXITED for status in statuses)
     noun = "service" if len(set(running)) == len(running) else "container"
+    if not managed:
+        return f"networks and volumes are there after {seconds:.2f} s"
     parts = [f"{len(running)} {noun}{'' if len(running) == 1 else 's'} up"] if running or not made else []
     parts += [f"{made} created"] if made else []
     parts += [f"{done} completed"] if done else []

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 
 def why(settings: Settings, service: str, shape: str, count: int, index: int) -> None:
-    """Explain why the containers of SERVICE are as they are: state, reason, and what led to it. `index` 0: all."""
+    """Explain why the containers of SERVICE, or of a job, are as they are: state, reason, and what led to it. `index` 0:
+    all."""
     site = settings.site()
     client = connect(site)
     history: list[Any] = []
+    job: dict[str, Any] = {}
     statuses: list[Status]
     if client is None:
         statuses = _recorded(site, service, index)
@@ -36,14 +38,15 @@ def why(settings: Settings, service: str, shape: str, count: int, index: int) ->
             except PystackError as error:
                 raise explain_unknown(site, error, (service,)) from None
         statuses, history = result["statuses"], result["history"]
+        job = {key: result[key] for key in ("schedules", "next_at") if key in result}
     if shape == "json":
         import json
 
-        print(json.dumps({"statuses": statuses, "history": history}, indent=2))
+        print(json.dumps({"statuses": statuses, "history": history, **job}, indent=2))
         return
     alone = len(statuses) == 1 and is_plain(statuses[0])
     lines = [line for status in statuses for line in _state(site, status, status["service" if alone else "container"])]
-    print("\n".join([*lines, *_history(history, count)]))
+    print("\n".join([*_job(service, job), *lines, *_history(history, count)]))
 
 
 def _recorded(site: Site, service: str, index: int) -> list[Status]:
@@ -58,6 +61,19 @@ def _recorded(site: Site, service: str, index: int) -> list[Status]:
     if not rows:
         raise InputError(f'service "{service}" has no container number {index}', hint="`pystack ps -a` lists them")
     return [to_json(status) for status in rows]
+
+
+def _job(name: str, job: Mapping[str, Any]) -> list[str]:
+    """When a job starts, as far as its schedule says."""
+    if not job:
+        return []
+    from datetime import datetime
+
+    lines = [f"{escape_line(name)} is a job: {escape_line('; '.join(job['schedules']))}"]
+    if (next_at := job.get("next_at")) is not None:
+        due = datetime.fromtimestamp(next_at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        return [*lines, f"  it is due next at {due}"]
+    return [*lines, "  its schedule is not in force: `pystack up` begins it"]
 
 
 def _state(site: Site, status: Status, name: str) -> list[str]:

@@ -11,10 +11,12 @@ from orchestrator.compose.model import (
     chaos,
     counts,
     devices,
+    expecting,
     granted,
     health,
     hooks,
     images,
+    jobs,
     limits,
     linking,
     log_drivers,
@@ -24,7 +26,9 @@ from orchestrator.compose.model import (
     process,
     project_parts,
     security,
+    updating,
 )
+from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
 from orchestrator.compose.model.selection import services_of
@@ -32,6 +36,7 @@ from orchestrator.compose.schema.attributes import TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.health import OnUnhealthy
+from orchestrator.model.job import Job
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
@@ -40,9 +45,15 @@ from orchestrator.values import replace
 
 
 def build_project(
-    model: Node, asked: Node, name: str, working_dir: str, environment: Mapping[str, str], found: list[Diagnostic]
+    model: Node,
+    asked: Node,
+    name: str,
+    working_dir: str,
+    environment: Mapping[str, str],
+    found: list[Diagnostic],
+    profiles: tuple[str, ...] = (),
 ) -> Project:
-    """The services, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
+    """The services, jobs, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
     `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use)."""
     read = Reader(model, found, environment, working_dir)
     unhealthy = _on_unhealthy(read, model, "x-pystack", OnUnhealthy.RESTART, TOP_X_PYSTACK)
@@ -58,6 +69,10 @@ def build_project(
         for key, node in each(section):
             granted.check_granted(read, section, key, node)
     services = {ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")}
+    by_job: dict[ServiceName, Job] = {}
+    for key, node in each("jobs"):
+        services[ServiceName(key)] = replace(_container(read, name, key, node, f"jobs.{key}", unhealthy), job=True)
+        by_job[ServiceName(key)] = jobs.triggers(read, node, f"jobs.{key}", profiles)
     made = {NetworkName(key): networks.network(read, key, node) for key, node in each("networks")}
     networks.check_addresses(read, made, {key: service.networks for key, service in services.items() if _in(asked, key)})
     return Project(
@@ -68,12 +83,23 @@ def build_project(
         volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
         chaos=chaos.script(read, model, name, services),
+        profiles=profiles,
+        jobs=by_job,
+        host_hooks=host_hooks(read, model),
+        observe=_observe(read, model),
+        expect=expecting.expectation(read, model, services),
     )
 
 
+def _observe(read: Reader, model: Node) -> bool:
+    own = model.get("x-pystack")
+    node = own.get("net") if own is not None else None
+    return node is not None and read.flag(node, "x-pystack.net", "observe")
+
+
 def _in(asked: Node, service: str) -> bool:
-    node = asked.get("services")
-    return node is not None and node.get(service) is not None
+    nodes = (asked.get("services"), asked.get("jobs"))
+    return any(node is not None and node.get(service) is not None for node in nodes)
 
 
 def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
@@ -82,6 +108,8 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         _container(read, project, name, node, path, unhealthy),
         post_start=hooks.hooks(read, node, path, "post_start"),
         pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+        update=updating.update_rules(read, node, path, "update_config"),
+        rollback=updating.update_rules(read, node, path, "rollback_config"),
     )
     if node.get("pre_start") is None:
         return service
@@ -112,7 +140,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         user=read.text(node, "user"),
         hostname=read.text(node, "hostname"),
         depends_on=_dependencies(read, node, path),
-        healthcheck=health.healthcheck(read, node, path),
+        healthcheck=health.health(read, node, path, ports),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
         restart=_restart(read, node, path),
         ports=ports if shared.publishes else (),

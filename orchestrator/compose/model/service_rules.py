@@ -25,6 +25,7 @@ class ServiceRules:
         chosen: set[str],
         found: list[Diagnostic],
         wrong: set[str],
+        section: str = "services",
     ) -> None:
         self.wrong = wrong
         self.model = model
@@ -33,7 +34,7 @@ class ServiceRules:
         self.services = services
         self.chosen = chosen
         self.found = found
-        self.path = f"services.{name}"
+        self.path = f"{section}.{name}"
 
     def report(
         self,
