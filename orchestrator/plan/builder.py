@@ -154,8 +154,11 @@ class PlanBuilder:
 
     def exchange(self) -> None:
         """Whoever takes a port, or an address that the stack writes, comes after whoever gives it up. One that is
-        reconnected for it, and takes something itself or would keep its address, is taken off first."""
-        found = list(takings(self.operations, self.observed.containers.values(), self._definition))
+        reconnected for it, and takes something itself or would keep its address, is taken off first. Nobody waits for the
+        replicas of a rolling update: they go when it is their turn, which may have to wait for whoever takes."""
+        late = {slot.old for roll in self.rolls.values() for slot in roll.slots}
+        givers = [item for item in self.observed.containers.values() if item.container not in late]
+        found = list(takings(self.operations, givers, self._definition))
         takers = {item.operation.container for item in found}
         for each in found:
             giver, taker = each.giver.container, each.operation
