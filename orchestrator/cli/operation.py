@@ -26,7 +26,7 @@ class Operation:
     def __init__(
         self,
         client: Client,
-        request: control.Operation,
+        request: control.Operation | control.Apply,
         progress: Progress,
         board: Board,
         fds: Sequence[int] = (),

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from orchestrator.contracts.events import ContainerStatus, Event
-from orchestrator.model.chaos import Injection
+from orchestrator.contracts.injecting import Inject, Injected, Standing, Undo
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -291,7 +291,7 @@ class Explanation:
 
 @frozen
 class PlanOf:
-    """What this operation would do now: one of them is given. Changes nothing."""
+    """What this operation would do now: one of them is given. Changes nothing. `sealed`: with what the plan rests on."""
 
     up: Up | None = None
     down: Down | None = None
@@ -304,6 +304,7 @@ class PlanOf:
     pause: Pause | None = None
     unpause: Unpause | None = None
     run: Run | None = None
+    sealed: bool = False
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -311,6 +312,15 @@ class PlanOf:
         some = (self.up, self.scale, self.down, self.remove, self.start, self.stop, self.restart)
         others = (self.kill, self.pause, self.unpause, self.run)
         return tuple(each for each in (*some, *others) if each is not None)
+
+
+@frozen
+class Apply:
+    """Carry out the plan of `plan` that had this `seal`, and no other: nothing is done when it has another one by now. What
+    a pull policy wants anew is not looked for."""
+
+    plan: PlanOf
+    seal: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -323,10 +333,12 @@ class PlannedStep:
 
 @frozen
 class Planned:
-    """`text`: as ``pystack plan`` prints it."""
+    """`text`: as ``pystack plan`` prints it. `seal`: what the plan rests on, by name (`scheduler.sealing`), when that was
+    asked for."""
 
     text: str
     steps: tuple[PlannedStep, ...]
+    seal: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -342,38 +354,6 @@ class Shutdown:
     """End the supervisor, not the containers. `hand_over`: to another version, which starts at once."""
 
     hand_over: bool = False
-
-
-@frozen
-class Inject:
-    """Make a fault on purpose. It ends by itself after its time, by `Undo`, and by a `Down` of everything."""
-
-    injection: Injection
-
-
-@frozen
-class Standing:
-    """A fault on purpose. `text`: what it is. `begun_at`: epoch seconds. `left_s`: until it ends; None: until it is
-    undone."""
-
-    id: str
-    injection: Injection
-    text: str
-    begun_at: float
-    left_s: float | None = None
-
-
-@frozen
-class Injected:
-    """Which faults stand: answered by Standing values, the oldest first."""
-
-
-@frozen
-class Undo:
-    """End these faults; `everything`: all that stand. Answered by those that have ended."""
-
-    faults: tuple[str, ...] = ()
-    everything: bool = False
 
 
 @frozen
@@ -404,6 +384,7 @@ VERBS: Mapping[str, type] = {
     "ps": Ps,
     "why": Why,
     "plan": PlanOf,
+    "apply": Apply,
     "events": Events,
     "exec": Exec,
     "attach": Attach,
@@ -445,6 +426,10 @@ class Control(Protocol):
 
     async def operate(self, request: Operation) -> Done:
         """Plan and carry out. It goes on when the caller is cancelled."""
+        ...
+
+    async def apply(self, request: Apply) -> Done:
+        """As `operate`. Raises MovedError, BusyError, and nothing has been done then."""
         ...
 
     async def inject(self, request: Inject) -> Standing: ...

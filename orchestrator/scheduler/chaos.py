@@ -13,8 +13,8 @@ from collections.abc import Collection
 
 import trio
 
-from orchestrator.contracts.control import Standing
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.network import Delay, Impairment, Loss, NoNames, Rate
 from orchestrator.errors import InputError, OperationError, PystackError
 from orchestrator.model.chaos import OUTSIDE, FaultKind, Injection

@@ -136,8 +136,11 @@ class Container:
     @property
     def label(self) -> str:
         """How it is called in sentences."""
-        replicas = [item.instance.number for item in self.siblings.values() if item.instance.role is Role.REPLICA]
-        return label_of(self.instance, self.id, replicas == [1])
+        replicas = {item.instance.number for item in self.siblings.values() if item.instance.role is Role.REPLICA}
+        age = "" if self.record.announced else "new"
+        if any(item.record.took_over and item.record.succeeds == self.id for item in self.siblings.values()):
+            age = "old"
+        return label_of(self.instance, self.id, replicas == {1}, age=age)
 
     @property
     def published(self) -> tuple[Published, ...]:

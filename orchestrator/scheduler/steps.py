@@ -7,7 +7,7 @@ from typing import assert_never
 
 import trio
 
-from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.events import Detail, EventKind
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
@@ -24,6 +24,7 @@ from orchestrator.scheduler.faults import located, pointed
 from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.preparing import Preparing, image_of
+from orchestrator.scheduler.rolling import Rolling
 from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
 
@@ -41,11 +42,14 @@ class Settled(Exception):
 class Steps:
     """The steps of one plan. `networks_made`: those that this plan has made. `environ`: as of a request for images."""
 
-    def __init__(self, state: EngineState, plan: Plan, tally: Tally, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, state: EngineState, plan: Plan, tally: Tally, environ: Mapping[str, str], rolling: Rolling
+    ) -> None:
         self._state = state
         self._plan = plan
         self._tally = tally
         self._environ = environ
+        self._rolling = rolling
         self._preparing = Preparing(state, plan, environ)
         self._removed = {operation.container for operation in plan.of(Kind.REMOVE)}
         self._one_by_one = False
@@ -73,6 +77,10 @@ class Steps:
                 await self._reconnect(self._container(operation), operation)
             case Kind.START:
                 await self._start(self._container(operation), operation)
+            case Kind.ANNOUNCE:
+                await self._rolling.announce(operation)
+            case Kind.WATCH:
+                await self._rolling.watch(operation)
             case Kind.SIGNAL:
                 await self._signal(operation)
             case Kind.PAUSE | Kind.UNPAUSE:
@@ -80,13 +88,7 @@ class Steps:
                     await (pausing.pause if operation.kind is Kind.PAUSE else pausing.unpause)(self._state, container)
             case Kind.STOP:
                 if (container := self._known(operation)) is not None:
-                    replaces = operation.replaces
-                    returns = replaces and container.id not in self._removed
-                    await supervise.stop(
-                        self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns
-                    )
-                    if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
-                        self._tally.fail(container.label, container.service, container.failed_pre_stop)
+                    await self._stop(container, operation)
             case Kind.REMOVE:
                 await self._remove(operation)
             case Kind.REMOVE_NETWORK:
@@ -250,7 +252,10 @@ class Steps:
         text = f"blocked: {reason}"
         container.amend(gave_up=text)
         container.step(Trigger.BLOCK, text, Step.WITHDRAWN)
-        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on)
+        ended: dict[str, Detail] = {}
+        if cause is not None and cause.exit is not None:
+            ended = {"dependency": cause.id, "exit_status": cause.exit.status}
+        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on, **ended)
         self._tally.blocked.add(container.label)
         label = cause.label if cause is not None else on
         if label not in self._tally.blocked:
@@ -260,6 +265,15 @@ class Steps:
             await sandbox.undo(self._state, container)
             container.save()
         raise Settled(OperationError(text))
+
+    async def _stop(self, container: Container, operation: Operation) -> None:
+        if self._rolling.has(operation):
+            await self._rolling.drain(operation)
+        replaces = operation.replaces
+        returns = replaces and container.id not in self._removed
+        await supervise.stop(self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns)
+        if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
+            self._tally.fail(container.label, container.service, container.failed_pre_stop)
 
     async def _signal(self, operation: Operation) -> None:
         container = self._known(operation)

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from orchestrator.contracts.control import Down, Pause, Scale, Selection, Standing, Unpause
+from orchestrator.contracts.control import Down, Pause, Scale, Selection, Unpause
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.network import Delay
 from orchestrator.errors import HostError, InputError, OperationError, PystackError
 from orchestrator.model.chaos import parse_injection

@@ -88,6 +88,7 @@ _STAGES: Mapping[EventKind, tuple[Stage, str]] = {
     EventKind.CONTAINER_STOPPED: (Stage.STOPPED, "stopped"),
     EventKind.CONTAINER_UPDATED: (Stage.READY, "updated"),
     EventKind.CONTAINER_RECONNECTED: (Stage.READY, "reconnected"),
+    EventKind.CONTAINER_ANNOUNCED: (Stage.READY, "announced"),
     EventKind.CONTAINER_PAUSED: (Stage.READY, "paused"),
     EventKind.CONTAINER_UNPAUSED: (Stage.READY, "running"),
     EventKind.CONTAINER_REMOVED: (Stage.REMOVED, "removed"),

@@ -106,6 +106,8 @@ _MORE = """\
   ([hooks.md](hooks.md)).
 * `x-pystack: {net: {observe: true}}` at the top: `up` does what `pystack net --observe on` does
   ([networking.md](networking.md), "Who talks to whom").
+* `x-pystack: {expect: {ready_within: 30s, never: [failed, db restarted], eventually: running}}` at the top: what `pystack
+  simulate` judges the stack by ([simulate.md](simulate.md)). It is checked with the rest, and `up` does nothing about it.
 * `x-pystack.owner: source|root|keep` below `bind:` of a mount: who owns on the host what the container writes there
   ([volumes.md](volumes.md), "Owners in bind mounts"). The default: the owner of the source, if that is an ordinary user.
 * `pre_start` has `per_replica: true`, which Docker Compose refuses to run. `post_start` runs after every start, also by the

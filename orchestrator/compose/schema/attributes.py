@@ -211,11 +211,22 @@ HOST_HOOKS = object_of(
     ),
 )
 OBSERVED = object_of("net", (Row("observe", FLAG, "`up` does what `pystack net --observe on` does"),))
+_CLAIMS = STRING_OR_LIST.with_(merge=None, same=None)
+EXPECT = object_of(
+    "expectations",
+    (
+        Row("ready_within", DURATION, "by when all is ready"),
+        Row("never", _CLAIMS, "[SERVICE] failed, blocked, unhealthy, exited or restarted"),
+        Row("eventually", _CLAIMS, "[SERVICE] running, healthy, completed or stopped, in the end"),
+        Row("restarts_at_most", NATURAL, "how often all containers together are restarted"),
+    ),
+)
 TOP_X_PYSTACK = object_of(
     "x-pystack",
     (
         _UNHEALTHY,
         Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)"),
+        Row("expect", EXPECT, "what `pystack simulate` judges the stack by (docs/simulate.md)"),
         Row("hooks", HOST_HOOKS, "commands for this machine, before and after `up` and `down` (docs/hooks.md)"),
         Row("net", OBSERVED, "who talks to whom (docs/networking.md)"),
     ),
