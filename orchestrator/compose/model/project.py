@@ -26,8 +26,10 @@ from orchestrator.compose.model import (
     networks,
     process,
     project_parts,
+    providers,
     security,
     updating,
+    watching,
 )
 from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
@@ -40,6 +42,7 @@ from orchestrator.model.health import OnUnhealthy
 from orchestrator.model.job import Job
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
+from orchestrator.model.provider import Provider
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
 from orchestrator.values import replace
@@ -71,13 +74,19 @@ def build_project(
     for section in ("secrets", "configs"):
         for key, node in each(section):
             granted.check_granted(read, section, key, node)
-    services = {ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")}
+    services: dict[ServiceName, Service] = {}
+    by_program: dict[ServiceName, Provider] = {}
+    for key, node in each("services"):
+        if providers.is_provided(node):
+            by_program[ServiceName(key)] = providers.provider(read, key, node, profiles)
+        else:
+            services[ServiceName(key)] = _service(read, name, key, node, unhealthy)
     by_job: dict[ServiceName, Job] = {}
     for key, node in each("jobs"):
         services[ServiceName(key)] = replace(_container(read, name, key, node, f"jobs.{key}", unhealthy), job=True)
         by_job[ServiceName(key)] = jobs.triggers(read, node, f"jobs.{key}", profiles)
     made = {NetworkName(key): networks.network(read, key, node) for key, node in each("networks")}
-    networks.check_addresses(read, made, {key: service.networks for key, service in services.items() if _in(asked, key)})
+    networks.check_addresses(read, made, {key: service for key, service in services.items() if _in(asked, key)})
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,
@@ -88,6 +97,7 @@ def build_project(
         chaos=chaos.script(read, model, name, services),
         profiles=profiles,
         jobs=by_job,
+        providers=by_program,
         host_hooks=host_hooks(read, model),
         observe=_observe(read, model),
         expect=expecting.expectation(read, model, services),
@@ -111,6 +121,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         _container(read, project, name, node, path, unhealthy),
         post_start=hooks.hooks(read, node, path, "post_start"),
         pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+        watch=watching.watch_rules(read, node, path),
         update=updating.update_rules(read, node, path, "update_config"),
         rollback=updating.update_rules(read, node, path, "rollback_config"),
     )
@@ -198,7 +209,7 @@ def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, D
     out: dict[ServiceName, Dependency] = {}
     known = services_of(read.model)
     for name, entry in item.items() if item is not None else ():
-        if name not in known:
+        if name not in known or providers.is_provided(known[name]):  # That is there before any container.
             continue
         read.mark(entry, f"{path}.depends_on.{name}", key=True)
         condition, required, restart = (entry.get(key) for key in ("condition", "required", "restart"))
