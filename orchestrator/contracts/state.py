@@ -43,7 +43,8 @@ class Definition:
 class ContainerRecord:
     """One container as it was last decided. `config_hash`: of what it was made from (`plan.hashing`).
 
-    Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made.
+    Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made or last
+    started.
     `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
     `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
     with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
@@ -51,7 +52,7 @@ class ContainerRecord:
     are about to; those of its next run do not. `prepared`: which ``pre_start`` has been done for it
     (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``. `reconnecting`: it is
     being brought to `endpoints` from others, and is anywhere in between. `faults`: those on purpose that it has
-    (`scheduler.chaos`), by id: they end with their supervisor.
+    (`scheduler.chaos`), by id: they end with their supervisor. `forgiven`: of its `restarts`, those that do not count.
     """
 
     container: ContainerId
@@ -74,6 +75,7 @@ class ContainerRecord:
     greeted: int = 0
     reconnecting: bool = False
     faults: Mapping[str, Injection] = field(default_factory=dict)
+    forgiven: int = 0
 
 
 @frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from random import random
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
-    `injections`: how many there have been."""
+    `injections`: how many there have been. `luck`: from 0 to 1, another each time."""
 
     adapters: Adapters
     events: EventSink
@@ -54,6 +55,7 @@ class EngineState:
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
     images: dict[ImageRequest, Image] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    luck: Callable[[], float] = random
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
 
     def record(self) -> ProjectRecord:

@@ -46,7 +46,8 @@ class FakeService:
     1, 2, ... the time from which on probes fail (None: they do not); later runs stay well. `exits_after_s`: it ends then,
     with `exit_code`, or by `exit_signal`, or (`oom`) by the OOM killer; None: it runs until stopped. `crashes`: run 1, 2,
     ... ends after that time with code 1; later runs do as `exits_after_s` says. `stops_after_s`: from the stop signal to
-    the end. `unkillable`: no signal ends it (it is stuck in the kernel). `probe_s`: how long a probe takes. `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
+    the end. `unkillable`: no signal ends it (it is stuck in the kernel). `probe_s`: how long a probe takes.
+    `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
     `reads_stdin`: it ends at once, with `exit_code`, where its stdin is at its end when it is started.
     `start_errors`: the first so many starts are refused with `start_error`; None: all are.
     """

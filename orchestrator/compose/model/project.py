@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.shapes import Shape
-from orchestrator.compose.kinds.values import go_text, whole_number
 from orchestrator.compose.model import (
     chaos,
     counts,
@@ -114,7 +113,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         depends_on=_dependencies(read, node, path),
         healthcheck=health.health(read, node, path, ports),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
-        restart=_restart(read, node, path),
+        restart=_restart(read, read.model, node, path),
         ports=ports if shared.publishes else (),
         expose=read.texts(node, "expose"),
         volumes=mounts,
@@ -180,11 +179,27 @@ def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, D
     return out
 
 
-def _restart(read: Reader, node: Node, path: str) -> RestartPolicy:
+def _restart(read: Reader, model: Node, node: Node, path: str) -> RestartPolicy:
+    """``deploy.restart_policy`` wins over ``restart``, as with Docker Compose."""
+    deployed = at(node, "deploy", "restart_policy")
+    own, shared = at(node, "x-pystack", "restart"), at(model, "x-pystack", "restart")
+    written = _written_restart(read, node, path)
+    if deployed is None and own is None and shared is None:
+        return written
+    from orchestrator.compose.model import restarts  # Few stacks have more than `restart`.
+
+    if deployed is not None and isinstance(deployed.value, dict):
+        written = restarts.deploy_policy(read, deployed, f"{path}.deploy.restart_policy")
+    if own is not None:
+        return restarts.with_backoff(read, own, f"{path}.x-pystack.restart", written)
+    return restarts.with_backoff(read, shared, "x-pystack.restart", written) if shared is not None else written
+
+
+def _written_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
     item = node.get("restart")
     text = item.text() if item is not None else None
     if item is None or not text:
-        return _deploy_restart(read, node, f"{path}.deploy.restart_policy.condition")
+        return RestartPolicy()
     kind, colon, attempts = text.partition(":")
     if kind == "on-failure" and colon:
         if not attempts.isdecimal() or not attempts.isascii():
@@ -196,26 +211,6 @@ def _restart(read: Reader, node: Node, path: str) -> RestartPolicy:
         read.error(item, f"{path}.restart", message)
         return RestartPolicy()
     return RestartPolicy(RestartKind(kind))
-
-
-def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
-    """``deploy.restart_policy``, which counts where ``restart`` is not given."""
-    policy = at(node, "deploy", "restart_policy")
-    if policy is None or not isinstance(policy.value, dict):
-        return RestartPolicy()
-    condition, attempts = policy.get("condition"), policy.get("max_attempts")
-    limit = read.attempt(attempts, path, whole_number, None) if attempts is not None and attempts.value else None
-    match go_text(condition.value) if condition is not None else "any":
-        case "none":
-            return RestartPolicy()
-        case "on-failure":
-            return RestartPolicy(RestartKind.ON_FAILURE, limit)
-        case "any" | "":
-            return RestartPolicy(RestartKind.ALWAYS)
-        case other:
-            assert condition is not None
-            read.error(condition, path, f'"{other}" is not one of none, on-failure, any')
-            return RestartPolicy()
 
 
 def _on_unhealthy(
