@@ -53,6 +53,7 @@ class ContainerRecord:
     (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``. `reconnecting`: it is
     being brought to `endpoints` from others, and is anywhere in between. `faults`: those on purpose that it has
     (`scheduler.chaos`), by id: they end with their supervisor. `forgiven`: of its `restarts`, those that do not count.
+    `frozen_for`: it is `paused` until these are back (`scheduler.cascade`).
     """
 
     container: ContainerId
@@ -76,6 +77,7 @@ class ContainerRecord:
     reconnecting: bool = False
     faults: Mapping[str, Injection] = field(default_factory=dict)
     forgiven: int = 0
+    frozen_for: tuple[ContainerId, ...] = ()
 
 
 @frozen

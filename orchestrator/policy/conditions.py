@@ -125,6 +125,13 @@ def ready(facts: Facts) -> Verdict:
     return _patient(facts, "running") if facts.phase in _RESTARTING and facts.wanted else Never(_why_not(facts))
 
 
+def recovered(facts: Facts) -> Verdict:
+    """Whether what has crashed is back: it runs, and is healthy if it has a health check. Never: nobody starts it again."""
+    if facts.phase is Phase.RUNNING and not facts.hook and (not facts.checked or facts.health is Health.HEALTHY):
+        return Met()
+    return NotYet(f"{facts.name} is not back yet") if facts.phase in LIVE or facts.pending else Never(_why_not(facts))
+
+
 def _held_by_hook(facts: Facts) -> NotYet | Never | None:
     """What has started counts as such when its ``post_start`` is done, and not at all when that has failed."""
     if facts.phase is not Phase.RUNNING:

@@ -25,10 +25,9 @@ _MIDDLE = 0.5
 
 @frozen
 class RestartHistory:
-    """`restarts`: by policy since a user started the container; `forgiven`: those of them that do not count. `steps`: of the
-    back-off that have been taken. `run_s`: how long the run lasted that has just ended (or has become unhealthy);
-    `healthy`: it was, for a moment at least. `made_s`: when the last restarts were made, as many as a budget has to know.
-    """
+    """`restarts`: by policy since a user started the container; `forgiven`: those of them that do not count. `steps`: of
+    the back-off that have been taken. `run_s`: how long the run lasted that has just ended (or is unhealthy); `healthy`:
+    it was, for a moment at least. `made_s`: when the last restarts were made, as many as a budget has to know."""
 
     restarts: int = 0
     steps: int = 0

@@ -40,7 +40,9 @@ class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
-    `injections`: how many there have been. `luck`: from 0 to 1, another each time."""
+    `injections`: how many there have been. `luck`: from 0 to 1, another each time.
+    `crashed`: called when a run has ended and its policy will begin another. `cascades`: who has crashed, and who waits
+    for it to be back (`scheduler.cascade`)."""
 
     adapters: Adapters
     events: EventSink
@@ -56,6 +58,8 @@ class EngineState:
     images: dict[ImageRequest, Image] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     luck: Callable[[], float] = random
+    crashed: Callable[[Container], None] = lambda _container: None
+    cascades: set[tuple[ContainerId, ContainerId]] = field(default_factory=set)
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
 
     def record(self) -> ProjectRecord:

@@ -320,6 +320,7 @@ def settle_end(state: EngineState, container: Container, exit: Exit, decision: R
             after_s=decision.after_s,
             attempt=container.history.restarts,
         )
+        state.crashed(container)
         return decision.after_s
     bad = container.wanted and (decision.failed or not exit.ok)
     blocked = state.held_up_by(container) if bad else ()

@@ -27,14 +27,14 @@ from orchestrator.compose.model import (
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
 from orchestrator.compose.model.selection import services_of
-from orchestrator.compose.schema.attributes import TOP_X_PYSTACK, X_PYSTACK
+from orchestrator.compose.schema.attributes import DEPENDENCY_X_PYSTACK, TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.health import OnUnhealthy
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
-from orchestrator.model.service import Condition, Dependency, Service
+from orchestrator.model.service import Cascade, Condition, Dependency, Service
 from orchestrator.values import replace
 
 
@@ -165,18 +165,33 @@ def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, D
     item = node.get("depends_on")
     out: dict[ServiceName, Dependency] = {}
     known = services_of(read.model)
+    usual = _cascade(read, read.model, "x-pystack", TOP_X_PYSTACK, None)
+    usual = _cascade(read, node, f"{path}.x-pystack", X_PYSTACK, usual)
     for name, entry in item.items() if item is not None else ():
         if name not in known:
             continue
-        read.mark(entry, f"{path}.depends_on.{name}", key=True)
+        place = f"{path}.depends_on.{name}"
+        read.mark(entry, place, key=True)
         condition, required, restart = (entry.get(key) for key in ("condition", "required", "restart"))
+        if (own := entry.get("x-pystack")) is not None:
+            check(own, DEPENDENCY_X_PYSTACK, f"{place}.x-pystack", read.found)
         out[ServiceName(name)] = Dependency(
             ServiceName(name),
             Condition(condition.value) if condition is not None else Condition.STARTED,
             required is None or required.value is not False,
             restart is not None and restart.value is True,
+            _cascade(read, entry, f"{place}.x-pystack", DEPENDENCY_X_PYSTACK, usual),
         )
     return out
+
+
+def _cascade(read: Reader, node: Node, place: str, shape: Shape, default: Cascade | None) -> Cascade | None:
+    """What is of another shape is told where the rest of that x-pystack is."""
+    value = at(node, "x-pystack", "cascade")
+    wrong: list[Diagnostic] = []
+    if value is not None and (own := node.get("x-pystack")) is not None:
+        check(own, shape, place, wrong)
+    return Cascade(value.value) if value is not None and not wrong else default
 
 
 def _restart(read: Reader, model: Node, node: Node, path: str) -> RestartPolicy:

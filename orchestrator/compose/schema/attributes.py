@@ -206,10 +206,18 @@ RESTART = object_of(
     ),
 )
 _RESTART = Row("restart", RESTART, "the back-off of the restart policy (docs/health-restarts.md)")
+_CASCADE = Row(
+    "cascade",
+    choice("restart", "freeze", "ignore"),
+    "what becomes of the service when a dependency has crashed and is restarted: restart, freeze or ignore",
+)
+DEPENDENCY_X_PYSTACK = object_of("x-pystack", (_CASCADE,))
+"""Of an entry of ``depends_on``."""
 X_PYSTACK = object_of(
     "x-pystack",
     (
         _UNHEALTHY,
+        _CASCADE,
         _RESTART,
         Row("ready", READY, "`listening`: healthy as soon as it listens on its declared ports (docs/health-restarts.md)"),
         Row("probe", PROBE, "a health check that needs nothing in the image (docs/health-restarts.md)"),
@@ -230,6 +238,7 @@ TOP_X_PYSTACK = object_of(
     "x-pystack",
     (
         _UNHEALTHY,
+        _CASCADE,
         _RESTART,
         Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)"),
     ),
