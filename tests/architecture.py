@@ -33,6 +33,7 @@ ROW = {part: number for number, row in enumerate(LAYERS) for part in row}
 HOMES: Mapping[str, frozenset[str]] = {
     "yaml": frozenset({"compose"}),
     "networkx": frozenset({"graph"}),
+    "cronsim": frozenset({"compose", "scheduler"}),
     "trio": frozenset({"build", "scheduler", "runtime", "network", "images", "state", "supervisor", "testing"}),
     "pyroute2": frozenset({"network"}),
     "httpx": frozenset({"images", "build"}),
@@ -43,6 +44,7 @@ HOMES: Mapping[str, frozenset[str]] = {
     "e2b_dockerfile_utils": frozenset({"build"}),
     "h11": frozenset({"supervisor"}),
     "click": frozenset({"cli"}),
+    "watchfiles": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
 }
 """Where a third-party package may be imported. One that is not listed has no home yet, and may be imported nowhere."""

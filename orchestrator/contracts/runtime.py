@@ -122,6 +122,21 @@ class Run:
 
 
 @frozen
+class FirstProcess:
+    """What a run began with, as it is now. `name`: of its program, at most 15 bytes (comm in proc_pid_comm(5)). `pid`: in
+    its own pid namespace. `handled`, `ignored`: sets of signals, by number (proc_pid_status(5), SigCgt and SigIgn)."""
+
+    name: str
+    pid: int
+    handled: frozenset[int] = frozenset()
+    ignored: frozenset[int] = frozenset()
+
+    def ignores(self, number: int) -> bool:
+        """Also by having no handler, where it is an init: pid_namespaces(7)."""
+        return number in self.ignored or (self.pid == 1 and number not in self.handled)
+
+
+@frozen
 class ContainerState:
     """What the runtime knows of a container that exists. `run` is the running one; `last` the last that ended."""
 
@@ -237,6 +252,10 @@ class Runtime(Protocol):
         """Send a signal to the run's PID 1. Nothing happens if there is no run."""
         ...
 
+    async def first_process(self, container: ContainerId) -> FirstProcess | None:
+        """The run's; None if there is no run, or it is just ending."""
+        ...
+
     async def kill(self, container: ContainerId) -> None:
         """End every process of the container at once (cgroup.kill). Nothing happens if there is no run."""
         ...
@@ -250,6 +269,12 @@ class Runtime(Protocol):
     async def resume(self, container: ContainerId) -> None:
         """Let them go on. Nothing happens if they do. To be called before the `start` that follows the end of a run that
         was paused."""
+        ...
+
+    async def exhaust(self, container: ContainerId) -> None:
+        """Have the kernel's OOM killer end the run's PID 1: for a moment its limit of memory is one that it cannot keep.
+        Returns when it has ended and the limits are as they were. What else is in the container may be killed before.
+        Raises OperationError when there is no run, or where the kernel would kill nobody."""
         ...
 
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:

@@ -46,11 +46,13 @@ class Role(Enum):
     ONE_OFF = "one-off"
     """Made by ``run``: never restarted, never replaced, not counted by conditions and ``scale``."""
     JOB = "job"
-    """Made by a job's trigger."""
+    """A run of a job, by hand or by its schedule: as a one-off, and the last few that ended stay."""
     INIT = "init"
     """Made by ``pre_start``, before a replica."""
 
 
+SINGLE = frozenset({Role.ONE_OFF, Role.JOB})
+"""Run once, beside what the stack wants: never restarted, never replaced."""
 _INFIX = {Role.REPLICA: "", Role.ONE_OFF: "run-", Role.JOB: "job-", Role.INIT: "init-"}
 
 
@@ -72,6 +74,20 @@ def instance_id(project: ProjectName, instance: Instance, slug: str = "") -> Con
     """The name of a container that the stack does not name, as Docker Compose v2 makes it: ``project-service-1``,
     ``project-service-run-SLUG``. `slug` (hex digits) stands for the number where numbers would be used again too soon."""
     return ContainerId(f"{project}-{instance.service}-{_INFIX[instance.role]}{slug or instance.number}")
+
+
+def successor_id(project: ProjectName, instance: Instance, current: ContainerId) -> ContainerId:
+    """The name of the container that takes the place of the replica `current` while both are there: a replica has two
+    names, and uses them by turns. No other replica's name ends so."""
+    usual = instance_id(project, instance)
+    return ContainerId(f"{usual}-b") if current == usual else usual
+
+
+def volume_owner(project: ProjectName, instance: Instance, container: ContainerId) -> ContainerId:
+    """Whose the anonymous volumes of `container` are: a replica has the same ones under both of its names."""
+    usual = instance_id(project, instance)
+    succeeds = instance.role is Role.REPLICA and container == successor_id(project, instance, usual)
+    return usual if succeeds else container
 
 
 def init_id(project: ProjectName, instance: Instance, step: int) -> ContainerId:

@@ -26,6 +26,7 @@ from orchestrator.network.fdstore import FdStore, NoStore
 from orchestrator.network.impairing import Impairing
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
+from orchestrator.network.observing import observe
 from orchestrator.network.port_owner import Publisher
 from orchestrator.network.thread import NetlinkThread, open_thread
 from orchestrator.network.upstream import Upstream
@@ -40,7 +41,10 @@ _UNDO_S = 30.0
     remove="remove the networks",
     attach="attach",
     rewire="reconnect",
+    hand_over="hand over",
+    open_connections="count the connections of",
     detach="detach",
+    observe="count who talks to whom in the project's networks",
     impair="make or undo faults on purpose",
 )
 class ProjectNetworking:
@@ -62,6 +66,7 @@ class ProjectNetworking:
         self._connections = Connections(
             site, store, thread, wiring, nursery, self._names, self._networks, self._endpoints, publisher
         )
+        self._observe = partial(thread.run, observe, site.key)
         self._impairing = Impairing(
             thread, wiring, self._names, self._networks, self._connections, self._endpoints
         )
@@ -168,6 +173,19 @@ class ProjectNetworking:
         self._settle(container)
         return published
 
+    async def hand_over(
+        self,
+        predecessor: ContainerId,
+        container: ContainerId,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        guarded: bool = True,
+    ) -> tuple[Published, ...]:
+        return await self._connections.hand_over(predecessor, container, endpoints, ports, guarded)
+
+    async def open_connections(self, container: ContainerId, netns_fd: int) -> int:
+        return await self._connections.open_connections(netns_fd)
+
     async def detach(self, container: ContainerId) -> None:
         self._impairing.detached(container)
         await self._connections.detach(container)
@@ -177,6 +195,10 @@ class ProjectNetworking:
             await self._impairing.state(impairments)
         except OSError as exc:
             raise refused(exc, "cannot make or undo faults on purpose") from exc
+
+    async def observe(self) -> None:
+        if self._networks.keys:
+            await self._observe()
 
     def _close(self) -> None:
         """The supervisor ends, the containers go on: sockets are closed here, and live on in the store."""

@@ -2,8 +2,8 @@
 
 There is a task for each service that depends on it, until it is back. Who is to be restarted is so then: by an operation of
 its own, which keeps its hands off what a user's operation has claimed, and gives way to one. Who is to be frozen is so at
-once, and goes on when the crashed one is back, or when nobody will start it again: nothing stands still for ever. Its record
-says for whom it is frozen, so a supervisor that takes it over goes on waiting.
+once, and goes on when the crashed one is back, or when nobody will start it again: nothing stands still for ever. The
+record says for whom it is frozen, so a supervisor that takes it over goes on waiting.
 
 Only the run that was there when the other crashed is concerned: what was started since knows nothing of what was before.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import random
 from signal import SIGTERM
 from typing import TYPE_CHECKING
@@ -11,8 +11,9 @@ import trio
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest
+from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import SandboxSpec
-from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.contracts.state import Armed, ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import PystackError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, Role, ServiceName
@@ -40,9 +41,10 @@ class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
-    `injections`: how many there have been. `luck`: from 0 to 1, another each time.
-    `crashed`: called when a run has ended and its policy will begin another. `cascades`: who has crashed, and who waits
-    for it to be back (`scheduler.cascade`)."""
+    `injections`: how many there have been. `jobs`: see `scheduler.timetable`. `rolling`: services of which an update is
+    under way, with all its containers. `retiring`: those that go in the background, because there is another one in their
+    place; set when they are gone. `luck`: from 0 to 1, another each time. `crashed`: called when a run has ended and its
+    policy will begin another. `cascades`: who has crashed, and who waits for it to be back (`scheduler.cascade`)."""
 
     adapters: Adapters
     events: EventSink
@@ -52,6 +54,7 @@ class EngineState:
     nursery: trio.Nursery | None = None
     faults: dict[str, LiveFault] = field(default_factory=dict)
     injections: int = 0
+    jobs: Mapping[ServiceName, Armed] = field(default_factory=dict)
     containers: dict[ContainerId, Container] = field(default_factory=dict)
     networks: dict[NetworkName, Network] = field(default_factory=dict)
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
@@ -60,11 +63,13 @@ class EngineState:
     luck: Callable[[], float] = random
     crashed: Callable[[Container], None] = lambda _container: None
     cascades: set[tuple[ContainerId, ContainerId]] = field(default_factory=set)
+    rolling: dict[ServiceName, frozenset[ContainerId]] = field(default_factory=dict)
+    retiring: dict[ContainerId, trio.Event] = field(default_factory=dict)
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
 
     def record(self) -> ProjectRecord:
         records = tuple(item.record for _, item in sorted(self.containers.items()))
-        return ProjectRecord(self.project, records, tuple(self.networks.values()))
+        return ProjectRecord(self.project, records, tuple(self.networks.values()), self.jobs)
 
     def add(self, record: ContainerRecord) -> Container:
         """A container that is not known yet."""
@@ -75,12 +80,17 @@ class EngineState:
 
     def drop(self, container: Container) -> None:
         self.containers.pop(container.id, None)
-        self._services[container.service].pop(container.id, None)
+        siblings = self._services[container.service]
+        siblings.pop(container.id, None)
+        for item in siblings.values():
+            if item.record.succeeds == container.id:
+                item.amend(succeeds=ContainerId(""), took_over=False)
+                item.save()
 
     def replicas(self, service: ServiceName) -> list[Container]:
-        """The service's replicas that are not being removed for good."""
-        found = self._services.get(service, {})
-        return [item for item in found.values() if item.instance.role is Role.REPLICA and not item.doomed]
+        """The service's replicas that are not being removed for good, and not only about to get a place."""
+        found = (item for item in self._services.get(service, {}).values() if item.instance.role is Role.REPLICA)
+        return [item for item in found if not item.doomed and item.record.announced]
 
     def mounted(self, service: Service, project: Project) -> dict[str, Image]:
         """The images that `service` mounts, as last seen, by their references."""
@@ -100,6 +110,12 @@ class EngineState:
         names = DependencyGraph.of(self.project).dependents_closure([container.service])
         return tuple(name for name in names if any(item.pending for item in self.replicas(name)))
 
+    def reserve_written(self, project: Project) -> None:
+        """Keep the addresses that `project` writes down, or somebody who connected a container by hand, for who they are
+        for."""
+        by_hand = [item.connected for item in self.containers.values() if item.record.manual]
+        self.adapters.networking.reserve_written(written_addresses([*project.services.values(), *by_hand]))
+
     async def ensure_networks(self, keys: Iterable[NetworkName], project: Project) -> list[NetworkName]:
         """Make those of the networks that do not exist; returns these. Those that are shared with other projects are asked
         for each time: so there are addresses for who comes next, and others may have taken away what was there."""
@@ -116,7 +132,17 @@ class EngineState:
                 self.networks[network.key] = network
                 if not network.external:
                     self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
+            if missing:
+                await self.observe(project)
             return [network.key for network in missing]
+
+    async def observe(self, project: Project) -> None:
+        """Count who talks to whom, where the stack wants that. A failure is a warning."""
+        if project.observe:
+            try:
+                await self.adapters.networking.observe()
+            except PystackError as error:
+                self.warn("cannot count who talks to whom", error)
 
     async def remove_networks(
         self, keys: Iterable[NetworkName], why: str = "", *, anew: bool = False
@@ -148,7 +174,7 @@ class EngineState:
     @staticmethod
     def _expected_on(container: Container) -> Iterable[NetworkName]:
         """Where a container that an operation is about to make will be."""
-        return container.definition.networks if container.pending and container.error is None else ()
+        return container.connected.networks if container.pending and container.error is None else ()
 
     def warn(self, text: str, error: PystackError) -> None:
         self.events.note(EventKind.WARNING, f"{text}: {error.headline}")

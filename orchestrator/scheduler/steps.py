@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import trio
 
-from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.events import Detail, EventKind
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
@@ -24,6 +24,7 @@ from orchestrator.scheduler.faults import located, pointed
 from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.preparing import Preparing, image_of
+from orchestrator.scheduler.rolling import Rolling
 from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
 
@@ -41,13 +42,17 @@ class Settled(Exception):
 class Steps:
     """The steps of one plan. `networks_made`: those that this plan has made. `environ`: as of a request for images."""
 
-    def __init__(self, state: EngineState, plan: Plan, tally: Tally, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, state: EngineState, plan: Plan, tally: Tally, environ: Mapping[str, str], rolling: Rolling
+    ) -> None:
         self._state = state
         self._plan = plan
         self._tally = tally
         self._environ = environ
+        self._rolling = rolling
         self._preparing = Preparing(state, plan, environ)
         self._removed = {operation.container for operation in plan.of(Kind.REMOVE)}
+        self._one_by_one = False
         self.networks_made: list[NetworkName] = []
 
     async def do(self, operation: Operation) -> None:
@@ -72,6 +77,10 @@ class Steps:
                 await self._reconnect(self._container(operation), operation)
             case Kind.START:
                 await self._start(self._container(operation), operation)
+            case Kind.ANNOUNCE:
+                await self._rolling.announce(operation)
+            case Kind.WATCH:
+                await self._rolling.watch(operation)
             case Kind.SIGNAL:
                 await self._signal(operation)
             case Kind.PAUSE | Kind.UNPAUSE:
@@ -79,13 +88,7 @@ class Steps:
                     await (pausing.pause if operation.kind is Kind.PAUSE else pausing.unpause)(self._state, container)
             case Kind.STOP:
                 if (container := self._known(operation)) is not None:
-                    replaces = operation.replaces
-                    returns = replaces and container.id not in self._removed
-                    await supervise.stop(
-                        self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns
-                    )
-                    if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
-                        self._tally.fail(container.label, container.service, container.failed_pre_stop)
+                    await self._stop(container, operation)
             case Kind.REMOVE:
                 await self._remove(operation)
             case Kind.REMOVE_NETWORK:
@@ -114,27 +117,47 @@ class Steps:
             raise located(error, project, service, image_key(project, service, wanted)) from error
 
     async def _create_network(self, operation: Operation) -> None:
-        """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""
-        first = [item.network for item in self._plan.of(Kind.CREATE_NETWORK) if not item.after]
-        keys = [operation.network] if operation.after else first
-        project = self._plan.project
+        """All networks of the plan that nothing has to go before, at once, by the task of the first; a changed one alone.
+        When one of them cannot be made, each by itself: the others can."""
+        assert operation.network is not None
+        first = [item.network for item in self._plan.of(Kind.CREATE_NETWORK) if item.network and not item.after]
+        keys = [operation.network] if operation.after or self._one_by_one else first
         try:
-            self.networks_made += await self._state.ensure_networks([key for key in keys if key], project)
-        except PystackError as error:
-            raise pointed(error, project) from error
+            await self._ensure_networks(keys)
+        except PystackError:
+            if len(keys) == 1:
+                raise
+            self._one_by_one = True
+            await self._ensure_networks([operation.network])
         if operation.after:  # The record has it as it was before, and whoever is on it must be found there as it is now.
             self._state.adapters.records.commit(self._state.record())
+
+    async def _ensure_networks(self, keys: Sequence[NetworkName]) -> None:
+        project = self._plan.project
+        try:
+            self.networks_made += await self._state.ensure_networks(keys, project)
+        except PystackError as error:
+            raise pointed(error, project) from error
 
     async def _create(self, container: Container, operation: Operation) -> None:
         if container.live or container.sandbox.fresh:
             return
         assert operation.definition is not None
         image = await image_of(self._state, self._plan.project, operation.definition, self._environ)
+        if operation.manual is not None:
+            container.amend(manual=operation.manual)
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
 
     async def _reconnect(self, container: Container, operation: Operation) -> None:
-        assert operation.definition is not None
-        await sandbox.reconnect(self._state, container, self._plan.project, operation.definition, operation.cause)
+        state, project, before = self._state, self._plan.project, container.record.manual
+        manual = before if operation.manual is None else operation.manual
+        if made := await state.ensure_networks([item.key for item in manual.networks], manual.known(project)):
+            self.networks_made += made
+            state.adapters.records.commit(state.record())  # `network rm` looks there for who is on it.
+        await sandbox.reconnect(state, container, project, operation.definition, operation.cause, manual)
+        left = [item.key for item in before.networks if item not in manual.networks and item.key not in project.networks]
+        if left and await state.remove_networks(left):
+            state.adapters.records.commit(state.record())
 
     async def _start(self, container: Container, operation: Operation) -> None:
         """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""
@@ -229,7 +252,10 @@ class Steps:
         text = f"blocked: {reason}"
         container.amend(gave_up=text)
         container.step(Trigger.BLOCK, text, Step.WITHDRAWN)
-        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on)
+        ended: dict[str, Detail] = {}
+        if cause is not None and cause.exit is not None:
+            ended = {"dependency": cause.id, "exit_status": cause.exit.status}
+        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on, **ended)
         self._tally.blocked.add(container.label)
         label = cause.label if cause is not None else on
         if label not in self._tally.blocked:
@@ -239,6 +265,15 @@ class Steps:
             await sandbox.undo(self._state, container)
             container.save()
         raise Settled(OperationError(text))
+
+    async def _stop(self, container: Container, operation: Operation) -> None:
+        if self._rolling.has(operation):
+            await self._rolling.drain(operation)
+        replaces = operation.replaces
+        returns = replaces and container.id not in self._removed
+        await supervise.stop(self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns)
+        if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
+            self._tally.fail(container.label, container.service, container.failed_pre_stop)
 
     async def _signal(self, operation: Operation) -> None:
         container = self._known(operation)

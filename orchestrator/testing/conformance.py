@@ -171,6 +171,20 @@ async def a_program_that_ignores_the_stop_signal_is_killed(lab: Lab) -> None:
     assert (exit.code, exit.signal, exit.oom_killed) == (None, SIGKILL, False)
 
 
+async def a_run_s_first_process_tells_which_signals_it_ignores(lab: Lab) -> None:
+    deaf = await begin(lab, Workload(ignores_sigterm=True))
+    first = await lab.runtime.first_process(deaf.container)
+    assert first is not None
+    assert (first.name, first.pid, first.ignores(int(SIGTERM))) == ("sh", 1, True)
+    heedful = await begin(lab, Workload(), "two")
+    while (first := await lab.runtime.first_process(heedful.container)) is not None and first.ignores(int(SIGTERM)):  # noqa: ASYNC110
+        await trio.sleep(0.01)  # It has not set its trap yet.
+    assert first is not None
+    await lab.runtime.kill(deaf.container)
+    await lab.runtime.wait(deaf)
+    assert await lab.runtime.first_process(deaf.container) is None
+
+
 async def signals_to_what_does_not_run_do_nothing(lab: Lab) -> None:
     spec = await lab.make("one", Workload())
     await lab.runtime.create(spec)
@@ -358,6 +372,7 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     a_sandbox_that_never_ran_is_listed_too,
     the_stop_signal_ends_a_program_that_heeds_it,
     a_program_that_ignores_the_stop_signal_is_killed,
+    a_run_s_first_process_tells_which_signals_it_ignores,
     signals_to_what_does_not_run_do_nothing,
     a_second_start_is_refused_and_harms_nothing,
     create_again_finds_the_same_sandbox_and_leaves_its_run_alone,

@@ -20,6 +20,7 @@ from orchestrator.contracts.runtime import (
     ExecSink,
     ExecSpec,
     Exit,
+    FirstProcess,
     GeneratedFile,
     OciConfig,
     Run,
@@ -30,7 +31,7 @@ from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, Py
 from orchestrator.model.health import Look, ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import own_namespaces
-from orchestrator.testing.fake_programs import COMMANDS, is_at_end, run_command
+from orchestrator.testing.fake_programs import COMMANDS, Act, is_at_end, look_in_time, run_command
 from orchestrator.values import entity, field, frozen, replace
 
 EPOCH = 1_700_000_000.0
@@ -142,15 +143,6 @@ class _FakeContainer:
     @property
     def live(self) -> _FakeRun | None:
         return self.runs[-1] if self.runs and not self.runs[-1].over else None
-
-
-@frozen
-class Act:
-    """One thing that the scheduler had done, for tests of order."""
-
-    at_s: float
-    what: str
-    container: ContainerId
 
 
 class FakeRuntime:
@@ -289,6 +281,14 @@ class FakeRuntime:
             else:
                 live.end_at(trio.current_time() + behaviour.stops_after_s, Exit(signal=number))
 
+    async def first_process(self, container: ContainerId) -> FirstProcess | None:
+        await trio.lowlevel.checkpoint()
+        if self._live(container) is None:
+            return None
+        behaviour = self._behaviour(container)
+        handled = frozenset() if behaviour.ignores_sigterm or behaviour.unkillable else STOP_SIGNALS
+        return FirstProcess("sh", 1, handled)
+
     async def kill(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self._act("kill", container)
@@ -310,6 +310,13 @@ class FakeRuntime:
             found.paused = False
             if found.live is not None:
                 found.live.resume()
+
+    async def exhaust(self, container: ContainerId) -> None:
+        await trio.lowlevel.checkpoint()
+        if (live := self._live(container)) is None:
+            raise OperationError(f"{container} does not run")
+        self._act("exhaust", container)
+        live.end_at(trio.current_time(), Exit(signal=int(SIGKILL), oom_killed=True))
 
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         assert argv, "a probe without a command"
@@ -333,9 +340,7 @@ class FakeRuntime:
             raise OperationError(f"{container} does not run")
         if not wanted.once:
             return await self.probe(container, (str(wanted),), timeout_s)
-        left_s = live.begun_s + self._behaviour(container).healthy_after_s - trio.current_time()
-        await _pass(min(left_s, timeout_s))
-        return ProbeResult(0, "", max(0.0, left_s)) if left_s <= timeout_s else ProbeResult(None, str(wanted), timeout_s)
+        return await look_in_time(wanted, live.begun_s + self._behaviour(container).healthy_after_s, timeout_s)
 
     async def exec(
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None

@@ -105,6 +105,12 @@ _MORE = """\
 * `deploy.restart_policy` has all its attributes, and `x-pystack.restart` a back-off and a budget (health-restarts.md).
 * `x-pystack: {chaos: [{at: 10s, do: cut api db, for: 5s}]}` at the top: a script of faults on purpose, for `pystack chaos
   run` ([chaos.md](chaos.md)). It is checked with the rest, and `up` does nothing about it.
+* `x-pystack: {hooks: {before_up: ..., after_up: ..., before_down: ...}}` at the top: shell commands for this machine
+  ([hooks.md](hooks.md)).
+* `x-pystack: {net: {observe: true}}` at the top: `up` does what `pystack net --observe on` does
+  ([networking.md](networking.md), "Who talks to whom").
+* `x-pystack: {expect: {ready_within: 30s, never: [failed, db restarted], eventually: running}}` at the top: what `pystack
+  simulate` judges the stack by ([simulate.md](simulate.md)). It is checked with the rest, and `up` does nothing about it.
 * `x-pystack.owner: source|root|keep` below `bind:` of a mount: who owns on the host what the container writes there
   ([volumes.md](volumes.md), "Owners in bind mounts"). The default: the owner of the source, if that is an ordinary user.
 * `pre_start` has `per_replica: true`, which Docker Compose refuses to run. `post_start` runs after every start, also by the

@@ -234,6 +234,26 @@ CHAOS_STEP = object_of(
     ),
     required=("do",),
 )
+_HOST_COMMANDS = STRING_OR_LIST.with_(merge=None, same=None)
+HOST_HOOKS = object_of(
+    "hooks",
+    (
+        Row("before_up", _HOST_COMMANDS, "before `up` does anything"),
+        Row("after_up", _HOST_COMMANDS, "when all is up"),
+        Row("before_down", _HOST_COMMANDS, "before `down` does anything"),
+    ),
+)
+OBSERVED = object_of("net", (Row("observe", FLAG, "`up` does what `pystack net --observe on` does"),))
+_CLAIMS = STRING_OR_LIST.with_(merge=None, same=None)
+EXPECT = object_of(
+    "expectations",
+    (
+        Row("ready_within", DURATION, "by when all is ready"),
+        Row("never", _CLAIMS, "[SERVICE] failed, blocked, unhealthy, exited or restarted"),
+        Row("eventually", _CLAIMS, "[SERVICE] running, healthy, completed or stopped, in the end"),
+        Row("restarts_at_most", NATURAL, "how often all containers together are restarted"),
+    ),
+)
 TOP_X_PYSTACK = object_of(
     "x-pystack",
     (
@@ -241,6 +261,9 @@ TOP_X_PYSTACK = object_of(
         _CASCADE,
         _RESTART,
         Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)"),
+        Row("expect", EXPECT, "what `pystack simulate` judges the stack by (docs/simulate.md)"),
+        Row("hooks", HOST_HOOKS, "commands for this machine, before and after `up` and `down` (docs/hooks.md)"),
+        Row("net", OBSERVED, "who talks to whom (docs/networking.md)"),
     ),
 )
 
@@ -256,6 +279,6 @@ TOP = object_of(
         Row("volumes", by_name(VOLUME, "volumes", extensions=False), "named volumes"),
         Row("secrets", by_name(SECRET, "secrets", extensions=False), "secrets"),
         Row("configs", by_name(CONFIG, "configs", extensions=False), "configs"),
-        Row("jobs", by_name(JOB, "jobs", extensions=False), "jobs", NO),
+        Row("jobs", by_name(JOB, "jobs", extensions=False), "containers that run to their end, by hand or by a schedule"),
     ),
 )
