@@ -3,8 +3,9 @@
     connection A   up             events and then a result or an error
     connection B   events         opened before A is used, so that nothing is missed when A has ended
     connection C   stop, kill     one for each Ctrl-C, or when a container's end is to stop all
+    connection D   restart        one for each restart that a key asks for
 
-Everything is waited for in one place (`_wait`): sockets, logs, signals. All three connections tell all that happens while
+Everything is waited for in one place (`_wait`): sockets, logs, signals, keys. All connections tell all that happens while
 they are open; what one of them has told, the others do not tell again (`_Once`). Log lines go to stdout and stderr as they
 were written, the rest to stderr. A supervisor that is killed is started again by the client that follows: containers, logs
 and exit codes are not lost.
@@ -15,7 +16,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.cascade import Cascade
 from orchestrator.cli.interrupts import Interrupts
@@ -26,16 +28,20 @@ from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.cli.render.progress import Progress
 from orchestrator.cli.render.words import words_of
 from orchestrator.cli.tailing import MAY_END, any_alive
+from orchestrator.cli.watching.beside import Beside
 from orchestrator.cli.wire import encoded, event_of, selected, statuses_of
 from orchestrator.client import Client, EventMessage, SupervisorGone, ensure_supervisor
 from orchestrator.client.connection import soonest
-from orchestrator.contracts.control import Events, Kill, Stop, Up
+from orchestrator.contracts.control import Events, Kill, Restart, Stop, Up
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
-from orchestrator.errors import EXIT_CANCELLED, OperationError
+from orchestrator.errors import EXIT_CANCELLED, OperationError, PystackError
 from orchestrator.model.names import ContainerId, Role
 from orchestrator.state.records import FileState
 from orchestrator.values import frozen
+
+if TYPE_CHECKING:
+    from orchestrator.cli.menu import Keyboard, Menu
 
 MAX_HEALS = 5
 """Supervisors that may be lost while we follow; then something is wrong that starting another does not cure."""
@@ -48,6 +54,7 @@ _NOTED = frozenset(
     {
         EventKind.CONTAINER_STARTED,
         EventKind.CONTAINER_EXITED,
+        EventKind.CONTAINER_LINGERS,
         EventKind.CONTAINER_STOPPED,
         EventKind.CONTAINER_REMOVED,
         EventKind.RESTART_SCHEDULED,
@@ -56,6 +63,8 @@ _NOTED = frozenset(
         EventKind.SERVICE_FAILED,
         EventKind.SERVICE_BLOCKED,
         EventKind.CHAOS,
+        EventKind.JOB_DUE,
+        EventKind.JOB_LEFT_OUT,
         EventKind.WARNING,
     }
 )
@@ -94,7 +103,12 @@ class _Part(Operation):
     """An operation whose events go to the foreground."""
 
     def __init__(
-        self, client: Client, request: Up | Stop | Kill, progress: Progress, board: Board, happened: Callable[[Any], None]
+        self,
+        client: Client,
+        request: Up | Stop | Kill | Restart,
+        progress: Progress,
+        board: Board,
+        happened: Callable[[Any], None],
     ) -> None:
         super().__init__(client, request, progress, board)
         self._happened = happened
@@ -105,7 +119,7 @@ class _Part(Operation):
 
 class Foreground:
     """One foreground `up`. `timeout_s`: the grace that stopping gets, None: each service's own. `cascade`: says when all is
-    to be stopped because one container has ended, and the exit code."""
+    to be stopped because one container has ended, and the exit code. `watch`: keeps containers in step with their files."""
 
     def __init__(
         self,
@@ -116,6 +130,7 @@ class Foreground:
         printer: LogPrinter,
         timeout_s: float | None,
         cascade: Cascade | None = None,
+        watch: Beside | None = None,
     ) -> None:
         self._site = site
         self._selection = selection
@@ -139,6 +154,20 @@ class Foreground:
         """By the events so far, with the service."""
         self._heals = 0
         self._cascade = cascade
+        self._keyboard: Keyboard | None = None
+        self._menu: Menu | None = None
+        self._asked: list[_Part] = []
+        """Restarts that keys have asked for."""
+        self._detached = False
+        self._watch = watch or Beside()
+
+    def use_keys(self, stack: ExitStack) -> None:
+        """Listen to the keyboard as long as `stack` is open, if there is one."""
+        from orchestrator.cli.menu import Keyboard, Menu
+
+        keyboard = stack.enter_context(Keyboard())
+        if keyboard.there:
+            self._keyboard, self._menu = keyboard, Menu(self._selection.managed)
 
     def run(self, client: Client, request: Up, summary: Callable[[Any], str]) -> int:
         """Everything, until all containers have ended or were stopped. Returns the exit code. Raises the error of the
@@ -154,11 +183,12 @@ class Foreground:
                     self._wait()
                 self._logs.finish()
                 self._progress.close()
-                self._finish(self._starting)
+                if not self._detached:
+                    self._finish(self._starting)
             finally:
                 self._progress.close()
-                if self._ending is not None:
-                    self._ending.client.close()
+                for part in filter(None, (self._ending, *self._asked)):
+                    part.client.close()
                 if self._events is not None:
                     self._events.close()
         if self._presses:
@@ -167,20 +197,30 @@ class Foreground:
 
     def _wait(self) -> None:
         """Until something happens; and take all that has."""
-        parts = [part for part in (self._starting, self._ending) if part is not None and not part.done]
+        self._asked = [part for part in self._asked if not self._is_answered(part)]
+        parts = [part for part in (self._starting, self._ending, *self._asked) if part is not None and not part.done]
+        keyboard = self._keyboard if self._keyboard is not None and self._keyboard.listening else None
         limit_s = soonest(None if self._up else self._progress.interval_s, *(part.left_s() for part in parts))
-        wait_any(filter(None, [*parts, self._events, self._interrupts, *self._logs.sources()]), limit_s)
+        limit_s = soonest(limit_s, self._watch.left_s())
+        sources = (*parts, self._events, self._interrupts, keyboard, *self._logs.sources(), *self._watch.sources())
+        wait_any((source for source in sources if source is not None), limit_s)
         self._logs.pump()
         for part in parts:
             part.pump()
         self._take_events()
+        self._watch.pump()
         if not self._up:
             self._progress.tick()
         self._take_interrupts()
+        if keyboard is not None:
+            for key in keyboard.take():
+                self._press(key)
 
     def _is_over(self, summary: Callable[[Any], str]) -> bool:
         """Whether there is nothing more to wait for."""
         assert self._starting is not None
+        if self._detached:
+            return True
         if not self._starting.done:
             return False
         if self._ending is not None:
@@ -190,7 +230,8 @@ class Foreground:
         if not self._up:
             self._has_come_up(self._starting.result, summary)
         look, self._may_end = self._may_end, False
-        if not (look and self._ending is None and self._all_ended()):
+        if self._watch.busy or not (look and self._ending is None and self._all_ended()):
+            self._may_end = self._may_end or (look and self._watch.busy)
             return False
         self._hear_the_ends()
         return self._ending is None
@@ -208,10 +249,15 @@ class Foreground:
         self._progress.close()
         self._progress.summary(summary(result), result)
         self._up = self._may_end = True
+        if self._menu is not None:
+            from orchestrator.cli.menu import HELP
+
+            self._progress.note(HELP)
         if self._events is None:
             self._subscribe(self._last_event_at)
         self._logs.add_all(since=self._began_at)
         self._logs.pump()
+        self._watch.begin()
         if self._cascade is not None:
             self._stop_if(self._cascade.found(statuses_of(result.get("statuses", []))))
 
@@ -255,6 +301,7 @@ class Foreground:
         elif event.container is not None and event.kind in _ENDS:
             self._seen_running.pop(event.container, None)
         self._logs.notice(event, self._began_at)
+        self._watch.notice(event)
         if self._cascade is not None:
             self._stop_if(self._cascade.see(event))
 
@@ -320,10 +367,47 @@ class Foreground:
             else:
                 raise KeyboardInterrupt
 
+    # Keys
+
+    def _press(self, key: str) -> None:
+        from orchestrator.cli.menu import Act
+
+        assert self._menu is not None
+        pressed = self._menu.press(key)
+        if pressed.text:
+            self._progress.note(pressed.text)
+        if pressed.act is Act.DETACH and self._ending is None:
+            self._detached = True
+            self._progress.note("detached: everything goes on; `pystack logs -f` follows it, `pystack down` ends it")
+        elif pressed.act is Act.SHOW:
+            self._logs.only = pressed.service
+        elif pressed.act is Act.WATCH and self._up:
+            self._toggle_watch()
+        elif pressed.act is Act.RESTART and pressed.service is not None:
+            client, _ = ensure_supervisor(self._site)
+            request = Restart(selected([pressed.service]))
+            self._asked.append(_Part(client, request, self._progress, self._board, self._happened))
+
+    def _toggle_watch(self) -> None:
+        try:
+            if not self._watch.toggle():
+                self._progress.note("watch: disabled")
+        except PystackError as error:
+            self._progress.note(f"error: {error}")
+
+    def _is_answered(self, part: _Part) -> bool:
+        if not part.done:
+            return False
+        if part.error is not None:
+            self._progress.note(f"error: {part.error}")
+        part.client.close()
+        return True
+
     def _stop(self) -> Stop:
         return Stop(selected(self._selection.managed), self._timeout_s)
 
     def _begin(self, request: Stop | Kill) -> None:
+        self._watch.end()
         if self._ending is not None:
             self._ending.client.close()
         client, _ = ensure_supervisor(self._site)
@@ -335,6 +419,7 @@ class Foreground:
         self._events.close()
         self._events = None
         self._may_end = True
+        self._watch.missed()
         if not self._up or self._ending is not None or FileState(self._site).load() is None:
             return  # What was asked of it will end with its own error, or we are cut off from a supervisor that lives.
         self._heals += 1

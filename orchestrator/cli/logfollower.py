@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from orchestrator.cli.failures import note
 from orchestrator.cli.logfiles import Writer, Writers, log_path, merge, show, without_log, writers
@@ -14,6 +15,9 @@ from orchestrator.contracts.site import Site
 from orchestrator.kernel.inotify import Inotify
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.logs import Follower, Leases
+
+if TYPE_CHECKING:
+    from orchestrator.runtime.loglines import Block
 
 _APPEARS = frozenset({EventKind.CONTAINER_CREATED, EventKind.CONTAINER_STARTING, EventKind.CONTAINER_STARTED})
 """After these a container may write."""
@@ -53,6 +57,8 @@ class LogFollower:
         self._followers: dict[ContainerId, Follower] = {}
         self._unread = False
         """One was added, and was not read yet."""
+        self.only: str | None = None
+        """The service whose lines are printed; those of others are read, and passed over. None: all."""
 
     def __enter__(self) -> LogFollower:
         return self
@@ -103,16 +109,23 @@ class LogFollower:
         """Print what is there, also what has no newline: nothing more will come."""
         self._inotify.clear()
         self._read()
-        show(merge([(container, follower.finish()) for container, follower in self._followers.items()]), self._printer)
+        self._show([(container, follower.finish()) for container, follower in self._followers.items()])
 
     def _read(self) -> None:
         self._unread = False
-        show(merge([(container, follower.read()) for container, follower in self._followers.items()]), self._printer)
+        self._show([(container, follower.read()) for container, follower in self._followers.items()])
         for container, follower in list(self._followers.items()):
             if follower.gone:
-                show(((container, block) for block in follower.finish()), self._printer)
+                self._show([(container, follower.finish())])
                 follower.close()
                 del self._followers[container]
+
+    def _show(self, blocks: list[tuple[ContainerId, Iterator[Block]]]) -> None:
+        lines = merge(blocks)
+        if (only := self.only) is not None:
+            known = self._writers.containers
+            lines = (line for line in lines if line[0] in known and known[line[0]].service == only)
+        show(lines, self._printer)
 
     def _chosen(self) -> dict[ContainerId, Writer]:
         chosen = self._writers.of(self._services, self._index)

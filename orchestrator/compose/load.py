@@ -18,6 +18,7 @@ the active ones) must be right in every respect; of the others, what is wrong fr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from orchestrator.compose import discovery
@@ -28,7 +29,7 @@ from orchestrator.compose.kinds import values
 from orchestrator.compose.kinds.shapes import JSON
 from orchestrator.compose.merge.context import Context, Findings
 from orchestrator.compose.merge.layers import load_model
-from orchestrator.compose.model import choice, selection
+from orchestrator.compose.model import choice, jobs, selection
 from orchestrator.compose.model.devices import unmapped_devices
 from orchestrator.compose.model.environment import EnvironmentFiles
 from orchestrator.compose.model.granted import ignored_owners
@@ -36,7 +37,7 @@ from orchestrator.compose.model.log_drivers import ignored_logging
 from orchestrator.compose.model.namespaces import discarded_ports
 from orchestrator.compose.model.normalize import normalize
 from orchestrator.compose.model.project import build_project
-from orchestrator.compose.model.rules import check_containers, check_parts, check_references
+from orchestrator.compose.model.rules import check_containers, check_jobs, check_parts, check_references
 from orchestrator.compose.model.security import idle_capabilities
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.model.support import unsupported
@@ -109,9 +110,10 @@ class Model:
 def load(request: LoadRequest) -> Loaded:
     """The whole stack, ready for the runtime: the same whatever services are named. Raises ComposeError, also for what the
     runtime does not support yet, in the services that are asked for."""
-    model = _load(request, DEFAULT_OPTIONS)
+    model = _load(request, DEFAULT_OPTIONS, with_jobs=True)
     canonical = canonical_of(model)
     asked = set(services_of(model.tree))
+    check_jobs(model.complete, jobs.jobs_of(model.tree), asked | model.enabled, model.found.errors)
     if asked - model.enabled:
         check_references(model.complete, asked - model.enabled, asked, model.found.errors)
     refused, ignored = unsupported(model.tree)
@@ -122,23 +124,44 @@ def load(request: LoadRequest) -> Loaded:
     model.found.warnings.extend(at_start(model.tree))
     model.found.warnings.extend([*idle_capabilities(model.tree), *unmapped_devices(model.tree)])
     whole, errors = _whole(model, request), model.found.errors
-    project = build_project(whole, model.tree, model.name, model.working_dir, model.environment, errors)
+    included = model.found.environments
+    project = build_project(
+        whole, model.tree, model.name, model.working_dir, model.environment, errors, model.profiles, included
+    )
     model.found.stop()
     project = replace(
         project,
         compose_files=model.files,
-        profiles=model.profiles,
         inactive=frozenset(name for name in project.services if name not in model.enabled),
     )
+    if project.providers:
+        known = {name: _plain_config(canonical["services"].get(name, {})) for name in project.providers}
+        providers = {name: replace(item, config=known[name]) for name, item in project.providers.items()}
+        project = replace(project, providers=providers)
     return Loaded(project, tuple(model.found.warnings), canonical, bool(model.found.reached))
 
 
+def _plain_config(service: JSON) -> str:
+    """A service of the canonical model as a program reads it: with its dollar signs as they are."""
+    return json.dumps(service).replace("$$", "$")
+
+
 def _whole(model: Model, request: LoadRequest) -> Node:
-    """The complete model with the files of every service read; what is wrong with those of services that were not asked for
-    is nobody's concern yet."""
+    """The complete model with the files of every service and job read; what is wrong with those of services that were not
+    asked for is nobody's concern yet."""
     others = set(services_of(model.read)) - model.enabled - set(services_of(model.tree))
     reader = EnvironmentFiles(model.environment, request.directory, model.working_dir, [])
-    return _with_files(model.read, others, reader, variables=True) if others else model.read
+    whole = _with_files(model.read, others, reader, variables=True) if others else model.read
+    section = whole.get("jobs")
+    if section is None or not isinstance(whole.value, dict):
+        return whole
+    asked = jobs.jobs_of(model.tree)
+    told = EnvironmentFiles(model.environment, request.directory, model.working_dir, model.found.errors)
+    read = {
+        name: (told if name in asked else reader).resolve(job, f"jobs.{name}", variables=True)
+        for name, job in jobs.jobs_of(whole).items()
+    }
+    return whole.new({**whole.value, "jobs": section.new(read)})
 
 
 def load_canonical(
@@ -158,15 +181,16 @@ def load_model_for(request: LoadRequest, options: ConfigOptions) -> Model:
     return model
 
 
-def _load(request: LoadRequest, options: ConfigOptions) -> Model:
+def _load(request: LoadRequest, options: ConfigOptions, *, with_jobs: bool = False) -> Model:
+    """`with_jobs`: a job may be named like a service; what it depends on takes part then."""
     findings = Findings()
     try:
-        return _phases(request, options, findings)
+        return _phases(request, options, findings, with_jobs)
     except ComposeError as exc:
         raise ComposeError(map(findings.explained, exc.diagnostics)) from None
 
 
-def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) -> Model:
+def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings, with_jobs: bool) -> Model:
     found = discovery.discover(request)
     environment = dict(found.environment)
     name = discovery.given_name(request, environment) or written_name(request, found, interpolate=options.interpolate)
@@ -187,17 +211,19 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) ->
     enabled: set[str] = set()
     if options.interpolate:
         check_parts(tree, findings.errors)
+        jobs.check_names(tree, findings.errors)
         services = selection.standings(tree)
         enabled = choice.enabled(services, profiles)
         if options.check_consistency:
             check_references(tree, enabled, enabled, findings.errors)
-        chosen, missing = choice.choose(services, profiles, request.services)
+        called = jobs.called(tree, request.services) if with_jobs else {}
+        chosen, missing = _chosen(tree, services, profiles, request.services, called)
         if missing:
             raise ComposeError([*findings.errors, *selection.explained(tree, missing)])
         reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors)
         read = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
         part = selection.select(read, chosen, named=bool(request.services))
-        tree = selection.without_jobs(selection.without_unused(part), profiles)
+        tree = selection.without_jobs(selection.without_unused(part), profiles, called)
         if options.check_consistency:
             check_containers(tree, findings.errors)
     for variable, (node, path) in findings.unset.items():
@@ -216,6 +242,21 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings) ->
         profiles=profiles,
         options=options,
     )
+
+
+def _chosen(
+    tree: Node,
+    services: Mapping[str, choice.Standing],
+    profiles: tuple[str, ...],
+    named: tuple[str, ...],
+    called: Mapping[str, Node],
+) -> tuple[set[str], list[choice.Missing]]:
+    """As `choice.choose`, with what the jobs that are `called` depend on."""
+    if not called:
+        return choice.choose(services, profiles, named)
+    needed = (need for job in called.values() for need in jobs.needs_of(job, tree))
+    wanted = [*(name for name in named if name not in called), *needed]
+    return choice.choose(services, profiles, wanted) if wanted else (set(), [])
 
 
 def _split(text: str) -> tuple[str, ...]:

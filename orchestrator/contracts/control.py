@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from orchestrator.contracts.events import ContainerStatus, Event
-from orchestrator.model.chaos import Injection
+from orchestrator.contracts.injecting import Inject, Injected, Standing, Undo
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -48,7 +48,8 @@ class Up:
     stack's. `start` False: make the containers and leave them (``create``). `timeout_s`: in place of the grace periods of
     what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
     `recreate_dependencies`: `recreate` is for what the selected services need, too. `named`: the user gave the project's
-    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `registry`: variables of
+    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `all_resources`: also the
+    stack's networks and volumes that none of these services uses. `registry`: variables of
     the caller's environment that say where registries' settings and credentials are, and where the caller is (PWD)."""
 
     project: Project
@@ -64,6 +65,7 @@ class Up:
     wait: bool = False
     wait_timeout_s: float | None = None
     named: bool = False
+    all_resources: bool = False
     registry: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -124,6 +126,16 @@ class Kill:
 
 
 @frozen
+class Remove:
+    """Remove containers that do not run; with `stop` also those that do, once they are stopped. One-offs, networks and
+    named volumes stay; `volumes`: anonymous volumes go too."""
+
+    selection: Selection = Selection()
+    stop: bool = False
+    volumes: bool = False
+
+
+@frozen
 class Pause:
     """Let the processes of what runs stand still."""
 
@@ -136,6 +148,34 @@ class Unpause:
 
 
 @frozen
+class Connect:
+    """Put containers that exist on `network` too: as the stack calls it, or by its whole name. `shared`: there is a shared
+    one of that name, should the stack have none. `target`: a service, all of whose replicas are meant, or a container. What
+    is not said is as the stack says, if it says something of that network. `links`: names that it alone has, each with the
+    one that is meant. Until it is made anew, it stays on it."""
+
+    network: str
+    target: str
+    shared: bool = False
+    aliases: tuple[str, ...] = ()
+    ipv4_address: str | None = None
+    ipv6_address: str | None = None
+    link_local: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    gw_priority: int = 0
+
+
+@frozen
+class Disconnect:
+    """Take containers off `network`. `network`, `target`: as for `Connect`. `force`: it does not matter whether there is
+    such a container, and whether it is on it."""
+
+    network: str
+    target: str
+    force: bool = False
+
+
+@frozen
 class Run:
     """Make and start a one-off container from `definition`, the service with the command line's changes made to it; what it
     needs is started first and waited for, unless `dependencies` is False.
@@ -143,7 +183,8 @@ class Run:
     `name`: "" for a made one. `remove`: the container goes when it ends. `use_aliases`: it answers to the service's names.
     `tty`: the caller gets the master of the container's pty, which has `rows` and `columns`. `interactive`: standard input
     is the pipe that comes with the request; else as the definition has it. `detach`: nobody reads what it writes; else
-    `remove` waits until the connection that made it ends. `named`, `registry`: as for `Up`.
+    `remove` waits until the connection that made it ends. `named`, `registry`: as for `Up`. `due_at`: of a job, for which
+    instant its schedule runs it (`contracts.state.ContainerRecord`); then nothing that it needs is started or changed.
     """
 
     project: Project
@@ -161,6 +202,7 @@ class Run:
     ignore_orphans: bool = False
     named: bool = False
     registry: Mapping[str, str] = field(default_factory=dict)
+    due_at: float = 0.0
 
 
 @frozen
@@ -200,7 +242,7 @@ class Attached:
     stdin: bool = False
 
 
-Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Pause | Unpause | Run
+Operation = Up | Scale | Down | Remove | Start | Stop | Restart | Kill | Pause | Unpause | Connect | Disconnect | Run
 """What changes containers: goes through ``Engine.operate``."""
 
 
@@ -238,21 +280,47 @@ class Why:
 
 @frozen
 class Explanation:
-    """`history`: events about these containers, oldest first, at most a hundred."""
+    """`history`: events about these containers, oldest first, at most a hundred. `schedules`: of a job, when it starts, as
+    the stack has it. `next_at`: when it is due next (epoch seconds); None: not by itself."""
 
     statuses: tuple[ContainerStatus, ...]
     history: tuple[Event, ...]
+    schedules: tuple[str, ...] = ()
+    next_at: float | None = None
 
 
 @frozen
 class PlanOf:
-    """What this operation would do now: one of them is given. Changes nothing."""
+    """What this operation would do now: one of them is given. Changes nothing. `sealed`: with what the plan rests on."""
 
     up: Up | None = None
     down: Down | None = None
     start: Start | None = None
     stop: Stop | None = None
     restart: Restart | None = None
+    scale: Scale | None = None
+    remove: Remove | None = None
+    kill: Kill | None = None
+    pause: Pause | None = None
+    unpause: Unpause | None = None
+    run: Run | None = None
+    sealed: bool = False
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Those that are given."""
+        some = (self.up, self.scale, self.down, self.remove, self.start, self.stop, self.restart)
+        others = (self.kill, self.pause, self.unpause, self.run)
+        return tuple(each for each in (*some, *others) if each is not None)
+
+
+@frozen
+class Apply:
+    """Carry out the plan of `plan` that had this `seal`, and no other: nothing is done when it has another one by now. What
+    a pull policy wants anew is not looked for."""
+
+    plan: PlanOf
+    seal: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -265,10 +333,12 @@ class PlannedStep:
 
 @frozen
 class Planned:
-    """`text`: as ``pystack plan`` prints it."""
+    """`text`: as ``pystack plan`` prints it. `seal`: what the plan rests on, by name (`scheduler.sealing`), when that was
+    asked for."""
 
     text: str
     steps: tuple[PlannedStep, ...]
+    seal: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -284,38 +354,6 @@ class Shutdown:
     """End the supervisor, not the containers. `hand_over`: to another version, which starts at once."""
 
     hand_over: bool = False
-
-
-@frozen
-class Inject:
-    """Make a fault on purpose. It ends by itself after its time, by `Undo`, and by a `Down` of everything."""
-
-    injection: Injection
-
-
-@frozen
-class Standing:
-    """A fault on purpose. `text`: what it is. `begun_at`: epoch seconds. `left_s`: until it ends; None: until it is
-    undone."""
-
-    id: str
-    injection: Injection
-    text: str
-    begun_at: float
-    left_s: float | None = None
-
-
-@frozen
-class Injected:
-    """Which faults stand: answered by Standing values, the oldest first."""
-
-
-@frozen
-class Undo:
-    """End these faults; `everything`: all that stand. Answered by those that have ended."""
-
-    faults: tuple[str, ...] = ()
-    everything: bool = False
 
 
 @frozen
@@ -346,6 +384,7 @@ VERBS: Mapping[str, type] = {
     "ps": Ps,
     "why": Why,
     "plan": PlanOf,
+    "apply": Apply,
     "events": Events,
     "exec": Exec,
     "attach": Attach,
@@ -353,12 +392,15 @@ VERBS: Mapping[str, type] = {
     "up": Up,
     "scale": Scale,
     "down": Down,
+    "rm": Remove,
     "start": Start,
     "stop": Stop,
     "restart": Restart,
     "kill": Kill,
     "pause": Pause,
     "unpause": Unpause,
+    "connect": Connect,
+    "disconnect": Disconnect,
     "inject": Inject,
     "injected": Injected,
     "undo": Undo,
@@ -384,6 +426,10 @@ class Control(Protocol):
 
     async def operate(self, request: Operation) -> Done:
         """Plan and carry out. It goes on when the caller is cancelled."""
+        ...
+
+    async def apply(self, request: Apply) -> Done:
+        """As `operate`. Raises MovedError, BusyError, and nothing has been done then."""
         ...
 
     async def inject(self, request: Inject) -> Standing: ...

@@ -232,6 +232,11 @@ class Networking(Protocol):
         them, and then those of before are in force."""
         ...
 
+    async def observe(self) -> None:
+        """Count from now on what containers of one network say to each other, until the last network is removed or a user
+        ends that. What is counted already stays. Not to be called while `remove` is under way. Raises HostError."""
+        ...
+
     async def remove(self, networks: Sequence[NetworkName]) -> None:
         """Remove these networks (bridge, DNS); with the last one also the project's nft table. Never raises for what is
         gone already; raises OperationError when containers are still attached."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NewType, Protocol
 
-from orchestrator.model.health import ProbeResult
+from orchestrator.model.health import Look, ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.values import field, frozen
 
@@ -119,6 +119,21 @@ class Run:
     pid: int
     started_at: float
     warnings: tuple[str, ...] = ()
+
+
+@frozen
+class FirstProcess:
+    """What a run began with, as it is now. `name`: of its program, at most 15 bytes (comm in proc_pid_comm(5)). `pid`: in
+    its own pid namespace. `handled`, `ignored`: sets of signals, by number (proc_pid_status(5), SigCgt and SigIgn)."""
+
+    name: str
+    pid: int
+    handled: frozenset[int] = frozenset()
+    ignored: frozenset[int] = frozenset()
+
+    def ignores(self, number: int) -> bool:
+        """Also by having no handler, where it is an init: pid_namespaces(7)."""
+        return number in self.ignored or (self.pid == 1 and number not in self.handled)
 
 
 @frozen
@@ -237,6 +252,10 @@ class Runtime(Protocol):
         """Send a signal to the run's PID 1. Nothing happens if there is no run."""
         ...
 
+    async def first_process(self, container: ContainerId) -> FirstProcess | None:
+        """The run's; None if there is no run, or it is just ending."""
+        ...
+
     async def kill(self, container: ContainerId) -> None:
         """End every process of the container at once (cgroup.kill). Nothing happens if there is no run."""
         ...
@@ -252,9 +271,22 @@ class Runtime(Protocol):
         was paused."""
         ...
 
+    async def exhaust(self, container: ContainerId) -> None:
+        """Have the kernel's OOM killer end the run's PID 1: for a moment its limit of memory is one that it cannot keep.
+        Returns when it has ended and the limits are as they were. What else is in the container may be killed before.
+        Raises OperationError when there is no run, or where the kernel would kill nobody."""
+        ...
+
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         """Run a health probe in the container; after `timeout_s` the probe and all its children are killed.
         A command that cannot be executed gives exit code 126 or 127 with the reason as output; never raises for it."""
+        ...
+
+    async def look(self, container: ContainerId, wanted: Look, timeout_s: float) -> ProbeResult:
+        """Look at the run from outside, from its network namespace where that matters; nothing is executed in it, and it
+        cannot hold up the caller beyond `timeout_s`, whatever it does. Exit code 0: it is so; 1, with the reason as output:
+        it is not; None: there was no answer in time. What is looked at `once` returns when it is so; of the log only what
+        this run has written counts. Raises OperationError when there is no run."""
         ...
 
     async def exec(

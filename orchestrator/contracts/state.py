@@ -10,7 +10,9 @@ from orchestrator.contracts.network import Endpoint, Published
 from orchestrator.contracts.runtime import Exit
 from orchestrator.model.chaos import Injection
 from orchestrator.model.health import HealthCheck
-from orchestrator.model.names import ContainerId, Instance
+from orchestrator.model.job import Schedule
+from orchestrator.model.manual import Manual
+from orchestrator.model.names import ContainerId, Instance, ServiceName
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -50,9 +52,11 @@ class ContainerRecord:
     it does not answer to its service's names (``run`` without ``--use-aliases``). `paused`: its processes stand still, or
     are about to; those of its next run do not. `prepared`: which ``pre_start`` has been done for it
     (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``. `reconnecting`: it is
-    being brought to `endpoints` from others, and is anywhere in between. `faults`: those on purpose that it has
-    (`scheduler.chaos`), by id: they end with their supervisor. `succeeds`: the container in whose place it is to be, while
-    there are both (`scheduler.rolling`); `took_over`: it is there, and the other one has only to go.
+    being brought to `endpoints` from others, and is anywhere in between. `manual`: what of its networks is not as its
+    definition says. `faults`: those on purpose that it has (`scheduler.chaos`), by id: they end with their supervisor.
+    `due_at`: of a job's run that its schedule made, the instant (epoch seconds) that it is for; 0.0: it was run by hand.
+    `succeeds`: the container in whose place it is to be, while there are both (`scheduler.rolling`); `took_over`: it is
+    there, and the other one has only to go.
     """
 
     container: ContainerId
@@ -74,7 +78,9 @@ class ContainerRecord:
     prepared: str = ""
     greeted: int = 0
     reconnecting: bool = False
+    manual: Manual = Manual()
     faults: Mapping[str, Injection] = field(default_factory=dict)
+    due_at: float = 0.0
     succeeds: ContainerId = ContainerId("")
     took_over: bool = False
 
@@ -87,6 +93,18 @@ class ContainerRecord:
     def surplus(self) -> ContainerId:
         """Which of the two goes when whoever is at work on them does not go on; "": there are no two."""
         return self.succeeds if self.took_over or not self.succeeds else self.container
+
+
+@frozen
+class Armed:
+    """A job whose schedule is in force, as the stack had it when that began, whatever is recorded of it since.
+    `decided_at`: for each entry of the schedule, until when what was due has been decided on. `waiting`: for which instants
+    runs are due that have not been made yet. All in epoch seconds."""
+
+    definition: Service
+    schedule: tuple[Schedule, ...]
+    decided_at: tuple[float, ...]
+    waiting: tuple[float, ...] = ()
 
 
 @frozen
@@ -103,11 +121,13 @@ class Finding:
 
 @frozen
 class ProjectRecord:
-    """`project`: the whole stack as last given. `networks`: those that exist, as they were made."""
+    """`project`: the whole stack as last given. `networks`: those that exist, as they were made. `jobs`: those whose
+    schedules are in force."""
 
     project: Project
     containers: tuple[ContainerRecord, ...] = ()
     networks: tuple[Network, ...] = ()
+    jobs: Mapping[ServiceName, Armed] = field(default_factory=dict)
 
 
 class Records(Protocol):

@@ -53,7 +53,7 @@ class DependencyGraph:
                 if target in project.services:
                     kept[target] = dependency
                 elif dependency.required:
-                    place = project.where(f"services.{name}.depends_on.{target}")
+                    place = project.where(f"{service.place}.depends_on.{target}")
                     raise InputError(f'"{target}" is not a service of this project', place=place)
             edges[name] = kept
         return cls(edges, project)

@@ -35,15 +35,16 @@ class FaultKind(Enum):
     DNS_FAIL = "dns-fail"
     PAUSE = "pause"
     KILL = "kill"
+    OOM = "oom"
 
     @property
     def lasts(self) -> bool:
         """It has an end, and can be undone."""
-        return self is not FaultKind.KILL
+        return self not in (FaultKind.KILL, FaultKind.OOM)
 
     @property
     def of_network(self) -> bool:
-        return self not in (FaultKind.PAUSE, FaultKind.KILL)
+        return self not in (FaultKind.PAUSE, FaultKind.KILL, FaultKind.OOM)
 
     @property
     def has_two_ends(self) -> bool:
@@ -84,6 +85,8 @@ class Injection:
                 return f"pause {self.on}"
             case FaultKind.KILL:
                 return f"send {signal_name(self.signal)} to {self.on}"
+            case FaultKind.OOM:
+                return f"let {self.on} run out of memory"
 
     def mark(self, service: str, container: str) -> str:
         """What it means for a container, in a word or two."""
@@ -95,7 +98,7 @@ class Injection:
                 return f"{self._amount()} to {other}" if other else self._amount()
             case FaultKind.DNS_FAIL:
                 return f"name {self.name} fails" if self.name else "names fail"
-            case FaultKind.PAUSE | FaultKind.KILL:
+            case FaultKind.PAUSE | FaultKind.KILL | FaultKind.OOM:
                 return str(self.kind.value)
 
     def concerns(self, service: str, container: str) -> bool:
@@ -153,6 +156,7 @@ FORMS: Mapping[FaultKind, Form] = {
     FaultKind.DNS_FAIL: Form("A [NAME]", {**_FOR, "timeout": ""}),
     FaultKind.PAUSE: Form("A", _FOR),
     FaultKind.KILL: Form("A", {"signal": "SIGNAL"}),
+    FaultKind.OOM: Form("A", {}),
 }
 _SHORT = {"-s": "signal"}
 

@@ -46,11 +46,13 @@ class Role(Enum):
     ONE_OFF = "one-off"
     """Made by ``run``: never restarted, never replaced, not counted by conditions and ``scale``."""
     JOB = "job"
-    """Made by a job's trigger."""
+    """A run of a job, by hand or by its schedule: as a one-off, and the last few that ended stay."""
     INIT = "init"
     """Made by ``pre_start``, before a replica."""
 
 
+SINGLE = frozenset({Role.ONE_OFF, Role.JOB})
+"""Run once, beside what the stack wants: never restarted, never replaced."""
 _INFIX = {Role.REPLICA: "", Role.ONE_OFF: "run-", Role.JOB: "job-", Role.INIT: "init-"}
 
 

@@ -21,6 +21,7 @@ from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.security import Security
 from orchestrator.model.updating import UpdateRules
 from orchestrator.model.volume import Mount, VolumesFrom
+from orchestrator.model.watch import WatchRule
 from orchestrator.values import field, frozen
 
 NONE_GIVEN: Mapping[str, str] = MappingProxyType({})
@@ -57,9 +58,10 @@ class Service:
     `files`: its secrets and configs. `group_add`: names of the image's groups, or numbers. `shm_bytes`: of /dev/shm.
     `storage_bytes`: of the writable layer. `cgroup_parent`: a path below the root of each cgroup hierarchy, without its
     outer slashes. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open. `attach`: ``up`` in the
-    foreground shows its log. `pre_start`: in this order, before a new container starts. `given`: of a one-off, compose
-    path -> the option of the command line that changed it. `update`: how changed containers are replaced, None: all at
-    once; `rollback`: the same, when that is taken back. `place` is this service's compose path.
+    foreground shows its log. `pre_start`: in this order, before a new container starts. `watch`: what is done when files
+    change. `given`: of a one-off, compose path -> the option of the command line that changed it. `job`: it is one of
+    ``jobs``. `update`: how changed containers are replaced, None: all at once; `rollback`: the same, when that is taken
+    back. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -115,12 +117,14 @@ class Service:
     pre_start: tuple[InitStep, ...] = ()
     post_start: tuple[Hook, ...] = ()
     pre_stop: tuple[Hook, ...] = ()
+    watch: tuple[WatchRule, ...] = ()
+    job: bool = False
     update: UpdateRules | None = None
     rollback: UpdateRules | None = None
 
     @property
     def place(self) -> str:
-        return f"services.{self.name}"
+        return f"{'jobs' if self.job else 'services'}.{self.name}"
 
     @property
     def administers_network(self) -> bool:

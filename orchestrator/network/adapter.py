@@ -26,6 +26,7 @@ from orchestrator.network.fdstore import FdStore, NoStore
 from orchestrator.network.impairing import Impairing
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
+from orchestrator.network.observing import observe
 from orchestrator.network.port_owner import Publisher
 from orchestrator.network.thread import NetlinkThread, open_thread
 from orchestrator.network.upstream import Upstream
@@ -43,6 +44,7 @@ _UNDO_S = 30.0
     hand_over="hand over",
     open_connections="count the connections of",
     detach="detach",
+    observe="count who talks to whom in the project's networks",
     impair="make or undo faults on purpose",
 )
 class ProjectNetworking:
@@ -64,6 +66,7 @@ class ProjectNetworking:
         self._connections = Connections(
             site, store, thread, wiring, nursery, self._names, self._networks, self._endpoints, publisher
         )
+        self._observe = partial(thread.run, observe, site.key)
         self._impairing = Impairing(
             thread, wiring, self._names, self._networks, self._connections, self._endpoints
         )
@@ -192,6 +195,10 @@ class ProjectNetworking:
             await self._impairing.state(impairments)
         except OSError as exc:
             raise refused(exc, "cannot make or undo faults on purpose") from exc
+
+    async def observe(self) -> None:
+        if self._networks.keys:
+            await self._observe()
 
     def _close(self) -> None:
         """The supervisor ends, the containers go on: sockets are closed here, and live on in the store."""

@@ -71,6 +71,13 @@ class SharedNetworks:
         """Bridge, rules, and a share of the addresses. Idempotent. `used`: what containers have of the share; `written`: by
         the stack. Raises OperationError, with the place, when there is no such network; HostError, OSError."""
         name = network.full_name
+        known = next((key for key, other in self._names.items() if other == name), network.key)
+        if known != network.key:
+            raise OperationError(
+                f'containers of this project are on network "{name}" already, as {known}',
+                hint=f"take them off it: pystack network disconnect {known} SERVICE; or call it {known} in the stack",
+                place=f"networks.{network.key}",
+            )
         shared = self._read(network)
         try:
             with self._files.held(name):
@@ -153,7 +160,7 @@ class SharedNetworks:
                 place=place,
             )
         return OperationError(
-            f'external network "{name}" does not exist',
+            f"network {name} declared as external, but could not be found",
             hint=f"make it: pystack network create {name}; or remove `external: true`",
             place=place,
         )

@@ -15,7 +15,7 @@ from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.errors import InputError
 from orchestrator.kernel.caps import CAPABILITIES
-from orchestrator.model.names import Role, cgroup_path
+from orchestrator.model.names import SINGLE, cgroup_path
 from orchestrator.model.namespaces import Sharing
 from orchestrator.model.seccomp import translated
 from orchestrator.model.security import UNCONFINED
@@ -173,7 +173,7 @@ def _annotations(context: Context) -> dict[str, str]:
         "com.docker.compose.project": inputs.site.project,
         "com.docker.compose.service": service.name,
         "com.docker.compose.container-number": str(context.instance.number),
-        "com.docker.compose.oneoff": str(context.instance.role is Role.ONE_OFF),
+        "com.docker.compose.oneoff": str(context.instance.role in SINGLE),
         "com.docker.compose.image": context.image.identity,
         **({"org.opencontainers.image.stopSignal": stop_signal} if stop_signal else {}),
         **({ANNOTATION_INIT: "true"} if service.init else {}),

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
+from orchestrator.contracts.network import Published
 from orchestrator.errors import InputError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.keys import MOST_NAME
+from orchestrator.model.manual import Manual, connected
 from orchestrator.model.names import (
     ContainerId,
     Instance,
@@ -22,6 +24,7 @@ from orchestrator.model.names import (
 from orchestrator.model.project import Project
 from orchestrator.model.service import Dependency, Service
 from orchestrator.model.volume import MountKind, mounted_images
+from orchestrator.plan.exchange import covers, takings
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.order import Order
 from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Roll, Verb, label_of, operation_id
@@ -37,7 +40,8 @@ class PlanBuilder:
     """Operations by id, with their causes; `finish` orders them.
 
     `enabled`: services that may be waited for. `images`: the identity of each service's images (`hashing.identity_with`),
-    None where one has still to be obtained. `resumes`: see `reconcile.plan_resume`.
+    None where one has still to be obtained. `renamed`: networks that the stack calls otherwise now. `resumes`: see
+    `reconcile.plan_resume`.
     """
 
     project: Project
@@ -51,9 +55,18 @@ class PlanBuilder:
     replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
     rolls: dict[ServiceName, Roll] = field(default_factory=dict)
+    renamed: dict[NetworkName, NetworkName] = field(default_factory=dict)
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
+    _takes: dict[OperationId, list[OperationId]] = field(default_factory=dict)
 
-    def create(self, instance: Instance, container: ContainerId, definition: Service, cause: str) -> None:
+    def create(
+        self,
+        instance: Instance,
+        container: ContainerId,
+        definition: Service,
+        cause: str,
+        manual: Manual | None = None,
+    ) -> None:
         """`container` must be free, but for what this plan removes. Raises InputError."""
         names = [container]
         if definition.pre_start:
@@ -75,7 +88,7 @@ class PlanBuilder:
                 place=self.project.where(f"{definition.place}.container_name"),
             )
         self._names[container] = definition.name
-        self._add(Operation(Kind.CREATE, cause, container, instance, definition=definition))
+        self._add(Operation(Kind.CREATE, cause, container, instance, definition=definition, manual=manual))
 
     def start(self, instance: Instance, container: ContainerId, cause: str) -> None:
         waits: tuple[Dependency, ...] = ()
@@ -106,24 +119,67 @@ class PlanBuilder:
     def update(self, item: ObservedContainer, definition: Service, cause: str) -> None:
         self._add(Operation(Kind.UPDATE, cause, item.container, item.instance, definition=definition))
 
-    def disconnect(self, item: ObservedContainer, networks: Collection[NetworkName]) -> None:
-        """Take it off those of `networks` that it is on, because they are made anew. It publishes nothing while it is on no
-        network."""
-        definition, leaving = item.definition, sorted(item.networks & set(networks))
+    def disconnect(
+        self, item: ObservedContainer, networks: Collection[NetworkName], cause: str = "", ports: Collection[Published] = ()
+    ) -> None:
+        """Take it off those of `networks` that it is on, and take `ports` from it. `cause` "": the networks are made anew.
+        It publishes nothing while it is on no network."""
+        before = self.operations.get(operation_id(Kind.DISCONNECT, item.container))
+        definition, manual = item.definition, item.record.manual
+        if before is not None and before.definition is not None and before.manual is not None:
+            definition, manual = before.definition, before.manual
+        leaving = sorted(item.networks & set(networks))
         kept = {key: attachment for key, attachment in definition.networks.items() if key not in leaving}
-        definition = replace(definition, networks=kept, ports=definition.ports if kept else ())
+        stay = tuple(each for each in definition.ports if not any(covers(each, port) for port in ports))
+        joined = [each.network for each in manual.joined if each.network in leaving and each.network not in manual.left]
+        cause = cause or self.why_moved(leaving)
         self._add(
             Operation(
                 Kind.DISCONNECT,
-                f"network {', '.join(leaving)} is made anew",
+                f"{before.cause}; {cause}" if before is not None else cause,
                 item.container,
                 item.instance,
-                definition=definition,
-            )
+                definition=replace(definition, networks=kept, ports=stay if kept else ()),
+                manual=replace(manual, left=(*manual.left, *joined)),
+            ),
+            again=True,
         )
 
-    def reconnect(self, item: ObservedContainer, definition: Service, cause: str) -> None:
-        self._add(Operation(Kind.RECONNECT, cause, item.container, item.instance, definition=definition))
+    def why_moved(self, networks: Collection[NetworkName]) -> str:
+        """Of networks that whoever is on them has to leave for a moment."""
+        anew = ", ".join(key for key in networks if key not in self.renamed)
+        found = [f"network {anew} is made anew"] if anew else []
+        found += [f"network {key} is called {self.renamed[key]} now" for key in networks if key in self.renamed]
+        return "; ".join(found)
+
+    def exchange(self) -> None:
+        """Whoever takes a port, or an address that the stack writes, comes after whoever gives it up. One that is
+        reconnected for it, and takes something itself or would keep its address, is taken off first. Nobody waits for the
+        replicas of a rolling update: they go when it is their turn, which may have to wait for whoever takes."""
+        late = {slot.old for roll in self.rolls.values() for slot in roll.slots}
+        givers = [item for item in self.observed.containers.values() if item.container not in late]
+        found = list(takings(self.operations, givers, self._definition))
+        takers = {item.operation.container for item in found}
+        for each in found:
+            giver, taker = each.giver.container, each.operation
+            by = Kind.REMOVE if operation_id(Kind.REMOVE, giver) in self.operations else Kind.RECONNECT
+            if by is Kind.RECONNECT and (each.network is not None or giver in takers):
+                by, who = Kind.DISCONNECT, taker.service or taker.container
+                if each.network is not None:
+                    self.disconnect(each.giver, [each.network], f"its address on network {each.network} is for {who}")
+                elif each.port is not None:
+                    self.disconnect(each.giver, (), f"port {each.port.host_port} is for {who}", [each.port])
+            self._takes.setdefault(taker.id, []).append(operation_id(by, giver))
+
+    def reconnect(
+        self, item: ObservedContainer, definition: Service | None, cause: str, manual: Manual | None = None
+    ) -> None:
+        """`manual` None: as it is now, whatever is done to it before."""
+        manual = item.record.manual if manual is None else manual
+        operation = Operation(
+            Kind.RECONNECT, cause, item.container, item.instance, definition=definition, manual=manual
+        )
+        self._add(operation)
 
     def pause(self, item: ObservedContainer, cause: str) -> None:
         self._add(Operation(Kind.PAUSE, cause, item.container, item.instance))
@@ -203,15 +259,19 @@ class PlanBuilder:
             cause = "left over from an operation that did not end"
             self._add(Operation(Kind.REMOVE, cause, container, replaces=replaces))
 
-    def prepare(self, moved: Mapping[NetworkName, str] = MappingProxyType({})) -> None:
+    def prepare(
+        self, moved: Mapping[NetworkName, str] = MappingProxyType({}), *, everything: bool = False
+    ) -> None:
         """The images, networks and volumes that what is created or started needs and that are not there, and the networks
-        of what is reconnected. `moved`: networks that have to be made anew, and why."""
+        of what is reconnected. `moved`: networks that have to be made anew, and why. `everything`: the stack's networks and
+        volumes whoever needs them."""
         operations = list(self.operations.values())
         starting = [item for item in operations if item.kind in (Kind.CREATE, Kind.START)]
         made = [one for item in starting if (one := self._definition(item)) is not None]
         services = [*made, *(step.definition for service in made for step in service.pre_start)]
-        moved_in = [item.definition for item in operations if item.kind is Kind.RECONNECT and item.definition is not None]
-        for key in sorted({key for service in (*services, *moved_in) for key in service.networks}):
+        moved_in = [self._definition(item) for item in operations if item.kind is Kind.RECONNECT]
+        networks = {key for service in (*services, *moved_in) if service is not None for key in service.networks}
+        for key in sorted(networks | (self.project.networks.keys() if everything else set())):
             if key in moved:
                 self._add(Operation(Kind.REMOVE_NETWORK, moved[key], network=key))
                 self._add(Operation(Kind.CREATE_NETWORK, moved[key], network=key))
@@ -219,8 +279,12 @@ class PlanBuilder:
                 external = self.project.networks[key].external
                 cause = "shared with other projects: it has to be there" if external else "does not exist yet"
                 self._add(Operation(Kind.CREATE_NETWORK, cause, network=key))
+        for old, new in self.renamed.items():
+            self._add(Operation(Kind.REMOVE_NETWORK, moved[old], network=old))
+            self._takes[operation_id(Kind.CREATE_NETWORK, new)] = [operation_id(Kind.REMOVE_NETWORK, old)]
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
-        for volume in sorted({VolumeName(mount.source) for mount in mounts if mount.source is not None}):
+        volumes = {VolumeName(mount.source) for mount in mounts if mount.source is not None}
+        for volume in sorted(volumes | (self.project.volumes.keys() if everything else set())):
             found = self.project.volumes.get(volume)
             if found is not None and volume not in self.observed.volumes and not found.external:
                 self._add(Operation(Kind.CREATE_VOLUME, "does not exist yet", volume=volume))
@@ -244,11 +308,13 @@ class PlanBuilder:
                 self._add(Operation(Kind.REMOVE_VOLUME, "volumes are to be removed", volume=key))
 
     def finish(self, verb: Verb, selection: tuple[ServiceName, ...]) -> Plan:
-        order = Order(self.operations, self.graph, self.predecessors, self._needs, self._frees, self.rolls.values())
+        order = Order(
+            self.operations, self.graph, self.predecessors, self._needs, self._frees, self._takes, self.rolls.values()
+        )
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
         ]
-        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
+        if verb not in (Verb.DOWN, Verb.RM, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
             operations.sort(key=order.place)
         return Plan(
             verb=verb,
@@ -287,11 +353,23 @@ class PlanBuilder:
     def _untouched(self, item: ObservedContainer) -> bool:
         return operation_id(Kind.REMOVE, item.container) not in self.operations
 
-    def _add(self, operation: Operation) -> None:
-        self.operations.setdefault(operation.id, operation)
+    def _add(self, operation: Operation, *, again: bool = False) -> None:
+        """What is there already stays, unless it is to be put in its place."""
+        if again or operation.id not in self.operations:
+            self.operations[operation.id] = operation
 
     def _definition(self, operation: Operation) -> Service | None:
-        """What the container of `operation` is, or will be, made from."""
+        """What the container of `operation` is, or will be, made from, with what is otherwise by hand."""
+        found = self._made_from(operation)
+        if found is None or operation.container is None:
+            return found
+        known = self.observed.containers.get(operation.container)
+        manual = operation.manual
+        if manual is None and known is not None and operation_id(Kind.REMOVE, operation.container) not in self.operations:
+            manual = known.record.manual
+        return connected(found, manual) if manual is not None else found
+
+    def _made_from(self, operation: Operation) -> Service | None:
         if operation.definition is not None or operation.container is None:
             return operation.definition
         created = self.operations.get(operation_id(Kind.CREATE, operation.container))
@@ -319,6 +397,8 @@ class PlanBuilder:
         definition = self._definition(operation)
         if definition is None:
             return []
+        if operation.kind is Kind.RECONNECT:
+            return [operation_id(Kind.CREATE_NETWORK, key) for key in sorted(definition.networks)]
         made = (definition, *(step.definition for step in definition.pre_start))
         images = (image for each in made for image in (each.image, *mounted_images(each.volumes)))
         needs = [operation_id(Kind.OBTAIN_IMAGE, image) for image in dict.fromkeys(images)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NewType
 
+from orchestrator.model.manual import Manual
 from orchestrator.model.names import ContainerId, Instance, NetworkName, Role, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Dependency, Service
@@ -25,12 +26,15 @@ class Verb(Enum):
     SCALE = "scale"
     RUN = "run"
     DOWN = "down"
+    RM = "rm"
     START = "start"
     STOP = "stop"
     RESTART = "restart"
     KILL = "kill"
     PAUSE = "pause"
     UNPAUSE = "unpause"
+    CONNECT = "connect"
+    DISCONNECT = "disconnect"
 
 
 class Kind(Enum):
@@ -74,10 +78,11 @@ class Operation:
 
     `container` and `instance` are set for the kinds about containers (`instance` None: a sandbox nobody has recorded),
     `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes, and what an UPDATE, a
-    DISCONNECT or a RECONNECT brings it to. `waits`: the dependencies whose conditions a START awaits. `grace_s`: of a STOP,
-    before the kill. `signal`: what a SIGNAL sends. `anonymous`: a REMOVE takes the container's anonymous volumes with it.
-    `replaces`: a STOP or REMOVE that makes room for what follows. `succeeds`: of a CREATE or ANNOUNCE, the container in
-    whose place it will be.
+    DISCONNECT or a RECONNECT brings it to (None: as it is). `manual`: what is to be otherwise by hand, of a CREATE, a
+    DISCONNECT or a RECONNECT (None: what the record says). `waits`: the dependencies whose conditions a START awaits.
+    `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends. `anonymous`: a REMOVE takes the container's
+    anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for what follows. `succeeds`: of a CREATE or
+    ANNOUNCE, the container in whose place it will be.
     """
 
     kind: Kind
@@ -89,6 +94,7 @@ class Operation:
     image: str | None = None
     after: tuple[OperationId, ...] = ()
     definition: Service | None = None
+    manual: Manual | None = None
     waits: tuple[Dependency, ...] = ()
     grace_s: float = 0.0
     signal: int = 0

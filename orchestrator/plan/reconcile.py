@@ -15,6 +15,7 @@ from orchestrator.contracts.control import Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import InputError, OperationError
 from orchestrator.graph.dependencies import DependencyGraph
+from orchestrator.model.manual import renamed
 from orchestrator.model.names import (
     CONTAINER_NAME,
     ContainerId,
@@ -25,18 +26,28 @@ from orchestrator.model.names import (
     VolumeName,
     instance_id,
 )
-from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Service
 from orchestrator.model.volume import MountKind
 from orchestrator.plan.builder import PlanBuilder
 from orchestrator.plan.hashing import NOTHING, InPlace, changed_in_place, config_hash, explain_change
+from orchestrator.plan.moving import called_anew, changed_networks, kept_by_hand, renamed_networks
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
 from orchestrator.plan.replicas import distribute, require_scalable
 from orchestrator.plan.rolling import require_start_first, roll, rules_for
-from orchestrator.plan.selection import enabled_services, no_such_service, require_known, with_needs
+from orchestrator.plan.selection import (
+    enabled_services,
+    no_such_service,
+    require_known,
+    require_manual,
+    require_services,
+    with_needs,
+)
 from orchestrator.plan.sharing import identity, shared_identities, shared_of, shared_services
+
+KEPT_RUNS = 5
+"""Runs of a job that have ended; older ones are removed."""
 
 Images = Mapping[ServiceName, str | None]
 """The identity of each service's image; None: it has still to be obtained."""
@@ -46,6 +57,7 @@ def plan_up(request: Up, observed: ObservedProject, *, images: Images) -> Plan:
     """Bring the selected services, with what they need, to what the stack says. Raises InputError for a cycle, a name that
     is no service, or a scale that cannot be."""
     project, asked = request.project, frozenset(request.selection.services)
+    require_services(project, (*asked, *request.scale))
     enabled = enabled_services(project, asked)
     chosen = chosen_for_up(request)
     graph = DependencyGraph.of(project)
@@ -78,6 +90,7 @@ def chosen_for_run(request: Run) -> tuple[ServiceName, ...]:
 def plan_scale(request: Scale, observed: ObservedProject, *, images: Images) -> Plan:
     """Change numbers of replicas; what the services need comes to the numbers of the stack. What exists is not replaced."""
     project, asked = request.project, frozenset(request.scale)
+    require_services(project, asked)
     enabled = enabled_services(project, asked)
     graph = DependencyGraph.of(project)
     chosen = chosen_for_scale(request)
@@ -88,9 +101,12 @@ def plan_scale(request: Scale, observed: ObservedProject, *, images: Images) -> 
 
 
 def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: str) -> Plan:
-    """A one-off container beside the service's replicas, after what it needs. `slug`: hex digits for its name."""
+    """A one-off container beside the service's replicas, or a run of a job, after what it needs. `slug`: hex digits for its
+    name. Raises InputError for a job that is not to be run by hand."""
     project, definition = request.project, request.definition
     name = definition.name
+    if not request.due_at:
+        require_manual(project, name)
     if request.name and not re.fullmatch(CONTAINER_NAME, request.name):
         raise InputError(f'"{request.name}" is not a container name', hint="letters, digits, and then also . _ -")
     enabled = enabled_services(project, {name})
@@ -98,9 +114,13 @@ def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: s
     chosen = tuple(item for item in chosen_for_run(request) if item != name)
     builder = PlanBuilder(project, observed, graph, enabled, images, no_deps=not request.dependencies)
     up = Up(project, remove_orphans=request.remove_orphans)
-    _reconcile(builder, up, chosen, frozenset())
-    numbers = [item.instance.number for item in observed.of(name) if item.instance.role is Role.ONE_OFF]
-    instance = Instance(name, Role.ONE_OFF, max(numbers, default=0) + 1)
+    if not request.due_at:
+        _reconcile(builder, up, chosen, frozenset())
+    role = Role.JOB if name in project.jobs else Role.ONE_OFF
+    former = [item for item in observed.of(name) if item.instance.role is role]
+    if role is Role.JOB:
+        _forget_runs(builder, former)
+    instance = Instance(name, role, max((item.instance.number for item in former), default=0) + 1)
     container = ContainerId(request.name) if request.name else instance_id(project.name, instance, slug)
     if container in observed.containers or container in observed.leftovers:
         raise InputError(
@@ -110,6 +130,14 @@ def plan_run(request: Run, observed: ObservedProject, *, images: Images, slug: s
     builder.start(instance, container, "created")
     builder.prepare()
     return builder.finish(Verb.RUN, chosen)
+
+
+def _forget_runs(builder: PlanBuilder, runs: Iterable[ObservedContainer]) -> None:
+    """Of the runs of a job that have ended, the last ones stay, with the one that is about to be made."""
+    ended = [item for item in runs if item.exit is not None and not item.live]
+    ended.sort(key=lambda item: item.instance.number)
+    for item in ended[: max(0, len(ended) - KEPT_RUNS + 1)]:
+        builder.remove(item, f"the last {KEPT_RUNS} runs of a job are kept", anonymous=True)
 
 
 def plan_start(request: Start, observed: ObservedProject, project: Project) -> Plan:
@@ -127,7 +155,7 @@ def plan_start(request: Start, observed: ObservedProject, project: Project) -> P
     for name in (*chosen, *sorted(roots - enabled)):
         whole = name in asked or not containers
         found = [item for item in observed.replicas(name) if whole or item.container in containers]
-        if not found and name in asked:
+        if not found and name in asked and name not in project.jobs:
             raise _no_container(name, "start")
         for item in found:
             if item.paused:
@@ -176,7 +204,9 @@ def _reconcile(
         if name not in project.services:
             raise no_such_service(project, name)
     never = request.recreate is Recreate.NEVER
-    moved = {} if never else _moved_networks(project, observed, chosen)
+    builder.renamed = {} if never else renamed_networks(project, observed)
+    moved = {} if never else changed_networks(project, observed, chosen)
+    moved |= {old: f"is called {new} now: left, and not removed" for old, new in builder.renamed.items()}
     for name in chosen:
         service = project.services[name]
         wanted = numbers.get(name, service.replicas)
@@ -193,7 +223,8 @@ def _reconcile(
         for item in observed.orphans(project):
             builder.discard(item, "orphan", request.timeout_s)
     _reconnect_others(builder, moved)
-    builder.prepare(moved)
+    builder.exchange()
+    builder.prepare(moved, everything=request.all_resources)
     builder.remove_leftovers()
 
 
@@ -204,7 +235,8 @@ def _reconnect_others(builder: PlanBuilder, moved: Mapping[NetworkName, str]) ->
         handled = any(operation_id(kind, item.container) in builder.operations for kind in (Kind.REMOVE, Kind.DISCONNECT))
         if on and item.sandbox is not None and not handled:
             builder.disconnect(item, moved)
-            builder.reconnect(item, item.definition, f"network {', '.join(on)} is made anew")
+            definition = called_anew(item.definition, builder.renamed)
+            builder.reconnect(item, definition, builder.why_moved(on), renamed(item.record.manual, builder.renamed))
 
 
 def _replace_sharers(builder: PlanBuilder, request: Up) -> None:
@@ -245,15 +277,11 @@ def _reconcile_service(
                 item, service, cause, request.timeout_s, renew_volumes=request.renew_volumes, start=request.start
             )
             continue
-        changes = _in_place(builder, item, service) if recreate is not Recreate.NEVER else NOTHING
-        if changes.limits:
-            builder.update(item, service, f"limits changed: {', '.join(changes.limits)}")
-        if changes.wiring and item.networks & moved.keys():
-            builder.disconnect(item, moved)
-        if changes.wiring:
-            builder.reconnect(item, service, "; ".join(changes.wiring))
+        if item.sandbox is not None and recreate is not Recreate.NEVER:
+            _change_in_place(builder, item, service, moved)
         if item.sandbox is None:
-            builder.create(item.instance, item.container, service, item.why_gone)
+            manual, _ = kept_by_hand(item, service, builder.project, builder.renamed)
+            builder.create(item.instance, item.container, service, item.why_gone, manual)
             if request.start:
                 builder.start(item.instance, item.container, "created")
         elif request.start and item.paused:
@@ -264,6 +292,21 @@ def _reconcile_service(
                 builder.start(item.instance, item.container, cause)
     for number in missing:
         builder.make(Instance(service.name, number=number), service, "not created yet", start=request.start)
+
+
+def _change_in_place(
+    builder: PlanBuilder, item: ObservedContainer, service: Service, moved: Mapping[NetworkName, str]
+) -> None:
+    """What can be given to it as it is, and what of its networks is not as the stack says."""
+    changes = _in_place(builder, item, service)
+    if changes.limits:
+        builder.update(item, service, f"limits changed: {', '.join(changes.limits)}")
+    manual, by_hand = kept_by_hand(item, service, builder.project, builder.renamed)
+    wiring = (*changes.wiring, *([f"networks {', '.join(by_hand)}"] if by_hand else []))
+    if wiring and item.networks & moved.keys():
+        builder.disconnect(item, moved)
+    if wiring:
+        builder.reconnect(item, service, "; ".join(wiring), manual)
 
 
 def _why_started(builder: PlanBuilder, item: ObservedContainer) -> str:
@@ -358,32 +401,3 @@ def _replacement_cause(
             changed = f"{', '.join(shared_of(service))} namespace of another container"
         return f"config hash changed: {changed}" if changed else "config hash changed"
     return "recreate requested" if recreate is Recreate.ALWAYS else ""
-
-
-def _moved_networks(
-    project: Project, observed: ObservedProject, chosen: tuple[ServiceName, ...]
-) -> dict[NetworkName, str]:
-    """Networks in use by `chosen` that exist with another definition than the stack now gives them, and what of that is
-    another one."""
-    used = {key for name in chosen for key in project.services[name].networks}
-    candidates = used & observed.networks.keys() & project.networks.keys()
-    found: dict[NetworkName, str] = {}
-    for key in sorted(candidates):
-        was, now = _shape(observed.networks[key]), _shape(project.networks[key])
-        if changed := [name for name in was if was[name] != now[name]]:
-            found[key] = f"made anew: {', '.join(changed)} changed"
-    return found
-
-
-def _shape(network: Network) -> dict[str, object]:
-    """What cannot be changed while it exists, as the stack calls it."""
-    return {
-        "name": network.full_name,
-        "ipam": network.subnets,
-        "enable_ipv4": network.ipv4,
-        "enable_ipv6": network.ipv6,
-        "internal": network.internal,
-        "driver": network.driver,
-        "driver_opts": network.options,
-        "external": network.external,
-    }

@@ -23,6 +23,28 @@ def enabled_services(project: Project, asked: Collection[ServiceName]) -> frozen
     return (frozenset(project.services) - project.inactive) | frozenset(asked) | also
 
 
+def require_services(project: Project, asked: Collection[ServiceName]) -> None:
+    """Raise InputError for a job: it has no replicas."""
+    for name in sorted(asked):
+        if name in project.jobs:
+            raise InputError(
+                f'"{name}" is a job, which runs by itself or when it is told to',
+                hint=f"run it with: pystack run {name}",
+                place=project.where(f"jobs.{name}"),
+            )
+
+
+def require_manual(project: Project, name: ServiceName) -> None:
+    """Raise InputError for a job that nobody may run by hand."""
+    job = project.jobs.get(name)
+    if job is not None and not job.manual:
+        raise InputError(
+            f'job "{name}" is not to be run by hand',
+            hint="only its schedule starts it; remove `manual: false` to change that",
+            place=project.where(f"jobs.{name}.triggers"),
+        )
+
+
 def with_needs(
     project: Project,
     graph: DependencyGraph,
@@ -47,17 +69,17 @@ def with_needs(
                 raise InputError(
                     f'service "{name}" needs "{edge.service}", whose profile is not active',
                     hint=f"activate it with --profile, or name it too; its profiles: {profiles}",
-                    place=project.where(f"services.{name}.depends_on.{edge.service}"),
+                    place=project.where(f"{project.services[name].place}.depends_on.{edge.service}"),
                 )
     return tuple(name for name in graph.start_order() if name in chosen)
 
 
 def selected(
-    selection: Selection, observed: ObservedProject, project: Project, *, one_offs: bool = True
+    selection: Selection, observed: ObservedProject, project: Project, *, one_offs: bool = True, jobs: bool = True
 ) -> list[ObservedContainer]:
     """The containers that `selection` names: of its services, and its own; nothing named: all, orphans too. `one_offs`:
-    with those of ``run`` (one that is named itself is meant anyway). Raises InputError for what is neither in the stack nor
-    there."""
+    with those of ``run``; `jobs`: with the runs of jobs (one that is named itself is meant anyway). Raises InputError for
+    what is neither in the stack nor there."""
     require_known(selection, observed, project)
     services, containers = frozenset(selection.services), frozenset(selection.containers)
     return [
@@ -66,7 +88,7 @@ def selected(
         if item.container in containers
         or (
             (selection.everything or item.service in services)
-            and (one_offs or item.instance.role is Role.REPLICA)
+            and (one_offs or item.instance.role is Role.REPLICA or (jobs and item.instance.role is Role.JOB))
         )
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from orchestrator.units import signal_name
+from orchestrator.units import format_duration, signal_name
 
 
 class ExitView(Protocol):
@@ -45,3 +45,11 @@ def describe_exit(exit: ExitView) -> str:
 def oom_text(kills: int) -> str:
     """`` (before, the kernel killed 2 of its processes for want of memory)``, or ""."""
     return f" (before, the kernel killed {kills} of its processes for want of memory)" if kills else ""
+
+
+def lingering_text(left_s: float, number: int, ignored: bool, process: str, pid: int) -> str:
+    """``ignores SIGTERM; killed in 8s; its PID 1 is sh``: of a run that has not ended yet after the signal `number`.
+    `ignored`: by its first process, which is `pid` in its own namespace."""
+    how = f"ignores {signal_name(number)}" if ignored else f"has not ended yet after {signal_name(number)}"
+    whose = "its PID 1" if pid == 1 else "its first process"
+    return f"{how}; killed in {format_duration(round(left_s))}; {whose} is {process}"

@@ -49,6 +49,15 @@ def bundle_path(site: Site, container: ContainerId) -> str:
     return f"{site.data_dir}/containers/{container}"
 
 
+def open_bundle(site: Site, container: ContainerId) -> int:
+    """Its directory; the caller's. Raises OperationError."""
+    path = bundle_path(site, container)
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise OperationError(f"container {container} does not exist: {path}: {exc.strerror}") from exc
+
+
 def log_prefix(site: Site, container: ContainerId) -> str:
     """Of the log's files, without ``.log``: what `runtime.logs` takes."""
     return f"{site.data_dir}/logs/{container}"

@@ -107,7 +107,7 @@ def _write(setting: Setting, places: Places) -> None:
             _write_first(setting, setting.v2, group, _write_v2)
         except FileNotFoundError:
             # The files exist only when every ancestor delegates the controller: enabled on the first miss, not every time.
-            _delegate(layout.unified, places.relative_path, _V2_NAMES.get(setting.controller, setting.controller))
+            delegate(layout.unified, places.relative_path, _V2_NAMES.get(setting.controller, setting.controller))
             try:
                 _write_first(setting, setting.v2, group, _write_v2)
             except FileNotFoundError:
@@ -149,7 +149,7 @@ def _write_v2(group: str, file: File) -> None:
     cgroup.write(f"{group}/{file.name}", file.value or "\n")
 
 
-def _delegate(unified: str, relative_path: str, controller: str) -> None:
+def delegate(unified: str, relative_path: str, controller: str) -> None:
     """Enable `controller` and the usual ones on the way down to `relative_path`, not in it (cgroup-v2.rst, "Top-down
     Constraint"). Raises OSError when the machine does not have it."""
     offered = cgroup.available(unified)

@@ -28,7 +28,7 @@ from orchestrator.kernel.cgroup import Layout
 from orchestrator.kernel.device_filter import DeviceFilterRule
 from orchestrator.model.names import CGROUP_ROOT, ProjectKey
 from orchestrator.runtime import device_rules
-from orchestrator.runtime.cgroup_limits import Places, apply, change
+from orchestrator.runtime.cgroup_limits import Places, apply, change, delegate
 from orchestrator.runtime.resources import Setting, settings_of
 from orchestrator.values import entity, field
 
@@ -95,6 +95,9 @@ class ContainerCgroup:
             if directory == v1.get("cpuset"):
                 _inherit_cpuset(layout.controllers["cpuset"], relative_path)
         unenforced = apply(settings, Places(layout, relative_path, v1))
+        if unified is not None and "memory" not in layout.controllers and not os.path.exists(f"{unified}/memory.current"):
+            with contextlib.suppress(OSError):  # Not on this machine: what is used is not known then.
+                delegate(layout.unified or "", relative_path, "memory")
         fd = _open_directory(unified) if unified is not None else None
         try:
             if devices is not None:

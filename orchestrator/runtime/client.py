@@ -14,7 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -26,6 +26,7 @@ from orchestrator.contracts.runtime import (
     ExecSink,
     ExecSpec,
     Exit,
+    FirstProcess,
     GeneratedFile,
     OciConfig,
     Run,
@@ -36,7 +37,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import CommandError, HostError, OperationError, PystackError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
-from orchestrator.model.health import ProbeResult
+from orchestrator.model.health import Look, ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
@@ -46,6 +47,7 @@ from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
 from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.exec import Output
+from orchestrator.runtime.first_process import first_process
 from orchestrator.runtime.history import History, exit_of
 from orchestrator.runtime.link import MonitorLost
 from orchestrator.runtime.live_files import with_contents, write_anew
@@ -57,9 +59,13 @@ from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import Sandbox
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.sharing import check_shares, network_of, with_shared_files
+from orchestrator.runtime.shortage import Shortages
 from orchestrator.runtime.starts import BornKilled, Starts, end_leftovers
 from orchestrator.runtime.stdio import Terminal, closing, written_anew
 from orchestrator.values import replace
+
+if TYPE_CHECKING:
+    from orchestrator.runtime.looking import Looks
 
 _START_TRIES = 3
 
@@ -91,7 +97,7 @@ async def open_runtime(
 
 
 @refusing(create="make the sandbox of", start="start", attach="attach to", kill="kill", pause="pause", resume="resume",
-          probe="probe", exec="run a process in", update="update",
+          exhaust="use up the memory of", probe="probe", look="look at", exec="run a process in", update="update",
           renew_files="renew the files of", remove="remove")  # fmt: skip
 class MonitorRuntime:
     def __init__(self, site: Site, host: Host, session: Session) -> None:
@@ -101,6 +107,8 @@ class MonitorRuntime:
         self._layout = host.cgroups
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
+        self._shortages = Shortages(site, self._layout)
+        self._looks: Looks | None = None
         self.ends = Ends(site, self._layout, session, self._sandboxes)
         self._starts = Starts(site, session, self.ends)
         session.completed = self.ends.completed
@@ -195,6 +203,7 @@ class MonitorRuntime:
         size: tuple[int, int] = (0, 0),
     ) -> Run:
         assert stdin is None or on_tty is None, "a terminal is its own stdin"
+        await self._shortages.over(container)
         sandbox = await self._sandbox(container)
         if sandbox.starting or container in self._session.active:
             raise OperationError(f"container {container} is running already")
@@ -249,6 +258,10 @@ class MonitorRuntime:
             active.killed = active.killed or number == signal.SIGKILL
             pidfds.send(active.pidfd, number)
 
+    async def first_process(self, container: ContainerId) -> FirstProcess | None:
+        active = self._session.active.get(container)
+        return None if active is None else first_process(active.run.pid, active.pidfd)
+
     async def kill(self, container: ContainerId) -> None:
         active = self._session.active.get(container)
         if active is not None:
@@ -269,6 +282,10 @@ class MonitorRuntime:
     async def resume(self, container: ContainerId) -> None:
         thaw = partial(freezing.resume, self._site, container, self._layout)
         await trio.to_thread.run_sync(thaw, abandon_on_cancel=True)
+
+    async def exhaust(self, container: ContainerId) -> None:
+        await self._running(container)
+        await self._shortages.bring_about(container, self._session.active.get(container))
 
     # Further processes.
 
@@ -301,6 +318,15 @@ class MonitorRuntime:
             return ProbeResult(None, output.text, took_s)
         return ProbeResult(exit_of(status, 0).status, output.text, took_s)
 
+    async def look(self, container: ContainerId, wanted: Look, timeout_s: float) -> ProbeResult:
+        from orchestrator.runtime.looking import Looks  # Few stacks ask for it.
+
+        sandbox = await self._running(container)
+        if (active := self._session.active.get(container)) is None:
+            raise OperationError(f"container {container} is not running")
+        self._looks = self._looks or Looks(self._site, self._layout)
+        return await self._looks.look(sandbox, active, wanted, timeout_s)
+
     async def exec(
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None
     ) -> Exit:
@@ -326,6 +352,7 @@ class MonitorRuntime:
     # Limits.
 
     async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
+        await self._shortages.over(container)
         sandbox = await self._sandbox(container)
         before = sandbox.spec
         linux: dict[str, Any] = dict(before.config.get("linux") or {})

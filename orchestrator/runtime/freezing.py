@@ -21,7 +21,7 @@ from orchestrator.kernel import cgroup
 from orchestrator.kernel.cgroup import Layout
 from orchestrator.kernel.spawn import spawn
 from orchestrator.model.names import ContainerId
-from orchestrator.runtime.bundle import bundle_path, group_path
+from orchestrator.runtime.bundle import group_path, open_bundle
 from orchestrator.values import frozen
 
 FREEZE_S = 10.0
@@ -68,7 +68,7 @@ def resume(site: Site, container: ContainerId, layout: Layout) -> None:
 
 @contextlib.contextmanager
 def _locked(site: Site, container: ContainerId) -> Iterator[int]:
-    bundle = _open_bundle(site, container)
+    bundle = open_bundle(site, container)
     try:
         fcntl.flock(bundle, fcntl.LOCK_EX)
         yield bundle
@@ -157,11 +157,3 @@ def _freezer(layout: Layout, relative_path: str) -> _Freezer | None:
         group = f"{layout.controllers['freezer']}/{relative_path}"
         return _Freezer(group, f"{group}/freezer.state", "THAWED")
     return None
-
-
-def _open_bundle(site: Site, container: ContainerId) -> int:
-    path = bundle_path(site, container)
-    try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise OperationError(f"container {container} does not exist: {path}: {exc.strerror}") from exc

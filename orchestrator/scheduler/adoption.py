@@ -18,11 +18,10 @@ import trio
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Known
-from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import ContainerState, Exit
 from orchestrator.contracts.state import ContainerRecord, ProjectRecord, Wanted
 from orchestrator.errors import PystackError
-from orchestrator.model.names import ContainerId, Role
+from orchestrator.model.names import SINGLE, ContainerId, Role
 from orchestrator.model.network import Network
 from orchestrator.model.volume import mounted_images
 from orchestrator.plan.hashing import identities_in
@@ -40,7 +39,7 @@ _STORED = "sha256:"
 
 async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId, ...]:
     """Take over the containers of `record`; returns those that are wanted and have still to be started, sorted."""
-    state.project = record.project
+    state.project, state.jobs = record.project, record.jobs
     sandboxes = {found.container: found for found in await state.adapters.runtime.containers()}
     containers = [state.add(item) for item in record.containers]
     await _restore_networks(state, record, [item for item in containers if item.id in sandboxes])
@@ -80,9 +79,11 @@ async def _restore_networks(state: EngineState, record: ProjectRecord, container
     more, or nobody would ever remove them."""
     made = {network.key: network for network in record.networks}
     used = {endpoint.network for item in containers for endpoint in item.record.endpoints}
-    networks = [found for key in sorted(used) if (found := made.get(key) or record.project.networks.get(key)) is not None]
+    by_hand = {network.key: network for item in containers for network in item.record.manual.networks}
+    known = {**by_hand, **record.project.networks, **made}
+    networks = [known[key] for key in sorted(used) if key in known]
     networking = state.adapters.networking
-    networking.reserve_written(written_addresses(record.project.services.values()))
+    state.reserve_written(record.project)
     await _ensure(state, networks)
     for item in containers:
         networking.restore(item.id, item.record.endpoints, item.record.published)
@@ -113,10 +114,15 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
     if found is not None and found.run is not None:
         await _take_running(state, container, found)
         return False
-    if container.instance.role is Role.ONE_OFF:
+    never_ran = found is not None and found.last_run == 0
+    rebooted = bool(record.boot_id and state.boot_id and record.boot_id != state.boot_id)
+    if container.instance.role in SINGLE:
+        if record.due_at and record.wanted is Wanted.RUNNING and not rebooted and (found is None or never_ran):
+            if found is not None:
+                container.step(Trigger.CREATED, "created, never started")
+            return True  # Its schedule asked for it, and is there again.
         _take_ended_one_off(state, container, found)
         return False
-    never_ran = found is not None and found.last_run == 0
     if record.wanted is Wanted.STOPPED and never_ran:
         container.step(Trigger.CREATED, "created, never started")
         return False
@@ -126,7 +132,6 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
     if record.gave_up:
         container.step(Trigger.ENDED_FAILED, record.gave_up)
         return False
-    rebooted = bool(record.boot_id and state.boot_id and record.boot_id != state.boot_id)
     if found is None and not rebooted:
         return True
     if never_ran and not rebooted:

@@ -13,8 +13,8 @@ from collections.abc import Collection
 
 import trio
 
-from orchestrator.contracts.control import Standing
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.network import Delay, Impairment, Loss, NoNames, Rate
 from orchestrator.errors import InputError, OperationError, PystackError
 from orchestrator.model.chaos import OUTSIDE, FaultKind, Injection
@@ -55,11 +55,8 @@ async def inject(state: EngineState, injection: Injection) -> Standing:
     name = f"{injection.kind.value}-{state.injections}"
     ends_s = trio.current_time() + injection.for_s if injection.for_s or not injection.kind.lasts else math.inf
     fault = LiveFault(name, injection, state.events.wall_clock(), ends_s)
-    if injection.kind is FaultKind.KILL:
-        for container in ends:
-            await state.adapters.runtime.signal(container.id, injection.signal)
-        _tell(state, fault, "begin")
-        _tell(state, fault, "end")
+    if not injection.kind.lasts:
+        await _strike(state, fault, ends)
         return standing(fault)
     if injection.kind is FaultKind.PAUSE:
         fault.paused = ends
@@ -151,9 +148,15 @@ def _checked_ends(state: EngineState, injection: Injection) -> list[Container]:
         for name in filter(None, (injection.on, injection.to)):
             if name == OUTSIDE:
                 continue
-            if all(end.outer for item in _containers(state, name) for end in item.record.endpoints):
-                hint = "it is in another's network, in none, or on macvlan or ipvlan, which pass this machine's bridges by"
+            endpoints = [end for item in _containers(state, name) for end in item.record.endpoints]
+            if endpoints and all(end.outer for end in endpoints):
+                hint = "their packets pass this machine's bridges by (docs/chaos.md)"
+                raise OperationError(f'"{name}" is on macvlan or ipvlan networks only', hint=hint)
+            if not endpoints:
+                hint = "it is in another's network, or in none"
                 raise OperationError(f'"{name}" has no network of its own', hint=hint)
+        if injection.to not in ("", OUTSIDE) and len(ends) == 1 and ends == _containers(state, injection.to):
+            raise InputError(f'"{injection.on}" is one container: nothing is between it and itself')
         return ends
     phases = (Phase.RUNNING,) if injection.kind is FaultKind.PAUSE else (Phase.RUNNING, Phase.PAUSED)
     live = [item for item in ends if item.phase in phases]
@@ -183,6 +186,22 @@ async def _begin(state: EngineState, fault: LiveFault) -> None:
             await pausing.pause(state, container)
     else:
         await _restate(state)
+
+
+async def _strike(state: EngineState, fault: LiveFault, ends: Collection[Container]) -> None:
+    """Told if it has struck any of them."""
+    runtime, struck = state.adapters.runtime, False
+    try:
+        for container in ends:
+            if fault.injection.kind is FaultKind.OOM:
+                await runtime.exhaust(container.id)
+            else:
+                await runtime.signal(container.id, fault.injection.signal)
+            struck = True
+    finally:
+        if struck:
+            _tell(state, fault, "begin")
+            _tell(state, fault, "end")
 
 
 async def _end(state: EngineState, fault: LiveFault) -> None:

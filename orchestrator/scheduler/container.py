@@ -27,9 +27,11 @@ from orchestrator.contracts.runtime import Exit
 from orchestrator.contracts.state import ContainerRecord, Records, Wanted
 from orchestrator.errors import PystackError
 from orchestrator.model.health import Health, HealthCheck
+from orchestrator.model.manual import connected
 from orchestrator.model.names import ContainerId, Instance, Role, ServiceName
 from orchestrator.model.phase import LIVE, Phase
 from orchestrator.model.service import Service
+from orchestrator.oci.compile import command_of
 from orchestrator.plan.plan import label_of
 from orchestrator.policy import lifecycle, requests
 from orchestrator.policy.conditions import Facts, NotYet, Verdict
@@ -122,6 +124,11 @@ class Container:
         return self.record.definition.service
 
     @property
+    def connected(self) -> Service:
+        """Its definition, with what of its networks is otherwise by hand."""
+        return connected(self.definition, self.record.manual)
+
+    @property
     def check(self) -> HealthCheck | None:
         check = self.record.definition.check
         return check.with_defaults() if check is not None else None
@@ -201,7 +208,15 @@ class Container:
             exposed=self._exposed() if process is not None else (),
             labels={**(self.image.config.labels if self.image is not None else {}), **self.definition.labels},
             faults=tuple(fault.mark(self.service, self.id) for fault in self.record.faults.values()),
+            command=self._command(),
+            mounts=tuple(mount.source for mount in self.definition.volumes if mount.source is not None),
         )
+
+    def _command(self) -> tuple[str, ...]:
+        """The image's part is known once it was looked at."""
+        if self.image is not None:
+            return command_of(self.definition, self.image)
+        return (*(self.definition.entrypoint or ()), *(self.definition.command or ()))
 
     def _exposed(self) -> tuple[str, ...]:
         own = (text for text in self.definition.expose if text.partition("/")[0].replace("-", "").isdecimal())

@@ -19,16 +19,17 @@ from collections.abc import Callable, Collection, Mapping
 
 import trio
 
-from orchestrator.contracts.control import Down, Operation, Recreate, Run, Scale, Standing, Start, Up
+from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
-from orchestrator.contracts.network import written_addresses
+from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
-from orchestrator.errors import PystackError
+from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection
-from orchestrator.model.names import ContainerId, Role
+from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
 from orchestrator.plan.plan import Kind, Plan
+from orchestrator.plan.seal import Seal, check_seal
 from orchestrator.scheduler import adoption, chaos, supervise
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.claims import Claims, Priority
@@ -37,10 +38,11 @@ from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
-from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
+from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
 from orchestrator.scheduler.rollback import plan_rollback
 from orchestrator.scheduler.rolling import LiveRoll
 from orchestrator.scheduler.stdio import FirstRun
+from orchestrator.scheduler.timetable import Timetable, armed_by
 from orchestrator.units import format_bytes
 
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
@@ -65,6 +67,7 @@ class Engine:
         empty = Project(name=adapters.site.project, working_dir="/", services={})
         self._state = EngineState(adapters, EventSink(emit, wall_clock), compile_sandbox, boot_id, empty)
         self._claims = Claims()
+        self._timetable = Timetable(self._state, self._run_job)
         self._slugs = slugs
         self._under_way = 0
         adapters.runtime.on_unlogged(self._tell_unlogged)
@@ -90,6 +93,7 @@ class Engine:
         try:
             async with trio.open_nursery() as nursery:
                 self._state.nursery = nursery
+                nursery.start_soon(self._timetable.run)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -102,27 +106,43 @@ class Engine:
         Raises HostError when the runtime cannot be asked.
         """
         if record is None:
+            self._timetable.begin()
             return
         wanting = await adoption.adopt(self._state, record)
         assert self._state.nursery is not None, "Engine.run is not running"
         if wanting:
             self._under_way += 1
             self._state.nursery.start_soon(self._resume, wanting)
+        else:
+            self._timetable.begin()
 
     async def plan(self, request: Operation) -> Plan:
         """What `request` would do now; changes nothing. Raises what `make_plan` does."""
         return await make_plan(self._state, request, self._slugs())
 
+    async def sealed(self, request: Operation) -> tuple[Plan, Seal]:
+        """As `plan`, with what the plan rests on: `operate` takes that as `expected`."""
+        if isinstance(request, (Up, Scale, Run)):
+            request = without_secrets(self._state, request)
+        return await sealed_plan(self._state, request, self._slugs())
+
     async def operate(
-        self, request: Operation, *, first_run: FirstRun | None = None, on_planned: OnPlanned | None = None
+        self,
+        request: Operation,
+        *,
+        first_run: FirstRun | None = None,
+        on_planned: OnPlanned | None = None,
+        expected: Seal | None = None,
     ) -> Outcome:
         """Plan `request` and carry the plan out. Without ``wait`` it returns once everything in it has been started, the
         conditions of its dependencies included; with it, once all are ready: healthy, or running without a health check, or
         ended with code 0; at the first that can no longer be ready, or after ``wait_timeout_s``, the wait ends.
 
         What went wrong with containers is in the outcome. `on_planned` gets the plan before its first side effect.
-        `first_run`: what a one-off's process is connected to; it belongs to this call. Raises what `plan` does, and
-        HostError when the intents cannot be written. Cancelling it stops nothing that runs and takes back what never did.
+        `first_run`: what a one-off's process is connected to; it belongs to this call. `expected`: the seal of the only
+        plan that may be carried out: what a pull policy wants anew is not looked for then, and containers that another
+        operation has are a BusyError. Raises what `plan` does, MovedError, and HostError when the intents cannot be
+        written. Cancelling it stops nothing that runs and takes back what never did.
         """
         self._under_way += 1
         try:
@@ -130,31 +150,41 @@ class Engine:
             if isinstance(request, (Up, Scale, Run)):
                 environ = request.registry
                 request = without_secrets(self._state, request)
-                written = written_addresses(request.project.services.values())
-                self._state.adapters.networking.reserve_written(written)
-                await refresh_images(self._state, *images_of(request), environ)
-            if isinstance(request, Down) and request.selection.everything:
+                self._state.reserve_written(request.project)
+                if expected is None:
+                    await refresh_images(self._state, *images_of(request), environ)
+            if isinstance(request, Down) and request.selection.everything and expected is None:
                 await chaos.end_all(self._state)
-            plan = await self._plan_and_free(request)
+            plan = await (self._plan_and_free(request) if expected is None else self._plan_as(request, expected))
             if on_planned is not None:
                 on_planned(plan)
             self._tell_orphans(request, plan)
             drafts = self._drafts(request, plan)
             first_runs = dict.fromkeys(drafts, first_run) if first_run is not None else {}
+            state, now = self._state, self._state.events.wall_clock()
+            jobs = armed_by(request, plan.project, state.jobs, now)
             execution = Execution(
-                self._state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ
+                state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ, jobs=jobs
             )
             wait, timeout_s = _waiting(request)
             before = self._state.project
             outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
             for live in execution.to_take_back:
                 outcome = await self._roll_back(live, before, outcome)
+            if isinstance(request, Up):
+                async with self._state.networks_lock:
+                    await self._state.observe(request.project)
             await chaos.end_pointless(self._state)
             return outcome
         finally:
             if first_run is not None:
                 first_run.close()
             self._under_way -= 1
+            self._timetable.changed()
+
+    def next_run(self, job: ServiceName) -> float | None:
+        """When its schedule runs it next (epoch seconds); None: not at all."""
+        return self._timetable.next_at(job)
 
     def statuses(self) -> tuple[ContainerStatus, ...]:
         """A row for each container that exists or is wanted, in the order of the stack, orphans last."""
@@ -176,8 +206,8 @@ class Engine:
 
     def running(self) -> bool:
         """Whether anything still needs a supervisor: a run, a restart to come, an operation, a removal by --rm, a fault on
-        purpose."""
-        return self._under_way > 0 or bool(self._state.faults) or any(
+        purpose, a schedule."""
+        return self._under_way > 0 or bool(self._state.faults or self._state.jobs) or any(
             item.live or item.idle is not None or (item.doomed and item.record.auto_remove)
             for item in self._state.containers.values()
         )
@@ -210,8 +240,11 @@ class Engine:
                 await leaving[0].wait()
                 continue
             touched = plan.containers | self._updated_meanwhile(request, plan)
-            if not self._claims.held(touched):
+            if not (held := self._claims.held(touched)):
                 return plan
+            if isinstance(request, (Connect, Disconnect)):  # Nobody's `up` should end for it.
+                names = ", ".join(sorted(frozenset().union(*held.values())))
+                raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
             await self._claims.take_over(touched, plan.verb.value)
 
     def _updated_meanwhile(self, request: Operation, plan: Plan) -> frozenset[ContainerId]:
@@ -235,11 +268,19 @@ class Engine:
             return outcome.noted(f"update of {service} not rolled back: {result.failures[0].error.headline}")
         return outcome.noted(f"update of {service} rolled back")
 
+    async def _plan_as(self, request: Operation, expected: Seal) -> Plan:
+        """The plan that was expected, of containers that nobody else has. Raises MovedError, BusyError."""
+        plan, seal = await sealed_plan(self._state, request, self._slugs())
+        check_seal(expected, seal)
+        if self._claims.held(plan.containers):
+            raise BusyError("another operation is under way with the plan's containers", hint="wait for it, then try again")
+        return plan
+
     def _drafts(self, request: Operation, plan: Plan) -> dict[ContainerId, ContainerRecord]:
         """The record of the one-off that ``run`` makes."""
         if not isinstance(request, Run):
             return {}
-        made = next(item for item in plan.of(Kind.CREATE) if item.instance and item.instance.role is Role.ONE_OFF)
+        made = next(item for item in plan.of(Kind.CREATE) if item.instance and item.instance.role in SINGLE)
         assert made.container is not None
         assert made.instance is not None
         record = ContainerRecord(
@@ -248,6 +289,7 @@ class Engine:
             Definition(request.definition),
             auto_remove=request.remove,
             own_name_only=not request.use_aliases,
+            due_at=request.due_at,
         )
         return {made.container: record}
 
@@ -261,6 +303,15 @@ class Engine:
         text = f"{'; '.join(found)}; --remove-orphans removes them"
         self._state.events.note(EventKind.WARNING, text, orphans=tuple(plan.orphans))
 
+    async def _begin_timetable(self) -> None:
+        self._timetable.begin()
+
+    async def _run_job(self, request: Run) -> PystackError | None:
+        try:
+            return (await self.operate(request)).error()
+        except PystackError as error:
+            return error
+
     async def _resume(self, wanting: tuple[ContainerId, ...]) -> None:
         """Make what was wanted and is not there, but for what a user's operation has its hands on."""
         try:
@@ -269,10 +320,14 @@ class Engine:
                 taken = frozenset().union(*theirs.values())
                 plan = await plan_to_resume(self._state, [name for name in wanting if name not in taken])
             if not plan.empty and not self._claims.held(plan.containers):
+                assert self._state.nursery is not None, "Engine.run is not running"
+                # By the time that it gets its turn, it is known that these will be started.
+                self._state.nursery.start_soon(self._begin_timetable)
                 await Execution(self._state, self._claims, plan, Priority.RESUME).run()
         except PystackError as error:
             self._state.warn("cannot finish what was begun", error)
         finally:
+            self._timetable.begin()
             self._under_way -= 1
 
 

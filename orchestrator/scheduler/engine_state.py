@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,9 @@ import trio
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest
+from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import SandboxSpec
-from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.contracts.state import Armed, ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import PystackError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, Role, ServiceName
@@ -39,9 +40,9 @@ class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
-    `injections`: how many there have been. `rolling`: services of which an update is under way, with all its
-    containers. `retiring`: those that go in the background, because there is another one in their place; set when they are
-    gone."""
+    `injections`: how many there have been. `jobs`: see `scheduler.timetable`. `rolling`: services of which an update is
+    under way, with all its containers. `retiring`: those that go in the background, because there is another one in their
+    place; set when they are gone."""
 
     adapters: Adapters
     events: EventSink
@@ -51,6 +52,7 @@ class EngineState:
     nursery: trio.Nursery | None = None
     faults: dict[str, LiveFault] = field(default_factory=dict)
     injections: int = 0
+    jobs: Mapping[ServiceName, Armed] = field(default_factory=dict)
     containers: dict[ContainerId, Container] = field(default_factory=dict)
     networks: dict[NetworkName, Network] = field(default_factory=dict)
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
@@ -62,7 +64,7 @@ class EngineState:
 
     def record(self) -> ProjectRecord:
         records = tuple(item.record for _, item in sorted(self.containers.items()))
-        return ProjectRecord(self.project, records, tuple(self.networks.values()))
+        return ProjectRecord(self.project, records, tuple(self.networks.values()), self.jobs)
 
     def add(self, record: ContainerRecord) -> Container:
         """A container that is not known yet."""
@@ -103,6 +105,12 @@ class EngineState:
         names = DependencyGraph.of(self.project).dependents_closure([container.service])
         return tuple(name for name in names if any(item.pending for item in self.replicas(name)))
 
+    def reserve_written(self, project: Project) -> None:
+        """Keep the addresses that `project` writes down, or somebody who connected a container by hand, for who they are
+        for."""
+        by_hand = [item.connected for item in self.containers.values() if item.record.manual]
+        self.adapters.networking.reserve_written(written_addresses([*project.services.values(), *by_hand]))
+
     async def ensure_networks(self, keys: Iterable[NetworkName], project: Project) -> list[NetworkName]:
         """Make those of the networks that do not exist; returns these. Those that are shared with other projects are asked
         for each time: so there are addresses for who comes next, and others may have taken away what was there."""
@@ -119,7 +127,17 @@ class EngineState:
                 self.networks[network.key] = network
                 if not network.external:
                     self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
+            if missing:
+                await self.observe(project)
             return [network.key for network in missing]
+
+    async def observe(self, project: Project) -> None:
+        """Count who talks to whom, where the stack wants that. A failure is a warning."""
+        if project.observe:
+            try:
+                await self.adapters.networking.observe()
+            except PystackError as error:
+                self.warn("cannot count who talks to whom", error)
 
     async def remove_networks(
         self, keys: Iterable[NetworkName], why: str = "", *, anew: bool = False
@@ -151,7 +169,7 @@ class EngineState:
     @staticmethod
     def _expected_on(container: Container) -> Iterable[NetworkName]:
         """Where a container that an operation is about to make will be."""
-        return container.definition.networks if container.pending and container.error is None else ()
+        return container.connected.networks if container.pending and container.error is None else ()
 
     def warn(self, text: str, error: PystackError) -> None:
         self.events.note(EventKind.WARNING, f"{text}: {error.headline}")

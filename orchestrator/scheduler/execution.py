@@ -17,9 +17,9 @@ from collections.abc import Mapping
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.contracts.state import ContainerRecord, Definition, Wanted
+from orchestrator.contracts.state import Armed, ContainerRecord, Definition, Wanted
 from orchestrator.errors import OperationError, PystackError
-from orchestrator.model.names import ContainerId
+from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb
@@ -65,9 +65,11 @@ class Execution:
         drafts: dict[ContainerId, ContainerRecord] | None = None,
         first_runs: dict[ContainerId, FirstRun] | None = None,
         environ: Mapping[str, str] | None = None,
+        jobs: Mapping[ServiceName, Armed] | None = None,
     ) -> None:
         """`drafts`: what is known of containers that the plan makes and that have no record yet. `first_runs`: what their
-        processes are connected to. `environ`: of whoever asked (`ImageRequest.environ`)."""
+        processes are connected to. `environ`: of whoever asked (`ImageRequest.environ`). `jobs`: those whose schedules are
+        in force from now on; None: as before."""
         self.priority = priority
         self._state = state
         self._claims = claims
@@ -79,6 +81,7 @@ class Execution:
         for node in self._nodes.values():
             if node.operation.container is not None:
                 self._of.setdefault(node.operation.container, []).append(node)
+        self._jobs = jobs
         self._new: set[ContainerId] = set()
         self._started = {operation.container for operation in plan.of(Kind.START)}
         self._tally = Tally()
@@ -92,7 +95,8 @@ class Execution:
         self._claims.claim(self, plan.containers)
         rolling = {roll.service: self._rolling.whole(roll.slots[0].old) for roll in plan.rolls}
         self._state.rolling.update(rolling)
-        self._state.events.note(EventKind.OPERATION_STARTED, f"{verb} {plan.project.name}", verb=verb)
+        starts = tuple(operation.container for operation in plan.of(Kind.START) if operation.container)
+        self._state.events.note(EventKind.OPERATION_STARTED, f"{verb} {plan.project.name}", verb=verb, starts=starts)
         ended = "cancelled"
         try:
             self._prepare()  # Without an await since the claim: whoever plans next sees these intents.
@@ -144,20 +148,22 @@ class Execution:
     def _prepare(self) -> None:
         """The intents in memory, then on disk: before the first side effect, once."""
         state, plan = self._state, self._plan
-        before = state.project
+        before, armed = state.project, state.jobs
         for operation in plan.of(Kind.CREATE):
             if not self._rolling.comes_later(operation.container):
                 self._add(operation)
         if plan.verb in _RECORDS_STACK:
             state.project = plan.project
+        if self._jobs is not None:
+            state.jobs = self._jobs
         for operation in plan.operations:
             self._intend(operation)
-        if plan.operations or plan.verb in _RECORDS_STACK:
+        if plan.operations or plan.verb in _RECORDS_STACK or state.jobs != armed:
             try:
                 state.adapters.records.commit(state.record())
             except PystackError as error:
                 if not all(operation.kind.tears_down for operation in plan.operations):
-                    self._take_back(before)
+                    self._take_back(before, armed)
                     raise
                 # A full disk must not keep anybody from stopping what fills it.
                 state.warn("cannot record the operation", error)
@@ -187,8 +193,8 @@ class Execution:
         made.first_run = made.reader = self._first_runs.get(made.id)
         self._new.add(operation.container)
 
-    def _take_back(self, before: Project) -> None:
-        self._state.project = before
+    def _take_back(self, before: Project, armed: Mapping[ServiceName, Armed]) -> None:
+        self._state.project, self._state.jobs = before, armed
         for name in self._new:
             self._state.drop(self._state.containers[name])
         self._new.clear()
@@ -313,7 +319,7 @@ class Execution:
                 await self._remove_unused_networks()
         if self._plan.verb is Verb.DOWN and all_done and not state.containers:
             state.adapters.records.clear()
-            state.project = replace(state.project, services={}, networks={}, volumes={})
+            state.project = replace(state.project, services={}, networks={}, volumes={}, jobs={})
 
     def _never_ran(self) -> list[Container]:
         """One-offs that could not be made or started, or are blocked: nobody will ever start them."""
@@ -361,7 +367,8 @@ class Execution:
             return
         label = self._plan.label(operation)
         self._tally.fail(label, operation.service, error)
-        if operation.kind is not Kind.OBTAIN_IMAGE:  # That tells of itself.
+        # The first tells of itself; of the second, whoever cannot be made for it; of the only one, the operation's error.
+        if operation.kind not in (Kind.OBTAIN_IMAGE, Kind.CREATE_NETWORK) and len(self._nodes) > 1:
             self._state.warn(label, error)
 
     def _container(self, operation: Operation) -> Container:

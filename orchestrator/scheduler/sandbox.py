@@ -18,6 +18,7 @@ from orchestrator.contracts.runtime import LogPolicy, SandboxSpec
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.granted import with_granted_values
+from orchestrator.model.manual import Manual, connected
 from orchestrator.model.names import ContainerId, Role, volume_owner
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -44,16 +45,20 @@ async def make(state: EngineState, container: Container, project: Project, servi
 
     Raises the adapters' errors, pointed into the compose file; nothing is left behind then.
     """
-    container.note(EventKind.CONTAINER_CREATING, f"creating {container.id}")
+    container.note(EventKind.CONTAINER_CREATING, f"creating {container.id}", image=service.image)
+    begun_s = trio.current_time()
+    manual = container.record.manual
+    joined = connected(service, manual)
     try:
-        await state.ensure_networks(sorted(service.networks), project)
+        await state.ensure_networks(sorted(joined.networks), manual.known(project))
+        networked_s = trio.current_time()
         container.image = image
         mounted = state.mounted(service, project)
         identity = identity_with(image.identity, [item.identity for item in mounted.values()])
         container.amend(
             definition=state.define(service, image, identity),
             config_hash=config_hash(project, service, identity, sharing.shared_identities(state, service)),
-            endpoints=_reserve(state, container, service),
+            endpoints=_reserve(state, container, joined),
             published=(),
             created_at=state.events.wall_clock(),
             boot_id=state.boot_id,
@@ -63,6 +68,7 @@ async def make(state: EngineState, container: Container, project: Project, servi
         )
         container.intend()
         container.sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, project))
+        made_s = trio.current_time()
         await wire(state, container)
     except PystackError as error:
         await undo(state, container)
@@ -73,7 +79,12 @@ async def make(state: EngineState, container: Container, project: Project, servi
     container.sandbox.fresh = True
     container.exit = None
     container.step(Trigger.CREATED, "created")
-    container.note(EventKind.CONTAINER_CREATED, f"created {container.id}")
+    container.note(
+        EventKind.CONTAINER_CREATED,
+        f"created {container.id}",
+        networks_s=round(networked_s - begun_s, 6),
+        sandbox_s=round(made_s - networked_s, 6),
+    )
 
 
 async def update(state: EngineState, container: Container, project: Project, service: Service) -> None:
@@ -96,18 +107,25 @@ async def update(state: EngineState, container: Container, project: Project, ser
     container.note(EventKind.CONTAINER_UPDATED, f"updated the limits of {container.id}")
 
 
-async def reconnect(state: EngineState, container: Container, project: Project, service: Service, what: str) -> None:
-    """Give it the networks, links and published ports of `service`; its run goes on. `what`: for those who watch. Raises
-    the adapters' errors, pointed into the compose file, and nothing has changed then."""
+async def reconnect(
+    state: EngineState, container: Container, project: Project, service: Service | None, what: str, manual: Manual
+) -> None:
+    """Give it the networks, links and published ports of `service` (None: those it was made with), and what is `manual`;
+    its run goes on. `what`: for those who watch. Raises the adapters' errors, pointed into the compose file, and nothing
+    has changed then."""
     before, made = container.record, container.record.definition
-    definition = replace(made.service, networks=service.networks, ports=service.ports, links=service.links)
+    definition, made_from = made.service, before.config_hash
+    if service is not None:
+        definition = replace(definition, networks=service.networks, ports=service.ports, links=service.links)
+        made_from = config_hash(project, definition, made.image, sharing.shared_identities(state, service))
+    joined = connected(definition, manual)
     try:
-        await state.ensure_networks(sorted(service.networks), project)
-        shared = sharing.shared_identities(state, service)
+        await state.ensure_networks(sorted(joined.networks), manual.known(project))
         container.amend(
             definition=replace(made, service=definition),
-            config_hash=config_hash(project, definition, made.image, shared),
-            endpoints=_reserve(state, container, definition),
+            config_hash=made_from,
+            endpoints=_reserve(state, container, joined),
+            manual=manual,
             reconnecting=True,
         )
         container.intend()
@@ -115,14 +133,20 @@ async def reconnect(state: EngineState, container: Container, project: Project, 
         await chaos.follow(state)
         if container.sandbox.wired:
             await _rewire(state, container)
+        elif container.run is None or container.run.process is None:  # Nothing of it uses what it had before.
+            state.adapters.networking.restore(container.id, container.record.endpoints, container.record.published)
     except (PystackError, trio.Cancelled) as error:
         state.adapters.networking.restore(container.id, before.endpoints, before.published)
         container.amend(
-            definition=made, config_hash=before.config_hash, endpoints=before.endpoints, reconnecting=before.reconnecting
+            definition=made,
+            config_hash=before.config_hash,
+            endpoints=before.endpoints,
+            manual=before.manual,
+            reconnecting=before.reconnecting,
         )
         container.save()
         if isinstance(error, PystackError):
-            raise located(error, project, service) from error
+            raise located(error, project, definition) from error
         raise
     container.amend(reconnecting=False)
     container.save()
@@ -137,7 +161,7 @@ async def _rewire(state: EngineState, container: Container) -> None:
         container.id,
         fd,
         record.endpoints,
-        record.definition.service.ports,
+        container.connected.ports,
         record.published,
         guarded=not sharing.administers_network(state, container),
     )
@@ -164,15 +188,16 @@ async def wire(state: EngineState, container: Container) -> None:
     if sandbox.wired:
         return
     spec: SandboxSpec | None = None
+    project = container.record.manual.known(state.project)
     if sandbox.netns_fd is None:
-        if not container.record.endpoints and container.definition.networks:
-            await state.ensure_networks(sorted(container.definition.networks), state.project)
-            container.amend(endpoints=_reserve(state, container, container.definition))
+        if not container.record.endpoints and container.connected.networks:
+            await state.ensure_networks(sorted(container.connected.networks), project)
+            container.amend(endpoints=_reserve(state, container, container.connected))
         spec = await _compile(state, container, state.project)
         sandbox.netns_fd = await state.adapters.runtime.create(spec)
     if not sharing.has_own_network(container.definition):
         return
-    await state.ensure_networks([end.network for end in container.record.endpoints], state.project)
+    await state.ensure_networks([end.network for end in container.record.endpoints], project)
     await chaos.follow(state)
     sandbox.wired = True  # Before the await: if it is cancelled half-way, `unwire` has something to undo.
     try:
@@ -183,7 +208,7 @@ async def wire(state: EngineState, container: Container) -> None:
                 container.id,
                 sandbox.netns_fd,
                 container.record.endpoints,
-                container.definition.ports if container.record.announced else (),
+                container.connected.ports if container.record.announced else (),
                 container.record.published,
                 guarded=not sharing.administers_network(state, container),
             )
@@ -250,7 +275,7 @@ async def _dismantle(state: EngineState, container: Container) -> list[PystackEr
     container.sandbox.wired = False
     container.sandbox.fresh = False
     container.sandbox.netns_fd = None
-    container.amend(endpoints=(), published=())
+    container.amend(endpoints=(), published=(), manual=Manual())
     await chaos.follow(state)
     return errors
 
@@ -331,7 +356,7 @@ def _reserve(state: EngineState, container: Container, service: Service) -> tupl
             hint = "a container of another project needs a network that both projects are on: `external: true`"
             raise OperationError(f'this project has no container "{link.target}"', hint=hint, place=link.place)
     dns, links = service.resolving.servers, tuple((link.alias, link.target) for link in service.links)
-    attachments = tuple(replace(each, dns=dns, links=links) for each in service.networks.values())
+    attachments = tuple(replace(each, dns=dns, links=(*links, *each.links)) for each in service.networks.values())
     if service.hostname:
         own = (service.hostname, *([f"{service.hostname}.{service.domainname}"] if service.domainname else []))
         attachments = tuple(replace(each, aliases=(*each.aliases, *own)) for each in attachments)

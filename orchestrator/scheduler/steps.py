@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import trio
 
-from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.events import Detail, EventKind
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
@@ -52,6 +52,7 @@ class Steps:
         self._rolling = rolling
         self._preparing = Preparing(state, plan, environ)
         self._removed = {operation.container for operation in plan.of(Kind.REMOVE)}
+        self._one_by_one = False
         self.networks_made: list[NetworkName] = []
 
     async def do(self, operation: Operation) -> None:
@@ -116,27 +117,47 @@ class Steps:
             raise located(error, project, service, image_key(project, service, wanted)) from error
 
     async def _create_network(self, operation: Operation) -> None:
-        """All networks of the plan that nothing has to go before, at once, by the first one's task; a changed one alone."""
-        first = [item.network for item in self._plan.of(Kind.CREATE_NETWORK) if not item.after]
-        keys = [operation.network] if operation.after else first
-        project = self._plan.project
+        """All networks of the plan that nothing has to go before, at once, by the task of the first; a changed one alone.
+        When one of them cannot be made, each by itself: the others can."""
+        assert operation.network is not None
+        first = [item.network for item in self._plan.of(Kind.CREATE_NETWORK) if item.network and not item.after]
+        keys = [operation.network] if operation.after or self._one_by_one else first
         try:
-            self.networks_made += await self._state.ensure_networks([key for key in keys if key], project)
-        except PystackError as error:
-            raise pointed(error, project) from error
+            await self._ensure_networks(keys)
+        except PystackError:
+            if len(keys) == 1:
+                raise
+            self._one_by_one = True
+            await self._ensure_networks([operation.network])
         if operation.after:  # The record has it as it was before, and whoever is on it must be found there as it is now.
             self._state.adapters.records.commit(self._state.record())
+
+    async def _ensure_networks(self, keys: Sequence[NetworkName]) -> None:
+        project = self._plan.project
+        try:
+            self.networks_made += await self._state.ensure_networks(keys, project)
+        except PystackError as error:
+            raise pointed(error, project) from error
 
     async def _create(self, container: Container, operation: Operation) -> None:
         if container.live or container.sandbox.fresh:
             return
         assert operation.definition is not None
         image = await image_of(self._state, self._plan.project, operation.definition, self._environ)
+        if operation.manual is not None:
+            container.amend(manual=operation.manual)
         await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
 
     async def _reconnect(self, container: Container, operation: Operation) -> None:
-        assert operation.definition is not None
-        await sandbox.reconnect(self._state, container, self._plan.project, operation.definition, operation.cause)
+        state, project, before = self._state, self._plan.project, container.record.manual
+        manual = before if operation.manual is None else operation.manual
+        if made := await state.ensure_networks([item.key for item in manual.networks], manual.known(project)):
+            self.networks_made += made
+            state.adapters.records.commit(state.record())  # `network rm` looks there for who is on it.
+        await sandbox.reconnect(state, container, project, operation.definition, operation.cause, manual)
+        left = [item.key for item in before.networks if item not in manual.networks and item.key not in project.networks]
+        if left and await state.remove_networks(left):
+            state.adapters.records.commit(state.record())
 
     async def _start(self, container: Container, operation: Operation) -> None:
         """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""
@@ -190,9 +211,34 @@ class Steps:
                 self._announce_wait(container, wait)
                 if not container.sandbox.fresh:  # Just stopped: it may be long until somebody answers there again.
                     await sandbox.unwire(self._state, container)
+                elif container.first_run is None and not container.definition.pre_start:
+                    await self._passed_ready_to_go(container, wait)
             if not await wait.passed():
                 assert wait.refusal is not None
                 await self._block(container, *wait.refusal)
+
+    async def _passed_ready_to_go(self, container: Container, wait: DependencyWait) -> None:
+        """Wait with the run prepared, so that it begins the moment that the conditions hold."""
+        runtime = self._state.adapters.runtime
+        scope, over, passed = trio.CancelScope(), trio.Event(), False
+
+        async def prepare() -> None:
+            try:
+                with scope:
+                    await runtime.prepare(container.id)
+            finally:
+                over.set()
+
+        assert self._state.nursery is not None, "Engine.run is not running"
+        self._state.nursery.start_soon(prepare)
+        try:
+            passed = await wait.passed()
+        finally:
+            scope.cancel()
+            with trio.CancelScope(shield=True):  # A half-made process is nobody's otherwise; this takes milliseconds.
+                await over.wait()
+                if not passed:
+                    await runtime.unprepare(container.id)
 
     def _announce_wait(self, container: Container, wait: DependencyWait) -> None:
         container.step(Trigger.WAIT, f"waiting for {', '.join(wait.unmet)}")
@@ -206,7 +252,10 @@ class Steps:
         text = f"blocked: {reason}"
         container.amend(gave_up=text)
         container.step(Trigger.BLOCK, text, Step.WITHDRAWN)
-        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on)
+        ended: dict[str, Detail] = {}
+        if cause is not None and cause.exit is not None:
+            ended = {"dependency": cause.id, "exit_status": cause.exit.status}
+        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on, **ended)
         self._tally.blocked.add(container.label)
         label = cause.label if cause is not None else on
         if label not in self._tally.blocked:

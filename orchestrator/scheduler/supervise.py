@@ -17,7 +17,7 @@ from orchestrator.contracts.state import Wanted
 from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.model.health import OnUnhealthy
 from orchestrator.model.phase import Phase
-from orchestrator.policy.exits import describe_exit
+from orchestrator.policy.exits import describe_exit, lingering_text
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.requests import Ask, Step
 from orchestrator.policy.restart import FIRST_DELAY_S, GiveUp, Restart, RestartHistory, decide, delay_text
@@ -32,6 +32,8 @@ from orchestrator.scheduler.stdio import FirstRun
 
 START_DEADLINE_S = 60.0
 KILL_DEADLINE_S = 30.0
+LINGERS_AFTER_S = 1.0
+"""What has not ended so long after its stop signal, somebody may be waiting for."""
 PREPARED_AHEAD_S = 0.25
 """A run is made ready so long before its time: several times what that takes."""
 
@@ -170,12 +172,15 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     if container.ask.ending:
         run.end(container.grace_s)
     container.step(Trigger.START, "starting")
-    container.note(EventKind.CONTAINER_STARTING, f"starting {container.id}")
+    needs = tuple(f"{edge.service}:{edge.condition.value}" for edge in container.definition.depends_on.values())
+    container.note(EventKind.CONTAINER_STARTING, f"starting {container.id}", needs=needs)
+    begun_s = trio.current_time()
     first, container.first_run = container.first_run, None
     try:
         with trio.fail_after(START_DEADLINE_S):
             await sandbox.wire(state, container)
             await pausing.thaw(state, container)
+            networked_s = trio.current_time()
             if first is None:
                 process = await state.adapters.runtime.start(container.id)
             else:
@@ -198,7 +203,12 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     container.amend(ran_against=ground_of(state, container))
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
     state.adapters.networking.set_ready(container.id, container.check is None)
-    container.note(EventKind.CONTAINER_STARTED, f"started {container.id}", number=process.number)
+    container.note(
+        EventKind.CONTAINER_STARTED,
+        f"started {container.id}",
+        number=process.number,
+        network_s=round(networked_s - begun_s, 6),
+    )
     for text in process.warnings:
         if text not in container.warned:  # And not again with each restart.
             container.note(EventKind.WARNING, f"{container.id}: {text}")
@@ -255,6 +265,8 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
             if container.ask.ending and container.returns:
                 await runtime.prepare(container.id)
             with trio.CancelScope(deadline=trio.current_time() + run.grace_s) as run.grace:
+                await trio.sleep(LINGERS_AFTER_S)
+                await _tell_that_it_lingers(state, container, run.grace.deadline - trio.current_time())
                 await trio.sleep_forever()
     except PystackError as error:
         container.note(EventKind.WARNING, f"cannot signal {container.id}: {error}")
@@ -264,6 +276,24 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
         await runtime.kill(container.id)
     except PystackError as error:
         container.note(EventKind.WARNING, f"cannot kill {container.id}: {error}")
+
+
+async def _tell_that_it_lingers(state: EngineState, container: Container, left_s: float) -> None:
+    """Whoever waits learns whom for, how long, and why."""
+    first = await state.adapters.runtime.first_process(container.id)
+    if first is None or left_s < 1:
+        return
+    number = container.record.definition.stop_signal
+    ignored = first.ignores(number)
+    container.note(
+        EventKind.CONTAINER_LINGERS,
+        f"{container.label} {lingering_text(left_s, number, ignored, first.name, first.pid)}",
+        left_s=round(left_s, 1),
+        signal=number,
+        ignored=ignored,
+        process=first.name,
+        pid=first.pid,
+    )
 
 
 def _conclude(state: EngineState, container: Container, run: LiveRun, exit: Exit) -> float | None:

@@ -103,6 +103,7 @@ class FileState:
             and not self._damaged
             and record.project is last.project
             and record.networks == last.networks
+            and record.jobs == last.jobs
             and self._written.keys() == {item.container for item in record.containers}
         )
 

@@ -12,34 +12,34 @@ from orchestrator import __version__
 from orchestrator.contracts.control import (
     NAMES,
     About,
+    Apply,
     Done,
     Down,
     Events,
     Explanation,
     Hello,
-    Inject,
-    Injected,
     Operation,
     Planned,
     PlannedStep,
     PlanOf,
     Ps,
+    Remove,
     Run,
     Scale,
     Selection,
     Shutdown,
-    Standing,
-    Undo,
     Up,
     Why,
 )
 from orchestrator.contracts.events import ContainerStatus, Event
+from orchestrator.contracts.injecting import Inject, Injected, Standing, Undo
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, InputError, OperationError
 from orchestrator.model.chaos import check_injection
-from orchestrator.model.names import ContainerId, Role, ServiceName
+from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
+from orchestrator.plan.seal import Seal
 from orchestrator.scheduler.engine import FirstRun
 from orchestrator.supervisor.detached import detached
 from orchestrator.supervisor.sweep import sweep
@@ -82,29 +82,36 @@ class ProjectControl:
         return tuple(row for row in self._opened.engine.statuses() if _selected(row, request.selection))
 
     async def why(self, request: Why) -> Explanation:
+        engine = self._opened.engine
         rows = tuple(
-            row
-            for row in self._opened.engine.statuses()
-            if row.service == request.service and request.index in (0, row.number)
+            row for row in engine.statuses() if row.service == request.service and request.index in (0, row.number)
         )
-        if not rows:
+        job = engine.project.jobs.get(request.service)
+        if not rows and (job is None or request.index):
             raise self._no_service(request.service, request.index)
         containers = tuple(row.container for row in rows)
         # The log may be long, and a disk slow: containers are looked after meanwhile.
-        tail = partial(self._opened.log.tail, HISTORY, services=(), containers=containers)
-        return Explanation(rows, tuple(await trio.to_thread.run_sync(tail)))
+        services = (request.service,) if job is not None else ()
+        tail = partial(self._opened.log.tail, HISTORY, services=services, containers=containers)
+        history = tuple(await trio.to_thread.run_sync(tail))
+        if job is None:
+            return Explanation(rows, history)
+        schedules = tuple(map(str, job.schedule))
+        return Explanation(rows, history, schedules, engine.next_run(request.service))
 
     async def plan(self, request: PlanOf) -> Planned:
-        given = (request.up, request.down, request.start, request.stop, request.restart)
-        match [wanted for wanted in given if wanted is not None]:
-            case [one]:
-                plan = await self._opened.engine.plan(self._checked(one))
-            case several:
-                raise InputError(f"a plan is of one operation, not of {len(several)}")
+        operation = self._checked(_only(request))
+        if request.sealed:
+            plan, seal = await self._opened.engine.sealed(operation)
+        else:
+            plan, seal = await self._opened.engine.plan(operation), {}
         steps = tuple(
             PlannedStep(item.kind.value, item.service or "", item.container or "", item.cause) for item in plan.operations
         )
-        return Planned(plan.render(), steps)
+        return Planned(plan.render(), steps, seal)
+
+    async def apply(self, request: Apply) -> Done:
+        return await self._operate(_only(request.plan), None, request.seal)
 
     async def events(self, request: Events) -> AsyncGenerator[Event, None]:
         """Ends by itself without `follow`; else when the reader has fallen too far behind (`stream`)."""
@@ -118,11 +125,16 @@ class ProjectControl:
 
     async def operate(self, request: Operation, first_run: FirstRun | None = None) -> Done:
         """`first_run`: what the process of a one-off is connected to; it belongs to this call."""
+        return await self._operate(request, first_run)
+
+    async def _operate(
+        self, request: Operation, first_run: FirstRun | None, expected: Seal | None = None
+    ) -> Done:
         self._check_name(self._checked(request))
         self._opened.tell_findings()
-        work = partial(self._carry_out, request, first_run)
+        work = partial(self._carry_out, request, first_run, expected)
         done = await detached(self._nursery, NAMES[type(request)], work)
-        if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():
+        if isinstance(request, Down | Remove) and not self._opened.engine.statuses() and not self._opened.engine.running():
             self.ended = True
         return done
 
@@ -158,7 +170,7 @@ class ProjectControl:
         does. Raises InputError for an unknown service, OperationError when it does not run."""
         every = [row for row in self._opened.engine.statuses() if row.service == service]
         rows = [row for row in every if row.role is Role.REPLICA and index in (0, row.number)]
-        one_offs = [] if index else [row for row in every if row.role is Role.ONE_OFF]
+        one_offs = [] if index else [row for row in every if row.role in SINGLE]
         for row in (*rows, *one_offs):
             if row.pid is not None and row.phase is Phase.PAUSED:
                 hint = f"`pystack unpause {service}` lets it go on"
@@ -174,10 +186,12 @@ class ProjectControl:
         state = rows[0].phase.value if rows else "it has no container"
         raise OperationError(f'service "{service}" is not running: {state}', hint=f"`pystack why {service}` says why")
 
-    async def _carry_out(self, request: Operation, first_run: FirstRun | None) -> Done:
+    async def _carry_out(
+        self, request: Operation, first_run: FirstRun | None, expected: Seal | None
+    ) -> Done:
         """The engine's part, and after a `down` of everything what records may have lost."""
         engine = self._opened.engine
-        outcome = await engine.operate(request, first_run=first_run)
+        outcome = await engine.operate(request, first_run=first_run, expected=expected)
         if (error := outcome.error()) is not None:
             raise error
         if isinstance(request, Down) and request.selection.everything and not engine.statuses():
@@ -224,6 +238,15 @@ class ProjectControl:
         return InputError(
             f'project {self._opened.site.project} has {which} "{service}"', hint="`pystack ps` lists what it has"
         )
+
+
+def _only(request: PlanOf) -> Operation:
+    """The operation that a plan is asked for. Raises InputError."""
+    match request.operations:
+        case (one,):
+            return one
+        case several:
+            raise InputError(f"a plan is of one operation, not of {len(several)}")
 
 
 def _selected(row: ContainerStatus, selection: Selection) -> bool:

@@ -65,6 +65,8 @@ class OpenProject:
 
     async def adopt(self) -> None:
         """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
+        # Into the log alone: the client that had this supervisor started listens to its operation only.
+        self.log.append(Event(EventKind.SUPERVISOR_STARTED, f"supervisor {os.getpid()} begins", time.time()))
         record = self.records.load()
         findings = self.records.findings()
         if record is not None:
@@ -107,9 +109,12 @@ class KeptSockets:
 
 
 @asynccontextmanager
-async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) -> AsyncGenerator[OpenProject, None]:
+async def open_project(
+    site: Site, host: Host, respawn_argv: tuple[str, ...], *, wall_clock: Callable[[], float] = time.time
+) -> AsyncGenerator[OpenProject, None]:
     """Everything of a project, while the block runs; leaving it leaves all containers running. The caller holds the
-    project's lock. Raises HostError when the machine cannot do it."""
+    project's lock. `wall_clock`: epoch seconds, for what is shown and for schedules. Raises HostError when the machine
+    cannot do it."""
     state, log = FileState(site), EventLog(site)
     stream = EventStream(log)
     images = _images(site, host)
@@ -123,7 +128,7 @@ async def open_project(site: Site, host: Host, respawn_argv: tuple[str, ...]) ->
         volumes.tidy()
         output = LogOutput(f"{site.data_dir}/logs")
         adapters = Adapters(site, runtime, networking, images, state, volumes, output)
-        engine = Engine(adapters, stream.emit, wall_clock=time.time, boot_id=this_boot, compile_sandbox=_compiler(host))
+        engine = Engine(adapters, stream.emit, wall_clock=wall_clock, boot_id=this_boot, compile_sandbox=_compiler(host))
         await nursery.start(engine.run)
         now, damaged = time.time(), tuple(map(str, networking.findings))
         yield OpenProject(site, host, runtime, images, state, volumes, log, stream, engine, this_boot, now, damaged)

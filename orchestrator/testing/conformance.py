@@ -29,7 +29,8 @@ DEADLINE_S = 20.0
 class Workload:
     """A program: writes `output` to its stdout, runs for `seconds`, then exits with `exit_code`. On SIGTERM it ends at
     once with status 143, unless it `ignores_sigterm`. `missing`: there is no such program; `forbidden`: it may not be
-    executed. `reads_stdin`: it runs until its stdin is at its end, instead of for `seconds`."""
+    executed. `reads_stdin`: it runs until its stdin is at its end, instead of for `seconds`. `listens_after_s`: it
+    listens on port 8080 from then on."""
 
     seconds: float = math.inf
     exit_code: int = 0
@@ -38,6 +39,7 @@ class Workload:
     missing: bool = False
     forbidden: bool = False
     reads_stdin: bool = False
+    listens_after_s: float | None = None
 
     def argv(self) -> tuple[str, ...]:
         """As a program for a container that has a shell. PID 1 gets only the signals that it has handlers for."""
@@ -50,6 +52,8 @@ class Workload:
         nap = f"sleep {seconds} & wait $!" if self.seconds > 0 else ":"
         if self.reads_stdin:
             nap = "while read line; do :; done"
+        if self.listens_after_s is not None:
+            nap = f"sleep {self.listens_after_s:g}; nc -l -p 8080 & {nap}"
         say = f"printf %s {_quoted(self.output)}; " if self.output else ""
         return ("/bin/sh", "-c", f"{on_term}; {say}{nap}; exit {self.exit_code}")
 
@@ -165,6 +169,20 @@ async def a_program_that_ignores_the_stop_signal_is_killed(lab: Lab) -> None:
     await lab.runtime.kill(run.container)
     exit = await lab.runtime.wait(run)
     assert (exit.code, exit.signal, exit.oom_killed) == (None, SIGKILL, False)
+
+
+async def a_run_s_first_process_tells_which_signals_it_ignores(lab: Lab) -> None:
+    deaf = await begin(lab, Workload(ignores_sigterm=True))
+    first = await lab.runtime.first_process(deaf.container)
+    assert first is not None
+    assert (first.name, first.pid, first.ignores(int(SIGTERM))) == ("sh", 1, True)
+    heedful = await begin(lab, Workload(), "two")
+    while (first := await lab.runtime.first_process(heedful.container)) is not None and first.ignores(int(SIGTERM)):  # noqa: ASYNC110
+        await trio.sleep(0.01)  # It has not set its trap yet.
+    assert first is not None
+    await lab.runtime.kill(deaf.container)
+    await lab.runtime.wait(deaf)
+    assert await lab.runtime.first_process(deaf.container) is None
 
 
 async def signals_to_what_does_not_run_do_nothing(lab: Lab) -> None:
@@ -354,6 +372,7 @@ RUNTIME_CHECKS: tuple[Check, ...] = (
     a_sandbox_that_never_ran_is_listed_too,
     the_stop_signal_ends_a_program_that_heeds_it,
     a_program_that_ignores_the_stop_signal_is_killed,
+    a_run_s_first_process_tells_which_signals_it_ignores,
     signals_to_what_does_not_run_do_nothing,
     a_second_start_is_refused_and_harms_nothing,
     create_again_finds_the_same_sandbox_and_leaves_its_run_alone,

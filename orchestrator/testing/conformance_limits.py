@@ -42,8 +42,25 @@ async def files_change_under_a_run_that_goes_on(lab: Lab) -> None:
         await lab.runtime.renew_files(ContainerId("nobody"), new)
 
 
+async def what_runs_out_of_memory_was_killed_for_that_and_starts_anew(lab: Lab) -> None:
+    run = await begin(lab, Workload())
+    await lab.runtime.exhaust(run.container)
+    ended = await lab.runtime.wait(run)
+    assert (ended.signal, ended.oom_killed) == (9, True)
+    await lab.runtime.update(run.container, {"memory": {"limit": 64 << 20, "swap": 64 << 20}})
+    again = await lab.runtime.start(run.container)
+    assert (await state_of(lab, run.container)).run == again
+    await lab.runtime.pause(run.container)
+    await lab.runtime.exhaust(run.container)
+    assert (await lab.runtime.wait(again)).oom_killed
+    for name in (run.container, ContainerId("nobody")):
+        with refused(OperationError):
+            await lab.runtime.exhaust(name)
+
+
 LIMITS_CHECKS: tuple[Check, ...] = (
     limits_change_under_a_run_that_goes_on,
     limits_of_what_does_not_exist_cannot_change,
     files_change_under_a_run_that_goes_on,
+    what_runs_out_of_memory_was_killed_for_that_and_starts_anew,
 )

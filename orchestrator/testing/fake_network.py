@@ -109,6 +109,7 @@ class FakeNetworking:
         self._on: dict[ContainerId, frozenset[NetworkName]] = {}
         self.cannot: set[type] = set()
         self.impairments: tuple[Impairment, ...] = ()
+        self.observing = False
         self._dropped: set[tuple[str, str]] = set()
         self._failing: tuple[Impairment, ...] = ()
         self._key = ProjectKey(key)
@@ -141,7 +142,7 @@ class FakeNetworking:
     def _join(self, network: Network) -> None:
         if network.full_name not in self.host.shared:
             raise OperationError(
-                f'external network "{network.full_name}" does not exist',
+                f"network {network.full_name} declared as external, but could not be found",
                 hint=f"make it: pystack network create {network.full_name}",
                 place=f"networks.{network.key}",
             )
@@ -385,6 +386,10 @@ class FakeNetworking:
         """Whether a packet from the address `one` arrives at `other`, both of containers that are attached."""
         return (one, other) not in self._dropped
 
+    async def observe(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.observing = bool(self.networks)
+
     async def detach(self, container: ContainerId) -> None:
         await trio.lowlevel.checkpoint()
         self.unready.discard(container)
@@ -417,12 +422,14 @@ class FakeNetworking:
                 self.host.shared[name].pop(self, None)
             for state in (self.networks, self._books, self._zones):
                 state.pop(key, None)
+        self.observing = self.observing and bool(self.networks)
 
     def reboot(self) -> None:
         for state in (self.networks, self._books, self._zones, self.attached):
             state.clear()
         self._dropped.clear()
         self.impairments = ()
+        self.observing = False
         self.forget()
 
     def forget(self) -> None:

@@ -110,6 +110,18 @@ def test_a_kill_is_a_crash_and_the_policy_restarts(stack: Stack) -> None:
     eventually(lambda: stack.ps()["db"]["State"] == "exited")
 
 
+def test_who_runs_out_of_memory_is_told_so_and_the_policy_restarts(stack: Stack) -> None:
+    before = stack.ps()["api"]["Pid"]
+    assert stack.must("chaos", "oom", "api").stdout == "oom-1: let api run out of memory\n"
+    eventually(lambda: stack.ps()["api"]["Restarts"] == 1 and stack.ps()["api"]["Pid"] not in (None, before))
+    assert "ran out of memory and was killed" in stack.must("why", "api").stdout
+    stack.must("chaos", "oom", "db")
+    eventually(lambda: stack.ps()["db"]["State"] == "exited")
+    assert "137, out of memory" in stack.must("ps", "-a").stdout
+    assert (stack.ps()["db"]["OOMKilled"], stack.ps()["db"]["OOMKills"]) == (True, 1)
+    assert '"oom": true' in events(stack)
+
+
 def test_a_pause_goes_on_by_itself(stack: Stack) -> None:
     stack.must("chaos", "pause", "db", "--for", "1s")
     assert stack.ps()["db"]["State"] == "paused"

@@ -46,6 +46,15 @@ def test_one_shot_runs_the_migration_first_and_once(pystack: Pystack) -> None:
 
 
 @pytest.mark.kernel
+def test_jobs_are_run_by_hand_and_stand_on_a_schedule(pystack: Pystack) -> None:
+    stack = example(pystack, "jobs")
+    stack.must("up", "-d")
+    eventually(lambda: stack.run("run", "--rm", "report").stdout.strip() not in ("", "0"))
+    assert "it is due next at " in stack.must("why", "tidy").stdout
+    stack.must("down", "-v", "-t", "1")
+
+
+@pytest.mark.kernel
 def test_restart_policy_gives_up_the_reasonable_one_alone(pystack: Pystack) -> None:
     stack = example(pystack, "restart-policy")
     stack.run("up", "-d")

@@ -64,6 +64,21 @@ def test_a_stack_on_the_hosts_own_network_comes_up_stops_starts_and_goes(
     assert "psb" not in shown
 
 
+def test_faults_of_the_network_are_refused_where_no_rule_of_ours_is(
+    pystack: Pystack, busybox_rootfs: Path, cable: None
+) -> None:
+    stack = pystack.stack(STACK.format(rootfs=busybox_rootfs))
+    stack.must("up", "-d")
+    for verb in (("cut", "web", "db"), ("cut", "web", "outside"), ("lag", "web", "1s"), ("dns-fail", "web")):
+        refused = stack.run("chaos", *verb)
+        assert (refused.code, refused.stdout) == (1, ""), refused
+        assert 'error: "web" is on macvlan or ipvlan networks only' in refused.stderr
+        assert "hint: their packets pass this machine's bridges by (docs/chaos.md)" in refused.stderr
+    assert stack.must("chaos", "list").stdout == "ID   FAULT   LEFT\n"
+    stack.must("chaos", "pause", "web", "--for", "0")
+    stack.must("chaos", "undo", "--all")
+
+
 def test_an_interface_that_the_host_does_not_have_is_told_at_its_place(pystack: Pystack, busybox_rootfs: Path) -> None:
     stack = pystack.stack(STACK.format(rootfs=busybox_rootfs))
     failed = stack.run("up", "-d")

@@ -18,7 +18,7 @@ services:
     command: [sleep, "1000"]
     stop_signal: SIGKILL
     depends_on: [db, cache]
-    ports: ["127.0.0.1::80"]
+    ports: ["127.0.0.1::80", "[::1]:8053:53/udp"]
   db:
     <<: *plain
     depends_on: []
@@ -30,6 +30,27 @@ services:
 """
 
 
+def test_a_stack_may_want_to_be_observed_from_its_first_packet(pystack: Pystack, busybox_rootfs: Path) -> None:
+    text = STACK.format(rootfs=busybox_rootfs)
+    stack = pystack.stack(text)
+    stack.must("up", "-d")
+
+    def counting() -> bool:
+        return bool(json.loads(stack.must("net", "--observed", "--format", "json").stdout)["counting"])
+
+    assert not counting()
+    (stack.directory / "compose.yaml").write_text(text + "x-pystack: {net: {observe: true}}\n")
+    before = stack.ps()["web"]["Pid"]
+    stack.must("up", "-d")
+    assert (counting(), stack.ps()["web"]["Pid"]) == (True, before)
+    stack.must("net", "--observe", "off")
+    stack.must("up", "-d")
+    assert counting()
+    stack.must("down")
+    stack.must("up", "-d")
+    assert counting()
+
+
 def test_net_tells_what_is_used_and_not_declared_and_what_is_declared_and_never_used(
     pystack: Pystack, busybox_rootfs: Path
 ) -> None:
@@ -37,7 +58,7 @@ def test_net_tells_what_is_used_and_not_declared_and_what_is_declared_and_never_
     # Before it is up: what the files say.
     assert [line.split() for line in stack.must("net").stdout.splitlines()] == [
         ["SERVICE", "default", "PUBLISHED"],
-        ["web", "x", "127.0.0.1:->80/tcp"],
+        ["web", "x", "127.0.0.1:->80/tcp,", "[::1]:8053->53/udp"],
         ["db", "x"],
         ["cache", "x"],
         [],
@@ -58,9 +79,11 @@ def test_net_tells_what_is_used_and_not_declared_and_what_is_declared_and_never_
 
     talks("web", "db")
     talks("db", "web")
+    stack.must("exec", "-T", "web", "nslookup", "db")
     told = json.loads(stack.must("net", "--observed", "--format", "json").stdout)
     assert told["counting"]
     seen = {(use["source"], use["target"]): use for use in told["used"]}
+    assert not any(use["port"] == 53 for use in told["used"]), "the name server is everybody's"
     assert seen["web", "db"]["count"] >= 1
     assert seen["web", "db"]["declared"] == "depends_on"
     assert seen["db", "web"]["declared"] == ""

@@ -200,8 +200,45 @@ def test_a_network_that_is_missing_is_one_error_with_its_place_and_what_to_do(
     failed = made.run("up", "-d", "reader")
     assert failed.code == 1
     assert failed.stderr.count("error: ") == 1
-    assert 'compose.yaml:15:3: networks.nowhere: external network "nowhere" does not exist' in failed.stderr
+    what = "compose.yaml:15:3: networks.nowhere: network nowhere declared as external, but could not be found"
+    assert what in failed.stderr
     assert "hint: make it: pystack network create nowhere; or remove `external: true`" in failed.stderr
+
+
+def test_a_network_that_is_missing_fails_those_who_are_on_it_alone(pystack: Pystack, busybox_rootfs: Path) -> None:
+    made = pystack.stack(STATS.format(rootfs=busybox_rootfs, network="nowhere"))
+    failed = made.run("up", "-d")
+    assert failed.code == 1
+    what = "compose.yaml:15:3: networks.nowhere: network nowhere declared as external, but could not be found"
+    told = [line for line in failed.stderr.splitlines() if what in line]
+    assert told == [f"reader failed: {what}", f"error: {what}"]
+    assert made.ps()["web"]["State"] == "running"
+    assert pystack.run("network", "create", "nowhere").code == 0
+    made.must("up", "-d")
+    assert made.ps()["reader"]["State"] == "running"
+    made.must("down")
+    assert pystack.run("network", "rm", "nowhere").code == 0
+
+
+def test_a_stack_may_call_it_otherwise_while_its_containers_run(
+    pystack: Pystack, busybox_rootfs: Path, network: str
+) -> None:
+    shop, stats = stack(pystack, SHOP, busybox_rootfs, network), stack(pystack, STATS, busybox_rootfs, network)
+    pid = shop.ps()["web"]["Pid"]
+    path = shop.directory / "compose.yaml"
+    path.write_text(path.read_text().replace("meet:", "talk:"))
+    assert "disconnect web: network meet is called talk now" in shop.must("plan").stdout
+    shop.must("up", "-d", "db")  # Whoever is on it is moved, asked for or not.
+    for name in ("web", f"web.{network}"):
+        assert looked_up(stats, "reader", name), name
+    assert eventually(lambda: fetched(stats, "reader", address(shop, "web", network))) == "shop"
+    assert fetched(shop, "web", "reader") == "stats"
+    assert looked_up(shop, "web", "reader.talk")
+    assert shop.ps()["web"]["Pid"] == pid
+    assert "nothing had to change" in shop.must("up", "-d").stderr
+    shop.must("down")
+    shown = json.loads(pystack.run("network", "inspect", network).stdout)[0]
+    assert list(shown["Containers"]) == [f"{stats.name}/{stats.name}-reader-1"]
 
 
 def test_the_network_of_another_project_is_its_own(pystack: Pystack, busybox_rootfs: Path) -> None:

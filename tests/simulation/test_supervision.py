@@ -792,6 +792,22 @@ def test_a_job_that_already_ended_well_satisfies_a_later_start() -> None:
     simulate(lambda: World({"migrate": FakeService(exits_after_s=1)}), body)
 
 
+def test_who_waits_for_a_container_that_ignores_its_stop_signal_is_told_so() -> None:
+    stack = project(service("deaf", stop_grace_s=9.0), service("slow", stop_grace_s=9.0), service("quick"))
+    behaviours = {"deaf": FakeService(ignores_sigterm=True), "slow": FakeService(stops_after_s=3)}
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        await do(engine, Verb.STOP)
+        told = [event.text for event in world.events if event.kind is EventKind.CONTAINER_LINGERS]
+        assert sorted(told) == [
+            "deaf ignores SIGTERM; killed in 8s; its PID 1 is sh",
+            "slow has not ended yet after SIGTERM; killed in 8s; its PID 1 is sh",
+        ]
+
+    simulate(lambda: World(behaviours), body)
+
+
 def test_events_of_one_service_tell_its_story_in_order() -> None:
     stack = project(service("db", healthcheck=check(1)))
 

@@ -118,6 +118,12 @@ def test_controllers_are_delegated_on_the_way_down_only_when_a_control_file_is_m
         assert (parent / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
 
 
+def test_memory_is_counted_on_v2_also_where_nothing_of_it_is_limited(tmp_path: Path) -> None:
+    layout, own = v2_tree(tmp_path, enabled="")
+    ContainerCgroup.create(layout, "pystack/k/web", {}).close()
+    assert (own.parent / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
 def test_a_memory_limit_that_cannot_be_kept_is_an_error_that_names_the_controller(tmp_path: Path) -> None:
     layout, own = v2_tree(tmp_path)
     (own / "memory.max").unlink()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 from orchestrator.cli.connection import explain_unknown, manage
+from orchestrator.cli.dryrun import shown_instead, told_instead
 from orchestrator.cli.operation import Operation
 from orchestrator.cli.orphans import removes_orphans
+from orchestrator.cli.provided_stack import stack_with_providers
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
@@ -36,7 +38,16 @@ def down(
     -v is given."""
     site = settings.site()
     images = _images(settings, site, rmi) if rmi is not None else ()
-    _down(settings, site, services, volumes, remove_orphans, timeout_s)
+    provided = stack_with_providers(settings, site)
+    kept = tuple(name for name in services if provided is None or name not in provided.providers)
+    if kept or not services:
+        _down(settings, site, kept, volumes, remove_orphans, timeout_s)
+    if told_instead(settings, *(f"remove image {image}, if nothing else uses it" for image in images)):
+        return
+    if provided is not None:
+        from orchestrator.cli.providers import release
+
+        release(provided, services, settings.environ, "down")
     if not services:
         give_back(data_root_of(site), site.project)
     if images:
@@ -79,6 +90,8 @@ def _down(
     if client is None:
         progress.summary(f"project {site.project} does not exist: nothing to remove", {"removed": 0})
         return
+    if not services and not settings.dry_run:
+        _before(site, project)
     folder, named = settings.origin()
     request = Down(
         project,
@@ -89,6 +102,10 @@ def _down(
         working_dir=folder,
         named=named,
     )
+    if settings.dry_run:
+        client.close()
+        shown_instead(settings, request, site)
+        return
     with client:
         try:
             result = Operation(client, request, progress, board).run()
@@ -102,6 +119,19 @@ def _down(
     removed = result.get("removed", 0)
     noun = "container" if removed == 1 else "containers"
     progress.summary(f"{removed} {noun} removed in {time.monotonic() - began_s:.2f} s", result)
+
+
+def _before(site: Site, project: Project | None) -> None:
+    """The stack's own hooks, as the files have them, else as it is recorded."""
+    if project is None:
+        from orchestrator.state.reading import Reading
+
+        record = Reading(site).record
+        project = record.project if record is not None else None
+    if project is not None and project.host_hooks.before_down:
+        from orchestrator.cli.host_hooks import run_host_hooks
+
+        run_host_hooks(project, "before_down")
 
 
 def _has_volumes(project: Project | None, site: Site) -> bool:

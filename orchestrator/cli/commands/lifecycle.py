@@ -5,28 +5,33 @@ from __future__ import annotations
 import time
 
 from orchestrator.cli.connection import explain_unknown, manage
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.operation import Operation, report_failures
+from orchestrator.cli.provided_stack import stack_with_providers
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import selected
-from orchestrator.contracts.control import NAMES, Kill, Pause, Restart, Start, Stop, Unpause
+from orchestrator.contracts.control import NAMES, Connect, Disconnect, Kill, Pause, Remove, Restart, Start, Stop, Unpause
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.units import parse_signal, signal_name
 
 
 def operate(
     settings: Settings,
-    request: Start | Stop | Restart | Kill | Pause | Unpause,
+    request: Start | Stop | Restart | Kill | Pause | Unpause | Remove | Connect | Disconnect,
     past: str,
     *,
     needs_project: bool = True,
 ) -> None:
     """Run `request` on the project's supervisor with progress; `past` words the summary. Raises OperationError when nothing
     of the project exists, unless that does not matter."""
+    if shown_instead(settings, request):
+        return
     began_s = time.monotonic()
     site = settings.site()
-    verb, services = NAMES[type(request)], request.selection.services
+    verb = NAMES[type(request)]
+    services = () if isinstance(request, Connect | Disconnect) else request.selection.services
     board = Board()
     progress = choose(settings.terminal(), f"{verb} {site.project}", board)
     client = manage(site)
@@ -59,7 +64,14 @@ def start(
 
 def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None) -> None:
     """Stop services, dependents first. Their files, addresses and logs stay."""
-    operate(settings, Stop(selected(services), timeout_s), "stopped")
+    provided = stack_with_providers(settings, settings.site())
+    kept = tuple(name for name in services if provided is None or name not in provided.providers)
+    if kept or not services:
+        operate(settings, Stop(selected(kept), timeout_s), "stopped")
+    if provided is not None:
+        from orchestrator.cli.providers import release
+
+        release(provided, services, settings.environ, "stop")
 
 
 def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | None, no_deps: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.commands.exec import variables_of, wants_terminal
 from orchestrator.cli.detaching import Keys
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.isolation import isolated
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.orphans import orphans
@@ -23,10 +24,11 @@ from orchestrator.compose.model.one_off import Changes, one_off
 from orchestrator.contracts.control import Run
 from orchestrator.errors import InputError, PystackError
 from orchestrator.model.names import Instance, Role, ServiceName, instance_id
+from orchestrator.plan.selection import require_manual
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from orchestrator.cli.render.progress import Progress
     from orchestrator.cli.settings import Settings
@@ -65,35 +67,38 @@ def run(
     no_build: bool,
     pull: str | None,
     quiet_pull: bool,
+    quiet_build: bool,
 ) -> int:
-    """Run COMMAND in a new container made from SERVICE. Ends with the command's exit code."""
+    """Run COMMAND in a new container made from SERVICE, or a job. Ends with the command's exit code."""
     on_terminal = wants_terminal(tty, no_tty) and interactive and not detach
     keys = Keys(detach_keys)
     removes, ignores = orphans(settings, remove_orphans)
     project, environ = _loaded(settings, service)
-    wanted = select(project, () if no_deps else (service,))
-    project = with_policies(project, {service, *wanted}, build=build, no_build=no_build, pull=pull)
+    chosen = {service, *(wanted := select(project, () if no_deps else (service,)))}
+    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
+    project = _provided(settings, project, wanted, service, no_deps=no_deps)
     changes = Changes(
         directory=os.getcwd(), home=environ.get("HOME"), command=command, entrypoint=entrypoint,
         environment=_environment(environ, variables, env_files, on_terminal), labels=dict(map(_pair, labels)),
-        user=user, working_dir=working_dir, ports=published,
-        service_ports=service_ports, volumes=volumes, cap_add=cap_add, cap_drop=cap_drop,
-        tty=on_terminal, stdin_open=interactive and (on_terminal or detach),
+        user=user, working_dir=working_dir, ports=published, service_ports=service_ports, volumes=volumes,
+        cap_add=cap_add, cap_drop=cap_drop, tty=on_terminal, stdin_open=interactive and (on_terminal or detach),
     )  # fmt: skip
     request = Run(
         project,
         one_off(project, project.services[ServiceName(service)], changes),
-        name=name or "",
-        dependencies=not no_deps,
-        remove=remove,
-        tty=on_terminal,
-        use_aliases=use_aliases,
-        detach=detach,
-        remove_orphans=removes,
-        ignore_orphans=ignores,
-        registry=caller_variables(settings.environ),
-    )
-    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull), keys, stdin=interactive)
+        name=name or "", dependencies=not no_deps, remove=remove, tty=on_terminal, use_aliases=use_aliases, detach=detach,
+        remove_orphans=removes, ignore_orphans=ignores, registry=caller_variables(settings.environ),
+    )  # fmt: skip
+    board = Board(quiet_images=quiet_pull, quiet_builds=quiet_build)
+    return _carry_out(settings, request, quiet, board, keys, stdin=interactive)
+
+
+def _provided(settings: Settings, project: Project, wanted: Collection[str], service: str, *, no_deps: bool) -> Project:
+    if not project.providers:
+        return project
+    from orchestrator.cli.providers import ask, recall
+
+    return recall(settings, project) if no_deps else ask(settings, project, wanted, (service,))
 
 
 def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str]]:
@@ -103,15 +108,19 @@ def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str
     settings.warn(tuple(warning.text() for warning in loaded.warnings))
     check_images(loaded.project, select(loaded.project, (service,)))
     check_files(loaded.project, select(loaded.project, (service,)))
+    require_manual(loaded.project, ServiceName(service))
     return isolated(settings, loaded.project), discover(request).environment
 
 
 def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys: Keys, *, stdin: bool) -> int:
     # Named here, so that it can be told from others before the supervisor has answered.
-    made = Instance(request.definition.name, Role.ONE_OFF)
+    role = Role.JOB if request.definition.job else Role.ONE_OFF
+    made = Instance(request.definition.name, role)
     name = request.name or instance_id(request.project.name, made, os.urandom(6).hex())
     request = replace(request, name=name, named=settings.origin()[1])
     site = settings.site_named(request.project.name)
+    if shown_instead(settings, request, site):
+        return 0
     terminal = settings.terminal()
     if quiet and terminal.progress != "json":
         terminal = replace(terminal, progress="quiet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.operation import Operation, report_failures, report_left
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
@@ -22,6 +23,10 @@ def scale(settings: Settings, numbers: tuple[str, ...], no_deps: bool, timeout_s
     began_s = time.monotonic()
     project, _ = settings.load_to_run(tuple(number.partition("=")[0] for number in numbers))
     wanted = replicas(numbers, project)
+    if project.providers:
+        from orchestrator.cli.providers import recall
+
+        project = recall(settings, project)
     site = settings.site_named(project.name)
     request = Scale(
         project,
@@ -31,6 +36,8 @@ def scale(settings: Settings, numbers: tuple[str, ...], no_deps: bool, timeout_s
         named=settings.origin()[1],
         registry=caller_variables(settings.environ),
     )
+    if shown_instead(settings, request, site):
+        return
     board = Board(project.services)
     progress = choose(settings.terminal(), f"scale {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)

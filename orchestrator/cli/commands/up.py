@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.isolation import isolated
 from orchestrator.cli.operation import Operation, report_failures, report_left
 from orchestrator.cli.orphans import orphans
@@ -18,17 +20,21 @@ from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
 from orchestrator.errors import InputError, PystackError
-from orchestrator.model.names import ServiceName
+from orchestrator.model.host_hooks import HostHooks
+from orchestrator.model.names import Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.service import Condition
+from orchestrator.plan.selection import require_services
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable
+    from collections.abc import Collection, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
-    from orchestrator.cli.render.loglines import LogPrinter
+    from orchestrator.cli.watching.beside import Beside
+    from orchestrator.cli.watching.session import Watching
     from orchestrator.model.project import Project
 
 
@@ -61,37 +67,63 @@ def up(
     no_build: bool,
     pull: str | None,
     quiet_pull: bool,
+    quiet_build: bool,
     isolate: bool,
+    menu: bool,
+    watch: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
-    _check_combination(cascading, detach, wait, no_start)
+    _check_combination(cascading, detach, wait, no_start, watch, no_build)
     project, chosen = _loaded(settings, services)
-    if isolate:
-        project = isolated(settings, project, begin=True)
+    project = isolated(settings, project, begin=True) if isolate else project
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
-    if exit_code_from is not None:
-        _check_code_from(exit_code_from, project, managed)
+    _check_code_from(exit_code_from, project, managed)
     request = _request(
         settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=no_start, no_deps=no_deps
     )
-    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes)
-    request = replace(request, timeout_s=timeout_s, wait=wait, wait_timeout_s=wait_timeout_s)
-    if detach or wait or no_start:
-        _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
-        return 0
-    from orchestrator.cli.render.loglines import printer_for
-
-    check_services((*attached, *unattached), project.services, project.name)
+    more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
+    request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
+    board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
+    watching = _watch_of(settings, project, managed, watch and not settings.dry_run)
+    request = _prepared(settings, request, managed, services)
+    if not managed and not project.scheduled and project.providers and not settings.all_resources:
+        return 0  # All that was asked for are providers.
+    if detach or wait or no_start or settings.dry_run or not (managed or project.scheduled):
+        return _returning(settings, request, managed, began_s, board)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
-    selection = _selection(shown, unattached, managed, services or managed)
+    selection = _selection(project, shown, unattached, managed, services)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
-    printer = printer_for(settings.terminal(), **look)
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
-    board = Board(project.services, quiet_images=quiet_pull)
-    return _followed(settings, request, selection, printer, cascade, began_s, board)
+    return _followed(settings, request, selection, look, cascade, began_s, board, watching, menu=menu)
+
+
+def _returning(settings: Settings, request: Up, managed: Collection[str], began_s: float, board: Board) -> int:
+    """``up -d``."""
+    _detached(settings, request, managed, began_s, board)
+    _host_hooks(settings, request.project, "after_up")
+    return 0
+
+
+def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: tuple[str, ...]) -> Up:
+    """What comes before the request: the stack's own hooks, and its services that are no containers."""
+    _host_hooks(settings, request.project, "before_up")
+    if not request.project.providers:
+        return request
+    from orchestrator.cli.providers import ask, recall
+
+    if settings.dry_run:
+        return replace(request, project=recall(settings, request.project))
+    return replace(request, project=ask(settings, request.project, chosen, named))
+
+
+def _host_hooks(settings: Settings, project: Project, name: str) -> None:
+    if project.host_hooks != HostHooks() and not settings.dry_run:  # Few have any, and it imports `subprocess`.
+        from orchestrator.cli.host_hooks import run_host_hooks
+
+        run_host_hooks(project, name)
 
 
 def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, code_from: str | None) -> Cascade:
@@ -101,15 +133,21 @@ def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, co
 
 
 def _selection(
-    shown: Iterable[str], unattached: Container[str], managed: tuple[str, ...], awaited: tuple[str, ...]
+    project: Project,
+    shown: tuple[str, ...],
+    unattached: tuple[str, ...],
+    managed: tuple[str, ...],
+    services: tuple[str, ...],
 ) -> Selection:
-    """Raises InputError when the command line leaves nothing to follow."""
+    """`shown`: whose logs, but for the `unattached`. `services`: as on the command line, and `managed` what they mean.
+    Raises InputError for unknown services, and when nothing is left to follow."""
     from orchestrator.cli.attach import Selection
 
+    check_services((*shown, *unattached), project.services, project.name)
     followed = tuple(name for name in shown if name not in unattached)
     if unattached and not followed:
         raise InputError("--no-attach leaves no logs to follow", hint="-d returns once everything is started")
-    return Selection(followed, managed, awaited)
+    return Selection(followed, (*managed, *(() if services else project.scheduled)), services or managed)
 
 
 def _shown(project: Project, services: Iterable[str]) -> tuple[str, ...]:
@@ -121,24 +159,59 @@ def _followed(
     settings: Settings,
     request: Up,
     selection: Selection,
-    printer: LogPrinter,
+    look: Mapping[str, bool],
     cascade: Cascade | None,
     began_s: float,
     board: Board,
+    watch: Beside,
+    *,
+    menu: bool,
 ) -> int:
-    """Bring up, and follow until all have ended or are stopped; the exit code."""
+    """Bring up, and follow until all have ended or are stopped; the exit code. `look`: of log lines, see `printer_for`.
+    `menu`: keys do something. `watch`: is ended with it."""
     from orchestrator.cli.attach import Foreground
+    from orchestrator.cli.render.loglines import printer_for
 
     project = request.project
+    printer = printer_for(settings.terminal(), **look)
     site = settings.site_named(project.name)
-    progress = choose(settings.terminal(), f"up {project.name}", board)
-    client, _ = ensure_supervisor(site, settings.begun)
-    foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
+        _host_hooks(settings, project, "after_up")
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
-    return foreground.run(client, request, summary)
+    with watch, ExitStack() as stack:
+        progress = choose(settings.terminal(), f"up {project.name}", board)
+        client, _ = ensure_supervisor(site, settings.begun)
+        foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade, watch)
+        if menu and settings.terminal().stderr_tty:
+            foreground.use_keys(stack)
+        return foreground.run(client, request, summary)
+
+
+def _watch_of(settings: Settings, project: Project, managed: tuple[str, ...], wanted: bool) -> Beside:
+    """Not begun unless it is `wanted`. Raises InputError when it cannot be begun."""
+    from orchestrator.cli.watching.beside import Beside
+
+    def opened() -> AbstractContextManager[Watching]:
+        from orchestrator.cli.commands.watch import watching_beside
+
+        return watching_beside(settings, project, managed)
+
+    watch = Beside(opened)
+    if wanted:
+        watch.open()
+    return watch
+
+
+def bring_up(
+    settings: Settings, project: Project, services: tuple[str, ...], chosen: Collection[str], *, quiet: bool
+) -> None:
+    """As ``up -d``, for a command that goes on."""
+    request = _request(settings, project, services, False, False, (), False)
+    board = Board(project.services, quiet_images=quiet, quiet_builds=quiet)
+    _host_hooks(settings, project, "before_up")
+    _returning(settings, request, chosen, time.monotonic(), board)
 
 
 def create(
@@ -157,12 +230,22 @@ def create(
     began_s = time.monotonic()
     project, chosen = _loaded(settings, services)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
+    if project.providers:
+        from orchestrator.cli.providers import ask, recall
+
+        project = recall(settings, project) if settings.dry_run else ask(settings, project, chosen, services)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
-    _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
+    _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 
 
-def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
+def _check_combination(
+    cascading: bool, detach: bool, wait: bool, no_start: bool, watch: bool, no_build: bool
+) -> None:
     """Raises InputError."""
+    if watch and (detach or wait):
+        raise InputError("-d and --wait cannot be combined with --watch", hint="`pystack watch` watches what runs")
+    if watch and (no_build or no_start):
+        raise InputError(f"{'--no-build' if no_build else '--no-start'} cannot be combined with --watch")
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
     if no_start and (cascading or wait):
@@ -172,14 +255,18 @@ def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool
 def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
     """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
     project, chosen = settings.load_to_run(services)
-    if not chosen:
+    require_services(project, [ServiceName(name) for name in services])
+    alone = settings.all_resources and (project.networks or project.volumes)
+    if not chosen and not alone and not project.scheduled and not project.providers:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
     return project, chosen
 
 
-def _check_code_from(service: str, project: Project, managed: Collection[str]) -> None:
+def _check_code_from(service: str | None, project: Project, managed: Collection[str]) -> None:
     """Raises InputError."""
+    if service is None:
+        return
     check_services([service], project.services, project.name)
     if service not in managed:
         raise InputError(
@@ -203,24 +290,24 @@ def _request(
     remove, ignore = orphans(settings, remove_orphans)
     return Up(
         project,
-        selected(services, no_deps=no_deps),
+        selected(tuple(name for name in services if name not in project.providers), no_deps=no_deps),
         scale=replicas(scale, project),
         recreate=recreate_mode(force, keep),
         remove_orphans=remove,
         ignore_orphans=ignore,
         start=not no_start,
+        all_resources=settings.all_resources,
         named=settings.origin()[1],
         registry=caller_variables(settings.environ),
     )
 
 
-def _detached(
-    settings: Settings, request: Up, managed: Collection[str], began_s: float, *, quiet_pull: bool
-) -> None:
+def _detached(settings: Settings, request: Up, managed: Collection[str], began_s: float, board: Board) -> None:
     """Bring up without following. Ctrl-C only leaves."""
     project = request.project
     site = settings.site_named(project.name)
-    board = Board(project.services, quiet_images=quiet_pull)
+    if shown_instead(settings, request, site):
+        return
     progress = choose(settings.terminal(), f"{'up' if request.start else 'create'} {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
     with client:
@@ -255,11 +342,14 @@ def _completing(project: Project) -> frozenset[str]:
 
 def _summary(result: Any, managed: Collection[str], seconds: float) -> str:
     """``5 services up in 1.24 s``, with what completed and what was there already."""
-    statuses = [status for status in statuses_of(result.get("statuses", [])) if status.service in managed]
+    found = statuses_of(result.get("statuses", []))
+    statuses = [status for status in found if status.service in managed and status.role is not Role.JOB]
     running = [status.service for status in statuses if status.phase is Phase.RUNNING]
     made = sum(status.phase is Phase.CREATED for status in statuses)
     done = sum(status.phase is Phase.EXITED for status in statuses)
     noun = "service" if len(set(running)) == len(running) else "container"
+    if not managed:
+        return f"networks and volumes are there after {seconds:.2f} s"
     parts = [f"{len(running)} {noun}{'' if len(running) == 1 else 's'} up"] if running or not made else []
     parts += [f"{made} created"] if made else []
     parts += [f"{done} completed"] if done else []

@@ -6,7 +6,7 @@ An event's own text is a whole sentence: it is shown as it is, or not at all.
 from __future__ import annotations
 
 from orchestrator.contracts.events import Event, EventKind
-from orchestrator.policy.exits import oom_text
+from orchestrator.policy.exits import lingering_text, oom_text
 from orchestrator.units import format_duration, signal_name
 
 TYPE_CHECKING = False
@@ -22,6 +22,8 @@ def words_of(event: Event) -> str:
             return exit_text(detail) or "exited"
         case EventKind.CONTAINER_STOPPED:
             return exit_text(detail) or "stopped"
+        case EventKind.CONTAINER_LINGERS:
+            return _lingering(detail) or event.text
         case EventKind.CONTAINER_STARTED:
             return "taken over" if detail.get("adopted") else "started"
         case EventKind.CONTAINER_REMOVED:
@@ -31,6 +33,9 @@ def words_of(event: Event) -> str:
         case EventKind.HEALTH_CHANGED:
             return str(detail.get("health", "health changed"))
         case EventKind.SERVICE_BLOCKED:
+            if "dependency" in detail:  # Docker Compose's sentence.
+                ended = f"container {detail['dependency']} exited ({detail.get('exit_status')})"
+                return f"cannot start: dependency failed to start: {ended}"
             return f"cannot start because of {detail['on']}" if "on" in detail else event.text
     return event.text
 
@@ -45,6 +50,14 @@ def exit_text(detail: Mapping[str, object]) -> str:
         return f"was killed by {signal_name(number)}{beside}"
     status = detail.get("exit_status")
     return "" if status is None else f"exited with code {status}{beside}"
+
+
+def _lingering(detail: Mapping[str, object]) -> str:
+    """"" where details are missing."""
+    number, left_s, pid = detail.get("signal"), detail.get("left_s"), detail.get("pid")
+    if not (isinstance(number, int) and isinstance(left_s, int | float) and isinstance(pid, int)):
+        return ""
+    return lingering_text(left_s, number, bool(detail.get("ignored")), str(detail.get("process")), pid)
 
 
 def restart_text(detail: Mapping[str, object]) -> str:

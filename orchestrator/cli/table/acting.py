@@ -29,6 +29,7 @@ _PULLS = ("policy", "always", "missing", "never")
 BUILD = Option("--build", "build", "Build images before.")
 PULL = Option("--pull", "pull", "When to pull images, in place of the stack's pull_policy.", CHOICE, choices=_PULLS)
 QUIET_PULL = Option("--quiet-pull", "quiet_pull", "Do not show how far images are.")
+QUIET_BUILD = Option("--quiet-build", "quiet_build", "Do not show what build steps write.")
 OF_IMAGES = (BUILD, Option("--no-build", "no_build", "Build nothing, even if an image is missing."), PULL, QUIET_PULL)
 YES = Option("-y --yes", "yes", "Accepted: nothing is asked.", accepted=True)
 
@@ -74,13 +75,15 @@ UP = Verb(
         ),
         TIMEOUT,
         *OF_IMAGES,
+        QUIET_BUILD,
         Option(
             "--isolated",
             "isolate",
             "Publish ports on a loopback address of the project's own, until `down`: for two checkouts side by side.",
             variable="PYSTACK_ISOLATED",
         ),
-        Option("--menu", "menu", "Accepted: there is no menu.", accepted=True),
+        Option("-w --watch", "watch", "Watch files, and bring their changes to the containers, as `watch` does."),
+        Option("--menu", "menu", "=false: keys do nothing.", default=True, variable="COMPOSE_MENU"),
         YES,
     ),
     arguments=SERVICES,
@@ -96,6 +99,20 @@ CREATE = Verb(
     arguments=SERVICES,
     hot=True,
     loads_and_starts=True,
+)
+WATCH = Verb(
+    "watch",
+    "watch",
+    "Bring changes of files to the containers, as they happen.",
+    """Bring services up, and watch the files that develop.watch of the stack names, until Ctrl-C: what changes is copied
+    into the containers, or rebuilds or restarts them. Ctrl-C leaves them running.
+    """,
+    options=(
+        Option("--no-up", "no_up", "Do not build and start the services first."),
+        Option("--prune", "prune", "Remove images that a rebuild replaced.  [default: true]", default=True),
+        Option("--quiet", "quiet", "Hide what builds write."),
+    ),
+    arguments=SERVICES,
 )
 SCALE_VERB = Verb(
     "scale",
@@ -140,6 +157,7 @@ RUN = Verb(
         Option("--no-deps", "no_deps", "Do not start what the service depends on."),
         Option("--use-aliases", "use_aliases", "Answer to the service's names on its networks."),
         *OF_IMAGES,
+        QUIET_BUILD,
         REMOVE_ORPHANS,
         Option("--cap-add", "cap_add", "Add a capability, or ALL.", TEXT, "NAME", many=True),
         Option("--cap-drop", "cap_drop", "Drop a capability, or ALL.", TEXT, "NAME", many=True),
@@ -170,6 +188,21 @@ DOWN = Verb(
             CHOICE,
             choices=("local", "all"),
         ),
+    ),
+    arguments=SERVICES,
+    hot=True,
+)
+RM = Verb(
+    "rm",
+    "rm",
+    "Remove containers that do not run.",
+    """Remove the containers of SERVICEs (all) that do not run, after asking. Networks and named volumes stay, and what
+    `run` left.
+    """,
+    options=(
+        Option("-f --force", "force", "Do not ask."),
+        Option("-s --stop", "stop", "Also what runs: stop it before."),
+        Option("-v --volumes", "volumes", "Remove their anonymous volumes too."),
     ),
     arguments=SERVICES,
     hot=True,

@@ -70,6 +70,14 @@ VERBS = (
         arguments=(_A,),
     ),
     Verb(
+        "oom",
+        "chaos",
+        "Let A run out of memory.",
+        "Let the kernel's OOM killer end A's main process: for a moment its memory is limited to less than it has. What "
+        "follows is what follows a crash: the restart policy decides.",
+        arguments=(_A,),
+    ),
+    Verb(
         "list",
         "chaos",
         "List the faults that stand.",

@@ -5,6 +5,10 @@ from __future__ import annotations
 from orchestrator.cli.table.shapes import CHOICE, FORMAT, INSPECT_FORMAT, TEXT, Argument, Option, Verb
 
 _NAMES = (Argument("names", "NETWORK...", many=True, required=True),)
+_NETWORK_AND_TARGET = (
+    Argument("network", "NETWORK", required=True),
+    Argument("target", "SERVICE|CONTAINER", required=True),
+)
 
 
 def _many(flags: str, name: str, help: str, metavar: str) -> Option:
@@ -50,6 +54,33 @@ VERBS = (
             _many("-o --opt", "options", "An option of the driver (docs/networking.md)", "KEY=VALUE"),
         ),
         arguments=(Argument("name", "NETWORK", required=True),),
+    ),
+    Verb(
+        "connect",
+        "connecting",
+        "Put containers on a network.",
+        """Put the containers of SERVICE, or one CONTAINER, of this project on another network, while they run. They stay on
+        it until they are made anew: docs/networking.md, "By hand".
+        """,
+        options=(
+            _many("--alias", "aliases", "A further name of it there", "NAME"),
+            Option("--ip", "ipv4", "Its IPv4 address there.", TEXT, "ADDRESS"),
+            Option("--ip6", "ipv6", "Its IPv6 address there.", TEXT, "ADDRESS"),
+            _many("--link-local-ip", "link_local", "A further, link-local address", "ADDRESS"),
+            _many("--link", "links", "A name that it alone has for another one there", "CONTAINER[:ALIAS]"),
+            Option("--gw-priority", "gw_priority", "The network with the highest has the default route.", TEXT, "NUMBER"),
+        ),
+        arguments=_NETWORK_AND_TARGET,
+    ),
+    Verb(
+        "disconnect",
+        "connecting",
+        "Take containers off a network.",
+        """Take the containers of SERVICE, or one CONTAINER, of this project off a network, while they run. The next `up`
+        puts them back on what the stack says.
+        """,
+        options=(Option("-f --force", "force", "Say nothing if there is no such container, or it is not on it."),),
+        arguments=_NETWORK_AND_TARGET,
     ),
     Verb(
         "inspect",

@@ -75,10 +75,15 @@ def inactive_message(name: str, profiles: Iterable[str]) -> str:
 
 def select(project: Project, named: Iterable[str] = ()) -> tuple[ServiceName, ...]:
     """The services of `project` that take part when these are named, in the order of the file; nothing named: the active
-    ones. Raises InputError for a name that is none, and for a required dependency that is not active."""
+    ones, and no job. Providers, which are no containers, may be named too. Raises InputError for a name that is none, and
+    for a required dependency that is not active."""
+    asked = tuple(named)
+    if asked and not (named := tuple(name for name in asked if name not in project.providers)):
+        return ()
     services = {
         str(name): Standing(service.profiles, {edge.service: edge.required for edge in service.depends_on.values()})
         for name, service in project.services.items()
+        if named or name not in project.jobs
     }
     chosen, missing = choose(services, project.profiles, named)
     for item in missing:

@@ -1,8 +1,7 @@
 """What ``run`` makes a container from: the service as the stack has it, with the command line's changes.
 
-Source: ``docker compose run``, measured. What is of the replicas alone is left out: the restart policy, the number, the
-container's name (which is one of its aliases, too), the published ports unless they are asked for, and a fixed address,
-which a replica may have at the moment.
+Source: ``docker compose run``, measured. What is of the replicas alone is left out (`model.single_run`), but for published
+ports that are asked for.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from orchestrator.compose.text.tree import Node
 from orchestrator.errors import InputError
 from orchestrator.model.network import PortMapping
 from orchestrator.model.project import Project
-from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.security import capability
 from orchestrator.model.service import Service
+from orchestrator.model.single_run import as_single_run
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.values import field, frozen, replace
 
@@ -65,21 +64,7 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
     added = capabilities(changes.cap_add, "--cap-add")
     dropped = capabilities(changes.cap_drop, "--cap-drop")
     service = replace(
-        service,
-        restart=RestartPolicy(),
-        pre_start=(),
-        replicas=1,
-        container_name=None,
-        networks={
-            name: replace(
-                item,
-                aliases=tuple(x for x in item.aliases if x != service.container_name),
-                ipv4_address=None,
-                ipv6_address=None,
-                link_local=(),
-            )
-            for name, item in service.networks.items()
-        },
+        as_single_run(service),
         ports=service.ports if changes.service_ports else ports,
         environment={**service.environment, **changes.environment},
         labels={**service.labels, **changes.labels},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.shapes import Shape
@@ -11,10 +12,12 @@ from orchestrator.compose.model import (
     chaos,
     counts,
     devices,
+    expecting,
     granted,
     health,
     hooks,
     images,
+    jobs,
     limits,
     linking,
     log_drivers,
@@ -23,9 +26,12 @@ from orchestrator.compose.model import (
     networks,
     process,
     project_parts,
+    providers,
     security,
     updating,
+    watching,
 )
+from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
 from orchestrator.compose.model.selection import services_of
@@ -33,19 +39,29 @@ from orchestrator.compose.schema.attributes import TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.health import OnUnhealthy
+from orchestrator.model.job import Job
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
+from orchestrator.model.provider import Provider
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
 from orchestrator.values import replace
 
 
 def build_project(
-    model: Node, asked: Node, name: str, working_dir: str, environment: Mapping[str, str], found: list[Diagnostic]
+    model: Node,
+    asked: Node,
+    name: str,
+    working_dir: str,
+    environment: Mapping[str, str],
+    found: list[Diagnostic],
+    profiles: tuple[str, ...] = (),
+    included: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> Project:
-    """The services, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
-    `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use)."""
-    read = Reader(model, found, environment, working_dir)
+    """The services, jobs, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
+    `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use). `included`: the
+    environments of included files, by their paths."""
+    read = Reader(model, found, environment, working_dir, included)
     unhealthy = _on_unhealthy(read, model, "x-pystack", OnUnhealthy.RESTART, TOP_X_PYSTACK)
 
     def each(section: str) -> Iterator[tuple[str, Node]]:
@@ -58,9 +74,19 @@ def build_project(
     for section in ("secrets", "configs"):
         for key, node in each(section):
             granted.check_granted(read, section, key, node)
-    services = {ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")}
+    services: dict[ServiceName, Service] = {}
+    by_program: dict[ServiceName, Provider] = {}
+    for key, node in each("services"):
+        if providers.is_provided(node):
+            by_program[ServiceName(key)] = providers.provider(read, key, node, profiles)
+        else:
+            services[ServiceName(key)] = _service(read, name, key, node, unhealthy)
+    by_job: dict[ServiceName, Job] = {}
+    for key, node in each("jobs"):
+        services[ServiceName(key)] = replace(_container(read, name, key, node, f"jobs.{key}", unhealthy), job=True)
+        by_job[ServiceName(key)] = jobs.triggers(read, node, f"jobs.{key}", profiles)
     made = {NetworkName(key): networks.network(read, key, node) for key, node in each("networks")}
-    networks.check_addresses(read, made, {key: service.networks for key, service in services.items() if _in(asked, key)})
+    networks.check_addresses(read, made, {key: service for key, service in services.items() if _in(asked, key)})
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,
@@ -69,12 +95,24 @@ def build_project(
         volumes={VolumeName(key): project_parts.volume(read, key, node) for key, node in each("volumes")},
         places=read.places,
         chaos=chaos.script(read, model, name, services),
+        profiles=profiles,
+        jobs=by_job,
+        providers=by_program,
+        host_hooks=host_hooks(read, model),
+        observe=_observe(read, model),
+        expect=expecting.expectation(read, model, services),
     )
 
 
+def _observe(read: Reader, model: Node) -> bool:
+    own = model.get("x-pystack")
+    node = own.get("net") if own is not None else None
+    return node is not None and read.flag(node, "x-pystack.net", "observe")
+
+
 def _in(asked: Node, service: str) -> bool:
-    node = asked.get("services")
-    return node is not None and node.get(service) is not None
+    nodes = (asked.get("services"), asked.get("jobs"))
+    return any(node is not None and node.get(service) is not None for node in nodes)
 
 
 def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnhealthy) -> Service:
@@ -83,6 +121,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         _container(read, project, name, node, path, unhealthy),
         post_start=hooks.hooks(read, node, path, "post_start"),
         pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+        watch=watching.watch_rules(read, node, path),
         update=updating.update_rules(read, node, path, "update_config"),
         rollback=updating.update_rules(read, node, path, "rollback_config"),
     )
@@ -115,7 +154,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         user=read.text(node, "user"),
         hostname=read.text(node, "hostname"),
         depends_on=_dependencies(read, node, path),
-        healthcheck=health.healthcheck(read, node, path),
+        healthcheck=health.health(read, node, path, ports),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
         restart=_restart(read, node, path),
         ports=ports if shared.publishes else (),
@@ -170,7 +209,7 @@ def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, D
     out: dict[ServiceName, Dependency] = {}
     known = services_of(read.model)
     for name, entry in item.items() if item is not None else ():
-        if name not in known:
+        if name not in known or providers.is_provided(known[name]):  # That is there before any container.
             continue
         read.mark(entry, f"{path}.depends_on.{name}", key=True)
         condition, required, restart = (entry.get(key) for key in ("condition", "required", "restart"))

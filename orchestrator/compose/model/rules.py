@@ -7,6 +7,7 @@ reported here.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from itertools import pairwise
 
 from orchestrator.compose.kinds.checking import MAX_FOUND
@@ -90,6 +91,13 @@ def _check_host_ip(port: Node, path: str, found: list[Diagnostic]) -> None:
         ipaddress.ip_address(go_text(node.value))
     except ValueError:
         found.append(diagnostic(node, f"{path}.host_ip", f'"{go_text(node.value)}" is not an IP address'))
+
+
+def check_jobs(model: Node, jobs: Mapping[str, Node], active: set[str], found: list[Diagnostic]) -> None:
+    """As `check_references`, of `jobs`, which may depend on the `active` services."""
+    services, wrong = services_of(model), _prefixes(found)
+    for name, job in jobs.items():
+        ServiceRules(model, name, job, services, active, found, wrong, "jobs").check()
 
 
 def check_references(model: Node, checked: set[str], active: set[str], found: list[Diagnostic]) -> None:

@@ -85,13 +85,16 @@ def _without_others(service: Node, chosen: set[str]) -> Node:
     return service.new({**out, "depends_on": depends_on.new(kept)} if kept else out)
 
 
-def without_jobs(model: Node, profiles: Iterable[str]) -> Node:
-    """`model` without the jobs whose profiles are not active."""
+def without_jobs(model: Node, profiles: Iterable[str], called: Iterable[str] = ()) -> Node:
+    """`model` without the jobs whose profiles are not active, but with those that are `called` by name."""
     jobs = model.get("jobs")
     if jobs is None or not isinstance(jobs.value, dict) or not isinstance(model.value, dict):
         return model
     active = set(profiles)
-    kept = {name: job for name, job in jobs.value.items() if Standing(profiles_of(job), {}).active(active)}
+    named = set(called)
+    kept = {
+        name: job for name, job in jobs.value.items() if name in named or Standing(profiles_of(job), {}).active(active)
+    }
     return model.new({**model.value, "jobs": jobs.new(kept)})
 
 

@@ -157,13 +157,7 @@ PRE_START = object_of(
 SERVICE_ONLY = (
     Row("profiles", UNIQUE_STRINGS.with_(same=once.by_key), "profiles that enable it"),
     Row("deploy", building.DEPLOY, "replicas, limits, updates"),
-    Row(
-        "develop",
-        building.DEVELOP,
-        "what to do when files change",
-        SKIP,
-        note="no files are watched; `up` makes anew what has changed",
-    ),
+    Row("develop", building.DEVELOP, "what to do when files change (docs/watch.md)"),
     Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
     Row("scale", COUNT, "how many containers, 10,000 at most"),
     Row("attach", EITHER, "show its log in the foreground, unless `--attach` names it"),
@@ -175,9 +169,7 @@ SERVICE_ONLY = (
     Row(
         "provider",
         parts.PROVIDER,
-        "a program that provides the service",
-        NO,
-        note="such plug-ins belong to Docker's command line, and it is not here",
+        "a program of this machine that provides the service, which is no container then (docs/providers.md)",
     ),
     Row("extends", parts.EXTENDS, "another service to start from"),
     Row(

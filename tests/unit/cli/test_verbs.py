@@ -333,7 +333,8 @@ def test_why_shows_the_state_the_reason_and_the_history(bench: Bench) -> None:
     ]
     assert lines[-2].split()[1:] == ["container.started", "started"]
     assert lines[-1].endswith("health.changed      healthy\\x07")
-    assert json.loads(bench.run("why", "db", "--format", "json").out) == {"statuses": [status], "history": history}
+    told = json.loads(bench.run("why", "db", "--format", "json").out)
+    assert told == {"statuses": [status], "history": history, "causes": []}
     assert "the last 1 of 2" in bench.run("why", "-n", "1", "db").out
 
 
@@ -359,7 +360,7 @@ def test_events_are_shown_until_the_supervisor_ends(bench: Bench) -> None:
     assert outcome.out.endswith("container.exited    db: exited with code 1\n")
     assert outcome.out.count("\n") == 1
     assert server.last("events") == {"since": 1700000000.0}
-    assert json.loads(bench.run("events", "--json").out.splitlines()[0]) == event
+    assert json.loads(bench.run("events", "--format", "json").out.splitlines()[0]) == event
     assert server.last("events") == {}
     assert bench.run("events", "--since", "yesterday").code == 2
 

@@ -86,7 +86,7 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
     }
     assert refused >= {
-        *("use_api_socket", "provider"),
+        "use_api_socket",
         "deploy.mode",
     }
 
@@ -104,7 +104,6 @@ services:
     external_links: []
     pre_start: [{image: x}]
     models: {m: {}}
-    provider: {type: x}
     logging: {driver: local}
     labels: {k: v}
     isolation: hyperv
@@ -124,17 +123,15 @@ models: {m: {model: x}}
 REFUSED = {
     "services.a.use_api_socket": 4,
     "services.a.models": 12,
-    "services.a.provider": 13,
-    "services.a.deploy.mode": 23,
-    "models": 28,
+    "services.a.deploy.mode": 22,
+    "models": 27,
 }
 IGNORED = {
-    "services.a.isolation": 16,
-    "services.a.develop": 17,
-    "services.a.cpu_count": 18,
-    "services.a.cpu_percent": 19,
-    "services.a.credential_spec": 20,
-    "services.a.deploy.placement": 22,
+    "services.a.isolation": 15,
+    "services.a.cpu_count": 17,
+    "services.a.cpu_percent": 18,
+    "services.a.credential_spec": 19,
+    "services.a.deploy.placement": 21,
 }
 
 
@@ -207,6 +204,7 @@ RUN = {
     "ports": "[80]",
     "privileged": "true",
     "profiles": "[p]",
+    "provider": "{type: p}",
     "pull_policy": "always",
     "pull_refresh_after": "2d, pull_policy: refresh",
     "read_only": "true",
@@ -231,6 +229,7 @@ RUN = {
     "volumes_from": "[b]",
     "working_dir": "/w",
     "deploy": "{resources: {limits: {cpus: '1'}}}",
+    "develop": "{watch: [{path: ., action: restart}]}",
     "extends": "b",
     "external_links": "[x-1]",
     "links": "[b]",
@@ -281,6 +280,8 @@ INERT = {
     *("services.name.ports[0].name", "services.name.ports[0].app_protocol", "services.name.ports[0].mode"),
 }
 BELOW = {
+    "services.name.provider.type": "provider: {type: x}",
+    "services.name.provider.options": "provider: {type: x, options: {k: v}}",
     "services.name.build.context": "build: {context: x}",
     "services.name.build.dockerfile": "build: {dockerfile: x}",
     "services.name.build.dockerfile_inline": "build: {dockerfile_inline: FROM host}",
@@ -431,6 +432,23 @@ BELOW = {
             ("order", "start-first"),
         )
     },
+    **{
+        f"services.name.develop.watch[0].{key}": f"develop: {{watch: [{{path: ./w, target: /t, {body}}}]}}"
+        for key, body in (
+            ("action", "action: restart"),
+            ("path", "action: rebuild"),
+            ("target", "action: sync"),
+            ("ignore", "action: sync, ignore: [x]"),
+            ("include", "action: sync, include: [x]"),
+            ("initial_sync", "action: sync, initial_sync: true"),
+            ("x-initialSync", "action: sync+restart, x-initialSync: true"),
+            ("exec.command", "action: sync+exec, exec: {command: x}"),
+            ("exec.user", "action: sync+exec, exec: {command: x, user: root}"),
+            ("exec.privileged", "action: sync+exec, exec: {command: x, privileged: true}"),
+            ("exec.working_dir", "action: sync+exec, exec: {command: x, working_dir: /w}"),
+            ("exec.environment", "action: sync+exec, exec: {command: x, environment: {K: v}}"),
+        )
+    },
     "networks.name.name": "networks: {default: {name: x}}",
     "networks.name.driver": "networks: {default: {driver: overlay}}",
     "networks.name.ipam.driver": "networks: {default: {ipam: {driver: other}}}",
@@ -495,7 +513,7 @@ def test_what_stands_below_arrives_too(stack: Stack) -> None:
             ).project
         except ComposeError as exc:
             return str(exc)
-        return project.services, project.networks, project.volumes
+        return project.services, project.networks, project.volumes, project.providers
 
     seen = [outcome("labels: {}")]
     for path, text in BELOW.items():

@@ -26,8 +26,8 @@ def test_what_is_not_said_is_as_docker_has_it_and_without_the_attribute_there_ar
 
 def test_all_of_it_is_read(stack: Stack) -> None:
     text = "order: start-first, parallelism: 0, delay: 1m30s, monitor: 0s, failure_action: rollback"
-    expected = UpdateRules(Order.START_FIRST, 0, 90.0, 0.0, FailureAction.ROLLBACK, 0.3)
-    assert rules(stack, f"{{{text}, max_failure_ratio: '0.3'}}") == expected
+    wanted = UpdateRules(Order.START_FIRST, 0, 90.0, 0.0, FailureAction.ROLLBACK, 0.3)
+    assert rules(stack, f"{{{text}, max_failure_ratio: '0.3'}}") == wanted
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from orchestrator.model.codec import from_json, to_json
             "name example.com fails for api",
         ),
         ("pause api --for 0", Injection(FaultKind.PAUSE, "api", for_s=0.0), "pause api"),
+        ("oom api", Injection(FaultKind.OOM, "api", for_s=0.0), "let api run out of memory"),
         ("kill api -s HUP", Injection(FaultKind.KILL, "api", for_s=0.0, signal=1), "send SIGHUP to api"),
     ],
 )
@@ -61,6 +62,9 @@ def test_what_is_written_is_what_is_meant(text: str, wanted: Injection, sentence
         ("rate api 1bit", "from 1kbit"),
         ("kill api -s NOSIG", "is not a signal"),
         ("kill api --for 3s", 'kill has no option "--for"'),
+        ("oom api --for 3s", 'oom has no option "--for"'),
+        ("oom", "it is written as: oom A"),
+        ("oom api db", "it is written as: oom A"),
     ],
 )
 def test_what_is_written_wrongly_is_one_sentence(text: str, part: str) -> None:
@@ -92,6 +96,7 @@ def test_each_end_has_its_own_mark() -> None:
         {"kind": "rate", "on": "api"},
         {"kind": "rate", "on": "api", "bits_per_s": 10**18},
         {"kind": "kill", "on": "api", "signal": 0},
+        {"kind": "oom", "on": "api", "to": "db"},
     ],
 )
 def test_what_comes_by_the_socket_is_checked_as_well(wrong: dict[str, object]) -> None:

@@ -1,0 +1,47 @@
+"""Copying into a container by its name, whether it runs or not; who cannot be reached just now is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from orchestrator.cli.commands.cp import provide
+from orchestrator.cli.settings import Settings
+from orchestrator.cli.watching.mirror import Part, bring
+from orchestrator.contracts.site import Site
+from orchestrator.errors import PystackError
+from orchestrator.model.names import ContainerId
+from orchestrator.runtime.bundle import read_bundle
+from orchestrator.runtime.view import opened_view
+
+
+class Unreached(Exception):
+    """The container is just being made, started, ended or removed: the same may do in a moment."""
+
+    def __init__(self, error: PystackError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def copy(
+    settings: Settings, site: Site, container: ContainerId, parts: Iterable[Part], warn: Callable[[str], None]
+) -> None:
+    """Raises Unreached; OperationError and HostError for what will not go in."""
+    failed: PystackError | None = None
+    try:
+        spec = read_bundle(site, container)
+        with opened_view(site, spec, lambda: provide(settings, spec)) as view:
+            try:
+                bring(view, _user(spec.config), parts, warn)
+            except PystackError as error:
+                failed = error
+    except PystackError as error:
+        raise Unreached(error) from error
+    if failed is not None:
+        raise failed
+
+
+def _user(config: object) -> tuple[int, int]:
+    """Who the container's process runs as."""
+    process = config.get("process") if isinstance(config, dict) else None
+    user = (process or {}).get("user") or {}
+    return int(user.get("uid", 0)), int(user.get("gid", 0))

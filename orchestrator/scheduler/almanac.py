@@ -1,0 +1,62 @@
+"""When a schedule is due: crontab(5), in a time zone, as Debian's cron(8) has it.
+
+What is at a fixed time (neither minute nor hour begins with ``*``) and falls into the hour that a change of the clocks
+leaves out is due right after it; in the hour that comes twice, the first time only. What has a ``*`` there goes by the
+clock: it is due in both hours, and not in the one that is left out. `cronsim` does the arithmetic.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from orchestrator.errors import HostError
+from orchestrator.model.job import Schedule
+
+LOCAL_TIME = "/etc/localtime"
+_UTC = frozenset({"UTC", "Etc/UTC"})
+_LOCAL = Schedule("")
+_STEPS = 10
+"""An hour that comes twice may give instants on the wrong side of the one that was asked for; a few of them."""
+
+
+def last_due(schedule: Schedule, at_s: float) -> float | None:
+    """The last instant (epoch seconds) that is not after `at_s`. Raises HostError for a zone that is gone."""
+    return _nearest(schedule, int(at_s) + 1, at_s, back=True)
+
+
+def next_due(schedule: Schedule, at_s: float) -> float | None:
+    """The first instant after `at_s`; None: there is none. Raises HostError."""
+    return _nearest(schedule, int(at_s), at_s, back=False)
+
+
+def zone_of(schedule: Schedule) -> tzinfo:
+    """Raises HostError when tzdata does not have it any more."""
+    if schedule.timezone in _UTC:
+        return UTC
+    try:
+        if schedule.timezone:
+            return ZoneInfo(schedule.timezone)
+        with open(LOCAL_TIME, "rb") as file:
+            return ZoneInfo.from_file(file)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        if schedule.timezone:
+            message = f'this machine does not know the time zone "{schedule.timezone}"'
+            raise HostError(message, hint="install tzdata") from exc
+        return UTC  # localtime(5): a machine without the file is on UTC.
+
+
+def written(at_s: float, schedule: Schedule = _LOCAL) -> str:
+    """For people, to the minute, in the schedule's time zone."""
+    return datetime.fromtimestamp(at_s, zone_of(schedule)).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def _nearest(schedule: Schedule, begin_s: int, at_s: float, *, back: bool) -> float | None:
+    from cronsim import CronSim  # Only where there are jobs.
+
+    simulation = CronSim(schedule.cron, datetime.fromtimestamp(begin_s, zone_of(schedule)), reverse=back)
+    for _, found in zip(range(_STEPS), simulation, strict=False):
+        due_at = found.timestamp()
+        if (due_at <= at_s) if back else (due_at > at_s):
+            return due_at
+    return None
