@@ -68,6 +68,10 @@ def requested(settings: Settings, asked: Asked) -> tuple[Site, PlanOf, Project |
     selection = selected(asked.services, no_deps=asked.no_deps)
     if asked.verb == "up":
         project, _ = settings.load_to_run(asked.services)
+        if project.providers:
+            from orchestrator.cli.providers import recall
+
+            project = recall(settings, project)
         remove, ignore = orphans(settings, asked.remove_orphans)
         up = Up(
             project,

@@ -120,6 +120,12 @@ class Settings:
         check_files(project, (*chosen, *scheduled))
         return project, chosen
 
+    def variables(self) -> dict[str, str]:
+        """Our environment, with what the project's files of variables add to it."""
+        from orchestrator.compose.discovery import discover
+
+        return {**discover(self.request()).environment, **self.environ}
+
     def load_if_possible(self) -> Project | None:
         """As `load`, for a verb that can do without: None when ``-p`` names the project and ``-f`` no file, when there is
         no file, and when the files are wrong, which is told."""

@@ -18,6 +18,7 @@ the active ones) must be right in every respect; of the others, what is wrong fr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from orchestrator.compose import discovery
@@ -123,8 +124,9 @@ def load(request: LoadRequest) -> Loaded:
     model.found.warnings.extend(at_start(model.tree))
     model.found.warnings.extend([*idle_capabilities(model.tree), *unmapped_devices(model.tree)])
     whole, errors = _whole(model, request), model.found.errors
+    included = model.found.environments
     project = build_project(
-        whole, model.tree, model.name, model.working_dir, model.environment, errors, model.profiles
+        whole, model.tree, model.name, model.working_dir, model.environment, errors, model.profiles, included
     )
     model.found.stop()
     project = replace(
@@ -132,7 +134,16 @@ def load(request: LoadRequest) -> Loaded:
         compose_files=model.files,
         inactive=frozenset(name for name in project.services if name not in model.enabled),
     )
+    if project.providers:
+        known = {name: _plain_config(canonical["services"].get(name, {})) for name in project.providers}
+        providers = {name: replace(item, config=known[name]) for name, item in project.providers.items()}
+        project = replace(project, providers=providers)
     return Loaded(project, tuple(model.found.warnings), canonical, bool(model.found.reached))
+
+
+def _plain_config(service: JSON) -> str:
+    """A service of the canonical model as a program reads it: with its dollar signs as they are."""
+    return json.dumps(service).replace("$$", "$")
 
 
 def _whole(model: Model, request: LoadRequest) -> Node:

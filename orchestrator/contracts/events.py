@@ -89,7 +89,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.SERVICE_WAITING: ("on", "condition"),
     EventKind.CONDITION_MET: ("on", "condition", "waited_s"),
     EventKind.SERVICE_FAILED: ("exit_status", "signal", "oom", "probe_output", "blocked"),
-    EventKind.SERVICE_BLOCKED: ("on",),
+    EventKind.SERVICE_BLOCKED: ("on", "dependency", "exit_status"),
     EventKind.CONTAINER_CREATING: ("image",),
     EventKind.CONTAINER_CREATED: ("networks_s", "sandbox_s"),
     EventKind.CONTAINER_STARTING: ("needs",),
@@ -114,6 +114,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 `left_s`: until it is killed; `ignored`: whether its first `process`, which is `pid` in its own namespace,
 does nothing about the signal;
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
+`dependency`: the container of `on` that ended, and so can never satisfy the condition;
 `number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
 `due_at`: epoch seconds; `missed`: that was when nobody was there;

@@ -10,6 +10,7 @@ from orchestrator.model.host_hooks import HostHooks
 from orchestrator.model.job import Job
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.network import Network
+from orchestrator.model.provider import Provider
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Volume
 from orchestrator.values import field, frozen
@@ -33,7 +34,7 @@ class Project:
     active; they are known (no orphans), and touched only when asked for by name. `profiles`: the active ones.
 
     `jobs`: those of the services that are jobs. They are always in `inactive`: no verb takes them along, `run` and their
-    schedules make their containers.
+    schedules make their containers. `providers`: services that are no containers; they are in none of the other fields.
 
     `chaos`: its script of faults on purpose. `expect`: what it expects of a simulation. `observe`: who talks to whom is
     counted. `working_dir` is absolute. `places` maps compose paths (``services.web.ports[0]``) to where they are written:
@@ -54,6 +55,7 @@ class Project:
     host_hooks: HostHooks = HostHooks()
     observe: bool = False
     jobs: Mapping[ServiceName, Job] = field(default_factory=dict)
+    providers: Mapping[ServiceName, Provider] = field(default_factory=dict)
 
     @property
     def scheduled(self) -> tuple[ServiceName, ...]:

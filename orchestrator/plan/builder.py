@@ -54,8 +54,8 @@ class PlanBuilder:
     operations: dict[OperationId, Operation] = field(default_factory=dict)
     replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
-    renamed: dict[NetworkName, NetworkName] = field(default_factory=dict)
     rolls: dict[ServiceName, Roll] = field(default_factory=dict)
+    renamed: dict[NetworkName, NetworkName] = field(default_factory=dict)
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
     _takes: dict[OperationId, list[OperationId]] = field(default_factory=dict)
 
@@ -309,13 +309,7 @@ class PlanBuilder:
 
     def finish(self, verb: Verb, selection: tuple[ServiceName, ...]) -> Plan:
         order = Order(
-            self.operations,
-            self.graph,
-            self.predecessors,
-            self._needs,
-            self._frees,
-            self._takes,
-            self.rolls.values(),
+            self.operations, self.graph, self.predecessors, self._needs, self._frees, self._takes, self.rolls.values()
         )
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()

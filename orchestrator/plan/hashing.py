@@ -1,9 +1,9 @@
 """The config hash of a service: it changes when a container made from it would be different.
 
 As in Docker Compose, profiles, depends_on and replicas are left out (they say when and how many, not what), and so are
-build and pull policy: how the image is had shows in what it is; `attach`: who looks at it; and how it is updated. Labels, restart policy and
-health check count. The content of the image, and the definitions of the networks and volumes the service uses, count too.
-Compose paths (`place`) do not.
+build and pull policy: how the image is had shows in what it is; `attach`: who looks at it; and how it is updated. Labels,
+restart policy and health check count. The content of the image, and the definitions of the networks and volumes the service
+uses, count too. Compose paths (`place`) do not.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ from collections.abc import Callable, Collection, Mapping
 
 import trio
 
-from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Standing, Start, Up
+from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
+from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection

@@ -348,8 +348,8 @@ async def announce(state: EngineState, container: Container, old: Container | No
 
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
-    """A container's hostname is one of its names for the others too, as for Docker, and so is the whole of it; and its usual
-    name, when it has the other one of two. One that is not announced has no name."""
+    """A container's hostname is one of its names for the others too, as for Docker, and so is the whole of it; and its
+    usual name, when it has the other one of two. One that is not announced has no name."""
     shared = any(key in state.networks and state.networks[key].external for key in service.networks)
     for link in service.links if not shared else ():
         if link.external and ContainerId(link.target) not in state.containers:

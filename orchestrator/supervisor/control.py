@@ -18,8 +18,6 @@ from orchestrator.contracts.control import (
     Events,
     Explanation,
     Hello,
-    Inject,
-    Injected,
     Operation,
     Planned,
     PlannedStep,
@@ -30,12 +28,11 @@ from orchestrator.contracts.control import (
     Scale,
     Selection,
     Shutdown,
-    Standing,
-    Undo,
     Up,
     Why,
 )
 from orchestrator.contracts.events import ContainerStatus, Event
+from orchestrator.contracts.injecting import Inject, Injected, Standing, Undo
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, InputError, OperationError
 from orchestrator.model.chaos import check_injection

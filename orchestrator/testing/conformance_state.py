@@ -11,9 +11,10 @@ from typing import Protocol
 
 from orchestrator.contracts.network import Published
 from orchestrator.contracts.runtime import Exit
-from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, Records, Volumes, Wanted
+from orchestrator.contracts.state import Armed, ContainerRecord, Definition, ProjectRecord, Records, Volumes, Wanted
 from orchestrator.errors import OperationError
 from orchestrator.model.health import HealthCheck
+from orchestrator.model.job import Schedule
 from orchestrator.model.names import ContainerId, Instance, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -110,6 +111,14 @@ def a_commit_replaces_everything(lab: StateLab) -> None:
     assert _loaded(lab) == ProjectRecord(replace(a_project(), working_dir="/else"), ())
 
 
+def what_is_due_is_kept_with_the_stack(lab: StateLab) -> None:
+    state, project = lab.state("shop"), a_project()
+    armed = Armed(project.services[ServiceName("db-main")], (Schedule("0 3 * * *"),), (1.5,))
+    for jobs in ({ServiceName("db-main"): armed}, {ServiceName("db-main"): replace(armed, waiting=(2.5,))}, {}):
+        state.commit(ProjectRecord(project, (a_record(ONE),), jobs=jobs))
+        assert _loaded(lab).jobs == jobs
+
+
 def projects_do_not_see_each_other(lab: StateLab) -> None:
     for name in ("shop", "shop-db"):
         lab.state(name).commit(ProjectRecord(a_project(name), (replace(a_record(), config_hash=name),)))
@@ -198,6 +207,7 @@ STATE_CHECKS: tuple[StateCheck, ...] = (
     a_container_may_change_its_definition,
     what_is_forgotten_is_gone_and_the_rest_stays,
     a_commit_replaces_everything,
+    what_is_due_is_kept_with_the_stack,
     projects_do_not_see_each_other,
 )
 

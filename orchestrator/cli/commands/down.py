@@ -8,6 +8,7 @@ from orchestrator.cli.connection import explain_unknown, manage
 from orchestrator.cli.dryrun import shown_instead, told_instead
 from orchestrator.cli.operation import Operation
 from orchestrator.cli.orphans import removes_orphans
+from orchestrator.cli.provided_stack import stack_with_providers
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
@@ -37,9 +38,16 @@ def down(
     -v is given."""
     site = settings.site()
     images = _images(settings, site, rmi) if rmi is not None else ()
-    _down(settings, site, services, volumes, remove_orphans, timeout_s)
+    provided = stack_with_providers(settings, site)
+    kept = tuple(name for name in services if provided is None or name not in provided.providers)
+    if kept or not services:
+        _down(settings, site, kept, volumes, remove_orphans, timeout_s)
     if told_instead(settings, *(f"remove image {image}, if nothing else uses it" for image in images)):
         return
+    if provided is not None:
+        from orchestrator.cli.providers import release
+
+        release(provided, services, settings.environ, "down")
     if not services:
         give_back(data_root_of(site), site.project)
     if images:

@@ -7,6 +7,7 @@ import time
 from orchestrator.cli.connection import explain_unknown, manage
 from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.operation import Operation, report_failures
+from orchestrator.cli.provided_stack import stack_with_providers
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
@@ -63,7 +64,14 @@ def start(
 
 def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None) -> None:
     """Stop services, dependents first. Their files, addresses and logs stay."""
-    operate(settings, Stop(selected(services), timeout_s), "stopped")
+    provided = stack_with_providers(settings, settings.site())
+    kept = tuple(name for name in services if provided is None or name not in provided.providers)
+    if kept or not services:
+        operate(settings, Stop(selected(kept), timeout_s), "stopped")
+    if provided is not None:
+        from orchestrator.cli.providers import release
+
+        release(provided, services, settings.environ, "stop")
 
 
 def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | None, no_deps: bool) -> None:

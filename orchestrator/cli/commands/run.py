@@ -28,7 +28,7 @@ from orchestrator.plan.selection import require_manual
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from orchestrator.cli.render.progress import Progress
     from orchestrator.cli.settings import Settings
@@ -74,8 +74,9 @@ def run(
     keys = Keys(detach_keys)
     removes, ignores = orphans(settings, remove_orphans)
     project, environ = _loaded(settings, service)
-    wanted = select(project, () if no_deps else (service,))
-    project = with_policies(project, {service, *wanted}, build=build, no_build=no_build, pull=pull)
+    chosen = {service, *(wanted := select(project, () if no_deps else (service,)))}
+    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
+    project = _provided(settings, project, wanted, service, no_deps=no_deps)
     changes = Changes(
         directory=os.getcwd(), home=environ.get("HOME"), command=command, entrypoint=entrypoint,
         environment=_environment(environ, variables, env_files, on_terminal), labels=dict(map(_pair, labels)),
@@ -85,18 +86,19 @@ def run(
     request = Run(
         project,
         one_off(project, project.services[ServiceName(service)], changes),
-        name=name or "",
-        dependencies=not no_deps,
-        remove=remove,
-        tty=on_terminal,
-        use_aliases=use_aliases,
-        detach=detach,
-        remove_orphans=removes,
-        ignore_orphans=ignores,
-        registry=caller_variables(settings.environ),
-    )
+        name=name or "", dependencies=not no_deps, remove=remove, tty=on_terminal, use_aliases=use_aliases, detach=detach,
+        remove_orphans=removes, ignore_orphans=ignores, registry=caller_variables(settings.environ),
+    )  # fmt: skip
     board = Board(quiet_images=quiet_pull, quiet_builds=quiet_build)
     return _carry_out(settings, request, quiet, board, keys, stdin=interactive)
+
+
+def _provided(settings: Settings, project: Project, wanted: Collection[str], service: str, *, no_deps: bool) -> Project:
+    if not project.providers:
+        return project
+    from orchestrator.cli.providers import ask, recall
+
+    return recall(settings, project) if no_deps else ask(settings, project, wanted, (service,))
 
 
 def _loaded(settings: Settings, service: str) -> tuple[Project, Mapping[str, str]]:

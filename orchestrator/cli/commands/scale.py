@@ -23,6 +23,10 @@ def scale(settings: Settings, numbers: tuple[str, ...], no_deps: bool, timeout_s
     began_s = time.monotonic()
     project, _ = settings.load_to_run(tuple(number.partition("=")[0] for number in numbers))
     wanted = replicas(numbers, project)
+    if project.providers:
+        from orchestrator.cli.providers import recall
+
+        project = recall(settings, project)
     site = settings.site_named(project.name)
     request = Scale(
         project,

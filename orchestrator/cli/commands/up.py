@@ -28,7 +28,7 @@ from orchestrator.plan.selection import require_services
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
@@ -70,32 +70,43 @@ def up(
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
-    cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
-    _check_combination(cascading, detach, wait, no_start)
+    cascading = _cascading(abort_on_exit or abort_on_failure or exit_code_from is not None, detach, wait, no_start)
     project, chosen = _loaded(settings, services)
-    if isolate:
-        project = isolated(settings, project, begin=True)
+    project = isolated(settings, project, begin=True) if isolate else project
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
-    if exit_code_from is not None:
-        _check_code_from(exit_code_from, project, managed)
+    _check_code_from(exit_code_from, project, managed)
     request = _request(
         settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=no_start, no_deps=no_deps
     )
     more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
     board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
-    _host_hooks(settings, project, "before_up")
-    if detach or wait or no_start or settings.dry_run or not managed:
+    request = _prepared(settings, request, managed, services)
+    nobody = not managed and not project.scheduled
+    if nobody and project.providers and not settings.all_resources:
+        return 0  # All that was asked for are providers.
+    if detach or wait or no_start or settings.dry_run or nobody:
         _detached(settings, request, managed, began_s, board)
         _host_hooks(settings, project, "after_up")
         return 0
-    check_services((*attached, *unattached), project.services, project.name)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
-    selection = _selection(shown, unattached, (*managed, *(() if services else project.scheduled)), services or managed)
+    selection = _selection(project, shown, unattached, managed, services)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
     return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
+
+
+def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: tuple[str, ...]) -> Up:
+    """What comes before the request: the stack's own hooks, and its services that are no containers."""
+    _host_hooks(settings, request.project, "before_up")
+    if not request.project.providers:
+        return request
+    from orchestrator.cli.providers import ask, recall
+
+    if settings.dry_run:
+        return replace(request, project=recall(settings, request.project))
+    return replace(request, project=ask(settings, request.project, chosen, named))
 
 
 def _host_hooks(settings: Settings, project: Project, name: str) -> None:
@@ -112,15 +123,21 @@ def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, co
 
 
 def _selection(
-    shown: Iterable[str], unattached: Container[str], managed: tuple[str, ...], awaited: tuple[str, ...]
+    project: Project,
+    shown: tuple[str, ...],
+    unattached: tuple[str, ...],
+    managed: tuple[str, ...],
+    services: tuple[str, ...],
 ) -> Selection:
-    """Raises InputError when the command line leaves nothing to follow."""
+    """`shown`: whose logs, but for the `unattached`. `services`: as on the command line, and `managed` what they mean.
+    Raises InputError for unknown services, and when nothing is left to follow."""
     from orchestrator.cli.attach import Selection
 
+    check_services((*shown, *unattached), project.services, project.name)
     followed = tuple(name for name in shown if name not in unattached)
     if unattached and not followed:
         raise InputError("--no-attach leaves no logs to follow", hint="-d returns once everything is started")
-    return Selection(followed, managed, awaited)
+    return Selection(followed, (*managed, *(() if services else project.scheduled)), services or managed)
 
 
 def _shown(project: Project, services: Iterable[str]) -> tuple[str, ...]:
@@ -178,16 +195,21 @@ def create(
     began_s = time.monotonic()
     project, chosen = _loaded(settings, services)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
+    if project.providers:
+        from orchestrator.cli.providers import ask, recall
+
+        project = recall(settings, project) if settings.dry_run else ask(settings, project, chosen, services)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
     _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 
 
-def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
-    """Raises InputError."""
+def _cascading(cascading: bool, detach: bool, wait: bool, no_start: bool) -> bool:
+    """Raises InputError for what cannot be combined."""
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
     if no_start and (cascading or wait):
         raise InputError("--no-start cannot be combined with --wait, --abort-on-container-* or --exit-code-from")
+    return cascading
 
 
 def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
@@ -195,14 +217,16 @@ def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tup
     project, chosen = settings.load_to_run(services)
     require_services(project, [ServiceName(name) for name in services])
     alone = settings.all_resources and (project.networks or project.volumes)
-    if not chosen and not alone and not project.scheduled:
+    if not chosen and not alone and not project.scheduled and not project.providers:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
     return project, chosen
 
 
-def _check_code_from(service: str, project: Project, managed: Collection[str]) -> None:
+def _check_code_from(service: str | None, project: Project, managed: Collection[str]) -> None:
     """Raises InputError."""
+    if service is None:
+        return
     check_services([service], project.services, project.name)
     if service not in managed:
         raise InputError(
@@ -226,7 +250,7 @@ def _request(
     remove, ignore = orphans(settings, remove_orphans)
     return Up(
         project,
-        selected(services, no_deps=no_deps),
+        selected(tuple(name for name in services if name not in project.providers), no_deps=no_deps),
         scale=replicas(scale, project),
         recreate=recreate_mode(force, keep),
         remove_orphans=remove,

@@ -68,8 +68,9 @@ _DRY = frozenset({
 
 
 def _row(verb: Verb | Group) -> Verb | Group:
-    dry = isinstance(verb, Verb) and verb.name in _DRY
-    return replace(verb, options=(*verb.options, DRY_RUN)) if dry else verb
+    if isinstance(verb, Verb) and verb.name in _DRY:
+        return replace(verb, options=(*verb.options, DRY_RUN))
+    return verb
 
 
 VERBS: Mapping[str, Verb | Group] = {
@@ -111,6 +112,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.WHY,
         looking.NET,
         files.TIMELINE,
+        files.SIMULATE,
         files.PLAN,
         files.APPLY,
         files.CONFIG,

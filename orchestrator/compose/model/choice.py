@@ -75,8 +75,11 @@ def inactive_message(name: str, profiles: Iterable[str]) -> str:
 
 def select(project: Project, named: Iterable[str] = ()) -> tuple[ServiceName, ...]:
     """The services of `project` that take part when these are named, in the order of the file; nothing named: the active
-    ones, and no job. Raises InputError for a name that is none, and for a required dependency that is not active."""
-    named = tuple(named)
+    ones, and no job. Providers, which are no containers, may be named too. Raises InputError for a name that is none, and
+    for a required dependency that is not active."""
+    asked = tuple(named)
+    if asked and not (named := tuple(name for name in asked if name not in project.providers)):
+        return ()
     services = {
         str(name): Standing(service.profiles, {edge.service: edge.required for edge in service.depends_on.values()})
         for name, service in project.services.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.shapes import Shape
@@ -25,6 +26,7 @@ from orchestrator.compose.model import (
     networks,
     process,
     project_parts,
+    providers,
     security,
     updating,
 )
@@ -39,6 +41,7 @@ from orchestrator.model.health import OnUnhealthy
 from orchestrator.model.job import Job
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
 from orchestrator.model.project import Project
+from orchestrator.model.provider import Provider
 from orchestrator.model.restart import RestartKind, RestartPolicy
 from orchestrator.model.service import Condition, Dependency, Service
 from orchestrator.values import replace
@@ -52,10 +55,12 @@ def build_project(
     environment: Mapping[str, str],
     found: list[Diagnostic],
     profiles: tuple[str, ...] = (),
+    included: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> Project:
     """The services, jobs, networks and volumes of a normalised model as a Project. What it cannot hold of those that are in
-    `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use)."""
-    read = Reader(model, found, environment, working_dir)
+    `asked` too, the part of `model` that is asked for, is added to `found` (the result is then of no use). `included`: the
+    environments of included files, by their paths."""
+    read = Reader(model, found, environment, working_dir, included)
     unhealthy = _on_unhealthy(read, model, "x-pystack", OnUnhealthy.RESTART, TOP_X_PYSTACK)
 
     def each(section: str) -> Iterator[tuple[str, Node]]:
@@ -68,13 +73,19 @@ def build_project(
     for section in ("secrets", "configs"):
         for key, node in each(section):
             granted.check_granted(read, section, key, node)
-    services = {ServiceName(key): _service(read, name, key, node, unhealthy) for key, node in each("services")}
+    services: dict[ServiceName, Service] = {}
+    by_program: dict[ServiceName, Provider] = {}
+    for key, node in each("services"):
+        if providers.is_provided(node):
+            by_program[ServiceName(key)] = providers.provider(read, key, node, profiles)
+        else:
+            services[ServiceName(key)] = _service(read, name, key, node, unhealthy)
     by_job: dict[ServiceName, Job] = {}
     for key, node in each("jobs"):
         services[ServiceName(key)] = replace(_container(read, name, key, node, f"jobs.{key}", unhealthy), job=True)
         by_job[ServiceName(key)] = jobs.triggers(read, node, f"jobs.{key}", profiles)
     made = {NetworkName(key): networks.network(read, key, node) for key, node in each("networks")}
-    networks.check_addresses(read, made, {key: service.networks for key, service in services.items() if _in(asked, key)})
+    networks.check_addresses(read, made, {key: service for key, service in services.items() if _in(asked, key)})
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,
@@ -85,6 +96,7 @@ def build_project(
         chaos=chaos.script(read, model, name, services),
         profiles=profiles,
         jobs=by_job,
+        providers=by_program,
         host_hooks=host_hooks(read, model),
         observe=_observe(read, model),
         expect=expecting.expectation(read, model, services),
@@ -195,7 +207,7 @@ def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, D
     out: dict[ServiceName, Dependency] = {}
     known = services_of(read.model)
     for name, entry in item.items() if item is not None else ():
-        if name not in known:
+        if name not in known or providers.is_provided(known[name]):  # That is there before any container.
             continue
         read.mark(entry, f"{path}.depends_on.{name}", key=True)
         condition, required, restart = (entry.get(key) for key in ("condition", "required", "restart"))

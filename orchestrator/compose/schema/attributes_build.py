@@ -238,7 +238,7 @@ DEPLOY = object_of(
         Row("mode", TEXT, "replicated or global", NO, harmless=("replicated",)),
         Row("replicas", COUNT, "how many containers, 10,000 at most"),
         Row("labels", LABELS, "labels of the service", SKIP),
-        Row("update_config", object_of("update_config", _UPDATE), "how changed containers are replaced: docs/rolling-updates.md"),
+        Row("update_config", object_of("update_config", _UPDATE), "how changed containers are replaced"),
         Row("rollback_config", object_of("rollback_config", _UPDATE), "the same, for going back after a failure"),
         Row(
             "resources",

@@ -175,9 +175,7 @@ SERVICE_ONLY = (
     Row(
         "provider",
         parts.PROVIDER,
-        "a program that provides the service",
-        NO,
-        note="such plug-ins belong to Docker's command line, and it is not here",
+        "a program of this machine that provides the service, which is no container then (docs/providers.md)",
     ),
     Row("extends", parts.EXTENDS, "another service to start from"),
     Row(

@@ -86,7 +86,7 @@ def test_dangerous_things_are_refused_and_never_merely_ignored() -> None:
         compose_path(steps).removeprefix("services.name.") for steps, row in PLACES if row.support is Support.REFUSED
     }
     assert refused >= {
-        *("use_api_socket", "provider"),
+        "use_api_socket",
         "deploy.mode",
     }
 
@@ -104,7 +104,6 @@ services:
     external_links: []
     pre_start: [{image: x}]
     models: {m: {}}
-    provider: {type: x}
     logging: {driver: local}
     labels: {k: v}
     isolation: hyperv
@@ -124,17 +123,16 @@ models: {m: {model: x}}
 REFUSED = {
     "services.a.use_api_socket": 4,
     "services.a.models": 12,
-    "services.a.provider": 13,
-    "services.a.deploy.mode": 23,
-    "models": 28,
+    "services.a.deploy.mode": 22,
+    "models": 27,
 }
 IGNORED = {
-    "services.a.isolation": 16,
-    "services.a.develop": 17,
-    "services.a.cpu_count": 18,
-    "services.a.cpu_percent": 19,
-    "services.a.credential_spec": 20,
-    "services.a.deploy.placement": 22,
+    "services.a.isolation": 15,
+    "services.a.develop": 16,
+    "services.a.cpu_count": 17,
+    "services.a.cpu_percent": 18,
+    "services.a.credential_spec": 19,
+    "services.a.deploy.placement": 21,
 }
 
 
@@ -207,6 +205,7 @@ RUN = {
     "ports": "[80]",
     "privileged": "true",
     "profiles": "[p]",
+    "provider": "{type: p}",
     "pull_policy": "always",
     "pull_refresh_after": "2d, pull_policy: refresh",
     "read_only": "true",
@@ -281,6 +280,8 @@ INERT = {
     *("services.name.ports[0].name", "services.name.ports[0].app_protocol", "services.name.ports[0].mode"),
 }
 BELOW = {
+    "services.name.provider.type": "provider: {type: x}",
+    "services.name.provider.options": "provider: {type: x, options: {k: v}}",
     "services.name.build.context": "build: {context: x}",
     "services.name.build.dockerfile": "build: {dockerfile: x}",
     "services.name.build.dockerfile_inline": "build: {dockerfile_inline: FROM host}",
@@ -419,6 +420,18 @@ BELOW = {
             ("environment", "command: x, environment: {K: v}"),
         )
     },
+    **{
+        f"services.name.deploy.{key}.{name}": f"deploy: {{{key}: {{{name}: {value}}}}}"
+        for key in ("update_config", "rollback_config")
+        for name, value in (
+            ("parallelism", "2"),
+            ("delay", "3s"),
+            ("failure_action", "continue"),
+            ("monitor", "3s"),
+            ("max_failure_ratio", "0.5"),
+            ("order", "start-first"),
+        )
+    },
     "networks.name.name": "networks: {default: {name: x}}",
     "networks.name.driver": "networks: {default: {driver: overlay}}",
     "networks.name.ipam.driver": "networks: {default: {ipam: {driver: other}}}",
@@ -483,7 +496,7 @@ def test_what_stands_below_arrives_too(stack: Stack) -> None:
             ).project
         except ComposeError as exc:
             return str(exc)
-        return project.services, project.networks, project.volumes
+        return project.services, project.networks, project.volumes, project.providers
 
     seen = [outcome("labels: {}")]
     for path, text in BELOW.items():
