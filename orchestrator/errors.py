@@ -11,6 +11,7 @@ import errno
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_MOVED = 3
 EXIT_RUNTIME = 125
 EXIT_CANNOT_EXECUTE = 126
 EXIT_NOT_FOUND = 127
@@ -73,6 +74,13 @@ class BusyError(PystackError):
     kind = "busy"
 
 
+class MovedError(PystackError):
+    """A plan was made for a world that is another one by now. Nothing was done. Exit code 3."""
+
+    kind = "moved"
+    exit_code = EXIT_MOVED
+
+
 class CommandError(PystackError):
     """A container's command could not be executed: exit code 127 (not found) or 126 (may not be run)."""
 
@@ -88,7 +96,7 @@ class BugReport(PystackError):
 
 
 KINDS: dict[str, type[PystackError]] = {
-    cls.kind: cls for cls in (InputError, HostError, OperationError, BusyError, CommandError, BugReport)
+    cls.kind: cls for cls in (InputError, HostError, OperationError, BusyError, MovedError, CommandError, BugReport)
 }
 """By the name that an error has on a wire."""
 

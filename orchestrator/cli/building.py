@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.imagework import carry_out, data_root_of, located, run_root_of
 from orchestrator.cli.selection import check_images
 from orchestrator.cli.wanted_images import caller_variables, with_epoch
@@ -74,6 +75,9 @@ def build_services(settings: Settings, wanted: Wanted, note: Note | None) -> int
         return 0
     if wanted.check:
         return _check(project, specs)
+    images = {name: project.services[name].image for name in specs}
+    if told_instead(settings, *(f"build {images[name]} from {spec.context}" for name, spec in specs.items())):
+        return 0
     alone = note is not None and not loaded.reaches and _is_local(settings, specs.values())
     _build_all(settings, project, specs, note if alone else None, warnings, quiet=wanted.quiet)
     if wanted.push:
@@ -170,7 +174,8 @@ def _build_all(
             except PystackError as error:
                 raise located(error, project, f"{service.place}.build") from error
 
-        await each({name: built_before(spec) for name, spec in specs.items()}, one, at_once=len(specs))
+        at_once = settings.parallel if settings.parallel > 0 else len(specs)
+        await each({name: built_before(spec) for name, spec in specs.items()}, one, at_once=at_once)
         number = len(specs)
         transfers.note(f"{number} image{'' if number == 1 else 's'} built in {time.monotonic() - began_s:.2f} s")
         return made

@@ -18,6 +18,7 @@ from orchestrator.cli.table.shapes import (
     CHOICE,
     COUNT,
     FLAG,
+    INTEGER,
     LINES,
     PART,
     SECONDS,
@@ -173,6 +174,7 @@ def _type(option: Option) -> click.ParamType[Any]:
         TEXT: click.STRING,
         SECONDS: click.FloatRange(min=0),
         COUNT: click.IntRange(min=0),
+        INTEGER: click.INT,
         LINES: _Lines(),
     }
     return types[option.kind]

@@ -7,12 +7,15 @@ import sys
 
 from orchestrator.cli.parser import Invocation, parse
 from orchestrator.cli.settings import Settings
-from orchestrator.errors import PystackError
+from orchestrator.cli.table import GLOBALS
+from orchestrator.errors import InputError, PystackError
 from orchestrator.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from orchestrator.cli.table.shapes import Verb
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +49,10 @@ def _open_standard() -> None:
 
 def _carry_out(asked: Invocation) -> int:
     verb = asked.verb
-    settings = Settings(**asked.settings, environment=dict(os.environ))
+    given = {option.name: asked.settings[option.name] for option in GLOBALS if not option.accepted}
+    settings = Settings(**given, environment=dict(os.environ))
+    if settings.dry_run or asked.values.get("dry_run"):
+        settings = replace(settings, dry_run=_can_be_dry(verb))
     if verb.loads_and_starts:
         from orchestrator.cli import early
 
@@ -58,6 +64,13 @@ def _carry_out(asked: Invocation) -> int:
         if settings.begun is not None:
             settings.begun.abandon()  # Nothing happens to one that was needed.
     return code if isinstance(code, int) else 0
+
+
+def _can_be_dry(verb: Verb) -> bool:
+    """True. Raises InputError for a verb that knows no dry run."""
+    if all(option.name != "dry_run" for option in verb.options):
+        raise InputError(f"{verb.name} has no dry run", hint="leave --dry-run out; nothing was done")
+    return True
 
 
 def _ended_by(error: BaseException, words: Sequence[str]) -> int:

@@ -14,7 +14,6 @@ from orchestrator.cli.wire import encoded, event_of
 from orchestrator.client import Client, EventMessage, ResultMessage
 from orchestrator.client.connection import soonest
 from orchestrator.contracts import control
-from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import PystackError
 from orchestrator.model.phase import LIVE, Phase
@@ -27,7 +26,7 @@ class Operation:
     def __init__(
         self,
         client: Client,
-        request: control.Operation,
+        request: control.Operation | control.Apply,
         progress: Progress,
         board: Board,
         fds: Sequence[int] = (),
@@ -80,7 +79,7 @@ class Operation:
         event = event_of(value)
         if event is not None:
             self._board.apply(event, time.monotonic())
-            if event.kind is EventKind.IMAGE_PROGRESS and self._board.quiet_images:
+            if self._board.hides(event):
                 return
             self._progress.event(event, value)
 

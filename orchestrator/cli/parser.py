@@ -8,7 +8,7 @@ test holds the two together.
 from __future__ import annotations
 
 from orchestrator.cli.table import GLOBALS, VERBS
-from orchestrator.cli.table.shapes import CHOICE, COUNT, FLAG, LINES, PART, SECONDS, Group, Verb
+from orchestrator.cli.table.shapes import CHOICE, COUNT, FLAG, INTEGER, LINES, PART, SECONDS, Group, Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Invocation | None
         return None
     try:
         settings, rest = _options(GLOBALS, words, environ, interspersed=False)
+        if not rest and settings["version"]:
+            rest = ["version"]
         verb = VERBS.get(rest[0]) if rest else None
         if isinstance(verb, Group) and len(rest) > 1:
             verb, rest = verb.verbs.get(rest[1]), rest[1:]
@@ -66,6 +68,8 @@ def convert(option: Option, text: str) -> Any:
         if count < 0:
             raise ValueError(text)
         return count
+    if option.kind == INTEGER:
+        return int(text)
     if option.kind == LINES:
         return lines(text)
     if option.kind == CHOICE and text not in option.choices:

@@ -52,6 +52,8 @@ def _status(item: ContainerRecord) -> ContainerStatus:
         reason=_reason(item),
         endpoints=item.endpoints,
         labels=item.definition.service.labels,
+        command=(*(item.definition.service.entrypoint or ()), *(item.definition.service.command or ())),
+        mounts=tuple(mount.source for mount in item.definition.service.volumes if mount.source is not None),
     )
 
 

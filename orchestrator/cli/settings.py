@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from orchestrator.cli.terminal import Terminal, detect
@@ -29,6 +30,28 @@ def _stdin() -> str:
     return _read_already[0]
 
 
+def _keep(paths: tuple[str, ...]) -> None:
+    """Put what comes from a shell's ``<(...)`` into a file in memory, under the same number: it is read more than once."""
+    from orchestrator.compose.folder import DESCRIPTORS
+    from orchestrator.compose.text.files import MAX_COMPOSE_BYTES
+
+    for path in paths:
+        number = path.rpartition("/")[2]
+        if not (path.startswith(DESCRIPTORS) and number.isdecimal() and _is_pipe(path)):
+            continue
+        with open(int(number), "rb", closefd=False) as pipe, open(os.memfd_create("compose"), "wb") as kept:
+            kept.write(pipe.read(MAX_COMPOSE_BYTES + 1))  # What is more than that the loader refuses.
+            kept.flush()
+            os.dup2(kept.fileno(), int(number), inheritable=False)
+
+
+def _is_pipe(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
 @frozen
 class Settings:
     """`data_root` None: the default. Everything else is as it was written."""
@@ -41,12 +64,16 @@ class Settings:
     ansi: str = "auto"
     progress: str = "auto"
     data_root: str | None = None
+    no_ansi: bool = False
+    dry_run: bool = False
+    all_resources: bool = False
+    parallel: int = -1
     environment: Mapping[str, str] | None = None
     begun: Launch | None = None
     """A supervisor that was started early, and waits (cli.early)."""
 
     def terminal(self) -> Terminal:
-        return detect(self.ansi, self.progress, self.environ)
+        return detect("never" if self.no_ansi else self.ansi, self.progress, self.environ)
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -56,6 +83,7 @@ class Settings:
         """What the loader is asked for. Reads stdin when a file is ``-``."""
         from orchestrator.compose.discovery import LoadRequest
 
+        _keep((*self.files, *self.env_files))
         return LoadRequest(
             directory=os.getcwd(),
             environment=self.environ,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Mapping
 
-from orchestrator.compose.folder import DEFAULT_FILES, search
+from orchestrator.compose.folder import DEFAULT_FILES, DESCRIPTORS, search
 from orchestrator.compose.text import dotenv
 from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
 from orchestrator.compose.text.files import MAX_ENV_BYTES, FileError, read_text, shown_name
@@ -81,7 +81,7 @@ def discover(request: LoadRequest) -> Found:
 
 def _folder_of(files: tuple[str, ...]) -> str | None:
     """The folder of the first file that is one."""
-    return next((os.path.dirname(file) for file in files if file != "-"), None)
+    return next((os.path.dirname(file) for file in files if file != "-" and not file.startswith(DESCRIPTORS)), None)
 
 
 def _absolute_all(request: LoadRequest, names: tuple[str, ...]) -> tuple[str, ...]:

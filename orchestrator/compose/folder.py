@@ -22,6 +22,8 @@ OVERRIDE_FILES = (
     "docker-compose.override.yml",
     "docker-compose.override.yaml",
 )
+DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
+"""Where a shell's ``<(...)`` is: a file there is in no folder."""
 _KEY = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 _MAX_BYTES = 1 << 20
 
@@ -51,7 +53,8 @@ def plain_name(
     """
     if any(environment.get(name) for name in ("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "COMPOSE_ENV_FILES")):
         return None
-    found = tuple(os.path.normpath(os.path.join(directory, name)) for name in files if name != "-")
+    beside = [name for name in files if name != "-" and not name.startswith(DESCRIPTORS)]
+    found = tuple(os.path.normpath(os.path.join(directory, name)) for name in beside)
     if len(found) != len(files):
         return None
     if project_directory is not None:

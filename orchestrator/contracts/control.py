@@ -48,7 +48,8 @@ class Up:
     stack's. `start` False: make the containers and leave them (``create``). `timeout_s`: in place of the grace periods of
     what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
     `recreate_dependencies`: `recreate` is for what the selected services need, too. `named`: the user gave the project's
-    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `registry`: variables of
+    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `all_resources`: also the
+    stack's networks and volumes that none of these services uses. `registry`: variables of
     the caller's environment that say where registries' settings and credentials are, and where the caller is (PWD)."""
 
     project: Project
@@ -64,6 +65,7 @@ class Up:
     wait: bool = False
     wait_timeout_s: float | None = None
     named: bool = False
+    all_resources: bool = False
     registry: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,6 +123,16 @@ class Kill:
     selection: Selection = Selection()
     signal: str = "SIGKILL"
     remove_orphans: bool = False
+
+
+@frozen
+class Remove:
+    """Remove containers that do not run; with `stop` also those that do, once they are stopped. One-offs, networks and
+    named volumes stay; `volumes`: anonymous volumes go too."""
+
+    selection: Selection = Selection()
+    stop: bool = False
+    volumes: bool = False
 
 
 @frozen
@@ -230,7 +242,7 @@ class Attached:
     stdin: bool = False
 
 
-Operation = Up | Scale | Down | Start | Stop | Restart | Kill | Pause | Unpause | Connect | Disconnect | Run
+Operation = Up | Scale | Down | Remove | Start | Stop | Restart | Kill | Pause | Unpause | Connect | Disconnect | Run
 """What changes containers: goes through ``Engine.operate``."""
 
 
@@ -279,13 +291,36 @@ class Explanation:
 
 @frozen
 class PlanOf:
-    """What this operation would do now: one of them is given. Changes nothing."""
+    """What this operation would do now: one of them is given. Changes nothing. `sealed`: with what the plan rests on."""
 
     up: Up | None = None
     down: Down | None = None
     start: Start | None = None
     stop: Stop | None = None
     restart: Restart | None = None
+    scale: Scale | None = None
+    remove: Remove | None = None
+    kill: Kill | None = None
+    pause: Pause | None = None
+    unpause: Unpause | None = None
+    run: Run | None = None
+    sealed: bool = False
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Those that are given."""
+        some = (self.up, self.scale, self.down, self.remove, self.start, self.stop, self.restart)
+        others = (self.kill, self.pause, self.unpause, self.run)
+        return tuple(each for each in (*some, *others) if each is not None)
+
+
+@frozen
+class Apply:
+    """Carry out the plan of `plan` that had this `seal`, and no other: nothing is done when it has another one by now. What
+    a pull policy wants anew is not looked for."""
+
+    plan: PlanOf
+    seal: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -298,10 +333,12 @@ class PlannedStep:
 
 @frozen
 class Planned:
-    """`text`: as ``pystack plan`` prints it."""
+    """`text`: as ``pystack plan`` prints it. `seal`: what the plan rests on, by name (`scheduler.sealing`), when that was
+    asked for."""
 
     text: str
     steps: tuple[PlannedStep, ...]
+    seal: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -379,6 +416,7 @@ VERBS: Mapping[str, type] = {
     "ps": Ps,
     "why": Why,
     "plan": PlanOf,
+    "apply": Apply,
     "events": Events,
     "exec": Exec,
     "attach": Attach,
@@ -386,6 +424,7 @@ VERBS: Mapping[str, type] = {
     "up": Up,
     "scale": Scale,
     "down": Down,
+    "rm": Remove,
     "start": Start,
     "stop": Stop,
     "restart": Restart,
@@ -419,6 +458,10 @@ class Control(Protocol):
 
     async def operate(self, request: Operation) -> Done:
         """Plan and carry out. It goes on when the caller is cancelled."""
+        ...
+
+    async def apply(self, request: Apply) -> Done:
+        """As `operate`. Raises MovedError, BusyError, and nothing has been done then."""
         ...
 
     async def inject(self, request: Inject) -> Standing: ...

@@ -53,6 +53,8 @@ class EventKind(Enum):
     """Its limits are others."""
     CONTAINER_RECONNECTED = "container.reconnected"
     """Its networks or published ports are others."""
+    CONTAINER_ANNOUNCED = "container.announced"
+    """It is in the place of the one that it succeeds."""
     CONTAINER_PAUSED = "container.paused"
     CONTAINER_UNPAUSED = "container.unpaused"
     HOOK_STARTED = "hook.started"
@@ -62,6 +64,8 @@ class EventKind(Enum):
     HEALTH_PROBED = "health.probed"
     HEALTH_CHANGED = "health.changed"
     RESTART_SCHEDULED = "restart.scheduled"
+    SUPERVISOR_STARTED = "supervisor.started"
+    """From here on `Event.clock_s` is of another clock."""
     CHAOS = "chaos"
     """A fault on purpose begins or ends."""
     JOB_DUE = "job.due"
@@ -76,7 +80,7 @@ Detail = Scalar | tuple[str, ...]
 
 _END = ("exit_status", "signal", "oom", "oom_kills", "run", "restarts")
 DETAILS: Mapping[EventKind, tuple[str, ...]] = {
-    EventKind.OPERATION_STARTED: ("verb",),
+    EventKind.OPERATION_STARTED: ("verb", "starts"),
     EventKind.OPERATION_FINISHED: ("verb", "ok"),
     EventKind.IMAGE_OBTAINING: ("image",),
     EventKind.IMAGE_PROGRESS: ("image", "part", "action", "done_bytes", "total_bytes"),
@@ -86,7 +90,10 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.CONDITION_MET: ("on", "condition", "waited_s"),
     EventKind.SERVICE_FAILED: ("exit_status", "signal", "oom", "probe_output", "blocked"),
     EventKind.SERVICE_BLOCKED: ("on",),
-    EventKind.CONTAINER_STARTED: ("number", "adopted"),
+    EventKind.CONTAINER_CREATING: ("image",),
+    EventKind.CONTAINER_CREATED: ("networks_s", "sandbox_s"),
+    EventKind.CONTAINER_STARTING: ("needs",),
+    EventKind.CONTAINER_STARTED: ("number", "adopted", "network_s"),
     EventKind.CONTAINER_EXITED: _END,
     EventKind.CONTAINER_STOPPED: _END,
     EventKind.CONTAINER_STOPPING: ("grace_s", "signal"),
@@ -110,13 +117,17 @@ does nothing about the signal;
 `number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
 `due_at`: epoch seconds; `missed`: that was when nobody was there;
-`blocked`, `orphans`: lists of names; ``*_s``: seconds. `image`: a reference; the others of `image.progress` are those of
-`contracts.images.Transfer`."""
+`blocked`, `orphans`, `starts` (containers): lists of names; ``*_s``: seconds.
+`needs`: what its start depends on, as ``db:service_healthy``; `networks_s`, `sandbox_s`: of a container's making, the
+parts before it is put on its networks; `network_s`: of a start, what came before its process was made.
+`image`: a reference; the others of `image.progress` are those of `contracts.images.Transfer`."""
 
 
 @frozen
 class Event:
-    """`text` is the human sentence (also the reason shown by ``pystack why``); `at` is epoch seconds, for display."""
+    """`text` is the human sentence (also the reason shown by ``pystack why``); `at` is epoch seconds, for display, and
+    jumps when somebody sets the clock. `clock_s`: seconds on the steady clock of the supervisor that says it, which has
+    nothing to do with another one's; None: not known."""
 
     kind: EventKind
     text: str
@@ -124,6 +135,7 @@ class Event:
     service: ServiceName | None = None
     container: ContainerId | None = None
     detail: Mapping[str, Detail] = field(default_factory=dict)
+    clock_s: float | None = None
 
 
 Emit = Callable[[Event], None]
@@ -135,7 +147,8 @@ class ContainerStatus:
     """One row of ``ps``. `role`, `number`: which container of its service it is (`model.names.Instance`). `started_at`,
     `created_at`: epoch seconds. `reason`: why it is as it is, one sentence. `exposed`: ports (``80/tcp``) that the stack or
     the image says it listens on and that are not published, while it runs. `labels`: those of the image and
-    of the stack. `faults`: those on purpose that it has, in a word or two each."""
+    of the stack. `faults`: those on purpose that it has, in a word or two each. `command`: what it executes, as far as
+    that is known. `mounts`: keys of volumes, and paths of this machine."""
 
     service: ServiceName
     container: ContainerId
@@ -158,3 +171,5 @@ class ContainerStatus:
     exposed: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()

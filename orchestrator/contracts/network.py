@@ -191,6 +191,26 @@ class Networking(Protocol):
         the error says that it could not be put back."""
         ...
 
+    async def hand_over(
+        self,
+        predecessor: ContainerId,
+        container: ContainerId,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        guarded: bool = True,
+    ) -> tuple[Published, ...]:
+        """Put `container`, which is attached without ports, in the place of `predecessor`, in one step for whoever asks or
+        connects: it answers to the names of `endpoints`, which are those it is attached with and have got names, as
+        `reserve` gives them, and `ports` lead to it. A host port that the predecessor has falls to it wherever the stack
+        allows that, without a moment in which nobody has it. The predecessor answers to no name and has no port any more;
+        connections that are open go on, to it; its ports are given up with `detach`.
+        `predecessor` need not be attached. Raises as `attach`; all is then as it was before."""
+        ...
+
+    async def open_connections(self, container: ContainerId, netns_fd: int) -> int:
+        """How many TCP connections there are from elsewhere to what listens in the container's network namespace."""
+        ...
+
     def set_ready(self, container: ContainerId, ready: bool) -> None:
         """Whether `container` answers to the names that it shares with others (service, aliases). While none of the
         attached containers of a name is ready, all of them answer. Does nothing for a container that is not attached."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NewType, Protocol
 
-from orchestrator.model.health import ProbeResult
+from orchestrator.model.health import Look, ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.values import field, frozen
 
@@ -280,6 +280,13 @@ class Runtime(Protocol):
     async def probe(self, container: ContainerId, argv: Sequence[str], timeout_s: float) -> ProbeResult:
         """Run a health probe in the container; after `timeout_s` the probe and all its children are killed.
         A command that cannot be executed gives exit code 126 or 127 with the reason as output; never raises for it."""
+        ...
+
+    async def look(self, container: ContainerId, wanted: Look, timeout_s: float) -> ProbeResult:
+        """Look at the run from outside, from its network namespace where that matters; nothing is executed in it, and it
+        cannot hold up the caller beyond `timeout_s`, whatever it does. Exit code 0: it is so; 1, with the reason as output:
+        it is not; None: there was no answer in time. What is looked at `once` returns when it is so; of the log only what
+        this run has written counts. Raises OperationError when there is no run."""
         ...
 
     async def exec(

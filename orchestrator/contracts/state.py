@@ -53,9 +53,10 @@ class ContainerRecord:
     are about to; those of its next run do not. `prepared`: which ``pre_start`` has been done for it
     (`plan.hashing`), "": none. `greeted`: the number of the last run that had its ``post_start``. `reconnecting`: it is
     being brought to `endpoints` from others, and is anywhere in between. `manual`: what of its networks is not as its
-    definition says. `faults`: those on purpose that it has
-    (`scheduler.chaos`), by id: they end with their supervisor. `due_at`: of a job's run that its schedule made, the instant
-    (epoch seconds) that it is for; 0.0: it was run by hand.
+    definition says. `faults`: those on purpose that it has (`scheduler.chaos`), by id: they end with their supervisor.
+    `due_at`: of a job's run that its schedule made, the instant (epoch seconds) that it is for; 0.0: it was run by hand.
+    `succeeds`: the container in whose place it is to be, while there are both (`scheduler.rolling`); `took_over`: it is
+    there, and the other one has only to go.
     """
 
     container: ContainerId
@@ -80,6 +81,18 @@ class ContainerRecord:
     manual: Manual = Manual()
     faults: Mapping[str, Injection] = field(default_factory=dict)
     due_at: float = 0.0
+    succeeds: ContainerId = ContainerId("")
+    took_over: bool = False
+
+    @property
+    def announced(self) -> bool:
+        """Whether it answers to names and has host ports."""
+        return self.took_over or not self.succeeds
+
+    @property
+    def surplus(self) -> ContainerId:
+        """Which of the two goes when whoever is at work on them does not go on; "": there are no two."""
+        return self.succeeds if self.took_over or not self.succeeds else self.container
 
 
 @frozen

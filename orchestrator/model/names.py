@@ -76,6 +76,20 @@ def instance_id(project: ProjectName, instance: Instance, slug: str = "") -> Con
     return ContainerId(f"{project}-{instance.service}-{_INFIX[instance.role]}{slug or instance.number}")
 
 
+def successor_id(project: ProjectName, instance: Instance, current: ContainerId) -> ContainerId:
+    """The name of the container that takes the place of the replica `current` while both are there: a replica has two
+    names, and uses them by turns. No other replica's name ends so."""
+    usual = instance_id(project, instance)
+    return ContainerId(f"{usual}-b") if current == usual else usual
+
+
+def volume_owner(project: ProjectName, instance: Instance, container: ContainerId) -> ContainerId:
+    """Whose the anonymous volumes of `container` are: a replica has the same ones under both of its names."""
+    usual = instance_id(project, instance)
+    succeeds = instance.role is Role.REPLICA and container == successor_id(project, instance, usual)
+    return usual if succeeds else container
+
+
 def init_id(project: ProjectName, instance: Instance, step: int) -> ContainerId:
     """The name of the container that does a step (from 0) before `instance` starts: ``project-service-init-1.0``. No
     replica's name ends so."""

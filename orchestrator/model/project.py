@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.model.chaos import ChaosStep
+from orchestrator.model.expect import Expect
 from orchestrator.model.host_hooks import HostHooks
 from orchestrator.model.job import Job
 from orchestrator.model.names import NetworkName, ProjectName, ServiceName, VolumeName
@@ -35,9 +36,9 @@ class Project:
     `jobs`: those of the services that are jobs. They are always in `inactive`: no verb takes them along, `run` and their
     schedules make their containers. `providers`: services that are no containers; they are in none of the other fields.
 
-    `chaos`: its script of faults on purpose. `observe`: who talks to whom is counted. `working_dir` is absolute. `places`
-    maps compose paths (``services.web.ports[0]``) to where they are written: what the runtime finds wrong later (a port in
-    use, a missing bind source) is reported at its line.
+    `chaos`: its script of faults on purpose. `expect`: what it expects of a simulation. `observe`: who talks to whom is
+    counted. `working_dir` is absolute. `places` maps compose paths (``services.web.ports[0]``) to where they are written:
+    what the runtime finds wrong later (a port in use, a missing bind source) is reported at its line.
     """
 
     name: ProjectName
@@ -50,6 +51,7 @@ class Project:
     places: Mapping[str, Place] = field(default_factory=dict)
     inactive: frozenset[ServiceName] = frozenset()
     chaos: tuple[ChaosStep, ...] = ()
+    expect: Expect | None = None
     host_hooks: HostHooks = HostHooks()
     observe: bool = False
     jobs: Mapping[ServiceName, Job] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from orchestrator.model.network import Attachment, Link, PortMapping
 from orchestrator.model.resolving import Resolving
 from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.security import Security
+from orchestrator.model.updating import UpdateRules
 from orchestrator.model.volume import Mount, VolumesFrom
 from orchestrator.values import field, frozen
 
@@ -57,8 +58,8 @@ class Service:
     `storage_bytes`: of the writable layer. `cgroup_parent`: a path below the root of each cgroup hierarchy, without its
     outer slashes. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open. `attach`: ``up`` in the
     foreground shows its log. `pre_start`: in this order, before a new container starts. `given`: of a one-off, compose
-    path -> the option of the command line that changed it. `job`: it is one of ``jobs``. `place` is this service's compose
-    path.
+    path -> the option of the command line that changed it. `job`: it is one of ``jobs``. `update`: how changed containers
+    are replaced, None: all at once; `rollback`: the same, when that is taken back. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -115,6 +116,8 @@ class Service:
     post_start: tuple[Hook, ...] = ()
     pre_stop: tuple[Hook, ...] = ()
     job: bool = False
+    update: UpdateRules | None = None
+    rollback: UpdateRules | None = None
 
     @property
     def place(self) -> str:

@@ -41,6 +41,8 @@ _UNDO_S = 30.0
     remove="remove the networks",
     attach="attach",
     rewire="reconnect",
+    hand_over="hand over",
+    open_connections="count the connections of",
     detach="detach",
     observe="count who talks to whom in the project's networks",
     impair="make or undo faults on purpose",
@@ -170,6 +172,19 @@ class ProjectNetworking:
         published = await self._connections.rewire(container, netns_fd, endpoints, ports, keep, guarded, follow)
         self._settle(container)
         return published
+
+    async def hand_over(
+        self,
+        predecessor: ContainerId,
+        container: ContainerId,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        guarded: bool = True,
+    ) -> tuple[Published, ...]:
+        return await self._connections.hand_over(predecessor, container, endpoints, ports, guarded)
+
+    async def open_connections(self, container: ContainerId, netns_fd: int) -> int:
+        return await self._connections.open_connections(netns_fd)
 
     async def detach(self, container: ContainerId) -> None:
         self._impairing.detached(container)

@@ -31,9 +31,11 @@ from orchestrator.network.fdstore import FdStore
 from orchestrator.network.host_ports import HostPorts
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
+from orchestrator.network.open_connections import open_connections
 from orchestrator.network.port_owner import Publisher
 from orchestrator.network.ports import Reservation
 from orchestrator.network.publishing import Serving, translations_to, ways_in
+from orchestrator.network.succession import Party, Succession
 from orchestrator.network.thread import NetlinkThread
 from orchestrator.network.veths import VethOwner
 from orchestrator.network.wiring import Interface, Wiring, Withdrawal, interfaces_of_children
@@ -66,6 +68,7 @@ class Connections:
         self._endpoints = endpoints
         self._connected: dict[ContainerId, Connected] = {}
         self._ports = HostPorts(store, thread, wiring, publisher)
+        self._succession = Succession(thread, wiring, self._ports, names)
         self._rewiring: dict[ContainerId, trio.Event] = {}
         self._made = count(1)
         self._leaving: list[Withdrawal] = []
@@ -251,6 +254,30 @@ class Connections:
         self._serve_anew(current)
         self.remember(container, current.published)
         self._names.publish(container, endpoints, ends_of(endpoints, veths))
+
+    async def hand_over(
+        self,
+        predecessor: ContainerId,
+        container: ContainerId,
+        endpoints: Sequence[Endpoint],
+        mappings: Sequence[PortMapping],
+        guarded: bool,
+    ) -> tuple[Published, ...]:
+        """See `Networking.hand_over`."""
+        await self._rewired(predecessor)
+        await self._rewired(container)
+        before = Party(predecessor, self._connected.get(predecessor))
+        after = Party(container, self._connected.get(container))
+        bound = self._bound(endpoints, mappings)
+        _require_network(endpoints, bound)
+        plugs = [self._plug(container, endpoint, bool(mappings), guarded) for endpoint in endpoints]
+        serving = await self._succession.hand_over(before, after, tuple(endpoints), bound, plugs)
+        self._nursery.start_soon(serving.serve)
+        return self._connected[container].published
+
+    async def open_connections(self, netns_fd: int) -> int:
+        """See `Networking.open_connections`."""
+        return await self._thread.run(open_connections, self._thread, netns_fd)
 
     def _listen(self, connected: Connected, reservations: Sequence[Reservation]) -> None:
         serving = Serving.of(reservations, connected.endpoints)

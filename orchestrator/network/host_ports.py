@@ -115,6 +115,30 @@ class HostPorts:
         fresh = iter(await self.reserve(container, addresses, wanted, keep, staying))
         return [reservation or next(fresh) for reservation in found]
 
+    async def inherit(
+        self,
+        container: ContainerId,
+        predecessor: ContainerId,
+        mappings: Sequence[PortMapping],
+    ) -> list[Reservation]:
+        """Reservations for `container`, which has none: of those that `predecessor` has the very same sockets, where they
+        fit. It keeps them, too, until `free`. Raises as `reserve`, and nothing has changed then."""
+        if not mappings:
+            return []
+        taken = self._taken.get(predecessor, ())
+        copies = [sock.dup() for reservation in taken for sock in reservation.sockets]
+        preferred = [reservation.published for reservation in taken]
+        reservations = ports.reserve(mappings, copies, preferred, self._others(container))
+        self._taken[container] = reservations
+        try:
+            await self._keep(container)
+        except BaseException:
+            self.free(container)
+            with trio.move_on_after(_UNDO_S, shield=True):
+                await self.drop(container)
+            raise
+        return reservations
+
     async def _keep(self, container: ContainerId) -> None:
         """Let the store have what is taken, and nothing else."""
         fds = [sock.fileno() for reservation in self._taken.get(container, ()) for sock in reservation.sockets]

@@ -25,7 +25,7 @@ from orchestrator.model.service import Dependency, Service
 from orchestrator.model.volume import MountKind, mounted_images
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.order import Order
-from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Verb, label_of, operation_id
+from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Roll, Verb, label_of, operation_id
 from orchestrator.plan.sharing import shared_services
 from orchestrator.values import entity, field, replace
 
@@ -51,6 +51,7 @@ class PlanBuilder:
     operations: dict[OperationId, Operation] = field(default_factory=dict)
     replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
+    rolls: dict[ServiceName, Roll] = field(default_factory=dict)
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
 
     def create(
@@ -185,6 +186,23 @@ class PlanBuilder:
         if start:
             self.start(item.instance, container, "created")
 
+    def succeed(
+        self, item: ObservedContainer, new: ContainerId, definition: Service, cause: str, timeout_s: float | None
+    ) -> None:
+        """Replace `item`, which goes on until `new` has taken its place."""
+        self.replaced.setdefault(item.service, []).append(item.container)
+        self.create(item.instance, new, definition, cause)
+        created = operation_id(Kind.CREATE, new)
+        self.operations[created] = replace(self.operations[created], succeeds=item.container)
+        self.start(item.instance, new, "created")
+        taking = f"in the place of {item.container}, when it is ready"
+        self._add(Operation(Kind.ANNOUNCE, taking, new, item.instance, succeeds=item.container))
+        self.stop(item, f"{new} is in its place", timeout_s)
+        self.remove(item, f"{new} is in its place")
+
+    def watch(self, instance: Instance, container: ContainerId, how_long: str) -> None:
+        self._add(Operation(Kind.WATCH, how_long, container, instance))
+
     def restart(self, item: ObservedContainer, cause: str, timeout_s: float | None) -> None:
         if item.live:
             self.stop(item, cause, timeout_s, replaces=True)
@@ -203,15 +221,19 @@ class PlanBuilder:
             cause = "left over from an operation that did not end"
             self._add(Operation(Kind.REMOVE, cause, container, replaces=replaces))
 
-    def prepare(self, moved: Mapping[NetworkName, str] = MappingProxyType({})) -> None:
+    def prepare(
+        self, moved: Mapping[NetworkName, str] = MappingProxyType({}), *, everything: bool = False
+    ) -> None:
         """The images, networks and volumes that what is created or started needs and that are not there, and the networks
-        of what is reconnected. `moved`: networks that have to be made anew, and why."""
+        of what is reconnected. `moved`: networks that have to be made anew, and why. `everything`: the stack's networks and
+        volumes whoever needs them."""
         operations = list(self.operations.values())
         starting = [item for item in operations if item.kind in (Kind.CREATE, Kind.START)]
         made = [one for item in starting if (one := self._definition(item)) is not None]
         services = [*made, *(step.definition for service in made for step in service.pre_start)]
         moved_in = [self._definition(item) for item in operations if item.kind is Kind.RECONNECT]
-        for key in sorted({key for service in (*services, *moved_in) if service is not None for key in service.networks}):
+        networks = {key for service in (*services, *moved_in) if service is not None for key in service.networks}
+        for key in sorted(networks | (self.project.networks.keys() if everything else set())):
             if key in moved:
                 self._add(Operation(Kind.REMOVE_NETWORK, moved[key], network=key))
                 self._add(Operation(Kind.CREATE_NETWORK, moved[key], network=key))
@@ -220,7 +242,8 @@ class PlanBuilder:
                 cause = "shared with other projects: it has to be there" if external else "does not exist yet"
                 self._add(Operation(Kind.CREATE_NETWORK, cause, network=key))
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
-        for volume in sorted({VolumeName(mount.source) for mount in mounts if mount.source is not None}):
+        volumes = {VolumeName(mount.source) for mount in mounts if mount.source is not None}
+        for volume in sorted(volumes | (self.project.volumes.keys() if everything else set())):
             found = self.project.volumes.get(volume)
             if found is not None and volume not in self.observed.volumes and not found.external:
                 self._add(Operation(Kind.CREATE_VOLUME, "does not exist yet", volume=volume))
@@ -244,11 +267,11 @@ class PlanBuilder:
                 self._add(Operation(Kind.REMOVE_VOLUME, "volumes are to be removed", volume=key))
 
     def finish(self, verb: Verb, selection: tuple[ServiceName, ...]) -> Plan:
-        order = Order(self.operations, self.graph, self.predecessors, self._needs, self._frees)
+        order = Order(self.operations, self.graph, self.predecessors, self._needs, self._frees, self.rolls.values())
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
         ]
-        if verb not in (Verb.DOWN, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
+        if verb not in (Verb.DOWN, Verb.RM, Verb.STOP, Verb.KILL, Verb.PAUSE, Verb.UNPAUSE):
             operations.sort(key=order.place)
         return Plan(
             verb=verb,
@@ -261,6 +284,7 @@ class PlanBuilder:
                 if self._untouched(item)
             },
             labels=self._labels(),
+            rolls=tuple(self.rolls[name] for name in selection if name in self.rolls),
         )
 
     def _labels(self) -> dict[ContainerId, str]:
@@ -272,8 +296,14 @@ class PlanBuilder:
         for instance in instances.values():
             if instance.role is Role.REPLICA:
                 replicas.setdefault(instance.service, set()).add(instance.number)
+        successors = {item.container for item in self.operations.values() if item.succeeds is not None}
         return {
-            container: label_of(instance, container, replicas.get(instance.service) == {1})
+            container: label_of(
+                instance,
+                container,
+                replicas.get(instance.service) == {1},
+                age="new" if container in successors else "",
+            )
             for container, instance in instances.items()
         }
 

@@ -1,7 +1,7 @@
 """The config hash of a service: it changes when a container made from it would be different.
 
 As in Docker Compose, profiles, depends_on and replicas are left out (they say when and how many, not what), and so are
-build and pull policy: how the image is had shows in what it is; and `attach`: who looks at it. Labels, restart policy and
+build and pull policy: how the image is had shows in what it is; `attach`: who looks at it; and how it is updated. Labels, restart policy and
 health check count. The content of the image, and the definitions of the networks and volumes the service uses, count too.
 Compose paths (`place`) do not.
 """
@@ -24,7 +24,9 @@ from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind
 from orchestrator.values import fields, frozen, replace
 
-_IGNORED = frozenset({"name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given", "job"})
+_IGNORED = frozenset({
+    "name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given", "job", "update", "rollback",
+})  # fmt: skip
 _VOLUME_FIELDS = ("full_name", "external")
 _LATER_NETWORK_FIELDS = ("ipv4", "ipv6", "driver", "options", "external")
 

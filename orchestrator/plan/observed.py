@@ -101,10 +101,12 @@ class ObservedProject:
     networks: Mapping[NetworkName, Network] = field(default_factory=dict)
     volumes: Mapping[VolumeName, str] = field(default_factory=dict)
     _by_service: Mapping[ServiceName, tuple[ObservedContainer, ...]] = field(default_factory=dict, repr=False)
+    _surplus: frozenset[ContainerId] = frozenset()
 
     def replicas(self, service: ServiceName) -> tuple[ObservedContainer, ...]:
-        """The service's replicas, by number."""
-        return tuple(item for item in self.of(service) if item.instance.role is Role.REPLICA)
+        """The service's replicas, by number; of two in one place the one that has it."""
+        found = (item for item in self.of(service) if item.instance.role is Role.REPLICA)
+        return tuple(item for item in found if item.container not in self._surplus)
 
     def of(self, service: ServiceName) -> tuple[ObservedContainer, ...]:
         """All containers of the service, one-offs too, replicas first, by number."""
@@ -157,6 +159,7 @@ def observe(
         networks={network.key: network for network in networks},
         volumes=dict(volumes or {}),
         _by_service={service: tuple(found) for service, found in by_service.items()},
+        _surplus=frozenset(record.surplus for record in records if record.succeeds in containers),
     )
 
 

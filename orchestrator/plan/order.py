@@ -5,11 +5,11 @@ An edge to something that is not in the plan is no edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName
-from orchestrator.plan.plan import Kind, Operation, OperationId, operation_id
+from orchestrator.plan.plan import Kind, Operation, OperationId, Roll, operation_id
 
 _SECTIONS = (
     Kind.SIGNAL,
@@ -27,13 +27,15 @@ _SECTIONS = (
     Kind.UPDATE,
     Kind.RECONNECT,
     Kind.START,
+    Kind.ANNOUNCE,
+    Kind.WATCH,
 )
 
 
 class Order:
     """`predecessors`: a new container -> the one of another name that it replaces. `needs`: the images, networks and
     volumes that a CREATE, RECONNECT or START needs. `frees`: whether a REMOVE or DISCONNECT takes something off a
-    network."""
+    network. `rolls`: whose replicas take turns."""
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Order:
         predecessors: Mapping[ContainerId, ContainerId],
         needs: Callable[[Operation], list[OperationId]],
         frees: Callable[[Operation, NetworkName], bool],
+        rolls: Collection[Roll] = (),
     ) -> None:
         self._operations = operations
         self._graph = graph
@@ -49,9 +52,15 @@ class Order:
         self._needs = needs
         self._frees = frees
         self._ranks = {name: number for number, name in enumerate(graph.start_order())}
+        slots = {slot.old: slot for roll in rolls for slot in roll.slots}
+        self._slots = {slot.new: slot for slot in slots.values()} | slots
+        self._announced: dict[ServiceName, list[OperationId]] = {}
+        for item in operations.values():
+            if item.kind is Kind.ANNOUNCE and item.service is not None:
+                self._announced.setdefault(item.service, []).append(item.id)
         self._stops: dict[ServiceName, list[OperationId]] = {}
         for item in operations.values():
-            if item.kind is Kind.STOP and item.service is not None:
+            if item.kind is Kind.STOP and item.service is not None and not self._comes_late(item):
                 self._stops.setdefault(item.service, []).append(item.id)
         # What is paused can meet no condition.
         self._resumed = [item.id for item in operations.values() if item.kind is Kind.UNPAUSE]
@@ -62,8 +71,12 @@ class Order:
         found: list[OperationId] = []
         container = operation.container or ContainerId("")
         match operation.kind:
+            case Kind.STOP if container in self._slots and self._is_succeeded(container):
+                found = [operation_id(Kind.ANNOUNCE, self._slots[container].new)]
             case Kind.STOP if operation.service in self._graph.names:
-                found = self._stops_of_dependents(operation.service)
+                found = [*self._needs_of_slot(container), *self._stops_of_dependents(operation.service)]
+                if container not in self._slots:
+                    found += self._announced_to(operation)
             case Kind.REMOVE:
                 found = [operation_id(Kind.STOP, container)]
             case Kind.REMOVE_NETWORK if operation.network is not None:
@@ -82,6 +95,10 @@ class Order:
             case Kind.RECONNECT:
                 before_it = (Kind.DISCONNECT, Kind.UPDATE)
                 found = [*(operation_id(kind, container) for kind in before_it), *self._needs(operation)]
+            case Kind.ANNOUNCE:
+                found = [operation_id(Kind.START, container)]
+            case Kind.WATCH:
+                found = [operation_id(kind, container) for kind in (Kind.START, Kind.ANNOUNCE)]
             case Kind.START if operation_id(Kind.CREATE, container) in self._operations:
                 found = [operation_id(Kind.CREATE, container), *self._resumed]
             case Kind.START:
@@ -96,13 +113,39 @@ class Order:
         kind = _SECTIONS.index(operation.kind)
         rank = self._ranks.get(operation.service, 0) if operation.service is not None else 0
         number = operation.instance.number if operation.instance is not None else 0
+        if operation.container in self._slots and self._slots[operation.container].old == operation.container:
+            late = len(_SECTIONS) if self._is_succeeded(operation.container) else 0
+            return (len(_SECTIONS), rank, number, late + kind, operation.id)
         match operation.kind:
             case Kind.SIGNAL | Kind.PAUSE | Kind.UNPAUSE | Kind.STOP | Kind.REMOVE | Kind.DISCONNECT:
                 return (kind, -rank, number, 0, operation.id)
-            case Kind.CREATE | Kind.UPDATE | Kind.RECONNECT | Kind.START:
+            case Kind.CREATE | Kind.UPDATE | Kind.RECONNECT | Kind.START | Kind.ANNOUNCE | Kind.WATCH:
                 return (len(_SECTIONS), rank, number, kind, operation.id)
             case _:
                 return (kind, 0, 0, 0, operation.id)
+
+    def _is_succeeded(self, container: ContainerId) -> bool:
+        """It goes on until another one has its place."""
+        return operation_id(Kind.ANNOUNCE, self._slots[container].new) in self._operations
+
+    def _needs_of_slot(self, container: ContainerId) -> list[OperationId]:
+        """A replica of a rolling update is not stopped before there is what the next one is made from."""
+        slot = self._slots.get(container)
+        created = self._operations.get(operation_id(Kind.CREATE, slot.new)) if slot is not None else None
+        return self._needs(created) if created is not None else []
+
+    def _comes_late(self, stop: Operation) -> bool:
+        """Nothing waits for it that others wait for: it has to wait for its turn in a rolling update, which may come after
+        these; or for one to be through."""
+        return stop.container in self._slots or bool(self._announced_to(stop))
+
+    def _announced_to(self, stop: Operation) -> list[OperationId]:
+        """What is restarted because of containers that succeed others is so when they are there."""
+        created = operation_id(Kind.CREATE, stop.container or "") in self._operations
+        if created or not stop.replaces or stop.service not in self._graph.names:
+            return []
+        leaders = (edge.service for edge in self._graph.dependencies(stop.service) if edge.restart)
+        return [announced for leader in leaders for announced in self._announced.get(leader, ())]
 
     def _stops_of_dependents(self, service: ServiceName | None) -> list[OperationId]:
         """The stops of who uses `service`, directly or through services that this plan does not stop."""

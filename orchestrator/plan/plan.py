@@ -14,6 +14,7 @@ from orchestrator.model.manual import Manual
 from orchestrator.model.names import ContainerId, Instance, NetworkName, Role, ServiceName, VolumeName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Dependency, Service
+from orchestrator.model.updating import UpdateRules
 from orchestrator.values import field, frozen
 
 OperationId = NewType("OperationId", str)
@@ -25,6 +26,7 @@ class Verb(Enum):
     SCALE = "scale"
     RUN = "run"
     DOWN = "down"
+    RM = "rm"
     START = "start"
     STOP = "stop"
     RESTART = "restart"
@@ -47,6 +49,10 @@ class Kind(Enum):
     RECONNECT = "reconnect"
     """Its networks and published ports; its run goes on."""
     START = "start"
+    ANNOUNCE = "announce"
+    """It takes the place of the one that it succeeds, as soon as it is ready."""
+    WATCH = "watch"
+    """Whether it gets ready, and stays so for a while."""
     SIGNAL = "signal"
     PAUSE = "pause"
     UNPAUSE = "unpause"
@@ -75,7 +81,8 @@ class Operation:
     DISCONNECT or a RECONNECT brings it to (None: as it is). `manual`: what is to be otherwise by hand, of a CREATE, a
     DISCONNECT or a RECONNECT (None: what the record says). `waits`: the dependencies whose conditions a START awaits.
     `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends. `anonymous`: a REMOVE takes the container's
-    anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for what follows.
+    anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for what follows. `succeeds`: of a CREATE or
+    ANNOUNCE, the container in whose place it will be.
     """
 
     kind: Kind
@@ -93,6 +100,7 @@ class Operation:
     signal: int = 0
     anonymous: bool = False
     replaces: bool = False
+    succeeds: ContainerId | None = None
 
     @property
     def id(self) -> OperationId:
@@ -108,10 +116,38 @@ def operation_id(kind: Kind, subject: str) -> OperationId:
 
 
 @frozen
+class Slot:
+    """One replica of a rolling update: `old` is replaced by `new`. They are the same name unless both are there at once (or
+    the name has changed)."""
+
+    old: ContainerId
+    new: ContainerId
+
+
+@frozen
+class Roll:
+    """A rolling update of a service: its slots take turns, as `rules` say (`policy.rolling`). `former`, `former_image`: what
+    the first of them was made from."""
+
+    service: ServiceName
+    rules: UpdateRules
+    slots: tuple[Slot, ...]
+    former: Service
+    former_image: str = ""
+
+    def render(self) -> str:
+        rules = self.rules
+        many = f"{rules.parallelism} at a time" if rules.parallelism else "all at once"
+        text = f"update {self.service}: {len(self.slots)} replicas, {rules.order.value}, {many}"
+        text += f", {rules.delay_s:g}s between them" if rules.delay_s else ""
+        return f"{text}; when more than {rules.max_failure_ratio:.0%} fail: {rules.on_failure.value}"
+
+
+@frozen
 class Plan:
     """`project`: the stack as it will be recorded. `selection`: the services the verb is about, with what they need; the
     result is judged by their replicas, and by `created` of one-offs. `orphans`: containers that the stack has no use for
-    and that no operation touches, with the reason."""
+    and that no operation touches, with the reason. `rolls`: which of the operations take turns."""
 
     verb: Verb
     project: Project
@@ -119,6 +155,7 @@ class Plan:
     selection: tuple[ServiceName, ...] = ()
     orphans: Mapping[ContainerId, str] = field(default_factory=dict)
     labels: Mapping[ContainerId, str] = field(default_factory=dict)
+    rolls: tuple[Roll, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -132,7 +169,7 @@ class Plan:
     @property
     def changed(self) -> int:
         """How many containers the plan touches."""
-        return len({item.container for item in self.operations if item.container is not None})
+        return len({item.instance or item.container for item in self.operations if item.container is not None})
 
     def of(self, *kinds: Kind) -> tuple[Operation, ...]:
         return tuple(operation for operation in self.operations if operation.kind in kinds)
@@ -155,16 +192,18 @@ class Plan:
             if order:
                 line += f" [after {', '.join(order)}]"
             lines.append(line)
+        lines += [f"  {roll.render()}" for roll in self.rolls]
         lines += [f"  orphan {container}: {why}" for container, why in self.orphans.items()]
         return "\n".join(lines) + "\n"
 
 
-def label_of(instance: Instance, container: ContainerId, alone: bool) -> str:
+def label_of(instance: Instance, container: ContainerId, alone: bool, *, age: str = "") -> str:
     """How a container is called in sentences: ``web`` when it is the only replica, ``web-2``, a one-off by its full
-    name."""
+    name. `age`: there are two of that number, and this is the ``new`` or the ``old`` one."""
     if instance.role is not Role.REPLICA:
         return container
-    return instance.service if alone else f"{instance.service}-{instance.number}"
+    label = instance.service if alone else f"{instance.service}-{instance.number}"
+    return f"{age} {label}" if age else label
 
 
 def linear(operations: Iterable[Operation]) -> tuple[Operation, ...]:

@@ -35,6 +35,7 @@ from orchestrator.plan.hashing import NOTHING, InPlace, changed_in_place, config
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
 from orchestrator.plan.replicas import distribute, require_scalable
+from orchestrator.plan.rolling import require_start_first, roll, rules_for
 from orchestrator.plan.selection import (
     enabled_services,
     no_such_service,
@@ -208,6 +209,7 @@ def _reconcile(
         service = project.services[name]
         wanted = numbers.get(name, service.replicas)
         require_scalable(project, service, wanted)
+        require_start_first(project, service)
         recreate = request.recreate
         if asked and name not in asked and recreate is Recreate.ALWAYS and not request.recreate_dependencies:
             recreate = Recreate.CHANGED
@@ -219,7 +221,7 @@ def _reconcile(
         for item in observed.orphans(project):
             builder.discard(item, "orphan", request.timeout_s)
     _reconnect_others(builder, moved)
-    builder.prepare(moved)
+    builder.prepare(moved, everything=request.all_resources)
     builder.remove_leftovers()
 
 
@@ -259,8 +261,14 @@ def _reconcile_service(
     kept, surplus, missing = distribute(existing, wanted, obsolete)
     for item in surplus:
         builder.discard(item, f"scaled to {wanted}", request.timeout_s, anonymous=request.renew_volumes)
+    replaced = [(item, cause) for item in kept if (cause := causes[item.container])]
+    rules = rules_for(service, [item for item, _ in replaced], moved) if request.start else None
+    if rules is not None and replaced:
+        roll(builder, service, rules, replaced, request.timeout_s, renew_volumes=request.renew_volumes)
     for item in kept:
         if cause := causes[item.container]:
+            if rules is not None:
+                continue
             builder.replace(
                 item, service, cause, request.timeout_s, renew_volumes=request.renew_volumes, start=request.start
             )

@@ -1,11 +1,11 @@
-"""Observed + wanted -> Plan: the decisions of stop, kill, pause, restart and down. They act on what exists, by its
+"""Observed + wanted -> Plan: the decisions of stop, kill, pause, restart, rm and down. They act on what exists, by its
 records."""
 
 from __future__ import annotations
 
 from signal import SIGKILL
 
-from orchestrator.contracts.control import Down, Kill, Pause, Restart, Stop, Unpause
+from orchestrator.contracts.control import Down, Kill, Pause, Remove, Restart, Stop, Unpause
 from orchestrator.errors import OperationError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import NetworkName, ServiceName
@@ -80,6 +80,20 @@ def plan_restart(request: Restart, observed: ObservedProject, project: Project) 
         builder.follow(graph.restart_closure(moved), "was restarted")
     builder.prepare()
     return builder.finish(Verb.RESTART, _services(graph, chosen))
+
+
+def plan_remove(request: Remove, observed: ObservedProject, project: Project) -> Plan:
+    """Remove the selected containers (none: all) that do not run, dependents first."""
+    graph = DependencyGraph.of(project)
+    builder = PlanBuilder(project, observed, graph)
+    chosen = selected(request.selection, observed, project, one_offs=False)
+    doomed = [item for item in _stop_order(graph, chosen) if request.stop or not item.live]
+    for item in doomed:
+        if item.live:
+            builder.stop(item, "requested", None)
+    for item in doomed:
+        builder.remove(item, "requested", anonymous=request.volumes)
+    return builder.finish(Verb.RM, _services(graph, doomed))
 
 
 def plan_down(request: Down, observed: ObservedProject, project: Project) -> Plan:

@@ -14,7 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -37,7 +37,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import CommandError, HostError, OperationError, PystackError
 from orchestrator.kernel import fdpass
 from orchestrator.kernel import pidfd as pidfds
-from orchestrator.model.health import ProbeResult
+from orchestrator.model.health import Look, ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
@@ -62,6 +62,9 @@ from orchestrator.runtime.sharing import check_shares, network_of, with_shared_f
 from orchestrator.runtime.starts import BornKilled, Starts, end_leftovers
 from orchestrator.runtime.stdio import Terminal, closing, written_anew
 from orchestrator.values import replace
+
+if TYPE_CHECKING:
+    from orchestrator.runtime.looking import Looks
 
 _START_TRIES = 3
 
@@ -93,7 +96,7 @@ async def open_runtime(
 
 
 @refusing(create="make the sandbox of", start="start", attach="attach to", kill="kill", pause="pause", resume="resume",
-          exhaust="use up the memory of", probe="probe", exec="run a process in", update="update",
+          exhaust="use up the memory of", probe="probe", look="look at", exec="run a process in", update="update",
           renew_files="renew the files of", remove="remove")  # fmt: skip
 class MonitorRuntime:
     def __init__(self, site: Site, host: Host, session: Session) -> None:
@@ -104,6 +107,7 @@ class MonitorRuntime:
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
         self._exhausting: dict[ContainerId, trio.Event] = {}
+        self._looks: Looks | None = None
         self.ends = Ends(site, self._layout, session, self._sandboxes)
         self._starts = Starts(site, session, self.ends)
         session.completed = self.ends.completed
@@ -327,6 +331,15 @@ class MonitorRuntime:
         if deadline.cancelled_caught:
             return ProbeResult(None, output.text, took_s)
         return ProbeResult(exit_of(status, 0).status, output.text, took_s)
+
+    async def look(self, container: ContainerId, wanted: Look, timeout_s: float) -> ProbeResult:
+        from orchestrator.runtime.looking import Looks  # Few stacks ask for it.
+
+        sandbox = await self._running(container)
+        if (active := self._session.active.get(container)) is None:
+            raise OperationError(f"container {container} is not running")
+        self._looks = self._looks or Looks(self._site, self._layout)
+        return await self._looks.look(sandbox, active, wanted, timeout_s)
 
     async def exec(
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None

@@ -43,6 +43,7 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
     sandboxes = {found.container: found for found in await state.adapters.runtime.containers()}
     containers = [state.add(item) for item in record.containers]
     await _restore_networks(state, record, [item for item in containers if item.id in sandboxes])
+    containers = await _end_updates(state, containers)
     wanting: list[ContainerId] = []
 
     async def take(container: Container) -> None:
@@ -57,6 +58,20 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
                     nursery.start_soon(take, container)
     await chaos.mend(state)
     return tuple(sorted(wanting))
+
+
+async def _end_updates(state: EngineState, containers: list[Container]) -> list[Container]:
+    """Of two containers in one place (`scheduler.rolling`) one goes before the other is taken over, which may need its
+    ports; nobody knows by now who is connected to it."""
+    surplus = {item.record.surplus for item in containers if item.record.succeeds in state.containers}
+    for name in sorted(surplus):
+        container = state.containers[name]
+        container.note(EventKind.WARNING, f"removing {name}: an update of {container.service} did not end")
+        await supervise.remove_for_good(state, container)
+    for item in containers:
+        if item.record.succeeds and item.record.succeeds not in state.containers:
+            item.amend(succeeds=ContainerId(""), took_over=False)
+    return [item for item in containers if item.id in state.containers]
 
 
 async def _restore_networks(state: EngineState, record: ProjectRecord, containers: list[Container]) -> None:

@@ -31,6 +31,7 @@ from orchestrator.model.manual import connected
 from orchestrator.model.names import ContainerId, Instance, Role, ServiceName
 from orchestrator.model.phase import LIVE, Phase
 from orchestrator.model.service import Service
+from orchestrator.oci.compile import command_of
 from orchestrator.plan.plan import label_of
 from orchestrator.policy import lifecycle, requests
 from orchestrator.policy.conditions import Facts, NotYet, Verdict
@@ -135,8 +136,11 @@ class Container:
     @property
     def label(self) -> str:
         """How it is called in sentences."""
-        replicas = [item.instance.number for item in self.siblings.values() if item.instance.role is Role.REPLICA]
-        return label_of(self.instance, self.id, replicas == [1])
+        replicas = {item.instance.number for item in self.siblings.values() if item.instance.role is Role.REPLICA}
+        age = "" if self.record.announced else "new"
+        if any(item.record.took_over and item.record.succeeds == self.id for item in self.siblings.values()):
+            age = "old"
+        return label_of(self.instance, self.id, replicas == {1}, age=age)
 
     @property
     def published(self) -> tuple[Published, ...]:
@@ -204,7 +208,15 @@ class Container:
             exposed=self._exposed() if process is not None else (),
             labels={**(self.image.config.labels if self.image is not None else {}), **self.definition.labels},
             faults=tuple(fault.mark(self.service, self.id) for fault in self.record.faults.values()),
+            command=self._command(),
+            mounts=tuple(mount.source for mount in self.definition.volumes if mount.source is not None),
         )
+
+    def _command(self) -> tuple[str, ...]:
+        """The image's part is known once it was looked at."""
+        if self.image is not None:
+            return command_of(self.definition, self.image)
+        return (*(self.definition.entrypoint or ()), *(self.definition.command or ()))
 
     def _exposed(self) -> tuple[str, ...]:
         own = (text for text in self.definition.expose if text.partition("/")[0].replace("-", "").isdecimal())

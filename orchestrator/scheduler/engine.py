@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import trio
 
-from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Run, Scale, Standing, Start, Up
+from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Standing, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
 from orchestrator.errors import BusyError, PystackError
@@ -28,6 +28,7 @@ from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
 from orchestrator.plan.plan import Kind, Plan
+from orchestrator.plan.seal import Seal, check_seal
 from orchestrator.scheduler import adoption, chaos, supervise
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.claims import Claims, Priority
@@ -36,7 +37,9 @@ from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
-from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume
+from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
+from orchestrator.scheduler.rollback import plan_rollback
+from orchestrator.scheduler.rolling import LiveRoll
 from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.scheduler.timetable import Timetable, armed_by
 from orchestrator.units import format_bytes
@@ -116,16 +119,29 @@ class Engine:
         """What `request` would do now; changes nothing. Raises what `make_plan` does."""
         return await make_plan(self._state, request, self._slugs())
 
+    async def sealed(self, request: Operation) -> tuple[Plan, Seal]:
+        """As `plan`, with what the plan rests on: `operate` takes that as `expected`."""
+        if isinstance(request, (Up, Scale, Run)):
+            request = without_secrets(self._state, request)
+        return await sealed_plan(self._state, request, self._slugs())
+
     async def operate(
-        self, request: Operation, *, first_run: FirstRun | None = None, on_planned: OnPlanned | None = None
+        self,
+        request: Operation,
+        *,
+        first_run: FirstRun | None = None,
+        on_planned: OnPlanned | None = None,
+        expected: Seal | None = None,
     ) -> Outcome:
         """Plan `request` and carry the plan out. Without ``wait`` it returns once everything in it has been started, the
         conditions of its dependencies included; with it, once all are ready: healthy, or running without a health check, or
         ended with code 0; at the first that can no longer be ready, or after ``wait_timeout_s``, the wait ends.
 
         What went wrong with containers is in the outcome. `on_planned` gets the plan before its first side effect.
-        `first_run`: what a one-off's process is connected to; it belongs to this call. Raises what `plan` does, and
-        HostError when the intents cannot be written. Cancelling it stops nothing that runs and takes back what never did.
+        `first_run`: what a one-off's process is connected to; it belongs to this call. `expected`: the seal of the only
+        plan that may be carried out: what a pull policy wants anew is not looked for then, and containers that another
+        operation has are a BusyError. Raises what `plan` does, MovedError, and HostError when the intents cannot be
+        written. Cancelling it stops nothing that runs and takes back what never did.
         """
         self._under_way += 1
         try:
@@ -134,10 +150,11 @@ class Engine:
                 environ = request.registry
                 request = without_secrets(self._state, request)
                 self._state.reserve_written(request.project)
-                await refresh_images(self._state, *images_of(request), environ)
-            if isinstance(request, Down) and request.selection.everything:
+                if expected is None:
+                    await refresh_images(self._state, *images_of(request), environ)
+            if isinstance(request, Down) and request.selection.everything and expected is None:
                 await chaos.end_all(self._state)
-            plan = await self._plan_and_free(request)
+            plan = await (self._plan_and_free(request) if expected is None else self._plan_as(request, expected))
             if on_planned is not None:
                 on_planned(plan)
             self._tell_orphans(request, plan)
@@ -149,7 +166,10 @@ class Engine:
                 state, self._claims, plan, drafts=drafts, first_runs=first_runs, environ=environ, jobs=jobs
             )
             wait, timeout_s = _waiting(request)
+            before = self._state.project
             outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
+            for live in execution.to_take_back:
+                outcome = await self._roll_back(live, before, outcome)
             if isinstance(request, Up):
                 async with self._state.networks_lock:
                     await self._state.observe(request.project)
@@ -215,12 +235,45 @@ class Engine:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
         while True:
             plan = await make_plan(self._state, request, self._slugs())
-            if not (held := self._claims.held(plan.containers)):
+            if leaving := [gone for name, gone in self._state.retiring.items() if name in plan.containers]:
+                await leaving[0].wait()
+                continue
+            touched = plan.containers | self._updated_meanwhile(request, plan)
+            if not (held := self._claims.held(touched)):
                 return plan
             if isinstance(request, (Connect, Disconnect)):  # Nobody's `up` should end for it.
                 names = ", ".join(sorted(frozenset().union(*held.values())))
                 raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
-            await self._claims.take_over(plan.containers, plan.verb.value)
+            await self._claims.take_over(touched, plan.verb.value)
+
+    def _updated_meanwhile(self, request: Operation, plan: Plan) -> frozenset[ContainerId]:
+        """What another operation is updating of the services that this one decides about."""
+        if not isinstance(request, Up) or request.recreate is Recreate.NEVER:
+            return frozenset()
+        under_way = (self._state.rolling.get(name, frozenset()) for name in plan.selection)
+        return frozenset().union(*under_way)
+
+    async def _roll_back(self, live: LiveRoll, before: Project, outcome: Outcome) -> Outcome:
+        """Take back a rolling update that has failed, unless somebody else has a hand on it by now."""
+        service = live.roll.service
+        try:
+            plan = await plan_rollback(self._state, live.roll, live.image, before)
+            if self._claims.held(plan.containers):
+                return outcome.noted(f"update of {service} not rolled back: another operation has taken it over")
+            result = await Execution(self._state, self._claims, plan).run()
+        except PystackError as error:
+            return outcome.noted(f"update of {service} not rolled back: {error.headline}")
+        if result.failures:
+            return outcome.noted(f"update of {service} not rolled back: {result.failures[0].error.headline}")
+        return outcome.noted(f"update of {service} rolled back")
+
+    async def _plan_as(self, request: Operation, expected: Seal) -> Plan:
+        """The plan that was expected, of containers that nobody else has. Raises MovedError, BusyError."""
+        plan, seal = await sealed_plan(self._state, request, self._slugs())
+        check_seal(expected, seal)
+        if self._claims.held(plan.containers):
+            raise BusyError("another operation is under way with the plan's containers", hint="wait for it, then try again")
+        return plan
 
     def _drafts(self, request: Operation, plan: Plan) -> dict[ContainerId, ContainerRecord]:
         """The record of the one-off that ``run`` makes."""

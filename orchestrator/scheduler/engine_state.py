@@ -40,7 +40,9 @@ class EngineState:
     """`project`: as recorded; an empty one before the first `up`. `networks`: those that exist, as they were made; changed
     under `networks_lock`. `images`: as last seen. `secrets`: of builds, by variable; of containers, by digest.
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
-    `injections`: how many there have been. `jobs`: see `scheduler.timetable`."""
+    `injections`: how many there have been. `jobs`: see `scheduler.timetable`. `rolling`: services of which an update is
+    under way, with all its containers. `retiring`: those that go in the background, because there is another one in their
+    place; set when they are gone."""
 
     adapters: Adapters
     events: EventSink
@@ -56,6 +58,8 @@ class EngineState:
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
     images: dict[ImageRequest, Image] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    rolling: dict[ServiceName, frozenset[ContainerId]] = field(default_factory=dict)
+    retiring: dict[ContainerId, trio.Event] = field(default_factory=dict)
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)
 
     def record(self) -> ProjectRecord:
@@ -71,12 +75,17 @@ class EngineState:
 
     def drop(self, container: Container) -> None:
         self.containers.pop(container.id, None)
-        self._services[container.service].pop(container.id, None)
+        siblings = self._services[container.service]
+        siblings.pop(container.id, None)
+        for item in siblings.values():
+            if item.record.succeeds == container.id:
+                item.amend(succeeds=ContainerId(""), took_over=False)
+                item.save()
 
     def replicas(self, service: ServiceName) -> list[Container]:
-        """The service's replicas that are not being removed for good."""
-        found = self._services.get(service, {})
-        return [item for item in found.values() if item.instance.role is Role.REPLICA and not item.doomed]
+        """The service's replicas that are not being removed for good, and not only about to get a place."""
+        found = (item for item in self._services.get(service, {}).values() if item.instance.role is Role.REPLICA)
+        return [item for item in found if not item.doomed and item.record.announced]
 
     def mounted(self, service: Service, project: Project) -> dict[str, Image]:
         """The images that `service` mounts, as last seen, by their references."""

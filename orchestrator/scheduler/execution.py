@@ -30,8 +30,9 @@ from orchestrator.scheduler.claims import Claims, Priority
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
-from orchestrator.scheduler.outcome import Outcome, Tally
+from orchestrator.scheduler.outcome import Outcome, Tally, with_note
 from orchestrator.scheduler.readiness import until_ready, who_waits
+from orchestrator.scheduler.rolling import Halted, LiveRoll, Rolling
 from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.scheduler.steps import Settled, Steps
 from orchestrator.values import entity, field, replace
@@ -84,14 +85,18 @@ class Execution:
         self._new: set[ContainerId] = set()
         self._started = {operation.container for operation in plan.of(Kind.START)}
         self._tally = Tally()
-        self._steps = Steps(state, plan, self._tally, environ or {})
+        self._rolling = Rolling(state, plan)
+        self._steps = Steps(state, plan, self._tally, environ or {}, self._rolling)
 
     async def run(self, *, wait: bool = False, wait_timeout_s: float | None = None) -> Outcome:
         """Everything in the plan; with `wait`, until the plan's services are ready (`policy.conditions.ready`), one of them
         can no longer be, or `wait_timeout_s` is over. Raises HostError when the intents cannot be written."""
         plan, verb = self._plan, self._plan.verb.value
         self._claims.claim(self, plan.containers)
-        self._state.events.note(EventKind.OPERATION_STARTED, f"{verb} {plan.project.name}", verb=verb)
+        rolling = {roll.service: self._rolling.whole(roll.slots[0].old) for roll in plan.rolls}
+        self._state.rolling.update(rolling)
+        starts = tuple(operation.container for operation in plan.of(Kind.START) if operation.container)
+        self._state.events.note(EventKind.OPERATION_STARTED, f"{verb} {plan.project.name}", verb=verb, starts=starts)
         ended = "cancelled"
         try:
             self._prepare()  # Without an await since the claim: whoever plans next sees these intents.
@@ -107,6 +112,9 @@ class Execution:
             ended = "failed" if self._tally.failures else "done"
         finally:
             await self._tidy(all_done=ended == "done")
+            for service, containers in rolling.items():
+                if self._state.rolling.get(service) is containers:  # Else another operation has taken it over.
+                    del self._state.rolling[service]
             self._claims.release(self, plan.containers)
             self._state.events.note(
                 EventKind.OPERATION_FINISHED, f"{verb} {plan.project.name}: {ended}", verb=verb, ok=ended == "done"
@@ -115,12 +123,18 @@ class Execution:
             verb=plan.verb,
             changed=plan.changed,
             removed=self._tally.removed,
-            failures=tuple(self._tally.failures.values()),
+            failures=with_note(self._tally.failures.values(), self._rolling.verdict()),
             blocked=tuple(sorted(self._tally.blocked)),
             container=next(iter(self._drafts), None),
         )
 
+    @property
+    def to_take_back(self) -> list[LiveRoll]:
+        """Rolling updates that have failed and are to be rolled back."""
+        return self._rolling.to_take_back
+
     async def give_up(self, containers: frozenset[ContainerId], to: str) -> None:
+        containers = self._rolling.with_mates(containers)
         nodes = [node for name in containers for node in self._of.get(name, ()) if not node.done.is_set()]
         for node in nodes:
             # Half a removal helps nobody, and ends by itself.
@@ -129,13 +143,15 @@ class Execution:
                 node.scope.cancel()
         for node in nodes:
             await node.done.wait()
+        await self._rolling.settle([name for name in containers if self._rolling.has_place(name)])
 
     def _prepare(self) -> None:
         """The intents in memory, then on disk: before the first side effect, once."""
         state, plan = self._state, self._plan
         before, armed = state.project, state.jobs
         for operation in plan.of(Kind.CREATE):
-            self._add(operation)
+            if not self._rolling.comes_later(operation.container):
+                self._add(operation)
         if plan.verb in _RECORDS_STACK:
             state.project = plan.project
         if self._jobs is not None:
@@ -155,7 +171,10 @@ class Execution:
             container.ended_runs = 0
             container.failed_hook = container.failed_pre_stop = None
         stopped_first = {operation.container for operation in plan.of(Kind.STOP)}
+        self._rolling.begin()
         for operation in plan.of(Kind.START):
+            if self._rolling.comes_later(operation.container):
+                continue
             ask = Step.ASK_RESTART if operation.container in stopped_first else Step.ASK_START
             self._container(operation).begin_operation(ask)
 
@@ -204,18 +223,29 @@ class Execution:
                     await earlier.done.wait()
                 await trio.lowlevel.checkpoint_if_cancelled()
                 broken = next((earlier.error for earlier in before if not earlier.ok), None)
+                if broken is not None and self._rolling.has(operation):
+                    node.error = broken
+                    await self._rolling.skip(operation)
+                    return
                 if broken is not None and not operation.kind.tears_down:
                     node.error = broken
                     self._refuse(operation, broken)
                     return
+                if self._rolling.has(operation):
+                    await self._rolling.turn(operation)
                 node.begun = True
                 await self._steps.do(operation)
                 node.ok = True
         except PystackError as error:
             node.error = error
             self._refuse(operation, error)
+            self._rolling.failed(operation)
         except Settled as settled:
             node.error = settled.error
+            self._rolling.failed(operation)
+        except Halted as halted:
+            node.error = halted.error
+            await self._rolling.skip(operation)
         except trio.Cancelled:  # All of it is cancelled. The container stays ours until `_tidy` has looked after it.
             node.cancelled = True
             raise
@@ -226,8 +256,12 @@ class Execution:
             self._release(operation.container)
 
     def _release(self, container: ContainerId | None) -> None:
-        if container is not None and all(node.done.is_set() and not node.cancelled for node in self._of[container]):
-            self._claims.release(self, (container,))
+        if container is None:
+            return
+        together = self._rolling.whole(container)  # Those of an update are released when all of it is over.
+        nodes = [node for name in together for node in self._of.get(name, ())]
+        if all(node.done.is_set() and not node.cancelled for node in nodes):
+            self._claims.release(self, together)
 
     async def _hand_over(self, node: _Node) -> None:
         """This operation has no more to do with the container: leave it so that another can go on with it."""
@@ -238,6 +272,9 @@ class Execution:
         if container is None:
             return
         self._tally.fail(container.label, container.service, node.error)
+        if self._rolling.is_queued(operation):
+            container.told(Step.WITHDRAWN)
+            return
         if operation.kind is not Kind.START or not container.pending:
             return
         container.amend(wanted=Wanted.STOPPED)
@@ -261,6 +298,7 @@ class Execution:
         state = self._state
         # Shielded, so that a cancelled operation leaves no half-made container; it ends by its deadline at the latest.
         with trio.move_on_after(TIDY_DEADLINE_S, shield=True):
+            await self._rolling.settle()
             async with trio.open_nursery() as nursery:
                 for operation in self._plan.of(Kind.START):
                     container = state.containers.get(operation.container or ContainerId(""))

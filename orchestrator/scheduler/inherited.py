@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.errors import OperationError
-from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.names import ContainerId, ServiceName, volume_owner
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind, Owner, VolumesFrom
 from orchestrator.oci.mounts import clean_path
@@ -53,7 +53,8 @@ def _lent(state: EngineState, lender: Container, seen: frozenset[ContainerId]) -
     own += [Mount(MountKind.VOLUME, target) for target in map(clean_path, image) if target not in taken]
     for mount in own:
         if mount.kind is MountKind.VOLUME and mount.source is None:
-            directory = state.adapters.volumes.ensure_anonymous(lender.id, mount.target)
+            owner = volume_owner(state.adapters.site.project, lender.instance, lender.id)
+            directory = state.adapters.volumes.ensure_anonymous(owner, mount.target)
             yield Mount(MountKind.BIND, mount.target, directory, mount.read_only, place=mount.place, owner=Owner.ROOT)
         else:
             yield replace(mount, nocopy=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.plan.plan import Verb
-from orchestrator.values import entity, field, frozen
+from orchestrator.values import entity, field, frozen, replace
 
 
 @frozen
@@ -34,6 +36,9 @@ class Outcome:
     def ok(self) -> bool:
         return not self.failures
 
+    def noted(self, note: str) -> Outcome:
+        return replace(self, failures=with_note(self.failures, note))
+
     def error(self) -> PystackError | None:
         """The operation's one error, for the user, with the exit code of the first failure; None when all went well."""
         if not self.failures:
@@ -50,6 +55,18 @@ class Outcome:
         if self.blocked:
             more += f" (not started because of that: {', '.join(self.blocked)})"
         return OperationError(first.extended(more), hint=first.hint, exit_code=first.exit_code, place=first.place)
+
+
+def with_note(failures: Iterable[Failure], note: str) -> tuple[Failure, ...]:
+    """With something said of all of them by the first one's error, which is the command's."""
+    found = tuple(failures)
+    if not found or not note:
+        return found
+    error = found[0].error
+    told = OperationError(
+        error.extended(f" ({note})"), hint=error.hint, exit_code=error.exit_code, place=error.place
+    )
+    return (replace(found[0], error=told), *found[1:])
 
 
 @entity

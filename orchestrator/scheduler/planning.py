@@ -12,6 +12,7 @@ from orchestrator.contracts.control import (
     Kill,
     Operation,
     Pause,
+    Remove,
     Restart,
     Run,
     Scale,
@@ -41,7 +42,8 @@ from orchestrator.plan.reconcile import (
     plan_start,
     plan_up,
 )
-from orchestrator.plan.teardown import plan_down, plan_kill, plan_pause, plan_restart, plan_stop
+from orchestrator.plan.seal import Seal, seal_of
+from orchestrator.plan.teardown import plan_down, plan_kill, plan_pause, plan_remove, plan_restart, plan_stop
 from orchestrator.policy.requests import Ask
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.faults import located
@@ -78,13 +80,13 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
     """
     match request:
         case Up():
-            images = await _identities(state, *images_of(request))
+            images = await identities(state, *images_of(request))
             return plan_up(request, await look(state, request.project), images=images)
         case Scale():
-            images = await _identities(state, *images_of(request))
+            images = await identities(state, *images_of(request))
             return plan_scale(request, await look(state, request.project), images=images)
         case Run():
-            images = await _identities(state, *images_of(request))
+            images = await identities(state, *images_of(request))
             return plan_run(request, await look(state, request.project), images=images, slug=slug)
         case Start():
             return plan_start(request, await look(state, state.project), state.project)
@@ -100,11 +102,26 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
             return plan_connect(request, await look(state, state.project), state.project)
         case Disconnect():
             return plan_disconnect(request, await look(state, state.project), state.project)
+        case Remove():
+            return plan_remove(request, await look(state, state.project), state.project)
         case Down():
             project = request.project or state.project
             return plan_down(request, await look(state, project), project)
         case _:
             assert_never(request)
+
+
+async def sealed_plan(state: EngineState, request: Operation, slug: str) -> tuple[Plan, Seal]:
+    """A plan with what it rests on. The plan is made last: what moves while the rest is looked at shows in it."""
+    project, images = state.project, {}
+    if isinstance(request, Up | Scale | Run):
+        project, services = images_of(request)
+        images = dict(await identities(state, project, services))
+    elif isinstance(request, Down) and request.project is not None:
+        project = request.project
+    observed = await look(state, project)
+    plan = await make_plan(state, request, slug)
+    return plan, seal_of(plan, observed, images)
 
 
 async def plan_to_resume(state: EngineState, containers: Collection[ContainerId]) -> Plan:
@@ -125,7 +142,7 @@ def images_of(request: Up | Scale | Run) -> tuple[Project, Iterable[ServiceName]
             return replace(request.project, services=services), chosen_for_run(request)
 
 
-async def _identities(state: EngineState, project: Project, services: Iterable[ServiceName]) -> Images:
+async def identities(state: EngineState, project: Project, services: Iterable[ServiceName]) -> Images:
     """What the images of each of `services` are now; each reference is looked at once. None: one has still to be obtained.
     What is known of other services' images need not be looked at: nothing is made from them."""
     found: dict[ServiceName, str | None] = {}

@@ -15,10 +15,11 @@ from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image
 from orchestrator.contracts.network import Endpoint
 from orchestrator.contracts.runtime import LogPolicy, SandboxSpec
+from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.granted import with_granted_values
 from orchestrator.model.manual import Manual, connected
-from orchestrator.model.names import ContainerId, Role
+from orchestrator.model.names import ContainerId, Role, volume_owner
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.volume import MountKind, Volume
@@ -44,11 +45,13 @@ async def make(state: EngineState, container: Container, project: Project, servi
 
     Raises the adapters' errors, pointed into the compose file; nothing is left behind then.
     """
-    container.note(EventKind.CONTAINER_CREATING, f"creating {container.id}")
+    container.note(EventKind.CONTAINER_CREATING, f"creating {container.id}", image=service.image)
+    begun_s = trio.current_time()
     manual = container.record.manual
     joined = connected(service, manual)
     try:
         await state.ensure_networks(sorted(joined.networks), manual.known(project))
+        networked_s = trio.current_time()
         container.image = image
         mounted = state.mounted(service, project)
         identity = identity_with(image.identity, [item.identity for item in mounted.values()])
@@ -65,6 +68,7 @@ async def make(state: EngineState, container: Container, project: Project, servi
         )
         container.intend()
         container.sandbox.netns_fd = await state.adapters.runtime.create(await _compile(state, container, project))
+        made_s = trio.current_time()
         await wire(state, container)
     except PystackError as error:
         await undo(state, container)
@@ -75,7 +79,12 @@ async def make(state: EngineState, container: Container, project: Project, servi
     container.sandbox.fresh = True
     container.exit = None
     container.step(Trigger.CREATED, "created")
-    container.note(EventKind.CONTAINER_CREATED, f"created {container.id}")
+    container.note(
+        EventKind.CONTAINER_CREATED,
+        f"created {container.id}",
+        networks_s=round(networked_s - begun_s, 6),
+        sandbox_s=round(made_s - networked_s, 6),
+    )
 
 
 async def update(state: EngineState, container: Container, project: Project, service: Service) -> None:
@@ -197,7 +206,7 @@ async def wire(state: EngineState, container: Container) -> None:
                 container.id,
                 sandbox.netns_fd,
                 container.record.endpoints,
-                container.connected.ports,
+                container.connected.ports if container.record.announced else (),
                 container.record.published,
                 guarded=not sharing.administers_network(state, container),
             )
@@ -229,9 +238,9 @@ async def remove(state: EngineState, container: Container, *, anonymous: bool, s
     """Remove the container with everything of it. `anonymous`: its anonymous volumes too. `stays_wanted`: the record stays,
     because a new container follows. Tries everything, then raises the first error."""
     errors = await _dismantle(state, container)
-    if anonymous:
+    if anonymous and not _has_mate(state, container):
         try:
-            state.adapters.volumes.remove_anonymous(container.id)
+            state.adapters.volumes.remove_anonymous(_volume_owner(state, container))
         except PystackError as error:
             errors.append(error)
     if not stays_wanted:
@@ -296,8 +305,49 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
     return errors
 
 
+def _volume_owner(state: EngineState, container: Container) -> ContainerId:
+    return volume_owner(state.adapters.site.project, container.instance, container.id)
+
+
+def _has_mate(state: EngineState, container: Container) -> bool:
+    """There are two in its place: the other one needs the anonymous volumes."""
+    owner = _volume_owner(state, container)
+    others = (item for item in state.containers.values() if item is not container)
+    return any(_volume_owner(state, item) == owner for item in others)
+
+
+async def announce(state: EngineState, container: Container, old: Container | None, name: ContainerId) -> None:
+    """Put it in the place of `old`, called `name`: names, and the host's ports. Recorded when that is done: until then, who
+    comes after a killed supervisor has the old one in its place. Raises the adapters' errors, and nothing has changed
+    then."""
+    before, definition = container.record, container.definition
+    if sharing.has_own_network(definition) and not container.sandbox.wired:
+        raise OperationError(f"{container.label} is on no network any more")
+    if container.sandbox.wired:
+        container.amend(took_over=True)
+        try:
+            endpoints = _reserve(state, container, definition)
+            guarded = not sharing.administers_network(state, container)
+            published = await state.adapters.networking.hand_over(
+                name, container.id, endpoints, definition.ports, guarded=guarded
+            )
+        except (PystackError, trio.Cancelled) as error:
+            state.adapters.networking.restore(container.id, before.endpoints, before.published)
+            container.amend(took_over=False)
+            if isinstance(error, PystackError):
+                raise located(error, state.project, definition) from error
+            raise
+        container.amend(endpoints=endpoints, published=published)
+    container.amend(took_over=True)
+    container.save()
+    if old is not None:
+        old.amend(published=(), wanted=Wanted.STOPPED)
+        old.save()
+
+
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
-    """A container's hostname is one of its names for the others too, as for Docker, and so is the whole of it."""
+    """A container's hostname is one of its names for the others too, as for Docker, and so is the whole of it; and its usual
+    name, when it has the other one of two. One that is not announced has no name."""
     shared = any(key in state.networks and state.networks[key].external for key in service.networks)
     for link in service.links if not shared else ():
         if link.external and ContainerId(link.target) not in state.containers:
@@ -308,7 +358,14 @@ def _reserve(state: EngineState, container: Container, service: Service) -> tupl
     if service.hostname:
         own = (service.hostname, *([f"{service.hostname}.{service.domainname}"] if service.domainname else []))
         attachments = tuple(replace(each, aliases=(*each.aliases, *own)) for each in attachments)
-    return state.adapters.networking.reserve(container.id, service.name, attachments, not container.record.own_name_only)
+    if (usual := _volume_owner(state, container)) != container.id:
+        attachments = tuple(replace(each, aliases=(*each.aliases, usual)) for each in attachments)
+    networking, with_service = state.adapters.networking, not container.record.own_name_only
+    endpoints = networking.reserve(container.id, service.name, attachments, with_service)
+    if not container.record.announced:
+        endpoints = tuple(replace(endpoint, names=()) for endpoint in endpoints)
+        networking.restore(container.id, endpoints)
+    return endpoints
 
 
 async def _compile(state: EngineState, container: Container, project: Project) -> SandboxSpec:
@@ -351,7 +408,7 @@ async def _volume_paths(
     state: EngineState, container: Container, service: Service, project: Project
 ) -> Mapping[str, str]:
     """Mount target -> host directory, for the service's volumes and those its image declares."""
-    volumes = state.adapters.volumes
+    volumes, owner = state.adapters.volumes, _volume_owner(state, container)
     paths: dict[str, str] = {}
     for mount in service.volumes:
         if mount.kind is not MountKind.VOLUME:
@@ -361,12 +418,12 @@ async def _volume_paths(
             if definition is not None:
                 paths[mount.target] = await ensure_volume(state, definition)
             else:
-                paths[mount.target] = volumes.ensure_anonymous(container.id, mount.target, dict(mount.labels))
+                paths[mount.target] = volumes.ensure_anonymous(owner, mount.target, dict(mount.labels))
         except PystackError as error:
             raise located(error, project, service, "volumes") from error
     mounted = {clean_path(mount.target) for mount in service.volumes}
     assert container.image is not None
     for target in map(clean_path, container.image.config.volumes):
         if target not in mounted:
-            paths[target] = volumes.ensure_anonymous(container.id, target)
+            paths[target] = volumes.ensure_anonymous(owner, target)
     return paths

@@ -24,6 +24,7 @@ from orchestrator.scheduler.faults import located, pointed
 from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.preparing import Preparing, image_of
+from orchestrator.scheduler.rolling import Rolling
 from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
 
@@ -41,11 +42,14 @@ class Settled(Exception):
 class Steps:
     """The steps of one plan. `networks_made`: those that this plan has made. `environ`: as of a request for images."""
 
-    def __init__(self, state: EngineState, plan: Plan, tally: Tally, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, state: EngineState, plan: Plan, tally: Tally, environ: Mapping[str, str], rolling: Rolling
+    ) -> None:
         self._state = state
         self._plan = plan
         self._tally = tally
         self._environ = environ
+        self._rolling = rolling
         self._preparing = Preparing(state, plan, environ)
         self._removed = {operation.container for operation in plan.of(Kind.REMOVE)}
         self._one_by_one = False
@@ -73,6 +77,10 @@ class Steps:
                 await self._reconnect(self._container(operation), operation)
             case Kind.START:
                 await self._start(self._container(operation), operation)
+            case Kind.ANNOUNCE:
+                await self._rolling.announce(operation)
+            case Kind.WATCH:
+                await self._rolling.watch(operation)
             case Kind.SIGNAL:
                 await self._signal(operation)
             case Kind.PAUSE | Kind.UNPAUSE:
@@ -80,13 +88,7 @@ class Steps:
                     await (pausing.pause if operation.kind is Kind.PAUSE else pausing.unpause)(self._state, container)
             case Kind.STOP:
                 if (container := self._known(operation)) is not None:
-                    replaces = operation.replaces
-                    returns = replaces and container.id not in self._removed
-                    await supervise.stop(
-                        self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns
-                    )
-                    if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
-                        self._tally.fail(container.label, container.service, container.failed_pre_stop)
+                    await self._stop(container, operation)
             case Kind.REMOVE:
                 await self._remove(operation)
             case Kind.REMOVE_NETWORK:
@@ -209,9 +211,34 @@ class Steps:
                 self._announce_wait(container, wait)
                 if not container.sandbox.fresh:  # Just stopped: it may be long until somebody answers there again.
                     await sandbox.unwire(self._state, container)
+                elif container.first_run is None and not container.definition.pre_start:
+                    await self._passed_ready_to_go(container, wait)
             if not await wait.passed():
                 assert wait.refusal is not None
                 await self._block(container, *wait.refusal)
+
+    async def _passed_ready_to_go(self, container: Container, wait: DependencyWait) -> None:
+        """Wait with the run prepared, so that it begins the moment that the conditions hold."""
+        runtime = self._state.adapters.runtime
+        scope, over, passed = trio.CancelScope(), trio.Event(), False
+
+        async def prepare() -> None:
+            try:
+                with scope:
+                    await runtime.prepare(container.id)
+            finally:
+                over.set()
+
+        assert self._state.nursery is not None, "Engine.run is not running"
+        self._state.nursery.start_soon(prepare)
+        try:
+            passed = await wait.passed()
+        finally:
+            scope.cancel()
+            with trio.CancelScope(shield=True):  # A half-made process is nobody's otherwise; this takes milliseconds.
+                await over.wait()
+                if not passed:
+                    await runtime.unprepare(container.id)
 
     def _announce_wait(self, container: Container, wait: DependencyWait) -> None:
         container.step(Trigger.WAIT, f"waiting for {', '.join(wait.unmet)}")
@@ -235,6 +262,15 @@ class Steps:
             await sandbox.undo(self._state, container)
             container.save()
         raise Settled(OperationError(text))
+
+    async def _stop(self, container: Container, operation: Operation) -> None:
+        if self._rolling.has(operation):
+            await self._rolling.drain(operation)
+        replaces = operation.replaces
+        returns = replaces and container.id not in self._removed
+        await supervise.stop(self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns)
+        if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
+            self._tally.fail(container.label, container.service, container.failed_pre_stop)
 
     async def _signal(self, operation: Operation) -> None:
         container = self._known(operation)

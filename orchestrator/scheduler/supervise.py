@@ -172,12 +172,15 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     if container.ask.ending:
         run.end(container.grace_s)
     container.step(Trigger.START, "starting")
-    container.note(EventKind.CONTAINER_STARTING, f"starting {container.id}")
+    needs = tuple(f"{edge.service}:{edge.condition.value}" for edge in container.definition.depends_on.values())
+    container.note(EventKind.CONTAINER_STARTING, f"starting {container.id}", needs=needs)
+    begun_s = trio.current_time()
     first, container.first_run = container.first_run, None
     try:
         with trio.fail_after(START_DEADLINE_S):
             await sandbox.wire(state, container)
             await pausing.thaw(state, container)
+            networked_s = trio.current_time()
             if first is None:
                 process = await state.adapters.runtime.start(container.id)
             else:
@@ -200,7 +203,12 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     container.amend(ran_against=ground_of(state, container))
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
     state.adapters.networking.set_ready(container.id, container.check is None)
-    container.note(EventKind.CONTAINER_STARTED, f"started {container.id}", number=process.number)
+    container.note(
+        EventKind.CONTAINER_STARTED,
+        f"started {container.id}",
+        number=process.number,
+        network_s=round(networked_s - begun_s, 6),
+    )
     for text in process.warnings:
         if text not in container.warned:  # And not again with each restart.
             container.note(EventKind.WARNING, f"{container.id}: {text}")

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, suppress
 
-from orchestrator.contracts.events import Event
+from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
 from orchestrator.kernel.plain import open_plain
@@ -31,6 +31,7 @@ from orchestrator.values import frozen
 _MAX_BYTES = 4 << 20
 CLOCK_SLACK_S = 60.0
 """How far the wall clock may have been set back between two events without `since` missing any."""
+_OPERATION = b'"operation.'
 _AT = b'"at": '
 """Within text its quotes are escaped, so that the first one in a line is the event's own."""
 
@@ -84,6 +85,27 @@ class EventLog:
                 for line in _lines(file, first):
                     if (event := _parse(line)) is not None and event.at >= at:
                         yield event
+
+    def last_operation(self, wanted: Callable[[Event], bool]) -> tuple[Event, ...]:
+        """The events from the start of the last operation on that `wanted` takes, oldest first; none when there is no such
+        operation. One that was under way when that began is in it from its own start on."""
+        lines: list[bytes] = []
+        open_ones, found = 0, False
+        with ExitStack() as stack:
+            for file in self._files(stack):
+                for _, line in lines_backwards(file.fd, file.end):
+                    lines.append(line)
+                    if _OPERATION not in line or (event := _parse(line)) is None:
+                        continue
+                    if event.kind is EventKind.OPERATION_FINISHED:
+                        open_ones += 1
+                    elif event.kind is EventKind.OPERATION_STARTED:
+                        # One that a supervisor's death has ended never says that it has.
+                        open_ones = max(0, open_ones - 1)
+                        found = found or wanted(event)
+                        if found and not open_ones:
+                            return tuple(event for line in reversed(lines) if (event := _parse(line)) is not None)
+        return tuple(event for line in reversed(lines) if (event := _parse(line)) is not None) if found else ()
 
     def close(self) -> None:
         if self._fd is not None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import trio
 
-from orchestrator.contracts.control import VERBS, Attach, Done, Events, Exec, Operation, Run
+from orchestrator.contracts.control import VERBS, Apply, Attach, Done, Events, Exec, Operation, Run
 from orchestrator.contracts.protocol import BEAT_S, UNTIMED, VERSION
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError, PystackError
@@ -162,7 +162,7 @@ class Server:
         finally:
             close_all(request.fds)
             # After the reply: ending cuts all connections.
-            if request.verb in ("down", "shutdown") and self._open.is_set() and self._control.ended:
+            if request.verb in ("down", "apply", "shutdown") and self._open.is_set() and self._control.ended:
                 self._ending = True
                 self._changed.set()
 
@@ -213,7 +213,7 @@ class Server:
             return await attach(self._opened.runtime, self._control, connection, value)
         if isinstance(value, Events):
             return await self._stream(connection, value)
-        if isinstance(value, Operation):
+        if isinstance(value, Operation | Apply):
             return await self._operate(connection, value, request)
         answer: Callable[[Any], Awaitable[Any]] = getattr(self._control, request.verb)
         return await answer(value)
@@ -237,7 +237,7 @@ class Server:
             raise Disconnected
         return None
 
-    async def _operate(self, connection: Connection, request: Operation, raw: Request) -> Any:
+    async def _operate(self, connection: Connection, request: Operation | Apply, raw: Request) -> Any:
         """Any operation: its events are streamed while it runs. It goes on when the client leaves."""
         result: Done | None = None
         error: PystackError | None = None
@@ -246,6 +246,8 @@ class Server:
             try:
                 if isinstance(request, Run):
                     result = await self._run(connection, request, raw)
+                elif isinstance(request, Apply):
+                    result = await self._control.apply(request)
                 else:
                     result = await self._control.operate(request)
             except PystackError as exc:

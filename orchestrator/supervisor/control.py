@@ -12,6 +12,7 @@ from orchestrator import __version__
 from orchestrator.contracts.control import (
     NAMES,
     About,
+    Apply,
     Done,
     Down,
     Events,
@@ -24,6 +25,7 @@ from orchestrator.contracts.control import (
     PlannedStep,
     PlanOf,
     Ps,
+    Remove,
     Run,
     Scale,
     Selection,
@@ -40,6 +42,7 @@ from orchestrator.model.chaos import check_injection
 from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
+from orchestrator.plan.seal import Seal
 from orchestrator.scheduler.engine import FirstRun
 from orchestrator.supervisor.detached import detached
 from orchestrator.supervisor.sweep import sweep
@@ -100,16 +103,18 @@ class ProjectControl:
         return Explanation(rows, history, schedules, engine.next_run(request.service))
 
     async def plan(self, request: PlanOf) -> Planned:
-        given = (request.up, request.down, request.start, request.stop, request.restart)
-        match [wanted for wanted in given if wanted is not None]:
-            case [one]:
-                plan = await self._opened.engine.plan(self._checked(one))
-            case several:
-                raise InputError(f"a plan is of one operation, not of {len(several)}")
+        operation = self._checked(_only(request))
+        if request.sealed:
+            plan, seal = await self._opened.engine.sealed(operation)
+        else:
+            plan, seal = await self._opened.engine.plan(operation), {}
         steps = tuple(
             PlannedStep(item.kind.value, item.service or "", item.container or "", item.cause) for item in plan.operations
         )
-        return Planned(plan.render(), steps)
+        return Planned(plan.render(), steps, seal)
+
+    async def apply(self, request: Apply) -> Done:
+        return await self._operate(_only(request.plan), None, request.seal)
 
     async def events(self, request: Events) -> AsyncGenerator[Event, None]:
         """Ends by itself without `follow`; else when the reader has fallen too far behind (`stream`)."""
@@ -123,11 +128,16 @@ class ProjectControl:
 
     async def operate(self, request: Operation, first_run: FirstRun | None = None) -> Done:
         """`first_run`: what the process of a one-off is connected to; it belongs to this call."""
+        return await self._operate(request, first_run)
+
+    async def _operate(
+        self, request: Operation, first_run: FirstRun | None, expected: Seal | None = None
+    ) -> Done:
         self._check_name(self._checked(request))
         self._opened.tell_findings()
-        work = partial(self._carry_out, request, first_run)
+        work = partial(self._carry_out, request, first_run, expected)
         done = await detached(self._nursery, NAMES[type(request)], work)
-        if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():
+        if isinstance(request, Down | Remove) and not self._opened.engine.statuses() and not self._opened.engine.running():
             self.ended = True
         return done
 
@@ -179,10 +189,12 @@ class ProjectControl:
         state = rows[0].phase.value if rows else "it has no container"
         raise OperationError(f'service "{service}" is not running: {state}', hint=f"`pystack why {service}` says why")
 
-    async def _carry_out(self, request: Operation, first_run: FirstRun | None) -> Done:
+    async def _carry_out(
+        self, request: Operation, first_run: FirstRun | None, expected: Seal | None
+    ) -> Done:
         """The engine's part, and after a `down` of everything what records may have lost."""
         engine = self._opened.engine
-        outcome = await engine.operate(request, first_run=first_run)
+        outcome = await engine.operate(request, first_run=first_run, expected=expected)
         if (error := outcome.error()) is not None:
             raise error
         if isinstance(request, Down) and request.selection.everything and not engine.statuses():
@@ -229,6 +241,15 @@ class ProjectControl:
         return InputError(
             f'project {self._opened.site.project} has {which} "{service}"', hint="`pystack ps` lists what it has"
         )
+
+
+def _only(request: PlanOf) -> Operation:
+    """The operation that a plan is asked for. Raises InputError."""
+    match request.operations:
+        case (one,):
+            return one
+        case several:
+            raise InputError(f"a plan is of one operation, not of {len(several)}")
 
 
 def _selected(row: ContainerStatus, selection: Selection) -> bool:

@@ -65,6 +65,8 @@ class OpenProject:
 
     async def adopt(self) -> None:
         """Take over what is wanted and what runs: the same at a fresh start, after a crash and after a reboot."""
+        # Into the log alone: the client that had this supervisor started listens to its operation only.
+        self.log.append(Event(EventKind.SUPERVISOR_STARTED, f"supervisor {os.getpid()} begins", time.time()))
         record = self.records.load()
         findings = self.records.findings()
         if record is not None:

@@ -29,7 +29,8 @@ DEADLINE_S = 20.0
 class Workload:
     """A program: writes `output` to its stdout, runs for `seconds`, then exits with `exit_code`. On SIGTERM it ends at
     once with status 143, unless it `ignores_sigterm`. `missing`: there is no such program; `forbidden`: it may not be
-    executed. `reads_stdin`: it runs until its stdin is at its end, instead of for `seconds`."""
+    executed. `reads_stdin`: it runs until its stdin is at its end, instead of for `seconds`. `listens_after_s`: it
+    listens on port 8080 from then on."""
 
     seconds: float = math.inf
     exit_code: int = 0
@@ -38,6 +39,7 @@ class Workload:
     missing: bool = False
     forbidden: bool = False
     reads_stdin: bool = False
+    listens_after_s: float | None = None
 
     def argv(self) -> tuple[str, ...]:
         """As a program for a container that has a shell. PID 1 gets only the signals that it has handlers for."""
@@ -50,6 +52,8 @@ class Workload:
         nap = f"sleep {seconds} & wait $!" if self.seconds > 0 else ":"
         if self.reads_stdin:
             nap = "while read line; do :; done"
+        if self.listens_after_s is not None:
+            nap = f"sleep {self.listens_after_s:g}; nc -l -p 8080 & {nap}"
         say = f"printf %s {_quoted(self.output)}; " if self.output else ""
         return ("/bin/sh", "-c", f"{on_term}; {say}{nap}; exit {self.exit_code}")
 

@@ -49,6 +49,7 @@ def _behaviour(workload: Workload) -> FakeService:
     return FakeService(
         exits_after_s=None if math.isinf(workload.seconds) else workload.seconds,
         exit_code=workload.exit_code,
+        healthy_after_s=workload.listens_after_s or 0.0,
         reads_stdin=workload.reads_stdin,
         ignores_sigterm=workload.ignores_sigterm,
         start_error=error,

@@ -19,6 +19,7 @@ from orchestrator.model.subnets import AddressRange, IPAddress
 from orchestrator.network.addressing import AddressBooks, Occupied, choose_range, choose_server, written_range
 from orchestrator.network.endpoints import take_endpoints
 from orchestrator.network.zones import Zone
+from orchestrator.values import replace
 
 _EPHEMERAL = (32768, 60999)
 _ANY = "0.0.0.0"
@@ -98,6 +99,9 @@ class FakeNetworking:
         self.attached: dict[ContainerId, tuple[Published, ...]] = {}
         self.detached: list[ContainerId] = []
         self.rewired: list[ContainerId] = []
+        self.handed_over: list[tuple[ContainerId, ContainerId]] = []
+        self.connections: dict[ContainerId, int] = {}
+        """How many others have open to it, as a test says."""
         self.ensured: list[tuple[NetworkName, ...]] = []
         self.unready: set[ContainerId] = set()
         self.unguarded: set[ContainerId] = set()
@@ -214,24 +218,32 @@ class FakeNetworking:
         )
         assert all(endpoint.network in self.networks for endpoint in endpoints), f"{container}: its network is gone"
         before = [*keep, *self.attached.get(container, ()), *self._published.get(container, ())]
-        found: dict[int, Published] = {}
-        # Those that leave a choice come last.
-        order = sorted(range(len(ports)), key=lambda n: (one := ports[n].published) is None or one[0] != one[1])
-        for number in order:
-            found[number] = self._publish(container, ports[number], before, tuple(found.values()))
-        published = [found[number] for number in range(len(ports))]
-        self.attached[container] = self._published[container] = tuple(published)
+        published = self._publish_all(container, ports, before)
+        self.attached[container] = self._published[container] = published
         self.unguarded.discard(container)
         if not guarded:
             self.unguarded.add(container)
         self._on[container] = frozenset(endpoint.network for endpoint in endpoints)
         self._settle(container)
+        self._name(container, endpoints)
+        return published
+
+    def _publish_all(
+        self, container: ContainerId, ports: Sequence[PortMapping], before: Sequence[Published]
+    ) -> tuple[Published, ...]:
+        found: dict[int, Published] = {}
+        # Those that leave a choice come last.
+        order = sorted(range(len(ports)), key=lambda n: (one := ports[n].published) is None or one[0] != one[1])
+        for number in order:
+            found[number] = self._publish(container, ports[number], before, tuple(found.values()))
+        return tuple(found[number] for number in range(len(ports)))
+
+    def _name(self, container: ContainerId, endpoints: Sequence[Endpoint]) -> None:
         for zone in (*self._zones.values(), *self.told.values()):
             zone.discard(container)
         for endpoint in endpoints:
             for zone in (self._zones[endpoint.network], *self._told_on(endpoint.network)):
                 zone.add(container, [a.ip for a in endpoint.addresses], endpoint.names)
-        return tuple(published)
 
     async def rewire(
         self,
@@ -245,6 +257,47 @@ class FakeNetworking:
         published = await self.attach(container, netns_fd, endpoints, ports, keep, guarded)
         self.rewired.append(container)
         return published
+
+    async def hand_over(
+        self,
+        predecessor: ContainerId,
+        container: ContainerId,
+        endpoints: Sequence[Endpoint],
+        ports: Sequence[PortMapping],
+        guarded: bool = True,
+    ) -> tuple[Published, ...]:
+        await trio.lowlevel.checkpoint()
+        assert container in self.attached, f"{container} is on no network"
+        before = self.attached.get(predecessor)
+        if before is not None:
+            self.attached[predecessor] = ()
+        try:
+            # What it had is free for a moment that nobody can see.
+            published = self._publish_all(container, ports, [self._as_its_own(one, ports) for one in before or ()])
+        except BaseException:
+            if before is not None:
+                self.attached[predecessor] = before
+            raise
+        self._published.pop(predecessor, None)
+        self.attached[container] = self._published[container] = published
+        self._name(container, endpoints)
+        if before is not None:
+            self._name(predecessor, [replace(end, names=()) for end in self.reserved[predecessor]])
+        self.handed_over.append((predecessor, container))
+        return published
+
+    @staticmethod
+    def _as_its_own(one: Published, ports: Sequence[PortMapping]) -> Published:
+        """A port that was published, as `ports` may have it with another target."""
+        for port in ports:
+            low, high = port.published or (0, 0)
+            if low <= one.host_port <= high and port.protocol == one.protocol:
+                return replace(one, target=port.target)
+        return one
+
+    async def open_connections(self, container: ContainerId, netns_fd: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return self.connections.get(container, 0)
 
     def _settle(self, container: ContainerId) -> None:
         kept = {endpoint.network for endpoint in self.reserved.get(container, ())}

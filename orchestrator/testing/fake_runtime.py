@@ -28,7 +28,7 @@ from orchestrator.contracts.runtime import (
     TtySink,
 )
 from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, PystackError
-from orchestrator.model.health import ProbeResult
+from orchestrator.model.health import Look, ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.testing.fake_programs import COMMANDS, is_at_end, run_command
@@ -43,12 +43,11 @@ STOP_SIGNALS = frozenset({int(SIGTERM), int(SIGINT)})
 class FakeService:
     """How a fake container behaves. Seconds count from the start of each run.
 
-    `boot_s`: how long `start` takes. `healthy_after_s`: probes fail before. `ill_after_s`: for run 1, 2, ... the time from
-    which on probes fail (None: they do not); later runs stay well. `exits_after_s`: it ends then, with `exit_code`, or by
-    `exit_signal`, or (`oom`) by the OOM killer; None: it runs until stopped. `crashes`: run 1, 2, ... ends after that time
-    with code 1; later runs do as `exits_after_s` says. `stops_after_s`: from the stop signal to the end. `unkillable`: no
-    signal ends it (it is stuck in the kernel). `probe_s`: how
-    long a probe takes. `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
+    `boot_s`: how long `start` takes. `healthy_after_s`: probes fail before, and looks see nothing. `ill_after_s`: for run
+    1, 2, ... the time from which on probes fail (None: they do not); later runs stay well. `exits_after_s`: it ends then,
+    with `exit_code`, or by `exit_signal`, or (`oom`) by the OOM killer; None: it runs until stopped. `crashes`: run 1, 2,
+    ... ends after that time with code 1; later runs do as `exits_after_s` says. `stops_after_s`: from the stop signal to
+    the end. `unkillable`: no signal ends it (it is stuck in the kernel). `probe_s`: how long a probe takes. `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
     `reads_stdin`: it ends at once, with `exit_code`, where its stdin is at its end when it is started.
     `start_errors`: the first so many starts are refused with `start_error`; None: all are.
     """
@@ -342,6 +341,16 @@ class FakeRuntime:
         await _pass(behaviour.probe_s)
         well = behaviour.well(live.run.number, trio.current_time() - live.begun_s)
         return ProbeResult(0, "ok", behaviour.probe_s) if well else ProbeResult(1, "not well", behaviour.probe_s)
+
+    async def look(self, container: ContainerId, wanted: Look, timeout_s: float) -> ProbeResult:
+        await trio.lowlevel.checkpoint()
+        if (live := self._live(container)) is None:
+            raise OperationError(f"{container} does not run")
+        if not wanted.once:
+            return await self.probe(container, (str(wanted),), timeout_s)
+        left_s = live.begun_s + self._behaviour(container).healthy_after_s - trio.current_time()
+        await _pass(min(left_s, timeout_s))
+        return ProbeResult(0, "", max(0.0, left_s)) if left_s <= timeout_s else ProbeResult(None, str(wanted), timeout_s)
 
     async def exec(
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None

@@ -10,13 +10,14 @@ import trio
 
 from orchestrator.contracts.network import Networking
 from orchestrator.testing import seeds
+from orchestrator.testing.conformance_handed_over import HANDED_OVER_CHECKS
 from orchestrator.testing.conformance_impaired import IMPAIRED_CHECKS
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
 from orchestrator.testing.conformance_shared_networks import SHARED_NETWORK_CHECKS
 from orchestrator.testing.fake_network import FakeHost, FakeNetworking
 
-CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + SHARED_NETWORK_CHECKS + IMPAIRED_CHECKS
+CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + HANDED_OVER_CHECKS + SHARED_NETWORK_CHECKS + IMPAIRED_CHECKS
 
 
 class FakeNetworkLab:

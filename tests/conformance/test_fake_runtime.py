@@ -15,13 +15,14 @@ from orchestrator.testing.conformance import (
     shell_command,
 )
 from orchestrator.testing.conformance_limits import LIMITS_CHECKS
+from orchestrator.testing.conformance_looks import LOOK_CHECKS
 from orchestrator.testing.conformance_paused import PAUSE_CHECKS
 from orchestrator.testing.conformance_prepared import PREPARED_CHECKS
 from orchestrator.testing.conformance_projects import PROJECT_CHECKS, ProjectCheck, run_project_check
 from orchestrator.testing.conformance_shared import SHARED_CHECKS
 from orchestrator.testing.fake_lab import FakeLab
 
-CHECKS = RUNTIME_CHECKS + LIMITS_CHECKS + SHARED_CHECKS + PAUSE_CHECKS + PREPARED_CHECKS
+CHECKS = RUNTIME_CHECKS + LIMITS_CHECKS + SHARED_CHECKS + PAUSE_CHECKS + PREPARED_CHECKS + LOOK_CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

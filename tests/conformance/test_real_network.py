@@ -17,6 +17,7 @@ from orchestrator.network import shared_creation
 from orchestrator.network.adapter import open_networking
 from orchestrator.network.ports import bind
 from orchestrator.network.shared_files import SharedFiles, SharedNetwork
+from orchestrator.testing.conformance_handed_over import HANDED_OVER_CHECKS
 from orchestrator.testing.conformance_impaired import IMPAIRED_CHECKS
 from orchestrator.testing.conformance_network import NETWORK_CHECKS, Attached, Check, run_network_check
 from orchestrator.testing.conformance_rewired import REWIRED_CHECKS
@@ -24,7 +25,7 @@ from orchestrator.testing.conformance_shared_networks import SHARED_NETWORK_CHEC
 from tests.kernel.network_lab import Lab, MemoryStore, lab, site
 from tests.leaks import nft_tables
 
-CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + SHARED_NETWORK_CHECKS + IMPAIRED_CHECKS
+CHECKS = NETWORK_CHECKS + REWIRED_CHECKS + HANDED_OVER_CHECKS + SHARED_NETWORK_CHECKS + IMPAIRED_CHECKS
 
 pytestmark = pytest.mark.kernel
 

@@ -16,6 +16,7 @@ from orchestrator.testing.conformance import (
     shell_command,
 )
 from orchestrator.testing.conformance_limits import LIMITS_CHECKS
+from orchestrator.testing.conformance_looks import LOOK_CHECKS
 from orchestrator.testing.conformance_paused import PAUSE_CHECKS
 from orchestrator.testing.conformance_prepared import PREPARED_CHECKS
 from orchestrator.testing.conformance_projects import PROJECT_CHECKS, ProjectCheck, run_project_check
@@ -44,7 +45,7 @@ class RealLab:
         return self._here.log(container)
 
 
-CHECKS = RUNTIME_CHECKS + LIMITS_CHECKS + SHARED_CHECKS + PAUSE_CHECKS + PREPARED_CHECKS
+CHECKS = RUNTIME_CHECKS + LIMITS_CHECKS + SHARED_CHECKS + PAUSE_CHECKS + PREPARED_CHECKS + LOOK_CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -43,7 +43,7 @@ def names(pystack: Pystack) -> list[str]:
 
 
 def image_of(stack: Stack, service: str) -> str:
-    rows = map(json.loads, stack.must("images", "--format", "json").stdout.splitlines())
+    rows = json.loads(stack.must("images", "--format", "json").stdout)
     return next(str(row["ID"]) for row in rows if row["ContainerName"] == f"{stack.name}-{service}-1")
 
 

@@ -24,7 +24,7 @@ def build(
     from orchestrator.cli.unchanged import Note
 
     note = None
-    if not (no_cache or pull or push or ssh or check or printed or "-" in settings.files):
+    if not (no_cache or pull or push or ssh or check or printed or settings.dry_run or "-" in settings.files):
         note = Note(settings, {"services": services, "args": build_args, "with": with_dependencies})
         if note.tell_if_unchanged(quiet=quiet):
             return 0

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from orchestrator.build.snapshot import Origin, Wish, commit_container
+from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.imagework import store_of
 from orchestrator.cli.output import opened_output, terminable
 from orchestrator.cli.selection import check_services
@@ -39,6 +40,8 @@ def commit(
     wish = Wish(changes, author or "", message or "", named.full if named is not None else "")
     origin = _origin(settings, service, index)
     container = origin.spec.container
+    if told_instead(settings, f"make an image of container {container}" + (f", and name it {name}" if name else "")):
+        return 0
     with terminable():
         image = commit_container(
             origin,
@@ -57,6 +60,8 @@ def export(settings: Settings, service: str, output: str | None, index: int) -> 
     if output is None and sys.stdout.isatty():
         raise InputError("an archive is nothing for a terminal", hint=f"pystack export {service} -o {service}.tar")
     origin = _origin(settings, service, index)
+    if told_instead(settings, f"write container {origin.spec.container} as an archive to {output or 'stdout'}"):
+        return 0
     with terminable(), opened_output(output) as file:
         changed = export_container(origin, file)
     if changed:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def config(
     settings: Settings,
     services: tuple[str, ...],
-    shape: str,
+    shape: str | None,
     quiet: bool,
     part: str | None,
     hashed: str | None,
@@ -27,6 +27,8 @@ def config(
     no_path_resolution: bool,
     no_env_resolution: bool,
     no_consistency: bool,
+    resolves_images: bool,
+    locks_images: bool,
     output: str | None,
 ) -> None:
     """Check the compose files and print them resolved: one file, long forms, all variables replaced."""
@@ -38,7 +40,7 @@ def config(
         not no_path_resolution,
         not no_env_resolution,
         not no_consistency,
-        models=shape == "yaml",
+        models=shape != "json",
     )
     request = settings.request(services)
     if hashed is not None:
@@ -47,15 +49,24 @@ def config(
         text = _lines(f"{name} {digest}" for name, digest in hashes(request, hashed, chosen).items())
     elif part is not None:
         text = _part(request, part, shape, chosen)
+        if part == "variables" and services:
+            settings.warn(("service filtering is not applied when --variables is set: these are the whole stack's",))
     else:
         canonical, warnings = load_canonical(request, chosen)
         settings.warn(tuple(warning.text() for warning in warnings))
+        if no_interpolate and services:
+            settings.warn(("service filtering is not applied when --no-interpolate is set: this is the whole stack",))
+        if resolves_images or locks_images:
+            from orchestrator.cli.pinning import images_alone, pinned
+
+            canonical = pinned(settings, canonical)
+            canonical = images_alone(canonical) if locks_images else canonical
         text = json.dumps(canonical, indent=2) + "\n" if shape == "json" else to_yaml(canonical)
     if not quiet:
         _write(text, output)
 
 
-def _part(request: LoadRequest, part: str, shape: str, chosen: ConfigOptions) -> str:
+def _part(request: LoadRequest, part: str, shape: str | None, chosen: ConfigOptions) -> str:
     from orchestrator.compose import queries
 
     match part:
@@ -67,7 +78,7 @@ def _part(request: LoadRequest, part: str, shape: str, chosen: ConfigOptions) ->
             return _lines(f"{name}={value}" for name, value in queries.environment(request).items())
         case "variables":
             found = queries.config_variables(request)
-            if shape == "json":
+            if shape is not None:
                 rows = {
                     item.name: {
                         "Name": item.name,
@@ -77,6 +88,9 @@ def _part(request: LoadRequest, part: str, shape: str, chosen: ConfigOptions) ->
                     }
                     for item in found
                 }
+                if shape == "yaml":
+                    lower = {name: {key.lower(): row[key] for key in row} for name, row in rows.items()}
+                    return to_yaml(lower).replace("\n  ", "\n    ")  # To the letter as Docker Compose has it.
                 return json.dumps(rows, indent=4) + "\n"
             head = ("NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE")
             table = [(item.name, str(item.required).lower(), item.default, item.alternate) for item in found]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.container_files import Copying, copy_in, copy_out, local_source, stream_in, stream_out
+from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.output import opened_output, terminable
 from orchestrator.cli.selection import check_services
 from orchestrator.cli.volumes import files_of
@@ -44,9 +45,13 @@ def cp(
     copying = Copying(archive, follow, lambda text: settings.warn((text,)))
     if service:
         container = _containers(site, service, index, one_offs)[0]
+        if told_instead(settings, f"copy {container}:{path} to {destination}"):
+            return
         _out(settings, site, container, path, destination, copying)
         return
     containers = _containers(site, other, index, one_offs)
+    if told_instead(settings, *(f"copy {source} to {container}:{far}" for container in containers)):
+        return
     if source == "-":
         _unpack(settings, site, containers, far, copying)
         return

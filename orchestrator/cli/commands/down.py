@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from orchestrator.cli.connection import explain_unknown, manage
+from orchestrator.cli.dryrun import shown_instead, told_instead
 from orchestrator.cli.operation import Operation
 from orchestrator.cli.orphans import removes_orphans
 from orchestrator.cli.provided_stack import stack_with_providers
@@ -44,7 +45,9 @@ def down(
     if provided is not None:
         from orchestrator.cli.providers import release
 
-        release(provided, services, settings.environ, "down")
+        release(settings, provided, services, "down")
+    if told_instead(settings, *(f"remove image {image}, if nothing else uses it" for image in images)):
+        return
     if not services:
         give_back(data_root_of(site), site.project)
     if images:
@@ -87,7 +90,7 @@ def _down(
     if client is None:
         progress.summary(f"project {site.project} does not exist: nothing to remove", {"removed": 0})
         return
-    if not services:
+    if not services and not settings.dry_run:
         _before(site, project)
     folder, named = settings.origin()
     request = Down(
@@ -99,6 +102,10 @@ def _down(
         working_dir=folder,
         named=named,
     )
+    if settings.dry_run:
+        client.close()
+        shown_instead(settings, request, site)
+        return
     with client:
         try:
             result = Operation(client, request, progress, board).run()

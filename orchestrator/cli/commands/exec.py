@@ -45,6 +45,11 @@ def exec_(
         request["index"] = index
     if privileged:
         request["privileged"] = True
+    if settings.dry_run:
+        from orchestrator.cli.dryrun import told_instead
+
+        told_instead(settings, f"execute in {service}: {' '.join(command)}")
+        return 0
     sys.stdout.flush()
     with require(site) as client:
         try:

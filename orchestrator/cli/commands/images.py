@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.imagework import age, instant, store_of
@@ -45,7 +46,7 @@ def images(settings: Settings, services: tuple[str, ...], shape: str, quiet: boo
             platform = image.config.platform
             row |= {
                 "Platform": "/".join(filter(None, (platform.os, platform.architecture, platform.variant))),
-                "Size": size_text(image.bytes),
+                "Size": image.bytes,
                 "CreatedSince": age(image.created_s),
                 "Created": instant(image.created_s),
             }
@@ -53,11 +54,24 @@ def images(settings: Settings, services: tuple[str, ...], shape: str, quiet: boo
     if quiet:
         print("\n".join(dict.fromkeys(str(row["ID"]) for row in rows)))
         return 0
-    if shape != "json":
-        for row in rows:
-            row["ID"] = str(row["ID"]).partition(":")[2][:12]
+    if shape.strip() == "json":
+        print(_as_json(rows))
+        return 0
+    for row in rows:
+        row["ID"] = str(row["ID"]).partition(":")[2][:12]
+        row["Size"] = size_text(row["Size"]) if "Size" in row else None
     print(render_rows(rows, shape, _COLUMNS))
     return 0
+
+
+_KEYS = ("ID", "ContainerName", "Repository", "Tag", "Platform", "Size", "Created")
+
+
+def _as_json(rows: list[dict[str, Any]]) -> str:
+    """One array, to the letter as Docker Compose has it."""
+    empty = {"Platform": "", "Size": 0}
+    kept = [{key: (empty | row)[key] for key in _KEYS if key in empty | row} for row in rows]
+    return json.dumps(kept, separators=(",", ":"))
 
 
 def _names(text: str) -> tuple[str, str]:

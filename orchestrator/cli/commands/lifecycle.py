@@ -5,26 +5,29 @@ from __future__ import annotations
 import time
 
 from orchestrator.cli.connection import explain_unknown, manage
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.provided_stack import stack_with_providers
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import selected
-from orchestrator.contracts.control import NAMES, Connect, Disconnect, Kill, Pause, Restart, Start, Stop, Unpause
+from orchestrator.contracts.control import NAMES, Connect, Disconnect, Kill, Pause, Remove, Restart, Start, Stop, Unpause
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.units import parse_signal, signal_name
 
 
 def operate(
     settings: Settings,
-    request: Start | Stop | Restart | Kill | Pause | Unpause | Connect | Disconnect,
+    request: Start | Stop | Restart | Kill | Pause | Unpause | Remove | Connect | Disconnect,
     past: str,
     *,
     needs_project: bool = True,
 ) -> None:
     """Run `request` on the project's supervisor with progress; `past` words the summary. Raises OperationError when nothing
     of the project exists, unless that does not matter."""
+    if shown_instead(settings, request):
+        return
     began_s = time.monotonic()
     site = settings.site()
     verb = NAMES[type(request)]
@@ -68,7 +71,7 @@ def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None)
     if provided is not None:
         from orchestrator.cli.providers import release
 
-        release(provided, services, settings.environ, "stop")
+        release(settings, provided, services, "stop")
 
 
 def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | None, no_deps: bool) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 
+from orchestrator.cli import planfile
 from orchestrator.cli.connection import explain_unknown
-from orchestrator.cli.orphans import orphans, removes_orphans
 from orchestrator.cli.render.escape import escape_text
-from orchestrator.cli.scaling import replicas
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.wire import encoded, selected
+from orchestrator.cli.wire import encoded
 from orchestrator.client import ensure_supervisor
-from orchestrator.contracts.control import Down, PlanOf, Restart, Start, Stop, Up
 from orchestrator.errors import PystackError
+from orchestrator.values import replace
 
 
 def plan(
@@ -26,32 +25,14 @@ def plan(
     remove_orphans: bool,
     volumes: bool,
     shape: str,
+    output: str | None,
 ) -> None:
-    """Show what VERB (up, down, stop, start, restart; default: up) would do, and why."""
-    from orchestrator.cli.commands.up import recreate_mode
-
-    selection = selected(services, no_deps=no_deps)
-    if verb == "up":
-        project, _ = settings.load_to_run(services)
-        if project.providers:
-            from orchestrator.cli.providers import recall
-
-            project = recall(settings, project)
-        site = settings.site_named(project.name)
-        recreate = recreate_mode(force_recreate, no_recreate)
-        remove, ignore = orphans(settings, remove_orphans)
-        numbers = replicas(scale, project)
-        up = Up(project, selection, numbers, recreate=recreate, remove_orphans=remove, ignore_orphans=ignore)
-        request = PlanOf(up=up)
-    else:
-        site = settings.site()
-        stack = settings.load_if_possible() if verb == "down" else None
-        request = {
-            "down": PlanOf(down=Down(stack, selection, volumes, removes_orphans(settings, remove_orphans))),
-            "start": PlanOf(start=Start(selection)),
-            "stop": PlanOf(stop=Stop(selection)),
-            "restart": PlanOf(restart=Restart(selection)),
-        }[verb]
+    """Show what VERB (up, down, stop, start, restart; default: up) would do, and why. `output`: the file for `apply`."""
+    asked = planfile.Asked(verb, services, force_recreate, no_recreate, no_deps, scale, remove_orphans, volumes)
+    site, request, stack = planfile.requested(settings, asked)
+    if output is not None:
+        asked = planfile.located(settings, asked, stack)
+        request = replace(request, sealed=True)
     # A supervisor that is started for the question alone has nothing to supervise, and ends by itself.
     client, _ = ensure_supervisor(site, settings.begun)
     with client:
@@ -59,4 +40,10 @@ def plan(
             result = client.request(*encoded(request))
         except PystackError as error:
             raise explain_unknown(site, error, services) from None
+    if output is not None:
+        steps = tuple(result["steps"])
+        stack_seal = planfile.stack_of(stack)
+        planfile.write(
+            output, planfile.PlanFile(site.project, asked, result["text"], result["seal"], steps, stack_seal)
+        )
     print(json.dumps(result["steps"], indent=2) if shape == "json" else escape_text(result["text"].rstrip("\n")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -11,15 +12,21 @@ from orchestrator.cli.selection import check_services
 from orchestrator.cli.table.looking import STATES
 from orchestrator.cli.terminal import width
 from orchestrator.client import Unanswered
+from orchestrator.kernel import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from orchestrator.cli.render.statuses import Status
     from orchestrator.cli.settings import Settings
     from orchestrator.contracts.events import ContainerStatus
     from orchestrator.contracts.site import Site
+
+
+_COLUMNS = {"CreatedAt": "CREATED AT", "RunningFor": "CREATED", "ID": "CONTAINER ID", "LocalVolumes": "LOCAL VOLUMES"}
+"""Headers that are not the field's name."""
 
 
 def ps(
@@ -51,7 +58,13 @@ def ps(
         and all(_has_label(status, label) for label in labels)
         and (stack is None or status["service"] in stack)
     ]
-    _print(site, shown, shape, quiet, names_only, None if no_trunc or not sys.stdout.isatty() else width())
+    columns = None if no_trunc or not sys.stdout.isatty() else width()
+    _print(site, shown, shape or _configured(settings.environ), quiet, names_only, columns)
+
+
+def _with_methods(row: dict[str, Any], status: Status) -> dict[str, Any]:
+    labels = status.get("labels", {})
+    return {**row, "Label": lambda key: labels.get(key, "")}
 
 
 def _has_label(status: Status, label: str) -> bool:
@@ -117,6 +130,17 @@ def _notable(status: Status) -> bool:
     return phase in ALIVE or phase in FAILED or (phase == "exited" and not ended_well(status))
 
 
+def _configured(environ: Mapping[str, str]) -> str:
+    """The ``psFormat`` of Docker's configuration file (docs.docker.com/reference/cli/docker); "" where there is none."""
+    home = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME", ""), ".docker")
+    try:
+        with open(os.path.join(home, "config.json"), "rb") as file:
+            found = jsontext.loads(file.read()).get("psFormat", "")
+    except (OSError, ValueError, AttributeError):
+        return ""  # Whoever logs in to a registry is told what is wrong with it.
+    return found if isinstance(found, str) else ""
+
+
 def _print(
     site: Site, statuses: list[Status], shape: str, quiet: bool, names_only: bool, columns: int | None
 ) -> None:
@@ -124,10 +148,13 @@ def _print(
         lines = list(dict.fromkeys(status["service"] for status in statuses))
     elif quiet:
         lines = [identity(status) for status in statuses]
-    elif shape == "json":
-        from orchestrator.kernel.jsontext import dumps
+    elif shape.strip() == "json":
+        lines = [jsontext.dumps(as_json(status, site.project, time.time())) for status in statuses]
+    elif shape.strip() not in ("", "table"):
+        from orchestrator.cli.render.rows import render_rows
 
-        lines = [dumps(as_json(status, site.project, time.time())) for status in statuses]
+        rows = [_with_methods(as_json(status, site.project, time.time()), status) for status in statuses]
+        lines = [text] if (text := render_rows(rows, shape, _COLUMNS, width=columns)) else []
     else:
         lines = [as_table(statuses, time.time(), columns, links=sys.stdout.isatty())]
     if lines:

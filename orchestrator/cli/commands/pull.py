@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.imagework import carry_out, located, stored_of
 from orchestrator.cli.selection import check_images
 from orchestrator.compose.model.choice import select
@@ -120,7 +121,11 @@ def _all(
     by_image: dict[str, Service] = {}
     for service in services:
         by_image.setdefault(service.image, service)
+    what = {"pulled": "pull", "pushed": "push"}[done]
+    if told_instead(settings, *(f"{what} {image}" for image in by_image)):
+        return 0
     began_s = time.monotonic()
+    at_once = min(_AT_ONCE, settings.parallel) if settings.parallel > 0 else _AT_ONCE
 
     async def work(transfers: Transfers) -> None:
         number = 0
@@ -130,7 +135,7 @@ def _all(
             moved = await one(by_image[image], transfers)
             number += moved
 
-        errors = await each(dict.fromkeys(by_image, ()), of_image, at_once=_AT_ONCE, go_on=ignore_failures)
+        errors = await each(dict.fromkeys(by_image, ()), of_image, at_once=at_once, go_on=ignore_failures)
         for error in errors:
             transfers.note(f"warning: {error}")
         transfers.note(f"{number} image{'' if number == 1 else 's'} {done} in {time.monotonic() - began_s:.2f} s")

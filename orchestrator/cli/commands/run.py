@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.commands.exec import variables_of, wants_terminal
 from orchestrator.cli.detaching import Keys
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.isolation import isolated
 from orchestrator.cli.operation import Operation, report_failures
 from orchestrator.cli.orphans import orphans
@@ -66,6 +67,7 @@ def run(
     no_build: bool,
     pull: str | None,
     quiet_pull: bool,
+    quiet_build: bool,
 ) -> int:
     """Run COMMAND in a new container made from SERVICE, or a job. Ends with the command's exit code."""
     on_terminal = wants_terminal(tty, no_tty) and interactive and not detach
@@ -78,9 +80,8 @@ def run(
     changes = Changes(
         directory=os.getcwd(), home=environ.get("HOME"), command=command, entrypoint=entrypoint,
         environment=_environment(environ, variables, env_files, on_terminal), labels=dict(map(_pair, labels)),
-        user=user, working_dir=working_dir, ports=published,
-        service_ports=service_ports, volumes=volumes, cap_add=cap_add, cap_drop=cap_drop,
-        tty=on_terminal, stdin_open=interactive and (on_terminal or detach),
+        user=user, working_dir=working_dir, ports=published, service_ports=service_ports, volumes=volumes,
+        cap_add=cap_add, cap_drop=cap_drop, tty=on_terminal, stdin_open=interactive and (on_terminal or detach),
     )  # fmt: skip
     request = Run(
         project,
@@ -91,11 +92,11 @@ def run(
         tty=on_terminal,
         use_aliases=use_aliases,
         detach=detach,
-        remove_orphans=removes,
-        ignore_orphans=ignores,
+        remove_orphans=removes, ignore_orphans=ignores,
         registry=caller_variables(settings.environ),
     )
-    return _carry_out(settings, request, quiet, Board(quiet_images=quiet_pull), keys, stdin=interactive)
+    board = Board(quiet_images=quiet_pull, quiet_builds=quiet_build)
+    return _carry_out(settings, request, quiet, board, keys, stdin=interactive)
 
 
 def _provided(settings: Settings, project: Project, wanted: Collection[str], service: str, *, no_deps: bool) -> Project:
@@ -124,6 +125,8 @@ def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys
     name = request.name or instance_id(request.project.name, made, os.urandom(6).hex())
     request = replace(request, name=name, named=settings.origin()[1])
     site = settings.site_named(request.project.name)
+    if shown_instead(settings, request, site):
+        return 0
     terminal = settings.terminal()
     if quiet and terminal.progress != "json":
         terminal = replace(terminal, progress="quiet")

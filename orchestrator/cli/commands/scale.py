@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.operation import Operation, report_failures, report_left
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
@@ -35,6 +36,8 @@ def scale(settings: Settings, numbers: tuple[str, ...], no_deps: bool, timeout_s
         named=settings.origin()[1],
         registry=caller_variables(settings.environ),
     )
+    if shown_instead(settings, request, site):
+        return
     board = Board(project.services)
     progress = choose(settings.terminal(), f"scale {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cli.dryrun import shown_instead
 from orchestrator.cli.isolation import isolated
 from orchestrator.cli.operation import Operation, report_failures, report_left
 from orchestrator.cli.orphans import orphans
@@ -63,6 +64,7 @@ def up(
     no_build: bool,
     pull: str | None,
     quiet_pull: bool,
+    quiet_build: bool,
     isolate: bool,
     menu: bool,
 ) -> int:
@@ -70,8 +72,7 @@ def up(
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
     _check_combination(cascading, detach, wait, no_start)
-    project, chosen = _loaded(settings, services)
-    project = isolated(settings, project, begin=True) if isolate else project
+    project, chosen = _loaded(settings, services, isolate=isolate)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
     _check_code_from(exit_code_from, project, managed)
@@ -80,25 +81,25 @@ def up(
     )
     more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
+    board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
     request = _prepared(settings, request, managed, services)
-    if not managed and not project.scheduled:
+    if project.providers and not managed and (services or not project.scheduled):
         return 0  # All that was asked for are providers.
-    if detach or wait or no_start:
-        _detached(settings, request, managed, began_s, quiet_pull=quiet_pull)
-        _host_hooks(project, "after_up")
+    if detach or wait or no_start or settings.dry_run or not managed:
+        _detached(settings, request, managed, began_s, board)
+        _host_hooks(settings, project, "after_up")
         return 0
     check_services((*attached, *unattached), project.services, project.name)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
     selection = _selection(shown, unattached, (*managed, *(() if services else project.scheduled)), services or managed)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
-    board = Board(project.services, quiet_images=quiet_pull)
     return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
 
 
 def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: tuple[str, ...]) -> Up:
     """What comes before the request: the stack's own hooks, and its services that are no containers."""
-    _host_hooks(request.project, "before_up")
+    _host_hooks(settings, request.project, "before_up")
     if not request.project.providers:
         return request
     from orchestrator.cli.providers import ask
@@ -106,8 +107,8 @@ def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: t
     return replace(request, project=ask(settings, request.project, chosen, named))
 
 
-def _host_hooks(project: Project, name: str) -> None:
-    if project.host_hooks != HostHooks():  # Few have any, and it imports `subprocess`.
+def _host_hooks(settings: Settings, project: Project, name: str) -> None:
+    if project.host_hooks != HostHooks() and not settings.dry_run:  # Few have any, and it imports `subprocess`.
         from orchestrator.cli.host_hooks import run_host_hooks
 
         run_host_hooks(project, name)
@@ -153,6 +154,7 @@ def _followed(
     from orchestrator.cli.render.loglines import printer_for
 
     project = request.project
+    printer = printer_for(settings.terminal(), **look)
     site = settings.site_named(project.name)
     progress = choose(settings.terminal(), f"up {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
@@ -160,7 +162,7 @@ def _followed(
     foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
-        _host_hooks(project, "after_up")
+        _host_hooks(settings, project, "after_up")
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
     with ExitStack() as stack:
@@ -190,7 +192,7 @@ def create(
 
         project = ask(settings, project, chosen, services)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
-    _detached(settings, request, chosen, began_s, quiet_pull=quiet_pull)
+    _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 
 
 def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
@@ -201,14 +203,17 @@ def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool
         raise InputError("--no-start cannot be combined with --wait, --abort-on-container-* or --exit-code-from")
 
 
-def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
+def _loaded(
+    settings: Settings, services: tuple[str, ...], *, isolate: bool = False
+) -> tuple[Project, tuple[ServiceName, ...]]:
     """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
     project, chosen = settings.load_to_run(services)
     require_services(project, [ServiceName(name) for name in services])
-    if not chosen and not project.scheduled and not project.providers:
+    alone = settings.all_resources and (project.networks or project.volumes)
+    if not chosen and not alone and not project.scheduled and not project.providers:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
-    return project, chosen
+    return isolated(settings, project, begin=True) if isolate else project, chosen
 
 
 def _check_code_from(service: str | None, project: Project, managed: Collection[str]) -> None:
@@ -244,18 +249,18 @@ def _request(
         remove_orphans=remove,
         ignore_orphans=ignore,
         start=not no_start,
+        all_resources=settings.all_resources,
         named=settings.origin()[1],
         registry=caller_variables(settings.environ),
     )
 
 
-def _detached(
-    settings: Settings, request: Up, managed: Collection[str], began_s: float, *, quiet_pull: bool
-) -> None:
+def _detached(settings: Settings, request: Up, managed: Collection[str], began_s: float, board: Board) -> None:
     """Bring up without following. Ctrl-C only leaves."""
     project = request.project
     site = settings.site_named(project.name)
-    board = Board(project.services, quiet_images=quiet_pull)
+    if shown_instead(settings, request, site):
+        return
     progress = choose(settings.terminal(), f"{'up' if request.start else 'create'} {project.name}", board)
     client, _ = ensure_supervisor(site, settings.begun)
     with client:
@@ -296,6 +301,8 @@ def _summary(result: Any, managed: Collection[str], seconds: float) -> str:
     made = sum(status.phase is Phase.CREATED for status in statuses)
     done = sum(status.phase is Phase.EXITED for status in statuses)
     noun = "service" if len(set(running)) == len(running) else "container"
+    if not managed:
+        return f"networks and volumes are there after {seconds:.2f} s"
     parts = [f"{len(running)} {noun}{'' if len(running) == 1 else 's'} up"] if running or not made else []
     parts += [f"{made} created"] if made else []
     parts += [f"{done} completed"] if done else []

@@ -18,6 +18,7 @@ def version(settings: Settings, shape: str, short: bool) -> None:
     if shape == "json":
         from orchestrator.kernel.jsontext import dumps
 
+        # Docker Compose's key first.
         print(dumps({"version": __version__, "python": python, "protocol": VERSION}))
     elif short:
         print(__version__)

@@ -88,6 +88,7 @@ _STAGES: Mapping[EventKind, tuple[Stage, str]] = {
     EventKind.CONTAINER_STOPPED: (Stage.STOPPED, "stopped"),
     EventKind.CONTAINER_UPDATED: (Stage.READY, "updated"),
     EventKind.CONTAINER_RECONNECTED: (Stage.READY, "reconnected"),
+    EventKind.CONTAINER_ANNOUNCED: (Stage.READY, "announced"),
     EventKind.CONTAINER_PAUSED: (Stage.READY, "paused"),
     EventKind.CONTAINER_UNPAUSED: (Stage.READY, "running"),
     EventKind.CONTAINER_REMOVED: (Stage.REMOVED, "removed"),
@@ -101,13 +102,20 @@ _OF_IMAGES = frozenset(
 
 class Board:
     """All rows. `services`: the order of display within a stage; containers that have no event have no row. An image that
-    is being got has one. `quiet_images`: how far images are is not shown."""
+    is being got has one. `quiet_images`: how far images are is not shown; `quiet_builds`: nor what build steps write."""
 
-    def __init__(self, services: Iterable[str] = (), *, quiet_images: bool = False) -> None:
-        self.quiet_images = quiet_images
+    def __init__(
+        self, services: Iterable[str] = (), *, quiet_images: bool = False, quiet_builds: bool = False
+    ) -> None:
+        self._quiet_images, self._quiet_builds = quiet_images, quiet_builds
         self._order = {name: number for number, name in enumerate(services)}
         self._rows: dict[str, Row] = {}
         self._of_service: dict[str, int] = {}
+
+    def hides(self, event: Event) -> bool:
+        """Whether it is not to be shown."""
+        progress = event.kind is EventKind.IMAGE_PROGRESS
+        return progress and (self._quiet_images or (self._quiet_builds and bool(event.text)))
 
     def apply(self, event: Event, now_s: float) -> None:
         if event.kind in _OF_IMAGES:
@@ -198,7 +206,7 @@ class Board:
             row.parts, row.ended_s = None, now_s
             return
         row.stage, row.ended_s = Stage.STARTING, None
-        if not self.quiet_images:
+        if not self._quiet_images and not self.hides(event):
             row.parts = row.parts or Parts()
             row.parts.take(transfer_of(event) if event.kind is EventKind.IMAGE_PROGRESS else event.text, now_s)
 

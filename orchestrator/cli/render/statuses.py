@@ -137,6 +137,39 @@ def as_table(statuses: Sequence[Status], now: float, columns: int | None = None,
     return table(_HEADER, rows, columns)
 
 
+def docker_status(status: Status, now: float) -> str:
+    """As ``docker ps`` says it: ``Up 5 minutes (healthy)``, ``Exited (1) 3 seconds ago``. `now`: epoch seconds."""
+    state, ended = docker_state(status), status.get("exit")
+    if state in ("running", "paused"):
+        health = "".join(_health_of(status))
+        told = "Paused" if state == "paused" else "health: starting" if health == "starting" else health
+        return f"Up {_span(now - (status.get('started_at') or now))}" + (f" ({told})" if told else "")
+    if ended is not None and state in ("exited", "restarting"):
+        since = f" {_span(now - ended['finished_at'])} ago" if ended.get("finished_at") else ""
+        return f"{state.capitalize()} ({exit_status(ended)}){since}"
+    return state.capitalize()
+
+
+_DAY_S = 86400
+_SPANS = ((60, "second", 1), (3600, "minute", 60), (2 * _DAY_S, "hour", 3600), (14 * _DAY_S, "day", _DAY_S))
+"""Below how many seconds which unit is used, and its seconds."""
+_FEW = {
+    (0, "second"): "Less than a second",
+    (1, "second"): "1 second",
+    (1, "minute"): "About a minute",
+    (1, "hour"): "About an hour",
+}
+
+
+def _span(seconds: float) -> str:
+    """``5 minutes``, as Docker rounds it down."""
+    for limit, unit, size in _SPANS:
+        if seconds < limit:
+            count = max(0, int(seconds // size))
+            return _FEW.get((count, unit), f"{count} {unit}s")
+    return f"{int(seconds // (7 * _DAY_S))} weeks"
+
+
 def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
     """Docker's keys first, so that scripts for it work; then what Docker does not know."""
     from datetime import UTC, datetime
@@ -144,7 +177,7 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
     created = datetime.fromtimestamp(status.get("created_at", 0.0), UTC)
     running, published = status["phase"] in _UP, status.get("published", ())
     exposed = status.get("exposed", ())
-    ended, up = status.get("exit"), up_text(status, now)
+    ended, mounts = status.get("exit"), status.get("mounts", ())
     return {
         "ID": identity(status),
         "Name": status["container"],
@@ -152,10 +185,17 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
         "Service": status["service"],
         "Project": project,
         "State": docker_state(status),
+        "Names": status["container"],
+        "Command": '"' + " ".join(status.get("command", ())) + '"',
         "Health": "" if status["health"] == "none" else status["health"],
         "ExitCode": exit_status(ended) if ended is not None and not running else 0,
-        "Status": state_text(status) + (f" for {up}" if up else ""),
-        "CreatedAt": created.isoformat(timespec="seconds"),
+        "Status": docker_status(status, now),
+        "CreatedAt": created.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
+        "RunningFor": f"{_span(now - status.get('created_at', now))} ago",
+        "Size": "",
+        "Mounts": ",".join(mounts),
+        "LocalVolumes": str(sum(not mount.startswith("/") for mount in mounts)),
+        "Networks": ",".join(f"{project}_{endpoint['network']}" for endpoint in status.get("endpoints", ())),
         "Ports": ports_text(published, exposed),
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(status.get("labels", {}).items())),
         "Publishers": [

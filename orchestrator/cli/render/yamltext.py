@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_PLAIN = re.compile(r"(?:[A-Za-z_/]|\./)[A-Za-z0-9_./@=+ -]*(?::[A-Za-z0-9_./@=+-]+)*")
+_PLAIN = re.compile(r"(?:[A-Za-z_/$]|\./)[A-Za-z0-9_./@=+ ${}?-]*(?::[A-Za-z0-9_./@=+${}?-]+)*")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|m|s|ms|us|ns))+")
 _RESERVED = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
 

@@ -29,6 +29,7 @@ _PULLS = ("policy", "always", "missing", "never")
 BUILD = Option("--build", "build", "Build images before.")
 PULL = Option("--pull", "pull", "When to pull images, in place of the stack's pull_policy.", CHOICE, choices=_PULLS)
 QUIET_PULL = Option("--quiet-pull", "quiet_pull", "Do not show how far images are.")
+QUIET_BUILD = Option("--quiet-build", "quiet_build", "Do not show what build steps write.")
 OF_IMAGES = (BUILD, Option("--no-build", "no_build", "Build nothing, even if an image is missing."), PULL, QUIET_PULL)
 YES = Option("-y --yes", "yes", "Accepted: nothing is asked.", accepted=True)
 
@@ -74,6 +75,7 @@ UP = Verb(
         ),
         TIMEOUT,
         *OF_IMAGES,
+        QUIET_BUILD,
         Option(
             "--isolated",
             "isolate",
@@ -140,6 +142,7 @@ RUN = Verb(
         Option("--no-deps", "no_deps", "Do not start what the service depends on."),
         Option("--use-aliases", "use_aliases", "Answer to the service's names on its networks."),
         *OF_IMAGES,
+        QUIET_BUILD,
         REMOVE_ORPHANS,
         Option("--cap-add", "cap_add", "Add a capability, or ALL.", TEXT, "NAME", many=True),
         Option("--cap-drop", "cap_drop", "Drop a capability, or ALL.", TEXT, "NAME", many=True),
@@ -170,6 +173,21 @@ DOWN = Verb(
             CHOICE,
             choices=("local", "all"),
         ),
+    ),
+    arguments=SERVICES,
+    hot=True,
+)
+RM = Verb(
+    "rm",
+    "rm",
+    "Remove containers that do not run.",
+    """Remove the containers of SERVICEs (all) that do not run, after asking. Networks and named volumes stay, and what
+    `run` left.
+    """,
+    options=(
+        Option("-f --force", "force", "Do not ask."),
+        Option("-s --stop", "stop", "Also what runs: stop it before."),
+        Option("-v --volumes", "volumes", "Remove their anonymous volumes too."),
     ),
     arguments=SERVICES,
     hot=True,

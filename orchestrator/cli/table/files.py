@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.table.shapes import PART, SERVICES, TEXT, Argument, Option, Verb, output_format
+from orchestrator.cli.table.shapes import CHOICE, PART, SERVICES, TEXT, Argument, Option, Verb, output_format
 
 PLAN = Verb(
     "plan",
@@ -17,6 +17,7 @@ PLAN = Verb(
         Option("--remove-orphans", "remove_orphans", "As for up and down."),
         Option("-v --volumes", "volumes", "As for down."),
         output_format("text", "json"),
+        Option("-o --output", "output", "Also write it to FILE, for `apply`.", TEXT, "FILE"),
     ),
     arguments=(
         Argument("verb", "[VERB]", choices=("up", "down", "stop", "start", "restart"), default="up"),
@@ -24,13 +25,37 @@ PLAN = Verb(
     ),
     loads_and_starts=True,
 )
+APPLY = Verb(
+    "apply",
+    "apply",
+    "Carry out a plan that `plan -o` has written.",
+    """Do exactly what the plan in FILE says. Refuses, and ends with 3, when the compose files, the containers, images,
+    networks or volumes are not as they were when the plan was made.
+    """,
+    arguments=(Argument("path", "FILE", required=True),),
+)
+TIMELINE = Verb(
+    "timeline",
+    "timeline",
+    "Show what each start waited for.",
+    """Show each part of each start of the last operation that started SERVICEs on one clock, the critical path, and what
+    would shorten it.
+
+    Ends with 2 when nothing was started that the event log knows of.
+    """,
+    options=(
+        Option("-a --all", "everything", "All operations and restarts that the event log has."),
+        output_format("text", "svg", "html", "chrome", "json", help="chrome: for chrome://tracing and ui.perfetto.dev."),
+    ),
+    arguments=SERVICES,
+)
 CONFIG = Verb(
     "config",
     "config",
     "Check the compose files and print them resolved.",
     "Check the compose files and print them resolved: one file, long forms, all variables replaced.",
     options=(
-        output_format("yaml", "json"),
+        Option("--format", "shape", "Output format.  [default: yaml]", CHOICE, choices=("yaml", "json")),
         Option("-q --quiet", "quiet", "Only check; print nothing."),
         Option("--services", "part", "Only the service names, one a line.", PART),
         Option("--volumes", "part", "Only the volume names, one a line.", PART),
@@ -46,6 +71,8 @@ CONFIG = Verb(
         Option("--no-path-resolution", "no_path_resolution", "Leave paths as they are written."),
         Option("--no-env-resolution", "no_env_resolution", "Leave env_file as it is, and its variables out."),
         Option("--no-consistency", "no_consistency", "Do not check that what services refer to exists."),
+        Option("--resolve-image-digests", "resolves_images", "With the digests that images have in their registries now."),
+        Option("--lock-image-digests", "locks_images", "Only these images with their digests: an override file."),
         Option("-o --output", "output", "Write to FILE instead of stdout.", TEXT, "FILE"),
     ),
     arguments=SERVICES,

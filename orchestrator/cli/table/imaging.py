@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.table.shapes import CHOICE, COUNT, FORMAT, SERVICES, TEXT, Argument, Group, Option, Verb
+from orchestrator.cli.table.shapes import CHOICE, COUNT, LIST_FORMAT, SERVICES, TEXT, Argument, Group, Option, Verb
 
 QUIET = Option("-q --quiet", "quiet", "Show no progress.")
 IDS_ONLY = Option("-q --quiet", "quiet", "Only ids.")
@@ -91,7 +91,7 @@ IMAGES_VERB = Verb(
     "images",
     "List the images of the project's containers.",
     "List the images that the containers of SERVICEs (all) were made from.",
-    options=(FORMAT, IDS_ONLY),
+    options=(LIST_FORMAT, IDS_ONLY),
     arguments=SERVICES,
 )
 COMMIT = Verb(
@@ -118,6 +118,22 @@ EXPORT = Verb(
         Option("--index", "index", "Which of the service's containers.", COUNT, "NUMBER", default=0),
     ),
     arguments=(Argument("service", "SERVICE", required=True),),
+)
+PUBLISH = Verb(
+    "publish",
+    "publish",
+    "Refused: a stack is published as the files that it is.",
+    """Docker Compose puts the compose files into a registry as an artifact. Nothing here reads such artifacts, so nothing
+    writes them: publish the files, or what `config --lock-image-digests` makes of them.
+    """,
+    options=(
+        Option("--app", "app", "Refused, as the verb is.", accepted=True),
+        Option("--oci-version", "oci_version", "Refused, as the verb is.", TEXT, "VERSION", accepted=True),
+        Option("--resolve-image-digests", "pinned", "Refused, as the verb is.", accepted=True),
+        Option("--with-env", "with_env", "Refused, as the verb is.", accepted=True),
+        Option("-y --yes", "yes", "Refused, as the verb is.", accepted=True),
+    ),
+    arguments=(Argument("repository", "REPOSITORY[:TAG]", required=True),),
 )
 LOGIN = Verb(
     "login",

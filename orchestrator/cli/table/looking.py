@@ -8,6 +8,7 @@ from orchestrator.cli.table.shapes import (
     DETACH_KEYS,
     FORMAT,
     LINES,
+    LIST_FORMAT,
     SERVICES,
     TEXT,
     Argument,
@@ -16,11 +17,13 @@ from orchestrator.cli.table.shapes import (
     Verb,
     output_format,
 )
+from orchestrator.values import replace
 
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
 """Docker's."""
 
 _SWITCH = ("on", "off")
+_VERSION_SHAPES = ("text", "json", "pretty")
 
 INDEX = Option("--index", "index", "Which of the service's containers.", COUNT, "NUMBER", default=0)
 
@@ -30,7 +33,7 @@ PS = Verb(
     "List containers and their state.",
     "List the project's containers and their state.",
     options=(
-        output_format("table", "json", help="json: an object a line."),
+        replace(FORMAT, default=""),
         Option("-a --all", "everything", "Also what was stopped, or ended with code 0."),
         Option("-q --quiet", "quiet", "Only ids: another one for a container that was replaced."),
         Option("--services", "names_only", "Only service names."),
@@ -47,6 +50,30 @@ PS = Verb(
         Option("--no-trunc", "no_trunc", "Do not cut lines at the terminal's width."),
     ),
     arguments=SERVICES,
+    hot=True,
+)
+LS = Verb(
+    "ls",
+    "ls",
+    "List the projects of this machine.",
+    "List the projects of which something runs, with how many containers are in which state, and their compose files.",
+    options=(
+        Option("-a --all", "everything", "Also those of which nothing runs."),
+        Option("--filter", "filters", "name=PART: with PART in the name; may be repeated.", TEXT, "FILTER", many=True),
+        LIST_FORMAT,
+        Option("-q --quiet", "quiet", "Only names."),
+    ),
+    hot=True,
+)
+WAIT = Verb(
+    "wait",
+    "wait",
+    "Wait until services have ended.",
+    """Wait until all containers of SERVICEs have ended, and will not be started again by themselves. Prints the exit code
+    of each, and ends with that of the last.
+    """,
+    options=(Option("--down-project", "down_project", "Take the project down once the first has ended."),),
+    arguments=(Argument("services", "SERVICE...", many=True, required=True),),
     hot=True,
 )
 LOGS = Verb(
@@ -205,9 +232,11 @@ EVENTS = Verb(
     "Follow what happens in the project, until Ctrl-C or until the project is taken down.",
     options=(
         output_format("text", "json", help="json: an object a line."),
-        Option("--json", "as_json", "The same as --format json."),
+        Option("--json", "as_json", "Events of containers alone, as Docker Compose has them: an object a line."),
         Option("--since", "since", "Also what happened since then: 10m, or 2026-05-04T12:00:00Z.", TEXT, "TIME"),
+        Option("--until", "until", "Only until then, also a time to come.", TEXT, "TIME"),
     ),
+    arguments=SERVICES,
     hot=True,
 )
 VOLUMES = Verb(
@@ -227,6 +256,9 @@ VERSION = Verb(
     "version",
     "Show the version.",
     "Show the version.",
-    options=(output_format("text", "json"), Option("--short", "short", "Only the version number.")),
+    options=(
+        Option("-f --format", "shape", "Output format; pretty is text.", CHOICE, default="text", choices=_VERSION_SHAPES),
+        Option("--short", "short", "Only the version number."),
+    ),
     hot=True,
 )

@@ -4,7 +4,7 @@ of docs/cli.md are made. Nothing is imported here that a command would have to w
 
 from __future__ import annotations
 
-from orchestrator.values import frozen
+from orchestrator.values import frozen, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ SECONDS = "seconds"
 """A float that is not negative."""
 COUNT = "count"
 """An integer that is not negative."""
+INTEGER = "integer"
 LINES = "lines"
 """A number of lines, or ``all`` (-1)."""
 CHOICE = "choice"
@@ -116,6 +117,8 @@ DETACH_KEYS = Option(
     "--detach-keys", "detach_keys", "The keys that leave it running.  [default: ctrl-p,ctrl-q]", TEXT, "KEYS"
 )
 
+DRY_RUN = Option("--dry-run", "dry_run", "Change nothing: show what would be done.", accepted=True)
+"""After a verb; `Settings.dry_run` tells the verb's function."""
 
 FORMAT = Option(
     "--format",
@@ -126,6 +129,8 @@ FORMAT = Option(
     default="table",
 )
 """Of lists: `cli.render.rows.render_rows`."""
+LIST_FORMAT = replace(FORMAT, help='table (default), "table TEMPLATE", json (an array on one line), or a Go template.')
+"""Of the lists of which Docker Compose makes one JSON value."""
 INSPECT_FORMAT = Option("--format -f", "shape", "json (on one line), or a Go template.", TEXT, "FORMAT")
 """Of ``inspect``: `cli.render.rows.render_values`."""
 

@@ -8,7 +8,7 @@ from orchestrator.compose.advice.lint import BY_CODE
 from orchestrator.compose.kinds.shapes import Row, Shape, Support
 from orchestrator.compose.merge.extends import MAX_EXTENDS
 from orchestrator.compose.merge.layers import MAX_INCLUDE_DEPTH, MAX_INCLUDES
-from orchestrator.compose.schema.attributes import TOP, TOP_X_PYSTACK
+from orchestrator.compose.schema.attributes import TOP, TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.schema.attributes_service import JOB_ONLY, SERVICE
 from orchestrator.compose.text.files import MAX_COMPOSE_BYTES, MAX_ENV_BYTES
 from orchestrator.compose.text.tree import MAX_DEPTH, MAX_EXPANDED, MAX_NODES
@@ -97,12 +97,17 @@ _MORE = """\
 * `x-pystack: {on_unhealthy: restart|ignore|stop}` on a service, or at the top for all: what an unhealthy service means. The
   default is `restart`: an unhealthy service has failed, and is restarted by its restart policy with the same back-off.
   Docker Compose leaves it running; `ignore` does so too.
+* `x-pystack: {ready: listening}` on a service: it is healthy as soon as it listens on its ports. `x-pystack: {probe: {http:
+  /health}}`, or `tcp`, `log`, `file`: a health check from outside. Both need nothing in the image
+  ([health-restarts.md](health-restarts.md)).
 * `x-pystack: {chaos: [{at: 10s, do: cut api db, for: 5s}]}` at the top: a script of faults on purpose, for `pystack chaos
   run` ([chaos.md](chaos.md)). It is checked with the rest, and `up` does nothing about it.
 * `x-pystack: {hooks: {before_up: ..., after_up: ..., before_down: ...}}` at the top: shell commands for this machine
   ([hooks.md](hooks.md)).
 * `x-pystack: {net: {observe: true}}` at the top: `up` does what `pystack net --observe on` does
   ([networking.md](networking.md), "Who talks to whom").
+* `x-pystack: {expect: {ready_within: 30s, never: [failed, db restarted], eventually: running}}` at the top: what `pystack
+  simulate` judges the stack by ([simulate.md](simulate.md)). It is checked with the rest, and `up` does nothing about it.
 * `x-pystack.owner: source|root|keep` below `bind:` of a mount: who owns on the host what the container writes there
   ([volumes.md](volumes.md), "Owners in bind mounts"). The default: the owner of the source, if that is an ordinary user.
 * `pre_start` has `per_replica: true`, which Docker Compose refuses to run. `post_start` runs after every start, also by the
@@ -149,7 +154,8 @@ def markdown() -> str:
         assert shape is not None
         assert shape.values is not None
         parts.append(f"### {section.capitalize()}\n\n" + _table(_rows_of(shape.values, ""), section))
-    parts.append("### x-pystack\n\n" + _table(_rows_of(TOP_X_PYSTACK, "")))
+    parts.append("### x-pystack of a service\n\n" + _table(_rows_of(X_PYSTACK, "")))
+    parts.append("### x-pystack at the top\n\n" + _table(_rows_of(TOP_X_PYSTACK, "")))
     parts.append(_SELECTION)
     parts.append(_GRANTED)
     parts.append(_LOGGING)

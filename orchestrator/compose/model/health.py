@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.compose.kinds.values import duration_ns, go_text
 from orchestrator.compose.model.reader import Reader
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.health import HealthCheck
+from orchestrator.model.network import PortMapping
 from orchestrator.units import NS_PER_SECOND
 
 MIN_PROBE_NS = 1_000_000
 """moby refuses shorter intervals and time-outs than a millisecond; 0 stands for the default."""
+
+
+def health(read: Reader, node: Node, path: str, ports: Sequence[PortMapping]) -> HealthCheck | None:
+    """What is in force for a service: its ``healthcheck``, or what ``x-pystack`` says instead. `ports`: as published."""
+    own, extension = healthcheck(read, node, path), node.get("x-pystack")
+    if extension is None or (extension.get("ready") or extension.get("probe")) is None:
+        return own
+    from orchestrator.compose.model.looks import check_from_outside  # Few stacks ask for it.
+
+    return check_from_outside(read, node, path, own, ports)
 
 
 def healthcheck(read: Reader, node: Node, path: str) -> HealthCheck | None:

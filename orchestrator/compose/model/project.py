@@ -11,6 +11,7 @@ from orchestrator.compose.model import (
     chaos,
     counts,
     devices,
+    expecting,
     granted,
     health,
     hooks,
@@ -26,6 +27,7 @@ from orchestrator.compose.model import (
     project_parts,
     providers,
     security,
+    updating,
 )
 from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
@@ -94,6 +96,7 @@ def build_project(
         providers=by_program,
         host_hooks=host_hooks(read, model),
         observe=_observe(read, model),
+        expect=expecting.expectation(read, model, services),
     )
 
 
@@ -114,6 +117,8 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         _container(read, project, name, node, path, unhealthy),
         post_start=hooks.hooks(read, node, path, "post_start"),
         pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+        update=updating.update_rules(read, node, path, "update_config"),
+        rollback=updating.update_rules(read, node, path, "rollback_config"),
     )
     if node.get("pre_start") is None:
         return service
@@ -144,7 +149,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         user=read.text(node, "user"),
         hostname=read.text(node, "hostname"),
         depends_on=_dependencies(read, node, path),
-        healthcheck=health.healthcheck(read, node, path),
+        healthcheck=health.health(read, node, path, ports),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
         restart=_restart(read, node, path),
         ports=ports if shared.publishes else (),

@@ -15,6 +15,7 @@ from orchestrator.compose.schema.forms import (
     FLAG,
     INT,
     LABELS,
+    NATURAL,
     OPTIONS,
     STRING_OR_LIST,
     STRINGS,
@@ -156,7 +157,39 @@ INCLUDE = list_of(
 
 _ON_UNHEALTHY = choice("restart", "ignore", "stop")
 _UNHEALTHY = Row("on_unhealthy", _ON_UNHEALTHY, "what to do about an unhealthy service: restart (default), ignore or stop")
-X_PYSTACK = object_of("x-pystack", (_UNHEALTHY,))
+_PORT = TEXT.with_(what="a port", accepts=frozenset(("string", "integer")))
+_PORTS = list_of(_PORT, "all, any or a list of ports").with_(accepts=frozenset(("string", "list")), choices=("all", "any"))
+READY = object_of(
+    "ready",
+    (
+        Row("listening", _PORTS, "all of the declared ports (default), any of them, or these: `[80, 53/udp]`"),
+        Row("timeout", DURATION, "from the start of a run; then it is unhealthy (default: without end)"),
+    ),
+    accepts="string mapping",
+    required=("listening",),
+).with_(choices=("listening",))
+PROBE = object_of(
+    "a probe",
+    (
+        Row("http", TEXT, "`/PATH`, `:PORT/PATH` or `http://ADDRESS:PORT/PATH`: answered with a status from 200 to 399"),
+        Row("tcp", _PORT, "the port that takes a connection"),
+        Row("log", TEXT, "a regular expression: once in each run a line is written in which it is found"),
+        Row("file", TEXT, "a path in the container, absolute: there is such a file"),
+        Row("interval", DURATION, "from the end of one probe to the next (10s)"),
+        Row("timeout", DURATION, "a probe that takes longer has failed (5s); of `log`, as of `ready`"),
+        Row("retries", NATURAL, "failures in a row until unhealthy (3)"),
+        Row("start_period", DURATION, "failures do not count until then (30s)"),
+        Row("start_interval", DURATION, "the interval during start_period (100ms)"),
+    ),
+)
+X_PYSTACK = object_of(
+    "x-pystack",
+    (
+        _UNHEALTHY,
+        Row("ready", READY, "`listening`: healthy as soon as it listens on its declared ports (docs/health-restarts.md)"),
+        Row("probe", PROBE, "a health check that needs nothing in the image (docs/health-restarts.md)"),
+    ),
+)
 """Of a service."""
 CHAOS_STEP = object_of(
     "a fault",
@@ -178,11 +211,22 @@ HOST_HOOKS = object_of(
     ),
 )
 OBSERVED = object_of("net", (Row("observe", FLAG, "`up` does what `pystack net --observe on` does"),))
+_CLAIMS = STRING_OR_LIST.with_(merge=None, same=None)
+EXPECT = object_of(
+    "expectations",
+    (
+        Row("ready_within", DURATION, "by when all is ready"),
+        Row("never", _CLAIMS, "[SERVICE] failed, blocked, unhealthy, exited or restarted"),
+        Row("eventually", _CLAIMS, "[SERVICE] running, healthy, completed or stopped, in the end"),
+        Row("restarts_at_most", NATURAL, "how often all containers together are restarted"),
+    ),
+)
 TOP_X_PYSTACK = object_of(
     "x-pystack",
     (
         _UNHEALTHY,
         Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)"),
+        Row("expect", EXPECT, "what `pystack simulate` judges the stack by (docs/simulate.md)"),
         Row("hooks", HOST_HOOKS, "commands for this machine, before and after `up` and `down` (docs/hooks.md)"),
         Row("net", OBSERVED, "who talks to whom (docs/networking.md)"),
     ),

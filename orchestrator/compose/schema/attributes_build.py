@@ -238,8 +238,8 @@ DEPLOY = object_of(
         Row("mode", TEXT, "replicated or global", NO, harmless=("replicated",)),
         Row("replicas", COUNT, "how many containers, 10,000 at most"),
         Row("labels", LABELS, "labels of the service", SKIP),
-        Row("update_config", object_of("update_config", _UPDATE), "how to update", SKIP),
-        Row("rollback_config", object_of("rollback_config", _UPDATE), "how to roll back", SKIP),
+        Row("update_config", object_of("update_config", _UPDATE), "how changed containers are replaced: docs/rolling-updates.md"),
+        Row("rollback_config", object_of("rollback_config", _UPDATE), "the same, for going back after a failure"),
         Row(
             "resources",
             object_of(

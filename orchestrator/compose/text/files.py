@@ -1,6 +1,6 @@
 """Reading the files that a stack names: regular files of a bounded size, in UTF-8, and nothing else.
 
-A FIFO would hang, /dev/zero would never end: both are refused before anything is read.
+A FIFO would hang, /dev/zero would never end: both are refused before anything is read. /dev/null is an empty file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from orchestrator.values import entity, field
 
 MAX_COMPOSE_BYTES = 8 * 2**20
 MAX_ENV_BYTES = 4 * 2**20
+_NULL = os.makedev(1, 3)
+"""/dev/null (admin-guide/devices.rst)."""
 
 
 @entity
@@ -44,7 +46,7 @@ class FileError(ValueError):
 
 
 def read_text(path: str, limit: int) -> str:
-    """The text of a regular file of at most `limit` bytes. Raises FileError."""
+    """The text of a regular file of at most `limit` bytes, or of /dev/null. Raises FileError."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as exc:
@@ -55,6 +57,8 @@ def read_text(path: str, limit: int) -> str:
         raise FileError("has a NUL byte in its name") from None
     try:
         info = os.fstat(handle)
+        if stat.S_ISCHR(info.st_mode) and info.st_rdev == _NULL:
+            return ""
         if not stat.S_ISREG(info.st_mode):
             raise FileError(f"is {_kind(info.st_mode)}, not a regular file")
         if info.st_size > limit:

@@ -112,9 +112,9 @@ def test_options_in_all_their_spellings(words: list[str], values: dict[str, obje
     "words",
     [
         [], ["--help"], ["ps", "--help"], ["nosuch"], ["-x", "ps"], ["ps", "--nosuch"], ["logs", "-n"], ["logs", "-n", "x"],
-        ["stop", "-t", "-1"], ["stop", "-t", "nan"], ["exec", "db"], ["why"], ["why", "a", "b"], ["ps", "--format", "xml"],
+        ["stop", "-t", "-1"], ["stop", "-t", "nan"], ["exec", "db"], ["why"], ["why", "a", "b"],
         ["ps", "--all=x"], ["ps", "-a", "--all=1"], ["ps", "--all=0", "-a"], ["version", "word"],
-        ["--ansi", "blue", "ps"], ["config"], ["lint"],
+        ["--ansi", "blue", "ps"], ["config"], ["lint"], ["version", "--format", "xml"],
     ],
 )  # fmt: skip
 def test_what_is_wrong_rare_or_help_is_left_to_click(words: list[str]) -> None:

@@ -359,7 +359,7 @@ def test_events_are_shown_until_the_supervisor_ends(bench: Bench) -> None:
     assert outcome.out.endswith("container.exited    db: exited with code 1\n")
     assert outcome.out.count("\n") == 1
     assert server.last("events") == {"since": 1700000000.0}
-    assert json.loads(bench.run("events", "--json").out.splitlines()[0]) == event
+    assert json.loads(bench.run("events", "--format", "json").out.splitlines()[0]) == event
     assert server.last("events") == {}
     assert bench.run("events", "--since", "yesterday").code == 2
 

@@ -31,10 +31,14 @@ def test_a_fifo_as_env_file_is_refused_and_not_waited_for(stack: Stack) -> None:
     assert message.endswith("services.a.env_file[0]: the file e.env is a FIFO, not a regular file")
 
 
-@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty"])
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/dev/tty"])
 def test_a_device_as_env_file_is_refused(stack: Stack, device: str) -> None:
     (message,) = stack.messages(f"services: {{a: {{image: i, env_file: {device}}}}}")
     assert device in message
+
+
+def test_dev_null_is_an_empty_env_file(stack: Stack) -> None:
+    assert "environment" not in stack.service("env_file: /dev/null")
 
 
 def test_a_directory_and_a_socket_are_refused(stack: Stack) -> None:

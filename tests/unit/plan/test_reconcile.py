@@ -8,22 +8,23 @@ from typing import Any
 
 import pytest
 
-from orchestrator.contracts.control import Down, Recreate, Restart, Selection, Start, Stop, Up
+from orchestrator.contracts.control import Down, Recreate, Remove, Restart, Selection, Start, Stop, Up
 from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.runtime import ContainerState, Exit, Run
 from orchestrator.contracts.state import ContainerRecord, Definition, Wanted
-from orchestrator.errors import OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.model.names import ContainerId, Instance, NetworkName, ServiceName, VolumeName, container_id, instance_id
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
 from orchestrator.model.network import Network, Subnet
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
+from orchestrator.model.volume import Volume
 from orchestrator.plan.hashing import config_hash
 from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Kind, Plan, linear
 from orchestrator.plan.reconcile import plan_start, plan_up
 from orchestrator.plan.sharing import shared_identities
-from orchestrator.plan.teardown import plan_down, plan_restart, plan_stop
+from orchestrator.plan.teardown import plan_down, plan_remove, plan_restart, plan_stop
 from orchestrator.testing.build import COMPLETED, HEALTHY, edge, project, service
 from orchestrator.values import replace
 
@@ -157,6 +158,31 @@ def test_a_first_up_makes_networks_volumes_and_containers_and_starts_them_as_the
           start web: created [after create web, api healthy]
         """,
     )
+
+
+def test_all_resources_are_networks_and_volumes_whoever_uses_them() -> None:
+    network, volume = Network(NetworkName("spare"), "demo_spare"), Volume(VolumeName("kept"), "demo_kept")
+    stack = replace(project(), networks={network.key: network}, volumes={volume.key: volume})
+    assert up(stack, ObservedProject()).empty
+    golden(
+        up(stack, ObservedProject(), all_resources=True),
+        """
+        up demo:
+          create network spare: does not exist yet
+          create volume kept: does not exist yet
+        """,
+    )
+
+
+def test_rm_removes_what_does_not_run_and_with_stop_all_but_one_offs() -> None:
+    observed = seen(STACK, stopped={"migrate": Exit(code=0), "web": None})
+    rm = lambda **options: plan_remove(Remove(**options), observed, STACK)  # noqa: E731
+    assert labels(rm()) == ["remove web", "remove migrate"]
+    assert labels(rm(selection=select("api"))) == []
+    assert labels(rm(selection=select("api"), stop=True)) == ["stop api", "remove api"]
+    assert labels(rm(stop=True))[-1] == "remove db"
+    with pytest.raises(InputError, match="nosuch"):
+        rm(selection=select("nosuch"))
 
 
 def test_a_second_up_with_nothing_changed_does_nothing() -> None:

@@ -142,3 +142,34 @@ def test_readers_see_a_consistent_log_while_it_is_written_and_moved(site: Site, 
     writer.join()
     log.close()
     assert numbers(log.tail(2, services=["a"])) == [2998, 2999]
+
+
+def operation(number: int, verb: str, *, begins: bool = True) -> Event:
+    kind = EventKind.OPERATION_STARTED if begins else EventKind.OPERATION_FINISHED
+    return Event(kind, f"number {number}", float(number), detail={"verb": verb})
+
+
+def test_the_last_operation_is_found_with_what_was_under_way_when_it_began(site: Site) -> None:
+    log = EventLog(site)
+    story = [
+        operation(0, "up"), event(1), operation(2, "up", begins=False),
+        operation(3, "up"), event(4), operation(5, "start"), event(6), operation(7, "up", begins=False),
+        operation(8, "start", begins=False), operation(9, "stop"), operation(10, "stop", begins=False), event(11),
+    ]  # fmt: skip
+    for item in story:
+        log.append(item)
+
+    def last(verb: str) -> list[int]:
+        return numbers(log.last_operation(lambda found: found.detail["verb"] == verb))
+
+    assert last("stop") == [9, 10, 11]
+    assert last("start") == list(range(3, 12))
+    assert last("up") == list(range(3, 12))
+    assert last("down") == []
+
+
+def test_an_operation_that_its_supervisors_death_ended_hides_no_later_one(site: Site) -> None:
+    log = EventLog(site)
+    for item in [operation(0, "up"), operation(1, "up"), event(2), operation(3, "up", begins=False)]:
+        log.append(item)
+    assert numbers(log.last_operation(lambda found: True)) == [1, 2, 3]
