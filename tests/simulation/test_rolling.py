@@ -462,13 +462,13 @@ def test_the_plan_shows_the_order_and_changes_nothing() -> None:
             "  create new web-1: config hash changed: environment (update 1 of 2)",
             "  start new web-1: created [after create new web-1]",
             "  announce new web-1: in the place of demo-web-1, when it is ready [after start new web-1]",
-            "  watch new web-1: for 5s [after start new web-1, announce new web-1]",
+            "  watch new web-1: for 5s [after announce new web-1]",
             "  stop web-1: demo-web-1-b is in its place [after announce new web-1]",
             "  remove web-1: demo-web-1-b is in its place [after stop web-1]",
             "  create new web-2: config hash changed: environment (update 2 of 2)",
             "  start new web-2: created [after create new web-2]",
             "  announce new web-2: in the place of demo-web-2, when it is ready [after start new web-2]",
-            "  watch new web-2: for 5s [after start new web-2, announce new web-2]",
+            "  watch new web-2: for 5s [after announce new web-2]",
             "  stop web-2: demo-web-2-b is in its place [after announce new web-2]",
             "  remove web-2: demo-web-2-b is in its place [after stop web-2]",
             "  update web: 2 replicas, start-first, 1 at a time; when more than 0% fail: pause",
@@ -540,3 +540,26 @@ def test_whatever_fails_and_whenever_the_supervisor_is_killed_each_place_has_one
             in_order(engine, world, "2", replicas)
 
     seeds.run(main, seed=seed)
+
+
+def test_nobody_waits_for_a_port_that_a_replica_has_until_its_turn() -> None:
+    """Who wants it meanwhile is refused, also who the replica waits for, and gets it with a later `up`."""
+
+    def publishing(version: int, own: int, *clients: int, waits: bool = False) -> Project:
+        def mapped(number: int) -> PortMapping:
+            return PortMapping(80, (number, number))
+
+        rolled = web(version, replicas=1, ports=(mapped(own),))
+        needs = {ServiceName("client"): edge("client")} if waits else {}
+        return project(replace(rolled, depends_on=needs), service("client", ports=tuple(map(mapped, clients)), command=(str(version),)))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, publishing(1, 8080), wait=True)
+        for waits in (True, False):
+            outcome = await update(engine, publishing(2, 8081, 8080, waits=waits))
+            assert "8080" in str(outcome.error())
+        assert (await update(engine, publishing(2, 8081, 8080))).error() is None
+        rows = {row.service: row for row in engine.statuses()}
+        assert [item.host_port for name in ("web", "client") for item in rows[name].published] == [8081, 8080]
+
+    simulate(lambda: World({"web": WEB}), body)
