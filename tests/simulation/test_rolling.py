@@ -443,7 +443,7 @@ def test_a_supervisor_that_is_killed_amid_an_update_leaves_one_container_in_each
 
 
 class Mortal:
-    """An adapter whose owner may die: what is asked of it afterwards is never done, and what was under way never returns."""
+    """An adapter whose owner may die: what it is asked for afterwards is never done, what was under way never returns."""
 
     def __init__(self, real: Any, dead: Callable[[], bool]) -> None:
         self._real = real
