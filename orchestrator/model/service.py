@@ -36,15 +36,34 @@ class Condition(Enum):
     COMPLETED = "service_completed_successfully"
 
 
+class Cascade(Enum):
+    """What becomes of a service when one that it depends on has crashed, or become unhealthy, and is restarted by its
+    policy (``x-pystack.cascade``)."""
+
+    RESTART = "restart"
+    """It is restarted when that is back."""
+    FREEZE = "freeze"
+    """It stands still until that is back."""
+    IGNORE = "ignore"
+
+
 @frozen
 class Dependency:
     """One edge. `required` False: a dependency that is absent or fails only warns. `restart`: when the dependency is
-    restarted or replaced by an operation, this service is restarted too."""
+    restarted or replaced by an operation, this service is restarted too. `cascade`: as it is written, if it is."""
 
     service: ServiceName
     condition: Condition = Condition.STARTED
     required: bool = True
     restart: bool = False
+    cascade: Cascade | None = None
+
+    @property
+    def after_crash(self) -> Cascade:
+        """A job that has done its work does not come back."""
+        if self.condition is Condition.COMPLETED:
+            return Cascade.IGNORE
+        return self.cascade or (Cascade.RESTART if self.restart else Cascade.IGNORE)
 
 
 @frozen

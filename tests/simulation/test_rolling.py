@@ -605,3 +605,26 @@ def test_whatever_fails_and_whenever_the_supervisor_is_killed_each_place_has_one
             in_order(engine, world, "2", replicas)
 
     seeds.run(main, seed=seed)
+
+
+def test_nobody_waits_for_a_port_that_a_replica_has_until_its_turn() -> None:
+    """Who wants it meanwhile is refused, also who the replica waits for, and gets it with a later `up`."""
+
+    def publishing(version: int, own: int, *clients: int, waits: bool = False) -> Project:
+        def mapped(number: int) -> PortMapping:
+            return PortMapping(80, (number, number))
+
+        rolled = web(version, replicas=1, ports=(mapped(own),))
+        needs = {ServiceName("client"): edge("client")} if waits else {}
+        return project(replace(rolled, depends_on=needs), service("client", ports=tuple(map(mapped, clients)), command=(str(version),)))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, publishing(1, 8080), wait=True)
+        for waits in (True, False):
+            outcome = await update(engine, publishing(2, 8081, 8080, waits=waits))
+            assert "8080" in str(outcome.error())
+        assert (await update(engine, publishing(2, 8081, 8080))).error() is None
+        rows = {row.service: row for row in engine.statuses()}
+        assert [item.host_port for name in ("web", "client") for item in rows[name].published] == [8081, 8080]
+
+    simulate(lambda: World({"web": WEB}), body)

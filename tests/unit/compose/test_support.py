@@ -337,6 +337,8 @@ BELOW = {
     "services.name.deploy.restart_policy.max_attempts": (
         "deploy: {restart_policy: {condition: on-failure, max_attempts: 3}}"
     ),
+    "services.name.deploy.restart_policy.delay": "deploy: {restart_policy: {delay: 3s}}",
+    "services.name.deploy.restart_policy.window": "deploy: {restart_policy: {window: 3s}}",
     "services.name.extends.service": "extends: {service: b}",
     "services.name.extends.file": "extends: {service: far, file: other.yaml}",
     "services.name.secrets[0].source": "secrets: [s]",
