@@ -55,6 +55,7 @@ class ContainerRecord:
     being brought to `endpoints` from others, and is anywhere in between. `manual`: what of its networks is not as its
     definition says. `faults`: those on purpose that it has (`scheduler.chaos`), by id: they end with their supervisor.
     `due_at`: of a job's run that its schedule made, the instant (epoch seconds) that it is for; 0.0: it was run by hand.
+    `halted`: it was stopped for as long as the machine is down.
     `succeeds`: the container in whose place it is to be, while there are both (`scheduler.rolling`); `took_over`: it is
     there, and the other one has only to go.
     """
@@ -81,6 +82,7 @@ class ContainerRecord:
     manual: Manual = Manual()
     faults: Mapping[str, Injection] = field(default_factory=dict)
     due_at: float = 0.0
+    halted: bool = False
     succeeds: ContainerId = ContainerId("")
     took_over: bool = False
 
