@@ -13,7 +13,7 @@ from orchestrator.cli.connection import require
 from orchestrator.cli.failures import note
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.wire import encoded
-from orchestrator.contracts.control import Inject, Injected, Standing, Undo
+from orchestrator.contracts.injecting import Inject, Injected, Standing, Undo
 from orchestrator.contracts.site import Site
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.chaos import ChaosStep, Injection

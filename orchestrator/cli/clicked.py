@@ -116,6 +116,8 @@ def _cli() -> click.Group:
         VERBS,
         params=[_option(option) for option in GLOBALS],
         callback=_keep,
+        invoke_without_command=True,
+        no_args_is_help=True,
         help=ABOUT,
         epilog="`pystack VERB --help` explains a verb. Documentation: docs/cli.md.",
         context_settings=dict(_CONTEXT),
@@ -123,8 +125,16 @@ def _cli() -> click.Group:
 
 
 @click.pass_context
-def _keep(ctx: click.Context, /, **settings: Any) -> None:
+def _keep(ctx: click.Context, /, **settings: Any) -> Invocation | None:
+    """Without a verb this is all that is called."""
     ctx.obj = settings
+    if ctx.invoked_subcommand is not None:
+        return None
+    if not settings["version"]:
+        raise click.UsageError("Missing command.", ctx)
+    verb = VERBS["version"]
+    assert isinstance(verb, Verb)
+    return Invocation(verb, settings, {option.name: option.value_when_absent for option in verb.options})
 
 
 def _command(verb: Verb) -> click.Command:

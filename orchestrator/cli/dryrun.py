@@ -7,6 +7,7 @@ out. Other verbs say what they would do in a line for each thing.
 from __future__ import annotations
 
 from orchestrator.cli.render.escape import escape_text
+from orchestrator.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def shown_instead(settings: Settings, request: Operation, site: Site | None = No
     # One that is started for the question alone has nothing to supervise, and ends by itself.
     client, _ = ensure_supervisor(site or settings.site(), settings.begun)
     with client:
-        result = client.request(*encoded(PlanOf(**{_FIELDS.get(verb, verb): request})))
+        result = client.request(*encoded(replace(PlanOf(), **{_FIELDS.get(verb, verb): request})))
     print(escape_text(result["text"].rstrip("\n")))
     return True
 

@@ -124,8 +124,9 @@ def load(request: LoadRequest) -> Loaded:
     model.found.warnings.extend(at_start(model.tree))
     model.found.warnings.extend([*idle_capabilities(model.tree), *unmapped_devices(model.tree)])
     whole, errors = _whole(model, request), model.found.errors
+    included = model.found.environments
     project = build_project(
-        whole, model.tree, model.name, model.working_dir, model.environment, errors, model.profiles
+        whole, model.tree, model.name, model.working_dir, model.environment, errors, model.profiles, included
     )
     model.found.stop()
     project = replace(

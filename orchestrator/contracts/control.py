@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from orchestrator.contracts.events import ContainerStatus, Event
-from orchestrator.model.chaos import Injection
+from orchestrator.contracts.injecting import Inject, Injected, Standing, Undo
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -360,38 +360,6 @@ class Shutdown:
     """End the supervisor, not the containers. `hand_over`: to another version, which starts at once."""
 
     hand_over: bool = False
-
-
-@frozen
-class Inject:
-    """Make a fault on purpose. It ends by itself after its time, by `Undo`, and by a `Down` of everything."""
-
-    injection: Injection
-
-
-@frozen
-class Standing:
-    """A fault on purpose. `text`: what it is. `begun_at`: epoch seconds. `left_s`: until it ends; None: until it is
-    undone."""
-
-    id: str
-    injection: Injection
-    text: str
-    begun_at: float
-    left_s: float | None = None
-
-
-@frozen
-class Injected:
-    """Which faults stand: answered by Standing values, the oldest first."""
-
-
-@frozen
-class Undo:
-    """End these faults; `everything`: all that stand. Answered by those that have ended."""
-
-    faults: tuple[str, ...] = ()
-    everything: bool = False
 
 
 @frozen

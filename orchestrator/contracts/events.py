@@ -64,6 +64,8 @@ class EventKind(Enum):
     HEALTH_PROBED = "health.probed"
     HEALTH_CHANGED = "health.changed"
     RESTART_SCHEDULED = "restart.scheduled"
+    CASCADE = "cascade"
+    """A dependency has crashed, and this service is restarted or frozen for that, or goes on."""
     SUPERVISOR_STARTED = "supervisor.started"
     """From here on `Event.clock_s` is of another clock."""
     CHAOS = "chaos"
@@ -87,9 +89,10 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.IMAGE_OBTAINED: ("image",),
     EventKind.IMAGE_FAILED: ("image",),
     EventKind.SERVICE_WAITING: ("on", "condition"),
+    EventKind.CASCADE: ("on", "mode"),
     EventKind.CONDITION_MET: ("on", "condition", "waited_s"),
     EventKind.SERVICE_FAILED: ("exit_status", "signal", "oom", "probe_output", "blocked"),
-    EventKind.SERVICE_BLOCKED: ("on",),
+    EventKind.SERVICE_BLOCKED: ("on", "dependency", "exit_status"),
     EventKind.CONTAINER_CREATING: ("image",),
     EventKind.CONTAINER_CREATED: ("networks_s", "sandbox_s"),
     EventKind.CONTAINER_STARTING: ("needs",),
@@ -114,6 +117,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 `left_s`: until it is killed; `ignored`: whether its first `process`, which is `pid` in its own namespace,
 does nothing about the signal;
 `restarts`: it will be started again, by its policy or by the operation that stopped it;
+`dependency`: the container of `on` that ended, and so can never satisfy the condition;
 `number` of a start the run's, of a probe the probe's; `hook`: ``post_start[0]``;
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
 `due_at`: epoch seconds; `missed`: that was when nobody was there;

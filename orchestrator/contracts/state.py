@@ -45,7 +45,8 @@ class Definition:
 class ContainerRecord:
     """One container as it was last decided. `config_hash`: of what it was made from (`plan.hashing`).
 
-    Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made.
+    Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made or last
+    started.
     `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
     `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
     with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
@@ -58,6 +59,8 @@ class ContainerRecord:
     `halted`: it was stopped for as long as the machine is down.
     `succeeds`: the container in whose place it is to be, while there are both (`scheduler.rolling`); `took_over`: it is
     there, and the other one has only to go.
+    `forgiven`: of its `restarts`, those that do not count. `frozen_for`: it is `paused` until these are back
+    (`scheduler.cascade`).
     """
 
     container: ContainerId
@@ -81,6 +84,8 @@ class ContainerRecord:
     reconnecting: bool = False
     manual: Manual = Manual()
     faults: Mapping[str, Injection] = field(default_factory=dict)
+    forgiven: int = 0
+    frozen_for: tuple[ContainerId, ...] = ()
     due_at: float = 0.0
     halted: bool = False
     succeeds: ContainerId = ContainerId("")

@@ -37,6 +37,7 @@ _ENDS_S = 5.0
 _PAUSE_S = 0.2
 _RESTORE_TRIES, _RESTORE_PAUSE_S = 200, 0.01
 FIRST = 1000
+DONE = "done"
 
 
 @frozen
@@ -94,15 +95,16 @@ def restore(group: str, limits: tuple[tuple[str, str], ...]) -> None:
 
 
 def main() -> None:
-    """The arguments: a `Shortage`, as JSON. What went wrong is written to stdout, and the status is 1 then."""
+    """The last argument: a `Shortage`, as JSON. To stdout comes `DONE`, or what went wrong."""
     about = jsontext.loads(sys.argv[-1])
     wanted = Shortage(**{**about, "limits": tuple((name, value) for name, value in about["limits"])})
     born((wanted.pidfd, wanted.lock))
     try:
         _run_out(wanted)
+        text = DONE
     except OSError as exc:
-        os.write(1, f"{exc.filename}: {exc.strerror}".encode() if exc.filename else str(exc.strerror).encode())
-        os._exit(1)
+        text = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc.strerror)
+    os.write(1, text.encode())
     os._exit(0)
 
 

@@ -70,6 +70,15 @@ def without(manual: Manual, key: NetworkName) -> Manual:
     )
 
 
+def renamed(manual: Manual, names: Mapping[NetworkName, NetworkName]) -> Manual:
+    """With the networks that are called otherwise now: `names`, by what they were called."""
+    return Manual(
+        tuple(replace(item, network=names.get(item.network, item.network)) for item in manual.joined),
+        tuple(names.get(key, key) for key in manual.left),
+        tuple(replace(item, key=names.get(item.key, item.key)) for item in manual.networks),
+    )
+
+
 def restored(manual: Manual, was: Service, now: Service, project: Project) -> tuple[Manual, tuple[str, ...]]:
     """What ``up`` leaves of it, and what of it changes, in words. `was`: what the container was made from; `now`: what the
     stack, `project`, says. It is on all networks that the stack says; of one that the stack says otherwise, or not any

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from orchestrator.values import frozen, replace
 
 _BRIDGE = "com.docker.network.bridge."
+BRIDGE_NAME = f"{_BRIDGE}name"
 _DRIVER = "com.docker.network.driver."
 _LEAST_MTU, _LEAST_MTU_IPV6, _MOST_MTU = 68, 1280, 65535
 
@@ -101,7 +102,7 @@ _PARENT = ("parent", ("parent", interface_name))
 _READERS: dict[str, dict[str, tuple[str, Callable[[str], object]]]] = {
     "bridge": {
         **dict([_MTU, _PREFIX]),
-        f"{_BRIDGE}name": ("bridge", interface_name),
+        BRIDGE_NAME: ("bridge", interface_name),
         f"{_BRIDGE}enable_icc": ("icc", _flag),
         f"{_BRIDGE}enable_ip_masquerade": ("masquerade", _flag),
         f"{_BRIDGE}gateway_mode_ipv4": ("masquerade", _is_nat),

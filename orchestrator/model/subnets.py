@@ -80,7 +80,9 @@ def parse_range(written: Subnet) -> AddressRange:
     if not _SHORTEST[version] <= network.prefixlen <= _LONGEST[version]:
         between = f"from {_SHORTEST[version]} to {_LONGEST[version]}"
         raise BadRange("subnet", f'"{written.subnet}" must have a prefix length {between}')
-    if network.is_loopback or network.is_multicast or network.is_link_local or network.network_address.is_unspecified:
+    first = network.network_address
+    special = network.is_loopback or network.is_multicast or network.is_link_local or first.is_unspecified
+    if special or (isinstance(first, IPv6Address) and first.ipv4_mapped is not None):
         example = "10.1.2.0/24" if version == 4 else "fd12:3456:789a:1::/64"
         raise BadRange("subnet", f'"{written.subnet}" has a special meaning', f"use a private range, such as {example}")
     found = AddressRange(network, network[1], chosen=True)
@@ -108,6 +110,8 @@ def check_member(where: AddressRange, text: str) -> IPAddress:
         raise ValueError(f"{text} is not an address for a host in {where.network}")
     if address == where.gateway:
         raise ValueError(f"{text} is the gateway of the network")
+    if address in where.reserved:
+        raise ValueError(f"{text} is one of the network's aux_addresses, which nobody is given")
     return address
 
 
@@ -123,14 +127,12 @@ def overlap(one: IPNetwork, other: IPNetwork) -> bool:
 def _network(key: str, text: str) -> IPNetwork:
     try:
         return ip_network(text)
-    except ValueError as exc:
-        hint = None
+    except ValueError:
         try:
-            whole = ip_network(text, strict=False)
-            hint = f"did you mean {whole}?"
+            hint = f"did you mean {ip_network(text, strict=False)}?"
         except ValueError:
-            pass
-        raise BadRange(key, f'"{text}" is not a subnet: {exc}', hint) from None
+            hint = "write an address and the length of its prefix, such as 10.1.2.0/24 or fd12:3456:789a:1::/64"
+        raise BadRange(key, f'"{text}" is not a subnet', hint) from None
 
 
 def _member(key: str, text: str, where: AddressRange) -> IPAddress:

@@ -29,6 +29,8 @@ _RANGES = ((0x0AC90000, 0x0AFB0000), (0xAC140000, 0xAC180000), (0xC0A88000, 0xC0
 POOL = tuple(start for low, high in _RANGES for start in range(low, high, _SIZE))
 """Where each subnet begins; a network of each would take longer to make than all else of this module."""
 
+ADDRESS_KEYS = {4: "ipv4_address", 6: "ipv6_address"}
+"""What a service writes on a network to have an address of each family."""
 _MOST_REMEMBERED = 1024
 
 _ROOM = 16
@@ -183,6 +185,11 @@ class AddressBook:
     def containers(self) -> Sequence[ContainerId]:
         return tuple(self._by_container)
 
+    @property
+    def key(self) -> str:
+        """What a service writes to have one."""
+        return ADDRESS_KEYS[self.subnet.version]
+
     def address_of(self, container: ContainerId) -> IPAddress | None:
         return self._by_container.get(container)
 
@@ -195,10 +202,10 @@ class AddressBook:
         address = self._check(wanted)
         owner = self._owners.get(address)
         if owner is not None and owner != container:
-            kind = "ipv4_address" if self.subnet.version == 4 else "ipv6_address"
             raise OperationError(
                 f'address {wanted} on network "{self.name}" is taken by container "{owner}"',
-                hint=f"write another {kind}; if the stack gave this one to {owner} before, recreate that first",
+                hint=f"write another {self.key}; if the stack gave this one to {owner} before, recreate that first",
+                place=self.key,
             )
         if held is not None and held != address:
             self._moving.setdefault(container, set()).add(held)
@@ -235,11 +242,13 @@ class AddressBook:
         try:
             address = check_member(self.subnet, wanted)
         except ValueError as exc:
-            raise OperationError(f'network "{self.name}": {exc}') from exc
+            hint = None if self.subnet.chosen else f"that one was chosen: write networks.{self.name}.ipam.config[0].subnet"
+            raise OperationError(f'network "{self.name}": {exc}', hint=hint, place=self.key) from exc
         if address == self.server:
             raise OperationError(
                 f'address {wanted} on network "{self.name}" is that of the project\'s name server',
                 hint="write another address, or take the project down first: then the name server gets another one",
+                place=self.key,
             )
         if self.share is not None and address not in self.share.addresses(self.subnet.version):
             self.share.claim(address)
@@ -344,6 +353,7 @@ class AddressBooks:
                 raise OperationError(
                     f'network "{self.name}" has no IPv{version}, and a service wants {text} on it',
                     hint=f"write networks.{self.name}.enable_ipv{version}: true",
+                    place=ADDRESS_KEYS[version],
                 )
         before = {book.subnet.version for book in self.books if book.address_of(container) is not None}
         found = []

@@ -10,7 +10,7 @@ from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName
 from orchestrator.model.network import Attachment, Network
 from orchestrator.model.network_options import parse_options
-from orchestrator.network.addressing import AddressBooks, family_of, mac_for
+from orchestrator.network.addressing import ADDRESS_KEYS, AddressBooks, family_of, mac_for
 
 
 def take_endpoints(
@@ -32,7 +32,7 @@ def take_endpoints(
         for attachment, interface in zip(ordered, interfaces, strict=True):
             network, books = networks(attachment.network)
             known = container in books.containers
-            addresses = books.take(container, attachment)
+            addresses = _take(books, container, service, attachment)
             if not known:
                 taken.append(books)
             names = (service, container, *attachment.aliases) if service_name else (container,)
@@ -56,6 +56,19 @@ def take_endpoints(
             books.give_back(container)
         raise
     return tuple(endpoints)
+
+
+def _take(
+    books: AddressBooks, container: ContainerId, service: ServiceName, attachment: Attachment
+) -> tuple[Address, ...]:
+    """Raises OperationError, with the place of the address that the stack writes where that is what is wrong."""
+    try:
+        return books.take(container, attachment)
+    except OperationError as exc:
+        if exc.place not in ADDRESS_KEYS.values():
+            raise
+        place = f"services.{service}.networks.{attachment.network}.{exc.place}"
+        raise OperationError(exc.message, hint=exc.hint, exit_code=exc.exit_code, place=place) from None
 
 
 def _interfaces(

@@ -1,4 +1,4 @@
-"""How many TCP connections others have to what listens in a network namespace, as /proc/net/tcp tells it (proc_pid_net(5))."""
+"""How many TCP connections others have to what listens in a network namespace, by /proc/net/tcp (proc_pid_net(5))."""
 
 from __future__ import annotations
 

@@ -279,6 +279,9 @@ def _refused(exc: OSError, mapping: PortMapping, address: str, port: int) -> Ope
     return OperationError(f"{what} cannot be taken: {exc.strerror or exc}", place=mapping.place)
 
 
+_USUAL_LOOPBACK = ("127.0.0.1", "::1")
+
+
 def _in_use(mapping: PortMapping, address: str, others: Others) -> OperationError:
     if mapping.published is None:
         return OperationError(f"no free {mapping.protocol} port on {address}", place=mapping.place)
@@ -299,6 +302,8 @@ def _in_use(mapping: PortMapping, address: str, others: Others) -> OperationErro
     if owner is not None and owner.project:
         down = f"`pystack -p {owner.project} down`"
         hint = f"{down}, publish another port, such as {other}, or give projects addresses of their own: `up --isolated`"
+        if ip_address(address).is_loopback and address not in _USUAL_LOOPBACK:
+            hint = f"{down}, or give that one an address of its own too: `up --isolated`"
     return OperationError(f"port {low}/{mapping.protocol} on {address} is in use{by}", hint=hint, place=mapping.place)
 
 

@@ -59,14 +59,14 @@ class Succession:
         translations = translations_to(endpoints, reservations)
         # Shielded: both would have half of it. The kernel's part is bounded.
         with trio.CancelScope(shield=True):
-            serving: Serving | None = None
+            begun: Serving | None = None
             try:
-                serving = Serving.of(reservations, endpoints)
+                serving = begun = Serving.of(reservations, endpoints)
                 await self._thread.run(self._wiring.rewire, new.netns_fd, plugs, (), ())
                 await self._thread.run(self._wiring.publish, translations, stale, own)
             except BaseException:
-                if serving is not None:
-                    serving.stop()
+                if begun is not None:
+                    begun.stop()
                 await self._thread.run(self._wiring.publish, stale, translations, own)
                 self._ports.free(after.container)
                 await self._ports.drop(after.container)

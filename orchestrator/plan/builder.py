@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
+from orchestrator.contracts.network import Published
 from orchestrator.errors import InputError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.keys import MOST_NAME
@@ -23,6 +24,7 @@ from orchestrator.model.names import (
 from orchestrator.model.project import Project
 from orchestrator.model.service import Dependency, Service
 from orchestrator.model.volume import MountKind, mounted_images
+from orchestrator.plan.exchange import covers, takings
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.order import Order
 from orchestrator.plan.plan import Kind, Operation, OperationId, Plan, Roll, Verb, label_of, operation_id
@@ -38,7 +40,8 @@ class PlanBuilder:
     """Operations by id, with their causes; `finish` orders them.
 
     `enabled`: services that may be waited for. `images`: the identity of each service's images (`hashing.identity_with`),
-    None where one has still to be obtained. `resumes`: see `reconcile.plan_resume`.
+    None where one has still to be obtained. `renamed`: networks that the stack calls otherwise now. `resumes`: see
+    `reconcile.plan_resume`.
     """
 
     project: Project
@@ -52,7 +55,9 @@ class PlanBuilder:
     replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
     rolls: dict[ServiceName, Roll] = field(default_factory=dict)
+    renamed: dict[NetworkName, NetworkName] = field(default_factory=dict)
     _names: dict[ContainerId, ServiceName] = field(default_factory=dict)
+    _takes: dict[OperationId, list[OperationId]] = field(default_factory=dict)
 
     def create(
         self,
@@ -124,24 +129,57 @@ class PlanBuilder:
     def update(self, item: ObservedContainer, definition: Service, cause: str) -> None:
         self._add(Operation(Kind.UPDATE, cause, item.container, item.instance, definition=definition))
 
-    def disconnect(self, item: ObservedContainer, networks: Collection[NetworkName]) -> None:
-        """Take it off those of `networks` that it is on, because they are made anew. It publishes nothing while it is on no
-        network."""
-        definition, leaving = item.definition, sorted(item.networks & set(networks))
+    def disconnect(
+        self, item: ObservedContainer, networks: Collection[NetworkName], cause: str = "", ports: Collection[Published] = ()
+    ) -> None:
+        """Take it off those of `networks` that it is on, and take `ports` from it. `cause` "": the networks are made anew.
+        It publishes nothing while it is on no network."""
+        before = self.operations.get(operation_id(Kind.DISCONNECT, item.container))
+        definition, manual = item.definition, item.record.manual
+        if before is not None and before.definition is not None and before.manual is not None:
+            definition, manual = before.definition, before.manual
+        leaving = sorted(item.networks & set(networks))
         kept = {key: attachment for key, attachment in definition.networks.items() if key not in leaving}
-        definition = replace(definition, networks=kept, ports=definition.ports if kept else ())
-        manual = item.record.manual
-        joined = [each.network for each in manual.joined if each.network in leaving]
+        stay = tuple(each for each in definition.ports if not any(covers(each, port) for port in ports))
+        joined = [each.network for each in manual.joined if each.network in leaving and each.network not in manual.left]
+        cause = cause or self.why_moved(leaving)
         self._add(
             Operation(
                 Kind.DISCONNECT,
-                f"network {', '.join(leaving)} is made anew",
+                f"{before.cause}; {cause}" if before is not None else cause,
                 item.container,
                 item.instance,
-                definition=definition,
+                definition=replace(definition, networks=kept, ports=stay if kept else ()),
                 manual=replace(manual, left=(*manual.left, *joined)),
-            )
+            ),
+            again=True,
         )
+
+    def why_moved(self, networks: Collection[NetworkName]) -> str:
+        """Of networks that whoever is on them has to leave for a moment."""
+        anew = ", ".join(key for key in networks if key not in self.renamed)
+        found = [f"network {anew} is made anew"] if anew else []
+        found += [f"network {key} is called {self.renamed[key]} now" for key in networks if key in self.renamed]
+        return "; ".join(found)
+
+    def exchange(self) -> None:
+        """Whoever takes a port, or an address that the stack writes, comes after whoever gives it up. One that is
+        reconnected for it, and takes something itself or would keep its address, is taken off first. Nobody waits for the
+        replicas of a rolling update: they go when it is their turn, which may have to wait for whoever takes."""
+        late = {slot.old for roll in self.rolls.values() for slot in roll.slots}
+        givers = [item for item in self.observed.containers.values() if item.container not in late]
+        found = list(takings(self.operations, givers, self._definition))
+        takers = {item.operation.container for item in found}
+        for each in found:
+            giver, taker = each.giver.container, each.operation
+            by = Kind.REMOVE if operation_id(Kind.REMOVE, giver) in self.operations else Kind.RECONNECT
+            if by is Kind.RECONNECT and (each.network is not None or giver in takers):
+                by, who = Kind.DISCONNECT, taker.service or taker.container
+                if each.network is not None:
+                    self.disconnect(each.giver, [each.network], f"its address on network {each.network} is for {who}")
+                elif each.port is not None:
+                    self.disconnect(each.giver, (), f"port {each.port.host_port} is for {who}", [each.port])
+            self._takes.setdefault(taker.id, []).append(operation_id(by, giver))
 
     def reconnect(
         self, item: ObservedContainer, definition: Service | None, cause: str, manual: Manual | None = None
@@ -251,6 +289,9 @@ class PlanBuilder:
                 external = self.project.networks[key].external
                 cause = "shared with other projects: it has to be there" if external else "does not exist yet"
                 self._add(Operation(Kind.CREATE_NETWORK, cause, network=key))
+        for old, new in self.renamed.items():
+            self._add(Operation(Kind.REMOVE_NETWORK, moved[old], network=old))
+            self._takes[operation_id(Kind.CREATE_NETWORK, new)] = [operation_id(Kind.REMOVE_NETWORK, old)]
         mounts = (mount for service in services for mount in service.volumes if mount.kind is MountKind.VOLUME)
         volumes = {VolumeName(mount.source) for mount in mounts if mount.source is not None}
         for volume in sorted(volumes | (self.project.volumes.keys() if everything else set())):
@@ -277,7 +318,9 @@ class PlanBuilder:
                 self._add(Operation(Kind.REMOVE_VOLUME, "volumes are to be removed", volume=key))
 
     def finish(self, verb: Verb, selection: tuple[ServiceName, ...]) -> Plan:
-        order = Order(self.operations, self.graph, self.predecessors, self._needs, self._frees, self.rolls.values())
+        order = Order(
+            self.operations, self.graph, self.predecessors, self._needs, self._frees, self._takes, self.rolls.values()
+        )
         operations = [
             replace(item, after=order.after(item), waits=self._waits(item)) for item in self.operations.values()
         ]
@@ -320,8 +363,10 @@ class PlanBuilder:
     def _untouched(self, item: ObservedContainer) -> bool:
         return operation_id(Kind.REMOVE, item.container) not in self.operations
 
-    def _add(self, operation: Operation) -> None:
-        self.operations.setdefault(operation.id, operation)
+    def _add(self, operation: Operation, *, again: bool = False) -> None:
+        """What is there already stays, unless it is to be put in its place."""
+        if again or operation.id not in self.operations:
+            self.operations[operation.id] = operation
 
     def _definition(self, operation: Operation) -> Service | None:
         """What the container of `operation` is, or will be, made from, with what is otherwise by hand."""
@@ -362,6 +407,8 @@ class PlanBuilder:
         definition = self._definition(operation)
         if definition is None:
             return []
+        if operation.kind is Kind.RECONNECT:
+            return [operation_id(Kind.CREATE_NETWORK, key) for key in sorted(definition.networks)]
         made = (definition, *(step.definition for step in definition.pre_start))
         images = (image for each in made for image in (each.image, *mounted_images(each.volumes)))
         needs = [operation_id(Kind.OBTAIN_IMAGE, image) for image in dict.fromkeys(images)]

@@ -120,11 +120,11 @@ def declared_edges(project: Project) -> tuple[Edge, ...]:
 
 
 def used_edges(
-    project: Project, flows: Iterable[Flow], services: Mapping[str, ServiceName], gateways: Iterable[str]
+    project: Project, flows: Iterable[Flow], services: Mapping[str, ServiceName], ours: Iterable[str]
 ) -> tuple[Use, ...]:
-    """What the flows say about the project. `services`: whose each address is. `gateways`: the host's own addresses on the
-    project's networks; questions for names to these are of everybody, and left out."""
-    host = {*gateways, "127.0.0.1", "::1"}
+    """What the flows say about the project. `services`: whose each address is. `ours`: those of the host and of the name
+    servers on the project's networks; questions for names to these are of everybody, and left out."""
+    host = {*ours, "127.0.0.1", "::1"}
     edges = {_ends(project, edge): edge for edge in declared_edges(project)}
 
     def end(address: str) -> str:

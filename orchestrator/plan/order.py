@@ -5,7 +5,7 @@ An edge to something that is not in the plan is no edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, ServiceName
@@ -34,8 +34,9 @@ _SECTIONS = (
 
 class Order:
     """`predecessors`: a new container -> the one of another name that it replaces. `needs`: the images, networks and
-    volumes that a CREATE, RECONNECT or START needs. `frees`: whether a REMOVE or DISCONNECT takes something off a
-    network. `rolls`: whose replicas take turns."""
+    volumes that a CREATE or START needs, and the networks of a RECONNECT. `frees`: whether a REMOVE or DISCONNECT takes
+    something off a network. `takes`: what gives up something that an operation takes. `rolls`: whose replicas take
+    turns."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Order:
         predecessors: Mapping[ContainerId, ContainerId],
         needs: Callable[[Operation], list[OperationId]],
         frees: Callable[[Operation, NetworkName], bool],
+        takes: Mapping[OperationId, Sequence[OperationId]],
         rolls: Collection[Roll] = (),
     ) -> None:
         self._operations = operations
@@ -51,6 +53,7 @@ class Order:
         self._predecessors = predecessors
         self._needs = needs
         self._frees = frees
+        self._takes = takes
         self._ranks = {name: number for number, name in enumerate(graph.start_order())}
         slots = {slot.old: slot for roll in rolls for slot in roll.slots}
         self._slots = {slot.new: slot for slot in slots.values()} | slots
@@ -98,7 +101,8 @@ class Order:
             case Kind.ANNOUNCE:
                 found = [operation_id(Kind.START, container)]
             case Kind.WATCH:
-                found = [operation_id(kind, container) for kind in (Kind.START, Kind.ANNOUNCE)]
+                announced = operation_id(Kind.ANNOUNCE, container)
+                found = [announced if announced in self._operations else operation_id(Kind.START, container)]
             case Kind.START if operation_id(Kind.CREATE, container) in self._operations:
                 found = [operation_id(Kind.CREATE, container), *self._resumed]
             case Kind.START:
@@ -106,6 +110,7 @@ class Order:
                 found += [*self._needs(operation), *self._resumed]
             case _:
                 pass
+        found += self._takes.get(operation.id, ())
         return tuple(dict.fromkeys(item for item in found if item in self._operations))
 
     def place(self, operation: Operation) -> tuple[int, int, int, int, str]:

@@ -118,8 +118,8 @@ def operation_id(kind: Kind, subject: str) -> OperationId:
 
 @frozen
 class Slot:
-    """One replica of a rolling update: `old` is replaced by `new`. They are the same name unless both are there at once (or
-    the name has changed)."""
+    """One replica of a rolling update: `old` is replaced by `new`. They are the same name unless both are there at once, or
+    the name has changed."""
 
     old: ContainerId
     new: ContainerId
@@ -127,8 +127,8 @@ class Slot:
 
 @frozen
 class Roll:
-    """A rolling update of a service: its slots take turns, as `rules` say (`policy.rolling`). `former`, `former_image`: what
-    the first of them was made from."""
+    """A rolling update of a service: its slots take turns, as `rules` say (`policy.rolling`). `former`, `former_image`:
+    what the first of them was made from."""
 
     service: ServiceName
     rules: UpdateRules

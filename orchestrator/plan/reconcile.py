@@ -15,7 +15,7 @@ from orchestrator.contracts.control import Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import InputError, OperationError
 from orchestrator.graph.dependencies import DependencyGraph
-from orchestrator.model.manual import restored
+from orchestrator.model.manual import renamed
 from orchestrator.model.names import (
     CONTAINER_NAME,
     ContainerId,
@@ -26,12 +26,12 @@ from orchestrator.model.names import (
     VolumeName,
     instance_id,
 )
-from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Service
 from orchestrator.model.volume import MountKind
 from orchestrator.plan.builder import PlanBuilder
 from orchestrator.plan.hashing import NOTHING, InPlace, changed_in_place, config_hash, explain_change
+from orchestrator.plan.moving import called_anew, changed_networks, kept_by_hand, renamed_networks
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
 from orchestrator.plan.replicas import distribute, require_scalable
@@ -219,7 +219,9 @@ def _reconcile(
         if name not in project.services:
             raise no_such_service(project, name)
     never = request.recreate is Recreate.NEVER
-    moved = {} if never else _moved_networks(project, observed, chosen)
+    builder.renamed = {} if never else renamed_networks(project, observed)
+    moved = {} if never else changed_networks(project, observed, chosen)
+    moved |= {old: f"is called {new} now: left, and not removed" for old, new in builder.renamed.items()}
     for name in chosen:
         service = project.services[name]
         wanted = numbers.get(name, service.replicas)
@@ -236,6 +238,7 @@ def _reconcile(
         for item in observed.orphans(project):
             builder.discard(item, "orphan", request.timeout_s)
     _reconnect_others(builder, moved)
+    builder.exchange()
     builder.prepare(moved, everything=request.all_resources)
     builder.remove_leftovers()
 
@@ -247,7 +250,8 @@ def _reconnect_others(builder: PlanBuilder, moved: Mapping[NetworkName, str]) ->
         handled = any(operation_id(kind, item.container) in builder.operations for kind in (Kind.REMOVE, Kind.DISCONNECT))
         if on and item.sandbox is not None and not handled:
             builder.disconnect(item, moved)
-            builder.reconnect(item, item.definition, f"network {', '.join(on)} is made anew")
+            definition = called_anew(item.definition, builder.renamed)
+            builder.reconnect(item, definition, builder.why_moved(on), renamed(item.record.manual, builder.renamed))
 
 
 def _replace_sharers(builder: PlanBuilder, request: Up) -> None:
@@ -291,7 +295,7 @@ def _reconcile_service(
         if item.sandbox is not None and recreate is not Recreate.NEVER:
             _change_in_place(builder, item, service, moved)
         if item.sandbox is None:
-            manual, _ = restored(item.record.manual, item.definition, service, builder.project)
+            manual, _ = kept_by_hand(item, service, builder.project, builder.renamed)
             builder.create(item.instance, item.container, service, item.why_gone, manual)
             if request.start:
                 builder.start(item.instance, item.container, "created")
@@ -312,7 +316,7 @@ def _change_in_place(
     changes = _in_place(builder, item, service)
     if changes.limits:
         builder.update(item, service, f"limits changed: {', '.join(changes.limits)}")
-    manual, by_hand = restored(item.record.manual, item.definition, service, builder.project)
+    manual, by_hand = kept_by_hand(item, service, builder.project, builder.renamed)
     wiring = (*changes.wiring, *([f"networks {', '.join(by_hand)}"] if by_hand else []))
     if wiring and item.networks & moved.keys():
         builder.disconnect(item, moved)
@@ -412,32 +416,3 @@ def _replacement_cause(
             changed = f"{', '.join(shared_of(service))} namespace of another container"
         return f"config hash changed: {changed}" if changed else "config hash changed"
     return "recreate requested" if recreate is Recreate.ALWAYS else ""
-
-
-def _moved_networks(
-    project: Project, observed: ObservedProject, chosen: tuple[ServiceName, ...]
-) -> dict[NetworkName, str]:
-    """Networks in use by `chosen` that exist with another definition than the stack now gives them, and what of that is
-    another one."""
-    used = {key for name in chosen for key in project.services[name].networks}
-    candidates = used & observed.networks.keys() & project.networks.keys()
-    found: dict[NetworkName, str] = {}
-    for key in sorted(candidates):
-        was, now = _shape(observed.networks[key]), _shape(project.networks[key])
-        if changed := [name for name in was if was[name] != now[name]]:
-            found[key] = f"made anew: {', '.join(changed)} changed"
-    return found
-
-
-def _shape(network: Network) -> dict[str, object]:
-    """What cannot be changed while it exists, as the stack calls it."""
-    return {
-        "name": network.full_name,
-        "ipam": network.subnets,
-        "enable_ipv4": network.ipv4,
-        "enable_ipv6": network.ipv6,
-        "internal": network.internal,
-        "driver": network.driver,
-        "driver_opts": network.options,
-        "external": network.external,
-    }

@@ -17,7 +17,7 @@ from orchestrator.values import replace
 
 
 def require_start_first(project: Project, service: Service) -> None:
-    """Raise InputError for a service that is to be updated start-first, and of which there cannot be two containers in one's
+    """Raise InputError for a service that is to be updated start-first, and of which there cannot be two containers in one
     place."""
     for name, rules in (("update_config", service.update), ("rollback_config", service.rollback)):
         if rules is None or rules.order is not Order.START_FIRST or (found := _only_once(project, service)) is None:
@@ -63,8 +63,8 @@ def roll(
     *,
     renew_volumes: bool = False,
 ) -> None:
-    """Replace these replicas by `rules`, each for its cause. New anonymous volumes cannot be had while the old container has
-    the ones of before, so `renew_volumes` means stop-first; and there is nobody to be succeeded in what does not run."""
+    """Replace these replicas by `rules`, each for its cause. New anonymous volumes cannot be had while the old container
+    has those of before, so `renew_volumes` means stop-first; and nobody is to be succeeded in what does not run."""
     if renew_volumes:
         rules = replace(rules, order=Order.STOP_FIRST)
     slots: list[Slot] = []

@@ -1,4 +1,4 @@
-"""A rolling update as a value: which replica's turn it is, what its failure means, when it is over (docs/rolling-updates.md).
+"""A rolling update as a value: whose turn it is, what a failure means, when it is over (docs/rolling-updates.md).
 
 A replica is a slot, and slots take turns in their order:
 
@@ -119,8 +119,8 @@ class Progress:
 
 
 def judge(facts: Facts) -> Verdict:
-    """Whether the new container of a slot is ready (`policy.conditions.ready`), and whether it has failed: the first end of a
-    run is one, whatever its restart policy, but for that of a job."""
+    """Whether the new container of a slot is ready (`policy.conditions.ready`), and whether it has failed: the first end of
+    a run is a failure, whatever its restart policy, but for that of a job."""
     finished = facts.phase is Phase.EXITED and facts.exit is not None and succeeded(facts.exit)
     if facts.ended_runs and not finished:
         how = describe_exit(facts.exit) if facts.exit is not None else "ended"

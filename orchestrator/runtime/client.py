@@ -41,7 +41,7 @@ from orchestrator.model.health import Look, ProbeResult
 from orchestrator.model.names import ContainerId, cgroup_path
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.oci.validate import validate
-from orchestrator.runtime import bundle, freezing, shortage
+from orchestrator.runtime import bundle, freezing
 from orchestrator.runtime.adopting import Adopting
 from orchestrator.runtime.cgroup_parents import parents_made, remove_parents
 from orchestrator.runtime.cgroups import ContainerCgroup, open_existing
@@ -59,6 +59,7 @@ from orchestrator.runtime.rootfs import check_folders, fill_volume
 from orchestrator.runtime.sandbox import Sandbox
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.sharing import check_shares, network_of, with_shared_files
+from orchestrator.runtime.shortage import Shortages
 from orchestrator.runtime.starts import BornKilled, Starts, end_leftovers
 from orchestrator.runtime.stdio import Terminal, closing, written_anew
 from orchestrator.values import replace
@@ -106,7 +107,7 @@ class MonitorRuntime:
         self._layout = host.cgroups
         self._sandboxes: dict[ContainerId, Sandbox] = {}
         self._generation = 0
-        self._exhausting: dict[ContainerId, trio.Event] = {}
+        self._shortages = Shortages(site, self._layout)
         self._looks: Looks | None = None
         self.ends = Ends(site, self._layout, session, self._sandboxes)
         self._starts = Starts(site, session, self.ends)
@@ -202,7 +203,7 @@ class MonitorRuntime:
         size: tuple[int, int] = (0, 0),
     ) -> Run:
         assert stdin is None or on_tty is None, "a terminal is its own stdin"
-        await self._limits_restored(container)
+        await self._shortages.over(container)
         sandbox = await self._sandbox(container)
         if sandbox.starting or container in self._session.active:
             raise OperationError(f"container {container} is running already")
@@ -284,22 +285,7 @@ class MonitorRuntime:
 
     async def exhaust(self, container: ContainerId) -> None:
         await self._running(container)
-        await self._limits_restored(container)
-        if (active := self._session.active.get(container)) is None:
-            raise OperationError(f"container {container} is not running")
-        pidfd = os.dup(active.pidfd)  # Ours is closed when it has ended.
-        self._exhausting[container] = restored = trio.Event()
-        try:
-            await trio.to_thread.run_sync(shortage.run_out, self._site, container, self._layout, active.run.pid, pidfd)
-        finally:
-            os.close(pidfd)
-            del self._exhausting[container]
-            restored.set()
-
-    async def _limits_restored(self, container: ContainerId) -> None:
-        """Not just lowered to have it run out of memory."""
-        while (restored := self._exhausting.get(container)) is not None:
-            await restored.wait()
+        await self._shortages.bring_about(container, self._session.active.get(container))
 
     # Further processes.
 
@@ -366,7 +352,7 @@ class MonitorRuntime:
     # Limits.
 
     async def update(self, container: ContainerId, resources: Mapping[str, Any]) -> None:
-        await self._limits_restored(container)
+        await self._shortages.over(container)
         sandbox = await self._sandbox(container)
         before = sandbox.spec
         linux: dict[str, Any] = dict(before.config.get("linux") or {})

@@ -3,10 +3,12 @@ when that one is killed."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-import signal
 import sys
+
+import trio
 
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError
@@ -15,10 +17,39 @@ from orchestrator.kernel.cgroup import Layout
 from orchestrator.kernel.spawn import spawn
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.bundle import group_path, open_bundle
+from orchestrator.runtime.sandbox import ActiveRun
 
 _ROOT = os.path.abspath(f"{__file__}/../../..")
 _PROGRAM = "import sys; sys.path.append(sys.argv[1]); from orchestrator.kernel.oom import main; main()"
 _MOST_TEXT = 4096
+
+
+class Shortages:
+    """Those of a project's containers. While there is one, no other limits are given to the container."""
+
+    def __init__(self, site: Site, layout: Layout) -> None:
+        self._site = site
+        self._layout = layout
+        self._under_way: dict[ContainerId, trio.Event] = {}
+
+    async def bring_about(self, container: ContainerId, active: ActiveRun | None) -> None:
+        """See `Runtime.exhaust`."""
+        await self.over(container)
+        if active is None or active.exit is not None:
+            raise OperationError(f"container {container} is not running")
+        pidfd = os.dup(active.pidfd)  # The run's is closed when it has ended.
+        self._under_way[container] = over = trio.Event()
+        try:
+            await trio.to_thread.run_sync(run_out, self._site, container, self._layout, active.run.pid, pidfd)
+        finally:
+            os.close(pidfd)
+            del self._under_way[container]
+            over.set()
+
+    async def over(self, container: ContainerId) -> None:
+        """Returns when there is none."""
+        while (over := self._under_way.get(container)) is not None:
+            await over.wait()
 
 
 def run_out(site: Site, container: ContainerId, layout: Layout, pid: int, pidfd: int) -> None:
@@ -62,17 +93,16 @@ def _carry_out(wanted: oom.Shortage, container: ContainerId) -> None:
         child = spawn(argv, output=writer, keep=(wanted.pidfd, wanted.lock))
     finally:
         os.close(writer)
-    try:
-        with open(reader, "rb") as output:
-            text = output.read(_MOST_TEXT).decode(errors="replace")
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
-    if status < 0:
-        oom.undo(wanted)
-    if status != 0 and not oom.ended(wanted.pidfd, 0):
-        raise _failed(container, text.strip().rpartition("\n")[2] or f"who was to bring that about ended with {status}")
+    with open(reader, "rb") as output:
+        text = output.read(_MOST_TEXT).decode(errors="replace").strip()
+    with contextlib.suppress(ChildProcessError):  # Whoever reaps all children of the supervisor was quicker.
+        os.waitpid(child, 0)
+    if text == oom.DONE:
+        return
+    if not text:
+        oom.undo(wanted)  # It was killed.
+    if not oom.ended(wanted.pidfd, 0):
+        raise _failed(container, text.rpartition("\n")[2] or "who was to bring it about has been killed")
 
 
 def _failed(container: ContainerId, why: str) -> HostError:

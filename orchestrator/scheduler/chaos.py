@@ -13,8 +13,8 @@ from collections.abc import Collection
 
 import trio
 
-from orchestrator.contracts.control import Standing
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.network import Delay, Impairment, Loss, NoNames, Rate
 from orchestrator.errors import InputError, OperationError, PystackError
 from orchestrator.model.chaos import OUTSIDE, FaultKind, Injection
@@ -155,6 +155,8 @@ def _checked_ends(state: EngineState, injection: Injection) -> list[Container]:
             if not endpoints:
                 hint = "it is in another's network, or in none"
                 raise OperationError(f'"{name}" has no network of its own', hint=hint)
+        if injection.to not in ("", OUTSIDE) and len(ends) == 1 and ends == _containers(state, injection.to):
+            raise InputError(f'"{injection.on}" is one container: nothing is between it and itself')
         return ends
     phases = (Phase.RUNNING,) if injection.kind is FaultKind.PAUSE else (Phase.RUNNING, Phase.PAUSED)
     live = [item for item in ends if item.phase in phases]

@@ -4,8 +4,9 @@ A slot's first operation waits for the slot's turn; the others follow it in the 
 known here alone: the record of a container that succeeds another is made when its turn comes, so that whoever comes after a
 supervisor that was killed finds no more than what had been begun.
 
-Two containers in one place are one too many, whatever happens. Which one that is, is in the record (`ContainerRecord.surplus`):
-it goes when the operation is over, or has to let go of the slot (`settle`), or by the next supervisor (`adoption`).
+Two containers in one place are one too many, whatever happens. Which one that is, is in the record
+(`ContainerRecord.surplus`): it goes when the operation is over, or has to let go of the slot (`settle`), or by the next
+supervisor (`adoption`).
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class Rolling:
             progress = live.progress
             if progress.failures and not progress.rolls_back:
                 how = "paused" if progress.halted else "done"
-                texts.append(f"update of {live.roll.service} {how}: {progress.done} of {len(progress.slots)} replicas have it")
+                many = f"{progress.done} of {len(progress.slots)} replicas have it"
+                texts.append(f"update of {live.roll.service} {how}: {many}")
         return "; ".join(texts)
 
     def has(self, operation: Operation) -> bool:
@@ -166,7 +168,8 @@ class Rolling:
     def _tell_halted(self, live: LiveRoll) -> None:
         progress, rules = live.progress, live.roll.rules
         text = f"update of {live.roll.service}: {progress.failures} of {len(progress.slots)} failed, {progress.done} done"
-        text += "; it is rolled back" if progress.rolls_back else f"; the others stay as they are ({rules.on_failure.value})"
+        rest = f"; the others stay as they are ({rules.on_failure.value})"
+        text += "; it is rolled back" if progress.rolls_back else rest
         self._state.events.note(EventKind.WARNING, text, live.roll.service)
 
     def is_queued(self, operation: Operation) -> bool:
@@ -236,8 +239,9 @@ class Rolling:
             return
         begun_s = trio.current_time()
         with trio.move_on_after(operation.grace_s):
+            # Looked at again and again: the kernel tells nobody that a connection in another namespace has ended.
             while old.live and (trio.current_time() - begun_s < ANSWERS_LAST_S or await self._is_used(old)):
-                await trio.sleep(_LOOK_EACH_S)
+                await _until_either(old.next_change(), _LOOK_EACH_S)
 
     async def _is_used(self, container: Container) -> bool:
         fd = container.sandbox.netns_fd
@@ -257,8 +261,8 @@ class Rolling:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     async def settle(self, containers: Iterable[ContainerId] | None = None) -> None:
-        """Of each two in the places of `containers` (None: all) one goes: the new one, unless it was announced. Nobody waits
-        for an old one that is to end by itself. Slots that have not begun are left."""
+        """Of each two in the places of `containers` (None: all) one goes: the new one, unless it was announced. Nobody
+        waits for an old one, which has time to end. Slots that have not begun are left."""
         places = {slot.new: slot for slot in map(self._slot, containers if containers is not None else self._places)}
         for name, slot in places.items():
             live, number = self._places[name]

@@ -133,6 +133,8 @@ async def reconnect(
         await chaos.follow(state)
         if container.sandbox.wired:
             await _rewire(state, container)
+        elif container.run is None or container.run.process is None:  # Nothing of it uses what it had before.
+            state.adapters.networking.restore(container.id, container.record.endpoints, container.record.published)
     except (PystackError, trio.Cancelled) as error:
         state.adapters.networking.restore(container.id, before.endpoints, before.published)
         container.amend(
@@ -346,8 +348,8 @@ async def announce(state: EngineState, container: Container, old: Container | No
 
 
 def _reserve(state: EngineState, container: Container, service: Service) -> tuple[Endpoint, ...]:
-    """A container's hostname is one of its names for the others too, as for Docker, and so is the whole of it; and its usual
-    name, when it has the other one of two. One that is not announced has no name."""
+    """A container's hostname is one of its names for the others too, as for Docker, and so is the whole of it; and its
+    usual name, when it has the other one of two. One that is not announced has no name."""
     shared = any(key in state.networks and state.networks[key].external for key in service.networks)
     for link in service.links if not shared else ():
         if link.external and ContainerId(link.target) not in state.containers:

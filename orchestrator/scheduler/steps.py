@@ -7,7 +7,7 @@ from typing import assert_never
 
 import trio
 
-from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.events import Detail, EventKind
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import NetworkName, ServiceName
@@ -252,7 +252,10 @@ class Steps:
         text = f"blocked: {reason}"
         container.amend(gave_up=text)
         container.step(Trigger.BLOCK, text, Step.WITHDRAWN)
-        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on)
+        ended: dict[str, Detail] = {}
+        if cause is not None and cause.exit is not None:
+            ended = {"dependency": cause.id, "exit_status": cause.exit.status}
+        container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on, **ended)
         self._tally.blocked.add(container.label)
         label = cause.label if cause is not None else on
         if label not in self._tally.blocked:

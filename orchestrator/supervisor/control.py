@@ -18,24 +18,20 @@ from orchestrator.contracts.control import (
     Events,
     Explanation,
     Hello,
-    Inject,
-    Injected,
     Operation,
     Planned,
     PlannedStep,
     PlanOf,
     Ps,
-    Remove,
     Run,
     Scale,
     Selection,
     Shutdown,
-    Standing,
-    Undo,
     Up,
     Why,
 )
 from orchestrator.contracts.events import ContainerStatus, Event
+from orchestrator.contracts.injecting import Inject, Injected, Standing, Undo
 from orchestrator.contracts.protocol import VERSION
 from orchestrator.errors import BusyError, InputError, OperationError
 from orchestrator.model.chaos import check_injection
@@ -137,7 +133,7 @@ class ProjectControl:
         self._opened.tell_findings()
         work = partial(self._carry_out, request, first_run, expected)
         done = await detached(self._nursery, NAMES[type(request)], work)
-        if isinstance(request, Down | Remove) and not self._opened.engine.statuses() and not self._opened.engine.running():
+        if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():
             self.ended = True
         return done
 

@@ -16,9 +16,9 @@ _ROOTFS = "rootfs:"
 class FakeImages:
     """`contracts.images.Images`. Every reference exists but `missing`; those in `unmade` have to be obtained first, those
     in `due` are obtained again (their value is the identity they have then) where the request's policy wants that.
-    `configs`: what some of them bring. `identities`: set one, and the image's content has changed. `obtained`: what was
-    made, in order. `environs`: of whom each was made for. `asked`: the references that were looked at. `beside`: share the
-    store of that one, as another project on the same machine does."""
+    `configs`: what some of them bring. `whole`: what some of them are. `identities`: set one, and the image's content has
+    changed. `obtained`: what was made, in order. `environs`: of whom each was made for. `asked`: the references that were
+    looked at. `beside`: share the store of that one, as another project on the same machine does."""
 
     def __init__(
         self,
@@ -27,7 +27,9 @@ class FakeImages:
         unmade: Collection[str] = (),
         *,
         beside: FakeImages | None = None,
+        whole: Mapping[str, Image] | None = None,
     ) -> None:
+        self._whole = dict(whole or {})
         self.configs: dict[str, ImageConfig] = dict(configs or {}) if beside is None else beside.configs
         self.missing: set[str] = set(missing) if beside is None else beside.missing
         self.unmade: set[str] = set(unmade) if beside is None else beside.unmade
@@ -67,6 +69,8 @@ class FakeImages:
 
     def _image(self, request: ImageRequest) -> Image:
         reference = request.reference
+        if reference in self._whole:
+            return self._whole[reference]
         where = reference
         if reference.startswith(_ROOTFS):
             where = _ROOTFS + posixpath.normpath(posixpath.join(request.base_dir, reference.removeprefix(_ROOTFS)))

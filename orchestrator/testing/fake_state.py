@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from orchestrator.contracts.state import ContainerRecord, Finding, ProjectRecord
 from orchestrator.errors import HostError, OperationError
 from orchestrator.model.codec import from_json, to_json
-from orchestrator.model.names import ContainerId, ServiceName, VolumeName
+from orchestrator.model.names import ContainerId, Role, ServiceName, VolumeName
 from orchestrator.model.volume import Volume
 from orchestrator.values import entity, replace
 
@@ -61,6 +61,11 @@ class FakeState:
         """Of which service a recorded container is."""
         known = self._record.containers if self._record is not None else ()
         return next((item.instance.service for item in known if item.container == container), None)
+
+    def role_of(self, container: ContainerId) -> Role | None:
+        """Of a recorded container."""
+        known = self._record.containers if self._record is not None else ()
+        return next((item.instance.role for item in known if item.container == container), None)
 
     def recorded(self, container: ContainerId) -> bool:
         return self._record is not None and any(item.container == container for item in self._record.containers)

@@ -9,13 +9,14 @@ from itertools import count
 import trio
 
 from orchestrator.contracts.events import Emit, Event
-from orchestrator.contracts.images import ImageConfig
+from orchestrator.contracts.images import Image, ImageConfig
 from orchestrator.contracts.runtime import OciConfig, SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.model.names import ContainerId, ProjectKey, ProjectName, ServiceName, container_id
+from orchestrator.model.names import ContainerId, ProjectKey, ProjectName, Role, ServiceName, container_id
 from orchestrator.oci.inputs import SandboxInputs
 from orchestrator.oci.namespaces import namespaces_of
 from orchestrator.scheduler.engine import Adapters, Engine
+from orchestrator.scheduler.engine_state import Compile
 from orchestrator.testing.fake_images import FakeImages
 from orchestrator.testing.fake_network import FakeNetworking
 from orchestrator.testing.fake_runtime import EPOCH, FakeRuntime, FakeService
@@ -23,8 +24,10 @@ from orchestrator.testing.fake_state import FakeState, FakeVolumes
 
 
 class World:
-    """`behaviours`: by service name. `events`: all that were emitted, by every engine so far, unless `emit` takes them.
-    `clock_off_s`: how far the machine's clock is off virtual time."""
+    """`behaviours`: by service name. `steps`: of ``pre_start`` containers; None: as their service does. `events`: all that
+    were emitted, by every engine so far, unless `emit` takes them. `made`: images as they are, by reference.
+    `compile_sandbox`: the real compiler, where more is wanted of a sandbox than the fake runtime needs. `clock_off_s`: how
+    far the machine's clock is off virtual time."""
 
     def __init__(
         self,
@@ -35,15 +38,20 @@ class World:
         images: Mapping[str, ImageConfig] | None = None,
         missing_images: Collection[str] = (),
         emit: Emit | None = None,
+        steps: FakeService | None = None,
+        made: Mapping[str, Image] | None = None,
+        compile_sandbox: Compile | None = None,
     ) -> None:
         name = ProjectName(project)
         self.site = Site(name, ProjectKey("0123abcd"), f"/data/{project}", f"/run/{project}", IdMap(100000))
         self.state = FakeState()
         self.volumes = FakeVolumes()
-        self.images = FakeImages(images, missing_images)
+        self.images = FakeImages(images, missing_images, whole=made)
         self.networking = FakeNetworking(taken_ports)
         self._behaviours = dict(behaviours or {})
         self._services: dict[ContainerId, ServiceName] = {}
+        self._steps = steps
+        self._compile: Compile = compile_sandbox or _compile
         self.runtime = FakeRuntime(
             {},
             otherwise=self._behaviour_of,
@@ -71,7 +79,7 @@ class World:
             self.emit,
             wall_clock=self.wall_clock,
             boot_id=self.boot_id,
-            compile_sandbox=_compile,
+            compile_sandbox=self._compile,
             slugs=lambda: f"{next(self._slugs):012x}",
         )
         async with trio.open_nursery() as nursery:
@@ -94,8 +102,13 @@ class World:
             self._services[container] = service
         return self._services.get(container, "")
 
+    def behaviour(self, service: str) -> FakeService:
+        return self._behaviours.get(service, FakeService())
+
     def _behaviour_of(self, container: ContainerId) -> FakeService:
-        return self._behaviours.get(self.service_of(container), FakeService())
+        if self._steps is not None and self.state.role_of(container) is Role.INIT:
+            return self._steps
+        return self.behaviour(self.service_of(container))
 
     def container(self, service: str, number: int = 1) -> ContainerId:
         return container_id(self.site.project, ServiceName(service), number)

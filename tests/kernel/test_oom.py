@@ -165,6 +165,18 @@ def test_the_limits_come_back_when_who_wanted_it_is_killed(layout: Layout, site:
         eventually(lambda: limits(layout, site) == before)
 
 
+def test_who_wants_it_need_not_be_who_reaps_it(layout: Layout, site: Site) -> None:
+    """A supervisor reaps whatever child of its own has ended (`runtime.reaping`)."""
+    with ContainerCgroup.create(layout, cgroup_path(site.key, CONTAINER), EIGHT) as group:
+        child = join(group, SMALL)
+        reaps = "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        words = [sys.executable, "-c", reaps + CALLER, site.key, site.data_dir, str(child.pid)]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, capture_output=True, text=True, env=environ, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (child.end(), group.oom_kills()) == (-signal.SIGKILL, 1)
+
+
 def test_the_limits_come_back_when_who_carries_it_out_is_killed(layout: Layout, site: Site) -> None:
     """The kernel kills us, for nobody else is in the group."""
     other = ContainerId("a-b-2")

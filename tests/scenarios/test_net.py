@@ -18,7 +18,7 @@ services:
     command: [sleep, "1000"]
     stop_signal: SIGKILL
     depends_on: [db, cache]
-    ports: ["127.0.0.1::80"]
+    ports: ["127.0.0.1::80", "[::1]:8053:53/udp"]
   db:
     <<: *plain
     depends_on: []
@@ -58,7 +58,7 @@ def test_net_tells_what_is_used_and_not_declared_and_what_is_declared_and_never_
     # Before it is up: what the files say.
     assert [line.split() for line in stack.must("net").stdout.splitlines()] == [
         ["SERVICE", "default", "PUBLISHED"],
-        ["web", "x", "127.0.0.1:->80/tcp"],
+        ["web", "x", "127.0.0.1:->80/tcp,", "[::1]:8053->53/udp"],
         ["db", "x"],
         ["cache", "x"],
         [],
@@ -79,9 +79,11 @@ def test_net_tells_what_is_used_and_not_declared_and_what_is_declared_and_never_
 
     talks("web", "db")
     talks("db", "web")
+    stack.must("exec", "-T", "web", "nslookup", "db")
     told = json.loads(stack.must("net", "--observed", "--format", "json").stdout)
     assert told["counting"]
     seen = {(use["source"], use["target"]): use for use in told["used"]}
+    assert not any(use["port"] == 53 for use in told["used"]), "the name server is everybody's"
     assert seen["web", "db"]["count"] >= 1
     assert seen["web", "db"]["declared"] == "depends_on"
     assert seen["db", "web"]["declared"] == ""

@@ -218,11 +218,15 @@ def test_a_container_joins_a_shared_network_that_its_stack_does_not_know(
     assert "nothing had to change" in site.up()
     assert eventually(lambda: reaches(other, "shop", "reader"))
     assert site.reaches("reader", "peer") == ""
-    # A stack that has it by now takes it over.
-    more = "meeting: {external: true}"
+    # A stack that has it by now, and calls it otherwise, takes it over: first for somebody else, then for itself.
+    more, pid = "talk: {external: true, name: meeting}", site.pid()
+    site.up(more=more, replace=("networks: [back]", "networks: [back, talk]"))
+    assert eventually(lambda: reaches(other, "shop", "reader")) == site.reaches("shop.talk")
+    assert site.reaches("reader") == site.reaches("reader", "web") != ""
     own = "networks: {front: {aliases: [www]}}"
-    site.up(more=more, replace=(own, "networks: {front: {aliases: [www]}, meeting: {}}"))
+    site.up(more=more, replace=(own, "networks: {front: {aliases: [www]}, talk: {}}"))
     assert reaches(other, "web", "reader") == site.address("eth1")
+    assert site.pid() == pid
     assert eventually(lambda: reaches(other, "shop", "reader") == "")
     site.up()
     assert eventually(lambda: reaches(other, "web", "reader") == "")

@@ -19,7 +19,7 @@ services:
   db: {{image: "rootfs:{rootfs}", command: [sleep, "3600"], init: true}}
   web: {{image: "rootfs:{rootfs}", command: [sleep, "3600"], init: true, depends_on: [db]}}
   once: {{image: "rootfs:{rootfs}", command: ["true"]}}
-  idle: {{image: "rootfs:{rootfs}", command: [sleep, "3600"], init: true, restart: always}}
+  idle: {{image: "rootfs:{rootfs}", command: [sleep, "3600"], init: true, restart: unless-stopped}}
 """
 
 

@@ -99,6 +99,8 @@ def test_two_projects_meet_on_a_shared_network_and_nowhere_else(
 ) -> None:
     shop, stats = stack(pystack, SHOP, busybox_rootfs, network), stack(pystack, STATS, busybox_rootfs, network)
     third = stack(pystack, ALONE, busybox_rootfs)
+    listed = pystack.run("network", "ls", "--format", "{{.Name}}").stdout.split()
+    assert {network, f"{shop.name}_default", f"{stats.name}_default", f"{third.name}_default"} <= set(listed)
     # By names and addresses, both ways. A project's own names come first.
     for name in ("reader", f"{stats.name}-reader-1", f"reader.{network}", address(stats, "reader", network)):
         assert fetched(shop, "web", name) == "stats", name
@@ -218,6 +220,27 @@ def test_a_network_that_is_missing_fails_those_who_are_on_it_alone(pystack: Pyst
     assert made.ps()["reader"]["State"] == "running"
     made.must("down")
     assert pystack.run("network", "rm", "nowhere").code == 0
+
+
+def test_a_stack_may_call_it_otherwise_while_its_containers_run(
+    pystack: Pystack, busybox_rootfs: Path, network: str
+) -> None:
+    shop, stats = stack(pystack, SHOP, busybox_rootfs, network), stack(pystack, STATS, busybox_rootfs, network)
+    pid = shop.ps()["web"]["Pid"]
+    path = shop.directory / "compose.yaml"
+    path.write_text(path.read_text().replace("meet:", "talk:"))
+    assert "disconnect web: network meet is called talk now" in shop.must("plan").stdout
+    shop.must("up", "-d", "db")  # Whoever is on it is moved, asked for or not.
+    for name in ("web", f"web.{network}"):
+        assert looked_up(stats, "reader", name), name
+    assert eventually(lambda: fetched(stats, "reader", address(shop, "web", network))) == "shop"
+    assert fetched(shop, "web", "reader") == "stats"
+    assert looked_up(shop, "web", "reader.talk")
+    assert shop.ps()["web"]["Pid"] == pid
+    assert "nothing had to change" in shop.must("up", "-d").stderr
+    shop.must("down")
+    shown = json.loads(pystack.run("network", "inspect", network).stdout)[0]
+    assert list(shown["Containers"]) == [f"{stats.name}/{stats.name}-reader-1"]
 
 
 def test_the_network_of_another_project_is_its_own(pystack: Pystack, busybox_rootfs: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from orchestrator.contracts.control import Down, Pause, Scale, Selection, Standing, Unpause
+from orchestrator.contracts.control import Down, Pause, Scale, Selection, Unpause
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.network import Delay
 from orchestrator.errors import HostError, InputError, OperationError, PystackError
 from orchestrator.model.chaos import parse_injection
@@ -204,6 +205,18 @@ def test_what_the_kernel_cannot_do_is_refused_and_leaves_what_stood() -> None:
         await do(engine, Verb.STOP, "db")
         await inject(engine, "cut db outside")
         assert isinstance(await refused(lambda: inject(engine, "pause db")), OperationError)
+
+    simulate(World, scene)
+
+
+def test_there_is_nothing_between_one_container_and_itself() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, STACK)
+        for text in ("cut api api", f"lag api {world.container('api')} 1ms"):
+            assert "is one container" in (await refused(lambda text=text: inject(engine, text))).message  # type: ignore[misc]
+        assert (await engine.operate(Scale(STACK, {ServiceName("api"): 2}))).error() is None
+        await inject(engine, "cut api api")
+        assert row(engine, "api").faults == ("cut from api",)
 
     simulate(World, scene)
 

@@ -74,7 +74,7 @@ def test_a_connection_is_recorded_told_and_no_business_of_the_hash() -> None:
 
 
 def test_a_network_that_nobody_was_on_is_made_for_it_and_a_failure_leaves_nothing() -> None:
-    alone = replace(ONE, services={"web": ONE.services["web"]})
+    alone = replace(ONE, services={name: item for name, item in ONE.services.items() if name == "web"})
 
     async def scene(engine: Engine, world: World) -> None:
         await up(engine, alone)

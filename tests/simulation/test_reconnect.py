@@ -363,3 +363,124 @@ def test_a_network_that_everybody_has_left_goes_with_the_project_whoever_takes_t
         assert world.networking.networks == {}
 
     two_lives(World, first, second)
+
+
+def fixed(**last: int | None) -> Project:
+    """Services with their addresses on `front`; None: as it comes."""
+    found = []
+    for name, number in last.items():
+        attached = Attachment(FRONT_KEY, ipv4_address=f"10.9.1.{number}" if number else None)
+        found.append(replace(service(name), networks={FRONT_KEY: attached}))
+    return replace(project(*found), networks={**OLD})
+
+
+def test_what_one_gives_up_another_takes_in_the_same_up_whatever_the_order() -> None:
+    """Swapped, in a ring, given up without a new one, and taken by one that is new."""
+    cases = (
+        ({"web": 10, "api": 20}, {"web": 20, "api": 10}),
+        ({"web": 10, "api": 20, "db": 30}, {"web": 20, "api": 30, "db": 10}),
+        ({"web": 10, "api": None}, {"web": None, "api": 10}),
+        ({"api": None, "web": 10}, {"api": 10, "web": 11}),
+        ({"web": 10}, {"web": 11, "api": 10}),
+        ({"web": 10}, {"api": 10, "web": None}),
+    )
+
+    async def scene(engine: Engine, world: World) -> None:
+        for before, after in cases:
+            assert (await up(engine, fixed(**before))).error() is None
+            outcome = await up(engine, fixed(**after))
+            assert outcome.error() is None, (before, after)
+            for name, number in after.items():
+                assert number is None or address_on_front(engine, name) == f"10.9.1.{number}"
+                assert len(starts(world, name)) == 1
+            addresses = [address_on_front(engine, name) for name in after]
+            assert len(set(addresses)) == len(addresses)
+            assert (await engine.plan(Up(fixed(**after)))).empty
+            await do(engine, Verb.DOWN)
+            world.runtime.acts.clear()
+
+    simulate(World, scene)
+
+
+def test_so_it_is_with_containers_that_are_replaced_and_stopped() -> None:
+    def made(web: int, api: int, command: str) -> Project:
+        found = fixed(web=web, api=api)
+        other = replace(found.services[SERVICE], command=(command,))
+        return replace(found, services={**found.services, SERVICE: other})
+
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, made(10, 20, "x"))
+        assert (await up(engine, made(20, 10, "y"))).error() is None
+        assert (address_on_front(engine, "web"), address_on_front(engine, "api")) == ("10.9.1.20", "10.9.1.10")
+        assert (len(starts(world, "web")), len(starts(world, "api"))) == (2, 1)
+        await do(engine, Verb.STOP, "api")
+        assert (await up(engine, made(10, 20, "y"))).error() is None
+        assert (address_on_front(engine, "web"), address_on_front(engine, "api")) == ("10.9.1.10", "10.9.1.20")
+        await do(engine, Verb.STOP)
+        assert (await up(engine, made(20, 10, "y"))).error() is None
+        assert (address_on_front(engine, "web"), address_on_front(engine, "api")) == ("10.9.1.20", "10.9.1.10")
+
+    simulate(World, scene)
+
+
+def publishing(**ports: int | tuple[int, int]) -> Project:
+    mappings = {name: port if isinstance(port, tuple) else (port, port) for name, port in ports.items()}
+    return project(*(service(name, ports=(PortMapping(80, port),)) for name, port in mappings.items()))
+
+
+def test_a_port_moves_to_another_service_and_two_swap_theirs() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        def host_port(name: str) -> int:
+            return row(engine, name).published[0].host_port
+
+        await up(engine, publishing(web=8080))
+        moved = publishing(api=8080, web=8081)
+        assert (await engine.plan(Up(moved))).render() == (
+            "up demo:\n"
+            "  reconnect web: ports +8081:80 -8080:80\n"
+            "  create api: not created yet [after reconnect web]\n"
+            "  start api: created [after create api]\n"
+        )
+        assert (await up(engine, moved)).error() is None
+        assert (host_port("web"), host_port("api")) == (8081, 8080)
+        swapped = publishing(api=8081, web=8080)
+        plan = (await engine.plan(Up(swapped))).render()
+        assert "disconnect web: port 8081 is for api" in plan
+        assert "disconnect api: port 8080 is for web" in plan
+        assert (await up(engine, swapped)).error() is None
+        assert (host_port("web"), host_port("api")) == (8080, 8081)
+        # A range that has room only where somebody leaves.
+        assert (await up(engine, publishing(api=(8080, 8080), web=(8090, 8091)))).error() is None
+        assert (host_port("web"), host_port("api")) == (8090, 8080)
+        # To one that was stopped; and from a service that is gone.
+        await do(engine, Verb.STOP, "api")
+        assert (await up(engine, publishing(api=8090, web=8080))).error() is None
+        assert (host_port("web"), host_port("api")) == (8080, 8090)
+        assert (await up(engine, publishing(web=8090), remove_orphans=True)).error() is None
+        assert host_port("web") == 8090
+        assert len(starts(world, "web")) == 1
+
+    simulate(World, scene)
+
+
+def test_a_swap_in_whose_middle_the_supervisor_is_killed_is_completed_by_the_next_up() -> None:
+    for steps in range(0, 120, 5):
+
+        async def first(engine: Engine, world: World, steps: int = steps) -> None:
+            await up(engine, fixed(web=10, api=20))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(up, engine, fixed(web=20, api=10))
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                world.state.frozen = True
+                nursery.cancel_scope.cancel()
+
+        async def between(world: World) -> None:
+            world.state.frozen = False
+
+        async def second(engine: Engine, world: World) -> None:
+            assert (await up(engine, fixed(web=20, api=10))).error() is None
+            assert (address_on_front(engine, "web"), address_on_front(engine, "api")) == ("10.9.1.20", "10.9.1.10")
+            assert len(starts(world, "web")) == len(starts(world, "api")) == 1
+
+        two_lives(World, first, second, between)

@@ -15,7 +15,7 @@ STACK = project(
     service("migrate", edge("db", HEALTHY)),
     service("web", edge("db", HEALTHY), edge("migrate", COMPLETED), restart="always"),
     service("plain"),
-    service("manual", restart="always"),
+    service("manual", restart="unless-stopped"),
 )
 RUNNING = {"db", "web", "plain"}
 

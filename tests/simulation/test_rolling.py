@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.contracts.control import Recreate, Scale
+from orchestrator.contracts.control import Recreate, Scale, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.errors import InputError
 from orchestrator.model.health import Health
 from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
 from orchestrator.model.network import Attachment, PortMapping
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
@@ -43,13 +46,12 @@ def stack(version: int, rules: UpdateRules | None = START_FIRST, replicas: int =
     return project(web(version, rules, replicas, **fields), service("client"))
 
 
-def versions(engine: Engine, world: World) -> dict[str, str]:
+def versions(world: World) -> dict[str, str]:
     """What is there of `web`, and of which version."""
     record = world.state.load()
     assert record is not None
-    return {
-        item.container: item.definition.service.environment["V"] for item in record.containers if item.instance.service == "web"
-    }
+    found = (item for item in record.containers if item.instance.service == "web")
+    return {item.container: item.definition.service.environment["V"] for item in found}
 
 
 def usual(*numbers: int, suffix: str = "") -> set[str]:
@@ -58,7 +60,7 @@ def usual(*numbers: int, suffix: str = "") -> set[str]:
 
 def in_order(engine: Engine, world: World, version: str, count: int = 3) -> None:
     """`count` replicas of that version run, are answered with, and there is nothing else."""
-    found = versions(engine, world)
+    found = versions(world)
     assert sorted(found.values()) == [version] * count, found
     rows = [row for row in engine.statuses() if row.service == "web"]
     assert [row.number for row in rows] == list(range(1, count + 1))
@@ -114,7 +116,7 @@ def test_start_first_keeps_all_replicas_serving_and_the_names_take_turns() -> No
             assert outcome.ok, outcome
             assert min(counts) == 3
             in_order(engine, world, str(version))
-            assert set(versions(engine, world)) == usual(1, 2, 3, suffix=suffix)
+            assert set(versions(world)) == usual(1, 2, 3, suffix=suffix)
             assert serving_as(world, "demo-web-2") == {f"demo-web-2{suffix}"}
 
     def serving_as(world: World, name: str) -> set[str]:
@@ -125,7 +127,8 @@ def test_start_first_keeps_all_replicas_serving_and_the_names_take_turns() -> No
 
 
 def test_stop_first_takes_as_many_as_it_says_away_at_a_time_and_without_rules_all() -> None:
-    for rules, least in ((STOP_FIRST, 2), (replace(STOP_FIRST, parallelism=2), 1), (replace(STOP_FIRST, parallelism=0), 0), (None, 0)):
+    two, all_of_them = replace(STOP_FIRST, parallelism=2), replace(STOP_FIRST, parallelism=0)
+    for rules, least in ((STOP_FIRST, 2), (two, 1), (all_of_them, 0), (None, 0)):
 
         async def body(engine: Engine, world: World, rules: UpdateRules | None = rules, least: int = least) -> None:
             await up(engine, stack(1), wait=True)
@@ -133,7 +136,7 @@ def test_stop_first_takes_as_many_as_it_says_away_at_a_time_and_without_rules_al
                 assert (await update(engine, stack(2, rules), wait=True)).ok
             assert min(counts) == least
             in_order(engine, world, "2")
-            assert set(versions(engine, world)) == usual(1, 2, 3)
+            assert set(versions(world)) == usual(1, 2, 3)
 
         simulate(lambda: World({"web": WEB}), body, range(4))
 
@@ -145,7 +148,7 @@ def test_the_delay_is_between_two_and_the_monitored_time_at_the_end() -> None:
         rules = replace(START_FIRST, delay_s=20, monitor_s=30)
         assert (await update(engine, stack(2, rules))).ok
         made = [act.at_s - begun_s for act in world.runtime.acts if act.what == "start" and act.container.endswith("-b")]
-        assert [round(later - earlier) for earlier, later in zip(made, made[1:], strict=False)] == [22, 22]
+        assert [round(later - earlier) for earlier, later in pairwise(made)] == [22, 22]
         # Started, healthy with the second probe, watched.
         assert round(trio.current_time() - begun_s - made[-1]) == 2 + 30
 
@@ -153,7 +156,8 @@ def test_the_delay_is_between_two_and_the_monitored_time_at_the_end() -> None:
 
 
 def test_a_new_one_that_never_gets_ready_changes_nothing_and_the_next_up_goes_on() -> None:
-    for sick in (FakeService(crashes=[0.2] * 9), FakeService(healthy_after_s=1e9), FakeService(start_error=InputError("no"))):
+    crashes, never_well = FakeService(crashes=[0.2] * 9), FakeService(healthy_after_s=1e9)
+    for sick in (crashes, never_well, FakeService(start_error=InputError("no"))):
 
         async def body(engine: Engine, world: World, sick: FakeService = sick) -> None:
             await up(engine, stack(1), wait=True)
@@ -164,7 +168,7 @@ def test_a_new_one_that_never_gets_ready_changes_nothing_and_the_next_up_goes_on
             error = outcome.error()
             assert error is not None
             assert "update of web paused: 1 of 3 replicas have it" in error.message
-            assert sorted(versions(engine, world).values()) == ["1", "1", "2"]
+            assert sorted(versions(world).values()) == ["1", "1", "2"]
             assert serving(world) == {"demo-web-1-b", "demo-web-2", "demo-web-3"}
             assert {name for name in world.runtime.existing() if "web" in name} == serving(world)
             world.runtime.behaviours[ContainerId("demo-web-2-b")] = WEB
@@ -180,7 +184,7 @@ def test_continue_leaves_those_that_fail_and_ends_with_their_error() -> None:
         world.runtime.behaviours[ContainerId("demo-web-1-b")] = FakeService(crashes=[0.1] * 9)
         outcome = await update(engine, stack(2, replace(START_FIRST, on_failure=FailureAction.CONTINUE)))
         assert not outcome.ok
-        assert versions(engine, world) == {"demo-web-1": "1", "demo-web-2-b": "2", "demo-web-3-b": "2"}
+        assert versions(world) == {"demo-web-1": "1", "demo-web-2-b": "2", "demo-web-3-b": "2"}
 
     simulate(lambda: World({"web": WEB}), body)
 
@@ -190,7 +194,7 @@ def test_as_many_failures_as_the_ratio_says_are_borne() -> None:
         await up(engine, stack(1), wait=True)
         world.runtime.behaviours[ContainerId("demo-web-1-b")] = FakeService(crashes=[0.1] * 9)
         await update(engine, stack(2, replace(START_FIRST, max_failure_ratio=0.34)))
-        assert sorted(versions(engine, world).values()) == ["1", "2", "2"]
+        assert sorted(versions(world).values()) == ["1", "2", "2"]
 
     simulate(lambda: World({"web": WEB}), body, range(3))
 
@@ -203,7 +207,7 @@ def test_a_failure_in_the_monitored_time_pauses_and_a_later_one_does_not() -> No
             world.runtime.behaviours[ContainerId("demo-web-1-b")] = replace(WEB, crashes=[6.0])
             outcome = await update(engine, stack(2, replace(START_FIRST, delay_s=3, monitor_s=monitor_s)))
             assert outcome.ok is (done == 3)
-            assert sorted(versions(engine, world).values()).count("2") == done
+            assert sorted(versions(world).values()).count("2") == done
 
         simulate(lambda: World({"web": WEB}), body, range(3))
 
@@ -311,32 +315,27 @@ def test_the_old_one_goes_on_while_somebody_is_connected_but_no_longer_than_its_
                 nursery.start_soon(let_go)
                 assert (await update(engine, stack(2, replicas=1, stop_grace_s=30.0))).ok
                 nursery.cancel_scope.cancel()
-            (signalled_s,) = [act.at_s for act in world.runtime.acts if act.what.startswith("signal") and act.container == old]
+            signals = [act for act in world.runtime.acts if act.what.startswith("signal") and act.container == old]
+            (signalled_s,) = [act.at_s for act in signals]
             assert abs(signalled_s - announced[0] - ended_s) < 0.3
 
         simulate(lambda: World({"web": WEB}), body, range(3))
 
 
 def test_start_first_is_refused_where_there_cannot_be_two() -> None:
-    fixed = {"networks": ()}
-    for fields, text in (
-        ({"container_name": "www"}, "container names are unique"),
-        ({"attachment": Attachment(next(iter(stack(1).networks)), ipv4_address="10.1.1.9")}, "10.1.1.9"),
+    one = web(1, replicas=1)
+    (network,) = one.networks
+    fixed = Attachment(network, ipv4_address="10.1.1.9")
+    sharer = service("sharer", namespaces=Namespaces(network=Namespace(Sharing.SERVICE, "web")), networks=())
+    for refused, text in (
+        (project(replace(one, container_name="www")), "container names are unique"),
+        (project(replace(one, networks={network: fixed})), "ipv4_address 10.1.1.9"),
+        (project(one, sharer), "sharer is in the network namespace"),
     ):
-        made = web(1, replicas=1, **{key: value for key, value in fields.items() if key != "attachment"}, **fixed)
-        if "attachment" in fields:
-            attachment = fields["attachment"]
-            assert isinstance(attachment, Attachment)
-            made = replace(made, networks={attachment.network: attachment})
 
-        async def body(engine: Engine, world: World, made: Service = made, text: str = text) -> None:
-            try:
-                await up(engine, project(made))
-            except InputError as error:
-                assert "cannot be updated start-first" in error.message
-                assert text in error.message
-            else:
-                raise AssertionError("not refused")
+        async def body(engine: Engine, world: World, refused: Project = refused, text: str = text) -> None:
+            with pytest.raises(InputError, match=f"cannot be updated start-first: .*{text}"):
+                await up(engine, refused)
 
         simulate(World, body, range(1))
 
@@ -412,7 +411,7 @@ def test_a_cancelled_update_leaves_one_container_in_each_place() -> None:
             with trio.move_on_after(moment_s):
                 await update(engine, stack(2))
             await trio.sleep(60)
-            assert len(versions(engine, world)) == 3
+            assert len(versions(world)) == 3
             assert len(serving(world)) == 3
             assert (await update(engine, stack(2))).ok
             in_order(engine, world, "2")
@@ -433,7 +432,7 @@ def test_a_supervisor_that_is_killed_amid_an_update_leaves_one_container_in_each
 
             async def second(engine: Engine, world: World, to: Project = to) -> None:
                 await trio.sleep(30)
-                found = versions(engine, world)
+                found = versions(world)
                 assert len(found) == 3
                 assert serving(world) == found.keys() == {name for name in world.runtime.existing() if "web" in name}
                 assert (await update(engine, to)).ok
@@ -449,15 +448,13 @@ def test_force_recreate_goes_by_the_rules_and_no_recreate_does_nothing() -> None
         async with watched(engine, world) as counts:
             assert (await update(engine, stack(1), recreate=Recreate.ALWAYS)).ok
         assert min(counts) == 3
-        assert set(versions(engine, world)) == usual(1, 2, 3, suffix="-b")
+        assert set(versions(world)) == usual(1, 2, 3, suffix="-b")
 
     simulate(lambda: World({"web": WEB}), body, range(3))
 
 
 def test_the_plan_shows_the_order_and_changes_nothing() -> None:
     async def body(engine: Engine, world: World) -> None:
-        from orchestrator.contracts.control import Up
-
         await up(engine, stack(1, replicas=2), wait=True)
         plan = await engine.plan(Up(stack(2, replicas=2)))
         assert plan.render().splitlines() == [
@@ -465,13 +462,13 @@ def test_the_plan_shows_the_order_and_changes_nothing() -> None:
             "  create new web-1: config hash changed: environment (update 1 of 2)",
             "  start new web-1: created [after create new web-1]",
             "  announce new web-1: in the place of demo-web-1, when it is ready [after start new web-1]",
-            "  watch new web-1: for 5s [after start new web-1, announce new web-1]",
+            "  watch new web-1: for 5s [after announce new web-1]",
             "  stop web-1: demo-web-1-b is in its place [after announce new web-1]",
             "  remove web-1: demo-web-1-b is in its place [after stop web-1]",
             "  create new web-2: config hash changed: environment (update 2 of 2)",
             "  start new web-2: created [after create new web-2]",
             "  announce new web-2: in the place of demo-web-2, when it is ready [after start new web-2]",
-            "  watch new web-2: for 5s [after start new web-2, announce new web-2]",
+            "  watch new web-2: for 5s [after announce new web-2]",
             "  stop web-2: demo-web-2-b is in its place [after announce new web-2]",
             "  remove web-2: demo-web-2-b is in its place [after stop web-2]",
             "  update web: 2 replicas, start-first, 1 at a time; when more than 0% fail: pause",
@@ -502,7 +499,14 @@ FATES = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(CASES, st.integers(1, 4), st.dictionaries(st.integers(1, 4), FATES, max_size=3), st.floats(0, 40), st.booleans(), st.integers(0, 99))
+@given(
+    CASES,
+    st.integers(1, 4),
+    st.dictionaries(st.integers(1, 4), FATES, max_size=3),
+    st.floats(0, 40),
+    st.booleans(),
+    st.integers(0, 99),
+)
 def test_whatever_fails_and_whenever_the_supervisor_is_killed_each_place_has_one_container_and_the_next_up_is_right(
     rules: dict[str, Any], replicas: int, fates: dict[int, FakeService], moment_s: float, killed: bool, seed: int
 ) -> None:
@@ -525,14 +529,37 @@ def test_whatever_fails_and_whenever_the_supervisor_is_killed_each_place_has_one
             else:
                 await update(engine, stack(2, made, replicas))
                 await trio.sleep(60)
-                assert len(versions(engine, world)) == replicas
+                assert len(versions(world)) == replicas
         for name in names:
             world.runtime.behaviours[ContainerId(name)] = WEB
         async with world.engine() as engine:
             await trio.sleep(60)
-            assert len(versions(engine, world)) == replicas
+            assert len(versions(world)) == replicas
             assert (await update(engine, stack(2, made, replicas), wait=True)).ok
             await trio.sleep(60)
             in_order(engine, world, "2", replicas)
 
     seeds.run(main, seed=seed)
+
+
+def test_nobody_waits_for_a_port_that_a_replica_has_until_its_turn() -> None:
+    """Who wants it meanwhile is refused, also who the replica waits for, and gets it with a later `up`."""
+
+    def publishing(version: int, own: int, *clients: int, waits: bool = False) -> Project:
+        def mapped(number: int) -> PortMapping:
+            return PortMapping(80, (number, number))
+
+        rolled = web(version, replicas=1, ports=(mapped(own),))
+        needs = {ServiceName("client"): edge("client")} if waits else {}
+        return project(replace(rolled, depends_on=needs), service("client", ports=tuple(map(mapped, clients)), command=(str(version),)))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, publishing(1, 8080), wait=True)
+        for waits in (True, False):
+            outcome = await update(engine, publishing(2, 8081, 8080, waits=waits))
+            assert "8080" in str(outcome.error())
+        assert (await update(engine, publishing(2, 8081, 8080))).error() is None
+        rows = {row.service: row for row in engine.statuses()}
+        assert [item.host_port for name in ("web", "client") for item in rows[name].published] == [8081, 8080]
+
+    simulate(lambda: World({"web": WEB}), body)

@@ -8,7 +8,7 @@ from orchestrator.cli.connection import connect, require
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import encoded
-from orchestrator.contracts.control import Inject, Injected, Standing, Undo
+from orchestrator.contracts.injecting import Inject, Injected, Standing, Undo
 from orchestrator.errors import InputError
 from orchestrator.model.chaos import FaultKind, Injection, injection_of
 from orchestrator.model.codec import from_json

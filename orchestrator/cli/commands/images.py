@@ -41,7 +41,8 @@ def images(settings: Settings, services: tuple[str, ...], shape: str, quiet: boo
             continue
         image = by_id.get(item.definition.image)  # type: ignore[call-overload]
         repository, tag = _names(item.definition.service.image)
-        row = {"ContainerName": item.container, "Repository": repository, "Tag": tag, "ID": item.definition.image}
+        row: dict[str, Any] = {"ContainerName": item.container, "Repository": repository, "Tag": tag}
+        row["ID"] = item.definition.image
         if image is not None:
             platform = image.config.platform
             row |= {
@@ -59,7 +60,8 @@ def images(settings: Settings, services: tuple[str, ...], shape: str, quiet: boo
         return 0
     for row in rows:
         row["ID"] = str(row["ID"]).partition(":")[2][:12]
-        row["Size"] = size_text(row["Size"]) if "Size" in row else None
+        if "Size" in row:
+            row["Size"] = size_text(row["Size"])
     print(render_rows(rows, shape, _COLUMNS))
     return 0
 

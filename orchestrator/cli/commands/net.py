@@ -116,7 +116,8 @@ def _port_text(port: PortMapping) -> str:
     """``127.0.0.1:8080-8089->80/tcp``; without a number where the kernel chooses."""
     low, high = port.published or (0, 0)
     host = "" if not low else str(low) if low == high else f"{low}-{high}"
-    at = f"{port.host_ip}:{host}" if port.host_ip else host
+    ip = f"[{port.host_ip}]" if port.host_ip and ":" in port.host_ip else port.host_ip
+    at = f"{ip}:{host}" if ip else host
     return f"{at}->{port.target}/{port.protocol}" if at else f"{port.target}/{port.protocol}"
 
 
@@ -130,8 +131,9 @@ def _show_observed(site: Site, record: ProjectRecord | None, shape: str) -> None
     counting, seen = flows(site.key)
     ends = [(item.instance.service, end) for item in record.containers for end in item.endpoints]
     whose: dict[str, ServiceName] = {address.ip: service for service, end in ends for address in end.addresses}
-    gateways = {address.gateway for _, end in ends for address in end.addresses if address.gateway}
-    uses = used_edges(record.project, seen, whose, gateways)
+    ours = {address.gateway for _, end in ends for address in end.addresses if address.gateway}
+    ours |= {end.name_server for _, end in ends if end.name_server}
+    uses = used_edges(record.project, seen, whose, ours)
     unused = unused_edges(record.project, uses) if counting else ()
     if shape == "json":
         keys = ("source", "target", "protocol", "port", "count", "now", "declared")

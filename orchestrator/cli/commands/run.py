@@ -74,8 +74,8 @@ def run(
     keys = Keys(detach_keys)
     removes, ignores = orphans(settings, remove_orphans)
     project, environ = _loaded(settings, service)
-    wanted = select(project, () if no_deps else (service,))
-    project = with_policies(project, {service, *wanted}, build=build, no_build=no_build, pull=pull)
+    chosen = {service, *(wanted := select(project, () if no_deps else (service,)))}
+    project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     project = _provided(settings, project, wanted, service, no_deps=no_deps)
     changes = Changes(
         directory=os.getcwd(), home=environ.get("HOME"), command=command, entrypoint=entrypoint,
@@ -86,15 +86,9 @@ def run(
     request = Run(
         project,
         one_off(project, project.services[ServiceName(service)], changes),
-        name=name or "",
-        dependencies=not no_deps,
-        remove=remove,
-        tty=on_terminal,
-        use_aliases=use_aliases,
-        detach=detach,
-        remove_orphans=removes, ignore_orphans=ignores,
-        registry=caller_variables(settings.environ),
-    )
+        name=name or "", dependencies=not no_deps, remove=remove, tty=on_terminal, use_aliases=use_aliases, detach=detach,
+        remove_orphans=removes, ignore_orphans=ignores, registry=caller_variables(settings.environ),
+    )  # fmt: skip
     board = Board(quiet_images=quiet_pull, quiet_builds=quiet_build)
     return _carry_out(settings, request, quiet, board, keys, stdin=interactive)
 

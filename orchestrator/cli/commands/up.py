@@ -28,10 +28,13 @@ from orchestrator.plan.selection import require_services
 from orchestrator.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
+    from orchestrator.cli.watching.beside import Beside
+    from orchestrator.cli.watching.session import Watching
     from orchestrator.model.project import Project
 
 
@@ -67,12 +70,14 @@ def up(
     quiet_build: bool,
     isolate: bool,
     menu: bool,
+    watch: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
-    _check_combination(cascading, detach, wait, no_start)
-    project, chosen = _loaded(settings, services, isolate=isolate)
+    _check_combination(cascading, detach, wait, no_start, watch, no_build)
+    project, chosen = _loaded(settings, services)
+    project = isolated(settings, project, begin=True) if isolate else project
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     managed = tuple(name for name in project.services if name in services) if no_deps and services else chosen
     _check_code_from(exit_code_from, project, managed)
@@ -82,19 +87,24 @@ def up(
     more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
     board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
+    watching = _watch_of(settings, project, managed, watch and not settings.dry_run)
     request = _prepared(settings, request, managed, services)
-    if project.providers and not managed and (services or not project.scheduled):
+    if project.providers and not managed and (services or not project.scheduled) and not settings.all_resources:
         return 0  # All that was asked for are providers.
-    if detach or wait or no_start or settings.dry_run or not managed:
-        _detached(settings, request, managed, began_s, board)
-        _host_hooks(settings, project, "after_up")
-        return 0
-    check_services((*attached, *unattached), project.services, project.name)
+    if detach or wait or no_start or settings.dry_run or not (managed or project.scheduled):
+        return _returning(settings, request, managed, began_s, board)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
-    selection = _selection(shown, unattached, (*managed, *(() if services else project.scheduled)), services or managed)
+    selection = _selection(project, shown, unattached, managed, services)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
-    return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
+    return _followed(settings, request, selection, look, cascade, began_s, board, watching, menu=menu)
+
+
+def _returning(settings: Settings, request: Up, managed: Collection[str], began_s: float, board: Board) -> int:
+    """``up -d``."""
+    _detached(settings, request, managed, began_s, board)
+    _host_hooks(settings, request.project, "after_up")
+    return 0
 
 
 def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: tuple[str, ...]) -> Up:
@@ -121,15 +131,21 @@ def _cascade(project: Project, managed: tuple[str, ...], only_failures: bool, co
 
 
 def _selection(
-    shown: Iterable[str], unattached: Container[str], managed: tuple[str, ...], awaited: tuple[str, ...]
+    project: Project,
+    shown: tuple[str, ...],
+    unattached: tuple[str, ...],
+    managed: tuple[str, ...],
+    services: tuple[str, ...],
 ) -> Selection:
-    """Raises InputError when the command line leaves nothing to follow."""
+    """`shown`: whose logs, but for the `unattached`. `services`: as on the command line, and `managed` what they mean.
+    Raises InputError for unknown services, and when nothing is left to follow."""
     from orchestrator.cli.attach import Selection
 
+    check_services((*shown, *unattached), project.services, project.name)
     followed = tuple(name for name in shown if name not in unattached)
     if unattached and not followed:
         raise InputError("--no-attach leaves no logs to follow", hint="-d returns once everything is started")
-    return Selection(followed, managed, awaited)
+    return Selection(followed, (*managed, *(() if services else project.scheduled)), services or managed)
 
 
 def _shown(project: Project, services: Iterable[str]) -> tuple[str, ...]:
@@ -145,30 +161,55 @@ def _followed(
     cascade: Cascade | None,
     began_s: float,
     board: Board,
+    watch: Beside,
     *,
     menu: bool,
 ) -> int:
     """Bring up, and follow until all have ended or are stopped; the exit code. `look`: of log lines, see `printer_for`.
-    `menu`: keys do something."""
+    `menu`: keys do something. `watch`: is ended with it."""
     from orchestrator.cli.attach import Foreground
     from orchestrator.cli.render.loglines import printer_for
 
     project = request.project
     printer = printer_for(settings.terminal(), **look)
     site = settings.site_named(project.name)
-    progress = choose(settings.terminal(), f"up {project.name}", board)
-    client, _ = ensure_supervisor(site, settings.begun)
-    printer = printer_for(settings.terminal(), **look)
-    foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
         _host_hooks(settings, project, "after_up")
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
-    with ExitStack() as stack:
+    with watch, ExitStack() as stack:
+        progress = choose(settings.terminal(), f"up {project.name}", board)
+        client, _ = ensure_supervisor(site, settings.begun)
+        foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade, watch)
         if menu and settings.terminal().stderr_tty:
             foreground.use_keys(stack)
         return foreground.run(client, request, summary)
+
+
+def _watch_of(settings: Settings, project: Project, managed: tuple[str, ...], wanted: bool) -> Beside:
+    """Not begun unless it is `wanted`. Raises InputError when it cannot be begun."""
+    from orchestrator.cli.watching.beside import Beside
+
+    def opened() -> AbstractContextManager[Watching]:
+        from orchestrator.cli.commands.watch import watching_beside
+
+        return watching_beside(settings, project, managed)
+
+    watch = Beside(opened)
+    if wanted:
+        watch.open()
+    return watch
+
+
+def bring_up(
+    settings: Settings, project: Project, services: tuple[str, ...], chosen: Collection[str], *, quiet: bool
+) -> None:
+    """As ``up -d``, for a command that goes on."""
+    request = _request(settings, project, services, False, False, (), False)
+    board = Board(project.services, quiet_images=quiet, quiet_builds=quiet)
+    _host_hooks(settings, project, "before_up")
+    _returning(settings, request, chosen, time.monotonic(), board)
 
 
 def create(
@@ -195,17 +236,21 @@ def create(
     _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 
 
-def _check_combination(cascading: bool, detach: bool, wait: bool, no_start: bool) -> None:
+def _check_combination(
+    cascading: bool, detach: bool, wait: bool, no_start: bool, watch: bool, no_build: bool
+) -> None:
     """Raises InputError."""
+    if watch and (detach or wait):
+        raise InputError("-d and --wait cannot be combined with --watch", hint="`pystack watch` watches what runs")
+    if watch and (no_build or no_start):
+        raise InputError(f"{'--no-build' if no_build else '--no-start'} cannot be combined with --watch")
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
     if no_start and (cascading or wait):
         raise InputError("--no-start cannot be combined with --wait, --abort-on-container-* or --exit-code-from")
 
 
-def _loaded(
-    settings: Settings, services: tuple[str, ...], *, isolate: bool = False
-) -> tuple[Project, tuple[ServiceName, ...]]:
+def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:
     """The whole stack, and what of it is to be brought up. Raises InputError, ComposeError."""
     project, chosen = settings.load_to_run(services)
     require_services(project, [ServiceName(name) for name in services])
@@ -213,7 +258,7 @@ def _loaded(
     if not chosen and not alone and not project.scheduled and not project.providers:
         files = ", ".join(project.compose_files)
         raise InputError(f"no service to bring up in {files}", hint="add one below `services:`, or enable its --profile")
-    return isolated(settings, project, begin=True) if isolate else project, chosen
+    return project, chosen
 
 
 def _check_code_from(service: str | None, project: Project, managed: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 from orchestrator.cli.connection import connect, explain_unknown
 from orchestrator.cli.render.escape import escape_line, escape_text
@@ -10,14 +11,23 @@ from orchestrator.cli.render.statuses import addresses, is_plain, ports_text, st
 from orchestrator.errors import InputError, PystackError
 
 _NOTABLE_S = 0.1
+_LINES = 3
+"""Of a container's output, of the last so many: later runs have written, too."""
+_LOOKED_AT = 500
+_LATE_S = 0.05
+"""The monitor reads what a program wrote last when that has ended already."""
+_LOGGED = 100
+"""Events of a service, as the supervisor has it."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from orchestrator.cli.causes import Ask, Facts, Link
     from orchestrator.cli.render.statuses import Status
     from orchestrator.cli.settings import Settings
+    from orchestrator.client import Client
     from orchestrator.contracts.site import Site
 
 
@@ -26,27 +36,90 @@ def why(settings: Settings, service: str, shape: str, count: int, index: int) ->
     all."""
     site = settings.site()
     client = connect(site)
-    history: list[Any] = []
-    job: dict[str, Any] = {}
-    statuses: list[Status]
-    if client is None:
-        statuses = _recorded(site, service, index)
-    else:
-        with client:
+    known: dict[str, Facts] = {}
+
+    def ask(name: str) -> Facts:
+        """What is known of another service; nothing of one that has no container."""
+        if name not in known:
             try:
-                result = client.request("why", {"service": service, **({"index": index} if index else {})})
-            except PystackError as error:
-                raise explain_unknown(site, error, (service,)) from None
-        statuses, history = result["statuses"], result["history"]
-        job = {key: result[key] for key in ("schedules", "next_at") if key in result}
+                known[name] = _facts(_told(client, name) if client is not None else _found(site, name))
+            except PystackError:
+                known[name] = [], []
+        return known[name]
+
+    with client or nullcontext():
+        try:
+            answer = _told(client, service, index) if client is not None else _found(site, service, index)
+        except PystackError as error:
+            raise explain_unknown(site, error, (service,)) from None
+        statuses, history = known[service] = _facts(answer)
+        causes = _causes(site, ask, service)
+    job = {key: answer[key] for key in ("schedules", "next_at") if key in answer}
     if shape == "json":
         import json
 
-        print(json.dumps({"statuses": statuses, "history": history, **job}, indent=2))
+        from orchestrator.model.codec import to_json
+
+        print(json.dumps({"statuses": statuses, "history": history, "causes": to_json(causes), **job}, indent=2))
         return
     alone = len(statuses) == 1 and is_plain(statuses[0])
     lines = [line for status in statuses for line in _state(site, status, status["service" if alone else "container"])]
-    print("\n".join([*_job(service, job), *lines, *_history(history, count)]))
+    print("\n".join([*_job(service, job), *lines, *_chain(causes), *_history(history, count)]))
+
+
+def _told(client: Client, service: str, index: int = 0) -> Mapping[str, Any]:
+    """By the supervisor. Raises its errors."""
+    answer: Mapping[str, Any] = client.request("why", {"service": service, **({"index": index} if index else {})})
+    return answer
+
+
+def _found(site: Site, service: str, index: int = 0) -> Mapping[str, Any]:
+    """In the records and the event log, while there is no supervisor. Raises InputError for one that is not there."""
+    from orchestrator.model.codec import to_json
+    from orchestrator.state.journal import EventLog
+
+    statuses = _recorded(site, service, index)
+    events = EventLog(site).tail(_LOGGED, containers=[status["container"] for status in statuses])
+    return {"statuses": statuses, "history": [to_json(event) for event in events]}
+
+
+def _facts(answer: Mapping[str, Any]) -> Facts:
+    return answer["statuses"], answer["history"]
+
+
+def _causes(site: Site, ask: Ask, service: str) -> tuple[Link, ...]:
+    from orchestrator.cli.causes import chain
+
+    def said(container: str, before: float) -> list[str]:
+        """The last lines that it had written by then, as far as they are not long ago."""
+        from orchestrator.cli.logfiles import log_path
+        from orchestrator.runtime.logs import read_entries
+
+        entries = read_entries(log_path(site, container), _LOOKED_AT)  # type: ignore[arg-type]
+        lines = [entry.line.decode("utf-8", "replace") for entry in entries if entry.time <= before + _LATE_S]
+        return lines[-_LINES:]
+
+    return chain(ask, service, said)
+
+
+def _chain(links: tuple[Link, ...]) -> list[str]:
+    """A line for each, indented below what it explains."""
+    lines = ["because:"] if links else []
+    depth = {"": 0}
+    for link in links:
+        depth[link.service] = depth[link.follows] + 1
+        indent = "  " * depth[link.service]
+        at = f"{_clock(link.at)}  " if link.at else ""
+        before = "" if link.certain else "before that: "
+        lines.append(f"{indent}{at}{before}{escape_line(link.text)}{f'; {link.whose}:' if link.output else ''}")
+        lines += [f"{indent}  | {escape_line(line)}" for line in link.output]
+    return lines
+
+
+def _clock(at: float) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-3]
 
 
 def _recorded(site: Site, service: str, index: int) -> list[Status]:
@@ -132,9 +205,7 @@ def _used(ended: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _history(history: list[Any], count: int) -> list[str]:
-    from datetime import datetime
-
+def _history(history: Sequence[Any], count: int) -> list[str]:
     from orchestrator.cli.render.plain import event_text
     from orchestrator.cli.wire import event_of
 
@@ -144,6 +215,5 @@ def _history(history: list[Any], count: int) -> list[str]:
         return []
     lines = [f"what happened (the last {len(shown)} of {len(events)}):" if len(events) > len(shown) else "what happened:"]
     for event in shown:
-        at = datetime.fromtimestamp(event.at).strftime("%H:%M:%S.%f")[:-3]
-        lines.append(f"  {at}  {event.kind.value.ljust(18)}  {escape_line(event_text(event))}")
+        lines.append(f"  {_clock(event.at)}  {event.kind.value.ljust(18)}  {escape_line(event_text(event))}")
     return lines

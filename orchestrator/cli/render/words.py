@@ -33,6 +33,9 @@ def words_of(event: Event) -> str:
         case EventKind.HEALTH_CHANGED:
             return str(detail.get("health", "health changed"))
         case EventKind.SERVICE_BLOCKED:
+            if "dependency" in detail:  # Docker Compose's sentence.
+                ended = f"container {detail['dependency']} exited ({detail.get('exit_status')})"
+                return f"cannot start: dependency failed to start: {ended}"
             return f"cannot start because of {detail['on']}" if "on" in detail else event.text
     return event.text
 

@@ -62,14 +62,15 @@ GLOBALS = (
 _DRY = frozenset({
     "attach", "build", "commit", "config", "cp", "create", "down", "events", "exec", "export", "images", "kill", "logs",
     "ls", "pause", "port", "ps", "publish", "pull", "push", "restart", "rm", "run", "scale", "start", "stats", "stop",
-    "top", "unpause", "up", "version", "volumes", "wait",
+    "top", "unpause", "up", "version", "volumes", "wait", "watch",
 })  # fmt: skip
 """Verbs that know a dry run: Docker Compose's. Those that only look do the same with it."""
 
 
 def _row(verb: Verb | Group) -> Verb | Group:
-    dry = isinstance(verb, Verb) and verb.name in _DRY
-    return replace(verb, options=(*verb.options, DRY_RUN)) if dry else verb
+    if isinstance(verb, Verb) and verb.name in _DRY:
+        return replace(verb, options=(*verb.options, DRY_RUN))
+    return verb
 
 
 VERBS: Mapping[str, Verb | Group] = {
@@ -78,6 +79,7 @@ VERBS: Mapping[str, Verb | Group] = {
         acting.UP,
         acting.CREATE,
         acting.SCALE_VERB,
+        acting.WATCH,
         acting.DOWN,
         acting.RM,
         looking.PS,
@@ -113,6 +115,7 @@ VERBS: Mapping[str, Verb | Group] = {
         looking.WHY,
         looking.NET,
         files.TIMELINE,
+        files.SIMULATE,
         files.PLAN,
         files.APPLY,
         files.CONFIG,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.table.shapes import CHOICE, PART, SERVICES, TEXT, Argument, Option, Verb, output_format
+from orchestrator.cli.table.shapes import CHOICE, COUNT, PART, SERVICES, TEXT, Argument, Option, Verb, output_format
 
 PLAN = Verb(
     "plan",
@@ -46,6 +46,29 @@ TIMELINE = Verb(
     options=(
         Option("-a --all", "everything", "All operations and restarts that the event log has."),
         output_format("text", "svg", "html", "chrome", "json", help="chrome: for chrome://tracing and ui.perfetto.dev."),
+    ),
+    arguments=SERVICES,
+)
+SIMULATE = Verb(
+    "simulate",
+    "simulate",
+    "Say what the stack would do, on virtual time.",
+    """Bring the stack (or SERVICEs, with what they need) up on virtual time, let it run, and print what happens: with the
+    real scheduler, and without root, images or network. Judges it by x-pystack.expect of the stack; docs/simulate.md.
+
+    Ends with 1 when an expectation does not hold, or --search has found failures after which the stack does not converge.
+    """,
+    options=(
+        Option("--for", "duration", "How much time passes.  [default: 10m]", TEXT, "TIME", default="10m"),
+        Option("--kill", "kills", "It is killed then; may be repeated, as all of these.", TEXT, "SERVICE@TIME", many=True),
+        Option("--ill", "ills", "Its probes fail from then on, until it is restarted.", TEXT, "SERVICE@TIME", many=True),
+        Option("--exit", "exits", "Each of its runs ends so after that time.", TEXT, "SERVICE=CODE@TIME", many=True),
+        Option("--slow", "slow", "It takes so long to be ready.", TEXT, "SERVICE=TIME", many=True),
+        Option("--kill-supervisor", "kill_supervisor", "The supervisor is killed then.", TEXT, "TIME", many=True),
+        Option("--recorded", "recorded", "With what starts took here, by the project's event log."),
+        Option("--seed", "seed", "The order of what happens at the same time.", COUNT, "NUMBER", default=0),
+        Option("--search", "tries", "Look in so many random tries for failures of no return.", COUNT, "NUMBER", default=0),
+        output_format("text", "json"),
     ),
     arguments=SERVICES,
 )

@@ -24,6 +24,8 @@ class Findings:
     includes: int = 0
     reached: dict[str, list[Related]] = field(default_factory=dict)
     """The files that another one names (include, extends), each with the places that do."""
+    environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """What the variables of included files mean, by the paths of these files."""
 
     def reach(self, file: str, node: Node, how: str) -> None:
         """`node` names `file`: every error in the file will name the place of `node` too."""

@@ -193,7 +193,14 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
         chain=(*context.chain, source.path),
         stdin_text=None,
     )
-    own = Findings(warnings=found.warnings, unset=found.unset, includes=found.includes, reached=found.reached)
+    found.environments.update({file: environment for _, file in files})
+    own = Findings(
+        warnings=found.warnings,
+        unset=found.unset,
+        includes=found.includes,
+        reached=found.reached,
+        environments=found.environments,
+    )
     try:
         model = load_model(tuple(file for _, file in files), inner, own)
     except ComposeError as exc:

@@ -55,9 +55,10 @@ def replicas(read: Reader, node: Node, path: str) -> int:
 
 def _check_fixed_address(read: Reader, node: Node, count: Node, place: str) -> None:
     networks = node.get("networks")
-    entries = [entry.get("mac_address") for _, entry in networks.items()] if networks is not None else []
-    if any(item is not None and item.value for item in (node.get("mac_address"), *entries)):
-        read.error(count, place, "more than one container cannot have one mac_address")
+    entries = [entry for _, entry in networks.items()] if networks is not None else []
+    for key in ("mac_address", "ipv4_address", "ipv6_address"):
+        if any((item := entry.get(key)) is not None and item.value for entry in (node, *entries)):
+            read.error(count, place, f"more than one container cannot have one {key}")
 
 
 def _check_fixed_ports(read: Reader, node: Node, path: str, count: Node, place: str) -> None:

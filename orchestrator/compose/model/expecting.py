@@ -27,6 +27,8 @@ def expectation(read: Reader, model: Node, services: Collection[str]) -> Expect 
     if wrong:
         return None
     within, most = node.get("ready_within"), node.get("restarts_at_most")
+    for key, item in node.items():
+        read.mark(item, f"{_PATH}.{key}")
     return Expect(
         None if within is None else read.attempt(within, f"{_PATH}.ready_within", _seconds, None),
         _claims(read, node, "never", NEVER, services),

@@ -64,7 +64,7 @@ def _granted(read: Reader, item: Node, place: str, name: str, target: str, defin
     file, variable, text = read.text(definition, "file"), read.text(definition, "environment"), definition.get("content")
     if file is not None:
         return GrantedFile(target, name, source=file, place=place)
-    content = read.environment.get(variable) if variable is not None else None
+    content = read.variable(variable, definition) if variable is not None else None
     if variable is None:
         content = go_text(text.value) if text is not None else ""
     data = content.encode("utf-8", "surrogateescape") if content is not None else b""

@@ -154,7 +154,7 @@ def _secrets(read: Reader, node: Node, path: str) -> tuple[BuildSecret, ...]:
                 id=read.text(item, "target") or source,
                 file=file,
                 environment=variable,
-                value=read.environment.get(variable) if variable is not None else None,
+                value=read.variable(variable, secret) if variable is not None else None,
                 uid=owner(read, item, place, "uid"),
                 gid=owner(read, item, place, "gid"),
                 mode=read.attempt(mode, f"{place}.mode", file_mode, None) if mode is not None else None,

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.model import namespaces
 from orchestrator.compose.model.reader import Reader
-from orchestrator.compose.text.tree import Node
-from orchestrator.model.names import NetworkName
+from orchestrator.compose.text.tree import Node, place_of
+from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.network import Attachment, Network, Subnet, parse_mac
-from orchestrator.model.network_options import DRIVERS, BadOption, interface_name, parse_options
+from orchestrator.model.network_options import BRIDGE_NAME, DRIVERS, BadOption, interface_name, parse_options
+from orchestrator.model.service import Service
 from orchestrator.model.subnets import AddressRange, BadRange, check_member, overlapping, parse_address, parse_range
 
 
@@ -195,33 +196,62 @@ def _subnet(read: Reader, entry: Node, place: str) -> Subnet | None:
 def check_addresses(
     read: Reader,
     networks: Mapping[NetworkName, Network],
-    services: Mapping[str, Mapping[NetworkName, Attachment]],
+    services: Mapping[ServiceName, Service],
 ) -> None:
-    """What only all of them together show: subnets that overlap, addresses that are none of their network's."""
+    """What only all of them together show: subnets that overlap, addresses that are none of their network's, and what two
+    of them want and one can have."""
     ranges: list[tuple[NetworkName, AddressRange]] = []
     own: dict[NetworkName, dict[int, AddressRange]] = {}
     for key, item in networks.items():
         for written in item.subnets:
             place = parse_range(written)
-            node = _section(read, "networks", key)
+            node = _node(read, "networks", key)
             other = next((name for name, each in ranges if overlapping([each], place) is not None), None)
             if other is not None and node is not None:
                 at = node.get("ipam") or node
                 read.error(at, f"networks.{key}.ipam.config", f"{place.network} overlaps the subnet of network {other}")
             ranges.append((key, place))
             own.setdefault(key, {})[place.version] = place
-    for name, joined in services.items():
-        for key, attachment in joined.items():
+    for name, service in services.items():
+        for key, attachment in service.networks.items():
             if key in networks and not networks[key].external:
                 _check_attachment(read, name, networks[key], attachment, own.get(key, {}))
+    _check_bridges(read, networks)
+    _check_twice(read, services)
+
+
+def _check_bridges(read: Reader, networks: Mapping[NetworkName, Network]) -> None:
+    seen: dict[str, NetworkName] = {}
+    for key, item in networks.items():
+        bridge = dict(item.options).get(BRIDGE_NAME)
+        options = _node(read, "networks", key, "driver_opts")
+        if bridge and seen.setdefault(bridge, key) != key and options is not None:
+            message = f'"{bridge}" is the bridge of network {seen[bridge]} already'
+            read.error(options.get(BRIDGE_NAME) or options, f"networks.{key}.driver_opts.{BRIDGE_NAME}", message)
+
+
+def _check_twice(read: Reader, services: Mapping[ServiceName, Service]) -> None:
+    """Addresses and MACs that two services want on one network."""
+    seen: dict[tuple[NetworkName, str], tuple[ServiceName, Node | None]] = {}
+    for name, service in services.items():
+        for key, attachment in service.networks.items() if service.replicas else ():
+            for field in ("ipv4_address", "ipv6_address", "mac_address"):
+                wanted = getattr(attachment, field)
+                if not wanted:
+                    continue
+                node = _node(read, "services", name, "networks", key, field) or _node(read, "services", name, field)
+                other, theirs = seen.setdefault((key, wanted), (name, node))
+                if other != name and node is not None:
+                    place = f"services.{name}.networks.{key}.{field}"
+                    related = (place_of(theirs, f"services.{other}"),) if theirs is not None else ()
+                    message = f"{wanted} is that of service {other} on network {key} already"
+                    read.error(node, place, message, related=related)
 
 
 def _check_attachment(
     read: Reader, service: str, network: Network, attachment: Attachment, ranges: Mapping[int, AddressRange]
 ) -> None:
-    node = _section(read, "services", service)
-    for name in ("networks", str(network.key)):
-        node = node.get(name) if node is not None else None
+    node = _node(read, "services", service, "networks", network.key)
     if node is None:
         return
     for version, text in ((4, attachment.ipv4_address), (6, attachment.ipv6_address)):
@@ -236,6 +266,8 @@ def _check_attachment(
             read.attempt(item, key, lambda _, r=ranges[version], t=text: check_member(r, t), None)  # type: ignore[misc]
 
 
-def _section(read: Reader, section: str, name: str) -> Node | None:
-    node = read.model.get(section)
-    return node.get(name) if node is not None else None
+def _node(read: Reader, *keys: str) -> Node | None:
+    node: Node | None = read.model
+    for key in keys:
+        node = node.get(key) if node is not None else None
+    return node

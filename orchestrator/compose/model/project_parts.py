@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from orchestrator.compose.kinds.values import byte_size, go_text
 from orchestrator.compose.model.mounting import bind_mount, tmpfs_mount
 from orchestrator.compose.model.reader import Reader, at
-from orchestrator.compose.text.tree import Node
+from orchestrator.compose.text.tree import Node, place_of
 from orchestrator.model.keys import MOST_NAME
 from orchestrator.model.names import VolumeName
 from orchestrator.model.network import PortMapping
@@ -16,11 +16,30 @@ from orchestrator.model.volume import Mount, MountKind, Volume, check_options, c
 
 
 def ports(read: Reader, node: Node, path: str) -> tuple[PortMapping, ...]:
-    out = []
+    out: list[PortMapping] = []
+    seen: dict[tuple[str, int], list[tuple[PortMapping, Node]]] = {}
     for number, item in enumerate(read.each(node, "ports")):
         place = f"{path}.ports[{number}]"
-        out.append(read.attempt(item, place, lambda n, place=place: _port(read, n, place), None))  # type: ignore[misc]
-    return tuple(port for port in out if port is not None)
+        port = read.attempt(item, place, lambda n, place=place: _port(read, n, place), None)  # type: ignore[misc]
+        if port is None:
+            continue
+        out.append(port)
+        if port.published is not None and port.published[0] == port.published[1]:
+            others = seen.setdefault((port.protocol, port.published[0]), [])
+            for other, there in others:
+                if _on_one_address(port, other):
+                    message = f"the host port {port.published[0]}/{port.protocol} leads to {other.target} already"
+                    read.error(item, place, message, related=(place_of(there, other.place),))
+                    break
+            others.append((port, item))
+    return tuple(out)
+
+
+def _on_one_address(one: PortMapping, other: PortMapping) -> bool:
+    """Whether some address has both host ports. Every address of a family has what none is given for, as bind(2) has it."""
+    ips = [ip_address(port.host_ip or "0.0.0.0") for port in (one, other)]
+    same_family = ips[0].version == ips[1].version
+    return same_family and (ips[0] == ips[1] or any(ip.is_unspecified for ip in ips))
 
 
 def _port(read: Reader, node: Node, place: str) -> PortMapping | None:

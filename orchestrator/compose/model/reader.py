@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 class Reader:
     """Reads the nodes of `model`. Findings are added to `found`; `places` collects where what was read is written.
-    `environment`: what the stack was loaded with; `working_dir`: its folder."""
+    `environment`: what the stack was loaded with, `included`: what its included files were, by their paths; `working_dir`:
+    its folder."""
 
     def __init__(
         self,
@@ -26,7 +27,9 @@ class Reader:
         found: list[Diagnostic],
         environment: Mapping[str, str] = MappingProxyType({}),
         working_dir: str = "/",
+        included: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
+        self._included = included
         self.model = model
         self.found = found
         self.environment = environment
@@ -53,6 +56,10 @@ class Reader:
         except ValueError as exc:
             self.error(node, path, str(exc), getattr(exc, "hint", None))
             return default
+
+    def variable(self, name: str, node: Node) -> str | None:
+        """Its value in the file that `node` is from; None when it is not set."""
+        return self._included.get(node.source.path, self.environment).get(name)
 
     def text(self, node: Node, key: str) -> str | None:
         item = node.get(key)

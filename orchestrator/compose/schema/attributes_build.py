@@ -238,7 +238,7 @@ DEPLOY = object_of(
         Row("mode", TEXT, "replicated or global", NO, harmless=("replicated",)),
         Row("replicas", COUNT, "how many containers, 10,000 at most"),
         Row("labels", LABELS, "labels of the service", SKIP),
-        Row("update_config", object_of("update_config", _UPDATE), "how changed containers are replaced: docs/rolling-updates.md"),
+        Row("update_config", object_of("update_config", _UPDATE), "how changed containers are replaced"),
         Row("rollback_config", object_of("rollback_config", _UPDATE), "the same, for going back after a failure"),
         Row(
             "resources",
@@ -280,13 +280,13 @@ DEPLOY = object_of(
             object_of(
                 "restart_policy",
                 (
-                    Row("condition", TEXT, "none, on-failure or any"),
-                    Row("delay", DURATION, "between two attempts", SKIP),
+                    Row("condition", TEXT, "none, on-failure, any or unless-stopped"),
+                    Row("delay", DURATION, "between two attempts, each time (default: a back-off from 100ms to 1m)"),
                     Row("max_attempts", NATURAL, "give up after so many"),
-                    Row("window", DURATION, "how long a run must last to count as a success", SKIP),
+                    Row("window", DURATION, "a restart after which it runs for so long does not count"),
                 ),
             ),
-            "when to restart",
+            "when to restart; it wins over `restart`",
         ),
         Row(
             "placement",

@@ -140,9 +140,12 @@ def test_what_never_ran_has_no_exit_to_show() -> None:
     board = Board()
     board.apply(event(EventKind.CONTAINER_STARTING, "db"), 0)
     board.apply(event(EventKind.SERVICE_FAILED, "db", "db failed: compose.yaml:3:5: no such command", exit_status=127), 0)
+    ended = {"dependency": "demo-db-1", "exit_status": 3}
+    board.apply(event(EventKind.SERVICE_BLOCKED, "job", "job cannot start: and so on", on="db", **ended), 0)
     board.apply(event(EventKind.SERVICE_BLOCKED, "web", "web cannot start: db failed: and so on", on="db"), 0)
     assert shown(board) == [
         ("db", Stage.FAILED, "db failed: compose.yaml:3:5: no such command"),
+        ("job", Stage.BLOCKED, "cannot start: dependency failed to start: container demo-db-1 exited (3)"),
         ("web", Stage.BLOCKED, "cannot start because of db"),
     ]
 

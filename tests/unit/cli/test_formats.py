@@ -156,7 +156,7 @@ def test_the_images_are_one_array(bench: Bench) -> None:
     assert header == ["CONTAINER", "REPOSITORY", "TAG", "PLATFORM", "IMAGE", "ID", "SIZE", "CREATED"]
 
 
-@pytest.mark.parametrize("words", [["--version"], ["-v"], ["version"], ["version", "-f", "pretty"]])
+@pytest.mark.parametrize("words", [["--version"], ["-v"], ["-p", "x", "-v"], ["version"], ["version", "-f", "pretty"]])
 def test_the_version_in_all_its_spellings(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     assert capsys.readouterr().out.startswith("pystack ")

@@ -161,3 +161,20 @@ def test_the_hash_counts_content_target_and_path_and_not_what_is_in_a_file(stack
     recorded = from_json(Project, to_json(replace(project, services={service.name: bare})))
     assert hash_of(recorded) == hash_of(project)
     assert with_granted_values(bare.files, granted_values(service.files)) == service.files
+
+
+def test_a_variable_means_what_it_does_in_the_file_that_names_it(stack: Stack) -> None:
+    """compose-spec, "include": an included file has the variables of its `env_file`, under those of the environment."""
+    stack.write("child/compose.yaml", "services: {b: {image: i, secrets: [t]}}\nsecrets: {t: {environment: TOKEN}}\n")
+    stack.write("own.env", "TOKEN=of-include\nELSE=of-include\n")
+    text = (
+        "include: [{path: child/compose.yaml, env_file: own.env}]\n"
+        "services: {a: {image: i, secrets: [u]}}\nsecrets: {u: {environment: ELSE}}\n"
+    )
+
+    def contents(environment: dict[str, str]) -> dict[str, str | None]:
+        services = stack.load(text, environment).project.services
+        return {name: services[ServiceName(name)].files[0].content for name in ("a", "b")}
+
+    assert contents({}) == {"a": None, "b": "of-include"}
+    assert contents({"TOKEN": "of-shell", "ELSE": "of-shell"}) == {"a": "of-shell", "b": "of-shell"}

@@ -61,10 +61,14 @@ def test_options_are_read_and_a_stack_that_says_none_hashes_as_before(stack: Sta
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (config("{subnet: 10.1.0.9/24}"), 'networks.n.ipam.config[0].subnet: "10.1.0.9/24" is not a subnet: '),
+        (config("{subnet: 10.1.0.9/24}"), 'networks.n.ipam.config[0].subnet: "10.1.0.9/24" is not a subnet'),
         (config("{subnet: 10.1/24}"), 'subnet: "10.1/24" is not a subnet'),
         (config("{subnet: 10.1.0.0/31}"), '"10.1.0.0/31" must have a prefix length from 8 to 29'),
         (config("{subnet: 169.254.0.0/24}"), "has a special meaning"),
+        (
+            "{enable_ipv6: true, " + config("{subnet: '::ffff:10.7.0.0/112'}")[1:],
+            '"::ffff:10.7.0.0/112" has a special meaning',
+        ),
         (config("{subnet: 10.1.0.0/24, gateway: 10.2.0.1}"), "gateway: 10.2.0.1 is not an address for a host in "),
         (config("{subnet: 10.1.0.0/24, gateway: x}"), 'networks.n.ipam.config[0].gateway: "x" is not an IP address'),
         (config("{subnet: 10.1.0.0/24, ip_range: 10.2.0.0/25}"), "ip_range: 10.2.0.0/25 is not a part of the subnet"),
@@ -143,12 +147,14 @@ def test_subnets_that_overlap_are_told_at_the_second(stack: Stack) -> None:
         ("10.2.0.7", "10.2.0.7 is not an address for a host in 10.1.0.0/24"),
         ("10.1.0.255", "10.1.0.255 is not an address for a host in 10.1.0.0/24"),
         ("10.1.0.1", "10.1.0.1 is the gateway of the network"),
+        ("10.1.0.7", "10.1.0.7 is one of the network's aux_addresses, which nobody is given"),
     ],
 )
 def test_an_address_that_its_network_does_not_have_is_told_where_it_is_written(
     stack: Stack, address: str, message: str
 ) -> None:
-    (found,) = stack.messages(one(config("{subnet: 10.1.0.0/24}"), f'{{ipv4_address: "{address}"}}'))
+    network = config("{subnet: 10.1.0.0/24, aux_addresses: {printer: 10.1.0.7}}")
+    (found,) = stack.messages(one(network, f'{{ipv4_address: "{address}"}}'))
     assert found.startswith("compose.yaml:2:46: services.a.networks.n.ipv4_address: " + message)
 
 
@@ -176,3 +182,56 @@ def test_two_networks_cannot_have_one_interface(stack: Stack) -> None:
     text = "services: {a: {image: i, networks: {m: {interface_name: lan0}, n: {interface_name: lan0}}}}\n"
     (found,) = stack.messages(text + "networks: {m: {}, n: {}}\n")
     assert "services.a.networks.n.interface_name: lan0 is its interface on network m already" in found
+
+
+def test_two_networks_cannot_have_one_bridge(stack: Stack) -> None:
+    options = "{driver_opts: {com.docker.network.bridge.name: br7}}"
+    text = f"services: {{a: {{image: i, networks: [m, n]}}}}\nnetworks:\n  m: {options}\n  n: {options}\n"
+    (found,) = stack.messages(text)
+    assert found.startswith("compose.yaml:4:")
+    assert 'com.docker.network.bridge.name: "br7" is the bridge of network m already' in found
+
+
+ADDRESSED = """services:
+  a: {{image: i, networks: {{n: {{{0}}}}}}}
+  b: {{image: i, {1}, networks: {{n: {{{0}}}}}}}
+networks: {{n: {{enable_ipv6: true, ipam: {{config: [{{subnet: 10.1.0.0/24}}, {{subnet: 'fd00:1::/64'}}]}}}}}}
+"""
+
+
+SAID = ["ipv4_address: 10.1.0.9", "ipv6_address: 'fd00:1::9'", "mac_address: '02:00:00:00:00:09'"]
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_two_services_want_of_a_network_is_told_at_the_second(stack: Stack, said: str) -> None:
+    (found,) = stack.messages(ADDRESSED.format(said, "labels: {}"))
+    assert found.startswith("compose.yaml:3:")
+    assert "is that of service a on network n already" in found
+
+
+@pytest.mark.parametrize("apart", ["scale: 0", "profiles: [other]"])
+def test_who_is_not_there_takes_nothing_from_others(stack: Stack, apart: str) -> None:
+    assert len(stack.load(ADDRESSED.format("ipv4_address: 10.1.0.9", apart)).project.services) == 2
+
+
+@pytest.mark.parametrize("key", SAID)
+def test_many_containers_cannot_have_one_address(stack: Stack, key: str) -> None:
+    text = ADDRESSED.format(key, "profiles: [other]").replace("a: {image: i", "a: {image: i, scale: 2")
+    (found,) = stack.messages(text)
+    assert f"services.a.scale: more than one container cannot have one {key.partition(':')[0]}" in found
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("network_mode: 'service:zz'", 'services.a.network_mode: "zz" is not a service'),
+        ("pid: 'service:zz'", 'services.a.pid: "zz" is not a service'),
+        ("ipc: 'service:bb'", 'services.a.ipc: "bb" is not a service (did you mean "b"?)'),
+        ("links: [bb]", 'services.a.links[0]: "bb" is not a service of this stack (did you mean "b"?)'),
+        ("volumes_from: [zz]", 'services.a.volumes_from[0]: "zz" is not a service'),
+        ("depends_on: [zz]", 'services.a.depends_on: "zz" is not a service'),
+    ],
+)
+def test_a_service_that_is_not_there_is_told_once_where_it_is_named(stack: Stack, said: str, message: str) -> None:
+    (found,) = stack.messages(f"services:\n  a: {{image: i, {said}}}\n  b: {{image: i}}\n")
+    assert message in found

@@ -176,7 +176,10 @@ def test_all_resources_are_networks_and_volumes_whoever_uses_them() -> None:
 
 def test_rm_removes_what_does_not_run_and_with_stop_all_but_one_offs() -> None:
     observed = seen(STACK, stopped={"migrate": Exit(code=0), "web": None})
-    rm = lambda **options: plan_remove(Remove(**options), observed, STACK)  # noqa: E731
+
+    def rm(**options: Any) -> Plan:
+        return plan_remove(Remove(**options), observed, STACK)
+
     assert labels(rm()) == ["remove web", "remove migrate"]
     assert labels(rm(selection=select("api"))) == []
     assert labels(rm(selection=select("api"), stop=True)) == ["stop api", "remove api"]

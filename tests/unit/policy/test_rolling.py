@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,18 +59,19 @@ class Player:
     def _possible(self) -> list[Callable[[], None]]:
         acts: list[Callable[[], None]] = []
         for slot in self._in(Stage.REPLACING):
-            acts.append(lambda slot=slot: self._move(self.progress.updated(slot, self.now_s)))
-            acts.append(lambda slot=slot: self._move(self.progress.failed(slot, self.now_s)))
-        for slot in self._in(Stage.UPDATED) if acts else ():
-            acts.append(lambda slot=slot: self._move(self.progress.failed(slot, self.now_s)))
+            acts += [partial(self._update, slot), partial(self._fail, slot)]
+        acts += [partial(self._fail, slot) for slot in self._in(Stage.UPDATED)] if acts else []
         waits = [self.progress.turn(slot, self.now_s) for slot in self._in(Stage.QUEUED)]
         times = [wait.recheck_s for wait in waits if isinstance(wait, NotYet) and wait.recheck_s is not None]
         if times:
             acts.append(lambda: self._pass(min(times)))
         return acts
 
-    def _move(self, progress: Progress) -> None:
-        self.progress = progress
+    def _update(self, slot: int) -> None:
+        self.progress = self.progress.updated(slot, self.now_s)
+
+    def _fail(self, slot: int) -> None:
+        self.progress = self.progress.failed(slot, self.now_s)
 
     def _pass(self, seconds: float) -> None:
         assert seconds > 0
