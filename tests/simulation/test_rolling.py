@@ -560,6 +560,6 @@ def test_nobody_waits_for_a_port_that_a_replica_has_until_its_turn() -> None:
             assert "8080" in str(outcome.error())
         assert (await update(engine, publishing(2, 8081, 8080))).error() is None
         rows = {row.service: row for row in engine.statuses()}
-        assert [item.host_port for name in ("web", "client") for item in rows[name].published] == [8081, 8080]
+        assert [item.host_port for name in ("web", "client") for item in rows[ServiceName(name)].published] == [8081, 8080]
 
     simulate(lambda: World({"web": WEB}), body)
