@@ -44,6 +44,7 @@ HOMES: Mapping[str, frozenset[str]] = {
     "e2b_dockerfile_utils": frozenset({"build"}),
     "h11": frozenset({"supervisor"}),
     "click": frozenset({"cli"}),
+    "watchfiles": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
 }
 """Where a third-party package may be imported. One that is not listed has no home yet, and may be imported nowhere."""
@@ -64,8 +65,8 @@ PURE = frozenset({"model", "compose", "graph", "policy", "plan", "oci", "contrac
 IMPURE_MODULES = frozenset({"trio", "time", "random", "subprocess", "socket", "threading", "asyncio", "multiprocessing"})
 
 NOTHING_OF_COMPOSE = frozenset({"names", "keys", "health", "codec", "linepattern"})
-"""What `runtime` may import of `model`: names, the result of a probe, what is looked for, and how values are stored. Not a project, a service
-or a mount, so that a front end without any project can stand on it (pystack-oci)."""
+"""What `runtime` may import of `model`: names, the result of a probe, what is looked for, and how values are stored. Not a
+project, a service or a mount, so that a front end without any project can stand on it (pystack-oci)."""
 
 SPAWN = f"{PACKAGE}.kernel.spawn"
 """Hands the environment on, unread, to the programs that it starts."""

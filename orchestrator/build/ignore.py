@@ -99,7 +99,7 @@ def parse_ignore(text: str, name: str) -> Ignore:
         if len(patterns) >= MOST_PATTERNS:
             raise InputError(f"more than {MOST_PATTERNS} patterns", place=f"{name}:{number}")
         try:
-            patterns.append(_pattern(line))
+            patterns.append(parse_pattern(line))
         except ValueError as exc:
             raise InputError(f'"{line.strip()}" is no pattern: {exc}', place=f"{name}:{number}") from exc
     return Ignore(patterns, name)
@@ -110,13 +110,14 @@ def excluding(patterns: Iterable[str]) -> Ignore:
     found = []
     for text in patterns:
         try:
-            found.append(_pattern(text))
+            found.append(parse_pattern(text))
         except ValueError as exc:
             raise InputError(f'--exclude="{text}" is no pattern: {exc}') from exc
     return Ignore(found)
 
 
-def _pattern(text: str) -> Pattern:
+def parse_pattern(text: str) -> Pattern:
+    """One pattern, as a line of an ignore file has it. Raises ValueError that says what is wrong with it."""
     text = text.strip()
     exception = text.startswith("!")
     if exception:

@@ -28,13 +28,14 @@ from orchestrator.cli.render.loglines import LogPrinter
 from orchestrator.cli.render.progress import Progress
 from orchestrator.cli.render.words import words_of
 from orchestrator.cli.tailing import MAY_END, any_alive
+from orchestrator.cli.watching.beside import Beside
 from orchestrator.cli.wire import encoded, event_of, selected, statuses_of
 from orchestrator.client import Client, EventMessage, SupervisorGone, ensure_supervisor
 from orchestrator.client.connection import soonest
 from orchestrator.contracts.control import Events, Kill, Restart, Stop, Up
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
-from orchestrator.errors import EXIT_CANCELLED, OperationError
+from orchestrator.errors import EXIT_CANCELLED, OperationError, PystackError
 from orchestrator.model.names import ContainerId, Role
 from orchestrator.state.records import FileState
 from orchestrator.values import frozen
@@ -118,7 +119,7 @@ class _Part(Operation):
 
 class Foreground:
     """One foreground `up`. `timeout_s`: the grace that stopping gets, None: each service's own. `cascade`: says when all is
-    to be stopped because one container has ended, and the exit code."""
+    to be stopped because one container has ended, and the exit code. `watch`: keeps containers in step with their files."""
 
     def __init__(
         self,
@@ -129,6 +130,7 @@ class Foreground:
         printer: LogPrinter,
         timeout_s: float | None,
         cascade: Cascade | None = None,
+        watch: Beside | None = None,
     ) -> None:
         self._site = site
         self._selection = selection
@@ -157,6 +159,7 @@ class Foreground:
         self._asked: list[_Part] = []
         """Restarts that keys have asked for."""
         self._detached = False
+        self._watch = watch or Beside()
 
     def use_keys(self, stack: ExitStack) -> None:
         """Listen to the keyboard as long as `stack` is open, if there is one."""
@@ -198,12 +201,14 @@ class Foreground:
         parts = [part for part in (self._starting, self._ending, *self._asked) if part is not None and not part.done]
         keyboard = self._keyboard if self._keyboard is not None and self._keyboard.listening else None
         limit_s = soonest(None if self._up else self._progress.interval_s, *(part.left_s() for part in parts))
-        sources = (*parts, self._events, self._interrupts, keyboard, *self._logs.sources())
+        limit_s = soonest(limit_s, self._watch.left_s())
+        sources = (*parts, self._events, self._interrupts, keyboard, *self._logs.sources(), *self._watch.sources())
         wait_any((source for source in sources if source is not None), limit_s)
         self._logs.pump()
         for part in parts:
             part.pump()
         self._take_events()
+        self._watch.pump()
         if not self._up:
             self._progress.tick()
         self._take_interrupts()
@@ -225,7 +230,8 @@ class Foreground:
         if not self._up:
             self._has_come_up(self._starting.result, summary)
         look, self._may_end = self._may_end, False
-        if not (look and self._ending is None and self._all_ended()):
+        if self._watch.busy or not (look and self._ending is None and self._all_ended()):
+            self._may_end = self._may_end or (look and self._watch.busy)
             return False
         self._hear_the_ends()
         return self._ending is None
@@ -251,6 +257,7 @@ class Foreground:
             self._subscribe(self._last_event_at)
         self._logs.add_all(since=self._began_at)
         self._logs.pump()
+        self._watch.begin()
         if self._cascade is not None:
             self._stop_if(self._cascade.found(statuses_of(result.get("statuses", []))))
 
@@ -294,6 +301,7 @@ class Foreground:
         elif event.container is not None and event.kind in _ENDS:
             self._seen_running.pop(event.container, None)
         self._logs.notice(event, self._began_at)
+        self._watch.notice(event)
         if self._cascade is not None:
             self._stop_if(self._cascade.see(event))
 
@@ -373,10 +381,19 @@ class Foreground:
             self._progress.note("detached: everything goes on; `pystack logs -f` follows it, `pystack down` ends it")
         elif pressed.act is Act.SHOW:
             self._logs.only = pressed.service
+        elif pressed.act is Act.WATCH and self._up:
+            self._toggle_watch()
         elif pressed.act is Act.RESTART and pressed.service is not None:
             client, _ = ensure_supervisor(self._site)
             request = Restart(selected([pressed.service]))
             self._asked.append(_Part(client, request, self._progress, self._board, self._happened))
+
+    def _toggle_watch(self) -> None:
+        try:
+            if not self._watch.toggle():
+                self._progress.note("watch: disabled")
+        except PystackError as error:
+            self._progress.note(f"error: {error}")
 
     def _is_answered(self, part: _Part) -> bool:
         if not part.done:
@@ -390,6 +407,7 @@ class Foreground:
         return Stop(selected(self._selection.managed), self._timeout_s)
 
     def _begin(self, request: Stop | Kill) -> None:
+        self._watch.end()
         if self._ending is not None:
             self._ending.client.close()
         client, _ = ensure_supervisor(self._site)
@@ -401,6 +419,7 @@ class Foreground:
         self._events.close()
         self._events = None
         self._may_end = True
+        self._watch.missed()
         if not self._up or self._ending is not None or FileState(self._site).load() is None:
             return  # What was asked of it will end with its own error, or we are cut off from a supervisor that lives.
         self._heals += 1

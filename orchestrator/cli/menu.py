@@ -1,6 +1,7 @@
 """The keys of ``pystack up`` in the foreground.
 
-    idle      `d` detaches, `r` restarts a service, `l` chooses whose logs are shown, `h` tells the keys
+    idle      `d` detaches, `r` restarts a service, `l` chooses whose logs are shown, `w` watches files
+              or ends that, `h` tells the keys
     choosing  after `r` or `l`: a digit or a letter of the list; any other key leads back and does nothing
 
 `Menu` is the state machine, and knows no terminal. `Keyboard` is the terminal: its keys come at once and unseen, everything
@@ -21,7 +22,7 @@ from types import FrameType
 
 from orchestrator.values import frozen
 
-HELP = "keys: d detaches, r restarts, l chooses logs, h says this again; Ctrl-C stops"
+HELP = "keys: d detaches, r restarts, l chooses logs, w watches, h helps; Ctrl-C stops"
 _NAMES = "123456789abcdefghijklmnopqrstuvwxyz"
 _ALL = "0"
 
@@ -30,6 +31,7 @@ class Act(Enum):
     DETACH = "detach"
     RESTART = "restart"
     SHOW = "show"
+    WATCH = "watch"
 
 
 @frozen
@@ -58,6 +60,8 @@ class Menu:
             return self._chosen(choosing, key)
         if key == "d":
             return Pressed(Act.DETACH)
+        if key == "w":
+            return Pressed(Act.WATCH)
         if key in ("h", "?"):
             return Pressed(text=HELP)
         if key not in _LISTS:

@@ -64,6 +64,8 @@ class EventKind(Enum):
     HEALTH_PROBED = "health.probed"
     HEALTH_CHANGED = "health.changed"
     RESTART_SCHEDULED = "restart.scheduled"
+    CASCADE = "cascade"
+    """A dependency has crashed, and this service is restarted or frozen for that, or goes on."""
     SUPERVISOR_STARTED = "supervisor.started"
     """From here on `Event.clock_s` is of another clock."""
     CHAOS = "chaos"
@@ -87,6 +89,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.IMAGE_OBTAINED: ("image",),
     EventKind.IMAGE_FAILED: ("image",),
     EventKind.SERVICE_WAITING: ("on", "condition"),
+    EventKind.CASCADE: ("on", "mode"),
     EventKind.CONDITION_MET: ("on", "condition", "waited_s"),
     EventKind.SERVICE_FAILED: ("exit_status", "signal", "oom", "probe_output", "blocked"),
     EventKind.SERVICE_BLOCKED: ("on", "dependency", "exit_status"),

@@ -45,7 +45,8 @@ class Definition:
 class ContainerRecord:
     """One container as it was last decided. `config_hash`: of what it was made from (`plan.hashing`).
 
-    Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made.
+    Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made or last
+    started.
     `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
     `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
     with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
@@ -57,6 +58,8 @@ class ContainerRecord:
     `due_at`: of a job's run that its schedule made, the instant (epoch seconds) that it is for; 0.0: it was run by hand.
     `succeeds`: the container in whose place it is to be, while there are both (`scheduler.rolling`); `took_over`: it is
     there, and the other one has only to go.
+    `forgiven`: of its `restarts`, those that do not count. `frozen_for`: it is `paused` until these are back
+    (`scheduler.cascade`).
     """
 
     container: ContainerId
@@ -80,6 +83,8 @@ class ContainerRecord:
     reconnecting: bool = False
     manual: Manual = Manual()
     faults: Mapping[str, Injection] = field(default_factory=dict)
+    forgiven: int = 0
+    frozen_for: tuple[ContainerId, ...] = ()
     due_at: float = 0.0
     succeeds: ContainerId = ContainerId("")
     took_over: bool = False

@@ -37,7 +37,7 @@ _ANSWER_TIMEOUT_S = 5
 
 @frozen
 class Listener:
-    """A socket that takes connections, or datagrams from anybody. `address`: as it is bound; ``0.0.0.0`` and ``::``: all."""
+    """A socket that takes connections, or datagrams from anybody. `address`: as it is bound; ``0.0.0.0``, ``::``: all."""
 
     address: str
     port: int

@@ -21,6 +21,7 @@ from orchestrator.model.restart import RestartPolicy
 from orchestrator.model.security import Security
 from orchestrator.model.updating import UpdateRules
 from orchestrator.model.volume import Mount, VolumesFrom
+from orchestrator.model.watch import WatchRule
 from orchestrator.values import field, frozen
 
 NONE_GIVEN: Mapping[str, str] = MappingProxyType({})
@@ -35,15 +36,34 @@ class Condition(Enum):
     COMPLETED = "service_completed_successfully"
 
 
+class Cascade(Enum):
+    """What becomes of a service when one that it depends on has crashed, or become unhealthy, and is restarted by its
+    policy (``x-pystack.cascade``)."""
+
+    RESTART = "restart"
+    """It is restarted when that is back."""
+    FREEZE = "freeze"
+    """It stands still until that is back."""
+    IGNORE = "ignore"
+
+
 @frozen
 class Dependency:
     """One edge. `required` False: a dependency that is absent or fails only warns. `restart`: when the dependency is
-    restarted or replaced by an operation, this service is restarted too."""
+    restarted or replaced by an operation, this service is restarted too. `cascade`: as it is written, if it is."""
 
     service: ServiceName
     condition: Condition = Condition.STARTED
     required: bool = True
     restart: bool = False
+    cascade: Cascade | None = None
+
+    @property
+    def after_crash(self) -> Cascade:
+        """A job that has done its work does not come back."""
+        if self.condition is Condition.COMPLETED:
+            return Cascade.IGNORE
+        return self.cascade or (Cascade.RESTART if self.restart else Cascade.IGNORE)
 
 
 @frozen
@@ -57,9 +77,10 @@ class Service:
     `files`: its secrets and configs. `group_add`: names of the image's groups, or numbers. `shm_bytes`: of /dev/shm.
     `storage_bytes`: of the writable layer. `cgroup_parent`: a path below the root of each cgroup hierarchy, without its
     outer slashes. `tty`: its standard streams are a terminal. `stdin_open`: its stdin stays open. `attach`: ``up`` in the
-    foreground shows its log. `pre_start`: in this order, before a new container starts. `given`: of a one-off, compose
-    path -> the option of the command line that changed it. `job`: it is one of ``jobs``. `update`: how changed containers
-    are replaced, None: all at once; `rollback`: the same, when that is taken back. `place` is this service's compose path.
+    foreground shows its log. `pre_start`: in this order, before a new container starts. `watch`: what is done when files
+    change. `given`: of a one-off, compose path -> the option of the command line that changed it. `job`: it is one of
+    ``jobs``. `update`: how changed containers are replaced, None: all at once; `rollback`: the same, when that is taken
+    back. `place` is this service's compose path.
     """
 
     name: ServiceName
@@ -115,6 +136,7 @@ class Service:
     pre_start: tuple[InitStep, ...] = ()
     post_start: tuple[Hook, ...] = ()
     pre_stop: tuple[Hook, ...] = ()
+    watch: tuple[WatchRule, ...] = ()
     job: bool = False
     update: UpdateRules | None = None
     rollback: UpdateRules | None = None

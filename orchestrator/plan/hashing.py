@@ -1,9 +1,9 @@
 """The config hash of a service: it changes when a container made from it would be different.
 
 As in Docker Compose, profiles, depends_on and replicas are left out (they say when and how many, not what), and so are
-build and pull policy: how the image is had shows in what it is; `attach`: who looks at it; and how it is updated. Labels,
-restart policy and health check count. The content of the image, and the definitions of the networks and volumes the service
-uses, count too. Compose paths (`place`) do not.
+build and pull policy: how the image is had shows in what it is; `attach` and `watch`: who looks at it, or at files; and how
+it is updated. Labels, restart policy and health check count. The content of the image, and the definitions of the networks
+and volumes the service uses, count too. Compose paths (`place`) do not.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from orchestrator.values import fields, frozen, replace
 
 _IGNORED = frozenset({
     "name", "depends_on", "profiles", "replicas", "build", "pull_policy", "attach", "given", "job", "update", "rollback",
+    "watch",
 })  # fmt: skip
 _VOLUME_FIELDS = ("full_name", "external")
 _LATER_NETWORK_FIELDS = ("ipv4", "ipv6", "driver", "options", "external")

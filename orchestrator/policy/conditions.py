@@ -4,7 +4,7 @@ The verdict on one container is formed on what has happened to it since the curr
 moment it happens: one that was healthy for an instant has met the condition, one that ended before has not. A service meets
 a condition when all its replicas do (`gather`). There is no wait without an end: a container that keeps ending is waited
 for through `PATIENCE_RUNS` runs and no longer, even when its restart policy would go on for ever. (A job that runs is
-waited for as long as it runs.)
+waited for as long as it runs.) One that is unhealthy is given up only when nobody cures it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ class Facts:
     `pending`: the current operation will start it, and has not yet: what was before does not count. `started`: a run
     began in the current operation. `checked`: it has a health check. `exit`: of the last run that ended.
     `ended_runs`: runs that ended, not on request, since the operation began. `age_s`: of the run.
-    `wanted`: the user wants it to run. `reason`: why it is as it is, one sentence. `hook`: what of its ``post_start`` is
-    under way. `failed_hook`: how one of its hooks failed in this run, one sentence, "" for none.
+    `curing`: its run is unhealthy, and ended so that the restart policy begins another. `wanted`: the user wants it to run.
+    `reason`: why it is as it is, one sentence. `hook`: what of its ``post_start`` is under way. `failed_hook`: how one of
+    its hooks failed in this run, one sentence, "" for none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Facts:
     started: bool = False
     checked: bool = False
     health: Health = Health.NONE
+    curing: bool = False
     exit: ExitView | None = None
     ended_runs: int = 0
     age_s: float = 0.0
@@ -123,6 +125,13 @@ def ready(facts: Facts) -> Verdict:
     return _patient(facts, "running") if facts.phase in _RESTARTING and facts.wanted else Never(_why_not(facts))
 
 
+def recovered(facts: Facts) -> Verdict:
+    """Whether what has crashed is back: it runs, and is healthy if it has a health check. Never: nobody starts it again."""
+    if facts.phase is Phase.RUNNING and not facts.hook and (not facts.checked or facts.health is Health.HEALTHY):
+        return Met()
+    return NotYet(f"{facts.name} is not back yet") if facts.phase in LIVE or facts.pending else Never(_why_not(facts))
+
+
 def _held_by_hook(facts: Facts) -> NotYet | Never | None:
     """What has started counts as such when its ``post_start`` is done, and not at all when that has failed."""
     if facts.phase is not Phase.RUNNING:
@@ -145,6 +154,8 @@ def _healthy(facts: Facts) -> Verdict:
         match facts.health:
             case Health.HEALTHY:
                 return Met()
+            case Health.UNHEALTHY if facts.curing:
+                return _patient(facts, "healthy")
             case Health.UNHEALTHY:
                 return Never(facts.reason or f"{facts.name} is unhealthy")
             case _:
@@ -165,7 +176,8 @@ def _completed(facts: Facts) -> Verdict:
 
 
 def _patient(facts: Facts, goal: str) -> Verdict:
-    if facts.health is Health.UNHEALTHY and goal == "healthy":
+    ends_for_good = facts.phase is Phase.STOPPING and not facts.curing
+    if facts.health is Health.UNHEALTHY and goal == "healthy" and ends_for_good:
         return Never(f"{facts.name} became unhealthy")
     if facts.ended_runs >= PATIENCE_RUNS:
         last = f", the last time it {describe_exit(facts.exit)}" if facts.exit is not None else ""

@@ -1,39 +1,55 @@
 """When an ended or unhealthy container is started again (Docker's restart policies, as moby has them).
 
-The delay is 100 ms before the first restart, then doubles to at most a minute; a run of 10 s or more sets it back.
-``on-failure:N`` counts the restarts since a user last started the container. A stop by the user suppresses every policy.
-An unhealthy run counts as a failed one whatever its exit code: that is pystack's difference (docs/health-restarts.md).
+The delay is 100 ms before the first restart, then doubles to at most a minute; a run of 10 s or more sets it back, unless
+the policy has a back-off of its own. ``on-failure:N`` counts the restarts since a user last started the container, but for
+those that a policy with a window forgives. A stop by the user suppresses every policy. An unhealthy run counts as a failed
+one whatever its exit code: that is pystack's difference (docs/health-restarts.md).
 """
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from orchestrator.model.restart import RestartKind, RestartPolicy
+from orchestrator.model.restart import Backoff, RestartKind, RestartPolicy
 from orchestrator.policy.exits import ExitView, describe_exit, succeeded
-from orchestrator.values import frozen
+from orchestrator.units import format_duration
+from orchestrator.values import frozen, replace
 
-FIRST_DELAY_S = 0.1
-MAX_DELAY_S = 60.0
-RESET_AFTER_S = 10.0
+FIRST_DELAY_S = Backoff().first_s
+MAX_DELAY_S = Backoff().cap_s
+RESET_AFTER_S = Backoff().reset_s
+LEAST_DELAY_S = 0.01
+"""Whatever the policy says: what ends at once must not keep the machine busy with that alone."""
+_MIDDLE = 0.5
 
 
 @frozen
 class RestartHistory:
-    """`restarts`: by policy since a user started the container. `delay_s`: the last delay (0: none yet).
-
-    `run_s`: how long the run lasted that has just ended (or has become unhealthy).
-    """
+    """`restarts`: by policy since a user started the container; `forgiven`: those of them that do not count. `steps`: of
+    the back-off that have been taken. `run_s`: how long the run lasted that has just ended (or is unhealthy); `healthy`:
+    it was, for a moment at least. `made_s`: when the last restarts were made, as many as a budget has to know."""
 
     restarts: int = 0
-    delay_s: float = 0.0
+    steps: int = 0
     run_s: float = 0.0
+    healthy: bool = False
+    forgiven: int = 0
+    made_s: tuple[float, ...] = ()
 
-    def ended_after(self, run_s: float) -> RestartHistory:
-        return RestartHistory(self.restarts, self.delay_s, run_s)
+    def ended_after(self, run_s: float, policy: RestartPolicy, *, healthy: bool = False) -> RestartHistory:
+        """A run that lasted for the policy's window has proved the restart good that it began with."""
+        good = 0 < policy.window_s <= run_s and self.forgiven < self.restarts
+        return replace(self, run_s=run_s, healthy=healthy, forgiven=self.forgiven + good)
 
-    def restarted(self, delay_s: float) -> RestartHistory:
-        return RestartHistory(self.restarts + 1, delay_s, 0.0)
+    def restarted(self, policy: RestartPolicy, now_s: float = 0.0) -> RestartHistory:
+        kept = policy.budget.restarts if policy.budget is not None else 0
+        made_s = (*self.made_s, now_s)[-kept:] if kept else ()
+        return RestartHistory(self.restarts + 1, self.next_step(policy.backoff) + 1, 0.0, False, self.forgiven, made_s)
+
+    def next_step(self, backoff: Backoff) -> int:
+        """Of the back-off; 0: its first delay."""
+        anew = self.healthy if backoff.healthy_resets else self.run_s >= backoff.reset_s
+        return 0 if anew else self.steps
 
 
 @frozen
@@ -59,11 +75,19 @@ class GiveUp:
 
 
 def decide(
-    policy: RestartPolicy, history: RestartHistory, exit: ExitView | None, *, unhealthy: bool = False, wanted: bool = True
+    policy: RestartPolicy,
+    history: RestartHistory,
+    exit: ExitView | None,
+    *,
+    unhealthy: bool = False,
+    wanted: bool = True,
+    now_s: float = 0.0,
+    luck: float = _MIDDLE,
 ) -> Restart | GiveUp:
     """What follows the end of a run, or its having become unhealthy (`unhealthy`; `exit` is then None until it ended).
 
-    `wanted`: the user still wants it to run.
+    `wanted`: the user still wants it to run. `now_s`: by the clock of `RestartHistory.made_s`. `luck`: from 0 to 1, for the
+    jitter.
     """
     what = "became unhealthy" if unhealthy or exit is None else describe_exit(exit)
     if not wanted:
@@ -76,22 +100,34 @@ def decide(
         case RestartKind.ON_FAILURE:
             if not failed:
                 return GiveUp(what, f"not restarted (restart: {name})")
-            if policy.max_attempts is not None and history.restarts >= policy.max_attempts:
-                times = "restart" if policy.max_attempts == 1 else "restarts"
-                return GiveUp(what, f"given up after {policy.max_attempts} {times} (restart: {name})", failed=True)
         case RestartKind.ALWAYS | RestartKind.UNLESS_STOPPED:
             pass
         case _:
             assert_never(policy.kind)
-    delay_s = next_delay_s(history)
+    if policy.max_attempts is not None and history.restarts - history.forgiven >= policy.max_attempts:
+        times = "restart" if policy.max_attempts == 1 else "restarts"
+        within = f" that lasted less than {format_duration(policy.window_s)}" if policy.window_s else ""
+        return GiveUp(what, f"given up after {policy.max_attempts} {times}{within} (restart: {name})", failed=True)
+    budget = policy.budget
+    if budget is not None and sum(now_s - at_s < budget.within_s for at_s in history.made_s) >= budget.restarts:
+        spent = f"{budget.restarts} within {format_duration(budget.within_s)}"
+        return GiveUp(what, f"given up: its restarts are spent, {spent} (x-pystack.restart.budget)", failed=True)
+    delay_s = next_delay_s(history, policy.backoff, luck)
     return Restart(delay_s, f"{what}; restart {history.restarts + 1} in {delay_text(delay_s)} (restart: {name})")
 
 
-def next_delay_s(history: RestartHistory) -> float:
+def returns_at_boot(policy: RestartPolicy) -> bool:
+    """Whether a machine that starts again starts it, too, although a user had stopped it: as Docker has it."""
+    return policy.kind is RestartKind.ALWAYS
+
+
+def next_delay_s(history: RestartHistory, backoff: Backoff, luck: float = _MIDDLE) -> float:
     """The delay before the next restart."""
-    if history.run_s >= RESET_AFTER_S or history.delay_s == 0.0:
-        return FIRST_DELAY_S
-    return min(history.delay_s * 2, MAX_DELAY_S)
+    try:
+        delay_s = min(backoff.first_s * backoff.factor ** history.next_step(backoff), backoff.cap_s)
+    except OverflowError:
+        delay_s = backoff.cap_s
+    return max(min(delay_s * (1 + backoff.jitter * (2 * luck - 1)), backoff.cap_s), LEAST_DELAY_S)
 
 
 def policy_text(policy: RestartPolicy) -> str:

@@ -27,7 +27,7 @@ from orchestrator.model.volume import mounted_images
 from orchestrator.plan.hashing import identities_in
 from orchestrator.plan.images import image_request, mounted_request
 from orchestrator.policy.lifecycle import Trigger
-from orchestrator.policy.restart import GiveUp, Restart
+from orchestrator.policy.restart import GiveUp, Restart, returns_at_boot
 from orchestrator.scheduler import chaos, hooks, pausing, sandbox, sharing, supervise
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
@@ -123,6 +123,9 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
             return True  # Its schedule asked for it, and is there again.
         _take_ended_one_off(state, container, found)
         return False
+    if rebooted and returns_at_boot(container.definition.restart) and _was_stopped(record):
+        container.amend(wanted=Wanted.RUNNING)
+        record = container.record
     if record.wanted is Wanted.STOPPED and never_ran:
         container.step(Trigger.CREATED, "created, never started")
         return False
@@ -138,6 +141,11 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
         container.step(Trigger.CREATED, "created, never started")
         return True
     return _meet_policy(state, container, found, rebooted)
+
+
+def _was_stopped(record: ContainerRecord) -> bool:
+    """By a user, after it had run."""
+    return record.wanted is Wanted.STOPPED and record.last_exit is not None and not record.gave_up
 
 
 def _last_exit(record: ContainerRecord, found: ContainerState | None) -> Exit | None:
@@ -194,7 +202,7 @@ def _meet_policy(state: EngineState, container: Container, found: ContainerState
     exit = Exit() if rebooted else container.exit or Exit()
     if orphaned := sharing.ended_with(state, container, exit):
         container.run = LiveRun(container.check, orphaned=orphaned)
-    decision = supervise.judge_end(container, exit, 0.0)
+    decision = supervise.judge_end(state, container, exit, 0.0)
     if (known := container.record.last_exit) is None or not exit.is_end_of(known):
         what = "was lost at reboot" if rebooted else "ended while no supervisor was there"
         container.note(

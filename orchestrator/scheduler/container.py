@@ -26,7 +26,7 @@ from orchestrator.contracts.network import Published
 from orchestrator.contracts.runtime import Exit
 from orchestrator.contracts.state import ContainerRecord, Records, Wanted
 from orchestrator.errors import PystackError
-from orchestrator.model.health import Health, HealthCheck
+from orchestrator.model.health import Health, HealthCheck, OnUnhealthy
 from orchestrator.model.manual import connected
 from orchestrator.model.names import ContainerId, Instance, Role, ServiceName
 from orchestrator.model.phase import LIVE, Phase
@@ -174,6 +174,7 @@ class Container:
             started=self.began,
             checked=checked,
             health=health,
+            curing=run is not None and run.unhealthy and self.definition.on_unhealthy is OnUnhealthy.RESTART,
             exit=self.exit,
             ended_runs=self.ended_runs,
             age_s=run.age_s if run is not None else 0.0,

@@ -27,12 +27,14 @@ from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection
 from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
 from orchestrator.model.project import Project
+from orchestrator.model.service import Cascade
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
 from orchestrator.plan.plan import Kind, Plan
 from orchestrator.plan.seal import Seal, check_seal
 from orchestrator.scheduler import adoption, chaos, supervise
 from orchestrator.scheduler.adapters import Adapters
 from orchestrator.scheduler.claims import Claims, Priority
+from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import Compile, EngineState
 from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
@@ -70,6 +72,7 @@ class Engine:
         self._timetable = Timetable(self._state, self._run_job)
         self._slugs = slugs
         self._under_way = 0
+        self._state.crashed = self._crashed
         adapters.runtime.on_unlogged(self._tell_unlogged)
 
     def _tell_unlogged(self, name: ContainerId, count: int, why: str) -> None:
@@ -109,6 +112,10 @@ class Engine:
             self._timetable.begin()
             return
         wanting = await adoption.adopt(self._state, record)
+        if any(item.frozen_for for item in record.containers):
+            from orchestrator.scheduler import cascade
+
+            cascade.resume(self._state)
         assert self._state.nursery is not None, "Engine.run is not running"
         if wanting:
             self._under_way += 1
@@ -302,6 +309,13 @@ class Engine:
         found += [f"orphan containers, left over from `run`: {', '.join(left)}"] if left else []
         text = f"{'; '.join(found)}; --remove-orphans removes them"
         self._state.events.note(EventKind.WARNING, text, orphans=tuple(plan.orphans))
+
+    def _crashed(self, leader: Container) -> None:
+        dependents = (service.depends_on.get(leader.service) for service in self._state.project.services.values())
+        if any(edge is not None and edge.after_crash is not Cascade.IGNORE for edge in dependents):
+            from orchestrator.scheduler import cascade  # Few stacks have one.
+
+            cascade.begin(self._state, self._claims, leader)
 
     async def _begin_timetable(self) -> None:
         self._timetable.begin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from random import random
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ class EngineState:
     `nursery`: where containers are supervised; it belongs to `Engine.run`. `faults`: those on purpose that stand, by id;
     `injections`: how many there have been. `jobs`: see `scheduler.timetable`. `rolling`: services of which an update is
     under way, with all its containers. `retiring`: those that go in the background, because there is another one in their
-    place; set when they are gone."""
+    place; set when they are gone. `luck`: from 0 to 1, another each time. `crashed`: called when a run has ended and its
+    policy will begin another. `cascades`: who has crashed, and who waits for it to be back (`scheduler.cascade`)."""
 
     adapters: Adapters
     events: EventSink
@@ -58,6 +60,9 @@ class EngineState:
     networks_lock: trio.Lock = field(default_factory=trio.Lock)
     images: dict[ImageRequest, Image] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    luck: Callable[[], float] = random
+    crashed: Callable[[Container], None] = lambda _container: None
+    cascades: set[tuple[ContainerId, ContainerId]] = field(default_factory=set)
     rolling: dict[ServiceName, frozenset[ContainerId]] = field(default_factory=dict)
     retiring: dict[ContainerId, trio.Event] = field(default_factory=dict)
     _services: dict[ServiceName, dict[ContainerId, Container]] = field(default_factory=dict)

@@ -29,7 +29,7 @@ class LiveRun:
     `begun_s`: when the process was started. `unhealthy`: it is ended because it became unhealthy. `ending`: it is asked to
     end, with `grace_s` before the kill; `grace`: the wait for that, while it lasts.
     `pauses`: how often it was paused; `going`: set while it is not.
-    `hook`: the ``post_start`` that is under way, or is about to be.
+    `was_healthy`: for a moment at least. `hook`: the ``post_start`` that is under way, or is about to be.
     `joined`: the runs of others whose namespaces it is in, by type; `orphaned`: which of them has ended, and ended it.
     """
 
@@ -46,6 +46,7 @@ class LiveRun:
     joined: Mapping[str, tuple[Container, Run]] = field(default_factory=dict)
     orphaned: str = ""
     hook: str = ""
+    was_healthy: bool = False
 
     @property
     def age_s(self) -> float:

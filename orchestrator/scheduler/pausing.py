@@ -15,7 +15,7 @@ from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.scheduler.live_run import LiveRun
 
 
-async def pause(state: EngineState, container: Container) -> None:
+async def pause(state: EngineState, container: Container, why: str = "paused by request") -> None:
     """Raises OperationError when it is paused already or does not run."""
     if container.phase is Phase.PAUSED:
         raise OperationError(f"container {container.id} is already paused")
@@ -24,7 +24,7 @@ async def pause(state: EngineState, container: Container) -> None:
         raise OperationError(f"container {container.id} does not run: it is {container.phase.value}")
     container.amend(paused=True)
     run.pause()
-    container.step(Trigger.PAUSE, "paused by request")
+    container.step(Trigger.PAUSE, why)
     try:
         await state.adapters.runtime.pause(container.id)
     except PystackError:
@@ -65,7 +65,7 @@ async def thaw(state: EngineState, container: Container) -> None:
     """For what follows: a run that is to end, or the next one. Raises HostError."""
     if container.record.paused:
         await state.adapters.runtime.resume(container.id)
-        container.amend(paused=False)
+        container.amend(paused=False, frozen_for=())
 
 
 def _is_paused(container: Container, run: LiveRun | None) -> bool:
@@ -75,6 +75,6 @@ def _is_paused(container: Container, run: LiveRun | None) -> bool:
 
 def _goes_on(container: Container) -> None:
     assert container.run is not None
-    container.amend(paused=False)
+    container.amend(paused=False, frozen_for=())
     container.run.unpause()
     container.step(Trigger.UNPAUSE, "running")

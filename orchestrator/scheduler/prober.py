@@ -92,6 +92,7 @@ def _take(adapters: Adapters, container: Container, run: LiveRun, result: ProbeR
     healthy = after.status is Health.HEALTHY
     adapters.networking.set_ready(container.id, healthy)
     if healthy:
+        run.was_healthy = True
         container.reason = "healthy"
         container.note(EventKind.HEALTH_CHANGED, f"{label} is healthy: {after.reason}", health="healthy")
         if before.status is Health.STARTING:
@@ -113,8 +114,10 @@ def _react(container: Container, run: LiveRun) -> None:
             run.unhealthy = True
             run.end(service.stop_grace_s)
         case OnUnhealthy.RESTART:
-            history = container.history.ended_after(run.age_s)
-            decision = decide(service.restart, history, None, unhealthy=True, wanted=container.wanted)
+            history = container.history.ended_after(run.age_s, service.restart)
+            decision = decide(
+                service.restart, history, None, unhealthy=True, wanted=container.wanted, now_s=trio.current_time()
+            )
             if isinstance(decision, Restart):
                 run.unhealthy = True
                 run.end(service.stop_grace_s)

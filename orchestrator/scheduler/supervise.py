@@ -50,7 +50,7 @@ def launch(
 
 def hasten_start(container: Container) -> None:
     """Do not wait for the back-off's end: a user wants it started now, and counts its restarts from now."""
-    container.amend(restarts=0, gave_up="", wanted=Wanted.RUNNING)
+    container.amend(restarts=0, forgiven=0, gave_up="", wanted=Wanted.RUNNING)
     if container.delay is not None:
         container.delay.cancel()
 
@@ -200,7 +200,7 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     container.failed_hook = None
     run.hook = hooks.first_of(container)
     run.joined = sharing.runs_of(state, container)
-    container.amend(ran_against=ground_of(state, container))
+    container.amend(ran_against=ground_of(state, container), boot_id=state.boot_id)
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
     state.adapters.networking.set_ready(container.id, container.check is None)
     container.note(
@@ -303,7 +303,7 @@ def _conclude(state: EngineState, container: Container, run: LiveRun, exit: Exit
     container.amend(last_exit=exit)
     if container.wanted:
         container.ended_runs += 1
-    decision = judge_end(container, exit, run_s)
+    decision = judge_end(state, container, exit, run_s)
     container.note(
         EventKind.CONTAINER_STOPPED if container.ask.ending else EventKind.CONTAINER_EXITED,
         f"{container.label} {describe_exit(exit)} after {delay_text(run_s)}",
@@ -317,23 +317,32 @@ def _conclude(state: EngineState, container: Container, run: LiveRun, exit: Exit
     return settle_end(state, container, exit, decision)
 
 
-def judge_end(container: Container, exit: Exit, run_s: float) -> Restart | GiveUp:
+def judge_end(state: EngineState, container: Container, exit: Exit, run_s: float) -> Restart | GiveUp:
     """What follows the end of a run."""
-    container.history = container.history.ended_after(run_s)
-    unhealthy = container.run is not None and container.run.unhealthy
-    service = container.definition
-    if container.run is not None and container.run.orphaned and container.wanted and sharing.go_on(container.run):
-        return Restart(FIRST_DELAY_S, container.run.orphaned)
+    run, service = container.run, container.definition
+    was_healthy = run is not None and run.was_healthy
+    container.history = container.history.ended_after(run_s, service.restart, healthy=was_healthy)
+    unhealthy = run is not None and run.unhealthy
+    if run is not None and run.orphaned and container.wanted and sharing.go_on(run):
+        return Restart(FIRST_DELAY_S, run.orphaned)
     if unhealthy and container.wanted and service.on_unhealthy is OnUnhealthy.STOP:
         return GiveUp("became unhealthy", "stopped (x-pystack.on_unhealthy: stop)", failed=True)
-    return decide(service.restart, container.history, exit, unhealthy=unhealthy, wanted=container.wanted)
+    return decide(
+        service.restart,
+        container.history,
+        exit,
+        unhealthy=unhealthy,
+        wanted=container.wanted,
+        now_s=trio.current_time(),
+        luck=state.luck(),
+    )
 
 
 def settle_end(state: EngineState, container: Container, exit: Exit, decision: Restart | GiveUp) -> float | None:
     """Act on the decision: the transition and the events. Returns the delay before the next run."""
     if isinstance(decision, Restart):
-        container.history = container.history.restarted(decision.after_s)
-        container.amend(restarts=container.record.restarts + 1)
+        container.history = container.history.restarted(container.definition.restart, trio.current_time())
+        container.amend(restarts=container.record.restarts + 1, forgiven=container.history.forgiven)
         container.step(Trigger.ENDED_RESTART, decision.reason)
         container.note(
             EventKind.RESTART_SCHEDULED,
@@ -341,6 +350,7 @@ def settle_end(state: EngineState, container: Container, exit: Exit, decision: R
             after_s=decision.after_s,
             attempt=container.history.restarts,
         )
+        state.crashed(container)
         return decision.after_s
     bad = container.wanted and (decision.failed or not exit.ok)
     blocked = state.held_up_by(container) if bad else ()
@@ -377,8 +387,8 @@ def announce_failure(container: Container, text: str, exit: Exit | None, blocked
 
 
 def fresh_history(container: Container) -> RestartHistory:
-    """After a restart of the supervisor: the attempts are remembered, the delay begins anew."""
-    return RestartHistory(restarts=container.record.restarts, run_s=0.0)
+    """After a restart of the supervisor: the attempts are remembered, the delay and the budget begin anew."""
+    return RestartHistory(restarts=container.record.restarts, forgiven=container.record.forgiven)
 
 
 def may_start(container: Container) -> bool:

@@ -10,7 +10,7 @@ from orchestrator.model.names import NetworkName, ProjectName, ServiceName, Volu
 from orchestrator.model.network import Attachment, Network
 from orchestrator.model.project import Project
 from orchestrator.model.restart import RestartKind, RestartPolicy
-from orchestrator.model.service import Condition, Dependency, Service
+from orchestrator.model.service import Cascade, Condition, Dependency, Service
 from orchestrator.model.volume import Mount, MountKind, Volume
 
 STARTED = Condition.STARTED
@@ -18,9 +18,16 @@ HEALTHY = Condition.HEALTHY
 COMPLETED = Condition.COMPLETED
 
 
-def edge(to: str, condition: Condition = STARTED, *, required: bool = True, restart: bool = False) -> Dependency:
+def edge(
+    to: str,
+    condition: Condition = STARTED,
+    *,
+    required: bool = True,
+    restart: bool = False,
+    cascade: Cascade | None = None,
+) -> Dependency:
     """One ``depends_on`` entry."""
-    return Dependency(ServiceName(to), condition, required, restart)
+    return Dependency(ServiceName(to), condition, required, restart, cascade)
 
 
 def check(

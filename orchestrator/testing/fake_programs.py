@@ -1,4 +1,4 @@
-"""What a fake container has for programs (`fake_runtime`), in virtual time."""
+"""What a fake container has for programs and shows of itself (`fake_runtime`), in virtual time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,28 @@ from collections.abc import Sequence
 import trio
 
 from orchestrator.errors import EXIT_NOT_FOUND
-from orchestrator.model.health import ProbeResult
+from orchestrator.model.health import Look, ProbeResult
+from orchestrator.model.names import ContainerId
+from orchestrator.values import frozen
 
 COMMANDS = frozenset({"exit", "hang", "missing"})
 """Those of `run_command` that probes may be; any other probe asks its FakeService how it is."""
+
+
+@frozen
+class Act:
+    """One thing that the scheduler had done, for tests of order."""
+
+    at_s: float
+    what: str
+    container: ContainerId
+
+
+async def look_in_time(wanted: Look, from_s: float, timeout_s: float) -> ProbeResult:
+    """Of what is so from `from_s` on."""
+    left_s = max(0.0, from_s - trio.current_time())
+    await trio.sleep(min(left_s, timeout_s))
+    return ProbeResult(0, "", left_s) if left_s <= timeout_s else ProbeResult(None, str(wanted), timeout_s)
 
 
 async def run_command(argv: Sequence[str], timeout_s: float) -> ProbeResult:

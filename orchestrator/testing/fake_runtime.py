@@ -31,7 +31,7 @@ from orchestrator.errors import EXIT_NOT_FOUND, CommandError, OperationError, Py
 from orchestrator.model.health import Look, ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import own_namespaces
-from orchestrator.testing.fake_programs import COMMANDS, is_at_end, run_command
+from orchestrator.testing.fake_programs import COMMANDS, Act, is_at_end, look_in_time, run_command
 from orchestrator.values import entity, field, frozen, replace
 
 EPOCH = 1_700_000_000.0
@@ -47,7 +47,8 @@ class FakeService:
     1, 2, ... the time from which on probes fail (None: they do not); later runs stay well. `exits_after_s`: it ends then,
     with `exit_code`, or by `exit_signal`, or (`oom`) by the OOM killer; None: it runs until stopped. `crashes`: run 1, 2,
     ... ends after that time with code 1; later runs do as `exits_after_s` says. `stops_after_s`: from the stop signal to
-    the end. `unkillable`: no signal ends it (it is stuck in the kernel). `probe_s`: how long a probe takes. `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
+    the end. `unkillable`: no signal ends it (it is stuck in the kernel). `probe_s`: how long a probe takes.
+    `create_s`: how long `create` takes. `create_error`, `start_error`: raised by these.
     `reads_stdin`: it ends at once, with `exit_code`, where its stdin is at its end when it is started.
     `start_errors`: the first so many starts are refused with `start_error`; None: all are.
     """
@@ -142,15 +143,6 @@ class _FakeContainer:
     @property
     def live(self) -> _FakeRun | None:
         return self.runs[-1] if self.runs and not self.runs[-1].over else None
-
-
-@frozen
-class Act:
-    """One thing that the scheduler had done, for tests of order."""
-
-    at_s: float
-    what: str
-    container: ContainerId
 
 
 class FakeRuntime:
@@ -348,9 +340,7 @@ class FakeRuntime:
             raise OperationError(f"{container} does not run")
         if not wanted.once:
             return await self.probe(container, (str(wanted),), timeout_s)
-        left_s = live.begun_s + self._behaviour(container).healthy_after_s - trio.current_time()
-        await _pass(min(left_s, timeout_s))
-        return ProbeResult(0, "", max(0.0, left_s)) if left_s <= timeout_s else ProbeResult(None, str(wanted), timeout_s)
+        return await look_in_time(wanted, live.begun_s + self._behaviour(container).healthy_after_s, timeout_s)
 
     async def exec(
         self, container: ContainerId, spec: ExecSpec, on_tty: TtySink | None = None, on_start: ExecSink | None = None

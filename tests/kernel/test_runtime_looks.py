@@ -25,8 +25,8 @@ async def here(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncGenera
         yield opened
 
 
-async def begin(here: Place, script: str, **options: object) -> Run:
-    run = await here.begin(["sh", "-c", script], **options)
+async def begin(here: Place, script: str) -> Run:
+    run = await here.begin(["sh", "-c", script])
     subprocess.run(["nsenter", f"--net=/proc/{run.pid}/ns/net", "ip", "link", "set", "lo", "up"], check=True)
     return run
 
@@ -129,7 +129,7 @@ async def test_links_stay_in_the_container_and_nothing_that_waits_is_opened(here
 
 
 async def test_a_line_counts_in_the_run_that_wrote_it(here: Place) -> None:
-    script = "test -e /again || echo 'ready in 12 ms'; touch /again; echo ready in no ms; sleep 0.3; echo is over; sleep 9999"
+    script = "test -e /again || echo 'ready in 12 ms'; touch /again; echo ready in no ms; sleep 0.3; echo is over; sleep 99"
     run = await begin(here, script)
     wanted = Look(LookKind.LOG, pattern="^ready in [0-9]+ ms$")
     assert (await look(here, run, wanted)).ok

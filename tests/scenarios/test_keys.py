@@ -88,3 +88,35 @@ def test_without_the_menu_the_terminal_is_left_as_it_is(stack: Stack) -> None:
         assert screen.is_canonical()
         screen.process.send_signal(signal.SIGINT)
         assert screen.end() == 130
+
+
+def test_w_watches_files_and_ends_that(pystack: Pystack, busybox_rootfs: Path) -> None:
+    text = f"""
+services:
+  web:
+    image: rootfs:{busybox_rootfs}
+    command: [sh, -c, "while :; do cat /srv/new; sleep 0.1; done"]
+    stop_grace_period: 0s
+    develop: {{watch: [{{path: ./src, action: sync, target: /srv}}]}}
+"""
+    stack = pystack.stack(text, files={"src/there": ""})
+    with terminal(stack, "up") as screen:
+        screen.until(b"w watches")
+        screen.type(b"w")
+        screen.until(b"watch: enabled")
+        (stack.directory / "src/new").write_text("came in\n")
+        screen.until(b"came in")
+        screen.type(b"w")
+        screen.until(b"watch: disabled")
+        screen.type(b"d")
+        screen.until(b"detached")
+        assert screen.end() == 0
+
+
+def test_w_says_when_there_is_nothing_to_watch(stack: Stack) -> None:
+    with terminal(stack, "up") as screen:
+        screen.until(b"w watches")
+        screen.type(b"w")
+        screen.until(b"error: none of the selected services has anything to watch")
+        screen.type(b"d")
+        assert screen.end() == 0

@@ -23,14 +23,14 @@ from orchestrator.contracts.control import (
     Stop,
     Up,
 )
-from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.events import ContainerStatus, EventKind
 from orchestrator.errors import CommandError, PystackError
-from orchestrator.model.health import Health
+from orchestrator.model.health import Health, HealthCheck, Look, LookKind
 from orchestrator.model.names import ServiceName
-from orchestrator.model.phase import Phase
+from orchestrator.model.phase import LIVE, Phase
 from orchestrator.model.project import Project
-from orchestrator.model.restart import RestartPolicy
-from orchestrator.model.service import Condition, Dependency
+from orchestrator.model.restart import Backoff, Budget, RestartPolicy
+from orchestrator.model.service import Cascade, Condition, Dependency
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing import seeds
 from orchestrator.testing.build import check, project, service
@@ -39,6 +39,8 @@ from orchestrator.testing.world import World
 from orchestrator.values import replace
 from tests.simulation.stage import ends, started, up
 
+LISTENING = HealthCheck(look=Look(LookKind.LISTENING, any=True))
+LISTENING_IN_TIME = HealthCheck(look=Look(LookKind.LISTENING, any=True), timeout_s=3.0)
 MOMENTS = st.sampled_from([0.0, 0.05, 0.5, 1.0, 2.5, 7.0])
 
 
@@ -81,6 +83,7 @@ def cases(draw: st.DrawFn) -> Case:
                 draw(st.sampled_from(list(Condition))),
                 required=draw(st.sampled_from([True, True, False])),
                 restart=draw(st.booleans()),
+                cascade=draw(st.sampled_from([None, None, *Cascade])),
             )
             for target in targets
         ]
@@ -89,11 +92,17 @@ def cases(draw: st.DrawFn) -> Case:
                 f"s{number}",
                 *needs,
                 restart=draw(st.sampled_from(["no", "always", "on-failure:2", "unless-stopped"])),
-                healthcheck=draw(st.none() | st.just(check(1, retries=2, timeout_s=2))),
+                healthcheck=draw(st.sampled_from([None, check(1, retries=2, timeout_s=2), LISTENING, LISTENING_IN_TIME])),
                 stop_grace_s=draw(st.sampled_from([0.0, 1.0, 10.0])),
                 replicas=draw(st.sampled_from([1, 1, 1, 2, 3, 0])),
             )
         )
+    tuned = draw(st.sampled_from([None, None, (Backoff(1, 1, 1), Budget(3, 60)), (Backoff(0.5, 3, 9, 0.5), None)]))
+    if tuned is not None:
+        services = [
+            replace(item, restart=replace(item.restart, window_s=2.0, backoff=tuned[0], budget=tuned[1]))
+            for item in services
+        ]
     found = {f"s{number}": draw(behaviours()) for number in range(count)}
     for item in services:
         for edge in item.depends_on.values():
@@ -146,10 +155,30 @@ def test_no_dependent_starts_before_its_conditions_hold_and_every_run_ends(case:
                     held = held_before(world, name, dependency, replicas)
                     assert held or not dependency.required, (name, dependency)
             await trio.sleep(300)
+            await wait_all_tasks_blocked()
+            nothing_stands_still_for_what_is_back(engine, case.stack)
+            about_to = {row.container for row in engine.statuses() if row.phase in (Phase.BACKOFF, Phase.STARTING)}
+            assert set(world.runtime.prepared()) <= about_to
             with trio.fail_after(900):
                 await take_down(engine, world)
 
     seeds.run(main, seed=case.seed)
+
+
+def nothing_stands_still_for_what_is_back(engine: Engine, stack: Project) -> None:
+    """Who is frozen (nobody has paused anything) depends on something that is to come back, and has not yet."""
+    rows = engine.statuses()
+    for row in rows:
+        if row.phase is Phase.PAUSED:
+            leaders = [name for name, edge in stack.services[row.service].depends_on.items()
+                       if edge.after_crash is Cascade.FREEZE]  # fmt: skip
+            found = [other for other in rows if other.service in leaders]
+            assert any(other.phase in LIVE and not back(other, stack) for other in found), (row, found)
+
+
+def back(row: ContainerStatus, stack: Project) -> bool:
+    checked = stack.services[row.service].healthcheck is not None
+    return row.phase is Phase.RUNNING and (not checked or row.health is Health.HEALTHY)
 
 
 async def take_down(engine: Engine, world: World) -> None:
@@ -212,6 +241,7 @@ def test_a_supervisor_killed_at_any_moment_loses_nothing(case: Case, killed_s: f
             assert shown >= set(alive)
             await trio.sleep(300)
             await wait_all_tasks_blocked()  # What ends at this very instant has been seen to end.
+            nothing_stands_still_for_what_is_back(engine, case.stack)
             for row in engine.statuses():
                 live = row.container in world.runtime.alive()
                 assert (row.pid is not None) == live

@@ -628,7 +628,7 @@ def test_after_a_reboot_what_a_policy_restarts_is_made_again_in_order() -> None:
         service("db", healthcheck=check(1), restart="always"),
         service("web", edge("db", HEALTHY), restart="unless-stopped"),
         service("job"),
-        service("idle", restart="always"),
+        service("idle", restart="unless-stopped"),
     )
 
     async def first(engine: Engine, world: World) -> None:

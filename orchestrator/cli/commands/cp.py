@@ -134,12 +134,12 @@ def _containers(site: Site, service: str, index: int, one_offs: bool) -> list[Co
 def _seen(settings: Settings, site: Site, container: ContainerId) -> Iterator[View]:
     """With a warning for what is not there."""
     spec = read_bundle(site, container)
-    with opened_view(site, spec, lambda: _provide(settings, spec)) as view:
+    with opened_view(site, spec, lambda: provide(settings, spec)) as view:
         settings.warn(view.missing)
         yield view
 
 
-def _provide(settings: Settings, spec: SandboxSpec) -> None:
+def provide(settings: Settings, spec: SandboxSpec) -> None:
     """Mount what volumes with ``driver_opts`` are, if it is not: after a reboot. It stays for as long as there are
     containers that use it."""
     files = files_of(settings)

@@ -71,7 +71,7 @@ def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None)
     if provided is not None:
         from orchestrator.cli.providers import release
 
-        release(provided, services, settings.environ, "stop")
+        release(settings, provided, services, "stop")
 
 
 def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | None, no_deps: bool) -> None:

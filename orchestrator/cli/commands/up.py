@@ -29,9 +29,12 @@ from orchestrator.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from orchestrator.cli.attach import Selection
     from orchestrator.cli.cascade import Cascade
+    from orchestrator.cli.watching.beside import Beside
+    from orchestrator.cli.watching.session import Watching
     from orchestrator.model.project import Project
 
 
@@ -67,10 +70,12 @@ def up(
     quiet_build: bool,
     isolate: bool,
     menu: bool,
+    watch: bool,
 ) -> int:
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
-    cascading = _cascading(abort_on_exit or abort_on_failure or exit_code_from is not None, detach, wait, no_start)
+    cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
+    _check_combination(cascading, detach, wait, no_start, watch, no_build)
     project, chosen = _loaded(settings, services)
     project = isolated(settings, project, begin=True) if isolate else project
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
@@ -82,19 +87,24 @@ def up(
     more = {"timeout_s": timeout_s, "wait": wait, "wait_timeout_s": wait_timeout_s}
     request = replace(request, recreate_dependencies=recreate_dependencies, renew_volumes=renew_volumes, **more)
     board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
+    watching = _watch_of(settings, project, managed, watch and not settings.dry_run)
     request = _prepared(settings, request, managed, services)
-    nobody = not managed and not project.scheduled
-    if nobody and project.providers and not settings.all_resources:
+    if project.providers and not managed and (services or not project.scheduled) and not settings.all_resources:
         return 0  # All that was asked for are providers.
-    if detach or wait or no_start or settings.dry_run or nobody:
-        _detached(settings, request, managed, began_s, board)
-        _host_hooks(settings, project, "after_up")
-        return 0
+    if detach or wait or no_start or settings.dry_run or not (managed or project.scheduled):
+        return _returning(settings, request, managed, began_s, board)
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
     selection = _selection(project, shown, unattached, managed, services)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
     cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
-    return _followed(settings, request, selection, look, cascade, began_s, board, menu=menu)
+    return _followed(settings, request, selection, look, cascade, began_s, board, watching, menu=menu)
+
+
+def _returning(settings: Settings, request: Up, managed: Collection[str], began_s: float, board: Board) -> int:
+    """``up -d``."""
+    _detached(settings, request, managed, began_s, board)
+    _host_hooks(settings, request.project, "after_up")
+    return 0
 
 
 def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: tuple[str, ...]) -> Up:
@@ -102,10 +112,8 @@ def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: t
     _host_hooks(settings, request.project, "before_up")
     if not request.project.providers:
         return request
-    from orchestrator.cli.providers import ask, recall
+    from orchestrator.cli.providers import ask
 
-    if settings.dry_run:
-        return replace(request, project=recall(settings, request.project))
     return replace(request, project=ask(settings, request.project, chosen, named))
 
 
@@ -153,30 +161,55 @@ def _followed(
     cascade: Cascade | None,
     began_s: float,
     board: Board,
+    watch: Beside,
     *,
     menu: bool,
 ) -> int:
     """Bring up, and follow until all have ended or are stopped; the exit code. `look`: of log lines, see `printer_for`.
-    `menu`: keys do something."""
+    `menu`: keys do something. `watch`: is ended with it."""
     from orchestrator.cli.attach import Foreground
     from orchestrator.cli.render.loglines import printer_for
 
     project = request.project
     printer = printer_for(settings.terminal(), **look)
     site = settings.site_named(project.name)
-    progress = choose(settings.terminal(), f"up {project.name}", board)
-    client, _ = ensure_supervisor(site, settings.begun)
-    printer = printer_for(settings.terminal(), **look)
-    foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade)
 
     def summary(result: Any) -> str:
         _host_hooks(settings, project, "after_up")
         return _summary(result, selection.managed, time.monotonic() - began_s)
 
-    with ExitStack() as stack:
+    with watch, ExitStack() as stack:
+        progress = choose(settings.terminal(), f"up {project.name}", board)
+        client, _ = ensure_supervisor(site, settings.begun)
+        foreground = Foreground(site, selection, progress, board, printer, request.timeout_s, cascade, watch)
         if menu and settings.terminal().stderr_tty:
             foreground.use_keys(stack)
         return foreground.run(client, request, summary)
+
+
+def _watch_of(settings: Settings, project: Project, managed: tuple[str, ...], wanted: bool) -> Beside:
+    """Not begun unless it is `wanted`. Raises InputError when it cannot be begun."""
+    from orchestrator.cli.watching.beside import Beside
+
+    def opened() -> AbstractContextManager[Watching]:
+        from orchestrator.cli.commands.watch import watching_beside
+
+        return watching_beside(settings, project, managed)
+
+    watch = Beside(opened)
+    if wanted:
+        watch.open()
+    return watch
+
+
+def bring_up(
+    settings: Settings, project: Project, services: tuple[str, ...], chosen: Collection[str], *, quiet: bool
+) -> None:
+    """As ``up -d``, for a command that goes on."""
+    request = _request(settings, project, services, False, False, (), False)
+    board = Board(project.services, quiet_images=quiet, quiet_builds=quiet)
+    _host_hooks(settings, project, "before_up")
+    _returning(settings, request, chosen, time.monotonic(), board)
 
 
 def create(
@@ -196,20 +229,25 @@ def create(
     project, chosen = _loaded(settings, services)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     if project.providers:
-        from orchestrator.cli.providers import ask, recall
+        from orchestrator.cli.providers import ask
 
-        project = recall(settings, project) if settings.dry_run else ask(settings, project, chosen, services)
+        project = ask(settings, project, chosen, services)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
     _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 
 
-def _cascading(cascading: bool, detach: bool, wait: bool, no_start: bool) -> bool:
-    """Raises InputError for what cannot be combined."""
+def _check_combination(
+    cascading: bool, detach: bool, wait: bool, no_start: bool, watch: bool, no_build: bool
+) -> None:
+    """Raises InputError."""
+    if watch and (detach or wait):
+        raise InputError("-d and --wait cannot be combined with --watch", hint="`pystack watch` watches what runs")
+    if watch and (no_build or no_start):
+        raise InputError(f"{'--no-build' if no_build else '--no-start'} cannot be combined with --watch")
     if cascading and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --abort-on-container-* or --exit-code-from")
     if no_start and (cascading or wait):
         raise InputError("--no-start cannot be combined with --wait, --abort-on-container-* or --exit-code-from")
-    return cascading
 
 
 def _loaded(settings: Settings, services: tuple[str, ...]) -> tuple[Project, tuple[ServiceName, ...]]:

@@ -62,7 +62,7 @@ GLOBALS = (
 _DRY = frozenset({
     "attach", "build", "commit", "config", "cp", "create", "down", "events", "exec", "export", "images", "kill", "logs",
     "ls", "pause", "port", "ps", "publish", "pull", "push", "restart", "rm", "run", "scale", "start", "stats", "stop",
-    "top", "unpause", "up", "version", "volumes", "wait",
+    "top", "unpause", "up", "version", "volumes", "wait", "watch",
 })  # fmt: skip
 """Verbs that know a dry run: Docker Compose's. Those that only look do the same with it."""
 
@@ -79,6 +79,7 @@ VERBS: Mapping[str, Verb | Group] = {
         acting.UP,
         acting.CREATE,
         acting.SCALE_VERB,
+        acting.WATCH,
         acting.DOWN,
         acting.RM,
         looking.PS,

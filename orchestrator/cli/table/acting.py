@@ -82,6 +82,7 @@ UP = Verb(
             "Publish ports on a loopback address of the project's own, until `down`: for two checkouts side by side.",
             variable="PYSTACK_ISOLATED",
         ),
+        Option("-w --watch", "watch", "Watch files, and bring their changes to the containers, as `watch` does."),
         Option("--menu", "menu", "=false: keys do nothing.", default=True, variable="COMPOSE_MENU"),
         YES,
     ),
@@ -98,6 +99,20 @@ CREATE = Verb(
     arguments=SERVICES,
     hot=True,
     loads_and_starts=True,
+)
+WATCH = Verb(
+    "watch",
+    "watch",
+    "Bring changes of files to the containers, as they happen.",
+    """Bring services up, and watch the files that develop.watch of the stack names, until Ctrl-C: what changes is copied
+    into the containers, or rebuilds or restarts them. Ctrl-C leaves them running.
+    """,
+    options=(
+        Option("--no-up", "no_up", "Do not build and start the services first."),
+        Option("--prune", "prune", "Remove images that a rebuild replaced.  [default: true]", default=True),
+        Option("--quiet", "quiet", "Hide what builds write."),
+    ),
+    arguments=SERVICES,
 )
 SCALE_VERB = Verb(
     "scale",

@@ -100,6 +100,9 @@ _MORE = """\
 * `x-pystack: {ready: listening}` on a service: it is healthy as soon as it listens on its ports. `x-pystack: {probe: {http:
   /health}}`, or `tcp`, `log`, `file`: a health check from outside. Both need nothing in the image
   ([health-restarts.md](health-restarts.md)).
+* `depends_on.S.restart: true` also restarts when S has crashed and is back; `x-pystack: {cascade: freeze}` in an entry of
+  `depends_on`, on a service or at the top lets who depends on it stand still meanwhile; `ignore` is Docker Compose's.
+* `deploy.restart_policy` has all its attributes, and `x-pystack.restart` a back-off and a budget (health-restarts.md).
 * `x-pystack: {chaos: [{at: 10s, do: cut api db, for: 5s}]}` at the top: a script of faults on purpose, for `pystack chaos
   run` ([chaos.md](chaos.md)). It is checked with the rest, and `up` does nothing about it.
 * `x-pystack: {hooks: {before_up: ..., after_up: ..., before_down: ...}}` at the top: shell commands for this machine

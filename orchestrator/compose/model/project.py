@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 from orchestrator.compose.kinds.checking import check
 from orchestrator.compose.kinds.shapes import Shape
-from orchestrator.compose.kinds.values import go_text, whole_number
 from orchestrator.compose.model import (
     chaos,
     counts,
@@ -29,12 +28,13 @@ from orchestrator.compose.model import (
     providers,
     security,
     updating,
+    watching,
 )
 from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.resolving import resolving
 from orchestrator.compose.model.selection import services_of
-from orchestrator.compose.schema.attributes import TOP_X_PYSTACK, X_PYSTACK
+from orchestrator.compose.schema.attributes import DEPENDENCY_X_PYSTACK, TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node
 from orchestrator.model.health import OnUnhealthy
@@ -43,7 +43,7 @@ from orchestrator.model.names import NetworkName, ProjectName, ServiceName, Volu
 from orchestrator.model.project import Project
 from orchestrator.model.provider import Provider
 from orchestrator.model.restart import RestartKind, RestartPolicy
-from orchestrator.model.service import Condition, Dependency, Service
+from orchestrator.model.service import Cascade, Condition, Dependency, Service
 from orchestrator.values import replace
 
 
@@ -120,6 +120,7 @@ def _service(read: Reader, project: str, name: str, node: Node, unhealthy: OnUnh
         _container(read, project, name, node, path, unhealthy),
         post_start=hooks.hooks(read, node, path, "post_start"),
         pre_stop=hooks.hooks(read, node, path, "pre_stop"),
+        watch=watching.watch_rules(read, node, path),
         update=updating.update_rules(read, node, path, "update_config"),
         rollback=updating.update_rules(read, node, path, "rollback_config"),
     )
@@ -154,7 +155,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         depends_on=_dependencies(read, node, path),
         healthcheck=health.health(read, node, path, ports),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
-        restart=_restart(read, node, path),
+        restart=_restart(read, read.model, node, path),
         ports=ports if shared.publishes else (),
         expose=read.texts(node, "expose"),
         volumes=mounts,
@@ -206,25 +207,56 @@ def _dependencies(read: Reader, node: Node, path: str) -> Mapping[ServiceName, D
     item = node.get("depends_on")
     out: dict[ServiceName, Dependency] = {}
     known = services_of(read.model)
+    usual = _cascade(read, read.model, "x-pystack", TOP_X_PYSTACK, None)
+    usual = _cascade(read, node, f"{path}.x-pystack", X_PYSTACK, usual)
     for name, entry in item.items() if item is not None else ():
         if name not in known or providers.is_provided(known[name]):  # That is there before any container.
             continue
-        read.mark(entry, f"{path}.depends_on.{name}", key=True)
+        place = f"{path}.depends_on.{name}"
+        read.mark(entry, place, key=True)
         condition, required, restart = (entry.get(key) for key in ("condition", "required", "restart"))
+        if (own := entry.get("x-pystack")) is not None:
+            check(own, DEPENDENCY_X_PYSTACK, f"{place}.x-pystack", read.found)
         out[ServiceName(name)] = Dependency(
             ServiceName(name),
             Condition(condition.value) if condition is not None else Condition.STARTED,
             required is None or required.value is not False,
             restart is not None and restart.value is True,
+            _cascade(read, entry, f"{place}.x-pystack", DEPENDENCY_X_PYSTACK, usual),
         )
     return out
 
 
-def _restart(read: Reader, node: Node, path: str) -> RestartPolicy:
+def _cascade(read: Reader, node: Node, place: str, shape: Shape, default: Cascade | None) -> Cascade | None:
+    """What is of another shape is told where the rest of that x-pystack is."""
+    value = at(node, "x-pystack", "cascade")
+    wrong: list[Diagnostic] = []
+    if value is not None and (own := node.get("x-pystack")) is not None:
+        check(own, shape, place, wrong)
+    return Cascade(value.value) if value is not None and not wrong else default
+
+
+def _restart(read: Reader, model: Node, node: Node, path: str) -> RestartPolicy:
+    """``deploy.restart_policy`` wins over ``restart``, as with Docker Compose."""
+    deployed = at(node, "deploy", "restart_policy")
+    own, shared = at(node, "x-pystack", "restart"), at(model, "x-pystack", "restart")
+    written = _written_restart(read, node, path)
+    if deployed is None and own is None and shared is None:
+        return written
+    from orchestrator.compose.model import restarts  # Few stacks have more than `restart`.
+
+    if deployed is not None and isinstance(deployed.value, dict):
+        written = restarts.deploy_policy(read, deployed, f"{path}.deploy.restart_policy")
+    if own is not None:
+        return restarts.with_backoff(read, own, f"{path}.x-pystack.restart", written)
+    return restarts.with_backoff(read, shared, "x-pystack.restart", written) if shared is not None else written
+
+
+def _written_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
     item = node.get("restart")
     text = item.text() if item is not None else None
     if item is None or not text:
-        return _deploy_restart(read, node, f"{path}.deploy.restart_policy.condition")
+        return RestartPolicy()
     kind, colon, attempts = text.partition(":")
     if kind == "on-failure" and colon:
         if not attempts.isdecimal() or not attempts.isascii():
@@ -236,26 +268,6 @@ def _restart(read: Reader, node: Node, path: str) -> RestartPolicy:
         read.error(item, f"{path}.restart", message)
         return RestartPolicy()
     return RestartPolicy(RestartKind(kind))
-
-
-def _deploy_restart(read: Reader, node: Node, path: str) -> RestartPolicy:
-    """``deploy.restart_policy``, which counts where ``restart`` is not given."""
-    policy = at(node, "deploy", "restart_policy")
-    if policy is None or not isinstance(policy.value, dict):
-        return RestartPolicy()
-    condition, attempts = policy.get("condition"), policy.get("max_attempts")
-    limit = read.attempt(attempts, path, whole_number, None) if attempts is not None and attempts.value else None
-    match go_text(condition.value) if condition is not None else "any":
-        case "none":
-            return RestartPolicy()
-        case "on-failure":
-            return RestartPolicy(RestartKind.ON_FAILURE, limit)
-        case "any" | "":
-            return RestartPolicy(RestartKind.ALWAYS)
-        case other:
-            assert condition is not None
-            read.error(condition, path, f'"{other}" is not one of none, on-failure, any')
-            return RestartPolicy()
 
 
 def _on_unhealthy(

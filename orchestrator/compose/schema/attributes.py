@@ -182,10 +182,43 @@ PROBE = object_of(
         Row("start_interval", DURATION, "the interval during start_period (100ms)"),
     ),
 )
+_REAL = TEXT.with_(what="a number", accepts=frozenset(("number", "string")))
+RESTART = object_of(
+    "restart",
+    (
+        Row("first", DURATION, "the delay before the first restart (100ms)"),
+        Row("factor", _REAL, "how many times longer each further delay is (2)"),
+        Row("cap", DURATION, "the longest delay (1m)"),
+        Row("jitter", _REAL, "by which part of it a delay is longer or shorter, 0 to 1 (0)"),
+        Row("reset_after", TEXT, "the delays begin anew after a run of so long (10s), or `healthy`: one that was healthy"),
+        Row(
+            "budget",
+            object_of(
+                "a budget",
+                (
+                    Row("restarts", NATURAL, "at most so many restarts"),
+                    Row("within", DURATION, "in any such time; then it is given up"),
+                ),
+                required=("restarts", "within"),
+            ),
+            "how many restarts are too many",
+        ),
+    ),
+)
+_RESTART = Row("restart", RESTART, "the back-off of the restart policy (docs/health-restarts.md)")
+_CASCADE = Row(
+    "cascade",
+    choice("restart", "freeze", "ignore"),
+    "what becomes of the service when a dependency has crashed and is restarted: restart, freeze or ignore",
+)
+DEPENDENCY_X_PYSTACK = object_of("x-pystack", (_CASCADE,))
+"""Of an entry of ``depends_on``."""
 X_PYSTACK = object_of(
     "x-pystack",
     (
         _UNHEALTHY,
+        _CASCADE,
+        _RESTART,
         Row("ready", READY, "`listening`: healthy as soon as it listens on its declared ports (docs/health-restarts.md)"),
         Row("probe", PROBE, "a health check that needs nothing in the image (docs/health-restarts.md)"),
     ),
@@ -225,6 +258,8 @@ TOP_X_PYSTACK = object_of(
     "x-pystack",
     (
         _UNHEALTHY,
+        _CASCADE,
+        _RESTART,
         Row("chaos", list_of(CHAOS_STEP, "a list of faults"), "a script for `pystack chaos run` (docs/chaos.md)"),
         Row("expect", EXPECT, "what `pystack simulate` judges the stack by (docs/simulate.md)"),
         Row("hooks", HOST_HOOKS, "commands for this machine, before and after `up` and `down` (docs/hooks.md)"),

@@ -280,13 +280,13 @@ DEPLOY = object_of(
             object_of(
                 "restart_policy",
                 (
-                    Row("condition", TEXT, "none, on-failure or any"),
-                    Row("delay", DURATION, "between two attempts", SKIP),
+                    Row("condition", TEXT, "none, on-failure, any or unless-stopped"),
+                    Row("delay", DURATION, "between two attempts, each time (default: a back-off from 100ms to 1m)"),
                     Row("max_attempts", NATURAL, "give up after so many"),
-                    Row("window", DURATION, "how long a run must last to count as a success", SKIP),
+                    Row("window", DURATION, "a restart after which it runs for so long does not count"),
                 ),
             ),
-            "when to restart",
+            "when to restart; it wins over `restart`",
         ),
         Row(
             "placement",

@@ -157,13 +157,7 @@ PRE_START = object_of(
 SERVICE_ONLY = (
     Row("profiles", UNIQUE_STRINGS.with_(same=once.by_key), "profiles that enable it"),
     Row("deploy", building.DEPLOY, "replicas, limits, updates"),
-    Row(
-        "develop",
-        building.DEVELOP,
-        "what to do when files change",
-        SKIP,
-        note="no files are watched; `up` makes anew what has changed",
-    ),
+    Row("develop", building.DEVELOP, "what to do when files change (docs/watch.md)"),
     Row("restart", TEXT, "no, always, on-failure[:N] or unless-stopped"),
     Row("scale", COUNT, "how many containers, 10,000 at most"),
     Row("attach", EITHER, "show its log in the foreground, unless `--attach` names it"),

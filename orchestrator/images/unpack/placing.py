@@ -84,13 +84,13 @@ class Placer(Applier):
             held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
         except FileNotFoundError:
             return -1
-        if _mount_of(held) != _mount_of(fd):
+        if mount_of(held) != mount_of(fd):
             return held
         os.close(held)
         return -1
 
 
-def _mount_of(fd: int) -> bytes:
+def mount_of(fd: int) -> bytes:
     """The number of the mount that `fd` is in (proc_pid_fdinfo(5))."""
     with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
         return next(line for line in file if line.startswith(b"mnt_id:"))

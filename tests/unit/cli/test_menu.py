@@ -16,6 +16,13 @@ def test_d_detaches_and_h_helps() -> None:
     assert len(HELP) <= 80
 
 
+def test_w_watches_unless_something_is_being_chosen() -> None:
+    menu = Menu(SERVICES)
+    assert menu.press("w") == Pressed(Act.WATCH)
+    menu.press("l")
+    assert menu.press("w").act is None
+
+
 def test_l_lists_and_the_next_key_chooses() -> None:
     menu = Menu(SERVICES)
     assert menu.press("l").text == "show the logs of: 0 all, 1 web, 2 db; any other key: nothing"

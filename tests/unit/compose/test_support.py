@@ -128,7 +128,6 @@ REFUSED = {
 }
 IGNORED = {
     "services.a.isolation": 15,
-    "services.a.develop": 16,
     "services.a.cpu_count": 17,
     "services.a.cpu_percent": 18,
     "services.a.credential_spec": 19,
@@ -230,6 +229,7 @@ RUN = {
     "volumes_from": "[b]",
     "working_dir": "/w",
     "deploy": "{resources: {limits: {cpus: '1'}}}",
+    "develop": "{watch: [{path: ., action: restart}]}",
     "extends": "b",
     "external_links": "[x-1]",
     "links": "[b]",
@@ -337,6 +337,8 @@ BELOW = {
     "services.name.deploy.restart_policy.max_attempts": (
         "deploy: {restart_policy: {condition: on-failure, max_attempts: 3}}"
     ),
+    "services.name.deploy.restart_policy.delay": "deploy: {restart_policy: {delay: 3s}}",
+    "services.name.deploy.restart_policy.window": "deploy: {restart_policy: {window: 3s}}",
     "services.name.extends.service": "extends: {service: b}",
     "services.name.extends.file": "extends: {service: far, file: other.yaml}",
     "services.name.secrets[0].source": "secrets: [s]",
@@ -430,6 +432,23 @@ BELOW = {
             ("monitor", "3s"),
             ("max_failure_ratio", "0.5"),
             ("order", "start-first"),
+        )
+    },
+    **{
+        f"services.name.develop.watch[0].{key}": f"develop: {{watch: [{{path: ./w, target: /t, {body}}}]}}"
+        for key, body in (
+            ("action", "action: restart"),
+            ("path", "action: rebuild"),
+            ("target", "action: sync"),
+            ("ignore", "action: sync, ignore: [x]"),
+            ("include", "action: sync, include: [x]"),
+            ("initial_sync", "action: sync, initial_sync: true"),
+            ("x-initialSync", "action: sync+restart, x-initialSync: true"),
+            ("exec.command", "action: sync+exec, exec: {command: x}"),
+            ("exec.user", "action: sync+exec, exec: {command: x, user: root}"),
+            ("exec.privileged", "action: sync+exec, exec: {command: x, privileged: true}"),
+            ("exec.working_dir", "action: sync+exec, exec: {command: x, working_dir: /w}"),
+            ("exec.environment", "action: sync+exec, exec: {command: x, environment: {K: v}}"),
         )
     },
     "networks.name.name": "networks: {default: {name: x}}",

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.contracts.runtime import Exit
+from orchestrator.model.restart import Backoff, Budget, RestartKind, RestartPolicy
 from orchestrator.policy.exits import describe_exit
 from orchestrator.policy.restart import MAX_DELAY_S, GiveUp, Restart, RestartHistory, decide
 from orchestrator.testing.build import policy
@@ -69,10 +70,10 @@ def delays(runs_s: list[float]) -> list[float]:
     history = RestartHistory()
     found = []
     for run_s in runs_s:
-        decision = decide(policy("always"), history.ended_after(run_s), BAD)
+        decision = decide(policy("always"), history.ended_after(run_s, policy("always")), BAD)
         assert isinstance(decision, Restart)
         found.append(decision.after_s)
-        history = history.restarted(decision.after_s)
+        history = history.ended_after(run_s, policy("always")).restarted(policy("always"))
     return found
 
 
@@ -85,8 +86,66 @@ def test_a_run_of_ten_seconds_sets_the_delay_back() -> None:
 
 
 def test_attempts_of_on_failure_are_not_given_back_by_a_long_run() -> None:
-    history = RestartHistory(restarts=3, delay_s=0.4, run_s=3600)
+    history = RestartHistory(restarts=3, steps=3, run_s=3600)
     assert isinstance(decide(policy("on-failure:3"), history, BAD), GiveUp)
+
+
+def life(policy: RestartPolicy, runs_s: list[float], *, healthy: bool = False, luck: float = 0.5) -> list[float | str]:
+    """The delays after runs of so long, each ending with an error, until it is given up, with the reason."""
+    history, now_s = RestartHistory(), 0.0
+    found: list[float | str] = []
+    for run_s in runs_s:
+        now_s += run_s
+        history = history.ended_after(run_s, policy, healthy=healthy)
+        decision = decide(policy, history, BAD, now_s=now_s, luck=luck)
+        if isinstance(decision, GiveUp):
+            return [*found, decision.why]
+        found.append(decision.after_s)
+        history = history.restarted(policy, now_s)
+        now_s += decision.after_s
+    return found
+
+
+ALWAYS = RestartKind.ALWAYS
+
+
+def test_a_curve_has_its_own_begin_factor_and_cap() -> None:
+    backoff = Backoff(first_s=1, factor=3, cap_s=20)
+    assert life(RestartPolicy(ALWAYS, backoff=backoff), [0] * 5) == [1, 3, 9, 20, 20]
+    assert life(RestartPolicy(ALWAYS, backoff=Backoff(5, 1, 5)), [0] * 3) == [5, 5, 5]
+    assert life(RestartPolicy(ALWAYS, backoff=Backoff(1, 100, 7)), [0] * 200)[-1] == 7
+
+
+def test_a_delay_of_nothing_does_not_keep_the_machine_busy() -> None:
+    assert life(RestartPolicy(ALWAYS, backoff=Backoff(0, 1, 0)), [0, 0]) == [0.01, 0.01]
+
+
+def test_jitter_makes_a_delay_longer_or_shorter_and_does_not_add_up() -> None:
+    policy = RestartPolicy(ALWAYS, backoff=Backoff(1, 2, 100, jitter=0.5))
+    assert life(policy, [0] * 4, luck=0) == [0.5, 1, 2, 4]
+    assert life(policy, [0] * 4, luck=1) == [1.5, 3, 6, 12]
+
+
+def test_the_delays_begin_anew_after_a_healthy_run_if_so_asked() -> None:
+    policy = RestartPolicy(ALWAYS, backoff=Backoff(1, 2, 100, healthy_resets=True))
+    assert life(policy, [100] * 3) == [1, 2, 4]
+    assert life(policy, [0.1] * 3, healthy=True) == [1, 1, 1]
+
+
+def test_a_restart_that_lasted_for_the_window_does_not_count() -> None:
+    policy = RestartPolicy(ALWAYS, max_attempts=2, window_s=5)
+    assert life(policy, [1, 1, 1]) == [0.1, 0.2, "given up after 2 restarts that lasted less than 5s (restart: always:2)"]
+    assert len(life(policy, [1, 1, 6, 1, 1])) == 4
+    assert len(life(policy, [1, 6, 6, 6, 6, 6, 6])) == 7
+    assert len(life(RestartPolicy(ALWAYS, max_attempts=2), [1, 6, 6, 6])) == 3
+
+
+def test_a_budget_is_of_any_such_time() -> None:
+    policy = RestartPolicy(ALWAYS, backoff=Backoff(1, 1, 1), budget=Budget(2, 60))
+    spent = "given up: its restarts are spent, 2 within 1m (x-pystack.restart.budget)"
+    assert life(policy, [10, 10, 10]) == [1, 1, spent]
+    assert life(policy, [50, 50, 50, 50, 50]) == [1] * 5
+    assert life(policy, [50, 50, 5]) == [1, 1, spent]
 
 
 @given(st.lists(st.floats(0, 100), max_size=30))

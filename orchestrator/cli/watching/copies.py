@@ -1,0 +1,87 @@
+"""Copying into a container by its name, whether it runs or not; who cannot be reached just now is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from orchestrator.cli.commands.cp import provide
+from orchestrator.cli.settings import Settings
+from orchestrator.cli.watching.mirror import Part, bring
+from orchestrator.cli.wire import statuses_of
+from orchestrator.client import Client
+from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import Wanted
+from orchestrator.errors import PystackError
+from orchestrator.model.names import ContainerId
+from orchestrator.model.phase import Phase
+from orchestrator.runtime.bundle import read_bundle
+from orchestrator.runtime.view import opened_view
+
+_ENDED = frozenset({Phase.EXITED, Phase.FAILED, Phase.BLOCKED})
+
+
+class Unreached(Exception):
+    """The container is just being made, started, ended or removed: the same may do in a moment."""
+
+    def __init__(self, error: PystackError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def copy(
+    settings: Settings, site: Site, container: ContainerId, parts: Sequence[Part], warn: Callable[[str], None]
+) -> None:
+    """Raises Unreached; OperationError and HostError for what will not go in."""
+    try:
+        _copy(settings, site, container, parts, warn, at_rest=False)
+    except Unreached:
+        if not _rests(site, container):
+            raise
+        _copy(settings, site, container, parts, warn, at_rest=True)
+
+
+def _rests(site: Site, container: ContainerId) -> bool:
+    """Whether it does not run, and will not by itself: a writable layer that is about to be mounted is not for us."""
+    try:
+        client = Client.connect(site)
+        if client is None:
+            return False
+        with client:
+            statuses = statuses_of(client.request("ps"))
+    except PystackError:
+        return False
+    return any(
+        status.phase in _ENDED or (status.phase is Phase.CREATED and status.wanted is Wanted.STOPPED)
+        for status in statuses
+        if status.container == container
+    )
+
+
+def _copy(
+    settings: Settings,
+    site: Site,
+    container: ContainerId,
+    parts: Sequence[Part],
+    warn: Callable[[str], None],
+    *,
+    at_rest: bool,
+) -> None:
+    failed: PystackError | None = None
+    try:
+        spec = read_bundle(site, container)
+        with opened_view(site, spec, lambda: provide(settings, spec), at_rest=at_rest) as view:
+            try:
+                bring(view, _user(spec.config), parts, warn)
+            except PystackError as error:
+                failed = error
+    except PystackError as error:
+        raise Unreached(error) from error
+    if failed is not None:
+        raise failed
+
+
+def _user(config: object) -> tuple[int, int]:
+    """Who the container's process runs as."""
+    process = config.get("process") if isinstance(config, dict) else None
+    user = (process or {}).get("user") or {}
+    return int(user.get("uid", 0)), int(user.get("gid", 0))

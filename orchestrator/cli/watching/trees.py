@@ -1,0 +1,179 @@
+"""What is in a folder that is watched, against what was there at the last look.
+
+Links are never followed. Paths are relative to the root, names that are no UTF-8 as `os.fsdecode` has them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+
+from orchestrator.cli.watching.rules import Filter, Ground
+from orchestrator.values import frozen
+
+Stamp = tuple[int, ...]
+_FOLDER: Stamp = ()
+"""Of all folders: what is in them is looked at by itself."""
+_RACY_NS = 50_000_000
+"""A file may change twice within a tick of the kernel's clock, and look the same."""
+
+
+@frozen
+class Seen:
+    """`changed`: paths that are new, different or gone. `fresh`: folders that were not there; events about what was written
+    into them meanwhile may never come."""
+
+    changed: set[str]
+    fresh: set[str]
+
+
+class Tree:
+    """What a rule is about, below its root. `look` finds what has changed; the first look at "" reads everything."""
+
+    def __init__(self, ground: Ground, filter: Filter) -> None:
+        self.ground = ground
+        self._filter = filter
+        self._known: dict[str, tuple[Stamp, bool]] = {}
+        """Paths that are meant: how they looked, and whether a later change would show."""
+        self._children: dict[str, set[str]] = {}
+        """Of folders, whether they are meant themselves or not: names of what is known in them."""
+
+    @property
+    def paths(self) -> set[str]:
+        """All that the rule is about and that is there."""
+        return set(self._known)
+
+    @property
+    def lost(self) -> bool:
+        """The root itself is not there: nothing is said of what was in it until it is back."""
+        return not os.path.isdir(self.ground.root)
+
+    def look(self, hints: Iterable[str]) -> Seen:
+        """At these paths, and all below those that are folders."""
+        seen = Seen(set(), set())
+        if self.lost:
+            return seen
+        hints = set(hints)
+        if only := self.ground.only:
+            if only in hints or "" in hints:
+                self._entry(only, self._stat(only), seen, exact=only in hints)
+            return seen
+        folders = set()
+        for hint in hints:
+            path, found = self._reach(hint)
+            if (unknown := self._unknown_above(path)) is not None:
+                folders.add(unknown)
+            elif found is not None and stat.S_ISDIR(found.st_mode):
+                folders.add(path)
+            else:
+                self._entry(path, found, seen, exact=path == hint)
+        for folder in _outermost(folders):
+            self._folder(folder, seen)
+        return seen
+
+    def _unknown_above(self, path: str) -> str | None:
+        """The outermost folder around `path` that was never looked at; None if all were."""
+        if path and path.rpartition("/")[0] in self._children:
+            return None
+        at = ""
+        for name in path.split("/") if path else ():
+            if at not in self._children:
+                return at
+            at = f"{at}/{name}" if at else name
+        return None
+
+    def _stat(self, path: str) -> os.stat_result | None:
+        try:
+            return os.lstat(os.path.join(self.ground.root, path))
+        except (OSError, ValueError):
+            return None
+
+    def _reach(self, path: str) -> tuple[str, os.stat_result | None]:
+        """The first on the way to `path` that is no folder, or `path`; and what it is, None for nothing."""
+        at, found = "", self._stat("")
+        for name in path.split("/") if path else ():
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                break
+            at = f"{at}/{name}" if at else name
+            found = self._stat(at)
+        return at, found
+
+    def _folder(self, top: str, seen: Seen) -> None:
+        todo = [top]
+        while todo:
+            path = todo.pop()
+            if path and not self._filter.enters(path):
+                self._forget(path, seen)
+                continue
+            try:
+                with os.scandir(os.path.join(self.ground.root, path)) as entries:
+                    names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            except OSError:  # It went, or became something else: its event is on the way.
+                self._entry(path, self._stat(path), seen, exact=False)
+                continue
+            known = self._children.get(path)
+            if known is None:
+                self._new_folder(path, seen)
+                known = self._children[path]
+            for name in sorted(known - names.keys()):
+                self._forget(f"{path}/{name}" if path else name, seen)
+            for name, directory in names.items():
+                below = f"{path}/{name}" if path else name
+                if directory:
+                    todo.append(below)
+                else:
+                    self._entry(below, self._stat(below), seen, exact=False)
+
+    def _new_folder(self, path: str, seen: Seen) -> None:
+        self._forget(path, seen)  # It may have been a file.
+        self._children[path] = set()
+        if not path:
+            return
+        seen.fresh.add(path)
+        self._note_name(path)
+        if self._filter.meant(path):
+            self._known[path] = _FOLDER, True
+            seen.changed.add(path)
+
+    def _entry(self, path: str, found: os.stat_result | None, seen: Seen, *, exact: bool) -> None:
+        """`path` is no folder, or nothing. `exact`: something happened to it, and not to what is around it."""
+        kept = found is not None and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode))
+        if found is None or not kept or not self._filter.meant(path):
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                self._forget(path, seen)
+            return
+        if path in self._children:
+            self._forget(path, seen)
+        stamp = (found.st_mode, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        known = self._known.get(path)
+        if known is None or known[0] != stamp or (exact and not known[1]):
+            seen.changed.add(path)
+        self._known[path] = stamp, time.time_ns() - found.st_ctime_ns > _RACY_NS
+        self._note_name(path)
+
+    def _note_name(self, path: str) -> None:
+        above, _, name = path.rpartition("/")
+        self._children.setdefault(above, set()).add(name)
+
+    def _forget(self, top: str, seen: Seen) -> None:
+        """Nothing that the rule is about is at `top` any more, nor below it."""
+        todo = [top]
+        while todo:
+            path = todo.pop()
+            todo += [f"{path}/{name}" if path else name for name in self._children.pop(path, ())]
+            if self._known.pop(path, None) is not None:
+                seen.changed.add(path)
+        above, _, name = top.rpartition("/")
+        if (names := self._children.get(above)) is not None:
+            names.discard(name)
+
+
+def _outermost(folders: set[str]) -> list[str]:
+    """Those that are in no other of them."""
+    found: list[str] = []
+    for path in sorted(folders, key=lambda path: path.split("/") if path else []):
+        if not found or not (found[-1] == "" or path == found[-1] or path.startswith(f"{found[-1]}/")):
+            found.append(path)
+    return found
