@@ -25,8 +25,8 @@ async def here(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncGenera
         yield opened
 
 
-async def begin(here: Place, script: str, **options: object) -> Run:
-    run = await here.begin(["sh", "-c", script], **options)
+async def begin(here: Place, script: str) -> Run:
+    run = await here.begin(["sh", "-c", script])
     subprocess.run(["nsenter", f"--net=/proc/{run.pid}/ns/net", "ip", "link", "set", "lo", "up"], check=True)
     return run
 
