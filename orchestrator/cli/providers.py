@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.failures import note
 from orchestrator.cli.settings import Settings
 from orchestrator.errors import OperationError
@@ -40,7 +41,9 @@ _PLUGINS = (
 
 
 def ask(settings: Settings, project: Project, chosen: Collection[str], named: Collection[str]) -> Project:
-    """As `provided`; what is not asked for is as it was answered last."""
+    """As `provided`; what is not asked for is as it was answered last, as all is in a dry run."""
+    if settings.dry_run:
+        return recall(settings, project)
     return provided(recall(settings, project), chosen, named, settings.variables())
 
 
@@ -95,7 +98,14 @@ def remembered(project: Project, recorded: Project | None) -> Project:
     return with_variables(replace(project, providers=providers))
 
 
-def release(project: Project, named: Collection[str], environ: Mapping[str, str], verb: str) -> None:
+def release(settings: Settings, project: Project, named: Collection[str], verb: str) -> None:
+    """As `released`; in a dry run it is told."""
+    names = [name for name in project.providers if name in named or not named]
+    if not told_instead(settings, *(f"{verb} provider {name}" for name in names)):
+        released(project, named, settings.environ, verb)
+
+
+def released(project: Project, named: Collection[str], environ: Mapping[str, str], verb: str) -> None:
     """`verb`: ``down`` or ``stop``. All providers (or those `named`), dependents first. Raises OperationError."""
     wanted = [item for item in project.providers.values() if item.name in named or not named]
     for item in reversed(_in_order(project.providers, wanted)):

@@ -70,15 +70,26 @@ def _decide(names: ProjectNames, zone: Zone, question: wire.Question, client: st
 def _forward(names: ProjectNames, zones: Sequence[Zone], name: str, kind: int, client: str) -> _Decided | None:
     """The addresses of `name`. None: not a name of ours."""
     families = _FAMILIES.get(kind, ())
-    if (found := names.find(zones, name)) is not None:
-        zone, meant = found
+    if names.find(zones, name) is not None:
         # Other types do not count as a turn, or two replicas would never change places for who asks for A and AAAA.
-        return wire.NOERROR, [_address(address) for family in families for address in zone.addresses(meant, family)]
+        found = (_addresses(names, zones, name, family) for family in families)
+        return wire.NOERROR, [_address(address) for addresses in found for address in addresses]
     if names.claimed(name):
         return wire.NXDOMAIN, ()
     if name in HOST_NAMES and (gateways := zones[0].gateways(client)):
         return wire.NOERROR, [_address(address) for address in gateways if address.version in families]
     return None
+
+
+def _addresses(names: ProjectNames, zones: Sequence[Zone], name: str, family: int) -> Sequence[IPAddress]:
+    """Those on the first network on which the name has any of that family."""
+    left = zones
+    while (found := names.find(left, name)) is not None:
+        zone, meant = found
+        if addresses := zone.addresses(meant, family):
+            return addresses
+        left = [other for other in left if zone not in (other, other.neighbours)]
+    return ()
 
 
 def _address(address: IPAddress) -> bytes:

@@ -101,7 +101,8 @@ class Order:
             case Kind.ANNOUNCE:
                 found = [operation_id(Kind.START, container)]
             case Kind.WATCH:
-                found = [operation_id(kind, container) for kind in (Kind.START, Kind.ANNOUNCE)]
+                announced = operation_id(Kind.ANNOUNCE, container)
+                found = [announced if announced in self._operations else operation_id(Kind.START, container)]
             case Kind.START if operation_id(Kind.CREATE, container) in self._operations:
                 found = [operation_id(Kind.CREATE, container), *self._resumed]
             case Kind.START:

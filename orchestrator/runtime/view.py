@@ -50,11 +50,16 @@ class View:
 
 
 @contextlib.contextmanager
-def opened_view(site: Site, spec: SandboxSpec, prepare: Callable[[], None] = lambda: None) -> Iterator[View]:
-    """`prepare`: done before the mounts of one that does not run. Blocking. Raises OperationError when it was started
-    meanwhile; HostError; InputError for a config that cannot be carried out."""
+def opened_view(
+    site: Site, spec: SandboxSpec, prepare: Callable[[], None] = lambda: None, *, at_rest: bool = True
+) -> Iterator[View]:
+    """`prepare`: done before the mounts of one that does not run. `at_rest` False: such a one is not looked at, because it
+    may be about to start: a writable layer can be mounted but once. Blocking. Raises OperationError when it was started
+    meanwhile, or may not be at rest; HostError; InputError for a config that cannot be carried out."""
     ids = ids_of(spec.config, site.ids)
     running = _running(site, spec)
+    if running is None and not at_rest:
+        raise OperationError(f"container {spec.container} does not run")
     if running is None:
         prepare()
     what = f"the files of container {spec.container}"

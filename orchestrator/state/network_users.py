@@ -49,14 +49,17 @@ def see_networks(data_root: str, *, sound: bool = False) -> NetworksSeen:
         record = reading.record if isinstance(reading, Reading) else None
         if record is None:
             continue
-        known = {**record.project.networks, **{network.key: network for network in record.networks}}
+        made = {network.key: network for network in record.networks}
+        known = {**record.project.networks, **made}
         users: dict[NetworkName, list[NetworkUser]] = {}
         for container in record.containers:
             for endpoint in container.endpoints:
                 users.setdefault(endpoint.network, []).append(
                     NetworkUser(site.project, container.container, endpoint)
                 )
-        for network in sorted(record.networks, key=lambda item: item.full_name):
+        # The record is as before its last operation, which has made those that its containers are on.
+        made |= {key: known[key] for key in users if key in known}
+        for network in sorted(made.values(), key=lambda item: item.full_name):
             if not network.external:
                 own.append(OwnNetwork(site, network, tuple(users.get(network.key, ()))))
         for key, found in users.items():

@@ -88,7 +88,9 @@ class Server:
             while not self._finished():
                 await self._changed.wait()
                 self._changed = trio.Event()
-            # Whoever connects from now on is refused, and starts a new supervisor once this one's lock is free.
+            # Whoever connects from now on is refused, and starts a new supervisor once this one's lock is free. That also
+            # holds for one who has been let in already, and whose task has not begun: it must not hear a first answer.
+            self._ending = True
             with suppress(FileNotFoundError):
                 os.unlink(socket_path(self._site))
             self._accepting.cancel()
@@ -127,6 +129,9 @@ class Server:
         self._beating = False
 
     async def _serve_client(self, sock: socket.socket, nursery: trio.Nursery) -> None:
+        if self._ending:
+            sock.close()
+            return
         with trio.CancelScope() as scope:
             connection = Connection(sock)
             self._clients[connection] = scope

@@ -23,7 +23,6 @@ from orchestrator.contracts.control import (
     PlannedStep,
     PlanOf,
     Ps,
-    Remove,
     Run,
     Scale,
     Selection,
@@ -134,7 +133,7 @@ class ProjectControl:
         self._opened.tell_findings()
         work = partial(self._carry_out, request, first_run, expected)
         done = await detached(self._nursery, NAMES[type(request)], work)
-        if isinstance(request, Down | Remove) and not self._opened.engine.statuses() and not self._opened.engine.running():
+        if isinstance(request, Down) and not self._opened.engine.statuses() and not self._opened.engine.running():
             self.ended = True
         return done
 

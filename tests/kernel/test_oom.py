@@ -171,8 +171,8 @@ def test_who_wants_it_need_not_be_who_reaps_it(layout: Layout, site: Site) -> No
         child = join(group, SMALL)
         reaps = "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
         words = [sys.executable, "-c", reaps + CALLER, site.key, site.data_dir, str(child.pid)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, capture_output=True, text=True, env=environ, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
         assert (child.end(), group.oom_kills()) == (-signal.SIGKILL, 1)
 

@@ -99,6 +99,8 @@ def test_two_projects_meet_on_a_shared_network_and_nowhere_else(
 ) -> None:
     shop, stats = stack(pystack, SHOP, busybox_rootfs, network), stack(pystack, STATS, busybox_rootfs, network)
     third = stack(pystack, ALONE, busybox_rootfs)
+    listed = pystack.run("network", "ls", "--format", "{{.Name}}").stdout.split()
+    assert {network, f"{shop.name}_default", f"{stats.name}_default", f"{third.name}_default"} <= set(listed)
     # By names and addresses, both ways. A project's own names come first.
     for name in ("reader", f"{stats.name}-reader-1", f"reader.{network}", address(stats, "reader", network)):
         assert fetched(shop, "web", name) == "stats", name

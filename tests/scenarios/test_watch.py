@@ -63,7 +63,7 @@ class Watch:
             return found if len(found) >= times else []
 
         try:
-            return eventually(look)
+            return eventually(look, 60.0)
         except AssertionError:
             raise AssertionError(f"no {pattern!r} in\n" + "\n".join(self.lines)) from None
 
@@ -302,10 +302,10 @@ services:
             found = root_of(stack) / "srv/src"
             return sum(len(os.listdir(path)) for path in found.iterdir() if path.is_dir()) == 10_000
 
-        eventually(complete)
+        eventually(complete, 120.0)
         shutil.rmtree(stack.directory / "src")
         (stack.directory / "src").mkdir()
-        eventually(lambda: os.listdir(root_of(stack) / "srv/src") == [])
+        eventually(lambda: os.listdir(root_of(stack) / "srv/src") == [], 120.0)
         put(stack, "src/again", "there")
         eventually(lambda: content(root_of(stack) / "srv/src/again") == "there")
         assert watch.end() == 130
@@ -334,6 +334,24 @@ def test_a_copy_waits_for_a_container_that_is_away(pystack: Pystack, busybox_roo
         put(stack, "src/down", "down")
         stack.must("up", "-d")
         eventually(lambda: inside(stack, "cat /srv/app/down /srv/app/first") == ["downfirst"])
+        assert watch.end() == 130
+
+
+def test_a_program_that_died_of_its_code_comes_back_with_the_next_change(pystack: Pystack, busybox_rootfs: Path) -> None:
+    text = f"""
+services:
+  app:
+    image: rootfs:{busybox_rootfs}
+    command: [sh, -c, "test -e /srv/go || exit 3; exec sleep 3600"]
+    stop_grace_period: 0s
+    develop: {{watch: [{{path: ./src, action: sync+restart, target: /srv}}]}}
+"""
+    stack = pystack.stack(text, files={"src/x": "x"})
+    with watching(stack) as watch:
+        eventually(lambda: stack.ps()["app"]["State"] == "exited")
+        put(stack, "src/go", "go")
+        watch.hears("watch: app restarted")
+        eventually(lambda: stack.ps()["app"]["State"] == "running")
         assert watch.end() == 130
 
 

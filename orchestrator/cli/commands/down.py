@@ -42,12 +42,12 @@ def down(
     kept = tuple(name for name in services if provided is None or name not in provided.providers)
     if kept or not services:
         _down(settings, site, kept, volumes, remove_orphans, timeout_s)
-    if told_instead(settings, *(f"remove image {image}, if nothing else uses it" for image in images)):
-        return
     if provided is not None:
         from orchestrator.cli.providers import release
 
-        release(provided, services, settings.environ, "down")
+        release(settings, provided, services, "down")
+    if told_instead(settings, *(f"remove image {image}, if nothing else uses it" for image in images)):
+        return
     if not services:
         give_back(data_root_of(site), site.project)
     if images:

@@ -128,7 +128,8 @@ def remove(settings: Settings, names: tuple[str, ...], force: bool) -> None:
         known = {word for item in found_in(files) for word in (item.name, item.about.identity)}
         names = tuple(name for name in names if any(word.startswith(name) for word in known))
     if not names or not files.names():
-        require(found_in(files), names)
+        for network in require(found_in(files), names):
+            _check_unused(network)
         return
     with data_lock(files.data_root):
         networks = require(found_in(files, sound=True), names)

@@ -89,7 +89,7 @@ def up(
     board = Board(project.services, quiet_images=quiet_pull, quiet_builds=quiet_build)
     watching = _watch_of(settings, project, managed, watch and not settings.dry_run)
     request = _prepared(settings, request, managed, services)
-    if not managed and not project.scheduled and project.providers and not settings.all_resources:
+    if project.providers and not managed and (services or not project.scheduled) and not settings.all_resources:
         return 0  # All that was asked for are providers.
     if detach or wait or no_start or settings.dry_run or not (managed or project.scheduled):
         return _returning(settings, request, managed, began_s, board)
@@ -112,10 +112,8 @@ def _prepared(settings: Settings, request: Up, chosen: Collection[str], named: t
     _host_hooks(settings, request.project, "before_up")
     if not request.project.providers:
         return request
-    from orchestrator.cli.providers import ask, recall
+    from orchestrator.cli.providers import ask
 
-    if settings.dry_run:
-        return replace(request, project=recall(settings, request.project))
     return replace(request, project=ask(settings, request.project, chosen, named))
 
 
@@ -231,9 +229,9 @@ def create(
     project, chosen = _loaded(settings, services)
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
     if project.providers:
-        from orchestrator.cli.providers import ask, recall
+        from orchestrator.cli.providers import ask
 
-        project = recall(settings, project) if settings.dry_run else ask(settings, project, chosen, services)
+        project = ask(settings, project, chosen, services)
     request = _request(settings, project, services, force_recreate, no_recreate, scale, remove_orphans, no_start=True)
     _detached(settings, request, chosen, began_s, Board(project.services, quiet_images=quiet_pull))
 

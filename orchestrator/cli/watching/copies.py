@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from orchestrator.cli.commands.cp import provide
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.watching.mirror import Part, bring
+from orchestrator.cli.wire import statuses_of
+from orchestrator.client import Client
 from orchestrator.contracts.site import Site
+from orchestrator.contracts.state import Wanted
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId
+from orchestrator.model.phase import Phase
 from orchestrator.runtime.bundle import read_bundle
 from orchestrator.runtime.view import opened_view
+
+_ENDED = frozenset({Phase.EXITED, Phase.FAILED, Phase.BLOCKED})
 
 
 class Unreached(Exception):
@@ -23,13 +29,47 @@ class Unreached(Exception):
 
 
 def copy(
-    settings: Settings, site: Site, container: ContainerId, parts: Iterable[Part], warn: Callable[[str], None]
+    settings: Settings, site: Site, container: ContainerId, parts: Sequence[Part], warn: Callable[[str], None]
 ) -> None:
     """Raises Unreached; OperationError and HostError for what will not go in."""
+    try:
+        _copy(settings, site, container, parts, warn, at_rest=False)
+    except Unreached:
+        if not _rests(site, container):
+            raise
+        _copy(settings, site, container, parts, warn, at_rest=True)
+
+
+def _rests(site: Site, container: ContainerId) -> bool:
+    """Whether it does not run, and will not by itself: a writable layer that is about to be mounted is not for us."""
+    try:
+        client = Client.connect(site)
+        if client is None:
+            return False
+        with client:
+            statuses = statuses_of(client.request("ps"))
+    except PystackError:
+        return False
+    return any(
+        status.phase in _ENDED or (status.phase is Phase.CREATED and status.wanted is Wanted.STOPPED)
+        for status in statuses
+        if status.container == container
+    )
+
+
+def _copy(
+    settings: Settings,
+    site: Site,
+    container: ContainerId,
+    parts: Sequence[Part],
+    warn: Callable[[str], None],
+    *,
+    at_rest: bool,
+) -> None:
     failed: PystackError | None = None
     try:
         spec = read_bundle(site, container)
-        with opened_view(site, spec, lambda: provide(settings, spec)) as view:
+        with opened_view(site, spec, lambda: provide(settings, spec), at_rest=at_rest) as view:
             try:
                 bring(view, _user(spec.config), parts, warn)
             except PystackError as error:

@@ -34,7 +34,7 @@ from orchestrator.values import frozen
 
 _LATER_S = 0.5
 """Until new folders are looked at again, and everything after a storm."""
-_TOLD_AT_TRY = 6
+_TOLD_AT_TRY = 8
 _COME_AND_GO = frozenset(
     {
         EventKind.CONTAINER_CREATED,
@@ -132,8 +132,10 @@ class Watching:
                 self._states[event.service].stirred(event.container)
 
     def missed(self) -> None:
-        """Nobody tells of events just now."""
+        """Nobody told of events for a while."""
         self._stale = True
+        for state in self._states.values():
+            state.stirred(None)
 
     def pump(self) -> None:
         if not self._begun:
@@ -216,7 +218,7 @@ class Watching:
                 copy(self._settings, self._site, container, self._parts(behind), warn)
             except Unreached as unreached:
                 if state.failed(container, behind, time.monotonic()) == _TOLD_AT_TRY:
-                    self._tell(f"{container} cannot be reached: {unreached.error}; it is tried again")
+                    self._tell(f"{container} cannot be reached: {unreached.error}; it gets its files when it is back")
                 continue
             except PystackError as error:
                 self._tell(f"{container}: {error}")

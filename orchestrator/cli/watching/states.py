@@ -7,6 +7,7 @@ all the same. What was changed since the beginning is remembered: a container th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from enum import Enum
 
@@ -18,6 +19,8 @@ from orchestrator.values import frozen
 Behind = dict[int, set[str]]
 """Paths by the number of their rule."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_MOST_TRIES = 8
+"""Then it is waited for an event about it."""
 
 
 class Kind(Enum):
@@ -41,6 +44,11 @@ class _Container:
         self.made_at, self.behind = made_at, behind
         self.tries = 0
         self.again_s = 0.0
+
+
+def _may_be_reached(container: _Container) -> bool:
+    """Whether it is behind, and what it lacks may be copied soon."""
+    return bool(container.behind) and container.again_s < math.inf
 
 
 class ServiceState:
@@ -100,10 +108,11 @@ class ServiceState:
             if known is None or known.made_at != instant:
                 self._containers[name] = _Container(instant, {rule: set(paths) for rule, paths in self._touched.items()})
 
-    def stirred(self, container: ContainerId) -> None:
-        """Something happened to it: what failed may do now."""
-        if (known := self._containers.get(container)) is not None:
-            known.again_s = 0.0
+    def stirred(self, container: ContainerId | None) -> None:
+        """Something happened to it (None: to any): what failed may do now."""
+        for name, known in self._containers.items():
+            if container in (None, name):
+                known.again_s, known.tries = 0.0, 0
 
     # Copying.
 
@@ -128,7 +137,9 @@ class ServiceState:
         for rule, paths in behind.items():
             known.behind.setdefault(rule, set()).update(paths)
         known.again_s = now_s + min(_FIRST_PAUSE_S * 2**known.tries, _LONGEST_PAUSE_S)
-        known.tries = min(known.tries + 1, 20)
+        known.tries += 1
+        if known.tries >= _MOST_TRIES:
+            known.again_s = math.inf
         return known.tries
 
     # Operations.
@@ -138,7 +149,7 @@ class ServiceState:
         if self._busy is not None or not self._due or not self._calm.over(now_s):
             return None
         kind = next(kind for kind in Kind if kind in self._due)
-        if kind is not Kind.REBUILD and any(container.behind for container in self._containers.values()):
+        if kind is not Kind.REBUILD and any(map(_may_be_reached, self._containers.values())):
             return None
         self._due.discard(kind)
         rules: tuple[int, ...] = ()
@@ -159,7 +170,7 @@ class ServiceState:
 
     def wake_s(self) -> float | None:
         """When there is something to do, as far as that is known; None: nothing before something happens."""
-        times = [container.again_s for container in self._containers.values() if container.behind]
+        times = [item.again_s for item in self._containers.values() if _may_be_reached(item)]
         due_s = self._calm.due_s
         if self._busy is None and self._due and due_s is not None and (not times or Kind.REBUILD in self._due):
             times.append(due_s)

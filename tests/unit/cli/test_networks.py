@@ -21,8 +21,8 @@ from tests.unit.cli.conftest import Bench
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel is asked for its subnets")
 
 
-def stack(bench: Bench, project: str = "demo", *, shared: str = "") -> None:
-    """A project with a container on its own network, and on `shared`."""
+def stack(bench: Bench, project: str = "demo", *, shared: str = "", made: bool = True) -> None:
+    """A project with a container on its own network, and on `shared`. `made` False: its record was written before that."""
     site = prepare(site_of(str(bench.root / "data"), str(bench.root / "run"), ProjectName(project)))
     own = Network(NetworkName("default"), f"{project}_default", labels=(("tier", "one"),))
     networks = {own.key: own}
@@ -36,7 +36,7 @@ def stack(bench: Bench, project: str = "demo", *, shared: str = "") -> None:
         ContainerId(f"{project}-db-1"), Instance(service.name), Definition(service), endpoints=tuple(ends)
     )
     stack = Project(ProjectName(project), "/srv", {service.name: service}, networks=networks)
-    FileState(site).commit(ProjectRecord(stack, (container,), tuple(networks.values())))
+    FileState(site).commit(ProjectRecord(stack, (container,), tuple(networks.values()) if made else ()))
 
 
 def names(bench: Bench, *words: str) -> list[str]:
@@ -61,6 +61,14 @@ def test_a_network_is_made_listed_inspected_and_removed(bench: Bench) -> None:
     assert bench.run("network", "rm", identity).out == "shared\n"
     assert names(bench) == []
     assert not (bench.root / "data" / "networks").exists()
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_projects_own_network_is_listed_from_its_first_up(bench: Bench, made: bool) -> None:
+    stack(bench, made=made)
+    assert names(bench) == ["demo_default"]
+    refused = bench.run("network", "rm", "demo_default")
+    assert (refused.code, "demo" in refused.err) == (1, True)
 
 
 def test_what_is_said_of_its_addresses_is_kept(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.providers import provided, release, remembered
+from orchestrator.cli.providers import provided, released, remembered
 from orchestrator.compose.load import ComposeError, LoadRequest, load
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ServiceName
@@ -135,12 +135,12 @@ def test_metadata_say_which_options_it_takes_and_which_it_must_have(cloud: Cloud
 
 def test_down_goes_the_other_way_and_stop_to_those_alone_that_know_it(cloud: Cloud) -> None:
     project = cloud.project()
-    release(project, (), cloud.environ, "down")
+    released(project, (), cloud.environ, "down")
     assert cloud.calls() == ["down --size=5 --tags=a --tags=b --price=$1 db", "down net"]
-    release(project, ("net",), cloud.environ, "stop")
+    released(project, ("net",), cloud.environ, "stop")
     assert cloud.calls() == []
     (cloud.folder / "metadata").write_text('{"description": "d", "stop": {"parameters": []}}')
-    release(project, ("net",), cloud.environ, "stop")
+    released(project, ("net",), cloud.environ, "stop")
     assert cloud.calls() == ["stop net"]
 
 

@@ -226,6 +226,29 @@ def test_each_family_has_its_own_records_and_turns() -> None:
     assert found(ask(names, zone, "web", "AAAA")) == {"fd00:1::3"}
 
 
+def test_an_address_is_looked_for_on_each_network_until_there_is_one_of_its_family() -> None:
+    names, zone = project()
+    six = NetworkName("six")
+    names.open_zone(six, [IPv6Network("fd00::/64")], full_name="p_six")
+    for number in range(2):
+        four = endpoint(f"10.0.0.{number + 2}", "web", f"p-web-{number}")
+        other = replace(four, network=six, addresses=(Address(f"fd00::{number + 2}", 64, "fd00::1"),))
+        names.claim(ContainerId(f"p-web-{number}"), [four, other])
+        names.publish(ContainerId(f"p-web-{number}"), [four, other])
+
+    def asked(name: str, kind: str) -> set[str]:
+        answer = answer_to(names, zone, DNSRecord.question(name, kind).pack(), "10.0.0.2")
+        assert isinstance(answer, bytes)
+        assert DNSRecord.parse(answer).header.rcode == RCODE.NOERROR
+        return found(DNSRecord.parse(answer))
+
+    assert asked("web", "A") == {"10.0.0.2", "10.0.0.3"}
+    assert asked("web", "AAAA") == {"fd00::2", "fd00::3"}
+    assert asked("web.default", "AAAA") == set()
+    assert asked("web.six", "AAAA") == {"fd00::2", "fd00::3"}
+    assert asked("web.six", "A") == set()
+
+
 def test_addresses_of_both_families_lead_back_to_their_container() -> None:
     names, zone = dual()
     for address in ("10.0.0.3", "fd00:1::3"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from orchestrator.supervisor import api
 from orchestrator.testing.build import check, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.values import replace
-from tests.unit.supervisor.house import house
+from tests.unit.supervisor.house import Talk, house
 
 STACK = project(service("db"), service("web", "db"))
 SLOW = project(service("db", healthcheck=check()))
@@ -71,6 +73,28 @@ async def test_an_operation_streams_its_events_and_ends_with_the_statuses(autoju
         assert {"kind": "remove", "service": "db"}.items() <= plan["ok"]["steps"][-2].items()
         assert (await talk.ask("down"))["ok"]["removed"] == 2
         await here.ended.wait()
+
+
+@pytest.mark.parametrize("_again", range(40))
+async def test_who_comes_as_the_last_client_leaves_is_served_or_hears_nothing(_again: int) -> None:
+    """An answer to ``hello`` promises one to the request after it. trio runs what is ready in an order of its own: hence
+    again and again."""
+    async with house() as here:
+        first = await here.talk()
+        await first.ask("hello")
+        knocking = socket.socket(socket.AF_UNIX)  # Without a checkpoint both are there for the server in one moment.
+        knocking.connect(here.path)
+        knocking.sendall(b'{"v": 2, "verb": "hello", "args": {}}\n')
+        first.stream.socket.close()
+        second = Talk(trio.SocketStream(trio.socket.from_stdlib_socket(knocking)))
+        here.talks.append(second)
+        greeting = None
+        with suppress(trio.BrokenResourceError, ConnectionResetError):
+            greeting = [await second.line(), await second.line()][-1]
+        if greeting is None:
+            await here.ended.wait()
+        else:
+            assert await second.ask("ps") == {"ok": []}
 
 
 async def test_services_of_inactive_profiles_are_left_alone(autojump_clock: MockClock) -> None:
