@@ -14,6 +14,8 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.values import frozen, replace
 
+_OPTIONS = (("ipv4_address", "--ip"), ("ipv6_address", "--ip6"))
+
 
 @frozen
 class Manual:
@@ -39,12 +41,15 @@ class Manual:
 
 
 def connected(service: Service, manual: Manual) -> Service:
-    """How a container of `service` is on its networks; on none of them it publishes nothing."""
+    """How a container of `service` is on its networks; on none of them it publishes nothing. What is wrong with an address
+    that was given by hand is wrong with that option."""
     if not manual:
         return service
     networks = {**service.networks, **{item.network: item for item in manual.joined}}
     networks = {key: item for key, item in networks.items() if key not in manual.left}
-    return replace(service, networks=networks, ports=service.ports if networks else ())
+    joined = [f"services.{service.name}.networks.{item.network}" for item in manual.joined]
+    given = {**service.given, **{f"{path}.{key}": option for path in joined for key, option in _OPTIONS}}
+    return replace(service, networks=networks, ports=service.ports if networks else (), given=given)
 
 
 def with_joined(manual: Manual, attachment: Attachment, network: Network, own: Mapping[NetworkName, Attachment]) -> Manual:

@@ -146,7 +146,7 @@ async def reconnect(
         )
         container.save()
         if isinstance(error, PystackError):
-            raise located(error, project, definition) from error
+            raise located(error, project, joined) from error
         raise
     container.amend(reconnecting=False)
     container.save()

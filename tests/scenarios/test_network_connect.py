@@ -251,7 +251,7 @@ def test_what_makes_no_sense_is_one_error(site: Site, meeting: str) -> None:
         (("nowhere", "web"), 2, 'there is no network "nowhere"'),
         (("back", "nobody"), 2, 'no such service: "nobody"'),
         (("back", "web", "--ip", "10.77.97"), 2, '--ip: "10.77.97" is not an IPv4 address'),
-        (("back", "web", "--ip", "10.1.1.1"), 1, "10.1.1.1"),
+        (("back", "web", "--ip", "10.1.1.1"), 1, 'error: --ip: network "back": 10.1.1.1 is not'),
         (("front", "peer", "--ip", "10.1.1.1"), 2, 'service "peer" has 2 containers, and an address is for one'),
         (("back", "web", "--link", "nobody:x"), 2, '"nobody", which "x" is to mean, is neither a service nor a container'),
         (("back", "web", "--gw-priority", "much"), 2, '--gw-priority: "much" is not a whole number'),
