@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     """The statuses of a service's containers, and the events about them, oldest first."""
     Ask = Callable[[str], Facts]
     LastLines = Callable[[str, float], Sequence[str]]
-    """What a container has written last, in a run that was over then (epoch seconds)."""
+    """What a container has written last before its next run began (epoch seconds; infinite: there is none)."""
 
 _STATES = {
     "service_started": "to have started",
@@ -108,7 +108,10 @@ def _ended(
 ) -> tuple[Link, list[tuple[str, float | None]]]:
     """A run that ended, or could not begin; and what its service needs, to look for what came before."""
     at = event["at"]
-    output = tuple(last_lines(str(event.get("container", "")), at)) if event["kind"] == "container.exited" else ()
+    container, output = str(event.get("container", "")), tuple[str, ...]()
+    if event["kind"] == "container.exited":
+        later = (one["at"] for one in history if one["kind"] == "container.starting" and one.get("container") == container)
+        output = tuple(last_lines(container, min((start for start in later if start > at), default=float("inf"))))
     needs = _needs(history, at)
     return Link(name, str(event["text"]), at, follows, certain, output), [(other, at) for other in needs]
 

@@ -99,15 +99,21 @@ class Down:
 
 @frozen
 class Start:
+    """`resume`: only what ran when it was halted (`Stop`), or when the machine went down."""
+
     selection: Selection = Selection()
     wait: bool = False
     wait_timeout_s: float | None = None
+    resume: bool = False
 
 
 @frozen
 class Stop:
+    """`halt`: for now, because the machine goes down: what is stopped is wanted again afterwards."""
+
     selection: Selection = Selection()
     timeout_s: float | None = None
+    halt: bool = False
 
 
 @frozen

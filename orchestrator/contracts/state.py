@@ -56,6 +56,7 @@ class ContainerRecord:
     being brought to `endpoints` from others, and is anywhere in between. `manual`: what of its networks is not as its
     definition says. `faults`: those on purpose that it has (`scheduler.chaos`), by id: they end with their supervisor.
     `due_at`: of a job's run that its schedule made, the instant (epoch seconds) that it is for; 0.0: it was run by hand.
+    `halted`: it was stopped for as long as the machine is down.
     `succeeds`: the container in whose place it is to be, while there are both (`scheduler.rolling`); `took_over`: it is
     there, and the other one has only to go.
     `forgiven`: of its `restarts`, those that do not count. `frozen_for`: it is `paused` until these are back
@@ -86,6 +87,7 @@ class ContainerRecord:
     forgiven: int = 0
     frozen_for: tuple[ContainerId, ...] = ()
     due_at: float = 0.0
+    halted: bool = False
     succeeds: ContainerId = ContainerId("")
     took_over: bool = False
 

@@ -109,9 +109,19 @@ class PlanBuilder:
             return ContainerId(definition.container_name)
         return instance_id(self.project.name, instance)
 
-    def stop(self, item: ObservedContainer, cause: str, timeout_s: float | None, *, replaces: bool = False) -> None:
+    def stop(
+        self,
+        item: ObservedContainer,
+        cause: str,
+        timeout_s: float | None,
+        *,
+        replaces: bool = False,
+        halts: bool = False,
+    ) -> None:
         grace_s = timeout_s if timeout_s is not None else item.definition.stop_grace_s
-        self._add(Operation(Kind.STOP, cause, item.container, item.instance, grace_s=grace_s, replaces=replaces))
+        self._add(
+            Operation(Kind.STOP, cause, item.container, item.instance, grace_s=grace_s, replaces=replaces, halts=halts)
+        )
 
     def signal(self, item: ObservedContainer, number: int, cause: str) -> None:
         self._add(Operation(Kind.SIGNAL, cause, item.container, item.instance, signal=number))

@@ -63,6 +63,12 @@ class ObservedContainer:
         return self.sandbox.last_exit if self.sandbox is not None and self.sandbox.last_exit else self.record.last_exit
 
     @property
+    def lost(self) -> bool:
+        """It was running when the machine went down: nobody knows how it ended."""
+        wanted = self.record.wanted is Wanted.RUNNING and self.sandbox is None
+        return wanted and self.exit is not None and self.exit.code is None and self.exit.signal is None
+
+    @property
     def networks(self) -> frozenset[NetworkName]:
         return frozenset(endpoint.network for endpoint in self.record.endpoints)
 

@@ -81,8 +81,8 @@ class Operation:
     DISCONNECT or a RECONNECT brings it to (None: as it is). `manual`: what is to be otherwise by hand, of a CREATE, a
     DISCONNECT or a RECONNECT (None: what the record says). `waits`: the dependencies whose conditions a START awaits.
     `grace_s`: of a STOP, before the kill. `signal`: what a SIGNAL sends. `anonymous`: a REMOVE takes the container's
-    anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for what follows. `succeeds`: of a CREATE or
-    ANNOUNCE, the container in whose place it will be.
+    anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for what follows. `halts`: a STOP until the
+    machine is up again. `succeeds`: of a CREATE or ANNOUNCE, the container in whose place it will be.
     """
 
     kind: Kind
@@ -100,6 +100,7 @@ class Operation:
     signal: int = 0
     anonymous: bool = False
     replaces: bool = False
+    halts: bool = False
     succeeds: ContainerId | None = None
 
     @property

@@ -147,6 +147,8 @@ def plan_start(request: Start, observed: ObservedProject, project: Project) -> P
     graph = DependencyGraph.of(project)
     asked = frozenset(request.selection.services)
     containers = frozenset(request.selection.containers)
+    if request.resume:
+        return _plan_to_resume_work(observed, project, asked)
     roots = asked | {observed.containers[name].service for name in containers if name in observed.containers}
     enabled = frozenset(project.services)
     known = roots & enabled
@@ -165,6 +167,19 @@ def plan_start(request: Start, observed: ObservedProject, project: Project) -> P
     builder.prepare()
     builder.remove_leftovers()
     return builder.finish(Verb.START, tuple(name for name in chosen if observed.replicas(name)))
+
+
+def _plan_to_resume_work(observed: ObservedProject, project: Project, asked: frozenset[ServiceName]) -> Plan:
+    """Start what was halted, or was lost when the machine went down, from what it was made from, in order; of the services
+    `asked` for, if there are any. What was stopped by hand, and what had ended, stays so."""
+    graph = DependencyGraph.of(project)
+    builder = PlanBuilder(project, observed, graph, frozenset(project.services), resumes=True)
+    for item in observed.containers.values():
+        replica = item.instance.role is Role.REPLICA and item.service in project.services
+        if replica and (not asked or item.service in asked) and not item.live and (item.record.halted or item.lost):
+            _begin(builder, item, item.definition)
+    builder.prepare()
+    return builder.finish(Verb.START, tuple(name for name in graph.start_order() if observed.replicas(name)))
 
 
 def plan_resume(observed: ObservedProject, project: Project, containers: Iterable[ContainerId]) -> Plan:

@@ -24,7 +24,8 @@ def plan_stop(request: Stop, observed: ObservedProject, project: Project) -> Pla
     chosen = selected(request.selection, observed, project, one_offs=False)
     for item in _stop_order(graph, chosen):
         if item.live:
-            builder.stop(item, "requested", request.timeout_s)
+            cause = "until the machine is up again" if request.halt else "requested"
+            builder.stop(item, cause, request.timeout_s, halts=request.halt)
     return builder.finish(Verb.STOP, _services(graph, chosen))
 
 

@@ -198,13 +198,14 @@ def _take_ended_one_off(state: EngineState, container: Container, found: Contain
 
 
 def _meet_policy(state: EngineState, container: Container, found: ContainerState | None, rebooted: bool) -> bool:
-    """A run ended while nobody watched: the restart policy decides now."""
-    exit = Exit() if rebooted else container.exit or Exit()
+    """A run ended while nobody watched: the restart policy decides now. What ended before the reboot is not lost by it."""
+    lost = rebooted and container.record.last_exit is None
+    exit = Exit() if lost else container.exit or Exit()
     if orphaned := sharing.ended_with(state, container, exit):
         container.run = LiveRun(container.check, orphaned=orphaned)
     decision = supervise.judge_end(state, container, exit, 0.0)
     if (known := container.record.last_exit) is None or not exit.is_end_of(known):
-        what = "was lost at reboot" if rebooted else "ended while no supervisor was there"
+        what = "was lost at reboot" if lost else "ended while no supervisor was there"
         container.note(
             EventKind.CONTAINER_EXITED,
             f"{container.label} {what}",
@@ -217,7 +218,7 @@ def _meet_policy(state: EngineState, container: Container, found: ContainerState
     if isinstance(decision, Restart) and found is None:
         container.amend(restarts=container.record.restarts + 1)
         return True
-    if isinstance(decision, GiveUp) and rebooted:
+    if isinstance(decision, GiveUp) and lost:
         decision = GiveUp("lost at reboot", decision.why, decision.failed)
     delay_s = supervise.settle_end(state, container, exit, decision)
     if delay_s is not None:

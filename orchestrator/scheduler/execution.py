@@ -207,9 +207,9 @@ class Execution:
             case Kind.CREATE if operation.container not in self._started:
                 container.amend(wanted=Wanted.STOPPED)
             case Kind.START:
-                container.amend(wanted=Wanted.RUNNING, gave_up="", restarts=0, forgiven=0)
+                container.amend(wanted=Wanted.RUNNING, gave_up="", restarts=0, forgiven=0, halted=False)
             case Kind.STOP | Kind.REMOVE if not operation.replaces:
-                container.amend(wanted=Wanted.STOPPED)
+                container.amend(wanted=Wanted.STOPPED, halted=operation.halts)
                 container.doomed = container.doomed or operation.kind is Kind.REMOVE
             case _:
                 pass

@@ -200,7 +200,8 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     container.failed_hook = None
     run.hook = hooks.first_of(container)
     run.joined = sharing.runs_of(state, container)
-    container.amend(ran_against=ground_of(state, container), boot_id=state.boot_id)
+    # So that whoever comes after a reboot can tell what ran from what had ended.
+    container.amend(ran_against=ground_of(state, container), boot_id=state.boot_id, last_exit=None)
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
     state.adapters.networking.set_ready(container.id, container.check is None)
     container.note(

@@ -47,10 +47,12 @@ def armed_by(request: Operation, after: Project, armed: Jobs, now: float) -> Job
         case Up() if request.selection.everything and request.start:
             begun = after.scheduled
             kept = {name: item for name, item in kept.items() if name in begun}
-        case Start() if not request.selection.containers:
+        case Start() if not request.selection.containers and not request.resume:
             named = request.selection.services
             begun = tuple(name for name in after.jobs if name in named) if named else after.scheduled
             begun = tuple(name for name in begun if name not in kept)
+        case Stop(halt=True):
+            pass
         case Stop() | Down():
             services = request.selection.services
             kept = {name: item for name, item in kept.items() if not request.selection.everything and name not in services}

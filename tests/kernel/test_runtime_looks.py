@@ -25,8 +25,8 @@ async def here(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncGenera
         yield opened
 
 
-async def begin(here: Place, script: str, **options: object) -> Run:
-    run = await here.begin(["sh", "-c", script], **options)
+async def begin(here: Place, script: str) -> Run:
+    run = await here.begin(["sh", "-c", script])
     subprocess.run(["nsenter", f"--net=/proc/{run.pid}/ns/net", "ip", "link", "set", "lo", "up"], check=True)
     return run
 
@@ -96,17 +96,17 @@ async def test_where_nothing_listens_the_answer_comes_at_once(here: Place) -> No
         ("printf 'HTTP/1.1 -20 OK\\r\\n'", "what it answers is not HTTP"),
         ("true", "what it answers is not HTTP"),
         ("sleep 1000", "does not answer / on 80"),
-        ("while :; do printf x; sleep 0.01; done", "what it answers is not HTTP"),
+        ("while :; do printf x; sleep 0.01; done", "does not answer / on 80"),
     ],
 )
 async def test_a_server_that_answers_strangely_holds_nobody_up(here: Place, server: str, output: str) -> None:
     run = await begin(here, f'nc -ll -p 80 -e sh -c "{server}"')
     await until_listening(here, run)
     began_s = time.monotonic()
-    result = await look(here, run, http(), 15 if "0.01" in server else 2)
+    result = await look(here, run, http(), 2)
     assert not result.ok
     assert result.output in (output, "it broke the connection off")
-    assert time.monotonic() - began_s < 18
+    assert time.monotonic() - began_s < 10
 
 
 async def test_an_endless_answer_is_read_to_a_limit(here: Place) -> None:

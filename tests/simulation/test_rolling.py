@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -24,7 +25,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Service
 from orchestrator.model.updating import FailureAction, Order, UpdateRules
 from orchestrator.plan.plan import Verb
-from orchestrator.scheduler.engine import Engine, Outcome
+from orchestrator.scheduler.engine import Adapters, Engine, Outcome
 from orchestrator.testing import seeds
 from orchestrator.testing.build import HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
@@ -441,6 +442,70 @@ def test_a_supervisor_that_is_killed_amid_an_update_leaves_one_container_in_each
             two_lives(lambda: World({"web": WEB}), first, second)
 
 
+class Mortal:
+    """An adapter whose owner may die: what it is asked for afterwards is never done, what was under way never returns."""
+
+    def __init__(self, real: Any, dead: Callable[[], bool]) -> None:
+        self._real = real
+        self._dead = dead
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._real, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def until_it_dies(*args: Any, **options: Any) -> Any:
+            if self._dead():
+                await trio.sleep_forever()
+            result = await found(*args, **options)
+            if self._dead():
+                await trio.sleep_forever()
+            return result
+
+        return until_it_dies
+
+
+class MortalWorld(World):
+    """Its supervisor is killed by `frozen`: not even what it does when it is cancelled is done."""
+
+    def adapters(self) -> Adapters:
+        made = super().adapters()
+
+        def dead() -> bool:
+            return self.state.frozen
+
+        return replace(made, runtime=Mortal(made.runtime, dead), networking=Mortal(made.networking, dead))
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(Order), st.floats(0, 15), st.integers(0, 40), st.integers(0, 11))
+def test_killed_between_any_two_steps_of_it_a_supervisor_leaves_one_container_in_each_place(
+    order: Order, moment_s: float, steps: int, seed: int
+) -> None:
+    to = stack(2, UpdateRules(order))
+
+    async def main() -> None:
+        world = MortalWorld({"web": WEB})
+        async with world.engine() as engine:
+            await up(engine, stack(1), wait=True)
+            assert engine._state.nursery is not None
+            engine._state.nursery.start_soon(update, engine, to)
+            await trio.sleep(moment_s)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            world.state.frozen = True
+        world.state.frozen = False
+        async with world.engine() as engine:
+            await trio.sleep(30)
+            found = versions(world)
+            assert len(found) == 3
+            assert serving(world) == found.keys() == {name for name in world.runtime.existing() if "web" in name}
+            assert (await update(engine, to)).ok
+            in_order(engine, world, "2")
+
+    seeds.run(main, seed=seed)
+
+
 def test_force_recreate_goes_by_the_rules_and_no_recreate_does_nothing() -> None:
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack(1), wait=True)
@@ -551,7 +616,8 @@ def test_nobody_waits_for_a_port_that_a_replica_has_until_its_turn() -> None:
 
         rolled = web(version, replicas=1, ports=(mapped(own),))
         needs = {ServiceName("client"): edge("client")} if waits else {}
-        return project(replace(rolled, depends_on=needs), service("client", ports=tuple(map(mapped, clients)), command=(str(version),)))
+        client = service("client", ports=tuple(map(mapped, clients)), command=(str(version),))
+        return project(replace(rolled, depends_on=needs), client)
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, publishing(1, 8080), wait=True)
@@ -559,7 +625,7 @@ def test_nobody_waits_for_a_port_that_a_replica_has_until_its_turn() -> None:
             outcome = await update(engine, publishing(2, 8081, 8080, waits=waits))
             assert "8080" in str(outcome.error())
         assert (await update(engine, publishing(2, 8081, 8080))).error() is None
-        rows = {row.service: row for row in engine.statuses()}
+        rows = {str(row.service): row for row in engine.statuses()}
         assert [item.host_port for name in ("web", "client") for item in rows[name].published] == [8081, 8080]
 
     simulate(lambda: World({"web": WEB}), body)

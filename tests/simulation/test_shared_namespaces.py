@@ -11,6 +11,7 @@ from orchestrator.model.names import ServiceName
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
+from orchestrator.model.service import Cascade
 from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import edge, project, service
@@ -24,7 +25,7 @@ OF_DB = Namespace(Sharing.SERVICE, "db")
 
 def stack(kind: str, *, command: tuple[str, ...] = ("x",), restart: str = "no") -> Project:
     """`web` is in a namespace of `db`, as the loader has it: with the dependency that this implies."""
-    dependency = replace(edge("db"), restart=True)
+    dependency = edge("db", restart=True, cascade=Cascade.IGNORE)
     db = service("db", command=command, restart=restart)
     web = service("web", dependency, namespaces=replace(Namespaces(), **{kind: OF_DB}))
     return project(db, replace(web, networks={} if kind == "network" else web.networks))

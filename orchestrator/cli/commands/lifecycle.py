@@ -56,18 +56,24 @@ def operate(
 
 
 def start(
-    settings: Settings, services: tuple[str, ...], no_deps: bool, wait: bool, wait_timeout_s: float | None
+    settings: Settings,
+    services: tuple[str, ...],
+    no_deps: bool,
+    wait: bool,
+    wait_timeout_s: float | None,
+    resume: bool,
 ) -> None:
     """Start stopped services."""
-    operate(settings, Start(selected(services, no_deps=no_deps), wait, wait_timeout_s), "started")
+    request = Start(selected(services, no_deps=no_deps), wait, wait_timeout_s, resume)
+    operate(settings, request, "started", needs_project=not resume)
 
 
-def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None) -> None:
+def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None, halt: bool) -> None:
     """Stop services, dependents first. Their files, addresses and logs stay."""
     provided = stack_with_providers(settings, settings.site())
     kept = tuple(name for name in services if provided is None or name not in provided.providers)
     if kept or not services:
-        operate(settings, Stop(selected(kept), timeout_s), "stopped")
+        operate(settings, Stop(selected(kept), timeout_s, halt), "stopped", needs_project=not halt)
     if provided is not None:
         from orchestrator.cli.providers import release
 

@@ -14,8 +14,6 @@ _NOTABLE_S = 0.1
 _LINES = 3
 """Of a container's output, of the last so many: later runs have written, too."""
 _LOOKED_AT = 500
-_LATE_S = 0.05
-"""The monitor reads what a program wrote last when that has ended already."""
 _LOGGED = 100
 """Events of a service, as the supervisor has it."""
 
@@ -91,12 +89,12 @@ def _causes(site: Site, ask: Ask, service: str) -> tuple[Link, ...]:
     from orchestrator.cli.causes import chain
 
     def said(container: str, before: float) -> list[str]:
-        """The last lines that it had written by then, as far as they are not long ago."""
+        """The last lines that it had written by then, as far as it has not written many since."""
         from orchestrator.cli.logfiles import log_path
         from orchestrator.runtime.logs import read_entries
 
         entries = read_entries(log_path(site, container), _LOOKED_AT)  # type: ignore[arg-type]
-        lines = [entry.line.decode("utf-8", "replace") for entry in entries if entry.time <= before + _LATE_S]
+        lines = [entry.line.decode("utf-8", "replace") for entry in entries if entry.time < before]
         return lines[-_LINES:]
 
     return chain(ask, service, said)

@@ -99,6 +99,8 @@ VERBS: Mapping[str, Verb | Group] = {
         acting.KILL,
         acting.PAUSE,
         acting.UNPAUSE,
+        acting.ENABLE,
+        acting.DISABLE,
         looking.WAIT,
         imaging.BUILD,
         imaging.PULL,

@@ -216,6 +216,7 @@ START = Verb(
         Option("--no-deps", "no_deps", "Do not start what they depend on."),
         Option("--wait", "wait", "Return once everything is healthy."),
         Option("--wait-timeout", "wait_timeout_s", "Limit of --wait.", SECONDS, "SECONDS"),
+        Option("--resume", "resume", "Only what ran when it was halted (`stop --halt`), or when the machine went down."),
     ),
     arguments=SERVICES,
     hot=True,
@@ -225,9 +226,26 @@ STOP = Verb(
     "lifecycle",
     "Stop services, keeping their files and addresses.",
     "Stop services, dependents first. Their files, addresses and logs stay.",
-    options=(TIMEOUT,),
+    options=(TIMEOUT, Option("--halt", "halt", "For now: `start --resume` starts what this stops, and nothing else.")),
     arguments=SERVICES,
     hot=True,
+)
+_ROOT = Option("--root", "root", "Write below DIR, as for another machine's disk.  [default: /]", TEXT, "DIR", default="/")
+ENABLE = Verb(
+    "enable",
+    "enable",
+    "Bring the project up with the machine.",
+    """Write a systemd unit (or, with --init, an init script) that brings the project up with the machine, and stops it
+    in order when the machine goes down. What was stopped by hand stays stopped.
+    """,
+    options=(Option("--init", "init", "An init script, for a machine without systemd."), _ROOT),
+)
+DISABLE = Verb(
+    "disable",
+    "enable",
+    "Do not bring the project up with the machine any more.",
+    "Remove what `enable` has written. What runs goes on.",
+    options=(_ROOT,),
 )
 RESTART = Verb(
     "restart",

@@ -92,8 +92,10 @@ def _slack(starts: Sequence[Start], edges: Edges) -> dict[str, float]:
     end_s = max(item.finish_s for item in starts)
     slack = {item.container: end_s - item.finish_s for item in starts}
     for item in reversed(starts):  # Who needs others starts after them.
-        for other, held_s in edges[item.container]:
-            room_s = slack[item.container] + item.marks["starting"] - held_s
+        held = edges[item.container]
+        gate_s = max([item.marks["prepared"], *(held_s for _, held_s in held)])
+        for other, held_s in held:
+            room_s = slack[item.container] + gate_s - held_s
             slack[other.container] = max(0.0, min(slack[other.container], room_s))
     return {name: round(seconds, 6) for name, seconds in slack.items()}
 

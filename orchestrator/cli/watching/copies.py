@@ -17,7 +17,6 @@ from orchestrator.model.phase import Phase
 from orchestrator.runtime.bundle import read_bundle
 from orchestrator.runtime.view import opened_view
 
-
 _ENDED = frozenset({Phase.EXITED, Phase.FAILED, Phase.BLOCKED})
 
 
@@ -42,7 +41,7 @@ def copy(
 
 
 def _rests(site: Site, container: ContainerId) -> bool:
-    """Whether it does not run, and will not by itself: a writable layer that is about to be mounted is not ours to mount."""
+    """Whether it does not run, and will not by itself: a writable layer that is about to be mounted is not for us."""
     try:
         client = Client.connect(site)
         if client is None:

@@ -67,7 +67,10 @@ class Notices:
 
     def renew(self) -> None:
         """Watch the folders as they are now: one was deleted and made again, and the kernel watched the old one."""
-        below = _Watcher(self._there(), True, self._told)
+        try:
+            below = _Watcher(self._there(), True, self._told)
+        except InputError:  # It has gone again: the folder above tells when it is back.
+            return
         self._below.close()
         self._below = below
 
@@ -96,7 +99,7 @@ class _Watcher:
             self._notify = RustNotify(paths, False, False, 0, deep, True)
         except FileNotFoundError as exc:
             raise InputError(f"a folder to watch is not there: {', '.join(paths)}") from exc
-        except OSError as exc:
+        except (OSError, RuntimeError) as exc:
             raise _refused(exc) from exc
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
@@ -120,7 +123,7 @@ class _Watcher:
             self._notify.close()
 
 
-def _refused(exc: OSError) -> HostError:
+def _refused(exc: Exception) -> HostError:
     return HostError(
         f"the kernel does not watch these files: {exc}",
         hint="it may watch no more folders: sysctl fs.inotify.max_user_watches=1048576 (and max_user_instances=1024)",

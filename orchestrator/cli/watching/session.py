@@ -63,7 +63,7 @@ class _Rule:
         self.burst = Burst()
         self.again: set[str] = set()
         self.again_s: float | None = None
-        self.lost = False
+        self.identity = self.tree.identity
 
 
 class Watching:
@@ -173,8 +173,8 @@ class Watching:
                 rule.again, rule.again_s = set(), None
             if not hints:
                 continue
-            if rule.lost != rule.tree.lost:
-                self._lost(rule)
+            if rule.identity != (identity := rule.tree.identity):
+                self._root_changed(rule, identity)
                 hints.add("")
             seen = rule.tree.look(hints)
             again = {""} if storm else seen.fresh
@@ -183,14 +183,15 @@ class Watching:
                 rule.again_s = now_s + _LATER_S
             self._states[rule.prepared.service].changed(number, seen.changed, now_s)
 
-    def _lost(self, rule: _Rule) -> None:
-        rule.lost = rule.tree.lost
-        if rule.lost:
+    def _root_changed(self, rule: _Rule, identity: tuple[int, int] | None) -> None:
+        """It is not there, or another one, which the kernel does not watch yet."""
+        rule.identity = identity
+        if identity is None:
             self._tell(f"{rule.prepared.ground.root} is gone; what was copied stays until it is back")
-        else:
-            self._notices.renew()
-            rule.again.add("")
-            rule.again_s = time.monotonic() + _LATER_S
+            return
+        self._notices.renew()
+        rule.again.add("")
+        rule.again_s = time.monotonic() + _LATER_S
 
     # Containers.
 

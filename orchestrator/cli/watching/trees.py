@@ -46,14 +46,16 @@ class Tree:
         return set(self._known)
 
     @property
-    def lost(self) -> bool:
-        """The root itself is not there: nothing is said of what was in it until it is back."""
-        return not os.path.isdir(self.ground.root)
+    def identity(self) -> tuple[int, int] | None:
+        """Of the root, which may be deleted and made again. None: it is not there, and nothing is said of what was in it
+        until it is back."""
+        found = self._stat("")
+        return (found.st_dev, found.st_ino) if found is not None and stat.S_ISDIR(found.st_mode) else None
 
     def look(self, hints: Iterable[str]) -> Seen:
         """At these paths, and all below those that are folders."""
         seen = Seen(set(), set())
-        if self.lost:
+        if self.identity is None:
             return seen
         hints = set(hints)
         if only := self.ground.only:

@@ -168,6 +168,8 @@ def _implied(service: dict[str, Node]) -> dict[str, Node]:
         if restart:
             fields["restart"] = True
         item = expand.made(node, fields)
+        if restart and isinstance(item.value, dict):  # What nobody has written does not follow a crash.
+            item.value["x-pystack"] = expand.made(node, {"cascade": "ignore"})
         item.key_line, item.key_column = node.line, node.column
         out.setdefault(name, item)
 

@@ -185,3 +185,25 @@ def test_a_file_may_be_a_pipe_and_the_variables_file_nothing(bench: Bench) -> No
     assert whole["name"] == "work"
     assert whole["services"]["a"]["image"] == "x:3"
     assert whole["services"]["a"]["volumes"][0]["source"] == str(bench.directory / "here")
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (("pull",), "pull redis:7\n"),
+        (("push",), "push me/web:1\n"),
+        (("build",), "build me/web:1 from {0}/web\n"),
+        (("build", "web"), "build me/web:1 from {0}/web\n"),
+    ],
+)
+def test_a_dry_run_of_images_asks_no_registry_and_builds_nothing(
+    bench: Bench, words: tuple[str, ...], printed: str
+) -> None:
+    bench.compose("services:\n  db: {image: 'redis:7'}\n  web: {build: ./web, image: 'me/web:1'}\n")
+    (bench.directory / "web").mkdir()
+    (bench.directory / "web" / "Dockerfile").write_text("FROM scratch\n")
+    told = bench.run("--dry-run", *words)
+    lines = printed.format(bench.directory).splitlines()
+    assert told.code == 0
+    assert set(lines) <= set(told.out.splitlines())
+    assert not (bench.root / "data" / "images").exists()

@@ -39,6 +39,15 @@ def test_the_nearest_that_says_something_counts(
     assert after_crash(stack, entry, service, top) is expected
 
 
+@pytest.mark.parametrize("implied", ["links: [db]", "network_mode: 'service:db'", "ipc: 'service:db'"])
+def test_what_a_link_or_a_shared_namespace_implies_follows_no_crash(stack: Stack, implied: str) -> None:
+    for top in ("", TOP):
+        text = f"services: {{a: {{image: host, {implied}}}, db: {{image: host}}}}\n{top}"
+        edge = stack.load(text).project.services[ServiceName("a")].depends_on[ServiceName("db")]
+        assert (edge.restart, edge.after_crash) == (True, Cascade.IGNORE)
+    assert "cascade" not in str(stack.canonical(text)["services"])
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

@@ -22,7 +22,7 @@ def stack(version: int, rules: UpdateRules | None = START_FIRST) -> Project:
     return project(web, service("db", environment={"V": str(version)}), front)
 
 
-TWO = {"web": (1, 2)}
+TWO: dict[str, tuple[int, ...]] = {"web": (1, 2)}
 
 
 def pairs(plan: Plan) -> list[tuple[str, str]]:
