@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from typing import Any
 
 import pytest
@@ -283,6 +284,15 @@ def test_an_error_is_json_where_progress_is(bench: Bench) -> None:
     assert json.loads(outcome.err) == {
         "error": {"kind": "operation", "message": "port 80 is in use", "hint": None, "place": "", "exit_code": 1}
     }
+
+
+def test_an_output_that_cannot_be_written_is_an_error_and_no_bug(bench: Bench) -> None:
+    bench.serve(ps=ok([DB]))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            bench.command("ps"), cwd=bench.directory, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (125, "error: cannot write the output: No space left on device\n")
 
 
 def test_a_busy_project_is_told_at_once(bench: Bench) -> None:
