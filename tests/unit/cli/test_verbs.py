@@ -11,6 +11,9 @@ import pytest
 
 from orchestrator import __version__
 from orchestrator.cli.table import VERBS, every_verb
+from orchestrator.contracts.state import ProjectRecord
+from orchestrator.state.records import FileState
+from orchestrator.testing.build import project, service
 from tests.unit.cli.conftest import Bench
 from tests.unit.cli.supervisor import Exchange, after, fails, ok
 
@@ -295,6 +298,14 @@ def test_an_output_that_cannot_be_written_is_an_error_and_no_bug(bench: Bench) -
     assert (done.returncode, done.stderr) == (125, "error: cannot write the output: No space left on device\n")
 
 
+def test_a_service_of_the_stack_that_has_no_container_is_no_unknown_one(bench: Bench) -> None:
+    bench.serve(exec=fails('service "debug" is not running: it has no container', exit_code=1), ps=ok([DB]))
+    FileState(bench.site).commit(ProjectRecord(project(service("db"), service("debug"))))
+    outcome = bench.run("exec", "debug", "true")
+    assert (outcome.code, outcome.err) == (1, 'error: service "debug" is not running: it has no container\n')
+    assert bench.run("exec", "nope", "true").code == 2
+
+
 def test_a_busy_project_is_told_at_once(bench: Bench) -> None:
     bench.serve(stop=fails('project demo is busy: "up" (by process 7) has been running for 3s', hint="wait"))
     outcome = bench.run("stop")
@@ -309,8 +320,21 @@ def test_an_unknown_service_of_an_operation_is_explained(bench: Bench) -> None:
     assert 'did you mean "web"?' in outcome.err
 
 
+@pytest.mark.parametrize("verb", ["stop", "kill", "pause", "unpause"])
+def test_where_no_container_is_there_is_nothing_to_end_but_a_name_that_is_none_is_told(bench: Bench, verb: str) -> None:
+    """As with Docker Compose: a script that stops what may be gone already does not fail."""
+    bench.compose("services: {db: {image: host, command: [x]}}")
+    outcome = bench.run(verb)
+    assert (outcome.code, outcome.err) == (0, f"nothing to {verb}\n")
+    assert bench.run(verb, "db").code == 0
+    outcome = bench.run(verb, "dbb")
+    assert (outcome.code, outcome.err.partition("\n")[0]) == (
+        2, 'error: "dbb" is not a service of project demo (did you mean "db"?)'
+    )  # fmt: skip
+
+
 def test_operations_on_a_project_that_does_not_exist_say_so(bench: Bench) -> None:
-    outcome = bench.run("stop")
+    outcome = bench.run("restart")
     assert outcome.code == 1
     assert outcome.err.startswith("error: project demo does not exist")
     outcome = bench.run("down")
