@@ -6,6 +6,7 @@ from functools import partial
 
 import trio
 
+from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Progress
 from orchestrator.errors import OperationError
 from orchestrator.model.build import BuildSpec, PullPolicy
@@ -109,6 +110,10 @@ def test_an_up_whose_images_cannot_be_had_leaves_no_network() -> None:
         assert not outcome.ok
         assert world.networking.networks == {}
         assert await world.runtime.containers() == ()
+        seen = len(world.events)
+        assert (await do(engine, Verb.DOWN)).ok
+        removed = [event for event in world.events[seen:] if event.kind is EventKind.NETWORK_REMOVED]
+        assert removed == []  # It was removed when the up failed.
 
     simulate(world, body)
 
