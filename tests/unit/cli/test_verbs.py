@@ -306,6 +306,13 @@ def test_a_service_of_the_stack_that_has_no_container_is_no_unknown_one(bench: B
     assert bench.run("exec", "nope", "true").code == 2
 
 
+@pytest.mark.parametrize("given", ["abc", "-1", "nan"])
+def test_a_time_that_is_none_is_told_in_plain_words(bench: Bench, given: str) -> None:
+    outcome = bench.run("stop", f"--timeout={given}")
+    first = f'error: invalid value for \'-t\' / \'--timeout\': "{given}" is not a number of seconds\n'
+    assert (outcome.code, outcome.err.partition("hint")[0]) == (2, first)
+
+
 def test_a_busy_project_is_told_at_once(bench: Bench) -> None:
     bench.serve(stop=fails('project demo is busy: "up" (by process 7) has been running for 3s', hint="wait"))
     outcome = bench.run("stop")
