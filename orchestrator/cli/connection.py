@@ -44,7 +44,6 @@ def explain_unknown(site: Site, error: PystackError, services: tuple[str, ...]) 
     if not isinstance(error, InputError | OperationError) or not services:
         return error
     from orchestrator.cli.selection import check_services
-
     from orchestrator.state.services import recorded
 
     try:

@@ -29,7 +29,7 @@ def operate(
     needs_project: bool = True,
 ) -> None:
     """Run `request` on the project's supervisor with progress; `past` words the summary. When nothing of the project exists
-    it raises OperationError; or, where that does not matter, there is nothing to do, for services that there are (`known`)."""
+    it raises OperationError; or, where that does not matter, there is nothing to do (raises as `known`)."""
     if shown_instead(settings, request):
         return
     began_s = time.monotonic()
