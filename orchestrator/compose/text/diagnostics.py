@@ -23,6 +23,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+UNSET = "unset-variable"
+
+
+def unset_text(variable: str) -> str:
+    return f'the variable "{variable}" is not set: an empty text is used'
+
+
 @frozen
 class Related:
     """A further place that takes part in a finding, and what is there."""
@@ -75,6 +82,13 @@ class Diagnostic:
         number = str(self.line).rjust(4)
         width = max(1, min(self.caret_length, len(shown) - len(before)))
         return f"  {number} | {shown}", f"  {' ' * len(number)} | {' ' * len(before)}{'^' * width}"
+
+
+def unset_in_file(variable: str, name: str, text: str, line: int) -> Diagnostic:
+    """Of the env file `name`, whose content is `text`. The line itself is not shown: it may be a password's."""
+    column = max(1, text.split("\n")[line - 1].find("$") + 1)
+    hint = "a value with a dollar sign of its own stands in single quotes"
+    return Diagnostic(name, line, column, "", unset_text(variable), hint, code=UNSET)
 
 
 class ComposeError(InputError):
