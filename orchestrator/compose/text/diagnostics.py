@@ -114,3 +114,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return ""
     close = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
     return f' (did you mean "{choices[close[0]]}"?)' if close else ""
+
+
+def services_hint(known: Iterable[str]) -> str:
+    """Which services there are, for who named one that is none."""
+    names = sorted(set(known))
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return f"its services: {', '.join(names[:MAX_SHOWN])}{more}" if names else "it has no services"
