@@ -6,6 +6,7 @@ beside it. `notice` must be told of the project's events: they say when containe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -63,7 +64,23 @@ class _Rule:
         self.burst = Burst()
         self.again: set[str] = set()
         self.again_s: float | None = None
-        self.identity = self.tree.identity
+        self._held = -1
+        self.identity: tuple[int, int] | None = None
+        self.hold()
+
+    def hold(self) -> None:
+        """Go by the root as it is now, and hold on to it: the inode's number of a folder that was deleted is given to the
+        next one, which would pass for it."""
+        self.let_go()
+        with contextlib.suppress(OSError, ValueError):
+            self._held = os.open(os.path.join(self.prepared.ground.root, ""), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            found = os.fstat(self._held)
+            self.identity = found.st_dev, found.st_ino
+
+    def let_go(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+        self._held, self.identity = -1, None
 
 
 class Watching:
@@ -98,6 +115,8 @@ class Watching:
         self._notices.close()
         for task in self._tasks.values():
             task.close()
+        for rule in self._rules.values():
+            rule.let_go()
 
     def begin(self) -> None:
         """The services are there: from now on changes are brought to them, and those since `__enter__`."""
@@ -173,8 +192,8 @@ class Watching:
                 rule.again, rule.again_s = set(), None
             if not hints:
                 continue
-            if rule.identity != (identity := rule.tree.identity):
-                self._root_changed(rule, identity)
+            if rule.identity != rule.tree.identity:
+                self._root_changed(rule)
                 hints.add("")
             seen = rule.tree.look(hints)
             again = {""} if storm else seen.fresh
@@ -183,10 +202,10 @@ class Watching:
                 rule.again_s = now_s + _LATER_S
             self._states[rule.prepared.service].changed(number, seen.changed, now_s)
 
-    def _root_changed(self, rule: _Rule, identity: tuple[int, int] | None) -> None:
+    def _root_changed(self, rule: _Rule) -> None:
         """It is not there, or another one, which the kernel does not watch yet."""
-        rule.identity = identity
-        if identity is None:
+        rule.hold()
+        if rule.identity is None:
             self._tell(f"{rule.prepared.ground.root} is gone; what was copied stays until it is back")
             return
         self._notices.renew()
