@@ -22,10 +22,10 @@ import trio
 from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.injecting import Standing
-from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, in_order
 from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection
-from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
+from orchestrator.model.names import SINGLE, ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Cascade
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
@@ -196,16 +196,9 @@ class Engine:
     def statuses(self) -> tuple[ContainerStatus, ...]:
         """A row for each container that exists or is wanted, in the order of the stack, orphans last."""
         order = {name: number for number, name in enumerate(self._state.project.services)}
-        rows = sorted(
-            self._state.containers.values(),
-            key=lambda item: (
-                order.get(item.service, len(order)),
-                item.service,
-                item.instance.role is not Role.REPLICA,
-                item.instance.number,
-            ),
-        )
-        return tuple(item.status() for item in rows)
+        rows = in_order(item.record for item in self._state.containers.values())
+        rows.sort(key=lambda item: (order.get(item.instance.service, len(order)), item.instance.service))
+        return tuple(self._state.containers[item.container].status() for item in rows)
 
     def empty(self) -> bool:
         """Nothing of the project is left, not even a network: `run --rm` leaves those that it made, for the next one."""

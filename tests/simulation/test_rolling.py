@@ -506,6 +506,25 @@ def test_killed_between_any_two_steps_of_it_a_supervisor_leaves_one_container_in
     seeds.run(main, seed=seed)
 
 
+def test_of_two_in_one_place_that_is_shown_first_which_is_answered_with() -> None:
+    """`exec --index`, `port --index` and `cp --index` take the first."""
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack(1, replicas=1, stop_grace_s=10.0), wait=True)
+        firsts: list[str] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(update, engine, stack(2, replicas=1, stop_grace_s=10.0))
+            for _ in range(200):
+                rows = [row.container for row in engine.statuses() if row.service == "web"]
+                if len(rows) == 2:
+                    assert {rows[0]} == serving(world)
+                    firsts.append(rows[0])
+                await trio.sleep(0.05)
+        assert set(firsts) == {"demo-web-1", "demo-web-1-b"}
+
+    simulate(lambda: World({"web": WEB}), body, range(3))
+
+
 def test_force_recreate_goes_by_the_rules_and_no_recreate_does_nothing() -> None:
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack(1), wait=True)
