@@ -289,17 +289,26 @@ class Rolling:
 
 
 async def discard(state: EngineState, container: Container) -> None:
-    """Kill and remove one that was to succeed another. What goes wrong is a warning; then it stays."""
+    """Kill and remove one that was to succeed another. What goes wrong is a warning; then it stays. Done once, whoever asks
+    for it meanwhile: the next container of that name may be there a moment later."""
+    if (leaving := state.retiring.get(container.id)) is not None:
+        await leaving.wait()
+        return
+    over = state.retiring[container.id] = trio.Event()
     container.doomed = True
     try:
-        if container.idle is not None:
-            await supervise.stop(state, container, 0.0)
-        else:
-            container.amend(wanted=Wanted.STOPPED)
-            container.told(Step.WITHDRAWN)
-    except PystackError as error:
-        container.note(EventKind.WARNING, f"cannot stop {container.id}: {error}")
-    await supervise.remove_for_good(state, container)
+        try:
+            if container.idle is not None:
+                await supervise.stop(state, container, 0.0)
+            else:
+                container.amend(wanted=Wanted.STOPPED)
+                container.told(Step.WITHDRAWN)
+        except PystackError as error:
+            container.note(EventKind.WARNING, f"cannot stop {container.id}: {error}")
+        await supervise.remove_for_good(state, container)
+    finally:
+        del state.retiring[container.id]
+        over.set()
 
 
 def _image_of(state: EngineState, name: ContainerId) -> Image | None:

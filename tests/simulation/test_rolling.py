@@ -379,6 +379,24 @@ def test_another_up_ends_the_update_and_has_the_last_word() -> None:
                 simulate(lambda: World({"web": WEB}), body, range(2))
 
 
+def test_three_ups_at_once_remove_a_new_one_once() -> None:
+    """And not the one of the same name that the last of them makes."""
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack(1, replicas=1), wait=True)
+        async with trio.open_nursery() as nursery:
+            for version in (2, 1, 2):
+                nursery.start_soon(update, engine, stack(version, replicas=1))
+                await trio.sleep(0.125)
+        await trio.sleep(60)
+        assert {name for name in world.runtime.existing() if "web" in name} == serving(world)
+        assert (await update(engine, stack(2, replicas=1), wait=True)).ok
+        await trio.sleep(60)
+        in_order(engine, world, "2", 1)
+
+    simulate(lambda: World({"web": replace(WEB, boot_s=0.4)}), body, range(40))
+
+
 def test_stop_and_down_amid_an_update_leave_what_they_always_leave() -> None:
     for moment_s in (0.05, 1.0, 2.2, 4.0, 7.0, 12.0):
         for verb in (Verb.STOP, Verb.DOWN, Verb.RESTART):
