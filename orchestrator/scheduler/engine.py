@@ -236,7 +236,7 @@ class Engine:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
         while True:
             plan = await make_plan(self._state, request, self._slugs())
-            if leaving := [gone for name, gone in self._state.retiring.items() if name in plan.containers]:
+            if leaving := self._leaving(plan):
                 await leaving[0].wait()
                 continue
             touched = plan.containers | self._updated_meanwhile(request, plan)
@@ -246,6 +246,10 @@ class Engine:
                 names = ", ".join(sorted(frozenset().union(*held.values())))
                 raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
             await self._claims.take_over(touched, plan.verb.value)
+
+    def _leaving(self, plan: Plan) -> list[trio.Event]:
+        """When those are gone that go by themselves, and whose names the plan needs."""
+        return [gone for name, gone in self._state.retiring.items() if name in plan.containers]
 
     def _updated_meanwhile(self, request: Operation, plan: Plan) -> frozenset[ContainerId]:
         """What another operation is updating of the services that this one decides about."""
@@ -259,7 +263,10 @@ class Engine:
         service = live.roll.service
         try:
             plan = await plan_rollback(self._state, live.roll, live.image, before)
-            if self._claims.held(plan.containers):
+            while leaving := self._leaving(plan):
+                await leaving[0].wait()
+                plan = await plan_rollback(self._state, live.roll, live.image, before)
+            if live.taken or self._claims.held(plan.containers):
                 return outcome.noted(f"update of {service} not rolled back: another operation has taken it over")
             result = await Execution(self._state, self._claims, plan).run()
         except PystackError as error:

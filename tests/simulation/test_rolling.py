@@ -379,6 +379,29 @@ def test_another_up_ends_the_update_and_has_the_last_word() -> None:
                 simulate(lambda: World({"web": WEB}), body, range(2))
 
 
+def test_who_takes_over_an_update_that_is_just_failing_has_the_last_word() -> None:
+    """It is not rolled back then: not what another `up` has brought, and not what was stopped."""
+    rules = UpdateRules(Order.START_FIRST, monitor_s=6.0, on_failure=FailureAction.ROLLBACK)
+    shaky = FakeService(healthy_after_s=0.0, crashes=(3.0,), stops_after_s=0.5)
+    for stopped in (False, True):
+
+        async def body(engine: Engine, world: World, stopped: bool = stopped) -> None:
+            await up(engine, stack(1, rules, replicas=1, restart="no"), wait=True)
+            world.behave("web", shaky)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(update, engine, stack(2, rules, replicas=1, restart="no"))
+                await trio.sleep(3)
+                world.behave("web", WEB)
+                if stopped:
+                    await do(engine, Verb.STOP, "web")
+                else:
+                    await update(engine, stack(3, rules, replicas=1, restart="no"))
+            assert list(versions(world).values()) == ["2" if stopped else "3"]
+            assert not (stopped and any("web" in name for name in world.runtime.alive()))
+
+        simulate(lambda: World({"web": WEB}), body)
+
+
 def test_three_ups_at_once_remove_a_new_one_once() -> None:
     """And not the one of the same name that the last of them makes."""
 
