@@ -55,6 +55,7 @@ bench: servers $(VENV)/.installed
 	$(PY) -m benchmarks.images
 	$(PY) -m benchmarks.names
 	$(PY) -m benchmarks.network
+	$(PY) -m benchmarks.dependents
 
 changelog:
 	python3 changes/assemble.py --write

@@ -62,6 +62,7 @@ _NOTED = frozenset(
         EventKind.HOOK_FAILED,
         EventKind.SERVICE_FAILED,
         EventKind.SERVICE_BLOCKED,
+        EventKind.CASCADE,
         EventKind.CHAOS,
         EventKind.JOB_DUE,
         EventKind.JOB_LEFT_OUT,

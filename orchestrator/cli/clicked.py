@@ -33,6 +33,21 @@ from orchestrator.errors import EXIT_USAGE
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+class _Seconds(click.ParamType[float]):
+    """Seconds, from 0 on."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            found = float(str(value))
+        except ValueError:
+            found = -1.0
+        if not found >= 0:  # Nor NaN.
+            self.fail(f'"{value}" is not a number of seconds', param, ctx)
+        return found
+
+
 class _Lines(click.ParamType[int]):
     """A number of lines, or ``all`` (-1)."""
 
@@ -182,7 +197,7 @@ def _type(option: Option) -> click.ParamType[Any]:
         return click.Choice(option.choices)
     types: dict[str, click.ParamType[Any]] = {
         TEXT: click.STRING,
-        SECONDS: click.FloatRange(min=0),
+        SECONDS: _Seconds(),
         COUNT: click.IntRange(min=0),
         INTEGER: click.INT,
         LINES: _Lines(),

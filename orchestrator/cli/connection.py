@@ -44,10 +44,11 @@ def explain_unknown(site: Site, error: PystackError, services: tuple[str, ...]) 
     if not isinstance(error, InputError | OperationError) or not services:
         return error
     from orchestrator.cli.selection import check_services
+    from orchestrator.state.services import recorded
 
     try:
         with require(site) as client:
-            known = [status["service"] for status in client.request("ps")]
+            known = [*recorded(site).services, *(status["service"] for status in client.request("ps"))]
         check_services(services, known, site.project)
     except InputError as better:
         return better

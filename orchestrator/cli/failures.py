@@ -8,7 +8,7 @@ import sys
 
 from orchestrator.cli.exitcodes import EXIT_BUG, EXIT_PIPE_CLOSED
 from orchestrator.cli.render.escape import escape_text
-from orchestrator.errors import EXIT_CANCELLED, PystackError
+from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, PystackError
 
 
 def report(error: PystackError, *, as_json: bool = False) -> int:
@@ -55,6 +55,24 @@ def report_pipe_closed() -> int:
     os.dup2(sink, sys.stdout.fileno())
     os.close(sink)
     return EXIT_PIPE_CLOSED
+
+
+def is_of_stdout(error: OSError) -> bool:
+    """Whether it is stdout that cannot be written: its disk is full, or its terminal is gone (EIO). One more line break
+    tells: it does no harm before the report of a bug."""
+    try:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError as again:
+        return again.errno == error.errno
+    return False
+
+
+def report_unwritable(error: OSError) -> int:
+    """The output that is left is lost; the interpreter's last flush is spared it."""
+    report_pipe_closed()
+    print(f"error: cannot write the output: {error.strerror}", file=sys.stderr)
+    return EXIT_RUNTIME
 
 
 def report_bug(error: BaseException) -> int:

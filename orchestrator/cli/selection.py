@@ -63,8 +63,11 @@ def check_images(project: Project, services: Iterable[str]) -> None:
 
 
 def check_files(project: Project, services: Iterable[str]) -> None:
-    """Raises InputError pointing at the first secret or config of `services` that is not there."""
+    """Raises InputError pointing at the first secret or config of `services` that is not there, or host path that is not to
+    be made."""
     import os
+
+    from orchestrator.model.volume import MountKind
 
     wanted = set(services)
     for service in project.services.values():
@@ -76,6 +79,11 @@ def check_files(project: Project, services: Iterable[str]) -> None:
             else:
                 continue
             raise InputError(message, hint=hint, place=project.where(file.place))
+        for mount in service.volumes if service.name in wanted else ():
+            source = mount.source if mount.kind is MountKind.BIND and not mount.create_host_path else None
+            if source is not None and not os.path.exists(source):
+                hint = "make it, or let it be made: create_host_path: true"
+                raise InputError(f'the host path "{source}" does not exist', hint=hint, place=project.where(mount.place))
 
 
 def _check_builds(project: Project) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from orchestrator.compose.folder import DEFAULT_FILES, DESCRIPTORS, search
 from orchestrator.compose.text import dotenv
-from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic, unset_in_file
 from orchestrator.compose.text.files import MAX_ENV_BYTES, FileError, read_text, shown_name
 from orchestrator.errors import InputError
 from orchestrator.model.names import normal_project_name, parse_project_name
@@ -40,11 +40,13 @@ class LoadRequest:
 
 @frozen
 class Found:
-    """The result of discovery. `files` are absolute (or ``-``); `environment` is complete but for the project's name."""
+    """The result of discovery. `files` are absolute (or ``-``); `environment` is complete but for the project's name.
+    `warnings`: about the files that it is from."""
 
     files: tuple[str, ...]
     working_dir: str
     environment: Mapping[str, str]
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 def _error(message: str, hint: str | None = None) -> ComposeError:
@@ -62,7 +64,8 @@ def discover(request: LoadRequest) -> Found:
     if request.project_directory is not None:
         folder = _absolute(request.directory, request.project_directory)
     first = folder or _folder_of(_absolute_all(request, request.files)) or request.directory
-    environment = _with_env_files(request, environment, first)
+    warnings: list[Diagnostic] = []
+    environment = _with_env_files(request, environment, first, warnings)
     files = _explicit(request, environment)
     if not files:
         files = search(folder or request.directory)
@@ -75,8 +78,8 @@ def discover(request: LoadRequest) -> Found:
     if folder is None:
         folder = _folder_of(files) or request.directory
         if folder != first:
-            environment = _with_env_files(request, environment, folder)
-    return Found(files, folder, environment)
+            environment = _with_env_files(request, environment, folder, warnings)
+    return Found(files, folder, environment, tuple(dict.fromkeys(warnings)))
 
 
 def _folder_of(files: tuple[str, ...]) -> str | None:
@@ -102,7 +105,9 @@ def _explicit(request: LoadRequest, environment: Mapping[str, str]) -> tuple[str
     return _absolute_all(request, named)
 
 
-def _with_env_files(request: LoadRequest, environment: dict[str, str], folder: str) -> dict[str, str]:
+def _with_env_files(
+    request: LoadRequest, environment: dict[str, str], folder: str, warnings: list[Diagnostic]
+) -> dict[str, str]:
     named = request.env_files
     if not named and environment.get("COMPOSE_ENV_FILES"):
         named = tuple(environment["COMPOSE_ENV_FILES"].split(","))
@@ -116,19 +121,28 @@ def _with_env_files(request: LoadRequest, environment: dict[str, str], folder: s
         paths = [default]
     found: dict[str, str] = {}
     for path in paths:
-        found.update(read_env_file(path, request.directory, environment, found))
+        found.update(read_env_file(path, request.directory, environment, found, warnings))
     return {**found, **environment}
 
 
 def read_env_file(
-    path: str, directory: str, environment: Mapping[str, str], known: Mapping[str, str] | None = None
+    path: str,
+    directory: str,
+    environment: Mapping[str, str],
+    known: Mapping[str, str] | None = None,
+    warnings: list[Diagnostic] | None = None,
 ) -> dict[str, str]:
     """The variables of one ``.env`` file. Raises ComposeError."""
     name = shown_name(path, directory)
     text = ""
+
+    def unset(variable: str, line: int) -> None:
+        if warnings is not None:
+            warnings.append(unset_in_file(variable, name, text, line))
+
     try:
         text = read_text(path, MAX_ENV_BYTES)
-        return dotenv.parse(text, environment.get, known)
+        return dotenv.parse(text, environment.get, known, unset)
     except FileError as exc:
         raise ComposeError([Diagnostic(name, exc.line, exc.column, "", f"the file {exc}", exc.hint)]) from None
     except dotenv.DotenvError as exc:

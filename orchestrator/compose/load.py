@@ -41,9 +41,10 @@ from orchestrator.compose.model.rules import check_containers, check_jobs, check
 from orchestrator.compose.model.security import idle_capabilities
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.model.support import unsupported
+from orchestrator.compose.model.uninterpolated import readable
 from orchestrator.compose.schema.attributes import TOP
 from orchestrator.compose.schema.attributes_service import SERVICE
-from orchestrator.compose.text.diagnostics import ComposeError, Diagnostic
+from orchestrator.compose.text.diagnostics import UNSET, ComposeError, Diagnostic, unset_text
 from orchestrator.compose.text.tree import Node, diagnostic, plain
 from orchestrator.model.project import Project
 from orchestrator.values import frozen, replace
@@ -192,6 +193,7 @@ def _load(request: LoadRequest, options: ConfigOptions, *, with_jobs: bool = Fal
 
 def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings, with_jobs: bool) -> Model:
     found = discovery.discover(request)
+    findings.warnings.extend(found.warnings)
     environment = dict(found.environment)
     name = discovery.given_name(request, environment) or written_name(request, found, interpolate=options.interpolate)
     environment.setdefault("COMPOSE_PROJECT_NAME", name)
@@ -220,15 +222,14 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings, wi
         chosen, missing = _chosen(tree, services, profiles, request.services, called)
         if missing:
             raise ComposeError([*findings.errors, *selection.explained(tree, missing)])
-        reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors)
+        reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors, findings.warnings)
         read = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
         part = selection.select(read, chosen, named=bool(request.services))
         tree = selection.without_jobs(selection.without_unused(part), profiles, called)
         if options.check_consistency:
             check_containers(tree, findings.errors)
     for variable, (node, path) in findings.unset.items():
-        message = f'the variable "{variable}" is not set: an empty text is used'
-        findings.warnings.append(diagnostic(node, path, message, code="unset-variable"))
+        findings.warnings.append(diagnostic(node, path, unset_text(variable), code=UNSET))
     return Model(
         name=name,
         tree=tree,
@@ -277,7 +278,7 @@ def _with_files(tree: Node, chosen: set[str], reader: EnvironmentFiles, *, varia
 def canonical_of(model: Model) -> dict[str, JSON]:
     """Phase 8. What cannot be shown is added to the model's findings. Without interpolation: the model as it is."""
     if not model.options.interpolate:
-        raw: dict[str, JSON] = plain(model.tree)
+        raw: dict[str, JSON] = plain(readable(model.tree))
         return {**raw, "name": model.name} if model.options.normalize else raw
     shown = values.show_object(model.tree, TOP, "", model.found.errors)
     assert isinstance(shown, dict)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from itertools import pairwise
 
+from orchestrator.model.keys import ProjectName, project_key
 from orchestrator.model.names import CGROUP_ROOT
 from orchestrator.values import frozen
 
@@ -44,6 +45,18 @@ def port_owner(protocol: str, port: int, publisher: Publisher | None = None) -> 
         except OSError:
             continue  # ended meanwhile, or not ours to look at
     return None
+
+
+def project_of_bridge(bridge: str) -> str:
+    """The project of ours that is up and has this bridge; "" when none is known to."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            found = project_of(_read(int(name), "cmdline").split(b"\0"))
+        except OSError:
+            continue  # ended meanwhile
+        if found is not None and bridge.startswith(f"psb{project_key(found[0], ProjectName(found[1]))}"):
+            return found[1]
+    return ""
 
 
 def _who(pid: int, protocol: str, port: int, publisher: Publisher | None) -> Owner:

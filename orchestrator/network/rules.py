@@ -52,9 +52,15 @@ def bridges_of(name: str, item: Recorded, shared: bool = False) -> list[Bridge]:
 def check_free(key: NetworkName, wanted: AddressRange, occupied: Iterable[Occupied]) -> None:
     """Raises OperationError, with the place, for a range of the stack's that is `taken_by` something."""
     if (item := taken_by(wanted, occupied)) is not None:
+        from orchestrator.network.port_owner import project_of_bridge
+
+        message, hint = f"{wanted.network} overlaps {item} on this host", "choose another subnet, or leave it out"
+        if project := project_of_bridge(item.interface):
+            message = f"{wanted.network} overlaps {item.network}, a network of pystack project {project}"
+            hint = f"`pystack -p {project} down`, {hint}"
         raise OperationError(
-            f"{wanted.network} overlaps {item} on this host",
-            hint="choose another subnet, or leave it out",
+            message,
+            hint=hint,
             place=f"networks.{key}.ipam.config[0].subnet",
         )
 

@@ -44,6 +44,14 @@ def require_scalable(project: Project, service: Service, wanted: int) -> None:
             place=project.where(f"{service.place}.container_name"),
         )
     for port in service.ports:
+        if port.published is not None and port.published[0] < port.published[1] < port.published[0] + wanted - 1:
+            first, last = port.published
+            raise InputError(
+                f'there are {last - first + 1} host ports ({first}-{last}), so service "{service.name}" '
+                f"cannot have {wanted} replicas",
+                hint=f"publish a wider range ({first}-{first + wanted - 1}:{port.target})",
+                place=project.where(port.place or f"{service.place}.ports"),
+            )
         if port.published is not None and port.published[0] == port.published[1]:
             raise InputError(
                 f'host port {port.published[0]} is fixed, so service "{service.name}" cannot have {wanted} replicas',

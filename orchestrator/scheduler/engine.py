@@ -38,7 +38,7 @@ from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import Compile, EngineState
 from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
-from orchestrator.scheduler.images import refresh_images, without_secrets
+from orchestrator.scheduler.images import Refreshing, refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
 from orchestrator.scheduler.rollback import plan_rollback
@@ -69,6 +69,7 @@ class Engine:
         empty = Project(name=adapters.site.project, working_dir="/", services={})
         self._state = EngineState(adapters, EventSink(emit, wall_clock), compile_sandbox, boot_id, empty)
         self._claims = Claims()
+        self._refreshing = Refreshing()
         self._timetable = Timetable(self._state, self._run_job)
         self._slugs = slugs
         self._under_way = 0
@@ -159,8 +160,9 @@ class Engine:
                 request = without_secrets(self._state, request)
                 self._state.reserve_written(request.project)
                 if expected is None:
-                    await refresh_images(self._state, *images_of(request), environ)
+                    await self._refreshing.during(refresh_images(self._state, *images_of(request), environ))
             if isinstance(request, Down) and request.selection.everything and expected is None:
+                await self._refreshing.end_all()
                 await chaos.end_all(self._state)
             plan = await (self._plan_and_free(request) if expected is None else self._plan_as(request, expected))
             if on_planned is not None:

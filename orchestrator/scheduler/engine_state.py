@@ -165,8 +165,7 @@ class EngineState:
                 self.networks.update(known)
                 raise
             for key in unused:
-                network = known.get(key) or self.project.networks.get(key)
-                if network is not None and network.external:
+                if key not in known or known[key].external:  # Nothing is known to have been there.
                     continue
                 self.events.note(EventKind.NETWORK_REMOVED, f"removed network {key}{why}")
             return unused

@@ -6,8 +6,8 @@ whatever fails. Each operation is idempotent, so a plan that has gone stale whil
 
 An execution ends early in three ways. Cancelled as a whole, it stops nothing that runs, and takes back what it made and
 never started. One of its containers may be taken over by a later operation (`give_up`): its nodes for that container end,
-at a point from which the other operation can go on, and the rest of them go on. A deadline (``--wait-timeout``) is like the
-first.
+at a point from which the other operation can go on, and the rest of them go on, but for images that nobody here needs any
+more: a build may take an hour. A deadline (``--wait-timeout``) is like the first.
 """
 
 from __future__ import annotations
@@ -144,7 +144,22 @@ class Execution:
                 node.scope.cancel()
         for node in nodes:
             await node.done.wait()
+        await self._give_up_images(to)
         await self._rolling.settle([name for name in containers if self._rolling.has_place(name)])
+
+    async def _give_up_images(self, to: str) -> None:
+        """End getting those that no operation which is left comes after."""
+        left = [node for node in self._nodes.values() if not node.done.is_set()]
+        needed = {identity for node in left for identity in node.operation.after}
+        nodes = [
+            node for node in left
+            if node.operation.kind is Kind.OBTAIN_IMAGE and node.operation.id not in needed
+        ]  # fmt: skip
+        for node in nodes:
+            node.taken_by = to
+            node.scope.cancel()
+        for node in nodes:
+            await node.done.wait()
 
     def _prepare(self) -> None:
         """The intents in memory, then on disk: before the first side effect, once."""

@@ -132,7 +132,9 @@ async def _run(state: EngineState, container: Container, name: str, hook: Hook) 
         _fail(state, container, name, f"{about}: {error.message}", error.hint)
         return False
     if not exit.ok:
-        _fail(state, container, name, output.after(f"{about} {describe_exit(exit)}"), status=exit.status)
+        # Docker Compose's words, and which one it was.
+        message = output.after(f"{container.label} hook exited with status {exit.status} ({name})")
+        _fail(state, container, name, message, status=exit.status)
     return exit.ok
 
 

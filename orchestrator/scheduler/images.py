@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 
 import trio
 
 from orchestrator.contracts.control import Run, Scale, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Known, Transfer
-from orchestrator.errors import PystackError
+from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.build import PullPolicy, built_before, secret_values, with_images, with_secret_values
 from orchestrator.model.granted import granted_values, with_granted_values
 from orchestrator.model.names import ServiceName
@@ -48,6 +48,34 @@ def without_secrets(state: EngineState, request: Up | Scale | Run) -> Up | Scale
     if isinstance(request, Run):
         return replace(request, project=project, definition=stripped(request.definition))
     return replace(request, project=project)
+
+
+class Refreshing:
+    """The operations that get images anew, and have no plan yet and no claims: when the whole project goes, so do they."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[trio.CancelScope, trio.Event] = {}
+
+    async def during(self, work: Awaitable[None]) -> None:
+        """Raises what `work` does, and OperationError once it was ended."""
+        scope, over = trio.CancelScope(), trio.Event()
+        self._under_way[scope] = over
+        try:
+            with scope:
+                await work
+        finally:
+            del self._under_way[scope]
+            over.set()
+        if scope.cancelled_caught:
+            raise OperationError('getting images: taken over by "down"')
+
+    async def end_all(self) -> None:
+        """Returns when they have ended."""
+        under_way = dict(self._under_way)
+        for scope in under_way:
+            scope.cancel()
+        for over in under_way.values():
+            await over.wait()
 
 
 async def refresh_images(

@@ -182,7 +182,10 @@ class ProjectControl:
             raise OperationError(
                 f'service "{service}" is not running container #{index}', hint="`pystack ps -a` lists its containers"
             )
-        state = rows[0].phase.value if rows else "it has no container"
+        if not rows:
+            hint = f"`pystack up -d {service}` brings it up"
+            raise OperationError(f'service "{service}" is not running: it has no container', hint=hint)
+        state = rows[0].phase.value
         raise OperationError(f'service "{service}" is not running: {state}', hint=f"`pystack why {service}` says why")
 
     async def _carry_out(

@@ -43,6 +43,7 @@ _SHOWN = frozenset(
         EventKind.HOOK_FAILED,
         EventKind.RESTART_SCHEDULED,
         EventKind.SUPERVISOR_STARTED,
+        EventKind.CASCADE,
         EventKind.CHAOS,
         EventKind.WARNING,
     }

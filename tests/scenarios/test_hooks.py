@@ -84,7 +84,7 @@ def test_what_fails_is_named_and_only_what_needs_it_stays_away(make: Make) -> No
 """)
     up = stack.run("up", "-d")
     assert up.code == 1
-    assert "post_start[0] of web exited with code 3: no good" in up.stderr
+    assert "web hook exited with status 3 (post_start[0]): no good" in up.stderr
     assert {name: row["State"] for name, row in stack.ps().items()} == {"web": "running", "after": "created"}
     assert "after cannot start" in up.stderr
     stop = stack.run("stop")

@@ -33,6 +33,19 @@ def answers(url: str, text: str) -> bool:
     return http(url) == (200, f"{text}\n")
 
 
+def test_a_subnet_that_another_project_has_names_that_project(pystack: Pystack, busybox_rootfs: Path) -> None:
+    text = "networks: {default: {ipam: {config: [{subnet: 10.212.77.0/28}]}}}\n"
+    first, second = (
+        pystack.stack(WEB.format(rootfs=busybox_rootfs, port=free_port(), text="x") + text) for _ in range(2)
+    )
+    first.must("up", "-d")
+    done = second.run("up", "-d")
+    assert done.code == 1
+    owner = f"10.212.77.0/28 overlaps 10.212.77.0/28, a network of pystack project {first.name}\n"
+    assert f"networks.default.ipam.config[0].subnet: {owner}" in done.stderr
+    assert f"hint: `pystack -p {first.name} down`, choose another subnet, or leave it out" in done.stderr
+
+
 def test_a_port_that_another_project_has_names_its_service_whoever_of_the_project_is_left(
     pystack: Pystack, busybox_rootfs: Path
 ) -> None:

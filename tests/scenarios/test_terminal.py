@@ -138,3 +138,34 @@ def test_ctrl_c_stops_and_a_second_one_kills(pystack: Pystack, busybox_rootfs: P
         assert screen.is_canonical()
     assert {row["State"] for row in stack.ps().values()} <= {"exited", "created"}
     assert stack.ps()["stubborn"]["ExitCode"] == 137
+
+
+def test_what_a_closed_terminal_leaves_goes_on_and_down_ends_it_also_amid_a_build(
+    pystack: Pystack, busybox_rootfs: Path
+) -> None:
+    stack = pystack.stack(
+        f"services:\n  web: {{image: 'rootfs:{busybox_rootfs}', command: [sleep, '600'], init: true}}\n"
+        "  slow: {build: {context: ., dockerfile: slow}, command: [sleep, '600']}\n",
+        files={"slow": f"FROM rootfs:{busybox_rootfs}\nRUN sleep 600\n"},
+    )
+    process = subprocess.Popen(
+        stack.pystack.command("-p", stack.name, "up"),
+        cwd=stack.directory,
+        env=stack.pystack.child_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if b"2/2: RUN sleep" in line:
+            break
+    eventually(lambda: stack.ps()["web"]["State"] == "running")
+    process.send_signal(signal.SIGHUP)
+    process.stderr.close()
+    assert process.wait(DEADLINE_S) == -signal.SIGHUP
+    assert stack.ps()["web"]["State"] == "running"
+    done = stack.must("down")
+    assert done.seconds < 8, "down waited for a build that nobody needs"
+    assert stack.must("up", "-d", "web").code == 0  # Nothing of the first supervisor is in the way.
+    stack.must("down")

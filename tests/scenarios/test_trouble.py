@@ -70,7 +70,7 @@ INPUTS = {
         "a -> b -> a",
     ),
     "an attribute of later": (
-        "services:\n  web:\n    provider: {type: x}\n",
+        "services:\n  web:\n    image: host\n    use_api_socket: true\n",
         2,
         "not supported yet",
     ),

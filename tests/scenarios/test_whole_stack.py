@@ -135,7 +135,7 @@ services:
     )
     stack.must("create", "made")
     row = stack.ps()["made"]
-    assert (row["State"], row["Phase"], row["Status"]) == ("created", "created", "created")
+    assert (row["State"], row["Phase"], row["Status"]) == ("created", "created", "Created")
     stack.must("up", "-d", "other")
     stack.must("run", "--rm", "--no-deps", "other", "true")
     assert stack.ps()["made"]["State"] == "created"

@@ -69,7 +69,7 @@ def test_one_that_fails_fails_the_start_blocks_the_others_and_stops_nothing() ->
 
     async def scene(engine: Engine, world: World) -> None:
         outcome = await up(engine, stack)
-        assert complaint(outcome).startswith("post_start[0] of web exited with code 3: no-good")
+        assert complaint(outcome).startswith("web hook exited with status 3 (post_start[0]): no-good")
         assert outcome.blocked == ("api",)
         assert row(engine, "web").phase is Phase.RUNNING
         assert acts(world, "exec sleep") == []
@@ -240,7 +240,7 @@ def test_one_that_fails_or_hangs_is_told_and_the_container_is_stopped_all_the_sa
     async def scene(engine: Engine, world: World) -> None:
         await up(engine, project(with_hooks(before="exit 4 broken;hang")))
         outcome = await do(engine, Verb.RESTART)
-        assert "pre_stop[0] of web exited with code 4: broken" in told(world, EventKind.HOOK_FAILED)[0]
+        assert "web hook exited with status 4 (pre_stop[0]): broken" in told(world, EventKind.HOOK_FAILED)[0]
         assert complaint(outcome) == "pre_stop[1] of web was still running after 10s, and was killed"
         assert acts(world, "signal") == [("signal 15", 10.0)], "which has a grace period of its own"
         assert row(engine, "web").phase is Phase.RUNNING

@@ -6,15 +6,17 @@ from functools import partial
 
 import trio
 
+from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Progress
 from orchestrator.errors import OperationError
 from orchestrator.model.build import BuildSpec, PullPolicy
+from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import project, service
 from orchestrator.testing.fake_images import FakeImages
 from orchestrator.testing.world import World
 from orchestrator.values import replace
-from tests.simulation.stage import simulate, up
+from tests.simulation.stage import do, simulate, up
 
 ALWAYS = PullPolicy("always")
 DAILY = replace(service("daily"), image="redis:7", pull_policy=ALWAYS)
@@ -108,6 +110,76 @@ def test_an_up_whose_images_cannot_be_had_leaves_no_network() -> None:
         assert not outcome.ok
         assert world.networking.networks == {}
         assert await world.runtime.containers() == ()
+        seen = len(world.events)
+        assert (await do(engine, Verb.DOWN)).ok
+        removed = [event for event in world.events[seen:] if event.kind is EventKind.NETWORK_REMOVED]
+        assert removed == []  # It was removed when the up failed.
+
+    simulate(world, body)
+
+
+class Endless(FakeImages):
+    """Getting an image takes for ever. `ended`: what somebody gave up."""
+
+    ended: tuple[str, ...] = ()
+
+    async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.ended += (request.reference,)
+
+
+def test_a_build_that_nobody_waits_for_any_more_ends_with_what_it_was_for() -> None:
+    def world() -> World:
+        made = World()
+        made.images = Endless(unmade=("a", "b"))
+        return made
+
+    async def body(engine: Engine, world: World) -> None:
+        stack = project(
+            replace(service("one"), image="a"), replace(service("two"), image="a"), replace(service("three"), image="b")
+        )
+        images = world.images
+        assert isinstance(images, Endless)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(up, engine, stack)
+            await trio.sleep(1)
+            await do(engine, Verb.STOP, "one")
+            assert sorted(images.ended) == []  # The other one still needs it.
+            await do(engine, Verb.STOP, "two")
+            assert sorted(images.ended) == ["a"]
+            assert (await do(engine, Verb.DOWN)).ok
+            assert sorted(images.ended) == ["a", "b"]
+        assert not engine.running()
+        assert world.state.load() is None
+
+    simulate(world, body)
+
+
+def test_an_up_that_gets_images_anew_does_not_come_after_the_down_of_all() -> None:
+    def world() -> World:
+        made = World()
+        made.images = Endless()
+        made.images.due["redis:7"] = "newer"
+        return made
+
+    async def body(engine: Engine, world: World) -> None:
+        errors: list[str] = []
+
+        async def try_up() -> None:
+            try:
+                await up(engine, project(DAILY))
+            except OperationError as error:
+                errors.append(error.message)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(try_up)
+            await trio.sleep(1)
+            assert (await do(engine, Verb.DOWN)).ok
+            assert not engine.running()
+        assert errors == ['getting images: taken over by "down"']
+        assert world.runtime.existing() == ()
 
     simulate(world, body)
 

@@ -39,7 +39,8 @@ from orchestrator.testing.world import World
 from orchestrator.values import replace
 from tests.simulation.stage import ends, started, up
 
-LISTENING = HealthCheck(look=Look(LookKind.LISTENING, any=True))
+# Without a limit it is waited for as long as it runs, and some never listen.
+LISTENING = HealthCheck(look=Look(LookKind.LISTENING, any=True), timeout_s=60.0)
 LISTENING_IN_TIME = HealthCheck(look=Look(LookKind.LISTENING, any=True), timeout_s=3.0)
 MOMENTS = st.sampled_from([0.0, 0.05, 0.5, 1.0, 2.5, 7.0])
 

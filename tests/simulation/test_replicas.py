@@ -173,6 +173,18 @@ def test_what_only_one_container_can_have_refuses_a_second_one_before_anything_i
     simulate(World, body)
 
 
+def test_a_range_of_host_ports_is_for_as_many_containers_as_it_has_ports() -> None:
+    async def body(engine: Engine, world: World) -> None:
+        stack = project(service("web", ports=(PortMapping(80, (8080, 8081)),)))
+        with pytest.raises(InputError) as caught:
+            await up(engine, stack, scale={"web": 3})
+        assert caught.value.message == 'there are 2 host ports (8080-8081), so service "web" cannot have 3 replicas'
+        assert caught.value.hint == "publish a wider range (8080-8082:80)"
+        assert (await up(engine, stack, scale={"web": 2})).ok
+
+    simulate(World, body)
+
+
 @pytest.mark.parametrize(("name", "number"), [("nope", 1), ("web", -1), ("web", 10**9)])
 def test_a_scale_that_cannot_be_is_one_clear_error(name: str, number: int) -> None:
     async def body(engine: Engine, world: World) -> None:

@@ -16,6 +16,10 @@ from orchestrator.contracts.control import NAMES, Connect, Disconnect, Kill, Pau
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.units import parse_signal, signal_name
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def operate(
     settings: Settings,
@@ -24,8 +28,8 @@ def operate(
     *,
     needs_project: bool = True,
 ) -> None:
-    """Run `request` on the project's supervisor with progress; `past` words the summary. Raises OperationError when nothing
-    of the project exists, unless that does not matter."""
+    """Run `request` on the project's supervisor with progress; `past` words the summary. When nothing of the project exists
+    it raises OperationError; or, where that does not matter, there is nothing to do (raises as `known`)."""
     if shown_instead(settings, request):
         return
     began_s = time.monotonic()
@@ -36,6 +40,7 @@ def operate(
     progress = choose(settings.terminal(), f"{verb} {site.project}", board)
     client = manage(site)
     if client is None and not needs_project:
+        known(settings, services)
         progress.summary(f"nothing to {verb}", {"changed": 0})
         return
     if client is None:
@@ -55,6 +60,21 @@ def operate(
     progress.summary(text, result)
 
 
+def known(settings: Settings, services: Iterable[str]) -> None:
+    """Raises InputError for a service that is neither in the files nor recorded, ComposeError when neither can tell."""
+    from orchestrator.cli.selection import check_services
+    from orchestrator.state.services import recorded
+
+    names = set(recorded(settings.site()).services)
+    if not names.issuperset(services):
+        try:
+            names |= set(settings.load().services)
+        except PystackError:
+            if not settings.project_name:
+                raise
+    check_services(tuple(services), names, settings.site().project)
+
+
 def start(
     settings: Settings,
     services: tuple[str, ...],
@@ -69,11 +89,12 @@ def start(
 
 
 def stop(settings: Settings, services: tuple[str, ...], timeout_s: float | None, halt: bool) -> None:
-    """Stop services, dependents first. Their files, addresses and logs stay."""
+    """Stop services, dependents first. Their files, addresses and logs stay. As with Docker Compose there is nothing to do
+    where no container is."""
     provided = stack_with_providers(settings, settings.site())
     kept = tuple(name for name in services if provided is None or name not in provided.providers)
     if kept or not services:
-        operate(settings, Stop(selected(kept), timeout_s, halt), "stopped", needs_project=not halt)
+        operate(settings, Stop(selected(kept), timeout_s, halt), "stopped", needs_project=False)
     if provided is not None:
         from orchestrator.cli.providers import release
 
@@ -86,5 +107,6 @@ def restart(settings: Settings, services: tuple[str, ...], timeout_s: float | No
 
 
 def kill(settings: Settings, services: tuple[str, ...], name: str, remove_orphans: bool) -> None:
-    """Send a signal to services' main processes."""
-    operate(settings, Kill(selected(services), signal_name(parse_signal(name)), remove_orphans), "signalled")
+    """Send a signal to services' main processes. Where none runs there is nothing to do."""
+    request = Kill(selected(services), signal_name(parse_signal(name)), remove_orphans)
+    operate(settings, request, "signalled", needs_project=False)

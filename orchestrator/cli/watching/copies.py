@@ -41,7 +41,7 @@ def copy(
 
 
 def _rests(site: Site, container: ContainerId) -> bool:
-    """Whether it does not run, and will not by itself: a writable layer that is about to be mounted is not ours."""
+    """Whether it does not run, and will not by itself: a writable layer that is about to be mounted is not for us."""
     try:
         client = Client.connect(site)
         if client is None:

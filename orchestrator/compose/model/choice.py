@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestrator.compose.text.diagnostics import did_you_mean
+from orchestrator.compose.text.diagnostics import did_you_mean, services_hint
 from orchestrator.errors import InputError
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
@@ -88,7 +88,8 @@ def select(project: Project, named: Iterable[str] = ()) -> tuple[ServiceName, ..
     chosen, missing = choose(services, project.profiles, named)
     for item in missing:
         if not item.dependent:
-            raise InputError(f'"{item.name}" is not a service{did_you_mean(item.name, services)}')
+            message = f'"{item.name}" is not a service{did_you_mean(item.name, services)}'
+            raise InputError(message, hint=services_hint(services))
         place = project.where(f"services.{item.dependent}.depends_on.{item.name}")
         raise InputError(inactive_message(item.name, services[item.name].profiles), hint=INACTIVE_HINT, place=place)
     return tuple(name for name in project.services if name in chosen)

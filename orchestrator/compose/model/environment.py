@@ -8,19 +8,28 @@ from collections.abc import Callable, Mapping
 from orchestrator.compose.kinds import long_forms
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.text import dotenv
-from orchestrator.compose.text.diagnostics import Diagnostic
+from orchestrator.compose.text.diagnostics import Diagnostic, unset_in_file
 from orchestrator.compose.text.files import MAX_ENV_BYTES, FileError, read_text, shown_name
 from orchestrator.compose.text.tree import Node, diagnostic, place_of
 
 
 class EnvironmentFiles:
-    """Reads each file once. `errors` collects what is wrong with them."""
+    """Reads each file once. `errors` and `warnings` collect what is wrong with them, and what may be."""
 
-    def __init__(self, environment: Mapping[str, str], directory: str, working_dir: str, errors: list[Diagnostic]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        directory: str,
+        working_dir: str,
+        errors: list[Diagnostic],
+        warnings: list[Diagnostic] | None = None,
+    ) -> None:
         self.working_dir = working_dir
         self.environment = environment
         self.directory = directory
         self.errors = errors
+        self._warnings = [] if warnings is None else warnings
+        self._told: set[Diagnostic] = set()
         self._texts: dict[str, str | FileError] = {}
 
     def resolve(self, service: Node, path: str, *, variables: bool) -> Node:
@@ -87,7 +96,14 @@ class EnvironmentFiles:
             )
             return {}
         before = {key: go_text(item.value) for key, item in known.items()}
-        return self._parsed(node, text, lambda: dotenv.parse(text, lookup, before))
+
+        def unset(variable: str, line: int) -> None:
+            warning = unset_in_file(variable, shown_name(file, self.directory), text, line)
+            if warning not in self._told:  # Several services may have the file.
+                self._told.add(warning)
+                self._warnings.append(warning)
+
+        return self._parsed(node, text, lambda: dotenv.parse(text, lookup, before, unset))
 
     def _parsed(self, node: Node, text: str, parse: Callable[[], dict[str, str]]) -> dict[str, str]:
         """What `parse` makes of `text`, the content of the file that `node` names."""

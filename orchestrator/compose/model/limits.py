@@ -107,6 +107,9 @@ class LimitsReader:
             "mem_reservation", at(deployed, "reservations", "memory") if deployed is not None else None
         )
         swap = self._bytes("memswap_limit", low=-1)
+        if limit is not None and 0 < limit < MIN_MEMORY_BYTES:
+            node = self.node.get("mem_limit") or at(self.node, "deploy", "resources", "limits", "memory")
+            self._error("mem_limit", f"{limit} bytes is less than the minimum of 6 MiB", "write a unit: 64m", node=node)
         if reservation is not None and reservation < MIN_MEMORY_BYTES:
             self._error("mem_reservation", f"{reservation} bytes is less than the minimum of 6 MiB", "write a unit: 64m")
         if limit is not None and reservation is not None and reservation > limit:

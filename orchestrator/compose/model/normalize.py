@@ -16,8 +16,6 @@ from orchestrator.compose.text.tree import Node
 NAMED = ("networks", "volumes", "configs", "secrets")
 INHERITED = frozenset(row.name for row in CONTAINER) - {"volumes"}
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
-IMPLYING = (*_NAMESPACES, "links", "volumes_from")
-"""Where a service names others that it depends on thereby."""
 
 
 def normalize(model: Node, project: str, environment: Mapping[str, str]) -> Node:

@@ -14,6 +14,8 @@ from orchestrator.model.names import VolumeName
 from orchestrator.model.network import PortMapping
 from orchestrator.model.volume import Mount, MountKind, Volume, check_options, check_subpath
 
+_DRIVE = re.compile(r"[A-Za-z]:/")
+
 
 def ports(read: Reader, node: Node, path: str) -> tuple[PortMapping, ...]:
     out: list[PortMapping] = []
@@ -99,7 +101,10 @@ def mounts(read: Reader, node: Node, path: str) -> tuple[Mount, ...]:
 def _mount(read: Reader, node: Node, place: str) -> Mount:
     kind, target, source = (read.text(node, key) for key in ("type", "target", "source"))
     if not target or not target.startswith("/"):
-        raise ValueError(f'the target "{target or ""}" is not an absolute path')
+        error = ValueError(f'the target "{target or ""}" is not an absolute path')
+        if target and source is None and _DRIVE.match(target):
+            error.hint = "a name of one letter is read as a Windows drive: give the volume a longer one"  # type: ignore[attr-defined]
+        raise error
     read_only = read.flag(node, place, "read_only")
     if kind == "tmpfs":
         options = node.get("tmpfs")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.model.choice import INACTIVE_HINT, Missing, Standing, inactive_message
 from orchestrator.compose.schema.attributes import RESOURCES
-from orchestrator.compose.text.diagnostics import Diagnostic, did_you_mean, nearest
+from orchestrator.compose.text.diagnostics import Diagnostic, did_you_mean, nearest, services_hint
 from orchestrator.compose.text.tree import Node, diagnostic, place_of
 
 
@@ -41,7 +41,7 @@ def explained(model: Node, missing: Iterable[Missing]) -> list[Diagnostic]:
     for item in missing:
         if not item.dependent:
             message = f'"{item.name}" is not a service{did_you_mean(item.name, services)}'
-            out.append(Diagnostic("", 0, 0, "", message))
+            out.append(Diagnostic("", 0, 0, "", message, services_hint(services)))
             continue
         entry = (services[item.dependent].get("depends_on") or model).get(item.name)
         assert entry is not None

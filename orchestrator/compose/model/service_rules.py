@@ -7,7 +7,6 @@ reported here.
 from __future__ import annotations
 
 from orchestrator.compose.kinds.values import MAX_INT, byte_size, cast_float, cast_int, go_text
-from orchestrator.compose.model.normalize import IMPLYING
 from orchestrator.compose.model.selection import missing_dependency
 from orchestrator.compose.text.diagnostics import Diagnostic, Related, nearest
 from orchestrator.compose.text.tree import Node, diagnostic, place_of
@@ -141,17 +140,16 @@ class ServiceRules:
             if name in self.chosen or (name in self.services and required is not None and required.value is False):
                 continue
             if name not in self.services and self._is_implied(item):
-                continue  # By what is wrong itself, and says so.
+                continue  # `_networks` says so.
             finding = missing_dependency(item, f"{self.path}.depends_on", name, self.services, self.found)
             if item.source is not self.node.source:
                 finding = replace(finding, related=(*finding.related, place_of(self.node, self.path, key=True)))
             self.found.append(finding)
 
     def _is_implied(self, dependency: Node) -> bool:
-        """By a link, a shared namespace or `volumes_from`, at whose place it stands (`normalize`)."""
-        found = [item for key in IMPLYING if (item := self._at(key)) is not None]
-        nodes = (node for item in found for node in (item, *item.elements()))
-        return any((node.line, node.column) == (dependency.key_line, dependency.key_column) for node in nodes)
+        """By `network_mode`, at whose place it stands (`normalize`)."""
+        mode = self._at("network_mode")
+        return mode is not None and (mode.line, mode.column) == (dependency.key_line, dependency.key_column)
 
     def _volumes(self) -> None:
         targets: dict[str, tuple[str, Node]] = {}

@@ -23,6 +23,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+UNSET = "unset-variable"
+
+
+def unset_text(variable: str) -> str:
+    return f'the variable "{variable}" is not set: an empty text is used'
+
+
 @frozen
 class Related:
     """A further place that takes part in a finding, and what is there."""
@@ -77,6 +84,13 @@ class Diagnostic:
         return f"  {number} | {shown}", f"  {' ' * len(number)} | {' ' * len(before)}{'^' * width}"
 
 
+def unset_in_file(variable: str, name: str, text: str, line: int) -> Diagnostic:
+    """Of the env file `name`, whose content is `text`. The line itself is not shown: it may be a password's."""
+    column = max(1, text.split("\n")[line - 1].find("$") + 1)
+    hint = "a value with a dollar sign of its own stands in single quotes"
+    return Diagnostic(name, line, column, "", unset_text(variable), hint, code=UNSET)
+
+
 class ComposeError(InputError):
     """The compose files are not right. `diagnostics` holds every error found, in the order of the files."""
 
@@ -100,3 +114,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return ""
     close = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
     return f' (did you mean "{choices[close[0]]}"?)' if close else ""
+
+
+def services_hint(known: Iterable[str]) -> str:
+    """Which services there are, for who named one that is none."""
+    names = sorted(set(known))
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return f"its services: {', '.join(names[:MAX_SHOWN])}{more}" if names else "it has no services"

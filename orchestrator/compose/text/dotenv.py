@@ -43,9 +43,10 @@ def parse(
     text: str,
     lookup: Lookup,
     known: Mapping[str, str] | None = None,
-    unset: Callable[[str], None] | None = None,
+    unset: Callable[[str, int], None] | None = None,
 ) -> dict[str, str]:
-    """The variables `text` sets. `lookup` (the environment) wins over `known` and over earlier lines in ``$V``.
+    """The variables `text` sets. `lookup` (the environment) wins over `known` and over earlier lines in ``$V``. `unset` is
+    told the name of a variable that nobody sets, and the line (from 1) that wants it.
 
     Raises DotenvError.
     """
@@ -70,13 +71,13 @@ def parse_raw(text: str, lookup: Lookup) -> dict[str, str]:
 
 
 class _Parser:
-    def __init__(self, text: str, lookup: Lookup, known: dict[str, str], unset: Callable[[str], None] | None) -> None:
+    def __init__(self, text: str, lookup: Lookup, known: dict[str, str], unset: Callable[[str, int], None] | None) -> None:
         self.text = text
         self.at = 0
         self.lookup = lookup
         self.known = known
         self.found: dict[str, str] = {}
-        self.unset = unset or (lambda name: None)
+        self.unset = unset or (lambda name, line: None)
 
     def parse(self) -> dict[str, str]:
         while self._next_statement():
@@ -177,7 +178,7 @@ class _Parser:
             return self.found.get(name, self.known.get(name))
 
         try:
-            return substitute(value, lookup, self.unset)
+            return substitute(value, lookup, lambda name: self.unset(name, self.text.count("\n", 0, start) + 1))
         except InterpolationError as exc:
             raise self._error(str(exc), exc.hint, at=start) from None
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from typing import Any
 
 import pytest
 
 from orchestrator import __version__
 from orchestrator.cli.table import VERBS, every_verb
+from orchestrator.contracts.state import ProjectRecord
+from orchestrator.state.records import FileState
+from orchestrator.testing.build import project, service
 from tests.unit.cli.conftest import Bench
 from tests.unit.cli.supervisor import Exchange, after, fails, ok
 
@@ -285,6 +289,30 @@ def test_an_error_is_json_where_progress_is(bench: Bench) -> None:
     }
 
 
+def test_an_output_that_cannot_be_written_is_an_error_and_no_bug(bench: Bench) -> None:
+    bench.serve(ps=ok([DB]))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            bench.command("ps"), cwd=bench.directory, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (125, "error: cannot write the output: No space left on device\n")
+
+
+def test_a_service_of_the_stack_that_has_no_container_is_no_unknown_one(bench: Bench) -> None:
+    bench.serve(exec=fails('service "debug" is not running: it has no container', exit_code=1), ps=ok([DB]))
+    FileState(bench.site).commit(ProjectRecord(project(service("db"), service("debug"))))
+    outcome = bench.run("exec", "debug", "true")
+    assert (outcome.code, outcome.err) == (1, 'error: service "debug" is not running: it has no container\n')
+    assert bench.run("exec", "nope", "true").code == 2
+
+
+@pytest.mark.parametrize("given", ["abc", "-1", "nan"])
+def test_a_time_that_is_none_is_told_in_plain_words(bench: Bench, given: str) -> None:
+    outcome = bench.run("stop", f"--timeout={given}")
+    first = f'error: invalid value for \'-t\' / \'--timeout\': "{given}" is not a number of seconds\n'
+    assert (outcome.code, outcome.err.partition("hint")[0]) == (2, first)
+
+
 def test_a_busy_project_is_told_at_once(bench: Bench) -> None:
     bench.serve(stop=fails('project demo is busy: "up" (by process 7) has been running for 3s', hint="wait"))
     outcome = bench.run("stop")
@@ -299,8 +327,21 @@ def test_an_unknown_service_of_an_operation_is_explained(bench: Bench) -> None:
     assert 'did you mean "web"?' in outcome.err
 
 
+@pytest.mark.parametrize("verb", ["stop", "kill", "pause", "unpause"])
+def test_where_no_container_is_there_is_nothing_to_end_but_a_name_that_is_none_is_told(bench: Bench, verb: str) -> None:
+    """As with Docker Compose: a script that stops what may be gone already does not fail."""
+    bench.compose("services: {db: {image: host, command: [x]}}")
+    outcome = bench.run(verb)
+    assert (outcome.code, outcome.err) == (0, f"nothing to {verb}\n")
+    assert bench.run(verb, "db").code == 0
+    outcome = bench.run(verb, "dbb")
+    assert (outcome.code, outcome.err.partition("\n")[0]) == (
+        2, 'error: "dbb" is not a service of project demo (did you mean "db"?)'
+    )  # fmt: skip
+
+
 def test_operations_on_a_project_that_does_not_exist_say_so(bench: Bench) -> None:
-    outcome = bench.run("stop")
+    outcome = bench.run("restart")
     assert outcome.code == 1
     assert outcome.err.startswith("error: project demo does not exist")
     outcome = bench.run("down")

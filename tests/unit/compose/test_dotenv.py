@@ -88,3 +88,11 @@ def test_no_text_fails_in_any_other_way(text: str) -> None:
     except DotenvError as exc:
         line = exc.line
     assert line >= 1
+
+
+def test_a_variable_that_nobody_sets_is_told_with_its_line() -> None:
+    told: list[tuple[str, int]] = []
+    text = "# c\nA=1\nP=\"pa$WORD\"\nQ='$quiet' # $c\nR=$A-$P-${DEFAULT:-x}\nS=\"two\n$LATER\""
+    found = parse(text, lambda name: None, unset=lambda name, line: told.append((name, line)))
+    assert told == [("WORD", 3), ("LATER", 6)]
+    assert found["P"] == "pa"

@@ -134,6 +134,10 @@ def test_what_is_not_there_is_an_error_once_it_is_to_run(stack: Stack) -> None:
     assert wrong("configs: [v]") == (
         'compose.yaml:4:15: services.a.configs[0]: the variable of the config "v" is not set: "TOKEN"'
     )
+    assert wrong("volumes: [{type: bind, source: ./d, target: /d, bind: {create_host_path: false}}]") == (
+        f'compose.yaml:4:15: services.a.volumes[0]: the host path "{stack.folder}/d" does not exist'
+    )
+    check_files(stack.load("services: {a: {image: host, volumes: ['./d:/d']}}").project, ["a"])
     stack.write("s.txt", "")
     project = stack.load(f"services: {{a: {{image: host, secrets: [s, e]}}}}\n{TOP}", {"X": "", "TOKEN": ""}).project
     check_files(project, ["a"])

@@ -95,6 +95,8 @@ def test_a_mac_address_is_on_the_first_network(stack: Stack) -> None:
         ("memswap_limit: 1m, mem_limit: 64m", "services.a.memswap_limit: must be at least mem_limit"),
         ("mem_reservation: 65m, mem_limit: 64m", "services.a.mem_reservation: must not be above mem_limit"),
         ("mem_reservation: 5", "services.a.mem_reservation: 5 bytes is less than the minimum of 6 MiB"),
+        ("mem_limit: 1kb", "services.a.mem_limit: 1024 bytes is less than the minimum of 6 MiB"),
+        ("deploy: {resources: {limits: {memory: 5b}}}", "services.a.mem_limit: 5 bytes is less than the minimum of 6 MiB"),
         ("mem_swappiness: 101", "services.a.mem_swappiness: must be between 0 and 100"),
         ("mem_limit: 1e400", 'services.a.mem_limit: "1e400" is too large a size'),
         ("pids_limit: 1.5", "services.a.pids_limit: must be a whole number, not the number 1.5"),

@@ -54,6 +54,12 @@ def test_what_cannot_be_mounted_is_one_error_with_its_place(stack: Stack, mount:
     assert item.line == (2 if volume else 1)
 
 
+def test_a_volume_of_one_letter_is_taken_for_a_drive_and_the_hint_says_so(stack: Stack) -> None:
+    (item,) = stack.errors("services: {a: {image: host, volumes: ['v:/data']}}\nvolumes: {v: {}}\n").diagnostics
+    assert item.message == 'the target "v:/data" is not an absolute path'
+    assert item.hint == "a name of one letter is read as a Windows drive: give the volume a longer one"
+
+
 @pytest.mark.parametrize(
     ("written", "owner"),
     [
