@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from orchestrator.model.chaos import Injection
 from orchestrator.model.health import HealthCheck
 from orchestrator.model.job import Schedule
 from orchestrator.model.manual import Manual
-from orchestrator.model.names import ContainerId, Instance, ServiceName
+from orchestrator.model.names import ContainerId, Instance, Role, ServiceName
 from orchestrator.model.network import Network
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
@@ -100,6 +100,16 @@ class ContainerRecord:
     def surplus(self) -> ContainerId:
         """Which of the two goes when whoever is at work on them does not go on; "": there are no two."""
         return self.succeeds if self.took_over or not self.succeeds else self.container
+
+
+def in_order(records: Iterable[ContainerRecord]) -> list[ContainerRecord]:
+    """Replicas by their numbers, then one-offs. Of two replicas in one place that comes first which is answered with: with
+    ``--index`` somebody means that one."""
+    found = list(records)
+    surplus = {item.surplus for item in found}
+    return sorted(
+        found, key=lambda item: (item.instance.role is not Role.REPLICA, item.instance.number, item.container in surplus)
+    )
 
 
 @frozen

@@ -22,10 +22,10 @@ import trio
 from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.injecting import Standing
-from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
+from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, in_order
 from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection
-from orchestrator.model.names import SINGLE, ContainerId, Role, ServiceName
+from orchestrator.model.names import SINGLE, ContainerId, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.model.service import Cascade
 from orchestrator.oci.compile import compile_sandbox as compile_for_any_machine
@@ -198,16 +198,9 @@ class Engine:
     def statuses(self) -> tuple[ContainerStatus, ...]:
         """A row for each container that exists or is wanted, in the order of the stack, orphans last."""
         order = {name: number for number, name in enumerate(self._state.project.services)}
-        rows = sorted(
-            self._state.containers.values(),
-            key=lambda item: (
-                order.get(item.service, len(order)),
-                item.service,
-                item.instance.role is not Role.REPLICA,
-                item.instance.number,
-            ),
-        )
-        return tuple(item.status() for item in rows)
+        rows = in_order(item.record for item in self._state.containers.values())
+        rows.sort(key=lambda item: (order.get(item.instance.service, len(order)), item.instance.service))
+        return tuple(self._state.containers[item.container].status() for item in rows)
 
     def empty(self) -> bool:
         """Nothing of the project is left, not even a network: `run --rm` leaves those that it made, for the next one."""
@@ -245,7 +238,7 @@ class Engine:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
         while True:
             plan = await make_plan(self._state, request, self._slugs())
-            if leaving := [gone for name, gone in self._state.retiring.items() if name in plan.containers]:
+            if leaving := self._leaving(plan):
                 await leaving[0].wait()
                 continue
             touched = plan.containers | self._updated_meanwhile(request, plan)
@@ -255,6 +248,10 @@ class Engine:
                 names = ", ".join(sorted(frozenset().union(*held.values())))
                 raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
             await self._claims.take_over(touched, plan.verb.value)
+
+    def _leaving(self, plan: Plan) -> list[trio.Event]:
+        """When those are gone that go by themselves, and whose names the plan needs."""
+        return [gone for name, gone in self._state.retiring.items() if name in plan.containers]
 
     def _updated_meanwhile(self, request: Operation, plan: Plan) -> frozenset[ContainerId]:
         """What another operation is updating of the services that this one decides about."""
@@ -268,7 +265,10 @@ class Engine:
         service = live.roll.service
         try:
             plan = await plan_rollback(self._state, live.roll, live.image, before)
-            if self._claims.held(plan.containers):
+            while leaving := self._leaving(plan):
+                await leaving[0].wait()
+                plan = await plan_rollback(self._state, live.roll, live.image, before)
+            if live.taken or self._claims.held(plan.containers):
                 return outcome.noted(f"update of {service} not rolled back: another operation has taken it over")
             result = await Execution(self._state, self._claims, plan).run()
         except PystackError as error:

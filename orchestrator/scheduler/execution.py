@@ -135,6 +135,7 @@ class Execution:
 
     async def give_up(self, containers: frozenset[ContainerId], to: str) -> None:
         containers = self._rolling.with_mates(containers)
+        self._rolling.give_up(containers)
         nodes = [node for name in containers for node in self._of.get(name, ()) if not node.done.is_set()]
         for node in nodes:
             # Half a removal helps nobody, and ends by itself.

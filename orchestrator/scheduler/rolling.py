@@ -46,12 +46,19 @@ class Halted(Exception):
 
 @entity
 class LiveRoll:
-    """One update under way. `image`: what `roll.former` was made from. `moved`: set with each change."""
+    """One update under way. `image`: what `roll.former` was made from. `moved`: set with each change. `given_up`: those in
+    its places that other operations have taken over."""
 
     roll: Roll
     progress: Progress
     image: Image | None = None
+    given_up: set[ContainerId] = field(default_factory=set)
     moved: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def taken(self) -> bool:
+        """All of it is somebody else's, who has the last word."""
+        return all(slot.new in self.given_up for slot in self.roll.slots)
 
     def move(self, progress: Progress) -> None:
         if progress is not self.progress:
@@ -116,6 +123,12 @@ class Rolling:
             slot = self._slot(name)
             found |= {slot.old, slot.new}
         return frozenset(found)
+
+    def give_up(self, containers: Iterable[ContainerId]) -> None:
+        """Another operation has taken these over."""
+        for name in containers:
+            if (place := self._places.get(name)) is not None:
+                place[0].given_up.add(name)
 
     def _slot(self, container: ContainerId) -> Slot:
         live, number = self._places[container]
@@ -289,17 +302,26 @@ class Rolling:
 
 
 async def discard(state: EngineState, container: Container) -> None:
-    """Kill and remove one that was to succeed another. What goes wrong is a warning; then it stays."""
+    """Kill and remove one that was to succeed another. What goes wrong is a warning; then it stays. Done once, whoever asks
+    for it meanwhile: the next container of that name may be there a moment later."""
+    if (leaving := state.retiring.get(container.id)) is not None:
+        await leaving.wait()
+        return
+    over = state.retiring[container.id] = trio.Event()
     container.doomed = True
     try:
-        if container.idle is not None:
-            await supervise.stop(state, container, 0.0)
-        else:
-            container.amend(wanted=Wanted.STOPPED)
-            container.told(Step.WITHDRAWN)
-    except PystackError as error:
-        container.note(EventKind.WARNING, f"cannot stop {container.id}: {error}")
-    await supervise.remove_for_good(state, container)
+        try:
+            if container.idle is not None:
+                await supervise.stop(state, container, 0.0)
+            else:
+                container.amend(wanted=Wanted.STOPPED)
+                container.told(Step.WITHDRAWN)
+        except PystackError as error:
+            container.note(EventKind.WARNING, f"cannot stop {container.id}: {error}")
+        await supervise.remove_for_good(state, container)
+    finally:
+        del state.retiring[container.id]
+        over.set()
 
 
 def _image_of(state: EngineState, name: ContainerId) -> Image | None:

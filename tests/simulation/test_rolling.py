@@ -379,6 +379,47 @@ def test_another_up_ends_the_update_and_has_the_last_word() -> None:
                 simulate(lambda: World({"web": WEB}), body, range(2))
 
 
+def test_who_takes_over_an_update_that_is_just_failing_has_the_last_word() -> None:
+    """It is not rolled back then: not what another `up` has brought, and not what was stopped."""
+    rules = UpdateRules(Order.START_FIRST, monitor_s=6.0, on_failure=FailureAction.ROLLBACK)
+    shaky = FakeService(healthy_after_s=0.0, crashes=(3.0,), stops_after_s=0.5)
+    for stopped in (False, True):
+
+        async def body(engine: Engine, world: World, stopped: bool = stopped) -> None:
+            await up(engine, stack(1, rules, replicas=1, restart="no"), wait=True)
+            world.behave("web", shaky)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(update, engine, stack(2, rules, replicas=1, restart="no"))
+                await trio.sleep(3)
+                world.behave("web", WEB)
+                if stopped:
+                    await do(engine, Verb.STOP, "web")
+                else:
+                    await update(engine, stack(3, rules, replicas=1, restart="no"))
+            assert list(versions(world).values()) == ["2" if stopped else "3"]
+            assert not (stopped and any("web" in name for name in world.runtime.alive()))
+
+        simulate(lambda: World({"web": WEB}), body)
+
+
+def test_three_ups_at_once_remove_a_new_one_once() -> None:
+    """And not the one of the same name that the last of them makes."""
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack(1, replicas=1), wait=True)
+        async with trio.open_nursery() as nursery:
+            for version in (2, 1, 2):
+                nursery.start_soon(update, engine, stack(version, replicas=1))
+                await trio.sleep(0.125)
+        await trio.sleep(60)
+        assert {name for name in world.runtime.existing() if "web" in name} == serving(world)
+        assert (await update(engine, stack(2, replicas=1), wait=True)).ok
+        await trio.sleep(60)
+        in_order(engine, world, "2", 1)
+
+    simulate(lambda: World({"web": replace(WEB, boot_s=0.4)}), body, range(40))
+
+
 def test_stop_and_down_amid_an_update_leave_what_they_always_leave() -> None:
     for moment_s in (0.05, 1.0, 2.2, 4.0, 7.0, 12.0):
         for verb in (Verb.STOP, Verb.DOWN, Verb.RESTART):
@@ -504,6 +545,25 @@ def test_killed_between_any_two_steps_of_it_a_supervisor_leaves_one_container_in
             in_order(engine, world, "2")
 
     seeds.run(main, seed=seed)
+
+
+def test_of_two_in_one_place_that_is_shown_first_which_is_answered_with() -> None:
+    """`exec --index`, `port --index` and `cp --index` take the first."""
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack(1, replicas=1, stop_grace_s=10.0), wait=True)
+        firsts: list[str] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(update, engine, stack(2, replicas=1, stop_grace_s=10.0))
+            for _ in range(200):
+                rows = [row.container for row in engine.statuses() if row.service == "web"]
+                if len(rows) == 2:
+                    assert {rows[0]} == serving(world)
+                    firsts.append(rows[0])
+                await trio.sleep(0.05)
+        assert set(firsts) == {"demo-web-1", "demo-web-1-b"}
+
+    simulate(lambda: World({"web": WEB}), body, range(3))
 
 
 def test_force_recreate_goes_by_the_rules_and_no_recreate_does_nothing() -> None:

@@ -11,6 +11,7 @@ from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.imagework import store_of
 from orchestrator.cli.output import opened_output, terminable
 from orchestrator.cli.selection import check_services
+from orchestrator.contracts.state import in_order
 from orchestrator.errors import InputError, OperationError
 from orchestrator.images.reference import parse_named
 from orchestrator.model.names import Role
@@ -78,10 +79,7 @@ def _origin(settings: Settings, service: str, index: int) -> Origin:
         raise OperationError(f"project {site.project} has no containers", hint="`pystack up -d` brings it up")
     known = {*record.project.services, *(item.instance.service for item in record.containers)}
     check_services((service,), known, site.project)
-    of_service = sorted(
-        (item for item in record.containers if item.instance.service == service),
-        key=lambda item: (item.instance.role is not Role.REPLICA, item.instance.number),
-    )
+    of_service = in_order(item for item in record.containers if item.instance.service == service)
     found = [
         item
         for item in of_service

@@ -15,6 +15,7 @@ from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.output import opened_output, terminable
 from orchestrator.cli.selection import check_services
 from orchestrator.cli.volumes import files_of
+from orchestrator.contracts.state import in_order
 from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.model.names import Role
 from orchestrator.runtime.bundle import read_bundle
@@ -110,13 +111,10 @@ def _containers(site: Site, service: str, index: int, one_offs: bool) -> list[Co
     if record is None:
         raise OperationError(f"project {site.project} has no containers", hint="`pystack up -d` brings it up")
     check_services((service,), {*record.project.services, *(c.instance.service for c in record.containers)}, site.project)
-    found = sorted(
-        (
-            item
-            for item in record.containers
-            if item.instance.service == service and (one_offs or item.instance.role is Role.REPLICA)
-        ),
-        key=lambda item: (item.instance.role is not Role.REPLICA, item.instance.number),
+    found = in_order(
+        item
+        for item in record.containers
+        if item.instance.service == service and (one_offs or item.instance.role is Role.REPLICA)
     )
     if index:
         found = [item for item in found if item.instance.role is Role.REPLICA and item.instance.number == index]
