@@ -214,7 +214,7 @@ class Rolling:
         removed."""
         live, number = self._place(operation)
         slot = live.roll.slots[number]
-        container, old = self._state.containers[slot.new], self._state.containers.get(slot.old)
+        container, old = self._new_of(live, number), self._state.containers.get(slot.old)
         try:
             await self._ready(container)
             await sandbox.announce(self._state, container, old, slot.old)
@@ -231,7 +231,7 @@ class Rolling:
     async def watch(self, operation: Operation) -> None:
         """Until it has been watched for long enough. Raises OperationError when it fails."""
         live, number = self._place(operation)
-        container = self._state.containers[live.roll.slots[number].new]
+        container = self._new_of(live, number)
         if live.progress.slots[number].stage is Stage.REPLACING:
             await self._ready(container)
             live.move(live.progress.updated(number, trio.current_time()))
@@ -265,6 +265,13 @@ class Rolling:
         except PystackError as error:
             self._state.warn(f"cannot tell whether {container.id} is still used", error)
             return False
+
+    def _new_of(self, live: LiveRoll, number: int) -> Container:
+        """Raises Halted when somebody else has removed it meanwhile: a `down`, say."""
+        name = live.roll.slots[number].new
+        if (container := self._state.containers.get(name)) is None:
+            raise Halted(OperationError(f"update of {live.roll.service}: {name} was removed by another operation"))
+        return container
 
     async def _ready(self, container: Container) -> None:
         verdict = await _until(container, lambda found: not isinstance(found, NotYet))

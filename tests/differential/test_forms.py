@@ -37,6 +37,7 @@ def test_every_form_of_every_attribute(forms: Callable[[], list[Form]]) -> None:
     assert not found, _show(found)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_of_stacks(family: str) -> None:
     stacks = FAMILIES[family]
@@ -44,6 +45,7 @@ def test_a_family_of_stacks(family: str) -> None:
     assert not found, _show(found)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("make", "step"),
     [(merge_cases, EACH_PAIR), (extends_cases, EACH_PAIR), (tag_cases, EACH_TAG)],

@@ -74,7 +74,9 @@ def answer(address: str, port: int | str) -> str:
         return ""
 
 
-@pytest.fixture(params=[True, False], ids=["web_first", "api_first"])
+@pytest.fixture(
+    params=[pytest.param(True, id="web_first"), pytest.param(False, id="api_first", marks=pytest.mark.soak)]
+)
 def site(request: pytest.FixtureRequest, pystack: Pystack, busybox_rootfs: Path) -> Site:
     return Site(pystack, busybox_rootfs, web_first=request.param)
 

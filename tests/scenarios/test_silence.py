@@ -53,7 +53,11 @@ def stopped(pid: int) -> Iterator[None]:
 VERBS = [["stop"], ["down"], ["up", "-d"], ["exec", "-T", "web", "true"], ["why", "web"], ["events"], ["kill", "web"]]
 
 
-@pytest.mark.parametrize("words", VERBS, ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words",
+    [*VERBS[:3], *(pytest.param(words, marks=pytest.mark.soak) for words in VERBS[3:])],  # Each waits for five seconds.
+    ids=lambda words: words[0],
+)
 def test_a_stopped_supervisor_is_told_in_time_with_what_to_do(stack: Stack, words: list[str]) -> None:
     pid = supervisor_pid(stack)
     with stopped(pid):

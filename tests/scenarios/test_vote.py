@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.servers]
 SERVICES = {"front", "api", "worker", "queue", "db"}
 
 
-@pytest.fixture(params=["compose.yaml", "compose.build.yaml"])
+@pytest.fixture(params=["compose.yaml", pytest.param("compose.build.yaml", marks=pytest.mark.soak)])
 def vote(pystack: Pystack, request: pytest.FixtureRequest) -> Stack:
     pystack.environment |= {"VOTE_PORT": str(free_port()), "COMPOSE_FILE": request.param}
     stack = pystack.stack_in(ROOT / "stacks" / "vote", f"vote{free_port()}")

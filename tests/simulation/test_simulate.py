@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from time import process_time
 
+import pytest
+
 from orchestrator.contracts.events import EventKind
 from orchestrator.model.health import Health
 from orchestrator.model.phase import Phase
@@ -47,6 +49,7 @@ def test_hours_of_a_hundred_services_of_which_one_never_comes_up_run_in_seconds(
     assert report.left_over == ()
 
 
+@pytest.mark.soak
 def test_a_day_of_a_hundred_services_with_failures_runs_in_seconds() -> None:
     behaviours = {
         "s11": FakeService(exits_after_s=3600, exit_code=1),
