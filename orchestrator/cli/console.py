@@ -25,6 +25,7 @@ from orchestrator.client import Client, EventMessage, ResultMessage
 from orchestrator.errors import HostError
 
 _CHUNK = 65536
+_AT_MOST_MS = 500
 DETACHED = "detached: {} goes on"
 
 
@@ -124,10 +125,11 @@ def relay(ending: Ending, shown: Shown, sink: int, keys: Keys | None, *, stdin: 
 
 
 def _poll(wanted: Mapping[int, int]) -> dict[int, int]:
+    """Nothing after a while: a signal that came just before the call is not seen before it ends."""
     poll = select.poll()
     for fd, events in wanted.items():
         poll.register(fd, events)
-    return dict(poll.poll())
+    return dict(poll.poll(_AT_MOST_MS))
 
 
 class Screen:

@@ -171,15 +171,20 @@ async def a_program_that_ignores_the_stop_signal_is_killed(lab: Lab) -> None:
     assert (exit.code, exit.signal, exit.oom_killed) == (None, SIGKILL, False)
 
 
+async def heeds(lab: Lab, run: Run) -> None:
+    """Wait until the program has set its trap: before, a SIGTERM is lost on it."""
+    while (first := await lab.runtime.first_process(run.container)) is not None and first.ignores(int(SIGTERM)):  # noqa: ASYNC110
+        await trio.sleep(0.01)
+    assert first is not None
+
+
 async def a_run_s_first_process_tells_which_signals_it_ignores(lab: Lab) -> None:
     deaf = await begin(lab, Workload(ignores_sigterm=True))
     first = await lab.runtime.first_process(deaf.container)
     assert first is not None
     assert (first.name, first.pid, first.ignores(int(SIGTERM))) == ("sh", 1, True)
     heedful = await begin(lab, Workload(), "two")
-    while (first := await lab.runtime.first_process(heedful.container)) is not None and first.ignores(int(SIGTERM)):  # noqa: ASYNC110
-        await trio.sleep(0.01)  # It has not set its trap yet.
-    assert first is not None
+    await heeds(lab, heedful)
     await lab.runtime.kill(deaf.container)
     await lab.runtime.wait(deaf)
     assert await lab.runtime.first_process(deaf.container) is None

@@ -8,13 +8,14 @@ import trio
 
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId
-from orchestrator.testing.conformance import Check, Lab, Workload
+from orchestrator.testing.conformance import Check, Lab, Workload, heeds
 
 
 async def what_is_paused_heeds_a_signal_when_it_goes_on(lab: Lab) -> None:
     spec = await lab.make("one", Workload())
     await lab.runtime.create(spec)
     run = await lab.runtime.start(spec.container)
+    await heeds(lab, run)
     for _ in range(2):
         await lab.runtime.pause(spec.container)
     await lab.runtime.signal(spec.container, SIGTERM)
