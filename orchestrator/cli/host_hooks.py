@@ -7,18 +7,10 @@ import subprocess
 import sys
 
 from orchestrator.cli.failures import note
+from orchestrator.contracts.runtime import Exit
 from orchestrator.errors import OperationError
 from orchestrator.model.project import Project
 from orchestrator.policy.exits import describe_exit
-from orchestrator.values import frozen
-
-
-@frozen
-class _End:
-    code: int | None
-    signal: int | None
-    oom_killed: bool = False
-    oom_kills: int = 0
 
 
 def run_host_hooks(project: Project, name: str) -> None:
@@ -43,5 +35,5 @@ def run_host_hooks(project: Project, name: str) -> None:
             raise OperationError(f"{project.where(path)}: cannot be carried out: {exc.strerror}: {exc.filename}") from exc
         if done.returncode:
             code = done.returncode
-            end = _End(code, None) if code > 0 else _End(None, -code)
+            end = Exit(code=code) if code > 0 else Exit(signal=-code)
             raise OperationError(f"{project.where(path)}: the hook {describe_exit(end)}", hint="what it wrote is above")

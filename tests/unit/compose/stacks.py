@@ -42,6 +42,14 @@ class Stack:
         service: dict[str, Any] = model["services"]["a"]
         return service
 
+    def refuses(self, attributes: str, at: str, complaint: str) -> None:
+        """A service with these attributes is one error, which is told where `at` stands among them."""
+        line = f"  a: {{image: host, {attributes}}}"
+        messages = self.messages(f"services:\n{line}\n")
+        assert len(messages) == 1, messages
+        assert complaint in messages[0]
+        assert f"compose.yaml:2:{line.rindex(at) + 1}:" in messages[0]
+
     def errors(self, text: str, environment: Mapping[str, str] | None = None, **more: Any) -> ComposeError:
         """What loading for ``up`` complains about."""
         self.write("compose.yaml", text)

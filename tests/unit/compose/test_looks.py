@@ -96,11 +96,7 @@ def test_a_health_check_that_is_disabled_may_stand_beside_it(stack: Stack) -> No
     ],
 )
 def test_what_is_wrong_with_it_is_told_where_it_stands(stack: Stack, attributes: str, at: str, complaint: str) -> None:
-    line = f"  a: {{image: host, {attributes}}}"
-    messages = stack.messages(f"services:\n{line}\n")
-    assert len(messages) == 1, messages
-    assert complaint in messages[0]
-    assert f"compose.yaml:2:{line.rindex(at) + 1}:" in messages[0]
+    stack.refuses(attributes, at, complaint)
 
 
 def test_the_config_hash_of_what_has_none_is_as_before(stack: Stack) -> None:

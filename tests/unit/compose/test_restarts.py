@@ -61,8 +61,4 @@ def test_the_back_off_is_a_services_or_the_stacks(stack: Stack) -> None:
     ],
 )
 def test_what_is_wrong_with_it_is_told_where_it_stands(stack: Stack, attributes: str, at: str, complaint: str) -> None:
-    line = f"  a: {{image: host, {attributes}}}"
-    messages = stack.messages(f"services:\n{line}\n")
-    assert len(messages) == 1, messages
-    assert complaint in messages[0]
-    assert f"compose.yaml:2:{line.rindex(at) + 1}:" in messages[0]
+    stack.refuses(attributes, at, complaint)
