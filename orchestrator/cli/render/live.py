@@ -8,7 +8,8 @@
        and 12 more: 10 ready, 2 waiting
 
 The caller's loop calls `tick` every `interval_s`; nothing is drawn when nothing changed but on a tick. When log lines come
-(`make_room`), the region stays as it is, and what happens then is told by lines, as without a terminal.
+(`make_room`), the region stays with those that are where they are to be, and what happens then is told by lines, as
+without a terminal.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ _WORDS = {
     Stage.STOPPED: "stopped",
     Stage.REMOVED: "removed",
 }
-
-
+_PASSING = frozenset({Stage.BACKOFF, Stage.STARTING, Stage.STOPPING, Stage.WAITING})
+"""What would be false a moment later on a screen that is not drawn again."""
 _INTERVAL_S = 0.1
 
 
@@ -84,6 +85,7 @@ class LiveProgress:
             vertical_overflow="crop",
         )
         self._running = False
+        self._passing = True
         self._drawn_s = 0.0
         self._lines: PlainProgress | None = None
         self.interval_s: float | None = _INTERVAL_S
@@ -98,6 +100,7 @@ class LiveProgress:
 
     def make_room(self) -> None:
         if self._lines is None:
+            self._passing = False
             self.close()
             self._lines, self.interval_s = PlainProgress(), None
 
@@ -138,7 +141,7 @@ class LiveProgress:
 
     def render(self, now_s: float, columns: int, lines: int) -> Text:
         """The region: at most `lines` - 1 lines of at most `columns` - 1 cells: the terminal never scrolls or wraps."""
-        rows = self._board.rows()
+        rows = [row for row in self._board.rows() if self._passing or row.stage not in _PASSING]
         room = max(2, lines - 2)
         shown, hidden = (rows, []) if len(rows) <= room else (rows[: room - 1], rows[room - 1 :])
         name_width = min(max(len(self._board.name(row)) for row in shown), max(8, columns // 3)) if shown else 0

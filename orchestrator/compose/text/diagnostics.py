@@ -11,9 +11,10 @@ from collections.abc import Iterable
 
 from orchestrator.errors import InputError
 from orchestrator.model.project import Place
-from orchestrator.values import frozen
+from orchestrator.values import frozen, replace
 
 MAX_SHOWN = 50
+_MAX_PATHS = 4
 
 
 def printable(text: str) -> str:
@@ -92,14 +93,26 @@ def unset_in_file(variable: str, name: str, text: str, line: int) -> Diagnostic:
 
 
 class ComposeError(InputError):
-    """The compose files are not right. `diagnostics` holds every error found, in the order of the files."""
+    """The compose files are not right. `diagnostics` holds every error found, in the order of the files. What is wrong once
+    in the file and comes to several services (an anchor, `x-...`) is shown once."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
-        shown = [item.text() for item in self.diagnostics[:MAX_SHOWN]]
-        if len(self.diagnostics) > MAX_SHOWN:
-            shown.append(f"and {len(self.diagnostics) - MAX_SHOWN} more errors")
+        alike: dict[Diagnostic, list[Diagnostic]] = {}
+        for item in self.diagnostics:
+            alike.setdefault(replace(item, path=""), []).append(item)
+        shown = [_once(items) for items in list(alike.values())[:MAX_SHOWN]]
+        if len(alike) > MAX_SHOWN:
+            shown.append(f"and {len(alike) - MAX_SHOWN} more errors")
         super().__init__("\n".join(shown))
+
+
+def _once(alike: list[Diagnostic]) -> str:
+    paths = [printable(item.path) for item in alike[1:] if item.path != alike[0].path]
+    if not paths:
+        return alike[0].text()
+    more = f" and {len(paths) - _MAX_PATHS} more" if len(paths) > _MAX_PATHS else ""
+    return f"{alike[0].text()}\n  the same for {', '.join(paths[:_MAX_PATHS])}{more}"
 
 
 def nearest(word: str, known: Iterable[str], found: list[Diagnostic]) -> str:

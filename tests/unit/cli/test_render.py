@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -138,6 +139,8 @@ def test_a_live_view_makes_room_for_log_lines(monkeypatch: pytest.MonkeyPatch) -
     progress = LiveProgress("up vote", a_board(), LIVE)
     progress.tick()
     progress.make_room()
+    left = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", stream.getvalue().rpartition("\x1b[2K")[2])
+    assert [line.split()[1] for line in left.splitlines()] == ["vote", "api", "worker", "redis"]  # Not who starts or waits.
     drawn = len(stream.getvalue())
     progress.make_room()
     progress.tick()

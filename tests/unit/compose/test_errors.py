@@ -27,6 +27,26 @@ def test_an_unknown_dependency_is_shown_with_its_line_and_the_nearest_name(stack
     assert error.exit_code == 2
 
 
+def test_one_mistake_that_comes_to_several_services_is_shown_once(stack: Stack) -> None:
+    error = stack.errors("""\
+        x-base: &base
+          image: host
+          uesr: nobody
+        services:
+          web: {<<: *base}
+          db: *base
+          cache: {<<: *base, imag: x}
+        """)
+    assert str(error).splitlines()[:4] == [
+        'compose.yaml:3:3: services.web: "uesr" is not an attribute of a service (did you mean "user"?)',
+        "     3 |   uesr: nobody",
+        "       |   ^^^^",
+        "  the same for services.db, services.cache",
+    ]
+    assert str(error).count("uesr: nobody") == 1
+    assert len(error.diagnostics) == 4
+
+
 def test_all_errors_of_a_file_are_reported_in_its_order(stack: Stack) -> None:
     error = stack.errors("""\
         services:
