@@ -26,6 +26,6 @@ def joined(pieces: Pieces) -> bytes:
 
 
 def extended(pieces: Pieces, data: bytes) -> Pieces:
-    """What is in `pieces`, and then `data`: however small the parts are that something comes in, it is cut as if it had come
-    at once."""
+    """What is in `pieces`, and then `data`: however small the parts are that something comes in, it is cut as if it had
+    come at once."""
     return (*pieces[:-1], *cut(pieces[-1] + data)) if pieces else cut(data)
