@@ -1,6 +1,6 @@
-"""A process that is killed for want of memory on purpose, by control groups v2: files as cgroup-v2.rst has them, in a folder,
-and a kernel of the test's own. It does what that of Linux does when ``memory.max`` becomes 0: who is the first to be killed
-is killed, and ``memory.events`` counts it. `tests/kernel/test_oom.py` is about real groups, of whichever version there is."""
+"""A process that is killed for want of memory on purpose, by control groups v2: files as cgroup-v2.rst has them, in a
+folder, and a kernel of the test's own. It does what that of Linux does when ``memory.max`` becomes 0: who is the first to
+be killed is killed, and ``memory.events`` counts it. `tests/kernel/test_oom.py` is about real groups, of either version."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 class Group:
-    """The group of the container, below `root`. The files are plain ones: a shorter value leaves the end of a longer one."""
+    """The group of the container, below `root`. Its files are plain ones, where a shorter value leaves the end of a longer
+    one."""
 
     def __init__(self, root: Path, files: dict[str, str]) -> None:
         self.layout = Layout("v2", str(root), {})
@@ -65,7 +66,8 @@ class Group:
 
 @contextmanager
 def kernel(group: Group, process: subprocess.Popen[bytes]) -> Iterator[list[tuple[str, str]]]:
-    """Kills when there is no memory left. Yields what it has seen by then: what there was of swap, and who was to go first."""
+    """Kills when there is no memory left. Yields what it has seen by then: what there was of swap, and who was to go
+    first."""
     seen: list[tuple[str, str]] = []
     reader, writer = os.pipe()
     limit = group.path / "memory.max"
