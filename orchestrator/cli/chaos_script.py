@@ -3,9 +3,8 @@ so a script that is killed leaves none for longer than that."""
 
 from __future__ import annotations
 
-import heapq
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from orchestrator.cli.commands.chaos import begun_text
@@ -18,17 +17,7 @@ from orchestrator.contracts.site import Site
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.chaos import ChaosStep, Injection
 from orchestrator.model.codec import from_json
-
-
-def moments(steps: Sequence[ChaosStep]) -> Iterator[tuple[float, ChaosStep]]:
-    """What is to be done when, in seconds from the beginning; without an end if a step comes again and again."""
-    queue = [(step.at_s, number) for number, step in enumerate(steps)]
-    heapq.heapify(queue)
-    while queue:
-        at_s, number = heapq.heappop(queue)
-        yield at_s, steps[number]
-        if steps[number].every_s:
-            heapq.heappush(queue, (at_s + steps[number].every_s, number))
+from orchestrator.policy.script import moments
 
 
 def carry_out(

@@ -11,6 +11,7 @@ from orchestrator.contracts.images import Image
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import Site
 from orchestrator.errors import InputError
+from orchestrator.model.chaos import ChaosStep
 from orchestrator.model.names import ServiceName
 from orchestrator.model.namespaces import Sharing
 from orchestrator.model.project import Project
@@ -21,6 +22,7 @@ from orchestrator.plan.healthcheck import healthcheck_of
 from orchestrator.state.journal import EventLog
 from orchestrator.testing.failures import Failure, FailureKind, behaving, parse_failure
 from orchestrator.testing.fake_runtime import FakeService
+from orchestrator.testing.scripted import is_noticed
 from orchestrator.testing.simulate import Report, simulate
 from orchestrator.values import frozen, replace
 
@@ -33,13 +35,15 @@ _JUST_BEFORE_S = 0.001
 
 @frozen
 class Rehearsal:
-    """`services`: those that are brought up. `behaviours`: without the failures of a single simulation."""
+    """`services`: those that are brought up. `behaviours`: without the failures of a single simulation. `script`: faults
+    that the stack says of itself."""
 
     project: Project
     selection: Selection
     services: tuple[ServiceName, ...]
     images: Mapping[str, Image]
     behaviours: Mapping[str, FakeService]
+    script: tuple[ChaosStep, ...] = ()
 
     def run(self, failures: Sequence[Failure], *, seed: int, duration_s: float) -> Report:
         """Raises InputError for a failure of what is no service of the stack."""
@@ -64,7 +68,12 @@ class Rehearsal:
             steps=STEP,
             compile_sandbox=compile_anywhere,
             selection=self.selection,
+            script=self.script,
         )
+
+    def left_out(self) -> list[str]:
+        """Those of the script that simulations do not play."""
+        return [str(step.injection) for step in self.script if not is_noticed(step)]
 
     def _has_check(self, name: ServiceName) -> bool:
         service = self.project.services[name]

@@ -3,6 +3,7 @@ memory, of room, or a disk is broken, at any of its system calls."""
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from orchestrator.errors import HostError, alone, refused
 
 Adapter = TypeVar("Adapter", bound=type)
 HINT = "what the machine was short of may be there again: run the command again"
+LIMIT_HINT = "`ulimit -n` in the shell of the first `pystack up` sets the limit"
+"""For who is out of file descriptors."""
 
 
 def refusing(**doing: str) -> Callable[[Adapter], Adapter]:
@@ -35,7 +38,7 @@ def _told(method: Callable[..., Awaitable[Any]], doing: str) -> Callable[..., Aw
                 whom = _name(args[0]) if args else ""
                 where = f": {cause.filename}" if isinstance(cause.filename, str) else ""
                 message = f"cannot {doing}{whom}: {cause.strerror or cause}{where}"
-                raise HostError(message, hint=HINT) from exc
+                raise HostError(message, hint=LIMIT_HINT if cause.errno == errno.EMFILE else HINT) from exc
             raise
 
     return told

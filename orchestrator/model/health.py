@@ -53,8 +53,8 @@ class Look:
     """A look at a container from outside, with nothing of its image (``x-pystack.ready``, ``x-pystack.probe``).
 
     `ports`: on which it has to listen, all of them, or one of them with `any`; none with `any`: whichever. Of TCP and HTTP
-    there is one. `path`: of the request, or of the file. `host`: for whom the request is. `pattern`: as
-    `model.linepattern` has them.
+    there is one. `path`: of the request, or of the file. `host`: for whom the request is. `tls`: HTTP is spoken by TLS, and
+    any certificate will do. `pattern`: as `model.linepattern` has them.
     """
 
     kind: LookKind
@@ -63,6 +63,7 @@ class Look:
     path: str = ""
     host: str = ""
     pattern: str = ""
+    tls: bool = False
 
     @property
     def once(self) -> bool:
@@ -78,7 +79,7 @@ class Look:
             case LookKind.TCP:
                 return f"takes no connection on {ports}"
             case LookKind.HTTP:
-                return f"does not answer {self.path} on {ports}"
+                return f"does not answer {self.path} on {ports}{' by TLS' if self.tls else ''}"
             case LookKind.LOG:
                 return f"has not written /{self.pattern}/"
             case LookKind.FILE:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 
 from orchestrator.network import wire
+from orchestrator.network.pieces import PIECE_BYTES, Pieces, cut, joined
 from orchestrator.values import frozen
 
 _MOST_ENTRIES = 2048
@@ -29,7 +30,7 @@ Key = tuple[tuple[str, ...], bytes]
 class _Kept:
     """`ttls`: where times to live are, and which."""
 
-    answer: bytes
+    answer: Pieces
     since_s: float
     until_s: float
     ttls: tuple[tuple[int, int], ...]
@@ -57,7 +58,7 @@ class AnswerCache:
                 del self._kept[key]
                 return None
             self._kept.move_to_end(key)
-        answer, age = bytearray(kept.answer), int(now - kept.since_s)
+        answer, age = bytearray(joined(kept.answer)), int(now - kept.since_s)
         answer[:2] = message[:2]
         for at, ttl in kept.ttls if age else ():
             answer[at : at + 4] = (ttl - age).to_bytes(4, "big")
@@ -65,7 +66,7 @@ class AnswerCache:
 
     def keep(self, servers: Sequence[str], message: bytes, answer: bytes) -> None:
         """Unless it says nothing that lasts: failures, what is truncated, or has a time to live of 0."""
-        if len(answer) > _MOST_BYTES or len(message) > _MOST_BYTES:
+        if len(answer) > _MOST_BYTES or len(message) > PIECE_BYTES:
             return
         try:
             lasts_s, ttls = _lasting(answer)
@@ -75,7 +76,7 @@ class AnswerCache:
             return
         key, now = (tuple(servers), message[2:]), self._clock()
         with self._lock:
-            self._kept[key] = _Kept(answer, now, now + lasts_s, ttls)
+            self._kept[key] = _Kept(cut(answer), now, now + lasts_s, ttls)
             self._kept.move_to_end(key)
             while len(self._kept) > _MOST_ENTRIES:
                 self._kept.popitem(last=False)

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from orchestrator.network.pieces import cut
 from orchestrator.network.turns import Turns, Waiting
 
 MOST_QUESTION_BYTES = 4096
@@ -107,7 +108,7 @@ class Datagrams:
                 alone = None
             if length > MOST_QUESTION_BYTES:
                 continue
-            waiting = Waiting(bytes(self._room[:length]), sender, now)
+            waiting = Waiting(cut(self._room[:length]), sender, now)
             if number or len(self._turns):
                 self._turns.put(waiting)
             else:

@@ -9,11 +9,13 @@ whatever file descriptors it gets.
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
 from orchestrator.contracts.network import Published
+from orchestrator.contracts.refusals import LIMIT_HINT
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ContainerId
 from orchestrator.model.network import PortMapping
@@ -276,6 +278,10 @@ def _refused(exc: OSError, mapping: PortMapping, address: str, port: int) -> Ope
     if exc.errno in (errno.EACCES, errno.EPERM):
         hint = "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
         return OperationError(f"{what}: permission denied", hint=hint, place=mapping.place)
+    if exc.errno == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        message = f"{what} cannot be taken: the supervisor is out of file descriptors (its limit is {limit})"
+        return OperationError(message, hint=f"a published port needs 6 (udp: 4); {LIMIT_HINT}", place=mapping.place)
     return OperationError(f"{what} cannot be taken: {exc.strerror or exc}", place=mapping.place)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import trio
 
 from orchestrator.network import answers
-from orchestrator.network.datagrams import Datagrams
+from orchestrator.network.datagrams import MOST_QUESTION_BYTES, Datagrams
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.ports import SO_BINDTOIFINDEX, bind
 from orchestrator.network.serving import accept_forever
@@ -127,21 +127,22 @@ class Resolver:
     # -- UDP, on the thread -----------------------------------------------------------------------------------------
 
     def _respond(self, waiting: Waiting) -> bytes | bool:
-        generation, key = self._names.current(), (waiting.client, waiting.data[2:])
+        data = waiting.data
+        generation, key = self._names.current(), (waiting.client, data[2:])
         if self._given_at != generation or len(self._given) >= _GIVEN:
             self._given.clear()
             self._given_at = generation
         elif (given := self._given.get(key)) is not None:
-            return waiting.data[:2] + given
-        found = self._answer(waiting.data, waiting.client)
+            return data[:2] + given
+        found = self._answer(data, waiting.client)
         if isinstance(found, bytes):
-            if found[6:8] <= _ONE_RECORD and len(waiting.data) <= _GIVEN_BYTES:  # more of them take turns
+            if found[6:8] <= _ONE_RECORD and len(data) <= _GIVEN_BYTES:  # more of them take turns
                 self._given[key] = found[2:]
             return found
         if found is answers.Elsewhere.LATER:
             return time.monotonic() - waiting.since_s > _GIVEN_UP_S
         if found is answers.Elsewhere.FORWARD:
-            known = self._upstream.known(waiting.data, self._names.servers(self._zone, waiting.client))
+            known = self._upstream.known(data, self._names.servers(self._zone, waiting.client))
             if known is not None:
                 return known
             if self._outside.put(waiting) and self._token is not None:
@@ -206,10 +207,10 @@ class Resolver:
                 del self._streams[client]
 
     async def _message(self, connection: trio.socket.SocketType, client: str) -> bool:
-        """Receive one and answer it. False: it was the last one."""
+        """Receive one and answer it. False: it was the last one, or too long for one."""
         with trio.move_on_after(_STREAM_IDLE_S) as idle:
             try:
-                data = await receive_framed(connection)
+                data = await receive_framed(connection, MOST_QUESTION_BYTES)
             except EOFError:
                 return False
         if idle.cancelled_caught:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
+from orchestrator.network.pieces import Pieces, joined
 from orchestrator.values import frozen
 
 MOST_OF_ONE = 1024
@@ -19,9 +20,17 @@ MOST_BYTES = 8 << 20
 class Waiting:
     """A question, and where its answer goes. `client`: the address alone."""
 
-    data: bytes
+    pieces: Pieces
     sender: tuple[Any, ...]
     since_s: float
+
+    @property
+    def data(self) -> bytes:
+        return joined(self.pieces)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.pieces))
 
     @property
     def client(self) -> str:
@@ -45,13 +54,13 @@ class Turns:
             queue = self._queues.get(waiting.client)
             if queue is not None and len(queue) >= MOST_OF_ONE:
                 return False
-            if self._count >= MOST or self._bytes + len(waiting.data) > MOST_BYTES:
+            if self._count >= MOST or self._bytes + waiting.size_bytes > MOST_BYTES:
                 return False
             if queue is None:
                 queue = self._queues[waiting.client] = deque()
             queue.append(waiting)
             self._count += 1
-            self._bytes += len(waiting.data)
+            self._bytes += waiting.size_bytes
             return True
 
     def take(self, may: Callable[[str], bool] | None = None) -> Waiting | None:
@@ -66,6 +75,6 @@ class Turns:
                 if not queue:
                     del self._queues[client]
                 self._count -= 1
-                self._bytes -= len(taken.data)
+                self._bytes -= taken.size_bytes
                 return taken
             return None

@@ -15,12 +15,16 @@ import trio
 
 from orchestrator.network import wire
 from orchestrator.network.cache import AnswerCache
+from orchestrator.network.pieces import Pieces, extended, joined
 
 _RESOLV_CONF = "/etc/resolv.conf"
 _MAX_SERVERS = 3
 _ROUNDS = 2
 _UDP_S = 1.5
 _TCP_S = 5.0
+_LONGEST = 65535
+_ROOM = memoryview(bytearray(_LONGEST))
+"""Of the event loop: nothing is in it while a task waits."""
 
 
 class Upstream:
@@ -87,7 +91,7 @@ class Upstream:
             await sock.connect((server, self._port))
             await sock.send(message)
             while True:
-                answer: bytes = await sock.recv(65535)
+                answer = await _received(sock, _LONGEST)
                 if _belongs(answer, message, question):
                     return answer
 
@@ -136,17 +140,32 @@ async def send_framed(sock: trio.socket.SocketType, message: bytes) -> None:
         data = data[await sock.send(data) :]
 
 
-async def receive_framed(sock: trio.socket.SocketType) -> bytes:
-    """Raises EOFError when the peer has closed."""
+async def receive_framed(sock: trio.socket.SocketType, most: int = _LONGEST) -> bytes:
+    """Raises EOFError when the peer has closed, and when it begins a message of more than `most` bytes."""
     (length,) = struct.unpack(">H", await _exactly(sock, 2))
+    if length > most:
+        raise EOFError
     return await _exactly(sock, length)
 
 
 async def _exactly(sock: trio.socket.SocketType, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = await sock.recv(count - len(data))
+    pieces: Pieces = ()
+    while count:
+        part = await _received(sock, count)
         if not part:
             raise EOFError
-        data += part
-    return data
+        pieces = extended(pieces, part)
+        count -= len(part)
+    return joined(pieces)
+
+
+async def _received(sock: trio.socket.SocketType, most: int) -> bytes:
+    """A datagram, or what is there of a stream; empty at its end. Received in `_ROOM` and copied from there: recv(2) with
+    as much room of its own would leave each message, while it waits for its rest, at the beginning of a hole of 64 KB."""
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            length = os.readv(sock.fileno(), [_ROOM[:most]])
+        except BlockingIOError:
+            continue
+        return bytes(_ROOM[:length])

@@ -28,7 +28,7 @@ from orchestrator.kernel.sockdiag import Listener
 from orchestrator.model.health import DeclaredPort, Look, LookKind, ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import own_namespaces
-from orchestrator.runtime import bundle
+from orchestrator.runtime import bundle, tls_look
 from orchestrator.runtime.log_look import until_written
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
 from orchestrator.runtime.usage import members
@@ -128,9 +128,10 @@ class Looks:
         return missing
 
     async def _http(self, sandbox: Sandbox, active: ActiveRun, wanted: Look) -> Missing:
-        stream, missing = await self._connect(sandbox, active, wanted)
-        if stream is None:
+        plain, missing = await self._connect(sandbox, active, wanted)
+        if plain is None:
             return missing
+        stream = tls_look.encrypted(plain, wanted.host) if wanted.tls else plain
         async with stream:
             head = f"GET {wanted.path} HTTP/1.1\r\nHost: {wanted.host}\r\nUser-Agent: pystack\r\nAccept: */*\r\n"
             try:
@@ -145,8 +146,8 @@ class Looks:
                     rest = _BODY_BYTES
                     while rest > 0 and (data := await stream.receive_some(rest)):
                         rest -= len(data)
-            except trio.BrokenResourceError:
-                return "it broke the connection off"
+            except trio.BrokenResourceError as exc:
+                return f"TLS: {tls_look.reason(exc.__cause__)}" if wanted.tls else "it broke the connection off"
         if status is None:
             return "what it answers is not HTTP"
         return None if 200 <= status < 400 else f"it answers {wanted.path} with status {status}"

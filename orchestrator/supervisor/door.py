@@ -16,10 +16,11 @@ from contextlib import suppress
 import trio
 
 from orchestrator.contracts.protocol import VERSION
+from orchestrator.contracts.refusals import LIMIT_HINT
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError
 from orchestrator.model.codec import to_json
-from orchestrator.supervisor.faults import LIMIT_HINT, fault_of
+from orchestrator.supervisor.faults import fault_of
 
 BACK_OFF_S = 0.05
 """After a client that was turned away: descriptors may come back meanwhile."""

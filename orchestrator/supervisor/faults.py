@@ -8,9 +8,8 @@ import traceback
 from collections.abc import Iterator
 
 from orchestrator.contracts.control import Fault
+from orchestrator.contracts.refusals import LIMIT_HINT
 from orchestrator.errors import BugReport, HostError, PystackError, only_error, refused
-
-LIMIT_HINT = "`ulimit -n` in the shell of the first `pystack up` sets the limit"
 
 _ROOM_HINT = "make room on the disks of the data and the run directory, and run the command again"
 _SHORTAGES = {

@@ -19,6 +19,7 @@ from orchestrator.contracts.control import Down, Selection, Up
 from orchestrator.contracts.events import ContainerStatus, Event, EventKind
 from orchestrator.contracts.images import Image
 from orchestrator.errors import only_error
+from orchestrator.model.chaos import ChaosStep
 from orchestrator.model.names import ContainerId
 from orchestrator.model.project import Project
 from orchestrator.scheduler.engine import Engine
@@ -27,6 +28,7 @@ from orchestrator.scheduler.outcome import Outcome
 from orchestrator.testing import seeds
 from orchestrator.testing.failures import Failure, FailureKind, strike
 from orchestrator.testing.fake_runtime import EPOCH, FakeService
+from orchestrator.testing.scripted import Script
 from orchestrator.testing.world import World, wall_clock
 from orchestrator.values import frozen
 
@@ -108,16 +110,19 @@ def simulate(
     steps: FakeService | None = None,
     compile_sandbox: Compile | None = None,
     selection: Selection = EVERYTHING,
+    script: Sequence[ChaosStep] = (),
 ) -> Report:
     """Bring `project` up, let `duration_s` virtual seconds pass, take it down. `behaviours`: by service name (for all its
     replicas); a missing one starts at once, is healthy and runs for ever. `seed`: the order in which tasks run. `failures`:
-    those that happen at a moment. `made`, `steps`, `compile_sandbox`: as for `World`. Raises what `Engine.operate` does."""
+    those that happen at a moment. `script`: faults on purpose, of which those of the network are left out
+    (`scripted.is_noticed`). `made`, `steps`, `compile_sandbox`: as for `World`. Raises what `Engine.operate` does."""
 
     async def main() -> Report:
         world = World(
             behaviours, project=project.name, emit=tape.take, steps=steps, made=made, compile_sandbox=compile_sandbox
         )
-        return await _simulate(world, Up(project, selection, wait=True), failures, duration_s, tape)
+        faults = Script(script, duration_s, tape.tell)
+        return await _simulate(world, Up(project, selection, wait=True), failures, faults, duration_s, tape)
 
     tape = _Tape()
     try:
@@ -143,7 +148,9 @@ class _Tape:
         self.take(Event(kind, text, wall_clock(), clock_s=trio.current_time()))
 
 
-async def _simulate(world: World, request: Up, failures: Sequence[Failure], duration_s: float, tape: _Tape) -> Report:
+async def _simulate(
+    world: World, request: Up, failures: Sequence[Failure], script: Script, duration_s: float, tape: _Tape
+) -> Report:
     outcomes: list[Outcome] = []
 
     async def up(engine: Engine) -> None:
@@ -160,6 +167,8 @@ async def _simulate(world: World, request: Up, failures: Sequence[Failure], dura
             async with world.engine() as engine, trio.open_nursery() as nursery:
                 if first:
                     nursery.start_soon(up, engine)
+                if script:
+                    nursery.start_soon(script.play, engine)
                 await trio.sleep_until(death_s)
                 tape.tell("(the supervisor is killed)")
                 world.state.frozen = True  # What it does in its last moments is not written.
@@ -169,9 +178,12 @@ async def _simulate(world: World, request: Up, failures: Sequence[Failure], dura
             tape.tell("(another supervisor takes over)", EventKind.SUPERVISOR_STARTED)
         async with world.engine() as engine:
             with trio.move_on_at(duration_s):
-                if first:
-                    await up(engine)
-                await trio.sleep_forever()
+                async with trio.open_nursery() as nursery:
+                    if script:
+                        nursery.start_soon(script.play, engine)
+                    if first:
+                        await up(engine)
+                    await trio.sleep_forever()
             statuses, stopped = engine.statuses(), len(tape.events)
             down = await engine.operate(Down())
     scheduled = (event.container for event in tape.events if event.kind is EventKind.RESTART_SCHEDULED)

@@ -17,6 +17,7 @@ from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.network import Attachment
 from orchestrator.network.adapter import ProjectNetworking, open_networking
+from orchestrator.network.datagrams import MOST_QUESTION_BYTES
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.resolver import HOST_PORTS, Resolver, open_sockets
 from orchestrator.network.upstream import Upstream, receive_framed, send_framed
@@ -305,6 +306,18 @@ async def test_one_container_that_opens_all_the_streams_it_can_leaves_some_to_ot
         for sock in held:
             sock.close()
         await stop(world, networking, web, bad)
+
+
+async def test_a_frame_that_is_too_long_for_a_question_ends_its_stream_at_once() -> None:
+    async with project("default") as (world, networking):
+        web = await start(world, networking, "web")
+        with world.socket(web.fd, socket.SOCK_STREAM) as sock:
+            await sock.connect((web.resolver, 53))
+            await send_framed(sock, DNSRecord.question("web").pack())
+            assert answers(DNSRecord.parse(await receive_framed(sock))) == [web.address]
+            await sock.send((MOST_QUESTION_BYTES + 1).to_bytes(2, "big"))
+            assert await sock.recv(1) == b""
+        await stop(world, networking, web)
 
 
 async def test_questions_by_ipv6_are_answered_for_who_asks() -> None:

@@ -15,6 +15,7 @@ from orchestrator.contracts.runtime import Run
 from orchestrator.model.health import DeclaredPort, Look, LookKind, ProbeResult
 from orchestrator.values import replace
 from tests.kernel.place import Place, place
+from tests.kernel.registry_lab import make_certificates
 
 pytestmark = pytest.mark.kernel
 
@@ -107,6 +108,66 @@ async def test_a_server_that_answers_strangely_holds_nobody_up(here: Place, serv
     assert not result.ok
     assert result.output in (output, "it broke the connection off")
     assert time.monotonic() - began_s < 10
+
+
+TLS_SERVER = """
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(f"{sys.argv[1]}/server.crt", f"{sys.argv[1]}/server.key")
+context.sni_callback = lambda sock, name, context: print(name, flush=True)
+listener = socket.create_server(("", 80))
+while True:
+    connection, _ = listener.accept()
+    try:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            line = secured.recv(4096).split(b"\\r\\n")[0]
+            secured.sendall(b"HTTP/1.1 %d x\\r\\n\\r\\nhi" % (200 if line == b"GET /health HTTP/1.1" else 503))
+    except OSError:
+        pass
+"""
+
+
+def https(path: str, host: str) -> Look:
+    return replace(http(path), host=host, tls=True)
+
+
+async def test_a_request_by_tls_takes_any_certificate_and_says_whom_it_is_for(here: Place, tmp_path: Path) -> None:
+    make_certificates(tmp_path)  # For 127.0.0.1, by an authority that nobody knows.
+    run = await begin(here, "sleep 1000")
+    argv = ["nsenter", f"--net=/proc/{run.pid}/ns/net", sys.executable, "-c", TLS_SERVER, tmp_path]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            with trio.fail_after(30):
+                while (await look(here, run, TCP)).output == "nothing listens on 80":
+                    await trio.sleep(0.01)
+            assert (await look(here, run, https("/health", "shop.example:8443"))).ok
+            assert (await look(here, run, https("/health", "127.0.0.1"))).ok
+            refused = await look(here, run, https("/x", "shop.example"))
+            assert (refused.exit_code, refused.output) == (1, "it answers /x with status 503")
+            assert not (await look(here, run, http("/health"))).ok
+        finally:
+            server.kill()
+            assert server.stdout is not None
+            asked = server.stdout.read().split()
+    assert asked == ["shop.example", "None", "shop.example"], "an address is no name"
+
+
+@pytest.mark.parametrize(
+    ("server", "output"),
+    [
+        ("printf 'HTTP/1.1 400 x\\r\\n\\r\\n'; sleep 1000", "TLS: wrong version number"),
+        ("yes", "TLS: wrong version number"),
+        ("true", "TLS: it broke the connection off"),
+        ("sleep 1000", "does not answer / on 80 by TLS"),
+    ],
+    ids=["http", "noise", "nothing", "silence"],
+)
+async def test_what_speaks_no_tls_is_told_and_holds_nobody_up(here: Place, server: str, output: str) -> None:
+    run = await begin(here, f'nc -ll -p 80 -e sh -c "{server}"')
+    await until_listening(here, run)
+    result = await look(here, run, https("/", "localhost"), 2)
+    assert not result.ok
+    assert result.output == output
 
 
 async def test_an_endless_answer_is_read_to_a_limit(here: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine import Pystack, Stack, eventually
-from tests.scenarios.talk import free_port, http
+from tests.scenarios.talk import free_port, http, supervisor_pid
 
 pytestmark = pytest.mark.kernel
 
@@ -110,4 +111,27 @@ def test_a_range_of_two_thousand_udp_ports_comes_up_and_programs_start(pystack: 
         "0.0.0.0:30000-32000->30000-32000/udp"
     ]
     assert stack.must("port", "--protocol", "udp", "web", "32000").stdout == "0.0.0.0:32000\n"
+    stack.must("down", "-t", "0")
+
+
+def test_a_range_that_there_are_no_descriptors_for_names_their_limit_and_leaves_nothing(
+    pystack: Pystack, busybox_rootfs: Path
+) -> None:
+    port = free_port()
+    stack = web(pystack, busybox_rootfs, port, "x")
+    stack.must("up", "-d")
+    resource.prlimit(supervisor_pid(stack), resource.RLIMIT_NOFILE, (300, 300))
+    file = Path(stack.directory, "compose.yaml")
+    text = file.read_text()
+    media = text.partition("services:")[2].replace("web:", "media:").replace(f"{port}:80", "40000-40199:100-299/udp")
+    file.write_text(text + media)
+    refused = stack.run("up", "-d")
+    assert refused.code == 1
+    assert "services.media.ports[" in refused.stderr
+    assert "the supervisor is out of file descriptors (its limit is 300)" in refused.stderr
+    assert "a published port needs 6 (udp: 4)" in refused.stderr
+    assert answers(f"http://127.0.0.1:{port}", "x")
+    file.write_text(text)
+    stack.must("up", "-d", "--remove-orphans")
+    assert list(stack.ps()) == ["web"]
     stack.must("down", "-t", "0")

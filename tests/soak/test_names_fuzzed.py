@@ -28,10 +28,10 @@ SETTLED = 2
 KEPT = 2048
 """Answers of others that the supervisor keeps (docs/networking.md). They are there before the first minute is over: else
 they would come one after the other for ten minutes, and be told from something that grows for ever by patience only."""
-GROWN_KB, LATELY_KB = 2048, 512
-"""What it may have grown by since the first minute, and in the last quarter. What is used stays the same; but where blocks
-of all sizes come and go, holes are left between them, until for each size there are enough (malloc_info(3): 3 MB, after
-three or four minutes). One byte kept of each message would be as much as the second figure."""
+GROWN_KB, LATELY_KB = 1024, 512
+"""What it may have grown by since the first minute, and in the last quarter. What is used stays the same, and so does
+malloc's memory; but the answers that are kept are of other sizes by and by, and the interpreter's pools are for one size
+each (sys._debugmallocstats: 1 MB more at most). One byte kept of each message would be as much as the second figure."""
 LATE_SHARE, LATE_FOR_EACH_OVERSLEPT = 1 / 500, 6
 """A client is to wait 5 ms at most, and three programs take turns for one answer: it may take longer as often as each of
 them is kept waiting by the machine itself."""

@@ -41,6 +41,7 @@ def simulate(
     exits: tuple[str, ...],
     slow: tuple[str, ...],
     kill_supervisor: tuple[str, ...],
+    no_chaos: bool,
     recorded: bool,
     seed: int,
     duration: str,
@@ -59,20 +60,20 @@ def simulate(
             FailureKind.KILL_SUPERVISOR: kill_supervisor,
         }
     )
-    stack = _rehearsal(settings, services, recorded=recorded)
+    stack = _rehearsal(settings, services, recorded=recorded, scripted=not no_chaos)
     if tries:
         _search(stack, given, tries, seed, duration_s)
         return
     report = stack.run(given, seed=seed, duration_s=duration_s)
     verdicts = judge(stack.project.expect or USUAL, report, stack.services)
     if shape == "json":
-        print(json.dumps(_data(report, verdicts, seed, duration_s), indent=2))
+        print(json.dumps(_data(report, verdicts, seed, duration_s, stack.left_out()), indent=2))
     else:
-        print(_text(report, verdicts))
+        print(_text(report, verdicts, stack.left_out()))
     _conclude(stack.project, verdicts)
 
 
-def _rehearsal(settings: Settings, services: tuple[str, ...], *, recorded: bool) -> Rehearsal:
+def _rehearsal(settings: Settings, services: tuple[str, ...], *, recorded: bool, scripted: bool) -> Rehearsal:
     project = settings.load(services)
     found = images_for(project, os.path.join(settings.data_root or DEFAULT_DATA, "images"))
     if found.made_up and settings.progress not in ("quiet", "json"):
@@ -82,7 +83,8 @@ def _rehearsal(settings: Settings, services: tuple[str, ...], *, recorded: bool)
     if recorded:
         behaviours = rehearsal.recorded_behaviours(settings.site_named(project.name), behaviours)
     chosen = select(project, services)
-    return rehearsal.Rehearsal(project, selected(services), chosen, found.images, behaviours)
+    script = project.chaos if scripted else ()
+    return rehearsal.Rehearsal(project, selected(services), chosen, found.images, behaviours, script)
 
 
 def _search(stack: Rehearsal, given: tuple[Failure, ...], tries: int, seed: int, duration_s: float) -> None:
@@ -103,20 +105,26 @@ def _search(stack: Rehearsal, given: tuple[Failure, ...], tries: int, seed: int,
     length_s = _LATER * duration_s
     report = stack.run(found.failures, seed=found.seed, duration_s=length_s)
     verdicts = judge(final, report, stack.services)
-    print(_text(report, verdicts))
-    command = f"pystack simulate {found.options} --for {format_duration(length_s)}"
+    print(_text(report, verdicts, stack.left_out()))
+    unscripted = " --no-chaos" if stack.project.chaos and not stack.script else ""
+    command = f"pystack simulate {found.options}{unscripted} --for {format_duration(length_s)}"
     raise OperationError(
         f"it does not converge: found in simulation {made} of {tries}, and made as small as it is", hint=f"again: {command}"
     )
 
 
-def _text(report: Report, verdicts: tuple[Verdict, ...]) -> str:
-    lines = [*lines_of(report.story), "in the end:", *report.end()]
+def _text(report: Report, verdicts: tuple[Verdict, ...], left_out: list[str]) -> str:
+    lines = lines_of(report.story)
+    if left_out:
+        lines.append(f"left out of x-pystack.chaos, for nothing here notices its network: {'; '.join(left_out)}")
+    lines += ["in the end:", *report.end()]
     lines += [f"{'ok   ' if verdict.holds else 'FAILS'}  {verdict.claim}: {verdict.why}" for verdict in verdicts]
     return "\n".join(escape_line(line) for line in lines)
 
 
-def _data(report: Report, verdicts: tuple[Verdict, ...], seed: int, duration_s: float) -> Any:
+def _data(
+    report: Report, verdicts: tuple[Verdict, ...], seed: int, duration_s: float, left_out: list[str]
+) -> Any:
     events = [{"at_s": round(event.at - EPOCH, 6), **_without_clocks(to_json(event))} for event in report.story]
     return {
         "seed": seed,
@@ -125,6 +133,7 @@ def _data(report: Report, verdicts: tuple[Verdict, ...], seed: int, duration_s: 
         "restarts": dict(report.restarts),
         "statuses": to_json(report.statuses),
         "expectations": to_json(verdicts),
+        "left_out": left_out,
     }
 
 

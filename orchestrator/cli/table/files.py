@@ -65,6 +65,7 @@ SIMULATE = Verb(
         Option("--exit", "exits", "Each of its runs ends so after that time.", TEXT, "SERVICE=CODE@TIME", many=True),
         Option("--slow", "slow", "It takes so long to be ready.", TEXT, "SERVICE=TIME", many=True),
         Option("--kill-supervisor", "kill_supervisor", "The supervisor is killed then.", TEXT, "TIME", many=True),
+        Option("--no-chaos", "no_chaos", "Without the faults that x-pystack.chaos of the stack says."),
         Option("--recorded", "recorded", "With what starts took here, by the project's event log."),
         Option("--seed", "seed", "The order of what happens at the same time.", COUNT, "NUMBER", default=0),
         Option("--search", "tries", "Look in so many random tries for failures of no return.", COUNT, "NUMBER", default=0),

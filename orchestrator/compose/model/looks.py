@@ -26,6 +26,8 @@ _REPEATED = ("interval", "retries", "start_period", "start_interval")
 _MOST_PORTS = 256
 """That are looked at; each is a question to the kernel."""
 _LEAST_NS = 1_000_000
+_USUAL_PORTS = {"http": 80, "https": 443}
+_URLS = "a path, :PORT/PATH, http://HOST:PORT/PATH or https://HOST:PORT/PATH"
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?", re.IGNORECASE)
 
 
@@ -156,19 +158,20 @@ def _request(text: str, declared: tuple[DeclaredPort, ...]) -> Look:
     url = urlsplit(f"http://localhost{text}" if text[:1] in ("/", ":") else text)
     try:
         own = url.port
+        if url.scheme == "https":
+            (url.hostname or "").encode("idna")  # As TLS says it to the server.
     except ValueError:
-        raise ValueError(f'"{text}" is not a path, :PORT/PATH or http://HOST:PORT/PATH') from None
-    if url.scheme == "https":
-        raise ValueError("https is not spoken; `tcp:` looks whether the port takes a connection")
-    if url.scheme != "http" or not url.hostname or url.username is not None:
-        raise ValueError(f'"{text}" is not a path, :PORT/PATH or http://HOST:PORT/PATH')
+        raise ValueError(f'"{text}" is not {_URLS}') from None
+    if url.scheme not in _USUAL_PORTS or not url.hostname or url.username is not None:
+        raise ValueError(f'"{text}" is not {_URLS}')
+    usual = _USUAL_PORTS[url.scheme]
     first = next((port.number for port in declared if port.protocol == "tcp"), None)
-    number = own or (first if text.startswith("/") else 80)
+    number = own or (first if text.startswith("/") else usual)
     if number is None:
         raise ValueError(f'the service declares no tcp port; write it: ":8080{text}"')
-    host = url.netloc if own or number == 80 else f"{url.netloc}:{number}"
+    host = url.netloc if own or number == usual else f"{url.netloc}:{number}"
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    return Look(LookKind.HTTP, (DeclaredPort(number),), path=path, host=host)
+    return Look(LookKind.HTTP, (DeclaredPort(number),), path=path, host=host, tls=url.scheme == "https")
 
 
 def _seconds(read: Reader, node: Node | None, place: str) -> float:

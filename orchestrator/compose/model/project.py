@@ -85,7 +85,9 @@ def build_project(
         services[ServiceName(key)] = replace(_container(read, name, key, node, f"jobs.{key}", unhealthy), job=True)
         by_job[ServiceName(key)] = jobs.triggers(read, node, f"jobs.{key}", profiles)
     made = {NetworkName(key): networks.network(read, key, node) for key, node in each("networks")}
-    networks.check_addresses(read, made, {key: service for key, service in services.items() if _in(asked, key)})
+    of_those = {key: service for key, service in services.items() if _in(asked, key)}
+    networks.check_addresses(read, made, of_those)
+    project_parts.check_published(read, of_those)
     return Project(
         name=ProjectName(name),
         working_dir=working_dir,

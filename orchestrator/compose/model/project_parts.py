@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
 
 from orchestrator.compose.kinds.values import byte_size, go_text
@@ -10,11 +11,16 @@ from orchestrator.compose.model.mounting import bind_mount, tmpfs_mount
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.text.tree import Node, place_of
 from orchestrator.model.keys import MOST_NAME
-from orchestrator.model.names import VolumeName
+from orchestrator.model.names import ServiceName, VolumeName
 from orchestrator.model.network import PortMapping
+from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind, Volume, check_options, check_subpath
 
 _DRIVE = re.compile(r"[A-Za-z]:/")
+_MOST_PUBLISHED = 20_000
+"""Of a stack. The request of an `up` says of each what it is and where it is written, some 180 bytes besides twice the
+service's name, and 8 MiB are a request's limit (docs/control-protocol.md). Programs that want more than a few take a range
+for media: 16,384 ports at most, by default (coturn, FreeSWITCH, Asterisk)."""
 
 
 def ports(read: Reader, node: Node, path: str) -> tuple[PortMapping, ...]:
@@ -35,6 +41,22 @@ def ports(read: Reader, node: Node, path: str) -> tuple[PortMapping, ...]:
                     break
             others.append((port, item))
     return tuple(out)
+
+
+def check_published(read: Reader, services: Mapping[ServiceName, Service]) -> None:
+    """That `services`, which are those asked for, publish no more ports together than a stack may."""
+    total = 0
+    for name, service in services.items():
+        total += len(service.ports)
+        if total > _MOST_PUBLISHED:
+            section = "jobs" if service.job else "services"
+            node = dict(read.section(section))[name].get("ports")
+            assert node is not None
+            here = len(service.ports)
+            message = f"with these {here} the stack publishes {total} ports, and {_MOST_PUBLISHED} is the most"
+            hint = "`network_mode: host` needs none published: such a service has the host's own ports"
+            read.error(node, f"{section}.{name}.ports", message, hint)
+            return
 
 
 def _on_one_address(one: PortMapping, other: PortMapping) -> bool:

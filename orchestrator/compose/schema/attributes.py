@@ -171,7 +171,7 @@ READY = object_of(
 PROBE = object_of(
     "a probe",
     (
-        Row("http", TEXT, "`/PATH`, `:PORT/PATH` or `http://ADDRESS:PORT/PATH`: answered with a status from 200 to 399"),
+        Row("http", TEXT, "`/PATH`, `:PORT/PATH` or `http(s)://ADDRESS:PORT/PATH`: answered with a status from 200 to 399"),
         Row("tcp", _PORT, "the port that takes a connection"),
         Row("log", TEXT, "a regular expression: once in each run a line is written in which it is found"),
         Row("file", TEXT, "a path in the container, absolute: there is such a file"),

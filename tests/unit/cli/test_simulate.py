@@ -161,3 +161,45 @@ services:
     found = data(bench, stack)
     assert at(found, "container.started", "web")[-1] == pytest.approx(0.1)
     assert [status["phase"] for status in found["statuses"]] == ["running"]
+
+
+SCRIPTED = (
+    CURED
+    + """
+x-pystack:
+  chaos:
+    - {at: 40s, do: kill db}
+    - {at: 1m, do: cut web db, for: 20s}
+    - {at: 80s, do: pause web, for: 5s}
+    - {every: 2m, do: oom db-that-is-not-brought-up}
+    - {at: 3m, do: lag web 50ms}
+""".replace("db-that-is-not-brought-up", "migrate")
+)
+
+
+def test_faults_that_the_stack_says_of_itself_happen_at_their_times_and_those_of_the_network_are_named(
+    bench: Bench,
+) -> None:
+    told = simulated(bench, SCRIPTED, "--for", "5m")
+    lines = told.out.splitlines()
+    killed = [line for line in lines if "send SIGKILL to db" in line or "db was killed by SIGKILL; restart 1" in line]
+    assert [line[:8] for line in killed] == ["00:00:40"] * 3, killed
+    paused = [line for line in lines if "pause web" in line]
+    assert [line[:8] for line in paused] == ["00:01:20", "00:01:25"], paused
+    refused = [line for line in lines if "let migrate run out of memory" in line]
+    assert [line[:8] for line in refused] == ["00:02:00", "00:04:00"], "it has ended by then"
+    assert "left out of x-pystack.chaos, for nothing here notices its network: cut web from db; 50ms lag of web" in lines
+    found = data(bench, SCRIPTED, "--for", "5m")
+    assert found["left_out"] == ["cut web from db", "50ms lag of web"]
+    assert found["restarts"] == {"demo-db-1": 1}
+    without = simulated(bench, SCRIPTED, "--for", "5m", "--no-chaos")
+    assert "SIGKILL" not in without.out
+    assert "left out" not in without.out
+
+
+def test_what_is_due_while_there_is_no_supervisor_comes_to_nothing_and_the_next_one_goes_on(bench: Bench) -> None:
+    stack = CURED + "x-pystack: {chaos: [{at: 20500ms, do: kill db}, {at: 30s, do: oom db}, {at: 19s, do: pause web}]}\n"
+    lines = simulated(bench, stack, "--for", "1m", "--kill-supervisor", "20s").out.splitlines()
+    assert any(line.endswith("(send SIGKILL to db: there was no supervisor)") for line in lines), lines
+    assert any(line.startswith("00:00:30") and "ran out of memory" in line for line in lines), lines
+    assert "00:00:21.000  pause-1 has ended: pause web" in lines, "who takes over leaves no fault"

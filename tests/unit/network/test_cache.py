@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from dnslib import QTYPE, RCODE, RR, SOA, A, DNSRecord
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.network import turns
 from orchestrator.network.cache import AnswerCache
+from orchestrator.network.pieces import PIECE_BYTES, cut, extended, joined
 from orchestrator.network.turns import Turns, Waiting
 
 SERVERS = ("192.0.2.1",)
@@ -110,7 +113,7 @@ def test_no_answer_of_others_breaks_the_cache(noise: bytes, at: int) -> None:
 
 
 def waiting(client: str, number: int = 0, size: int = 20) -> Waiting:
-    return Waiting(number.to_bytes(2, "big") * (size // 2), (client, 1), 0.0)
+    return Waiting(cut(number.to_bytes(2, "big") * (size // 2)), (client, 1), 0.0)
 
 
 def test_who_asks_much_delays_itself_alone() -> None:
@@ -125,6 +128,17 @@ def test_who_asks_much_delays_itself_alone() -> None:
     order = [item.data for item in iter(queue.take, None)]
     assert order == sorted(order)
     assert (len(queue), queue.take()) == (0, None)
+
+
+@given(st.lists(st.binary(max_size=1500), max_size=20))
+def test_a_message_is_whole_again_whatever_parts_it_came_in_and_no_piece_is_large(parts: list[bytes]) -> None:
+    pieces = cut(b"")
+    for part in parts:
+        pieces = extended(pieces, part)
+    assert pieces == cut(b"".join(parts))
+    assert joined(pieces) == b"".join(parts)
+    assert all(sys.getsizeof(piece) <= 512 for piece in pieces)
+    assert all(len(piece) == PIECE_BYTES for piece in pieces[:-1])
 
 
 def test_what_waits_is_bounded_in_all() -> None:
