@@ -145,7 +145,6 @@ class Execution:
         for node in nodes:
             await node.done.wait()
         await self._give_up_images(to)
-        await self._rolling.settle([name for name in containers if self._rolling.has_place(name)])
 
     async def _give_up_images(self, to: str) -> None:
         """End getting those that no operation which is left comes after."""
@@ -268,6 +267,7 @@ class Execution:
         finally:
             if node.taken_by and not node.ok:
                 await self._hand_over(node)
+            await self._rolling.ended(operation)
             node.done.set()
             self._release(operation.container)
 
@@ -314,7 +314,6 @@ class Execution:
         state = self._state
         # Shielded, so that a cancelled operation leaves no half-made container; it ends by its deadline at the latest.
         with trio.move_on_after(TIDY_DEADLINE_S, shield=True):
-            await self._rolling.settle()
             async with trio.open_nursery() as nursery:
                 for operation in self._plan.of(Kind.START):
                     container = state.containers.get(operation.container or ContainerId(""))

@@ -103,9 +103,9 @@ async def watched(engine: Engine, world: World) -> AsyncIterator[list[int]]:
         nursery.cancel_scope.cancel()
 
 
-async def update(engine: Engine, to: Project, **options: Any) -> Outcome:
+async def update(engine: Engine, to: Project, *names: str, **options: Any) -> Outcome:
     with trio.fail_after(600):
-        return await up(engine, to, **options)
+        return await up(engine, to, *names, **options)
 
 
 def test_start_first_keeps_all_replicas_serving_and_the_names_take_turns() -> None:
@@ -418,6 +418,30 @@ def test_three_ups_at_once_remove_a_new_one_once() -> None:
         in_order(engine, world, "2", 1)
 
     simulate(lambda: World({"web": replace(WEB, boot_s=0.4)}), body, range(40))
+
+
+def test_an_up_that_has_given_an_update_up_does_nothing_for_it_when_it_ends_later() -> None:
+    """The new container of a slot has the same name in both updates. The first one ends while the second one starts it."""
+
+    def both(version: int, other: int) -> Project:
+        return project(web(version, replicas=2), service("client"), service("other", environment={"V": str(other)}))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, both(1, 1), wait=True)
+        world.behave("other", FakeService(boot_s=2.0))  # The first one is under way for so long.
+        world.behave("web", replace(WEB, healthy_after_s=2.5))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(update, engine, both(2, 2))
+            await trio.sleep(0.5)
+            assert (await update(engine, both(3, 2), "web")).ok
+        in_order(engine, world, "3", 2)
+        assert starts_of(world, "demo-web-1-b") == 2
+        assert starts_of(world, "demo-web-2-b") == 1
+
+    def starts_of(world: World, name: str) -> int:
+        return sum(act.what == "start" and act.container == name for act in world.runtime.acts)
+
+    simulate(lambda: World({"web": WEB}), body, range(4))
 
 
 def test_stop_and_down_amid_an_update_leave_what_they_always_leave() -> None:
