@@ -54,8 +54,8 @@ class Halted(Exception):
 
 @entity
 class LiveRoll:
-    """One update under way. `image`: what `roll.former` was made from. `left`: how many operations of each slot are not over
-    yet. `moved`: set with each change. `given_up`: those in its places that other operations have taken over."""
+    """One update under way. `image`: what `roll.former` was made from. `left`: how many operations of each slot are not
+    over yet. `moved`: set with each change. `given_up`: those in its places that other operations have taken over."""
 
     roll: Roll
     progress: Progress
@@ -292,8 +292,8 @@ class Rolling:
             await self._close(live, number)
 
     async def _close(self, live: LiveRoll, number: int) -> None:
-        """Of two in its place one goes: the new one, unless it was announced. Nobody waits for an old one, which has time to
-        end."""
+        """Of two in its place one goes: the new one, unless it was announced. Nobody waits for an old one, which has time
+        to end."""
         slot = live.roll.slots[number]
         live.move(live.progress.left(number))
         new = self._state.containers.get(slot.new)
@@ -318,8 +318,8 @@ class Rolling:
 
 
 async def discard(state: EngineState, container: Container) -> None:
-    """Kill and remove one that was to succeed another. What goes wrong is a warning; then it stays. Only the slot's owner asks
-    for it: the next container of that name may be there a moment later."""
+    """Kill and remove one that was to succeed another. What goes wrong is a warning; then it stays. Only the slot's owner
+    asks for it: the next container of that name may be there a moment later."""
     assert container.id not in state.retiring, f"{container.id} is discarded twice"
     over = state.retiring[container.id] = trio.Event()
     container.doomed = True
