@@ -13,7 +13,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.contracts.control import Recreate, Scale, Up
+from orchestrator.contracts.control import Down, Operation, Recreate, Remove, Scale, Selection, Stop, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.errors import InputError
 from orchestrator.model.health import Health
@@ -35,6 +35,7 @@ from tests.simulation.stage import do, simulate, two_lives, up
 
 START_FIRST = UpdateRules(Order.START_FIRST)
 STOP_FIRST = UpdateRules(Order.STOP_FIRST)
+WEB_ALONE = Selection((ServiceName("web"),))
 WEB = FakeService(boot_s=0.3, healthy_after_s=1.5, stops_after_s=0.5)
 
 
@@ -442,6 +443,51 @@ def test_an_up_that_has_given_an_update_up_does_nothing_for_it_when_it_ends_late
         return sum(act.what == "start" and act.container == name for act in world.runtime.acts)
 
     simulate(lambda: World({"web": WEB}), body, range(4))
+
+
+def test_of_several_that_wait_for_an_update_the_last_asked_has_the_last_word() -> None:
+    """Each of them has to wait until the first one has let go of what it has begun."""
+    slow = replace(WEB, boot_s=0.4, stops_after_s=2.0)
+    for moment_s in (0.2, 2.5):
+        for last in (Up(stack(1)), Up(stack(3)), Stop(WEB_ALONE), Down(), Remove(WEB_ALONE, stop=True)):
+
+            async def body(
+                engine: Engine, world: World, moment_s: float = moment_s, last: Operation = last
+            ) -> None:
+                await up(engine, stack(1), wait=True)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(update, engine, stack(2))
+                    await trio.sleep(moment_s)
+                    for request in (Up(stack(3)), Stop(WEB_ALONE), Up(stack(2)), last):
+                        nursery.start_soon(engine.operate, request)
+                        await trio.lowlevel.checkpoint()
+                await trio.sleep(60)
+                if isinstance(last, Up):
+                    in_order(engine, world, last.project.services[ServiceName("web")].environment["V"])
+                else:
+                    assert not any("web" in name for name in world.runtime.alive())
+                    assert len(world.runtime.existing()) == {Stop: 4, Remove: 1}.get(type(last), 0)
+
+            simulate(lambda: World({"web": slow}), body, range(4))
+
+
+def test_what_waits_for_an_update_to_be_let_go_keeps_nobody_back_who_is_about_something_else() -> None:
+    """The old container has the name that the next one is to have, and goes on for as long as it is used."""
+    used = replace(WEB, stops_after_s=20.0)
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack(1, stop_grace_s=30.0), wait=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(update, engine, stack(2, stop_grace_s=30.0))
+            await trio.sleep(3)
+            nursery.start_soon(update, engine, stack(3, stop_grace_s=30.0), "web")
+            await trio.sleep(1)
+            begun_s = trio.current_time()
+            assert (await do(engine, Verb.RESTART, "client")).ok
+            assert trio.current_time() - begun_s < 1
+        in_order(engine, world, "3")
+
+    simulate(lambda: World({"web": used}), body, range(3))
 
 
 def test_stop_and_down_amid_an_update_leave_what_they_always_leave() -> None:
