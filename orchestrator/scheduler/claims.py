@@ -43,7 +43,7 @@ class Holder(Protocol):
 
 
 @entity
-class Place:
+class Queued:
     """In the queue of those that have not claimed anything yet. `wants`: the containers that the operation is about; None:
     nobody knows yet. `over`: set when it has claimed them, or has given up."""
 
@@ -59,7 +59,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._holders: dict[ContainerId, Holder] = {}
-        self._queue: list[Place] = []
+        self._queue: list[Queued] = []
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -96,9 +96,9 @@ class Claims:
                 del self._holders[name]
 
     @contextmanager
-    def queued(self) -> Iterator[Place]:
+    def queued(self) -> Iterator[Queued]:
         """The last place of the queue, for as long as the operation waits."""
-        place = Place()
+        place = Queued()
         self._queue.append(place)
         try:
             yield place
@@ -106,7 +106,7 @@ class Claims:
             self._queue.remove(place)
             place.over.set()
 
-    def before(self, place: Place | None, wants: frozenset[ContainerId]) -> Place | None:
+    def before(self, place: Queued | None, wants: frozenset[ContainerId]) -> Queued | None:
         """Whoever an operation that `wants` these has to come after: before `place` in the queue; None: anywhere in it."""
         ahead = self._queue[: self._queue.index(place)] if place is not None else self._queue
         return next((other for other in ahead if other.keeps_back(wants)), None)
