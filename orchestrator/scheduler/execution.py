@@ -223,6 +223,8 @@ class Execution:
                 container.amend(wanted=Wanted.STOPPED)
             case Kind.START:
                 container.amend(wanted=Wanted.RUNNING, gave_up="", restarts=0, forgiven=0, halted=False)
+            case Kind.STOP | Kind.REMOVE if self._rolling.has(operation):
+                pass  # It is wanted until its slot's turn, and then as long as its successor has not been announced.
             case Kind.STOP | Kind.REMOVE if not operation.replaces:
                 container.amend(wanted=Wanted.STOPPED, halted=operation.halts)
                 container.doomed = container.doomed or operation.kind is Kind.REMOVE

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from orchestrator.contracts.control import Down, Operation, Recreate, Remove, Scale, Selection, Stop, Up
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.state import Wanted
 from orchestrator.errors import InputError
+from orchestrator.model.chaos import FaultKind, Injection
 from orchestrator.model.health import Health
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
@@ -513,6 +515,35 @@ def test_stop_and_down_amid_an_update_leave_what_they_always_leave() -> None:
                     in_order(engine, world, "2")
 
             simulate(lambda: World({"web": WEB}), body, range(2))
+
+
+def test_an_old_one_that_crashes_before_its_turn_or_after_a_paused_update_comes_back() -> None:
+    """It is wanted until there is another one in its place."""
+    for rules in (START_FIRST, STOP_FIRST):
+        for signal in (None, "SIGKILL"):  # What ends it is what would stop it.
+
+            async def body(
+                engine: Engine, world: World, rules: UpdateRules = rules, signal: str | None = signal
+            ) -> None:
+                await up(engine, stack(1, stop_signal=signal), wait=True)
+                for name in ("demo-web-2", "demo-web-2-b"):  # Its second run here.
+                    world.runtime.behaviours[ContainerId(name)] = replace(WEB, crashes=[0.2] * 9)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(update, engine, stack(2, rules, stop_signal=signal))
+                    await trio.sleep(1)
+                    await engine.inject(Injection(FaultKind.KILL, on="demo-web-3"))
+                    await trio.sleep(0.5)
+                    assert "demo-web-3" in world.runtime.alive()
+                await trio.sleep(10)
+                assert versions(world)["demo-web-3"] == "1"
+                record = world.state.load()
+                assert record is not None
+                assert {item.wanted for item in record.containers} == {Wanted.RUNNING}
+                await engine.inject(Injection(FaultKind.KILL, on="demo-web-3"))
+                await trio.sleep(10)
+                assert "demo-web-3" in world.runtime.alive()
+
+            simulate(lambda: World({"web": WEB}), body, range(3))
 
 
 def test_a_cancelled_update_leaves_one_container_in_each_place() -> None:
