@@ -4,15 +4,24 @@ An operation claims containers, not the project. While it has something to do wi
 same container takes it over: the earlier one's nodes for it end ("taken over by `stop`"), its other nodes go on. The order
 is: the user's operations (a later one before an earlier one), then cascades, then resuming after a crash; a lower one keeps
 its hands off what a higher one has.
+
+Before it claims anything, an operation of the user's may have to wait: for what it takes over to be let go, or for a
+container that is just leaving. Meanwhile it has a place in the queue, from when it was asked: a later one about some of the
+same containers does not go past it, but comes after it, and takes over from it. So of several that wait, the last one asked
+has the last word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Protocol
 
+import trio
+
 from orchestrator.model.names import ContainerId
+from orchestrator.values import entity, field
 
 
 class Priority(IntEnum):
@@ -33,11 +42,24 @@ class Holder(Protocol):
         ...
 
 
+@entity
+class Queued:
+    """In the queue of those that have not claimed anything yet. `wants`: the containers that the operation is about; None:
+    nobody knows yet. `over`: set when it has claimed them, or has given up."""
+
+    wants: frozenset[ContainerId] | None = None
+    over: trio.Event = field(default_factory=trio.Event)
+
+    def keeps_back(self, wants: frozenset[ContainerId]) -> bool:
+        return self.wants is None or not self.wants.isdisjoint(wants)
+
+
 class Claims:
     """Who has which container. Changes are synchronous: nothing comes between a look and a claim."""
 
     def __init__(self) -> None:
         self._holders: dict[ContainerId, Holder] = {}
+        self._queue: list[Queued] = []
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -72,6 +94,22 @@ class Claims:
         for name in containers:
             if self._holders.get(name) is holder:
                 del self._holders[name]
+
+    @contextmanager
+    def queued(self) -> Iterator[Queued]:
+        """The last place of the queue, for as long as the operation waits."""
+        place = Queued()
+        self._queue.append(place)
+        try:
+            yield place
+        finally:
+            self._queue.remove(place)
+            place.over.set()
+
+    def before(self, place: Queued | None, wants: frozenset[ContainerId]) -> Queued | None:
+        """Whoever an operation that `wants` these has to come after: before `place` in the queue; None: anywhere in it."""
+        ahead = self._queue[: self._queue.index(place)] if place is not None else self._queue
+        return next((other for other in ahead if other.keeps_back(wants)), None)
 
     async def take_over(self, containers: Iterable[ContainerId], by: str) -> None:
         """Make these containers free. Somebody else may claim them before the caller does."""

@@ -236,18 +236,28 @@ class Engine:
 
     async def _plan_and_free(self, request: Operation) -> Plan:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
-        while True:
-            plan = await make_plan(self._state, request, self._slugs())
-            if leaving := self._leaving(plan):
-                await leaving[0].wait()
-                continue
-            touched = plan.containers | self._updated_meanwhile(request, plan)
-            if not (held := self._claims.held(touched)):
-                return plan
-            if isinstance(request, (Connect, Disconnect)):  # Nobody's `up` should end for it.
-                names = ", ".join(sorted(frozenset().union(*held.values())))
-                raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
-            await self._claims.take_over(touched, plan.verb.value)
+        with self._claims.queued() as place:
+            while True:
+                plan = await make_plan(self._state, request, self._slugs())
+                touched = plan.containers | self._updated_meanwhile(request, plan)
+                if plan.operations and not touched:  # Signals, pauses: nobody has to let go of anything for these.
+                    return plan
+                place.wants = touched | self._replicas_of(plan)
+                if (earlier := self._claims.before(place, place.wants)) is not None:
+                    await earlier.over.wait()
+                elif leaving := self._leaving(plan):
+                    await leaving[0].wait()
+                elif not (held := self._claims.held(touched)):
+                    return plan
+                elif isinstance(request, (Connect, Disconnect)):  # Nobody's `up` should end for it.
+                    names = ", ".join(sorted(frozenset().union(*held.values())))
+                    raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
+                else:
+                    await self._claims.take_over(touched, plan.verb.value)
+
+    def _replicas_of(self, plan: Plan) -> frozenset[ContainerId]:
+        """What there is of the services that it decides about, whether it has to do anything with them now or not."""
+        return frozenset(item.id for item in self._state.containers.values() if item.service in plan.selection)
 
     def _leaving(self, plan: Plan) -> list[trio.Event]:
         """When those are gone that go by themselves, and whose names the plan needs."""
@@ -281,7 +291,7 @@ class Engine:
         """The plan that was expected, of containers that nobody else has. Raises MovedError, BusyError."""
         plan, seal = await sealed_plan(self._state, request, self._slugs())
         check_seal(expected, seal)
-        if self._claims.held(plan.containers):
+        if self._claims.held(plan.containers) or self._claims.before(None, plan.containers) is not None:
             raise BusyError("another operation is under way with the plan's containers", hint="wait for it, then try again")
         return plan
 

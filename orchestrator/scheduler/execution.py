@@ -145,7 +145,6 @@ class Execution:
         for node in nodes:
             await node.done.wait()
         await self._give_up_images(to)
-        await self._rolling.settle([name for name in containers if self._rolling.has_place(name)])
 
     async def _give_up_images(self, to: str) -> None:
         """End getting those that no operation which is left comes after."""
@@ -224,6 +223,8 @@ class Execution:
                 container.amend(wanted=Wanted.STOPPED)
             case Kind.START:
                 container.amend(wanted=Wanted.RUNNING, gave_up="", restarts=0, forgiven=0, halted=False)
+            case Kind.STOP | Kind.REMOVE if self._rolling.has(operation):
+                pass  # It is wanted until its slot's turn, and then as long as its successor has not been announced.
             case Kind.STOP | Kind.REMOVE if not operation.replaces:
                 container.amend(wanted=Wanted.STOPPED, halted=operation.halts)
                 container.doomed = container.doomed or operation.kind is Kind.REMOVE
@@ -268,6 +269,7 @@ class Execution:
         finally:
             if node.taken_by and not node.ok:
                 await self._hand_over(node)
+            await self._rolling.ended(operation)
             node.done.set()
             self._release(operation.container)
 
@@ -314,7 +316,6 @@ class Execution:
         state = self._state
         # Shielded, so that a cancelled operation leaves no half-made container; it ends by its deadline at the latest.
         with trio.move_on_after(TIDY_DEADLINE_S, shield=True):
-            await self._rolling.settle()
             async with trio.open_nursery() as nursery:
                 for operation in self._plan.of(Kind.START):
                     container = state.containers.get(operation.container or ContainerId(""))

@@ -87,6 +87,8 @@ async def refresh_images(
     wanted = [project.services[name] for name in services]
     asked = {request: service for service in wanted for request in image_requests(project, service)}
     asked = {request: service for request, service in asked.items() if request.pull_policy.when not in _LASTING}
+    if not asked:  # Without an await: its place in the queue (`claims`) is by when it was asked.
+        return
     done = {request.reference: trio.Event() for request in asked}
     errors: list[PystackError] = []
 

@@ -5,8 +5,16 @@ known here alone: the record of a container that succeeds another is made when i
 supervisor that was killed finds no more than what had been begun.
 
 Two containers in one place are one too many, whatever happens. Which one that is, is in the record
-(`ContainerRecord.surplus`): it goes when the operation is over, or has to let go of the slot (`settle`), or by the next
-supervisor (`adoption`).
+(`ContainerRecord.surplus`): it goes when the slot is over (`close`), or by the next supervisor (`adoption`).
+
+What keeps one update from another one's slots:
+
+* **A slot has one owner**: the execution that has claimed its names. It alone begins the slot, makes and takes back its new
+  container, and tells its old one anything.
+* **The owner closes the slot, once**, as a part of the last of the slot's operations, however these ended: done, failed,
+  halted, cancelled, or given up to another operation. It does nothing for the slot after that: the same names may be
+  another update's by then, with containers of its own.
+* **Who takes the slot over waits until it is closed**: `Execution.give_up` returns when the slot's operations are done.
 """
 
 from __future__ import annotations
@@ -46,11 +54,12 @@ class Halted(Exception):
 
 @entity
 class LiveRoll:
-    """One update under way. `image`: what `roll.former` was made from. `moved`: set with each change. `given_up`: those in
-    its places that other operations have taken over."""
+    """One update under way. `image`: what `roll.former` was made from. `left`: how many operations of each slot are not
+    over yet. `moved`: set with each change. `given_up`: those in its places that other operations have taken over."""
 
     roll: Roll
     progress: Progress
+    left: list[int]
     image: Image | None = None
     given_up: set[ContainerId] = field(default_factory=set)
     moved: trio.Event = field(default_factory=trio.Event)
@@ -72,10 +81,7 @@ class Rolling:
 
     def __init__(self, state: EngineState, plan: Plan) -> None:
         self._state = state
-        self._rolls = [
-            LiveRoll(roll, Progress.of(roll.rules, len(roll.slots)), _image_of(state, roll.slots[0].old))
-            for roll in plan.rolls
-        ]
+        self._rolls = [_live(state, plan, roll) for roll in plan.rolls]
         self._places: dict[ContainerId, tuple[LiveRoll, int]] = {
             name: (live, number)
             for live in self._rolls
@@ -267,11 +273,7 @@ class Rolling:
             return False
 
     def _new_of(self, live: LiveRoll, number: int) -> Container:
-        """Raises Halted when somebody else has removed it meanwhile: a `down`, say."""
-        name = live.roll.slots[number].new
-        if (container := self._state.containers.get(name)) is None:
-            raise Halted(OperationError(f"update of {live.roll.service}: {name} was removed by another operation"))
-        return container
+        return self._state.containers[live.roll.slots[number].new]
 
     async def _ready(self, container: Container) -> None:
         verdict = await _until(container, lambda found: not isinstance(found, NotYet))
@@ -280,20 +282,27 @@ class Rolling:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    async def settle(self, containers: Iterable[ContainerId] | None = None) -> None:
-        """Of each two in the places of `containers` (None: all) one goes: the new one, unless it was announced. Nobody
-        waits for an old one, which has time to end. Slots that have not begun are left."""
-        places = {slot.new: slot for slot in map(self._slot, containers if containers is not None else self._places)}
-        for name, slot in places.items():
-            live, number = self._places[name]
-            live.move(live.progress.left(number))
-            new = self._state.containers.get(name)
-            if new is not None and new.record.succeeds and not new.record.took_over:
-                await self._take_back(name)
-            elif new is not None and new.record.took_over:
-                retire(self._state, slot.old)
-            if name in self._successors:
-                self._withdraw(slot)
+    async def ended(self, operation: Operation) -> None:
+        """It is over, however it went. The last one of a slot closes that."""
+        if not self.has(operation):
+            return
+        live, number = self._place(operation)
+        live.left[number] -= 1
+        if live.left[number] == 0:
+            await self._close(live, number)
+
+    async def _close(self, live: LiveRoll, number: int) -> None:
+        """Of two in its place one goes: the new one, unless it was announced. Nobody waits for an old one, which has time
+        to end."""
+        slot = live.roll.slots[number]
+        live.move(live.progress.left(number))
+        new = self._state.containers.get(slot.new)
+        if new is not None and new.record.succeeds and not new.record.took_over:
+            await self._take_back(slot.new)
+        elif new is not None and new.record.took_over:
+            retire(self._state, slot.old)
+        if slot.new in self._successors:
+            self._withdraw(slot)
 
     async def _take_back(self, name: ContainerId) -> None:
         container = self._state.containers.get(name)
@@ -309,11 +318,9 @@ class Rolling:
 
 
 async def discard(state: EngineState, container: Container) -> None:
-    """Kill and remove one that was to succeed another. What goes wrong is a warning; then it stays. Done once, whoever asks
-    for it meanwhile: the next container of that name may be there a moment later."""
-    if (leaving := state.retiring.get(container.id)) is not None:
-        await leaving.wait()
-        return
+    """Kill and remove one that was to succeed another. What goes wrong is a warning; then it stays. Only the slot's owner
+    asks for it: the next container of that name may be there a moment later."""
+    assert container.id not in state.retiring, f"{container.id} is discarded twice"
     over = state.retiring[container.id] = trio.Event()
     container.doomed = True
     try:
@@ -329,6 +336,11 @@ async def discard(state: EngineState, container: Container) -> None:
     finally:
         del state.retiring[container.id]
         over.set()
+
+
+def _live(state: EngineState, plan: Plan, roll: Roll) -> LiveRoll:
+    left = [sum(item.container in (slot.old, slot.new) for item in plan.operations) for slot in roll.slots]
+    return LiveRoll(roll, Progress.of(roll.rules, len(roll.slots)), left, _image_of(state, roll.slots[0].old))
 
 
 def _image_of(state: EngineState, name: ContainerId) -> Image | None:

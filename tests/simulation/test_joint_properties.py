@@ -168,7 +168,7 @@ async def ask(engine: Engine, request: Operation) -> None:
         await engine.operate(request)
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None)
 @given(
     SITES,
     st.lists(st.tuples(st.floats(0, 12), REQUESTS), min_size=1, max_size=5),

@@ -13,9 +13,11 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.contracts.control import Recreate, Scale, Up
+from orchestrator.contracts.control import Down, Operation, Recreate, Remove, Scale, Selection, Stop, Up
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.state import Wanted
 from orchestrator.errors import InputError
+from orchestrator.model.chaos import FaultKind, Injection
 from orchestrator.model.health import Health
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
@@ -35,6 +37,7 @@ from tests.simulation.stage import do, simulate, two_lives, up
 
 START_FIRST = UpdateRules(Order.START_FIRST)
 STOP_FIRST = UpdateRules(Order.STOP_FIRST)
+WEB_ALONE = Selection((ServiceName("web"),))
 WEB = FakeService(boot_s=0.3, healthy_after_s=1.5, stops_after_s=0.5)
 
 
@@ -103,9 +106,9 @@ async def watched(engine: Engine, world: World) -> AsyncIterator[list[int]]:
         nursery.cancel_scope.cancel()
 
 
-async def update(engine: Engine, to: Project, **options: Any) -> Outcome:
+async def update(engine: Engine, to: Project, *names: str, **options: Any) -> Outcome:
     with trio.fail_after(600):
-        return await up(engine, to, **options)
+        return await up(engine, to, *names, **options)
 
 
 def test_start_first_keeps_all_replicas_serving_and_the_names_take_turns() -> None:
@@ -420,6 +423,75 @@ def test_three_ups_at_once_remove_a_new_one_once() -> None:
     simulate(lambda: World({"web": replace(WEB, boot_s=0.4)}), body, range(40))
 
 
+def test_an_up_that_has_given_an_update_up_does_nothing_for_it_when_it_ends_later() -> None:
+    """The new container of a slot has the same name in both updates. The first one ends while the second one starts it."""
+
+    def both(version: int, other: int) -> Project:
+        return project(web(version, replicas=2), service("client"), service("other", environment={"V": str(other)}))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, both(1, 1), wait=True)
+        world.behave("other", FakeService(boot_s=2.0))  # The first one is under way for so long.
+        world.behave("web", replace(WEB, healthy_after_s=2.5))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(update, engine, both(2, 2))
+            await trio.sleep(0.5)
+            assert (await update(engine, both(3, 2), "web")).ok
+        in_order(engine, world, "3", 2)
+        assert starts_of(world, "demo-web-1-b") == 2
+        assert starts_of(world, "demo-web-2-b") == 1
+
+    def starts_of(world: World, name: str) -> int:
+        return sum(act.what == "start" and act.container == name for act in world.runtime.acts)
+
+    simulate(lambda: World({"web": WEB}), body, range(4))
+
+
+def test_of_several_that_wait_for_an_update_the_last_asked_has_the_last_word() -> None:
+    """Each of them has to wait until the first one has let go of what it has begun."""
+    slow = replace(WEB, boot_s=0.4, stops_after_s=2.0)
+    for moment_s in (0.2, 2.5):
+        for last in (Up(stack(1)), Up(stack(3)), Stop(WEB_ALONE), Down(), Remove(WEB_ALONE, stop=True)):
+
+            async def body(
+                engine: Engine, world: World, moment_s: float = moment_s, last: Operation = last
+            ) -> None:
+                await up(engine, stack(1), wait=True)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(update, engine, stack(2))
+                    await trio.sleep(moment_s)
+                    for request in (Up(stack(3)), Stop(WEB_ALONE), Up(stack(2)), last):
+                        nursery.start_soon(engine.operate, request)
+                        await trio.lowlevel.checkpoint()
+                await trio.sleep(60)
+                if isinstance(last, Up):
+                    in_order(engine, world, last.project.services[ServiceName("web")].environment["V"])
+                else:
+                    assert not any("web" in name for name in world.runtime.alive())
+                    assert len(world.runtime.existing()) == {Stop: 4, Remove: 1}.get(type(last), 0)
+
+            simulate(lambda: World({"web": slow}), body, range(4))
+
+
+def test_what_waits_for_an_update_to_be_let_go_keeps_nobody_back_who_is_about_something_else() -> None:
+    """The old container has the name that the next one is to have, and goes on for as long as it is used."""
+    used = replace(WEB, stops_after_s=20.0)
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack(1, stop_grace_s=30.0), wait=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(update, engine, stack(2, stop_grace_s=30.0))
+            await trio.sleep(3)
+            nursery.start_soon(update, engine, stack(3, stop_grace_s=30.0), "web")
+            await trio.sleep(1)
+            begun_s = trio.current_time()
+            assert (await do(engine, Verb.RESTART, "client")).ok
+            assert trio.current_time() - begun_s < 1
+        in_order(engine, world, "3")
+
+    simulate(lambda: World({"web": used}), body, range(3))
+
+
 def test_stop_and_down_amid_an_update_leave_what_they_always_leave() -> None:
     for moment_s in (0.05, 1.0, 2.2, 4.0, 7.0, 12.0):
         for verb in (Verb.STOP, Verb.DOWN, Verb.RESTART):
@@ -443,6 +515,35 @@ def test_stop_and_down_amid_an_update_leave_what_they_always_leave() -> None:
                     in_order(engine, world, "2")
 
             simulate(lambda: World({"web": WEB}), body, range(2))
+
+
+def test_an_old_one_that_crashes_before_its_turn_or_after_a_paused_update_comes_back() -> None:
+    """It is wanted until there is another one in its place."""
+    for rules in (START_FIRST, STOP_FIRST):
+        for signal in (None, "SIGKILL"):  # What ends it is what would stop it.
+
+            async def body(
+                engine: Engine, world: World, rules: UpdateRules = rules, signal: str | None = signal
+            ) -> None:
+                await up(engine, stack(1, stop_signal=signal), wait=True)
+                for name in ("demo-web-2", "demo-web-2-b"):  # Its second run here.
+                    world.runtime.behaviours[ContainerId(name)] = replace(WEB, crashes=[0.2] * 9)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(update, engine, stack(2, rules, stop_signal=signal))
+                    await trio.sleep(1)
+                    await engine.inject(Injection(FaultKind.KILL, on="demo-web-3"))
+                    await trio.sleep(0.5)
+                    assert "demo-web-3" in world.runtime.alive()
+                await trio.sleep(10)
+                assert versions(world)["demo-web-3"] == "1"
+                record = world.state.load()
+                assert record is not None
+                assert {item.wanted for item in record.containers} == {Wanted.RUNNING}
+                await engine.inject(Injection(FaultKind.KILL, on="demo-web-3"))
+                await trio.sleep(10)
+                assert "demo-web-3" in world.runtime.alive()
+
+            simulate(lambda: World({"web": WEB}), body, range(3))
 
 
 def test_a_cancelled_update_leaves_one_container_in_each_place() -> None:
