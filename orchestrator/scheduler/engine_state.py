@@ -119,7 +119,7 @@ class EngineState:
     async def ensure_networks(self, keys: Iterable[NetworkName], project: Project) -> list[NetworkName]:
         """Make those of the networks that do not exist; returns these. Those that are shared with other projects are asked
         for each time: so there are addresses for who comes next, and others may have taken away what was there. Raises
-        OperationError for one that is neither there nor in `project`, which has changed since something was made from it."""
+        OperationError for one that is neither there nor in `project`, which has changed since."""
         asked = list(keys)
         for key in asked:
             if key not in self.networks and key not in project.networks:
