@@ -50,6 +50,14 @@ class PystackError(Exception):
         return f"{self.place}: {self.message}" if self.place else self.message
 
 
+class Ended(KeyboardInterrupt):
+    """As Ctrl-C, by another signal that asks us to end. `number`: which; the exit code is 128 + it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class InputError(PystackError):
     """Something the user wrote is wrong: a compose file, an option, a name. Exit code 2."""
 

@@ -8,7 +8,7 @@ import sys
 
 from orchestrator.cli.exitcodes import EXIT_BUG, EXIT_PIPE_CLOSED
 from orchestrator.cli.render.escape import escape_text
-from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, PystackError
+from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, Ended, PystackError
 
 
 def report(error: PystackError, *, as_json: bool = False) -> int:
@@ -45,8 +45,8 @@ def report_usage(message: str, hint: str | None) -> None:
         print(escape_text(f"hint: {hint}"), file=sys.stderr)
 
 
-def report_cancelled() -> int:
-    return EXIT_CANCELLED
+def report_cancelled(by: KeyboardInterrupt) -> int:
+    return 128 + by.number if isinstance(by, Ended) else EXIT_CANCELLED
 
 
 def report_pipe_closed() -> int:

@@ -61,11 +61,20 @@ def transfers_of(settings: Settings, *, quiet: bool = False) -> Iterator[Transfe
         transfers.close()
 
 
-def carry_out(settings: Settings, work: Callable[[Transfers], Awaitable[T]], *, quiet: bool = False) -> T:
-    """Run `work` to its end, with its progress on stderr. Ctrl-C cancels it: what came stays, for the next time. Raises the
-    one error that it raised."""
+def carry_out(
+    settings: Settings, work: Callable[[Transfers], Awaitable[T]], *, quiet: bool = False, cut_short: str = ""
+) -> T:
+    """Run `work` to its end, with its progress on stderr. Ctrl-C, SIGTERM and SIGHUP cancel it: what came stays, for the
+    next time; `cut_short` says what is so then. Raises the one error that it raised."""
     with transfers_of(settings, quiet=quiet) as transfers:
-        return run_to_end(lambda: work(transfers), tick=transfers.tick, each_s=transfers.interval_s)
+        try:
+            return run_to_end(lambda: work(transfers), tick=transfers.tick, each_s=transfers.interval_s)
+        except KeyboardInterrupt:
+            with contextlib.suppress(OSError):  # The terminal may be gone.
+                transfers.close()
+                if cut_short:
+                    transfers.note(cut_short)
+            raise
 
 
 def located(error: PystackError, project: Project, path: str) -> PystackError:

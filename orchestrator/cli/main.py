@@ -80,7 +80,7 @@ def _ended_by(error: BaseException, words: Sequence[str]) -> int:
     if isinstance(error, PystackError):
         return failures.report(error, as_json=_wants_json(words))
     if isinstance(error, KeyboardInterrupt):
-        return failures.report_cancelled()
+        return failures.report_cancelled(error)
     if isinstance(error, BrokenPipeError):
         return failures.report_pipe_closed()
     if isinstance(error, OSError) and failures.is_of_stdout(error):

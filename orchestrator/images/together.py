@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import signal
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 import trio
 
 from orchestrator.contracts.images import Progress, Transfer
-from orchestrator.errors import PystackError, only_error
+from orchestrator.errors import Ended, PystackError, only_error
 
 T = TypeVar("T")
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run_to_end(
     work: Callable[[], Awaitable[T]], *, tick: Callable[[], None] | None = None, each_s: float | None = None
 ) -> T:
-    """Run `work` in a loop of its own, and `tick` meanwhile every `each_s`. Ctrl-C cancels it and is raised. Raises the one
-    error that it raised."""
+    """Run `work` in a loop of its own, and `tick` meanwhile every `each_s`. Ctrl-C, SIGTERM and SIGHUP cancel it, so that
+    what was begun is put away, and are raised. Raises the one error that it raised."""
+    came: list[int] = []
 
     async def ticking() -> None:
         while tick is not None and each_s is not None:
@@ -26,20 +32,43 @@ def run_to_end(
 
     async def both() -> T:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ticking)
-            try:
-                return await work()
-            finally:
-                nursery.cancel_scope.cancel()
+            with _counted(came, nursery.cancel_scope.cancel):
+                nursery.start_soon(ticking)
+                try:
+                    return await work()
+                finally:
+                    nursery.cancel_scope.cancel()
+        raise Ended(came[0])
 
     try:
         return trio.run(both)
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt) is not None:
             raise KeyboardInterrupt from None
+        if came:  # A terminal that is closed cannot be written to either.
+            raise Ended(came[0]) from group
         if (error := only_error(group)) is not None:
             raise error from group
         raise
+
+
+@contextmanager
+def _counted(came: list[int], then: Callable[[], object]) -> Iterator[None]:
+    """Signals that ask us to end are noted in `came`, and `then` is called in the loop. One that is ignored stays so
+    (nohup(1))."""
+    token = trio.lowlevel.current_trio_token()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        token.run_sync_soon(then)
+
+    numbers = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 async def in_thread(work: Callable[[Progress, Callable[[], None]], T], progress: Progress) -> T:

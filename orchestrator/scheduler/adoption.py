@@ -35,6 +35,7 @@ from orchestrator.scheduler.live_run import LiveRun
 
 _STORED = "sha256:"
 """How the identity of an image of the store begins."""
+_UNWATCHED = "ended while no supervisor was there"
 
 
 async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId, ...]:
@@ -130,6 +131,8 @@ async def _take(state: EngineState, container: Container, found: ContainerState 
         container.step(Trigger.CREATED, "created, never started")
         return False
     if record.wanted is Wanted.STOPPED:
+        if found is not None:
+            _tell_end(container, found, EventKind.CONTAINER_STOPPED)
         container.step(Trigger.ENDED_DONE, "stopped by request")
         return False
     if record.gave_up:
@@ -193,7 +196,8 @@ def _take_ended_one_off(state: EngineState, container: Container, found: Contain
         assert state.nursery is not None, "Engine.run is not running"
         state.nursery.start_soon(supervise.remove_for_good, state, container)
         return
-    container.step(Trigger.ENDED_DONE, "ended while no supervisor was there")
+    _tell_end(container, found, EventKind.CONTAINER_EXITED)
+    container.step(Trigger.ENDED_DONE, _UNWATCHED)
     supervise.remove_if_due(state, container)
 
 
@@ -204,17 +208,9 @@ def _meet_policy(state: EngineState, container: Container, found: ContainerState
     if orphaned := sharing.ended_with(state, container, exit):
         container.run = LiveRun(container.check, orphaned=orphaned)
     decision = supervise.judge_end(state, container, exit, 0.0)
-    if (known := container.record.last_exit) is None or not exit.is_end_of(known):
-        what = "was lost at reboot" if lost else "ended while no supervisor was there"
-        container.note(
-            EventKind.CONTAINER_EXITED,
-            f"{container.label} {what}",
-            exit_status=exit.status,
-            oom=exit.oom_killed,
-            restarts=isinstance(decision, Restart),
-        )
     container.exit = exit
-    container.amend(last_exit=exit)
+    what = "was lost at reboot" if lost else _UNWATCHED
+    _tell_end(container, found, EventKind.CONTAINER_EXITED, what, restarts=isinstance(decision, Restart))
     if isinstance(decision, Restart) and found is None:
         container.amend(restarts=container.record.restarts + 1)
         return True
@@ -224,6 +220,27 @@ def _meet_policy(state: EngineState, container: Container, found: ContainerState
     if delay_s is not None:
         supervise.launch(state, container, delay_s=delay_s)
     return False
+
+
+def _tell_end(
+    container: Container, found: ContainerState | None, kind: EventKind, what: str = _UNWATCHED, *, restarts: bool = False
+) -> None:
+    """The end of its last run, unless a supervisor has told it; one of which nobody knows how (`Exit()`), too."""
+    exit, known = container.exit or Exit(), container.record.last_exit
+    if known is not None and exit.is_end_of(known):
+        return
+    run = {"run": found.last_run} if found is not None else {}
+    container.note(
+        kind,
+        f"{container.label} {what}",
+        exit_status=exit.status,
+        signal=exit.signal,
+        oom=exit.oom_killed,
+        oom_kills=exit.oom_kills,
+        restarts=restarts,
+        **run,
+    )
+    container.amend(last_exit=exit)
 
 
 async def _image(state: EngineState, container: Container) -> Image:

@@ -14,7 +14,7 @@ from orchestrator.contracts.images import Image, ImageRequest
 from orchestrator.contracts.network import written_addresses
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.state import Armed, ContainerRecord, Definition, ProjectRecord
-from orchestrator.errors import PystackError
+from orchestrator.errors import OperationError, PystackError
 from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import ContainerId, NetworkName, Role, ServiceName
 from orchestrator.model.network import Network
@@ -118,8 +118,14 @@ class EngineState:
 
     async def ensure_networks(self, keys: Iterable[NetworkName], project: Project) -> list[NetworkName]:
         """Make those of the networks that do not exist; returns these. Those that are shared with other projects are asked
-        for each time: so there are addresses for who comes next, and others may have taken away what was there."""
-        wanted = [key for key in keys if key in project.networks]
+        for each time: so there are addresses for who comes next, and others may have taken away what was there. Raises
+        OperationError for one that is neither there nor in `project`, which has changed since."""
+        asked = list(keys)
+        for key in asked:
+            if key not in self.networks and key not in project.networks:
+                hint = "`pystack up` makes what was on it anew, as the stack is now"
+                raise OperationError(f'the stack has no network "{key}" any more', hint=hint)
+        wanted = [key for key in asked if key in project.networks]
         if all(key in self.networks and not project.networks[key].external for key in wanted):
             return []
         async with self.networks_lock:

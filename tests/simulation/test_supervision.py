@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchestrator.contracts.control import Down, Kill, Restart, Start, Stop, Up
+from orchestrator.contracts.control import Down, Kill, Restart, Run, Selection, Start, Stop, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.state import Wanted
 from orchestrator.errors import CommandError, HostError
@@ -528,6 +528,8 @@ def test_kill_beside_an_interrupted_stop_ends_everything_also_what_waits_for_its
 
 # Taking over
 
+_ENDS = (EventKind.CONTAINER_EXITED, EventKind.CONTAINER_STOPPED)
+
 
 def test_a_new_supervisor_takes_over_what_runs() -> None:
     port = PortMapping(80, (8080, 8080), place="services.web.ports[0]")
@@ -574,6 +576,35 @@ def test_an_exit_that_nobody_saw_meets_the_restart_policy() -> None:
         await trio.sleep(5)
         assert row(engine, "limited").phase is Phase.FAILED
         assert len(starts(world, "limited")) == 2
+
+    two_lives(lambda: World(behaviours), first, second, between)
+
+
+def test_an_end_that_nobody_saw_is_told_once_with_its_run_also_of_what_stays_stopped() -> None:
+    """By the supervisors that come after it, together."""
+    stack = project(service("web"), service("job", restart="on-failure:0"))
+    behaviours = {"web": FakeService(stops_after_s=5), "job": FakeService(exits_after_s=10, exit_code=3)}
+
+    async def first(engine: Engine, world: World) -> None:
+        await up(engine, stack)
+        run = Run(stack, stack.services[ServiceName("job")], detach=True)
+        assert (await engine.operate(run)).ok
+        with trio.move_on_after(1):
+            await engine.operate(Stop(Selection((ServiceName("web"),)), 60))
+
+    async def between(world: World) -> None:
+        await trio.sleep(60)
+        async with world.engine():
+            await trio.sleep(1)
+
+    async def second(engine: Engine, world: World) -> None:
+        found = [event for event in world.events if event.kind in _ENDS]
+        assert sorted((event.kind.value, event.detail["run"], event.detail["exit_status"]) for event in found) == [
+            ("container.exited", 1, 3),
+            ("container.exited", 1, 3),
+            ("container.stopped", 1, 143),
+        ]
+        assert len({event.container for event in found}) == 3
 
     two_lives(lambda: World(behaviours), first, second, between)
 

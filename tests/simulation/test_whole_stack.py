@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from orchestrator.contracts.control import Kill, Restart, Selection, Start, Stop, Up
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.model.health import Health
 from orchestrator.model.names import ServiceName
 from orchestrator.model.phase import Phase
@@ -114,6 +114,22 @@ def migrating() -> Project:
         service("migrate", edge("db", HEALTHY)),
         service("web", edge("migrate", COMPLETED)),
     )
+
+
+def test_what_is_to_be_made_on_a_network_that_the_stack_has_no_more_is_an_error() -> None:
+    """It was never made, and the stack has been edited since."""
+    before = project(service("a", networks=("front",)), service("b"))
+    after = project(service("a"), service("b"))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert not (await up(engine, before)).ok
+        await up(engine, after, "b")
+        refused = (await engine.operate(Restart())).error()
+        assert refused is not None
+        assert refused.message == 'the stack has no network "front" any more'
+        assert row(engine, "b").phase is Phase.RUNNING
+
+    simulate(lambda: World({"a": FakeService(start_error=OperationError("no room"))}), body)
 
 
 def test_a_migration_runs_again_when_the_database_was_replaced() -> None:

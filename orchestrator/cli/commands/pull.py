@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 """Images; each has a bound of its own for its layers."""
+_CUT_SHORT = {
+    "pulled": "pull was cut short: what has come is kept, and the next one goes on from there",
+    "pushed": "push was cut short: what the registry has it keeps",
+}
 
 Work = Callable[["Service", "Transfers"], Awaitable[bool]]
 """Whether there was something to do."""
@@ -140,5 +144,5 @@ def _all(
             transfers.note(f"warning: {error}")
         transfers.note(f"{number} image{'' if number == 1 else 's'} {done} in {time.monotonic() - began_s:.2f} s")
 
-    carry_out(settings, work, quiet=quiet)
+    carry_out(settings, work, quiet=quiet, cut_short=_CUT_SHORT[done])
     return 0

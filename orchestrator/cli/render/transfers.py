@@ -69,10 +69,12 @@ class Transfers:
             self._live.update(self._region(self._drawn_s, size.width, size.height), refresh=True)
 
     def close(self) -> None:
-        if self._live is not None:
-            self.tick()
-            self._live.stop()
-            self._live = None
+        if (live := self._live) is not None:
+            try:
+                self.tick()
+            finally:  # Once: a terminal may be gone.
+                self._live = None
+                live.stop()
 
     def _line(self, name: str, parts: Parts, news: str | Transfer) -> None:
         changed = parts.take(news, time.monotonic())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import trio
 
 from orchestrator.contracts.images import Transfer
-from orchestrator.errors import OperationError
+from orchestrator.errors import Ended, OperationError
 from orchestrator.images.together import each, in_thread, run_to_end
 
 
@@ -52,6 +55,46 @@ def test_ctrl_c_ends_a_thread_that_looks_and_is_raised() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run_to_end(body)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_would_end_us_puts_away_what_was_begun(number: signal.Signals) -> None:
+    done: list[str] = []
+
+    async def body() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            await trio.sleep_forever()
+        finally:
+            done.append("put away")
+
+    before = signal.getsignal(number)
+    with pytest.raises(Ended) as ended:
+        run_to_end(body)
+    assert (ended.value.number, done) == (number, ["put away"])
+    assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    async def body() -> int:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await trio.sleep(0.01)
+        return 7
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_to_end(body) == 7
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_gone_is_no_other_error_than_its_hangup() -> None:
+    def tick() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(Ended):
+        run_to_end(trio.sleep_forever, tick=tick, each_s=0.001)
 
 
 def test_what_a_thread_tells_is_told_in_the_task() -> None:
