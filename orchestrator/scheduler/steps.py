@@ -162,7 +162,8 @@ class Steps:
     async def _start(self, container: Container, operation: Operation) -> None:
         """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""
         if container.ask is Ask.MAKING_WAY and container.idle is not None:  # Another operation was stopping it.
-            deadline_s = supervise.START_DEADLINE_S + container.grace_s + supervise.KILL_DEADLINE_S
+            asked_s = container.hooks_s + container.grace_s
+            deadline_s = supervise.START_DEADLINE_S + asked_s + supervise.KILL_DEADLINE_S
             await supervise.at_rest(container, container.idle, deadline_s)
         if container.phase is Phase.BACKOFF:
             supervise.hasten_start(container)
@@ -271,7 +272,8 @@ class Steps:
             await self._rolling.drain(operation)
         replaces = operation.replaces
         returns = replaces and container.id not in self._removed
-        await supervise.stop(self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns)
+        time_s = operation.grace_s, operation.hooks_s
+        await supervise.stop(self._state, container, *time_s, stays_wanted=replaces, returns=returns)
         if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
             self._tally.fail(container.label, container.service, container.failed_pre_stop)
 
