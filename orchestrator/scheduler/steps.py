@@ -64,8 +64,9 @@ class Steps:
                 await self._create_network(operation)
             case Kind.CREATE_VOLUME:
                 assert operation.volume is not None
-                await sandbox.ensure_volume(self._state, self._plan.project.volumes[operation.volume])
-                self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}")
+                volume = self._plan.project.volumes[operation.volume]
+                await sandbox.ensure_volume(self._state, volume)
+                self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}", volume=volume.full_name)
             case Kind.CREATE:
                 await self._create(self._container(operation), operation)
             case Kind.UPDATE:
@@ -99,7 +100,8 @@ class Steps:
                 assert operation.volume is not None
                 volume = self._plan.project.volumes[operation.volume]
                 if await sandbox.of_volume(volume, self._state.adapters.volumes.remove, volume):
-                    self._note(EventKind.VOLUME_REMOVED, f"removed volume {operation.volume}")
+                    text = f"removed volume {operation.volume}"
+                    self._note(EventKind.VOLUME_REMOVED, text, volume=volume.full_name)
             case _:
                 assert_never(operation.kind)
 
@@ -312,8 +314,8 @@ class Steps:
         assert container is not None, f"{operation.id} is about no container"
         return container
 
-    def _note(self, kind: EventKind, text: str) -> None:
-        self._state.events.note(kind, text)
+    def _note(self, kind: EventKind, text: str, **detail: Detail) -> None:
+        self._state.events.note(kind, text, **detail)
 
 
 def _begun(facts: Facts) -> Verdict:

@@ -259,9 +259,10 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
     """End the run when that is asked for: the stop signal, time to comply, the kill. Cancelled when the run is over."""
     await run.ending.wait()
     runtime = state.adapters.runtime
-    why = "requested" if container.ask.ending else run.orphaned or "unhealthy"
-    container.step(Trigger.STOP, f"stopping: {why}")
-    container.note(EventKind.CONTAINER_STOPPING, f"stopping {container.id} ({why})", grace_s=run.grace_s)
+    why = "" if container.ask.ending else run.orphaned or "unhealthy"
+    container.step(Trigger.STOP, f"stopping: {why or 'requested'}")
+    text = f"stopping {container.id} ({why or 'requested'})"
+    container.note(EventKind.CONTAINER_STOPPING, text, grace_s=run.grace_s, why=why)
     try:
         if container.ask.ending and run.hooks_s > 0 and container.definition.pre_stop:
             await pausing.thaw(state, container)
