@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,11 @@ from orchestrator.cli.wire import encoded, event_of, selected, statuses_of
 from orchestrator.client import Client, EventMessage, SupervisorGone, ensure_supervisor
 from orchestrator.client.connection import soonest
 from orchestrator.contracts.control import Events, Kill, Restart, Stop, Up
-from orchestrator.contracts.events import Event, EventKind
+from orchestrator.contracts.events import ContainerStatus, Event, EventKind
 from orchestrator.contracts.site import Site
 from orchestrator.errors import EXIT_CANCELLED, OperationError, PystackError
 from orchestrator.model.names import ContainerId, Role
+from orchestrator.model.phase import LIVE
 from orchestrator.state.records import FileState
 from orchestrator.values import frozen
 
@@ -267,12 +268,21 @@ class Foreground:
         if self._ending is not None:
             if self._ending.error is not None:
                 raise self._ending.error
-            if self._cascade is not None and self._ending.result:
-                self._cascade.found(statuses_of(self._ending.result.get("statuses", [])))
+            if self._ending.result:
+                self._have_stopped(statuses_of(self._ending.result.get("statuses", [])))
         elif starting.error is not None:
             report_failures(self._site, self._board, self._progress)
             report_left(self._site, self._board, self._progress)
             raise starting.error
+
+    def _have_stopped(self, statuses: Iterable[ContainerStatus]) -> None:
+        """All of them are told, as Docker Compose does, also those that had ended before."""
+        if self._cascade is not None:
+            self._cascade.found(statuses)
+        for status in statuses:
+            ours = status.service in self._selection.managed and status.role is Role.REPLICA
+            if ours and status.phase not in LIVE:
+                self._progress.note(f"Container {status.container} Stopped")
 
     # What happens
 

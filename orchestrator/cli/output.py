@@ -11,9 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from orchestrator.errors import HostError, InputError
+from orchestrator.errors import HostError, InputError, PystackError
 
 _BUFFER_BYTES = 1 << 20
+
+
+def unwritable(output: str, why: OSError) -> PystackError:
+    """A name that no file can have is the user's mistake (2); that it cannot be written is this machine's fault (125)."""
+    if isinstance(why, IsADirectoryError):
+        return InputError(f"{output} is a directory", hint="give the name of a file")
+    kind = InputError if isinstance(why, FileNotFoundError | NotADirectoryError) else HostError
+    return kind(f"cannot write {output}: {why.strerror}")
 
 
 @contextmanager
@@ -26,7 +34,7 @@ def opened_output(output: str | None) -> Iterator[BinaryIO]:
     try:
         if os.path.lexists(output) and not stat.S_ISREG((found := os.stat(output)).st_mode):
             if stat.S_ISDIR(found.st_mode):
-                raise InputError(f"{output} is a directory", hint="give the name of a file")
+                raise IsADirectoryError
             with open(output, "wb", buffering=_BUFFER_BYTES) as file:
                 yield file
             return
@@ -40,12 +48,10 @@ def opened_output(output: str | None) -> Iterator[BinaryIO]:
             with suppress(FileNotFoundError):
                 os.unlink(beside)
             raise
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise InputError(f"cannot write {output}: {exc.strerror}") from exc
     except BrokenPipeError:
         raise
     except OSError as exc:
-        raise HostError(f"cannot write {output}: {exc.strerror}") from exc
+        raise unwritable(output, exc) from exc
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from orchestrator.cli.wanted_images import caller_variables
 from orchestrator.cli.wire import selected
 from orchestrator.contracts.control import Down, PlanOf, Restart, Start, Stop, Up
 from orchestrator.contracts.site import Site
-from orchestrator.errors import HostError, InputError
+from orchestrator.errors import InputError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.project import Project
 from orchestrator.plan.seal import Seal, stack_seal
@@ -141,13 +141,15 @@ def stack_of(project: Project | None) -> Seal:
 
 
 def write(path: str, plan: PlanFile) -> None:
-    """Raises HostError. Only its owner may read it: it names all that there is."""
+    """Raises what `unwritable` makes. Only its owner may read it: it names all that there is."""
     data = {_MARK: VERSION, **to_json(plan)}
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
             file.write(json.dumps(data, indent=2) + "\n")
     except OSError as exc:
-        raise HostError(f"cannot write {path}: {exc.strerror}") from exc
+        from orchestrator.cli.output import unwritable
+
+        raise unwritable(path, exc) from exc
 
 
 def read(path: str) -> PlanFile:

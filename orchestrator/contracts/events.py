@@ -84,9 +84,13 @@ _END = ("exit_status", "signal", "oom", "oom_kills", "run", "restarts")
 DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.OPERATION_STARTED: ("verb", "starts"),
     EventKind.OPERATION_FINISHED: ("verb", "ok"),
-    EventKind.IMAGE_OBTAINING: ("image",),
+    EventKind.NETWORK_CREATED: ("network",),
+    EventKind.NETWORK_REMOVED: ("network",),
+    EventKind.VOLUME_CREATED: ("volume",),
+    EventKind.VOLUME_REMOVED: ("volume",),
+    EventKind.IMAGE_OBTAINING: ("image", "builds"),
     EventKind.IMAGE_PROGRESS: ("image", "part", "action", "done_bytes", "total_bytes"),
-    EventKind.IMAGE_OBTAINED: ("image",),
+    EventKind.IMAGE_OBTAINED: ("image", "builds"),
     EventKind.IMAGE_FAILED: ("image",),
     EventKind.SERVICE_WAITING: ("on", "condition"),
     EventKind.CASCADE: ("on", "mode"),
@@ -99,7 +103,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.CONTAINER_STARTED: ("number", "adopted", "network_s"),
     EventKind.CONTAINER_EXITED: _END,
     EventKind.CONTAINER_STOPPED: _END,
-    EventKind.CONTAINER_STOPPING: ("grace_s", "signal"),
+    EventKind.CONTAINER_STOPPING: ("grace_s", "signal", "why"),
     EventKind.CONTAINER_LINGERS: ("left_s", "signal", "ignored", "process", "pid"),
     EventKind.HOOK_STARTED: ("hook",),
     EventKind.HOOK_OUTPUT: ("hook",),
@@ -114,6 +118,8 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
 }
 """The keys of `Event.detail` by kind; a kind that is not listed has none. `exit_status` is a shell's view (128 + signal),
 `oom_kills`: how many of its processes were killed for want of memory,
+`network`, `volume`: the full name; `builds`: whether it may be built, where that begins and when it is there;
+`why` of a stop that nobody has asked for;
 `left_s`: until it is killed; `ignored`: whether its first `process`, which is `pid` in its own namespace,
 does nothing about the signal;
 `restarts`: it will be started again, by its policy or by the operation that stopped it;

@@ -117,7 +117,7 @@ class DependencyGraph:
     def _checked(self, selection: Iterable[ServiceName]) -> frozenset[ServiceName]:
         chosen = frozenset(selection)
         for name in sorted(chosen - self._dependencies.keys()):
-            raise InputError(f'no such service: "{name}"', hint=f"the services are: {', '.join(self._dependencies)}")
+            raise InputError(f"no such service: {name}", hint=f"the services are: {', '.join(self._dependencies)}")
         return chosen or frozenset(self._dependencies)
 
 

@@ -118,10 +118,15 @@ class PlanBuilder:
         replaces: bool = False,
         halts: bool = False,
     ) -> None:
-        grace_s = timeout_s if timeout_s is not None else item.definition.stop_grace_s
-        self._add(
-            Operation(Kind.STOP, cause, item.container, item.instance, grace_s=grace_s, replaces=replaces, halts=halts)
-        )
+        own_s = item.definition.stop_grace_s
+        grace_s = timeout_s if timeout_s is not None else own_s
+        # A short `-t` is for who does not heed the signal: what is to be done before that has its time nevertheless.
+        hooks_s = max(grace_s, own_s)
+        stop = Operation(Kind.STOP, cause, item.container, item.instance, grace_s=grace_s, hooks_s=hooks_s)
+        self._add(replace(stop, replaces=replaces, halts=halts))
+
+    def kill(self, item: ObservedContainer, cause: str) -> None:
+        self._add(Operation(Kind.STOP, cause, item.container, item.instance))
 
     def signal(self, item: ObservedContainer, number: int, cause: str) -> None:
         self._add(Operation(Kind.SIGNAL, cause, item.container, item.instance, signal=number))

@@ -105,4 +105,4 @@ def require_known(selection: Selection, observed: ObservedProject, project: Proj
 
 def no_such_service(project: Project, name: ServiceName) -> InputError:
     known = ", ".join(sorted(project.services)) or "none: nothing is up"
-    return InputError(f'no such service: "{name}"', hint=f"the services are: {known}")
+    return InputError(f"no such service: {name}", hint=f"the services are: {known}")

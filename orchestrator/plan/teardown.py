@@ -38,12 +38,14 @@ def plan_kill(request: Kill, observed: ObservedProject, project: Project) -> Pla
     chosen = selected(request.selection, observed, project, one_offs=False)
     for item in _stop_order(graph, chosen):
         if number == SIGKILL and item.live:
-            builder.stop(item, "killed by request", 0.0)
+            builder.kill(item, "killed by request")
         elif item.running:
             builder.signal(item, number, f"send {signal_name(number)}")
     if request.remove_orphans:
         for item in observed.orphans(project):
-            builder.discard(item, "orphan", 0.0)
+            if item.live:
+                builder.kill(item, "orphan")
+            builder.remove(item, "orphan")
     return builder.finish(Verb.KILL, _services(graph, chosen))
 
 

@@ -66,9 +66,8 @@ class Sandbox:
 
 @entity
 class Container:
-    """`siblings`: all containers of its service, itself among them. `ask`: see `policy.requests`; `grace_s`: of the last
-    stop that was asked for. `began`, `ended_runs`: see
-    `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
+    """`siblings`: all containers of its service, itself among them. `ask`: see `policy.requests`; `hooks_s`, `grace_s`: of
+    the last stop that was asked for. `began`, `ended_runs`: see `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
     none. `first_run`: what ``run`` connects its process to; `reader`: the same, when it is started.
     `returns`: it is being stopped to be started as it is.
@@ -82,6 +81,7 @@ class Container:
     phase: Phase = Phase.ABSENT
     ask: Ask = Ask.NOTHING
     grace_s: float = 0.0
+    hooks_s: float = 0.0
     sandbox: Sandbox = field(default_factory=Sandbox)
     run: LiveRun | None = None
     image: Image | None = None
@@ -264,12 +264,14 @@ class Container:
         self.failed_hook = None
         self.told(step)
 
-    def dismiss(self, step: Step, grace_s: float) -> None:
-        """Ask the run, or the wait for the next one, to end: the stop signal, and after `grace_s` the kill."""
+    def dismiss(self, step: Step, grace_s: float, hooks_s: float) -> None:
+        """Ask the run, or the wait for the next one, to end: ``pre_stop`` for at most `hooks_s`, the stop signal, and after
+        `grace_s` the kill."""
         self.grace_s = min(self.grace_s, grace_s) if self.ask.ending else grace_s
+        self.hooks_s = min(self.hooks_s, grace_s) if self.ask.ending else hooks_s
         self.ask = requests.step(self.ask, step)
         if self.run is not None:
-            self.run.end(grace_s)
+            self.run.end(grace_s, hooks_s)
         if self.delay is not None:
             self.delay.cancel()
         self.changed()

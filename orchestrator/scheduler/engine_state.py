@@ -137,7 +137,8 @@ class EngineState:
             for network in missing:
                 self.networks[network.key] = network
                 if not network.external:
-                    self.events.note(EventKind.NETWORK_CREATED, f"created network {network.key}")
+                    text, name = f"created network {network.key}", network.full_name
+                    self.events.note(EventKind.NETWORK_CREATED, text, network=name)
             if missing:
                 await self.observe(project)
             return [network.key for network in missing]
@@ -173,7 +174,8 @@ class EngineState:
             for key in unused:
                 if key not in known or known[key].external:  # Nothing is known to have been there.
                     continue
-                self.events.note(EventKind.NETWORK_REMOVED, f"removed network {key}{why}")
+                name = known[key].full_name
+                self.events.note(EventKind.NETWORK_REMOVED, f"removed network {key}{why}", network=name)
             return unused
 
     @staticmethod

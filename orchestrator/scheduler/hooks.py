@@ -90,10 +90,10 @@ async def post_start(state: EngineState, container: Container, run: LiveRun) -> 
 
 
 async def pre_stop(state: EngineState, container: Container, run: LiveRun) -> None:
-    """All of them, one after the other, for at most the grace period. One that fails, or is not done by then, is told; the
+    """All of them, one after the other, for at most `run.hooks_s`. One that fails, or is not done by then, is told; the
     container is stopped in any case."""
     name, began_s = "", trio.current_time()
-    with trio.CancelScope(deadline=began_s + run.grace_s) as run.grace:
+    with trio.CancelScope(deadline=began_s + run.hooks_s) as run.grace:
         for number, hook in enumerate(container.definition.pre_stop):
             name = f"pre_stop[{number}]"
             await _run(state, container, name, hook)

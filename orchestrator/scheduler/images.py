@@ -127,14 +127,16 @@ async def obtain_image(
         asked = replace(asked, build=with_images(request.build, names))
     if asked.build is not None and asked.build.secrets:
         asked = replace(asked, build=with_secret_values(asked.build, state.secrets))
-    state.events.note(EventKind.IMAGE_OBTAINING, f"getting image {request.reference}", image=request.reference)
+    name, note = request.reference, state.events.note
+    builds = request.build is not None
+    note(EventKind.IMAGE_OBTAINING, f"getting image {name}", image=name, builds=builds)
     try:
-        image = await images.obtain(asked, _Teller(state, request.reference))
+        image = await images.obtain(asked, _Teller(state, name))
     except PystackError:
-        state.events.note(EventKind.IMAGE_FAILED, f"did not get image {request.reference}", image=request.reference)
+        note(EventKind.IMAGE_FAILED, f"did not get image {name}", image=name)
         raise
     state.images[request] = image
-    state.events.note(EventKind.IMAGE_OBTAINED, f"got image {request.reference}", image=request.reference)
+    note(EventKind.IMAGE_OBTAINED, f"got image {name}", image=name, builds=builds)
     return image
 
 

@@ -27,7 +27,7 @@ class LiveRun:
     """It begins before its process is there, and stays as "the last run" when that has ended (`process` None again).
 
     `begun_s`: when the process was started. `unhealthy`: it is ended because it became unhealthy. `ending`: it is asked to
-    end, with `grace_s` before the kill; `grace`: the wait for that, while it lasts.
+    end, with `hooks_s` for its ``pre_stop`` and then `grace_s` before the kill; `grace`: the wait for either, while it lasts.
     `pauses`: how often it was paused; `going`: set while it is not.
     `was_healthy`: for a moment at least. `hook`: the ``post_start`` that is under way, or is about to be.
     `joined`: the runs of others whose namespaces it is in, by type; `orphaned`: which of them has ended, and ended it.
@@ -39,6 +39,7 @@ class LiveRun:
     begun_s: float = field(default_factory=trio.current_time)
     unhealthy: bool = False
     ending: trio.Event = field(default_factory=trio.Event)
+    hooks_s: float = 0.0
     grace_s: float = 0.0
     grace: trio.CancelScope | None = None
     pauses: int = 0
@@ -76,12 +77,12 @@ class LiveRun:
     def unpause(self) -> None:
         self.going.set()
 
-    def end(self, grace_s: float) -> None:
-        """Ask it to end. May be called again with a shorter grace."""
+    def end(self, grace_s: float, hooks_s: float = 0.0) -> None:
+        """Ask it to end. May be called again with a shorter grace, which then is the hooks' too."""
         if not self.ending.is_set():
-            self.grace_s = grace_s
+            self.grace_s, self.hooks_s = grace_s, hooks_s
             self.ending.set()
             return
-        self.grace_s = min(self.grace_s, grace_s)
+        self.grace_s, self.hooks_s = min(self.grace_s, grace_s), min(self.hooks_s, grace_s)
         if self.grace is not None:
             self.grace.deadline = min(self.grace.deadline, trio.current_time() + grace_s)

@@ -360,7 +360,8 @@ def retire(state: EngineState, name: ContainerId) -> None:
 async def _retire(state: EngineState, container: Container) -> None:
     try:
         try:
-            await supervise.stop(state, container, container.definition.stop_grace_s)
+            own_s = container.definition.stop_grace_s
+            await supervise.stop(state, container, own_s, own_s)
         except PystackError as error:
             container.note(EventKind.WARNING, f"cannot stop {container.id}: {error}")
         if state.containers.get(container.id) is container:

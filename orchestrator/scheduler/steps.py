@@ -64,8 +64,9 @@ class Steps:
                 await self._create_network(operation)
             case Kind.CREATE_VOLUME:
                 assert operation.volume is not None
-                await sandbox.ensure_volume(self._state, self._plan.project.volumes[operation.volume])
-                self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}")
+                volume = self._plan.project.volumes[operation.volume]
+                await sandbox.ensure_volume(self._state, volume)
+                self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}", volume=volume.full_name)
             case Kind.CREATE:
                 await self._create(self._container(operation), operation)
             case Kind.UPDATE:
@@ -99,7 +100,8 @@ class Steps:
                 assert operation.volume is not None
                 volume = self._plan.project.volumes[operation.volume]
                 if await sandbox.of_volume(volume, self._state.adapters.volumes.remove, volume):
-                    self._note(EventKind.VOLUME_REMOVED, f"removed volume {operation.volume}")
+                    text = f"removed volume {operation.volume}"
+                    self._note(EventKind.VOLUME_REMOVED, text, volume=volume.full_name)
             case _:
                 assert_never(operation.kind)
 
@@ -162,7 +164,8 @@ class Steps:
     async def _start(self, container: Container, operation: Operation) -> None:
         """Wait for the conditions, then hand over to the container's task; returns when its first run has begun."""
         if container.ask is Ask.MAKING_WAY and container.idle is not None:  # Another operation was stopping it.
-            deadline_s = supervise.START_DEADLINE_S + container.grace_s + supervise.KILL_DEADLINE_S
+            asked_s = container.hooks_s + container.grace_s
+            deadline_s = supervise.START_DEADLINE_S + asked_s + supervise.KILL_DEADLINE_S
             await supervise.at_rest(container, container.idle, deadline_s)
         if container.phase is Phase.BACKOFF:
             supervise.hasten_start(container)
@@ -271,7 +274,8 @@ class Steps:
             await self._rolling.drain(operation)
         replaces = operation.replaces
         returns = replaces and container.id not in self._removed
-        await supervise.stop(self._state, container, operation.grace_s, stays_wanted=replaces, returns=returns)
+        time_s = operation.grace_s, operation.hooks_s
+        await supervise.stop(self._state, container, *time_s, stays_wanted=replaces, returns=returns)
         if container.failed_pre_stop is not None:  # It has been stopped nevertheless.
             self._tally.fail(container.label, container.service, container.failed_pre_stop)
 
@@ -310,8 +314,8 @@ class Steps:
         assert container is not None, f"{operation.id} is about no container"
         return container
 
-    def _note(self, kind: EventKind, text: str) -> None:
-        self._state.events.note(kind, text)
+    def _note(self, kind: EventKind, text: str, **detail: Detail) -> None:
+        self._state.events.note(kind, text, **detail)
 
 
 def _begun(facts: Facts) -> Verdict:

@@ -56,7 +56,13 @@ def hasten_start(container: Container) -> None:
 
 
 async def stop(
-    state: EngineState, container: Container, grace_s: float, *, stays_wanted: bool = False, returns: bool = False
+    state: EngineState,
+    container: Container,
+    grace_s: float,
+    hooks_s: float = 0.0,
+    *,
+    stays_wanted: bool = False,
+    returns: bool = False,
 ) -> None:
     """End the run, or the wait for the next one, and return when it is over. `stays_wanted`: the record does not say
     "stopped", because a start follows; `returns`: in the same sandbox. Raises HostError when it does not end even when
@@ -65,9 +71,9 @@ async def stop(
     if not stays_wanted:
         container.amend(wanted=Wanted.STOPPED)
         container.save()
-    container.dismiss(Step.MAKE_WAY if stays_wanted else Step.ASK_STOP, grace_s)
+    container.dismiss(Step.MAKE_WAY if stays_wanted else Step.ASK_STOP, grace_s, hooks_s)
     if (idle := container.idle) is not None:
-        await at_rest(container, idle, START_DEADLINE_S + 2 * grace_s + KILL_DEADLINE_S)  # Hooks have their own grace.
+        await at_rest(container, idle, START_DEADLINE_S + hooks_s + grace_s + KILL_DEADLINE_S)
     else:
         container.told(Step.AT_REST)
 
@@ -170,7 +176,7 @@ async def _start(state: EngineState, container: Container) -> LiveRun | None:
     """A new run, or None when it is refused."""
     run = container.run = LiveRun(container.check)
     if container.ask.ending:
-        run.end(container.grace_s)
+        run.end(container.grace_s, container.hooks_s)
     container.step(Trigger.START, "starting")
     needs = tuple(f"{edge.service}:{edge.condition.value}" for edge in container.definition.depends_on.values())
     container.note(EventKind.CONTAINER_STARTING, f"starting {container.id}", needs=needs)
@@ -253,11 +259,12 @@ async def _obey(state: EngineState, container: Container, run: LiveRun) -> None:
     """End the run when that is asked for: the stop signal, time to comply, the kill. Cancelled when the run is over."""
     await run.ending.wait()
     runtime = state.adapters.runtime
-    why = "requested" if container.ask.ending else run.orphaned or "unhealthy"
-    container.step(Trigger.STOP, f"stopping: {why}")
-    container.note(EventKind.CONTAINER_STOPPING, f"stopping {container.id} ({why})", grace_s=run.grace_s)
+    why = "" if container.ask.ending else run.orphaned or "unhealthy"
+    container.step(Trigger.STOP, f"stopping: {why or 'requested'}")
+    text = f"stopping {container.id} ({why or 'requested'})"
+    container.note(EventKind.CONTAINER_STOPPING, text, grace_s=run.grace_s, why=why)
     try:
-        if container.ask.ending and run.grace_s > 0 and container.definition.pre_stop:
+        if container.ask.ending and run.hooks_s > 0 and container.definition.pre_stop:
             await pausing.thaw(state, container)
             await hooks.pre_stop(state, container, run)
         if run.grace_s > 0:

@@ -94,6 +94,17 @@ def test_what_fails_is_named_and_only_what_needs_it_stays_away(make: Make) -> No
     assert stack.ps()["web"]["ExitCode"] == 7
 
 
+def test_a_down_in_no_time_has_its_pre_stop_and_its_failure_is_the_commands(make: Make) -> None:
+    stack = make("""\
+    pre_stop: [{{command: [sh, -c, "sleep 0.2; exit 9"]}}]
+""")
+    stack.must("up", "-d")
+    down = stack.run("down", "-t", "0")
+    assert down.code == 1
+    assert "web hook exited with status 9 (pre_stop[0])" in down.stderr
+    assert stack.ps() == {}
+
+
 def test_the_foreground_shows_what_hooks_write_among_the_logs(make: Make) -> None:
     stack = make("""\
     pre_start: [{{command: [sh, -c, "echo prepared"]}}]

@@ -179,8 +179,8 @@ def test_all_resources_come_without_a_service_and_go_with_down(pystack: Pystack)
     refused = stack.run("up")
     assert (refused.code, "no service to bring up" in refused.stderr) == (2, True)
     made = stack.must("--all-resources", "up")
-    assert "created volume spare" in made.stderr
-    assert "created network idle" in made.stderr
+    assert f"Volume {stack.name}_spare Created" in made.stderr
+    assert f"Network {stack.name}_idle Created" in made.stderr
     assert volumes(stack) == [f"{stack.name}_spare"]
     stack.must("down", "-v")
     assert volumes(stack) == []

@@ -249,7 +249,7 @@ def test_what_makes_no_sense_is_one_error(site: Site, meeting: str) -> None:
     name = site.stack.name
     for words, code, text in (
         (("nowhere", "web"), 2, 'there is no network "nowhere"'),
-        (("back", "nobody"), 2, 'no such service: "nobody"'),
+        (("back", "nobody"), 2, "no such service: nobody"),
         (("back", "web", "--ip", "10.77.97"), 2, '--ip: "10.77.97" is not an IPv4 address'),
         (("back", "web", "--ip", "10.1.1.1"), 1, 'error: --ip: network "back": 10.1.1.1 is not'),
         (("front", "peer", "--ip", "10.1.1.1"), 2, 'service "peer" has 2 containers, and an address is for one'),

@@ -236,6 +236,19 @@ def test_before_a_replacement_too_and_not_when_it_ended_by_itself_or_is_killed()
     simulate(lambda: World({"web": FakeService(exits_after_s=5)}), ended, range(6))
 
 
+def test_a_stop_with_a_short_time_leaves_it_its_own() -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, project(with_hooks(before="sleep 2")))
+        assert (await do(engine, Verb.STOP, timeout_s=0)).ok
+        assert [what for what, _ in acts(world, "exec", "signal")] == ["exec sleep 2"], "and then the kill, at once"
+        assert trio.current_time() == 2
+        await up(engine, project(with_hooks(before="hang")))
+        outcome = await do(engine, Verb.DOWN, timeout_s=0)
+        assert complaint(outcome) == "pre_stop[0] of web was still running after 10s, and was killed"
+
+    simulate(World, scene, range(6))
+
+
 def test_one_that_fails_or_hangs_is_told_and_the_container_is_stopped_all_the_same() -> None:
     async def scene(engine: Engine, world: World) -> None:
         await up(engine, project(with_hooks(before="exit 4 broken;hang")))

@@ -116,7 +116,7 @@ def _row(fault: Standing) -> dict[str, Any]:
 def undo(settings: Settings, faults: tuple[str, ...], everything: bool) -> None:
     """End faults now."""
     if bool(faults) == everything:
-        raise InputError("say which faults to end, or --all", hint="`pystack chaos list` shows those that stand")
+        raise InputError("say which faults to end, or --all", hint="`pystack chaos ls` shows those that stand")
     with require(settings.site()) as client:
         ended = client.request(*encoded(Undo(faults, everything)))
     for fault in from_json(tuple[Standing, ...], ended):

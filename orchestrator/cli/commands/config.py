@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.yamltext import to_yaml
 from orchestrator.cli.settings import Settings
-from orchestrator.errors import HostError
 
 if TYPE_CHECKING:
     from orchestrator.compose.load import ConfigOptions, LoadRequest
@@ -117,4 +116,6 @@ def _write(text: str, output: str | None) -> None:
     try:
         Path(output).write_text(text, encoding="utf-8")
     except OSError as exc:
-        raise HostError(f"cannot write {output}: {exc.strerror}") from exc
+        from orchestrator.cli.output import unwritable
+
+        raise unwritable(output, exc) from exc

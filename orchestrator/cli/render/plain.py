@@ -6,6 +6,7 @@ import sys
 
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.failure import FailureReport, describe
+from orchestrator.cli.render.steps import step_of
 from orchestrator.cli.render.transfer import Parts, moved_text, transfer_of
 from orchestrator.cli.render.words import probe_text, words_of
 from orchestrator.contracts.events import Event, EventKind
@@ -32,7 +33,7 @@ def sentence(event: Event) -> str:
 
 
 class PlainProgress:
-    """One line an event, on stderr, at once. A probe that succeeds is no news, nor is one that fails as the last one did
+    """One line an event, on stderr, at once; in Docker Compose's words where it has them. A probe that succeeds is no news, nor is one that fails as the last one did
     while a service is still starting."""
 
     interval_s: float | None = None
@@ -54,7 +55,7 @@ class PlainProgress:
         if event.kind in (EventKind.IMAGE_OBTAINED, EventKind.IMAGE_FAILED):
             self._images.pop(str(event.detail.get("image")), None)
         prefix = "warning: " if event.kind is EventKind.WARNING else ""
-        self.note(f"{prefix}{sentence(event)}")
+        self.note(step_of(event) or f"{prefix}{sentence(event)}")
 
     def _of_image(self, event: Event) -> None:
         """A line when something else is done with a part of it, and a build step's lines."""

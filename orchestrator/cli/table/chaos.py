@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from orchestrator.cli.table.shapes import FORMAT, TEXT, Argument, Option, Verb
+from orchestrator.values import replace
 
 _FOR = Option("--for", "lasting", "When it ends by itself: 30s, 5m; 0: not.  [default: 60s]", TEXT, "TIME")
 _ONE_WAY = Option("--one-way", "one_way", "Only what A sends to B.")
 _A = Argument("on", "A", required=True)
 _A_B_AMOUNT = "A and B are services, or containers; B may be `outside`: all that is not of the project."
+
+_LIST = Verb(
+    "ls",
+    "chaos",
+    "List the faults that stand.",
+    "List the faults that stand, and how long they will yet.",
+    options=(FORMAT,),
+    function="list_",
+)
 
 VERBS = (
     Verb(
@@ -77,14 +87,8 @@ VERBS = (
         "follows is what follows a crash: the restart policy decides.",
         arguments=(_A,),
     ),
-    Verb(
-        "list",
-        "chaos",
-        "List the faults that stand.",
-        "List the faults that stand, and how long they will yet.",
-        options=(FORMAT,),
-        function="list_",
-    ),
+    _LIST,
+    replace(_LIST, name="list", summary="The same as `ls`."),
     Verb(
         "undo",
         "chaos",

@@ -8,7 +8,6 @@ from orchestrator.compose.kinds.values import go_text
 from orchestrator.compose.model import namespaces
 from orchestrator.compose.model.reader import Reader
 from orchestrator.compose.model.selection import services_of
-from orchestrator.compose.text.diagnostics import nearest
 from orchestrator.compose.text.tree import Node, place_of
 from orchestrator.model.names import CONTAINER_NAME
 from orchestrator.model.namespaces import Namespaces, Sharing
@@ -43,9 +42,7 @@ def _link(read: Reader, item: Node, place: str, *, external: bool) -> Link | Non
         read.error(item, place, f'"{target}" is not a container name', "letters, digits, and then also . _ -")
         return None
     if not external and target not in services_of(read.model):
-        near = nearest(target, services_of(read.model), read.found)
-        read.error(item, place, f'"{target}" is not a service of this stack{near}')
-        return None
+        return None  # `service_rules` says so.
     return Link(alias or target, target, external, place)
 
 

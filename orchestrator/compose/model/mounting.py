@@ -60,9 +60,7 @@ def volumes_from(read: Reader, node: Node, path: str) -> tuple[VolumesFrom, ...]
         name, colon, mode = text.removeprefix("container:").partition(":")
         if not name or (colon and mode not in ("ro", "rw")):
             read.error(item, place, f'"{text}" is not SERVICE, SERVICE:ro, or container:NAME')
-        elif not is_container and name not in services_of(read.model):
-            read.error(item, place, f'"{name}" is not a service of this stack')
-        else:
+        elif is_container or name in services_of(read.model):  # Else `service_rules` says so.
             found.append(VolumesFrom(name, is_container, True if mode == "ro" else None))
     return tuple(found)
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.compose.kinds.values import go_text
-from orchestrator.compose.model.reader import Reader
+from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.model.selection import services_of
-from orchestrator.compose.text.diagnostics import Diagnostic, nearest
+from orchestrator.compose.text.diagnostics import Diagnostic
 from orchestrator.compose.text.tree import Node, diagnostic, place_of
 from orchestrator.model.names import CONTAINER_NAME, NetworkName, ServiceName
 from orchestrator.model.namespaces import PRIVATE, Namespace, Namespaces, Sharing
@@ -31,6 +31,8 @@ _WORDS: Mapping[str, Mapping[str, Namespace]] = {
 }
 """What may be written, besides ``service:NAME`` and ``container:NAME`` of those in `_SHARED`."""
 _SHARED = frozenset({"network_mode", "pid", "ipc"})
+_OF_A_RUN = frozenset({"pid", "ipc"})
+"""They end with their owner's run; the network lasts as long as its container."""
 _OF_A_NETWORK = {
     "ports": "the ports are published by whose network it is",
     "expose": "it is in another's network",
@@ -86,16 +88,24 @@ def _namespace(read: Reader, node: Node, path: str, key: str) -> Namespace:
         read.error(item, place, f'"{text}" is not a value of {key}', hint)
         return PRIVATE
     if kind == "service":
-        services = services_of(read.model)
-        if name not in services:
-            near = nearest(name, services, read.found)
-            read.error(item, place, f'"{name}" is not a service{near}')
+        if name not in services_of(read.model):  # `service_rules` says so.
             return PRIVATE
+        if key in _OF_A_RUN and (wait := at(node, "depends_on", name, "condition")) is not None:
+            _check_that_it_runs(read, item, place, name, wait)
         return Namespace(Sharing.SERVICE, name)
     if re.fullmatch(CONTAINER_NAME, name) is None:
         read.error(item, place, f'"{name}" is not a container name', "letters, digits, and then also . _ -")
         return PRIVATE
     return Namespace(Sharing.CONTAINER, name)
+
+
+def _check_that_it_runs(read: Reader, item: Node, place: str, owner: str, condition: Node) -> None:
+    if condition.value != "service_completed_successfully":
+        return
+    message = f'"{owner}" does not run any more when this starts: it is waited for until it has ended'
+    hint = f"share that of a service that runs, or wait for {owner} with service_started or service_healthy"
+    related = (place_of(condition, f"depends_on.{owner}.condition"),)
+    read.error(item, place, message, hint, related=related)
 
 
 def _exclude(read: Reader, node: Node, path: str, key: str, mode: str, why: str) -> None:

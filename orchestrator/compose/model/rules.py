@@ -132,7 +132,7 @@ def check_containers(model: Node, found: list[Diagnostic]) -> None:
         name = go_text(node.value)
         if name in names:
             other, first = names[name]
-            message = f'"{name}" is the container of services.{other} already'
+            message = f'container name "{name}" is already in use by service {other}'
             related = (place_of(first, f"services.{other}.container_name"),)
             found.append(diagnostic(node, f"services.{key}.container_name", message, related=related))
         names.setdefault(name, (key, node))

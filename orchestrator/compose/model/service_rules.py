@@ -124,32 +124,43 @@ class ServiceRules:
         for name, item in networks.items() if networks is not None else ():
             if name != "default":
                 self._undefined(item, f".networks.{name}", name, "networks", "network", key=True)
-        text = mode.text() if mode is not None else None
-        if mode is not None and text is not None and text.startswith("service:"):
-            other = text.removeprefix("service:")
-            if other not in self.services:
-                self.report(mode, ".network_mode", f'"{other}" is not a service{nearest(other, self.services, self.found)}')
         models = self._at("models")
         for name, item in models.items() if models is not None else ():
             self._undefined(item, ".models", name, "models", "model", key=True)
 
     def _dependencies(self) -> None:
+        implied = self._others()
         depends_on = self._at("depends_on")
         for name, item in depends_on.items() if depends_on is not None else ():
             required = item.get("required")
             if name in self.chosen or (name in self.services and required is not None and required.value is False):
                 continue
-            if name not in self.services and self._is_implied(item):
-                continue  # `_networks` says so.
+            if name not in self.services and (item.key_line, item.key_column) in implied:
+                continue
             finding = missing_dependency(item, f"{self.path}.depends_on", name, self.services, self.found)
             if item.source is not self.node.source:
                 finding = replace(finding, related=(*finding.related, place_of(self.node, self.path, key=True)))
             self.found.append(finding)
 
-    def _is_implied(self, dependency: Node) -> bool:
-        """By `network_mode`, at whose place it stands (`normalize`)."""
-        mode = self._at("network_mode")
-        return mode is not None and (mode.line, mode.column) == (dependency.key_line, dependency.key_column)
+    def _others(self) -> set[tuple[int, int]]:
+        """Report what is shared with or linked to services that are none. Returns the places that name services, at which
+        the dependencies stand that they imply (`normalize`)."""
+        named: list[tuple[Node, str, str]] = []
+        for key in ("network_mode", "pid", "ipc"):
+            node = self._at(key)
+            kind, _, name = (node.text() or "" if node is not None else "").partition(":")
+            if node is not None and kind == "service":
+                named.append((node, f".{key}", name))
+        for key in ("links", "volumes_from"):
+            written = self._at(key)
+            for number, node in enumerate(written.elements() if written is not None else ()):
+                name = go_text(node.value).partition(":")[0]
+                if key == "links" or not go_text(node.value).startswith("container:"):
+                    named.append((node, f".{key}[{number}]", name))
+        for node, path, name in named:
+            if name and name not in self.services:
+                self.report(node, path, f'"{name}" is not a service{nearest(name, self.services, self.found)}')
+        return {(node.line, node.column) for node, _, _ in named}
 
     def _volumes(self) -> None:
         targets: dict[str, tuple[str, Node]] = {}

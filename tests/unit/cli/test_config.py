@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import planfile
 from orchestrator.cli.main import main
+from orchestrator.errors import PystackError
 
 STACK = """\
 services:
@@ -82,6 +84,25 @@ def test_the_model_goes_to_a_file_and_reads_back_as_itself(stack: Path, capsys: 
     first = capsys.readouterr().out
     assert main(["-f", "out.yaml", "config", "--format", "json"]) == 0
     assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "message"),
+    [
+        ("/nope/x", 2, "cannot write /nope/x: No such file or directory"),
+        ("compose.yaml/x", 2, "cannot write compose.yaml/x: Not a directory"),
+        (".", 2, ". is a directory"),
+        ("/dev/full", 125, "cannot write /dev/full: No space left on device"),
+    ],
+)
+def test_a_file_that_cannot_be_is_the_users_mistake_and_one_that_cannot_be_written_the_machines(
+    output: str, code: int, message: str, stack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "-o", output]) == code
+    assert f"error: {message}\n" in capsys.readouterr().err
+    with pytest.raises(PystackError) as caught:
+        planfile.write(output, planfile.PlanFile("demo", planfile.Asked(), "", {}))
+    assert (caught.value.exit_code, caught.value.message) == (code, message)
 
 
 def test_lint_points_at_what_is_likely_wrong_and_says_so_by_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

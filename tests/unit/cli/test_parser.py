@@ -41,6 +41,13 @@ BEFORE = st.lists(
 )
 
 
+def test_what_lists_is_called_ls_and_the_other_name_of_a_list_is_the_same_verb() -> None:
+    for name in ("chaos", "network", "volume", "image"):
+        assert f"{name} ls" in VERBS
+    ours, other = VERBS["chaos ls"], VERBS["chaos list"]
+    assert (ours.function, ours.options, ours.arguments) == (other.function, other.options, other.arguments)
+
+
 def by_click(words: list[str]) -> Invocation | int:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return clicked.parse(words)

@@ -12,10 +12,12 @@ from orchestrator.cli.logfiles import show
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.live import LiveProgress
 from orchestrator.cli.render.loglines import LogPrinter, Look, timestamp
+from orchestrator.cli.render.plain import PlainProgress
 from orchestrator.cli.render.table import table
 from orchestrator.cli.terminal import Terminal, detect
+from orchestrator.contracts.events import Event
 from orchestrator.contracts.events import EventKind as K
-from orchestrator.model.names import ContainerId
+from orchestrator.model.names import ContainerId, ServiceName
 from tests.unit.cli.test_board import event, waiting
 
 LIVE = Terminal(stdout_tty=True, stderr_tty=True, colour_out=False, colour_err=False, unicode=True, progress="live")
@@ -194,3 +196,50 @@ def test_the_terminal_decides_how_progress_looks(
     monkeypatch.setattr("sys.stderr", FakeTerminal(tty))
     found = detect(ansi, progress, environ)
     assert (found.progress, found.colour_out, found.colour_err) == (shown, colour, colour)
+
+
+def made(kind: K, container: str | None = "shop-web-1", text: str = "its own words", **detail: Any) -> Event:
+    return Event(kind, text, 0.0, ServiceName("web") if container else None, container and ContainerId(container), detail)
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        (made(K.CONTAINER_CREATING), "Container shop-web-1 Creating"),
+        (made(K.CONTAINER_CREATED), "Container shop-web-1 Created"),
+        (made(K.CONTAINER_STARTED, number=1), "Container shop-web-1 Started"),
+        (made(K.CONTAINER_STOPPING, grace_s=10.0, why=""), "Container shop-web-1 Stopping"),
+        (made(K.CONTAINER_STOPPING, grace_s=10.0, why="unhealthy"), "Container shop-web-1 Stopping (unhealthy)"),
+        (made(K.CONTAINER_STOPPED, exit_status=143, signal=15), "Container shop-web-1 Stopped (was killed by SIGTERM)"),
+        (made(K.CONTAINER_STOPPED), "Container shop-web-1 Stopped"),
+        (made(K.CONTAINER_REMOVED), "Container shop-web-1 Removed"),
+        (made(K.HEALTH_CHANGED, health="healthy"), "Container shop-web-1 Healthy"),
+        (made(K.NETWORK_CREATED, None, network="shop_back"), "Network shop_back Created"),
+        (made(K.VOLUME_REMOVED, None, volume="shop_data"), "Volume shop_data Removed"),
+        (made(K.IMAGE_OBTAINING, None, image="nginx", builds=False), "Image nginx Pulling"),
+        (made(K.IMAGE_OBTAINED, None, image="redis:7", builds=False), "Image redis:7 Pulled"),
+        (made(K.IMAGE_OBTAINED, None, image="shop-web", builds=True), "Image shop-web Built"),
+    ],
+)
+def test_lines_say_what_is_done_in_docker_composes_words(told: Event, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    PlainProgress().event(told, {})
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        made(K.CONTAINER_STARTED, number=1, adopted=True),
+        made(K.CONTAINER_STOPPING, signal=1),
+        made(K.HEALTH_CHANGED, health="unhealthy"),
+        made(K.CONTAINER_EXITED, exit_status=1),
+        made(K.IMAGE_OBTAINING, None, image="nginx", text="nginx: another mirror is asked"),
+        made(K.IMAGE_OBTAINED, None, image="host", builds=False, text="got image host"),
+        made(K.IMAGE_OBTAINED, None, image="rootfs:/srv", builds=False, text="got image rootfs:/srv"),
+        made(K.NETWORK_CREATED, None),
+    ],
+)
+def test_what_docker_compose_has_no_word_for_is_told_in_its_own(told: Event, capsys: pytest.CaptureFixture[str]) -> None:
+    """So is what an older supervisor tells, without a name."""
+    PlainProgress().event(told, {})
+    assert told.text in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_up_detached_sends_the_project_and_sums_up(bench: Bench) -> None:
     assert outcome.code == 0
     assert outcome.out == ""
     assert outcome.err.splitlines()[:-1] == [
-        "creating demo-db-1",
+        "Container demo-db-1 Creating",
         "web: waiting for db (service_started)",
         "db is running",
         "warning: web starts without\\x07 cache",
@@ -221,7 +221,7 @@ def test_up_follows_logs_and_ends_when_all_have_ended(bench: Bench) -> None:
     db, web = LogWriter(bench.site, "demo-db-1"), LogWriter(bench.site, "demo-web-1")
     db.write(b"from before\n", time_ns=1)
     with running(bench, "up") as process:
-        assert lines_until(process.stderr, "2 services up")[0] == "started demo-db-1"
+        assert lines_until(process.stderr, "2 services up")[0] == "Container demo-db-1 Started"
         db.write(b"ready\n")
         assert line_of(process.stdout) == "db-1   | ready"
         web.write(b"GET /\x1b[2J\n")
@@ -250,7 +250,7 @@ def test_lines_are_shown_from_the_first_one_on_while_others_still_wait(bench: Be
 
     bench.serve(up=up, events=told)
     with running(bench, "up") as process:
-        assert line_of(process.stderr) == "started demo-db-1"
+        assert line_of(process.stderr) == "Container demo-db-1 Started"
         db.write(b"first\n")
         assert line_of(process.stdout) == "db-1   | first"
         db.write(b"oops\n", stream=2)
@@ -285,7 +285,7 @@ def test_what_several_connections_tell_is_shown_once(bench: Bench) -> None:
     bench.serve(up=up, events=told, ps=ok([status("db"), status("web")]), stop=stop)
     with running(bench, "up") as process:
         lines = lines_until(process.stderr, "2 services up")[:-1]
-        assert sorted(lines) == ["started demo-db-1", "started demo-web-1"]
+        assert sorted(lines) == ["Container demo-db-1 Started", "Container demo-web-1 Started"]
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert err.decode().splitlines() == ["stopping (Ctrl-C again kills)", "web-1 exited with code 0"]
@@ -300,7 +300,7 @@ def test_ctrl_c_while_following_stops_and_ends_with_130(bench: Bench) -> None:
     def stop(exchange: Exchange) -> None:
         told.tell(event("container.stopped", "web", "web exited with code 0 after 3s", exit_status=0))
         log.write(b"goodbye\n")
-        exchange.ok({"changed": 2})
+        exchange.ok(up_result(status("db", phase="exited"), status("web", phase="exited")))
 
     server = bench.serve(up=ok(BOTH), events=told, ps=ok([status("db"), status("web")]), stop=stop)
     with running(bench, "up", "-t", "4") as process:
@@ -311,7 +311,9 @@ def test_ctrl_c_while_following_stops_and_ends_with_130(bench: Bench) -> None:
         out, err = process.communicate(timeout=30)
         assert process.returncode == 130
         assert out.decode() == "web-1  | goodbye\n"
-        assert err.decode().splitlines()[0] == "stopping (Ctrl-C again kills)"
+        first, *_, db, web = err.decode().splitlines()
+        assert first == "stopping (Ctrl-C again kills)"
+        assert (db, web) == ("Container demo-db-1 Stopped", "Container demo-web-1 Stopped"), "also who had ended before"
     assert server.last("stop") == {"selection": {"services": ["db", "web"]}, "timeout_s": 4.0}
     assert "kill" not in server.verbs()
 
@@ -358,11 +360,11 @@ def test_ctrl_c_during_the_start_stops_what_was_started(bench: Bench) -> None:
 
     server = bench.serve(up=up, events=Told(), stop=stop)
     with running(bench, "up", "web") as process:
-        lines_until(process.stderr, "starting demo-db-1")
+        lines_until(process.stderr, "Container demo-db-1 Starting")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (130, b"")
-        assert err.decode().splitlines() == ["stopping (Ctrl-C again kills)", "db stopped"]
+        assert err.decode().splitlines() == ["stopping (Ctrl-C again kills)", "Container demo-db-1 Stopped"]
     assert server.last("stop") == {"selection": {"services": ["db", "web"]}}
 
 
@@ -393,7 +395,7 @@ def test_ctrl_c_of_a_detached_up_leaves_the_start_going_on(bench: Bench) -> None
 
     server = bench.serve(up=up)
     with running(bench, "up", "-d") as process:
-        lines_until(process.stderr, "starting demo-db-1")
+        lines_until(process.stderr, "Container demo-db-1 Starting")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
         assert process.returncode == 130

@@ -172,7 +172,7 @@ def test_an_error_in_an_included_file_says_where_it_was_included(stack: Stack) -
         ("services: {a: {image: i, scale: 2, deploy: {replicas: 3}}}", "differs from deploy.replicas, 3"),
         (
             "services: {a: {image: i, container_name: xx}, b: {image: i, container_name: xx}}",
-            '"xx" is the container of services.a already',
+            'container name "xx" is already in use by service a',
         ),
         ("services: {a: {image: i, secrets: [s]}}\nsecrets: {s: {}}", "one of file, environment must be given"),
         (

@@ -97,10 +97,35 @@ def test_a_host_name_beside_the_hosts_is_refused(stack: Stack) -> None:
     assert (found.line, found.path) == (5, "services.a.hostname")
 
 
-def test_a_service_that_is_not_there_is_refused_in_each(stack: Stack) -> None:
-    for key in ("network_mode", "pid", "ipc"):
-        error = stack.errors(f"services:\n  a: {{image: host}}\n  b: {{image: host, {key}: 'service:aa'}}\n")
-        assert any('"aa" is not a service' in item.message for item in error.diagnostics), key
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [
+        *((f"{key}: 'service:aa'", key) for key in ("network_mode", "pid", "ipc")),
+        ("links: [aa]", "links[0]"),
+        ("links: [a, 'aa:x']", "links[1]"),
+        ("volumes_from: ['container:x', 'aa:ro']", "volumes_from[1]"),
+    ],
+)
+def test_a_service_that_is_not_there_is_refused_once_where_it_is_named(stack: Stack, body: str, at: str) -> None:
+    error = stack.errors(f"services:\n  a: {{image: host}}\n  b: {{image: host, {body}}}\n")
+    assert [(item.path, item.message) for item in error.diagnostics] == [
+        (f"services.b.{at}", '"aa" is not a service (did you mean "a"?)')
+    ]
+
+
+def test_of_who_is_not_asked_for_it_is_nobodys_concern(stack: Stack) -> None:
+    body = "profiles: [x], links: [aa], pid: 'service:aa', volumes_from: [aa]"
+    assert stack.load(f"services:\n  a: {{image: host}}\n  b: {{image: host, {body}}}\n").project.inactive == {"b"}
+
+
+@pytest.mark.parametrize("key", ["pid", "ipc"])
+def test_the_namespace_of_a_run_that_has_ended_by_then_is_refused(stack: Stack, key: str) -> None:
+    text = "services:\n  a: {{image: host}}\n  b:\n    image: host\n    {}: 'service:a'\n    depends_on: {{a: {{condition: {}}}}}\n"
+    (found,) = stack.errors(text.format(key, "service_completed_successfully")).diagnostics
+    assert (found.line, found.path) == (5, f"services.b.{key}")
+    assert found.message == '"a" does not run any more when this starts: it is waited for until it has ended'
+    for at_load in (text.format(key, "service_started"), text.format("network_mode", "service_completed_successfully")):
+        assert stack.load(at_load).project, "the network lasts as long as the container"
 
 
 @pytest.mark.parametrize("mode", ["host", "none"])

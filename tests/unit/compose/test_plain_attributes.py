@@ -149,7 +149,7 @@ def test_a_mac_address_is_on_the_first_network(stack: Stack) -> None:
             "volumes: [{type: bind, source: /s, target: /t, bind: {recursive: readonly}}]",
             "services.a.volumes[0]: recursive: readonly needs read_only: true",
         ),
-        ("volumes_from: [nobody]", 'services.a.volumes_from[0]: "nobody" is not a service of this stack'),
+        ("volumes_from: [nobody]", 'services.a.volumes_from[0]: "nobody" is not a service'),
         ("volumes_from: ['b:rx']", 'services.a.volumes_from[0]: "b:rx" is not SERVICE, SERVICE:ro, or container:NAME'),
         ("storage_opt: {dm: 1}", 'services.a.storage_opt.dm: there is no storage option "dm"'),
         ("runtime: runsc", 'services.a.runtime: there is no runtime "runsc": pystack runs all containers itself'),

@@ -46,7 +46,7 @@ def test_dependents_are_found_through_others() -> None:
 
 
 def test_an_unknown_name_is_an_input_error_that_lists_the_services() -> None:
-    with pytest.raises(InputError, match='no such service: "dbb"') as caught:
+    with pytest.raises(InputError, match="no such service: dbb") as caught:
         graph(db="").closure([ServiceName("dbb")])
     assert caught.value.hint == "the services are: db"
 

@@ -144,7 +144,7 @@ async def test_a_bug_in_a_request_answers_it_and_ends_nothing_else(
         ("stop", {"timeout_s": "soon"}, "stop.timeout_s: expected float, not str"),
         ("stop", {"timeout_s": -1}, "-1.0 is no number of seconds"),
         ("up", {"project": to_json(replace(STACK, name="other"))}, "supervisor of project demo, not of other"),
-        ("start", {"selection": {"services": ["nobody"]}}, 'no such service: "nobody"'),
+        ("start", {"selection": {"services": ["nobody"]}}, "no such service: nobody"),
         ("stop", {"selection": {"containers": ["nothing"]}}, 'no such container: "nothing"'),
         ("why", {"service": "nobody"}, 'project demo has no service "nobody"'),
         ("exec", {"service": "db", "argv": ["ls"]}, "exec without a terminal takes three pipes"),
