@@ -212,7 +212,7 @@ class Pystack:
             # Outside of the tests' world nobody else looks for what stays: there, its directory is no proof that it was.
             if not (self.prefix or (self.data_dir / "projects" / name).exists()):
                 continue
-            down = self.run("-p", name, "down", "-v", "-t", "1", cwd=directory)
+            down = self.run("-p", name, "down", "-v", "-t", "0", cwd=directory)
             if down.code != 0:
                 complaints.append(str(down))
             if self.prefix:
