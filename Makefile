@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test soak check lint types unit servers bench changelog clean
+.PHONY: help demo test soak check lint types compiled unit servers bench changelog clean
 
 help:
 	@echo "make demo       bring stacks/hello up, watch it heal, take it down (about ten seconds)"
@@ -25,9 +25,12 @@ $(VENV)/.installed-dev: pyproject.toml .ci/venv
 demo: $(VENV)/.installed
 	@$(PY) stacks/hello/demo.py
 
+# Before the tests, what keeps one processor busy is done beside what keeps another. Four workers on two processors: many
+# tests wait. They take tests from each other, so that none is left alone with the long ones.
 test: export PYSTACK_KERNEL_MUST_WORK = 1
-test: servers $(VENV)/.installed-dev lint types
-	$(PY) -m pytest -n 3 --dist loadfile
+test: servers $(VENV)/.installed-dev
+	$(MAKE) --jobs 2 --output-sync lint types compiled
+	$(PY) -m pytest -n 4 --dist worksteal
 
 # SOAK_MINUTES: how long each fuzzer runs. SOAK="-k kill": only some of them.
 soak: export PYSTACK_KERNEL_MUST_WORK = 1
@@ -42,6 +45,10 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(VENV)/bin/mypy
+
+# Once, or each worker would rewrite the assertions of all tests. What fails here is told when the tests run.
+compiled: $(VENV)/.installed-dev
+	$(PY) -m pytest --collect-only -q | tail -n 1
 
 unit: $(VENV)/.installed-dev
 	$(PY) -m pytest -m "not kernel and not servers"

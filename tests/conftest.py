@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -34,8 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
     A shell that puts a command in the background has it ignore Ctrl-C, and so would everything that a test starts. pytest
     keeps the temporary files of its last runs in one place and clears up there while other runs do: ours are elsewhere.
+    What pip installs is compiled; here, where somebody has PYTHONDONTWRITEBYTECODE set, each command would compile anew
+    all that it imports, which takes longer than what it does.
     """
     global _refused
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if not config.option.basetemp:
         config.option.basetemp = tempfile.mkdtemp(prefix="pst-run-", dir="/tmp")
         config.add_cleanup(functools.partial(_remove, config.option.basetemp))

@@ -22,6 +22,9 @@ from pathlib import Path
 
 from tests import world
 
+PF_KTHREAD = 0x00200000
+"""linux/sched.h: of the flags in proc_pid_stat(5)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -143,28 +146,47 @@ def _cgroups() -> Iterator[str]:
 
 
 def _own_processes() -> dict[int, str]:
-    """pid -> description, zombies too."""
+    """pid -> description, zombies too, but for those that are `left_to_init`."""
     found = {}
     namespace = os.readlink("/proc/self/ns/mnt")
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
-            command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            after_name = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-            state, parent, started = after_name[0], int(after_name[1]), after_name[19]
-            ours = parent == os.getpid() or (world.entered() and (_in_own_group(entry) or _mounts_of(entry) == namespace))
+            fields = _read(f"/proc/{entry}/stat").rpartition(")")[2].split()
+            if int(fields[6]) & PF_KTHREAD or left_to_init(fields):
+                continue
+            ours = int(fields[1]) == os.getpid() or (
+                world.entered() and (_in_own_group(entry) or _mounts_of(entry) == namespace)
+            )
+            command = _read(f"/proc/{entry}/cmdline").replace("\0", " ").strip() if ours else ""
         except OSError:
             continue  # it ended while we looked
         if ours:
-            zombie = "zombie, " if state == "Z" else ""
-            found[int(entry)] = f"{command or '(no command line)'} [{zombie}pid {entry}, started {started}]"
+            zombie = "zombie, " if fields[0] == "Z" else ""
+            found[int(entry)] = f"{command or '(no command line)'} [{zombie}pid {entry}, started {fields[19]}]"
     return found
+
+
+def left_to_init(fields: Sequence[str]) -> bool:
+    """Whether it has ended, with all of its threads, and init alone has still to take note, which not every init does at
+    once: some look every two seconds. `fields`: of proc_pid_stat(5), from the third, the state, on."""
+    state, parent, threads = fields[0], fields[1], fields[17]
+    return state == "Z" and parent == "1" and int(threads) <= 1
+
+
+def _read(path: str) -> str:
+    """Of a file in /proc, in one piece; several hundred are read around each test."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(iter(lambda: os.read(fd, 1 << 16), b"")).decode(errors="replace")
+    finally:
+        os.close(fd)
 
 
 def _in_own_group(pid: str) -> bool:
     """Whether it is in a cgroup that is ours, below the root of our cgroup namespace: others' paths begin with ``/..``."""
-    paths = [line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    paths = [line.split(":", 2)[2] for line in _read(f"/proc/{pid}/cgroup").splitlines()]
     return any(path != "/" and not path.startswith("/..") for path in paths)
 
 

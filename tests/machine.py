@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.model.keys import ProjectName, project_key
+from tests.leaks import left_to_init
 
 T = TypeVar("T")
 
@@ -211,7 +212,7 @@ class Pystack:
             # Outside of the tests' world nobody else looks for what stays: there, its directory is no proof that it was.
             if not (self.prefix or (self.data_dir / "projects" / name).exists()):
                 continue
-            down = self.run("-p", name, "down", "-v", "-t", "1", cwd=directory)
+            down = self.run("-p", name, "down", "-v", "-t", "0", cwd=directory)
             if down.code != 0:
                 complaints.append(str(down))
             if self.prefix:
@@ -280,8 +281,15 @@ class Stack:
 
 def eventually_gone(pid: int, deadline_s: float = 5.0) -> bool:
     """Whether the process ends by itself. Not our child, so there is nothing to wait for but its pid."""
+
+    def gone() -> bool:
+        try:
+            return left_to_init(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split())
+        except OSError:
+            return True
+
     try:
-        eventually(lambda: not Path(f"/proc/{pid}").exists(), deadline_s)
+        eventually(gone, deadline_s)
     except AssertionError:
         return False
     return True

@@ -17,11 +17,13 @@ services:
   web:
     image: rootfs:{rootfs}
     command: sleep 98731
+    stop_signal: SIGKILL
     networks: [lan]
     ports: ["80"]
   db:
     image: rootfs:{rootfs}
     command: sleep 98732
+    stop_signal: SIGKILL
     networks: [lan]
 networks:
   lan:
@@ -84,5 +86,5 @@ def test_an_interface_that_the_host_does_not_have_is_told_at_its_place(pystack: 
     failed = stack.run("up", "-d")
     assert failed.code == 1
     assert 'this machine has no interface "cable0"' in failed.stderr
-    assert "compose.yaml:15:27: networks.lan.driver_opts.parent: " in failed.stderr
+    assert "compose.yaml:17:27: networks.lan.driver_opts.parent: " in failed.stderr
     stack.must("down")

@@ -77,13 +77,13 @@ class Site:
         text = self.stack.run("exec", "-T", "web", "ip", "-4", "-o", "addr", "show", "dev", interface).stdout
         return text.partition("inet ")[2].partition("/")[0]
 
-    def reaches(self, name: str, service: str = "peer") -> str:
+    def reaches(self, name: str, service: str = "peer", within_s: int = 5) -> str:
         """At which address `service` finds who answers to `name`; "" for nobody."""
-        return reaches(self.stack, name, service)
+        return reaches(self.stack, name, service, within_s)
 
 
-def reaches(stack: Stack, name: str, service: str) -> str:
-    script = f"ping -c 1 -W 1 {name}; echo hello | nc -w 5 {name} 7000"
+def reaches(stack: Stack, name: str, service: str, within_s: int = 5) -> str:
+    script = f"ping -c 1 -W 1 {name}; echo hello | nc -w {within_s} {name} 7000"
     said = stack.run("exec", "-T", service, "sh", "-c", script).stdout
     return said.partition("(")[2].partition(")")[0] if said.endswith("hello\n") else ""
 
@@ -114,7 +114,7 @@ def users(pystack: Pystack, network: str) -> list[str]:
 def test_a_container_is_put_on_a_network_of_the_project_and_taken_off_while_it_runs(site: Site) -> None:
     site.up()
     pid, first = site.pid(), site.address("eth0")
-    assert site.reaches("web") == site.reaches(first) == ""
+    assert site.reaches("web") == site.reaches(first, within_s=1) == ""
     with Talk("127.0.0.1", site.port) as talk:
         assert talk.goes_on()
         made = site.connect("--alias", "shop", "--ip", "10.77.97.77", "--link", "peer:mate", "back", "web")
@@ -130,7 +130,7 @@ def test_a_container_is_put_on_a_network_of_the_project_and_taken_off_while_it_r
 
         left = site.disconnect("back", f"{site.stack.name}-web-1")
         assert left.code == 0, left
-        assert site.reaches("web") == site.reaches("10.77.97.77") == site.address("eth1") == ""
+        assert site.reaches("web") == site.reaches("10.77.97.77", within_s=1) == site.address("eth1") == ""
         assert talk.goes_on()
     assert site.pid() == pid
     refused = site.disconnect("back", "web")

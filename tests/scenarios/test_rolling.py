@@ -77,7 +77,7 @@ services:
   client:
     image: rootfs:{rootfs}
     stop_signal: SIGKILL
-    command: [sh, -c, "while :; do wget -q -O - http://web/ && echo || echo FAILED; done"]
+    command: [sh, -c, "while sleep {pause_s}; do wget -q -O - http://web/ && echo || echo FAILED; done"]
     depends_on: {{web: {{condition: service_healthy}}}}
 configs:
   server: {{file: ./server.py}}
@@ -85,15 +85,16 @@ configs:
 
 
 class Site:
-    """The stack, of which `web` is updated with each `up`."""
+    """The stack, of which `web` is updated with each `up`. `pause_s`: of each who asks, between two requests."""
 
-    def __init__(self, pystack: Pystack, rootfs: Path) -> None:
-        self._rootfs = rootfs
+    def __init__(self, pystack: Pystack, rootfs: Path, pause_s: float) -> None:
+        self._rootfs, self.pause_s = rootfs, pause_s
         self.stack: Stack = pystack.stack("services: {}\n", files={"server.py": SERVER})
 
     def write(self, version: int, rules: str, more: str = "") -> None:
         first, last = PORTS
-        text = STACK.format(version=version, rules=rules, more=more, first=first, last=last, rootfs=self._rootfs)
+        values = {"first": first, "last": last, "rootfs": self._rootfs, "pause_s": self.pause_s}
+        text = STACK.format(version=version, rules=rules, more=more, **values)
         (self.stack.directory / "compose.yaml").write_text(text)
 
     def up(self, version: int, rules: str, more: str = "") -> Result:
@@ -116,7 +117,8 @@ class Load:
     """Asks all ports, again and again: half of the threads with a connection for each request, half with one that stays.
     `failures`: whatever was not an answer of 200."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
         self.answered: Counter[str] = Counter()
         self.failures: list[str] = []
         self._over = threading.Event()
@@ -150,6 +152,7 @@ class Load:
                 if reply.getheader("Connection") == "close" or not stays:
                     connection.close()
                     connection = None
+                time.sleep(self._pause_s)
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"{port}: {error!r}")
                 if connection is not None:
@@ -160,9 +163,10 @@ class Load:
             connection.close()
 
 
-@pytest.fixture
-def site(pystack: Pystack, busybox_rootfs: Path) -> Site:
-    return Site(pystack, busybox_rootfs)
+# Without a pause they take all processors, also from the tests beside this one.
+@pytest.fixture(params=[pytest.param(0.005, id="some"), pytest.param(0.0, id="many", marks=pytest.mark.soak)])
+def site(request: pytest.FixtureRequest, pystack: Pystack, busybox_rootfs: Path) -> Site:
+    return Site(pystack, busybox_rootfs, request.param)
 
 
 START_FIRST = "order: start-first, monitor: 1s"
@@ -171,7 +175,7 @@ START_FIRST = "order: start-first, monitor: 1s"
 def test_an_update_start_first_drops_no_request_and_one_stop_first_does(site: Site) -> None:
     assert site.up(1, START_FIRST).code == 0
     before = site.names()
-    with Load() as load:
+    with Load(site.pause_s) as load:
         result = site.up(2, START_FIRST)
     assert result.code == 0, str(result)
     assert load.failures == []
@@ -180,7 +184,7 @@ def test_an_update_start_first_drops_no_request_and_one_stop_first_does(site: Si
     assert site.client_got() == {"1", "2"}
     assert site.names() == [f"{name}-b" for name in before]
     assert site.answers() == {"2": 3}
-    with Load() as load:
+    with Load(site.pause_s) as load:
         result = site.up(3, "order: stop-first, monitor: 0s")
     assert result.code == 0, str(result)
     assert load.failures
@@ -192,7 +196,7 @@ def test_an_update_that_fails_is_rolled_back_and_nobody_notices(site: Site) -> N
     rules = "order: start-first, monitor: 1s, failure_action: rollback"
     assert site.up(1, rules).code == 0
     before = site.names()
-    with Load() as load:
+    with Load(site.pause_s) as load:
         result = site.up(2, rules, ', SICK: "yes"')
     assert result.code == 1
     assert "update of web rolled back" in result.stderr

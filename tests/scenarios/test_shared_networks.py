@@ -77,9 +77,10 @@ def stack(pystack: Pystack, text: str, rootfs: Path, network: str = "") -> Stack
     return made
 
 
-def fetched(stack: Stack, service: str, name: str) -> str:
+def fetched(stack: Stack, service: str, name: str, within_s: int = 3) -> str:
     """What `service` gets from `name` by HTTP; "" if it does not."""
-    return stack.run("exec", "-T", service, "timeout", "3", "wget", "-qO-", f"http://{name}/").stdout.strip()
+    words = ("timeout", str(within_s), "wget", "-qO-", f"http://{name}/")
+    return stack.run("exec", "-T", service, *words).stdout.strip()
 
 
 def address(stack: Stack, service: str, network: str, family: str = "IPv4Address") -> str:
@@ -117,8 +118,8 @@ def test_two_projects_meet_on_a_shared_network_and_nowhere_else(
     for name in ("front", "reader"):
         assert not looked_up(third, "web", name)
     for there in (address(shop, "web", network), address(stats, "reader", network)):
-        assert fetched(third, "web", there) == ""
-        assert fetched(shop, "db", there) == ""
+        assert fetched(third, "web", there, within_s=1) == ""
+        assert fetched(shop, "db", there, within_s=1) == ""
     # What is published is, by a container that is on nothing else.
     port = stats.must("port", "reader", "80").stdout.strip()
     assert http(f"http://{port}/") == (200, "stats\n")

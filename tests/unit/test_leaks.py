@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from tests.leaks import Snapshot, compare, settle, take
+from tests.machine import eventually
 
 CLONE_NEWNET = 0x40000000
 Plant = Callable[[Path], AbstractContextManager[str]]
@@ -56,6 +59,27 @@ def a_zombie(directory: Path) -> Iterator[str]:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     yield f"processes: (no command line) [zombie, pid {pid}, started "
     os.waitpid(pid, 0)
+
+
+@contextmanager
+def a_thread_without_its_leader(directory: Path) -> Iterator[str]:
+    """The orphan's first thread has ended, so that it looks like a zombie that is left to init; another runs."""
+    read_end, write_end = os.pipe()
+    program = """
+import ctypes, os, sys, threading
+os.fork() and os._exit(0)
+threading.Thread(target=lambda: (os.read(int(sys.argv[1]), 1), os._exit(0))).start()
+print(os.getpid(), flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)  # exit(2), of this thread alone
+"""
+    argv = [sys.executable, "-c", program, str(read_end)]
+    with subprocess.Popen(argv, pass_fds=[read_end], stdout=subprocess.PIPE, text=True) as parent:
+        os.close(read_end)
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        eventually(lambda: " (zombie)" in Path(f"/proc/{pid}/status").read_text())
+        yield f"processes: (no command line) [zombie, pid {pid}, started "
+        os.close(write_end)
 
 
 @contextmanager
@@ -125,7 +149,10 @@ def a_cgroup(directory: Path) -> Iterator[str]:
 
 
 ANYWHERE = [a_file, a_child_process, a_zombie]
-WITH_THE_KERNEL = [a_monitor_of_somebody_else, a_mount, a_network_namespace, a_bridge, a_table, a_cgroup]
+WITH_THE_KERNEL = [
+    *(a_monitor_of_somebody_else, a_thread_without_its_leader),
+    *(a_mount, a_network_namespace, a_bridge, a_table, a_cgroup),
+]
 
 
 def check_that_it_is_seen(planted: Plant, directory: Path) -> None:
@@ -149,6 +176,19 @@ def test_a_planted_leak_in_the_kernel_is_seen(planted: Plant, tmp_path: Path) ->
     if shutil.which("ip") is None or shutil.which("nft") is None:
         pytest.fail("this test plants leaks with ip and nft: apt-get install iproute2 nftables")
     check_that_it_is_seen(planted, tmp_path)
+
+
+@pytest.mark.kernel
+def test_what_has_ended_is_no_leak_before_init_takes_note() -> None:
+    before = take()
+    program = "import os, sys; os.fork() and os._exit(0); print(os.getpid(), flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, text=True) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        orphan = os.pidfd_open(int(parent.stdout.readline()))
+    select.select([orphan], [], [], 30)
+    os.close(orphan)
+    assert compare(before, take()) == []
 
 
 def test_what_was_there_before_is_no_leak() -> None:
