@@ -127,6 +127,11 @@ def refused(exc: BaseException) -> OSError | None:
     return exc if isinstance(exc, OSError) else None
 
 
+def access_hint(exc: OSError) -> str | None:
+    """What helps where the machine refuses something of pystack's own, which is root's: nobody else may even look."""
+    return "pystack needs root: run it as root (sudo pystack ...)" if isinstance(exc, PermissionError) else None
+
+
 def only_error(exc: BaseException) -> PystackError | None:
     """The error for the user, if that is all that `exc` says."""
     exc = alone(exc)

@@ -8,7 +8,11 @@ import sys
 
 from orchestrator.cli.exitcodes import EXIT_BUG, EXIT_PIPE_CLOSED
 from orchestrator.cli.render.escape import escape_text
-from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, Ended, PystackError
+from orchestrator.errors import EXIT_CANCELLED, EXIT_RUNTIME, Ended, InputError, PystackError
+
+FOLDER_IS_GONE = InputError(
+    "the working directory does not exist any more", hint="it was deleted, or replaced: cd to where it is now"
+)
 
 
 def report(error: PystackError, *, as_json: bool = False) -> int:
@@ -55,6 +59,18 @@ def report_pipe_closed() -> int:
     os.dup2(sink, sys.stdout.fileno())
     os.close(sink)
     return EXIT_PIPE_CLOSED
+
+
+def is_of_the_folder(error: FileNotFoundError) -> bool:
+    """Whether it is our working directory that was deleted meanwhile, or replaced (getcwd(3), ENOENT): a change of the
+    branch does so. Whatever had to know where it is ends with this."""
+    if error.filename is not None:
+        return False
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def is_of_stdout(error: OSError) -> bool:

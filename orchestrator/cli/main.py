@@ -83,6 +83,8 @@ def _ended_by(error: BaseException, words: Sequence[str]) -> int:
         return failures.report_cancelled(error)
     if isinstance(error, BrokenPipeError):
         return failures.report_pipe_closed()
+    if isinstance(error, FileNotFoundError) and failures.is_of_the_folder(error):
+        return failures.report(failures.FOLDER_IS_GONE, as_json=_wants_json(words))
     if isinstance(error, OSError) and failures.is_of_stdout(error):
         return failures.report_unwritable(error)
     return failures.report_bug(error)

@@ -8,7 +8,7 @@ import sys
 
 from orchestrator.cli.terminal import Terminal, detect
 from orchestrator.errors import PystackError
-from orchestrator.values import frozen
+from orchestrator.values import field, frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class Settings:
     environment: Mapping[str, str] | None = None
     begun: Launch | None = None
     """A supervisor that was started early, and waits (cli.early)."""
+    warned: set[str] = field(default_factory=set, compare=False)
+    """What `warn` has printed: a verb may load the files twice."""
 
     def terminal(self) -> Terminal:
         return detect("never" if self.no_ansi else self.ansi, self.progress, self.environ)
@@ -158,12 +160,14 @@ class Settings:
             return None
 
     def warn(self, warnings: tuple[str, ...]) -> None:
-        """Print the loader's warnings, unless --progress is quiet or json."""
+        """Print the loader's warnings, each once, unless --progress is quiet or json."""
         from orchestrator.cli.render.escape import escape_text
 
         if self.progress not in ("quiet", "json"):
             for warning in warnings:
-                print(escape_text(f"warning: {warning}"), file=sys.stderr)
+                if warning not in self.warned:
+                    self.warned.add(warning)
+                    print(escape_text(f"warning: {warning}"), file=sys.stderr)
 
     def origin(self) -> tuple[str, bool]:
         """The project's folder, and whether the user gave the project's name: by ``-p``, then the folder is "", or by

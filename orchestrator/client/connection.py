@@ -29,7 +29,7 @@ from orchestrator.contracts.protocol import (
     UNTIMED,
     VERSION,
 )
-from orchestrator.errors import HostError, InputError
+from orchestrator.errors import HostError, InputError, access_hint
 from orchestrator.kernel import jsontext
 from orchestrator.kernel.identity import is_trusted
 from orchestrator.values import frozen
@@ -108,8 +108,7 @@ class Client:
         except OSError as exc:
             connection.close()
             reason = exc.strerror or str(exc)
-            hint = "run as the user who started it, or as root" if isinstance(exc, PermissionError) else None
-            raise HostError(f"cannot connect to the supervisor at {path}: {reason}", hint=hint) from exc
+            raise HostError(f"cannot reach the project at {path}: {reason}", hint=access_hint(exc)) from exc
         except BaseException:
             connection.close()
             raise

@@ -221,7 +221,9 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings, wi
         called = jobs.called(tree, request.services) if with_jobs else {}
         chosen, missing = _chosen(tree, services, profiles, request.services, called)
         if missing:
-            raise ComposeError([*findings.errors, *selection.explained(tree, missing)])
+            # A name that is none may be that of a job or service which could not be read: then that is what is wrong.
+            told = [item for item in missing if item.dependent] if findings.errors else missing
+            raise ComposeError([*findings.errors, *selection.explained(tree, told)])
         reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors, findings.warnings)
         read = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
         part = selection.select(read, chosen, named=bool(request.services))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from orchestrator.contracts.site import Site
-from orchestrator.errors import HostError, InputError, OperationError
+from orchestrator.errors import HostError, InputError, OperationError, access_hint
 from orchestrator.kernel.atomic import replace_file
 from orchestrator.kernel.plain import open_plain
 from orchestrator.kernel.sealed import VERSION, seal, unseal_file, version_of
@@ -91,7 +91,7 @@ class SharedFiles:
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise HostError(f"cannot read {self.root}: {exc.strerror}", hint="run as root") from exc
+            raise HostError(f"cannot read {self.root}: {exc.strerror}", hint=access_hint(exc)) from exc
 
     def path(self, name: str, file: str = "") -> str:
         return os.path.join(self.root, name, file) if file else os.path.join(self.root, name)
@@ -117,7 +117,7 @@ class SharedFiles:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise HostError(f"cannot read {path}: {exc.strerror}") from exc
+            raise HostError(f"cannot read {path}: {exc.strerror}", hint=access_hint(exc)) from exc
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 

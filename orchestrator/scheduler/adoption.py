@@ -26,6 +26,7 @@ from orchestrator.model.network import Network
 from orchestrator.model.volume import mounted_images
 from orchestrator.plan.hashing import identities_in
 from orchestrator.plan.images import image_request, mounted_request
+from orchestrator.policy.exits import describe_exit
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.restart import GiveUp, Restart, returns_at_boot
 from orchestrator.scheduler import chaos, hooks, pausing, sandbox, sharing, supervise
@@ -190,14 +191,16 @@ def _take_ended_one_off(state: EngineState, container: Container, found: Contain
         container.step(Trigger.REMOVED, "its operation did not end")
         state.drop(container)
         return
-    container.amend(wanted=Wanted.STOPPED)
     if found.last_run == 0:
+        container.amend(wanted=Wanted.STOPPED)
         container.step(Trigger.CREATED, "its operation did not end")
         assert state.nursery is not None, "Engine.run is not running"
         state.nursery.start_soon(supervise.remove_for_good, state, container)
         return
+    # It may have ended under the eyes of another supervisor, or of none: how it ended is known all the same.
+    container.exit = container.exit or Exit()
     _tell_end(container, found, EventKind.CONTAINER_EXITED)
-    container.step(Trigger.ENDED_DONE, _UNWATCHED)
+    container.step(Trigger.ENDED_DONE, describe_exit(container.exit))
     supervise.remove_if_due(state, container)
 
 

@@ -156,6 +156,11 @@ class Container:
         return self.phase in LIVE
 
     @property
+    def has_ended(self) -> bool:
+        """It is as it is because its last run has ended, so that `exit` tells of now and not of what was before."""
+        return self.error is None and self.phase in (Phase.EXITED, Phase.FAILED, Phase.BACKOFF)
+
+    @property
     def pending(self) -> bool:
         """An operation will start it, and has not yet."""
         return self.ask.pending

@@ -256,7 +256,7 @@ class Steps:
         container.amend(gave_up=text)
         container.step(Trigger.BLOCK, text, Step.WITHDRAWN)
         ended: dict[str, Detail] = {}
-        if cause is not None and cause.exit is not None:
+        if cause is not None and cause.exit is not None and cause.has_ended:
             ended = {"dependency": cause.id, "exit_status": cause.exit.status}
         container.note(EventKind.SERVICE_BLOCKED, f"{container.label} cannot start: {reason}", on=on, **ended)
         self._tally.blocked.add(container.label)

@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.contracts.site import Site
-from orchestrator.errors import HostError
+from orchestrator.errors import HostError, access_hint
 from orchestrator.kernel.plain import open_plain
 from orchestrator.kernel.sealed import VERSION, version_of
 from orchestrator.model.codec import from_json, to_json
@@ -132,7 +132,7 @@ class EventLog:
             except FileNotFoundError:
                 continue
             except OSError as exc:
-                raise HostError(f"cannot read {path}: {exc.strerror}") from exc
+                raise HostError(f"cannot read {path}: {exc.strerror}", hint=access_hint(exc)) from exc
             stack.callback(os.close, fd)
             info = os.fstat(fd)
             if seen is None or not os.path.samestat(seen, info):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, OperationError, access_hint
 from orchestrator.kernel.atomic import replace_file
 from orchestrator.kernel.identity import own_uid
 from orchestrator.kernel.plain import open_plain, opener
@@ -73,7 +73,7 @@ def data_lock(data_root: str) -> Iterator[None]:
     try:
         fd = open_plain(path, os.O_WRONLY | os.O_CREAT)
     except OSError as exc:
-        raise HostError(f"cannot open {path}: {exc.strerror}", hint="run as root") from exc
+        raise HostError(f"cannot open {path}: {exc.strerror}", hint=access_hint(exc)) from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

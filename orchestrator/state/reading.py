@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.contracts.site import Site
 from orchestrator.contracts.state import ContainerRecord, Definition, Finding, ProjectRecord
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, OperationError, access_hint
 from orchestrator.kernel.plain import opener
 from orchestrator.kernel.sealed import VERSION, Data, unseal, version_of
 from orchestrator.model.codec import from_json
@@ -151,7 +151,7 @@ class Reading:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise HostError(f"cannot read {path}: {exc.strerror}", hint="run as root") from exc
+            raise HostError(f"cannot read {path}: {exc.strerror}", hint=access_hint(exc)) from exc
 
     def _refuse_newer(self, version: int, name: str) -> None:
         if version > VERSION:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from orchestrator.errors import HostError, InputError
+from orchestrator.errors import HostError, InputError, access_hint
 from orchestrator.kernel.atomic import keep_aside, replace_file
 from orchestrator.kernel.sealed import VERSION, seal, unseal_file, version_of
 from orchestrator.kernel.trees import remove_tree
@@ -68,7 +68,7 @@ class VolumeFiles:
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise HostError(f"cannot read {self.root}: {exc.strerror}", hint="run as root") from exc
+            raise HostError(f"cannot read {self.root}: {exc.strerror}", hint=access_hint(exc)) from exc
 
     def path(self, name: str) -> str:
         return os.path.dirname(self.data(name))
@@ -91,7 +91,7 @@ class VolumeFiles:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise HostError(f"cannot read {path}: {exc.strerror}") from exc
+            raise HostError(f"cannot read {path}: {exc.strerror}", hint=access_hint(exc)) from exc
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.main import main
 from orchestrator.errors import HostError
 from orchestrator.runtime import host_check
 from orchestrator.runtime.host_check import check_host, require_host
@@ -115,3 +118,26 @@ def test_an_old_kernel_and_a_foreign_machine_are_named(monkeypatch: pytest.Monke
         require_host()
     failed = {check.name: check.detail for check in check_host("/var/lib/pystack") if not check.ok}
     assert failed["machine"] == "the machine type riscv64 is not supported"
+
+
+def test_whatever_a_user_who_is_not_root_asks_of_a_project_the_answer_is_that_it_needs_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "root").mkdir(mode=0o700)
+    monkeypatch.setenv("PYSTACK_RUN_DIR", str(tmp_path / "root/run"))
+    monkeypatch.chdir("/")
+    verbs = ("ps", "ls", "down", "logs", "timeline", "image ls", "volume ls", "network ls", "exec web sh")
+
+    def ask() -> dict[str, tuple[int, str]]:
+        answers = {}
+        for verb in verbs:
+            with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()):
+                code = main(["--data-dir", str(tmp_path / "root/data"), "-p", "demo", *verb.split()])
+            answers[verb] = (code, said.getvalue())
+        return answers
+
+    here = ask()  # By root, of whom there is nothing; it also imports what the child may not be allowed to read.
+    assert "needs root" not in str(here)
+    answers = as_nobody(ask)
+    assert isinstance(answers, dict)
+    assert [verb for verb in verbs if answers[verb][0] != 125 or "pystack needs root" not in answers[verb][1]] == []

@@ -10,6 +10,8 @@ import trio
 
 from orchestrator.contracts.control import Run, Selection, Stop, Up
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.runtime import Exit
+from orchestrator.contracts.state import Wanted
 from orchestrator.errors import CommandError, InputError
 from orchestrator.model.names import ContainerId, Role, ServiceName
 from orchestrator.model.phase import Phase
@@ -17,7 +19,7 @@ from orchestrator.model.project import Project
 from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine, FirstRun
 from orchestrator.testing.build import HEALTHY, check, edge, project, service
-from orchestrator.testing.fake_runtime import FakeService
+from orchestrator.testing.fake_runtime import EPOCH, FakeService
 from orchestrator.testing.world import World
 from orchestrator.values import replace
 from tests.simulation.stage import do, simulate, two_lives, up
@@ -238,3 +240,27 @@ def test_a_supervisor_killed_at_any_moment_of_it_leaves_what_the_next_one_can_ta
 
         slow = {"web": FakeService(create_s=0.4, boot_s=0.4, exits_after_s=1), "db": FakeService()}
         two_lives(lambda slow=slow: World(slow), first, second, between)  # type: ignore[misc]
+
+
+def test_how_it_ended_is_known_to_every_supervisor_that_comes_after() -> None:
+    for seen_s in (10.0, 1.0):  # It ended under the eyes of the first one, or of none.
+
+        async def first(engine: Engine, world: World, seen_s: float = seen_s) -> None:
+            with trio.move_on_after(seen_s):
+                await engine.operate(request(dependencies=False))
+                await trio.sleep_forever()
+            world.state.frozen = True
+
+        async def between(world: World) -> None:
+            world.state.frozen = False
+            await trio.sleep(30)
+
+        async def second(engine: Engine, world: World) -> None:
+            (status,) = engine.statuses()
+            assert (status.phase, status.wanted) == (Phase.EXITED, Wanted.RUNNING)
+            assert status.reason == "exited with code 3"
+            (record,) = world.state.load().containers
+            assert (record.wanted, record.last_exit) == (Wanted.RUNNING, Exit(code=3, finished_at=EPOCH + 5))
+            assert FIRST not in {step.container for step in (await engine.plan(Up(STACK))).operations}
+
+        two_lives(lambda: World({"web": FakeService(exits_after_s=5, exit_code=3)}), first, second, between)

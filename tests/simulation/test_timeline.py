@@ -16,6 +16,7 @@ from orchestrator.cli.timeline.starts import PHASES, Episode, Start, episodes
 from orchestrator.contracts.control import Restart, Selection
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.errors import OperationError
+from orchestrator.model.hooks import Hook
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
 from orchestrator.scheduler.engine import Engine
@@ -216,3 +217,17 @@ def test_the_pictures_and_the_data_can_be_read_by_those_they_are_for() -> None:
     [data] = json.loads(as_json(found))
     assert data["length_s"] == 5.875
     assert [link["container"] for link in data["critical_path"]] == ["demo-db-1", "demo-migrate-1", "demo-web-1"]
+
+
+def test_what_a_hook_takes_before_a_stop_is_a_part_of_the_stop() -> None:
+    made = service("web", healthcheck=check(1))
+    made = replace(made, pre_stop=(Hook(("sleep", "2"), place=""),), post_start=(Hook(("sleep", "1"), place=""),))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, project(made), wait=True)
+        await engine.operate(Restart(Selection((ServiceName("web"),))))
+        await trio.sleep(5)
+
+    again = by_service(episodes(told(body, {}))[-1])["web"]
+    assert has_no_gaps(again)
+    assert phases(again) == [("stop", 2.0), ("ready", 1.0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from orchestrator.cli.render.words import words_of
 from orchestrator.contracts.control import Selection, Stop, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.errors import CommandError, HostError, InputError, OperationError
@@ -13,11 +14,12 @@ from orchestrator.model.names import ServiceName
 from orchestrator.model.network import PortMapping
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Place, Project
+from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
-from tests.simulation.stage import kinds, row, simulate, started, up
+from tests.simulation.stage import do, kinds, row, simulate, started, up
 
 
 def test_a_dependent_starts_the_moment_its_condition_holds() -> None:
@@ -83,6 +85,20 @@ def test_dependents_do_not_start_when_the_database_is_unhealthy() -> None:
         assert row(engine, "api").phase is row(engine, "web").phase is Phase.BLOCKED
         assert row(engine, "api").reason.startswith("blocked: db is unhealthy")
         assert world.runtime.existing() == ("demo-db-1", "demo-other-1")
+
+    simulate(lambda: World({"db": FakeService(healthy_after_s=1e9)}), body)
+
+
+def test_how_an_earlier_run_ended_is_not_told_of_a_dependency_that_runs() -> None:
+    stack = project(service("db", healthcheck=check(1, retries=2)), service("api", edge("db", HEALTHY)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert not (await up(engine, stack)).ok
+        assert (await do(engine, Verb.RESTART, "db")).ok
+        assert not (await up(engine, stack)).ok
+        assert row(engine, "db").phase is Phase.RUNNING
+        told = [event for event in world.events if event.kind is EventKind.SERVICE_BLOCKED]
+        assert [words_of(event) for event in told] == ["cannot start because of db"] * 2
 
     simulate(lambda: World({"db": FakeService(healthy_after_s=1e9)}), body)
 

@@ -7,7 +7,7 @@ import os
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.statuses import docker_state
 from orchestrator.client import Client
-from orchestrator.errors import InputError, PystackError
+from orchestrator.errors import HostError, InputError, PystackError, access_hint
 from orchestrator.model.keys import ProjectName
 
 TYPE_CHECKING = False
@@ -53,14 +53,17 @@ def _part(text: str) -> str:
 
 
 def _names(settings: Settings) -> list[ProjectName]:
-    """Those of the data directory that are names, sorted."""
+    """Those of the data directory that are names, sorted. Raises HostError for one that cannot be read."""
     from orchestrator.model.keys import normal_project_name
     from orchestrator.state.directory import DEFAULT_DATA
 
+    root = os.path.join(os.path.abspath(settings.data_root or DEFAULT_DATA), "projects")
     try:
-        found = os.listdir(os.path.join(os.path.abspath(settings.data_root or DEFAULT_DATA), "projects"))
-    except OSError:
+        found = os.listdir(root)
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as exc:
+        raise HostError(f"cannot read {root}: {exc.strerror}", hint=access_hint(exc)) from exc
     return [ProjectName(name) for name in sorted(found) if normal_project_name(name) == name]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
 from orchestrator.cli.render.transfer import Parts, transfer_of
-from orchestrator.cli.render.words import first_line, probe_text, restart_text, words_of
+from orchestrator.cli.render.words import counts_down, first_line, later, probe_text, words_of
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.model.names import ContainerId
 from orchestrator.values import entity, field
@@ -52,7 +52,8 @@ _CONDITION_WORDS = {
 class Row:
     """`container`: None for what is told of a service without one. `began_s`, `ended_s`: of its part in the operation.
     `waits`: unmet conditions, by service. `since`: when it was last made or started in this operation, epoch seconds.
-    `end`: how the last run ended, and why, or "". `parts`: of an image that is being got."""
+    `end`: how the last run ended, and why, or "". `parts`: of an image that is being got. `countdown`: the event that
+    `detail` is from, and when it came, where that counts down."""
 
     service: str
     container: ContainerId | None
@@ -66,6 +67,7 @@ class Row:
     since: float | None = None
     end: str = ""
     parts: Parts | None = None
+    countdown: tuple[Event, float] | None = None
 
     def text(self, now_s: float) -> str:
         if self.parts is not None and self.stage.moving:
@@ -73,7 +75,14 @@ class Row:
         if self.stage is Stage.WAITING:
             unmet = ", ".join(f"{name} {words}" for name, words in self.waits.items())
             return f"waiting for {unmet}" if unmet else "about to start"
+        if self.countdown is not None:
+            event, came_s = self.countdown
+            return self.counting(later(event, now_s - came_s))
         return self.detail
+
+    def counting(self, event: Event) -> str:
+        """``ignores SIGTERM; killed in 8s; ...``, ``exited with code 1; restarts in 2s``."""
+        return "; ".join(filter(None, (self.end if self.stage is Stage.BACKOFF else "", words_of(event))))
 
     def seconds(self, now_s: float) -> float:
         return max(0.0, (now_s if self.ended_s is None else self.ended_s) - self.began_s)
@@ -131,7 +140,12 @@ class Board:
             self._order.setdefault(event.service, len(self._order))
             self._of_service[event.service] = self._of_service.get(event.service, 0) + 1
             row = self._rows[key] = Row(event.service, event.container, now_s)
+        before = row.stage, row.detail
         self._apply(row, event)
+        if counts_down(event):
+            row.countdown = event, now_s
+        elif (row.stage, row.detail) != before:
+            row.countdown = None
         row.ended_s = None if row.stage.moving else (row.ended_s or now_s)
 
     def rows(self) -> list[Row]:
@@ -184,9 +198,11 @@ class Board:
             # One with a health check has said that it is healthy.
             row.stage, row.detail = Stage.READY, row.detail if row.stage is Stage.READY else "running"
         elif kind is EventKind.RESTART_SCHEDULED:
-            row.stage, row.detail = Stage.BACKOFF, "; ".join(filter(None, (row.end, restart_text(event.detail))))
+            row.stage = Stage.BACKOFF
+            row.detail = row.counting(event)
         elif kind is EventKind.CONTAINER_LINGERS:
-            row.stage, row.detail = Stage.STOPPING, words_of(event)
+            row.stage = Stage.STOPPING
+            row.detail = row.counting(event)
         elif kind is EventKind.HEALTH_PROBED:
             self._probed(row, event)
         elif kind is EventKind.HEALTH_CHANGED:

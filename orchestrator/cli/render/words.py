@@ -8,10 +8,27 @@ from __future__ import annotations
 from orchestrator.contracts.events import Event, EventKind
 from orchestrator.policy.exits import lingering_text, oom_text
 from orchestrator.units import format_duration, signal_name
+from orchestrator.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_LEFT = {EventKind.CONTAINER_LINGERS: "left_s", EventKind.RESTART_SCHEDULED: "after_s"}
+"""Which detail of an event is a time that runs out, by its kind."""
+
+
+def counts_down(event: Event) -> bool:
+    return event.kind in _LEFT
+
+
+def later(event: Event, passed_s: float) -> Event:
+    """An event that counts down, as it would be told `passed_s` after it came, to whole seconds."""
+    left_s = event.detail.get(_LEFT[event.kind])
+    if not isinstance(left_s, int | float) or passed_s < 1:
+        return event
+    return replace(event, detail={**event.detail, _LEFT[event.kind]: float(max(0, round(left_s - passed_s)))})
 
 
 def words_of(event: Event) -> str:

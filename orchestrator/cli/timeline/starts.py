@@ -235,7 +235,8 @@ class _Reader:
         found.reach(now_s, "wait")
 
     def _hook(self, found: _Open, event: Event, now_s: float) -> None:
-        if "starting" not in found.marks:
+        """A ``pre_stop`` is a part of the stop, a ``post_start`` of the way to ready: these have begun already."""
+        if str(event.detail.get("hook")).startswith("pre_start"):
             found.reach(now_s)
             found.gap = "prepare"
 

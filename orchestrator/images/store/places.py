@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
 from orchestrator.contracts.state import Finding
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, OperationError, access_hint
 from orchestrator.images.spec.digest import Digest, digest
 from orchestrator.kernel.atomic import keep_aside
 from orchestrator.kernel.sealed import VERSION, Data, seal, unseal_file, version_of
@@ -145,4 +145,4 @@ def refused(what: str) -> Iterator[None]:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "`pystack image prune` removes images that nothing needs"
             raise HostError(f"the disk is full: cannot {what}", hint=hint) from exc
-        raise HostError(f"cannot {what}: {exc.strerror or exc}") from exc
+        raise HostError(f"cannot {what}: {exc.strerror or exc}", hint=access_hint(exc)) from exc

@@ -173,3 +173,23 @@ def test_a_service_with_a_health_check_is_ready_when_it_is_healthy() -> None:
     for name in ("db", "web"):
         board.apply(event(EventKind.SERVICE_READY, name), 1)
     assert shown(board) == [("db", Stage.READY, "healthy"), ("web", Stage.READY, "running")]
+
+
+def test_what_counts_down_goes_on_counting_on_the_screen() -> None:
+    board = Board()
+    board.apply(event(EventKind.CONTAINER_STOPPING, "web"), 0)
+    lingers = {"left_s": 9.0, "signal": 15, "ignored": True, "process": "sh", "pid": 1}
+    board.apply(event(EventKind.CONTAINER_LINGERS, "web", **lingers), 1)
+    board.apply(event(EventKind.CONTAINER_EXITED, "db", exit_status=1), 1)
+    board.apply(event(EventKind.RESTART_SCHEDULED, "db", after_s=1.6), 1)
+    rows = {row.service: row for row in board.rows()}
+    assert [rows["web"].text(now_s) for now_s in (1, 5, 20)] == [
+        f"ignores SIGTERM; killed in {left}; its PID 1 is sh" for left in ("9s", "5s", "0s")
+    ]
+    assert [rows["db"].text(now_s) for now_s in (1, 2.2)] == [
+        "exited with code 1; restarts in 1.6s",
+        "exited with code 1; restarts in 0s",
+    ]
+    board.apply(event(EventKind.CONTAINER_STOPPED, "web"), 10)
+    board.apply(event(EventKind.CONTAINER_STARTED, "db"), 10)
+    assert [rows["web"].text(20), rows["db"].text(20)] == ["stopped", "started"]

@@ -176,6 +176,8 @@ def test_down_takes_services_and_goes_by_the_files_when_it_can(bench: Bench, mon
     assert outcome.code == 0
     assert outcome.err.startswith("warning: the compose files cannot be loaded")
     assert "project" not in server.last("down")
+    again = bench.run("-f", "compose.yaml", "down", "-v", "--rmi", "all")
+    assert again.err.count("the compose files cannot be loaded") == 1
 
 
 def test_down_of_an_unknown_service_is_explained(bench: Bench) -> None:

@@ -498,3 +498,18 @@ def test_a_missing_argument_is_named(bench: Bench, name: str) -> None:
     outcome = bench.run(*name.split())
     assert outcome.code == 2
     assert outcome.err.startswith("error: missing argument '")
+
+
+def test_a_working_directory_that_was_deleted_is_told_by_what_needs_to_know_it(bench: Bench) -> None:
+    gone = bench.directory / "branch"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        told = [bench.run(verb) for verb in ("up", "config", "build", "enable")]
+        listed = bench.run("ps")
+    finally:
+        os.chdir(bench.directory)
+    assert {(outcome.code, outcome.out) for outcome in told} == {(2, "")}
+    assert {outcome.err.split("\n")[0] for outcome in told} == {"error: the working directory does not exist any more"}
+    assert listed.code == 0

@@ -80,6 +80,12 @@ def test_a_name_is_one_of_a_service_or_of_a_job(stack: Stack) -> None:
     assert len(found.related) == 1
 
 
+def test_a_job_that_cannot_be_read_is_not_said_to_be_none(stack: Stack) -> None:
+    text = SERVICES + "jobs: {backup: {image: b, schedule: '@daily'}}"
+    told = {found.message for found in stack.errors(text, services=("backup",)).diagnostics}
+    assert told == {'"schedule" is not an attribute of a job', '"triggers" is missing from a job'}
+
+
 def test_env_files_of_a_job_are_read(stack: Stack) -> None:
     stack.write("job.env", "A=1\n")
     text = SERVICES + "jobs: {backup: {image: b, env_file: job.env, triggers: {manual: true}}}"
