@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 
 from orchestrator.kernel import pidfd as pidfds
+from orchestrator.kernel.suppress import suppress
 from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
@@ -17,7 +16,10 @@ from orchestrator.runtime.monitor.terminal import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import signal
     from collections.abc import Callable
+else:  # `signal` makes enumerations of all of them
+    import _signal as signal
 
 
 class Begun:
@@ -74,7 +76,7 @@ class Begun:
     def go(self, asked: int) -> None:
         """`asked`: what is answered now. It may not be ready yet."""
         self.asked, self.undecided = asked, False
-        with contextlib.suppress(BrokenPipeError):  # It was killed, which will be told.
+        with suppress(BrokenPipeError):  # It was killed, which will be told.
             os.write(self._gate, b"!")
         self._close_gate()
 

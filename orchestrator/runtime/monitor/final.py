@@ -6,13 +6,10 @@ image's, and what it offers would run with our rights.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import resource
-import signal
-import socket
 import stat
 import struct
 from binascii import a2b_base64
@@ -20,6 +17,7 @@ from binascii import a2b_base64
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import fdpass, mounts, process
 from orchestrator.kernel.rooted import ensure, open_in
+from orchestrator.kernel.suppress import suppress
 from orchestrator.kernel.syscalls import (
     cloexec_from,
     close_from,
@@ -34,7 +32,12 @@ from orchestrator.runtime.monitor.stage1 import EXECUTING, READY, Stage1, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import signal
+    import socket
     from typing import Any, NoReturn
+else:  # `signal` and `socket` make enumerations of all that they have
+    import _signal as signal
+    import _socket as socket
 
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ALL_SIGNALS = signal.valid_signals()
@@ -260,7 +263,7 @@ class FinalChild(Stage1):
         if verdict >= 0:
             os.dup2(verdict, 0)
         cloexec_from(3 if verdict < 0 else 1)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if self.descriptors is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
             process.execute_descriptor(self.namespaces.init, (NAME, word))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
-import socket
 import time
 
 from orchestrator.kernel import fdpass, process
 from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.identity import is_trusted
+from orchestrator.kernel.suppress import suppress
 from orchestrator.runtime.monitor import store as stores
 from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.beginning import Begun
@@ -23,6 +21,7 @@ from orchestrator.runtime.monitor.runs import TRIM_S, Run, Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -54,7 +53,7 @@ class Monitor:
         found = os.fstat(data)
         self._place = [found.st_dev, found.st_ino]
         self._store = stores.Store()
-        self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
+        self._journal = Journal(data, boot_id)
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, Begun] = {}
         self._next: dict[str, tuple[Connection, wire.Header, bytes, list[int]]] = {}
@@ -73,7 +72,7 @@ class Monitor:
 
     def _accept(self, _: int) -> None:
         try:
-            sock, _address = self._listener.accept()
+            sock = fdpass.accept(self._listener)
         except OSError as exc:
             if exc.errno in _SHORTAGES:
                 self._accept_in_need()
@@ -92,7 +91,7 @@ class Monitor:
         full, would keep us busy."""
         self._reserve.spend()
         try:
-            sock, _address = self._listener.accept()
+            sock = fdpass.accept(self._listener)
         except OSError:
             self.loop.rest(self._listener.fileno(), _SHORTAGE_PAUSE_S)
         else:
@@ -173,7 +172,7 @@ class Monitor:
         def ended(_: int) -> None:
             self.loop.remove(pidfd)
             os.close(pidfd)
-            with contextlib.suppress(ChildProcessError):
+            with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
             if self._supervisor is None:  # It ended before it said hello; otherwise `_closed` has seen to it.
                 self._schedule_respawn()
