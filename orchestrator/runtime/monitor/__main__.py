@@ -45,7 +45,7 @@ def main(starter_fd: int) -> None:
 
 
 def serve(listen_fd: int, data_dir: str, extents: list[list[int]]) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # SIGPIPE stays ignored: who waits at a gate may have been killed.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     start_clean()  # What it says was said by the supervisor, which has told it to somebody.
     make_room()

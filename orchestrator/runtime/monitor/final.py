@@ -262,6 +262,7 @@ class FinalChild(Stage1):
         """The program of `monitor.init`; where that cannot be executed, we stay what we are, without a descriptor."""
         if verdict >= 0:
             os.dup2(verdict, 0)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         cloexec_from(3 if verdict < 0 else 1)
         with suppress(OSError):
             if self.descriptors is not None:
@@ -287,7 +288,7 @@ class FinalChild(Stage1):
         if (gate := self.fds.get("gate")) is not None:
             self._wait_at(gate)
         else:
-            self._close_all_but(self.status, self.status)
+            self._close_all_but(self.status)
         self.fail(EXECUTING, 0)
         command = arguments[0]
         if not command:  # No file has that name; os.execve has an error of its own for it.
@@ -304,19 +305,28 @@ class FinalChild(Stage1):
                 refused = exc
         raise refused or OSError(errno.ENOENT, "")
 
+    def wait_to_begin(self, before: int) -> None:
+        """Until the run before this one has ended, or this one is not wanted any more. Meanwhile we hold nothing of the
+        monitor but what we need: somebody may wait for the end of a pipe."""
+        self._close_all_but(self.status, *self.fds.values(), *self.procs, *self.namespaces.descriptors())
+        if not os.read(before, 1):
+            os._exit(127)
+
     def _wait_at(self, gate: int) -> None:
         """Until the monitor lets us go, or ends. Meanwhile we hold nothing of it but what we need."""
-        self._close_all_but(*sorted((gate, self.status)))
+        self._close_all_but(gate, self.status)
         self.fail(READY, 0)
         if not os.read(gate, 1):
             os._exit(127)
 
-    def _close_all_but(self, first: int, second: int) -> None:
+    def _close_all_but(self, *kept: int) -> None:
         """What the monitor holds (thousands of ports, may be) counts against the container's limit until it is closed."""
-        close_range(3, first - 1)
-        if second > first:
-            close_range(first + 1, second - 1)
-        close_from(second + 1)
+        first = 3
+        for fd in sorted(kept):
+            if fd > first:
+                close_range(first, fd - 1)
+            first = max(first, fd + 1)
+        close_from(first)
 
     def _execve(self, program: bytes, arguments: list[bytes], variables: dict[bytes, bytes]) -> None:
         """Raises OSError; ELIBACC, after a word about it, when the program is there and its interpreter is not."""

@@ -20,6 +20,8 @@ class Child(FinalChild):
     def run(self, program: list[list[Any]]) -> NoReturn:
         """Execute all steps; the last one is ``exec``. Never returns, never raises."""
         try:
+            if (before := self.fds.get("before")) is not None:
+                self.wait_to_begin(before)
             for number, (name, *arguments) in enumerate(program):
                 self.step = number
                 STEPS[name](self, *arguments)
