@@ -10,9 +10,7 @@ itself in any case (session, working directory, capabilities, environment, descr
 from __future__ import annotations
 
 import os
-import re
 import resource
-import signal
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import limits, process
@@ -20,7 +18,10 @@ from orchestrator.kernel.syscalls import call, number_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import signal
     from collections.abc import Callable
+else:  # `signal` makes enumerations of all of them
+    import _signal as signal
 
 UMASK = 0o022
 _TIMER_SLACK_NS = 50_000
@@ -45,7 +46,7 @@ def start_clean() -> tuple[str, ...]:
 def _signals() -> None:
     """Python itself ignores SIGPIPE and SIGXFSZ; a child resets both."""
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
-        if signal.getsignal(number) is signal.SIG_IGN:
+        if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     process.default_internal_signals()
@@ -63,7 +64,7 @@ def _limits() -> None:
 def _processors() -> None:
     """All that there are; the kernel leaves out those that our cpuset does not have."""
     with open(_POSSIBLE, encoding="ascii") as file:
-        last = max(map(int, re.findall(r"[0-9]+", file.read())))
+        last = int(file.read().replace("-", ",").rpartition(",")[2])  # 0-3, or 0,2-3
     os.sched_setaffinity(0, range(last + 1))
 
 

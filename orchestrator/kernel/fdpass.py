@@ -40,6 +40,12 @@ def descriptors(ancillary: Iterable[Ancillary]) -> list[int]:
     return fds
 
 
+def accept(listener: socket.socket) -> socket.socket:
+    """accept4(2), as the `socket` module does it. Raises OSError."""
+    fd, _ = listener._accept()  # type: ignore[attr-defined]
+    return socket.socket(fileno=fd)
+
+
 def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int] = ()) -> int:
     """One sendmsg(2), without SIGPIPE; how many bytes it took. Raises OSError (BlockingIOError: the other side does not
     read)."""

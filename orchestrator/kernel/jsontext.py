@@ -65,8 +65,10 @@ def loads(data: str | bytes | bytearray) -> Any:
                 return value
         except (StopIteration, SystemError):
             pass  # The C code has no words for what is wrong; json has.
-    import json
-
+    try:
+        import json
+    except ImportError:  # The monitor has left the file system that it would be found in.
+        raise ValueError("it is not JSON") from None
     return json.loads(text)
 
 

@@ -29,7 +29,6 @@ from orchestrator.model.health import DeclaredPort, Look, LookKind, ProbeResult
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.namespaces import own_namespaces
 from orchestrator.runtime import bundle, tls_look
-from orchestrator.runtime.log_look import until_written
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox
 from orchestrator.runtime.usage import members
 
@@ -154,6 +153,8 @@ class Looks:
 
     async def _log(self, sandbox: Sandbox, active: ActiveRun, wanted: Look) -> Missing:
         """Returns when it is so."""
+        from orchestrator.runtime.log_look import until_written  # For the others it would be most of what is imported.
+
         prefix = bundle.log_prefix(self._site, sandbox.container)
         await until_written(prefix, active.run.started_at, wanted.pattern)
         return None

@@ -15,6 +15,7 @@ import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts, process
+from orchestrator.kernel.fdpass import accept
 from orchestrator.kernel.loopback import raise_loopback
 from orchestrator.kernel.rooted import ensure, open_in, read_small_file
 from orchestrator.kernel.syscalls import setdomainname, sethostname
@@ -23,7 +24,6 @@ from orchestrator.standalone.becoming import become, find_command
 from orchestrator.standalone.hooks import run_hooks
 from orchestrator.standalone.identities import home_of
 from orchestrator.standalone.plans import Device, Mount, Plan
-from orchestrator.standalone.records import accept
 from orchestrator.standalone.terminals import make_terminal
 
 TYPE_CHECKING = False

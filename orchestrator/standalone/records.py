@@ -170,12 +170,6 @@ def listen(directory: str) -> socket.socket:
     return listener
 
 
-def accept(listener: socket.socket) -> socket.socket:
-    """accept4(2), as the `socket` module does it."""
-    fd, _ = listener._accept()  # type: ignore[attr-defined]
-    return socket.socket(fileno=fd)
-
-
 def _reach(directory: str, name: str) -> socket.socket | None:
     try:
         folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

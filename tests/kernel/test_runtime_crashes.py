@@ -465,11 +465,21 @@ async def test_a_start_whose_preparation_was_killed_is_a_start(here: Place, vict
     assert (await here.runtime.wait(run)).code == 3
 
 
+def unmade(here: Place) -> list[int]:
+    """Those in the container's group that are in no namespace of its own."""
+    return [pid for pid in processes_in(here) if pids_of(pid) == pids_of(os.getpid())]
+
+
 async def test_what_is_prepared_during_a_run_is_made_at_its_end_and_not_before(here: Place) -> None:
     first = await here.begin(["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.01; done"])
     await here.runtime.prepare(BOX)
-    await here.runtime.probe(BOX, ("true",), 5)  # The monitor has got round to it.
-    assert len(processes_in(here)) <= 2, "the run and its sleep"
+    (waiting,) = eventually(lambda: unmade(here))
+    eventually(lambda: Path(f"/proc/{waiting}/syscall").read_text().startswith("0 "))  # It reads from a pipe.
+    mounts = {os.readlink(f"/proc/{pid}/ns/mnt") for pid in (waiting, here.runtime.monitor_pid)}
+    assert len(mounts) == 1
+    held = [os.readlink(f"/proc/{waiting}/fd/{fd}").partition(":")[0] for fd in os.listdir(f"/proc/{waiting}/fd")]
+    assert held.count("pipe") == 5, "its words, its two gates and what it will write to"
+    assert "socket" not in held
     await here.runtime.signal(BOX, signal.SIGTERM)
     assert (await here.runtime.wait(first)).code == 3
     (pid,) = eventually(lambda: [pid for pid in processes_in(here) if pids_of(pid) != pids_of(os.getpid())])
@@ -479,7 +489,7 @@ async def test_what_is_prepared_during_a_run_is_made_at_its_end_and_not_before(h
     await here.runtime.wait(second)
 
 
-@pytest.mark.parametrize("victim", ["next", "monitor", "both runs"])
+@pytest.mark.parametrize("victim", ["waiting", "next", "monitor", "both runs"])
 async def test_a_start_that_was_prepared_during_a_run_and_killed_is_a_start(here: Place, victim: str) -> None:
     first = await here.begin(["sleep", "1000"])
     await here.runtime.prepare(BOX)
@@ -490,6 +500,9 @@ async def test_a_start_that_was_prepared_during_a_run_and_killed_is_a_start(here
         await here.runtime.kill(BOX)
     elif victim == "both runs":
         await here.runtime.kill(BOX)
+    elif victim == "waiting":
+        os.kill(eventually(lambda: unmade(here))[0], signal.SIGKILL)
+        await here.runtime.signal(BOX, signal.SIGKILL)
     else:
         await here.runtime.signal(BOX, signal.SIGKILL)
     await here.runtime.wait(first)
@@ -498,6 +511,7 @@ async def test_a_start_that_was_prepared_during_a_run_and_killed_is_a_start(here
     second = await here.runtime.start(BOX)
     assert second.number == 2
     assert processes_in(here) == [second.pid]
+    assert victim == "monitor" or here.runtime.monitor_pid == old
     await here.runtime.kill(BOX)
     await here.runtime.wait(second)
 

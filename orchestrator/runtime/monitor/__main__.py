@@ -7,10 +7,7 @@ Everything is imported before the host's file system is left: from then on no mo
 from __future__ import annotations
 
 import gc
-import json
 import os
-import signal
-import socket
 import sys
 
 # Our own packages last: none stands in for one of the library's.
@@ -18,18 +15,28 @@ sys.path.append(os.path.abspath(f"{__file__}/../../../.."))
 
 from orchestrator.kernel import fdpass, process
 from orchestrator.kernel.clean_start import start_clean
+from orchestrator.kernel.jsontext import loads
 from orchestrator.kernel.limits import make_room
 from orchestrator.kernel.spawn import born
 from orchestrator.runtime.monitor.mount_namespace import enter_own
 from orchestrator.runtime.monitor.server import Monitor
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+else:  # `signal` and `socket` make enumerations of all that they have
+    import _signal as signal
+    import _socket as socket
+
 
 def main(starter_fd: int) -> None:
-    with socket.socket(fileno=starter_fd) as starter:
-        packet, fds, _ = fdpass.receive(starter, 1 << 16)
+    starter = socket.socket(fileno=starter_fd)
+    packet, fds, _ = fdpass.receive(starter, 1 << 16)
+    starter.close()
     if not packet:  # The supervisor went away, or needs no monitor.
         return
-    about = json.loads(packet)
+    about = loads(packet)
     listen_fd, log = fds
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -38,7 +45,7 @@ def main(starter_fd: int) -> None:
 
 
 def serve(listen_fd: int, data_dir: str, extents: list[list[int]]) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # SIGPIPE stays ignored: who waits at a gate may have been killed.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     start_clean()  # What it says was said by the supervisor, which has told it to somebody.
     make_room()
@@ -47,7 +54,7 @@ def serve(listen_fd: int, data_dir: str, extents: list[list[int]]) -> None:
     # Before the first child: what we are must not be readable from a container (security page, rule 2).
     process.set_not_dumpable()
     listener = socket.socket(fileno=listen_fd)
-    listener.set_inheritable(False)
+    os.set_inheritable(listen_fd, False)
     # Again, and now by us: SO_PEERCRED tells who listened, and that has to be the monitor.
     listener.listen(16)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -6,13 +6,10 @@ image's, and what it offers would run with our rights.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import resource
-import signal
-import socket
 import stat
 import struct
 from binascii import a2b_base64
@@ -20,6 +17,7 @@ from binascii import a2b_base64
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import fdpass, mounts, process
 from orchestrator.kernel.rooted import ensure, open_in
+from orchestrator.kernel.suppress import suppress
 from orchestrator.kernel.syscalls import (
     cloexec_from,
     close_from,
@@ -34,7 +32,12 @@ from orchestrator.runtime.monitor.stage1 import EXECUTING, READY, Stage1, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import signal
+    import socket
     from typing import Any, NoReturn
+else:  # `signal` and `socket` make enumerations of all that they have
+    import _signal as signal
+    import _socket as socket
 
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ALL_SIGNALS = signal.valid_signals()
@@ -259,8 +262,9 @@ class FinalChild(Stage1):
         """The program of `monitor.init`; where that cannot be executed, we stay what we are, without a descriptor."""
         if verdict >= 0:
             os.dup2(verdict, 0)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         cloexec_from(3 if verdict < 0 else 1)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if self.descriptors is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
             process.execute_descriptor(self.namespaces.init, (NAME, word))
@@ -284,7 +288,7 @@ class FinalChild(Stage1):
         if (gate := self.fds.get("gate")) is not None:
             self._wait_at(gate)
         else:
-            self._close_all_but(self.status, self.status)
+            self._close_all_but(self.status)
         self.fail(EXECUTING, 0)
         command = arguments[0]
         if not command:  # No file has that name; os.execve has an error of its own for it.
@@ -301,19 +305,28 @@ class FinalChild(Stage1):
                 refused = exc
         raise refused or OSError(errno.ENOENT, "")
 
+    def wait_to_begin(self, before: int) -> None:
+        """Until the run before this one has ended, or this one is not wanted any more. Meanwhile we hold nothing of the
+        monitor but what we need: somebody may wait for the end of a pipe."""
+        self._close_all_but(self.status, *self.fds.values(), *self.procs, *self.namespaces.descriptors())
+        if not os.read(before, 1):
+            os._exit(127)
+
     def _wait_at(self, gate: int) -> None:
         """Until the monitor lets us go, or ends. Meanwhile we hold nothing of it but what we need."""
-        self._close_all_but(*sorted((gate, self.status)))
+        self._close_all_but(gate, self.status)
         self.fail(READY, 0)
         if not os.read(gate, 1):
             os._exit(127)
 
-    def _close_all_but(self, first: int, second: int) -> None:
+    def _close_all_but(self, *kept: int) -> None:
         """What the monitor holds (thousands of ports, may be) counts against the container's limit until it is closed."""
-        close_range(3, first - 1)
-        if second > first:
-            close_range(first + 1, second - 1)
-        close_from(second + 1)
+        first = 3
+        for fd in sorted(kept):
+            if fd > first:
+                close_range(first, fd - 1)
+            first = max(first, fd + 1)
+        close_from(first)
 
     def _execve(self, program: bytes, arguments: list[bytes], variables: dict[bytes, bytes]) -> None:
         """Raises OSError; ELIBACC, after a word about it, when the program is there and its interpreter is not."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
 import os
 import time
 
 from orchestrator.kernel import pidfd as pidfds
+from orchestrator.kernel.jsontext import dumps, loads
 from orchestrator.kernel.plain import open_plain
+from orchestrator.kernel.suppress import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
     from orchestrator.runtime.monitor.runs import Run
@@ -29,8 +29,8 @@ as a half-written one is: what it tells is lost, and a lost exit is a state that
 def entries_of(data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Each entry and its line."""
     for line in io.BytesIO(data):  # One after the other: the monitor would keep the memory that all of them take.
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
+        with suppress(ValueError):
+            entry = loads(line)
             if isinstance(entry, dict) and entry.get("v", 1) in range(1, VERSION + 1):
                 yield entry, line
 
@@ -53,19 +53,18 @@ class Journal:
     """It is written anew, with the latest alone, whenever it has grown by a mebibyte: a container that crashes for years
     must not fill a disk."""
 
-    def __init__(self, directory: int, boot_id: str, dumps: Callable[[Any], str]) -> None:
+    def __init__(self, directory: int, boot_id: str) -> None:
         self._directory = directory
         self._fd = open_plain(NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT, dir_fd=directory)
         self._size = os.fstat(self._fd).st_size
         self._limit = max(self._size, COMPACT_OVER_BYTES)
         self._boot_id = boot_id
-        self._dumps = dumps
 
     def write(self, **entry: Any) -> None:
-        with contextlib.suppress(OSError):  # A full disk: the exit is still told to the supervisor.
-            self._size += os.write(self._fd, self._dumps({**entry, "boot": self._boot_id}).encode() + b"\n")
+        with suppress(OSError):  # A full disk: the exit is still told to the supervisor.
+            self._size += os.write(self._fd, dumps({**entry, "boot": self._boot_id}).encode() + b"\n")
         if self._size > self._limit:
-            with contextlib.suppress(OSError):  # The old one goes on.
+            with suppress(OSError):  # The old one goes on.
                 self._compact()
             self._limit = self._size + COMPACT_OVER_BYTES
 

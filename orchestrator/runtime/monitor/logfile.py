@@ -9,7 +9,6 @@ before it (docs/monitor-protocol.md, "Logs"), as long as all that is held so is 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -17,6 +16,7 @@ import select
 import time
 
 from orchestrator.kernel import rangelocks
+from orchestrator.kernel.suppress import suppress
 from orchestrator.runtime.monitor import logformat as form
 from orchestrator.runtime.monitor.logindex import Index
 
@@ -258,7 +258,7 @@ class Log:
         return not os.fstat(self.fd).st_nlink
 
     def _rename(self, kind: str, number: int) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             names = self._name(kind, number), self._name(kind, number + 1)
             os.rename(*names, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
@@ -273,7 +273,7 @@ class Log:
         assert self._index is not None
         self._next = self._index.before + self.size, self._index.serial
         self.close()
-        with contextlib.suppress(OSError):  # Then the file becomes larger, and the next rotation tries again.
+        with suppress(OSError):  # Then the file becomes larger, and the next rotation tries again.
             self._shift()
         self._open()
         each_held = (self.held_bytes or HELD_BYTES) // _MOST_HELD
@@ -311,7 +311,7 @@ class Log:
                 break
             excess -= max(0, self._size_of("log", number))
             for kind in ("log", "idx"):
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     os.unlink(self._name(kind, number), dir_fd=self.directory)
             self._highest = number - 1
         return bool(numbers) and self._highest < numbers[0]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
-import socket
 import time
-from collections import deque
 
 from orchestrator.kernel import fdpass
+from orchestrator.kernel.suppress import suppress
 from orchestrator.runtime.monitor import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import socket
     from collections.abc import Callable, Sequence
 
     Handler = Callable[[int], None]
@@ -93,7 +92,7 @@ class Loop:
             handler(events)
         except Exception as exc:
             self._complain("handler", exc)
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 if self._handlers.get(fd) is handler:
                     self.rest(fd, _RETRY_S)
 
@@ -118,7 +117,7 @@ class Loop:
             return
         self._complaints.add(kind)
         text = f"monitor: a {what} failed (told once): {type(exc).__name__} in {place[0]}: {exc}\n"
-        with contextlib.suppress(OSError):  # A full disk.
+        with suppress(OSError):  # A full disk.
             os.write(2, text.encode("utf-8", "replace"))
 
 
@@ -137,7 +136,7 @@ class Reserve:
     def restore(self) -> bool:
         """Whether there is one again."""
         if self._fd < 0:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self._fd = os.eventfd(0, os.EFD_CLOEXEC)
         return self._fd >= 0
 
@@ -150,7 +149,7 @@ class Connection:
         self._sock = sock
         self._on_message = on_message
         self._on_close = on_close
-        self._queue: deque[tuple[bytes, list[int]]] = deque()
+        self._queue: list[tuple[bytes, list[int]]] = []
         self.closed = False
         self.silent = True
         """Whether it has said nothing yet."""
@@ -214,7 +213,7 @@ class Connection:
             except OSError:
                 self.close()
                 return
-            self._queue.popleft()
+            del self._queue[0]
             fdpass.close_all(fds)
         self._loop.change(self._sock.fileno(), select.EPOLLIN)
 

@@ -36,6 +36,9 @@ class MountNamespaces:
         self.words = command_line_area()
         self.init = init.open_program()
 
+    def descriptors(self) -> tuple[int, ...]:
+        return self.host_ns, self.own_ns, self.own_pids, self.null, self.init
+
 
 def _open_null() -> int:
     fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

@@ -7,14 +7,14 @@ Every process is known by its pidfd alone; there is no SIGCHLD and no wait for "
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
 
 from orchestrator.kernel import pidfd as pidfds
 from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWPID
+from orchestrator.kernel.jsontext import loads
+from orchestrator.kernel.suppress import suppress
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
@@ -24,8 +24,11 @@ from orchestrator.runtime.monitor.terminal import slave_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import signal
     from collections.abc import Callable
     from typing import Any
+else:  # `signal` makes enumerations of all of them
+    import _signal as signal
 
 STDOUT, STDERR = 1, 2
 _RETRY_S = 0.02
@@ -180,6 +183,7 @@ class Start:
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
+        steps = loads(program)  # Here: what a child allocates, it has to copy a page for.
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         self._born: process.SharedPid | None = None
         """Where stage 1 tells the pid of the final child; None: it is the final child."""
@@ -198,7 +202,7 @@ class Start:
             os.close(writer)
             raise
         if pid == 0:
-            Child(writer, fds, procs, namespaces, self._born).run(program)
+            Child(writer, fds, procs, namespaces, self._born).run(steps)
         self._first = pid
         os.close(writer)
         os.set_blocking(self._reader, False)
@@ -230,7 +234,7 @@ class Start:
     def _settle(self) -> None:
         pid = self._first if self._born is None else self._born.value
         if self._born is not None:
-            with contextlib.suppress(ChildProcessError):
+            with suppress(ChildProcessError):
                 _, status = os.waitpid(self._first, 0)
                 self._first = 0
                 if os.WIFSIGNALED(status) and self._failure is None:

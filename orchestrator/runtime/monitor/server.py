@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
-import socket
 import time
 
 from orchestrator.kernel import fdpass, process
 from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.identity import is_trusted
+from orchestrator.kernel.suppress import suppress
 from orchestrator.runtime.monitor import store as stores
 from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.beginning import Begun
@@ -23,6 +21,7 @@ from orchestrator.runtime.monitor.runs import TRIM_S, Run, Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -54,10 +53,10 @@ class Monitor:
         found = os.fstat(data)
         self._place = [found.st_dev, found.st_ino]
         self._store = stores.Store()
-        self._journal = Journal(data, boot_id, json.JSONEncoder(separators=(",", ":")).encode)
+        self._journal = Journal(data, boot_id)
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, Begun] = {}
-        self._next: dict[str, tuple[Connection, wire.Header, bytes, list[int]]] = {}
+        self._next: dict[str, Begun] = {}
         """Starts that were asked for while there is a run, and begin when it has ended."""
         self._execs: set[Run] = set()
         self._supervisor: Connection | None = None
@@ -73,7 +72,7 @@ class Monitor:
 
     def _accept(self, _: int) -> None:
         try:
-            sock, _address = self._listener.accept()
+            sock = fdpass.accept(self._listener)
         except OSError as exc:
             if exc.errno in _SHORTAGES:
                 self._accept_in_need()
@@ -92,7 +91,7 @@ class Monitor:
         full, would keep us busy."""
         self._reserve.spend()
         try:
-            sock, _address = self._listener.accept()
+            sock = fdpass.accept(self._listener)
         except OSError:
             self.loop.rest(self._listener.fileno(), _SHORTAGE_PAUSE_S)
         else:
@@ -123,11 +122,11 @@ class Monitor:
 
     def _closed(self, connection: Connection) -> None:
         self._connections.pop(connection, None)
+        for name in [name for name, begun in self._next.items() if begun.connection is connection]:
+            self._starting[name] = self._next.pop(name)
         for begun in self._starting.values():
             if begun.connection is connection and begun.undecided:
                 begun.give_up()
-        for container in [name for name, following in self._next.items() if following[0] is connection]:
-            self._drop_next(container)
         if connection is not self._supervisor:
             return
         self._supervisor = None
@@ -173,7 +172,7 @@ class Monitor:
         def ended(_: int) -> None:
             self.loop.remove(pidfd)
             os.close(pidfd)
-            with contextlib.suppress(ChildProcessError):
+            with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
             if self._supervisor is None:  # It ended before it said hello; otherwise `_closed` has seen to it.
                 self._schedule_respawn()
@@ -276,20 +275,17 @@ class Monitor:
     def _start(self, connection: Connection, header: wire.Header, body: bytes, fds: list[int]) -> None:
         container = header["container"]
         run = self._runs.get(container)
-        if run is not None and header.get("after") == run.number and container not in self._next:
-            self._next[container] = connection, header, body, fds[:]
-            fds.clear()
-            return
-        if run is not None or container in self._starting:
+        follows = run is not None and header.get("after") == run.number and container not in self._next
+        if container in self._starting or (run is not None and not follows):
             raise Refusal(f"container {container} is running")
         named, procs = self._named(header, fds)
+        log = None if follows else self._log_of(header)
         begun = Begun(
-            self.loop, self._mounts, connection, header, body, named, procs, self._log_of(header),
-            self._executed, self._failed,
-        )  # fmt: skip
+            self.loop, self._mounts, connection, header, body, named, procs, log, self._executed, self._failed
+        )
         for fd in begun.pipes:
             fds.remove(fd)
-        self._starting[container] = begun
+        (self._next if follows else self._starting)[container] = begun
 
     def _executed(self, begun: Begun, pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
         self._starting.pop(begun.container, None)
@@ -303,7 +299,9 @@ class Monitor:
         begun.connection.send(answer, [pidfd, *begun.masters])
 
     def _failed(self, begun: Begun) -> None:
-        self._starting.pop(begun.container, None)
+        for known in (self._starting, self._next):
+            if known.get(begun.container) is begun:
+                del known[begun.container]
         if self._supervisor is None:
             self.loop.later(IDLE_S, self._end_if_idle)
 
@@ -313,17 +311,7 @@ class Monitor:
         begun.go(header["id"])
 
     def _unhold(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
-        if self._drop_next(header["container"]):
-            connection.send({"re": header["id"]})
-        else:
-            self._held(header).give_up(header["id"])
-
-    def _drop_next(self, container: str) -> bool:
-        """Whether there was one."""
-        if (found := self._next.pop(container, None)) is None:
-            return False
-        fdpass.close_all(found[3])
-        return True
+        (self._next.pop(header["container"], None) or self._held(header)).give_up(header["id"])
 
     def _held(self, header: wire.Header) -> Begun:
         begun = self._starting.get(header["container"])
@@ -340,7 +328,8 @@ class Monitor:
         if self._supervisor is None:
             self.loop.later(IDLE_S, self._end_if_idle)
         if (following := self._next.pop(run.container, None)) is not None:
-            self._message(*following)
+            self._starting[run.container] = following
+            following.begin(self._log_of(following.header))
 
     def _trim_later(self, container: str, log: Log) -> None:
         """Readers may need what a run has written for longer than it lives; the next run sees to it itself."""

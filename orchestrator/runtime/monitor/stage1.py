@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import resource
@@ -15,6 +14,7 @@ import struct
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import limits, mounts, process
 from orchestrator.kernel.rooted import BELOW, IN_ROOT
+from orchestrator.kernel.suppress import suppress
 from orchestrator.kernel.syscalls import openat2
 from orchestrator.runtime.monitor import parts as part_by_part
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
@@ -143,13 +143,13 @@ class Stage1:
             *folders, name = path.split("/")
             at = os.dup(self.slots[slot])
             for folder in folders:
-                with contextlib.suppress(FileExistsError):
+                with suppress(FileExistsError):
                     os.mkdir(folder, 0o755, dir_fd=at)
                     os.chown(folder, owner, owner, dir_fd=at)
                 below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
                 os.close(at)
                 at = below
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=at)
             os.mknod(name, mode, os.makedev(major, minor), dir_fd=at)
             os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)

@@ -5,7 +5,6 @@ Two processes run one list: stage 1 (`stage1`) and the final child (`final`). A 
 
 from __future__ import annotations
 
-import json
 import os
 
 from orchestrator.runtime.monitor.final import FinalChild
@@ -18,10 +17,12 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 
 
 class Child(FinalChild):
-    def run(self, program: bytes) -> NoReturn:
+    def run(self, program: list[list[Any]]) -> NoReturn:
         """Execute all steps; the last one is ``exec``. Never returns, never raises."""
         try:
-            for number, (name, *arguments) in enumerate(json.loads(program)):
+            if (before := self.fds.get("before")) is not None:
+                self.wait_to_begin(before)
+            for number, (name, *arguments) in enumerate(program):
                 self.step = number
                 STEPS[name](self, *arguments)
             self.fail(BROKEN, 0)

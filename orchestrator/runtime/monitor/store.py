@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
 import struct
 
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import mounts, process
+from orchestrator.kernel.suppress import suppress
 from orchestrator.kernel.syscalls import close_from
 from orchestrator.runtime.monitor.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import signal
     from collections.abc import Callable
+else:  # `signal` makes enumerations of all of them
+    import _signal as signal
 
 USERNS = "userns"
 _NUMBER = struct.Struct("=i")
@@ -130,7 +132,7 @@ def make_network_namespaces(
         # All that it told is in the pipe, which is never full: it holds 16,384 numbers.
         os.waitpid(pid, 0)
         data = b""
-        with contextlib.suppress(BlockingIOError):  # Killed before its first word.
+        with suppress(BlockingIOError):  # Killed before its first word.
             data = os.read(reader, 1 << 16)
         for fd in (pidfd, reader, writer):
             os.close(fd)

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 
 from orchestrator.kernel import fdpass
 from orchestrator.kernel.constants import TIOCGPTPEER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+else:  # `socket` makes enumerations of all that it has
+    import _socket as socket
 
 
 def slave_of(master: int) -> int:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import array
-import json
 import os
-import socket
+import struct
 
 from orchestrator.kernel import fdpass
+from orchestrator.kernel.jsontext import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import socket
     from collections.abc import Sequence
     from typing import Any
 
     Header = dict[str, Any]
+else:  # `socket` makes enumerations of all that it has
+    import _socket as socket
 
 VERSION = 7
 """The highest that is spoken here. docs/monitor-protocol.md says what each version added."""
 LOWEST_VERSION = 1
 INLINE_BYTES = 60_000
 _BUFFER = 1 << 17
+_CREDENTIALS = struct.Struct("3i")
+"""struct ucred: pid, uid, gid."""
 
 
 class CutShort(ValueError):
@@ -36,12 +40,12 @@ def pack(header: Header, body: bytes, fds: Sequence[int]) -> tuple[bytes, list[i
     if len(fds) >= fdpass.MOST_FDS:
         raise ValueError(f"{len(fds)} descriptors do not fit one message")
     if len(body) <= INLINE_BYTES:
-        return json.dumps(header).encode() + (b"\n" + body if body else b""), list(fds), None
+        return dumps(header).encode() + (b"\n" + body if body else b""), list(fds), None
     memfd = os.memfd_create("pystack-message", os.MFD_CLOEXEC)
     view = memoryview(body)
     while view:
         view = view[os.write(memfd, view) :]
-    return json.dumps({**header, "memfd": True}).encode(), [*fds, memfd], memfd
+    return dumps({**header, "memfd": True}).encode(), [*fds, memfd], memfd
 
 
 def receive(sock: socket.socket) -> tuple[Header, bytes, list[int]] | None:
@@ -52,7 +56,7 @@ def receive(sock: socket.socket) -> tuple[Header, bytes, list[int]] | None:
         return None
     try:
         head, _, body = packet.partition(b"\n")
-        header = json.loads(head)
+        header = loads(head)
         if not isinstance(header, dict):
             raise ValueError("a message must be an object")
         if cut:
@@ -79,5 +83,5 @@ def _read_all(fd: int) -> bytes:
 
 def peer_uid(sock: socket.socket) -> int:
     """SO_PEERCRED, unix(7)."""
-    credentials = array.array("i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return credentials[1]
+    _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)

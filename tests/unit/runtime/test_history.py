@@ -72,7 +72,7 @@ def test_a_monitor_keeps_its_journal_small_and_loses_nothing_that_counts(tmp_pat
     path = tmp_path / "exits.journal"
     write(path, start("a", 1), ended("a", 1, 256), start("b", 7))
     directory = os.open(tmp_path, os.O_RDONLY)
-    journal = Journal(directory, "boot", json.JSONEncoder().encode)
+    journal = Journal(directory, "boot")
     largest = 0
     for run in range(2, 1_500):
         for entry in (start("a", run), ended("a", run, 512)):
@@ -91,7 +91,7 @@ def test_a_journal_that_cannot_be_made_small_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "exits.journal"
     (tmp_path / "exits.journal.new").mkdir()
     directory = os.open(tmp_path, os.O_RDONLY)
-    journal = Journal(directory, "boot", json.JSONEncoder().encode)
+    journal = Journal(directory, "boot")
     for run in range(1, 2_000):
         journal.write(**start("a", run), filler="x" * 1000)
     assert path.stat().st_size > COMPACT_OVER_BYTES
