@@ -219,6 +219,16 @@ def port_of(number: int, *, source: bool) -> list[Expression]:
     return [_payload(2, 0 if source else 2, 2, R0), _compare(R0, struct.pack(">H", number))]
 
 
+def set_port(number: int, protocol: int, *, source: bool) -> list[Expression]:
+    """``tcp sport set NUMBER`` (or ``udp``, or ``dport``), and the checksum, which each protocol has elsewhere."""
+    checksum_at = {socket.IPPROTO_TCP: 16, socket.IPPROTO_UDP: 6}[protocol]
+    value = _expression("immediate", be32(1, R0), nest(2, attr(1, struct.pack(">H", number))))
+    at, internet_checksum = 0 if source else 2, 1
+    where = [be32(2, 2), be32(3, at), be32(4, 2)]
+    checksum = [be32(6, internet_checksum), be32(7, checksum_at), be32(8, 0)]
+    return [value, _expression("payload", be32(5, R0), *where, *checksum)]
+
+
 def not_to_mac(mac: str) -> list[Expression]:
     """``ether daddr != MAC``"""
     return [_payload(0, 0, 6, R0), _compare(R0, bytes.fromhex(mac.replace(":", "")), equal=False)]

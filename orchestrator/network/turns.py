@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from socket import socket
 from threading import Lock
 from typing import Any
 
@@ -17,15 +18,14 @@ MOST_BYTES = 8 << 20
 
 @frozen
 class Waiting:
-    """A question, and where its answer goes. `client`: the address alone."""
+    """A question, and where its answer goes: `by` that socket to `sender`. `client`: the address in the network of whoever
+    asks."""
 
     data: bytes
     sender: tuple[Any, ...]
     since_s: float
-
-    @property
-    def client(self) -> str:
-        return str(self.sender[0])
+    client: str
+    by: socket
 
 
 class Turns:
