@@ -68,7 +68,7 @@ class ProjectNetworking:
         self._connections = Connections(
             site, store, thread, wiring, nursery, self._names, self._networks, self._endpoints, publisher
         )
-        self._loopback_servers = LoopbackServers(store, thread, self._resolver_of)
+        self._loopback_servers = LoopbackServers(store, thread, wiring, self._resolver_of)
         self._observe = partial(thread.run, observe, site.key)
         self._impairing = Impairing(
             thread, wiring, self._names, self._networks, self._connections, self._endpoints
@@ -157,6 +157,8 @@ class ProjectNetworking:
     ) -> tuple[Published, ...]:
         undo = partial(self._loopback_servers.close, container)
         try:
+            if endpoints:
+                await self._loopback_servers.expect(container, netns_fd)
             published = await self._connections.attach(container, netns_fd, endpoints, ports, keep, guarded)
             undo = partial(self.detach, container)
             await self._follow(container, netns_fd)

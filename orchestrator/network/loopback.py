@@ -94,8 +94,7 @@ def table_requests(port: int) -> tuple[Request, ...]:
     ]
     for source, before, after in ((False, DNS_PORT, port), (True, port, DNS_PORT)):
         ours = nfx.from_subnet(socket.AF_INET, ADDRESS, 32) if source else nfx.to_subnet(socket.AF_INET, ADDRESS, 32)
-        for protocol in (socket.IPPROTO_UDP, socket.IPPROTO_TCP):
-            asked = [*ours, *nfx.l4_protocol(protocol), *nfx.port_of(before, source=source)]
-            changed = nfx.set_port(after, protocol, source=source)
-            requests.append(nft.new_rule(_TABLE, chain, [*asked, *changed]))
+        asked = [*ours, *nfx.tcp_to_udp(), *nfx.port_of(before, source=source)]
+        changed = nfx.set_local_port(after, source=source)
+        requests.append(nft.new_rule(_TABLE, chain, [*asked, *changed]))
     return tuple(requests)

@@ -23,9 +23,14 @@ from orchestrator.network.fdstore import FdStore, fetch_sockets
 from orchestrator.network.resolver import STREAMS, Resolver
 from orchestrator.network.serving import OUT_OF, PAUSE_S
 from orchestrator.network.thread import NetlinkThread
+from orchestrator.network.wiring import Wiring
 from orchestrator.values import entity, frozen
 
 _UNDO_S = 30.0
+
+
+Namespace = tuple[int, int]
+"""Device and inode."""
 
 
 @frozen
@@ -38,19 +43,27 @@ class _Asker:
 
 @entity
 class _Server:
-    """Of one container. `namespace`: device and inode of its network namespace. `udp` is closed by the asker's resolver."""
+    """Of one container. `udp` is closed by the asker's resolver."""
 
-    namespace: tuple[int, int]
+    namespace: Namespace
     asker: _Asker
     udp: socket.socket
     tcp: socket.socket
 
 
 class LoopbackServers:
-    """`resolver_of`: the name server of a network that exists."""
+    """`resolver_of`: the name server of a network that exists.
+
+    `_expected`   namespaces that are about to be connected, on the event loop
+    `_opened`     what was opened in them on the same visit of the netlink thread, until `open`; None: it could not be
+    """
 
     def __init__(
-        self, store: FdStore, thread: NetlinkThread, resolver_of: Callable[[NetworkName], Resolver | None]
+        self,
+        store: FdStore,
+        thread: NetlinkThread,
+        wiring: Wiring,
+        resolver_of: Callable[[NetworkName], Resolver | None],
     ) -> None:
         self._store = store
         self._thread = thread
@@ -58,6 +71,20 @@ class LoopbackServers:
         self._servers: dict[ContainerId, _Server] = {}
         self._listening: dict[int, _Server] = {}
         self._ready = select.epoll()
+        self._expected: dict[Namespace, ContainerId] = {}
+        self._opened: dict[ContainerId, loopback.Sockets | None] = {}
+        wiring.on_connected = self._on_connected
+
+    async def expect(self, container: ContainerId, netns_fd: int) -> None:
+        """It will be connected, and then `open` is called, or `close`. A way to the netlink thread and back costs as much as
+        what there is to do."""
+        if container not in self._servers and not await self._is_kept(container):
+            self._expected[_namespace(netns_fd)] = container
+
+    def _on_connected(self, netns_fd: int) -> None:
+        """On the netlink thread."""
+        if (container := self._expected.pop(_namespace(netns_fd), None)) is not None:
+            self._opened[container] = loopback.open_inside(self._thread, netns_fd, ())
 
     async def open(self, container: ContainerId, netns_fd: int, endpoints: Sequence[Endpoint]) -> None:
         """`container` has one in this namespace, which answers as its `endpoints` say; without any it has none. Raises
@@ -66,15 +93,18 @@ class LoopbackServers:
         if asker is None:
             await self.close(container)
             return
-        info = os.fstat(netns_fd)
-        namespace, held = (info.st_dev, info.st_ino), self._servers.get(container)
+        namespace, held = _namespace(netns_fd), self._servers.get(container)
         if held is not None and (held.namespace, held.asker) == (namespace, asker):
             return
         self._retire(container)
-        kept = await fetch_sockets(self._store, _key(container))
-        sockets = await self._thread.run(loopback.open_inside, self._thread, netns_fd, kept)
+        kept: list[socket.socket] = []
+        if container in self._opened:
+            sockets = self._opened.pop(container)
+        else:
+            kept = await fetch_sockets(self._store, _key(container))
+            sockets = await self._thread.run(loopback.open_inside, self._thread, netns_fd, kept)
         if sockets is None:
-            await self._store.drop(_key(container))
+            await self.close(container)
             return
         if sockets[0] not in kept:
             try:
@@ -101,6 +131,8 @@ class LoopbackServers:
 
     async def close(self, container: ContainerId) -> None:
         """It has none any more, also of a supervisor that died."""
+        for sock in self._opened.pop(container, None) or ():
+            sock.close()
         if self._retire(container) or await self._is_kept(container):
             await self._store.drop(_key(container))
 
@@ -125,6 +157,9 @@ class LoopbackServers:
         """The supervisor ends, the containers go on: ours are closed, and live on in the store."""
         for container in list(self._servers):
             self._retire(container)
+        for sockets in self._opened.values():
+            for sock in sockets or ():
+                sock.close()
 
     async def serve(self) -> None:
         """Accept streams, until cancelled."""
@@ -156,6 +191,11 @@ class LoopbackServers:
             pass  # the other side's business: reset, timed out
         finally:
             slots.release()
+
+
+def _namespace(netns_fd: int) -> Namespace:
+    info = os.fstat(netns_fd)
+    return info.st_dev, info.st_ino
 
 
 def _key(container: ContainerId) -> str:
