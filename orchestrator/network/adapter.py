@@ -24,10 +24,12 @@ from orchestrator.network.connections import Connections
 from orchestrator.network.endpoints import take_endpoints
 from orchestrator.network.fdstore import FdStore, NoStore
 from orchestrator.network.impairing import Impairing
+from orchestrator.network.loopback_servers import LoopbackServers
 from orchestrator.network.names import ProjectNames
 from orchestrator.network.networks import ProjectNetworks
 from orchestrator.network.observing import observe
 from orchestrator.network.port_owner import Publisher
+from orchestrator.network.resolver import Resolver
 from orchestrator.network.thread import NetlinkThread, open_thread
 from orchestrator.network.upstream import Upstream
 from orchestrator.network.watch import watch_tables
@@ -66,6 +68,7 @@ class ProjectNetworking:
         self._connections = Connections(
             site, store, thread, wiring, nursery, self._names, self._networks, self._endpoints, publisher
         )
+        self._loopback_servers = LoopbackServers(store, thread, wiring, self._resolver_of)
         self._observe = partial(thread.run, observe, site.key)
         self._impairing = Impairing(
             thread, wiring, self._names, self._networks, self._connections, self._endpoints
@@ -105,6 +108,10 @@ class ProjectNetworking:
         live = self._networks.live.get(key)
         assert live is not None, f"network {key} was not ensured"
         return live.network, live.books
+
+    def _resolver_of(self, key: NetworkName) -> Resolver | None:
+        live = self._networks.live.get(key)
+        return live.resolver if live is not None else None
 
     def restore(self, container: ContainerId, endpoints: Sequence[Endpoint], published: Sequence[Published] = ()) -> None:
         live = self._networks.live
@@ -148,13 +155,17 @@ class ProjectNetworking:
         keep: Sequence[Published] = (),
         guarded: bool = True,
     ) -> tuple[Published, ...]:
-        published = await self._connections.attach(container, netns_fd, endpoints, ports, keep, guarded)
+        undo = partial(self._loopback_servers.close, container)
         try:
-            await self._impairing.attached(container)
+            if endpoints:
+                await self._loopback_servers.expect(container, netns_fd)
+            published = await self._connections.attach(container, netns_fd, endpoints, ports, keep, guarded)
+            undo = partial(self.detach, container)
+            await self._follow(container, netns_fd)
         except BaseException:
             # Shielded: what is refused or cancelled leaves nothing; every job of the thread ends by itself.
             with trio.move_on_after(_UNDO_S, shield=True):
-                await self._connections.detach(container)
+                await undo()
             raise
         self._settle(container)
         return published
@@ -168,10 +179,15 @@ class ProjectNetworking:
         keep: Sequence[Published] = (),
         guarded: bool = True,
     ) -> tuple[Published, ...]:
-        follow = partial(self._impairing.attached, container)
+        follow = partial(self._follow, container, netns_fd)
         published = await self._connections.rewire(container, netns_fd, endpoints, ports, keep, guarded, follow)
         self._settle(container)
         return published
+
+    async def _follow(self, container: ContainerId, netns_fd: int) -> None:
+        """What else is brought to its interfaces."""
+        await self._impairing.attached(container)
+        await self._loopback_servers.open(container, netns_fd, self._connections.endpoints(container))
 
     async def hand_over(
         self,
@@ -188,6 +204,7 @@ class ProjectNetworking:
 
     async def detach(self, container: ContainerId) -> None:
         self._impairing.detached(container)
+        await self._loopback_servers.close(container)
         await self._connections.detach(container)
 
     async def impair(self, impairments: Sequence[Impairment]) -> None:
@@ -202,6 +219,7 @@ class ProjectNetworking:
 
     def _close(self) -> None:
         """The supervisor ends, the containers go on: sockets are closed here, and live on in the store."""
+        self._loopback_servers.stop()
         self._networks.close()
         self._connections.close()
 
@@ -226,6 +244,7 @@ async def open_networking(
                     site, fd_store or NoStore(), thread, wiring, nursery, upstream or Upstream(), publisher
                 )
                 nursery.start_soon(networking._networks.tell_neighbours)
+                nursery.start_soon(networking._loopback_servers.serve)
                 nursery.start_soon(watch_tables, thread, lambda: wiring.tables, wiring.changes)
                 try:
                     yield networking

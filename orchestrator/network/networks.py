@@ -67,12 +67,12 @@ _SPARE_NAMES = 16
 
 @entity
 class LiveNetwork:
-    """A network that exists."""
+    """A network that exists. `resolver`: reached in the containers alone where the network has no address for it."""
 
     network: Network
     books: AddressBooks
     link: Link
-    resolver: Resolver | None
+    resolver: Resolver
     dns: tuple[Translation, ...]
 
     @property
@@ -131,8 +131,7 @@ class ProjectNetworks:
         with suppress(HostError):
             self._shared.tell(self._names.to_tell())
         for live in self.live.values():
-            if live.resolver is not None:
-                live.resolver.close()
+            live.resolver.close()
         self._servers.close()
 
     async def tell_neighbours(self) -> None:
@@ -221,15 +220,13 @@ class ProjectNetworks:
         await self._serve(network, books, link, server)
 
     async def _serve(self, network: Network, books: AddressBooks, link: Link, server: str) -> None:
-        """The network lives, as soon as its name server answers, if it has one."""
+        """The network lives, as soon as its name server answers."""
         key, ranges, mark = network.key, books.ranges, bridge_mark(self._site.key) if network.external else ""
         zone = self._open_zone(network, ranges)
-        if not server and not is_bridged(network):
-            self.live[key] = LiveNetwork(network, books, link, None, ())
-            return
-        sockets = await self._servers.open(network, link, ranges[0], server, mark)
+        reached = bool(server) or is_bridged(network)
+        sockets = await self._servers.open(network, link, ranges[0], server, mark) if reached else None
         answering = Resolver(self._names, zone, self._upstream, sockets)
-        translations = () if server else dns_translations(ranges, answering)
+        translations = dns_translations(ranges, sockets) if sockets and not server else ()
         self.live[key] = LiveNetwork(network, books, link, answering, translations)
         self._nursery.start_soon(answering.serve)
 
@@ -403,7 +400,7 @@ class ProjectNetworks:
     async def _unmake(self, key: NetworkName) -> None:
         live = self.live.pop(key, None)
         item = live.network if live is not None else self._record.networks.get(key)
-        if live is not None and live.resolver is not None:
+        if live is not None:
             live.resolver.close()
             await self._thread.run(self._wiring.firewall.discard, live.dns)
         await self._servers.forget(key, item is None or is_bridged(item))

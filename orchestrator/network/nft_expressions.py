@@ -219,6 +219,24 @@ def port_of(number: int, *, source: bool) -> list[Expression]:
     return [_payload(2, 0 if source else 2, 2, R0), _compare(R0, struct.pack(">H", number))]
 
 
+def tcp_to_udp() -> list[Expression]:
+    """``meta l4proto tcp-udp``: 6 to 17. What is in between has not been seen for decades (RFC 790)."""
+    ends = [nest(3, attr(1, bytes([socket.IPPROTO_TCP]))), nest(4, attr(1, bytes([socket.IPPROTO_UDP])))]
+    return [_meta(16), _expression("range", be32(1, R0), be32(2, 0), *ends)]
+
+
+def set_local_port(number: int, *, source: bool) -> list[Expression]:
+    """``udp sport set NUMBER`` (or ``dport``) in what leaves by lo, and for TCP too. A checksum is changed where it has been
+    made, which is that of UDP in rare cases, and of TCP never: lo says that it does that, and does not
+    (drivers/net/loopback.c, NETIF_F_HW_CSUM)."""
+    checksum_at = 6
+    value = _expression("immediate", be32(1, R0), nest(2, attr(1, struct.pack(">H", number))))
+    at, internet_checksum = 0 if source else 2, 1
+    where = [be32(2, 2), be32(3, at), be32(4, 2)]
+    checksum = [be32(6, internet_checksum), be32(7, checksum_at), be32(8, 0)]
+    return [value, _expression("payload", be32(5, R0), *where, *checksum)]
+
+
 def not_to_mac(mac: str) -> list[Expression]:
     """``ether daddr != MAC``"""
     return [_payload(0, 0, 6, R0), _compare(R0, bytes.fromhex(mac.replace(":", "")), equal=False)]

@@ -16,6 +16,7 @@ from orchestrator.kernel.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_DUMP,
+    NLM_F_EXCL,
     NetlinkSocket,
     Request,
     attr,
@@ -101,8 +102,10 @@ def commit(sock: NetlinkSocket, requests: Sequence[Request]) -> None:
     sock.transaction(begin, requests, Request(_BATCH_END, 0, frame, "nf_tables"))
 
 
-def new_table(table: Table) -> Request:
-    return _message(_NEWTABLE, NLM_F_CREATE, table.family, attr_text(1, table.name), f"nft table {table.name}")
+def new_table(table: Table, exclusive: bool = False) -> Request:
+    """`exclusive`: EEXIST when there is one of that name."""
+    flags = NLM_F_CREATE | (NLM_F_EXCL if exclusive else 0)
+    return _message(_NEWTABLE, flags, table.family, attr_text(1, table.name), f"nft table {table.name}")
 
 
 def delete_table(table: Table) -> Request:

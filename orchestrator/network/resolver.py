@@ -1,4 +1,5 @@
-"""The DNS server of one network: two sockets at its address in the network (`name_servers`).
+"""The DNS server of one network: two sockets at its address in the network (`name_servers`), and two in each container
+that has its resolv.conf from it (`loopback_servers`).
 
 Where that is the bridge's own address, in the host's namespace, it is not on port 53: then neither a name server of the
 host nor a container could have that port on all addresses. The firewall leads port 53 of the bridge's address to it.
@@ -39,7 +40,8 @@ _GIVEN_UP_S = 5.0
 _GIVEN, _GIVEN_BYTES = 1024, 300
 """Answers of ours that are given again until a name changes, and how long a question for one is."""
 _ONE_RECORD = b"\0\1"
-_STREAMS, _STREAMS_OF_ONE = 256, 32
+STREAMS = 256
+_STREAMS_OF_ONE = 32
 _STREAM_IDLE_S = 10.0
 _LATER_S = 0.02
 
@@ -82,19 +84,18 @@ def _is_at(sock: socket.socket, address: str, interface: int) -> bool:
 
 
 class Resolver:
-    """Serves `zone`; owns the sockets."""
+    """Serves `zone`; owns the sockets. Without `sockets` it is reached in the containers alone."""
 
     def __init__(
-        self, names: ProjectNames, zone: Zone, upstream: Upstream, sockets: tuple[socket.socket, socket.socket]
+        self, names: ProjectNames, zone: Zone, upstream: Upstream, sockets: tuple[socket.socket, socket.socket] | None
     ) -> None:
         self._names = names
         self._zone = zone
         self._upstream = upstream
         self.sockets = sockets
         self._scope = trio.CancelScope()
-        udp, tcp = sockets
-        self._datagrams = Datagrams(udp.dup(), self._respond)
-        self._tcp = trio.socket.from_stdlib_socket(tcp.dup())
+        self._datagrams = Datagrams(sockets[0].dup() if sockets else None, self._respond)
+        self._tcp = trio.socket.from_stdlib_socket(sockets[1].dup()) if sockets else None
         self._streams: Counter[str] = Counter()
         self._outside = Turns()
         self._asking: Counter[str] = Counter()
@@ -108,9 +109,18 @@ class Resolver:
         """End `serve`, and free the port at once."""
         self._scope.cancel()
         self._datagrams.close()
-        self._tcp.close()
-        for sock in self.sockets:
+        if self._tcp is not None:
+            self._tcp.close()
+        for sock in self.sockets or ():
             sock.close()
+
+    def admit(self, udp: socket.socket, client: str) -> None:
+        """Answer by `udp`, too, which is its own from now on, as if `client` had asked by its address in the network."""
+        self._datagrams.admit(udp, client)
+
+    def dismiss(self, udp: socket.socket) -> None:
+        """It closes `udp`, in a moment."""
+        self._datagrams.dismiss(udp)
 
     async def serve(self) -> None:
         """Until `close`."""
@@ -118,7 +128,8 @@ class Resolver:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(accept_forever, self._tcp, self._stream, _STREAMS)
+                    if self._tcp is not None:
+                        nursery.start_soon(accept_forever, self._tcp, self._stream, STREAMS)
                     self._datagrams.start()
                     await self._ask_outside(nursery)
         finally:
@@ -194,7 +205,10 @@ class Resolver:
     # -- TCP --------------------------------------------------------------------------------------------------------
 
     async def _stream(self, connection: trio.socket.SocketType) -> None:
-        client = str(connection.getpeername()[0])
+        await self.stream(connection, str(connection.getpeername()[0]))
+
+    async def stream(self, connection: trio.socket.SocketType, client: str) -> None:
+        """Answer what `client` asks by `connection`, until it has nothing to ask any more. Raises OSError."""
         if self._streams[client] >= _STREAMS_OF_ONE:
             return
         self._streams[client] += 1

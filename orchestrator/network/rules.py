@@ -13,7 +13,7 @@ from orchestrator.model.subnets import AddressRange, overlap
 from orchestrator.network.addressing import Occupied, family_of
 from orchestrator.network.firewall import Bridge, Translation
 from orchestrator.network.record import Recorded
-from orchestrator.network.resolver import DNS_PORT, Resolver
+from orchestrator.network.resolver import DNS_PORT
 
 FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 """By version of the protocol."""
@@ -76,12 +76,13 @@ def taken_by(wanted: AddressRange, occupied: Iterable[Occupied]) -> Occupied | N
     return None
 
 
-def dns_translations(ranges: Sequence[AddressRange], server: Resolver) -> tuple[Translation, ...]:
-    """Containers may publish port 53 on all addresses: questions to the bridge go to the server all the same."""
+def dns_translations(ranges: Sequence[AddressRange], sockets: Sequence[socket.socket]) -> tuple[Translation, ...]:
+    """To a name server with these `sockets`. Containers may publish port 53 on all addresses: questions to the bridge go
+    to the server all the same."""
     gateway = str(ranges[0].gateway)
     return tuple(
         Translation(protocol, gateway, DNS_PORT, gateway, int(sock.getsockname()[1]))
-        for protocol, sock in zip(("udp", "tcp"), server.sockets, strict=True)
+        for protocol, sock in zip(("udp", "tcp"), sockets, strict=True)
     )
 
 

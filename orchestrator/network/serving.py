@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-_OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_PAUSE_S = 0.1
+OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+PAUSE_S = 0.1
 
 Handler = Callable[[trio.socket.SocketType], Awaitable[None]]
 
@@ -39,8 +39,8 @@ async def accept_forever(listener: trio.socket.SocketType, handler: Handler, lim
                 slots.release()
                 if listener.fileno() < 0:
                     return  # Closed before this could begin.
-                if exc.errno in _OUT_OF:
+                if exc.errno in OUT_OF:
                     # Others must close something first; accepting again at once would only spin.
-                    await trio.sleep(_PAUSE_S)
+                    await trio.sleep(PAUSE_S)
                 continue
             nursery.start_soon(serve, connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from socket import socket
 from threading import Lock
 from typing import Any
 
@@ -18,11 +19,14 @@ MOST_BYTES = 8 << 20
 
 @frozen
 class Waiting:
-    """A question, and where its answer goes. `client`: the address alone."""
+    """A question, and where its answer goes: `by` that socket to `sender`. `client`: the address in the network of whoever
+    asks."""
 
     pieces: Pieces
     sender: tuple[Any, ...]
     since_s: float
+    client: str
+    by: socket
 
     @property
     def data(self) -> bytes:
@@ -31,10 +35,6 @@ class Waiting:
     @property
     def size_bytes(self) -> int:
         return sum(map(len, self.pieces))
-
-    @property
-    def client(self) -> str:
-        return str(self.sender[0])
 
 
 class Turns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, closing
 
 from orchestrator.contracts.network import Endpoint
@@ -54,6 +54,8 @@ class Wiring:
             self.changes = opened.enter_context(listen())
             self._opened = opened.pop_all()
         self.shared: dict[str, Firewall] = {}
+        self.on_connected: Callable[[int], None] = lambda netns_fd: None
+        """Called with each namespace that has been connected."""
 
     def close(self) -> None:
         for firewall in self.shared.values():
@@ -87,6 +89,7 @@ class Wiring:
         for family in {t.family for t in translations}:
             udp = {t.host_port for t in translations if (t.protocol, t.family) == ("udp", family)}
             self.conntrack.forget_udp(family, udp)
+        self.on_connected(netns_fd)
         return names
 
     def standing(self, netns_fd: int, plugs: Sequence[Plug]) -> Standing:

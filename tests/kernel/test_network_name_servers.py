@@ -235,6 +235,7 @@ async def test_networks_that_an_older_pystack_made_keep_the_name_server_that_con
                 assert await by_udp(world, web, "web") == await by_tcp(world, web, "web") == [web.address]
         async with open_networking(place, store) as networking:
             await networking.ensure([network()])
+            await networking.detach(web.name)
             await networking.remove([DEFAULT])
             await networking.ensure([network()])
             fresh = await start(world, networking, "fresh")

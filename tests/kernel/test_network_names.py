@@ -327,11 +327,12 @@ async def test_questions_by_ipv6_are_answered_for_who_asks() -> None:
         place = Endpoint(NetworkName("default"), (Address("::1", 64, "::1"),), "", "eth0", ("web", "lab-web-1"))
         names.claim(ContainerId("lab-web-1"), [place])
         names.publish(ContainerId("lab-web-1"), [place])
-        server = Resolver(names, zone, Upstream(), open_sockets("::1", HOST_PORTS))
+        sockets = open_sockets("::1", HOST_PORTS)
+        server = Resolver(names, zone, Upstream(), sockets)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve)
             with world.socket(world.host, socket.SOCK_DGRAM, socket.AF_INET6) as sock:
-                await sock.connect(server.sockets[0].getsockname()[:2])
+                await sock.connect(sockets[0].getsockname()[:2])
                 for name, found in (("web", ["::1"]), ("host.docker.internal", ["::1"]), ("example.org", [])):
                     await sock.send(DNSRecord.question(name, "AAAA").pack())
                     assert answers(DNSRecord.parse(await sock.recv(4096))) == found

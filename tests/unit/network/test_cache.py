@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import pytest
@@ -112,8 +113,12 @@ def test_no_answer_of_others_breaks_the_cache(noise: bytes, at: int) -> None:
         cache.find(SERVERS, MESSAGE)
 
 
+NOBODYS = socket.socket()
+NOBODYS.close()
+
+
 def waiting(client: str, number: int = 0, size: int = 20) -> Waiting:
-    return Waiting(cut(number.to_bytes(2, "big") * (size // 2)), (client, 1), 0.0)
+    return Waiting(cut(number.to_bytes(2, "big") * (size // 2)), (client, 1), 0.0, client, NOBODYS)
 
 
 def test_who_asks_much_delays_itself_alone() -> None:
