@@ -134,7 +134,7 @@ def https(path: str, host: str) -> Look:
 async def test_a_request_by_tls_takes_any_certificate_and_says_whom_it_is_for(here: Place, tmp_path: Path) -> None:
     make_certificates(tmp_path)  # For 127.0.0.1, by an authority that nobody knows.
     run = await begin(here, "sleep 1000")
-    argv = ["nsenter", f"--net=/proc/{run.pid}/ns/net", sys.executable, "-c", TLS_SERVER, tmp_path]
+    argv = ["nsenter", f"--net=/proc/{run.pid}/ns/net", sys.executable, "-c", TLS_SERVER, str(tmp_path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
         try:
             with trio.fail_after(30):

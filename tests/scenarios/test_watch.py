@@ -314,6 +314,53 @@ services:
     assert len(watch.said("watch: restarting app")) < 30
 
 
+def test_ctrl_c_ends_a_watch_before_a_storm_is_copied(pystack: Pystack, busybox_rootfs: Path) -> None:
+    text = f"""
+services:
+  app:
+    image: rootfs:{busybox_rootfs}
+    command: [sleep, "3600"]
+    stop_grace_period: 0s
+    develop: {{watch: [{{path: ./src, action: sync, target: /srv/src, initial_sync: true}}]}}
+"""
+    count = 5000
+    stack = pystack.stack(text)
+    for number in range(count):
+        put(stack, f"src/{number % 100}/file-{number}", "")
+    with watching(stack, ready="") as watch:
+        eventually(lambda: "app" in stack.ps(), 120.0)
+        copied = root_of(stack) / "srv/src"
+
+        def there() -> int:
+            return sum(len(files) for _, _, files in os.walk(copied))
+
+        eventually(lambda: copied.exists() and there(), 120.0)
+        assert watch.end() == 130
+        assert 0 < there() < count
+    with watching(stack, "watch", "--no-up") as watch:
+        (line,) = watch.hears("copied to app")
+        assert line.startswith(f"watch: {count + 100} changes copied to app"), "told once, when nothing is left"
+        assert there() == count
+        assert watch.end() == 130
+
+
+def test_a_folder_that_is_empty_at_first_is_in_step_too(pystack: Pystack, busybox_rootfs: Path) -> None:
+    text = f"""
+services:
+  app:
+    image: rootfs:{busybox_rootfs}
+    command: [sleep, "3600"]
+    stop_grace_period: 0s
+    develop: {{watch: [{{path: ./src, action: sync, target: /srv/src, initial_sync: true}}]}}
+"""
+    stack = pystack.stack(text)
+    (stack.directory / "src").mkdir()
+    with watching(stack) as watch:
+        put(stack, "src/first", "first")
+        eventually(lambda: content(root_of(stack) / "srv/src/first") == "first")
+        assert watch.end() == 130
+
+
 def test_a_copy_waits_for_a_container_that_is_away(pystack: Pystack, busybox_rootfs: Path) -> None:
     stack = pystack.stack(BOTH.format(image=busybox_rootfs), files={"src/a": "a", "one.conf": "1"})
     with watching(stack) as watch:

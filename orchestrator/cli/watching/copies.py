@@ -29,15 +29,21 @@ class Unreached(Exception):
 
 
 def copy(
-    settings: Settings, site: Site, container: ContainerId, parts: Sequence[Part], warn: Callable[[str], None]
-) -> None:
-    """Raises Unreached; OperationError and HostError for what will not go in."""
+    settings: Settings,
+    site: Site,
+    container: ContainerId,
+    parts: Sequence[Part],
+    warn: Callable[[str], None],
+    enough: Callable[[], bool],
+) -> list[Part]:
+    """What is left of `parts` when `enough` said so, as `bring` has it. Raises Unreached; OperationError and HostError for
+    what will not go in."""
     try:
-        _copy(settings, site, container, parts, warn, at_rest=False)
+        return _copy(settings, site, container, parts, warn, enough, at_rest=False)
     except Unreached:
         if not _rests(site, container):
             raise
-        _copy(settings, site, container, parts, warn, at_rest=True)
+        return _copy(settings, site, container, parts, warn, enough, at_rest=True)
 
 
 def _rests(site: Site, container: ContainerId) -> bool:
@@ -63,21 +69,24 @@ def _copy(
     container: ContainerId,
     parts: Sequence[Part],
     warn: Callable[[str], None],
+    enough: Callable[[], bool],
     *,
     at_rest: bool,
-) -> None:
+) -> list[Part]:
     failed: PystackError | None = None
+    left: list[Part] = []
     try:
         spec = read_bundle(site, container)
         with opened_view(site, spec, lambda: provide(settings, spec), at_rest=at_rest) as view:
             try:
-                bring(view, _user(spec.config), parts, warn)
+                left = bring(view, _user(spec.config), parts, warn, enough)
             except PystackError as error:
                 failed = error
     except PystackError as error:
         raise Unreached(error) from error
     if failed is not None:
         raise failed
+    return left
 
 
 def _user(config: object) -> tuple[int, int]:

@@ -30,30 +30,50 @@ from orchestrator.values import frozen, replace
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_SLICE = 100
+"""Paths that are copied without asking whether it is enough; some 25 ms, if they are small."""
 _DEEPEST = 256
 """Levels of a folder that is deleted; each is an open file meanwhile."""
 
 
 @frozen
 class Part:
-    """What is copied by one rule. `root`: here. `target`: the folder in the container that stands for it. `paths`: from
-    `root`, and where each goes, from `target`."""
+    """What is copied by a rule. `rule`: its number. `root`: here. `target`: the folder in the container that stands for
+    it. `paths`: from `root`, and where each goes, from `target`."""
 
+    rule: int
     root: str
     target: str
     paths: tuple[tuple[str, str], ...]
 
 
-def bring(view: View, user: tuple[int, int], parts: Iterable[Part], warn: Callable[[str], None]) -> None:
-    """Into the container that is seen so. `user`: its uid and gid there. Raises OperationError, HostError."""
+def bring(
+    view: View,
+    user: tuple[int, int],
+    parts: Iterable[Part],
+    warn: Callable[[str], None],
+    enough: Callable[[], bool] = lambda: False,
+) -> list[Part]:
+    """Into the container that is seen so. `user`: its uid and gid there. `enough`: asked now and then; what is left when it
+    says so is returned, and never all of it. Raises OperationError, HostError."""
     owner = view.ids.outside(user[0]), view.ids.outside(user[1])
+    slices = [slice_ for part in parts for slice_ in _slices(part)]
     try:
         with making_files_as(view.ids.outside(0)):
-            for part in parts:
-                _part(view, owner, part, warn)
+            for number, each in enumerate(slices, start=1):
+                _part(view, owner, each, warn)
+                if enough():
+                    return slices[number:]
     except OSError as exc:
         what = os.fsdecode(exc.filename) if exc.filename else "files"
         raise HostError(f"cannot copy {what}: {exc.strerror}") from exc
+    return []
+
+
+def _slices(part: Part) -> Iterable[Part]:
+    """In whichever order: what is to be done about a path is what the disk says then."""
+    paths = sorted(part.paths)
+    return (replace(part, paths=tuple(paths[at : at + _SLICE])) for at in range(0, len(paths), _SLICE))
 
 
 def _part(view: View, owner: tuple[int, int], part: Part, warn: Callable[[str], None]) -> None:
@@ -62,7 +82,7 @@ def _part(view: View, owner: tuple[int, int], part: Part, warn: Callable[[str], 
         gone: list[tuple[str, str]] = []
         root = os.open(part.root, _HELD | os.O_DIRECTORY)
         try:
-            for path, place in sorted(part.paths):
+            for path, place in part.paths:
                 (there if _exists(root, path) else gone).append((path, place))
         finally:
             os.close(root)

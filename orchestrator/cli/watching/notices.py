@@ -1,7 +1,8 @@
 """Being told that files change, by watchfiles: its watcher runs in a thread of its own, and waits in one of ours.
 
 A folder is watched with all in it. A root can be deleted and come back, and a single file be replaced by its editor: so the
-folders above are watched too, by themselves. Only this module knows watchfiles.
+folders above are watched too, by themselves. Only this module knows watchfiles, and its `watch` alone: the asynchronous
+one would want an event loop around everything else that is waited for, and waits in a thread all the same.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 
-from watchfiles._rust_notify import RustNotify
+import watchfiles
 
 from orchestrator.errors import HostError, InputError
 
@@ -89,38 +90,67 @@ class Notices:
 
 
 class _Watcher:
+    """Raises what is wrong with `paths`; else they are watched when it is made."""
+
     def __init__(self, paths: list[str], deep: bool, told: Callable[[set[str], Exception | None], None]) -> None:
-        self._stopping = threading.Event()
-        self._told = told
+        self._paths, self._deep, self._told = paths, deep, told
+        self._stop = _Stop()
+        self._refusal: Exception | None = None
         self._thread: threading.Thread | None = None
         if not paths:
             return
-        try:
-            self._notify = RustNotify(paths, False, False, 0, deep, True)
-        except FileNotFoundError as exc:
-            raise InputError(f"a folder to watch is not there: {', '.join(paths)}") from exc
-        except (OSError, RuntimeError) as exc:
-            raise _refused(exc) from exc
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
+        self._stop.begun.wait()
+        match self._refusal:
+            case None:
+                return
+            case FileNotFoundError() as exc:
+                raise InputError(f"a folder to watch is not there: {', '.join(paths)}") from exc
+            case exc:
+                raise _refused(exc) from exc
 
     def _run(self) -> None:
-        while True:
-            try:
-                found = self._notify.watch(_LONGEST_MS, _STEP_MS, 0, self._stopping)
-            except RuntimeError as exc:
-                if not self._stopping.is_set():
-                    self._told(set(), exc)
-                return
-            if isinstance(found, str):  # It was to stop.
-                return
-            self._told({path for _, path in found}, None)
+        try:
+            for found in watchfiles.watch(
+                *self._paths,
+                watch_filter=None,
+                debounce=_LONGEST_MS,
+                step=_STEP_MS,
+                rust_timeout=0,
+                stop_event=self._stop,
+                debug=False,
+                raise_interrupt=False,
+                force_polling=False,
+                recursive=self._deep,
+                ignore_permission_denied=True,
+            ):
+                self._told({path for _, path in found}, None)
+        except (OSError, RuntimeError) as exc:
+            if not self._stop.begun.is_set():
+                self._refusal = exc
+            elif not self._stop.wanted:
+                self._told(set(), exc)
+        finally:
+            self._stop.begun.set()
 
     def close(self) -> None:
-        self._stopping.set()
+        self._stop.wanted = True
         if self._thread is not None:
             self._thread.join()
-            self._notify.close()
+
+
+class _Stop:
+    """What watchfiles asks, each time that it has looked for events, whether it is to end. So it has begun with the first
+    time, which is the only sign of that: its generator makes the watch when it is waited for."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.begun = threading.Event()
+
+    def is_set(self) -> bool:
+        self.begun.set()
+        return self.wanted
 
 
 def _refused(exc: Exception) -> HostError:

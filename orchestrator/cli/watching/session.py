@@ -1,7 +1,8 @@
 """A watch: what is told by the kernel, what that means, and the work that follows, in one loop of whoever has it.
 
-`sources` and `left_s` say what to wait for, `pump` does what can be done now; copying is done at once, operations go on
-beside it. `notice` must be told of the project's events: they say when containers come and go.
+`sources` and `left_s` say what to wait for, `pump` does what can be done now: some of the copying, so that whoever waits
+for keys and signals too gets to them; operations go on beside it. `notice` must be told of the project's events: they say
+when containers come and go.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from orchestrator.cli.watching.notices import Notices
 from orchestrator.cli.watching.preparing import Prepared
 from orchestrator.cli.watching.pruning import Pruning
 from orchestrator.cli.watching.rules import target_of
-from orchestrator.cli.watching.states import Behind, Kind, ServiceState
+from orchestrator.cli.watching.states import Behind, Kind, ServiceState, shared_out
 from orchestrator.cli.watching.timing import Burst
 from orchestrator.cli.watching.trees import Tree
 from orchestrator.client.connection import soonest
@@ -36,6 +37,8 @@ from orchestrator.values import frozen
 _LATER_S = 0.5
 """Until new folders are looked at again, and everything after a storm."""
 _TOLD_AT_TRY = 8
+_COPYING_S, _MOST_AT_ONCE = 0.05, 1000
+"""Of one `pump`: it begins no further slice (`mirror.bring`) after that, and takes no more paths of a container."""
 _COME_AND_GO = frozenset(
     {
         EventKind.CONTAINER_CREATED,
@@ -83,6 +86,15 @@ class _Rule:
         self._held, self.identity = -1, None
 
 
+class _Copied:
+    """What was copied to a service until nothing was left."""
+
+    def __init__(self) -> None:
+        self.began_s = time.monotonic()
+        self.paths: set[tuple[int, str]] = set()
+        self.containers: set[ContainerId] = set()
+
+
 class Watching:
     """A context manager: files are watched from its beginning on, and something is done about them from `begin` on."""
 
@@ -103,6 +115,7 @@ class Watching:
         self._tasks: dict[ServiceName, tasks.Task] = {}
         self._pruning: dict[ServiceName, Pruning] = {}
         self._containers: dict[ContainerId, ContainerRecord] = {}
+        self._copied: dict[ServiceName, _Copied] = {}
         self._stale = True
         self._begun = False
 
@@ -165,8 +178,9 @@ class Watching:
             self._attend(service)
         if self._stale:
             self._find_containers()
+        until_s = time.monotonic() + _COPYING_S
         for service, state in self._states.items():
-            self._copy(service, state)
+            self._copy(service, state, until_s)
             self._operate(service, state)
 
     # Files.
@@ -228,28 +242,50 @@ class Watching:
     def _of(self, service: ServiceName) -> Mapping[ContainerId, ContainerRecord]:
         return {name: item for name, item in self._containers.items() if item.instance.service == service}
 
-    def _copy(self, service: ServiceName, state: ServiceState) -> None:
-        began_s = time.monotonic()
-        paths: set[tuple[int, str]] = set()
-        reached = 0
-        for container, behind in state.to_copy(began_s):
+    def _copy(self, service: ServiceName, state: ServiceState, until_s: float) -> None:
+        def enough() -> bool:
+            return time.monotonic() >= until_s
+
+        if due := state.to_copy(time.monotonic()):
+            self._copied.setdefault(service, _Copied())
+        elif service not in self._copied:
+            return
+        copied, unfinished = self._copied[service], False
+        for container, all_behind in due:
+            behind, left = shared_out(all_behind, 0 if enough() else _MOST_AT_ONCE)
+            if not behind:
+                state.left(container, left)
+                unfinished = True
+                continue
             warn = self._warner(f"{container}: ")
             try:
-                copy(self._settings, self._site, container, self._parts(behind), warn)
+                rest = copy(self._settings, self._site, container, self._parts(behind), warn, enough)
             except Unreached as unreached:
-                if state.failed(container, behind, time.monotonic()) == _TOLD_AT_TRY:
+                if state.failed(container, all_behind, time.monotonic()) == _TOLD_AT_TRY:
                     self._tell(f"{container} cannot be reached: {unreached.error}; it gets its files when it is back")
                 continue
             except PystackError as error:
                 self._tell(f"{container}: {error}")
             else:
-                reached += 1
-                paths |= {(rule, path) for rule, some in behind.items() for path in some}
+                copied.containers.add(container)
+                copied.paths |= {(rule, path) for rule, paths in behind.items() for path in paths}
+                undone = {(part.rule, path) for part in rest for path, _ in part.paths}
+                copied.paths -= undone
+                for rule, path in undone:
+                    left.setdefault(rule, set()).add(path)
             state.copied(container)
-        if reached:
-            changes = f"{len(paths)} change{'' if len(paths) == 1 else 's'}"
-            to = service if reached == 1 else f"{reached} containers of {service}"
-            self._tell(f"{changes} copied to {to} in {(time.monotonic() - began_s) * 1000:.0f} ms")
+            if left:
+                state.left(container, left)
+                unfinished = True
+        if not unfinished:
+            self._tell_copied(service, self._copied.pop(service))
+
+    def _tell_copied(self, service: ServiceName, copied: _Copied) -> None:
+        if not copied.containers:
+            return
+        changes = f"{len(copied.paths)} change{'' if len(copied.paths) == 1 else 's'}"
+        to = service if len(copied.containers) == 1 else f"{len(copied.containers)} containers of {service}"
+        self._tell(f"{changes} copied to {to} in {(time.monotonic() - copied.began_s) * 1000:.0f} ms")
 
     def _parts(self, behind: Behind) -> list[Part]:
         parts = []
@@ -258,7 +294,7 @@ class Watching:
             ground = prepared.ground
             targets = {path: target_of(prepared.rule, ground, path) for path in paths}
             folder = next(iter(targets.values()))[0]
-            parts.append(Part(ground.root, folder, tuple((path, place) for path, (_, place) in targets.items())))
+            parts.append(Part(number, ground.root, folder, tuple((path, place) for path, (_, place) in targets.items())))
         return parts
 
     # Operations.

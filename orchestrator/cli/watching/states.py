@@ -7,6 +7,7 @@ all the same. What was changed since the beginning is remembered: a container th
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -44,6 +45,23 @@ class _Container:
         self.made_at, self.behind = made_at, behind
         self.tries = 0
         self.again_s = 0.0
+
+    def falls_behind(self, behind: Behind) -> None:
+        for rule, paths in behind.items():
+            self.behind.setdefault(rule, set()).update(paths)
+
+
+def shared_out(behind: Behind, most: int) -> tuple[Behind, Behind]:
+    """The first `most` paths, and the others. In their order, so what is in a folder comes after it."""
+    share: Behind = {}
+    rest: Behind = {}
+    for rule, paths in behind.items():
+        first = set(heapq.nsmallest(most, paths)) if len(paths) > most else paths
+        most -= len(first)
+        for some, found in ((first, share), (paths - first, rest)):
+            if some:
+                found[rule] = some
+    return share, rest
 
 
 def _may_be_reached(container: _Container) -> bool:
@@ -129,13 +147,18 @@ class ServiceState:
         if (known := self._containers.get(container)) is not None:
             known.tries = 0
 
+    def left(self, container: ContainerId, behind: Behind) -> None:
+        """That much of it is still to be copied, when others have had their turn."""
+        if (known := self._containers.pop(container, None)) is not None:
+            self._containers[container] = known
+            known.falls_behind(behind)
+
     def failed(self, container: ContainerId, behind: Behind, now_s: float) -> int:
         """It could not be reached just now. How often that was so, one after the other."""
         known = self._containers.get(container)
         if known is None:
             return 0
-        for rule, paths in behind.items():
-            known.behind.setdefault(rule, set()).update(paths)
+        known.falls_behind(behind)
         known.again_s = now_s + min(_FIRST_PAUSE_S * 2**known.tries, _LONGEST_PAUSE_S)
         known.tries += 1
         if known.tries >= _MOST_TRIES:

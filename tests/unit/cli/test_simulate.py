@@ -189,7 +189,7 @@ def test_faults_that_the_stack_says_of_itself_happen_at_their_times_and_those_of
     refused = [line for line in lines if "let migrate run out of memory" in line]
     assert [line[:8] for line in refused] == ["00:02:00", "00:04:00"], "it has ended by then"
     assert "left out of x-pystack.chaos, for nothing here notices its network: cut web from db; 50ms lag of web" in lines
-    found = data(bench, SCRIPTED, "--for", "5m")
+    found = json.loads(simulated(bench, SCRIPTED, "--for", "5m", "--format", "json").out)
     assert found["left_out"] == ["cut web from db", "50ms lag of web"]
     assert found["restarts"] == {"demo-db-1": 1}
     without = simulated(bench, SCRIPTED, "--for", "5m", "--no-chaos")

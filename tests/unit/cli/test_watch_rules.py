@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from orchestrator.cli.watching.rules import Filter, Ground, filter_of, target_of
-from orchestrator.cli.watching.states import Behind, Kind, Operation, ServiceState
+from orchestrator.cli.watching.states import Behind, Kind, Operation, ServiceState, shared_out
 from orchestrator.cli.watching.timing import STORM, Burst, Calm
 from orchestrator.cli.watching.trees import Tree
 from orchestrator.errors import InputError
@@ -209,6 +209,14 @@ def test_what_is_copied_at_the_beginning_is_nothing_to_act_upon() -> None:
     assert state.next_operation(99.0) is None
 
 
+def test_what_is_in_a_folder_is_copied_after_it_however_little_is_copied_at_once() -> None:
+    behind = {0: {"a/c", "a", "b", "a/c/d"}, 1: set[str](), 2: {"x"}}
+    assert shared_out(behind, 2) == ({0: {"a", "a/c"}}, {0: {"a/c/d", "b"}, 2: {"x"}})
+    assert shared_out(behind, 4) == ({0: behind[0]}, {2: {"x"}})
+    assert shared_out(behind, 9) == ({0: behind[0], 2: {"x"}}, {})
+    assert shared_out({1: set()}, 9) == ({}, {})
+
+
 class Life(RuleBasedStateMachine):
     """Whatever happens: what changed reaches every container that is there, and every action is done after its change."""
 
@@ -251,12 +259,16 @@ class Life(RuleBasedStateMachine):
         self.has.pop(ContainerId(f"p-a-{number}"), None)
         self.state.containers(self.there)
 
-    @rule(works=st.booleans())
-    def files_are_copied(self, works: bool) -> None:
-        for name, behind in self.state.to_copy(self.now_s):
+    @rule(works=st.booleans(), most=st.integers(0, 12))
+    def files_are_copied(self, works: bool, most: int) -> None:
+        for name, all_behind in self.state.to_copy(self.now_s):
             if not works:
-                self.state.failed(name, behind, self.now_s)
+                self.state.failed(name, all_behind, self.now_s)
                 continue
+            behind, left = shared_out(all_behind, most)
+            assert sum(map(len, behind.values())) <= most
+            if left:
+                self.state.left(name, left)
             for number, paths in behind.items():
                 self.has[name].setdefault(number, set()).update(paths)
             self.state.copied(name)
@@ -297,7 +309,7 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         for _ in range(10):
             self.now_s += 5.0
-            self.files_are_copied(True)
+            self.files_are_copied(True, 12)
             self.an_operation_ends(False)
             self.an_operation_begins()
         assert all(has == self.changed for has in self.has.values())

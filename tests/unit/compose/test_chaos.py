@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cli.chaos_script import moments
 from orchestrator.model.chaos import ChaosStep, FaultKind, Injection
+from orchestrator.policy.script import moments
 from tests.unit.compose.stacks import Stack
 
 SERVICES = "services: {api: {image: host, scale: 2}, db: {image: host, container_name: store}}\n"

@@ -73,7 +73,7 @@ def kernel(group: Group, process: subprocess.Popen[bytes]) -> Iterator[list[tupl
     limit = group.path / "memory.max"
 
     def work(inotify: Inotify) -> None:
-        while reader not in select.select([inotify, reader], [], [])[0]:
+        while reader not in select.select([inotify.fileno(), reader], [], [])[0]:
             inotify.clear()
             if not limit.read_text().startswith("0") or seen:
                 continue
