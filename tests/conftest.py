@@ -110,11 +110,15 @@ def leaves_nothing_behind(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="session")
-def busybox_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for ``image: rootfs:DIR``. Shared: tests must not write into it."""
+def busybox_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory for ``image: rootfs:DIR``. Shared: tests must not write into it, or others depend on their order."""
     if not machine.BUSYBOX.exists():
         pytest.skip("no static busybox (.ci/servers installs it)")
-    return machine.make_busybox_rootfs(tmp_path_factory.mktemp("busybox") / "rootfs")
+    root = machine.make_busybox_rootfs(tmp_path_factory.mktemp("busybox") / "rootfs")
+    before = set(root.rglob("*"))
+    yield root
+    if written := set(root.rglob("*")) - before:
+        pytest.fail(f"written into the root file system of all tests: {sorted(map(str, written))}", pytrace=False)
 
 
 @pytest.fixture
