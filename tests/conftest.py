@@ -39,8 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     all that it imports, which takes longer than what it does.
     """
     global _refused
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    sys.dont_write_bytecode = False
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        sys.dont_write_bytecode = False
     if not config.option.basetemp:
         config.option.basetemp = tempfile.mkdtemp(prefix="pst-run-", dir="/tmp")
         config.add_cleanup(functools.partial(_remove, config.option.basetemp))
