@@ -160,7 +160,9 @@ class Engine:
                 request = without_secrets(self._state, request)
                 self._state.reserve_written(request.project)
                 if expected is None:
-                    await self._refreshing.during(refresh_images(self._state, *images_of(request), environ))
+                    keeps = isinstance(request, Scale) or (isinstance(request, Up) and request.recreate is Recreate.NEVER)
+                    refresh = refresh_images(self._state, *images_of(request), environ, replaces=not keeps)
+                    await self._refreshing.during(refresh)
             if isinstance(request, Down) and request.selection.everything and expected is None:
                 await self._refreshing.end_all()
                 await chaos.end_all(self._state)

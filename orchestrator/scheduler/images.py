@@ -79,14 +79,30 @@ class Refreshing:
 
 
 async def refresh_images(
-    state: EngineState, project: Project, services: Iterable[ServiceName], environ: Mapping[str, str]
+    state: EngineState,
+    project: Project,
+    services: Iterable[ServiceName],
+    environ: Mapping[str, str],
+    *,
+    replaces: bool,
 ) -> None:
-    """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there. An
-    image that is missing is none of these: the plan has an operation for it. `environ`: as of a request. Raises the first
-    error."""
+    """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there; and
+    what is missing of a service that has something to lose: nothing is given up for an image that does not come. Any
+    other image that is missing is an operation of the plan. `environ`: as of a request. `replaces`: whether the plan will
+    replace what has changed. Raises the first error."""
     wanted = [project.services[name] for name in services]
     asked = {request: service for service in wanted for request in image_requests(project, service)}
-    asked = {request: service for request, service in asked.items() if request.pull_policy.when not in _LASTING}
+    awaited = {
+        request
+        for service in wanted
+        if replaces and any(container.is_made for container in state.replicas(service.name))
+        for request in image_requests(project, service)
+    }
+    asked = {
+        request: service
+        for request, service in asked.items()
+        if request in awaited or request.pull_policy.when not in _LASTING
+    }
     done = {request.reference: trio.Event() for request in asked}
     errors: list[PystackError] = []
 
@@ -96,7 +112,7 @@ async def refresh_images(
                 await done[before.reference].wait()
         try:
             found = await state.adapters.images.inspect(request)
-            if isinstance(found, Known) and found.due:
+            if found.due if isinstance(found, Known) else request in awaited:
                 await obtain_image(state, project, request, environ)
         except PystackError as error:
             errors.append(located(error, project, service, image_key(project, service, request)))
