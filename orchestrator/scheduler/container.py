@@ -156,6 +156,11 @@ class Container:
         return self.phase in LIVE
 
     @property
+    def is_made(self) -> bool:
+        """It runs, or has: there is something of it that its removal loses."""
+        return self.live or self.exit is not None or self.phase in (Phase.CREATED, Phase.EXITED)
+
+    @property
     def has_ended(self) -> bool:
         """It is as it is because its last run has ended, so that `exit` tells of now and not of what was before."""
         return self.error is None and self.phase in (Phase.EXITED, Phase.FAILED, Phase.BACKOFF)

@@ -40,7 +40,7 @@ from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import Refreshing, refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
-from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
+from orchestrator.scheduler.planning import check_volumes, images_of, make_plan, plan_to_resume, sealed_plan
 from orchestrator.scheduler.rollback import plan_rollback
 from orchestrator.scheduler.rolling import LiveRoll
 from orchestrator.scheduler.stdio import FirstRun
@@ -160,7 +160,11 @@ class Engine:
                 request = without_secrets(self._state, request)
                 self._state.reserve_written(request.project)
                 if expected is None:
-                    await self._refreshing.during(refresh_images(self._state, *images_of(request), environ))
+                    keeps = isinstance(request, Scale) or (isinstance(request, Up) and request.recreate is Recreate.NEVER)
+                    if not keeps:
+                        check_volumes(self._state, *images_of(request))
+                    refresh = refresh_images(self._state, *images_of(request), environ, replaces=not keeps)
+                    await self._refreshing.during(refresh)
             if isinstance(request, Down) and request.selection.everything and expected is None:
                 await self._refreshing.end_all()
                 await chaos.end_all(self._state)
