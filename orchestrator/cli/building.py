@@ -161,6 +161,7 @@ def _build_all(
             build = with_images(spec, by_service)
             request = ImageRequest(service.image, project.working_dir, service.platform, build=build, environ=environ)
             told = transfers.of(name)
+            transfers.step(f"Image {service.image} Building")
 
             def progress(news: str | Transfer) -> None:
                 if isinstance(news, str):
@@ -173,6 +174,7 @@ def _build_all(
                 )
             except PystackError as error:
                 raise located(error, project, f"{service.place}.build") from error
+            transfers.step(f"Image {service.image} Built")
 
         at_once = settings.parallel if settings.parallel > 0 else len(specs)
         await each({name: built_before(spec) for name, spec in specs.items()}, one, at_once=at_once)
