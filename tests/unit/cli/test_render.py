@@ -196,7 +196,9 @@ def test_the_terminal_decides_how_progress_looks(
 
 
 def made(kind: K, container: str | None = "shop-web-1", text: str = "its own words", **detail: Any) -> Event:
-    return Event(kind, text, 0.0, ServiceName("web") if container else None, container and ContainerId(container), detail)
+    if container is None:
+        return Event(kind, text, 0.0, detail=detail)
+    return Event(kind, text, 0.0, ServiceName("web"), ContainerId(container), detail)
 
 
 @pytest.mark.parametrize(
