@@ -172,7 +172,7 @@ def test_no_kind_takes_the_place_of_another(stack: Bench) -> None:
         (("app:/a", "app:/b"), 2, "files are not copied between services"),
         (("nosuch", "app:/x"), 2, "cannot read nosuch: No such file or directory"),
         (("file/", "app:/x"), 2, "file/ is no directory"),
-        (("file", "ap:/x"), 2, '"ap" is not a service of project'),
+        (("file", "ap:/x"), 2, 'no such service: ap (did you mean "app"?)'),
         (("--index", "7", "file", "app:/x"), 2, "has no container 7"),
         (("file", "app:/nosuch/x"), 1, 'there is no directory "/nosuch" in container'),
         (("file", "app:/nosuch/"), 1, '"/nosuch/" does not exist'),
