@@ -297,7 +297,7 @@ async def test_a_killed_supervisor_loses_nothing_and_the_next_adopts(stage: Stag
 async def test_an_exit_while_no_supervisor_lives_is_known_to_the_next(stage: Stage) -> None:
     supervisor, _ = stage.supervise("sleep 0.2; echo end; exit 23")
     stage.kill(supervisor)
-    eventually(lambda: b'"e":"exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
+    eventually(lambda: b'"e": "exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
     async with open_runtime(stage.site, find_host()) as runtime:
         (state,) = await runtime.containers()
         assert state.run is None
@@ -357,7 +357,7 @@ async def test_a_monitor_left_alone_without_containers_ends(stage: Stage) -> Non
 async def test_a_monitor_whose_data_directory_is_gone_is_not_taken_over(stage: Stage) -> None:
     """The supervisor was killed by the end of a `down`, when nothing was left but that monitor, for some seconds."""
     supervisor, monitor = stage.supervise("exit 0")
-    eventually(lambda: b'"e":"exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
+    eventually(lambda: b'"e": "exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
     stage.kill(supervisor)
     os.rename(stage.site.data_dir, stage.root / "gone")
     async with open_runtime(stage.site, find_host()) as runtime:
