@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
 from orchestrator.contracts.site import Site
@@ -514,6 +515,24 @@ async def test_a_start_that_was_prepared_during_a_run_and_killed_is_a_start(here
     assert victim == "monitor" or here.runtime.monitor_pid == old
     await here.runtime.kill(BOX)
     await here.runtime.wait(second)
+
+
+async def test_a_gate_whose_reader_was_killed_does_not_kill_the_monitor(here: Place) -> None:
+    pid, monitor = await prepared(here), here.runtime.monitor_pid
+    codes: list[int | None] = []
+
+    async def start() -> None:
+        codes.append((await here.runtime.wait(await here.runtime.start(BOX))).code)
+
+    os.kill(monitor, signal.SIGSTOP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+        await trio.testing.wait_all_tasks_blocked()  # The word to let it go is on its way.
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: ended(pid))
+        os.kill(monitor, signal.SIGCONT)
+    assert codes == [3]
+    assert here.runtime.monitor_pid == monitor
 
 
 async def test_what_is_prepared_during_a_run_is_forgotten_when_the_supervisor_leaves(
