@@ -56,7 +56,7 @@ def test_the_end_and_nonsense_are_told_apart(pair: tuple[socket.socket, socket.s
 
 
 def test_the_monitor_imports_nothing_heavy() -> None:
-    """It has to stay small, for each start copies it, twice: the first of these modules cost one to three megabytes each."""
+    """It has to stay small, for each start copies it twice: the first of these modules cost one to three megabytes each."""
     program = "import sys; sys.path.append(sys.argv[1]); import orchestrator.kernel.clean_start"
     program += "; import orchestrator.runtime.monitor.server; print(*sys.modules)"
     argv = [sys.executable, "-I", "-S", "-c", program, str(ROOT)]
