@@ -295,7 +295,8 @@ class Execution:
             return
         if operation.kind is not Kind.START or not container.pending:
             return
-        container.amend(wanted=Wanted.STOPPED)
+        if not container.live or container.ask.ending:  # Else it goes on, and may be left as it is found.
+            container.amend(wanted=Wanted.STOPPED)
         if container.phase is Phase.WAITING:
             why = f'not started: taken over by "{node.taken_by}"'
             container.step(Trigger.CREATED if container.sandbox.fresh else Trigger.WITHDRAW, why, Step.WITHDRAWN)
