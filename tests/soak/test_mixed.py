@@ -170,7 +170,7 @@ def judge(name: str, want: Want, row: dict[str, Any]) -> Iterator[str]:
         states = CRASHES if name == "flaky" else LIVE
     if row["State"] not in states or (name == "migrate" and want.on and row["ExitCode"] != 0):
         yield f"{row['State']} ({row['ExitCode']}): {row['Reason']}"
-    if row["Wanted"] != ("running" if want.on else "stopped"):
+    if name != "migrate" and row["Wanted"] != ("running" if want.on else "stopped"):  # What has ended is not stopped.
         yield f"{row['Wanted']} is recorded"
     if row["Pid"] and (has := version_of(row["Pid"])) not in (None, want.version):
         yield f"version {has}"
