@@ -193,6 +193,11 @@ def _take_ended_one_off(state: EngineState, container: Container, found: Contain
         assert state.nursery is not None, "Engine.run is not running"
         state.nursery.start_soon(supervise.remove_for_good, state, container)
         return
+    exit, known = found.last_exit, container.record.last_exit
+    if exit is not None and (known is None or not exit.is_end_of(known)):  # Else it has been told.
+        text = f"{container.label} ended while no supervisor was there"
+        container.note(EventKind.CONTAINER_EXITED, text, exit_status=exit.status, oom=exit.oom_killed, restarts=False)
+        container.amend(last_exit=exit)
     container.step(Trigger.ENDED_DONE, "ended while no supervisor was there")
     supervise.remove_if_due(state, container)
 
