@@ -223,7 +223,7 @@ class Execution:
                 container.amend(wanted=Wanted.STOPPED)
             case Kind.START:
                 container.amend(wanted=Wanted.RUNNING, gave_up="", restarts=0, forgiven=0, halted=False)
-            case Kind.STOP | Kind.REMOVE if self._rolling.has(operation):
+            case Kind.STOP | Kind.REMOVE if self._rolling.will_be_succeeded(container.id):
                 pass  # It is wanted until its slot's turn, and then as long as its successor has not been announced.
             case Kind.STOP | Kind.REMOVE if not operation.replaces:
                 container.amend(wanted=Wanted.STOPPED, halted=operation.halts)

@@ -116,6 +116,11 @@ class Rolling:
         """It gets its record when its turn comes."""
         return container in self._successors
 
+    def will_be_succeeded(self, container: ContainerId) -> bool:
+        """It goes on until another one has been announced in its place."""
+        slot = self._slot(container) if self.has_place(container) else None
+        return slot is not None and slot.old == container and slot.new in self._successors
+
     def whole(self, container: ContainerId) -> frozenset[ContainerId]:
         """All containers of the update that `container` is in; else itself."""
         if (place := self._places.get(container)) is None:
