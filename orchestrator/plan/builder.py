@@ -66,8 +66,9 @@ class PlanBuilder:
         definition: Service,
         cause: str,
         manual: Manual | None = None,
+        renames: ContainerId | None = None,
     ) -> None:
-        """`container` must be free, but for what this plan removes. Raises InputError."""
+        """`container` must be free, but for what this plan removes. `renames`: see `Operation`. Raises InputError."""
         names = [container]
         if definition.pre_start:
             names.append(init_id(self.project.name, instance, len(definition.pre_start) - 1))
@@ -88,7 +89,8 @@ class PlanBuilder:
                 place=self.project.where(f"{definition.place}.container_name"),
             )
         self._names[container] = definition.name
-        self._add(Operation(Kind.CREATE, cause, container, instance, definition=definition, manual=manual))
+        made = Operation(Kind.CREATE, cause, container, instance, definition=definition, manual=manual)
+        self._add(replace(made, renames=renames) if renames != container else made)
 
     def start(self, instance: Instance, container: ContainerId, cause: str) -> None:
         waits: tuple[Dependency, ...] = ()
@@ -229,15 +231,19 @@ class PlanBuilder:
     ) -> None:
         self.replaced.setdefault(item.service, []).append(item.container)
         container = self.name_of(item.instance, definition)
-        same = container == item.container
+        stays = self.may_be_called(item, container)
         if item.live:
-            self.stop(item, cause, timeout_s, replaces=same)
-        self.remove(item, cause, replaces=same, anonymous=renew_volumes)
-        if not same:
+            self.stop(item, cause, timeout_s, replaces=stays)
+        self.remove(item, cause, replaces=stays, anonymous=renew_volumes)
+        if container != item.container:
             self.predecessors[container] = item.container
-        self.create(item.instance, container, definition, cause)
+        self.create(item.instance, container, definition, cause, renames=item.container if stays else None)
         if start:
             self.start(item.instance, container, "created")
+
+    def may_be_called(self, item: ObservedContainer, name: ContainerId) -> bool:
+        """Whether its record can have that name: nothing else has it."""
+        return name == item.container or name not in self.observed.containers
 
     def succeed(
         self, item: ObservedContainer, new: ContainerId, definition: Service, cause: str, timeout_s: float | None

@@ -146,8 +146,8 @@ class Order:
 
     def _announced_to(self, stop: Operation) -> list[OperationId]:
         """What is restarted because of containers that succeed others is so when they are there."""
-        created = operation_id(Kind.CREATE, stop.container or "") in self._operations
-        if created or not stop.replaces or stop.service not in self._graph.names:
+        removed = operation_id(Kind.REMOVE, stop.container or "") in self._operations
+        if removed or not stop.replaces or stop.service not in self._graph.names:
             return []
         leaders = (edge.service for edge in self._graph.dependencies(stop.service) if edge.restart)
         return [announced for leader in leaders for announced in self._announced.get(leader, ())]

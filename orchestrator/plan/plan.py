@@ -83,7 +83,8 @@ class Operation:
     `grace_s`: of a STOP, before the kill; `hooks_s`: before that, for its ``pre_stop``. `signal`: what a SIGNAL sends.
     `anonymous`: a REMOVE takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for
     what follows. `halts`: a STOP until the machine is up again. `succeeds`: of a CREATE or ANNOUNCE, the container in whose
-    place it will be.
+    place it will be. `renames`: of a CREATE, the container that has its place until then, by another name: it is gone when
+    the CREATE is done, but for its record, which gets the new name.
     """
 
     kind: Kind
@@ -104,6 +105,7 @@ class Operation:
     replaces: bool = False
     halts: bool = False
     succeeds: ContainerId | None = None
+    renames: ContainerId | None = None
 
     @property
     def id(self) -> OperationId:
@@ -167,7 +169,14 @@ class Plan:
     @property
     def containers(self) -> frozenset[ContainerId]:
         """What it starts, stops, makes or removes."""
-        return frozenset(item.container for item in self.operations if item.container and not item.kind.leaves_it)
+        named = (name for item in self.operations if not item.kind.leaves_it for name in (item.container, item.renames))
+        return frozenset(name for name in named if name)
+
+    @property
+    def renamed(self) -> Mapping[ContainerId, ContainerId]:
+        """By what names the records of containers are known until these are made."""
+        made = self.of(Kind.CREATE)
+        return {item.container: item.renames for item in made if item.container is not None and item.renames is not None}
 
     @property
     def changed(self) -> int:

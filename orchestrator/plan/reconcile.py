@@ -25,6 +25,7 @@ from orchestrator.model.names import (
     ServiceName,
     VolumeName,
     instance_id,
+    successor_id,
 )
 from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Service
@@ -296,9 +297,10 @@ def _reconcile_service(
             _change_in_place(builder, item, service, moved)
         if item.sandbox is None:
             manual, _ = kept_by_hand(item, service, builder.project, builder.renamed)
-            builder.create(item.instance, item.container, service, item.why_gone, manual)
+            name = _name_by_now(builder, item, service)
+            builder.create(item.instance, name, service, item.why_gone, manual, renames=item.container)
             if request.start:
-                builder.start(item.instance, item.container, "created")
+                builder.start(item.instance, name, "created")
         elif request.start and item.paused:
             builder.unpause(item, "paused")
         elif request.start and (not item.running or item.stopping):
@@ -307,6 +309,14 @@ def _reconcile_service(
                 builder.start(item.instance, item.container, cause)
     for number in missing:
         builder.make(Instance(service.name, number=number), service, "not created yet", start=request.start)
+
+
+def _name_by_now(builder: PlanBuilder, item: ObservedContainer, service: Service) -> ContainerId:
+    """What the stack calls a replica that has to be made again; of the two names that take turns, the one that it has."""
+    usual = builder.name_of(item.instance, service)
+    other = successor_id(builder.project.name, item.instance, usual)
+    has_it = item.container == usual or (item.container == other and service.container_name is None)
+    return usual if not has_it and builder.may_be_called(item, usual) else item.container
 
 
 def _change_in_place(

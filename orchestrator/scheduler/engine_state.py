@@ -87,6 +87,24 @@ class EngineState:
                 item.amend(succeeds=ContainerId(""), took_over=False)
                 item.save()
 
+    def rename(self, container: Container, name: ContainerId) -> None:
+        """Of a container of which there is nothing but its record: with all that it is known by, in one write. Raises
+        HostError when the disk refuses, and nothing has changed then."""
+        former = container.id
+        self._call(container, name)
+        try:
+            self.adapters.records.commit(self.record())
+        except PystackError:
+            self._call(container, former)
+            raise
+
+    def _call(self, container: Container, name: ContainerId) -> None:
+        assert name not in self.containers, f"there are two called {name}"
+        for known in (self.containers, self._services[container.service]):
+            del known[container.id]
+            known[name] = container
+        container.amend(container=name)
+
     def replicas(self, service: ServiceName) -> list[Container]:
         """The service's replicas that are not being removed for good, and not only about to get a place."""
         found = (item for item in self._services.get(service, {}).values() if item.instance.role is Role.REPLICA)

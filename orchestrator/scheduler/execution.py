@@ -82,6 +82,8 @@ class Execution:
             if node.operation.container is not None:
                 self._of.setdefault(node.operation.container, []).append(node)
         self._jobs = jobs
+        self._former = plan.renamed
+        self._later = {former: name for name, former in self._former.items()}
         self._new: set[ContainerId] = set()
         self._started = {operation.container for operation in plan.of(Kind.START)}
         self._tally = Tally()
@@ -134,7 +136,7 @@ class Execution:
         return self._rolling.to_take_back
 
     async def give_up(self, containers: frozenset[ContainerId], to: str) -> None:
-        containers = self._rolling.with_mates(containers)
+        containers = self._rolling.with_mates(frozenset().union(*map(self._called, containers)))
         self._rolling.give_up(containers)
         nodes = [node for name in containers for node in self._of.get(name, ()) if not node.done.is_set()]
         for node in nodes:
@@ -165,7 +167,7 @@ class Execution:
         state, plan = self._state, self._plan
         before, armed = state.project, state.jobs
         for operation in plan.of(Kind.CREATE):
-            if not self._rolling.comes_later(operation.container):
+            if operation.renames is None and not self._rolling.comes_later(operation.container):
                 self._add(operation)
         if plan.verb in _RECORDS_STACK:
             state.project = plan.project
@@ -190,8 +192,8 @@ class Execution:
         for operation in plan.of(Kind.START):
             if self._rolling.comes_later(operation.container):
                 continue
-            ask = Step.ASK_RESTART if operation.container in stopped_first else Step.ASK_START
-            self._container(operation).begin_operation(ask)
+            container = self._container(operation)
+            container.begin_operation(Step.ASK_RESTART if container.id in stopped_first else Step.ASK_START)
 
     def _add(self, operation: Operation) -> None:
         """What is to be made gets its record. (What is replaced keeps its old one until the old sandbox is gone, so that a
@@ -215,7 +217,7 @@ class Execution:
         self._new.clear()
 
     def _intend(self, operation: Operation) -> None:
-        container = self._state.containers.get(operation.container) if operation.container is not None else None
+        container = self._known(operation)
         if container is None:
             return
         match operation.kind:
@@ -276,7 +278,8 @@ class Execution:
     def _release(self, container: ContainerId | None) -> None:
         if container is None:
             return
-        together = self._rolling.whole(container)  # Those of an update are released when all of it is over.
+        # Those of an update are released when all of it is over, and both names of what gets another one.
+        together = self._rolling.whole(container) | self._called(container)
         nodes = [node for name in together for node in self._of.get(name, ())]
         if all(node.done.is_set() and not node.cancelled for node in nodes):
             self._claims.release(self, together)
@@ -286,7 +289,7 @@ class Execution:
         operation = node.operation
         label = self._plan.label(operation)
         node.error = node.error or OperationError(f'{label}: taken over by "{node.taken_by}"')
-        container = self._state.containers.get(operation.container or ContainerId(""))
+        container = self._known(operation)
         if container is None:
             return
         self._tally.fail(container.label, container.service, node.error)
@@ -319,7 +322,7 @@ class Execution:
         with trio.move_on_after(TIDY_DEADLINE_S, shield=True):
             async with trio.open_nursery() as nursery:
                 for operation in self._plan.of(Kind.START):
-                    container = state.containers.get(operation.container or ContainerId(""))
+                    container = self._known(operation)
                     if container is None or not self._claims.holds(self, container.id):
                         continue
                     if container.pending and container.idle is None:
@@ -376,7 +379,7 @@ class Execution:
             self._state.warn("cannot remove networks", error)
 
     def _refuse(self, operation: Operation, error: PystackError) -> None:
-        container = self._state.containers.get(operation.container or ContainerId(""))
+        container = self._known(operation)
         if container is not None and operation.kind in (Kind.CREATE, Kind.START):
             if container.error is None and not container.live:
                 found = located(error, self._plan.project, operation.definition or container.definition)
@@ -389,6 +392,17 @@ class Execution:
         if operation.kind not in (Kind.OBTAIN_IMAGE, Kind.CREATE_NETWORK) and len(self._nodes) > 1:
             self._state.warn(label, error)
 
+    def _called(self, container: ContainerId) -> frozenset[ContainerId]:
+        """The names that it has in the course of the plan."""
+        return frozenset((container, self._former.get(container, container), self._later.get(container, container)))
+
+    def _known(self, operation: Operation) -> Container | None:
+        """The container of `operation`, by what it is called now."""
+        name = operation.container or ContainerId("")
+        found = self._state.containers.get(name)
+        return found if found is not None else self._state.containers.get(self._former.get(name, name))
+
     def _container(self, operation: Operation) -> Container:
-        assert operation.container is not None
-        return self._state.containers[operation.container]
+        container = self._known(operation)
+        assert container is not None, f"{operation.id} is about no container"
+        return container

@@ -224,8 +224,9 @@ class Rolling:
         self._withdraw(slot)
 
     def _withdraw(self, slot: Slot) -> None:
-        """The old container is not replaced after all."""
-        old = self._state.containers.get(slot.old)
+        """The old container is not replaced after all; or what has its name since is not started."""
+        name = slot.old if slot.old in self._state.containers or slot.new in self._successors else slot.new
+        old = self._state.containers.get(name)
         if old is not None and not old.doomed:
             old.told(Step.WITHDRAWN)
 
@@ -270,7 +271,7 @@ class Rolling:
         no longer than its grace."""
         slot = self._slot(operation.container or ContainerId(""))
         old = self._state.containers.get(slot.old)
-        if slot.old == slot.new or operation.container != slot.old or old is None:
+        if slot.new not in self._successors or operation.container != slot.old or old is None:
             return
         begun_s = trio.current_time()
         with trio.move_on_after(operation.grace_s):

@@ -68,7 +68,7 @@ class Steps:
                 await sandbox.ensure_volume(self._state, volume)
                 self._note(EventKind.VOLUME_CREATED, f"created volume {operation.volume}", volume=volume.full_name)
             case Kind.CREATE:
-                await self._create(self._container(operation), operation)
+                await self._create(self._renamed(operation), operation)
             case Kind.UPDATE:
                 assert operation.definition is not None
                 await sandbox.update(
@@ -140,6 +140,13 @@ class Steps:
             self.networks_made += await self._state.ensure_networks(keys, project)
         except PystackError as error:
             raise pointed(error, project) from error
+
+    def _renamed(self, operation: Operation) -> Container:
+        """The container of a CREATE: what had its place until now by another name is gone, and is called so from now on."""
+        assert operation.container is not None
+        if operation.renames is not None and (former := self._state.containers.get(operation.renames)) is not None:
+            self._state.rename(former, operation.container)
+        return self._container(operation)
 
     async def _create(self, container: Container, operation: Operation) -> None:
         if container.live or container.sandbox.fresh:
