@@ -5,7 +5,9 @@ known here alone: the record of a container that succeeds another is made when i
 supervisor that was killed finds no more than what had been begun.
 
 Two containers in one place are one too many, whatever happens. Which one that is, is in the record
-(`ContainerRecord.surplus`): it goes when the slot is over (`close`), or by the next supervisor (`adoption`).
+(`ContainerRecord.surplus`): it goes when the slot is over (`close`), or by the next supervisor (`adoption`). Where there
+are never two, there is one record, also when the name changes (`EngineState.rename`): what is replaced keeps it until its
+sandbox is gone, in a rolling update or not.
 
 What keeps one update from another one's slots:
 
