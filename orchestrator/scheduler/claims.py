@@ -8,7 +8,8 @@ its hands off what a higher one has.
 Before it claims anything, an operation of the user's may have to wait: for what it takes over to be let go, or for a
 container that is just leaving. Meanwhile it has a place in the queue, from when it was asked: a later one about some of the
 same containers does not go past it, but comes after it, and takes over from it. So of several that wait, the last one asked
-has the last word.
+has the last word. (`down` of everything is about what those before it will make, too.) What runs and is still to be stopped
+by the one that has it is part of what an `up` takes over, though its plan has nothing to do with it.
 """
 
 from __future__ import annotations
@@ -45,13 +46,14 @@ class Holder(Protocol):
 @entity
 class Queued:
     """In the queue of those that have not claimed anything yet. `wants`: the containers that the operation is about; None:
-    nobody knows yet. `over`: set when it has claimed them, or has given up."""
+    nobody knows yet, or it is about all, those too that somebody before it will make. `over`: set when it has claimed them,
+    or has given up."""
 
     wants: frozenset[ContainerId] | None = None
     over: trio.Event = field(default_factory=trio.Event)
 
-    def keeps_back(self, wants: frozenset[ContainerId]) -> bool:
-        return self.wants is None or not self.wants.isdisjoint(wants)
+    def keeps_back(self, wants: frozenset[ContainerId] | None) -> bool:
+        return self.wants is None or wants is None or not self.wants.isdisjoint(wants)
 
 
 class Claims:
@@ -106,7 +108,7 @@ class Claims:
             self._queue.remove(place)
             place.over.set()
 
-    def before(self, place: Queued | None, wants: frozenset[ContainerId]) -> Queued | None:
+    def before(self, place: Queued | None, wants: frozenset[ContainerId] | None) -> Queued | None:
         """Whoever an operation that `wants` these has to come after: before `place` in the queue; None: anywhere in it."""
         ahead = self._queue[: self._queue.index(place)] if place is not None else self._queue
         return next((other for other in ahead if other.keeps_back(wants)), None)

@@ -22,7 +22,7 @@ import trio
 from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Start, Up
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.injecting import Standing
-from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, in_order
+from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, Wanted, in_order
 from orchestrator.errors import BusyError, PystackError
 from orchestrator.model.chaos import Injection
 from orchestrator.model.names import SINGLE, ContainerId, ServiceName
@@ -243,10 +243,11 @@ class Engine:
         with self._claims.queued() as place:
             while True:
                 plan = await make_plan(self._state, request, self._slugs())
-                touched = plan.containers | self._updated_meanwhile(request, plan)
-                if plan.operations and not touched:  # Signals, pauses: nobody has to let go of anything for these.
-                    return plan
-                place.wants = touched | self._replicas_of(plan)
+                touched = plan.containers | self._updated_meanwhile(request, plan) | self._going_meanwhile(request, plan)
+                everything = isinstance(request, Down) and request.selection.everything
+                if plan.operations and not touched and not everything:
+                    return plan  # Signals, pauses: nobody has to let go of anything for these.
+                place.wants = touched | self._replicas_of(plan) if not everything else None
                 if (earlier := self._claims.before(place, place.wants)) is not None:
                     await earlier.over.wait()
                 elif leaving := self._leaving(plan):
@@ -273,6 +274,16 @@ class Engine:
             return frozenset()
         under_way = (self._state.rolling.get(name, frozenset()) for name in plan.selection)
         return frozenset().union(*under_way)
+
+    def _going_meanwhile(self, request: Operation, plan: Plan) -> frozenset[ContainerId]:
+        """What another operation has still to stop of the services that this one wants to run. It runs yet, so that the
+        plan has nothing to do with it."""
+        if not isinstance(request, (Up, Scale, Start)):
+            return frozenset()
+        updated = frozenset().union(*self._state.rolling.values())
+        there = (item for item in self._state.containers.values() if item.service in plan.selection and item.live)
+        going = (item.id for item in there if item.record.wanted is Wanted.STOPPED and item.id not in updated)
+        return frozenset(name for name in going if not self._claims.free(name))
 
     async def _roll_back(self, live: LiveRoll, before: Project, outcome: Outcome) -> Outcome:
         """Take back a rolling update that has failed, unless somebody else has a hand on it by now."""

@@ -225,6 +225,7 @@ class Execution:
                 container.amend(wanted=Wanted.STOPPED)
             case Kind.START:
                 container.amend(wanted=Wanted.RUNNING, gave_up="", restarts=0, forgiven=0, halted=False)
+                container.doomed = False  # Whoever was removing it has given it up.
             case Kind.STOP | Kind.REMOVE if self._rolling.will_be_succeeded(container.id):
                 pass  # It is wanted until its slot's turn, and then as long as its successor has not been announced.
             case Kind.STOP | Kind.REMOVE if not operation.replaces:
@@ -296,6 +297,11 @@ class Execution:
         if self._rolling.is_queued(operation):
             container.told(Step.WITHDRAWN)
             return
+        goes = operation.kind in (Kind.STOP, Kind.REMOVE) and not operation.replaces and not self._rolling.has(operation)
+        if goes and not node.begun and container.live and not container.ask.ending:  # It was not told yet that it goes.
+            container.amend(wanted=Wanted.RUNNING, halted=False)
+            container.doomed = False
+            container.save()
         if operation.kind is not Kind.START or not container.pending:
             return
         if not container.live or container.ask.ending:  # Else it goes on, and may be left as it is found.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from orchestrator.contracts.control import Down, Kill, Operation, Restart, Selection, Start, Stop, Up
+from orchestrator.contracts.control import Down, Kill, Operation, Remove, Restart, Selection, Start, Stop, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.state import Wanted
 from orchestrator.model.names import ServiceName
@@ -209,6 +209,64 @@ def test_any_operation_amid_any_other_comes_to_an_end_and_the_later_one_is_obeye
             assert not world.networking.reserved
 
         simulate(lambda: World(slow), body, range(3))
+
+
+@pytest.mark.parametrize("request_", [Stop(Selection(())), Down(), Remove(Selection(()), stop=True)], ids=repr)
+@pytest.mark.parametrize("names", [(), ("db",)])
+def test_an_up_of_what_is_to_be_stopped_later_keeps_it(request_: Operation, names: tuple[str, ...]) -> None:
+    """Its dependent has still to end before it is told to; an `up` finds it running, and nothing to do about it."""
+    stack = project(service("db", healthcheck=check(1)), service("web", edge("db", HEALTHY)))
+    for after_s in (0.0, 1.0, 6.0, 9.0):
+
+        async def body(engine: Engine, world: World, after_s: float = after_s) -> None:
+            await up(engine, stack, wait=True)
+            planned = trio.Event()
+
+            async def act() -> None:
+                await engine.operate(request_, on_planned=lambda _plan: planned.set())
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(act)
+                await planned.wait()
+                await trio.sleep(after_s)
+                assert (await up(engine, stack, *names, wait=True)).ok
+            await trio.sleep(60)
+            assert "demo-db-1" in world.runtime.alive()
+            record = world.state.load()
+            assert record is not None
+            assert {item.wanted for item in record.containers if item.instance.service == "db"} == {Wanted.RUNNING}
+            assert [item.id for item in engine._state.replicas(ServiceName("db"))] == ["demo-db-1"]
+            if not names:
+                assert "demo-web-1" in world.runtime.alive()
+
+        behaviours = {"db": FakeService(stops_after_s=3), "web": FakeService(stops_after_s=5)}
+        simulate(lambda behaviours=behaviours: World(behaviours), body, range(3))  # type: ignore[misc]
+
+
+def test_a_down_after_an_up_that_still_waits_takes_what_that_makes() -> None:
+    """Nothing is there when it is asked: of the first `up` nothing any more, of the second one nothing yet."""
+    stack = project(service("db", replicas=2), service("other"))
+    for steps in range(8):
+
+        async def body(engine: Engine, world: World, steps: int = steps) -> None:
+            asked = trio.Event()
+
+            async def second() -> None:
+                asked.set()
+                await engine.operate(Up(stack))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(engine.operate, Up(stack))
+                await trio.lowlevel.checkpoint()
+                nursery.start_soon(second)
+                await asked.wait()
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                await engine.operate(Down())
+            assert world.runtime.existing() == ()
+            assert not world.networking.reserved
+
+        simulate(lambda: World({"db": FakeService(boot_s=0.3, create_s=0.1)}), body)
 
 
 def test_what_is_taken_over_while_it_is_made_is_made_again_by_the_later_up() -> None:
