@@ -41,11 +41,13 @@ from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import Refreshing, refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
+from orchestrator.scheduler.readiness import until_met_again
 from orchestrator.scheduler.rollback import plan_rollback
 from orchestrator.scheduler.rolling import LiveRoll
 from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.scheduler.timetable import Timetable, armed_by
 from orchestrator.units import format_bytes
+from orchestrator.values import replace
 
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
 
@@ -180,6 +182,8 @@ class Engine:
             outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
             for live in execution.to_take_back:
                 outcome = await self._roll_back(live, before, outcome)
+            if isinstance(request, Up) and not wait and outcome.ok:
+                outcome = replace(outcome, failures=await until_met_again(state, plan))
             if isinstance(request, Up):
                 async with self._state.networks_lock:
                     await self._state.observe(request.project)
