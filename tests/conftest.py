@@ -12,12 +12,18 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from orchestrator.kernel import trees
 from tests import leaks, machine, world
 
 SOAK = os.environ.get("PYSTACK_SOAK") == "1"
 MUST_WORK = os.environ.get("PYSTACK_KERNEL_MUST_WORK") == "1"
+
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+"""How long it takes says nothing here: the machine may be at work on something else."""
 
 
 @functools.cache
@@ -39,8 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     all that it imports, which takes longer than what it does.
     """
     global _refused
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    sys.dont_write_bytecode = False
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        sys.dont_write_bytecode = False
     if not config.option.basetemp:
         config.option.basetemp = tempfile.mkdtemp(prefix="pst-run-", dir="/tmp")
         config.add_cleanup(functools.partial(_remove, config.option.basetemp))
@@ -110,11 +116,15 @@ def leaves_nothing_behind(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="session")
-def busybox_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for ``image: rootfs:DIR``. Shared: tests must not write into it."""
+def busybox_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory for ``image: rootfs:DIR``. Shared: tests must not write into it, or others depend on their order."""
     if not machine.BUSYBOX.exists():
         pytest.skip("no static busybox (.ci/servers installs it)")
-    return machine.make_busybox_rootfs(tmp_path_factory.mktemp("busybox") / "rootfs")
+    root = machine.make_busybox_rootfs(tmp_path_factory.mktemp("busybox") / "rootfs")
+    before = set(root.rglob("*"))
+    yield root
+    if written := set(root.rglob("*")) - before:
+        pytest.fail(f"written into the root file system of all tests: {sorted(map(str, written))}", pytrace=False)
 
 
 @pytest.fixture

@@ -160,7 +160,8 @@ def _build_all(
             by_service = {other: project.services[ServiceName(other)].image for other in built_before(spec)}
             build = with_images(spec, by_service)
             request = ImageRequest(service.image, project.working_dir, service.platform, build=build, environ=environ)
-            told = transfers.of(name)
+            told, image = transfers.of(name), f"Image {service.image}"
+            transfers.step(f"{image} Building")
 
             def progress(news: str | Transfer) -> None:
                 if isinstance(news, str):
@@ -173,11 +174,10 @@ def _build_all(
                 )
             except PystackError as error:
                 raise located(error, project, f"{service.place}.build") from error
-
+            transfers.step(f"{image} Built")
         at_once = settings.parallel if settings.parallel > 0 else len(specs)
         await each({name: built_before(spec) for name, spec in specs.items()}, one, at_once=at_once)
-        number = len(specs)
-        transfers.note(f"{number} image{'' if number == 1 else 's'} built in {time.monotonic() - began_s:.2f} s")
+        transfers.note(f"{len(specs)} image{'' if len(specs) == 1 else 's'} built in {time.monotonic() - began_s:.2f} s")
         return made
 
     made = carry_out(settings, work, quiet=quiet)

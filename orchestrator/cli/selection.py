@@ -28,8 +28,8 @@ def check_services(wanted: Sequence[str], known: Iterable[str], project: str) ->
             close = nearest(name, names)
             shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
             raise InputError(
-                f'"{name}" is not a service of project {project}' + (f' (did you mean "{close}"?)' if close else ""),
-                hint=f"its services: {shown}" if names else "it has no services",
+                f"no such service: {name}" + (f' (did you mean "{close}"?)' if close else ""),
+                hint=f"the services of project {project}: {shown}" if names else f"project {project} has no services",
             )
 
 

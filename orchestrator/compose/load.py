@@ -207,7 +207,7 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings, wi
     )
     tree = load_model(found.files, context, findings)
     if options.normalize:
-        tree = normalize(tree, name, environment)
+        tree = normalize(tree, name, environment if options.interpolate else None)
     profiles = request.profiles or _split(environment.get("COMPOSE_PROFILES", ""))
     complete = read = tree
     enabled: set[str] = set()

@@ -62,7 +62,7 @@ def hashes(request: LoadRequest, wanted: str = "*", options: ConfigOptions = DEF
     missing = [name for name in chosen if name not in services]
     if missing:
         raise ComposeError(
-            Diagnostic("", 0, 0, "", f'"{name}" is not a service{did_you_mean(name, services)}') for name in missing
+            Diagnostic("", 0, 0, "", f"no such service: {name}{did_you_mean(name, services)}") for name in missing
         )
     return {name: service_hash(services[name]) for name in chosen}
 

@@ -53,6 +53,8 @@ class EventKind(Enum):
     """Its limits are others."""
     CONTAINER_RECONNECTED = "container.reconnected"
     """Its networks or published ports are others."""
+    CONTAINER_TURN = "container.turn"
+    """Of a rolling update: its turn has come, after it had to wait for another one."""
     CONTAINER_ANNOUNCED = "container.announced"
     """It is in the place of the one that it succeeds."""
     CONTAINER_PAUSED = "container.paused"
@@ -100,6 +102,7 @@ DETAILS: Mapping[EventKind, tuple[str, ...]] = {
     EventKind.CONTAINER_CREATING: ("image",),
     EventKind.CONTAINER_CREATED: ("networks_s", "sandbox_s"),
     EventKind.CONTAINER_STARTING: ("needs",),
+    EventKind.CONTAINER_TURN: ("after",),
     EventKind.CONTAINER_STARTED: ("number", "adopted", "network_s"),
     EventKind.CONTAINER_EXITED: _END,
     EventKind.CONTAINER_STOPPED: _END,
@@ -128,6 +131,7 @@ does nothing about the signal;
 `action`: ``begin`` or ``end`` of the `fault` of that id, made by that `verb` (`model.chaos.FaultKind`);
 `due_at`: epoch seconds; `missed`: that was when nobody was there;
 `blocked`, `orphans`, `starts` (containers): lists of names; ``*_s``: seconds.
+`after`: the container of the same update that was done then, with the delay after it;
 `needs`: what its start depends on, as ``db:service_healthy``; `networks_s`, `sandbox_s`: of a container's making, the
 parts before it is put on its networks; `network_s`: of a start, what came before its process was made.
 `image`: a reference; the others of `image.progress` are those of `contracts.images.Transfer`."""

@@ -187,6 +187,10 @@ class Volumes(Protocol):
         mounted."""
         ...
 
+    def check(self, volume: Volume) -> None:
+        """Changes nothing. Raises the OperationError with which `ensure` would refuse `volume` as things are."""
+        ...
+
     def ensure_anonymous(self, container: ContainerId, target: str, labels: Mapping[str, str] | None = None) -> str:
         """The directory of the container's anonymous volume at `target`. `labels`: of one that is made now."""
         ...

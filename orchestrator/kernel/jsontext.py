@@ -52,6 +52,8 @@ def _refuse(value: object) -> None:
 
 _scan = _scanner()
 _encode = _encoder()
+if _scan is None or _encode is None:
+    import json  # noqa: F401 - now: later the monitor could not find it any more
 
 
 def loads(data: str | bytes | bytearray) -> Any:

@@ -76,8 +76,8 @@ class LoopbackServers:
         wiring.on_connected = self._on_connected
 
     async def expect(self, container: ContainerId, netns_fd: int) -> None:
-        """It will be connected, and then `open` is called, or `close`. A way to the netlink thread and back costs as much as
-        what there is to do."""
+        """It will be connected, and then `open` is called, or `close`. A way to the netlink thread and back would cost as
+        much as what there is to do."""
         if container not in self._servers and not await self._is_kept(container):
             self._expected[_namespace(netns_fd)] = container
 

@@ -226,8 +226,8 @@ def tcp_to_udp() -> list[Expression]:
 
 
 def set_local_port(number: int, *, source: bool) -> list[Expression]:
-    """``udp sport set NUMBER`` (or ``dport``) in what leaves by lo, and for TCP too. A checksum is changed where it has been
-    made, which is that of UDP in rare cases, and of TCP never: lo says that it does that, and does not
+    """``udp sport set NUMBER`` (or ``dport``) in what leaves by lo, and for TCP too. A checksum is changed where it has
+    been made, which is that of UDP in rare cases, and of TCP never: lo says that it does that, and does not
     (drivers/net/loopback.c, NETIF_F_HW_CSUM)."""
     checksum_at = 6
     value = _expression("immediate", be32(1, R0), nest(2, attr(1, struct.pack(">H", number))))

@@ -262,10 +262,11 @@ class PlanBuilder:
         self.start(item.instance, item.container, cause)
 
     def follow(self, followers: Mapping[ServiceName, ServiceName], what: str) -> None:
-        """Restart what runs and follows a service that was replaced or restarted."""
+        """Restart what runs, stays, and follows a service that was replaced or restarted."""
         for name, leader in followers.items():
             for item in self.observed.replicas(name):
-                if item.running and operation_id(Kind.START, item.container) not in self.operations:
+                handled = any(operation_id(kind, item.container) in self.operations for kind in (Kind.START, Kind.REMOVE))
+                if item.running and not handled:
                     self.restart(item, f"dependency {leader} {what}", None)
 
     def remove_leftovers(self) -> None:

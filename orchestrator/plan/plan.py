@@ -80,9 +80,10 @@ class Operation:
     `network`, `volume` or `image` (a reference) for the others. `definition`: what a CREATE makes, and what an UPDATE, a
     DISCONNECT or a RECONNECT brings it to (None: as it is). `manual`: what is to be otherwise by hand, of a CREATE, a
     DISCONNECT or a RECONNECT (None: what the record says). `waits`: the dependencies whose conditions a START awaits.
-    `grace_s`: of a STOP, before the kill; `hooks_s`: before that, for its ``pre_stop``. `signal`: what a SIGNAL sends. `anonymous`: a REMOVE takes the container's
-    anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for what follows. `halts`: a STOP until the
-    machine is up again. `succeeds`: of a CREATE or ANNOUNCE, the container in whose place it will be.
+    `grace_s`: of a STOP, before the kill; `hooks_s`: before that, for its ``pre_stop``. `signal`: what a SIGNAL sends.
+    `anonymous`: a REMOVE takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for
+    what follows. `halts`: a STOP until the machine is up again. `succeeds`: of a CREATE or ANNOUNCE, the container in whose
+    place it will be.
     """
 
     kind: Kind

@@ -108,6 +108,12 @@ class Progress:
         first_s = busy[len(busy) - limit]
         return NotYet("as many as may be are under way", first_s - now_s if first_s != float("inf") else None)
 
+    def made_room(self, now_s: float) -> int | None:
+        """The slot that was the last one to be not busy any more; None: none was ever done."""
+        ends = ((self._busy_until_s(state), slot) for slot, state in enumerate(self.slots))
+        over = [(end, slot) for end, slot in ends if float("-inf") < end <= now_s]
+        return max(over)[1] if over else None
+
     def _busy_until_s(self, state: SlotState) -> float:
         match state.stage:
             case Stage.REPLACING:

@@ -78,6 +78,13 @@ def opened_view(
         fdpass.close_all(fds if running is None else [*fds, running[1]])
 
 
+def is_running(site: Site, spec: SandboxSpec) -> bool:
+    if (found := _running(site, spec)) is None:
+        return False
+    os.close(found[1])
+    return True
+
+
 def _running(site: Site, spec: SandboxSpec) -> tuple[int, int] | None:
     """Pid and pidfd of its run."""
     found = running_pid(f"{site.data_dir}/exits.journal", spec.container)

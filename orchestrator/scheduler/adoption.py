@@ -11,7 +11,7 @@ supervisor: what goes wrong with one container is said of that container.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import trio
@@ -45,7 +45,7 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
     sandboxes = {found.container: found for found in await state.adapters.runtime.containers()}
     containers = [state.add(item) for item in record.containers]
     await _restore_networks(state, record, [item for item in containers if item.id in sandboxes])
-    containers = await _end_updates(state, containers)
+    containers = await _end_updates(state, containers, sandboxes)
     wanting: list[ContainerId] = []
 
     async def take(container: Container) -> None:
@@ -62,18 +62,36 @@ async def adopt(state: EngineState, record: ProjectRecord) -> tuple[ContainerId,
     return tuple(sorted(wanting))
 
 
-async def _end_updates(state: EngineState, containers: list[Container]) -> list[Container]:
+async def _end_updates(
+    state: EngineState, containers: list[Container], sandboxes: Mapping[ContainerId, ContainerState]
+) -> list[Container]:
     """Of two containers in one place (`scheduler.rolling`) one goes before the other is taken over, which may need its
     ports; nobody knows by now who is connected to it."""
     surplus = {item.record.surplus for item in containers if item.record.succeeds in state.containers}
     for name in sorted(surplus):
         container = state.containers[name]
         container.note(EventKind.WARNING, f"removing {name}: an update of {container.service} did not end")
+        if (found := sandboxes.get(name)) is not None and found.last_run:
+            await _end_run(state, container, found)
         await supervise.remove_for_good(state, container)
     for item in containers:
         if item.record.succeeds and item.record.succeeds not in state.containers:
             item.amend(succeeds=ContainerId(""), took_over=False)
     return [item for item in containers if item.id in state.containers]
+
+
+async def _end_run(state: EngineState, container: Container, found: ContainerState) -> None:
+    """End its run, if it has one, and tell that."""
+    runtime = state.adapters.runtime
+    container.exit = _last_exit(container.record, found)
+    if found.run is not None:
+        try:
+            with trio.move_on_after(supervise.KILL_DEADLINE_S):
+                await runtime.kill(container.id)
+                container.exit = await runtime.wait(found.run)
+        except PystackError as error:
+            container.note(EventKind.WARNING, f"cannot tell how {container.id} ended: {error}")
+    _tell_end(container, found, EventKind.CONTAINER_STOPPED, "ended, for its update did not end")
 
 
 async def _restore_networks(state: EngineState, record: ProjectRecord, containers: list[Container]) -> None:

@@ -7,6 +7,7 @@ clock: it is due in both hours, and not in the one that is left out. `cronsim` d
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,6 +19,40 @@ _UTC = frozenset({"UTC", "Etc/UTC"})
 _LOCAL = Schedule("")
 _STEPS = 10
 """An hour that comes twice may give instants on the wrong side of the one that was asked for; a few of them."""
+
+
+class Almanac:
+    """`last_due` and `next_due` for somebody who asks again and again: between two instants the answers are the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Schedule, float], tuple[float, float]] = {}
+        """By schedule, and by when the machine's time zone was set: the two instants that somebody was last between."""
+
+    def last_due(self, schedule: Schedule, at_s: float) -> float | None:
+        return self._around(schedule, at_s)[0]
+
+    def next_due(self, schedule: Schedule, at_s: float) -> float | None:
+        return self._around(schedule, at_s)[1]
+
+    def _around(self, schedule: Schedule, at_s: float) -> tuple[float | None, float | None]:
+        key = schedule, _local_since(schedule)
+        known = self._known.get(key)
+        if known is not None and known[0] <= at_s < known[1]:
+            return known
+        last, following = last_due(schedule, at_s), next_due(schedule, at_s)
+        if last is not None and following is not None:
+            self._known[key] = last, following
+        return last, following
+
+
+def _local_since(schedule: Schedule) -> float:
+    """0 for one with a time zone of its own."""
+    if schedule.timezone:
+        return 0.0
+    try:
+        return os.stat(LOCAL_TIME).st_mtime
+    except OSError:
+        return 0.0
 
 
 def last_due(schedule: Schedule, at_s: float) -> float | None:

@@ -67,7 +67,8 @@ class Sandbox:
 @entity
 class Container:
     """`siblings`: all containers of its service, itself among them. `ask`: see `policy.requests`; `hooks_s`, `grace_s`: of
-    the last stop that was asked for. `began`, `ended_runs`: see `policy.conditions.Facts`. `error`: why it could not be made or started. `doomed`: an operation is removing it for good.
+    the last stop that was asked for. `began`, `ended_runs`: see `policy.conditions.Facts`. `error`: why it could not be
+    made or started. `doomed`: an operation is removing it for good.
     `delay`: the wait for a restart, while it lasts. `idle`: set when the task that lives with it ends; None while there is
     none. `first_run`: what ``run`` connects its process to; `reader`: the same, when it is started.
     `returns`: it is being stopped to be started as it is.
@@ -154,6 +155,11 @@ class Container:
     def live(self) -> bool:
         """It runs, or will again by itself."""
         return self.phase in LIVE
+
+    @property
+    def is_made(self) -> bool:
+        """It runs, or has: there is something of it that its removal loses."""
+        return self.live or self.exit is not None or self.phase in (Phase.CREATED, Phase.EXITED)
 
     @property
     def has_ended(self) -> bool:

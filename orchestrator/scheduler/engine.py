@@ -40,7 +40,7 @@ from orchestrator.scheduler.events import EventSink
 from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import Refreshing, refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
-from orchestrator.scheduler.planning import images_of, make_plan, plan_to_resume, sealed_plan
+from orchestrator.scheduler.planning import check_volumes, images_of, make_plan, plan_to_resume, sealed_plan
 from orchestrator.scheduler.readiness import until_met_again
 from orchestrator.scheduler.rollback import plan_rollback
 from orchestrator.scheduler.rolling import LiveRoll
@@ -162,7 +162,11 @@ class Engine:
                 request = without_secrets(self._state, request)
                 self._state.reserve_written(request.project)
                 if expected is None:
-                    await self._refreshing.during(refresh_images(self._state, *images_of(request), environ))
+                    keeps = isinstance(request, Scale) or (isinstance(request, Up) and request.recreate is Recreate.NEVER)
+                    if not keeps:
+                        check_volumes(self._state, *images_of(request))
+                    refresh = refresh_images(self._state, *images_of(request), environ, replaces=not keeps)
+                    await self._refreshing.during(refresh)
             if isinstance(request, Down) and request.selection.everything and expected is None:
                 await self._refreshing.end_all()
                 await chaos.end_all(self._state)
@@ -182,11 +186,8 @@ class Engine:
             outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
             for live in execution.to_take_back:
                 outcome = await self._roll_back(live, before, outcome)
-            if isinstance(request, Up) and not wait and outcome.ok:
-                outcome = replace(outcome, failures=await until_met_again(state, plan))
             if isinstance(request, Up):
-                async with self._state.networks_lock:
-                    await self._state.observe(request.project)
+                outcome = await self._brought_up(request, plan, outcome)
             await chaos.end_pointless(self._state)
             return outcome
         finally:
@@ -194,6 +195,13 @@ class Engine:
                 first_run.close()
             self._under_way -= 1
             self._timetable.changed()
+
+    async def _brought_up(self, request: Up, plan: Plan, outcome: Outcome) -> Outcome:
+        async with self._state.networks_lock:
+            await self._state.observe(request.project)
+        if request.wait or not outcome.ok:
+            return outcome
+        return replace(outcome, failures=await until_met_again(self._state, plan))
 
     def next_run(self, job: ServiceName) -> float | None:
         """When its schedule runs it next (epoch seconds); None: not at all."""

@@ -223,7 +223,7 @@ class Execution:
                 container.amend(wanted=Wanted.STOPPED)
             case Kind.START:
                 container.amend(wanted=Wanted.RUNNING, gave_up="", restarts=0, forgiven=0, halted=False)
-            case Kind.STOP | Kind.REMOVE if self._rolling.has(operation):
+            case Kind.STOP | Kind.REMOVE if self._rolling.will_be_succeeded(container.id):
                 pass  # It is wanted until its slot's turn, and then as long as its successor has not been announced.
             case Kind.STOP | Kind.REMOVE if not operation.replaces:
                 container.amend(wanted=Wanted.STOPPED, halted=operation.halts)
@@ -295,7 +295,8 @@ class Execution:
             return
         if operation.kind is not Kind.START or not container.pending:
             return
-        container.amend(wanted=Wanted.STOPPED)
+        if not container.live or container.ask.ending:  # Else it goes on, and may be left as it is found.
+            container.amend(wanted=Wanted.STOPPED)
         if container.phase is Phase.WAITING:
             why = f'not started: taken over by "{node.taken_by}"'
             container.step(Trigger.CREATED if container.sandbox.fresh else Trigger.WITHDRAW, why, Step.WITHDRAWN)

@@ -78,15 +78,33 @@ class Refreshing:
             await over.wait()
 
 
+def _new_to(state: EngineState, project: Project, service: Service) -> set[ImageRequest]:
+    """The images that a container of `service` would be replaced for, if it has one that is made."""
+    made = [container for container in state.replicas(service.name) if container.is_made]
+    had = [{item.reference for item in image_requests(project, container.definition)} for container in made]
+    return {request for request in image_requests(project, service) if any(request.reference not in each for each in had)}
+
+
 async def refresh_images(
-    state: EngineState, project: Project, services: Iterable[ServiceName], environ: Mapping[str, str]
+    state: EngineState,
+    project: Project,
+    services: Iterable[ServiceName],
+    environ: Mapping[str, str],
+    *,
+    replaces: bool,
 ) -> None:
-    """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there. An
-    image that is missing is none of these: the plan has an operation for it. `environ`: as of a request. Raises the first
-    error."""
+    """Get anew what the pull policies of `services` want anew, all at once, before a plan is made of what is there; and
+    what is missing of a service that has something to lose: nothing is given up for an image that does not come. Any
+    other image that is missing is an operation of the plan. `environ`: as of a request. `replaces`: whether the plan will
+    replace what has changed. Raises the first error."""
     wanted = [project.services[name] for name in services]
     asked = {request: service for service in wanted for request in image_requests(project, service)}
-    asked = {request: service for request, service in asked.items() if request.pull_policy.when not in _LASTING}
+    awaited = {request for service in wanted if replaces for request in _new_to(state, project, service)}
+    asked = {
+        request: service
+        for request, service in asked.items()
+        if request in awaited or request.pull_policy.when not in _LASTING
+    }
     if not asked:  # Without an await: its place in the queue (`claims`) is by when it was asked.
         return
     done = {request.reference: trio.Event() for request in asked}
@@ -98,7 +116,7 @@ async def refresh_images(
                 await done[before.reference].wait()
         try:
             found = await state.adapters.images.inspect(request)
-            if isinstance(found, Known) and found.due:
+            if found.due if isinstance(found, Known) else request in awaited:
                 await obtain_image(state, project, request, environ)
         except PystackError as error:
             errors.append(located(error, project, service, image_key(project, service, request)))

@@ -27,8 +27,8 @@ class LiveRun:
     """It begins before its process is there, and stays as "the last run" when that has ended (`process` None again).
 
     `begun_s`: when the process was started. `unhealthy`: it is ended because it became unhealthy. `ending`: it is asked to
-    end, with `hooks_s` for its ``pre_stop`` and then `grace_s` before the kill; `grace`: the wait for either, while it lasts.
-    `pauses`: how often it was paused; `going`: set while it is not.
+    end, with `hooks_s` for its ``pre_stop`` and then `grace_s` before the kill; `grace`: the wait for either, while it
+    lasts. `pauses`: how often it was paused; `going`: set while it is not.
     `was_healthy`: for a moment at least. `hook`: the ``post_start`` that is under way, or is about to be.
     `joined`: the runs of others whose namespaces it is in, by type; `orphaned`: which of them has ended, and ended it.
     """

@@ -26,6 +26,7 @@ from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
+from orchestrator.model.volume import MountKind
 from orchestrator.plan.connecting import plan_connect, plan_disconnect
 from orchestrator.plan.hashing import identity_with
 from orchestrator.plan.images import image_key, image_requests, own_images
@@ -122,6 +123,20 @@ async def sealed_plan(state: EngineState, request: Operation, slug: str) -> tupl
     observed = await look(state, project)
     plan = await make_plan(state, request, slug)
     return plan, seal_of(plan, observed, images)
+
+
+def check_volumes(state: EngineState, project: Project, services: Iterable[ServiceName]) -> None:
+    """Nothing is given up for a volume that its successor could not have. Raises OperationError."""
+    for service in (project.services[name] for name in services):
+        if not any(container.is_made for container in state.replicas(service.name)):
+            continue  # It has nothing to lose: that is found when it is made.
+        for mount in service.volumes:
+            volume = next((item for key, item in project.volumes.items() if key == mount.source), None)
+            if mount.kind is MountKind.VOLUME and volume is not None:
+                try:
+                    state.adapters.volumes.check(volume)
+                except PystackError as error:
+                    raise located(error, project, service, "volumes") from error
 
 
 async def plan_to_resume(state: EngineState, containers: Collection[ContainerId]) -> Plan:

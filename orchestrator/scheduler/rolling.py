@@ -116,6 +116,11 @@ class Rolling:
         """It gets its record when its turn comes."""
         return container in self._successors
 
+    def will_be_succeeded(self, container: ContainerId) -> bool:
+        """It goes on until another one has been announced in its place."""
+        slot = self._slot(container) if self.has_place(container) else None
+        return slot is not None and slot.old == container and slot.new in self._successors
+
     def whole(self, container: ContainerId) -> frozenset[ContainerId]:
         """All containers of the update that `container` is in; else itself."""
         if (place := self._places.get(container)) is None:
@@ -151,16 +156,27 @@ class Rolling:
     async def turn(self, operation: Operation) -> None:
         """Return when the slot of `operation` has its turn, or had it before. Raises Halted."""
         live, number = self._place(operation)
+        waited = False
         while live.progress.slots[number].stage is Stage.QUEUED:
             verdict = live.progress.turn(number, trio.current_time())
             match verdict:
                 case Met():
+                    if waited:
+                        self._tell_turn(live, number)
                     live.move(live.progress.begun(number))
                     self._admit(live.roll.slots[number].new)
                 case Never():
                     raise Halted(OperationError(f"update of {live.roll.service}: {verdict.reason}"))
                 case NotYet():
+                    waited = True
                     await _until_either(live.moved, verdict.recheck_s)
+
+    def _tell_turn(self, live: LiveRoll, number: int) -> None:
+        before = live.progress.made_room(trio.current_time())
+        if before is not None:
+            name, after = live.roll.slots[number].new, live.roll.slots[before].new
+            text = f"{name} has its turn, after {after}"
+            self._state.events.note(EventKind.CONTAINER_TURN, text, live.roll.service, name, after=after)
 
     def _admit(self, name: ContainerId) -> None:
         made = self._successors.get(name)

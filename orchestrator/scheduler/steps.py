@@ -315,7 +315,7 @@ class Steps:
         return container
 
     def _note(self, kind: EventKind, text: str, **detail: Detail) -> None:
-        self._state.events.note(kind, text, **detail)
+        self._state.events.note(kind, text, None, None, **detail)
 
 
 def _begun(facts: Facts) -> Verdict:

@@ -45,7 +45,9 @@ def launch(
     assert state.nursery is not None, "Engine.run is not running"
     assert container.idle is None, f"{container.id} is supervised already"
     container.idle = trio.Event()
-    state.nursery.start_soon(_supervise, state, container, adopted, delay_s)
+    # At once: whoever comes between this and the task's first step finds that it is being started.
+    fresh = _begin(container) if adopted is None and delay_s is None else None
+    state.nursery.start_soon(_supervise, state, container, adopted, delay_s, fresh)
 
 
 def hasten_start(container: Container) -> None:
@@ -90,13 +92,25 @@ async def at_rest(container: Container, idle: trio.Event, deadline_s: float) -> 
         ) from None
 
 
-async def _supervise(state: EngineState, container: Container, run: LiveRun | None, delay_s: float | None) -> None:
+def _begin(container: Container) -> LiveRun:
+    """A new run, whose process is not there yet."""
+    run = container.run = LiveRun(container.check)
+    if container.ask.ending:
+        run.end(container.grace_s, container.hooks_s)
+    container.step(Trigger.START, "starting")
+    return run
+
+
+async def _supervise(
+    state: EngineState, container: Container, run: LiveRun | None, delay_s: float | None, fresh: LiveRun | None
+) -> None:
     while True:
         if run is None:
             if delay_s is not None and not await _wait_for_next(state, container, delay_s):
                 await state.adapters.runtime.unprepare(container.id)
                 break
-            run = await _start(state, container)
+            run = await _start(state, container, fresh or _begin(container))
+            fresh = None
             if run is None:
                 break
         assert run.process is not None
@@ -172,12 +186,8 @@ async def _owners_run(state: EngineState, container: Container) -> bool:
     return not container.ask.ending or await _back_off(state, container, 0.0)
 
 
-async def _start(state: EngineState, container: Container) -> LiveRun | None:
-    """A new run, or None when it is refused."""
-    run = container.run = LiveRun(container.check)
-    if container.ask.ending:
-        run.end(container.grace_s, container.hooks_s)
-    container.step(Trigger.START, "starting")
+async def _start(state: EngineState, container: Container, run: LiveRun) -> LiveRun | None:
+    """The run with its process, or None when it is refused."""
     needs = tuple(f"{edge.service}:{edge.condition.value}" for edge in container.definition.depends_on.values())
     container.note(EventKind.CONTAINER_STARTING, f"starting {container.id}", needs=needs)
     begun_s = trio.current_time()

@@ -25,7 +25,7 @@ from orchestrator.model.project import Project
 from orchestrator.model.service import Condition, Service
 from orchestrator.model.single_run import as_single_run
 from orchestrator.policy.firing import Firing, decided_until, judge
-from orchestrator.scheduler.almanac import last_due, next_due, written
+from orchestrator.scheduler.almanac import Almanac, written
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
 from orchestrator.values import replace
@@ -75,6 +75,7 @@ class Timetable:
     def __init__(self, state: EngineState, operate: Callable[[Run], Awaitable[PystackError | None]]) -> None:
         self._state = state
         self._operate = operate
+        self._almanac = Almanac()
         self._changed = trio.Event()
         self._begun = trio.Event()
         self._working: set[ServiceName] = set()
@@ -94,7 +95,8 @@ class Timetable:
             return None
         now = self._state.events.wall_clock()
         try:
-            return min((at for entry in armed.schedule if (at := next_due(entry, now)) is not None), default=None)
+            instants = (self._almanac.next_due(entry, now) for entry in armed.schedule)
+            return min((at for at in instants if at is not None), default=None)
         except PystackError:
             return None
 
@@ -137,7 +139,7 @@ class Timetable:
         for number, entry in enumerate(armed.schedule):
             since = instants[number] = decided_until(armed.decided_at[number], now, wild=entry.wild)
             try:
-                due_at = last_due(entry, now)
+                due_at = self._almanac.last_due(entry, now)
             except PystackError as error:
                 if name not in self._wrong:
                     self._wrong.add(name)

@@ -34,23 +34,30 @@ class FileVolumes:
     def ensure(self, volume: Volume) -> str:
         name = volume.full_name
         if volume.external:
-            if not self._files.exists(name):
+            self.check(volume)
+            return self._files.provide(name)
+        about = replace(self._mine(), volume=volume.key, labels=dict(volume.labels), options=dict(volume.options))
+        data = self._files.ensure(name, about)
+        self.check(volume)
+        return self._files.provide(name, self._files.about(name)) if volume.options else data
+
+    def check(self, volume: Volume) -> None:
+        name, exists = volume.full_name, self._files.exists(volume.full_name)
+        if volume.external:
+            if not exists:
                 raise OperationError(
                     f"external volume {name!r} does not exist",
                     hint=f"make it: pystack volume create {name}; or remove `external: true`",
                 )
-            return self._files.provide(name)
-        about = replace(self._mine(), volume=volume.key, labels=dict(volume.labels), options=dict(volume.options))
-        data = self._files.ensure(name, about)
-        known = self._files.about(name)
+            return
+        known = self._files.about(name) if exists else None
         was = dict(known.options) if known is not None else {}
-        if was != about.options:
+        if exists and was != dict(volume.options):
             shown = ", ".join(f"{key}={value}" for key, value in was.items()) or "none"
             raise OperationError(
                 f"volume {name!r} has other driver_opts than it was made with ({shown})",
                 hint=f"remove it, if nobody needs its content: pystack volume rm {name}",
             )
-        return self._files.provide(name, known) if was else data
 
     def ensure_anonymous(self, container: ContainerId, target: str, labels: Mapping[str, str] | None = None) -> str:
         name = self._anonymous_prefix(container) + short_hash(target, 16)

@@ -197,7 +197,7 @@ class ProjectControl:
         if (error := outcome.error()) is not None:
             raise error
         if isinstance(request, Down) and request.selection.everything and not engine.statuses():
-            await sweep(self._opened.site, self._opened.volumes if request.volumes else None)
+            await sweep(self._opened.site, self._opened.volumes if request.volumes else None, request.project)
         return Done(outcome.changed, outcome.removed, outcome.container, engine.statuses())
 
     def _checked(self, request: Operation) -> Operation:

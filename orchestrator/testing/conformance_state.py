@@ -143,6 +143,28 @@ def a_volume_stays_the_same_until_it_is_removed(lab: StateLab) -> None:
     assert volumes.identity(DATA) not in (None, identity)
 
 
+def a_check_changes_nothing_and_refuses_what_ensure_would(lab: StateLab) -> None:
+    volumes = lab.volumes("shop")
+    external, other = replace(DATA, external=True), replace(DATA, options=(("type", "tmpfs"), ("device", "tmpfs")))
+    volumes.check(DATA)
+    assert volumes.existing([DATA]) == ()
+    assert _refuses(volumes, external)
+    volumes.ensure(DATA)
+    volumes.check(DATA)
+    volumes.check(external)
+    assert _refuses(volumes, other)
+
+
+def _refuses(volumes: Volumes, volume: Volume) -> bool:
+    said = []
+    for ask in (volumes.check, volumes.ensure):
+        try:
+            ask(volume)
+        except OperationError as error:
+            said.append(error.message)
+    return len(said) == 2 and said[0] == said[1]
+
+
 def external_volumes_are_used_and_neither_made_nor_removed(lab: StateLab) -> None:
     volumes, external = lab.volumes("shop-db"), replace(DATA, external=True)
     message = ""
@@ -214,6 +236,7 @@ STATE_CHECKS: tuple[StateCheck, ...] = (
 VOLUME_CHECKS: tuple[StateCheck, ...] = (
     a_volume_stays_the_same_until_it_is_removed,
     external_volumes_are_used_and_neither_made_nor_removed,
+    a_check_changes_nothing_and_refuses_what_ensure_would,
     a_project_finds_its_volumes_without_a_record,
     anonymous_volumes_belong_to_one_container_of_one_project,
     unclaimed_anonymous_volumes_are_those_of_no_container_of_the_project,

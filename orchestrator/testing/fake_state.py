@@ -110,11 +110,18 @@ class FakeVolumes:
         return set(self._store.named)
 
     def ensure(self, volume: Volume) -> str:
+        self.check(volume)
         if volume.full_name not in self._store.named:
-            if volume.external:
-                raise OperationError(f"external volume {volume.full_name} does not exist")
             self._store.make(volume, self._project)
         return f"/volumes/{volume.full_name}"
+
+    def check(self, volume: Volume) -> None:
+        found = self._store.named.get(volume.full_name)
+        if volume.external:
+            if found is None:
+                raise OperationError(f"external volume {volume.full_name} does not exist")
+        elif found is not None and dict(found.volume.options) != dict(volume.options):
+            raise OperationError(f"volume {volume.full_name} has other driver_opts than it was made with")
 
     def ensure_anonymous(self, container: ContainerId, target: str, labels: Mapping[str, str] | None = None) -> str:
         self._store.anonymous.add((self._project, container, target))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from orchestrator.contracts.runtime import ExecSpec, Exit, Run, SandboxSpec
 from orchestrator.contracts.site import Site
@@ -297,7 +298,7 @@ async def test_a_killed_supervisor_loses_nothing_and_the_next_adopts(stage: Stag
 async def test_an_exit_while_no_supervisor_lives_is_known_to_the_next(stage: Stage) -> None:
     supervisor, _ = stage.supervise("sleep 0.2; echo end; exit 23")
     stage.kill(supervisor)
-    eventually(lambda: b'"e":"exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
+    eventually(lambda: b'"e": "exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
     async with open_runtime(stage.site, find_host()) as runtime:
         (state,) = await runtime.containers()
         assert state.run is None
@@ -357,7 +358,7 @@ async def test_a_monitor_left_alone_without_containers_ends(stage: Stage) -> Non
 async def test_a_monitor_whose_data_directory_is_gone_is_not_taken_over(stage: Stage) -> None:
     """The supervisor was killed by the end of a `down`, when nothing was left but that monitor, for some seconds."""
     supervisor, monitor = stage.supervise("exit 0")
-    eventually(lambda: b'"e":"exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
+    eventually(lambda: b'"e": "exit"' in Path(stage.site.data_dir, "exits.journal").read_bytes())
     stage.kill(supervisor)
     os.rename(stage.site.data_dir, stage.root / "gone")
     async with open_runtime(stage.site, find_host()) as runtime:
@@ -478,7 +479,7 @@ async def test_what_is_prepared_during_a_run_is_made_at_its_end_and_not_before(h
     mounts = {os.readlink(f"/proc/{pid}/ns/mnt") for pid in (waiting, here.runtime.monitor_pid)}
     assert len(mounts) == 1
     held = [os.readlink(f"/proc/{waiting}/fd/{fd}").partition(":")[0] for fd in os.listdir(f"/proc/{waiting}/fd")]
-    assert held.count("pipe") == 5, "its words, its two gates and what it will write to"
+    assert held.count("pipe") == 7, "its words, its two gates and both ends of what it will write to"
     assert "socket" not in held
     await here.runtime.signal(BOX, signal.SIGTERM)
     assert (await here.runtime.wait(first)).code == 3
@@ -514,6 +515,24 @@ async def test_a_start_that_was_prepared_during_a_run_and_killed_is_a_start(here
     assert victim == "monitor" or here.runtime.monitor_pid == old
     await here.runtime.kill(BOX)
     await here.runtime.wait(second)
+
+
+async def test_a_gate_whose_reader_was_killed_does_not_kill_the_monitor(here: Place) -> None:
+    pid, monitor = await prepared(here), here.runtime.monitor_pid
+    codes: list[int | None] = []
+
+    async def start() -> None:
+        codes.append((await here.runtime.wait(await here.runtime.start(BOX))).code)
+
+    os.kill(monitor, signal.SIGSTOP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+        await trio.testing.wait_all_tasks_blocked()  # The word to let it go is on its way.
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: ended(pid))
+        os.kill(monitor, signal.SIGCONT)
+    assert codes == [3]
+    assert here.runtime.monitor_pid == monitor
 
 
 async def test_what_is_prepared_during_a_run_is_forgotten_when_the_supervisor_leaves(

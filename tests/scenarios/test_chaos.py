@@ -65,8 +65,8 @@ def standing(stack: Stack) -> list[str]:
 
 
 def test_a_cut_is_seen_by_ps_and_list_and_ends_by_itself(stack: Stack) -> None:
-    told = stack.must("chaos", "cut", "api", "db", "--for", "3s").stdout
-    assert told == "cut-1: cut api from db, for 3s\n"
+    told = stack.must("chaos", "cut", "api", "db", "--for", "5s").stdout
+    assert told == "cut-1: cut api from db, for 5s\n"
     assert not reaches(stack)
     assert "running (cut from db)" in stack.must("ps").stdout
     assert stack.ps()["db"]["Faults"] == ["cut from api"]

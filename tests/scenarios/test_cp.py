@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.main import main
-from tests.machine import Pystack, Stack
+from tests.machine import Pystack, Stack, eventually
+from tests.scenarios.talk import running
 
 pytestmark = pytest.mark.kernel
 
@@ -172,7 +173,7 @@ def test_no_kind_takes_the_place_of_another(stack: Bench) -> None:
         (("app:/a", "app:/b"), 2, "files are not copied between services"),
         (("nosuch", "app:/x"), 2, "cannot read nosuch: No such file or directory"),
         (("file/", "app:/x"), 2, "file/ is no directory"),
-        (("file", "ap:/x"), 2, '"ap" is not a service of project'),
+        (("file", "ap:/x"), 2, 'no such service: ap (did you mean "app"?)'),
         (("--index", "7", "file", "app:/x"), 2, "has no container 7"),
         (("file", "app:/nosuch/x"), 1, 'there is no directory "/nosuch" in container'),
         (("file", "app:/nosuch/"), 1, '"/nosuch/" does not exist'),
@@ -284,3 +285,38 @@ def test_archives_go_through_pipes(stack: Bench) -> None:
         assert inside(stack, script, number) == ["from a pipe", "up", "0", "0"]
     refused = subprocess.run([*command, "-", "app:/srv/one"], input=b"", capture_output=True, **options)  # type: ignore[call-overload]
     assert (refused.returncode, b"no archive is unpacked there" in refused.stderr) == (1, True)
+
+
+STARTING = """
+services:
+  db:
+    image: rootfs:{image}
+    command: [sleep, "3600"]
+    stop_grace_period: 0s
+    healthcheck: {{test: [CMD, test, -e, /go], interval: 100ms, retries: 100000}}
+  app:
+    image: rootfs:{image}
+    command: [sleep, "3600"]
+    stop_grace_period: 0s
+    depends_on: {{db: {{condition: service_healthy}}}}
+"""
+
+
+def test_a_container_that_is_about_to_start_is_waited_for_and_its_layer_is_not_mounted_beside_it(
+    pystack: Pystack, image: Path
+) -> None:
+    stack = pystack.stack(STARTING.format(image=image), files={"one": "1\n"})
+    with running(stack, "up", "-d") as up:
+        eventually(lambda: stack.run("ps", "-a").code == 0 and stack.ps().get("app", {}).get("Phase") == "waiting")
+        refused = stack.run("cp", "one", "app:/etc/one")
+        assert refused.code == 1
+        assert f"container {stack.name}-app-1 does not run yet, and is about to" in refused.stderr
+        with running(stack, "cp", "one", "app:/etc/one") as copying:
+            stack.must("exec", "-T", "db", "touch", "/go")
+            assert copying.wait(30) == 0, copying.communicate()
+        assert up.wait(30) == 0
+    assert stack.must("exec", "-T", "app", "cat", "/etc/one").stdout == "1\n"
+    stack.must("stop", "app")
+    stack.must("cp", "one", "app:/etc/two")
+    stack.must("start", "app")
+    assert stack.must("exec", "-T", "app", "cat", "/etc/two").stdout == "1\n"

@@ -129,7 +129,7 @@ def test_images_builds_again_what_a_changed_file_is_in(pystack: Pystack) -> None
     (directory / "words.txt").write_text("changed\n")
     again = stack.must("up", "-d", "--build").stderr
     assert "3/5: cached" in again
-    assert "created" in again
+    assert "Created" in again
     eventually(lambda: "changed" in log_of(stack, "greeter"))
     stack.must("down", "--rmi", "local", "-t", "1")
     assert pystack.run("image", "ls", "--format", "{{.Repository}}").stdout == "<none>\n"  # What greeter was before.

@@ -168,12 +168,18 @@ def test_pull_and_push_take_what_has_a_registry(busybox: Pystack, registry: str)
         f"services:\n  a: {{image: '{registry}/a:1', build: .}}\n  b: {{build: .}}\n  c: {{image: '{registry}/none:1'}}\n",
         files={"Dockerfile": "FROM busybox\n"},
     )
-    stack.must("build")
+    built = stack.must("build").stderr.splitlines()
+    assert {f"Image {registry}/a:1 Building", f"Image {registry}/a:1 Built", f"Image {stack.name}-b Built"} <= set(built)
     pushed = stack.must("push")
     assert "b is not pushed" in pushed.stderr
     assert "1 image pushed in " in pushed.stderr
     failed = stack.run("pull")
     assert failed.code == 1
     assert f"error: compose.yaml:4:14: services.c.image: cannot pull {registry}/none:1: " in failed.stderr
-    assert "1 image pulled in " in stack.must("pull", "--ignore-pull-failures").stderr
+    pulled = stack.must("pull", "--ignore-pull-failures").stderr
+    assert "1 image pulled in " in pulled
+    told = [line for line in pulled.splitlines() if line.startswith("Image ")]
+    assert sorted(told) == [
+        f"Image {registry}/a:1 Pulled", f"Image {registry}/a:1 Pulling", f"Image {registry}/none:1 Pulling"
+    ]  # fmt: skip
     assert "0 images pulled in " in stack.must("pull", "--policy", "missing", "a").stderr

@@ -98,9 +98,10 @@ def test_a_container_is_found_by_each_of_its_names_on_its_networks(stack: Stack)
     assert found(stack, "more", "host.docker.internal") == gateway != server_of(stack, "more")
 
 
-def test_names_are_answered_rightly_while_the_supervisor_is_killed_again_and_again(stack: Stack) -> None:
+@pytest.mark.parametrize("loopback", [False, True], ids=["the network's", "127.0.0.11"])
+def test_names_are_answered_rightly_while_the_supervisor_is_killed_again_and_again(stack: Stack, loopback: bool) -> None:
     stack.must("up", "-d")
-    server, fd = server_of(stack, "web"), namespace_of(stack, "sleep", "98711")
+    server, fd = "127.0.0.11" if loopback else server_of(stack, "web"), namespace_of(stack, "sleep", "98711")
     try:
         with client(fd, "--ask", server, "4", "5") as asking:
             for _ in range(3):
@@ -118,9 +119,10 @@ def test_names_are_answered_rightly_while_the_supervisor_is_killed_again_and_aga
     assert said["most_ms"] < 2500
 
 
-def test_whatever_a_container_sends_the_supervisor_lives_and_others_are_answered(stack: Stack) -> None:
+@pytest.mark.parametrize("loopback", [False, True], ids=["the network's", "127.0.0.11"])
+def test_whatever_a_container_sends_the_supervisor_lives_and_others_are_answered(stack: Stack, loopback: bool) -> None:
     stack.must("up", "-d")
-    server, pid = server_of(stack, "more"), supervisor_pid(stack)
+    server, pid = "127.0.0.11" if loopback else server_of(stack, "more"), supervisor_pid(stack)
     address = stack.must("exec", "-T", "--index", "1", "more", "hostname", "-i").stdout.split()[0]
     bad, good = namespace_of(stack, "sleep", "98713"), namespace_of(stack, "sleep", "98711")
     try:

@@ -112,7 +112,7 @@ services:
     with running(stack, "up", "--wait") as up:
         assert up.stderr is not None
         for line in up.stderr:
-            if "started" in line:
+            if "Started" in line:
                 break
         with stopped(supervisor_pid(stack)):
             assert up.wait(60) == 125

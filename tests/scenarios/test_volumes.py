@@ -147,6 +147,24 @@ def test_a_volume_keeps_the_options_that_it_was_made_with(pystack: Pystack, busy
     assert not mounted(f"{pystack.data_dir}/volumes")
 
 
+def test_down_removes_the_volumes_of_the_files_and_leaves_those_that_they_have_no_more(
+    pystack: Pystack, busybox_rootfs: Path
+) -> None:
+    service = f"{{image: 'rootfs:{busybox_rootfs}', command: ['true'], volumes: ['vol:/d']}}"
+    text = f"services: {{a: {service}}}\nvolumes: {{vol: NEW}}\n"
+    down = ("-f", "compose.yaml", "down", "-v")
+    stack = pystack.stack(text.replace("NEW", "{}"))
+    old, new = f"{stack.name}_vol", f"{stack.name}_new"
+    stack.must("up", "-d")
+    for now, told in ((f"{{name: {new}}}", True), (f"{{name: {old}, external: true}}", False)):
+        (stack.directory / "compose.yaml").write_text(text.replace("NEW", now))
+        stack.must("up", "-d")
+        assert (f"volume {old} stays" in stack.must(*down).stderr) is told
+        assert stack.must("volume", "ls", "-q").stdout.split() == [old]
+    stack.must("down", "-v")
+    assert stack.must("volume", "ls", "-q").stdout == "", "without a file all that the project has made is meant"
+
+
 def test_what_one_project_unmounts_another_one_still_has(pystack: Pystack, busybox_rootfs: Path) -> None:
     name = f"both{os.urandom(4).hex()}"
     stack = pystack.stack("services: {}\n")

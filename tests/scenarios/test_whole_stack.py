@@ -145,7 +145,7 @@ services:
     stack.must("stop")
     assert stack.ps()["made"]["State"] == "exited"
     told = stack.must("down").stderr
-    assert "started" not in told
+    assert "Started" not in told
 
 
 def test_a_hostname_is_a_name_for_the_others(pystack: Pystack, busybox_rootfs: Path) -> None:

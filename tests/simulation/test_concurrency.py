@@ -9,6 +9,7 @@ import trio
 
 from orchestrator.contracts.control import Down, Kill, Operation, Restart, Selection, Start, Stop, Up
 from orchestrator.contracts.events import EventKind
+from orchestrator.contracts.state import Wanted
 from orchestrator.model.names import ServiceName
 from orchestrator.model.phase import Phase
 from orchestrator.plan.plan import Verb
@@ -16,7 +17,7 @@ from orchestrator.scheduler.engine import Engine, Outcome
 from orchestrator.testing.build import HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
-from tests.simulation.stage import do, kill, row, simulate, up
+from tests.simulation.stage import Scene, do, kill, row, simulate, up
 
 STACK = project(
     service("db", healthcheck=check(1, retries=10**6), restart="always"),
@@ -236,3 +237,24 @@ def test_a_selection_of_containers_touches_them_alone() -> None:
         assert engine.statuses() == ()
 
     simulate(World, body)
+
+
+@pytest.mark.parametrize("request_", [Up(STACK), Restart()], ids=["up", "restart"])
+def test_what_runs_after_an_up_that_met_another_operation_is_recorded_as_wanted(request_: Operation) -> None:
+    """At whichever moment of its starts that comes."""
+    for moment in range(2, 60, 2):  # At the second checkpoint at the latest the first one has been asked.
+
+        async def body(engine: Engine, world: World, moment: int = moment) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(engine.operate, request_)
+                for _ in range(moment):
+                    await trio.lowlevel.checkpoint()
+                assert (await up(engine, STACK)).ok
+            assert [(status.phase, status.wanted) for status in engine.statuses()] == [(Phase.RUNNING, Wanted.RUNNING)] * 3
+
+        async def after_up(engine: Engine, world: World, body: Scene = body) -> None:
+            if isinstance(request_, Restart):
+                await up(engine, STACK)
+            await body(engine, world)
+
+        simulate(lambda: World({}), after_up, range(3))

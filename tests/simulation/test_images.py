@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import trio
 
+from orchestrator.contracts.control import Recreate
 from orchestrator.contracts.events import EventKind
 from orchestrator.contracts.images import Image, ImageRequest, Progress
 from orchestrator.errors import OperationError
 from orchestrator.model.build import BuildSpec, PullPolicy
+from orchestrator.model.phase import Phase
 from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import project, service
 from orchestrator.testing.fake_images import FakeImages
 from orchestrator.testing.world import World
 from orchestrator.values import replace
-from tests.simulation.stage import do, simulate, up
+from tests.simulation.stage import do, row, simulate, up
 
 ALWAYS = PullPolicy("always")
 DAILY = replace(service("daily"), image="redis:7", pull_policy=ALWAYS)
@@ -199,5 +202,37 @@ def test_a_service_whose_build_failed_is_not_named_beside_its_own_error() -> Non
         error = outcome.error()
         assert error is not None
         assert str(error) == "app/Dockerfile:2: RUN false ended with exit code 1\n  > 2 | RUN false"
+
+    simulate(world, body)
+
+
+def test_nothing_is_given_up_for_an_image_that_cannot_be_had() -> None:
+    class Refusing(FakeImages):
+        async def obtain(self, request: ImageRequest, progress: Progress) -> Image:
+            if request.reference == "typo":
+                raise OperationError('cannot pull "typo"')
+            return await super().obtain(request, progress)
+
+    def world() -> World:
+        made = World()
+        made.images = Refusing(unmade=("typo", "new"))
+        return made
+
+    async def body(engine: Engine, world: World) -> None:
+        web, db = service("web", "db"), service("db", restart="always")
+        await up(engine, project(web, db))
+        before, acts = world.runtime.existing(), len(world.runtime.acts)
+        wrong = project(web, replace(db, image="typo"))
+        with pytest.raises(OperationError, match="cannot pull"):
+            await up(engine, wrong)
+        assert (world.runtime.existing(), len(world.runtime.acts)) == (before, acts)
+        assert row(engine, "db").phase is row(engine, "web").phase is Phase.RUNNING
+        assert (await up(engine, wrong, recreate=Recreate.NEVER)).changed == 0
+        new = service("new")
+        outcome = await up(engine, project(web, db, replace(new, image="typo")))
+        assert not outcome.ok, "it has nothing to lose: its image is an operation of the plan"
+        assert row(engine, "new").phase is Phase.FAILED
+        assert (await up(engine, project(web, replace(db, image="new"), service("other")))).changed == 2
+        assert world.images.obtained == ["new"]
 
     simulate(world, body)

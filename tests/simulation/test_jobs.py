@@ -22,6 +22,7 @@ from orchestrator.model.service import Service
 from orchestrator.model.single_run import as_single_run
 from orchestrator.plan.plan import Verb
 from orchestrator.plan.reconcile import KEPT_RUNS
+from orchestrator.scheduler.almanac import Almanac, last_due, next_due
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing import seeds
 from orchestrator.testing.build import edge, project, service
@@ -69,6 +70,24 @@ def begun(here: World) -> list[str]:
 
 def told(here: World, kind: EventKind) -> list[str]:
     return [event.text for event in here.events if event.kind is kind]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["30 2 * * *", "0 * * * *", "*/20 1-3 * * *", "15 3 * * 0"]),
+    st.sampled_from(["Europe/Berlin", "UTC", ""]),
+    st.sampled_from([datetime(2026, 3, 28, 22, tzinfo=BERLIN), datetime(2026, 10, 24, 22, tzinfo=BERLIN)]),
+    st.lists(st.floats(-7200, 7200), min_size=1, max_size=60),
+)
+def test_what_an_almanac_remembers_is_what_it_would_find(
+    cron: str, zone: str, begin: datetime, steps: list[float]
+) -> None:
+    """Around the changes of the clocks, and whichever way the machine's clock is set."""
+    almanac, wanted, now = Almanac(), entry(cron, zone), begin.timestamp()
+    for step in steps:
+        now += step
+        assert almanac.last_due(wanted, now) == last_due(wanted, now)
+        assert almanac.next_due(wanted, now) == next_due(wanted, now)
 
 
 NOON = datetime(2026, 1, 15, 12, 0, 30, tzinfo=BERLIN)

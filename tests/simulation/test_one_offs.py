@@ -259,7 +259,9 @@ def test_how_it_ended_is_known_to_every_supervisor_that_comes_after() -> None:
             (status,) = engine.statuses()
             assert (status.phase, status.wanted) == (Phase.EXITED, Wanted.RUNNING)
             assert status.reason == "exited with code 3"
-            (record,) = world.state.load().containers
+            known = world.state.load()
+            assert known is not None
+            (record,) = known.containers
             assert (record.wanted, record.last_exit) == (Wanted.RUNNING, Exit(code=3, finished_at=EPOCH + 5))
             assert FIRST not in {step.container for step in (await engine.plan(Up(STACK))).operations}
 

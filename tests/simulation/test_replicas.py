@@ -14,6 +14,7 @@ from orchestrator.model.health import Health
 from orchestrator.model.names import ServiceName
 from orchestrator.model.network import PortMapping
 from orchestrator.model.phase import Phase
+from orchestrator.model.project import Project
 from orchestrator.plan.plan import Verb
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project, service
@@ -237,3 +238,17 @@ def test_a_job_with_replicas_is_complete_when_all_are() -> None:
         assert trio.current_time() == 4.0
 
     simulate(World, body)
+
+
+def test_a_replica_that_goes_is_not_restarted_for_what_is_replaced() -> None:
+    def stack(version: int, replicas: int) -> Project:
+        db = service("db", environment={"V": str(version)})
+        return project(db, service("web", edge("db", restart=True), replicas=replicas))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, stack(1, 2))
+        assert (await up(engine, stack(2, 1))).ok
+        assert alive(world) == ["db-1", "web-1"]
+        assert [act.what for act in world.runtime.acts if act.container == "demo-web-2"].count("start") == 1
+
+    simulate(lambda: World({"db": FakeService(boot_s=1.0)}), body)

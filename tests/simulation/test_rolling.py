@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -580,6 +581,10 @@ def test_a_supervisor_that_is_killed_amid_an_update_leaves_one_container_in_each
                 assert serving(world) == found.keys() == {name for name in world.runtime.existing() if "web" in name}
                 assert (await update(engine, to)).ok
                 in_order(engine, world, "2")
+                assert (await engine.operate(Down())).ok
+                ends = (EventKind.CONTAINER_EXITED, EventKind.CONTAINER_STOPPED)
+                told = Counter(event.container for event in world.events if event.kind in ends)
+                assert told == Counter(act.container for act in world.runtime.acts if act.what == "start")
 
             two_lives(lambda: World({"web": WEB}), first, second)
 

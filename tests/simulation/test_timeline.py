@@ -19,6 +19,7 @@ from orchestrator.errors import OperationError
 from orchestrator.model.hooks import Hook
 from orchestrator.model.names import ServiceName
 from orchestrator.model.project import Project
+from orchestrator.model.updating import Order, UpdateRules
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing import seeds
 from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project, service
@@ -231,3 +232,33 @@ def test_what_a_hook_takes_before_a_stop_is_a_part_of_the_stop() -> None:
     again = by_service(episodes(told(body, {}))[-1])["web"]
     assert has_no_gaps(again)
     assert phases(again) == [("stop", 2.0), ("ready", 1.0)]
+
+
+def test_replicas_of_a_rolling_update_take_turns_on_the_critical_path() -> None:
+    """Three replicas one after the other, 2 s between them; another service is updated meanwhile, and has time."""
+
+    def rolled(version: str) -> Project:
+        rules = UpdateRules(Order.START_FIRST, delay_s=2.0, monitor_s=0.0)
+        environment = {"V": version}
+        web = service("web", environment=environment, healthcheck=check(1), replicas=3, update=rules, stop_grace_s=0.5)
+        return project(web, service("cache", environment=environment))
+
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, rolled("1"), wait=True)
+        world.events.clear()
+        assert (await up(engine, rolled("2"))).ok
+
+    behaviours = {"web": FakeService(boot_s=0.5, healthy_after_s=0.5), "cache": FakeService(boot_s=1)}
+    [episode] = episodes(told(scene, behaviours))
+    starts = {item.container: item for item in episode.starts}
+    one, two, three = (f"demo-web-{number}-b" for number in (1, 2, 3))
+    assert [starts[name].after for name in (one, two, three)] == ["", one, two]
+    assert phases(starts[two])[0] == ("turn", 3.5)
+    found = critical(episode)
+    assert [link.container for link in found.path] == [one, two, three]
+    assert [round(link.end_s - link.begin_s, 3) for link in found.path] == [3.5, 3.5, 1.5]
+    assert (found.slack_s[one], found.slack_s[two], found.slack_s[three]) == (0, 0, 0)
+    assert found.slack_s["demo-cache-1"] > 7
+    assert found.advice is not None
+    assert (found.advice.phase, found.advice.length_s) == ("ready", 1.0)
+    assert round(found.advice.before_s - found.advice.end_s, 3) == 1.0

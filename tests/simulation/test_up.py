@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from orchestrator.cli.render.words import words_of
-from orchestrator.contracts.control import Selection, Stop, Up
+from orchestrator.contracts.control import Recreate, Selection, Stop, Up
 from orchestrator.contracts.events import EventKind
 from orchestrator.errors import CommandError, HostError, InputError, OperationError
 from orchestrator.model.health import Health
@@ -19,6 +19,7 @@ from orchestrator.scheduler.engine import Engine
 from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
+from orchestrator.values import replace
 from tests.simulation.stage import do, kinds, row, simulate, started, starts, up
 
 
@@ -426,3 +427,22 @@ def test_cancelling_up_stops_nothing_that_runs_and_leaves_nothing_half_made() ->
         assert (await engine.plan(Up(stack))).changed == 2
 
     simulate(lambda: World({"db": FakeService(healthy_after_s=60), "slow": FakeService(create_s=60)}), body)
+
+
+def test_nothing_is_given_up_for_a_volume_that_its_successor_could_not_have() -> None:
+    stack = project(service("db", volumes=["data:/d"], restart="always"), service("web", "db"))
+    (data,) = stack.volumes.values()
+    others = (replace(data, options=(("type", "tmpfs"), ("device", "tmpfs"))), replace(data, external=True, full_name="x"))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack)).ok
+        acts = len(world.runtime.acts)
+        for other in others:
+            changed = replace(stack, volumes={data.key: other})
+            with pytest.raises(OperationError, match=other.full_name):
+                await up(engine, changed)
+            assert (await up(engine, changed, recreate=Recreate.NEVER)).changed == 0
+        assert len(world.runtime.acts) == acts
+        assert row(engine, "db").phase is row(engine, "web").phase is Phase.RUNNING
+
+    simulate(World, body)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ from orchestrator.contracts.state import in_order
 from orchestrator.errors import HostError, InputError, OperationError
 from orchestrator.model.names import Role
 from orchestrator.runtime.bundle import read_bundle
-from orchestrator.runtime.view import View, opened_view
+from orchestrator.runtime.view import View, is_running, opened_view
 from orchestrator.state.reading import Reading
+
+_STARTS_S, _LOOK_S = 5.0, 0.05
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -132,9 +135,30 @@ def _containers(site: Site, service: str, index: int, one_offs: bool) -> list[Co
 def _seen(settings: Settings, site: Site, container: ContainerId) -> Iterator[View]:
     """With a warning for what is not there."""
     spec = read_bundle(site, container)
-    with opened_view(site, spec, lambda: provide(settings, spec)) as view:
+    at_rest = _rests(site, spec)
+    with opened_view(site, spec, lambda: provide(settings, spec), at_rest=at_rest) as view:
         settings.warn(view.missing)
         yield view
+
+
+def _rests(site: Site, spec: SandboxSpec) -> bool:
+    """False: it runs; one that is being started is waited for. Raises OperationError for one that takes longer."""
+    end_s = time.monotonic() + _STARTS_S
+    while not is_running(site, spec):
+        from orchestrator.cli.connection import connect
+        from orchestrator.cli.resting import rests
+
+        client = connect(site)
+        if client is None:  # Nothing of the project runs.
+            return True
+        with client:
+            if rests(client, spec.container):
+                return True
+        if time.monotonic() > end_s:
+            hint = "do it once it runs, or stop it before: what is stopped can be copied to"
+            raise OperationError(f"container {spec.container} does not run yet, and is about to", hint=hint)
+        time.sleep(_LOOK_S)
+    return False
 
 
 def provide(settings: Settings, spec: SandboxSpec) -> None:

@@ -119,6 +119,8 @@ def _down(
     removed = result.get("removed", 0)
     noun = "container" if removed == 1 else "containers"
     progress.summary(f"{removed} {noun} removed in {time.monotonic() - began_s:.2f} s", result)
+    if volumes and project is not None and not services:
+        _tell_kept(settings, project, site)
 
 
 def _before(site: Site, project: Project | None) -> None:
@@ -135,7 +137,15 @@ def _before(site: Site, project: Project | None) -> None:
 
 
 def _has_volumes(project: Project | None, site: Site) -> bool:
-    """Whether volumes of the project are there: by what they say themselves, or (of older versions) by the files."""
+    """Whether volumes of the project are there: by the files, or where there are none by what they say themselves."""
     there = FileVolumes(site)
-    named = there.existing(tuple(project.volumes.values())) if project is not None else ()
-    return bool(there.owned()) or any(not volume.external for volume in named)
+    if project is None:
+        return bool(there.owned())
+    return any(not volume.external for volume in there.existing(tuple(project.volumes.values())))
+
+
+def _tell_kept(settings: Settings, project: Project, site: Site) -> None:
+    """A volume that was taken out of the files, or has another name there, may be somebody's only copy."""
+    named = {volume.full_name for volume in project.volumes.values()}
+    for name in sorted(volume.full_name for volume in FileVolumes(site).owned() if volume.full_name not in named):
+        settings.warn((f"volume {name} stays: the files do not have it any more; `pystack volume rm {name}` removes it",))

@@ -52,6 +52,7 @@ def pull(
         assert isinstance(named, Named)
         if policy == "missing" and stored.store.find(named.full) is not None:
             return False
+        transfers.step(f"Image {named.familiar} Pulling")
         try:
             await stored.pull(named, service.platform, settings.environ, transfers.of(named.familiar))
         except OperationError as error:
@@ -59,6 +60,7 @@ def pull(
                 raise located(error, project, f"{service.place}.image") from error
             transfers.note(f"{error.message}: `pystack build {service.name}` makes it")
             return False
+        transfers.step(f"Image {named.familiar} Pulled")
         return True
 
     return _all(settings, chosen, one, "pulled", quiet=quiet, ignore_failures=ignore_failures)

@@ -33,8 +33,8 @@ def sentence(event: Event) -> str:
 
 
 class PlainProgress:
-    """One line an event, on stderr, at once; in Docker Compose's words where it has them. A probe that succeeds is no news, nor is one that fails as the last one did
-    while a service is still starting."""
+    """One line an event, on stderr, at once; in Docker Compose's words where it has them. A probe that succeeds is no
+    news, nor is one that fails as the last one did while a service is still starting."""
 
     interval_s: float | None = None
 

@@ -1,7 +1,7 @@
 """What is done to a thing, in a line of Docker Compose's words: ``Container shop-web-1 Started``. Scripts look for them.
 
-It is what ``--progress plain`` says where Docker Compose has a word; the event's own sentence stays for people who ask later
-(`pystack why`, `events`).
+It is what ``--progress plain`` says where Docker Compose has a word; the event's own sentence stays for people who ask
+later (`pystack why`, `events`).
 """
 
 from __future__ import annotations

@@ -61,6 +61,11 @@ class Transfers:
         elif self._kind != "quiet":
             print(escape_line(text), file=sys.stderr, flush=True)
 
+    def step(self, text: str) -> None:
+        """A line as `render.steps` has them, where there are lines alone."""
+        if self._kind == "plain":
+            self.note(text)
+
     def tick(self) -> None:
         """Time has passed."""
         if self._live is not None:

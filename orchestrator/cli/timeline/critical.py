@@ -2,8 +2,8 @@
 been without moving the end.
 
 The model: a container starts when it is made and the conditions on what it needs hold, and `lag` later for other reasons;
-from then on it takes as long as it took. That reproduces the times that were measured, and says what they would have been
-with one part gone.
+from then on it takes as long as it took. One of a rolling update is made when its turn comes, for which another one has
+made room. That reproduces the times that were measured, and says what they would have been with one part gone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orchestrator.cli.timeline.starts import Episode, Span, Start
 from orchestrator.values import frozen
 
 _MARKS = {"service_started": "started", "service_healthy": "ready", "service_completed_successfully": "completed"}
-_WAITS = frozenset({"queue", "wait"})
+_WAITS = frozenset({"queue", "turn", "wait"})
 """What nobody can shorten by itself."""
 _NOTABLE_S = 0.0005
 
@@ -57,12 +57,16 @@ def critical(episode: Episode) -> Critical:
     if not starts:
         return Critical((), {}, None)
     edges = {item.container: _edges(item, starts) for item in starts}
-    path = _path(episode, starts, edges)
-    return Critical(path, _slack(starts, edges), _advice(episode, starts, edges, path))
+    turns = {item.container: other for item in starts for other in starts if item.after == other.container}
+    path = _path(episode, starts, edges, turns)
+    return Critical(path, _slack(starts, edges, turns), _advice(episode, starts, edges, turns, path))
 
 
 Edges = Mapping[str, Sequence[tuple[Start, float]]]
 """Container -> the starts that it needed, each with the moment at which the condition on it held."""
+
+Turns = Mapping[str, Start]
+"""Container -> the start that made room for its turn."""
 
 
 def _edges(item: Start, starts: Sequence[Start]) -> list[tuple[Start, float]]:
@@ -76,19 +80,21 @@ def _edges(item: Start, starts: Sequence[Start]) -> list[tuple[Start, float]]:
     return found
 
 
-def _path(episode: Episode, starts: Sequence[Start], edges: Edges) -> tuple[Link, ...]:
+def _path(episode: Episode, starts: Sequence[Start], edges: Edges, turns: Turns) -> tuple[Link, ...]:
     links: list[Link] = []
     item, end_s = max(starts, key=lambda start: start.finish_s), episode.end_s
     while True:
         needed = max(edges[item.container], key=lambda pair: pair[1], default=None)
         if needed is None or needed[1] < item.marks["prepared"]:
-            links.append(Link(item.container, episode.begin_s, end_s))
-            return tuple(reversed(links))
+            if (before := turns.get(item.container)) is None:
+                links.append(Link(item.container, episode.begin_s, end_s))
+                return tuple(reversed(links))
+            needed = before, item.marks["turn"]
         links.append(Link(item.container, needed[1], end_s))
         item, end_s = needed
 
 
-def _slack(starts: Sequence[Start], edges: Edges) -> dict[str, float]:
+def _slack(starts: Sequence[Start], edges: Edges, turns: Turns) -> dict[str, float]:
     end_s = max(item.finish_s for item in starts)
     slack = {item.container: end_s - item.finish_s for item in starts}
     for item in reversed(starts):  # Who needs others starts after them.
@@ -97,10 +103,15 @@ def _slack(starts: Sequence[Start], edges: Edges) -> dict[str, float]:
         for other, held_s in held:
             room_s = slack[item.container] + gate_s - held_s
             slack[other.container] = max(0.0, min(slack[other.container], room_s))
+        if (before := turns.get(item.container)) is not None:
+            room_s = slack[item.container] + gate_s - item.marks["prepared"]
+            slack[before.container] = max(0.0, min(slack[before.container], room_s))
     return {name: round(seconds, 6) for name, seconds in slack.items()}
 
 
-def _advice(episode: Episode, starts: Sequence[Start], edges: Edges, path: Sequence[Link]) -> Advice | None:
+def _advice(
+    episode: Episode, starts: Sequence[Start], edges: Edges, turns: Turns, path: Sequence[Link]
+) -> Advice | None:
     by_name = {item.container: item for item in starts}
     best: Advice | None = None
     for link in path:
@@ -108,7 +119,7 @@ def _advice(episode: Episode, starts: Sequence[Start], edges: Edges, path: Seque
         for span in item.spans:
             if span.phase in _WAITS or span.end_s <= link.begin_s or span.length_s < _NOTABLE_S:
                 continue
-            ends = _without(starts, edges, _shared(starts, item, span))
+            ends = _without(starts, edges, turns, _shared(starts, item, span))
             last = max(ends, key=lambda name: ends[name])
             end_s = ends[last] - episode.begin_s
             if best is None or end_s < best.end_s:
@@ -128,7 +139,9 @@ def _shared(starts: Sequence[Start], item: Start, span: Span) -> dict[str, Span]
     return found
 
 
-def _without(starts: Sequence[Start], edges: Edges, changed: Mapping[str, Span]) -> dict[str, float]:
+def _without(
+    starts: Sequence[Start], edges: Edges, turns: Turns, changed: Mapping[str, Span]
+) -> dict[str, float]:
     """When each start would have been over without these spans of theirs."""
     earlier: dict[str, float] = {}
     """By container: how much earlier it would have started."""
@@ -150,6 +163,8 @@ def _without(starts: Sequence[Start], edges: Edges, changed: Mapping[str, Span])
             prepared_s -= gone.length_s
         elif gone is not None and gone.end_s <= starting_s:
             lag_s = max(0.0, lag_s - gone.length_s)
+        if (before := turns.get(item.container)) is not None:
+            prepared_s -= earlier[before.container] + saved(before, item.marks["turn"])
         sooner = [
             held_s - earlier.get(other.container, 0.0) - saved(other, held_s) for other, held_s in edges[item.container]
         ]

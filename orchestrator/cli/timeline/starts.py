@@ -15,6 +15,7 @@ from orchestrator.values import entity, field, frozen, replace
 
 PHASES: Mapping[str, tuple[str, str]] = {
     "queue": (".", "waits for other steps"),
+    "turn": ("t", "waits for its turn in the update"),
     "image": ("i", "image"),
     "stop": ("s", "stops the old run"),
     "sandbox": ("b", "sandbox"),
@@ -48,16 +49,18 @@ class Span:
 
 @frozen
 class Start:
-    """`spans`: without gaps, in order. `marks`: moments: `opened`, `prepared` (made, and its conditions aside, it could
-    have started), `starting`, `started`, `output` (the first byte that it wrote), `ready`, `completed`, as far as it came.
-    `needs`: services and the conditions on them. `end`: ready, completed, failed, blocked, cut short, stopped, or under
-    way. `anchors`: (wall clock, steady clock) of when it was starting and of its last moment."""
+    """`spans`: without gaps, in order. `marks`: moments: `opened`, `turn` (it came, in a rolling update, after it had to be
+    waited for), `prepared` (made, and its conditions aside, it could have started), `starting`, `started`, `output` (the
+    first byte that it wrote), `ready`, `completed`, as far as it came. `needs`: services and the conditions on them.
+    `after`: the container of the same update that made room for its turn. `end`: ready, completed, failed, blocked, cut
+    short, stopped, or under way. `anchors`: (wall clock, steady clock) of when it was starting and of its last moment."""
 
     container: str
     service: str
     spans: tuple[Span, ...]
     marks: Mapping[str, float]
     needs: tuple[tuple[str, str], ...] = ()
+    after: str = ""
     end: str = "under way"
     text: str = ""
     anchors: tuple[tuple[float, float], ...] = ()
@@ -97,6 +100,7 @@ class _Open:
     spans: list[Span] = field(default_factory=list)
     marks: dict[str, float] = field(default_factory=dict)
     needs: tuple[tuple[str, str], ...] = ()
+    after: str = ""
     end: str = ""
     text: str = ""
     anchors: list[tuple[float, float]] = field(default_factory=list)
@@ -202,6 +206,10 @@ class _Reader:
             found.reach(now_s, "run")
             del self._open[found.container]
 
+    def _turn(self, found: _Open, event: Event, now_s: float) -> None:
+        found.reach(now_s, "turn")
+        found.marks["turn"], found.after = now_s, str(event.detail.get("after"))
+
     def _creating(self, found: _Open, event: Event, now_s: float) -> None:
         begin_s, end_s = self._images.get(str(event.detail.get("image")), (now_s, now_s))
         if begin_s >= found.marks["opened"]:
@@ -284,6 +292,7 @@ class _Reader:
 
 
 _STEPS = {
+    EventKind.CONTAINER_TURN: _Reader._turn,
     EventKind.CONTAINER_CREATING: _Reader._creating,
     EventKind.CONTAINER_CREATED: _Reader._created,
     EventKind.CONTAINER_STOPPING: _Reader._stopping,
@@ -321,6 +330,7 @@ def _start(item: _Open, awaited: Iterable[tuple[str, str]]) -> Start:
         tuple(spans),
         dict(item.marks),
         item.needs,
+        item.after,
         end,
         item.text,
         tuple(item.anchors),

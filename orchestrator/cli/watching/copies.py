@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from orchestrator.cli.commands.cp import provide
+from orchestrator.cli.resting import rests
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.watching.mirror import Part, bring
-from orchestrator.cli.wire import statuses_of
 from orchestrator.client import Client
 from orchestrator.contracts.site import Site
-from orchestrator.contracts.state import Wanted
 from orchestrator.errors import PystackError
 from orchestrator.model.names import ContainerId
-from orchestrator.model.phase import Phase
 from orchestrator.runtime.bundle import read_bundle
 from orchestrator.runtime.view import opened_view
-
-_ENDED = frozenset({Phase.EXITED, Phase.FAILED, Phase.BLOCKED})
 
 
 class Unreached(Exception):
@@ -47,20 +43,15 @@ def copy(
 
 
 def _rests(site: Site, container: ContainerId) -> bool:
-    """Whether it does not run, and will not by itself: a writable layer that is about to be mounted is not for us."""
+    """As far as it can be known."""
     try:
         client = Client.connect(site)
         if client is None:
             return False
         with client:
-            statuses = statuses_of(client.request("ps"))
+            return rests(client, container)
     except PystackError:
         return False
-    return any(
-        status.phase in _ENDED or (status.phase is Phase.CREATED and status.wanted is Wanted.STOPPED)
-        for status in statuses
-        if status.container == container
-    )
 
 
 def _copy(

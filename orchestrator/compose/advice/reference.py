@@ -132,6 +132,8 @@ On purpose, each because its answer is a fault:
 | a service or network named `x-...` | lost, or refers to an undefined network | is a name like any other |
 | `pid: null` | a Go panic | the same as absent |
 | `${A:-{}} $B` on one line | invalid template | braces are balanced |
+| `ports: !reset []` beside `<<: *base` | the ports of `base` | no ports |
+| `build.args: [NAME]` with `--no-interpolate` | is left out | stays |
 | an unknown key, or no `path`, in an `include` entry | silently accepted | an error |
 | a last line `KEY` without a line break in an env file | sets a variable with an empty name | inherits `KEY` |
 | text after a closing quote in an env file | sets a variable with an empty name | a name that inherits |

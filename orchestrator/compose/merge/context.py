@@ -64,7 +64,7 @@ class Findings:
 @frozen
 class Context:
     """What a set of files is loaded with. `folder` is what their relative paths are against; `chain` the files that
-    include them."""
+    include them; `added` what their includes' files of variables have added to the caller's environment."""
 
     folder: str
     environment: Mapping[str, str]
@@ -75,6 +75,7 @@ class Context:
     resolve_paths: bool = True
     validate: bool = True
     chain: tuple[str, ...] = ()
+    added: Mapping[str, str] = field(default_factory=dict)
 
 
 def interpolated(document: Node, context: Context, found: Findings) -> Node:

@@ -50,7 +50,8 @@ def load_model(files: tuple[str, ...], context: Context, found: Findings) -> Nod
     model = defaults.with_defaults(model, TOP)
     if context.resolve_paths:
         model = paths.resolve(model, TOP, context.folder, context.environment.get("HOME"))
-    return _resolve_bare_environment(model, context.environment)
+    # Without interpolation what the caller's environment has is left to be looked up; nobody reads an include's file again.
+    return _resolve_bare_environment(model, context.environment if context.interpolate else context.added)
 
 
 def _source(path: str, context: Context) -> Source:
@@ -189,6 +190,7 @@ def _included(entry: Node, path: str, source: Source, context: Context, found: F
         context,
         folder=folder,
         environment=environment,
+        added={key: environment[key] for key in environment if key in context.added or key not in context.environment},
         resolve_paths=True,
         chain=(*context.chain, source.path),
         stdin_text=None,

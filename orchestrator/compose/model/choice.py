@@ -88,7 +88,7 @@ def select(project: Project, named: Iterable[str] = ()) -> tuple[ServiceName, ..
     chosen, missing = choose(services, project.profiles, named)
     for item in missing:
         if not item.dependent:
-            message = f'"{item.name}" is not a service{did_you_mean(item.name, services)}'
+            message = f"no such service: {item.name}{did_you_mean(item.name, services)}"
             raise InputError(message, hint=services_hint(services))
         place = project.where(f"services.{item.dependent}.depends_on.{item.name}")
         raise InputError(inactive_message(item.name, services[item.name].profiles), hint=INACTIVE_HINT, place=place)

@@ -18,8 +18,8 @@ INHERITED = frozenset(row.name for row in CONTAINER) - {"volumes"}
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
 
-def normalize(model: Node, project: str, environment: Mapping[str, str]) -> Node:
-    """`model` with everything implied written out."""
+def normalize(model: Node, project: str, environment: Mapping[str, str] | None) -> Node:
+    """`model` with everything implied written out. `environment` None: but for what that has."""
     assert isinstance(model.value, dict)
     top = dict(model.value)
     services = top.get("services")
@@ -69,7 +69,7 @@ def _named(section: Node, project: str) -> Node:
     return section.new(out)
 
 
-def _service(service: Node, environment: Mapping[str, str]) -> Node:
+def _service(service: Node, environment: Mapping[str, str] | None) -> Node:
     assert isinstance(service.value, dict)
     out = dict(service.value)
     policy = out.get("pull_policy")
@@ -101,7 +101,7 @@ def _service(service: Node, environment: Mapping[str, str]) -> Node:
     return service.new(out)
 
 
-def _hook(hook: Node, service: dict[str, Node], environment: Mapping[str, str]) -> Node:
+def _hook(hook: Node, service: dict[str, Node], environment: Mapping[str, str] | None) -> Node:
     """A pre_start container takes from its service whatever it does not say itself, but not the mounts."""
     inherited = hook.new({key: item for key, item in service.items() if key in INHERITED})
     merged = once.unique(merging.merge(inherited, hook, PRE_START, "", []), PRE_START)
@@ -125,7 +125,7 @@ def _given(service: dict[str, Node], key: str) -> bool:
     return key in service and service[key].value is not None
 
 
-def _build(build: Node, environment: Mapping[str, str]) -> Node:
+def _build(build: Node, environment: Mapping[str, str] | None) -> Node:
     assert isinstance(build.value, dict)
     out = dict(build.value)
     if not _given(out, "dockerfile") and not _given(out, "dockerfile_inline"):
@@ -135,14 +135,14 @@ def _build(build: Node, environment: Mapping[str, str]) -> Node:
     return build.new(out)
 
 
-def from_environment(node: Node, environment: Mapping[str, str], *, keep_missing: bool) -> Node:
-    """Keys without a value take it from `environment`; where it has none they stay null, or go."""
+def from_environment(node: Node, environment: Mapping[str, str] | None, *, keep_missing: bool) -> Node:
+    """Keys without a value take it from `environment`; where it has none they stay null, or go. None: all stay."""
     pairs = long_forms.pairs(node)
     if not isinstance(pairs.value, dict):
         return node
     out = {}
     for key, item in pairs.value.items():
-        if item.value is not None:
+        if item.value is not None or environment is None:
             out[key] = item
         elif key in environment:
             out[key] = item.new(environment[key])

@@ -40,7 +40,7 @@ def explained(model: Node, missing: Iterable[Missing]) -> list[Diagnostic]:
     out = []
     for item in missing:
         if not item.dependent:
-            message = f'"{item.name}" is not a service{did_you_mean(item.name, services)}'
+            message = f"no such service: {item.name}{did_you_mean(item.name, services)}"
             out.append(Diagnostic("", 0, 0, "", message, services_hint(services)))
             continue
         entry = (services[item.dependent].get("depends_on") or model).get(item.name)

@@ -26,7 +26,8 @@ else:  # `signal` makes enumerations of all of them
 class Begun:
     """`asked`: the request that the outcome answers. `pipes`: read end, or master of its terminal -> stream; they and `log`
     are `on_executed`'s, which gets pid, pidfd and warnings, and gone when `on_failed` is called. `log`: None for one that
-    waits for `begin`. `undecided`: it will wait for `go`, or does. Raises OSError."""
+    waits for `begin`. `undecided`: it will wait for `go`, or does. Raises OSError, and ValueError for what is no
+    program."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Begun:
                 waits_at.append(named["before"])
             ready = self._ready if self.undecided else None
             self._start = Start(loop, mounts, body, named, procs, self._executed, self._failed, on_ready=ready)
-        except OSError:
+        except (OSError, ValueError):
             self._let_go()
             raise
         finally:

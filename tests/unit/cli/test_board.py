@@ -178,7 +178,7 @@ def test_a_service_with_a_health_check_is_ready_when_it_is_healthy() -> None:
 def test_what_counts_down_goes_on_counting_on_the_screen() -> None:
     board = Board()
     board.apply(event(EventKind.CONTAINER_STOPPING, "web"), 0)
-    lingers = {"left_s": 9.0, "signal": 15, "ignored": True, "process": "sh", "pid": 1}
+    lingers: dict[str, Any] = {"left_s": 9.0, "signal": 15, "ignored": True, "process": "sh", "pid": 1}
     board.apply(event(EventKind.CONTAINER_LINGERS, "web", **lingers), 1)
     board.apply(event(EventKind.CONTAINER_EXITED, "db", exit_status=1), 1)
     board.apply(event(EventKind.RESTART_SCHEDULED, "db", after_s=1.6), 1)

@@ -40,7 +40,7 @@ def made(bench: Bench) -> Path:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("ap",), 2, '"ap" is not a service of project demo (did you mean "app"?)'),
+        (("ap",), 2, 'no such service: ap (did you mean "app"?)'),
         (("--index", "2", "app"), 2, 'project demo has no container 2 of service "app"'),
         (("db",), 1, "container demo-db-1 does not exist"),
     ],

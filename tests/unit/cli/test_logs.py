@@ -104,7 +104,7 @@ def test_a_misspelt_service_is_told(bench: Bench) -> None:
         prepare()
         outcome = bench.run("logs", "my-wbe")
         assert outcome.code == 2
-        assert '"my-wbe" is not a service of project demo' in outcome.err
+        assert "no such service: my-wbe" in outcome.err
     assert 'did you mean "my-web"?' in outcome.err
 
 

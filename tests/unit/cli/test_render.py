@@ -199,7 +199,9 @@ def test_the_terminal_decides_how_progress_looks(
 
 
 def made(kind: K, container: str | None = "shop-web-1", text: str = "its own words", **detail: Any) -> Event:
-    return Event(kind, text, 0.0, ServiceName("web") if container else None, container and ContainerId(container), detail)
+    if container is None:
+        return Event(kind, text, 0.0, detail=detail)
+    return Event(kind, text, 0.0, ServiceName("web"), ContainerId(container), detail)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ def made(kind: K, container: str | None = "shop-web-1", text: str = "its own wor
         (made(K.IMAGE_OBTAINED, None, image="shop-web", builds=True), "Image shop-web Built"),
     ],
 )
-def test_lines_say_what_is_done_in_docker_composes_words(told: Event, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_say_what_is_done_in_composes_words(told: Event, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     PlainProgress().event(told, {})
     assert capsys.readouterr().err == f"{line}\n"
 
@@ -239,7 +241,7 @@ def test_lines_say_what_is_done_in_docker_composes_words(told: Event, line: str,
         made(K.NETWORK_CREATED, None),
     ],
 )
-def test_what_docker_compose_has_no_word_for_is_told_in_its_own(told: Event, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_docker_compose_has_no_word_for_has_its_own(told: Event, capsys: pytest.CaptureFixture[str]) -> None:
     """So is what an older supervisor tells, without a name."""
     PlainProgress().event(told, {})
     assert told.text in capsys.readouterr().err

@@ -180,7 +180,7 @@ def test_ps_of_a_misspelt_service_says_what_was_meant(bench: Bench) -> None:
     outcome = bench.run("ps", "jbo")
     assert outcome.code == 2
     assert outcome.err == (
-        'error: "jbo" is not a service of project demo (did you mean "job"?)\nhint: its services: db, job\n'
+        'error: no such service: jbo (did you mean "job"?)\nhint: the services of project demo: db, job\n'
     )
 
 
@@ -336,7 +336,7 @@ def test_where_no_container_is_there_is_nothing_to_end_but_a_name_that_is_none_i
     assert bench.run(verb, "db").code == 0
     outcome = bench.run(verb, "dbb")
     assert (outcome.code, outcome.err.partition("\n")[0]) == (
-        2, 'error: "dbb" is not a service of project demo (did you mean "db"?)'
+        2, 'error: no such service: dbb (did you mean "db"?)'
     )  # fmt: skip
 
 

@@ -120,7 +120,8 @@ def test_of_who_is_not_asked_for_it_is_nobodys_concern(stack: Stack) -> None:
 
 @pytest.mark.parametrize("key", ["pid", "ipc"])
 def test_the_namespace_of_a_run_that_has_ended_by_then_is_refused(stack: Stack, key: str) -> None:
-    text = "services:\n  a: {{image: host}}\n  b:\n    image: host\n    {}: 'service:a'\n    depends_on: {{a: {{condition: {}}}}}\n"
+    text = "services:\n  a: {{image: host}}\n  b:\n    image: host\n    {}: 'service:a'\n"
+    text += "    depends_on: {{a: {{condition: {}}}}}\n"
     (found,) = stack.errors(text.format(key, "service_completed_successfully")).diagnostics
     assert (found.line, found.path) == (5, f"services.b.{key}")
     assert found.message == '"a" does not run any more when this starts: it is waited for until it has ended'

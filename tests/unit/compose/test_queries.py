@@ -57,7 +57,7 @@ def test_a_hash_changes_with_the_configuration_and_not_with_build_or_profiles(st
 
 
 def test_a_hash_of_an_unknown_service_is_an_error(written: Stack) -> None:
-    with pytest.raises(ComposeError, match=r'"wbe" is not a service .did you mean "web"'):
+    with pytest.raises(ComposeError, match=r'no such service: wbe .did you mean "web"'):
         queries.hashes(written.request({"TAG": "1"}), "web,wbe")
 
 

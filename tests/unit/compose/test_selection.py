@@ -93,17 +93,17 @@ def test_a_project_alone_answers_as_its_files_do(stack: Stack) -> None:
     )
     with pytest.raises(InputError) as caught:
         select(project, ["wbe"])
-    assert str(caught.value) == '"wbe" is not a service (did you mean "web"?)'
+    assert str(caught.value) == 'no such service: wbe (did you mean "web"?)'
     assert caught.value.hint == f"its services: {', '.join(sorted(project.services))}"
     assert list(select(project, ["app", "db", "app"])) == ["db", "app"]
 
 
 def test_an_unknown_service_on_the_command_line_is_an_error(stack: Stack) -> None:
     assert stack.messages("services: {web: {image: host}}", services=("wbe",)) == [
-        '"wbe" is not a service (did you mean "web"?)'
+        'no such service: wbe (did you mean "web"?)'
     ]
     found = stack.errors("services: {web: {image: host}, db: {image: host}}", services=("nope",)).diagnostics
-    assert [(item.message, item.hint) for item in found] == [('"nope" is not a service', "its services: db, web")]
+    assert [(item.message, item.hint) for item in found] == [("no such service: nope", "its services: db, web")]
 
 
 BROKEN = """\

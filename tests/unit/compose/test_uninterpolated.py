@@ -38,3 +38,24 @@ def test_a_list_and_a_mapping_that_are_merged_mean_the_same(stack: Stack) -> Non
     raw, _ = load_canonical(request, ConfigOptions(interpolate=False))
     stack.write("compose.yaml", to_yaml(raw))
     assert load_canonical(stack.request(VARIABLES))[0] == wanted
+
+
+def test_what_the_environment_has_is_not_written_down(stack: Stack) -> None:
+    stack.write("part/.env", "PART=of-the-include\n")
+    stack.write("part/compose.yaml", "services: {b: {image: i, environment: [PART, HOST]}}")
+    stack.write(
+        "compose.yaml",
+        """\
+        include: [part/compose.yaml]
+        services:
+          a: {image: i, environment: [HOST], build: {context: ., args: [HOST, NOBODY]}}
+          c: {image: i, environment: {HOST: , N: }, pre_start: [{command: x, environment: [N]}]}
+        """,
+    )
+    wanted, _ = load_canonical(stack.request(VARIABLES))
+    raw, _ = load_canonical(stack.request(VARIABLES), ConfigOptions(interpolate=False))
+    text = to_yaml(raw)
+    assert not any(value in text for value in VARIABLES.values()), text
+    assert "PART: of-the-include" in text, "nobody reads that file again"
+    stack.write("compose.yaml", text)
+    assert load_canonical(stack.request(VARIABLES))[0] == wanted
