@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM as something to wait for.
 
-Within the context, SIGINT and SIGTERM raise nothing: they are counted, and `fileno` becomes readable (a wake-up pipe, see
+Within the context, they raise nothing: they are counted, and `fileno` becomes readable (a wake-up pipe, see
 signal.set_wakeup_fd). The loop that waits for sockets and logs waits for them too, so none is missed or lost in between.
 """
 
@@ -15,7 +15,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    def __init__(self) -> None:
+    """`hangup`: a terminal that is closed (SIGHUP) counts too, unless whoever called us ignores that, as nohup(1) does."""
+
+    def __init__(self, *, hangup: bool = False) -> None:
+        heeds = hangup and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        self._signals = (*SIGNALS, signal.SIGHUP) if heeds else SIGNALS
         self._count = 0
         self._taken = 0
         self._stack = contextlib.ExitStack()
@@ -27,7 +31,7 @@ class Interrupts:
             stack.callback(os.close, self._reader)
             stack.callback(os.close, writer)
             stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
-            for number in SIGNALS:
+            for number in self._signals:
                 stack.callback(signal.signal, number, signal.signal(number, self._handle))
             self._stack = stack.pop_all()
         return self

@@ -118,7 +118,7 @@ class OneOff:
         self._board = board
         self._feeder = feeder
         self._keys = keys
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(hangup=True)
         self._presses = 0
         self._ending: Operation | None = None
         self._since = time.time()
@@ -269,8 +269,8 @@ class OneOff:
     def _take_interrupts(self) -> None:
         if self._new_presses():
             selection = Selection(containers=(self._name,))
-            self._progress.note("stopping (Ctrl-C again kills)" if self._presses == 1 else "killing")
             self._end(Stop(selection) if self._presses == 1 else Kill(selection))
+            self._progress.note("stopping (Ctrl-C again kills)" if self._presses == 1 else "killing")
         if self._ending is not None:
             self._ending.pump()
             if self._ending.done:

@@ -47,10 +47,10 @@ class Up:
     """Bring the selected services to what `project`, the whole stack, says. `scale`: numbers of replicas in place of the
     stack's. `start` False: make the containers and leave them (``create``). `timeout_s`: in place of the grace periods of
     what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
-    `recreate_dependencies`: `recreate` is for what the selected services need, too. `named`: the user gave the project's
-    name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from. `all_resources`: also the
-    stack's networks and volumes that none of these services uses. `registry`: variables of
-    the caller's environment that say where registries' settings and credentials are, and where the caller is (PWD)."""
+    `recreate_dependencies`: what the selected services need is replaced, changed or not. `named`: the user gave the
+    project's name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from.
+    `all_resources`: also the stack's networks and volumes that none of these services uses. `registry`: variables of the
+    caller's environment that say where registries' settings and credentials are, and where the caller is (PWD)."""
 
     project: Project
     selection: Selection = Selection()

@@ -229,8 +229,9 @@ def _reconcile(
         require_scalable(project, service, wanted)
         require_start_first(project, service)
         recreate = request.recreate
-        if asked and name not in asked and recreate is Recreate.ALWAYS and not request.recreate_dependencies:
-            recreate = Recreate.CHANGED
+        if asked and name not in asked:  # What these need.
+            needs = Recreate.CHANGED if recreate is Recreate.ALWAYS else recreate
+            recreate = Recreate.ALWAYS if request.recreate_dependencies else needs
         _reconcile_service(builder, request, service, wanted, recreate, moved, name in asked)
     _replace_sharers(builder, request)
     if not builder.no_deps:

@@ -27,8 +27,10 @@ def name_in(host: str) -> str:
 
 
 def reason(error: BaseException | None) -> str:
-    """What OpenSSL says: ``wrong version number``, when it is no TLS that the server speaks."""
-    said = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None
+    """What OpenSSL says: ``wrong version number``, when it is no TLS that the server speaks. An end is an end, wherever it
+    is noticed."""
+    ended = isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError)
+    said = None if ended else getattr(error, "reason", None)
     return said.lower().replace("_", " ") if isinstance(said, str) else "it broke the connection off"
 
 

@@ -41,11 +41,13 @@ from orchestrator.scheduler.execution import Execution
 from orchestrator.scheduler.images import Refreshing, refresh_images, without_secrets
 from orchestrator.scheduler.outcome import Outcome
 from orchestrator.scheduler.planning import check_volumes, images_of, make_plan, plan_to_resume, sealed_plan
+from orchestrator.scheduler.readiness import until_met_again
 from orchestrator.scheduler.rollback import plan_rollback
 from orchestrator.scheduler.rolling import LiveRoll
 from orchestrator.scheduler.stdio import FirstRun
 from orchestrator.scheduler.timetable import Timetable, armed_by
 from orchestrator.units import format_bytes
+from orchestrator.values import replace
 
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
 
@@ -185,8 +187,7 @@ class Engine:
             for live in execution.to_take_back:
                 outcome = await self._roll_back(live, before, outcome)
             if isinstance(request, Up):
-                async with self._state.networks_lock:
-                    await self._state.observe(request.project)
+                outcome = await self._brought_up(request, plan, outcome)
             await chaos.end_pointless(self._state)
             return outcome
         finally:
@@ -194,6 +195,13 @@ class Engine:
                 first_run.close()
             self._under_way -= 1
             self._timetable.changed()
+
+    async def _brought_up(self, request: Up, plan: Plan, outcome: Outcome) -> Outcome:
+        async with self._state.networks_lock:
+            await self._state.observe(request.project)
+        if request.wait or not outcome.ok:
+            return outcome
+        return replace(outcome, failures=await until_met_again(self._state, plan))
 
     def next_run(self, job: ServiceName) -> float | None:
         """When its schedule runs it next (epoch seconds); None: not at all."""

@@ -81,6 +81,8 @@ class Execution:
         for node in self._nodes.values():
             if node.operation.container is not None:
                 self._of.setdefault(node.operation.container, []).append(node)
+        # Else the patience of those who wait for something would begin anew each time that a job is due.
+        self._asked_for = priority is Priority.USER and not any(draft.due_at for draft in self._drafts.values())
         self._jobs = jobs
         self._former = plan.renamed
         self._later = {former: name for name, former in self._former.items()}
@@ -185,8 +187,9 @@ class Execution:
                 # A full disk must not keep anybody from stopping what fills it.
                 state.warn("cannot record the operation", error)
         for container in state.containers.values():
-            container.ended_runs = 0
-            container.failed_hook = container.failed_pre_stop = None
+            if self._asked_for or container.id in plan.containers:
+                container.ended_runs = 0
+                container.failed_hook = container.failed_pre_stop = None
         stopped_first = {operation.container for operation in plan.of(Kind.STOP)}
         self._rolling.begin()
         for operation in plan.of(Kind.START):

@@ -1,4 +1,5 @@
-"""``--wait``: until everything that an operation was about is ready, or one of it can no longer be."""
+"""What an operation waits for when all that it starts has been started: with ``--wait``, until everything that it was about
+is ready, or one of it can no longer be; without, until what runs on has again what it depends on."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ import trio
 
 from orchestrator.errors import OperationError
 from orchestrator.model.names import ServiceName
-from orchestrator.policy.conditions import Met, Never, NotYet, Verdict, ready
+from orchestrator.model.service import Dependency
+from orchestrator.plan.plan import Kind, Plan
+from orchestrator.policy.conditions import Met, Never, NotYet, Verdict, evaluate, ready
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import EngineState
-from orchestrator.scheduler.outcome import Tally
+from orchestrator.scheduler.outcome import Failure, Tally
 
 _LEAST_S = 0.001
 
@@ -33,6 +36,35 @@ async def _until_ready(container: Container, tally: Tally, scope: trio.CancelSco
         with trio.move_on_after(max(verdict.recheck_s, _LEAST_S) if verdict.recheck_s is not None else float("inf")):
             await container.next_change().wait()
     if isinstance(verdict, Never):
+        tally.fail(container.label, container.service, container.error or OperationError(verdict.reason))
+        scope.cancel()
+
+
+async def until_met_again(state: EngineState, plan: Plan) -> tuple[Failure, ...]:
+    """Until the conditions hold that the services of `plan` which run on have on those which it has started: a migration
+    that has changed is waited for although its dependent runs, as Docker Compose does. At the first that can never be met
+    the wait ends, and its failure is returned; the dependent is left as it is. Optional dependencies are not waited for."""
+    started = {operation.container for operation in plan.of(Kind.START)}
+    edges = [
+        (edge, container)
+        for name in plan.selection
+        if any(item.live and item.id not in started for item in state.replicas(name))
+        for edge in plan.project.services[name].depends_on.values()
+        if edge.required
+        for container in state.replicas(edge.service)
+        if container.id in started
+    ]
+    tally = Tally()
+    async with trio.open_nursery() as nursery:
+        for edge, container in edges:
+            nursery.start_soon(_until_met, edge, container, tally, nursery.cancel_scope)
+    return tuple(tally.failures.values())
+
+
+async def _until_met(edge: Dependency, container: Container, tally: Tally, scope: trio.CancelScope) -> None:
+    while not container.doomed and isinstance(verdict := evaluate(edge, container.facts()), NotYet):
+        await container.next_change().wait()
+    if not container.doomed and isinstance(verdict, Never):
         tally.fail(container.label, container.service, container.error or OperationError(verdict.reason))
         scope.cancel()
 

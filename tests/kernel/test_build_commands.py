@@ -153,6 +153,5 @@ def test_errors_of_an_inline_dockerfile_name_the_service_and_the_file(pystack: P
     text = INLINE.replace("context: app\n", "context: app\n      privileged: true\n")
     (stack.directory / "compose.yaml").write_text(text)
     refused = stack.run("build")
-    assert (refused.code, refused.stderr.partition(": a build")[0]) == (
-        2, "error: compose.yaml:7:19: services.app.build.privileged",
-    )  # fmt: skip
+    assert refused.code == 2
+    assert "\nerror: compose.yaml:7:19: services.app.build.privileged: a build" in refused.stderr

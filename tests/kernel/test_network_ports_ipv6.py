@@ -276,4 +276,4 @@ async def test_two_thousand_ports_are_published_adopted_and_published_again_quic
             networking.release(web.name)
             await networking.remove([NetworkName("default")])
         store.close()
-    assert max(took_s) < 1.0, took_s  # 0.2 s each; of the processor, for others may have it meanwhile
+    assert max(took_s) < 5.0, took_s  # 0.2 s each, of the processor; one netlink message for each would be far from it

@@ -224,6 +224,24 @@ def test_ctrl_c_stops_it_and_a_second_one_kills_it(stack: Stack) -> None:
         assert len(containers(stack)) == left
 
 
+def test_a_terminal_that_is_closed_ends_it_unless_the_caller_ignores_that(stack: Stack) -> None:
+    with running(stack, "run", "--rm", "--no-deps", "never", "sh", "-c", "echo ready; sleep 600") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=20) == 130
+    assert containers(stack) == []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As nohup(1) does; a new program inherits it.
+    try:
+        with running(stack, "run", "--rm", "--no-deps", "never", "sh", "-c", "echo ready; sleep 1; exit 5") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(timeout=20) == 5
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_ctrl_c_while_it_waits_for_what_it_needs_leaves_nothing_of_it(stack: Stack) -> None:
     with running(stack, "run", "long") as process:
 

@@ -25,7 +25,7 @@ from orchestrator.plan.reconcile import KEPT_RUNS
 from orchestrator.scheduler.almanac import Almanac, last_due, next_due
 from orchestrator.scheduler.engine import Engine
 from orchestrator.testing import seeds
-from orchestrator.testing.build import edge, project, service
+from orchestrator.testing.build import check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
 from orchestrator.values import replace
@@ -247,6 +247,25 @@ def test_a_scheduled_run_waits_for_what_it_depends_on_and_starts_nothing_else() 
         assert begun(here) == ["15 14:00"]
 
     simulate(world(NOON), body)
+
+
+def test_a_job_that_is_due_meanwhile_does_not_make_an_up_wait_for_ever() -> None:
+    """Each run of the job is an operation. The patience of `up` with what never becomes healthy is its own."""
+
+    def sick() -> World:
+        here = world(NOON)()
+        here.behave("db", FakeService(healthy_after_s=1e9, exits_after_s=25, exit_code=1))
+        return here
+
+    async def body(engine: Engine, here: World) -> None:
+        db = service("db", restart="always", healthcheck=check(10, retries=9))
+        await up(engine, stack(entry("* * * * *")))
+        with trio.fail_after(HOUR_S):
+            outcome = await up(engine, stack(entry("* * * * *"), services=[db]), wait=True)
+        assert [failure.what for failure in outcome.failures] == ["db"]
+        assert len(begun(here)) > 1
+
+    simulate(sick, body)
 
 
 def test_stop_ends_a_schedule_start_begins_it_and_what_came_between_was_never_missed() -> None:

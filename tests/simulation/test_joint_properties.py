@@ -238,6 +238,7 @@ def one_in_each_place(engine: Engine, world: World) -> None:
         if item.frozen_for:
             there = {row.container: row for row in rows}
             leaders = [there[name] for name in item.frozen_for if name in there]
-            assert any(leader.phase in (Phase.BACKOFF, Phase.STARTING, Phase.RUNNING) for leader in leaders), item
+            coming = (Phase.BACKOFF, Phase.STARTING, Phase.RUNNING, Phase.PAUSED)
+            assert any(leader.phase in coming for leader in leaders), item
             back = [leader.phase is Phase.RUNNING and leader.health in (Health.NONE, Health.HEALTHY) for leader in leaders]
             assert not all(back), item

@@ -20,7 +20,7 @@ from orchestrator.testing.build import COMPLETED, HEALTHY, check, edge, project,
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
 from orchestrator.values import replace
-from tests.simulation.stage import do, kinds, row, simulate, started, up
+from tests.simulation.stage import do, kinds, row, simulate, started, starts, up
 
 
 def test_a_dependent_starts_the_moment_its_condition_holds() -> None:
@@ -163,6 +163,44 @@ def test_a_job_that_fails_blocks_its_dependents() -> None:
         assert outcome.blocked == ("web",)
 
     simulate(lambda: World({"migrate": FakeService(exits_after_s=9, exit_code=3)}), body)
+
+
+def test_a_changed_job_that_fails_is_an_error_although_its_dependent_runs_on() -> None:
+    def stack(image: str) -> Project:
+        return project(service("migrate", image=image), service("web", edge("migrate", COMPLETED)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack("one"))).ok
+        began = starts(world, "web")
+        world.behave("migrate", FakeService(exits_after_s=3, exit_code=4))
+        outcome = await up(engine, stack("two"))
+        error = outcome.error()
+        assert error is not None
+        assert "migrate exited with code 4" in error.message
+        assert row(engine, "web").phase is Phase.RUNNING
+        world.behave("migrate", FakeService(exits_after_s=3))
+        assert (await up(engine, stack("three"))).ok
+        assert row(engine, "migrate").phase is Phase.EXITED
+        assert starts(world, "web") == began
+
+    simulate(lambda: World({"migrate": FakeService(exits_after_s=1)}), body)
+
+
+def test_up_waits_for_a_replaced_database_that_one_which_runs_on_needs_healthy() -> None:
+    def stack(image: str) -> Project:
+        db = service("db", image=image, healthcheck=check(1, retries=8))
+        return project(db, service("web", edge("db", HEALTHY)), service("idle", edge("db", HEALTHY, required=False)))
+
+    async def body(engine: Engine, world: World) -> None:
+        assert (await up(engine, stack("one"))).ok
+        assert (await up(engine, stack("two"))).ok
+        assert row(engine, "db").health is Health.HEALTHY
+        world.behave("db", FakeService(healthy_after_s=1e9))
+        assert not (await up(engine, stack("three"))).ok
+        assert row(engine, "web").phase is Phase.RUNNING
+        assert (await up(engine, stack("four"), "idle")).ok
+
+    simulate(lambda: World({"db": FakeService(healthy_after_s=5)}), body)
 
 
 def test_a_one_shot_that_ends_with_0_counts_as_success_for_wait() -> None:

@@ -145,11 +145,11 @@ def _rests(site: Site, spec: SandboxSpec) -> bool:
     """False: it runs; one that is being started is waited for. Raises OperationError for one that takes longer."""
     end_s = time.monotonic() + _STARTS_S
     while not is_running(site, spec):
-        from orchestrator.cli.connection import connect
         from orchestrator.cli.resting import rests
+        from orchestrator.client import connect
 
         client = connect(site)
-        if client is None:  # Nothing of the project runs.
+        if client is None:  # Nobody is there who would start it.
             return True
         with client:
             if rests(client, spec.container):

@@ -75,7 +75,7 @@ def up(
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
-    _check_combination(cascading, detach, wait, no_start, watch, no_build)
+    _check_combination(cascading, detach, wait, no_start, watch, no_build, no_recreate and recreate_dependencies)
     project, chosen = _loaded(settings, services)
     project = isolated(settings, project, begin=True) if isolate else project
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
@@ -237,9 +237,11 @@ def create(
 
 
 def _check_combination(
-    cascading: bool, detach: bool, wait: bool, no_start: bool, watch: bool, no_build: bool
+    cascading: bool, detach: bool, wait: bool, no_start: bool, watch: bool, no_build: bool, keeps_and_recreates: bool
 ) -> None:
     """Raises InputError."""
+    if keeps_and_recreates:
+        raise InputError("--no-recreate and --always-recreate-deps cannot be combined")
     if watch and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --watch", hint="`pystack watch` watches what runs")
     if watch and (no_build or no_start):

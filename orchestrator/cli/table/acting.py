@@ -50,7 +50,7 @@ UP = Verb(
         Option(
             "--always-recreate-deps",
             "recreate_dependencies",
-            "With --force-recreate: also what the given services depend on.",
+            "Replace what the given services depend on, changed or not.",
         ),
         Option("-V --renew-anon-volumes", "renew_volumes", "New anonymous volumes for what is replaced."),
         Option("--no-deps", "no_deps", "Do not start what the given services depend on."),

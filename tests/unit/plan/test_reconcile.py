@@ -256,6 +256,15 @@ def test_recreate_always_replaces_and_never_leaves_alone() -> None:
     assert up(changed(STACK, "api", image="x"), seen(STACK), recreate=Recreate.NEVER).empty
 
 
+def test_dependencies_are_recreated_when_it_is_asked_for_alone_and_not_by_what_is_for_the_named_ones() -> None:
+    def removed(**options: Any) -> set[str]:
+        return {str(item.container) for item in up(STACK, seen(STACK), "api", **options).of(Kind.REMOVE)}
+
+    assert removed(recreate_dependencies=True) == {"demo-db-1", "demo-migrate-1"}
+    assert removed(recreate=Recreate.ALWAYS) == {"demo-api-1"}
+    assert removed(recreate=Recreate.ALWAYS, recreate_dependencies=True) == {"demo-api-1", "demo-db-1", "demo-migrate-1"}
+
+
 def test_what_ended_is_started_again_with_the_reason() -> None:
     stopped: dict[str, Exit | None] = {"migrate": Exit(code=0), "web": Exit(signal=9), "db": None}
     golden(
