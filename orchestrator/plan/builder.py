@@ -68,7 +68,7 @@ class PlanBuilder:
         manual: Manual | None = None,
         renames: ContainerId | None = None,
     ) -> None:
-        """`container` must be free, but for what this plan removes. `renames`: see `Operation`. Raises InputError."""
+        """`container` must be free, but for what has the same place. `renames`: see `Operation`. Raises InputError."""
         names = [container]
         if definition.pre_start:
             names.append(init_id(self.project.name, instance, len(definition.pre_start) - 1))
@@ -80,8 +80,8 @@ class PlanBuilder:
             )
         owner = self._names.get(container)
         known = self.observed.containers.get(container)
-        if owner is None and known is not None and operation_id(Kind.REMOVE, container) not in self.operations:
-            owner = known.service if known.instance != instance else None
+        if owner is None and known is not None and known.instance != instance:
+            owner = known.service  # Also of one that goes: the name is its own until it is gone.
         if owner is not None:
             raise InputError(
                 f'container name "{container}" is already in use by service {owner}',

@@ -9,7 +9,7 @@ import trio
 
 from orchestrator.contracts.control import Down, Up
 from orchestrator.contracts.state import ProjectRecord, Wanted
-from orchestrator.errors import OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.model.names import Role
 from orchestrator.model.project import Project
 from orchestrator.model.updating import Order, UpdateRules
@@ -237,3 +237,17 @@ def test_what_could_not_be_made_by_its_new_name_gets_it_at_the_next_up_and_down_
         assert not world.networking.reserved
 
     simulate(world, body)
+
+
+@pytest.mark.parametrize("after", [("two", "one"), ("three", "one"), ("two", "three")])
+def test_a_name_that_another_service_has_yet_is_refused_and_nothing_changes(after: tuple[str, str]) -> None:
+    def both(first: str, second: str) -> Project:
+        return project(service("a", container_name=first), service("b", container_name=second))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, both("one", "two"), wait=True)
+        with pytest.raises(InputError, match="is already in use by service [ab]"):
+            await update(engine, both(*after))
+        assert set(world.runtime.alive()) == {"one", "two"}
+
+    simulate(world, body, range(3))
