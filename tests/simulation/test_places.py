@@ -246,7 +246,7 @@ def test_a_name_that_another_service_has_yet_is_refused_and_nothing_changes(afte
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, both("one", "two"), wait=True)
-        with pytest.raises(InputError, match="is already in use by service [ab]"):
+        with pytest.raises(InputError, match=r"is already in use by service [ab]"):
             await update(engine, both(*after))
         assert set(world.runtime.alive()) == {"one", "two"}
 
