@@ -9,7 +9,7 @@ from types import TracebackType
 import trio
 
 from orchestrator.contracts.events import EventKind
-from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.names import ServiceName
 from orchestrator.model.service import Dependency
 from orchestrator.policy.conditions import Facts, Met, Never, NotYet, Verdict, absent, evaluate
 from orchestrator.scheduler.container import Container, Watch
@@ -36,7 +36,7 @@ class DependencyWait:
         self._settled = trio.Event()
         self._open = False
         self._begun_s = trio.current_time()
-        self._waiting: dict[ServiceName, set[ContainerId]] = {}
+        self._waiting: dict[ServiceName, set[Container | None]] = {}  # Not by name: that may change meanwhile.
         self.unmet: dict[ServiceName, Dependency] = {}
         self.refusal: tuple[Container | None, ServiceName, str] | None = None
 
@@ -64,28 +64,27 @@ class DependencyWait:
         return self.refusal is None
 
     def _take(self, dependency: Dependency, container: Container | None, verdict: Verdict) -> None:
-        name = container.id if container is not None else ContainerId("")
         match verdict:
             case NotYet():
-                self._waiting.setdefault(dependency.service, set()).add(name)
+                self._waiting.setdefault(dependency.service, set()).add(container)
                 self.unmet[dependency.service] = dependency
             case Met():
-                self._met(dependency, name)
+                self._met(dependency, container)
             case Never(reason) if dependency.required:
-                self._met(dependency, name, quiet=True)
+                self._met(dependency, container, quiet=True)
                 self.refusal = self.refusal or (container, dependency.service, reason)
             case Never(reason):
-                self._met(dependency, name, quiet=True)
+                self._met(dependency, container, quiet=True)
                 text = f'optional dependency "{dependency.service}" failed to start: {reason}'
                 text += f"; {self._dependent.label} starts without it"
                 self._dependent.note(EventKind.WARNING, text)
         self._look()
 
-    def _met(self, dependency: Dependency, name: ContainerId, *, quiet: bool = False) -> None:
+    def _met(self, dependency: Dependency, container: Container | None, *, quiet: bool = False) -> None:
         waiting = self._waiting.get(dependency.service)
         if waiting is None:
             return
-        waiting.discard(name)
+        waiting.discard(container)
         if not waiting and self.unmet.pop(dependency.service, None) is not None and not quiet:
             state = dependency.condition.value.removeprefix("service_").replace("_", " ")
             self._dependent.note(

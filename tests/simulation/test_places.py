@@ -251,3 +251,18 @@ def test_a_name_that_another_service_has_yet_is_refused_and_nothing_changes(afte
         assert set(world.runtime.alive()) == {"one", "two"}
 
     simulate(world, body, range(3))
+
+
+def test_who_waits_for_what_gets_another_name_is_let_go_when_that_runs() -> None:
+    def both(version: int) -> Project:
+        web = service("web", environment={"V": str(version)}, update=UpdateRules(Order.START_FIRST))
+        return project(web, service("client", "web"))
+
+    async def body(engine: Engine, world: World) -> None:
+        await up(engine, both(1), wait=True)
+        assert (await update(engine, both(2), wait=True)).ok
+        await do(engine, Verb.STOP)
+        assert (await update(engine, both(3), wait=True)).ok
+        assert set(world.runtime.alive()) == {"demo-web-1", "demo-client-1"}
+
+    simulate(world, body)
