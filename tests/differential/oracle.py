@@ -281,6 +281,10 @@ def normalise(path: str) -> str:
     return path.replace("[]", "*").replace("[", ".").replace("]", "").replace("..", ".").rstrip(".")
 
 
+_EITHER = " is already in use by service "
+"""Of a container name that two services have: by which of the two the oracle's error is, is another one in each run."""
+
+
 def same_place(oracle: Answer, ours: Answer) -> bool:
     """Whether one of our diagnostics is about the place that the oracle's error names, or lies in it or around it.
 
@@ -289,6 +293,8 @@ def same_place(oracle: Answer, ours: Answer) -> bool:
     """
     if not oracle.places:
         return True
+    if _EITHER in (oracle.error or ""):
+        return _EITHER in (ours.error or "")
     # In lower case: casts name the fields of Go's types (``weight_device.0.Weight``).
     mine = [normalise(place).lower().split(".") for place in ours.places]
     for place in oracle.places:
