@@ -166,7 +166,9 @@ class Link:
                     async with self._sending:
                         await trio.lowlevel.wait_writable(self._sock)
         except (OSError, trio.ClosedResourceError) as exc:
-            if isinstance(exc, OSError) and exc.errno in _NOT_SENT:
+            # EBADF: one of `fds` was closed meanwhile, if it is not the connection itself.
+            not_sent = (*_NOT_SENT, errno.EBADF) if self._sock.fileno() >= 0 else _NOT_SENT
+            if isinstance(exc, OSError) and exc.errno in not_sent:
                 raise
             self.lost = True  # Who asks again at once would find the same: `run` may not have seen it yet.
             raise MonitorLost from None

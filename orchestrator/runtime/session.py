@@ -8,7 +8,6 @@ asked again by their callers (`ask`).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -219,8 +218,8 @@ class Session:
                 self.kept[header["name"]] = tuple(fds)
             else:
                 fdpass.close_all(fds)
-        for name, kept in list(self.kept.items()):
-            if name != USERNS:
+        for name in [name for name in self.kept if name != USERNS]:
+            if (kept := self.kept.get(name)) is not None:  # Else somebody has dropped it, and closed what was kept.
                 await link.request("keep", b"", kept, name=name)
         for key, (_, path) in list(self._layers.items()):
             with contextlib.suppress(OSError):  # A layer that is gone is missed by the next start that needs it.
