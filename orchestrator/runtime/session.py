@@ -8,6 +8,7 @@ asked again by their callers (`ask`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
