@@ -76,7 +76,7 @@ async def post_start(state: EngineState, container: Container, run: LiveRun) -> 
         for number, hook in enumerate(container.definition.post_start):
             run.hook = f"post_start[{number}]"
             await run.going.wait()
-            if not await _run(state, container, run.hook, hook):
+            if run.ending.is_set() or not await _run(state, container, run.hook, hook):
                 break
         nursery.cancel_scope.cancel()
     run.hook = ""
@@ -122,7 +122,7 @@ async def _run(state: EngineState, container: Container, name: str, hook: Hook) 
     container.note(EventKind.HOOK_STARTED, f"{about} begins", hook=name)
     output = Output(container, name)
     try:
-        exit = await _execute(state, container, hook, output)
+        exit = await _execute(state, container, name, hook, output)
     except CommandError as error:
         _fail(state, container, name, f"{about}: {error.message}", error.hint, error.exit_code)
         return False
@@ -151,8 +151,9 @@ def _fail(
     container.changed()
 
 
-async def _execute(state: EngineState, container: Container, hook: Hook, output: Output) -> Exit:
-    """A hook that a supervisor before us has begun is ended. Raises what `Runtime.exec` does."""
+async def _execute(state: EngineState, container: Container, name: str, hook: Hook, output: Output) -> Exit:
+    """A hook of the kind that a supervisor before us has begun is ended; a ``pre_stop`` may begin while a ``post_start``
+    is still being ended. Raises what `Runtime.exec` does."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -163,7 +164,7 @@ async def _execute(state: EngineState, container: Container, hook: Hook, output:
         hook.working_dir,
         hook.user,
         privileged=hook.privileged,
-        name="hook",
+        name=name.partition("[")[0].replace("_", ""),
     )
     ended: Exit | PystackError = Exit()
     try:

@@ -128,6 +128,19 @@ def test_a_hook_that_hangs_holds_up_its_start_and_gives_way_to_a_stop(verb: Verb
     simulate(World, scene, range(6))
 
 
+def test_a_run_that_is_asked_to_end_before_it_is_there_begins_none() -> None:
+    stack = project(with_hooks(after="sleep 1", before="sleep 2"))
+
+    async def scene(engine: Engine, world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(up, engine, stack)
+            await trio.sleep(0.5)
+            assert (await do(engine, Verb.STOP)).ok
+        assert told(world, EventKind.HOOK_STARTED) == ["pre_stop[0] of web begins"]
+
+    simulate(lambda: World({"web": FakeService(boot_s=1)}), scene)
+
+
 def test_a_run_that_ends_under_a_hook_at_the_moment_of_a_down_does_not_fail_that() -> None:
     stack = project(with_hooks(after="sleep 2"))
 
