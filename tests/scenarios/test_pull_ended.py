@@ -130,6 +130,11 @@ def came(pystack: Pystack) -> int:
     return sum(path.stat().st_size for name in ("blobs", "ingest") for path in (images / name).rglob("*") if path.is_file())
 
 
+def until_amid(pystack: Pystack, relay: Relay) -> None:
+    """More than half has come, and nothing comes any more."""
+    eventually(lambda: relay.stands_still and came(pystack) > LAYER_BYTES // 2)
+
+
 def check_the_next_pull_goes_on(pystack: Pystack, relay: Relay, stack: Stack) -> None:
     assert left(pystack) == {"tmp": [], "leases": [], "images": []}
     there, before = came(pystack), relay.passed
@@ -148,7 +153,7 @@ def test_a_pull_that_a_signal_ends_leaves_nothing_half_and_the_next_one_goes_on(
     with Relay(registry, QUOTA) as relay:
         stack = stack_of(pystack, relay)
         with running(stack, "pull") as process:
-            eventually(lambda: relay.stands_still and came(pystack) > LAYER_BYTES // 2)
+            until_amid(pystack, relay)
             process.send_signal(number)
             _, said = process.communicate(timeout=ENDS_S)
         assert process.returncode == CODES[number], said
@@ -160,7 +165,7 @@ def test_a_pull_whose_terminal_is_closed_leaves_nothing_half(pystack: Pystack, r
     with Relay(registry, QUOTA) as relay:
         stack = stack_of(pystack, relay)
         with closing_terminal(stack, "pull") as (process, close):
-            eventually(lambda: relay.stands_still and came(pystack) > LAYER_BYTES // 2)
+            until_amid(pystack, relay)
             close()
             assert process.wait(ENDS_S) == CODES[signal.SIGHUP]
         check_the_next_pull_goes_on(pystack, relay, stack)
@@ -212,7 +217,7 @@ def test_an_up_that_a_signal_ends_amid_its_pull_leaves_nothing_half(
     with Relay(registry, QUOTA) as relay:
         stack = stack_of(pystack, relay)
         with running(stack, "up") as process:
-            eventually(lambda: relay.stands_still and came(pystack) > LAYER_BYTES // 2)
+            until_amid(pystack, relay)
             process.send_signal(number)
             _, said = process.communicate(timeout=ENDS_S)
         assert process.returncode == 130, said
@@ -225,7 +230,7 @@ def test_the_pull_of_an_up_whose_terminal_is_closed_goes_on_and_down_ends_it(pys
     with Relay(registry, QUOTA) as relay:
         stack = stack_of(pystack, relay)
         with closing_terminal(stack, "up") as (process, close):
-            eventually(lambda: relay.stands_still and came(pystack) > LAYER_BYTES // 2)
+            until_amid(pystack, relay)
             close()
             assert process.wait(ENDS_S) == -signal.SIGHUP
         assert len(pystack.processes()) == 2

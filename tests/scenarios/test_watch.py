@@ -314,17 +314,19 @@ services:
     assert len(watch.said("watch: restarting app")) < 30
 
 
-def test_ctrl_c_ends_a_watch_before_a_storm_is_copied(pystack: Pystack, busybox_rootfs: Path) -> None:
-    text = f"""
+FROM_THE_FIRST = """
 services:
   app:
-    image: rootfs:{busybox_rootfs}
+    image: rootfs:{rootfs}
     command: [sleep, "3600"]
     stop_grace_period: 0s
     develop: {{watch: [{{path: ./src, action: sync, target: /srv/src, initial_sync: true}}]}}
 """
+
+
+def test_ctrl_c_ends_a_watch_before_a_storm_is_copied(pystack: Pystack, busybox_rootfs: Path) -> None:
     count = 5000
-    stack = pystack.stack(text)
+    stack = pystack.stack(FROM_THE_FIRST.format(rootfs=busybox_rootfs))
     for number in range(count):
         put(stack, f"src/{number % 100}/file-{number}", "")
     with watching(stack, ready="") as watch:
@@ -345,15 +347,7 @@ services:
 
 
 def test_a_folder_that_is_empty_at_first_is_in_step_too(pystack: Pystack, busybox_rootfs: Path) -> None:
-    text = f"""
-services:
-  app:
-    image: rootfs:{busybox_rootfs}
-    command: [sleep, "3600"]
-    stop_grace_period: 0s
-    develop: {{watch: [{{path: ./src, action: sync, target: /srv/src, initial_sync: true}}]}}
-"""
-    stack = pystack.stack(text)
+    stack = pystack.stack(FROM_THE_FIRST.format(rootfs=busybox_rootfs))
     (stack.directory / "src").mkdir()
     with watching(stack) as watch:
         put(stack, "src/first", "first")
