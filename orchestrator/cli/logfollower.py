@@ -85,7 +85,11 @@ class LogFollower:
         """Follow the container that `event` is about, if it is one to be followed and may write from now on. `since`: only
         what it writes after that (epoch seconds)."""
         container = event.container
-        if event.kind not in _APPEARS or container is None or (self._services and event.service not in self._services):
+        if container is None:
+            return
+        if event.kind is EventKind.CONTAINER_REMOVED:
+            self._forget(container)
+        if event.kind not in _APPEARS or (self._services and event.service not in self._services):
             return
         if container not in self._writers.containers:
             self.add_all(since=since)
@@ -116,9 +120,21 @@ class LogFollower:
         self._show([(container, follower.read()) for container, follower in self._followers.items()])
         for container, follower in list(self._followers.items()):
             if follower.gone:
-                self._show([(container, follower.finish())])
-                follower.close()
-                del self._followers[container]
+                # A next container of that name may be there already, and all that was told of it was read before this look.
+                self._end(container, follower)
+                self._follow(container, None, None, complete=True)
+
+    def _forget(self, container: ContainerId) -> None:
+        """It was removed: one of that name is followed again from when it is created. What is read already of the next one
+        (this event was late) goes on."""
+        follower = self._followers.get(container)
+        if follower is not None and (follower.gone or not follower.found):
+            self._end(container, follower)
+
+    def _end(self, container: ContainerId, follower: Follower) -> None:
+        self._show([(container, follower.finish())])
+        follower.close()
+        del self._followers[container]
 
     def _show(self, blocks: list[tuple[ContainerId, Iterator[Block]]]) -> None:
         lines = merge(blocks)
@@ -132,13 +148,14 @@ class LogFollower:
         return {name: writer for name, writer in chosen.items() if not self._role or writer.role == self._role}
 
     def _add(self, container: ContainerId, tail: int | None, since: float | None, *, complete: bool = False) -> None:
-        if container in self._followers:
-            return
+        if container not in self._followers:
+            self._unread = True
+            self._follow(container, tail, since, complete=complete)
 
+    def _follow(self, container: ContainerId, tail: int | None, since: float | None, *, complete: bool) -> None:
         def lost(count: int, why: str) -> None:
             self._note(self._printer.lost(container, count, why))
 
-        self._unread = True
         self._followers[container] = Follower(
             log_path(self._site, container),
             tail=tail,

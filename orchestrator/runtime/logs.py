@@ -129,6 +129,11 @@ class Follower:
         yield from filter(self._wanted, self._lines.finish())
 
     @property
+    def found(self) -> bool:
+        """Whether there was a log."""
+        return self._pair is not None
+
+    @property
     def gone(self) -> bool:
         """Whether the log was removed (its container was)."""
         return self._pair is not None and not files_of(self._prefix)
