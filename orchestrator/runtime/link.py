@@ -24,6 +24,7 @@ from orchestrator.kernel.identity import is_trusted
 from orchestrator.kernel.plain import open_plain
 from orchestrator.runtime import cradle
 from orchestrator.runtime.monitor import wire
+from orchestrator.runtime.reaping import reap_strays
 from orchestrator.values import entity, field
 
 SOCKET_NAME: Final = "monitor.sock"
@@ -202,6 +203,8 @@ class Link:
         await trio.lowlevel.wait_readable(self._pidfd)
         with contextlib.suppress(ChildProcessError):  # Ours only if we started it, or are the subreaper it was left to.
             pidfds.reap(self._pidfd)
+        # Its starter ends with it, and so do those of its session that are no more than begun.
+        await reap_strays(session=self.pid)
         self.ended.set()
 
     async def _receive(self, until: trio.CancelScope) -> None:

@@ -28,10 +28,11 @@ async def wait_process(pidfd: int) -> int | None:
         return status
 
 
-async def reap_strays(known: Collection[int]) -> None:
-    """Reap orphans that came to us and have ended or end soon, but for the pids that are `known`."""
-    for pid in _orphans():
-        if pid in known:
+async def reap_strays(known: Collection[int] = (), *, session: int = 0) -> None:
+    """Reap orphans that came to us and have ended or end soon, but for the pids that are `known`. `session`: only those of
+    that one."""
+    for pid, of in _orphans():
+        if pid in known or session not in (0, of):
             continue
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             pidfd = os.pidfd_open(pid)
@@ -43,8 +44,8 @@ async def reap_strays(known: Collection[int]) -> None:
                 os.close(pidfd)
 
 
-def _orphans() -> list[int]:
-    """Children of other sessions: whatever we start ourselves is in our own."""
+def _orphans() -> list[tuple[int, int]]:
+    """Children of other sessions, and which: whatever we start ourselves is in our own."""
     own = os.getsid(0)
     found = []
     for task in os.listdir("/proc/self/task"):
@@ -55,6 +56,6 @@ def _orphans() -> list[int]:
             continue
         for pid in pids:
             with contextlib.suppress(OSError):
-                if os.getsid(pid) != own:
-                    found.append(pid)
+                if (session := os.getsid(pid)) != own:
+                    found.append((pid, session))
     return found

@@ -11,7 +11,12 @@ import pytest
 pytestmark = pytest.mark.kernel
 
 ROOT = Path(__file__).resolve().parents[2]
-MONITOR = """
+NOBODY = """
+class Nobody:
+    def begin(self, *what):
+        return None
+"""
+MONITOR = NOBODY + """
 import errno, json, os, signal, sys
 from orchestrator.kernel import constants, process
 from orchestrator.runtime.monitor import runs, stage1
@@ -35,7 +40,10 @@ def ended(*what):
     loop.stopped = True
 
 program = json.dumps([["join"], ["execute", ["/bin/sleep", "600"], [], 18]]).encode()
-runs.Start(loop, None, program, {"target": -1}, [], lambda pid, pidfd: ended("executed"), lambda *why: ended(*why))
+runs.Start(
+    loop, None, program, {"target": -1}, [], lambda pid, pidfd: ended("executed"), lambda *why: ended(*why),
+    starter=Nobody(),
+)
 loop.run()
 assert [why[:2] for why in told] == [(stage1.BROKEN, errno.EOWNERDEAD)], told
 try:
@@ -52,7 +60,7 @@ def test_what_a_killed_stage_1_has_made_is_ended_and_reaped() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("nothing left\n", "", 0)
 
 
-REFUSING = """
+REFUSING = NOBODY + """
 import errno, json, os
 from orchestrator.runtime.monitor import runs, stage1
 from orchestrator.runtime.monitor.loop import Loop
@@ -69,7 +77,7 @@ def failed(*why):
 
 program = json.dumps([["execute", ["/bin/sleep", "600"], [], 18]]).encode()
 runs._clone_within = lambda *where: os.fork()
-runs.Start(loop, None, program, {}, [], executed, failed, within=0)
+runs.Start(loop, None, program, {}, [], executed, failed, starter=Nobody(), within=0)
 loop.run()
 assert [why[:2] for why in told] == [(stage1.BROKEN, errno.ENOSPC)], told
 try:

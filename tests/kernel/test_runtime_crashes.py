@@ -478,7 +478,7 @@ async def test_what_is_prepared_during_a_run_is_made_at_its_end_and_not_before(h
     mounts = {os.readlink(f"/proc/{pid}/ns/mnt") for pid in (waiting, here.runtime.monitor_pid)}
     assert len(mounts) == 1
     held = [os.readlink(f"/proc/{waiting}/fd/{fd}").partition(":")[0] for fd in os.listdir(f"/proc/{waiting}/fd")]
-    assert held.count("pipe") == 7, "its words, its two gates and both ends of what it will write to"
+    assert held.count("pipe") == 5, "its words, its two gates and what it will write to"
     assert "socket" not in held
     await here.runtime.signal(BOX, signal.SIGTERM)
     assert (await here.runtime.wait(first)).code == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import socket
@@ -56,10 +57,11 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 def limit(pid: int, spare: int) -> None:
-    """Let the process have `spare` descriptors more than it has."""
+    """Let the process have `spare` descriptors more than it has: the limit is on their numbers, and the lowest is taken."""
     hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
-    most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1 + spare
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
+    used = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    free = (number for number in itertools.count() if number not in used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(itertools.islice(free, spare, None)), hard))
 
 
 async def test_hundreds_of_connections_end_neither_the_monitor_nor_the_containers(

@@ -69,7 +69,7 @@ def serve(listen_fd: int, data_dir: str, extents: list[list[int]]) -> None:
     gc.freeze()
     gc.disable()
     sys.path.clear()
-    monitor.loop.run()
+    monitor.run()
     # Dismantling the interpreter takes longer than the kernel takes to dismantle the rest, and `down` waits for it.
     os._exit(0)
 

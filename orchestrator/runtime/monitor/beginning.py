@@ -13,6 +13,7 @@ from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Start
+from orchestrator.runtime.monitor.starter import Starter
 from orchestrator.runtime.monitor.terminal import Channel
 
 TYPE_CHECKING = False
@@ -39,6 +40,7 @@ class Begun:
         named: dict[str, int],
         procs: list[int],
         log: Log | None,
+        starter: Starter,
         on_executed: Callable[[Begun, int, int, list[tuple[int, str]]], None],
         on_failed: Callable[[Begun], None],
     ) -> None:
@@ -63,7 +65,11 @@ class Begun:
                 named["before"], self._before = os.pipe2(os.O_CLOEXEC)
                 waits_at.append(named["before"])
             ready = self._ready if self.undecided else None
-            self._start = Start(loop, mounts, body, named, procs, self._executed, self._failed, on_ready=ready)
+            self._start = Start(
+                loop, mounts, body, named, procs, self._executed, self._failed,
+                starter=starter, on_ready=ready,
+            )  # fmt: skip
+            self._start.take(waits_at)
         except (OSError, ValueError):
             self._let_go()
             raise
@@ -72,6 +78,11 @@ class Begun:
         if self._channel is not None:
             self._channel.forked()
         self.pipes = {named[name]: stream for name, stream in (("out", STDOUT), ("err", STDERR)) if name in named}
+
+    def take(self, fds: list[int]) -> None:
+        """As `Start.take`, of the request's."""
+        if self._start is not None:
+            self._start.take(fds)
 
     @property
     def masters(self) -> tuple[int, ...]:

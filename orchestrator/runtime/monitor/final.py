@@ -39,7 +39,7 @@ else:  # `signal` and `socket` make enumerations of all that they have
     import _signal as signal
     import _socket as socket
 
-_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ALL_SIGNALS = signal.valid_signals()
 _OF_A_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH})
 """What the kernel sends to the foreground group of a terminal."""
@@ -296,7 +296,7 @@ class FinalChild(Stage1):
         if b"/" in command:
             self._execve(command, arguments, variables)
         refused: OSError | None = None
-        for directory in variables.get(b"PATH", _DEFAULT_PATH).split(b":"):
+        for directory in variables.get(b"PATH", DEFAULT_PATH).split(b":"):
             try:
                 self._execve((directory or b".") + b"/" + command, arguments, variables)
             except (FileNotFoundError, NotADirectoryError):

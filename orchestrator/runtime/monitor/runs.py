@@ -10,15 +10,17 @@ from __future__ import annotations
 import errno
 import os
 
+from orchestrator.kernel import fdpass, process
 from orchestrator.kernel import pidfd as pidfds
-from orchestrator.kernel import process
 from orchestrator.kernel.constants import CLONE_NEWPID
 from orchestrator.kernel.jsontext import loads
 from orchestrator.kernel.suppress import suppress
+from orchestrator.runtime.monitor import starter as starters
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.stage1 import BROKEN, EXECUTING, READY, REPORT, WARNING, WORD
+from orchestrator.runtime.monitor.stage1 import BROKEN, CANNOT, EXECUTING, READY, REPORT, WARNING, WORD
+from orchestrator.runtime.monitor.starter import Starter
 from orchestrator.runtime.monitor.steps import Child
 from orchestrator.runtime.monitor.terminal import slave_of
 
@@ -167,7 +169,9 @@ class Start:
     it) once it was executed; `on_failed` (step, errno, what the child said of it), after everything of it is gone.
     `within`: the pidfd of a process whose pid namespace it begins in, so that it needs no second process to get there.
     `on_ready`: it is held at the descriptor `gate` when all but the execve is done; a byte there lets it go, the gate's end
-    makes it fail."""
+    makes it fail. `starter`: makes its processes, if it can; what it cannot is done here.
+
+    All descriptors are the caller's, who gives those that it does not need to `take` as soon as this has been made."""
 
     def __init__(
         self,
@@ -179,34 +183,60 @@ class Start:
         on_done: Callable[[int, int, list[tuple[int, str]]], None],
         on_failed: Callable[[int, int, str], None],
         *,
+        starter: Starter,
         within: int = -1,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._loop, self._on_done, self._on_failed = loop, on_done, on_failed
-        steps = loads(program)  # Here: what a child allocates, it has to copy a page for.
-        self._reader, writer = os.pipe2(os.O_CLOEXEC)
+        self._namespaces, self._fds, self._procs, self._within = namespaces, fds, procs, within
+        self._starter = starter
+        self._steps = loads(program)  # Here: what a child allocates, it has to copy a page for.
+        self._begun: starters.Begun | None = None
+        """By the starter; else by us."""
         self._born: process.SharedPid | None = None
         """Where stage 1 tells the pid of the final child; None: it is the final child."""
-        self._executing = False
+        self._taken: list[int] = []
+        self._first = 0
+        self._executing = self._unwanted = False
         self._on_ready = on_ready
         self._failure: tuple[int, int] | None = None
         self._text = b""
         self._warnings: list[tuple[int, str]] = []
+        self._begin(self._by_starter)
+
+    def take(self, fds: list[int]) -> None:
+        """They are ours from now on, if they are needed yet; those that are not stay in the list."""
+        if self._begun is not None:
+            self._taken += fds
+            fds.clear()
+
+    def _begin(self, way: Callable[[int], None]) -> None:
+        """Raises OSError."""
+        self._reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            pid = _clone_within(within, namespaces, fds.get("cgroup")) if within >= 0 else None
-            if pid is None:
-                self._born = process.SharedPid()
-                pid = process.clone3(0, cgroup=fds.get("cgroup"))
+            way(writer)
         except OSError:
             os.close(self._reader)
-            os.close(writer)
             raise
-        if pid == 0:
-            Child(writer, fds, procs, namespaces, self._born).run(steps)
-        self._first = pid
-        os.close(writer)
+        finally:
+            os.close(writer)
         os.set_blocking(self._reader, False)
-        loop.add(self._reader, self._status_ready)
+        self._loop.add(self._reader, self._status_ready)
+
+    def _by_starter(self, status: int) -> None:
+        self._begun = self._starter.begin(self._steps, status, self._fds, self._procs)
+        if self._begun is None:
+            self._by_fork(status)
+
+    def _by_fork(self, status: int) -> None:
+        within, cgroup = self._within, self._fds.get("cgroup")
+        pid = _clone_within(within, self._namespaces, cgroup) if within >= 0 else None
+        if pid is None:
+            self._born = process.SharedPid()
+            pid = process.clone3(0, cgroup=cgroup)
+        if pid == 0:
+            Child(status, self._fds, self._procs, self._namespaces, self._born).run(self._steps)
+        self._first = pid
 
     def _status_ready(self, _: int) -> None:
         try:
@@ -231,16 +261,34 @@ class Start:
             os.close(self._reader)
             self._settle()
 
+    def _pids(self) -> tuple[int, int]:
+        """The first process, if it is another than the one that executes; and that. 0: there is none."""
+        if self._begun is not None:
+            first, second = self._begun.pids
+            return (0, first) if self._within >= 0 else (first, second)
+        return (0, self._first) if self._born is None else (self._first, self._born.value)
+
     def _settle(self) -> None:
-        pid = self._first if self._born is None else self._born.value
-        if self._born is not None:
+        first, pid = self._pids()
+        if first:
             with suppress(ChildProcessError):
-                _, status = os.waitpid(self._first, 0)
+                _, status = os.waitpid(first, 0)
                 self._first = 0
                 if os.WIFSIGNALED(status) and self._failure is None:
                     # Killed with what it made, or before it was done with it: what it made is not what was asked for.
                     self._failure = BROKEN, errno.EOWNERDEAD
-        if (self._born is None or self._on_ready is not None) and not self._executing:
+        if self._begun is not None:
+            self._begun.free()
+            self._begun, cannot = None, self._failure is not None and self._failure[0] == CANNOT
+            if cannot and self._unwanted:
+                self._failure = BROKEN, errno.EOWNERDEAD
+            elif cannot or not (first or pid):
+                self._fall_back(first or pid, pid)
+                return
+            fdpass.close_all(self._taken)
+            self._taken = []
+        one = self._born is None and not first
+        if (one or self._on_ready is not None) and not self._executing:
             self._failure = self._failure or (BROKEN, errno.EOWNERDEAD)
         if not pid:
             self._on_failed(*(self._failure or (BROKEN, errno.EOWNERDEAD)), self._said())
@@ -264,20 +312,56 @@ class Start:
 
     def end(self) -> None:
         """It is not wanted any more."""
-        for pid in {self._first, self._born.value if self._born is not None else 0} - {0}:
+        self._unwanted = True
+        if self._begun is not None and not self._begun.pids[0]:
+            self._starter.stop()  # Or it would make it yet.
+        for pid in {*self._pids()} - {0}:
             os.kill(pid, signal.SIGKILL)  # Not reaped yet: the numbers are theirs.
 
-    def _give_up(self, pidfd: int) -> None:
-        pidfds.send(pidfd, signal.SIGKILL)
-        self._loop.add(pidfd, lambda _: self._failed_process_ended(pidfd))
+    def _fall_back(self, begun: int, pid: int) -> None:
+        """`begun`: whether anybody had; `pid`: who is not at his end yet, perhaps."""
+        if begun:
+            self._fds.pop("before", None)  # Who could not do it was let through there.
+        pidfd = -1
+        if pid:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        if pidfd >= 0:
+            self._once_ended(pidfd, self._begin_again)
+        else:
+            self._begin_again()
 
-    def _failed_process_ended(self, pidfd: int) -> None:
-        if pidfds.reap(pidfd) is None:
-            return
-        self._loop.remove(pidfd)
-        os.close(pidfd)
+    def _begin_again(self) -> None:
+        """By processes of ours, which say what is the matter, if anything is."""
+        self._failure, self._text, self._executing = None, b"", False
+        self._warnings = []
+        try:
+            self._begin(self._by_fork)
+        except OSError as exc:
+            self._on_failed(BROKEN, exc.errno or errno.EIO, "")
+        finally:
+            fdpass.close_all(self._taken)
+            self._taken = []
+
+    def _give_up(self, pidfd: int) -> None:
         assert self._failure is not None
-        self._on_failed(*self._failure, self._said())
+        failure = self._failure
+        self._once_ended(pidfd, lambda: self._on_failed(*failure, self._said()))
+
+    def _once_ended(self, pidfd: int, then: Callable[[], None]) -> None:
+        """It is killed."""
+
+        def ended(_: int) -> None:
+            if pidfds.reap(pidfd) is not None:
+                self._loop.remove(pidfd)
+                os.close(pidfd)
+                then()
+
+        pidfds.send(pidfd, signal.SIGKILL)
+        self._loop.add(pidfd, ended)
 
     def _said(self) -> str:
         return self._text.rstrip(b"\0").decode("utf-8", "replace")

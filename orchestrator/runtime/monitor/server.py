@@ -18,6 +18,7 @@ from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop, Reserve
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
 from orchestrator.runtime.monitor.runs import TRIM_S, Run, Start
+from orchestrator.runtime.monitor.starter import Starter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -53,6 +54,7 @@ class Monitor:
         found = os.fstat(data)
         self._place = [found.st_dev, found.st_ino]
         self._store = stores.Store()
+        self._starter = Starter(self.loop, namespaces)
         self._journal = Journal(data, boot_id)
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, Begun] = {}
@@ -281,10 +283,12 @@ class Monitor:
         named, procs = self._named(header, fds)
         log = None if follows else self._log_of(header)
         begun = Begun(
-            self.loop, self._mounts, connection, header, body, named, procs, log, self._executed, self._failed
-        )
+            self.loop, self._mounts, connection, header, body, named, procs, log, self._starter,
+            self._executed, self._failed,
+        )  # fmt: skip
         for fd in begun.pipes:
             fds.remove(fd)
+        begun.take(fds)
         (self._next if follows else self._starting)[container] = begun
 
     def _executed(self, begun: Begun, pid: int, pidfd: int, warnings: list[tuple[int, str]]) -> None:
@@ -360,7 +364,13 @@ class Monitor:
         def failed(step: int, error: int, text: str) -> None:
             connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
 
-        Start(self.loop, self._mounts, body, {**named, "target": run.pidfd}, procs, executed, failed, within=run.pidfd)
+        target = os.dup(run.pidfd)  # The run may end meanwhile.
+        fds.append(target)
+        start = Start(
+            self.loop, self._mounts, body, {**named, "target": target}, procs, executed, failed,
+            starter=self._starter, within=target,
+        )  # fmt: skip
+        start.take(fds)
 
     def _adopt(self, connection: Connection, header: wire.Header, _: bytes, fds: list[int]) -> None:
         container = header["container"]
@@ -398,6 +408,10 @@ class Monitor:
         self._said_goodbye = True
         connection.send({"re": header["id"]})
         self.loop.stopped = True
+
+    def run(self) -> None:
+        self.loop.run()
+        self._starter.stop()
 
 
 def _text(path: object) -> str | None:

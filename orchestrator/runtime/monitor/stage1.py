@@ -30,18 +30,21 @@ EXECUTING = -4
 """Instead of the step: all is done but the execve. Without this word and without a failure the process was killed."""
 READY = -5
 """Instead of the step: all is done, and the execve waits at the gate."""
+CANNOT = -6
+"""Instead of the step: the starter's processes cannot do it, whatever the reason; those of here may, or say why."""
 BROKEN = -1
 """The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
 
-_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
-_DEV_LINKS = (
+DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+DEV_LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-_NAMESPACES = (
+DEV_FOLDERS = ("pts", "shm", "mqueue")
+NAMESPACES = (
     c.CLONE_NEWUSER | c.CLONE_NEWNS | c.CLONE_NEWPID | c.CLONE_NEWUTS | c.CLONE_NEWIPC | c.CLONE_NEWNET | c.CLONE_NEWCGROUP
 )
 
@@ -115,7 +118,7 @@ class Stage1:
     def overlay(self, slot: int, lowers: list[int], bundle: str) -> None:
         upper = b"/c/" + os.fsencode(bundle)
         own: list[tuple[bytes, bytes | None]] = [(b"upperdir", upper + b"/upper"), (b"workdir", upper + b"/work")]
-        self.slots[slot] = mounts.new_filesystem(b"overlay", _lower_options(lowers) + own, c.MOUNT_ATTR_NODEV)
+        self.slots[slot] = mounts.new_filesystem(b"overlay", lower_options(lowers) + own, c.MOUNT_ATTR_NODEV)
 
     def devices(self, slot: int, options: list[list[str | None]], attributes: int, owner: int) -> None:
         """A tmpfs for /dev, with the six devices: made by root, so that they need no bind mounts."""
@@ -123,13 +126,13 @@ class Stage1:
         fd = mounts.new_filesystem(b"tmpfs", encode_options(options), attributes & ~c.MOUNT_ATTR_NODEV)
         self.slots[slot] = fd
         os.umask(0)
-        for name, major, minor in _DEVICES:
+        for name, major, minor in DEVICES:
             os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=fd)
             os.chown(name, owner, owner, dir_fd=fd)
-        for name in ("pts", "shm", "mqueue"):
+        for name in DEV_FOLDERS:
             os.mkdir(name, 0o755, dir_fd=fd)
             os.chown(name, owner, owner, dir_fd=fd)
-        for name, target in _DEV_LINKS:
+        for name, target in DEV_LINKS:
             os.symlink(target, name, dir_fd=fd)
             os.chown(name, owner, owner, dir_fd=fd, follow_symlinks=False)
         if "stdin" not in self.fds:
@@ -202,7 +205,7 @@ class Stage1:
         if len(lowers) == 1:
             tree = mounts.open_tree(c.AT_FDCWD, place)
         else:
-            tree = mounts.new_filesystem(b"overlay", _lower_options(lowers), c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_RDONLY)
+            tree = mounts.new_filesystem(b"overlay", lower_options(lowers), c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_RDONLY)
         if folder:
             if len(lowers) > 1:
                 # The kernel copies parts only of a mount that has a place: one that nobody else sees.
@@ -287,7 +290,7 @@ class Stage1:
 
     def enter(self) -> None:
         """Into the sandbox's user and network namespace, then the final child in the run's own ones."""
-        self.enter_some(True, True, _NAMESPACES & ~(c.CLONE_NEWUSER | c.CLONE_NEWNET), [])
+        self.enter_some(True, True, NAMESPACES & ~(c.CLONE_NEWUSER | c.CLONE_NEWNET), [])
 
     def enter_some(self, user: bool, network: bool, kinds: int, joined: list[tuple[str, int]]) -> None:
         """As `enter`, but for what is the host's, or another container's. `kinds`: made for this run. `joined`: those of
@@ -307,7 +310,7 @@ class Stage1:
 
     def join(self) -> None:
         """Into all namespaces of the running container, for exec."""
-        self.join_some(_NAMESPACES)
+        self.join_some(NAMESPACES)
 
     def join_some(self, kinds: int) -> None:
         """As `join`, but for what is the host's."""
@@ -345,7 +348,7 @@ def _part(place: bytes, folder: str) -> int:
     return tree
 
 
-def _lower_options(lowers: list[int]) -> list[tuple[bytes, bytes | None]]:
+def lower_options(lowers: list[int]) -> list[tuple[bytes, bytes | None]]:
     layers = b":".join(b"/l/%d" % number for number in lowers)
     if len(layers) < 250:
         return [(b"lowerdir", layers)]

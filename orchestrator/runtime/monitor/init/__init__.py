@@ -5,11 +5,7 @@ It is executed, so that nothing of the monitor is in its memory, and a container
 
 from __future__ import annotations
 
-import fcntl
-import os
-from binascii import a2b_base64
-
-from orchestrator.kernel.constants import MACHINE
+from orchestrator.kernel import machine_code
 
 NAME = b"pystack-init"
 PROGRAMS = {
@@ -33,26 +29,8 @@ PROGRAMS = {
     ),
 }
 """What the sources' first lines make, in base64."""
-_MFD_EXEC = 0x10
-"""Since Linux 6.3, where a machine may want to be told; before, every memfd can be executed (memfd_create(2))."""
 
 
 def open_program() -> int:
-    """A descriptor of the program, which nobody can change any more; -1 if there is none for this machine, or it is not
-    allowed."""
-    if (text := PROGRAMS.get(MACHINE)) is None:
-        return -1
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    fd = -1
-    for more in (_MFD_EXEC, 0):
-        try:
-            fd = os.memfd_create(NAME.decode(), flags | more)
-            break
-        except OSError:
-            continue
-    if fd >= 0:
-        os.write(fd, a2b_base64(text))
-        os.fchmod(fd, 0o555)
-        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return fd
+    """As `machine_code.open_program`, of the init."""
+    return machine_code.open_program(NAME.decode(), PROGRAMS)

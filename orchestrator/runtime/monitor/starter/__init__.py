@@ -1,0 +1,188 @@
+"""The starter: a process of some kilobytes that makes the first processes of starts and execs for the monitor.
+
+A fork of the monitor copies its page tables and then each page that Python touches, twice for a start; the starter has next
+to none, and what it makes carries out a flat list of system calls (`monitor.operations`) without Python. It is an ELF file
+of one kilobyte, whose assembler source is beside this file. docs/monitor-protocol.md says what it is sent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+
+from orchestrator.kernel import fdpass, process
+from orchestrator.kernel import pidfd as pidfds
+from orchestrator.kernel.machine_code import open_program
+from orchestrator.kernel.syscalls import cloexec_from
+from orchestrator.runtime.monitor.loop import Loop
+from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
+from orchestrator.runtime.monitor.operations import NotSaid, Translator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import signal
+    import socket
+    from collections.abc import Mapping, Sequence
+    from typing import Any, NoReturn
+else:  # `signal` and `socket` make enumerations of all that they have
+    import _signal as signal
+    import _socket as socket
+
+NAME = b"pystack-start"
+PROGRAMS = {
+    "x86_64": (
+        b"f0VMRgIBAQAAAAAAAAAAAAIAPgABAAAAvgBAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAAAAEAAOAACAAAAAAAAAAEAAAAFAAAAAAAAAAAAAAAAAEAA"
+        b"AAAAAAAAQAAAAAAAfwQAAAAAAAB/BAAAAAAAAAAAAQAAAAAAUeV0ZAYAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        b"EAAAAAAAAABweXN0YWNrLXN0YXJ0ALgJAAAAvwAAABC+ACABALoDAAAAQboyAAAAScfA/////0UxyQ8FSIXAD4hTAwAASYnEuAkAAAC/AAAAIL4A"
+        b"EAAAugMAAABBuhEAAABBuAgAAABFMckPBUiFwA+IIgMAALidAAAAvw8AAABIjTWB////DwW4nQAAAL8EAAAAMfYPBbidAAAAvwEAAAC+CQAAAA8F"
+        b"uw0AAADoEAMAALsZAAAA6AYDAAC4tAEAAL8IAAAAvv////8x0g8FSY2EJMAEAABJjYwkABAAAEiJCEjHQAgAAAEASYmEJJAEAABJx4QkmAQAAAEA"
+        b"AABJjYwkAAUAAEjHAQAAAABJiYwkoAQAAEnHhCSoBAAAEAEAAEnHhCSwBAAAAAAAALgvAAAAvwMAAABJjbQkgAQAALoAAABADwVIg/j8D4Rs////"
+        b"SIP4UA+MPgIAAE2NrAQAEAAATInnuYAAAABIx8D/////80irScdEJDAEAAAAScdEJDgFAAAAScdEJEAGAAAAQYuEJAAQAADB4AMFAAAAIEmJhCQY"
+        b"BAAAg8AESYlEJChBi4wkBBAAAEiNFI0QAAAASTuUJAAFAAAPhcsBAAAx9jnOdBlBD7aENBAQAABBi5S0EAUAAEmJFMT/xuvjugCAEAAxyUmLRCQY"
+        b"SIXAeAhID7rqIUiJwUmJlCQABAAASYmMJFAEAABJi3wkIEiF/3gRvgAAACC4NAEAAA8FSIXAeEG4swEAAEmNvCQABAAAvlgAAAAPBUiFwHQySYnG"
+        b"vwcAAABJg3wkIAB8DL4AAAAguDQBAAAPBUyJ8EiFwA+JS/7//+gpAQAA6UH+//+4AwAAAL8DAAAADwVIg+xASY2cJFAQAAAxwEw56w+DowAAAEQP"
+        b"t3MCMclIi0TLEESJ8kHB7gKD4gN0Df/KdAVIAdjrBEmLBMRIiQTM/8GD+QZ110iLPCRIi3QkCEiLVCQQTItUJBhMi0QkIEyLTCQoi0MIhcB4cg8F"
+        b"SIXAeDwPtksHgPn/dARJiQTMD7ZLBID5A3ISdwdIhcB0MOsJSIXAdAQx/+sqD7ZLBg+3E0gB04PpAXP16V7///8PtksE/8l0Ff/JdB3oWQAAAL9/"
+        b"AAAAuOcAAAAPBUiD+P50BkiD+Ox14w+2SwXrwf/AdBT/wHQaD7YHKfB0hkjHwP7////ruUiJNzHA6XP///9IAR9Ig8cI/8519THA6WH///+/AQAA"
+        b"AOus99hQiUQkBMcEJPr///+4AQAAAEmLPCRIiea6CAAAAA8FWMO4DQAAAInfTInmMdJBuggAAAAPBcM="
+    ),
+}
+"""What the source's first line makes, in base64."""
+_PIDS = struct.Struct("=ii")
+_MOST = mmap.PAGESIZE // _PIDS.size
+_PATIENCE = struct.pack("@ll", 0, 500_000)
+"""struct timeval: a starter that takes nothing for so long is stopped, or worse."""
+_MOST_DEATHS = 5
+_FIRST, _SAFE = 3, 64
+"""Descriptors: the first of those that it is executed with, and from where on they can be put there."""
+
+
+class Begun:
+    """Where the pids of one start are told, by the kernel, before its processes run (CLONE_PARENT_SETTID)."""
+
+    def __init__(self, page: mmap.mmap, free: list[int]) -> None:
+        self._page, self._free = page, free
+        self.number = free.pop()
+        _PIDS.pack_into(page, self.number * _PIDS.size, 0, 0)
+
+    @property
+    def pids(self) -> tuple[int, int]:
+        """The first process, and the one that it made; 0: there is none yet."""
+        first, second = _PIDS.unpack_from(self._page, self.number * _PIDS.size)
+        return first, second
+
+    def free(self) -> None:
+        """Once there is none any more, or who they are is known."""
+        self._free.append(self.number)
+
+
+class Starter:
+    """`begin` starts it when it is needed, and again when it was killed."""
+
+    def __init__(self, loop: Loop, namespaces: MountNamespaces) -> None:
+        self._loop, self._namespaces = loop, namespaces
+        self._translator = Translator()
+        self._program: int | None = None
+        """None: not opened yet; -1: there is none."""
+        self._deaths = 0
+        self._pid, self._pidfd = 0, -1
+        self._socket: socket.socket | None = None
+        self._page: mmap.mmap | None = None
+        self._free: list[int] = []
+
+    def begin(
+        self, program: Sequence[list[Any]], status: int, named: Mapping[str, int], procs: Sequence[int]
+    ) -> Begun | None:
+        """Let it start `program`. `status`: the pipe for reports; it and the other descriptors stay the caller's. None: it
+        has to be done without it."""
+        if not self._alive() or self._page is None or self._socket is None or not self._free:
+            return None
+        begun = Begun(self._page, self._free)
+        try:
+            packet, fds = self._translator.packet(begun.number, program, status, named, procs)
+            fdpass.send(self._socket, packet, fds)
+        except (NotSaid, OSError):
+            begun.free()
+            return None
+        return begun
+
+    def stop(self) -> None:
+        """It is no more when this returns; what it has made goes on."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)  # Not reaped yet: the number is its own.
+            os.waitpid(self._pid, 0)
+            self._forget()
+
+    def _alive(self) -> bool:
+        """Whether there is one now."""
+        if self._pid:
+            return True
+        if self._program is None:
+            self._program = open_program(NAME.decode(), PROGRAMS)
+        if self._program < 0 or self._deaths >= _MOST_DEATHS:
+            return False
+        try:
+            self._launch()
+        except OSError:
+            return False
+        return True
+
+    def _launch(self) -> None:
+        """Raises OSError. A page of its own: who was killed may have made somebody who still tells it."""
+        memory = os.memfd_create("pystack-pids", os.MFD_CLOEXEC)
+        ours = theirs = None
+        try:
+            os.truncate(memory, mmap.PAGESIZE)
+            page = mmap.mmap(memory, mmap.PAGESIZE)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
+            pid = process.clone3(0)
+            if pid == 0:
+                self._become(theirs.fileno(), memory)
+            self._pid = pid
+            self._pidfd = os.pidfd_open(pid)
+        except OSError:
+            if ours is not None:
+                ours.close()
+            if self._pid:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                self._pid = 0
+            raise
+        finally:
+            os.close(memory)
+            if theirs is not None:
+                theirs.close()
+        self._socket, self._page, self._free = ours, page, list(range(_MOST))
+        self._loop.add(self._pidfd, self._ended)
+
+    def _become(self, socket_: int, memory: int) -> NoReturn:
+        spaces = self._namespaces
+        try:
+            wanted = (socket_, spaces.host_ns, spaces.own_ns, spaces.null, spaces.own_pids, memory)
+            safe = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SAFE) for fd in (*wanted, self._program or -1)]
+            for number, fd in enumerate(safe[:-1], _FIRST):
+                os.dup2(fd, number)
+            for number in range(_FIRST):
+                os.dup2(safe[3], number)
+            cloexec_from(_FIRST + len(wanted))
+            process.execute_descriptor(safe[-1], (NAME,))
+        finally:
+            os._exit(127)
+
+    def _ended(self, _: int) -> None:
+        if self._pid and pidfds.reap(self._pidfd) is not None:
+            self._deaths += 1
+            self._forget()
+
+    def _forget(self) -> None:
+        self._loop.remove(self._pidfd)
+        os.close(self._pidfd)
+        self._pid, self._pidfd = 0, -1
+        if self._socket is not None:
+            self._socket.close()
+        # The page lives on with those who wait for what it tells.
+        self._socket, self._page = None, None
+        self._free = []
