@@ -27,18 +27,18 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 
 _NUMBERS = {
     "x86_64": {
-        "read": 0, "write": 1, "umask": 95, "dup3": 292, "fchdir": 81, "chdir": 80, "getcwd": 79, "mkdirat": 258,
-        "mknodat": 259, "fchownat": 260, "fchown": 93, "fchmod": 91, "symlinkat": 266, "openat": 257, "setsid": 112,
-        "sethostname": 170, "setdomainname": 171, "pivot_root": 155, "umount2": 166, "prctl": 157, "capset": 126,
-        "setgroups": 116, "setresuid": 117, "setresgid": 119, "setns": 308, "unshare": 272, "keyctl": 250,
-        "prlimit64": 302, "execve": 59, "seccomp": 317,
+        "read": 0, "write": 1, "close": 3, "umask": 95, "dup3": 292, "fchdir": 81, "chdir": 80, "getcwd": 79,
+        "mkdirat": 258, "mknodat": 259, "fchownat": 260, "fchown": 93, "fchmod": 91, "symlinkat": 266, "openat": 257,
+        "setsid": 112, "sethostname": 170, "setdomainname": 171, "pivot_root": 155, "umount2": 166, "prctl": 157,
+        "capset": 126, "setgroups": 116, "setresuid": 117, "setresgid": 119, "setns": 308, "unshare": 272,
+        "keyctl": 250, "prlimit64": 302, "execve": 59, "seccomp": 317,
     },
 }  # fmt: skip
 _N: Mapping[str, int] = _NUMBERS.get(c.MACHINE, {})
 
 STATUS, USER, NET, CGROUP, WITHIN, TELL, HOST, OWN, NULL, STDIN, STDOUT, STDERR, GATE, BEFORE, ROOT, PROC = range(16)
 """Slots; those up to `NULL` are known to the starter."""
-_A, _B, _C, _D = range(16, 20)
+_A, _B, _C, _D, _E = range(16, 21)
 """For what is needed a few operations long."""
 _PROCS, _MOST_PROCS = 24, 16
 _NAMED, _MOST_NAMED = 40, 8
@@ -361,12 +361,13 @@ def _put(do: Operations, tree: int, target: str, made: str = "") -> None:
     if not made or name in (b"", b".", b".."):
         do.open_in(ROOT, place, IN_ROOT)
     else:
-        do.open_in(ROOT, place, IN_ROOT, result=_MAY_MISS, done=3)
+        do.open_in(ROOT, place, IN_ROOT, result=_MAY_MISS, done=3 if made == "mkdirat" else 4)
         do.open_in(ROOT, above or b"/", IN_ROOT, flags=os.O_RDONLY | os.O_DIRECTORY)
         if made == "mkdirat":
             do.call(made, Slot(_B), name, 0o755)
         else:
-            do.call(made, Slot(_B), name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+            do.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644, at=Slot(_B), to=_E)
+            do.call("close", Slot(_E))  # What is open for writing keeps its mount from becoming read-only.
         do.open_in(ROOT, place, IN_ROOT)
     do.attach(tree, Slot(_B))
 
@@ -397,6 +398,7 @@ def _make_files(do: Operations, files: list[list[Any]], size: bytes) -> None:
         do.call("write", Slot(_A), data, len(data))
         do.call("fchown", Slot(_A), uid, gid)
         do.call("fchmod", Slot(_A), mode)
+        do.call("close", Slot(_A))
         do.open_tree(Slot(_D), name, _C)
         _put(do, _C, target, "openat")
 

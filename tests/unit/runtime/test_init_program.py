@@ -1,4 +1,4 @@
-"""The init's program: what is in the repository is what its sources make, and what it does."""
+"""The programs that are machine code: what is in the repository is what their sources make. And what the init does."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ import subprocess
 import sys
 from binascii import a2b_base64
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from orchestrator.kernel.process import execute_descriptor, set_child_subreaper
-from orchestrator.runtime.monitor import init
+from orchestrator.runtime.monitor import init, starter
 from orchestrator.runtime.monitor.init import NAME, PROGRAMS, open_program
 from tests.machine import eventually
 
-SOURCES = Path(init.__file__).parent
 HERE = platform.machine()
 
 
-@pytest.mark.parametrize("machine", sorted(PROGRAMS))
-def test_the_program_is_what_the_assembler_makes_of_its_source(machine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("package", "machine"), [(package, machine) for package in (init, starter) for machine in sorted(package.PROGRAMS)]
+)
+def test_the_program_is_what_the_assembler_makes_of_its_source(package: ModuleType, machine: str, tmp_path: Path) -> None:
+    sources = Path(str(package.__file__)).parent
     prefix = "" if machine == HERE else f"{machine}-linux-gnu-"
     if not (assembler := shutil.which(f"{prefix}as")) or not (copier := shutil.which(f"{prefix}objcopy")):
         pytest.skip(f"no assembler for {machine}")
-    subprocess.run([assembler, "-o", tmp_path / "object", SOURCES / f"{machine}.s"], check=True)
+    subprocess.run([assembler, "-o", tmp_path / "object", sources / f"{machine}.s"], check=True)
     subprocess.run([copier, "-O", "binary", tmp_path / "object", tmp_path / "program"], check=True)
-    assert (tmp_path / "program").read_bytes() == a2b_base64(PROGRAMS[machine])
+    assert (tmp_path / "program").read_bytes() == a2b_base64(package.PROGRAMS[machine])
 
 
 def begin(*command: str) -> int:
