@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from orchestrator.contracts.runtime import SandboxSpec
-from orchestrator.runtime.monitor import operations
-from orchestrator.runtime.monitor.operations import NotSaid, Operations, Translator
+from orchestrator.runtime.monitor.operations import language, translator
+from orchestrator.runtime.monitor.operations.language import NotSaid, Operations
+from orchestrator.runtime.monitor.operations.translator import Translator
 from orchestrator.runtime.monitor.steps import STEPS
 from orchestrator.runtime.programs import compile_exec, compile_start
 from orchestrator.values import replace
 from tests.unit.runtime.test_programs import CONTEXT, PROCESS, spec
 
-pytestmark = pytest.mark.skipif(not operations._N, reason="no starter for this machine")
+pytestmark = pytest.mark.skipif(not language.NUMBERS, reason="no starter for this machine")
 
 STREAMS = {"user": 9, "net": 10, "cgroup": 11, "stdout": 12, "stderr": 13, "out": 14, "err": 15}
 
@@ -38,7 +39,7 @@ def everything() -> SandboxSpec:
 
 def listed(packet: bytes) -> list[tuple[int, int, int]]:
     """Number, kinds of arguments and size of each operation."""
-    found, at = [], operations._HEAD.size
+    found, at = [], language.HEAD.size
     while at < len(packet):
         size, kinds, *_, number, _ = struct.unpack_from("<HHBBBBiI", packet, at)
         found.append((number, kinds, size))
@@ -54,8 +55,8 @@ def test_what_most_containers_ask_for_is_said() -> None:
         number, count = struct.unpack_from("<II", packet)
         assert (number, count) == (3, len(fds))
         calls = [number for number, _, _ in listed(packet)]
-        assert calls[-1] == operations._N["execve"]
-        assert (operations._N["seccomp"] in calls) == filtered
+        assert calls[-1] == language.NUMBERS["execve"]
+        assert (language.NUMBERS["seccomp"] in calls) == filtered
 
 
 def test_an_exec_is_said() -> None:
@@ -63,7 +64,7 @@ def test_an_exec_is_said() -> None:
     named = {"user": 9, "stdout": 12, "stderr": 13, "target": 14}
     packet, fds = Translator().packet(0, json.loads(program.encode()), 8, named, [20])
     assert fds == [8, 9, 14, 12, 13, 20]
-    assert operations._N["setns"] in [number for number, _, _ in listed(packet)]
+    assert language.NUMBERS["setns"] in [number for number, _, _ in listed(packet)]
 
 
 @pytest.mark.parametrize(
@@ -83,26 +84,26 @@ def test_what_it_cannot_do_is_not_said(made: Any) -> None:
 
 
 def test_every_step_that_is_said_is_a_step() -> None:
-    assert operations._STEPS.keys() <= STEPS.keys()
+    assert translator._STEPS.keys() <= STEPS.keys()
 
 
 def test_equal_steps_are_said_once_and_what_differs_is_said_each_time() -> None:
-    translator = Translator()
-    one = translator.packet(1, steps_of(everything()), 8, STREAMS, [20])[0]
-    kept = dict(translator._kept)
-    other = translator.packet(2, steps_of(replace(everything(), files=())), 8, STREAMS, [20])[0]
-    assert translator._kept == kept
+    kept_by = Translator()
+    one = kept_by.packet(1, steps_of(everything()), 8, STREAMS, [20])[0]
+    kept = dict(kept_by._kept)
+    other = kept_by.packet(2, steps_of(replace(everything(), files=())), 8, STREAMS, [20])[0]
+    assert kept_by._kept == kept
     assert b"hosts" in one
     assert b"hosts" not in other
-    translator.packet(2, steps_of(everything()), 8, STREAMS, [20, 21])
-    assert len(translator._kept) > len(kept), "with one hierarchy more, they are others"
+    kept_by.packet(2, steps_of(everything()), 8, STREAMS, [20, 21])
+    assert len(kept_by._kept) > len(kept), "with one hierarchy more, they are others"
 
 
 def test_what_is_kept_has_an_end() -> None:
-    translator = Translator()
-    for number in range(2 * operations._MOST_KEPT):
-        translator.packet(0, [["sysctl", f"net.x{number}", "1"]], 8, STREAMS, [])
-    assert len(translator._kept) <= operations._MOST_KEPT
+    kept_by = Translator()
+    for number in range(2 * translator._MOST_KEPT):
+        kept_by.packet(0, [["sysctl", f"net.x{number}", "1"]], 8, STREAMS, [])
+    assert len(kept_by._kept) <= translator._MOST_KEPT
 
 
 def test_a_place_is_told_from_where_its_operation_is() -> None:

@@ -18,7 +18,8 @@ from orchestrator.kernel.machine_code import open_program
 from orchestrator.kernel.syscalls import cloexec_from
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.operations import NotSaid, Translator
+from orchestrator.runtime.monitor.operations.language import NotSaid
+from orchestrator.runtime.monitor.operations.translator import Translator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
