@@ -12,7 +12,7 @@ from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Start
+from orchestrator.runtime.monitor.runs import STDERR, STDOUT, Start, told
 from orchestrator.runtime.monitor.starter import Starter
 from orchestrator.runtime.monitor.terminal import Channel
 
@@ -131,7 +131,7 @@ class Begun:
         for fd in self.pipes:
             os.close(fd)
         self._on_failed(self)
-        self.connection.send({"re": self.asked, "error": "step", "step": step, "errno": error, "text": text})
+        self.connection.send({"re": self.asked, **told(step, error, text)})
 
     def _let_go(self) -> None:
         self._close_gates()

@@ -16,6 +16,7 @@ from orchestrator.kernel.constants import CLONE_NEWPID
 from orchestrator.kernel.jsontext import loads
 from orchestrator.kernel.suppress import suppress
 from orchestrator.runtime.monitor import starter as starters
+from orchestrator.runtime.monitor import wire
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Loop
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
@@ -33,6 +34,8 @@ else:  # `signal` makes enumerations of all of them
     import _signal as signal
 
 STDOUT, STDERR = 1, 2
+_NOBODY = -7
+"""Instead of the step of a failure: no process could be made."""
 _RETRY_S = 0.02
 _LOST_AFTER_S = 3.0
 TRIM_S = 2.0
@@ -164,6 +167,13 @@ def _read_to_the_end(log: Log, pipe: int, stream: int) -> None:
             pass
 
 
+def told(step: int, error: int, text: str) -> wire.Header:
+    """What `on_failed` gets, as an answer."""
+    if step == _NOBODY:
+        return {"error": "os", "errno": error, "path": None}
+    return {"error": "step", "step": step, "errno": error, "text": text}
+
+
 class Start:
     """A program on its way to its execve. `on_done` gets (pid, pidfd, warnings: pairs of a step and what the child said of
     it) once it was executed; `on_failed` (step, errno, what the child said of it), after everything of it is gone.
@@ -280,11 +290,11 @@ class Start:
         if self._begun is not None:
             self._begun.free()
             self._begun, cannot = None, self._failure is not None and self._failure[0] == CANNOT
-            if cannot and self._unwanted:
+            if cannot or not (first or pid):
+                if not self._unwanted:
+                    self._fall_back(first or pid, pid)
+                    return
                 self._failure = BROKEN, errno.EOWNERDEAD
-            elif cannot or not (first or pid):
-                self._fall_back(first or pid, pid)
-                return
             fdpass.close_all(self._taken)
             self._taken = []
         one = self._born is None and not first
@@ -341,7 +351,7 @@ class Start:
         try:
             self._begin(self._by_fork)
         except OSError as exc:
-            self._on_failed(BROKEN, exc.errno or errno.EIO, "")
+            self._on_failed(_NOBODY, exc.errno or errno.EIO, "")
         finally:
             fdpass.close_all(self._taken)
             self._taken = []

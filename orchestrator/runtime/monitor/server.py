@@ -17,7 +17,7 @@ from orchestrator.runtime.monitor.journal import Journal
 from orchestrator.runtime.monitor.logfile import Log
 from orchestrator.runtime.monitor.loop import Connection, Loop, Reserve
 from orchestrator.runtime.monitor.mount_namespace import MountNamespaces
-from orchestrator.runtime.monitor.runs import TRIM_S, Run, Start
+from orchestrator.runtime.monitor.runs import TRIM_S, Run, Start, told
 from orchestrator.runtime.monitor.starter import Starter
 
 TYPE_CHECKING = False
@@ -362,7 +362,7 @@ class Monitor:
             connection.send({"event": "ended", "exec": number, "status": status})
 
         def failed(step: int, error: int, text: str) -> None:
-            connection.send({"re": number, "error": "step", "step": step, "errno": error, "text": text})
+            connection.send({"re": number, **told(step, error, text)})
 
         target = os.dup(run.pidfd)  # The run may end meanwhile.
         fds.append(target)
