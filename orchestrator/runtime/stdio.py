@@ -81,8 +81,9 @@ class Streams:
             return self
         if self._stdin is not None:
             self.descriptors["stdin"] = self._stdin
-        for name in self.descriptors.keys() & {"stdin", "stdout", "stderr"}:
-            give_pipe(self.descriptors[name], self._owner)
+            give_pipe(self._stdin, self._owner)
+        for writer in self._theirs:
+            _give(writer, self._owner)
         return self
 
     def taken(self, masters: list[int]) -> dict[int, int]:
@@ -113,8 +114,12 @@ def give_pipe(fd: int, owner: tuple[int, int]) -> None:
     look into a process's /proc/PID/fd can try. Whatever is no pipe, a file or a terminal of the user's, stays as it is: a
     change of owner would be seen by others."""
     if is_pipe(fd):
-        os.fchown(fd, *owner)
-        os.fchmod(fd, 0o666)
+        _give(fd, owner)
+
+
+def _give(pipe: int, owner: tuple[int, int]) -> None:
+    os.fchown(pipe, *owner)
+    os.fchmod(pipe, 0o666)
 
 
 def written_anew(pipe: int) -> int:

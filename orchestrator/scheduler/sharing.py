@@ -34,10 +34,16 @@ def has_own_network(service: Service) -> bool:
 def administers_network(state: EngineState, container: Container) -> bool:
     """Whether whoever is in the network namespace of `container` may give it other addresses: itself, or a container or a
     service of the stack that shares it."""
-    mine = {(Sharing.SERVICE, container.definition.name), (Sharing.CONTAINER, container.id)}
-    others = [*state.project.services.values(), *(item.definition for item in state.containers.values())]
-    inside = [item for item in others if (item.namespaces.network.sharing, item.namespaces.network.of) in mine]
-    return any(item.administers_network for item in (container.definition, *inside))
+    if container.definition.administers_network:
+        return True
+    mine = {Sharing.SERVICE: container.definition.name, Sharing.CONTAINER: container.id}
+    others = (*state.project.services.values(), *(item.definition for item in state.containers.values()))
+    # For each container of an `up` all others are looked at: the usual one takes one question.
+    return any(
+        mine.get(network.sharing) == network.of and item.administers_network
+        for item in others
+        if (network := item.namespaces.network).sharing in mine
+    )
 
 
 def shares_of(state: EngineState, service: Service) -> dict[str, ContainerId]:
