@@ -23,7 +23,6 @@ from orchestrator.runtime.monitor.operations.language import (
     PROC,
     PROCS,
     ROOT,
-    STATUS,
     STDERR,
     STDIN,
     STDOUT,
@@ -46,7 +45,10 @@ from orchestrator.runtime.monitor.stage1 import EXECUTING, READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
+    import signal
     from typing import Any
+else:  # `signal` makes enumerations of all of them
+    import _signal as signal
 
 
 def joined(do: Operations, shape: Shape) -> None:
@@ -162,11 +164,20 @@ def session(do: Operations, shape: Shape) -> None:
     do.call("setsid")
 
 
+_GATE = 4
+"""The descriptor behind that for reports, which the starter has put at 3: these two stay open longest."""
+_DEFAULT_ACTION = bytes(32)
+"""struct kernel_sigaction: SIG_DFL, no flags, no mask."""
+_SIGNAL_SET_BYTES = 8
+
+
 def stdio(do: Operations, shape: Shape) -> None:
     for number, (name, slot) in enumerate((("stdin", STDIN), ("stdout", STDOUT), ("stderr", STDERR))):
         # Without a stdin of its own a run has what `devices` opened.
         own = name in shape.named or (name == "stdin" and "target" not in shape.named)
         do.call("dup3", Slot(slot if own else NULL), number, 0)
+    if "gate" in shape.named:  # Not later: a filter of system calls may end whoever does it.
+        do.call("dup3", Slot(GATE), _GATE, os.O_CLOEXEC)
 
 
 _CWD_BYTES = 248
@@ -221,15 +232,14 @@ def seccomp_flags(do: Operations, shape: Shape, program: str, flags: int) -> Non
 
 def execute(do: Operations, shape: Shape, argv: list[str], environment: list[str], umask: int) -> None:
     do.call("umask", umask)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        do.call("rt_sigaction", number, _DEFAULT_ACTION, 0, _SIGNAL_SET_BYTES)
     if shape.descriptors is not None:
         set_limit(do, resource.RLIMIT_NOFILE, *shape.descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    do.call("dup3", Slot(STATUS), 3, os.O_CLOEXEC, to=STATUS)
-    if "gate" in shape.named:
-        do.call("dup3", Slot(GATE), 4, os.O_CLOEXEC)
-    do.call(c.NR_CLOSE_RANGE, 5 if "gate" in shape.named else 4, 0xFFFFFFFF, 0)
+    do.call(c.NR_CLOSE_RANGE, _GATE + ("gate" in shape.named), 0xFFFFFFFF, 0)
     if "gate" in shape.named:
         do.report(READY)
-        do.call("read", 4, bytes(8), 1, result=PASSES_GATE)
+        do.call("read", _GATE, bytes(8), 1, result=PASSES_GATE)
     do.report(EXECUTING)
     variables: dict[bytes, bytes] = {}
     for text in environment:

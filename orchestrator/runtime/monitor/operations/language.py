@@ -19,7 +19,7 @@ _BY_MACHINE = {
         "mkdirat": 258, "mknodat": 259, "fchownat": 260, "fchown": 93, "fchmod": 91, "symlinkat": 266, "openat": 257,
         "setsid": 112, "sethostname": 170, "setdomainname": 171, "pivot_root": 155, "umount2": 166, "prctl": 157,
         "capset": 126, "setgroups": 116, "setresuid": 117, "setresgid": 119, "setns": 308, "unshare": 272,
-        "keyctl": 250, "prlimit64": 302, "execve": 59, "seccomp": 317,
+        "keyctl": 250, "prlimit64": 302, "execve": 59, "seccomp": 317, "rt_sigaction": 13,
     },
 }  # fmt: skip
 NUMBERS: Mapping[str, int] = _BY_MACHINE.get(c.MACHINE, {})

@@ -1,0 +1,71 @@
+"""The starter in trouble: what it starts goes wrong in the way that the monitor's own forks do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from orchestrator.contracts.runtime import GeneratedFile, OciConfig, SandboxSpec
+from orchestrator.errors import CommandError, HostError
+from orchestrator.model.names import ContainerId
+from orchestrator.runtime.monitor.starter import PROGRAMS
+from orchestrator.values import replace
+from tests.kernel.place import Place, place
+from tests.kernel.test_runtime_starter import starter_of
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.uname().machine not in PROGRAMS, reason="no starter for this machine"),
+]
+
+BOX = ContainerId("rt-a-1")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+async def here(leaves_nothing_behind: None, busybox_rootfs: Path) -> AsyncGenerator[Place, None]:
+    async with place(busybox_rootfs) as opened:
+        yield opened
+        assert starter_of(opened) is not None, "this was no test of it"
+
+
+def changed(spec: SandboxSpec, change: Callable[[dict[str, Any]], None]) -> SandboxSpec:
+    config = json.loads(json.dumps(dict(spec.config)))
+    change(config)
+    return replace(spec, config=OciConfig(config))
+
+
+def filtered(spec: SandboxSpec, call: str, action: str) -> SandboxSpec:
+    """With all system calls but that one."""
+    rules = [{"names": [call], "action": action}]
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": rules}
+    return changed(spec, lambda config: config["linux"].update(seccomp=profile))
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+async def test_a_filter_that_kills_meets_no_call_that_only_the_starter_would_need(here: Place, prepared: bool) -> None:
+    await here.runtime.create(filtered(here.spec(["/bin/busybox", "sh", "-c", "exit 3"]), "dup3", "SCMP_ACT_KILL_PROCESS"))
+    if prepared:
+        await here.runtime.prepare(BOX)
+    assert (await here.runtime.wait(await here.runtime.start(BOX))).code == 3
+
+
+async def test_who_may_not_even_exit_ends(here: Place) -> None:
+    await here.runtime.create(filtered(here.spec(["no-such-program"]), "exit_group", "SCMP_ACT_ERRNO"))
+    with trio.fail_after(20), pytest.raises(CommandError, match="command not found"):
+        await here.runtime.start(BOX)
+
+
+async def test_a_file_that_may_not_be_so_large_is_an_error_also_where_a_signal_would_count(here: Place) -> None:
+    """SIGXFSZ, which PID 1 of a namespace would not get."""
+    spec = here.spec(["true"], files=(GeneratedFile("/etc/hosts", b"127.0.0.1 localhost\n"),), hosts=("user", "pid"))
+    limits = [{"type": "RLIMIT_FSIZE", "soft": 0, "hard": 0}]
+    await here.runtime.create(changed(spec, lambda config: config["process"].update(rlimits=limits)))
+    with pytest.raises(HostError, match="cannot make /etc/hosts: File too large"):
+        await here.runtime.start(BOX)
