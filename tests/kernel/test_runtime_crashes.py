@@ -267,6 +267,10 @@ def stage(leaves_nothing_behind: None, busybox_rootfs: Path) -> Iterator[Stage]:
             if os.waitpid(pid, os.WNOHANG)[0] == 0:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+    monitors = {monitor for _, monitor in made.known()}
+    for pid in map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
+        if os.getsid(pid) in monitors:  # A starter, which ends with its monitor.
+            os.waitpid(pid, 0)
     set_child_subreaper(False)
     remove_project(detect(), made.site.key)
     shutil.rmtree(root)
