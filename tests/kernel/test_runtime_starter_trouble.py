@@ -17,6 +17,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.runtime.monitor.starter import PROGRAMS
 from orchestrator.values import replace
 from tests.kernel.place import Place, place
+from tests.kernel.test_runtime_exec import execute
 from tests.kernel.test_runtime_starter import starter_of
 
 pytestmark = [
@@ -69,3 +70,41 @@ async def test_a_file_that_may_not_be_so_large_is_an_error_also_where_a_signal_w
     await here.runtime.create(changed(spec, lambda config: config["process"].update(rlimits=limits)))
     with pytest.raises(HostError, match="cannot make /etc/hosts: File too large"):
         await here.runtime.start(BOX)
+
+
+async def test_a_command_whose_interpreter_is_missing_is_not_looked_for_further_on(here: Place, tmp_path: Path) -> None:
+    for name, interpreter in (("one", "/no/such"), ("other", "/bin/sh")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "command").write_text(f"#!{interpreter}\nexit 3\n")
+        (tmp_path / name / "command").chmod(0o755)
+    tmp_path.chmod(0o755)
+    mounts = [{"destination": "/opt", "type": "bind", "source": str(tmp_path), "options": ["rbind", "idmap"]}]
+    spec = here.spec(["command"], mounts=mounts)
+    for path, found in (("/opt/no:/etc/passwd:/opt/other:/opt/one", 3), ("/opt/no:/opt/one:/opt/other", 127)):
+        wanted = [f"PATH={path}"]
+        await here.runtime.create(changed(spec, lambda config, wanted=wanted: config["process"].update(env=wanted)))  # type: ignore[misc]
+        if found == 127:
+            with pytest.raises(CommandError, match='its interpreter "/no/such" does not exist'):
+                await here.runtime.start(BOX)
+        else:
+            assert (await here.runtime.wait(await here.runtime.start(BOX))).code == found
+        await here.runtime.remove(BOX)
+
+
+@pytest.mark.parametrize(("argv", "environment"), [(["env", "A\0B"], {}), (["env"], {"": "1"}), (["env"], {"A": "1\0B=2"})])
+async def test_what_is_no_argument_or_variable_is_passed_on_by_neither_way(
+    here: Place, argv: list[str], environment: dict[str, str]
+) -> None:
+    await here.begin(["sleep", "1000"])
+    with pytest.raises(HostError):
+        await execute(here, *argv, environment=environment)
+
+
+async def test_what_cannot_even_be_said_is_left_to_those_who_can_say_what_is_wrong(here: Place) -> None:
+    limits = [{"type": "RLIMIT_STACK", "soft": 1 << 63, "hard": 1 << 63}]
+    spec = here.spec(["true"])
+    await here.runtime.create(changed(spec, lambda config: config["process"].update(rlimits=limits)))
+    with pytest.raises(HostError, match="cannot start a process in rt-a-1"):
+        await here.runtime.start(BOX)
+    await here.runtime.remove(BOX)
+    assert (await here.shell("exit 3"))[0].code == 3

@@ -16,6 +16,7 @@ from orchestrator.runtime.monitor.operations.language import (
     GATE,
     MAY_FAIL,
     MAY_MISS,
+    MISSES,
     NULL,
     OPERATION,
     PASSES_GATE,
@@ -248,16 +249,15 @@ def execute(do: Operations, shape: Shape, argv: list[str], environment: list[str
     words = [os.fsencode(text) for text in argv]
     argument_place, variable_place = _vectors(do, words, [name + b"=" + value for name, value in variables.items()])
     command = words[0]
-    if b"/" in command:
-        found = [command]
-    elif command:
-        found = [
-            (folder or b".") + b"/" + command for folder in variables.get(b"PATH", DEFAULT_PATH).split(b":")
-        ]
-    else:
-        raise NotSaid
+    if not command or b"" in variables or any(b"\0" in text for text in (*words, *variables, *variables.values())):
+        raise NotSaid  # Errors, of os.execve's own.
+    found = [command]
+    if b"/" not in command:
+        found = [(folder or b".") + b"/" + command for folder in variables.get(b"PATH", DEFAULT_PATH).split(b":")]
     for path in found[:-1]:
         do.call("execve", path, argument_place, variable_place, result=MAY_MISS)
+        # What is there, and whose interpreter is not, is no folder: ENOTDIR. A filter may allow no other call than this.
+        do.call("execve", path + b"/", argument_place, variable_place, result=MISSES)
     do.call("execve", found[-1], argument_place, variable_place)
 
 

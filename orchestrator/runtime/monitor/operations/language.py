@@ -38,9 +38,9 @@ _SLOTS = {
 _OURS = frozenset({"out", "err"})
 """Descriptors of the monitor's own."""
 
-FAILS, MAY_MISS, MAY_FAIL, PASSES_GATE, DIVIDES = range(5)
+FAILS, MAY_MISS, MAY_FAIL, PASSES_GATE, DIVIDES, MISSES = range(6)
 """What becomes of a result: an error ends it; what is not there is passed over; so is any error; 0 ends it in silence;
-anything but 0 is the parent, which ends."""
+anything but 0 is the parent, which ends; an error ends it, but for ENOENT."""
 STORE, PLACES, BYTE = -1, -2, -3
 OPERATION = struct.Struct("<HHBBBBiI6q")
 NOTHING = 0xFF

@@ -237,14 +237,17 @@ error:  movzx   ecx, byte ptr [rbx + 4]
         jz      absent                                      # 1: what is not there is passed over
         dec     ecx
         jz      over                                        # 2: so is any error
+        sub     ecx, 3
+        jz      missing                                     # 5: so is what has no name
 broken: call    report
 quit:   mov     edi, 127
 exit:   mov     eax, 231                                    # exit_group
         syscall
         hlt                                                 # a filter refuses even that
-absent: cmp     rax, -2                                     # ENOENT
+absent: cmp     rax, -20                                    # ENOTDIR
         je      over
-        cmp     rax, -20                                    # ENOTDIR
+missing:
+        cmp     rax, -2                                     # ENOENT
         jne     broken
 over:   movzx   ecx, byte ptr [rbx + 5]
         jmp     pass
