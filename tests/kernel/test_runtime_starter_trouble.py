@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from orchestrator.contracts.runtime import GeneratedFile, OciConfig, SandboxSpec
+from orchestrator.contracts.runtime import GeneratedFile, OciConfig, Run, SandboxSpec
 from orchestrator.errors import CommandError, HostError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.monitor.starter import PROGRAMS
@@ -108,3 +109,25 @@ async def test_what_cannot_even_be_said_is_left_to_those_who_can_say_what_is_wro
         await here.runtime.start(BOX)
     await here.runtime.remove(BOX)
     assert (await here.shell("exit 3"))[0].code == 3
+
+
+@pytest.mark.parametrize("count", [1, 30], ids=["one", "more than fit into its socket"])
+async def test_what_a_stopped_starter_does_not_make_is_made_without_it(here: Place, count: int) -> None:
+    """Not after the 45 s that a monitor is waited for, which is killed then."""
+    await here.shell("exit 0")
+    stopped, monitor = starter_of(here), here.runtime.monitor_pid
+    assert stopped is not None
+    os.kill(stopped, signal.SIGSTOP)
+    runs: list[Run] = []
+
+    async def begin(name: str) -> None:
+        runs.append(await here.begin(["sh", "-c", "exit 3"], name))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for number in range(count):
+                nursery.start_soon(begin, f"rt-n-{number}")
+        assert [(await here.runtime.wait(run)).code for run in runs] == [3] * count
+    assert here.runtime.monitor_pid == monitor
+    assert (await here.shell("exit 4", name="rt-b-1"))[0].code == 4
+    assert starter_of(here) not in (None, stopped)

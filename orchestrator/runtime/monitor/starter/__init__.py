@@ -52,8 +52,9 @@ PROGRAMS = {
 """What the source's first line makes, in base64."""
 _PIDS = struct.Struct("=ii")
 _MOST = mmap.PAGESIZE // _PIDS.size
-_PATIENCE = struct.pack("@ll", 0, 500_000)
-"""struct timeval: a starter that takes nothing for so long is stopped, or worse."""
+_PATIENCE_S = 0.5
+"""A starter that takes nothing for so long, or makes nothing of what it was sent, is stopped, or worse."""
+_TIMEVAL = struct.Struct("@ll")
 _MOST_DEATHS = 5
 _FIRST, _SAFE = 3, 64
 """Descriptors: the first of those that it is executed with, and from where on they can be put there."""
@@ -65,6 +66,7 @@ class Begun:
     def __init__(self, page: mmap.mmap, free: list[int]) -> None:
         self._page, self._free = page, free
         self.number = free.pop()
+        self._freed = False
         _PIDS.pack_into(page, self.number * _PIDS.size, 0, 0)
 
     @property
@@ -73,8 +75,14 @@ class Begun:
         first, second = _PIDS.unpack_from(self._page, self.number * _PIDS.size)
         return first, second
 
+    @property
+    def waits(self) -> bool:
+        """Whether nobody has been made yet."""
+        return not (self._freed or self.pids[0])
+
     def free(self) -> None:
         """Once there is none any more, or who they are is known."""
+        self._freed = True
         self._free.append(self.number)
 
 
@@ -91,6 +99,10 @@ class Starter:
         self._socket: socket.socket | None = None
         self._page: mmap.mmap | None = None
         self._free: list[int] = []
+        self._sent: list[Begun] = []
+        self._late: list[Begun] = []
+        """What it was sent since the last look, and what it had been sent before."""
+        self._looks = False
 
     def begin(
         self, program: Sequence[list[Any]], status: int, named: Mapping[str, int], procs: Sequence[int]
@@ -103,14 +115,35 @@ class Starter:
         try:
             packet, fds = self._translator.packet(begun.number, program, status, named, procs)
             fdpass.send(self._socket, packet, fds)
+        except BlockingIOError:
+            begun.free()
+            self.stop()
+            return None
         except (NotSaid, OSError, ValueError, ArithmeticError, struct.error):  # A number or a text that no call takes.
             begun.free()
             return None
+        self._sent.append(begun)
+        self._look_later()
         return begun
+
+    def _look_later(self) -> None:
+        if not self._looks:
+            self._looks = True
+            self._loop.later(_PATIENCE_S, self._look)
+
+    def _look(self) -> None:
+        self._looks = False
+        late = any(begun.waits for begun in self._late)
+        self._late, self._sent = [begun for begun in self._sent if begun.waits], []
+        if late:
+            self.stop()
+        elif self._late:
+            self._look_later()
 
     def stop(self) -> None:
         """It is no more when this returns; what it has made goes on."""
         if self._pid:
+            self._deaths += 1
             os.kill(self._pid, signal.SIGKILL)  # Not reaped yet: the number is its own.
             os.waitpid(self._pid, 0)
             self._forget()
@@ -137,7 +170,7 @@ class Starter:
             os.truncate(memory, mmap.PAGESIZE)
             page = mmap.mmap(memory, mmap.PAGESIZE)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(0, int(_PATIENCE_S * 1e6)))
             pid = process.clone3(0)
             if pid == 0:
                 self._become(theirs.fileno(), memory)
@@ -183,6 +216,7 @@ class Starter:
         self._pid, self._pidfd = 0, -1
         if self._socket is not None:
             self._socket.close()
+        self._sent, self._late = [], []
         # The page lives on with those who wait for what it tells.
         self._socket, self._page = None, None
         self._free = []
