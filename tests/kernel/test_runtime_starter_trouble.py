@@ -15,6 +15,7 @@ import trio
 from orchestrator.contracts.runtime import GeneratedFile, OciConfig, Run, SandboxSpec
 from orchestrator.errors import CommandError, HostError
 from orchestrator.model.names import ContainerId
+from orchestrator.runtime.link import Answer, Link
 from orchestrator.runtime.monitor.starter import PROGRAMS
 from orchestrator.values import replace
 from tests.kernel.place import Place, place
@@ -131,3 +132,21 @@ async def test_what_a_stopped_starter_does_not_make_is_made_without_it(here: Pla
     assert here.runtime.monitor_pid == monitor
     assert (await here.shell("exit 4", name="rt-b-1"))[0].code == 4
     assert starter_of(here) not in (None, stopped)
+
+
+async def test_what_fails_behind_the_gate_is_told_of_the_start_that_was_prepared(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    request = Link.request
+
+    async def counted(self: Link, op: str, *arguments: Any, **fields: Any) -> Answer:
+        asked.append(op)
+        return await request(self, op, *arguments, **fields)
+
+    await here.runtime.create(here.spec(["no-such-program"]))
+    await here.runtime.prepare(BOX)
+    monkeypatch.setattr(Link, "request", counted)
+    with pytest.raises(CommandError, match="command not found"):
+        await here.runtime.start(BOX)
+    assert asked == ["go"], "it is not started again"

@@ -332,6 +332,8 @@ class Start:
         """`begun`: whether anybody had; `pid`: who is not at his end yet, perhaps."""
         if begun:
             self._fds.pop("before", None)  # Who could not do it was let through there.
+        if self._executing:
+            self._fds.pop("gate", None)  # There too, and there is nothing behind it for another.
         pidfd = -1
         if pid:
             try:
