@@ -198,9 +198,10 @@ class Workshop:
         finally:
             with trio.move_on_after(_UNDO_S, shield=True):
                 await trio.to_thread.run_sync(remove_tree, secrets)
-                await networking.detach(container)
-                networking.release(container)
-                await place.runtime.remove(container)
+                if not self._closing.is_set():  # Else the place has failed, and all of it is given back.
+                    await networking.detach(container)
+                    networking.release(container)
+                    await place.runtime.remove(container)
 
     async def _place(self) -> _Open:
         async with self._opening:
@@ -224,7 +225,10 @@ class Workshop:
                     if used:
                         await _clear(site, self._host, runtime)
                     task_status.started(_Open(site, runtime, nursery, self._closing))
-                    await self._closing.wait()
+                    try:
+                        await self._closing.wait()
+                    finally:  # Also when the runtime fails: what is served here ends with it.
+                        self._closing.set()
             finally:
                 await trio.to_thread.run_sync(_give_back, site, self._host, lock)
 

@@ -15,7 +15,9 @@ from orchestrator.errors import Ended, PystackError, only_error
 
 T = TypeVar("T")
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Of SIGINT, trio would make a KeyboardInterrupt in whichever task is running: also in one that others wait for to end in good
+order."""
 
 
 def run_to_end(
