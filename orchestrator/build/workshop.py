@@ -136,6 +136,7 @@ class _Open:
         self.runtime = runtime
         self._nursery = nursery
         self._closing = closing
+        self.failed = False
         self._networking: ProjectNetworking | None = None
         self._lock = trio.Lock()
         self._count = 0
@@ -198,9 +199,9 @@ class Workshop:
         finally:
             with trio.move_on_after(_UNDO_S, shield=True):
                 await trio.to_thread.run_sync(remove_tree, secrets)
-                if not self._closing.is_set():  # Else the place has failed, and all of it is given back.
-                    await networking.detach(container)
-                    networking.release(container)
+                await networking.detach(container)
+                networking.release(container)
+                if not place.failed:  # Else nobody can, and all of the place is given back.
                     await place.runtime.remove(container)
 
     async def _place(self) -> _Open:
@@ -224,11 +225,14 @@ class Workshop:
                 ):
                     if used:
                         await _clear(site, self._host, runtime)
-                    task_status.started(_Open(site, runtime, nursery, self._closing))
+                    place = _Open(site, runtime, nursery, self._closing)
+                    task_status.started(place)
                     try:
                         await self._closing.wait()
-                    finally:  # Also when the runtime fails: what is served here ends with it.
-                        self._closing.set()
+                    except trio.Cancelled:  # The runtime has failed. Who has a container lets go of it, and closes us.
+                        place.failed = True
+                        self._nursery.cancel_scope.cancel()
+                        raise
             finally:
                 await trio.to_thread.run_sync(_give_back, site, self._host, lock)
 

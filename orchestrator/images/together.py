@@ -16,8 +16,7 @@ from orchestrator.errors import Ended, PystackError, only_error
 T = TypeVar("T")
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Of SIGINT, trio would make a KeyboardInterrupt in whichever task is running: also in one that others wait for to end in good
-order."""
+"""Of SIGINT, trio would make a KeyboardInterrupt in whichever task runs: also in one that has to end in good order."""
 
 
 def run_to_end(

@@ -268,8 +268,8 @@ def stage(leaves_nothing_behind: None, busybox_rootfs: Path) -> Iterator[Stage]:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
     sessions = {monitor for _, monitor in made.known()}
-    for pid, session in reaping._orphans():
-        if session in sessions:  # Its starter, which ended with it.
+    for pid, of in reaping._orphans():
+        if of in sessions:  # Its starter, which ended with it.
             os.waitpid(pid, 0)
     set_child_subreaper(False)
     remove_project(detect(), made.site.key)
