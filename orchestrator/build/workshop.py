@@ -136,6 +136,7 @@ class _Open:
         self.runtime = runtime
         self._nursery = nursery
         self._closing = closing
+        self.failed = False
         self._networking: ProjectNetworking | None = None
         self._lock = trio.Lock()
         self._count = 0
@@ -200,7 +201,8 @@ class Workshop:
                 await trio.to_thread.run_sync(remove_tree, secrets)
                 await networking.detach(container)
                 networking.release(container)
-                await place.runtime.remove(container)
+                if not place.failed:  # Else nobody can, and all of the place is given back.
+                    await place.runtime.remove(container)
 
     async def _place(self) -> _Open:
         async with self._opening:
@@ -223,8 +225,14 @@ class Workshop:
                 ):
                     if used:
                         await _clear(site, self._host, runtime)
-                    task_status.started(_Open(site, runtime, nursery, self._closing))
-                    await self._closing.wait()
+                    place = _Open(site, runtime, nursery, self._closing)
+                    task_status.started(place)
+                    try:
+                        await self._closing.wait()
+                    except trio.Cancelled:  # The runtime has failed. Who has a container lets go of it, and closes us.
+                        place.failed = True
+                        self._nursery.cancel_scope.cancel()
+                        raise
             finally:
                 await trio.to_thread.run_sync(_give_back, site, self._host, lock)
 

@@ -15,7 +15,8 @@ from orchestrator.errors import Ended, PystackError, only_error
 
 T = TypeVar("T")
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Of SIGINT, trio would make a KeyboardInterrupt in whichever task runs: also in one that has to end in good order."""
 
 
 def run_to_end(

@@ -24,7 +24,7 @@ from orchestrator.kernel.cgroup import detect, members
 from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.kernel.syscalls import call
 from orchestrator.model.names import ContainerId, cgroup_path
-from orchestrator.runtime import session
+from orchestrator.runtime import reaping, session
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.runtime.host_check import find_host
@@ -267,9 +267,9 @@ def stage(leaves_nothing_behind: None, busybox_rootfs: Path) -> Iterator[Stage]:
             if os.waitpid(pid, os.WNOHANG)[0] == 0:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-    monitors = {monitor for _, monitor in made.known()}
-    for pid in map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
-        if os.getsid(pid) in monitors:  # A starter, which ends with its monitor.
+    sessions = {monitor for _, monitor in made.known()}
+    for pid, of in reaping._orphans():
+        if of in sessions:  # Its starter, which ended with it.
             os.waitpid(pid, 0)
     set_child_subreaper(False)
     remove_project(detect(), made.site.key)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -183,3 +187,23 @@ def test_pull_and_push_take_what_has_a_registry(busybox: Pystack, registry: str)
         f"Image {registry}/a:1 Pulled", f"Image {registry}/a:1 Pulling", f"Image {registry}/none:1 Pulling"
     ]  # fmt: skip
     assert "0 images pulled in " in stack.must("pull", "--policy", "missing", "a").stderr
+
+
+def test_a_build_whose_monitor_does_not_stay_ends(busybox: Pystack) -> None:
+    stack = busybox.stack("services: {a: {build: .}}", files={"Dockerfile": "FROM busybox\nRUN echo begun; sleep 1000\n"})
+    argv = busybox.command("-p", stack.name, "build")
+    environment = busybox.child_environment()
+    with subprocess.Popen(argv, cwd=stack.directory, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line == "a: 2/2: begun\n" for line in iter(process.stderr.readline, ""))
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None:
+            with contextlib.suppress(OSError):
+                for pid in map(int, children.read_text().split()):
+                    if b"/monitor/" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        told = process.stderr.read()
+    assert process.returncode == 125, told
+    assert "the monitor ended 8 times within 10 seconds" in told
+    assert "Traceback" not in told

@@ -57,7 +57,7 @@ def test_ctrl_c_ends_a_thread_that_looks_and_is_raised() -> None:
         run_to_end(body)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_would_end_us_puts_away_what_was_begun(number: signal.Signals) -> None:
     done: list[str] = []
 
@@ -73,6 +73,31 @@ def test_a_signal_that_would_end_us_puts_away_what_was_begun(number: signal.Sign
         run_to_end(body)
     assert (ended.value.number, done) == (number, ["put away"])
     assert signal.getsignal(number) is before
+
+
+def test_ctrl_c_ends_nobody_whose_order_to_end_comes_from_others() -> None:
+    """It may come while any task is running."""
+    done: list[str] = []
+
+    async def body() -> None:
+        closing = trio.Event()
+
+        async def serve() -> None:
+            with trio.CancelScope(shield=True):
+                os.kill(os.getpid(), signal.SIGINT)
+                await closing.wait()
+                done.append("closed")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            try:
+                await trio.sleep_forever()
+            finally:
+                closing.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_to_end(body)
+    assert done == ["closed"]
 
 
 def test_a_hangup_that_is_ignored_stays_so() -> None:

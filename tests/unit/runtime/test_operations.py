@@ -30,7 +30,7 @@ def steps_of(made: SandboxSpec, **options: Any) -> list[list[Any]]:
 
 def everything() -> SandboxSpec:
     linux = {
-        "seccomp": {"x": 1}, "sysctl": {"net.ipv4.x": "1"}, "maskedPaths": ["/m"], "readonlyPaths": ["/r"],
+        "seccomp": {"x": 1}, "sysctl": {"net.ipv4.x": "1"}, "maskedPaths": ["/proc/m"], "readonlyPaths": ["/r"],
         "resources": {"devices": []},
     }  # fmt: skip
     process = {**PROCESS, "oomScoreAdj": 100, "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]}
