@@ -20,6 +20,7 @@ from orchestrator.runtime.monitor.starter import PROGRAMS
 from orchestrator.values import replace
 from tests.kernel.place import Place, place
 from tests.kernel.test_runtime_exec import execute
+from tests.kernel.test_runtime_shortage import limit
 from tests.kernel.test_runtime_starter import starter_of
 
 pytestmark = [
@@ -150,3 +151,21 @@ async def test_what_fails_behind_the_gate_is_told_of_the_start_that_was_prepared
     with pytest.raises(CommandError, match="command not found"):
         await here.runtime.start(BOX)
     assert asked == ["go"], "it is not started again"
+
+
+async def test_a_shortage_at_the_first_start_leaves_no_monitor_without_a_starter(here: Place) -> None:
+    await here.runtime.create(here.spec(["sh", "-c", "exit 3"]))
+    refused = 0
+    for spare in range(40):  # At some point there are enough for the request, and none for anything else.
+        limit(here.runtime.monitor_pid, spare)
+        try:
+            run = await here.runtime.start(BOX)
+        except HostError as error:
+            assert "Too many open files" in error.message
+            refused += 1
+        else:
+            assert (await here.runtime.wait(run)).code == 3
+            break
+    assert refused > 5
+    limit(here.runtime.monitor_pid, 1000)
+    assert (await here.runtime.wait(await here.runtime.start(BOX))).code == 3

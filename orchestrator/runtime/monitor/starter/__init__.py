@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import resource
 import struct
 
 from orchestrator.kernel import fdpass, process
@@ -92,8 +93,7 @@ class Starter:
     def __init__(self, loop: Loop, namespaces: MountNamespaces) -> None:
         self._loop, self._namespaces = loop, namespaces
         self._translator = Translator()
-        self._program: int | None = None
-        """None: not opened yet; -1: there is none."""
+        self._program = open_program(NAME.decode(), PROGRAMS)  # Now: what there is too little of later says nothing of it.
         self._deaths = 0
         self._pid, self._pidfd = 0, -1
         self._socket: socket.socket | None = None
@@ -152,8 +152,6 @@ class Starter:
         """Whether there is one now."""
         if self._pid:
             return True
-        if self._program is None:
-            self._program = open_program(NAME.decode(), PROGRAMS)
         if self._program < 0 or self._deaths >= _MOST_DEATHS:
             return False
         try:
@@ -194,8 +192,10 @@ class Starter:
     def _become(self, socket_: int, memory: int) -> NoReturn:
         spaces = self._namespaces
         try:
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # The monitor may be short of them; this one is not.
             wanted = (socket_, spaces.host_ns, spaces.own_ns, spaces.null, spaces.own_pids, memory)
-            safe = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SAFE) for fd in (*wanted, self._program or -1)]
+            safe = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SAFE) for fd in (*wanted, self._program)]
             for number, fd in enumerate(safe[:-1], _FIRST):
                 os.dup2(fd, number)
             for number in range(_FIRST):
