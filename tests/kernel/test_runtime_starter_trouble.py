@@ -16,12 +16,13 @@ from orchestrator.contracts.runtime import GeneratedFile, OciConfig, Run, Sandbo
 from orchestrator.errors import CommandError, HostError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.link import Answer, Link
-from orchestrator.runtime.monitor.starter import PROGRAMS
+from orchestrator.runtime.monitor.starter import NAME, PROGRAMS
 from orchestrator.values import replace
 from tests.kernel.place import Place, place
 from tests.kernel.test_runtime_exec import execute
 from tests.kernel.test_runtime_shortage import limit
-from tests.kernel.test_runtime_starter import starter_of
+from tests.kernel.test_runtime_starter import children_of, comm, starter_of
+from tests.machine import eventually
 
 pytestmark = [
     pytest.mark.kernel,
@@ -168,3 +169,29 @@ async def test_a_shortage_at_the_first_start_leaves_no_monitor_without_a_starter
     assert refused > 5
     limit(here.runtime.monitor_pid, 1000)
     assert (await here.runtime.wait(await here.runtime.start(BOX))).code == 3
+
+
+async def test_a_container_of_the_hosts_root_sees_all_that_the_starter_has_made_and_looks_into_none(here: Place) -> None:
+    """Who is root there too, in the host's process and user namespace, has fewer capabilities than they."""
+    for name in ("rt-held-1", "rt-next-1"):
+        await here.runtime.create(here.spec(["sleep", "1000"], name))
+    await here.runtime.prepare(ContainerId("rt-held-1"))
+    await here.runtime.start(ContainerId("rt-next-1"))
+    await here.runtime.prepare(ContainerId("rt-next-1"))
+    eventually(lambda: len(waiting(here)) == 2)
+    pids = [starter_of(here), *waiting(here)]
+    script = """
+        for pid in $PIDS; do
+            cat /proc/$pid/comm
+            for file in exe cwd root ns/mnt fd/3; do readlink /proc/$pid/$file; done
+            for file in environ maps mem auxv stack; do cat /proc/$pid/$file && echo $file; done
+        done 2>&1 | grep -v denied; id -u
+    """
+    _, log = await here.shell(script, hosts=("user", "pid"), env=[f"PIDS={' '.join(map(str, pids))}"])
+    assert log.splitlines() == [*[NAME.decode()] * 3, "0"]
+
+
+def waiting(here: Place) -> list[int]:
+    """Those it has made that wait: for their execve, or for the end of the run before them."""
+    made = [pid for pid in children_of(here) if comm(pid) == NAME and pid != starter_of(here)]
+    return [pid for pid in made if os.listdir(f"/proc/{pid}/fd")]  # No zombie.
