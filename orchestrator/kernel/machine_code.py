@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 
 _MFD_EXEC = 0x10
 """Since Linux 6.3, where a machine may want to be told; before, every memfd can be executed (memfd_create(2))."""
+_F_SEAL_EXEC = 0x20
+"""Since Linux 6.3: whether it may be executed cannot be changed any more. Root of a container in the host's user namespace
+owns what it was executed by (``#!/proc/self/exe``)."""
 
 
 def open_program(name: str, programs: Mapping[str, bytes]) -> int:
@@ -33,5 +36,8 @@ def open_program(name: str, programs: Mapping[str, bytes]) -> int:
         os.write(fd, a2b_base64(text))
         os.fchmod(fd, 0o555)
         seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals | _F_SEAL_EXEC)
+        except OSError:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd

@@ -69,6 +69,20 @@ def test_it_ends_as_its_child_does(script: str, code: int) -> None:
 
 
 @needs_one
+def test_nobody_can_change_a_program() -> None:
+    """Not even its owner, whom no mode keeps from anything: ``#!/proc/self/exe`` of a container leads here."""
+    program = open_program()
+    with pytest.raises(PermissionError):
+        os.pwrite(program, b"x", 0)
+    with pytest.raises(PermissionError):
+        os.ftruncate(program, 0)
+    if tuple(map(int, platform.release().split(".")[:2])) >= (6, 3):
+        with pytest.raises(PermissionError):
+            os.fchmod(program, 0o444)
+    os.close(program)
+
+
+@needs_one
 def test_it_passes_signals_on_and_nothing_of_us_is_in_it(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     pid = begin("sh", "-c", f"trap 'exit 33' USR1; touch {ready}; while :; do sleep 0.05; done")
