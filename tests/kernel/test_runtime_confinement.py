@@ -19,6 +19,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.oci.confinement import DEFAULT_CAPABILITIES
 from orchestrator.values import replace
 from tests.kernel.place import HOST_BASE, Place, place, with_lowers
+from tests.kernel.test_runtime_exec import execute
 from tests.machine import eventually
 
 pytestmark = pytest.mark.kernel
@@ -268,12 +269,15 @@ async def test_the_monitor_cannot_be_read_from_a_container(here: Place) -> None:
     with trio.move_on_after(20):
         while (await here.runtime.containers())[0].run is not None:
             try:
-                await here.runtime.probe(BOX, ("true",), 5)
+                await here.runtime.probe(BOX, ("true",), 5)  # By a fork of the monitor.
+                await execute(here, "true")  # By the starter.
             except Exception:
                 break
     await here.runtime.kill(BOX)
     await here.runtime.wait(run)
+    assert b"busybox" in here.log(BOX)
     assert b"python" not in here.log(BOX)
+    assert b"pystack-start" not in here.log(BOX)
 
 
 @pytest.mark.parametrize("user", [0, 1000])
