@@ -53,8 +53,10 @@ PROGRAMS = {
 """What the source's first line makes, in base64."""
 _PIDS = struct.Struct("=ii")
 _MOST = mmap.PAGESIZE // _PIDS.size
-_PATIENCE_S = 0.5
-"""A starter that takes nothing for so long, or makes nothing of what it was sent, is stopped, or worse."""
+_PATIENCE_S = 2.0
+"""A starter that makes nothing of what it was sent for so long is stopped, or worse. On a busy machine it may be late."""
+_SENDS_S = 0.5
+"""As one that takes nothing: the monitor does nothing else meanwhile."""
 _TIMEVAL = struct.Struct("@ll")
 _MOST_DEATHS = 5
 _FIRST, _SAFE = 3, 64
@@ -168,7 +170,7 @@ class Starter:
             os.truncate(memory, mmap.PAGESIZE)
             page = mmap.mmap(memory, mmap.PAGESIZE)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(0, int(_PATIENCE_S * 1e6)))
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(0, int(_SENDS_S * 1e6)))
             pid = process.clone3(0)
             if pid == 0:
                 self._become(theirs.fileno(), memory)
