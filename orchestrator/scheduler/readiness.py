@@ -3,7 +3,8 @@ is ready, or one of it can no longer be; without, until what runs on has again w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import trio
 
@@ -26,12 +27,18 @@ async def until_ready(state: EngineState, services: Sequence[ServiceName], tally
     async with trio.open_nursery() as nursery:
         for name in services:
             for container in state.replicas(name):
-                nursery.start_soon(_until_ready, container, tally, nursery.cancel_scope)
+                nursery.start_soon(_until, _ready, container, tally, nursery.cancel_scope)
 
 
-async def _until_ready(container: Container, tally: Tally, scope: trio.CancelScope) -> None:
+def _ready(container: Container) -> Verdict:
+    return ready(container.facts())
+
+
+async def _until(
+    judge: Callable[[Container], Verdict], container: Container, tally: Tally, scope: trio.CancelScope
+) -> None:
     """Judged whenever the container changes, and when time alone may change the verdict."""
-    while isinstance(verdict := ready(container.facts()), NotYet):
+    while isinstance(verdict := judge(container), NotYet):
         # Never too short for the clock to move: what rounding leaves of a second would be waited for without end.
         with trio.move_on_after(max(verdict.recheck_s, _LEAST_S) if verdict.recheck_s is not None else float("inf")):
             await container.next_change().wait()
@@ -57,16 +64,13 @@ async def until_met_again(state: EngineState, plan: Plan) -> tuple[Failure, ...]
     tally = Tally()
     async with trio.open_nursery() as nursery:
         for edge, container in edges:
-            nursery.start_soon(_until_met, edge, container, tally, nursery.cancel_scope)
+            nursery.start_soon(_until, partial(_met, edge), container, tally, nursery.cancel_scope)
     return tuple(tally.failures.values())
 
 
-async def _until_met(edge: Dependency, container: Container, tally: Tally, scope: trio.CancelScope) -> None:
-    while not container.doomed and isinstance(verdict := evaluate(edge, container.facts()), NotYet):
-        await container.next_change().wait()
-    if not container.doomed and isinstance(verdict, Never):
-        tally.fail(container.label, container.service, container.error or OperationError(verdict.reason))
-        scope.cancel()
+def _met(edge: Dependency, container: Container) -> Verdict:
+    """Nobody waits for one that is about to be removed."""
+    return Met() if container.doomed else evaluate(edge, container.facts())
 
 
 def who_waits(state: EngineState, services: Sequence[ServiceName]) -> list[str]:
