@@ -78,7 +78,7 @@ def running_pid(path: str, container: ContainerId) -> tuple[int, int] | None:
 def _entries(path: str) -> list[dict[str, Any]]:
     try:
         with open(path, "rb", opener=opener) as file:
-            return [entry for entry, _ in entries_of(file.read())]
+            return [entry for entry, _ in entries_of(file)]
     except FileNotFoundError:
         return []
 
@@ -90,7 +90,7 @@ def compact_journal(path: str) -> None:
         with open(path, "rb", opener=opener) as file:
             if os.fstat(file.fileno()).st_size <= COMPACT_OVER_BYTES:
                 return
-            data = compacted(file.read())
+            data = compacted(file)
     except FileNotFoundError:
         return
     temporary = f"{path}.new"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 
@@ -13,7 +12,7 @@ from orchestrator.kernel.suppress import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from orchestrator.runtime.monitor.runs import Run
@@ -26,19 +25,19 @@ VERSION = 1
 as a half-written one is: what it tells is lost, and a lost exit is a state that everything above can handle."""
 
 
-def entries_of(data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+def entries_of(lines: Iterable[bytes]) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Each entry and its line."""
-    for line in io.BytesIO(data):  # One after the other: the monitor would keep the memory that all of them take.
+    for line in lines:
         with suppress(ValueError):
             entry = loads(line)
             if isinstance(entry, dict) and entry.get("v", 1) in range(1, VERSION + 1):
                 yield entry, line
 
 
-def compacted(data: bytes) -> bytes:
+def compacted(lines: Iterable[bytes]) -> bytes:
     """The last start and the last exit of each container that was not forgotten, in their order."""
     last: dict[tuple[str, str], bytes] = {}
-    for entry, line in entries_of(data):
+    for entry, line in entries_of(lines):
         container, kind = str(entry.get("c")), str(entry.get("e"))
         if kind == "forget":
             for key in [key for key in last if key[0] == container]:
@@ -69,7 +68,10 @@ class Journal:
             self._limit = self._size + COMPACT_OVER_BYTES
 
     def _compact(self) -> None:
-        data = compacted(os.pread(self._fd, self._size, 0))
+        # Line by line: the monitor would keep the memory that all of it takes.
+        with open(self._fd, "rb", closefd=False) as file:
+            file.seek(0)
+            data = compacted(file)
         fd = open_plain(NEW, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, dir_fd=self._directory)
         try:
             if os.write(fd, data) != len(data):
