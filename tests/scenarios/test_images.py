@@ -205,5 +205,6 @@ def test_a_build_whose_monitor_does_not_stay_ends(busybox: Pystack) -> None:
             time.sleep(0.02)
         told = process.stderr.read()
     assert process.returncode == 125, told
-    assert "the monitor ended 8 times within 10 seconds" in told
+    # Or it was killed in its cradle.
+    assert "the monitor ended 8 times within 10 seconds" in told or "cannot start the monitor: " in told
     assert "Traceback" not in told

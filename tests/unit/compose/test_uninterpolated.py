@@ -55,7 +55,8 @@ def test_what_the_environment_has_is_not_written_down(stack: Stack) -> None:
     wanted, _ = load_canonical(stack.request(VARIABLES))
     raw, _ = load_canonical(stack.request(VARIABLES), ConfigOptions(interpolate=False))
     text = to_yaml(raw)
-    assert not any(value in text for value in VARIABLES.values()), text
+    said = [line for line in text.splitlines() if "context: " not in line]  # Whose folder may be called anything.
+    assert not any(value in line for value in VARIABLES.values() for line in said), text
     assert "PART: of-the-include" in text, "nobody reads that file again"
     stack.write("compose.yaml", text)
     assert load_canonical(stack.request(VARIABLES))[0] == wanted
