@@ -7,14 +7,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.registry_lab import docker_registry
-from tests.machine import BUSYBOX, Pystack, Stack
+from tests.machine import BUSYBOX, Pystack, Stack, eventually
 from tests.scenarios.talk import kill_hard, supervisor_pid
 
 pytestmark = pytest.mark.kernel
@@ -117,16 +116,22 @@ def test_builds_that_take_from_each_other_are_refused(busybox: Pystack) -> None:
         assert "these builds take from each other: a -> b -> a" in refused.stderr
 
 
-def test_ctrl_c_in_a_build_leaves_nothing_of_it(busybox: Pystack) -> None:
+@contextlib.contextmanager
+def building(busybox: Pystack) -> Iterator[subprocess.Popen[str]]:
+    """A build that would take long, once its RUN has begun."""
     stack = busybox.stack("services: {a: {build: .}}", files={"Dockerfile": "FROM busybox\nRUN echo begun; sleep 1000\n"})
     argv = busybox.command("-p", stack.name, "build")
     environment = busybox.child_environment()
     with subprocess.Popen(argv, cwd=stack.directory, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        told = iter(process.stderr.readline, "")
-        assert any(line == "a: 2/2: begun\n" for line in told)
+        assert any(line == "a: 2/2: begun\n" for line in iter(process.stderr.readline, ""))
+        yield process
+
+
+def test_ctrl_c_in_a_build_leaves_nothing_of_it(busybox: Pystack) -> None:
+    with building(busybox) as process:
         process.send_signal(signal.SIGINT)
-        process.stderr.read()
+        process.communicate()
     assert process.returncode == 130
     assert names(busybox) == ["busybox:latest"]
     assert list((busybox.data_dir / "images" / "tmp").iterdir()) == []
@@ -190,20 +195,18 @@ def test_pull_and_push_take_what_has_a_registry(busybox: Pystack, registry: str)
 
 
 def test_a_build_whose_monitor_does_not_stay_ends(busybox: Pystack) -> None:
-    stack = busybox.stack("services: {a: {build: .}}", files={"Dockerfile": "FROM busybox\nRUN echo begun; sleep 1000\n"})
-    argv = busybox.command("-p", stack.name, "build")
-    environment = busybox.child_environment()
-    with subprocess.Popen(argv, cwd=stack.directory, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert any(line == "a: 2/2: begun\n" for line in iter(process.stderr.readline, ""))
+    with building(busybox) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while process.poll() is None:
+
+        def ended() -> bool:
             with contextlib.suppress(OSError):
                 for pid in map(int, children.read_text().split()):
                     if b"/monitor/" in Path(f"/proc/{pid}/cmdline").read_bytes():
                         os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
-        told = process.stderr.read()
+            return process.poll() is not None
+
+        eventually(ended)
+        _, told = process.communicate()
     assert process.returncode == 125, told
     # Or it was killed in its cradle.
     assert "the monitor ended 8 times within 10 seconds" in told or "cannot start the monitor: " in told

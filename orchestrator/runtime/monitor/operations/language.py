@@ -129,9 +129,9 @@ class Operations:
         flags = c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC | (c.AT_RECURSIVE if recursive else 0)
         self.call(c.NR_OPEN_TREE, directory, path, flags | (0 if path else c.AT_EMPTY_PATH), to=to)
 
-    def attach(self, mount: int, target: int, path: bytes = b"", *, result: int = FAILS, done: int = 0) -> None:
+    def attach(self, mount: int, target: int, path: bytes = b"") -> None:
         flags = c.MOVE_MOUNT_F_EMPTY_PATH | (0 if path else c.MOVE_MOUNT_T_EMPTY_PATH)
-        self.call(c.NR_MOVE_MOUNT, Slot(mount), b"", target, path, flags, result=result, done=done)
+        self.call(c.NR_MOVE_MOUNT, Slot(mount), b"", target, path, flags)
 
     def set_attributes(
         self,
@@ -149,7 +149,7 @@ class Operations:
         flags = (c.AT_RECURSIVE if recursive else 0) | (0 if path else c.AT_EMPTY_PATH)
         place: bytes | At = wanted
         if mapped:
-            place = At(self.call(STORE, In(wanted, 24), Slot(userns)))
+            place = self.call(STORE, In(wanted, 24), Slot(userns))
         self.call(c.NR_MOUNT_SETATTR, mount, path, flags, place, len(wanted))
 
     def report(self, word: int) -> None:
@@ -167,9 +167,7 @@ class Shape:
         self.named |= {name: _NAMED + number for number, name in enumerate(others)}
         self.procs = procs
         self.own_cgroup = any(
-            name == "enter" or (name == "enter_some" and arguments[2] & c.CLONE_NEWCGROUP)
-            for name, *arguments in program
-            if name in ("enter", "enter_some")
+            name == "enter" or (name == "enter_some" and arguments[2] & c.CLONE_NEWCGROUP) for name, *arguments in program
         )
         self.descriptors: tuple[int, int] | None = None
         self.owners: dict[int, int] = {}

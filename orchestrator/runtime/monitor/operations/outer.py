@@ -26,7 +26,6 @@ from orchestrator.runtime.monitor.operations.language import (
     USER,
     WITHIN,
     A,
-    At,
     B,
     In,
     NotSaid,
@@ -164,7 +163,7 @@ def enter_some(
     _become_root(do)
     flags = c.CLONE_PARENT | c.CLONE_PARENT_SETTID | (kinds & ~c.CLONE_NEWCGROUP if shape.procs else kinds)
     born = struct.pack("=11Q", flags, *[0] * 10)
-    place = At(do.call(STORE, In(born, 24), Slot(TELL)))
+    place = do.call(STORE, In(born, 24), Slot(TELL))
     do.call(c.NR_CLONE3, place, len(born), result=DIVIDES)
     do.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, recursive=True, path=b"/")
 
