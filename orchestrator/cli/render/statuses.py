@@ -28,7 +28,6 @@ _HEADER = ("SERVICE", "NAME", "STATE", "UP", "RESTARTS", "ADDRESS", "URL", "PORT
 _DOCKER_STATES = {
     "running": "running",
     "paused": "paused",
-    "starting": "running",
     "stopping": "running",
     "restarting": "restarting",
 }
@@ -36,9 +35,14 @@ _DOCKER_STATES = {
 
 
 def docker_state(status: Status) -> str:
-    """One of Docker's words (``running``, ``restarting``, ``exited``, ``created``), which scripts compare."""
-    ended = "created" if status.get("exit") is None or status["phase"] in ("created", "waiting", "blocked") else "exited"
-    return _DOCKER_STATES.get(status["phase"], ended)
+    """One of Docker's words (``running``, ``restarting``, ``exited``, ``created``), which scripts compare.
+
+    Who is ``running`` has a program: `exec` reaches it.
+    """
+    phase = status["phase"]
+    if status.get("exit") is None or phase in ("created", "waiting", "blocked"):
+        return _DOCKER_STATES.get(phase, "created")
+    return "restarting" if phase == "starting" else _DOCKER_STATES.get(phase, "exited")
 
 
 def identity(status: Status, digits: int = 12) -> str:

@@ -50,6 +50,8 @@ def test_ps_json_has_every_key_of_docker_compose(bench: Bench) -> None:
         ({"phase": "exited", "exit": {"code": 3, "finished_at": NOW - 5}}, "Exited (3) 5 seconds ago"),
         ({"phase": "failed", "exit": {"signal": 9, "finished_at": NOW - 120}}, "Exited (137) 2 minutes ago"),
         ({"phase": "restarting", "exit": {"code": 1, "finished_at": NOW - 2}}, "Restarting (1) 2 seconds ago"),
+        ({"phase": "starting", "exit": {"code": 1, "finished_at": NOW - 2}}, "Restarting (1) 2 seconds ago"),
+        ({"phase": "starting", "health": "none"}, "Created"),
         ({"phase": "created", "health": "none"}, "Created"),
         ({"phase": "waiting", "health": "none"}, "Created"),
     ],
