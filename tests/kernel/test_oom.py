@@ -26,6 +26,8 @@ from tests.machine import ROOT, eventually
 
 pytestmark = pytest.mark.kernel
 CONTAINER = ContainerId("a-b-1")
+BY_ITSELF = (1, 2)
+"""How many the kernel kills where nobody else is in the group: who fills it may be the second."""
 EIGHT = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}
 LARGE = {"memory": {"limit": 256 << 20}}
 SMALL = "import os\nos.execv('/bin/sleep', ['sleep', '1000'])"
@@ -106,7 +108,7 @@ def test_it_is_killed_alone_and_the_limits_are_what_they_were(
         child = join(group, code)
         exhaust(layout, site, child)
         assert child.end() == -signal.SIGKILL
-        assert group.oom_kills() in ((1,) if code != FORKS else range(1, 100))
+        assert group.oom_kills() in (BY_ITSELF if code != FORKS else range(1, 100))
         assert limits(layout, site) == before
         again = join(group, FOREVER)  # There is memory again.
         group.kill()
@@ -119,7 +121,8 @@ def test_pages_of_files_are_no_way_out(layout: Layout, site: Site) -> None:
         written = Path(site.data_dir, "cache")
         eventually(lambda: written.exists() and written.stat().st_size == 96 << 20)
         exhaust(layout, site, child)
-        assert (child.end(), group.oom_kills()) == (-signal.SIGKILL, 1)
+        assert child.end() == -signal.SIGKILL
+        assert group.oom_kills() in BY_ITSELF
 
 
 def test_others_of_it_that_are_to_be_killed_first_do_not_save_it(layout: Layout, site: Site) -> None:
@@ -151,18 +154,27 @@ def test_a_machine_that_cannot_limit_memory_says_so(layout: Layout, site: Site) 
         run_out(site, CONTAINER, Layout("v2", "/nowhere", {}), 1, 0)
 
 
-def test_the_limits_come_back_when_who_wanted_it_is_killed(layout: Layout, site: Site) -> None:
-    with ContainerCgroup.create(layout, cgroup_path(site.key, CONTAINER), LARGE) as group:
+@pytest.mark.parametrize("is_of_it", [True, False], ids=["", "and-who-carries-it-out"])
+def test_the_limits_come_back_when_who_wanted_it_is_killed(layout: Layout, site: Site, is_of_it: bool) -> None:
+    """Where the process is not of the group, nobody else is there to be killed but who fills it."""
+    with (
+        ContainerCgroup.create(layout, cgroup_path(site.key, CONTAINER), LARGE) as group,
+        ContainerCgroup.create(layout, cgroup_path(site.key, ContainerId("a-b-2")), {}) as elsewhere,
+    ):
         before = limits(layout, site)
-        child = join(group, FOREVER)
+        child = join(group if is_of_it else elsewhere, FOREVER)
         words = [sys.executable, "-c", CALLER, site.key, site.data_dir, str(child.pid)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}) as caller:
             assert caller.stdout is not None
             assert caller.stdout.readline() == b"begins\n"
             eventually(lambda: limits(layout, site) != before or child.poll() is not None)
             caller.kill()
-        assert child.end() == -signal.SIGKILL
+        if is_of_it:
+            assert child.end() == -signal.SIGKILL
         eventually(lambda: limits(layout, site) == before)
+        if not is_of_it:
+            elsewhere.kill()
+            child.end()
 
 
 def test_who_wants_it_need_not_be_who_reaps_it(layout: Layout, site: Site) -> None:
@@ -174,7 +186,8 @@ def test_who_wants_it_need_not_be_who_reaps_it(layout: Layout, site: Site) -> No
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(words, capture_output=True, text=True, env=environ, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
-        assert (child.end(), group.oom_kills()) == (-signal.SIGKILL, 1)
+        assert child.end() == -signal.SIGKILL
+        assert group.oom_kills() in BY_ITSELF
 
 
 def test_the_limits_come_back_when_who_carries_it_out_is_killed(layout: Layout, site: Site) -> None:
