@@ -12,7 +12,7 @@ from orchestrator.model.names import ContainerId
 from orchestrator.runtime.monitor.journal import COMPACT_OVER_BYTES, compacted, entries_of
 from orchestrator.values import entity, field
 
-_EXITS_KEPT = 16
+_EXITS_KEPT = 4
 
 
 def exit_of(status: int | None, at: float) -> Exit:

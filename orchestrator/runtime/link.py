@@ -311,12 +311,18 @@ def launch(site: Site, on_event: OnEvent) -> Link:
 def _started(site: Site, listener_fd: int) -> cradle.Monitor:
     log = open_plain(f"{site.data_dir}/monitor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        monitor = cradle.take(site.data_dir)
-        try:
-            monitor.hand(site, listener_fd, log)
-        except OSError:
-            monitor.abandon()
-            raise
-        return monitor
+        with contextlib.suppress(BrokenPipeError):  # The one that was begun ahead has been killed since.
+            return _handed(site, listener_fd, log)
+        return _handed(site, listener_fd, log)
     finally:
         os.close(log)
+
+
+def _handed(site: Site, listener_fd: int, log: int) -> cradle.Monitor:
+    monitor = cradle.take(site.data_dir)
+    try:
+        monitor.hand(site, listener_fd, log)
+    except OSError:
+        monitor.abandon()
+        raise
+    return monitor

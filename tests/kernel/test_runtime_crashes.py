@@ -24,7 +24,7 @@ from orchestrator.kernel.cgroup import detect, members
 from orchestrator.kernel.process import set_child_subreaper
 from orchestrator.kernel.syscalls import call
 from orchestrator.model.names import ContainerId, cgroup_path
-from orchestrator.runtime import reaping, session
+from orchestrator.runtime import cradle, reaping, session
 from orchestrator.runtime.cgroups import remove_project
 from orchestrator.runtime.client import MonitorRuntime, open_runtime
 from orchestrator.runtime.host_check import find_host
@@ -431,6 +431,22 @@ async def test_a_supervisor_that_leaves_when_its_monitor_was_just_killed_hands_a
     for run in runs:  # Ours since the monitor was killed; a supervisor would not have lived on.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(run.pid, 0)
+    remove_project(detect(), site.key)
+
+
+async def test_a_monitor_that_was_killed_in_its_cradle_is_replaced(here: Place, busybox_rootfs: Path) -> None:
+    """A supervisor begins its monitor before it has anything to tell it."""
+    site = leaving(here)
+    cradle.begin_ahead(site.data_dir)
+    begun = cradle.take(site.data_dir)
+    os.kill(begun.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, begun.pid, os.WEXITED | os.WNOWAIT)
+    cradle._ahead[site.data_dir] = begun
+    async with open_runtime(site, find_host()) as runtime:
+        assert runtime.monitor_pid != begun.pid
+        exit_, told = await Place(site, busybox_rootfs, runtime).shell("echo here")
+        assert (exit_.code, told) == (0, "here\n")
+        await runtime.remove(BOX)
     remove_project(detect(), site.key)
 
 

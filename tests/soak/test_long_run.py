@@ -276,7 +276,7 @@ MOST = {
 """What each may come to, whatever it was. Threads: trio's limit, and our three; idle ones end. Logs: three files of 64 KiB
 (or a line more), an index each, as large for short lines. The rest: where each is begun anew, and half of that."""
 MORE = {
-    "supervisor memory_kb": 1024 + 400,
+    "supervisor memory_kb": 1024,
     "monitor memory_kb": 1024,
     "processes": TALKERS,
     "cgroups": TALKERS + IDLE,
@@ -284,9 +284,9 @@ MORE = {
     "wanted.json.copy bytes": 1024,
 }
 """How much more than after a minute there may be. Memory: where the same objects lie, and the stacks of threads that happen
-to be there; one object of 500 bytes for each probe would be 9 MB in ten minutes. The supervisor keeps the last 16 exits of
-each container, of which there are few after a minute: 400 KB. Processes: a shell may have a child or not. Control groups:
-one a container, of its last exec, what that left running having ended since. `wanted.json`: numbers of runs get digits."""
+to be there; one object of 500 bytes for each probe would be 9 MB in ten minutes. Processes: a shell may have a child or
+not. Control groups: one a container, of its last exec, what that left running having ended since.
+`wanted.json`: numbers of runs get digits."""
 
 
 def grown(first: dict[str, int], last: dict[str, int]) -> dict[str, tuple[int, int]]:
