@@ -65,6 +65,7 @@ class Order:
         for item in operations.values():
             if item.kind is Kind.STOP and item.service is not None and not self._comes_late(item):
                 self._stops.setdefault(item.service, []).append(item.id)
+        self._images = [item.id for item in operations.values() if item.kind is Kind.OBTAIN_IMAGE]
         # What is paused can meet no condition.
         self._resumed = [item.id for item in operations.values() if item.kind is Kind.UNPAUSE]
         self._stopped_first: dict[ServiceName, list[OperationId]] = {}
@@ -111,6 +112,8 @@ class Order:
             case _:
                 pass
         found += self._takes.get(operation.id, ())
+        if operation.replaces:  # What runs goes on until there is all that the next ones are made from.
+            found += self._images
         return tuple(dict.fromkeys(item for item in found if item in self._operations))
 
     def place(self, operation: Operation) -> tuple[int, int, int, int, str]:

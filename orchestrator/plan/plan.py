@@ -68,7 +68,8 @@ class Kind(Enum):
 
     @property
     def tears_down(self) -> bool:
-        """Done even when what it comes after has failed: a teardown runs everything."""
+        """Done even when what it comes after has failed: a teardown runs everything. (Not one that makes room, without the
+        image to fill it.)"""
         return self in (Kind.STOP, Kind.REMOVE, Kind.REMOVE_NETWORK, Kind.REMOVE_VOLUME)
 
 

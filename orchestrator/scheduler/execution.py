@@ -43,12 +43,15 @@ _RECORDS_STACK = frozenset({Verb.UP, Verb.SCALE, Verb.RUN})
 
 @entity
 class _Node:
+    """`spared`: not done, so that what runs goes on, for there is no image to make the next one from."""
+
     operation: Operation
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     done: trio.Event = field(default_factory=trio.Event)
     begun: bool = False
     ok: bool = False
     cancelled: bool = False
+    spared: bool = False
     error: PystackError | None = None
     taken_by: str = ""
 
@@ -250,9 +253,11 @@ class Execution:
                     node.error = broken
                     await self._rolling.skip(operation)
                     return
-                if broken is not None and not operation.kind.tears_down:
+                node.spared = any(_spares(earlier, operation) for earlier in before)
+                if broken is not None and (node.spared or not operation.kind.tears_down):
                     node.error = broken
-                    self._refuse(operation, broken)
+                    if not operation.kind.tears_down:
+                        self._refuse(operation, broken)
                     return
                 if self._rolling.has(operation):
                     await self._rolling.turn(operation)
@@ -415,3 +420,9 @@ class Execution:
         container = self._known(operation)
         assert container is not None, f"{operation.id} is about no container"
         return container
+
+
+def _spares(earlier: _Node, operation: Operation) -> bool:
+    """Nothing is torn down to make room for what cannot be made."""
+    lacking = operation.replaces and earlier.operation.kind is Kind.OBTAIN_IMAGE
+    return not earlier.ok and (lacking or earlier.spared)

@@ -74,3 +74,17 @@ def test_a_file_that_is_no_plan_is_one_error_with_code_2(stack: Stack, tmp_path:
     assert result.code == 2
     assert str(file) in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_runs_is_not_stopped_for_an_image_that_cannot_be_had(stack: Stack, tmp_path: Path) -> None:
+    file = str(tmp_path / "plan.json")
+    stack.must("up", "-d")
+    before = {name: row["Pid"] for name, row in stack.ps().items()}
+    place = stack.directory / "compose.yaml"
+    old, _, rest = place.read_text().partition("image: rootfs:")
+    place.write_text(f"{old}image: 127.0.0.1:1/nobody/here:1{rest[rest.index(chr(10)):]}")
+    stack.must("plan", "-o", file)
+    done = stack.run("apply", file)
+    assert done.code == 1
+    assert "127.0.0.1:1" in done.stderr
+    assert {name: row["Pid"] for name, row in stack.ps().items()} == before
