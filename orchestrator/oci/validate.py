@@ -6,6 +6,7 @@ clear error instead of a container that is less confined, or less limited, than 
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from orchestrator.oci.schema import REFUSED, ROWS, Kind, Row
 from orchestrator.oci.terms import NAMESPACES
 from orchestrator.values import entity, field
 
+_WITHOUT_REFERENCES = 2
+"""The version of marshal in which what is equal is equal bytes, whichever objects are shared in it."""
 _TYPES: Mapping[Kind, type | tuple[type, ...]] = {
     Kind.OBJECT: dict,
     Kind.MAP: dict,
@@ -44,6 +47,9 @@ class _Node:
     row: Row
     below: dict[str, _Node] = field(default_factory=dict)
     needed: list[str] = field(default_factory=list)
+    once: bool = False
+    """Looked at when it is not what it was in the config before: containers of one stack differ in little."""
+    passed: bytes = b""
 
 
 def _tree() -> _Node:
@@ -67,6 +73,9 @@ def _split(path: str) -> tuple[str, str]:
 
 _TREE = _tree()
 _FILTER = _TREE.below["linux"].below["seccomp"]
+_WHOLES = (_TREE, _TREE.below["process"], _TREE.below["linux"])
+for _part in (part for whole in _WHOLES for part in whole.below.values() if part not in (*_WHOLES, _FILTER)):
+    _part.once = _part.row.kind in (Kind.OBJECT, Kind.MAP, Kind.LIST)
 _passed: list[object] = []
 """The last filter that passed, by identity: it is most of a config, and one object for all containers."""
 
@@ -110,11 +119,23 @@ def _walk_object(node: _Node, value: Mapping[str, Any], place: str) -> None:
         below = node.below.get(key)
         if below is None:
             raise _stranger(node.row.path, key, f"{prefix}{key}")
-        if item is not None:  # As if it were not there: Go's encoders write null for what is empty.
-            _walk(below, item, f"{prefix}{key}")
+        if item is None:  # As if it were not there: Go's encoders write null for what is empty.
+            continue
+        (_walk_new if below.once else _walk)(below, item, f"{prefix}{key}")
     for key in node.needed:
         if value.get(key) is None:
             raise InputError(f"{prefix}{key} is missing")
+
+
+def _walk_new(node: _Node, item: Any, place: str) -> None:
+    """`_walk`, unless it is, to the type of every value, what has passed before."""
+    try:
+        told = marshal.dumps(item, _WITHOUT_REFERENCES)
+    except ValueError:  # A subclass of what JSON has.
+        told = b""
+    if not told or told != node.passed:
+        _walk(node, item, place)
+        node.passed = told
 
 
 def _stranger(parent: str, key: str, place: str) -> InputError:

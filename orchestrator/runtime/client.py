@@ -420,13 +420,12 @@ class MonitorRuntime:
         await self._session.ask("forget", container=container)
         self._session.history.pop(container, None)
         self.ends.forget(container)
-        in_use = {
-            (_has_hosts_ids(sandbox.spec), path)
-            for sandbox in self._sandboxes.values()
-            for path in layer_paths(sandbox.spec)
-        }
         if not self._session.active.keys() - self._sandboxes.keys():
-            await self._session.drop_layers_except(in_use)
+            await self._session.drop_layers(self._uses_layer)
+
+    def _uses_layer(self, plain: bool, path: str) -> bool:
+        specs = (sandbox.spec for sandbox in self._sandboxes.values())
+        return any(path in layer_paths(spec) and _has_hosts_ids(spec) == plain for spec in specs)
 
     async def containers(self) -> tuple[ContainerState, ...]:
         states = []

@@ -384,9 +384,9 @@ class Session:
             numbers.append(self._layers[key][0])
         return tuple(numbers)
 
-    async def drop_layers_except(self, used: set[tuple[bool, str]]) -> None:
-        """Unmount what no container uses. `used`: pairs of `plain` and a path."""
-        keys = [key for key, (_, path) in self._layers.items() if (key.startswith(_PLAIN), path) not in used]
+    async def drop_layers(self, is_used: Callable[[bool, str], bool]) -> None:
+        """Unmount what no container uses. `is_used`: asked with `plain` and a path."""
+        keys = [key for key, (_, path) in self._layers.items() if not is_used(key.startswith(_PLAIN), path)]
         if keys:
             for key in keys:
                 del self._layers[key]

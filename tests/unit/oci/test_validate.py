@@ -150,6 +150,7 @@ WRONG: dict[Kind, Any] = {
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.path)
 def test_a_wrong_type_is_named_with_its_path(row: Row) -> None:
+    check(WHOLE)  # Its parts have passed, and are not looked at again as long as they are the same.
     config = fresh()
     holder, key = at(config, row.path)
     holder[key] = WRONG[row.kind]
@@ -163,11 +164,23 @@ def test_a_wrong_type_is_named_with_its_path(row: Row) -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if row.kind is Kind.NUMBER], ids=lambda row: row.path)
 @pytest.mark.parametrize("end", ["low", "high"])
 def test_a_number_out_of_range_is_refused(row: Row, end: str) -> None:
+    check(WHOLE)
     config = fresh()
     holder, key = at(config, row.path)
     holder[key] = row.low - 1 if end == "low" else row.high + 1
     with pytest.raises(InputError, match="is not between"):
         check(config)
+
+
+def test_what_equals_what_has_passed_and_is_of_another_type_is_refused() -> None:
+    config = fresh()
+    config["linux"]["resources"]["pids"] = {"limit": 1}
+    check(config)
+    config["linux"]["resources"]["pids"]["limit"] = True
+    with pytest.raises(InputError, match=r"pids\.limit: True is not"):
+        check(config)
+    config["linux"]["resources"]["pids"]["limit"] = 1
+    check(config)
 
 
 @pytest.mark.parametrize("path", sorted(REFUSED))
