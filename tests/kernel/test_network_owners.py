@@ -111,7 +111,9 @@ async def test_what_version_1_connected_is_taken_over_and_taken_away() -> None:
         async with open_networking(site(files)) as successor:
             await successor.ensure([network()])
             await successor.detach(web)
-        assert set(world.links(world.host)) == set(before) - {veth_name(site(files).key, web, DEFAULT)}
+        rest = set(before) - {veth_name(site(files).key, web, DEFAULT)}
+        # A name server's goes with its namespace, of which the kernel takes care when it comes to it.
+        assert rest - {name for name in rest if name.startswith("psv")} <= set(world.links(world.host)) <= rest
         await stop(world, networking, box)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -134,9 +135,17 @@ def test_wait_can_take_the_project_down_once_the_first_has_ended(stack: Stack) -
     stack.must("down", "-v")
 
 
+def has_a_socket(pid: int) -> bool:
+    """The command is connected to the supervisor: what it asks is heard before what others ask later."""
+    with contextlib.suppress(OSError):
+        return any(os.readlink(entry).startswith("socket:") for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
 def test_a_wait_ends_when_its_containers_are_removed(stack: Stack) -> None:
     stack.must("up", "-d")
     with running(stack, "wait", "web") as waiting:
+        eventually(lambda: has_a_socket(waiting.pid))
         stack.must("down", "-v")
         assert waiting.wait(60) in (0, 143)
 
