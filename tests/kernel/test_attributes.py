@@ -282,7 +282,8 @@ async def test_a_size_of_the_writable_layer_is_refused_where_there_are_no_quotas
 
 SCRIPT = (
     "cat /proc/self/limits; cat /proc/self/oom_score_adj; id; hostname; cat /proc/sys/kernel/domainname; umask; "
-    "grep -E ' /(dev/shm|t|u) ' /proc/self/mountinfo | cut -d' ' -f5,6; stat -c '%A %u %g %n' /t /u; df /t | tail -1 | cut -c20-30"
+    "grep -E ' /(dev/shm|t|u) ' /proc/self/mountinfo | cut -d' ' -f5,6; stat -c '%A %u %g %n' /t /u; "
+    "df /t | tail -1 | cut -c20-30"
 )
 TMPFS = [
     {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": options.split()}
