@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import assert_never
 
 import trio
@@ -25,9 +26,11 @@ from orchestrator.scheduler.images import obtain_image
 from orchestrator.scheduler.outcome import Tally
 from orchestrator.scheduler.preparing import Preparing, image_of
 from orchestrator.scheduler.rolling import Rolling
+from orchestrator.scheduler.turns import Turns
 from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
 
+_MADE_AT_ONCE, _PREPARED_AT_ONCE = 32, 1
 _STARTED = (Phase.RUNNING, Phase.PAUSED)
 
 
@@ -51,6 +54,9 @@ class Steps:
         self._environ = environ
         self._rolling = rolling
         self._preparing = Preparing(state, plan, environ)
+        self._awaited = {wait.service for operation in plan.operations for wait in operation.waits}
+        self._places = {operation.id: place for place, operation in enumerate(plan.operations)}
+        self._makings, self._preparations = Turns(_MADE_AT_ONCE), Turns(_PREPARED_AT_ONCE)
         self._removed = {operation.container for operation in plan.of(Kind.REMOVE)}
         self._one_by_one = False
         self.networks_made: list[NetworkName] = []
@@ -155,7 +161,8 @@ class Steps:
         image = await image_of(self._state, self._plan.project, operation.definition, self._environ)
         if operation.manual is not None:
             container.amend(manual=operation.manual)
-        await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
+        async with self._makings.turn(self._places[operation.id]):
+            await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
 
     async def _reconnect(self, container: Container, operation: Operation) -> None:
         state, project, before = self._state, self._plan.project, container.record.manual
@@ -185,13 +192,8 @@ class Steps:
                 await supervise.at_rest(container, container.idle, supervise.KILL_DEADLINE_S)
             await self._prepare(container)
             supervise.launch(self._state, container)
-        begun = trio.Event()
-        watch = Watch(_begun, lambda _verdict: begun.set())
-        if isinstance(container.watch(watch), NotYet):
-            try:
-                await begun.wait()
-            finally:
-                container.unwatch(watch)
+        with self._first(operation):
+            await _has_begun(container)
         if container.error is not None:
             if container.idle is not None:
                 deadline_s = sandbox.UNDO_DEADLINE_S + supervise.KILL_DEADLINE_S
@@ -201,6 +203,15 @@ class Steps:
         if container.failed_hook is not None:
             self._tally.fail(container.label, container.service, container.failed_hook)
             raise Settled(container.failed_hook)
+
+    @contextmanager
+    def _first(self, operation: Operation) -> Iterator[None]:
+        """Others wait for it, or it has waited itself: what is made and prepared beside it can be later."""
+        if not operation.waits and operation.service not in self._awaited:
+            yield
+            return
+        with self._makings.held(), self._preparations.held():
+            yield
 
     async def _prepare(self, container: Container) -> None:
         """What runs before it. When that fails, it does not start, and what was made of it in this operation goes."""
@@ -222,12 +233,12 @@ class Steps:
                 if not container.sandbox.fresh:  # Just stopped: it may be long until somebody answers there again.
                     await sandbox.unwire(self._state, container)
                 elif container.first_run is None and not container.definition.pre_start:
-                    await self._passed_ready_to_go(container, wait)
+                    await self._passed_ready_to_go(container, wait, self._places[operation.id])
             if not await wait.passed():
                 assert wait.refusal is not None
                 await self._block(container, *wait.refusal)
 
-    async def _passed_ready_to_go(self, container: Container, wait: DependencyWait) -> None:
+    async def _passed_ready_to_go(self, container: Container, wait: DependencyWait, place: int) -> None:
         """Wait with the run prepared, so that it begins the moment that the conditions hold."""
         runtime = self._state.adapters.runtime
         scope, over, passed = trio.CancelScope(), trio.Event(), False
@@ -235,7 +246,8 @@ class Steps:
         async def prepare() -> None:
             try:
                 with scope:
-                    await runtime.prepare(container.id)
+                    async with self._preparations.turn(place):
+                        await runtime.prepare(container.id)
             finally:
                 over.set()
 
@@ -323,6 +335,16 @@ class Steps:
 
     def _note(self, kind: EventKind, text: str, **detail: Detail) -> None:
         self._state.events.note(kind, text, None, None, **detail)
+
+
+async def _has_begun(container: Container) -> None:
+    begun = trio.Event()
+    watch = Watch(_begun, lambda _verdict: begun.set())
+    if isinstance(container.watch(watch), NotYet):
+        try:
+            await begun.wait()
+        finally:
+            container.unwatch(watch)
 
 
 def _begun(facts: Facts) -> Verdict:
