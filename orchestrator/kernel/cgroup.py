@@ -95,12 +95,17 @@ def available(unified: str) -> frozenset[str]:
 
 
 def read(path: str) -> str:
-    """A control file's text without the final newline."""
+    """A control file's text without the final newline. Raises OSError; FileNotFoundError also when the group (of a file in
+    /proc the process) goes while it is read."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         chunks = []
         while chunk := os.read(fd, 65536):
             chunks.append(chunk)
+    except OSError as exc:
+        if exc.errno in (errno.ENODEV, errno.ESRCH):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        raise
     finally:
         os.close(fd)
     return b"".join(chunks).decode("ascii", "replace").rstrip("\n")

@@ -190,6 +190,28 @@ def test_v1_without_a_freezer_kills_until_none_is_left(layout: Layout, key: Proj
     group.remove()
 
 
+def test_a_group_that_goes_while_it_is_read_has_no_members(
+    layout: Layout, key: ProjectKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an exec that is just over, say. The kernel says ENODEV then, and not ENOENT."""
+    opened = os.open
+    with ContainerCgroup.create(layout, cgroup_path(key, ContainerId("a-b-1")), {}) as group:
+        root = f"{next(iter(layout.roots()))}/{group.relative_path}"
+        below = f"{root}/exec-1"
+        os.mkdir(below)
+
+        def gone_when_opened(path: str, flags: int) -> int:
+            fd = opened(path, flags)
+            if path.startswith(below):
+                os.rmdir(below)
+            return fd
+
+        monkeypatch.setattr(os, "open", gone_when_opened)
+        assert cgroup.members(root) == []
+        assert not os.path.exists(below)
+        monkeypatch.undo()
+
+
 def test_removing_a_project_takes_all_its_containers_and_spares_the_others(layout: Layout, key: ProjectKey) -> None:
     other = ProjectKey(uuid.uuid4().hex[:8])
     spared = ContainerCgroup.create(layout, cgroup_path(other, ContainerId("c-d-1")), {})
