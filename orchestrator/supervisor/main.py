@@ -18,6 +18,7 @@ from contextlib import suppress
 import trio
 
 from orchestrator.errors import BugReport, PystackError, only_error
+from orchestrator.kernel import heap
 from orchestrator.kernel.clean_start import start_clean
 from orchestrator.kernel.limits import make_room
 from orchestrator.model.codec import to_json
@@ -38,6 +39,7 @@ def live(options: Options) -> int:
     waiting = Waiting(options.ready_fd)
     unclean = start_clean()  # Nothing of the caller's shell goes on to containers.
     make_room()
+    heap.share()
     try:
         trio.run(_supervise, options, waiting, unclean)
     except BaseException as exc:
