@@ -280,12 +280,13 @@ MORE = {
     "monitor memory_kb": 1024,
     "processes": TALKERS,
     "cgroups": TALKERS + IDLE,
+    "supervisor descriptors": TALKERS + IDLE,
     "wanted.json bytes": 1024,
     "wanted.json.copy bytes": 1024,
 }
 """How much more than after a minute there may be. Memory: where the same objects lie, and the stacks of threads that happen
 to be there; one object of 500 bytes for each probe would be 9 MB in ten minutes. Processes: a shell may have a child or
-not. Control groups: one a container, of its last exec, what that left running having ended since.
+not. Control groups: one a container, of its last exec, what that left running having ended since; and a descriptor of each.
 `wanted.json`: numbers of runs get digits."""
 
 
