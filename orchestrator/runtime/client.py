@@ -55,7 +55,7 @@ from orchestrator.runtime.owners import asked_owners
 from orchestrator.runtime.processes import END_S, is_ending, run_process
 from orchestrator.runtime.programs import layer_paths
 from orchestrator.runtime.propagation import check_propagation
-from orchestrator.runtime.rootfs import check_folders, fill_volume
+from orchestrator.runtime.rootfs import fill_volume
 from orchestrator.runtime.sandbox import Sandbox
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.sharing import check_shares, network_of, with_shared_files
@@ -154,7 +154,6 @@ class MonitorRuntime:
                 await end_leftovers(cgroup)
             for fill in spec.fills:
                 await trio.to_thread.run_sync(fill_volume, fill, spec.lowers)
-            check_folders(spec)
             check_propagation(spec)
             bundle.limit_storage(self._site, spec)
             netns = await network_of(self._session, self._site, spec)

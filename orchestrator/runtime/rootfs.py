@@ -63,7 +63,8 @@ def _copied(root: int, path: str, target: str) -> bool:
 
 
 def check_folders(spec: SandboxSpec) -> None:
-    """The folders of volumes and images that are mounted alone: they must be there. Raises OperationError."""
+    """What is wrong with the folders of volumes and images that are mounted alone, after a start that failed. Raises
+    OperationError. Blocking."""
     folders = subpaths(spec.config)
     for entry in spec.config.get("mounts") or () if folders else ():
         folder = folders.get(entry["destination"])

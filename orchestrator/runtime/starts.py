@@ -1,7 +1,8 @@
 """Starts of runs: what is asked of the monitor, and what is prepared of one before its time.
 
 A start that is prepared has done all but its execve: it is held by the monitor (docs/monitor-protocol.md, ``held``) until
-it is wanted, and does not outlive what it was made for: another spec, another monitor, the end of this supervisor.
+it is wanted, and does not outlive what it was made for: another spec, another monitor, another file at a bind's source, the
+end of this supervisor.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from typing import Any
 
 import trio
 
-from orchestrator.contracts.runtime import Run, TtySink
+from orchestrator.contracts.runtime import Run, SandboxSpec, TtySink
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.ends import Ends
+from orchestrator.runtime.ground import Ground, ground_of
 from orchestrator.runtime.history import History
 from orchestrator.runtime.link import Answer, Link, MonitorLost, StepFailed
 from orchestrator.runtime.processes import END_S, failure, killed_at_birth, warnings_of
 from orchestrator.runtime.program import Program
+from orchestrator.runtime.rootfs import check_folders
 from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.sharing import has_just_ended, joined, network_of
@@ -57,6 +60,8 @@ class _Asked:
     shared: bool = False
     after: int = 0
     """It begins when that run has ended; `echo` is not known before."""
+    ground: Ground = ()
+    """As it was before it was prepared."""
 
 
 class Starts:
@@ -84,24 +89,26 @@ class Starts:
         plain = not (sandbox.terminal or spec.stdin_open or spec.shares)
         if not plain or sandbox.container in self._prepared:
             return
+        if (ground := await _ground(spec)) is None:
+            return  # It would be made by us, and not by who is to make it.
         active = self._session.active.get(sandbox.container)
         with contextlib.ExitStack() as stack, contextlib.suppress(PystackError, OSError, MonitorLost, BornKilled):
             if active is not None:
                 with trio.CancelScope(shield=True):  # The run may end at once, and it is for that very moment.
-                    await self._announce(sandbox, active.run.number, stack)
+                    await self._announce(sandbox, active.run.number, ground, stack)
                 return
             if (await self._session.link()).version < _HELD_SINCE:
                 return
-            asked = await self._ready(sandbox, None, None, (0, 0), stack)
+            asked = await self._ready(sandbox, None, None, (0, 0), stack, ground=ground)
             with trio.CancelScope(shield=True):  # Milliseconds; a child that nobody knows of would be in its way for ever.
                 await self._request(asked, held=True)
             self._prepared[sandbox.container] = asked, stack.pop_all()
 
-    async def _announce(self, sandbox: Sandbox, after: int, stack: contextlib.ExitStack) -> None:
+    async def _announce(self, sandbox: Sandbox, after: int, ground: Ground, stack: contextlib.ExitStack) -> None:
         """The monitor begins with it when the run `after` has ended, and tells us nothing of it before `go`."""
         if (await self._session.link()).version < _AFTER_SINCE or not has_own_processes(sandbox.spec):
             return
-        asked = await self._ready(sandbox, None, None, (0, 0), stack, after=after)
+        asked = await self._ready(sandbox, None, None, (0, 0), stack, after=after, ground=ground)
         descriptors, fields = _message(asked)
         await asked.link.announce("start", asked.encoded, descriptors, held=True, after=after, **fields)
         self._prepared[sandbox.container] = asked, stack.pop_all()
@@ -127,7 +134,8 @@ class Starts:
             return None
         asked, stack = found
         fits = asked.sandbox is sandbox and asked.link is await self._session.link()
-        if not fits or sandbox.program(asked.link.version, owners=asked.owners)[1] != asked.encoded:
+        fits = fits and sandbox.program(asked.link.version, owners=asked.owners)[1] == asked.encoded
+        if not fits or await _ground(sandbox.spec) != asked.ground:
             await self.give_up(sandbox.container)
             return None
         del self._prepared[sandbox.container]
@@ -154,6 +162,7 @@ class Starts:
         stack: contextlib.ExitStack,
         *,
         after: int = 0,
+        ground: Ground = (),
     ) -> _Asked:
         """All that a request takes; `stack` has what is to be closed after it."""
         container = sandbox.container
@@ -179,7 +188,8 @@ class Starts:
         shared = stack.enter_context(joined(self._session, self._site, sandbox.spec))
         own = {"net": netns} if netns >= 0 else {}
         ends = {**own, **maps, **shared, **streams.descriptors}
-        return _Asked(sandbox, link, program, encoded, number, echo, log, owners, ends, streams, bool(shared), after)
+        about = sandbox, link, program, encoded, number, echo, log
+        return _Asked(*about, owners, ends, streams, bool(shared), after, ground)
 
     async def _request(self, asked: _Asked, *, held: bool = False) -> Answer:
         sandbox, container = asked.sandbox, asked.sandbox.container
@@ -195,6 +205,7 @@ class Starts:
                 raise BornKilled from exc
             if sandbox.cgroup.oom_kills() > asked.echo["oom_kills"]:
                 raise HostError(f"cannot start {container}: its memory limit is too small to start anything") from exc
+            await trio.to_thread.run_sync(check_folders, sandbox.spec)  # Which has better words for it.
             raise failure(container, asked.program, exc) from exc
         except OSError as exc:
             raise HostError(f"cannot start {container}: {exc.strerror}: {exc.filename or 'clone3'}") from exc
@@ -208,6 +219,13 @@ class Starts:
         self._session.add_active(ActiveRun(run, answer.fds[0], taken, asked.echo, asked.log))
         asked.streams.hand_over()
         return run
+
+
+async def _ground(spec: SandboxSpec) -> Ground | None:
+    """As `ground_of`, which is asked in a thread where there is something to ask."""
+    if any(entry.get("type") == "bind" for entry in spec.config.get("mounts") or ()):
+        return await trio.to_thread.run_sync(ground_of, spec)
+    return ()
 
 
 def _message(asked: _Asked) -> tuple[list[int], dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.contracts.runtime import SandboxSpec, VolumeFill
-from orchestrator.errors import HostError, InputError, OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.model.names import ContainerId
 from orchestrator.oci.terms import ANNOTATION_SUBPATHS, LOWER
 from orchestrator.runtime.programs import Context, compile_start
@@ -171,7 +171,7 @@ async def test_a_folder_that_is_missing_or_leads_out_is_refused(
         assert said in caught.value.message
 
 
-async def test_a_folder_that_becomes_a_link_out_after_the_check_is_not_followed(
+async def test_a_folder_that_becomes_a_link_out_is_not_followed(
     leaves_nothing_behind: None, busybox_rootfs: Path, tmp_path: Path
 ) -> None:
     volume = fresh(tmp_path)
@@ -181,8 +181,38 @@ async def test_a_folder_that_becomes_a_link_out_after_the_check_is_not_followed(
         await here.runtime.create(spec)
         (volume / "a").rmdir()
         os.symlink("/etc", volume / "a")
-        with pytest.raises(HostError, match="Invalid cross-device link"):
+        with pytest.raises(OperationError, match="leads out of it"):
             await here.runtime.start(spec.container)
+
+
+async def test_a_run_has_what_was_made_after_it_was_prepared(
+    leaves_nothing_behind: None, busybox_rootfs: Path, tmp_path: Path
+) -> None:
+    volume, conf, dist = fresh(tmp_path), tmp_path / "conf", tmp_path / "dist"
+    conf.write_text("old")
+    dist.mkdir()
+    whole = bind(volume, "/v")
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("ls /p", {"mounts": [bind(volume / "part", "/p")], "annotations": folders(p="part")}, "theirs\n"),
+        ("ls ..", {"mounts": [whole], "cwd": "/v/part/theirs"}, "theirs\n"),
+        ("cat /v/part/conf", {"mounts": [whole, bind(conf, "/v/part/conf")]}, "new"),
+        ("cat /conf", {"mounts": [bind(conf, "/conf")]}, "new"),
+        ("ls; ls /dist", {"mounts": [bind(dist, "/dist")], "cwd": "/dist"}, "built\nbuilt\n"),
+    )
+    async with place(busybox_rootfs) as here:
+        names = [ContainerId(f"rt-{number}-1") for number in range(len(cases))]
+        for name, (script, options, _) in zip(names, cases, strict=True):
+            await here.runtime.create(here.spec(["sh", "-c", script], name=name, **options))
+            await here.runtime.prepare(name)
+        (volume / "part" / "theirs").mkdir(parents=True)  # Nobody has made it for them.
+        conf.with_suffix(".new").write_text("new")
+        conf.with_suffix(".new").rename(conf)
+        dist.rmdir()
+        dist.mkdir()
+        (dist / "built").touch()
+        for name, (_, _, seen) in zip(names, cases, strict=True):
+            assert (await here.runtime.wait(await here.runtime.start(name))).code == 0
+            assert here.log(name).decode() == seen
 
 
 async def test_an_image_is_mounted_read_only_whole_or_a_folder_of_it(
