@@ -30,6 +30,7 @@ from orchestrator.oci.namespaces import namespaces_of
 from orchestrator.oci.resources import block_io, cpu, memory, pids, rlimits
 from orchestrator.oci.seccomp_profile import default_profile
 from orchestrator.oci.terms import (
+    ANNOTATION_GROUPS,
     ANNOTATION_HOME,
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,
@@ -117,7 +118,7 @@ def _cwd(context: Context) -> str:
 
 def _user(context: Context) -> dict[str, Any]:
     user = context.user
-    groups = list(dict.fromkeys((*user.groups, *context.inputs.parts.groups)))
+    groups = list(dict.fromkeys((*user.groups, *context.added_groups)))
     return {"uid": user.uid, "gid": user.gid, "umask": DEFAULT_UMASK, "additionalGids": groups}
 
 
@@ -177,6 +178,7 @@ def _annotations(context: Context) -> dict[str, str]:
         "com.docker.compose.image": context.image.identity,
         **({"org.opencontainers.image.stopSignal": stop_signal} if stop_signal else {}),
         **({ANNOTATION_INIT: "true"} if service.init else {}),
+        **({ANNOTATION_GROUPS: " ".join(map(str, added))} if (added := context.added_groups) else {}),
         **({} if "HOME" in image.environment or "HOME" in service.environment else {ANNOTATION_HOME: "default"}),
         **({ANNOTATION_MAKE_SOURCES: json.dumps(sources)} if sources else {}),
         **({ANNOTATION_OWNERS: json.dumps(owners)} if (owners := owners_of(service)) else {}),

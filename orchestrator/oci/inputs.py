@@ -14,7 +14,7 @@ from orchestrator.model.service import Service
 from orchestrator.oci.devices import HostParts
 from orchestrator.oci.namespaces import HOST_IDS
 from orchestrator.oci.users import User, find_group, resolve_user
-from orchestrator.values import field, frozen, replace
+from orchestrator.values import field, frozen
 
 LABEL_MAX = 63
 """One label of a DNS name."""
@@ -61,11 +61,17 @@ class Context:
     inputs: SandboxInputs
     user: User
     hostname: str
+    added_groups: tuple[int, ...] = ()
+    """Beside those that the user has anyway: ``group_add``, and of devices."""
 
     @classmethod
     def of(cls, inputs: SandboxInputs) -> Context:
-        """Raises InputError for an unknown user and for a host name that is too long."""
-        return cls(inputs, _resolve_user(inputs), _hostname(inputs))
+        """Raises InputError for an unknown user or group and for a host name that is too long."""
+        user, added = _resolve_user(inputs), _added_groups(inputs)
+        if (highest := max(user.uid, *user.groups, *added)) > MOST_ID:
+            message = f"id {highest} is above {MOST_ID}, the highest that a container has"
+            raise InputError(message, hint="use a lower one", place=f"{inputs.service.place}.user")
+        return cls(inputs, user, _hostname(inputs), added)
 
     @property
     def service(self) -> Service:
@@ -91,25 +97,18 @@ def ids_for(inputs: SandboxInputs) -> IdMap:
 
 def _resolve_user(inputs: SandboxInputs) -> User:
     text = inputs.service.user if inputs.service.user is not None else inputs.image.config.user
-    place = f"{inputs.service.place}.user"
     try:
-        user = resolve_user(text, inputs.image.passwd, inputs.image.group)
+        return resolve_user(text, inputs.image.passwd, inputs.image.group)
     except ValueError as exc:
         raise InputError(
             f'{exc} in the image "{inputs.image.reference}"',
             hint="use a name from the image's /etc/passwd and /etc/group, or numbers: user: 1000:1000",
-            place=place,
+            place=f"{inputs.service.place}.user",
         ) from exc
-    user = _with_groups(user, inputs)
-    if (highest := max(user.uid, *user.groups)) > MOST_ID:
-        message = f"id {highest} is above {MOST_ID}, the highest that a container has"
-        raise InputError(message, hint="use a lower one", place=place)
-    return user
 
 
-def _with_groups(user: User, inputs: SandboxInputs) -> User:
-    """``group_add``: beside the groups that it has anyway."""
-    groups = list(user.groups)
+def _added_groups(inputs: SandboxInputs) -> tuple[int, ...]:
+    groups = []
     for number, text in enumerate(inputs.service.group_add):
         try:
             groups.append(find_group(text, inputs.image.group))
@@ -119,7 +118,7 @@ def _with_groups(user: User, inputs: SandboxInputs) -> User:
                 hint="use a name from the image's /etc/group, or a number",
                 place=f"{inputs.service.place}.group_add[{number}]",
             ) from exc
-    return replace(user, groups=tuple(dict.fromkeys(groups)))
+    return tuple(dict.fromkeys((*groups, *inputs.parts.groups)))
 
 
 def _hostname(inputs: SandboxInputs) -> str:

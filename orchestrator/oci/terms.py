@@ -32,8 +32,13 @@ ANNOTATION_HOME = "pystack.home"
 """``default``: HOME in the environment is the home of the process's user, and nobody has asked for it: that of an exec as
 another user is that user's."""
 
+ANNOTATION_GROUPS = "pystack.groups"
+"""The groups that every process of the container is in beside those of its user, as numbers between blanks: an exec as
+another user is in them too."""
+
 ORDERS = frozenset({
     ANNOTATION_STORAGE,
+    ANNOTATION_GROUPS,
     ANNOTATION_HOME,
     ANNOTATION_INIT,
     ANNOTATION_MAKE_SOURCES,

@@ -10,7 +10,7 @@ import trio
 from orchestrator.contracts.runtime import ExecSpec, OciConfig
 from orchestrator.errors import CommandError
 from orchestrator.oci.confinement import privileged_process
-from orchestrator.oci.terms import ANNOTATION_HOME, DEFAULT_PATH
+from orchestrator.oci.terms import ANNOTATION_GROUPS, ANNOTATION_HOME, DEFAULT_PATH
 from orchestrator.oci.users import resolve_user
 from orchestrator.runtime.rootfs import read_users
 
@@ -24,14 +24,16 @@ def exec_process(config: OciConfig, spec: ExecSpec, pid: int) -> dict[str, Any]:
     Raises CommandError (126) for an unknown user."""
     process: dict[str, Any] = dict(config["process"])
     process["args"] = list(spec.argv)
+    annotations = config.get("annotations") or {}
     variables = dict(text.partition("=")[::2] for text in process.get("env") or ())
     if spec.user is not None:
         try:
             found = resolve_user(spec.user, *read_users(pid))
         except ValueError as exc:
             raise CommandError(f"{exc} in the container") from exc
-        process["user"] = {"uid": found.uid, "gid": found.gid, "umask": 0o022, "additionalGids": list(found.groups)}
-        if "HOME" not in variables or (config.get("annotations") or {}).get(ANNOTATION_HOME) == "default":
+        groups = [*found.groups, *map(int, annotations.get(ANNOTATION_GROUPS, "").split())]
+        process["user"] = {"uid": found.uid, "gid": found.gid, "umask": 0o022, "additionalGids": groups}
+        if "HOME" not in variables or annotations.get(ANNOTATION_HOME) == "default":
             variables["HOME"] = found.home
         if (capabilities := process.get("capabilities")) is not None:
             held = list(capabilities.get("bounding") or ()) if found.uid == 0 else []

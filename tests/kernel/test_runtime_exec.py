@@ -17,7 +17,7 @@ from orchestrator.contracts.runtime import ExecSpec, Exit
 from orchestrator.errors import CommandError, OperationError
 from orchestrator.kernel.cgroup import detect
 from orchestrator.model.names import ContainerId, cgroup_path
-from orchestrator.oci.terms import ANNOTATION_INIT
+from orchestrator.oci.terms import ANNOTATION_GROUPS, ANNOTATION_INIT
 from orchestrator.runtime.client import open_runtime
 from orchestrator.runtime.host_check import find_host
 from tests.kernel.place import Place, place
@@ -71,6 +71,12 @@ async def test_an_exec_is_in_the_container_with_its_environment_and_privileges(h
     capabilities = next(line for line in own.splitlines() if line.startswith("CapEff"))
     assert exit_.code == 0
     assert output.splitlines() == ["1 3 4", "/tmp", *ns, capabilities, "Seccomp:\t2"]
+
+
+async def test_an_exec_as_another_user_is_in_the_groups_that_were_added(here: Place) -> None:
+    await here.begin(["sleep", "1000"], annotations={ANNOTATION_GROUPS: "44 70000"})
+    for user in ("nobody", "root"):
+        assert {"44", "70000"} < set((await execute(here, "id", "-G", user=user))[1].split())
 
 
 async def test_an_exec_as_another_user(here: Place) -> None:

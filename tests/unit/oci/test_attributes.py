@@ -75,8 +75,9 @@ def test_limits_of_the_process_and_its_oom_score() -> None:
 
 
 def test_further_groups_by_name_and_number() -> None:
-    made = config(service(group_add=("staff", "70000", "staff"), user="redis"))["process"]["user"]
-    assert made["additionalGids"] == [106, 50, 110, 70_000]
+    made = config(service(group_add=("staff", "70000", "staff"), user="redis"))
+    assert made["process"]["user"]["additionalGids"] == [106, 50, 110, 70_000]
+    assert made["annotations"]["pystack.groups"] == "50 70000"
     with pytest.raises(InputError, match='there is no group "none" in the image') as caught:
         config(service(group_add=("staff", "none")))
     assert caught.value.place == "services.web.group_add[1]"
