@@ -9,7 +9,7 @@ from orchestrator.kernel import constants as c
 from orchestrator.kernel import process
 from orchestrator.kernel.jsontext import loads
 from orchestrator.kernel.process import clone3, setns
-from orchestrator.kernel.rooted import ensure, read_small_file
+from orchestrator.kernel.rooted import open_in, read_small_file
 from orchestrator.standalone.bearing import apply_to_process, raise_limits
 from orchestrator.standalone.becoming import become, find_command
 from orchestrator.standalone.command_line import Line
@@ -216,7 +216,7 @@ class _Entering:
             self.about = b"make the terminal"
             make_terminal(root, self.console, identity.uid, None)
         self.about = b"enter the working directory " + identity.cwd
-        fd = ensure(root, identity.cwd, directory=True)
+        fd = open_in(root, identity.cwd, os.O_PATH | os.O_DIRECTORY)  # It is made for a container alone.
         os.fchdir(fd)
         os.close(fd)
         if not os.getcwdb().startswith(b"/"):

@@ -8,10 +8,10 @@ from orchestrator.errors import InputError
 
 
 def signal_number(text: str) -> int:
-    """``9``, ``KILL``, ``SIGKILL``, ``SIGRTMIN+3``. Raises InputError."""
+    """``9``, ``KILL``, ``SIGKILL``, ``SIGRTMIN+3``; ``0`` asks whether there is somebody. Raises InputError."""
     word = text.upper().removeprefix("SIG")
     if word.isdigit():
-        if 0 < int(word) < signal.NSIG:
+        if int(word) < signal.NSIG:
             return int(word)
         raise InputError(f"unknown signal {text!r}")
     sign = "+" if "+" in word else "-"
