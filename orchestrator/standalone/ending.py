@@ -9,7 +9,7 @@ from orchestrator.kernel import cgroup, pidfd
 from orchestrator.kernel.cgroup import pause as wait_a_moment
 from orchestrator.kernel.jsontext import dumps
 from orchestrator.standalone.command_line import Line
-from orchestrator.standalone.hooks import Hook, hooks_of
+from orchestrator.standalone.hooks import Hook, failure_of, hooks_of
 from orchestrator.standalone.hooks import run_hooks as run
 from orchestrator.standalone.journal import Journal
 from orchestrator.standalone.places import group_of, records_of
@@ -171,8 +171,7 @@ def _run_one(hook: Hook, record: Record, journal: Journal) -> None:
     try:
         run([hook], dumps(state_of(record, STOPPED)).encode())
     except OSError as exc:
-        path = os.fsdecode(hook.path)
-        journal.warn(f"the poststop hook {path} failed: {os.strerror(exc.errno or 0)}")
+        journal.warn(failure_of("poststop", exc))
 
 
 def pause(line: Line, journal: Journal) -> int:

@@ -52,6 +52,7 @@ class FirstProcess:
         self.channel = plan.control
         self.pid = 0
         self.command = b""
+        self.null = -1
 
     def run(self) -> NoReturn:
         """Never returns, never raises."""
@@ -102,8 +103,11 @@ class FirstProcess:
             os.close(fd)
         plan.control.send(HOOKS)
         self._hear(ON)
-        self.about = b"run a createContainer hook"
-        run_hooks(plan.create_hooks, plan.state["creating"] % self.pid)
+        for hook in plan.create_hooks:
+            self.about = b"run the createContainer hook " + hook.path
+            run_hooks((hook,), plan.state["creating"] % self.pid)
+        if plan.start_hooks:
+            self.null = os.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC)
         self._hide()
         self._pivot()
         self._enter_directory()
@@ -172,10 +176,14 @@ class FirstProcess:
             mounts.set_attributes(where, mount.set_, mount.clear)
             os.close(where)
             return
-        where = ensure(root, mount.target, directory=directory)
+        where = self._there(mount.target) if mount.mode_of_target else -1
+        if where >= 0:
+            mount.data.append((b"mode", b"%o" % stat.S_IMODE(os.fstat(where).st_mode)))
+        else:
+            where = ensure(root, mount.target, directory=directory)
+            if mount.mode_of_target:  # The kernel's own for a tmpfs, and so for the next one on this root.
+                os.chmod(b"/proc/self/fd/%d" % where, 0o1777)
         if tree < 0:
-            if mount.mode_of_target:
-                mount.data.append((b"mode", b"%o" % stat.S_IMODE(os.fstat(where).st_mode)))
             tree = self._new(mount)
         if mount.copy_up:
             self._copy_up(mount.target, tree)
@@ -360,8 +368,9 @@ class FirstProcess:
 
     def _to_execve(self) -> None:
         plan, identity = self.plan, self.plan.identity
-        self.about = b"run a startContainer hook"
-        run_hooks(plan.start_hooks, plan.state["created"] % self.pid)
+        for hook in plan.start_hooks:
+            self.about = b"run the startContainer hook " + hook.path
+            run_hooks((hook,), plan.state["created"] % self.pid, self.null)
         become(identity, self._say, own_stdio=not plan.terminal)
         self.about = b"execute " + identity.argv[0]
         os.execve(self.command, identity.argv, identity.variables)

@@ -1,6 +1,7 @@
 """Hooks (config.md, "POSIX-platform Hooks"): programs that are told of a container's state on their stdin.
 
-Run by whoever is in the right namespaces. Nothing is imported or looked up here once it has been imported.
+Run by whoever is in the right namespaces. Nothing is imported or looked up here once it has been imported. What they write
+to stdout is nobody's: ours is the container's.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ class Hook:
     timeout_s: int
 
 
+def failure_of(kind: str, failed: OSError) -> str:
+    """What is told of a hook that failed."""
+    path, said = os.fsdecode(failed.filename or b""), failed.strerror or os.strerror(failed.errno or 0)
+    return f"the {kind} hook {path} failed: {said}"
+
+
 def hooks_of(config: Mapping[str, Any], *kinds: str) -> list[Hook]:
     return [_hook(item) for kind in kinds for item in (config.get("hooks") or {}).get(kind) or ()]
 
@@ -42,20 +49,26 @@ def _hook(item: Mapping[str, Any]) -> Hook:
     return Hook(os.fsencode(item["path"]), arguments, environment, item.get("timeout") or 0)
 
 
-def run_hooks(hooks: Sequence[Hook], state: bytes) -> None:
-    """In order. Raises OSError at the first that does not end with 0: ECANCELED, or ETIMEDOUT when it was killed."""
+def run_hooks(hooks: Sequence[Hook], state: bytes, null: int = -1) -> None:
+    """In order. Raises OSError at the first that does not end with 0: ECANCELED, or ETIMEDOUT when it was killed. `null`:
+    of /dev/null, where there may be another one by now."""
     for hook in hooks:
-        _run(hook, state)
+        own = os.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC) if null < 0 else -1
+        try:
+            _run(hook, state, null if own < 0 else own)
+        finally:
+            if own >= 0:
+                os.close(own)
 
 
-def _run(hook: Hook, state: bytes) -> None:
+def _run(hook: Hook, state: bytes, null: int) -> None:
     out, into = os.pipe()
     try:
         pid = os.posix_spawn(
             hook.path,
             hook.arguments,
             os.environb if hook.environment is None else hook.environment,
-            file_actions=[(os.POSIX_SPAWN_DUP2, out, 0)],
+            file_actions=[(os.POSIX_SPAWN_DUP2, out, 0), (os.POSIX_SPAWN_DUP2, null, 1)],
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
             setsigmask=(),
         )
@@ -79,6 +92,6 @@ def _run(hook: Hook, state: bytes) -> None:
     _, status = os.waitpid(pid, 0)
     os.close(fd)
     if not ended:
-        raise OSError(errno.ETIMEDOUT, "")
+        raise OSError(errno.ETIMEDOUT, f"it timed out after {hook.timeout_s} s", hook.path)
     if status != 0:
-        raise OSError(errno.ECANCELED, "")
+        raise OSError(errno.ECANCELED, f"it ended with {os.waitstatus_to_exitcode(status)}", hook.path)

@@ -21,7 +21,7 @@ from orchestrator.standalone.filters import add_filter
 from orchestrator.standalone.first_process import FAILED, GO, HOOKS, MOST_WORD, ON, READY, START, FirstProcess
 from orchestrator.standalone.foreground import Foreground
 from orchestrator.standalone.groups import Group, path_of
-from orchestrator.standalone.hooks import hooks_of, run_hooks
+from orchestrator.standalone.hooks import failure_of, hooks_of, run_hooks
 from orchestrator.standalone.identities import identity_of
 from orchestrator.standalone.journal import Journal
 from orchestrator.standalone.mapping import lines_of, write_maps
@@ -169,7 +169,7 @@ def begin(channel: socket.socket, record: Record, config: Config, journal: Journ
             if (fd := open_process(record)) is not None:
                 pidfd.send(fd, signal.SIGKILL)
                 os.close(fd)
-            raise OperationError(f"a poststart hook failed: {exc.strerror or os.strerror(exc.errno or 0)}") from exc
+            raise OperationError(failure_of("poststart", exc)) from exc
 
 
 def failure(said: bytes) -> PystackError:
@@ -345,7 +345,7 @@ class Creation:
             try:
                 run_hooks(hooks, dumps(state_of(record, CREATING)).encode())
             except OSError as exc:
-                raise OperationError(f"a prestart or createRuntime hook failed: {os.strerror(exc.errno or 0)}") from exc
+                raise OperationError(failure_of("prestart or createRuntime", exc)) from exc
         self._say(ON)
         self._hear(READY)
         record.made = True

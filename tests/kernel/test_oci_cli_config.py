@@ -86,6 +86,16 @@ def test_mounts_have_the_options_that_are_said(here: Lab) -> None:
     assert set(os.listdir(here.bundle / "rootfs" / "etc")) <= set(out.split())
 
 
+def test_a_tmpfs_has_the_mode_of_what_it_covers_and_is_anyones_where_there_was_nothing(here: Lab) -> None:
+    (here.bundle / "rootfs" / "there").mkdir()
+    (here.bundle / "rootfs" / "there").chmod(0o2710)
+    config = here.config()
+    config["root"]["readonly"] = False
+    config["mounts"] += [{"destination": at, "type": "tmpfs", "source": "t"} for at in ("/there", "/made/new")]
+    for _ in range(2):
+        assert here.shell("stat -c %a /there /made /made/new", config).split() == ["2710", "755", "1777"]
+
+
 def test_a_bind_of_a_tree_is_read_only_all_the_way_with_rro(here: Lab) -> None:
     config = here.config()
     config["mounts"].append({"destination": "/host", "type": "bind", "source": "/sys/fs", "options": ["rbind", "rro"]})
@@ -273,10 +283,10 @@ def test_hooks_run_in_order_with_the_state_on_stdin(here: Lab) -> None:
     config["hooks"] = {}
     for kind in HOOKS:
         target = "/log/hooks" if kind == "startContainer" else str(log)
-        script = f"(echo -n '{kind} '; cat; echo \" $WORD\") >> {target}"
+        script = f"(echo -n '{kind} '; cat; echo \" $WORD\") >> {target}; echo $WORD"
         environment = [f"WORD={kind}", "PATH=/bin:/usr/bin"]
         config["hooks"][kind] = [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": environment}]
-    assert here.run(config)[0] == 0
+    assert here.run(config) == (0, "", "")
     seen = [line.partition(" ") for line in log.read_text().splitlines()]
     assert [kind for kind, _, _ in seen] == list(HOOKS)
     states = [json.loads(rest.rpartition(" ")[0]) for _, _, rest in seen]
@@ -291,7 +301,7 @@ def test_a_failing_hook_ends_creation_and_poststop_runs(here: Lab, kind: str) ->
     config = here.config("true")
     poststop = {"path": "/bin/sh", "args": ["sh", "-c", f"touch {mark}"]}
     config["hooks"] = {kind: [{"path": "/bin/false"}], "poststop": [poststop]}
-    here.refused(config, "hook")
+    here.refused(config, "hook /bin/false", kind)
     assert mark.exists()
 
 
