@@ -65,8 +65,10 @@ def _applied(mode: int, who: str, sign: str, letters: str, is_directory: bool) -
 def parse_owner(text: str, passwd: bytes, group: bytes, *, written: str = "--chown=") -> tuple[int, int]:
     """``--chown=USER[:GROUP]``: names of the target's own files. A number alone is the group's number too, a name alone
     brings the group that passwd(5) gives it. `written`: what stands before it. Raises InputError."""
-    user, colon, _ = text.partition(":")
+    user, colon, rest = text.partition(":")
     try:
+        if colon and not rest:
+            raise ValueError("there is no group after the colon")
         if user.isdecimal() and user.isascii() and not colon:
             if int(user) > MAX_ID:
                 raise ValueError(f"{user} is no id")

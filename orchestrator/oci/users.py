@@ -39,18 +39,18 @@ class _GroupEntry:
 
 
 def resolve_user(text: str, passwd: bytes, group: bytes) -> User:
-    """The user that `text` means, as Docker resolves it: a name first, then a number; "" is root.
+    """The user that `text` means, as Docker resolves it: a number is an id, whatever names the files have (an image could
+    call its root ``1000``), everything else a name; "" is root. With nothing after the colon there is no group
+    (``${UID}:${GID}``, and neither is exported).
 
     Without a group, the primary and supplementary groups are those of the files (gid 0 for a number they do not know);
     with one, that group alone. Raises ValueError with a sentence for a name that does not exist and a number that is
     not an id.
     """
-    user_text, colon, group_text = text.partition(":")
-    entry = _find_user(user_text or "0", passwd)
-    if colon and not group_text:
-        raise ValueError(f"{text!r} names no group after the colon")
+    user_text, _, group_text = text.partition(":")
+    uid = _number(user_text or "0")
+    entry = _find_user(user_text, uid, passwd)
     if entry is None:
-        uid = _number(user_text or "0")
         if uid is None:
             raise ValueError(f'there is no user "{user_text}"')
         entry = _PasswdEntry("", uid, 0, "/")
@@ -61,26 +61,22 @@ def resolve_user(text: str, passwd: bytes, group: bytes) -> User:
     return User(entry.uid, entry.gid, (entry.gid, *sorted(listed - {entry.gid})), entry.home)
 
 
-def _find_user(text: str, passwd: bytes) -> _PasswdEntry | None:
-    by_number = None
-    number = _number(text)
+def _find_user(name: str, uid: int | None, passwd: bytes) -> _PasswdEntry | None:
     for entry in _users(passwd):
-        if entry.name == text:
+        if entry.name == name if uid is None else entry.uid == uid:
             return entry
-        if by_number is None and entry.uid == number:
-            by_number = entry
-    return by_number
+    return None
 
 
 def find_group(text: str, group: bytes) -> int:
     """The number of a group by name or number. Raises ValueError with a sentence."""
+    gid = _number(text)
+    if gid is not None:
+        return gid
     for entry in _groups(group):
         if entry.name == text:
             return entry.gid
-    gid = _number(text)
-    if gid is None:
-        raise ValueError(f'there is no group "{text}"')
-    return gid
+    raise ValueError(f'there is no group "{text}"')
 
 
 def _users(passwd: bytes) -> Iterator[_PasswdEntry]:

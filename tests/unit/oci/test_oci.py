@@ -237,7 +237,7 @@ def test_an_explicit_group_is_the_only_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "user", ["nobody-here", "redis:nogroup", "redis:", "2147483647", "0:2147483647", "-1", "4294967295"]
+    "user", ["nobody-here", "redis:nogroup", "2147483647", "0:2147483647", "-1", "4294967295"]
 )
 def test_a_user_that_cannot_be_is_an_error_at_its_place(user: str) -> None:
     with pytest.raises(InputError, match=r"services\.web\.user: ") as caught:
