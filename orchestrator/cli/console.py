@@ -201,6 +201,7 @@ def on_terminal(master: int, *, redraw: bool = False) -> Iterator[None]:
         return
     raw = _Raw(0, master)
     handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+        signal.SIGINT: _end,  # Somebody has sent it: Ctrl-C is the program's.
         signal.SIGTERM: _end,
         signal.SIGHUP: _end,
         signal.SIGQUIT: _end,

@@ -109,6 +109,16 @@ def test_a_shell_in_a_container_has_a_terminal(pystack: Pystack, busybox_rootfs:
         assert screen.is_canonical()
 
 
+def test_an_interrupt_that_is_sent_ends_a_run_on_a_terminal(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(f"services: {{web: {{image: 'rootfs:{busybox_rootfs}', stop_grace_period: 0s}}}}")
+    with terminal(stack, "run", "--rm", "web", "sh", "-c", "echo there'!'; exec sleep 3600") as screen:
+        screen.until(b"there!")
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.end() == 130
+        assert screen.is_canonical()
+    assert stack.ps() == {}
+
+
 STUBBORN = """
 services:
   stubborn:
