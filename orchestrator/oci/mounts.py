@@ -33,6 +33,9 @@ _TREE_OPTIONS = ("rbind", "rprivate", "rnodev", "idmap")
 not to a mapped id. ``nodev`` stands for Docker's device cgroup, where there is none: a device node below a bound directory
 must not open."""
 
+_EVERYONES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
+"""Devices that every container has. Bound by name they open: ``/dev/null:/etc/file`` hides a file."""
+
 _SHM = "/dev/shm"
 _HOSTS_SHM = {
     "destination": _SHM, "type": "bind", "source": _SHM, "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev"]
@@ -172,8 +175,9 @@ def _bind_mount(mount: Mount, target: str, inputs: SandboxInputs) -> dict[str, A
         hint = "label it yourself: chcon -R -t container_file_t, and leave the option out"
         raise InputError(f"this machine has SELinux, and {mount.source} is not relabelled", hint=hint, place=mount.place)
     tree = mount.recursive is not Recursion.DISABLED
-    options = ["rbind" if tree else "bind", mount.propagation or "rprivate", "rnodev"]
-    if mount.owner is not Owner.KEEP:
+    device = clean_path(mount.source) in _EVERYONES
+    options = ["rbind" if tree else "bind", mount.propagation or "rprivate", *(() if device else ("rnodev",))]
+    if mount.owner is not Owner.KEEP and not device:  # Owners cannot be mapped there, and need not be.
         options.append("idmap")
     if mount.read_only:
         options += ["ro"] if mount.recursive is Recursion.WRITABLE or not tree else ["ro", "rro"]

@@ -258,10 +258,12 @@ def test_the_hostname_is_the_container_unless_set_and_fits_a_dns_label() -> None
         compiled(service(hostname="h" * 65))
 
 
-def test_binds_are_mapped_and_let_no_device_open() -> None:
+def test_binds_are_mapped_and_let_no_device_open_but_those_that_everyone_has() -> None:
     bind = mount_at(config(service(volumes=(Mount(MountKind.BIND, "/data//x/../y", "/src"),))), "/data/y")
     assert bind["source"] == "/src"
     assert {"idmap", "rnodev", "rbind", "rprivate"} == set(bind["options"])
+    hidden = mount_at(config(service(volumes=(Mount(MountKind.BIND, "/etc/some", "/dev/null", True),))), "/etc/some")
+    assert {"ro", "rro", "rbind", "rprivate"} == set(hidden["options"])  # As `devices:` would have it.
     usr = mount_at(config(service()), "/usr")
     assert {"ro", "rro", "idmap", "rnodev", "rnosuid", "rbind", "rprivate"} == set(usr["options"])
 
