@@ -63,9 +63,17 @@ class _Lines(click.ParamType[int]):
 class _Group(click.Group):
     """Of the table's rows; the one that is asked for is made."""
 
-    def __init__(self, name: str, rows: Mapping[str, Verb | Group], **more: Any) -> None:
+    def __init__(
+        self, name: str, rows: Mapping[str, Verb | Group], options: Sequence[Option] = (), **more: Any
+    ) -> None:
         super().__init__(name, subcommand_metavar="VERB [OPTION]... [ARGUMENT]...", **more)
-        self._rows = rows
+        self._rows, self._options = rows, options
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words, told = _without_valued_flags(ctx, self._options, args, interspersed=False)
+        left = super().parse_args(ctx, words)
+        ctx.params.update(told)
+        return left
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -99,13 +107,19 @@ class _Command(click.Command):
         self._verb = verb
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            words, told = parser.without_valued_flags(self._verb.options, args, interspersed=not self._verb.rest)
-        except ValueError as error:
-            raise click.UsageError(str(error), ctx) from None
+        words, told = _without_valued_flags(ctx, self._verb.options, args, interspersed=not self._verb.rest)
         left = super().parse_args(ctx, words)
         ctx.params.update(told)
         return left
+
+
+def _without_valued_flags(
+    ctx: click.Context, options: Sequence[Option], args: list[str], *, interspersed: bool
+) -> tuple[list[str], dict[str, bool]]:
+    try:
+        return parser.without_valued_flags(options, args, interspersed=interspersed)
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx) from None
 
 
 def parse(words: Sequence[str]) -> Invocation | int:
@@ -129,6 +143,7 @@ def _cli() -> click.Group:
     return _Group(
         "pystack",
         VERBS,
+        GLOBALS,
         params=[_option(option) for option in GLOBALS],
         callback=_keep,
         invoke_without_command=True,

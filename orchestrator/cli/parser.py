@@ -101,7 +101,8 @@ def truth(text: str) -> bool:
 def without_valued_flags(
     options: Sequence[Option], words: Sequence[str], *, interspersed: bool
 ) -> tuple[list[str], dict[str, bool]]:
-    """`words` without those like ``--flag=false``, and what these say: click has no such flags. Raises ValueError."""
+    """`words` without flags like ``--flag=false``, ``-d=false``, and what these say; with ``-n5`` for ``-n=5``: click has
+    neither. Raises ValueError."""
     by_flag = {flag: option for option in options for flag in option.flags.split()}
     kept: list[str] = []
     told: dict[str, bool] = {}
@@ -111,25 +112,40 @@ def without_valued_flags(
         if word == "--" or (not interspersed and (len(word) < 2 or word[0] != "-")):
             kept.append(word)
             break
-        flag, given, value = word.partition("=")
-        option = by_flag.get(flag) if word[:2] == "--" else _last_of_bundle(by_flag, word)
-        if option is not None and option.kind == FLAG and given and word[:2] == "--":
+        before, option, value = _last(by_flag, word)
+        if option is not None and option.kind == FLAG and value is not None:
             told[option.name] = truth(value)
+            kept += [before] if before else []
             continue
-        kept.append(word)
-        if option is not None and option.takes_value and not (given and word[:2] == "--") and queue:
+        attached = option is not None and value is not None and word[:2] != "--"
+        kept.append(f"{before}{value}" if attached else word)
+        if option is not None and option.takes_value and value is None and queue:
             kept.append(queue.pop())
     return [*kept, *reversed(queue)], told
 
 
-def _last_of_bundle(by_flag: Mapping[str, Option], word: str) -> Option | None:
-    """The option in a word like ``-dt`` that takes the next word as its value; None when none does."""
-    if word[:1] == "-":
-        for at in range(1, len(word)):
-            option = by_flag.get(f"-{word[at]}")
-            if option is None or option.takes_value:
-                return option if at == len(word) - 1 else None
-    return None
+def _last(by_flag: Mapping[str, Option], word: str) -> tuple[str, Option | None, str | None]:
+    """Of the last option in `word` (``--tail=3``, ``-dt5``, ``-dt=5``): what stands before its value, or before a flag that
+    has one; the option, None when there is none or the word is none that we know; and its value, None when it has none
+    in this word."""
+    if word[:2] == "--":
+        flag, given, value = word.partition("=")
+        return "", by_flag.get(flag), value if given else None
+    for at in range(1, len(word) if word[0:1] == "-" else 0):
+        option = by_flag.get(f"-{word[at]}")
+        if option is None:
+            break
+        rest = word[at + 1 :]
+        if option.takes_value:
+            return word[: at + 1], option, _attached(rest) if rest else None
+        if option.kind == FLAG and rest[:1] == "=":
+            return word[:at] if at > 1 else "", option, rest[1:]
+    return "", None, None
+
+
+def _attached(rest: str) -> str:
+    """The value in what follows a letter: ``5`` of ``-n5``, and of ``-n=5``."""
+    return rest[1:] if len(rest) > 1 and rest[0] == "=" else rest
 
 
 def _options(
@@ -166,13 +182,16 @@ def _options(
 
 
 def _bundle(by_flag: Mapping[str, Option], word: str, queue: list[str], found: dict[str, Any]) -> None:
-    """``-dT``, ``-n5``: one-letter options in one word; the first that takes a value takes the rest of it."""
+    """``-dT``, ``-n5``, ``-n=5``, ``-d=false``: one-letter options in one word; the first with a value takes the rest."""
     for at in range(1, len(word)):
         option = by_flag.get(f"-{word[at]}")
         if option is None:
             raise _Unclear
         if option.takes_value:
-            _take(by_flag, f"-{word[at]}", word[at + 1 :] or None, queue, found)
+            _take(by_flag, f"-{word[at]}", _attached(word[at + 1 :]) or None, queue, found)
+            return
+        if word[at + 1 : at + 2] == "=":
+            _take(by_flag, f"-{word[at]}", word[at + 2 :], queue, found)
             return
         _take(by_flag, f"-{word[at]}", None, queue, found)
 

@@ -84,8 +84,8 @@ def written(option: Option) -> st.SearchStrategy[list[str]]:
     values = st.sampled_from(list(option.choices) or right[option.kind])
 
     def put(flag: str, value: str) -> list[list[str]]:
-        joined = f"{flag}={value}" if flag.startswith("--") else f"{flag}{value}"
-        return [[flag, value], [joined]] if value else [[flag, value]]
+        joined = [[f"{flag}={value}"]] if flag.startswith("--") else [[f"{flag}{value}"], [f"{flag}={value}"]]
+        return [[flag, value], *joined] if value else [[flag, value]]
 
     return st.builds(put, flags, values).flatmap(st.sampled_from)
 
@@ -106,12 +106,25 @@ def written(option: Option) -> st.SearchStrategy[list[str]]:
         (["ps", "--orphans"], {"orphans": True}),
         (["ps", "-a", "--", "--all=0"], {"everything": True, "services": ("--all=0",)}),
         (["up", "-d", "--wait-timeout=9"], {"detach": True, "wait_timeout_s": 9.0}),
+        (["up", "-dt=9", "-V=false"], {"detach": True, "timeout_s": 9.0, "renew_volumes": False}),
+        (["up", "-dV=0", "web"], {"detach": True, "renew_volumes": False, "services": ("web",)}),
+        (["exec", "-i=false", "-e=A=b", "db", "ls", "-l=x"], {"variables": ("A=b",), "command": ("ls", "-l=x")}),
+        (["logs", "-n=-1", "-f=true"], {"tail": -1, "follow": True}),
     ],
 )
 def test_options_in_all_their_spellings(words: list[str], values: dict[str, object]) -> None:
     understood = parse(words, {})
     assert understood is not None
     assert understood.values == understood.values | values
+    assert by_click(words) == understood
+
+
+def test_options_before_the_verb_have_all_their_spellings_too() -> None:
+    words = ["-f=a.yaml", "-pshop", "--dry-run=false", "up", "-d"]
+    understood = parse(words, {})
+    assert understood is not None
+    found = {name: understood.settings[name] for name in ("files", "project_name", "dry_run")}
+    assert found == {"files": ("a.yaml",), "project_name": "shop", "dry_run": False}
     assert by_click(words) == understood
 
 
