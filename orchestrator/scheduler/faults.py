@@ -12,7 +12,9 @@ def located(error: PystackError, project: Project, service: Service, key: str = 
     of the service; or the option of the command line that gave it. One that has its place in a file already is left as it
     is."""
     if (attribute := _attribute_of(error.place)) or not error.place:
-        path = ".".join((service.place, attribute or key)).rstrip(".")
+        attribute = attribute or key
+        attribute = "entrypoint" if attribute == "command" and service.entrypoint else attribute
+        path = ".".join((service.place, attribute)).rstrip(".")
     else:
         path = error.place
     return _at(error, service.given.get(path) or project.where(path))

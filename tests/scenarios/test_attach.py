@@ -104,6 +104,9 @@ def test_exit_codes_are_those_of_a_shell(stack: Stack) -> None:
     absent = stack.run("exec", "-T", "--index", "9", "web", "true")
     assert (absent.code, absent.stderr.splitlines()[0]) == (1, 'error: service "web" is not running container #9')
     assert "error: --user ghost: " in stack.run("run", "--rm", "-u", "ghost", "web", "true").stderr
+    for words, place in ((("web", "nope"), "the command line"), (("--entrypoint", "nope", "web"), "--entrypoint nope")):
+        unknown = stack.run("run", "--rm", *words)
+        assert (unknown.code, f"error: {place}: " in unknown.stderr) == (127, True)
     stack.must("exec", "-d", "web", "sh", "-c", "echo $$ > /detached; exec sleep 3000")
     eventually(lambda: stack.run("exec", "-T", "web", "sh", "-c", "kill $(cat /detached)").code == 0)
 

@@ -131,3 +131,10 @@ def test_errors_point_into_the_compose_file_once(error: PystackError, key: str, 
     assert str(found) == message
     assert (type(found), found.hint, found.exit_code) == (type(error), "do this", error.exit_code)
     assert located(found, stack, stack.services[ServiceName("web")]) is found
+
+
+def test_a_command_that_is_not_there_is_the_entry_point_s_where_there_is_one() -> None:
+    places = {"services.web.command": Place("c.yaml", 5, 5), "services.web.entrypoint": Place("c.yaml", 4, 5)}
+    stack = replace(project(replace(service("web"), entrypoint=("nope",))), places=places)
+    found = located(CommandError("command not found"), stack, stack.services[ServiceName("web")], "command")
+    assert str(found) == "c.yaml:4:5: services.web.entrypoint: command not found"

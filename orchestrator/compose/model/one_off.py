@@ -84,7 +84,12 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
 
 def _options(service: Service, changes: Changes) -> dict[str, str]:
     options = {"user": ("--user", changes.user), "working_dir": ("--workdir", changes.working_dir)}
-    return {f"{service.place}.{name}": f"{option} {text}" for name, (option, text) in options.items() if text}
+    found = {f"{service.place}.{name}": f"{option} {text}" for name, (option, text) in options.items() if text}
+    if changes.command or changes.entrypoint is not None:
+        found[f"{service.place}.command"] = "the command line"
+    if changes.entrypoint:
+        found[f"{service.place}.entrypoint"] = f"--entrypoint {changes.entrypoint}"
+    return found
 
 
 def capabilities(names: tuple[str, ...], where: str) -> tuple[str, ...]:
