@@ -49,6 +49,8 @@ def _open_standard() -> None:
 
 def _carry_out(asked: Invocation) -> int:
     verb = asked.verb
+    if clash := verb.clash(asked.values):
+        raise InputError(f"{clash} cannot be combined")
     given = {option.name: asked.settings[option.name] for option in GLOBALS if not option.accepted}
     settings = Settings(**given, environment=dict(os.environ))
     if settings.dry_run or asked.values.get("dry_run"):

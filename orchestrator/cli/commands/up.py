@@ -19,6 +19,7 @@ from orchestrator.cli.wanted_images import caller_variables, with_policies
 from orchestrator.cli.wire import selected, statuses_of
 from orchestrator.client import ensure_supervisor
 from orchestrator.contracts.control import Recreate, Up
+from orchestrator.contracts.state import Wanted
 from orchestrator.errors import InputError, PystackError
 from orchestrator.model.host_hooks import HostHooks
 from orchestrator.model.names import Role, ServiceName
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.cascade import Cascade
     from orchestrator.cli.watching.beside import Beside
     from orchestrator.cli.watching.session import Watching
+    from orchestrator.contracts.events import ContainerStatus
     from orchestrator.model.project import Project
 
 
@@ -75,7 +77,7 @@ def up(
     """Bring services up, dependencies first; then return (`detach`, `wait`), or follow their logs until Ctrl-C."""
     began_s = time.monotonic()
     cascading = abort_on_exit or abort_on_failure or exit_code_from is not None
-    _check_combination(cascading, detach, wait, no_start, watch, no_build, no_recreate and recreate_dependencies)
+    _check_combination(cascading, detach, wait, no_start, watch, no_build)
     project, chosen = _loaded(settings, services)
     project = isolated(settings, project, begin=True) if isolate else project
     project = with_policies(project, chosen, build=build, no_build=no_build, pull=pull)
@@ -96,7 +98,7 @@ def up(
     shown = attached or _shown(project, (managed if attach_dependencies else services) or managed)
     selection = _selection(project, shown, unattached, managed, services)
     look = {"colour": not no_color, "raw": raw, "prefix": not no_log_prefix, "timestamps": timestamps}
-    cascade = _cascade(project, managed, abort_on_failure and not abort_on_exit, exit_code_from) if cascading else None
+    cascade = _cascade(project, managed, abort_on_failure, exit_code_from) if cascading else None
     return _followed(settings, request, selection, look, cascade, began_s, board, watching, menu=menu)
 
 
@@ -237,11 +239,9 @@ def create(
 
 
 def _check_combination(
-    cascading: bool, detach: bool, wait: bool, no_start: bool, watch: bool, no_build: bool, keeps_and_recreates: bool
+    cascading: bool, detach: bool, wait: bool, no_start: bool, watch: bool, no_build: bool
 ) -> None:
     """Raises InputError."""
-    if keeps_and_recreates:
-        raise InputError("--no-recreate and --always-recreate-deps cannot be combined")
     if watch and (detach or wait):
         raise InputError("-d and --wait cannot be combined with --watch", hint="`pystack watch` watches what runs")
     if watch and (no_build or no_start):
@@ -345,12 +345,22 @@ def _summary(result: Any, managed: Collection[str], seconds: float) -> str:
     found = statuses_of(result.get("statuses", []))
     statuses = [status for status in found if status.service in managed and status.role is not Role.JOB]
     running = [status.service for status in statuses if status.phase is Phase.RUNNING]
-    made = sum(status.phase is Phase.CREATED for status in statuses)
-    done = sum(status.phase is Phase.EXITED for status in statuses)
+    others = [_ended_as(status) for status in statuses]
     noun = "service" if len(set(running)) == len(running) else "container"
     if not managed:
         return f"networks and volumes are there after {seconds:.2f} s"
-    parts = [f"{len(running)} {noun}{'' if len(running) == 1 else 's'} up"] if running or not made else []
-    parts += [f"{made} created"] if made else []
-    parts += [f"{done} completed"] if done else []
+    parts = [f"{len(running)} {noun}{'' if len(running) == 1 else 's'} up"] if running or "created" not in others else []
+    parts += [f"{others.count(word)} {word}" for word in _OTHERS if word in others]
     return f"{', '.join(parts)} in {seconds:.2f} s" + ("" if result.get("changed") else ", nothing had to change")
+
+
+_OTHERS = ("created", "completed", "stopped", "failed", "restarting")
+
+
+def _ended_as(status: ContainerStatus) -> str:
+    """What the summary calls a container that does not run: one of `_OTHERS`, or ""."""
+    if status.phase is not Phase.EXITED:
+        return {Phase.CREATED: "created", Phase.FAILED: "failed", Phase.BACKOFF: "restarting"}.get(status.phase, "")
+    if status.wanted is not Wanted.RUNNING:
+        return "stopped"
+    return "completed" if status.exit is None or status.exit.code == 0 else "failed"

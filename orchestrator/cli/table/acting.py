@@ -89,6 +89,14 @@ UP = Verb(
     arguments=SERVICES,
     hot=True,
     loads_and_starts=True,
+    exclusive=(
+        ("force_recreate", "no_recreate"),
+        ("no_recreate", "recreate_dependencies"),
+        ("no_recreate", "renew_volumes"),
+        ("abort_on_exit", "abort_on_failure"),
+        ("attached", "attach_dependencies"),
+        *((returns, shows) for returns in ("detach", "wait") for shows in ("attached", "attach_dependencies")),
+    ),
 )
 CREATE = Verb(
     "create",

@@ -74,6 +74,7 @@ class Verb:
 
     `hot`: is started often, and its module imports little: served by the small parser. `rest`: what follows the first
     argument is no option of ours. `loads_and_starts`: needs the compose files, and then a supervisor: one is started early.
+    `exclusive`: names of two options that cannot be given together.
     """
 
     name: str
@@ -86,6 +87,15 @@ class Verb:
     hot: bool = False
     rest: bool = False
     loads_and_starts: bool = False
+    exclusive: tuple[tuple[str, str], ...] = ()
+
+    def clash(self, values: Mapping[str, Any]) -> str:
+        """``--one and --other``: options in the parsed `values` that exclude each other; "" when none do."""
+        for pair in self.exclusive:
+            if all(values[name] for name in pair):
+                flags = {option.name: option.flags.split()[-1] for option in self.options}
+                return " and ".join(flags[name] for name in pair)
+        return ""
 
     def told(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What of the parsed `values` its function is called with."""

@@ -101,6 +101,11 @@ def test_create_makes_and_does_not_start(bench: Bench) -> None:
         (["up", "--exit-code-from", "wbe"], 'did you mean "web"?'),
         (["up", "--exit-code-from", "web", "db"], '"web" is not among what is brought up'),
         (["up", "--no-start", "--wait"], "--no-start cannot be combined"),
+        (["up", "--no-recreate", "-V"], "--no-recreate and --renew-anon-volumes cannot be combined"),
+        (["up", "--abort-on-container-exit", "--abort-on-container-failure"], "cannot be combined"),
+        (["up", "--attach", "db", "--attach-dependencies"], "--attach and --attach-dependencies cannot be combined"),
+        (["up", "-d", "--attach", "db"], "--detach and --attach cannot be combined"),
+        (["up", "--wait", "--attach-dependencies"], "--wait and --attach-dependencies cannot be combined"),
     ],
 )
 def test_what_cannot_be_is_one_error_before_anything_is_begun(bench: Bench, words: list[str], said: str) -> None:
@@ -206,6 +211,16 @@ def test_replicas_are_counted_as_containers(bench: Bench) -> None:
     bench.serve(up=after([], up_result(*rows)))
     assert bench.run("up", "-d").err.startswith("3 containers up in ")
     assert bench.run("up", "-d", "--no-deps", "db").err.startswith("1 service up in ")
+
+
+def test_what_does_not_run_after_up_is_called_what_it_is(bench: Bench) -> None:
+    bench.compose(STACK + "".join(f"  {name}: {{image: host}}\n" for name in ("job", "bad", "loop", "left")))
+    ended = {"code": 0}
+    rows = [status("db"), status("web"), status("job", "exited", exit=ended), status("loop", "restarting")]
+    rows += [status("bad", "exited", exit={"code": 3}), status("left", "exited", exit=ended, wanted="stopped")]
+    bench.serve(up=after([], up_result(*rows)))
+    said = bench.run("up", "-d").err.splitlines()[-1]
+    assert said.startswith("2 services up, 1 completed, 1 stopped, 1 failed, 1 restarting in ")
 
 
 def test_why_speaks_of_containers_one_below_another(bench: Bench) -> None:
