@@ -10,6 +10,7 @@ from orchestrator.errors import InputError, OperationError, PystackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from orchestrator.cli.settings import Settings
     from orchestrator.contracts.site import Site
 
 
@@ -39,17 +40,23 @@ def manage(site: Site) -> Client | None:
     return client
 
 
-def explain_unknown(site: Site, error: PystackError, services: tuple[str, ...]) -> PystackError:
-    """`error`, or a better one when the reason is a misspelt service."""
+def explain_unknown(settings: Settings, site: Site, error: PystackError, services: tuple[str, ...]) -> PystackError:
+    """`error`, or a better one when the reason is a misspelt service, or one that is in the compose files alone."""
     if not isinstance(error, InputError | OperationError) or not services:
         return error
-    from orchestrator.cli.selection import check_services
+    from orchestrator.cli.selection import check_named
     from orchestrator.state.services import recorded
 
     try:
-        with require(site) as client:
-            known = [*recorded(site).services, *(status["service"] for status in client.request("ps"))]
-        check_services(services, known, site.project)
+        known = set(recorded(site).services)
+        if (client := connect(site)) is not None:
+            with client:
+                known.update(status["service"] for status in client.request("ps"))
+        if not known:
+            return error  # Nothing is there at all, whatever the name.
+        check_named(settings, services, known)
+        if new := [name for name in services if name not in known]:
+            return OperationError(f'service "{new[0]}" has no container', hint=f"create it with: pystack up {new[0]}")
     except InputError as better:
         return better
     except PystackError:

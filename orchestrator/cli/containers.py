@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.cli.connection import connect
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 from orchestrator.cli.settings import Settings
 from orchestrator.contracts.site import Site
 from orchestrator.kernel import cgroup
@@ -22,7 +22,7 @@ class Containers:
     def __init__(self, settings: Settings, services: tuple[str, ...]) -> None:
         self.site: Site = settings.site()
         self.layout = cgroup.detect()
-        self._services = services
+        self._settings, self._services = settings, services
         self._groups: dict[str, str] = {}
         self._client = connect(self.site)
 
@@ -41,7 +41,7 @@ class Containers:
 
             known = {row["service"] for row in found}
             if not known.issuperset(self._services):
-                check_services(self._services, {*known, *recorded(self.site).services}, self.site.project)
+                check_named(self._settings, self._services, {*known, *recorded(self.site).services})
         return [row for row in found if not self._services or row["service"] in self._services]
 
     @property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, PystackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from orchestrator.cli.settings import Settings
     from orchestrator.model.project import Project
     from orchestrator.model.service import Service
 
@@ -31,6 +32,21 @@ def check_services(wanted: Sequence[str], known: Iterable[str], project: str) ->
                 f"no such service: {name}" + (f' (did you mean "{close}"?)' if close else ""),
                 hint=f"the services of project {project}: {shown}" if names else f"project {project} has no services",
             )
+
+
+def check_named(settings: Settings, wanted: Sequence[str], known: Iterable[str]) -> None:
+    """For verbs that look: raises InputError for the first of `wanted` that is neither `known`, being recorded or having
+    containers, nor in the compose files. These are read only when they have to be, and may be wrong or missing."""
+    names = set(known)
+    if names.issuperset(wanted):
+        return
+    from contextlib import suppress
+
+    from orchestrator.compose.load import load
+
+    with suppress(PystackError):  # Then what is recorded is all that there is to know.
+        names.update(load(settings.request()).project.services)
+    check_services(wanted, names, settings.site().project)
 
 
 def check_images(project: Project, services: Iterable[str]) -> None:

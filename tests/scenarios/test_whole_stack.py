@@ -58,6 +58,27 @@ def test_an_orphan_is_told_kept_and_removed_when_that_is_asked_for(pystack: Pyst
     assert states(stack) == {"db": "running", "web": "running"}
 
 
+def test_a_service_that_only_the_files_have_has_no_container_and_is_no_mistake(
+    pystack: Pystack, busybox_rootfs: Path
+) -> None:
+    stack = pystack.stack(STACK.format(rootfs=busybox_rootfs))
+    assert stack.must("ps", "-q", "db").stdout == ""
+    assert stack.run("ps", "-q", "old").code == 2
+    stack.must("up", "-d", "db")
+    (stack.directory / "compose.yaml").write_text((STACK + OLD).format(rootfs=busybox_rootfs))
+    assert stack.must("ps", "-q", "old").stdout == ""
+    for words in (["stop", "old"], ["kill", "old"], ["pause", "old"], ["rm", "-f", "old"]):
+        assert f"nothing to {words[0]}" in stack.must(*words).stderr
+    for words in (["exec", "old", "true"], ["restart", "old"], ["why", "old"], ["port", "old"], ["wait", "old"]):
+        refused = stack.run(*words)
+        assert (refused.code, "no such service" in refused.stderr) == (1, False), words
+    for words in (["stop", "nope"], ["exec", "nope", "true"], ["ps", "nope"], ["why", "nope"]):
+        assert "no such service: nope" in stack.run(*words).stderr
+    stack.must("stop", "old", "db")
+    assert states(stack) == {"db": "exited"}
+    assert "container.started" in stack.must("events", "--since", "1h", "--until", "0s", "db").stdout
+
+
 def test_down_works_with_files_that_cannot_be_loaded(pystack: Pystack, busybox_rootfs: Path) -> None:
     stack = pystack.stack(STACK.format(rootfs=busybox_rootfs))
     stack.must("up", "-d")

@@ -10,7 +10,7 @@ from orchestrator.build.snapshot import Origin, Wish, commit_container
 from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.imagework import store_of
 from orchestrator.cli.output import opened_output, terminable
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 from orchestrator.contracts.state import in_order
 from orchestrator.errors import InputError, OperationError
 from orchestrator.images.reference import parse_named
@@ -78,7 +78,7 @@ def _origin(settings: Settings, service: str, index: int) -> Origin:
     if record is None:
         raise OperationError(f"project {site.project} has no containers", hint="`pystack up -d` brings it up")
     known = {*record.project.services, *(item.instance.service for item in record.containers)}
-    check_services((service,), known, site.project)
+    check_named(settings, (service,), known)
     of_service = in_order(item for item in record.containers if item.instance.service == service)
     found = [
         item

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrator.cli.container_files import Copying, copy_in, copy_out, local_source, stream_in, stream_out
 from orchestrator.cli.dryrun import told_instead
 from orchestrator.cli.output import opened_output, terminable
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 from orchestrator.cli.volumes import files_of
 from orchestrator.contracts.state import in_order
 from orchestrator.errors import HostError, InputError, OperationError
@@ -48,12 +48,12 @@ def cp(
     site = settings.site()
     copying = Copying(archive, follow, lambda text: settings.warn((text,)))
     if service:
-        container = _containers(site, service, index, one_offs)[0]
+        container = _containers(settings, site, service, index, one_offs)[0]
         if told_instead(settings, f"copy {container}:{path} to {destination}"):
             return
         _out(settings, site, container, path, destination, copying)
         return
-    containers = _containers(site, other, index, one_offs)
+    containers = _containers(settings, site, other, index, one_offs)
     if told_instead(settings, *(f"copy {source} to {container}:{far}" for container in containers)):
         return
     if source == "-":
@@ -108,12 +108,12 @@ def _side(text: str) -> tuple[str, str]:
     return service, path
 
 
-def _containers(site: Site, service: str, index: int, one_offs: bool) -> list[ContainerId]:
+def _containers(settings: Settings, site: Site, service: str, index: int, one_offs: bool) -> list[ContainerId]:
     """The lowest number first, one-offs last. Raises InputError, OperationError."""
     record = Reading(site).record
     if record is None:
         raise OperationError(f"project {site.project} has no containers", hint="`pystack up -d` brings it up")
-    check_services((service,), {*record.project.services, *(c.instance.service for c in record.containers)}, site.project)
+    check_named(settings, (service,), {*record.project.services, *(c.instance.service for c in record.containers)})
     found = in_order(
         item
         for item in record.containers

@@ -110,7 +110,7 @@ def _down(
         try:
             result = Operation(client, request, progress, board).run()
         except PystackError as error:
-            raise explain_unknown(site, error, services) from None
+            raise explain_unknown(settings, site, error, services) from None
         finally:
             progress.close()
         if not result.get("statuses"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.cli.connection import require
 from orchestrator.cli.render.published import protocol_of, reachable, url_of
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def env(settings: Settings, services: tuple[str, ...], export: bool, shape: str)
     site = settings.site()
     with require(site) as client:
         rows = [row for row in client.request("ps") if row.get("role", "replica") == "replica"]
-    check_services(services, {row["service"] for row in rows}, site.project)
+    check_named(settings, services, {row["service"] for row in rows})
     shown = [row for row in rows if not services or row["service"] in services]
     found: dict[str, str] = {"COMPOSE_PROJECT_NAME": site.project}
     for name, value in variables(shown):

@@ -11,7 +11,7 @@ from orchestrator.cli.connection import connect, require
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.plain import sentence
 from orchestrator.cli.render.statuses import identity
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 from orchestrator.cli.wire import encoded, event_of
 from orchestrator.client import EventMessage, SupervisorGone
 from orchestrator.contracts.control import Events
@@ -48,21 +48,27 @@ def events(
     since_s = None if since is None else parse_instant(since, now)
     until_s = None if until is None else parse_instant(until, now)
     site = settings.site()
-    with require(site) as client:
-        if services:
-            from orchestrator.state.services import recorded
+    follow = until_s is None or until_s > now
+    if services:
+        from orchestrator.state.services import recorded
 
-            check_services(services, recorded(site).services, site.project)
-        text = _DockerEvents(site).text if as_json else json.dumps if shape == "json" else _text
+        check_named(settings, services, recorded(site).services)
+    text = _DockerEvents(site).text if as_json else json.dumps if shape == "json" else _text
 
-        def show(value: Any) -> None:
-            if (until_s is None or value.get("at", 0.0) <= until_s) and (not services or value.get("service") in services):
-                line = text(value)
-                if line:
-                    print(line, flush=True)
+    def show(value: Any) -> None:
+        if (until_s is None or value.get("at", 0.0) <= until_s) and (not services or value.get("service") in services):
+            line = text(value)
+            if line:
+                print(line, flush=True)
 
+    client = connect(site)
+    if client is None and (since_s is not None or not follow):
+        for value in _logged(site, since_s):
+            show(value)
+        return
+    with client or require(site) as client:
         try:
-            _follow(client, Events(since_s, follow=until_s is None or until_s > now), show, until_s)
+            _follow(client, Events(since_s, follow=follow), show, until_s)
         except SupervisorGone:
             # Events end with the supervisor: there is no project any more.
             return
@@ -80,6 +86,14 @@ def _follow(client: Client, request: Events, show: Callable[[Any], None], until_
             show(message.value)
         elif message is not None:
             return
+
+
+def _logged(site: Site, since_s: float | None) -> list[Any]:
+    """From the event log, while no supervisor runs; as it would send them."""
+    from orchestrator.model.codec import to_json
+    from orchestrator.state.journal import EventLog
+
+    return [to_json(event) for event in EventLog(site).since(since_s)] if since_s is not None else []
 
 
 def _text(value: Any) -> str:

@@ -70,7 +70,7 @@ def exec_(
                 exit_code=EXIT_RUNTIME,
             ) from error
         except PystackError as error:
-            raise explain_unknown(site, error, (service,)) from None
+            raise explain_unknown(settings, site, error, (service,)) from None
 
 
 def wants_terminal(tty: bool, no_tty: bool) -> bool:

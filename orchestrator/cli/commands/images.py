@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cli.imagework import age, instant, store_of
 from orchestrator.cli.render.rows import render_rows
 from orchestrator.cli.render.transfer import size_text
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 from orchestrator.errors import InputError
 from orchestrator.images.reference import Named, parse_reference
 from orchestrator.state.reading import Reading
@@ -32,7 +32,7 @@ def images(settings: Settings, services: tuple[str, ...], shape: str, quiet: boo
     site = settings.site()
     record = Reading(site).record
     containers = record.containers if record is not None else ()
-    check_services(services, {item.instance.service for item in containers}, site.project)
+    check_named(settings, services, {item.instance.service for item in containers})
     store = store_of(settings)
     by_id = {image.id: image for image in store.images()}
     rows: list[dict[str, Any]] = []

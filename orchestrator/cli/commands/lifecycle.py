@@ -15,10 +15,13 @@ from orchestrator.cli.wire import selected
 from orchestrator.contracts.control import NAMES, Connect, Disconnect, Kill, Pause, Remove, Restart, Start, Stop, Unpause
 from orchestrator.errors import OperationError, PystackError
 from orchestrator.units import parse_signal, signal_name
+from orchestrator.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from orchestrator.contracts.site import Site
 
 
 def operate(
@@ -30,12 +33,25 @@ def operate(
 ) -> None:
     """Run `request` on the project's supervisor with progress; `past` words the summary. When nothing of the project exists
     it raises OperationError; or, where that does not matter, there is nothing to do (raises as `known`)."""
-    if shown_instead(settings, request):
-        return
     began_s = time.monotonic()
     site = settings.site()
     verb = NAMES[type(request)]
     services = () if isinstance(request, Connect | Disconnect) else request.selection.services
+    if services and not isinstance(request, Connect | Disconnect):
+        there = _recorded(site)
+        new = [name for name in services if name not in there] if there else []
+        if new:
+            known(settings, new)
+            if needs_project:
+                message = f'service "{new[0]}" has no container to {verb}'
+                raise OperationError(message, hint=f"create it with: pystack up {new[0]}")
+            services = tuple(name for name in services if name not in new)
+            request = replace(request, selection=replace(request.selection, services=services))
+            if not services:
+                choose(settings.terminal(), verb, Board()).summary(f"nothing to {verb}", {"changed": 0})
+                return
+    if shown_instead(settings, request):
+        return
     board = Board()
     progress = choose(settings.terminal(), f"{verb} {site.project}", board)
     client = manage(site)
@@ -51,13 +67,21 @@ def operate(
         except PystackError as error:
             progress.close()
             report_failures(site, board, progress)
-            raise explain_unknown(site, error, services) from None
+            raise explain_unknown(settings, site, error, services) from None
         finally:
             progress.close()
     number = result.get("changed", 0)
     noun = "container" if number == 1 else "containers"
     text = f"{number} {noun} {past} in {time.monotonic() - began_s:.2f} s" if number else f"nothing to {verb}"
     progress.summary(text, result)
+
+
+def _recorded(site: Site) -> frozenset[str]:
+    """The services that are recorded, and those of which only containers are. The supervisor knows no others."""
+    from orchestrator.state.services import recorded
+
+    found = recorded(site)
+    return frozenset((*found.services, *(item.service for item in found.containers.values())))
 
 
 def known(settings: Settings, services: Iterable[str]) -> None:

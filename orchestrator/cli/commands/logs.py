@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from orchestrator.cli.logfiles import Writers, log_path, merged, show, without_log, writers
 from orchestrator.cli.render.loglines import printer_for
-from orchestrator.errors import InputError, PystackError
+from orchestrator.cli.selection import check_named
+from orchestrator.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def logs(
     """Show what containers wrote, in the order of time. One that has written nothing is shown as just that."""
     site = settings.site()
     known = writers(site)
-    _check(settings, services, known, site.project)
+    check_named(settings, services, known.services)
     chosen = known.of(services, index)
     if index and not chosen:
         _refuse_index(services, index, known)
@@ -67,21 +68,6 @@ def logs(
 
         entries = takewhile(lambda item: item[1][0] < end, entries)
     show(entries, printer)
-
-
-def _check(settings: Settings, services: tuple[str, ...], known: Writers, project: str) -> None:
-    """Raises InputError for a service that is neither recorded nor in the files."""
-    if all(name in known.services for name in services):
-        return
-    from contextlib import suppress
-
-    from orchestrator.cli.selection import check_services
-    from orchestrator.compose.load import load
-
-    names = set(known.services)
-    with suppress(PystackError):  # Then what is recorded is all that there is to know.
-        names.update(load(settings.request()).project.services)
-    check_services(services, names, project)
 
 
 def _refuse_index(services: tuple[str, ...], index: int, known: Writers) -> None:

@@ -8,7 +8,7 @@ import time
 
 from orchestrator.cli.connection import connect
 from orchestrator.cli.render.statuses import ALIVE, FAILED, as_json, as_table, docker_state, ended_well, identity
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 from orchestrator.cli.table.looking import STATES
 from orchestrator.cli.terminal import width
 from orchestrator.client import Unanswered
@@ -47,7 +47,7 @@ def ps(
     wanted = (*states, *(_state(text) for text in filters if not text.startswith("label=")))
     statuses, complete = _statuses(site)
     everything = everything or not complete or bool(wanted or labels)
-    check_services(services, _known(site, services, statuses), site.project)
+    check_named(settings, services, _known(site, services, statuses))
     stack = None if orphans else _stack(site)
     shown = [
         status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.cli.commands.volume import show
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.volumes import files_of, found_in, users_in
 from orchestrator.state.records import FileState
@@ -16,7 +16,7 @@ def volumes(settings: Settings, services: tuple[str, ...], shape: str, quiet: bo
     record = FileState(site).load()
     if services:
         known = {*record.project.services, *(item.instance.service for item in record.containers)} if record else set()
-        check_services(services, known, site.project)
+        check_named(settings, services, known)
     files = files_of(settings)
     all_of_them = found_in(files)
     used, anonymous = volumes_of(site, record, services)

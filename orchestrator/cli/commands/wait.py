@@ -10,7 +10,7 @@ import time
 
 from orchestrator.cli.connection import connect
 from orchestrator.cli.render.statuses import exit_status
-from orchestrator.cli.selection import check_services
+from orchestrator.cli.selection import check_named
 from orchestrator.client import EventMessage, SupervisorGone
 from orchestrator.errors import OperationError
 from orchestrator.model.phase import LIVE, Phase
@@ -40,7 +40,7 @@ def wait(settings: Settings, services: tuple[str, ...], down_project: bool) -> i
     code = 0
     while True:
         asked_at = time.time()
-        rows = _rows(site, services, begun=bool(ended))
+        rows = _rows(settings, site, services, begun=bool(ended))
         for container, status in _ended(rows).items():
             if container not in ended:
                 ended[container] = code = status
@@ -56,7 +56,7 @@ def wait(settings: Settings, services: tuple[str, ...], down_project: bool) -> i
     return code
 
 
-def _rows(site: Site, services: tuple[str, ...], *, begun: bool) -> list[Mapping[str, Any]]:
+def _rows(settings: Settings, site: Site, services: tuple[str, ...], *, begun: bool) -> list[Mapping[str, Any]]:
     """The replicas of `services`. Raises InputError for an unknown service, OperationError when none has a container,
     unless the wait has `begun`: they may have been removed meanwhile."""
     client = connect(site)
@@ -72,7 +72,7 @@ def _rows(site: Site, services: tuple[str, ...], *, begun: bool) -> list[Mapping
     if not rows and not begun:
         from orchestrator.state.services import recorded
 
-        check_services(services, {*(row["service"] for row in every), *recorded(site).services}, site.project)
+        check_named(settings, services, {*(row["service"] for row in every), *recorded(site).services})
         raise OperationError(
             f"{', '.join(services)}: there is no container to wait for", hint="`pystack up -d` makes and starts them"
         )

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from orchestrator.cli.connection import connect, explain_unknown
 from orchestrator.cli.render.escape import escape_line, escape_text
 from orchestrator.cli.render.statuses import addresses, is_plain, ports_text, state_text, up_text
-from orchestrator.errors import InputError, PystackError
+from orchestrator.errors import InputError, OperationError, PystackError
 
 _NOTABLE_S = 0.1
 _LINES = 3
@@ -49,7 +49,7 @@ def why(settings: Settings, service: str, shape: str, count: int, index: int) ->
         try:
             answer = _told(client, service, index) if client is not None else _found(site, service, index)
         except PystackError as error:
-            raise explain_unknown(site, error, (service,)) from None
+            raise explain_unknown(settings, site, error, (service,)) from None
         statuses, history = known[service] = _facts(answer)
         causes = _causes(site, ask, service)
     job = {key: answer[key] for key in ("schedules", "next_at") if key in answer}
@@ -121,14 +121,14 @@ def _clock(at: float) -> str:
 
 
 def _recorded(site: Site, service: str, index: int) -> list[Status]:
-    """Raises InputError for one that is not there."""
+    """Raises InputError, or OperationError, for one that is not there."""
     from orchestrator.cli.records import recorded_statuses
-    from orchestrator.cli.selection import check_services
     from orchestrator.model.codec import to_json
 
-    known = recorded_statuses(site)
-    check_services([service], [status.service for status in known], site.project)
-    rows = [status for status in known if status.service == service and index in (0, status.number)]
+    known = [status for status in recorded_statuses(site) if status.service == service]
+    if not known:
+        raise OperationError(f'service "{service}" has no container', hint=f"create it with: pystack up {service}")
+    rows = [status for status in known if index in (0, status.number)]
     if not rows:
         raise InputError(f'service "{service}" has no container number {index}', hint="`pystack ps -a` lists them")
     return [to_json(status) for status in rows]
