@@ -46,7 +46,7 @@ class Recreate(Enum):
 class Up:
     """Bring the selected services to what `project`, the whole stack, says. `scale`: numbers of replicas in place of the
     stack's. `start` False: make the containers and leave them (``create``). `timeout_s`: in place of the grace periods of
-    what is replaced or removed. `wait`: until all are ready. `renew_volumes`: new anonymous volumes for what is replaced.
+    what is replaced or removed. `wait`: until all are ready. `renew_volumes`: what has anonymous volumes gets new ones.
     `recreate_dependencies`: what the selected services need is replaced, changed or not. `named`: the user gave the
     project's name (``-p``, COMPOSE_PROJECT_NAME), and so means it whatever folder its containers come from.
     `all_resources`: also the stack's networks and volumes that none of these services uses. `registry`: variables of the

@@ -216,6 +216,10 @@ class Volumes(Protocol):
         """Delete the volume and its content; False if it did not exist. External volumes are never removed."""
         ...
 
+    def with_anonymous(self, containers: Collection[ContainerId]) -> frozenset[ContainerId]:
+        """Those of `containers` that have anonymous volumes."""
+        ...
+
     def remove_anonymous(self, container: ContainerId) -> None:
         """Delete the anonymous volumes of a container."""
         ...

@@ -41,7 +41,7 @@ class PlanBuilder:
 
     `enabled`: services that may be waited for. `images`: the identity of each service's images (`hashing.identity_with`),
     None where one has still to be obtained. `renamed`: networks that the stack calls otherwise now. `resumes`: see
-    `reconcile.plan_resume`.
+    `reconcile.plan_resume`. `renews`: what is made has new anonymous volumes.
     """
 
     project: Project
@@ -51,6 +51,7 @@ class PlanBuilder:
     images: Mapping[ServiceName, str | None] = field(default_factory=dict)
     no_deps: bool = False
     resumes: bool = False
+    renews: bool = False
     operations: dict[OperationId, Operation] = field(default_factory=dict)
     replaced: dict[ServiceName, list[ContainerId]] = field(default_factory=dict)
     predecessors: dict[ContainerId, ContainerId] = field(default_factory=dict)
@@ -89,8 +90,9 @@ class PlanBuilder:
                 place=self.project.where(f"{definition.place}.container_name"),
             )
         self._names[container] = definition.name
-        made = Operation(Kind.CREATE, cause, container, instance, definition=definition, manual=manual)
-        self._add(replace(made, renames=renames) if renames != container else made)
+        renames = renames if renames != container else None
+        made = Operation(Kind.CREATE, cause, container, instance, definition=definition, manual=manual, renames=renames)
+        self._add(replace(made, anonymous=self.renews))
 
     def start(self, instance: Instance, container: ContainerId, cause: str) -> None:
         waits: tuple[Dependency, ...] = ()

@@ -98,7 +98,8 @@ class ObservedProject:
     """`project`: the stack as recorded (None: nothing recorded). `containers`: recorded ones only.
 
     `leftovers`: sandboxes without a record, of an operation that did not end. `networks`: those that exist, as they were
-    made. `volumes`: the identities of those that exist.
+    made. `volumes`: the identities of those that exist. `anonymous`: the containers that have anonymous volumes; looked at
+    only when it matters.
     """
 
     project: Project | None = None
@@ -106,6 +107,7 @@ class ObservedProject:
     leftovers: tuple[ContainerId, ...] = ()
     networks: Mapping[NetworkName, Network] = field(default_factory=dict)
     volumes: Mapping[VolumeName, str] = field(default_factory=dict)
+    anonymous: frozenset[ContainerId] = frozenset()
     _by_service: Mapping[ServiceName, tuple[ObservedContainer, ...]] = field(default_factory=dict, repr=False)
     _surplus: frozenset[ContainerId] = frozenset()
 

@@ -82,10 +82,10 @@ class Operation:
     DISCONNECT or a RECONNECT brings it to (None: as it is). `manual`: what is to be otherwise by hand, of a CREATE, a
     DISCONNECT or a RECONNECT (None: what the record says). `waits`: the dependencies whose conditions a START awaits.
     `grace_s`: of a STOP, before the kill; `hooks_s`: before that, for its ``pre_stop``. `signal`: what a SIGNAL sends.
-    `anonymous`: a REMOVE takes the container's anonymous volumes with it. `replaces`: a STOP or REMOVE that makes room for
-    what follows. `halts`: a STOP until the machine is up again. `succeeds`: of a CREATE or ANNOUNCE, the container in whose
-    place it will be. `renames`: of a CREATE, the container that has its place until then, by another name: it is gone when
-    the CREATE is done, but for its record, which gets the new name.
+    `anonymous`: a REMOVE takes the container's anonymous volumes with it, a CREATE finds none of before. `replaces`: a STOP
+    or REMOVE that makes room for what follows. `halts`: a STOP until the machine is up again. `succeeds`: of a CREATE or
+    ANNOUNCE, the container in whose place it will be. `renames`: of a CREATE, the container that has its place until then,
+    by another name: it is gone when the CREATE is done, but for its record, which gets the new name.
     """
 
     kind: Kind

@@ -232,7 +232,9 @@ def _reconcile(
         if asked and name not in asked:  # What these need.
             needs = Recreate.CHANGED if recreate is Recreate.ALWAYS else recreate
             recreate = Recreate.ALWAYS if request.recreate_dependencies else needs
+        builder.renews = request.renew_volumes and (not asked or name in asked)
         _reconcile_service(builder, request, service, wanted, recreate, moved, name in asked)
+    builder.renews = False
     _replace_sharers(builder, request)
     if not builder.no_deps:
         builder.follow(builder.graph.restart_closure(builder.replaced), "was replaced")
@@ -278,6 +280,12 @@ def _reconcile_service(
 ) -> None:
     existing = builder.observed.replicas(service.name)
     causes = {item.container: _replacement_cause(builder, item, service, recreate) for item in existing}
+    if builder.renews:
+        causes |= {
+            item.container: "new anonymous volumes requested"
+            for item in existing
+            if item.sandbox is not None and item.container in builder.observed.anonymous and not causes[item.container]
+        }
     obsolete = frozenset(container for container, cause in causes.items() if cause)
     kept, surplus, missing = distribute(existing, wanted, obsolete)
     for item in surplus:

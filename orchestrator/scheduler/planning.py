@@ -23,7 +23,7 @@ from orchestrator.contracts.control import (
 )
 from orchestrator.contracts.images import ImageRequest, Known
 from orchestrator.errors import PystackError
-from orchestrator.model.names import ContainerId, ServiceName
+from orchestrator.model.names import ContainerId, ServiceName, volume_owner
 from orchestrator.model.phase import Phase
 from orchestrator.model.project import Project
 from orchestrator.model.volume import MountKind
@@ -73,6 +73,14 @@ async def look(state: EngineState, project: Project) -> ObservedProject:
     )
 
 
+def _with_anonymous(state: EngineState) -> frozenset[ContainerId]:
+    """The containers that have anonymous volumes."""
+    project = state.adapters.site.project
+    owners = {item.id: volume_owner(project, item.instance, item.id) for item in state.containers.values()}
+    found = state.adapters.volumes.with_anonymous(set(owners.values()))
+    return frozenset(container for container, owner in owners.items() if owner in found)
+
+
 async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
     """What `request` would do now; changes nothing. `slug`: hex digits for the name of a one-off container.
 
@@ -82,7 +90,10 @@ async def make_plan(state: EngineState, request: Operation, slug: str) -> Plan:
     match request:
         case Up():
             images = await identities(state, *images_of(request))
-            return plan_up(request, await look(state, request.project), images=images)
+            observed = await look(state, request.project)
+            if request.renew_volumes:
+                observed = replace(observed, anonymous=_with_anonymous(state))
+            return plan_up(request, observed, images=images)
         case Scale():
             images = await identities(state, *images_of(request))
             return plan_scale(request, await look(state, request.project), images=images)

@@ -240,9 +240,9 @@ async def remove(state: EngineState, container: Container, *, anonymous: bool, s
     """Remove the container with everything of it. `anonymous`: its anonymous volumes too. `stays_wanted`: the record stays,
     because a new container follows. Tries everything, then raises the first error."""
     errors = await _dismantle(state, container)
-    if anonymous and not _has_mate(state, container):
+    if anonymous:
         try:
-            state.adapters.volumes.remove_anonymous(_volume_owner(state, container))
+            remove_anonymous(state, container)
         except PystackError as error:
             errors.append(error)
     if not stays_wanted:
@@ -252,6 +252,14 @@ async def remove(state: EngineState, container: Container, *, anonymous: bool, s
     container.exit = None
     container.step(Trigger.CLEARED if stays_wanted else Trigger.REMOVED, "removed")
     container.note(EventKind.CONTAINER_REMOVED, f"removed {container.id}")
+
+
+def remove_anonymous(state: EngineState, container: Container) -> None:
+    """Its anonymous volumes, unless there are two in its place: the other one needs them."""
+    owner = _volume_owner(state, container)
+    others = (item for item in state.containers.values() if item is not container)
+    if all(_volume_owner(state, item) != owner for item in others):
+        state.adapters.volumes.remove_anonymous(owner)
 
 
 async def undo(state: EngineState, container: Container) -> None:
@@ -309,13 +317,6 @@ async def _release_volumes(state: EngineState, container: Container) -> list[Pys
 
 def _volume_owner(state: EngineState, container: Container) -> ContainerId:
     return volume_owner(state.adapters.site.project, container.instance, container.id)
-
-
-def _has_mate(state: EngineState, container: Container) -> bool:
-    """There are two in its place: the other one needs the anonymous volumes."""
-    owner = _volume_owner(state, container)
-    others = (item for item in state.containers.values() if item is not container)
-    return any(_volume_owner(state, item) == owner for item in others)
 
 
 async def announce(state: EngineState, container: Container, old: Container | None, name: ContainerId) -> None:

@@ -162,6 +162,8 @@ class Steps:
         if operation.manual is not None:
             container.amend(manual=operation.manual)
         async with self._makings.turn(self._places[operation.id]):
+            if operation.anonymous:
+                sandbox.remove_anonymous(self._state, container)
             await sandbox.make(self._state, container, self._plan.project, operation.definition, image)
 
     async def _reconnect(self, container: Container, operation: Operation) -> None:

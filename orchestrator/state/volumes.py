@@ -90,6 +90,14 @@ class FileVolumes:
     def remove(self, volume: Volume) -> bool:
         return not volume.external and self._files.delete(volume.full_name)
 
+    def with_anonymous(self, containers: Collection[ContainerId]) -> frozenset[ContainerId]:
+        names = self._files.names()
+        return frozenset(
+            container
+            for container, prefix in ((item, self._anonymous_prefix(item)) for item in containers)
+            if any(name.startswith(prefix) for name in names)
+        )
+
     def remove_anonymous(self, container: ContainerId) -> None:
         prefix = self._anonymous_prefix(container)
         self._delete_all(name for name in self._files.names() if name.startswith(prefix))

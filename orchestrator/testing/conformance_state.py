@@ -200,7 +200,10 @@ def anonymous_volumes_belong_to_one_container_of_one_project(lab: StateLab) -> N
     ]
     assert len(set(paths)) == 4
     assert lab.volumes("shop").ensure_anonymous(ONE, "/a") == paths[0]
+    assert shop.with_anonymous([ONE, TWO]) == {ONE, TWO}
+    assert other.with_anonymous([ONE, TWO]) == {ONE}
     shop.remove_anonymous(ONE)
+    assert shop.with_anonymous([ONE, TWO]) == {TWO}
     # What is left of the two projects, told by removing it.
     assert (shop.remove_unclaimed(()), other.remove_unclaimed(())) == (1, 1)
 

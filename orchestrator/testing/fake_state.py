@@ -143,6 +143,9 @@ class FakeVolumes:
     def remove(self, volume: Volume) -> bool:
         return not volume.external and self._store.named.pop(volume.full_name, None) is not None
 
+    def with_anonymous(self, containers: Collection[ContainerId]) -> frozenset[ContainerId]:
+        return frozenset(item[1] for item in self._store.anonymous if item[0] == self._project and item[1] in containers)
+
     def remove_anonymous(self, container: ContainerId) -> None:
         self._store.anonymous -= {item for item in self._store.anonymous if item[:2] == (self._project, container)}
 

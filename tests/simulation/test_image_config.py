@@ -85,3 +85,32 @@ def test_its_volumes_are_the_container_s_own_unless_the_stack_mounts_something_t
         assert {target for _, _, target in stores[-1].anonymous} == {"/data"}
 
     simulate(made, body)
+
+
+def test_new_anonymous_volumes_are_had_by_what_has_some_and_by_what_is_made_anew() -> None:
+    stack = project(service("web", image="app"), service("plain"))
+
+    async def body(engine: Engine, world: World) -> None:
+        web = world.container("web")
+        for down in (False, True):
+            await up(engine, stack)
+            before = {name: row(engine, name).created_at for name in ("web", "plain")}
+            world.volumes.ensure_anonymous(web, "/of/before")
+            await trio.sleep(1)
+            if down:
+                await do(engine, Verb.DOWN)
+                assert world.volumes.with_anonymous([web]) == {web}, "they wait for the next container of the name"
+            await up(engine, stack, renew_volumes=True)
+            assert row(engine, "web").created_at > before["web"]
+            assert (row(engine, "plain").created_at == before["plain"]) is not down
+            assert "/of/before" not in {target for _, _, target in store.anonymous}
+
+    store = FakeVolumeStore()
+
+    def made() -> World:
+        here = world()
+        store.anonymous.clear()
+        here.volumes = FakeVolumes(store=store)
+        return here
+
+    simulate(made, body)

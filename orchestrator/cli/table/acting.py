@@ -52,7 +52,7 @@ UP = Verb(
             "recreate_dependencies",
             "Replace what the given services depend on, changed or not.",
         ),
-        Option("-V --renew-anon-volumes", "renew_volumes", "New anonymous volumes for what is replaced."),
+        Option("-V --renew-anon-volumes", "renew_volumes", "New anonymous volumes: what has some is replaced."),
         Option("--no-deps", "no_deps", "Do not start what the given services depend on."),
         Option("--no-start", "no_start", "Make the containers, and do not start them."),
         SCALE,

@@ -404,6 +404,18 @@ def test_down_stops_removes_and_frees_the_networks() -> None:
     )
 
 
+def test_new_anonymous_volumes_are_for_what_has_some_among_what_is_asked_for() -> None:
+    having = frozenset(map(ContainerId, ("demo-web-1", "demo-db-1")))
+    found = replace(seen(STACK, absent=("migrate",)), anonymous=having)
+    assert up(STACK, found).of(Kind.REMOVE) == ()
+    plan = up(STACK, found, renew_volumes=True)
+    assert {item.container for item in plan.of(Kind.REMOVE)} == having
+    assert all(item.anonymous for item in plan.of(Kind.REMOVE, Kind.CREATE)), "nor does what is made find any of before"
+    assert {item.container for item in plan.of(Kind.CREATE)} == {"demo-db-1", "demo-migrate-1", "demo-web-1"}
+    alone = up(STACK, found, "web", renew_volumes=True)
+    assert [item.container for item in alone.of(Kind.REMOVE)] == ["demo-web-1"]
+
+
 def test_down_with_volumes_removes_them_last_but_not_external_ones() -> None:
     plan = down(STACK, seen(STACK), volumes=True)
     assert plan.operations[-1].id == "remove volume data"
