@@ -74,7 +74,7 @@ def _reason(item: ContainerRecord) -> str:
     if _is_only_made(item):
         return "created, never started"
     if item.wanted is Wanted.STOPPED:
-        return "stopped on request"
+        return "stopped by request"
     if item.last_exit is not None:
         return describe_exit(item.last_exit)
     return "nothing of the project runs: no supervisor since the last boot or crash"

@@ -53,6 +53,8 @@ def test_an_orphan_is_told_kept_and_removed_when_that_is_asked_for(pystack: Pyst
     assert stack.must("ps", "--services", "--orphans=false").stdout.split() == ["db", "web"]
     down = stack.must("down")
     assert states(stack) == {"old": "running"}
+    assert "whose services are in no file of this stack; --remove-orphans removes them" in down.stderr
+    assert "old" not in stack.must("down", env={"COMPOSE_IGNORE_ORPHANS": "1"}).stderr
     assert down.seconds < 8, "the supervisor goes on, and is not waited for"
     stack.must("up", "-d", env={"COMPOSE_REMOVE_ORPHANS": "1"})
     assert states(stack) == {"db": "running", "web": "running"}

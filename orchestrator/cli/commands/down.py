@@ -7,7 +7,7 @@ import time
 from orchestrator.cli.connection import explain_unknown, manage
 from orchestrator.cli.dryrun import shown_instead, told_instead
 from orchestrator.cli.operation import Operation
-from orchestrator.cli.orphans import removes_orphans
+from orchestrator.cli.orphans import ignores_orphans, removes_orphans
 from orchestrator.cli.provided_stack import stack_with_providers
 from orchestrator.cli.render.board import Board
 from orchestrator.cli.render.progress import choose
@@ -119,8 +119,17 @@ def _down(
     removed = result.get("removed", 0)
     noun = "container" if removed == 1 else "containers"
     progress.summary(f"{removed} {noun} removed in {time.monotonic() - began_s:.2f} s", result)
+    if not services:
+        _tell_orphans(settings, [row["container"] for row in result.get("statuses", ())])
     if volumes and project is not None and not services:
         _tell_kept(settings, project, site)
+
+
+def _tell_orphans(settings: Settings, left: list[str]) -> None:
+    """`left`: after all of the stack has gone. Their networks are still there, too."""
+    if left and not ignores_orphans(settings):
+        strays = ", ".join(sorted(left))
+        settings.warn((f"left: {strays}, whose services are in no file of this stack; --remove-orphans removes them",))
 
 
 def _before(site: Site, project: Project | None) -> None:
