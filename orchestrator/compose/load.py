@@ -92,8 +92,8 @@ DEFAULT_OPTIONS = ConfigOptions()
 @frozen
 class Model:
     """What the phases up to 7 made. `complete` holds all services and resources, `tree` those that take part. `read`: as
-    `complete`, with the files of the services read that take part or are active. `enabled`: those of no profile, or of an
-    active one."""
+    `complete`, with the files of the services read that take part (to be shown: also of those that are active).
+    `enabled`: those of no profile, or of an active one."""
 
     name: str
     tree: Node
@@ -150,7 +150,7 @@ def _plain_config(service: JSON) -> str:
 def _whole(model: Model, request: LoadRequest) -> Node:
     """The complete model with the files of every service and job read; what is wrong with those of services that were not
     asked for is nobody's concern yet."""
-    others = set(services_of(model.read)) - model.enabled - set(services_of(model.tree))
+    others = set(services_of(model.read)) - set(services_of(model.tree))
     reader = EnvironmentFiles(model.environment, request.directory, model.working_dir, [])
     whole = _with_files(model.read, others, reader, variables=True) if others else model.read
     section = whole.get("jobs")
@@ -225,7 +225,8 @@ def _phases(request: LoadRequest, options: ConfigOptions, findings: Findings, wi
             told = [item for item in missing if item.dependent] if findings.errors else missing
             raise ComposeError([*findings.errors, *selection.explained(tree, told)])
         reader = EnvironmentFiles(environment, request.directory, found.working_dir, findings.errors, findings.warnings)
-        read = _with_files(tree, enabled | chosen, reader, variables=options.resolve_environment)
+        # As Docker Compose has it: `config NAME` wants the files of all that are active, `up NAME` those of NAME alone.
+        read = _with_files(tree, chosen if with_jobs else enabled | chosen, reader, variables=options.resolve_environment)
         part = selection.select(read, chosen, named=bool(request.services))
         tree = selection.without_jobs(selection.without_unused(part), profiles, called)
         if options.check_consistency:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.compose.model.choice import select
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, PystackError
 from orchestrator.model.codec import from_json, to_json
 from orchestrator.model.project import Project
 from tests.unit.compose.stacks import Stack
@@ -137,6 +137,17 @@ def test_a_service_that_is_not_asked_for_may_be_wrong_in_what_only_running_it_ne
     active: dict[str, Any] = {"profiles": ("p",)}
     for more in (named, active):
         assert [line.partition("services.bad.")[2] for line in stack.messages(text, **more)] == [message]
+
+
+def test_the_files_of_an_active_service_are_wanted_when_it_is_asked_for(stack: Stack) -> None:
+    """As with `docker compose up web`; `docker compose config web` wants them all."""
+    text = "services: {web: {image: host}, gone: {image: host, env_file: no.env, label_file: no.labels}}"
+    assert list(stack.load(text, services=("web",)).project.services) == ["web", "gone"]
+    missing = ["services.gone.env_file[0]", "services.gone.label_file[0]"]
+    for names in ((), ("gone",)):
+        assert [item.path for item in stack.errors(text, services=names).diagnostics] == missing
+    with pytest.raises(PystackError, match=r"no\.env does not exist"):
+        stack.canonical(text, services=("web",))
 
 
 def test_what_everyone_reads_must_be_right_in_every_service(stack: Stack) -> None:
