@@ -314,6 +314,7 @@ class Execution:
             return
         if not container.live or container.ask.ending:  # Else it goes on, and may be left as it is found.
             container.amend(wanted=Wanted.STOPPED)
+            container.save()  # The other operation may have nothing to do about it.
         if container.phase is Phase.WAITING:
             why = f'not started: taken over by "{node.taken_by}"'
             container.step(Trigger.CREATED if container.sandbox.fresh else Trigger.WITHDRAW, why, Step.WITHDRAWN)

@@ -17,6 +17,7 @@ from orchestrator.scheduler.engine import Engine, Outcome
 from orchestrator.testing.build import HEALTHY, check, edge, project, service
 from orchestrator.testing.fake_runtime import FakeService
 from orchestrator.testing.world import World
+from orchestrator.values import replace
 from tests.simulation.stage import Scene, do, kill, row, simulate, up
 
 STACK = project(
@@ -316,3 +317,29 @@ def test_what_runs_after_an_up_that_met_another_operation_is_recorded_as_wanted(
             await body(engine, world)
 
         simulate(lambda: World({}), after_up, range(3))
+
+
+@pytest.mark.parametrize("stopped_before", [False, True])
+def test_what_a_stop_amid_an_up_has_stopped_is_recorded_as_stopped(stopped_before: bool) -> None:
+    """At whichever moment it comes: the next supervisor goes by what is on disk."""
+    changed = project(
+        *(replace(item, environment={"V": "2"}) for item in STACK.services.values() if item.name != "web"),
+        STACK.services[ServiceName("web")],
+    )
+    for moment in range(2, 100, 7):
+
+        async def body(engine: Engine, world: World, moment: int = moment) -> None:
+            await up(engine, STACK)
+            if stopped_before:
+                await do(engine, Verb.STOP)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(up, engine, changed)
+                for _ in range(moment):
+                    await trio.lowlevel.checkpoint()
+                await do(engine, Verb.STOP)
+            record = world.state.load()
+            assert record is not None
+            assert world.runtime.alive() == ()
+            assert {item.container: item.wanted for item in record.containers if item.wanted is Wanted.RUNNING} == {}
+
+        simulate(lambda: World({}), body, range(2))
