@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[3]
     ("text", "number"),
     [
         ("9", 9),
-        ("KILL", 9),
+        ("0", 0),
+        ("0", 0), ("KILL", 9),
         ("SIGTERM", 15),
         ("usr1", 10),
         ("SIGRTMIN", int(signal.SIGRTMIN)),
@@ -35,7 +36,7 @@ def test_signals_have_names_and_numbers(text: str, number: int) -> None:
     assert signal_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "0", "65", "SIG", "NOTHING", "TERM+1", "RTMAX+9", "-9"])
+@pytest.mark.parametrize("text", ["", "65", "-0", "SIG", "NOTHING", "TERM+1", "RTMAX+9", "-9"])
 def test_what_is_no_signal_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="unknown signal"):
         signal_number(text)
