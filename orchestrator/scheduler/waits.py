@@ -10,10 +10,13 @@ import trio
 
 from orchestrator.contracts.events import EventKind
 from orchestrator.model.names import ServiceName
-from orchestrator.model.service import Dependency
+from orchestrator.model.service import Condition, Dependency
 from orchestrator.policy.conditions import Facts, Met, Never, NotYet, Verdict, absent, evaluate
 from orchestrator.scheduler.container import Container, Watch
 from orchestrator.scheduler.engine_state import EngineState
+
+LAST_WORD_S = 0.5
+"""Docker Compose looks twice a second: what ends in that time has ended to it, whatever else is wrong with it."""
 
 
 class DependencyWait:
@@ -61,7 +64,21 @@ class DependencyWait:
     async def passed(self) -> bool:
         """Wait for the end. False: see `refusal`."""
         await self._settled.wait()
+        if self.refusal is not None:
+            await self._heard_out(*self.refusal)
         return self.refusal is None
+
+    async def _heard_out(self, container: Container | None, service: ServiceName, reason: str) -> None:
+        """One that can never be healthy, for it has no health check, may be about to end: then that is the reason."""
+        dependency = next(item for item in self._waits if item.service == service)
+        unchecked = container is not None and container.check is None and not container.ended_runs
+        if container is None or not unchecked or dependency.condition is not Condition.HEALTHY:
+            return
+        with trio.move_on_after(LAST_WORD_S):
+            while container.live:
+                await container.next_change().wait()
+        verdict = evaluate(dependency, container.facts())
+        self.refusal = (container, service, verdict.reason if isinstance(verdict, Never) else reason)
 
     def _take(self, dependency: Dependency, container: Container | None, verdict: Verdict) -> None:
         match verdict:

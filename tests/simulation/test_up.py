@@ -264,14 +264,23 @@ def test_an_optional_dependency_that_fails_is_a_warning() -> None:
     simulate(lambda: World({"cache": FakeService(exits_after_s=0.5, exit_code=1)}), body)
 
 
-def test_healthy_of_a_service_without_a_health_check_is_an_error_at_once() -> None:
+@pytest.mark.parametrize(
+    ("ends_s", "reason"),
+    [
+        (None, "db has no health check, so it can never be healthy"),
+        (0.1, "db exited with code 1 before it was healthy"),
+    ],
+)
+def test_healthy_of_a_service_without_a_health_check_is_an_error_soon(ends_s: float | None, reason: str) -> None:
+    """What ends at once tells more by that."""
     stack = project(service("db"), service("web", edge("db", HEALTHY)))
 
     async def body(engine: Engine, world: World) -> None:
         outcome = await up(engine, stack)
-        assert outcome.failures[0].error.message == "db has no health check, so it can never be healthy"
+        assert trio.current_time() < 60
+        assert outcome.failures[0].error.message == reason
 
-    simulate(World, body)
+    simulate(lambda: World({"db": FakeService(exits_after_s=ends_s, exit_code=1)}), body)
 
 
 def test_a_command_that_does_not_exist_fails_its_service_alone_and_leaves_nothing() -> None:

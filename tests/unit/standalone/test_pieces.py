@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
     [
         ("9", 9),
         ("0", 0),
-        ("0", 0), ("KILL", 9),
+        ("KILL", 9),
         ("SIGTERM", 15),
         ("usr1", 10),
         ("SIGRTMIN", int(signal.SIGRTMIN)),
