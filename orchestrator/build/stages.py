@@ -54,9 +54,12 @@ class Arguments:
 
 @entity
 class _Task:
+    """`ground`, `arguments`: what the stage came to, and the ARGs it has by then, for those that begin with it."""
+
     needed: NeededStage
     done: trio.Event = field(default_factory=trio.Event)
     ground: Ground | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stages:
@@ -117,19 +120,21 @@ class Stages:
         try:
             ground = await self._base(needed)
             triggers = [step for text in ground.triggers for step in self._trigger(text, needed)]
-            self._lint(stage, ground, await self._ignores(stage))
+            arguments = self._arguments_of_base(needed)
+            self._lint(stage, ground, arguments, await self._ignores(stage))
         except PystackError as exc:
             raise exc if exc.place else failed(self._dockerfile, stage, exc) from exc
         except OSError as exc:
             raise failed(self._dockerfile, stage, refused(exc)) from exc
         ground = replace(ground, triggers=())
-        scope = Scope(ground.config, {}, self._arguments.ambient, self._dockerfile.escape, author=ground.author)
+        scope = Scope(ground.config, arguments, self._arguments.ambient, self._dockerfile.escape, author=ground.author)
         reached = Reached(ground, scope)
         stepper = self._stepper(stage, Sources(self._origins, self._meaning, self._result))
         steps = [*triggers, *((step, self._dockerfile) for step in stage.instructions)]
         for number, (instruction, dockerfile) in enumerate(steps, start=2):
             reached = await self._step(stepper, instruction, dockerfile, reached, self._part(stage, number, len(steps) + 1))
         task.ground = replace(reached.ground, config=reached.scope.config, author=reached.scope.author)
+        task.arguments = reached.scope.arguments
         task.done.set()
 
     def _part(self, stage: i.Stage, number: int, count: int) -> str:
@@ -185,9 +190,9 @@ class Stages:
             return None
         return await self._origins.ignores()
 
-    def _lint(self, stage: i.Stage, ground: Ground, ignores: Ignored | None) -> None:
+    def _lint(self, stage: i.Stage, ground: Ground, arguments: Mapping[str, str], ignores: Ignored | None) -> None:
         inherited = (str(pair).partition("=")[0] for pair in ground.config.get("Env") or ())
-        names = {*inherited, *PROXIES, *self._arguments.ambient}
+        names = {*inherited, *arguments, *PROXIES, *self._arguments.ambient}
         warn(self._dockerfile, stage_findings(self._dockerfile, stage, names, ignores), self._progress)
 
     # The base.
@@ -207,6 +212,13 @@ class Stages:
                 ground = await self._origins.image(needed.base.name, needed.platform)
         self._progress(Transfer(part, "done"))
         return ground
+
+    def _arguments_of_base(self, needed: NeededStage) -> Mapping[str, str]:
+        """A stage that begins with another has its ARGs, as it has its ENV; who waited for `_base` may ask.
+
+        Source: https://docs.docker.com/reference/dockerfile/#scope
+        """
+        return self._tasks[needed.base.number].arguments if needed.base.origin is Origin.STAGE else {}
 
     def _steps_of(self, needed: NeededStage) -> int:
         return len(needed.stage.instructions) + 1

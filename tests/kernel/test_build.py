@@ -101,6 +101,29 @@ RUN id -u; id -g
     assert built.config["User"] == "12:34"
 
 
+async def test_a_stage_that_begins_with_another_has_its_arguments_and_a_stage_beside_it_has_not(at: Bench) -> None:
+    built = await at.build(
+        """FROM busybox AS one
+ARG GREETING=hi
+ARG PORT
+ENV GREETS=$GREETING
+FROM one AS two
+ARG MORE=more
+RUN echo one $GREETING $PORT $MORE
+FROM two
+ARG MORE
+RUN echo two $GREETING $PORT $MORE
+FROM busybox
+COPY --from=2 /etc /etc
+RUN echo beside $GREETING $PORT
+""",
+        args=(("PORT", "99"),),
+    )
+    assert sorted(built.output()) == ["beside", "one hi 99 more", "two hi 99 more"]
+    undefined = [told for told in built.told if isinstance(told, str) and "UndefinedVar" in told]
+    assert not [told for told in undefined if ":13:" not in told]
+
+
 async def test_shells_exec_forms_and_heredocs_run_as_docker_runs_them(at: Bench) -> None:
     built = await at.build(
         """FROM busybox
