@@ -262,20 +262,25 @@ class Tree:
         real = self._resolve(path)
         if self._look(real) is not None:
             return OperationError(message, hint=f"{self.ignore.name} leaves it out" if self._is_ignored(real) else None)
-        return OperationError(message + self._nearest(path))
+        nearest, hint = self._nearest(path)
+        return OperationError(message + nearest, hint=hint)
 
-    def _nearest(self, path: str) -> str:
-        """The name that may have been meant, where the first one of `path` is that does not exist."""
+    def _nearest(self, path: str) -> tuple[str, str | None]:
+        """Where the first name of `path` is that does not exist: what may have been meant, or a hint if it is a link."""
         above = ""
         for name in path.split("/"):
             here = f"{above}/{name}".strip("/")
             if self._look(self._resolve(here)) is None:
+                itself = f"{self._resolve(above)}/{name}".strip("/")
+                if self._look(itself) is not None:
+                    to = self.merged.readlink(itself)
+                    return "", f'{here} is a link to "{to}", which leads to nothing in {self.label}'
                 names = self._names(above) if self.is_directory(above) else []
                 paths = {each: f"{above}/{each}".strip("/") for each in names}
                 there = {each: found for each, found in paths.items() if not self._is_ignored(found)}
-                return did_you_mean(here, there.values())
+                return did_you_mean(here, there.values()), None
             above = here
-        return ""
+        return "", None
 
 
 def _parts(path: str) -> list[str]:

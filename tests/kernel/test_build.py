@@ -455,6 +455,15 @@ async def test_the_ignore_file_is_heard(at: Bench) -> None:
     assert caught.value.hint == ".dockerignore leaves it out"
 
 
+async def test_a_link_that_leads_to_nothing_is_told_as_one(at: Bench) -> None:
+    context = at.context({"d/a": ""})
+    (context / "d/out").symlink_to("../../elsewhere")
+    for source in ("d/out", "d/out/x"):
+        with pytest.raises(OperationError, match=rf'"{source}" does not exist in the build context\n') as caught:
+            await at.build(f"FROM busybox\nCOPY {source} /\n", context)
+        assert caught.value.hint == 'd/out is a link to "../../elsewhere", which leads to nothing in the build context'
+
+
 async def test_documents_are_files(at: Bench) -> None:
     built = await at.build(
         'FROM busybox\nARG X=1\nCOPY <<a.conf <<"b.conf" /etc/\nx=$X\na.conf\nx=$X\nb.conf\nCOPY <<EOF /one\nhi\nEOF\n'
