@@ -54,7 +54,7 @@ def transport_of(source: Source, path: str) -> str:
         return "oci"
     raise OperationError(
         f"{path} holds no image: neither index.json nor manifest.json is in it",
-        hint="`pystack save`, `docker save` or `skopeo copy` make one; for a root file system: `pystack image import`",
+        hint="`pystack image save`, `docker save` or `skopeo copy` make one; of a file system: `pystack image import`",
     )
 
 
