@@ -192,6 +192,8 @@ def _syntax_error(source: Source, exc: yaml.YAMLError) -> Diagnostic:
         hint = "YAML allows no tabs for indentation: use spaces"
     elif "mapping values are not allowed" in message:
         hint = "is a quote or a line break missing? text with a colon and a space in it must be quoted"
+    elif text is not None and text[column - 1 : column] == ":" and text[column : column + 1].strip():
+        hint = "in brackets and braces, text that begins or ends with a colon must be quoted"
     elif text is None and line:
         line = max(1, source.text.rstrip("\n").count("\n") + 1)
         text = source.line(line) or ""

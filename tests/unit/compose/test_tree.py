@@ -115,6 +115,8 @@ def test_documents_come_in_order_and_empty_ones_are_left_out_by_having_no_value(
         ("a: !!bool maybe", '"maybe" is not a !!bool'),
         ("a: b: c", "mapping values are not allowed"),
         ("a: [1", "not valid YAML"),
+        ("a: [1.1.1.1, ::1]", "text that begins or ends with a colon must be quoted"),
+        ("a: {b: [fe80::]}", "text that begins or ends with a colon must be quoted"),
         ("a:\n\t- b", "YAML allows no tabs"),
         ("k: " + "[" * (MAX_DEPTH + 1), f"nested too deeply: more than {MAX_DEPTH} levels"),
         ("? " + "k" * 2000 + "\n: 1", "is too long"),
