@@ -434,6 +434,7 @@ FILE: dict[str, str] = {
     "name variable": "name: ${N:-given}\nservices: {s: {image: i}}\n",
     "name number": "name: 5\nservices: {s: {image: i}}\n",
     "name empty": "name: ''\nservices: {s: {image: i}}\n",
+    "name of an empty variable": "name: ${N:-}\nservices: {s: {image: i}}\n",
     "name bad": "name: '!!'\nservices: {s: {image: i}}\n",
     "name project variable": "name: p\nservices: {s: {image: '${COMPOSE_PROJECT_NAME}'}}\n",
     "unknown": "foo: 1\nservices: {s: {image: i}}\n",

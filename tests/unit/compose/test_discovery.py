@@ -89,6 +89,15 @@ def test_the_identity_needs_no_valid_stack(stack: Stack) -> None:
     assert project_identity(stack.request()) == ("shop", str(stack.folder))
 
 
+@pytest.mark.parametrize("before", ["", "services: {a: [}\n"])
+def test_a_name_whose_variables_leave_nothing_is_an_error_at_its_line(stack: Stack, before: str) -> None:
+    stack.write("compose.yaml", f"{before}name: ${{V}}\n{ONE if not before else ''}")
+    with pytest.raises(ComposeError, match=rf'compose.yaml:{1 + before.count(chr(10))}:7: name: "" leaves no project name'):
+        project_identity(stack.request())
+    assert project_identity(stack.request({"V": "x"}))[0] == "x"
+    assert project_identity(stack.request(project_name="given"))[0] == "given"
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
