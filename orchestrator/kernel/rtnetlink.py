@@ -315,3 +315,12 @@ def parse_route(body: bytes) -> tuple[str, int, int] | None:
         return None
     index = u32(fields[RTA_OIF]) if RTA_OIF in fields else 0
     return socket.inet_ntop(family, fields[RTA_DST]), int(prefix), index
+
+
+def parse_gateway(body: bytes) -> tuple[str, int] | None:
+    """The router that a route leads by, if any, and the interface's index (0: none)."""
+    family = body[0]
+    fields = dict(attributes(body[12:]))
+    if RTA_GATEWAY not in fields:
+        return None
+    return socket.inet_ntop(family, fields[RTA_GATEWAY]), u32(fields[RTA_OIF]) if RTA_OIF in fields else 0

@@ -129,19 +129,22 @@ class HostLinks:
         return [rt.parse_link(body) for body in self._sock.ask(rt.get_links(master))]
 
     def occupied(self, without: Iterable[str] = ()) -> list[Occupied]:
-        """What the host has addresses in or routes to (all tables; default routes do not count), of both families, but not
-        by the interfaces named in `without`."""
+        """What the host has addresses in or routes to (all tables; default routes do not count), its addresses and its
+        routers themselves, of both families, but not by the interfaces named in `without`."""
         names = {link.index: link.name for link in self.all()}
         found = []
         for family in _FAMILIES:
             for body in self._sock.ask(rt.get_addresses(family)):
                 own = rt.parse_address(body)
                 found.append(Occupied(ip_network((own.ip, own.prefix), strict=False), names.get(own.index, "")))
+                found.append(Occupied(ip_network(own.ip), names.get(own.index, "")))
             for body in self._sock.ask(rt.get_routes(family)):
                 route = rt.parse_route(body)
                 if route is not None:
                     subnet = ip_network(route[:2], strict=False)
                     found.append(Occupied(subnet, names.get(route[2], ""), attached=False))
+                if (router := rt.parse_gateway(body)) is not None:
+                    found.append(Occupied(ip_network(router[0]), names.get(router[1], ""), attached=False))
         ignored = set(without)
         return [item for item in found if item.interface not in ignored]
 

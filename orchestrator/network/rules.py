@@ -67,8 +67,8 @@ def check_free(key: NetworkName, wanted: AddressRange, occupied: Iterable[Occupi
 
 def taken_by(wanted: AddressRange, occupied: Iterable[Occupied]) -> Occupied | None:
     """What keeps a range from being used that somebody has chosen. It may lie inside a wider one (10.0.0.0/8 by a VPN): who
-    chose it knows. It may not cover what the host reaches by a route as narrow or narrower, nor be a part of another
-    network of ours."""
+    chose it knows. It may not cover what the host reaches by a route as narrow or narrower (its own addresses and its
+    routers among it), nor be a part of another network of ours."""
     for item in occupied:
         wider = item.network.prefixlen < wanted.network.prefixlen and not item.interface.startswith("psb")
         if overlap(wanted.network, item.network) and not wider:

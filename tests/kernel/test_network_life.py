@@ -27,6 +27,8 @@ from orchestrator.network.leftovers import Leftovers, find_leftovers, remove_lef
 from orchestrator.network.veths import is_of_a_container
 from tests.kernel.network_lab import (
     DEADLINE_S,
+    HOST,
+    HOST6,
     OUTSIDE,
     Box,
     Lab,
@@ -147,6 +149,28 @@ async def test_subnets_avoid_what_the_host_routes_and_what_others_took() -> None
                     adapter.release(ContainerId("c"))
                     await adapter.remove([n.key for n in many])
             sock.batch([rt.delete_address(socket.AF_INET, lo, "10.200.0.1", 9)])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "what"),
+    [
+        (Subnet("203.0.113.0/29", gateway="203.0.113.6"), HOST),
+        (Subnet("2001:db8::/120"), HOST6),
+        (Subnet("203.0.113.64/28"), "203.0.113.70"),
+    ],
+)
+async def test_a_written_subnet_takes_neither_an_address_nor_a_router_of_the_host(wanted: Subnet, what: str) -> None:
+    """It is a part of a network that the host is on, and the bridge's route would be the narrower one."""
+    with world_and_files() as (_, files):
+        route = ["198.51.100.0/24", "via", "203.0.113.70"]
+        subprocess.run(["ip", "route", "add", *route], check=True)
+        async with open_networking(site(files)) as networking:
+            with pytest.raises(OperationError, match=f"overlaps {what}/"):
+                await networking.ensure([network(subnets=(wanted,), ipv6=":" in what)])
+            beside = Subnet("203.0.113.128/25")  # Nothing of the host's is there, and who wrote it knows.
+            await networking.ensure([network(subnets=(beside,))])
+            await networking.remove([DEFAULT])
+        subprocess.run(["ip", "route", "delete", *route], check=True)
 
 
 async def test_routes_to_everything_make_no_network_impossible_and_doctor_advises_nothing() -> None:
