@@ -52,13 +52,26 @@ def _of_container(prefix: str, row: dict[str, Any]) -> Iterator[tuple[str, str]]
         yield f"{prefix}_PORT", str(first["host_port"])
         if url := url_of(first):
             yield f"{prefix}_URL", url
+    best: dict[str, dict[str, Any]] = {}
     for port in published:
         kind = "" if protocol_of(port) == "tcp" else f"_{protocol_of(port).upper()}"
-        yield f"{prefix}_PORT_{port['target']}{kind}", str(port["host_port"])
+        known = best.setdefault(f"{port['target']}{kind}", port)
+        if not is_at(published[0], known) and is_at(published[0], port):
+            best[f"{port['target']}{kind}"] = port
+    for target, port in best.items():
+        yield f"{prefix}_PORT_{target}", str(port["host_port"])
+        if not is_at(published[0], port):
+            yield f"{prefix}_HOST_{target}", reachable(port["host_ip"])
     addresses = [address["ip"] for endpoint in row.get("endpoints", ()) for address in endpoint["addresses"]]
     for name, six in (("ADDRESS", False), ("ADDRESS_6", True)):
         for ip in [ip for ip in addresses if (":" in ip) == six][:1]:
             yield f"{prefix}_{name}", ip
+
+
+def is_at(first: dict[str, Any], port: dict[str, Any]) -> bool:
+    """Whether `port` is reached by the address that `first` is reached by."""
+    host = reachable(first["host_ip"])
+    return reachable(port["host_ip"]) == host or port["host_ip"] == ("::" if ":" in host else "0.0.0.0")
 
 
 def name_of(service: str) -> str:

@@ -120,6 +120,17 @@ def test_port_says_what_is_not_there(bench: Bench, words: tuple[str, ...], messa
     assert message in outcome.err
 
 
+def test_env_has_of_each_port_what_is_reached_by_the_services_host_and_says_where_it_is_not(bench: Bench) -> None:
+    ports = [port("127.0.0.1", 8080, 80), port("::1", 9000, 443), port("0.0.0.0", 9001, 443), port("127.0.0.2", 7000, 70)]
+    bench.serve(ps=ok([row("web", 1, *ports)]))
+    assert bench.run("env").out.splitlines()[4:] == [
+        "WEB_PORT_80=8080",
+        "WEB_PORT_443=9001",
+        "WEB_PORT_70=7000",
+        "WEB_HOST_70=127.0.0.2",
+    ]
+
+
 def test_env_prints_variables_that_a_shell_reads(bench: Bench) -> None:
     bench.serve(ps=ok([row("my-db", 3, port("0.0.0.0", 5432, 5432)), WEB, row("web", 2, port("127.0.0.1", 8081, 80))]))
     outcome = bench.run("env")
@@ -130,6 +141,7 @@ def test_env_prints_variables_that_a_shell_reads(bench: Bench) -> None:
         "WEB_URL=http://127.0.0.1:8080",
         "WEB_PORT_80=8080",
         "WEB_PORT_443=9443",
+        "WEB_HOST_443=::1",
         "WEB_PORT_53_UDP=5353",
         "WEB_ADDRESS=10.201.0.2",
         "WEB_ADDRESS_6=fd00::2",
