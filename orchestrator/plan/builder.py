@@ -427,7 +427,7 @@ class PlanBuilder:
         images = (image for each in made for image in (each.image, *mounted_images(each.volumes)))
         needs = [operation_id(Kind.OBTAIN_IMAGE, image) for image in dict.fromkeys(images)]
         needs += [operation_id(Kind.CREATE_NETWORK, key) for key in sorted({key for each in made for key in each.networks})]
-        needs += [operation_id(Kind.CREATE, self._first_of(name)) for name in sorted(shared_services(definition))]
+        needs += [operation_id(Kind.CREATE, self._first_of(of)) for of in sorted(shared_services(self.project, definition))]
         lenders = {entry.of for entry in definition.volumes_from}
         if lenders:
             needs += [item.id for item in self.operations.values() if item.kind is Kind.CREATE and lenders & _called(item)]

@@ -262,10 +262,11 @@ def _replace_sharers(builder: PlanBuilder, request: Up) -> None:
     """Who is in a namespace of what is replaced, whether it was asked for or not: that namespace will be gone."""
     for name in builder.graph.start_order():
         service = builder.project.services[name]
-        gone = sorted(other for other in shared_services(service) if builder.replaced.get(other))
+        shared = shared_services(builder.project, service)
+        gone = sorted(other for other in shared if builder.replaced.get(other))
         for item in builder.observed.replicas(name) if gone else ():
             if operation_id(Kind.REMOVE, item.container) not in builder.operations and item.sandbox is not None:
-                cause = f"{gone[0]}, whose {shared_services(service)[gone[0]]} namespace it is in, is replaced"
+                cause = f"{gone[0]}, whose {shared[gone[0]]} namespace it is in, is replaced"
                 builder.replace(item, service, cause, request.timeout_s, start=item.live)
 
 
@@ -424,7 +425,7 @@ def _replacement_cause(
     if item.sandbox is None or recreate is Recreate.NEVER:
         return ""
     project, record, image = builder.project, item.record, _identity_for(builder, item, service)
-    shared = shared_services(service)
+    shared = shared_services(project, service)
     for name in sorted(shared):
         if builder.replaced.get(name) or not builder.observed.replicas(name):
             return f"{name}, whose {shared[name]} namespace it is in, is replaced"

@@ -41,7 +41,7 @@ def _only_once(project: Project, service: Service) -> tuple[str, str] | None:
         if attachment.link_local:
             return "link_local_ips", "it has link_local_ips, which only one container can have at a time"
     for other in project.services.values():
-        if kind := shared_services(other).get(service.name):
+        if kind := shared_services(project, other).get(service.name):
             return f"services.{other.name}", f"{other.name} is in the {kind} namespace of its container"
     return None
 

@@ -507,9 +507,12 @@ def test_the_hash_sees_content_and_not_compose_paths() -> None:
 # Shared namespaces
 
 
-def in_network_of_db(command: str = "x") -> Project:
-    web = service("web", edge("db"), namespaces=replace(Namespaces(), network=Namespace(Sharing.SERVICE, "db")))
-    return project(service("db", command=(command,)), replace(web, networks={}))
+OF_DB = Namespace(Sharing.SERVICE, "db")
+
+
+def in_network_of_db(command: str = "x", whose: Namespace = OF_DB, called: str | None = None) -> Project:
+    web = service("web", edge("db"), namespaces=replace(Namespaces(), network=whose))
+    return project(service("db", command=(command,), container_name=called), replace(web, networks={}))
 
 
 def with_shared_hash(stack: Project, observed: ObservedProject) -> ObservedProject:
@@ -522,15 +525,31 @@ def with_shared_hash(stack: Project, observed: ObservedProject) -> ObservedProje
     return replace(observed, containers={**observed.containers, web.container: changed}, _by_service=by_service)
 
 
-def test_who_is_in_a_namespace_is_replaced_with_whose_it_is_and_the_plan_says_why() -> None:
-    stack = in_network_of_db()
+@pytest.mark.parametrize(
+    ("whose", "called"),
+    [(OF_DB, None), (Namespace(Sharing.CONTAINER, "demo-db-1"), None), (Namespace(Sharing.CONTAINER, "vpn"), "vpn")],
+)
+def test_who_is_in_a_namespace_is_replaced_with_whose_it_is_and_the_plan_says_why(
+    whose: Namespace, called: str | None
+) -> None:
+    stack = in_network_of_db("x", whose, called)
+    first = {item.service: item for item in up(stack, ObservedProject()).of(Kind.CREATE)}
+    assert first[ServiceName("db")].id in first[ServiceName("web")].after
     observed = with_shared_hash(stack, seen(stack))
     assert labels(up(stack, observed)) == []
-    plan = up(in_network_of_db("y"), observed)
+    plan = up(in_network_of_db("y", whose, called), observed)
     causes = {item.cause for item in plan.operations if item.service == "web" and item.kind is not Kind.START}
     assert causes == {"db, whose network namespace it is in, is replaced"}
     created = {item.service: item for item in plan.of(Kind.CREATE)}
     assert created[ServiceName("db")].id in created[ServiceName("web")].after
+
+
+def test_two_that_name_each_others_containers_do_not_wait_for_each_other() -> None:
+    there = [
+        replace(service(name), networks={}, namespaces=replace(Namespaces(), network=Namespace(Sharing.CONTAINER, other)))
+        for name, other in (("a", "demo-b-1"), ("b", "demo-a-1"), ("c", "demo-c-1"))
+    ]
+    assert all(not item.after for item in up(project(*there), ObservedProject()).of(Kind.CREATE))
 
 
 def test_who_is_in_a_namespace_of_what_was_replaced_meanwhile_is_replaced() -> None:
