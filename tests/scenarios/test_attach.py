@@ -155,7 +155,8 @@ def test_an_exec_has_the_terminal_s_size_at_once_and_job_control(stack: Stack) -
         screen.until(b"detached")
         assert screen.end() == 0
         assert screen.is_canonical()
-    assert "sleep 2000" in stack.must("exec", "-T", "web", "ps", "-o", "args").stdout
+    # The shell's child is there at once, and called so when it has got to its execve.
+    eventually(lambda: "sleep 2000" in stack.must("exec", "-T", "web", "ps", "-o", "args").stdout)
 
 
 def state_of_sleep(stack: Stack) -> str:
