@@ -15,7 +15,7 @@ from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind, Owner, Recursion
 from orchestrator.oci.devices import has_device_list
 from orchestrator.oci.inputs import SandboxInputs
-from orchestrator.oci.terms import LOWER, OWNER_BY_SOURCE, OWNER_SOURCE
+from orchestrator.oci.terms import HOSTS_OWN, LOWER, OWNER_BY_SOURCE, OWNER_SOURCE
 
 _BASE_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
@@ -66,7 +66,7 @@ def mounts_of(inputs: SandboxInputs) -> list[dict[str, Any]]:
         base = [_HOSTS_SHM if mount["destination"] == _SHM else mount for mount in base]
     for mount in image.mounts:
         if clean_path(mount.target) not in chosen:
-            base.append(_bind(mount.source, clean_path(mount.target), ("ro", "rro", "rnosuid")))
+            base.append(_bind(mount.source, clean_path(mount.target), HOSTS_OWN))
     # Parents before what lies below them, else in the order of the stack.
     mounts = base + [chosen[target] for target in sorted(chosen, key=lambda path: path.count("/"))]
     mounts += [_bind(part.source, clean_path(part.target), part.options) for part in inputs.parts.mounts]

@@ -46,3 +46,6 @@ ORDERS = frozenset({
     ANNOTATION_SUBPATHS,
 })
 """The annotations that this runtime obeys."""
+
+HOSTS_OWN = ("ro", "rro", "rnosuid")
+"""The options of what ``image: host`` has of the machine itself (``/usr``), and of no other bind."""

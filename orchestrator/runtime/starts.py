@@ -19,6 +19,7 @@ from orchestrator.contracts.runtime import Run, SandboxSpec, TtySink
 from orchestrator.contracts.site import Site
 from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.model.names import ContainerId
+from orchestrator.oci.terms import HOSTS_OWN
 from orchestrator.runtime.cgroups import ContainerCgroup
 from orchestrator.runtime.ends import Ends
 from orchestrator.runtime.ground import Ground, ground_of
@@ -222,10 +223,11 @@ class Starts:
 
 
 async def _ground(spec: SandboxSpec) -> Ground | None:
-    """As `ground_of`, which is asked in a thread where there is something to ask."""
-    if any(entry.get("type") == "bind" for entry in spec.config.get("mounts") or ()):
-        return await trio.to_thread.run_sync(ground_of, spec)
-    return ()
+    """As `ground_of`, which is asked in a thread where there is something to ask: the machine's own /usr stays."""
+    binds = (entry.get("options") or () for entry in spec.config.get("mounts") or () if entry.get("type") == "bind")
+    if all(set(HOSTS_OWN).issubset(options) for options in binds):
+        return ()
+    return await trio.to_thread.run_sync(ground_of, spec)
 
 
 def _message(asked: _Asked) -> tuple[list[int], dict[str, Any]]:
