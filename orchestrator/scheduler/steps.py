@@ -31,6 +31,7 @@ from orchestrator.scheduler.waits import DependencyWait
 from orchestrator.units import signal_name
 
 _MADE_AT_ONCE, _PREPARED_AT_ONCE = 32, 1
+"""Containers of one plan (docs/decisions/0024)."""
 _STARTED = (Phase.RUNNING, Phase.PAUSED)
 
 

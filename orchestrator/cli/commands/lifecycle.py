@@ -36,20 +36,13 @@ def operate(
     began_s = time.monotonic()
     site = settings.site()
     verb = NAMES[type(request)]
+    if not isinstance(request, Connect | Disconnect) and (asked := request.selection.services):
+        left = _recorded_of(settings, site, asked, verb if needs_project else "")
+        if not left:
+            choose(settings.terminal(), verb, Board()).summary(f"nothing to {verb}", {"changed": 0})
+            return
+        request = replace(request, selection=replace(request.selection, services=left))
     services = () if isinstance(request, Connect | Disconnect) else request.selection.services
-    if services and not isinstance(request, Connect | Disconnect):
-        there = _recorded(site)
-        new = [name for name in services if name not in there] if there else []
-        if new:
-            known(settings, new)
-            if needs_project:
-                message = f'service "{new[0]}" has no container to {verb}'
-                raise OperationError(message, hint=f"create it with: pystack up {new[0]}")
-            services = tuple(name for name in services if name not in new)
-            request = replace(request, selection=replace(request.selection, services=services))
-            if not services:
-                choose(settings.terminal(), verb, Board()).summary(f"nothing to {verb}", {"changed": 0})
-                return
     if shown_instead(settings, request):
         return
     board = Board()
@@ -76,12 +69,21 @@ def operate(
     progress.summary(text, result)
 
 
-def _recorded(site: Site) -> frozenset[str]:
-    """The services that are recorded, and those of which only containers are. The supervisor knows no others."""
+def _recorded_of(settings: Settings, site: Site, services: tuple[str, ...], needed: str) -> tuple[str, ...]:
+    """Those of `services` that are recorded, or of which only containers are: the supervisor knows no others. All, when
+    nothing is recorded. `needed`: the verb that each must have a container for; "" when one without is passed over. Raises
+    OperationError, and as `known`."""
     from orchestrator.state.services import recorded
 
     found = recorded(site)
-    return frozenset((*found.services, *(item.service for item in found.containers.values())))
+    there = {*found.services, *(item.service for item in found.containers.values())}
+    new = [name for name in services if name not in there] if there else []
+    if new:
+        known(settings, new)
+    if new and needed:
+        message = f'service "{new[0]}" has no container to {needed}'
+        raise OperationError(message, hint=f"create it with: pystack up {new[0]}")
+    return tuple(name for name in services if name not in new)
 
 
 def known(settings: Settings, services: Iterable[str]) -> None:
