@@ -12,6 +12,7 @@ from orchestrator.kernel.process import clone3, setns
 from orchestrator.kernel.rooted import open_in, read_small_file
 from orchestrator.standalone.bearing import apply_to_process, raise_limits
 from orchestrator.standalone.becoming import become, find_command
+from orchestrator.standalone.birth import Birth
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import MOST_BYTES, check_process, check_shape
 from orchestrator.standalone.filters import add_filter
@@ -122,9 +123,9 @@ class _Entering:
         self.detached = line.flag("detach")
         self.terminal = bool(wanted.get("terminal"))
         self.foreground = None if self.detached else Foreground()
-        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         self.console: socket.socket | None = None
         self.about = b"begin"
+        self.pid = 0
 
     def run(self) -> int:
         line, record = self.line, self.record
@@ -147,12 +148,16 @@ class _Entering:
             os.sched_setaffinity(0, numbers_of(affinity["initial"], "process.execCPUAffinity.initial"))
         if kinds & c.CLONE_NEWPID:
             setns(target, c.CLONE_NEWPID)  # Only for who is born from here on.
-        pid = clone3(0)
-        if pid == 0:
-            self.ours.close()
-            self._child(target, kinds & ~c.CLONE_NEWPID)
-        self.theirs.close()
-        self._attend(pid, affinity)
+        below = (line.text("cgroup") or "").strip("/")
+        birth = Birth(group_of(record), f"/{below}" if below else "")
+        control = birth.give(
+            lambda cgroup: clone3(0, cgroup=cgroup),
+            lambda control: self._child(birth, control, target, kinds & ~c.CLONE_NEWPID),
+            self._note,
+            failure,
+        )
+        pid = self.pid
+        self._attend(control, pid, affinity)
         if file := line.text("pid-file"):
             write_pid_file(file, pid)
         if self.foreground is None:
@@ -161,20 +166,20 @@ class _Entering:
             self.foreground.receive_terminal()
         return self.foreground.wait(pid)
 
-    def _attend(self, pid: int, affinity: Mapping[str, Any]) -> None:
+    def _note(self, pid: int) -> None:
+        self.pid = pid
+
+    def _attend(self, control: socket.socket, pid: int, affinity: Mapping[str, Any]) -> None:
         """Until it is the user's program."""
         try:
-            if (group := group_of(self.record)) is not None:
-                below = self.line.text("cgroup")
-                group.join(pid, f"/{below.strip('/')}" if below.strip("/") else "")
             raise_limits(pid, self.identity.limits)
             apply_to_process(pid, self.wanted)
             if affinity.get("final"):
                 os.sched_setaffinity(pid, numbers_of(affinity["final"], "process.execCPUAffinity.final"))
             if self.foreground is not None:
                 self.foreground.hold()
-            self.ours.send(GO + pid.to_bytes(4, "little"))
-            said = self.ours.recv(MOST_WORD)
+            control.send(GO + pid.to_bytes(4, "little"))
+            said = control.recv(MOST_WORD)
             if said:
                 raise failure(said)
         except BaseException:
@@ -182,11 +187,13 @@ class _Entering:
             os.waitpid(pid, 0)
             raise
 
-    def _child(self, target: int, kinds: int) -> NoReturn:
+    def _child(self, birth: Birth, control: socket.socket, target: int, kinds: int) -> NoReturn:
         """As `first_process`: nothing is imported or looked up once it is in the container."""
         number = 0
         try:
-            said = self.theirs.recv(16)
+            self.about = b"enter the control groups"
+            birth.enter(control)
+            said = control.recv(16)
             if said[:1] != GO:
                 os._exit(1)
             self.identity.pid = int.from_bytes(said[1:], "little")
@@ -196,7 +203,7 @@ class _Entering:
         except BaseException:
             number = 0
         try:
-            self.theirs.send(FAILED + number.to_bytes(4, "little") + self.about)
+            control.send(FAILED + number.to_bytes(4, "little") + self.about)
         finally:
             os._exit(1)
 

@@ -21,6 +21,7 @@ from orchestrator.kernel.rooted import ensure, open_in, read_small_file
 from orchestrator.kernel.syscalls import setdomainname, sethostname
 from orchestrator.kernel.trees import copy_tree
 from orchestrator.standalone.becoming import become, find_command
+from orchestrator.standalone.birth import Birth
 from orchestrator.standalone.hooks import run_hooks
 from orchestrator.standalone.identities import home_of
 from orchestrator.standalone.plans import Device, Mount, Plan
@@ -28,6 +29,7 @@ from orchestrator.standalone.terminals import make_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import NoReturn
 
 FAILED, HOOKS, READY = b"e", b"h", b"r"
@@ -46,10 +48,10 @@ _NULL = os.makedev(1, 3)
 
 
 class FirstProcess:
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, birth: Birth, control: socket.socket) -> None:
+        self.plan, self.birth = plan, birth
         self.about = b"begin"
-        self.channel = plan.control
+        self.control = self.channel = control
         self.pid = 0
         self.command = b""
         self.null = -1
@@ -75,7 +77,7 @@ class FirstProcess:
 
     def _hear(self, word: bytes) -> bytes:
         """The rest of what was said. Ends with who should have said it."""
-        said = self.plan.control.recv(MOST_WORD)
+        said = self.control.recv(MOST_WORD)
         if said[:1] != word:
             os._exit(1)
         return said[1:]
@@ -85,6 +87,8 @@ class FirstProcess:
     def _to_ready(self) -> None:
         plan = self.plan
         process.set_not_dumpable()
+        self.about = b"enter the control groups"
+        self.birth.enter(self.control)
         (self.pid,) = struct.unpack("=i", self._hear(GO))
         plan.identity.pid = self.pid
         self._enter()
@@ -101,7 +105,7 @@ class FirstProcess:
             fd = os.open(b"/proc/sys/" + name, os.O_WRONLY | os.O_CLOEXEC)
             os.write(fd, value)
             os.close(fd)
-        plan.control.send(HOOKS)
+        self.control.send(HOOKS)
         self._hear(ON)
         for hook in plan.create_hooks:
             self.about = b"run the createContainer hook " + hook.path
@@ -112,7 +116,7 @@ class FirstProcess:
         self._pivot()
         self._enter_directory()
         self.command = self._find()
-        plan.control.send(READY)
+        self.control.send(READY)
 
     def _enter(self) -> None:
         plan = self.plan
@@ -357,7 +361,7 @@ class FirstProcess:
         if listener is None:
             self._hear(START)
             return
-        self.plan.control.close()
+        self.control.close()
         while True:
             channel = accept(listener)
             if channel.recv(16) == START:

@@ -97,16 +97,40 @@ class Group:
             if fd is not None:
                 os.close(fd)
 
-    def join(self, pid: int, below: str = "") -> None:
-        """`below`: a group of the container's own. Raises HostError."""
-        for directory in self.directories:
+    def open_tasks(self, below: str = "") -> list[int]:
+        """Of each v1 hierarchy the file by which a process of one thread enters (``tasks``, by writing 0). `below`: a group
+        of the container's own, where there is one. Raises HostError."""
+        found = []
+        for directory in dict.fromkeys(self.v1.values()):
             try:
-                cgroup.write(f"{directory}{below}/cgroup.procs", str(pid))
-            except FileNotFoundError:
-                if below:
-                    continue
+                found.append(os.open(f"{directory}{below}/tasks", os.O_WRONLY | os.O_CLOEXEC))
             except OSError as exc:
-                raise HostError(f"cannot enter the cgroup {directory}{below}: {exc.strerror}") from exc
+                if not below or exc.errno != errno.ENOENT:
+                    raise _cannot_enter(f"{directory}{below}", exc) from exc
+        return found
+
+    def open_unified(self, below: str = "") -> int | None:
+        """For CLONE_INTO_CGROUP; None: there is no such hierarchy, or group. Raises HostError."""
+        if self.layout.unified is None:
+            return None
+        directory = f"{self.layout.unified}/{self.path}{below}"
+        try:
+            return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as exc:
+            if below and exc.errno == errno.ENOENT:
+                return None
+            raise _cannot_enter(directory, exc) from exc
+
+    def join_unified(self, pid: int, below: str = "") -> None:
+        """Raises HostError."""
+        if self.layout.unified is None:
+            return
+        directory = f"{self.layout.unified}/{self.path}{below}"
+        try:
+            cgroup.write(f"{directory}/cgroup.procs", str(pid))
+        except OSError as exc:
+            if not below or exc.errno != errno.ENOENT:
+                raise _cannot_enter(directory, exc) from exc
 
     def pids(self) -> list[int]:
         found: set[int] = set()
@@ -182,6 +206,10 @@ class Group:
             from orchestrator.runtime.cgroup_parents import remove_parents
 
             remove_parents(self.layout, self.path, own=1)
+
+
+def _cannot_enter(directory: str, exc: OSError) -> HostError:
+    return HostError(f"cannot enter the cgroup {directory}: {exc.strerror}")
 
 
 def _removed(directory: str) -> bool:

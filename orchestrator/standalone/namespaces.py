@@ -138,13 +138,14 @@ def _set_offsets(text: str) -> None:
         raise HostError(f"cannot set the offsets of the clocks: {exc.strerror}: {text.strip()}") from exc
 
 
-def bear(namespaces: Namespaces) -> int:
+def bear(namespaces: Namespaces, cgroup: int | None) -> int:
     """clone3(2): the pid of a child in its namespaces, 0 in the child. The mount namespace by path is the child's matter.
-    For a single-threaded process."""
+    `cgroup`: the v2 directory it is born in; none with a user namespace by path, in which it may not be. For a
+    single-threaded process."""
     own = _enter(namespaces)
     pid = -1
     try:
-        pid = process.clone3(namespaces.new) if namespaces.user < 0 else _bear_by_another(namespaces)
+        pid = process.clone3(namespaces.new, cgroup=cgroup) if namespaces.user < 0 else _bear_by_another(namespaces)
     finally:
         if pid != 0:  # The child stays where it was born.
             _leave(own)

@@ -58,7 +58,6 @@ class Device:
 class Plan:
     """All of it, in the order of the steps."""
 
-    control: socket.socket
     listener: socket.socket | None
     root: int
     identity: Identity

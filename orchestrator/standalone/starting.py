@@ -14,6 +14,7 @@ from orchestrator.kernel.jsontext import dumps
 from orchestrator.kernel.syscalls import cloexec_from
 from orchestrator.standalone import preparing
 from orchestrator.standalone.bearing import apply_to_process, raise_limits
+from orchestrator.standalone.birth import Birth
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import check_config, complete_mappings, read_config
 from orchestrator.standalone.ending import destroy, run_poststop
@@ -53,9 +54,8 @@ if TYPE_CHECKING:
 
     from orchestrator.standalone.configs import Config
     from orchestrator.standalone.notifying import Readiness
-else:  # Both would make enumerations of all that they have
+else:  # It would make enumerations of all that it has
     import _signal as signal
-    import _socket as socket
 
 _NOT_FOUND, _NOT_EXECUTABLE = (2, 20), (13, 8)
 _MOST_KEPT = 1 << 16
@@ -189,6 +189,8 @@ def failure(said: bytes) -> PystackError:
 class Creation:
     """One `create`. `control`: to the first process, until it is told to begin."""
 
+    control: socket.socket
+
     def __init__(self, line: Line, journal: Journal, *, foreground: bool = False) -> None:
         self.line, self.journal = line, journal
         self.records = records_of(line)
@@ -196,9 +198,6 @@ class Creation:
         self.foreground = Foreground() if foreground else None
         self.group: Group | None = None
         self.config: Config = {}
-        self.control, self.child_end = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
-        )
         self.claimed = False
         self.record = Record(line.words[0], "")
         self.kept = kept_descriptors(line)
@@ -271,7 +270,6 @@ class Creation:
         propagation = linux.get("rootfsPropagation") or ""
         own = {item["type"]: item.get("path") for item in linux.get("namespaces") or ()}
         plan = Plan(
-            control=self.child_end,
             listener=None if self.is_run else listen(self.records.path(record.id)),
             root=preparing.open_root(record.rootfs, propagation),
             identity=identity,
@@ -320,23 +318,20 @@ class Creation:
         """Until it waits for `start`. Raises HostError, OperationError, CommandError."""
         plan, record = self.plan, self.record
         assert plan is not None
-        raisable = plan.identity.limits
-        pid = bear(self.namespaces)
-        if pid == 0:
-            self.control.close()
-            FirstProcess(plan).run()
-        record.pid = pid
-        record.start_ticks = pidfd.start_time(pid) or 0
-        self.records.write(record)
-        self.child_end.close()
+        birth = Birth(self.group, direct=self.namespaces.user < 0)
+        self.control = birth.give(
+            lambda cgroup: bear(self.namespaces, cgroup),
+            lambda control: FirstProcess(plan, birth, control).run(),
+            self._note,
+            failure,
+        )
+        pid = record.pid
         if plan.listener is not None:
             plan.listener.close()
         linux = self.config.get("linux") or {}
         if plan.new_user:
             write_maps(pid, lines_of(linux["uidMappings"]), lines_of(linux["gidMappings"]))
-        if self.group is not None:
-            self.group.join(pid)
-        raise_limits(pid, raisable)
+        raise_limits(pid, plan.identity.limits)
         apply_to_process(pid, self.config["process"])
         self._say(GO + struct.pack("=i", pid))
         self._hear(HOOKS)
@@ -358,6 +353,11 @@ class Creation:
             send_pidfd(receiver, pid)
         if self.foreground is not None and plan.terminal and not self.line.text("console-socket"):
             self.foreground.receive_terminal()
+
+    def _note(self, pid: int) -> None:
+        self.record.pid = pid
+        self.record.start_ticks = pidfd.start_time(pid) or 0
+        self.records.write(self.record)
 
     def _say(self, word: bytes) -> None:
         try:

@@ -190,3 +190,26 @@ def test_groups_above_one_that_others_use_or_made_stay(here: Lab) -> None:
         assert [entry.name for entry in there.iterdir() if entry.is_dir()] == []
     finally:
         there.rmdir()
+
+
+def test_a_container_is_in_its_groups_also_where_others_were_killed_before(here: Lab) -> None:
+    """Who is born in a group that was killed is killed, too (docs/runtime.md): such a group is entered in the other way."""
+    root = detect().unified
+    if root is None:
+        pytest.skip("no unified hierarchy")
+    there = Path(root, "killed-before")
+    config = here.config("sleep", "1000")
+    config["linux"]["cgroupsPath"] = "/killed-before/box"
+    config["linux"]["namespaces"] = [item for item in config["linux"]["namespaces"] if item["type"] != "cgroup"]
+    there.mkdir()
+    try:
+        (there / "box").mkdir()
+        (there / "box" / "cgroup.kill").write_text("1")
+        here.create(config)
+        here.oci("start", "box")
+        own = Path(f"/proc/{here.state()['pid']}/cgroup").read_text()
+        assert own.count(":/killed-before/box\n") == len(detect().roots())
+        assert here.oci("exec", "box", "cat", "/proc/self/cgroup") == own
+        here.oci("delete", "--force", "box")
+    finally:
+        there.rmdir()
