@@ -63,6 +63,7 @@ bench: servers $(VENV)/.installed
 	$(PY) -m benchmarks.names
 	$(PY) -m benchmarks.network
 	$(PY) -m benchmarks.dependents
+	$(PY) -m benchmarks.oci_run
 
 changelog:
 	python3 changes/assemble.py --write
