@@ -281,10 +281,15 @@ class Server:
         return done
 
 
+_GATHER_S = 0.004
+
+
 async def _forward(connection: Connection, listener: Listener, scope: trio.CancelScope) -> None:
     """Send events until they end; a client that is gone ends `scope`, and the next use of the connection says so."""
     try:
         async for event in listener.events:
+            with trio.move_on_after(_GATHER_S):
+                await listener.stopped.wait()
             await connection.send(*({"event": to_json(item)} for item in (event, *listener.more())))
     except Disconnected:
         scope.cancel()

@@ -66,6 +66,7 @@ class Listener:
         self._stream = stream
         self._send = send
         self.events = events
+        self.stopped = trio.Event()
 
     def more(self) -> Iterator[Event]:
         """What has happened by now and was not yet taken, so that a burst of events is sent at once."""
@@ -76,3 +77,4 @@ class Listener:
     def stop(self) -> None:
         """No further events; those that happened already are still delivered."""
         self._stream.forget(self._send)
+        self.stopped.set()
