@@ -36,6 +36,11 @@ _AT = b'"at": '
 """Within text its quotes are escaped, so that the first one in a line is the event's own."""
 
 
+def text_of(event: Event) -> bytes:
+    """A JSON object, as the log and the control protocol have it: made once for both."""
+    return json.dumps(to_json(event)).encode()
+
+
 class EventLog:
     """Appends and reads events. Appending never raises: a full disk must not stop the supervision of containers. Reading
     passes over lines that do not parse and raises HostError when the disk refuses."""
@@ -46,8 +51,9 @@ class EventLog:
         self._fd: int | None = None
         self._size = 0
 
-    def append(self, event: Event) -> None:
-        data = json.dumps({"version": VERSION} | to_json(event)).encode() + b"\n"
+    def append(self, event: Event, text: bytes | None = None) -> None:
+        """`text`: its `text_of`, where that has been made."""
+        data = b'{"version": %d, %s\n' % (VERSION, (text or text_of(event))[1:])
         try:
             if self._fd is None or self._size > _MAX_BYTES:
                 self._open()

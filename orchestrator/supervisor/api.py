@@ -117,8 +117,9 @@ class Server:
         self._changed.set()
 
     async def _watch(self, listener: Listener) -> None:
-        async for _event in listener.events:
-            self._changed.set()
+        async with aclosing(listener.bursts()) as bursts:
+            async for _burst in bursts:
+                self._changed.set()
 
     async def _beat(self, nursery: trio.Nursery) -> None:
         """Signs of life for all who wait for an answer, as long as there are any: one task for all of them."""
@@ -281,16 +282,12 @@ class Server:
         return done
 
 
-_GATHER_S = 0.004
-
-
 async def _forward(connection: Connection, listener: Listener, scope: trio.CancelScope) -> None:
     """Send events until they end; a client that is gone ends `scope`, and the next use of the connection says so."""
     try:
-        async for event in listener.events:
-            with trio.move_on_after(_GATHER_S):
-                await listener.stopped.wait()
-            await connection.send(*({"event": to_json(item)} for item in (event, *listener.more())))
+        async with aclosing(listener.bursts()) as bursts:
+            async for burst in bursts:
+                await connection.send_lines(b"".join(b'{"event": %s}\n' % told.text for told in burst))
     except Disconnected:
         scope.cancel()
 

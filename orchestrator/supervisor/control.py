@@ -119,8 +119,8 @@ class ProjectControl:
                 for event in await trio.to_thread.run_sync(self._logged, request.since):
                     yield event
             if request.follow:
-                async for event in listener.events:
-                    yield event
+                async for told in listener.events:
+                    yield told.event
 
     async def operate(self, request: Operation, first_run: FirstRun | None = None) -> Done:
         """`first_run`: what the process of a one-off is connected to; it belongs to this call."""

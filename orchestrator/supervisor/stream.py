@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from functools import cached_property
 
 import trio
 
 from orchestrator.contracts.events import Event, EventKind
-from orchestrator.state.journal import EventLog
+from orchestrator.state.journal import EventLog, text_of
 
 _BACKLOG = 20_000
 """Events a slow listener may lag behind; then it is cut off, so that it cannot hold the memory of all of them."""
 _AT_ONCE = 200
+_BURST_S = 0.004
+
+
+class Told:
+    def __init__(self, event: Event) -> None:
+        self.event = event
+
+    @cached_property
+    def text(self) -> bytes:
+        """The event as JSON, made once for the log and all who listen."""
+        return text_of(self.event)
 
 
 class EventStream:
@@ -20,14 +32,15 @@ class EventStream:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._listeners: set[trio.MemorySendChannel[Event]] = set()
+        self._listeners: set[trio.MemorySendChannel[Told]] = set()
 
     def emit(self, event: Event) -> None:
+        told = Told(event)
         if not _routine(event):
-            self._log.append(event)
+            self._log.append(event, told.text)
         for listener in tuple(self._listeners):
             try:
-                listener.send_nowait(event)
+                listener.send_nowait(told)
             except (trio.WouldBlock, trio.BrokenResourceError):
                 self._listeners.discard(listener)
                 listener.close()
@@ -35,7 +48,7 @@ class EventStream:
     @asynccontextmanager
     async def listen(self) -> AsyncGenerator[Listener, None]:
         """All events from now on."""
-        send, receive = trio.open_memory_channel[Event](_BACKLOG)
+        send, receive = trio.open_memory_channel[Told](_BACKLOG)
         self._listeners.add(send)
         try:
             yield Listener(self, send, receive)
@@ -43,7 +56,7 @@ class EventStream:
             self.forget(send)
             receive.close()
 
-    def forget(self, channel: trio.MemorySendChannel[Event]) -> None:
+    def forget(self, channel: trio.MemorySendChannel[Told]) -> None:
         self._listeners.discard(channel)
         with suppress(trio.ClosedResourceError):
             channel.close()
@@ -58,23 +71,29 @@ def _routine(event: Event) -> bool:
 
 
 class Listener:
-    """One subscription: iterate `events`; they end after `stop`, or when the listener fell too far behind."""
+    """One subscription: iterate `events`, or `bursts`; they end after `stop`, or when the listener fell too far behind."""
 
     def __init__(
-        self, stream: EventStream, send: trio.MemorySendChannel[Event], events: trio.MemoryReceiveChannel[Event]
+        self, stream: EventStream, send: trio.MemorySendChannel[Told], events: trio.MemoryReceiveChannel[Told]
     ) -> None:
         self._stream = stream
         self._send = send
+        self._stopped = trio.Event()
         self.events = events
-        self.stopped = trio.Event()
 
-    def more(self) -> Iterator[Event]:
-        """What has happened by now and was not yet taken, so that a burst of events is sent at once."""
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            for _ in range(_AT_ONCE):
-                yield self.events.receive_nowait()
+    async def bursts(self) -> AsyncGenerator[list[Told], None]:
+        """What happens within a few milliseconds together: each message wakes its reader, which takes the processor from
+        those that the events are about."""
+        async for first in self.events:
+            with trio.move_on_after(_BURST_S):
+                await self._stopped.wait()
+            burst = [first]
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while len(burst) < _AT_ONCE:
+                    burst.append(self.events.receive_nowait())
+            yield burst
 
     def stop(self) -> None:
         """No further events; those that happened already are still delivered."""
         self._stream.forget(self._send)
-        self.stopped.set()
+        self._stopped.set()

@@ -69,7 +69,11 @@ class Connection:
 
     async def send(self, *messages: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Messages in this order, `fds` with the first. Raises Disconnected when the peer is gone, or takes nothing."""
-        data = b"".join(json.dumps(message, separators=(",", ":")).encode() + b"\n" for message in messages)
+        lines = (json.dumps(message, separators=(",", ":")).encode() + b"\n" for message in messages)
+        await self.send_lines(b"".join(lines), fds)
+
+    async def send_lines(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """`send` of messages that are lines of JSON already."""
         if self._sending.locked():
             await self._sending.acquire()
         else:

@@ -29,7 +29,7 @@ async def test_a_listener_gets_what_happened_before_it_stopped_and_nothing_after
         stream.emit(event())
         listener.stop()
         stream.emit(event(EventKind.SERVICE_READY))
-        assert [item.kind async for item in listener.events] == [EventKind.WARNING]
+        assert [told.event.kind async for told in listener.events] == [EventKind.WARNING]
     log.close()
 
 
