@@ -34,7 +34,7 @@ from tests.machine import make_busybox_rootfs, what_the_kernel_tests_lack
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR_IN_FLIGHT = 32
 EXECS = 40
-RESTARTS = 20
+RESTARTS = 80
 TURNS = 4
 LOG_BYTES = 200_000_000
 

@@ -161,7 +161,8 @@ class Session:
         """The link to the living monitor; waits while a new one is being started. Raises HostError when there is to be none
         any more: who is shielded would wait for ever."""
         while True:
-            await self._ready.wait()
+            if not self._ready.is_set():  # An event that is set costs a turn of the loop, too.
+                await self._ready.wait()
             if self._hopeless is not None:
                 raise HostError(self._hopeless.message, hint=self._hopeless.hint)
             if self._link is not None and not self._link.lost:
