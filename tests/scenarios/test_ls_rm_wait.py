@@ -203,6 +203,15 @@ def test_a_dry_run_of_what_is_not_up_leaves_nothing_behind(stack: Stack) -> None
     assert (refused.code, "has no dry run" in refused.stderr) == (2, True)
 
 
+def test_a_dry_run_of_what_does_not_exist_ends_as_the_verb_does(stack: Stack) -> None:
+    verbs = (["start"], ["stop"], ["restart"], ["kill"], ["pause"], ["rm", "-f"], ["exec", "-T", "web", "true"], ["down"])
+    codes = {words[0]: stack.run("--dry-run", *words).code for words in verbs}
+    assert codes == {words[0]: stack.run(*words).code for words in verbs}
+    assert (codes["start"], codes["stop"], codes["restart"], codes["exec"]) == (1, 0, 1, 1)
+    stack.must("up", "-d", "web")
+    assert stack.run("--dry-run", "exec", "-T", "nosuch", "true").code == 2
+
+
 def test_a_command_that_cannot_be_executed_has_the_exit_code_of_that(pystack: Pystack, busybox_rootfs: Path) -> None:
     image = f"image: rootfs:{busybox_rootfs}"
     stack = pystack.stack(

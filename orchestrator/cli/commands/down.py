@@ -102,15 +102,13 @@ def _down(
         working_dir=folder,
         named=named,
     )
-    if settings.dry_run:
-        client.close()
-        shown_instead(settings, request, site)
-        return
     with client:
         try:
+            if shown_instead(settings, request, site, client):
+                return
             result = Operation(client, request, progress, board).run()
         except PystackError as error:
-            raise explain_unknown(settings, site, error, services) from None
+            raise explain_unknown(settings, error, services) from None
         finally:
             progress.close()
         if not result.get("statuses"):
