@@ -128,7 +128,7 @@ def _ports(text: str) -> tuple[PortMapping, ...]:
 
 def _mounts(project: Project, service: Service, changes: Changes) -> tuple[Mount, ...]:
     """The service's and those of the command line, which take the place of what is mounted there."""
-    mounts = {mount.target: mount for mount in service.volumes}
+    mounts = {clean_path(mount.target): mount for mount in service.volumes}
     for text in changes.volumes:
         (mount,) = _mount(text, changes)
         named = mount.kind is MountKind.VOLUME and mount.source is not None

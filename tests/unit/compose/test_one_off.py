@@ -108,6 +108,12 @@ def test_a_volume_that_the_stack_does_not_have_is_nobodys_and_called_as_it_is_wr
     assert [(volume.full_name, volume.external) for volume in volumes] == [("shop_data", False), ("other", True)]
 
 
+def test_what_is_mounted_takes_the_place_of_the_service_s_however_that_is_written(stack: Stack) -> None:
+    project = stack.load("services: {web: {image: host, tmpfs: [/x/]}}").project
+    service = one_off(project, project.services[ServiceName("web")], Changes("/here", volumes=("/srv:/x",)))
+    assert [(mount.kind, mount.target) for mount in service.volumes] == [(MountKind.BIND, "/x")]
+
+
 def test_capabilities_have_the_kernels_names(stack: Stack) -> None:
     service = made(stack, cap_add=("net_admin", "CAP_NET_ADMIN", "all"), cap_drop=("CHOWN",))
     assert (service.cap_add, service.cap_drop) == (("CAP_NET_ADMIN", "ALL"), ("CAP_CHOWN",))
