@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.plan.builder import PlanBuilder
+from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, operation_id
 
 
@@ -24,3 +28,19 @@ def replace_borrowers(builder: PlanBuilder, timeout_s: float | None) -> None:
             if operation_id(Kind.REMOVE, item.container) not in builder.operations and item.sandbox is not None:
                 cause = f"{lender}, whose anonymous volumes it has, gets new ones"
                 builder.replace(item, service, cause, timeout_s, start=item.live)
+
+
+def lent(observed: ObservedProject, doomed: Collection[ObservedContainer]) -> frozenset[ContainerId]:
+    """Those of whose mounts somebody has some, directly or not, who is not `doomed` too."""
+    going = {item.container for item in doomed}
+    found: set[ContainerId] = set()
+    todo = [item for item in observed.containers.values() if item.container not in going and item.sandbox is not None]
+    while todo:
+        for entry in todo.pop().definition.volumes_from:
+            lender = observed.containers.get(ContainerId(entry.of))
+            if not entry.is_container:
+                lender = next(iter(observed.replicas(ServiceName(entry.of))), None)
+            if lender is not None and lender.container not in found:
+                found.add(lender.container)
+                todo.append(lender)
+    return frozenset(found)

@@ -432,6 +432,21 @@ def test_who_has_the_anonymous_volumes_of_what_gets_new_ones_is_replaced_too() -
     assert not up(stack, found, "b", renew_volumes=True).of(Kind.REMOVE), "of what it needs nothing is made anew"
 
 
+def test_anonymous_volumes_stay_while_others_have_them() -> None:
+    stack = project(
+        service("a"),
+        service("b", edge("a"), volumes_from=(VolumesFrom("a"),)),
+        service("c", edge("b"), volumes_from=(VolumesFrom("demo-b-1", is_container=True),)),
+    )
+    for names, kept in (("a", {"demo-a-1"}), ("a b", {"demo-a-1", "demo-b-1"}), ("a b c", set[str]()), ("c", set[str]())):
+        services = Selection(tuple(map(ServiceName, names.split())))
+        for plan in (
+            plan_remove(Remove(services, stop=True, volumes=True), seen(stack), stack),
+            plan_down(Down(stack, services, volumes=True), seen(stack), stack),
+        ):
+            assert {item.container for item in plan.of(Kind.REMOVE) if not item.anonymous} == kept
+
+
 def test_down_with_volumes_removes_them_last_but_not_external_ones() -> None:
     plan = down(STACK, seen(STACK), volumes=True)
     assert plan.operations[-1].id == "remove volume data"
