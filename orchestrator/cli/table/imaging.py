@@ -13,7 +13,7 @@ IMAGES = Argument("images", "IMAGE...", many=True, required=True)
 FILTER = Option(
     "-f --filter",
     "filters",
-    "reference=PATTERN, dangling=true, label=KEY[=VALUE], before=IMAGE or since=IMAGE.",
+    "reference=PATTERN, dangling=true, label=KEY[=VALUE], before=IMAGE, since=IMAGE or until=TIME.",
     TEXT,
     "FILTER",
     many=True,

@@ -76,6 +76,8 @@ def test_ls_of_an_image_that_only_an_archive_named_has_no_name(bench: Bench, sto
         (["-f", "reference=quay.io/team/tools:2"], ["quay.io/team/tools"]),
         (["-f", "label=x"], []),
         (["-f", "before=busybox"], []),
+        (["-f", "until=0s", "busybox"], ["busybox"]),
+        (["-f", "until=2001-01-01"], []),
     ],
 )
 def test_ls_filters(bench: Bench, arguments: list[str], names: list[str]) -> None:
