@@ -27,6 +27,7 @@ _CHANGED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, er
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTCONN})
 _MOST_PIECES = 1 << 14
 _CHUNK = 1 << 17
+_TRIES = 8
 _MOST_UNTOLD = 1 << 26
 """So many bytes are read of what does not say its size; it may have no end."""
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
@@ -155,8 +156,8 @@ class Walk:
                 if content is not None:
                     yield from self._content(file, path, name, found, content)
                     return
+            found, pieces = self._extent(file, found)
             entry = self._entry(file, b"", name, found)
-            pieces = data_pieces(file, entry.size, _MOST_PIECES) if self._holes and entry.size else ((0, entry.size),)
             if pieces != ((0, entry.size),):
                 entry = replace(entry, sparse=pieces)
             data = _Data(file, pieces)
@@ -164,6 +165,17 @@ class Walk:
             self.changed += data.short
         finally:
             os.close(file)
+
+    def _extent(self, file: int, found: os.stat_result) -> tuple[os.stat_result, tuple[tuple[int, int], ...]]:
+        """Where it has data. What has been cut meanwhile is not taken for a hole, unless that happens again and again."""
+        for _ in range(_TRIES):
+            size = found.st_size
+            pieces = data_pieces(file, size, _MOST_PIECES) if self._holes and size else ((0, size),)
+            now = os.fstat(file)
+            if now.st_size >= size:
+                return found, pieces
+            found = now
+        return found, ((0, found.st_size),)
 
     def _content(
         self, file: int, path: bytes, name: bytes, found: os.stat_result, content: bytes

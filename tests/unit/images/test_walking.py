@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from orchestrator.images.unpack.walking import Walk
 
 
@@ -30,3 +32,18 @@ def test_what_says_no_size_and_has_no_end_is_left_out() -> None:
 def test_an_empty_file_is_empty(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert walked(str(tmp_path), "empty") == ([(0, b"")], [])
+
+
+def test_what_is_cut_before_it_is_read_is_no_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(b"x" * 100_000)
+    real, cuts = os.lseek, iter([5_000])
+
+    def lseek(fd: int, position: int, whence: int) -> int:
+        if whence == os.SEEK_DATA and (size := next(cuts, None)) is not None:
+            os.truncate(file, size)
+            os.truncate(file, size - 1000)
+        return real(fd, position, whence)
+
+    monkeypatch.setattr(os, "lseek", lseek)
+    assert walked(str(tmp_path), "log") == ([(4000, b"x" * 4000)], [])
