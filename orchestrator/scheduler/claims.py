@@ -11,8 +11,9 @@ same containers does not go past it, but comes after it, and takes over from it.
 has the last word. (`down` of everything is about what those before it will make, too.) What runs and is still to be stopped
 by the one that has it is part of what an `up` takes over, though its plan has nothing to do with it.
 
-An `up` that finds the very same one under way takes nothing over: it waits in the queue until that has ended, and then has
-nothing to do. When another operation comes behind it, which must not wait for all that, it is `pressed`, and takes over.
+An operation that finds the very same one under way, an `up` with the same files say, takes nothing over: it waits in the
+queue until that has ended, and then mostly has nothing to do. When another operation comes behind it, which must not wait
+for all that, it is `pressed`, and takes over.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ class Claims:
 
     def __len__(self) -> int:
         return len(self._holders)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody is in the queue."""
+        return bool(self._queue)
 
     def above(self, priority: Priority) -> frozenset[ContainerId]:
         """What an operation of `priority` must leave alone."""

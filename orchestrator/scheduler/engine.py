@@ -19,7 +19,20 @@ from collections.abc import Callable, Collection, Mapping
 
 import trio
 
-from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Start, Up
+from orchestrator.contracts.control import (
+    Connect,
+    Disconnect,
+    Down,
+    Operation,
+    Recreate,
+    Remove,
+    Restart,
+    Run,
+    Scale,
+    Start,
+    Stop,
+    Up,
+)
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, Wanted, in_order
@@ -52,7 +65,7 @@ from orchestrator.values import replace
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
 
 SAME_S = 600.0
-"""So long an `up` waits for the same one, before it takes over."""
+"""So long an operation waits for the same one, before it takes over."""
 OnPlanned = Callable[[Plan], None]
 
 
@@ -271,13 +284,13 @@ class Engine:
                     names = ", ".join(sorted(frozenset().union(*held.values())))
                     raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
                 elif (same := self._claims.same(place, held)) is not None:
-                    await self._until_over(same, place)
+                    await self._until_over(same, place, plan.verb.value)
                 else:
                     await self._claims.take_over(touched, plan.verb.value)
 
-    async def _until_over(self, same: UnderWay, place: Queued) -> None:
+    async def _until_over(self, same: UnderWay, place: Queued, verb: str) -> None:
         """Or until somebody else comes, or it takes too long: then it is taken over."""
-        text = "the same `up` is under way already: the later one waits for it"
+        text = f"the same `{verb}` is under way already: the later one waits for it"
         self._state.events.note(EventKind.WARNING, text)
         with trio.move_on_after(SAME_S) as scope:
             async with trio.open_nursery() as nursery:
@@ -398,11 +411,18 @@ class Engine:
             self._under_way -= 1
 
 
-def _asks(request: Operation) -> Up | None:
-    """What is equal for two that want the same to be done; None for what is never done but once for each."""
-    if not isinstance(request, Up):
-        return None
-    return replace(request, wait=False, wait_timeout_s=None, registry={})
+def _asks(request: Operation) -> Operation | None:
+    """What is equal for two that want the same to be done; None for what is done once for each."""
+    match request:
+        case Up():
+            return replace(request, wait=False, wait_timeout_s=None, registry={})
+        case Start():
+            return replace(request, wait=False, wait_timeout_s=None)
+        case Scale():
+            return replace(request, registry={})
+        case Stop() | Restart() | Remove() | Down():
+            return request
+    return None
 
 
 async def _set_off(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -232,3 +232,11 @@ def test_a_command_that_cannot_be_executed_has_the_exit_code_of_that(pystack: Py
         if then == "none":
             stack.must("stop")
     assert stack.run("wait", "lost").code == 127
+
+
+def test_the_same_verb_several_times_at_once_succeeds_each_time(stack: Stack) -> None:
+    for words in (("up", "-d"), ("stop",), ("start",), ("down", "-v")):
+        with running(stack, *words) as first, running(stack, *words) as second, running(stack, *words) as third:
+            told = [each.communicate(timeout=60)[1] for each in (first, second, third)]
+        assert [each.returncode for each in (first, second, third)] == [0, 0, 0], told
+        assert not any("cannot" in text or "left:" in text for text in told), told

@@ -1,7 +1,8 @@
-"""The same `up` several times at once: one does the work, the others wait for it and find nothing to do."""
+"""The same operation several times at once: one does the work, the others wait for it and find nothing to do."""
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from orchestrator.contracts.events import EventKind
@@ -74,3 +75,24 @@ def test_one_that_takes_too_long_is_taken_over() -> None:
             nursery.start_soon(up, engine, STACK)
 
     simulate(lambda: World(SICK), body)
+
+
+@pytest.mark.parametrize("verb", [Verb.STOP, Verb.START, Verb.RESTART, Verb.DOWN])
+def test_so_it_is_with_other_verbs(verb: Verb) -> None:
+    async def body(engine: Engine, world: World) -> None:
+        outcomes: list[Outcome] = []
+
+        async def begin() -> None:
+            outcomes.append(await do(engine, verb))
+
+        assert (await up(engine, STACK)).ok
+        if verb is Verb.START:
+            await do(engine, Verb.STOP)
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(begin)
+        assert [outcome.error() for outcome in outcomes] == [None] * 4
+        assert (len(world.runtime.existing()) == 2) == (verb is not Verb.DOWN)
+        assert (world.state.load() is None) == (verb is Verb.DOWN)
+
+    simulate(lambda: World(SLOW), body)
