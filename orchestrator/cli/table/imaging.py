@@ -18,7 +18,14 @@ FILTER = Option(
     "FILTER",
     many=True,
 )
-PRUNE_FILTER = Option("--filter", "filters", "until=TIME: only what was made before.", TEXT, "FILTER", many=True)
+PRUNE_FILTER = Option(
+    "--filter",
+    "filters",
+    "until=TIME: only what was made before; label=KEY[=VALUE], label!=KEY[=VALUE].",
+    TEXT,
+    "FILTER",
+    many=True,
+)
 CHANGE = Option(
     "-c --change",
     "changes",
