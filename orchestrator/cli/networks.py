@@ -199,7 +199,7 @@ def filters_of(texts: Sequence[str], known: Sequence[str]) -> Callable[[Found], 
         return (
             ("scope" not in asked or "local" in asked["scope"])
             and ("type" not in asked or "custom" in asked["type"])
-            and all(network.about.made_s < before_s for before_s in before)
+            and all(0.0 < network.about.made_s < before_s for before_s in before)  # Of a damaged one nobody knows.
             and (not dangling or (not network.users) in dangling)
             and ("driver" not in asked or network.about.driver in asked["driver"])
             and ("name" not in asked or any(part in network.name for part in asked["name"]))

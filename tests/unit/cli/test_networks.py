@@ -164,6 +164,7 @@ def test_nothing_is_removed_while_the_records_of_a_project_are_damaged(bench: Be
 def test_a_network_whose_record_is_damaged_is_listed_and_can_be_removed(bench: Bench) -> None:
     bench.run("network", "create", "free")
     (bench.root / "data" / "networks" / "free" / "network.json").write_bytes(b"\0" * 100)
+    assert bench.run("network", "prune", "-f", "--filter", "until=0s").out == "", "nobody knows since when it is there"
     assert names(bench) == ["free"]
     assert bench.run("network", "rm", "free").out == "free\n"
     assert names(bench) == []
