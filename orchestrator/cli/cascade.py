@@ -51,7 +51,11 @@ class Cascade:
         """As `see`, for what the last look found: only `code_from` counts, the others may have ended long ago."""
         told = None
         for status in statuses:
-            if status.service == self._code_from and status.phase in _OVER and status.exit is not None:
+            if status.service != self._code_from or status.phase not in _OVER:
+                continue
+            if status.refused:
+                told = self._ended(status.service, status.refused) or told
+            elif status.exit is not None:
                 told = self._ended(status.service, status.exit.status) or told
         return told
 

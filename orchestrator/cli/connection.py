@@ -40,7 +40,7 @@ def manage(site: Site) -> Client | None:
     return client
 
 
-def explain_unknown(settings: Settings, site: Site, error: PystackError, services: tuple[str, ...]) -> PystackError:
+def explain_unknown(settings: Settings, error: PystackError, services: tuple[str, ...]) -> PystackError:
     """`error`, or a better one when the reason is a misspelt service, or one that is in the compose files alone."""
     if not isinstance(error, InputError | OperationError) or not services:
         return error
@@ -48,6 +48,7 @@ def explain_unknown(settings: Settings, site: Site, error: PystackError, service
     from orchestrator.state.services import recorded
 
     try:
+        site = settings.site()
         known = set(recorded(site).services)
         if (client := connect(site)) is not None:
             with client:

@@ -12,6 +12,7 @@ from orchestrator.values import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from orchestrator.cli.settings import Settings
+    from orchestrator.client import Client
     from orchestrator.contracts.control import Operation
     from orchestrator.contracts.site import Site
 
@@ -19,9 +20,9 @@ _FIELDS = {"rm": "remove"}
 """Of `PlanOf`, where they are not named like the verb."""
 
 
-def shown_instead(settings: Settings, request: Operation, site: Site | None = None) -> bool:
-    """Whether this is a dry run; then the plan of `request` has been printed. `site`: the project's, None: that of the
-    settings. Raises what planning does."""
+def shown_instead(settings: Settings, request: Operation, site: Site, client: Client | None = None) -> bool:
+    """Whether this is a dry run; then the plan of `request` has been printed. `client`: who is asked, None: the project's
+    supervisor, which is started for it if need be. Raises what planning does."""
     if not settings.dry_run:
         return False
     from orchestrator.cli.wire import encoded
@@ -30,7 +31,8 @@ def shown_instead(settings: Settings, request: Operation, site: Site | None = No
 
     verb = NAMES[type(request)]
     # One that is started for the question alone has nothing to supervise, and ends by itself.
-    client, _ = ensure_supervisor(site or settings.site(), settings.begun)
+    if client is None:
+        client, _ = ensure_supervisor(site, settings.begun)
     with client:
         result = client.request(*encoded(replace(PlanOf(), **{_FIELDS.get(verb, verb): request})))
     print(escape_text(result["text"].rstrip("\n")))

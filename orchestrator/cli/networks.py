@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
+from orchestrator.cli.instants import parse_instant
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.volumes import asked_by, has_label, instant, truth_of
-from orchestrator.errors import OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.model.names import bridge_name, short_hash
 from orchestrator.model.network import Subnet
 from orchestrator.network.record import recorded_networks
@@ -18,6 +21,8 @@ from orchestrator.values import frozen
 
 COLUMNS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE"}
 SHORT_ID = 12
+SCOPES, TYPES = ("local", "global", "swarm"), ("custom", "builtin")
+"""Docker's; all networks here are of the first."""
 
 
 @frozen
@@ -75,6 +80,12 @@ def _own(item: OwnNetwork) -> Found:
         driver=network.driver,
         options=network.options,
         labels=dict(network.labels),
+        auxiliary={
+            name: str(ip_address(address))
+            for each in network.subnets
+            for name, address in zip(each.reserved_names, each.reserved, strict=False)
+        },
+        made_s=recorded.made_s if recorded is not None else 0.0,
     )
     bridge = (recorded.bridge if recorded is not None else "") or bridge_name(item.site.key, network.key)
     return Found(about, bridge, item.users, item.site.project, network.key)
@@ -177,11 +188,19 @@ def filters_of(texts: Sequence[str], known: Sequence[str]) -> Callable[[Found], 
     the filters that the verb has. Raises InputError."""
     asked: Mapping[str, Sequence[str]] = asked_by(texts, known)
     dangling = [truth_of("dangling", value) for value in asked.get("dangling", ())]
+    for name, words in (("scope", SCOPES), ("type", TYPES)):
+        for value in asked.get(name, ()):
+            if value not in words:
+                raise InputError(f'"{name}={value}" is no filter', hint=f"{name} is {', '.join(words[:-1])} or {words[-1]}")
+    before = [parse_instant(value, time.time()) for value in asked.get("until", ())]
 
     def wanted(network: Found) -> bool:
         labels = network.labels
         return (
-            (not dangling or (not network.users) in dangling)
+            ("scope" not in asked or "local" in asked["scope"])
+            and ("type" not in asked or "custom" in asked["type"])
+            and all(0.0 < network.about.made_s < before_s for before_s in before)  # Of a damaged one nobody knows.
+            and (not dangling or (not network.users) in dangling)
             and ("driver" not in asked or network.about.driver in asked["driver"])
             and ("name" not in asked or any(part in network.name for part in asked["name"]))
             and ("id" not in asked or any(part in network.about.identity for part in asked["id"]))

@@ -54,6 +54,7 @@ def _status(item: ContainerRecord) -> ContainerStatus:
         labels=item.definition.service.labels,
         command=(*(item.definition.service.entrypoint or ()), *(item.definition.service.command or ())),
         mounts=tuple(mount.source for mount in item.definition.service.volumes if mount.source is not None),
+        refused=item.refused if item.gave_up else 0,
     )
 
 

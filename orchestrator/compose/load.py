@@ -34,6 +34,7 @@ from orchestrator.compose.model.devices import unmapped_devices
 from orchestrator.compose.model.environment import EnvironmentFiles
 from orchestrator.compose.model.granted import ignored_owners
 from orchestrator.compose.model.log_drivers import ignored_logging
+from orchestrator.compose.model.machine_networks import as_modes
 from orchestrator.compose.model.namespaces import discarded_ports
 from orchestrator.compose.model.normalize import normalize
 from orchestrator.compose.model.project import build_project
@@ -113,6 +114,11 @@ def load(request: LoadRequest) -> Loaded:
     runtime does not support yet, in the services that are asked for."""
     model = _load(request, DEFAULT_OPTIONS, with_jobs=True)
     canonical = canonical_of(model)
+    model = replace(
+        model,
+        tree=as_modes(model.tree, model.name, model.found.errors),
+        read=as_modes(model.read, model.name, []),
+    )
     asked = set(services_of(model.tree))
     check_jobs(model.complete, jobs.jobs_of(model.tree), asked | model.enabled, model.found.errors)
     if asked - model.enabled:

@@ -162,7 +162,8 @@ class ContainerStatus:
     `created_at`: epoch seconds. `reason`: why it is as it is, one sentence. `exposed`: ports (``80/tcp``) that the stack or
     the image says it listens on and that are not published, while it runs. `labels`: those of the image and
     of the stack. `faults`: those on purpose that it has, in a word or two each. `command`: what it executes, as far as
-    that is known. `mounts`: keys of volumes, and paths of this machine."""
+    that is known. `mounts`: keys of volumes, and paths of this machine. `refused`: the exit code of its last start, which
+    was refused (126, 127: its command could not be executed), or 0; `exit` is then of the run before."""
 
     service: ServiceName
     container: ContainerId
@@ -187,3 +188,4 @@ class ContainerStatus:
     faults: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
+    refused: int = 0

@@ -47,7 +47,8 @@ class ContainerRecord:
 
     Written as an intent, before anything of the container exists. `boot_id`: of the boot during which it was made or last
     started.
-    `gave_up`: why the restart policy stopped restarting it ("" while it has not). `created_at`: epoch seconds, display.
+    `gave_up`: why the restart policy stopped restarting it ("" while it has not); `refused`: the exit code of a start that
+    was refused, 0 of one that was not. `created_at`: epoch seconds, display.
     `ran_against`: for each service it depends on and volume it uses, what stood there when it last started: container names
     with their `created_at`, or the volume's identity. `auto_remove`: it goes when it ends (``run --rm``). `own_name_only`:
     it does not answer to its service's names (``run`` without ``--use-aliases``). `paused`: its processes stand still, or
@@ -73,6 +74,7 @@ class ContainerRecord:
     restarts: int = 0
     last_exit: Exit | None = None
     gave_up: str = ""
+    refused: int = 0
     created_at: float = 0.0
     boot_id: str = ""
     ran_against: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from orchestrator.model.names import NetworkName
-from orchestrator.values import frozen
+from orchestrator.values import field, frozen
 
 
 @frozen
 class Subnet:
     """A range that the stack chooses: ``10.1.2.0/24``, ``fd00:1::/64``. `gateway` None: its first address. `ip_range`: the
-    part of it that addresses are given out of. `reserved`: addresses that others have (``aux_addresses``)."""
+    part of it that addresses are given out of. `reserved`: addresses that others have (``aux_addresses``), and what these
+    are called, which makes no other range of it."""
 
     subnet: str
     gateway: str | None = None
     ip_range: str | None = None
     reserved: tuple[str, ...] = ()
+    reserved_names: tuple[str, ...] = field(default=(), compare=False)
 
 
 @frozen

@@ -109,7 +109,8 @@ class Mount:
     missing bind source (the short form does). `nocopy`: do not fill an empty volume from the image. `subpath`: the folder
     of the volume or image that is mounted. `options`: further ones, as an OCI config has them. `propagation`: one of
     `PROPAGATIONS`, "" for rprivate. `owner`: of a bind. `relabel`: ``z`` or ``Z``, where there
-    is SELinux. `labels`: of an anonymous volume. `place`: compose path for errors.
+    is SELinux. `labels`: of an anonymous volume. `place`: compose path for errors. `undeclared`: the stack has no such
+    volume, and `source` is its whole name.
     """
 
     kind: MountKind
@@ -128,6 +129,7 @@ class Mount:
     relabel: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     owner: Owner = Owner.BY_SOURCE
+    undeclared: bool = False
 
 
 @frozen

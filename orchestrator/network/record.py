@@ -2,7 +2,7 @@
 the subnet is the same after a crash and after a reboot, when nothing in the kernel tells it any more.
 
     {"version": 4, "networks": {NAME: {"subnets": [{"subnet", "gateway", "chosen", "range", "reserved"}], "bridge",
-                                       "internal", "driver", "options", "resolver"}}}
+                                       "internal", "driver", "options", "resolver", "made_s"}}}
 
 Version 3 had no "resolver". Version 2 had one IPv4 subnet, and "chosen" beside "subnets". Version 1 had no version, and one
 subnet: ``{NAME: {"subnet", "gateway", "chosen", "internal"}}``."""
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
@@ -22,7 +23,7 @@ from orchestrator.kernel.atomic import keep_aside, replace_file
 from orchestrator.kernel.plain import open_plain
 from orchestrator.model.names import NetworkName
 from orchestrator.model.subnets import AddressRange
-from orchestrator.values import frozen
+from orchestrator.values import field, frozen, replace
 
 VERSION = 4
 _FILE = "networks.json"
@@ -35,7 +36,8 @@ _UNFIT = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 class Recorded:
     """`ranges`: IPv4 first. `internal` and `options`: so that the firewall's rules can be made for a network before it is
     asked for again. `bridge`: its interface, "" when it has the first name that derives (`model.names.bridge_name`).
-    `resolver`: the name server's address; "": it is at the first range's gateway, as all were in version 3."""
+    `resolver`: the name server's address; "": it is at the first range's gateway, as all were in version 3. `made_s`: epoch
+    seconds, for display, 0.0: not known; it is the record's own affair."""
 
     ranges: tuple[AddressRange, ...]
     internal: bool = False
@@ -43,6 +45,7 @@ class Recorded:
     driver: str = "bridge"
     options: tuple[tuple[str, str], ...] = ()
     resolver: str = ""
+    made_s: float = field(default=0.0, compare=False)
 
 
 class SubnetRecord:
@@ -59,8 +62,9 @@ class SubnetRecord:
         return self._subnets
 
     def set(self, network: NetworkName, entry: Recorded) -> None:
-        if self._subnets.get(network) != entry:
-            self._subnets[network] = entry
+        if (known := self._subnets.get(network)) != entry:
+            made_s = known.made_s if known is not None else time.time()
+            self._subnets[network] = replace(entry, made_s=made_s)
             self._write()
 
     def forget(self, network: NetworkName) -> None:
@@ -177,6 +181,7 @@ def _from_entry(entry: dict[str, Any]) -> Recorded:
         str(entry.get("driver", "bridge")),
         tuple((str(key), str(value)) for key, value in entry.get("options", {}).items()),
         str(ip_address(str(entry["resolver"]))) if "resolver" in entry else "",
+        float(entry.get("made_s", 0.0)),
     )
 
 
@@ -198,6 +203,8 @@ def _to_entry(item: Recorded) -> dict[str, object]:
         entry["options"] = dict(item.options)
     if item.resolver:
         entry["resolver"] = item.resolver
+    if item.made_s:
+        entry["made_s"] = item.made_s
     return entry
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 from orchestrator.contracts.site import Site
-from orchestrator.errors import OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel.rtnetlink import Link
 from orchestrator.model.names import NetworkName
 from orchestrator.model.network import Network
@@ -23,7 +23,7 @@ from orchestrator.network.addressing import Occupied
 from orchestrator.network.firewall import Bridge, Firewall
 from orchestrator.network.record import recorded_networks
 from orchestrator.network.shared_addresses import AddressShare
-from orchestrator.network.shared_files import SharedFiles, SharedNetwork, root_of
+from orchestrator.network.shared_files import SharedFiles, SharedNetwork, check_name, root_of
 from orchestrator.network.shared_names import Named, Neighbours, forget_gone, is_there, read_names, write_names
 from orchestrator.network.wiring import Wiring
 from orchestrator.values import frozen, replace
@@ -159,10 +159,13 @@ class SharedNetworks:
                 hint="make one that both stacks name with `external: true`: pystack network create NAME",
                 place=place,
             )
+        try:
+            check_name(name)
+            hint = f"make it: pystack network create {name}; or remove `external: true`"
+        except InputError:
+            hint = "none can be called so: name another one, or remove `external: true`"
         return OperationError(
-            f"network {name} declared as external, but could not be found",
-            hint=f"make it: pystack network create {name}; or remove `external: true`",
-            place=place,
+            f"network {name} declared as external, but could not be found", hint=hint, place=place
         )
 
     def _owner_of(self, name: str) -> str:

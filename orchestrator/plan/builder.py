@@ -79,14 +79,14 @@ class PlanBuilder:
                 hint="give the service a shorter name, or a `container_name`",
                 place=self.project.where(definition.place),
             )
-        owner = self._names.get(container)
+        owner, hint = self._names.get(container), "give it another `container_name`, or leave that out"
         known = self.observed.containers.get(container)
         if owner is None and known is not None and known.instance != instance:
             owner = known.service  # Also of one that goes: the name is its own until it is gone.
+            hint = f"remove the container that has it first: pystack rm -fs {owner}"
         if owner is not None:
             raise InputError(
-                f'container name "{container}" is already in use by service {owner}',
-                hint="give it another `container_name`, or leave that out",
+                f'container name "{container}" is already in use by service {owner}', hint=hint,
                 place=self.project.where(f"{definition.place}.container_name"),
             )
         self._names[container] = definition.name

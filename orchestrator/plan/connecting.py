@@ -91,9 +91,12 @@ def _network(name: str, observed: ObservedProject, project: Project, *, shared: 
     if not found and shared:
         return Network(NetworkName(name), name, external=True)
     if not found:
+        of_the_machine = name in ("host", "none", "bridge")  # Nobody can make one of that name.
         raise InputError(
-            f'there is no network "{name}"',
-            hint=f"`pystack network ls` lists them; `pystack network create {name}` makes one",
+            f'there is no network "{name}"' + (" to be put on: it is a network_mode" if of_the_machine else ""),
+            hint=f"write network_mode: {name} in its service"
+            if of_the_machine
+            else f"`pystack network ls` lists them; `pystack network create {name}` makes one",
         )
     return found[0]
 

@@ -32,6 +32,7 @@ from orchestrator.model.service import Condition, Service
 from orchestrator.model.volume import MountKind
 from orchestrator.plan.builder import PlanBuilder
 from orchestrator.plan.hashing import NOTHING, InPlace, changed_in_place, config_hash, explain_change
+from orchestrator.plan.lending import replace_borrowers
 from orchestrator.plan.moving import called_anew, changed_networks, kept_by_hand, renamed_networks
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Kind, Plan, Verb, operation_id
@@ -235,6 +236,7 @@ def _reconcile(
         builder.renews = request.renew_volumes and (not asked or name in asked)
         _reconcile_service(builder, request, service, wanted, recreate, moved, name in asked)
     builder.renews = False
+    replace_borrowers(builder, request.timeout_s)
     _replace_sharers(builder, request)
     if not builder.no_deps:
         builder.follow(builder.graph.restart_closure(builder.replaced), "was replaced")

@@ -11,6 +11,7 @@ from orchestrator.graph.dependencies import DependencyGraph
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.project import Project
 from orchestrator.plan.builder import PlanBuilder
+from orchestrator.plan.lending import lent
 from orchestrator.plan.observed import ObservedContainer, ObservedProject
 from orchestrator.plan.plan import Plan, Verb
 from orchestrator.plan.selection import selected
@@ -94,8 +95,9 @@ def plan_remove(request: Remove, observed: ObservedProject, project: Project) ->
     for item in doomed:
         if item.live:
             builder.stop(item, "requested", None)
+    used = lent(observed, doomed)
     for item in doomed:
-        builder.remove(item, "requested", anonymous=request.volumes)
+        builder.remove(item, "requested", anonymous=request.volumes and item.container not in used)
     return builder.finish(Verb.RM, _services(graph, doomed))
 
 
@@ -112,8 +114,10 @@ def plan_down(request: Down, observed: ObservedProject, project: Project) -> Pla
     for item in doomed:
         if item.live:
             builder.stop(item, _cause(item, project, everything), request.timeout_s)
+    used = lent(observed, doomed)
     for item in doomed:
-        builder.remove(item, _cause(item, project, everything), anonymous=request.volumes)
+        anonymous = request.volumes and item.container not in used
+        builder.remove(item, _cause(item, project, everything), anonymous=anonymous)
     if everything:
         builder.remove_leftovers()
         left = [] if request.remove_orphans else [key for item in orphans for key in item.networks]

@@ -10,6 +10,10 @@ container that is just leaving. Meanwhile it has a place in the queue, from when
 same containers does not go past it, but comes after it, and takes over from it. So of several that wait, the last one asked
 has the last word. (`down` of everything is about what those before it will make, too.) What runs and is still to be stopped
 by the one that has it is part of what an `up` takes over, though its plan has nothing to do with it.
+
+An operation that finds the very same one under way, an `up` with the same files say, takes nothing over: it waits in the
+queue until that has ended, and then mostly has nothing to do. When another operation comes behind it, which must not wait
+for all that, it is `pressed`, and takes over.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from typing import Protocol
 import trio
 
 from orchestrator.model.names import ContainerId
-from orchestrator.values import entity, field
+from orchestrator.values import entity, field, frozen
 
 
 class Priority(IntEnum):
@@ -47,13 +51,23 @@ class Holder(Protocol):
 class Queued:
     """In the queue of those that have not claimed anything yet. `wants`: the containers that the operation is about; None:
     nobody knows yet, or it is about all, those too that somebody before it will make. `over`: set when it has claimed them,
-    or has given up."""
+    or has given up. `asks`: what is equal for the same operation; None: it is like no other. `pressed`: see above."""
 
+    asks: object = None
     wants: frozenset[ContainerId] | None = None
     over: trio.Event = field(default_factory=trio.Event)
+    pressed: trio.Event = field(default_factory=trio.Event)
 
     def keeps_back(self, wants: frozenset[ContainerId] | None) -> bool:
         return self.wants is None or wants is None or not self.wants.isdisjoint(wants)
+
+
+@frozen
+class UnderWay:
+    """What a holder was asked for; `over`: set when it has ended."""
+
+    asks: object
+    over: trio.Event = field(default_factory=trio.Event)
 
 
 class Claims:
@@ -62,9 +76,15 @@ class Claims:
     def __init__(self) -> None:
         self._holders: dict[ContainerId, Holder] = {}
         self._queue: list[Queued] = []
+        self._under_way: dict[Holder, UnderWay] = {}
 
     def __len__(self) -> int:
         return len(self._holders)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody is in the queue."""
+        return bool(self._queue)
 
     def above(self, priority: Priority) -> frozenset[ContainerId]:
         """What an operation of `priority` must leave alone."""
@@ -98,9 +118,26 @@ class Claims:
                 del self._holders[name]
 
     @contextmanager
-    def queued(self) -> Iterator[Queued]:
+    def under_way(self, holder: Holder, asks: object) -> Iterator[None]:
+        """`holder` does what was asked for in the block."""
+        self._under_way[holder] = known = UnderWay(asks)
+        try:
+            yield
+        finally:
+            del self._under_way[holder]
+            known.over.set()
+
+    def same(self, place: Queued, holders: Iterable[Holder]) -> UnderWay | None:
+        """Who of `holders` does the same as is wanted there; None also for who is pressed."""
+        if place.asks is None or place.pressed.is_set():
+            return None
+        known = (self._under_way.get(holder) for holder in holders)
+        return next((item for item in known if item is not None and item.asks == place.asks), None)
+
+    @contextmanager
+    def queued(self, asks: object = None) -> Iterator[Queued]:
         """The last place of the queue, for as long as the operation waits."""
-        place = Queued()
+        place = Queued(asks)
         self._queue.append(place)
         try:
             yield place

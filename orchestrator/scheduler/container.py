@@ -222,6 +222,7 @@ class Container:
             faults=tuple(fault.mark(self.service, self.id) for fault in self.record.faults.values()),
             command=self._command(),
             mounts=tuple(mount.source for mount in self.definition.volumes if mount.source is not None),
+            refused=self.record.refused if self.phase is Phase.FAILED else 0,
         )
 
     def _command(self) -> tuple[str, ...]:

@@ -19,7 +19,20 @@ from collections.abc import Callable, Collection, Mapping
 
 import trio
 
-from orchestrator.contracts.control import Connect, Disconnect, Down, Operation, Recreate, Run, Scale, Start, Up
+from orchestrator.contracts.control import (
+    Connect,
+    Disconnect,
+    Down,
+    Operation,
+    Recreate,
+    Remove,
+    Restart,
+    Run,
+    Scale,
+    Start,
+    Stop,
+    Up,
+)
 from orchestrator.contracts.events import ContainerStatus, Emit, EventKind
 from orchestrator.contracts.injecting import Standing
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord, Wanted, in_order
@@ -33,7 +46,7 @@ from orchestrator.plan.plan import Kind, Plan
 from orchestrator.plan.seal import Seal, check_seal
 from orchestrator.scheduler import adoption, chaos, supervise
 from orchestrator.scheduler.adapters import Adapters
-from orchestrator.scheduler.claims import Claims, Priority
+from orchestrator.scheduler.claims import Claims, Priority, Queued, UnderWay
 from orchestrator.scheduler.container import Container
 from orchestrator.scheduler.engine_state import Compile, EngineState
 from orchestrator.scheduler.events import EventSink
@@ -51,6 +64,8 @@ from orchestrator.values import replace
 
 __all__ = ["Adapters", "Engine", "FirstRun", "Outcome"]
 
+SAME_S = 600.0
+"""So long an operation waits for the same one, before it takes over."""
 OnPlanned = Callable[[Plan], None]
 
 
@@ -183,7 +198,8 @@ class Engine:
             )
             wait, timeout_s = _waiting(request)
             before = self._state.project
-            outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
+            with self._claims.under_way(execution, _asks(request)):
+                outcome = await execution.run(wait=wait, wait_timeout_s=timeout_s)
             for live in execution.to_take_back:
                 outcome = await self._roll_back(live, before, outcome)
             if isinstance(request, Up):
@@ -248,7 +264,7 @@ class Engine:
 
     async def _plan_and_free(self, request: Operation) -> Plan:
         """A plan whose containers nobody else has. Freeing them changes what there is, so the plan is made again then."""
-        with self._claims.queued() as place:
+        with self._claims.queued(_asks(request)) as place:
             while True:
                 plan = await make_plan(self._state, request, self._slugs())
                 touched = plan.containers | self._updated_meanwhile(request, plan) | self._going_meanwhile(request, plan)
@@ -257,6 +273,8 @@ class Engine:
                     return plan  # Signals, pauses: nobody has to let go of anything for these.
                 place.wants = touched | self._replicas_of(plan) if not everything else None
                 if (earlier := self._claims.before(place, place.wants)) is not None:
+                    if not (place.asks and place.asks == earlier.asks) and not isinstance(request, (Connect, Disconnect)):
+                        earlier.pressed.set()
                     await earlier.over.wait()
                 elif leaving := self._leaving(plan):
                     await leaving[0].wait()
@@ -265,8 +283,21 @@ class Engine:
                 elif isinstance(request, (Connect, Disconnect)):  # Nobody's `up` should end for it.
                     names = ", ".join(sorted(frozenset().union(*held.values())))
                     raise BusyError(f"{names}: an operation is under way", hint="wait for it, or press Ctrl-C there")
+                elif (same := self._claims.same(place, held)) is not None:
+                    await self._until_over(same, place, plan.verb.value)
                 else:
                     await self._claims.take_over(touched, plan.verb.value)
+
+    async def _until_over(self, same: UnderWay, place: Queued, verb: str) -> None:
+        """Or until somebody else comes, or it takes too long: then it is taken over."""
+        text = f"the same `{verb}` is under way already: the later one waits for it"
+        self._state.events.note(EventKind.WARNING, text)
+        with trio.move_on_after(SAME_S) as scope:
+            async with trio.open_nursery() as nursery:
+                for event in (same.over, place.pressed):
+                    nursery.start_soon(_set_off, event, nursery.cancel_scope)
+        if scope.cancelled_caught:
+            place.pressed.set()
 
     def _replicas_of(self, plan: Plan) -> frozenset[ContainerId]:
         """What there is of the services that it decides about, whether it has to do anything with them now or not."""
@@ -378,6 +409,25 @@ class Engine:
         finally:
             self._timetable.begin()
             self._under_way -= 1
+
+
+def _asks(request: Operation) -> Operation | None:
+    """What is equal for two that want the same to be done; None for what is done once for each."""
+    match request:
+        case Up():
+            return replace(request, wait=False, wait_timeout_s=None, registry={})
+        case Start():
+            return replace(request, wait=False, wait_timeout_s=None)
+        case Scale():
+            return replace(request, registry={})
+        case Stop() | Restart() | Remove() | Down():
+            return request
+    return None
+
+
+async def _set_off(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 def _waiting(request: Operation) -> tuple[bool, float | None]:

@@ -353,7 +353,7 @@ class Execution:
             self._forget_unmade()
             if not all_done:
                 await self._remove_unused_networks()
-        if self._plan.verb is Verb.DOWN and all_done and not state.containers:
+        if self._plan.verb is Verb.DOWN and all_done and not state.containers and not self._claims.awaited:
             state.adapters.records.clear()
             state.project = replace(state.project, services={}, networks={}, volumes={}, jobs={})
 

@@ -275,7 +275,7 @@ class Steps:
     async def _block(self, container: Container, cause: Container | None, on: ServiceName, reason: str) -> None:
         """A condition can never be met. What was made of the container in this operation is taken back."""
         text = f"blocked: {reason}"
-        container.amend(gave_up=text)
+        container.amend(gave_up=text, refused=0)
         container.step(Trigger.BLOCK, text, Step.WITHDRAWN)
         ended: dict[str, Detail] = {}
         if cause is not None and cause.exit is not None and cause.has_ended:

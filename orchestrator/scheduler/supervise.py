@@ -217,7 +217,7 @@ async def _start(state: EngineState, container: Container, run: LiveRun) -> Live
     run.hook = hooks.first_of(container)
     run.joined = sharing.runs_of(state, container)
     # So that whoever comes after a reboot can tell what ran from what had ended.
-    container.amend(ran_against=ground_of(state, container), boot_id=state.boot_id, last_exit=None)
+    container.amend(ran_against=ground_of(state, container), boot_id=state.boot_id, last_exit=None, refused=0)
     container.step(Trigger.STARTED, "running" if container.check is None else "running, not healthy yet")
     state.adapters.networking.set_ready(container.id, container.check is None)
     container.note(
@@ -383,7 +383,7 @@ def settle_end(state: EngineState, container: Container, exit: Exit, decision: R
 def refuse(state: EngineState, container: Container, error: PystackError) -> None:
     """It cannot be made or started: it has failed, and says why."""
     container.error = error
-    container.amend(gave_up=error.headline)
+    container.amend(gave_up=error.headline, refused=error.exit_code)
     blocked = state.held_up_by(container)
     container.step(Trigger.REFUSED, error.headline, Step.WITHDRAWN)
     announce_failure(container, f"{container.label} failed: {error.headline}", None, blocked)

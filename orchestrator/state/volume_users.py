@@ -26,8 +26,8 @@ def volumes_of(
         return set(), ()
     containers = [item for item in record.containers if not services or item.instance.service in services]
     stack = [service for service in record.project.services.values() if not services or service.name in services]
-    keys = {key for service in (*stack, *(item.definition.service for item in containers)) for key in _keys(service)}
-    names = {_full_name(site, record.project, key) for key in keys}
+    services_there = (*stack, *(item.definition.service for item in containers))
+    names = {name for service in services_there for name in _names(site, record.project, service)}
     return names, tuple(_anonymous(site, item) for item in containers)
 
 
@@ -72,11 +72,15 @@ def _used(site: Site, reading: Reading) -> Iterator[tuple[ContainerRecord, set[s
     record = reading.record
     for container in record.containers if record is not None else ():
         assert record is not None
-        yield container, {_full_name(site, record.project, key) for key in _keys(container.definition.service)}
+        yield container, _names(site, record.project, container.definition.service)
 
 
-def _keys(service: Service) -> set[VolumeName]:
-    return {VolumeName(mount.source) for mount in service.volumes if mount.kind is MountKind.VOLUME and mount.source}
+def _names(site: Site, project: Project, service: Service) -> set[str]:
+    mounts = [mount for mount in service.volumes if mount.kind is MountKind.VOLUME and mount.source]
+    return {
+        str(mount.source) if mount.undeclared else _full_name(site, project, VolumeName(str(mount.source)))
+        for mount in mounts
+    }
 
 
 def _anonymous(site: Site, container: ContainerRecord) -> str:

@@ -201,3 +201,42 @@ def test_a_dry_run_of_what_is_not_up_leaves_nothing_behind(stack: Stack) -> None
     assert states(stack) == {}
     refused = stack.run("--dry-run", "lint")
     assert (refused.code, "has no dry run" in refused.stderr) == (2, True)
+
+
+def test_a_dry_run_of_what_does_not_exist_ends_as_the_verb_does(stack: Stack) -> None:
+    verbs = (["start"], ["stop"], ["restart"], ["kill"], ["pause"], ["rm", "-f"], ["exec", "-T", "web", "true"], ["down"])
+    codes = {words[0]: stack.run("--dry-run", *words).code for words in verbs}
+    assert codes == {words[0]: stack.run(*words).code for words in verbs}
+    assert (codes["start"], codes["stop"], codes["restart"], codes["exec"]) == (1, 0, 1, 1)
+    stack.must("up", "-d", "web")
+    assert stack.run("--dry-run", "exec", "-T", "nosuch", "true").code == 2
+
+
+def test_a_command_that_cannot_be_executed_has_the_exit_code_of_that(pystack: Pystack, busybox_rootfs: Path) -> None:
+    image = f"image: rootfs:{busybox_rootfs}"
+    stack = pystack.stack(
+        f"""services:
+  lost: {{{image}, command: [/nosuch]}}
+  barred: {{{image}, command: [/etc]}}
+  well: {{{image}, command: [sleep, "3600"], stop_grace_period: 0s}}
+"""
+    )
+    assert stack.run("up", "-d").code in (126, 127)
+    for then in ("the next supervisor", "none"):
+        rows = {name: row["ExitCode"] for name, row in stack.ps().items() if name != "well"}
+        assert rows == {"lost": 127, "barred": 126}, then
+        assert "failed (127)" in stack.must("ps", "-a", "lost").stdout
+        waited = stack.run("wait", "barred")
+        assert (waited.code, waited.stdout) == (126, f'container "{stack.name}-barred-1" exited with status code 126\n')
+        kill_hard(supervisor_pid(stack))
+        if then == "none":
+            stack.must("stop")
+    assert stack.run("wait", "lost").code == 127
+
+
+def test_the_same_verb_several_times_at_once_succeeds_each_time(stack: Stack) -> None:
+    for words in (("up", "-d"), ("stop",), ("start",), ("down", "-v")):
+        with running(stack, *words) as first, running(stack, *words) as second, running(stack, *words) as third:
+            told = [each.communicate(timeout=60)[1] for each in (first, second, third)]
+        assert [each.returncode for each in (first, second, third)] == [0, 0, 0], told
+        assert not any("cannot" in text or "left:" in text for text in told), told

@@ -359,3 +359,18 @@ def test_down_finds_the_network_that_a_run_alone_has_made(pystack: Pystack, busy
     eventually(lambda: not pystack.processes())
     assert "0 containers removed" in stack.must("down").stderr
     assert "nothing to remove" in stack.must("down").stderr
+
+
+def test_a_volume_that_the_stack_does_not_have_is_made_and_outlives_the_stack(stack: Stack) -> None:
+    name = f"{stack.name}.extra"
+    first = stack.must(*RM, "-v", f"{name}:/x", "tool", "sh", "-c", "echo kept > /x/file")
+    assert f"volume {name} was made: the stack has none of that name" in first.stderr
+    container = stack.must("run", "-d", "--no-deps", "-v", f"{name}:/x:ro", "tool", "sleep", "3600").stdout.strip()
+    stack.must("up", "-d", "db")  # Whose stack does not have it.
+    refused = stack.run("volume", "rm", name)
+    assert (refused.code, f"in use by container {container}" in refused.stderr) == (1, True)
+    stack.must("down", "-v", "-t", "0")
+    again = stack.must(*RM, "-v", f"{name}:/x", "tool", "cat", "/x/file")
+    assert (again.stdout, "was made" in again.stderr) == ("kept\n", False)
+    stack.must("down", "-v")
+    stack.must("volume", "rm", name)

@@ -208,6 +208,14 @@ def test_a_network_that_is_missing_is_one_error_with_its_place_and_what_to_do(
     assert "hint: make it: pystack network create nowhere; or remove `external: true`" in failed.stderr
 
 
+def test_a_missing_network_that_nobody_can_make_has_another_hint(pystack: Pystack, busybox_rootfs: Path) -> None:
+    service = f"services: {{a: {{image: rootfs:{busybox_rootfs}, command: [sleep, '9'], networks: [n]}}}}"
+    made = pystack.stack(f"{service}\nnetworks: {{n: {{external: true, name: default}}}}\n")
+    failed = made.run("up", "-d")
+    assert (failed.code, "networks.n: network default declared as external" in failed.stderr) == (1, True)
+    assert "hint: none can be called so: name another one, or remove `external: true`" in failed.stderr
+
+
 def test_a_network_that_is_missing_fails_those_who_are_on_it_alone(pystack: Pystack, busybox_rootfs: Path) -> None:
     made = pystack.stack(STATS.format(rootfs=busybox_rootfs, network="nowhere"))
     failed = made.run("up", "-d")

@@ -9,7 +9,7 @@ import trio
 
 from orchestrator.contracts.control import Connect, Disconnect, Recreate, Up
 from orchestrator.contracts.events import EventKind
-from orchestrator.errors import BusyError
+from orchestrator.errors import BusyError, InputError
 from orchestrator.model.manual import Manual
 from orchestrator.model.names import ContainerId, NetworkName
 from orchestrator.model.network import Attachment, Network, Subnet
@@ -222,3 +222,14 @@ def test_nobodys_up_ends_because_a_container_is_connected() -> None:
         await connect(engine)
 
     simulate(lambda: World({"db": FakeService(healthy_after_s=3)}), scene)
+
+
+@pytest.mark.parametrize("name", ["host", "none", "bridge"])
+def test_who_wants_a_network_that_nobody_can_make_is_told_of_the_mode(name: str) -> None:
+    async def scene(engine: Engine, world: World) -> None:
+        await up(engine, ONE)
+        with pytest.raises(InputError) as caught:
+            await engine.operate(Connect(name, "web"))
+        assert caught.value.hint == f"write network_mode: {name} in its service"
+
+    simulate(World, scene)

@@ -246,8 +246,9 @@ def test_a_name_that_another_service_has_yet_is_refused_and_nothing_changes(afte
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, both("one", "two"), wait=True)
-        with pytest.raises(InputError, match=r"is already in use by service [ab]"):
+        with pytest.raises(InputError, match=r"is already in use by service [ab]") as caught:
             await update(engine, both(*after))
+        assert str(caught.value.hint).startswith("remove the container that has it first: pystack rm -fs ")
         assert set(world.runtime.alive()) == {"one", "two"}
 
     simulate(world, body, range(3))

@@ -38,7 +38,7 @@ def apply(settings: Settings, path: str) -> None:
             report_failures(site, board, progress)
             if len(board.failed()):
                 report_left(site, board, progress)
-            raise explain_unknown(settings, site, error, plan.asked.services) from None
+            raise explain_unknown(settings, error, plan.asked.services) from None
         finally:
             progress.close()
         if plan.asked.verb == "down" and not result.get("statuses"):

@@ -53,7 +53,7 @@ def attach(
                 hint="`pystack attach` again starts another one",
             ) from error
         except PystackError as error:
-            raise explain_unknown(settings, site, error, (service,)) from None
+            raise explain_unknown(settings, error, (service,)) from None
 
 
 def _attend(

@@ -102,15 +102,13 @@ def _down(
         working_dir=folder,
         named=named,
     )
-    if settings.dry_run:
-        client.close()
-        shown_instead(settings, request, site)
-        return
     with client:
         try:
+            if shown_instead(settings, request, site, client):
+                return
             result = Operation(client, request, progress, board).run()
         except PystackError as error:
-            raise explain_unknown(settings, site, error, services) from None
+            raise explain_unknown(settings, error, services) from None
         finally:
             progress.close()
         if not result.get("statuses"):
@@ -120,7 +118,9 @@ def _down(
     noun = "container" if removed == 1 else "containers"
     progress.summary(f"{removed} {noun} removed in {time.monotonic() - began_s:.2f} s", result)
     if not services:
-        _tell_orphans(settings, [row["container"] for row in result.get("statuses", ())])
+        stack = project.services if project is not None else {}  # Of which another command may have made new ones.
+        left = [row["container"] for row in result.get("statuses", ()) if row["service"] not in stack]
+        _tell_orphans(settings, left)
     if volumes and project is not None and not services:
         _tell_kept(settings, project, site)
 

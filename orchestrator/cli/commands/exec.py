@@ -48,6 +48,10 @@ def exec_(
     if settings.dry_run:
         from orchestrator.cli.dryrun import told_instead
 
+        with require(site) as client:
+            there = any(row["service"] == service for row in client.request("ps"))
+        if not there:
+            raise explain_unknown(settings, InputError(f"no such service: {service}"), (service,))
         told_instead(settings, f"execute in {service}: {' '.join(command)}")
         return 0
     sys.stdout.flush()
@@ -70,7 +74,7 @@ def exec_(
                 exit_code=EXIT_RUNTIME,
             ) from error
         except PystackError as error:
-            raise explain_unknown(settings, site, error, (service,)) from None
+            raise explain_unknown(settings, error, (service,)) from None
 
 
 def wants_terminal(tty: bool, no_tty: bool) -> bool:

@@ -19,12 +19,13 @@ from orchestrator.cli.imagework import (
 )
 from orchestrator.cli.render.transfer import size_text
 from orchestrator.cli.render.transfers import Transfers
+from orchestrator.cli.volumes import has_label
 from orchestrator.errors import InputError, OperationError, PystackError
 from orchestrator.images.reference import Archive, Named, parse_named, parse_reference
 from orchestrator.images.spec.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.cli.settings import Settings
     from orchestrator.images.store.store import Store
@@ -206,13 +207,16 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
     """Remove images that nothing needs."""
     from orchestrator.cli.instants import parse_instant
 
-    until_s = None
+    until_s, having, lacking = None, list[str](), list[str]()
     for text in filters:
         key, _, value = text.partition("=")
-        if key != "until" or not value:
-            hint = "until=10m, or until=2026-05-04T12:00:00Z"
+        if key not in ("until", "label", "label!") or not value:
+            hint = "until=10m, until=2026-05-04T12:00:00Z, label=KEY[=VALUE] or label!=KEY[=VALUE]"
             raise InputError(f'--filter: there is no "{text}"', hint=hint)
-        until_s = parse_instant(value, time.time())
+        if key == "until":
+            until_s = parse_instant(value, time.time())
+        else:
+            (having if key == "label" else lacking).append(value)
     store, users = store_of(settings), users_of_images(settings)
     what = "images that no container was made from" if everything else "images without a name"
     if not (force or dry) and not _agreed(f"This removes all {what}. Go on? [y/N] "):
@@ -222,6 +226,7 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
         unnamed=True,
         unused=everything,
         until_s=until_s,
+        only=_labelled(store, having, lacking) if having or lacking else None,
         cache=cache,
         dry=dry,
     )
@@ -230,6 +235,16 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
         print("\n".join(["Images that would be deleted:" if dry else "Deleted Images:", *lines, ""]))
     print(f"Total {'that would be ' if dry else ''}reclaimed space: {size_text(gone.bytes)}")
     return 0
+
+
+def _labelled(store: Store, having: Sequence[str], lacking: Sequence[str]) -> list[Digest]:
+    """The images that have all of these labels (``KEY``, ``KEY=VALUE``), and none of those."""
+    found = []
+    for image in store.images():
+        labels: Mapping[str, str] = image.config.config.get("Labels") or {}
+        if all(has_label(labels, text) for text in having) and not any(has_label(labels, text) for text in lacking):
+            found.append(Digest(image.id))
+    return found
 
 
 def _agreed(question: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.imagework import age, familiar, found, instant, is_public, store_of, users_of_images
+from orchestrator.cli.instants import parse_instant
 from orchestrator.cli.render.rows import render_rows, render_values
 from orchestrator.cli.render.transfer import size_text
 from orchestrator.errors import InputError, PystackError
@@ -104,8 +106,11 @@ class _Filter:
                     self._before_s = min(self._before_s, found(store, value).created_s)
                 case "since":
                     self._since_s = max(self._since_s, found(store, value).created_s)
+                case "until":
+                    self._before_s = min(self._before_s, parse_instant(value, time.time()))
                 case _:
-                    raise InputError(f'--filter: there is no "{key}"', hint="reference, dangling, label, before, since")
+                    hint = "reference, dangling, label, before, since, until"
+                    raise InputError(f'--filter: there is no "{key}"', hint=hint)
         self.nameless = not self._patterns and self._dangling is not False
 
     def image(self, image: StoredImage) -> bool:

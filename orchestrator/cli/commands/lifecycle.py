@@ -43,8 +43,6 @@ def operate(
             return
         request = replace(request, selection=replace(request.selection, services=left))
     services = () if isinstance(request, Connect | Disconnect) else request.selection.services
-    if shown_instead(settings, request):
-        return
     board = Board()
     progress = choose(settings.terminal(), f"{verb} {site.project}", board)
     client = manage(site)
@@ -56,11 +54,14 @@ def operate(
         raise OperationError(f"project {site.project} does not exist", hint="`pystack up` makes it")
     with client:
         try:
+            if shown_instead(settings, request, site, client):
+                return
             result = Operation(client, request, progress, board).run()
         except PystackError as error:
             progress.close()
-            report_failures(site, board, progress)
-            raise explain_unknown(settings, site, error, services) from None
+            if not settings.dry_run:
+                report_failures(site, board, progress)
+            raise explain_unknown(settings, error, services) from None
         finally:
             progress.close()
     number = result.get("changed", 0)

@@ -24,7 +24,7 @@ _PLACES = {"subnet": "--subnet", "gateway": "--gateway", "ip_range": "--ip-range
 
 def list_(settings: Settings, quiet: bool, no_trunc: bool, filters: tuple[str, ...], shape: str) -> None:
     """List the networks that projects share, and their own."""
-    wanted = filters_of(filters, ("dangling", "driver", "id", "label", "name"))
+    wanted = filters_of(filters, ("dangling", "driver", "id", "label", "name", "scope", "type"))
     rows = [row_of(item, whole=no_trunc) for item in found_in(files_of(settings)) if wanted(item)]
     text = "\n".join(row["ID"] for row in rows) if quiet else render_rows(rows, shape, COLUMNS)
     if text:
@@ -157,7 +157,7 @@ def _check_unused(network: Found) -> None:
 
 def prune(settings: Settings, filters: tuple[str, ...], force: bool) -> None:
     """Remove shared networks that no container is on."""
-    wanted = filters_of(filters, ("label", "label!"))
+    wanted = filters_of(filters, ("label", "label!", "until"))
     files = files_of(settings)
     if not force:
         confirm("networks", "This removes all shared networks that no container is on.")

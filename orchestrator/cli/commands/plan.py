@@ -39,7 +39,7 @@ def plan(
         try:
             result = client.request(*encoded(request))
         except PystackError as error:
-            raise explain_unknown(settings, site, error, services) from None
+            raise explain_unknown(settings, error, services) from None
     if output is not None:
         steps = tuple(result["steps"])
         stack_seal = planfile.stack_of(stack)

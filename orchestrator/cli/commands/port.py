@@ -27,7 +27,7 @@ def port(settings: Settings, service: str, private_port: str | None, protocol: s
     if not rows:
         which = f"no container {index} of service" if index else "no container of service"
         error = InputError(f'project {site.project} has {which} "{service}"', hint="`pystack ps` lists what it has")
-        raise explain_unknown(settings, site, error, (service,))
+        raise explain_unknown(settings, error, (service,))
     row = rows[0]
     published = row.get("published", [])
     if target is None:

@@ -20,7 +20,7 @@ from orchestrator.client import ensure_supervisor
 from orchestrator.compose.discovery import discover, read_env_file
 from orchestrator.compose.load import load
 from orchestrator.compose.model.choice import select
-from orchestrator.compose.model.one_off import Changes, one_off
+from orchestrator.compose.model.one_off import Changes, one_off, with_undeclared
 from orchestrator.contracts.control import Run
 from orchestrator.errors import InputError, PystackError
 from orchestrator.model.names import Instance, Role, ServiceName, instance_id
@@ -83,9 +83,10 @@ def run(
         user=user, working_dir=working_dir, ports=published, service_ports=service_ports, volumes=volumes,
         cap_add=cap_add, cap_drop=cap_drop, tty=on_terminal, stdin_open=interactive and (on_terminal or detach),
     )  # fmt: skip
+    definition = one_off(project, project.services[ServiceName(service)], changes)
     request = Run(
-        project,
-        one_off(project, project.services[ServiceName(service)], changes),
+        with_undeclared(project, definition),
+        definition,
         name=name or "", dependencies=not no_deps, remove=remove, tty=on_terminal, use_aliases=use_aliases, detach=detach,
         remove_orphans=removes, ignore_orphans=ignores, registry=caller_variables(settings.environ),
     )  # fmt: skip
@@ -121,6 +122,7 @@ def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys
     site = settings.site_named(request.project.name)
     if shown_instead(settings, request, site):
         return 0
+    _make_volumes(settings, request)
     terminal = settings.terminal()
     if quiet and terminal.progress != "json":
         terminal = replace(terminal, progress="quiet")
@@ -139,6 +141,20 @@ def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys
     feeder = Feeder() if stdin and not request.tty and sys.stdin is not None else None
     sys.stdout.flush()
     return OneOff(site, replace(request, interactive=feeder is not None), progress, board, feeder, keys).run(client)
+
+
+def _make_volumes(settings: Settings, request: Run) -> None:
+    """Those that no file declares, as Docker's engine does it: by the name that was given, and nobody's project's."""
+    for mount in request.definition.volumes:
+        if mount.undeclared and mount.source is not None:
+            from orchestrator.cli.volumes import files_of
+            from orchestrator.state.volume_files import About, check_name
+
+            check_name(mount.source)
+            files = files_of(settings)
+            if not files.exists(mount.source):
+                files.ensure(mount.source, About())
+                settings.warn((f"volume {mount.source} was made: the stack has none of that name",))
 
 
 def _detached(client: Client, request: Run, progress: Progress, board: Board, site: Site) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from orchestrator.cli.connection import connect
-from orchestrator.cli.render.statuses import exit_status
+from orchestrator.cli.render.statuses import last_status
 from orchestrator.cli.selection import check_named
 from orchestrator.client import EventMessage, SupervisorGone
 from orchestrator.errors import OperationError
@@ -81,8 +81,7 @@ def _rows(settings: Settings, site: Site, services: tuple[str, ...], *, begun: b
 
 def _ended(rows: list[Mapping[str, Any]]) -> dict[str, int]:
     """Exit codes by container. One that has never run has none: 0."""
-    over = [row for row in rows if Phase(row["phase"]) not in _PENDING]
-    return {row["container"]: exit_status(row["exit"]) if row.get("exit") is not None else 0 for row in over}
+    return {row["container"]: last_status(row) for row in rows if Phase(row["phase"]) not in _PENDING}
 
 
 def _await_an_end(site: Site, pending: list[str], since: float) -> None:

@@ -49,7 +49,7 @@ def why(settings: Settings, service: str, shape: str, count: int, index: int) ->
         try:
             answer = _told(client, service, index) if client is not None else _found(site, service, index)
         except PystackError as error:
-            raise explain_unknown(settings, site, error, (service,)) from None
+            raise explain_unknown(settings, error, (service,)) from None
         statuses, history = known[service] = _facts(answer)
         causes = _causes(site, ask, service)
     job = {key: answer[key] for key in ("schedules", "next_at") if key in answer}

@@ -62,6 +62,8 @@ def state_text(status: Status) -> str:
     phase: str = status["phase"]
     if phase in _UP and (told := [*_health_of(status), *status.get("faults", ())]):
         return f"{phase} ({', '.join(told)})"
+    if refused := status.get("refused"):
+        return f"{phase} ({refused})"
     if phase in ("exited", "failed") and (ended := status.get("exit")) is not None:
         return f"{phase} ({exit_code_text(ended)})"
     return phase
@@ -78,10 +80,16 @@ def exit_status(ended: Mapping[str, Any]) -> int:
     return 255 if _lost(ended) else 128 + int(ended["signal"])
 
 
+def last_status(status: Status) -> int:
+    """What its last start came to: the exit code, as a shell has it, of its run, or of what was refused to run. 0: neither
+    was."""
+    ended = status.get("exit")
+    return int(status.get("refused") or 0) or (exit_status(ended) if ended is not None else 0)
+
+
 def ended_well(status: Status) -> bool:
     """It was asked to stop, or ended with 0."""
-    ended = status.get("exit")
-    return ended is None or status.get("wanted") == "stopped" or ended.get("code") == 0
+    return status.get("wanted") == "stopped" or last_status(status) == 0
 
 
 def _lost(ended: Mapping[str, Any]) -> bool:
@@ -150,7 +158,7 @@ def docker_status(status: Status, now: float) -> str:
         return f"Up {_span(now - (status.get('started_at') or now))}" + (f" ({told})" if told else "")
     if ended is not None and state in ("exited", "restarting"):
         since = f" {_span(now - ended['finished_at'])} ago" if ended.get("finished_at") else ""
-        return f"{state.capitalize()} ({exit_status(ended)}){since}"
+        return f"{state.capitalize()} ({last_status(status)}){since}"
     return state.capitalize()
 
 
@@ -192,7 +200,7 @@ def as_json(status: Status, project: str, now: float) -> dict[str, Any]:
         "Names": status["container"],
         "Command": '"' + " ".join(status.get("command", ())) + '"',
         "Health": "" if status["health"] == "none" else status["health"],
-        "ExitCode": exit_status(ended) if ended is not None and not running else 0,
+        "ExitCode": 0 if running else last_status(status),
         "Status": docker_status(status, now),
         "CreatedAt": created.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
         "RunningFor": f"{_span(now - status.get('created_at', now))} ago",

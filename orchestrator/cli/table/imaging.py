@@ -13,12 +13,19 @@ IMAGES = Argument("images", "IMAGE...", many=True, required=True)
 FILTER = Option(
     "-f --filter",
     "filters",
-    "reference=PATTERN, dangling=true, label=KEY[=VALUE], before=IMAGE or since=IMAGE.",
+    "reference=PATTERN, dangling=true, label=KEY[=VALUE], before=IMAGE, since=IMAGE or until=TIME.",
     TEXT,
     "FILTER",
     many=True,
 )
-PRUNE_FILTER = Option("--filter", "filters", "until=TIME: only what was made before.", TEXT, "FILTER", many=True)
+PRUNE_FILTER = Option(
+    "--filter",
+    "filters",
+    "until=TIME: only what was made before; label=KEY[=VALUE], label!=KEY[=VALUE].",
+    TEXT,
+    "FILTER",
+    many=True,
+)
 CHANGE = Option(
     "-c --change",
     "changes",

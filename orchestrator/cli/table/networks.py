@@ -27,7 +27,8 @@ VERBS = (
             _many(
                 "-f --filter",
                 "filters",
-                "dangling=true (no container is on it), driver=NAME, id=PART, label=KEY[=VALUE], name=PART",
+                "dangling=true (no container is on it), driver=NAME, id=PART, label=KEY[=VALUE], name=PART, "
+                "scope=local, type=custom",
                 "FILTER",
             ),
             FORMAT,
@@ -105,7 +106,7 @@ VERBS = (
         "Remove shared networks that nobody uses.",
         "Remove shared networks that no container of any project, running or not, is on.",
         options=(
-            _many("--filter", "filters", "label=KEY[=VALUE], label!=KEY[=VALUE]", "FILTER"),
+            _many("--filter", "filters", "label=KEY[=VALUE], label!=KEY[=VALUE], until=INSTANT (made before)", "FILTER"),
             Option("-f --force", "force", "Do not ask."),
         ),
     ),

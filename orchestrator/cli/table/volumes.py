@@ -18,7 +18,7 @@ VERBS = (
         options=(
             _QUIET,
             Option(
-                "--filter",
+                "-f --filter",
                 "filters",
                 "dangling=true (no container uses it), driver=NAME, label=KEY[=VALUE], name=PART; may be repeated.",
                 TEXT,

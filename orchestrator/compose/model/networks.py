@@ -183,8 +183,8 @@ def _subnet(read: Reader, entry: Node, place: str) -> Subnet | None:
         if aux is not None and aux.items():
             read.error(aux, f"{place}.aux_addresses", "aux_addresses need a subnet that they are in")
         return None
-    reserved = tuple(go_text(item.value) for _, item in aux.items()) if aux is not None else ()
-    written = Subnet(text, gateway, ip_range, reserved)
+    reserved = {name: go_text(item.value) for name, item in aux.items()} if aux is not None else {}
+    written = Subnet(text, gateway, ip_range, tuple(reserved.values()), tuple(reserved))
     try:
         parse_range(written)
     except BadRange as exc:

@@ -20,12 +20,13 @@ from orchestrator.compose.text.files import Source
 from orchestrator.compose.text.shell import ShellError, split
 from orchestrator.compose.text.tree import Node
 from orchestrator.errors import InputError
+from orchestrator.model.names import VolumeName
 from orchestrator.model.network import PortMapping
 from orchestrator.model.project import Project
 from orchestrator.model.security import capability
 from orchestrator.model.service import Service
 from orchestrator.model.single_run import as_single_run
-from orchestrator.model.volume import Mount, MountKind
+from orchestrator.model.volume import Mount, MountKind, Volume
 from orchestrator.values import field, frozen, replace
 
 _Part = TypeVar("_Part", PortMapping, Mount)
@@ -54,8 +55,7 @@ class Changes:
 
 
 def one_off(project: Project, service: Service, changes: Changes) -> Service:
-    """The definition of a one-off of `service`. Raises InputError for what cannot be read, and for a named volume that the
-    stack does not have."""
+    """The definition of a one-off of `service`. Raises InputError for what cannot be read."""
     if changes.ports and changes.service_ports:
         raise InputError("--publish and --service-ports cannot be combined")
     ports = tuple(port for text in changes.ports for port in _ports(text))
@@ -80,6 +80,12 @@ def one_off(project: Project, service: Service, changes: Changes) -> Service:
     if changes.entrypoint is not None:
         service = replace(service, entrypoint=_words(changes.entrypoint), command=())
     return replace(service, command=changes.command) if changes.command else service
+
+
+def with_undeclared(project: Project, definition: Service) -> Project:
+    """`project` with the volumes that `definition` alone names: as those that somebody else has made."""
+    names = [VolumeName(mount.source) for mount in definition.volumes if mount.undeclared and mount.source is not None]
+    return replace(project, volumes={**project.volumes, **{name: Volume(name, name, external=True) for name in names}})
 
 
 def _options(service: Service, changes: Changes) -> dict[str, str]:
@@ -122,15 +128,11 @@ def _ports(text: str) -> tuple[PortMapping, ...]:
 
 def _mounts(project: Project, service: Service, changes: Changes) -> tuple[Mount, ...]:
     """The service's and those of the command line, which take the place of what is mounted there."""
-    mounts = {mount.target: mount for mount in service.volumes}
+    mounts = {clean_path(mount.target): mount for mount in service.volumes}
     for text in changes.volumes:
         (mount,) = _mount(text, changes)
-        if mount.kind is MountKind.VOLUME and mount.source is not None and mount.source not in project.volumes:
-            raise InputError(
-                f'--volume {text}: the stack has no volume "{mount.source}"',
-                hint=f"declare it below `volumes:`, or write a folder as one: ./{mount.source}",
-            )
-        mounts[mount.target] = mount
+        named = mount.kind is MountKind.VOLUME and mount.source is not None
+        mounts[mount.target] = replace(mount, undeclared=named and mount.source not in project.volumes)
     return tuple(mounts.values())
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
 
+from orchestrator.compose.kinds.short_forms import clean_path
 from orchestrator.compose.kinds.values import byte_size, go_text
 from orchestrator.compose.model.mounting import bind_mount, tmpfs_mount
 from orchestrator.compose.model.reader import Reader, at
@@ -111,12 +112,17 @@ def mounts(read: Reader, node: Node, path: str) -> tuple[Mount, ...]:
         mount = read.attempt(item, place, lambda n, place=place: _mount(read, n, place), None)  # type: ignore[misc]
         if mount is not None:
             out.append(mount)
+    taken = {clean_path(mount.target): mount for mount in out}
     for number, item in enumerate(read.each(node, "tmpfs")):
         place = f"{path}.tmpfs[{number}]"
         read.mark(item, place)
         mount = read.attempt(item, place, lambda n, place=place: tmpfs_mount(go_text(n.value), place), None)  # type: ignore[misc]
-        if mount is not None:
-            out.append(mount)
+        if mount is None:
+            continue
+        first = taken.setdefault(clean_path(mount.target), mount)
+        if first.target != mount.target:  # The rules have said it of what is written the same.
+            read.error(item, place, f"something is mounted at {clean_path(mount.target)} already: {first.place}")
+        out.append(mount)
     return tuple(out)
 
 

@@ -193,12 +193,23 @@ def _syntax_error(source: Source, exc: yaml.YAMLError) -> Diagnostic:
     elif "mapping values are not allowed" in message:
         hint = "is a quote or a line break missing? text with a colon and a space in it must be quoted"
     elif text is not None and text[column - 1 : column] == ":" and text[column : column + 1].strip():
-        hint = "in brackets and braces, text that begins or ends with a colon must be quoted"
+        written = _flow_text(text, column)
+        hint = f'in brackets and braces, text that begins or ends with a colon must be quoted: write "{written}"'
     elif text is None and line:
         line = max(1, source.text.rstrip("\n").count("\n") + 1)
         text = source.line(line) or ""
         column = len(text) + 1
     return Diagnostic(source.name, line, column, "", message, hint, text)
+
+
+def _flow_text(line: str, column: int) -> str:
+    """The text in brackets or braces that is at, or just before, `column` (from 1)."""
+    start = end = column - 1
+    while start and line[start - 1] not in "[{, \t\"'":
+        start -= 1
+    while end < len(line) and line[end] not in "]}, \t\"'":
+        end += 1
+    return line[start:end]
 
 
 class _Frame:

@@ -39,6 +39,7 @@ class Wish:
     unused: bool
     until_s: float | None
     cache: bool
+    only: frozenset[Digest] | None = None
 
 
 @frozen
@@ -76,6 +77,7 @@ def decide(there: Snapshot, wish: Wish) -> Sweep:
         if image not in needed
         and (wish.unused or (wish.unnamed and image not in named))
         and (wish.until_s is None or record.created_s < wish.until_s)
+        and (wish.only is None or image in wish.only)
     ]  # fmt: skip
     gone = set(images)
     kept = [record for image, record in there.records.items() if image not in gone]

@@ -222,13 +222,14 @@ class Store:
         unnamed: bool,
         unused: bool,
         until_s: float | None = None,
+        only: Collection[Digest] | None = None,
         cache: bool = False,
         dry: bool = False,
     ) -> Collected:
         """Remove what nothing needs. `in_use`: ids of the images of containers. `unnamed`: also images without a name;
-        `unused`: all that are not in use; both only what was created before the instant `until_s`. `cache`: the whole build
-        cache, not only what nobody asked for in two weeks. `dry`: only tell."""
-        wish = Wish(frozenset(in_use), unnamed, unused, until_s, cache)
+        `unused`: all that are not in use; both only what was created before the instant `until_s`, and only of `only`.
+        `cache`: the whole build cache, not only what nobody asked for in two weeks. `dry`: only tell."""
+        wish = Wish(frozenset(in_use), unnamed, unused, until_s, cache, frozenset(only) if only is not None else None)
         collector = Collector(self._places, self._locks, self._names, self._records, self._layers, self._cache)
         return collector.run(wish, dry=dry)
 

@@ -26,13 +26,18 @@ _CHANGED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, er
 """What the kernel says when a name means something else than a moment ago."""
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTCONN})
 _MOST_PIECES = 1 << 14
+_CHUNK = 1 << 17
+_TRIES = 8
+_MOST_UNTOLD = 1 << 26
+"""So many bytes are read of what does not say its size; it may have no end."""
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _OF_THE_KERNEL = frozenset({
     0x9FA0, 0x62656572, 0x27E0EB, 0x63677270, 0x1CD1, 0x19800202, 0x64626720, 0x74726163, 0x73636673, 0xCAFE4A11,
     0x62656570, 0xDE5E81E4, 0x6165676C, 0x65735543, 0x42494E4D, 0x6E736673, 0xF97CFF8C, 0x187,
 })  # fmt: skip
 """linux/magic.h: proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf, configfs, efivarfs,
-pstore, fusectl, binfmt_misc, nsfs, selinuxfs, autofs: what is read there has no size, may block, or acts."""
+pstore, fusectl, binfmt_misc, nsfs, selinuxfs, autofs: what is read there says no size, may block, or acts. It is read if it
+is itself what is asked for."""
 _NO_XATTRS: Mapping[bytes, bytes] = {}
 
 
@@ -146,8 +151,13 @@ class Walk:
         finally:
             os.close(held)
         try:
+            if not found.st_size or filesystem_type(file) in _OF_THE_KERNEL:
+                found, content = _as_read(file)
+                if content is not None:
+                    yield from self._content(file, path, name, found, content)
+                    return
+            found, pieces = self._extent(file, found)
             entry = self._entry(file, b"", name, found)
-            pieces = data_pieces(file, entry.size, _MOST_PIECES) if self._holes and entry.size else ((0, entry.size),)
             if pieces != ((0, entry.size),):
                 entry = replace(entry, sparse=pieces)
             data = _Data(file, pieces)
@@ -155,6 +165,27 @@ class Walk:
             self.changed += data.short
         finally:
             os.close(file)
+
+    def _extent(self, file: int, found: os.stat_result) -> tuple[os.stat_result, tuple[tuple[int, int], ...]]:
+        """Where it has data. What has been cut meanwhile is not taken for a hole, unless that happens again and again."""
+        for _ in range(_TRIES):
+            size = found.st_size
+            pieces = data_pieces(file, size, _MOST_PIECES) if self._holes and size else ((0, size),)
+            now = os.fstat(file)
+            if now.st_size >= size:
+                return found, pieces
+            found = now
+        return found, ((0, found.st_size),)
+
+    def _content(
+        self, file: int, path: bytes, name: bytes, found: os.stat_result, content: bytes
+    ) -> Iterator[tuple[Entry, BinaryIO | None]]:
+        """A file whose size nobody knows before all of it has been read."""
+        if len(content) > _MOST_UNTOLD:
+            what = f"does not say its size, and has more than {_MOST_UNTOLD >> 20} MiB"
+            self.left_out.append(f"{shown(self._label + path)} {what}")
+            return
+        yield replace(self._entry(file, b"", name, found), size=len(content)), io.BytesIO(content)
 
     def _further_name(self, name: bytes, found: os.stat_result) -> Entry | None:
         """Of a file that was there already."""
@@ -170,6 +201,18 @@ class Walk:
         link = os.readlink(own, dir_fd=where) if kind is Kind.SYMLINK else b""
         xattrs = xattrs_of(target, follow=not own) if self._xattrs else _NO_XATTRS
         return entry_as(name + b"/" if kind is Kind.DIRECTORY else name, kind, found, link, xattrs)
+
+
+def _as_read(file: int) -> tuple[os.stat_result, bytes | None]:
+    """What is there, of a file whose size says nothing: one of the kernel's, or of a file system that makes up what it
+    has while it is read (fuse). None when the size says it after all."""
+    found = os.fstat(file)
+    if found.st_size and filesystem_type(file) not in _OF_THE_KERNEL:
+        return found, None
+    content = bytearray()
+    while len(content) <= _MOST_UNTOLD and (chunk := os.read(file, _CHUNK)):
+        content += chunk
+    return os.fstat(file), bytes(content)
 
 
 class _Data(Pieces):

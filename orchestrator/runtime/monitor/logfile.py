@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 
 HELD_BYTES = 1 << 30
 _CHUNK = 1 << 16
+_PIPE_BUF = 4096
+"""pipe(7): what a program writes at once, a line mostly, stays in one file, which is larger by this much at most."""
 _FIONREAD = 0x541B
 """ioctl_tty(2): how many bytes are in a pipe or a terminal."""
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -106,11 +108,12 @@ class Log:
                 if not events & select.POLLIN:
                     return False if events else None
                 self._open()
-            elif self._was_cut() or (self.max_bytes and self.size >= self._limit and _has_data(pipe)):
+            if self._was_cut() or (self.max_bytes and self.size >= self._limit and _has_data(pipe)):
                 self._rotate()
+            most = min(_CHUNK, max(_PIPE_BUF, self._limit - self.size)) if self.max_bytes else _CHUNK
             if pipe in self._unspliceable:
-                return self._copy(pipe, stream)
-            moved = os.splice(pipe, self.fd, _CHUNK, offset_dst=self.size, flags=os.SPLICE_F_NONBLOCK)
+                return self._copy(pipe, stream, most)
+            moved = os.splice(pipe, self.fd, most, offset_dst=self.size, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
             return None
         except OSError as exc:
@@ -150,9 +153,9 @@ class Log:
             self._unspliceable.add(pipe)
             return len(_read(pipe))
 
-    def _copy(self, source: int, stream: int) -> bool:
+    def _copy(self, source: int, stream: int, most: int) -> bool:
         """By reading and writing. What has been read and does not fit the disk is lost."""
-        data = _read(source)
+        data = _read(source, most)
         written, problem = 0, 0
         try:
             while written < len(data):
@@ -335,10 +338,10 @@ class Log:
             return False
 
 
-def _read(source: int) -> bytes:
+def _read(source: int, most: int = _CHUNK) -> bytes:
     """From a terminal's master. Its end is an error: nobody has the terminal open any more."""
     try:
-        return os.read(source, _CHUNK)
+        return os.read(source, most)
     except OSError as exc:
         if exc.errno == errno.EIO:
             return b""

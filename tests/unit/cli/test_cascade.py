@@ -10,6 +10,7 @@ from orchestrator.contracts.runtime import Exit
 from orchestrator.model.health import Health
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.model.phase import Phase
+from orchestrator.values import replace
 
 ALL = ("db", "migrate", "tests")
 
@@ -99,3 +100,10 @@ def test_an_end_whose_status_was_lost_is_a_failure() -> None:
     lost = Event(EventKind.CONTAINER_EXITED, "", 1.0, ServiceName("db"), ContainerId("demo-db-1"))
     assert cascade.see(lost) is not None
     assert cascade.exit_code == 255
+
+
+def test_what_was_found_refused_has_ended_with_that() -> None:
+    cascade = Cascade(ALL, code_from="tests")
+    refused = replace(status("tests", Phase.FAILED, None), exit=None, refused=127)
+    assert cascade.found([refused]) is not None
+    assert cascade.exit_code == 127

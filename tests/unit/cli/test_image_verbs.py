@@ -76,6 +76,8 @@ def test_ls_of_an_image_that_only_an_archive_named_has_no_name(bench: Bench, sto
         (["-f", "reference=quay.io/team/tools:2"], ["quay.io/team/tools"]),
         (["-f", "label=x"], []),
         (["-f", "before=busybox"], []),
+        (["-f", "until=0s", "busybox"], ["busybox"]),
+        (["-f", "until=2001-01-01"], []),
     ],
 )
 def test_ls_filters(bench: Bench, arguments: list[str], names: list[str]) -> None:
@@ -192,10 +194,20 @@ def test_prune_takes_what_has_no_name_and_with_all_what_nothing_uses(
     assert store.images() == []
 
 
+def test_prune_goes_by_labels(bench: Bench, store: Store, busybox: StoredImage) -> None:
+    marked = made.put(store, made.image({"opt/": None}, config={"Labels": {"keep": "yes"}}), TOOLS)
+    for words in (["label=nosuch"], ["label=keep=no"], ["label=keep", "label!=keep=yes"]):
+        filters = [word for text in words for word in ("--filter", text)]
+        assert bench.run("image", "prune", "-af", *filters).out == "Total reclaimed space: 0 B\n", words
+    assert f"deleted: {busybox.id}" in bench.run("image", "prune", "-af", "--filter", "label!=keep").out
+    assert [image.id for image in store.images()] == [marked.id]
+    assert f"deleted: {marked.id}" in bench.run("image", "prune", "-af", "--filter", "label=keep=yes").out
+
+
 def test_prune_asks_and_refuses_what_is_no_filter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert "nobody can be asked" in bench.run("image", "prune").err
-    assert bench.run("image", "prune", "-f", "--filter", "label=x").code == 2
+    assert bench.run("image", "prune", "-f", "--filter", "name=x").code == 2
 
 
 @pytest.mark.usefixtures("busybox")

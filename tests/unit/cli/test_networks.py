@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from datetime import datetime
 
 import pytest
 
 from orchestrator.contracts.network import Address, Endpoint
 from orchestrator.contracts.state import ContainerRecord, Definition, ProjectRecord
 from orchestrator.model.names import ContainerId, Instance, NetworkName, ProjectName, ServiceName
-from orchestrator.model.network import Network
+from orchestrator.model.network import Network, Subnet
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
+from orchestrator.model.subnets import parse_range
+from orchestrator.network.record import Recorded, SubnetRecord
 from orchestrator.state.directory import site_of
 from orchestrator.state.preparation import prepare
 from orchestrator.state.records import FileState
+from orchestrator.values import replace
 from tests.unit.cli.conftest import Bench
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel is asked for its subnets")
@@ -159,6 +164,7 @@ def test_nothing_is_removed_while_the_records_of_a_project_are_damaged(bench: Be
 def test_a_network_whose_record_is_damaged_is_listed_and_can_be_removed(bench: Bench) -> None:
     bench.run("network", "create", "free")
     (bench.root / "data" / "networks" / "free" / "network.json").write_bytes(b"\0" * 100)
+    assert bench.run("network", "prune", "-f", "--filter", "until=0s").out == "", "nobody knows since when it is there"
     assert names(bench) == ["free"]
     assert bench.run("network", "rm", "free").out == "free\n"
     assert names(bench) == []
@@ -198,3 +204,29 @@ def test_removing_with_force_says_nothing_of_what_is_not_there(bench: Bench) -> 
     bench.run("network", "create", "a")
     outcome = bench.run("network", "rm", "-f", "a", "nosuch")
     assert (outcome.code, outcome.out, outcome.err) == (0, "a\n", "")
+
+
+def test_filters_of_docker_s_that_every_network_here_answers_alike(bench: Bench) -> None:
+    bench.run("network", "create", "meeting")
+    for wanted, found in (
+        ("scope=local", ["meeting"]), ("scope=swarm", []), ("type=custom", ["meeting"]), ("type=builtin", []),
+    ):  # fmt: skip
+        assert names(bench, "--filter", wanted) == found, wanted
+    refused = bench.run("network", "ls", "--filter", "type=mine")
+    assert (refused.code, "type is custom or builtin" in refused.err) == (2, True)
+    assert bench.run("network", "prune", "-f", "--filter", "until=1h").out == ""
+    assert bench.run("network", "prune", "-f", "--filter", "until=0s").out == "Deleted Networks:\nmeeting\n"
+
+
+def test_a_project_s_own_network_says_when_it_was_made_and_whose_the_reserved_addresses_are(bench: Bench) -> None:
+    stack(bench)
+    site = site_of(str(bench.root / "data"), str(bench.root / "run"), ProjectName("demo"))
+    written = Subnet("10.1.0.0/20", None, None, ("10.1.0.9",), ("router",))
+    record = FileState(site).load()
+    assert record is not None
+    own = replace(record.networks[0], subnets=(written,))
+    FileState(site).commit(replace(record, networks=(own,)))
+    SubnetRecord(site.data_dir).set(own.key, Recorded((parse_range(written),)))
+    (value,) = json.loads(bench.run("network", "inspect", "demo_default").out)
+    assert abs(datetime.fromisoformat(value["Created"]).timestamp() - time.time()) < 60
+    assert value["IPAM"]["Config"][0]["AuxiliaryAddresses"] == {"router": "10.1.0.9"}

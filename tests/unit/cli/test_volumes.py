@@ -89,7 +89,7 @@ def test_filters_combine_as_docker_s_do(bench: Bench) -> None:
     stack(bench)
     bench.run("volume", "create", "free", "--label", "tier=two")
     assert names(bench) == ["anonymous", "demo_data", "free"]
-    assert names(bench, "--filter", "dangling=true") == ["free"]
+    assert names(bench, "-f", "dangling=true") == ["free"]
     assert names(bench, "--filter", "dangling=0") == ["anonymous", "demo_data"]
     assert names(bench, "--filter", "name=dat", "--filter", "name=fre") == ["demo_data", "free"]
     assert names(bench, "--filter", "label=tier") == ["demo_data", "free"]

@@ -168,3 +168,42 @@ def test_a_network_of_ones_own_is_needed_for_ports_of_a_one_off(stack: Stack) ->
     project = load(stack, "network_mode: service:a")
     with pytest.raises(InputError, match="no network of its own"):
         one_off(project, b(project), Changes("/", ports=("80:80",)))
+
+
+def on_docker_s_own(stack: Stack, name: str, attributes: str, more: str = "") -> str:
+    """Service b, on the external network n that is called `name`."""
+    networks = f"networks: {{n: {{external: true, name: {name}}}, other: {{}}}}\n{more}"
+    return f"services:\n  a: {{image: host}}\n  b: {{image: host, {attributes}}}\n{networks}"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("host", HOST), ("none", NONE), ("bridge", PRIVATE)])
+def test_an_external_network_of_docker_s_own_is_that_network_mode(stack: Stack, name: str, expected: Namespace) -> None:
+    loaded = stack.load(on_docker_s_own(stack, name, "networks: {n: {aliases: [x]}}, pre_start: [{command: ls}]"))
+    service = b(loaded.project)
+    assert service.namespaces.network == service.pre_start[0].definition.namespaces.network == expected
+    assert set(service.networks) == ({"default"} if name == "bridge" else set())
+    assert set(loaded.project.networks) == {"default", "other"}
+    assert not any(network.external for network in loaded.project.networks.values())
+    assert loaded.canonical["services"]["b"]["networks"] == {"n": {"aliases": ["x"]}}  # As Docker Compose shows it.
+
+
+@pytest.mark.parametrize(("name", "expected"), [("host", HOST), ("none", NONE), ("bridge", PRIVATE)])
+def test_the_default_network_may_be_one_of_docker_s_own(stack: Stack, name: str, expected: Namespace) -> None:
+    text = f"services:\n  b: {{image: host}}\nnetworks: {{default: {{external: true, name: {name}}}}}\n"
+    project = stack.load(text).project
+    assert b(project).namespaces.network == expected
+    assert [item.full_name for item in project.networks.values()] == (["shop_default"] if name == "bridge" else [])
+
+
+@pytest.mark.parametrize("name", ["host", "none"])
+def test_beside_the_machine_s_network_or_none_there_is_no_other(stack: Stack, name: str) -> None:
+    (told,) = stack.messages(on_docker_s_own(stack, name, "pre_start: [{command: ls}], networks: [other, n]"))
+    assert f'compose.yaml:3:66: services.b.networks.n: "{name}" is' in told
+    assert "no other network beside it" in told
+    (told,) = stack.messages(on_docker_s_own(stack, name, "networks: {n: {ipv4_address: 10.1.0.9}}"))
+    assert f'services.b.networks.n.ipv4_address: there is no ipv4_address to be chosen on "{name}"' in told
+
+
+def test_bridge_and_another_network_are_two_networks(stack: Stack) -> None:
+    project = stack.load(on_docker_s_own(stack, "bridge", "networks: [other, n]")).project
+    assert list(b(project).networks) == ["other", "default"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.compose.model.one_off import Changes, one_off
+from orchestrator.compose.model.one_off import Changes, one_off, with_undeclared
 from orchestrator.errors import InputError
 from orchestrator.model.names import NetworkName, ServiceName
 from orchestrator.model.network import PortMapping
@@ -101,6 +101,19 @@ def test_mounts_are_added_and_take_the_place_of_what_is_there(stack: Stack) -> N
     )
 
 
+def test_a_volume_that_the_stack_does_not_have_is_nobodys_and_called_as_it_is_written(stack: Stack) -> None:
+    service, project = made(stack, volumes=("other:/x",)), stack.load(TEXT).project
+    assert service.volumes[-1] == Mount(MountKind.VOLUME, "/x", "other", place="--volume other:/x", undeclared=True)
+    volumes = with_undeclared(project, service).volumes.values()
+    assert [(volume.full_name, volume.external) for volume in volumes] == [("shop_data", False), ("other", True)]
+
+
+def test_what_is_mounted_takes_the_place_of_the_service_s_however_that_is_written(stack: Stack) -> None:
+    project = stack.load("services: {web: {image: host, tmpfs: [/x/]}}").project
+    service = one_off(project, project.services[ServiceName("web")], Changes("/here", volumes=("/srv:/x",)))
+    assert [(mount.kind, mount.target) for mount in service.volumes] == [(MountKind.BIND, "/x")]
+
+
 def test_capabilities_have_the_kernels_names(stack: Stack) -> None:
     service = made(stack, cap_add=("net_admin", "CAP_NET_ADMIN", "all"), cap_drop=("CHOWN",))
     assert (service.cap_add, service.cap_drop) == (("CAP_NET_ADMIN", "ALL"), ("CAP_CHOWN",))
@@ -113,7 +126,6 @@ def test_capabilities_have_the_kernels_names(stack: Stack) -> None:
         ({"ports": ("80/sctp",)}, "--publish 80/sctp: an sctp port cannot be published", None),
         ({"volumes": ("/a:/b:ro:x",)}, '--volume /a:/b:ro:x: "/a:/b:ro:x" has too many colons', "write SOURCE"),
         ({"volumes": ("/a:b",)}, '--volume /a:b: the target "b" is not an absolute path', None),
-        ({"volumes": ("date:/x",)}, '--volume date:/x: the stack has no volume "date"', "declare it below `volumes:`"),
         ({"entrypoint": "a 'b"}, "--entrypoint: not a command line: a single quote is not closed", None),
         ({"cap_drop": ("FLY",)}, '--cap-drop: there is no capability "FLY"', "capabilities(7)"),
     ],

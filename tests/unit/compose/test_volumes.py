@@ -92,3 +92,16 @@ def test_another_owner_is_an_error_with_its_place(stack: Stack, bind: str, said:
     (item,) = stack.errors(text).diagnostics
     assert said in item.message
     assert item.line == 5
+
+
+@pytest.mark.parametrize(
+    ("volumes", "tmpfs", "told"),
+    [
+        ('["/srv:/a"]', "[/a/]", "services.a.tmpfs[0]: something is mounted at /a already: services.a.volumes[0]"),
+        ("[]", "[/a, //a]", "services.a.tmpfs[1]: something is mounted at /a already: services.a.tmpfs[0]"),
+        ('["/srv:/a"]', "[/a]", "services.a.volumes[0]: something is mounted at /a already: services.a.tmpfs[0]"),
+    ],
+)
+def test_a_place_is_mounted_on_once_however_it_is_written(stack: Stack, volumes: str, tmpfs: str, told: str) -> None:
+    (found,) = stack.messages(f"services:\n  a: {{image: host, volumes: {volumes}, tmpfs: {tmpfs}}}\n")
+    assert told in found

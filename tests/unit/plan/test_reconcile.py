@@ -18,7 +18,7 @@ from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
 from orchestrator.model.network import Network, Subnet
 from orchestrator.model.project import Project
 from orchestrator.model.service import Service
-from orchestrator.model.volume import Volume
+from orchestrator.model.volume import Volume, VolumesFrom
 from orchestrator.plan.hashing import config_hash
 from orchestrator.plan.observed import ObservedProject, observe
 from orchestrator.plan.plan import Kind, Plan, linear
@@ -414,6 +414,37 @@ def test_new_anonymous_volumes_are_for_what_has_some_among_what_is_asked_for() -
     assert {item.container for item in plan.of(Kind.CREATE)} == {"demo-db-1", "demo-migrate-1", "demo-web-1"}
     alone = up(STACK, found, "web", renew_volumes=True)
     assert [item.container for item in alone.of(Kind.REMOVE)] == ["demo-web-1"]
+
+
+def test_who_has_the_anonymous_volumes_of_what_gets_new_ones_is_replaced_too() -> None:
+    stack = project(
+        service("a"),
+        service("b", edge("a"), volumes_from=(VolumesFrom("a"),)),
+        service("c", edge("b"), volumes_from=(VolumesFrom("demo-b-1", is_container=True),)),
+        service("d", edge("a")),
+    )
+    found = replace(seen(stack), anonymous=frozenset({ContainerId("demo-a-1")}))
+    for asked in ((), ("a",)):
+        plan = up(stack, found, *asked, renew_volumes=True)
+        assert [item.container for item in plan.of(Kind.CREATE)] == ["demo-a-1", "demo-b-1", "demo-c-1"]
+        causes = {str(item.container): item.cause for item in plan.of(Kind.REMOVE)}
+        assert causes["demo-b-1"] == "a, whose anonymous volumes it has, gets new ones"
+    assert not up(stack, found, "b", renew_volumes=True).of(Kind.REMOVE), "of what it needs nothing is made anew"
+
+
+def test_anonymous_volumes_stay_while_others_have_them() -> None:
+    stack = project(
+        service("a"),
+        service("b", edge("a"), volumes_from=(VolumesFrom("a"),)),
+        service("c", edge("b"), volumes_from=(VolumesFrom("demo-b-1", is_container=True),)),
+    )
+    for names, kept in (("a", {"demo-a-1"}), ("a b", {"demo-a-1", "demo-b-1"}), ("a b c", set[str]()), ("c", set[str]())):
+        services = Selection(tuple(map(ServiceName, names.split())))
+        for plan in (
+            plan_remove(Remove(services, stop=True, volumes=True), seen(stack), stack),
+            plan_down(Down(stack, services, volumes=True), seen(stack), stack),
+        ):
+            assert {item.container for item in plan.of(Kind.REMOVE) if not item.anonymous} == kept
 
 
 def test_down_with_volumes_removes_them_last_but_not_external_ones() -> None:

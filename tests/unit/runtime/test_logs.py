@@ -175,6 +175,20 @@ def test_oldest_files_go_when_there_are_too_many(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["box.idx", "box.idx.1", "box.log", "box.log.1"]
 
 
+def test_a_file_is_not_much_larger_than_it_may_be_however_much_is_written_at_once(tmp_path: Path) -> None:
+    made = Writer(tmp_path, max_bytes=10_240, max_files=3)
+    text = b"".join(b"line %d\n" % number for number in range(20_000))
+    made.write(text)
+    made.next_run()
+    made.write(b"the last line\n")
+    made.close()
+    sizes = [item.stat().st_size for item in tmp_path.glob("box.log*")]
+    assert len(sizes) == 3
+    assert max(sizes) < 10_240 + 4096
+    assert sum(sizes) > 2 * 10_240
+    assert lines(tmp_path)[-3:] == [b"line 19998", b"line 19999", b"the last line"]
+
+
 def test_the_reader_imports_no_trio() -> None:
     program = "import sys, orchestrator.runtime.logs; sys.exit('trio' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
