@@ -106,6 +106,39 @@ def test_a_bind_of_a_tree_is_read_only_all_the_way_with_rro(here: Lab) -> None:
     assert {line.split(" ")[5].split(",")[0] for line in out.splitlines()} == {"ro", "rw"}
 
 
+def test_mounts_are_listed_in_the_order_of_the_config(here: Lab) -> None:
+    config = here.config()
+    (here.top / "given").mkdir()
+    config["mounts"] += [
+        {"destination": "/mnt/first", "source": str(here.top / "given"), "options": ["bind", "ro"]},
+        {"destination": "/mnt/unbindable", "source": str(here.top / "given"), "options": ["rbind", "runbindable"]},
+        {"destination": "/mnt/tmpfs", "type": "tmpfs", "source": "tmpfs"},
+        {"destination": "/mnt/last", "source": "/etc/hostname", "options": ["bind"]},
+    ]
+    listed = [line.split()[4:7] for line in here.shell("cat /proc/self/mountinfo", config).splitlines()]
+    wanted = [mount["destination"] for mount in config["mounts"] if mount["destination"] != "/sys/fs/cgroup"]
+    assert [where for where, _, _ in listed if where in wanted] == wanted
+    assert ["/mnt/unbindable", "unbindable"] in [[where, kind] for where, _, kind in listed]
+    assert next(options for where, options, _ in listed if where == "/mnt/first").startswith("ro")
+
+
+def test_what_is_mounted_below_a_shared_bind_stays_and_is_a_peer_of_the_hosts(here: Lab) -> None:
+    """`here.runtime`: in a mount namespace where /mnt is shared, that tells what is there afterwards."""
+    script = 'mount -t tmpfs one /mnt; mount --make-shared /mnt; mkdir /mnt/below; mount -t tmpfs two /mnt/below; "$@"'
+    plain = here.runtime
+    here.runtime = ("unshare", "-m", "sh", "-ec", f"{script}; cat /proc/self/mountinfo", "sh", *plain)
+    config = here.config("cat", "/proc/self/mountinfo")
+    config["linux"].pop("rootfsPropagation", None)
+    config["mounts"].append({"destination": "/shared", "source": "/mnt", "options": ["rbind", "rshared"]})
+    code, out, err = here.run(config)
+    here.runtime = plain
+    assert (code, err) == (0, "")
+    places = ("/mnt", "/mnt/below", "/shared", "/shared/below")
+    groups = {line.split()[4]: line.split()[6] for line in out.splitlines() if line.split()[4] in places}
+    assert sorted(groups) == list(places)
+    assert groups["/shared"] == groups["/mnt"] != groups["/mnt/below"] == groups["/shared/below"]
+
+
 def test_files_of_an_id_mapped_mount_belong_to_whom_the_mapping_says(here: Lab) -> None:
     source = here.top / "source"
     source.mkdir()
