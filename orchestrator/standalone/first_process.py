@@ -152,6 +152,8 @@ class FirstProcess:
             setdomainname(plan.domainname)
 
     def _make_root(self) -> None:
+        if not self.plan.own_mounts:
+            return  # The root stays in no namespace, with all that is mounted in it, and is gone with who is in it.
         self.about = b"make the root file system"
         mounts.set_attributes(c.AT_FDCWD, propagation=self.plan.host_propagation, recursive=True, path=b"/")
         # What is mounted on / hides nothing from us: our own root is what is below it.
@@ -179,7 +181,10 @@ class FirstProcess:
         directory = mount.directory
         if tree < 0 and not mount.kind:
             where = open_in(root, mount.target)
-            mounts.set_attributes(where, mount.set_)
+            if self.plan.own_mounts:
+                mounts.set_attributes(where, mount.set_)
+            else:  # Of what is attached the kernel changes only what is in our namespace.
+                self._cover_read_only(where)
             os.close(where)
             return
         if tree < 0 and mount.old_way:
@@ -200,9 +205,9 @@ class FirstProcess:
         tree = self._new(mount) if tree < 0 else self._renewed(tree, b"d" if directory else b"f")
         if mount.copy_up:
             self._copy_up(mount.target, tree)
-        mounts.attach(tree, where)
         if mount.propagation is not None:
             mounts.set_attributes(tree, propagation=mount.propagation[0], recursive=mount.propagation[1])
+        mounts.attach(tree, where)
         if os.path.normpath(mount.target) in (b"/", b"//"):
             self.plan.root, tree = tree, root  # It covers the root that was: all else is done in it.
         os.close(where)
@@ -212,6 +217,8 @@ class FirstProcess:
         """A copy of a prepared mount: /proc/self/mountinfo has mounts in the order in which they were made, and `create`
         has made this one before all file systems of the container's own. What was copied goes with the host's file
         system."""
+        if self.nursery < 0:
+            return tree
         mounts.attach(tree, self.nursery, name)  # The kernel copies only what is in our namespace.
         try:
             fresh = mounts.open_tree(tree, b"", recursive=True)
@@ -329,11 +336,14 @@ class FirstProcess:
             where = self._there(path)
             if where < 0:
                 continue
-            tree = mounts.open_tree(where, b"", recursive=True)
-            mounts.set_attributes(tree, c.MOUNT_ATTR_RDONLY, propagation=c.MS_PRIVATE, recursive=True)
-            mounts.attach(tree, where)
-            os.close(tree)
+            self._cover_read_only(where)
             os.close(where)
+
+    def _cover_read_only(self, where: int) -> None:
+        tree = mounts.open_tree(where, b"", recursive=True)
+        mounts.set_attributes(tree, c.MOUNT_ATTR_RDONLY, propagation=c.MS_PRIVATE, recursive=True)
+        mounts.attach(tree, where)
+        os.close(tree)
 
     def _there(self, path: bytes) -> int:
         try:
@@ -344,7 +354,7 @@ class FirstProcess:
     def _pivot(self) -> None:
         plan = self.plan
         self.about = b"pivot into the root file system"
-        if plan.pivot:
+        if plan.pivot and plan.own_mounts:
             mounts.pivot_to(plan.root, self.nursery)
             if self.nursery >= 0:
                 os.close(self.nursery)

@@ -276,6 +276,7 @@ class Creation:
             new_user="user" in own and not own["user"],
             new_network="network" in own and not own["network"],
             new_cgroup=self.namespaces.new_cgroup and layout is not None,
+            own_mounts="mount" in own,
             mount_path=self.namespaces.mount,
             keyring=not line.flag("no-new-keyring"),
             hostname=(config.get("hostname") or "").encode(),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.oci_lab import Lab, lab
+from tests.machine import eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -137,6 +138,30 @@ def test_what_is_mounted_below_a_shared_bind_stays_and_is_a_peer_of_the_hosts(he
     groups = {line.split()[4]: line.split()[6] for line in out.splitlines() if line.split()[4] in places}
     assert sorted(groups) == list(places)
     assert groups["/shared"] == groups["/mnt"] != groups["/mnt/below"] == groups["/shared/below"]
+
+
+def test_without_a_mount_namespace_nothing_is_mounted_where_the_host_sees_it(here: Lab) -> None:
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 15):
+        pytest.skip("nothing can be mounted in what is attached nowhere: needs Linux 6.15")
+    (here.top / "given").mkdir()
+    config = here.config("sh", "-c", "touch /made /given/made; exec sleep 1000")
+    config["linux"]["namespaces"] = [{"type": "pid"}]
+    config["root"]["readonly"] = False
+    del config["hostname"]
+    config["mounts"].append({"destination": "/given", "source": str(here.top / "given"), "options": ["rbind", "rshared"]})
+    here.write(config)
+    before = Path("/proc/self/mountinfo").read_text()
+    here.made.add("box")
+    here.oci("create", "box")
+    assert here.oci("exec", "box", "ls", "-d", "/proc/1", "/dev/pts/ptmx").split() == ["/dev/pts/ptmx", "/proc/1"]
+    assert os.readlink(f"/proc/{here.state()['pid']}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    here.oci("start", "box")
+    eventually((here.top / "given" / "made").exists)
+    assert here.oci("exec", "box", "sh", "-c", "pwd; ls -d /bin /made; readlink /proc/1/exe").split() == [
+        "/", "/bin", "/made", "/bin/busybox",
+    ]  # fmt: skip
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert (here.bundle / "rootfs" / "made").exists()
 
 
 def test_files_of_an_id_mapped_mount_belong_to_whom_the_mapping_says(here: Lab) -> None:
