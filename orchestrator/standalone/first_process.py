@@ -205,6 +205,9 @@ class FirstProcess:
         tree = self._new(mount) if tree < 0 else self._renewed(tree, b"d" if directory else b"f")
         if mount.copy_up:
             self._copy_up(mount.target, tree)
+            mounts.set_attributes(tree, mount.set_ & c.MOUNT_ATTR_RDONLY)
+        if directory != stat.S_ISDIR(os.fstat(where).st_mode):  # The kernel's own words would be EINVAL.
+            raise OSError(errno.ENOTDIR, "")
         if mount.propagation is not None:
             mounts.set_attributes(tree, propagation=mount.propagation[0], recursive=mount.propagation[1])
         mounts.attach(tree, where)
@@ -240,7 +243,9 @@ class FirstProcess:
 
     def _new(self, mount: Mount) -> int:
         try:
-            return mounts.new_filesystem(mount.kind, mount.data, mount.set_)
+            # Read-only is it once it has got its content.
+            set_ = mount.set_ & ~c.MOUNT_ATTR_RDONLY if mount.copy_up else mount.set_
+            return mounts.new_filesystem(mount.kind, mount.data, set_)
         except OSError as exc:
             if not mount.fallback or exc.errno not in (errno.EPERM, errno.EBUSY):
                 raise

@@ -53,6 +53,13 @@ def test_the_process_is_who_it_is_said_to_be(here: Lab) -> None:
     ]  # fmt: skip
 
 
+def test_who_may_not_enter_the_working_directory_is_put_there(here: Lab) -> None:
+    (here.bundle / "rootfs" / "private").mkdir(mode=0o700)
+    config = here.config(cwd="/private", user={"uid": 12, "gid": 34})
+    config["process"]["capabilities"] = {}
+    assert here.shell("pwd; id -u; ls 2> /dev/null || echo closed", config).split() == ["/private", "12", "closed"]
+
+
 def test_no_capabilities_are_none_and_no_new_privileges_is_what_is_said(here: Lab) -> None:
     config = here.config()
     del config["process"]["capabilities"]
@@ -95,6 +102,13 @@ def test_a_tmpfs_has_the_mode_of_what_it_covers_and_is_anyones_where_there_was_n
     config["mounts"] += [{"destination": at, "type": "tmpfs", "source": "t"} for at in ("/there", "/made/new")]
     for _ in range(2):
         assert here.shell("stat -c %a /there /made /made/new", config).split() == ["2710", "755", "1777"]
+
+
+def test_a_tmpfs_with_the_content_that_it_covers_may_be_read_only(here: Lab) -> None:
+    config = here.config()
+    tmpfs = {"destination": "/bin", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "ro"]}
+    config["mounts"].append(tmpfs)
+    assert here.shell("ls /bin/sh; touch /bin/new 2> /dev/null || echo closed", config).split() == ["/bin/sh", "closed"]
 
 
 def test_a_bind_of_a_tree_is_read_only_all_the_way_with_rro(here: Lab) -> None:
@@ -385,6 +399,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a bind of what is not there": (
         {"mounts": [{"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}]},
         "No such file",
+    ),
+    "a file over a directory": (
+        {"mounts": [{"destination": "/bin", "source": "/etc/hostname", "options": ["bind"]}]},
+        "cannot mount /etc/hostname at /bin: Not a directory",
     ),
     "a file system that nobody knows": (
         {"mounts": [{"destination": "/x", "type": "nofs", "source": "x"}]},
