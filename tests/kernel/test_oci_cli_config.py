@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.kernel import cgroup
 from tests.kernel.oci_lab import Lab, lab
 from tests.machine import eventually
 
@@ -273,6 +275,37 @@ def test_limits_are_in_the_containers_cgroup_and_can_be_changed(here: Lab) -> No
     assert here.oci("exec", "box", "sh", "-c", look).split() == ["60", str(32 << 20)]
 
 
+def test_a_cgroup_with_somebody_in_it_is_not_taken_and_who_is_there_lives(here: Lab) -> None:
+    layout = cgroup.detect()
+    group = Path(layout.controllers.get("pids") or layout.unified or "") / f"oci-cli-{os.getpid()}"
+    group.mkdir()
+    with subprocess.Popen(["sleep", "1000"]) as somebody:
+        try:
+            (group / "cgroup.procs").write_text(str(somebody.pid))
+            config = here.config("true")
+            config["linux"]["cgroupsPath"] = f"/{group.name}"
+            here.refused(config, "somebody is in the cgroup")
+            assert somebody.poll() is None
+        finally:
+            somebody.kill()
+    group.rmdir()
+
+
+def test_below_a_frozen_cgroup_nothing_is_born(here: Lab) -> None:
+    layout = cgroup.detect()
+    v1 = layout.controllers.get("freezer")
+    group = Path(v1 or layout.unified or "") / f"oci-cli-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / ("freezer.state" if v1 else "cgroup.freeze")).write_text("FROZEN" if v1 else "1")
+        config = here.config("true")
+        config["linux"]["cgroupsPath"] = f"/{group.name}/box"
+        here.refused(config, "is frozen")
+    finally:
+        (group / ("freezer.state" if v1 else "cgroup.freeze")).write_text("THAWED" if v1 else "0")
+        group.rmdir()
+
+
 def test_devices_that_are_not_allowed_do_not_open(here: Lab) -> None:
     config = here.config()
     config["linux"]["devices"] = [{"path": "/dev/mem2", "type": "c", "major": 1, "minor": 1, "fileMode": 0o666}]
@@ -411,6 +444,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a cgroup that leads out": (
         {"hostname": "", "linux": {"namespaces": [{"type": "mount"}], "cgroupsPath": "/a/../../b"}},
         "leads out of the hierarchy",
+    ),
+    "a cgroup that is everybody's": (
+        {"hostname": "", "linux": {"namespaces": [{"type": "mount"}], "cgroupsPath": "/."}},
+        "a container needs a cgroup of its own",
     ),
     "an action that nobody knows": (
         {"hostname": "", "linux": {"namespaces": [{"type": "mount"}], "seccomp": {"defaultAction": "SCMP_ACT_X"}}},
