@@ -246,6 +246,24 @@ def test_namespaces_are_new_or_anothers_or_the_hosts(here: Lab) -> None:
     assert found[3] == os.readlink("/proc/self/ns/uts")
 
 
+def test_in_anothers_user_and_pid_namespace_it_is_known_by_its_pid_out_here(here: Lab) -> None:
+    mappings = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    holder = here.config("sleep", "1000")
+    holder["linux"] |= {"uidMappings": mappings, "gidMappings": mappings}
+    holder["linux"]["namespaces"].append({"type": "user"})
+    here.create(holder, "holder")
+    pid = here.state("holder")["pid"]
+    config = here.config("sleep", "1000")
+    theirs = [{"type": kind, "path": f"/proc/{pid}/ns/{kind}"} for kind in ("user", "pid")]
+    config["linux"]["namespaces"] = [{"type": "mount"}, {"type": "ipc"}, *theirs]
+    config["hostname"] = ""
+    here.create(config, "box")
+    found = here.state()["pid"]
+    for kind in ("user", "pid"):
+        assert os.readlink(f"/proc/{found}/ns/{kind}") == os.readlink(f"/proc/{pid}/ns/{kind}")
+    assert here.oci("exec", "box", "sh", "-c", "echo $PPID").strip() == "0"
+
+
 def test_clocks_are_set_forward_in_a_time_namespace(here: Lab) -> None:
     config = here.config()
     config["linux"]["namespaces"].append({"type": "time"})
