@@ -150,6 +150,8 @@ class _Entering:
         if kinds & c.CLONE_NEWPID:
             setns(target, c.CLONE_NEWPID)  # Only for who is born from here on.
         below = (line.text("cgroup") or "").strip("/")
+        if ".." in below.split("/"):
+            raise InputError(f"--cgroup {below!r} is not below the container's cgroup")
         birth = Birth(group_of(record), f"/{below}" if below else "")
         control = birth.give(
             lambda cgroup: clone3(0, cgroup=cgroup),
