@@ -73,9 +73,14 @@ def unmount(path: bytes, flags: int = 0) -> None:
         raise fail(path)
 
 
-def pivot_to(root: int) -> None:
-    """Make the mount `root` the root of this mount namespace and detach the old one (pivot_root(2), NOTES)."""
+def pivot_to(root: int, covered: int = -1) -> None:
+    """Make the mount `root` the root of this mount namespace and detach the old one (pivot_root(2), NOTES). `covered`: what
+    is mounted on the old one, below `root`; it goes too."""
     os.fchdir(root)
     call(number_of("pivot_root"), b".", b".", path=b"/")
+    if covered >= 0:
+        os.fchdir(covered)
+        unmount(b".", c.MNT_DETACH)
+        os.fchdir(root)
     unmount(b".", c.MNT_DETACH)
     os.chdir("/")

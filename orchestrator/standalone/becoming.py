@@ -82,8 +82,6 @@ def become(identity: Identity, say: Say, *, own_stdio: bool) -> None:
         os.setgroups(identity.groups)
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
-    say(b"enter the working directory as the user")
-    os.stat(b".")
     os.umask(identity.umask)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)

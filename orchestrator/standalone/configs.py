@@ -266,9 +266,9 @@ def _check_namespaces(linux: Mapping[str, Any]) -> dict[str, str]:
         if not os.path.exists(f"/proc/self/ns/{'net' if kind == 'network' else 'mnt' if kind == 'mount' else kind}"):
             raise InputError(f"this kernel has no {kind} namespaces", place=place)
         kinds[kind] = path
-    if "mount" not in kinds:
+    if "mount" not in kinds and "user" in kinds:
         hint = 'add {"type": "mount"} to linux.namespaces'
-        raise InputError("a container without a mount namespace of its own is not supported", hint=hint)
+        raise InputError("a user namespace may not mount anything in the host's mount namespace", hint=hint)
     maps = linux.get("uidMappings"), linux.get("gidMappings")
     if any(maps) and "user" not in kinds:
         raise InputError("id mappings need a user namespace", place="linux.uidMappings")

@@ -6,7 +6,7 @@ import os
 
 from orchestrator.errors import InputError, OperationError
 from orchestrator.kernel import constants as c
-from orchestrator.kernel import process
+from orchestrator.kernel import pidfd, process
 from orchestrator.kernel.jsontext import loads
 from orchestrator.kernel.process import clone3, setns
 from orchestrator.kernel.rooted import open_in, read_small_file
@@ -143,16 +143,19 @@ class _Entering:
         if target is None:
             raise OperationError(f"container not running: {record.id}")
         kinds = _others(record.pid)
+        place = -1 if kinds & c.CLONE_NEWNS else _root_of(record)
         affinity = self.wanted.get("execCPUAffinity") or {}
         if affinity.get("initial"):
             os.sched_setaffinity(0, numbers_of(affinity["initial"], "process.execCPUAffinity.initial"))
         if kinds & c.CLONE_NEWPID:
             setns(target, c.CLONE_NEWPID)  # Only for who is born from here on.
         below = (line.text("cgroup") or "").strip("/")
+        if ".." in below.split("/"):
+            raise InputError(f"--cgroup {below!r} is not below the container's cgroup")
         birth = Birth(group_of(record), f"/{below}" if below else "")
         control = birth.give(
             lambda cgroup: clone3(0, cgroup=cgroup),
-            lambda control: self._child(birth, control, target, kinds & ~c.CLONE_NEWPID),
+            lambda control: self._child(birth, control, target, kinds & ~c.CLONE_NEWPID, place),
             self._note,
             failure,
         )
@@ -187,7 +190,7 @@ class _Entering:
             os.waitpid(pid, 0)
             raise
 
-    def _child(self, birth: Birth, control: socket.socket, target: int, kinds: int) -> NoReturn:
+    def _child(self, birth: Birth, control: socket.socket, target: int, kinds: int, place: int) -> NoReturn:
         """As `first_process`: nothing is imported or looked up once it is in the container."""
         number = 0
         try:
@@ -197,7 +200,7 @@ class _Entering:
             if said[:1] != GO:
                 os._exit(1)
             self.identity.pid = int.from_bytes(said[1:], "little")
-            self._enter(target, kinds)
+            self._enter(target, kinds, place)
         except OSError as exc:
             number = exc.errno or 0
         except BaseException:
@@ -207,7 +210,7 @@ class _Entering:
         finally:
             os._exit(1)
 
-    def _enter(self, target: int, kinds: int) -> None:
+    def _enter(self, target: int, kinds: int, place: int) -> None:
         identity = self.identity
         self.about = b"enter the container's namespaces"
         if kinds:
@@ -217,6 +220,9 @@ class _Entering:
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
             process.set_not_dumpable()
+        if place >= 0:
+            os.fchdir(place)
+            os.chroot(b".")
         os.setsid()
         root = os.open(b"/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.console is not None:
@@ -237,6 +243,17 @@ class _Entering:
 
     def _say(self, about: bytes) -> None:
         self.about = about
+
+
+def _root_of(record: Record) -> int:
+    """Where it has no mount namespace of its own. Raises OperationError."""
+    try:
+        root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        root = -1
+    if root < 0 or pidfd.start_time(record.pid) != record.start_ticks:
+        raise OperationError(f"container not running: {record.id}")
+    return root
 
 
 def _others(pid: int) -> int:

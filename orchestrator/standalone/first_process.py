@@ -55,6 +55,8 @@ class FirstProcess:
         self.pid = 0
         self.command = b""
         self.null = -1
+        self.nursery = -1
+        """Where prepared mounts are copied: below all that is the container's."""
 
     def run(self) -> NoReturn:
         """Never returns, never raises."""
@@ -150,11 +152,21 @@ class FirstProcess:
             setdomainname(plan.domainname)
 
     def _make_root(self) -> None:
+        if not self.plan.own_mounts:
+            return  # The root stays in no namespace, with all that is mounted in it, and is gone with who is in it.
         self.about = b"make the root file system"
         mounts.set_attributes(c.AT_FDCWD, propagation=self.plan.host_propagation, recursive=True, path=b"/")
         # What is mounted on / hides nothing from us: our own root is what is below it.
         mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, path=b"/")
+        if any(mount.tree >= 0 for mount in self.plan.mounts):
+            self._make_nursery()
         mounts.attach(self.plan.root, c.AT_FDCWD, b"/")
+
+    def _make_nursery(self) -> None:
+        self.nursery = mounts.new_filesystem(b"tmpfs", [(b"size", b"4k"), (b"mode", b"700")])
+        mounts.attach(self.nursery, c.AT_FDCWD, b"/")
+        os.mkdir(b"d", dir_fd=self.nursery)
+        os.mknod(b"f", dir_fd=self.nursery)
 
     def _mount(self, mount: Mount) -> None:
         root = self.plan.root
@@ -169,7 +181,10 @@ class FirstProcess:
         directory = mount.directory
         if tree < 0 and not mount.kind:
             where = open_in(root, mount.target)
-            mounts.set_attributes(where, mount.set_)
+            if self.plan.own_mounts:
+                mounts.set_attributes(where, mount.set_)
+            else:  # Of what is attached the kernel changes only what is in our namespace.
+                self._cover_read_only(where)
             os.close(where)
             return
         if tree < 0 and mount.old_way:
@@ -187,10 +202,12 @@ class FirstProcess:
             where = ensure(root, mount.target, directory=directory)
             if mount.mode_of_target:  # The kernel's own for a tmpfs, and so for the next one on this root.
                 os.chmod(b"/proc/self/fd/%d" % where, 0o1777)
-        if tree < 0:
-            tree = self._new(mount)
+        tree = self._new(mount) if tree < 0 else self._renewed(tree, b"d" if directory else b"f")
         if mount.copy_up:
             self._copy_up(mount.target, tree)
+            mounts.set_attributes(tree, mount.set_ & c.MOUNT_ATTR_RDONLY)
+        if directory != stat.S_ISDIR(os.fstat(where).st_mode):  # The kernel's own words would be EINVAL.
+            raise OSError(errno.ENOTDIR, "")
         if mount.propagation is not None:
             mounts.set_attributes(tree, propagation=mount.propagation[0], recursive=mount.propagation[1])
         mounts.attach(tree, where)
@@ -198,6 +215,22 @@ class FirstProcess:
             self.plan.root, tree = tree, root  # It covers the root that was: all else is done in it.
         os.close(where)
         os.close(tree)
+
+    def _renewed(self, tree: int, name: bytes) -> int:
+        """A copy of a prepared mount: /proc/self/mountinfo has mounts in the order in which they were made, and `create`
+        has made this one before all file systems of the container's own. What was copied goes with the host's file
+        system."""
+        if self.nursery < 0:
+            return tree
+        mounts.attach(tree, self.nursery, name)  # The kernel copies only what is in our namespace.
+        try:
+            fresh = mounts.open_tree(tree, b"", recursive=True)
+        except OSError:
+            return tree  # To be moved on.
+        # Not with its peers, who would lose what is mounted below it.
+        mounts.set_attributes(tree, propagation=c.MS_PRIVATE, recursive=True)
+        os.close(tree)
+        return fresh
 
     def _link(self, target: bytes, name: bytes, above: int) -> None:
         try:
@@ -210,7 +243,9 @@ class FirstProcess:
 
     def _new(self, mount: Mount) -> int:
         try:
-            return mounts.new_filesystem(mount.kind, mount.data, mount.set_)
+            # Read-only is it once it has got its content.
+            set_ = mount.set_ & ~c.MOUNT_ATTR_RDONLY if mount.copy_up else mount.set_
+            return mounts.new_filesystem(mount.kind, mount.data, set_)
         except OSError as exc:
             if not mount.fallback or exc.errno not in (errno.EPERM, errno.EBUSY):
                 raise
@@ -306,11 +341,14 @@ class FirstProcess:
             where = self._there(path)
             if where < 0:
                 continue
-            tree = mounts.open_tree(where, b"", recursive=True)
-            mounts.set_attributes(tree, c.MOUNT_ATTR_RDONLY, propagation=c.MS_PRIVATE, recursive=True)
-            mounts.attach(tree, where)
-            os.close(tree)
+            self._cover_read_only(where)
             os.close(where)
+
+    def _cover_read_only(self, where: int) -> None:
+        tree = mounts.open_tree(where, b"", recursive=True)
+        mounts.set_attributes(tree, c.MOUNT_ATTR_RDONLY, propagation=c.MS_PRIVATE, recursive=True)
+        mounts.attach(tree, where)
+        os.close(tree)
 
     def _there(self, path: bytes) -> int:
         try:
@@ -321,8 +359,10 @@ class FirstProcess:
     def _pivot(self) -> None:
         plan = self.plan
         self.about = b"pivot into the root file system"
-        if plan.pivot:
-            mounts.pivot_to(plan.root)
+        if plan.pivot and plan.own_mounts:
+            mounts.pivot_to(plan.root, self.nursery)
+            if self.nursery >= 0:
+                os.close(self.nursery)
         else:
             os.fchdir(plan.root)
             os.chroot(b".")

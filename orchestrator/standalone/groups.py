@@ -27,10 +27,13 @@ _CPUSET = ("cpuset.cpus", "cpuset.mems")
 def path_of(config: Mapping[str, Any], name: str) -> str:
     """Relative to each hierarchy's root. Raises InputError for one that leads elsewhere."""
     given = (config.get("linux") or {}).get("cgroupsPath") or ""
-    path = given.strip("/") if given.startswith("/") else f"{_DEFAULT_PARENT}/{given.strip('/') or name}"
-    parts = [part for part in path.split("/") if part not in ("", ".")]
+    parts = [part for part in given.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise InputError(f"{given!r} leads out of the hierarchy", place="linux.cgroupsPath")
+    if not given.startswith("/"):
+        parts = [_DEFAULT_PARENT, *(parts or (name,))]
+    if not parts:
+        raise InputError(f"{given!r} is everybody's: a container needs a cgroup of its own", place="linux.cgroupsPath")
     return "/".join(parts)
 
 
@@ -47,8 +50,19 @@ class Group:
     def directories(self) -> list[str]:
         return [f"{root}/{self.path}" for root in self.layout.roots()]
 
+    def check_unused(self) -> None:
+        """Whoever is in it would be killed with the container. Raises HostError."""
+        if self.pids():
+            hint = "give the container a cgroup of its own"
+            raise HostError(f"somebody is in the cgroup {self.path} already", hint=hint, place="linux.cgroupsPath")
+
     def make(self) -> None:
         """Raises HostError."""
+        self._make_all()
+        if self.is_frozen():  # Nobody who is born there would get to say anything.
+            raise HostError(f"the cgroup {self.path}, or one above it, is frozen", place="linux.cgroupsPath")
+
+    def _make_all(self) -> None:
         try:
             if self._is_below_ours or "/" not in self.path:
                 self._make()
@@ -163,8 +177,11 @@ class Group:
 
     def is_frozen(self) -> bool:
         with suppress(OSError):
-            if self.layout.unified is not None:
-                return cgroup.counter(f"{self.layout.unified}/{self.path}/cgroup.events", "frozen") == 1
+            if (
+                self.layout.unified is not None
+                and cgroup.counter(f"{self.layout.unified}/{self.path}/cgroup.events", "frozen") == 1
+            ):
+                return True
             if "freezer" in self.layout.controllers:
                 return cgroup.read(f"{self.v1['freezer']}/freezer.state") != "THAWED"
         return False

@@ -102,11 +102,13 @@ def _kind_of(fd: int) -> int | None:
 def _enter(namespaces: Namespaces) -> dict[str, int]:
     """A child that is born now is born in the namespaces that have a path, and in the new time namespace. What `_leave`
     needs to get us back; it is called whatever happens here."""
-    own = {kind: os.open(f"/proc/self/ns/{KINDS[kind][1]}", os.O_RDONLY | os.O_CLOEXEC) for kind in namespaces.paths}
+    # `_bear_by_another` has to be born in our own PID namespace: it tells the child's pid as it sees it.
+    paths = {kind: fd for kind, fd in namespaces.paths.items() if kind != "pid" or namespaces.user < 0}
+    own = {kind: os.open(f"/proc/self/ns/{KINDS[kind][1]}", os.O_RDONLY | os.O_CLOEXEC) for kind in paths}
     if namespaces.new_time:
         own["time"] = os.open("/proc/self/ns/time", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for kind, fd in namespaces.paths.items():
+        for kind, fd in paths.items():
             try:
                 process.setns(fd, KINDS[kind][0])
             except OSError as exc:
@@ -159,6 +161,8 @@ def _bear_by_another(namespaces: Namespaces) -> int:
     if between == 0:
         try:
             process.set_not_dumpable()
+            if (fd := namespaces.paths.get("pid")) is not None:
+                process.setns(fd, c.CLONE_NEWPID)  # Only for who is born from here on.
             process.setns(namespaces.user, c.CLONE_NEWUSER)
             os.setgroups([])
             os.setresgid(0, 0, 0)

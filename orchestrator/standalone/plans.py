@@ -63,6 +63,8 @@ class Plan:
     identity: Identity
     new_user: bool = False
     new_cgroup: bool = False
+    own_mounts: bool = True
+    """It has a mount namespace, new or by path. Without one its root is attached nowhere (Linux 6.15)."""
     mount_path: int = -1
     keyring: bool = True
     new_network: bool = False

@@ -86,7 +86,8 @@ def _bind(
         return Mount(target, about, link=os.readlink(os.fsencode(path)))
     tree = mounts.open_tree(c.AT_FDCWD, os.fsencode(path), recursive=options.recursive)
     kind, below = options.propagation or (c.MS_PRIVATE, True)
-    mounts.set_attributes(tree, propagation=kind, recursive=below)
+    last = (kind, below) if kind == c.MS_UNBINDABLE else None  # Once it is where it belongs: what is so cannot be copied.
+    mounts.set_attributes(tree, propagation=c.MS_PRIVATE if last else kind, recursive=below)
     if options.set_ or options.clear:
         mounts.set_attributes(tree, options.set_, options.clear)
     if options.tree_set or options.tree_clear:
@@ -100,7 +101,7 @@ def _bind(
         finally:
             os.close(namespace)
     directory = stat.S_ISDIR(os.fstat(tree).st_mode)
-    return Mount(target, about, tree, directory=directory)
+    return Mount(target, about, tree, directory=directory, propagation=last)
 
 
 def _new(item: Config, kind: str, options: Options, target: bytes, about: bytes, place: str) -> Mount:

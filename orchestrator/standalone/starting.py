@@ -228,15 +228,18 @@ class Creation:
         record.boot, record.owner = boot_id(), own_uid()
         record.creator = os.getpid()
         record.creator_ticks = pidfd.start_time(record.creator) or 0
-        record.cgroup = path_of(config, record.id) if layout is not None else ""
+        if layout is not None:
+            self.group = Group(layout, path_of(config, record.id))
         terminal = bool(config["process"].get("terminal"))
         self._check_terminal(terminal)
         self.records.claim(record.id)
         self.claimed = True
+        if self.group is not None:
+            self.group.check_unused()
+            record.cgroup = self.group.path  # From here on it is ours, to be killed and removed.
         self.records.write(record)
         self.records.write_config(record.id, config)
-        if layout is not None:
-            self.group = Group(layout, record.cgroup)
+        if self.group is not None:
             self.group.make()
             self.group.limit((config.get("linux") or {}).get("resources") or {}, devices=True)
         elif (config.get("linux") or {}).get("resources"):
@@ -276,6 +279,7 @@ class Creation:
             new_user="user" in own and not own["user"],
             new_network="network" in own and not own["network"],
             new_cgroup=self.namespaces.new_cgroup and layout is not None,
+            own_mounts="mount" in own,
             mount_path=self.namespaces.mount,
             keyring=not line.flag("no-new-keyring"),
             hostname=(config.get("hostname") or "").encode(),

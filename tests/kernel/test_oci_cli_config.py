@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.kernel import cgroup
 from tests.kernel.oci_lab import Lab, lab
+from tests.machine import eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -50,6 +53,13 @@ def test_the_process_is_who_it_is_said_to_be(here: Lab) -> None:
         "12", "34", "34 56 78", "0027", "/not/there/yet", "b=c", "CapEff:\t0000000000000028", "CapAmb:\t0000000000000028",
         "500", "128", "256", "5 3", "/", "idle",
     ]  # fmt: skip
+
+
+def test_who_may_not_enter_the_working_directory_is_put_there(here: Lab) -> None:
+    (here.bundle / "rootfs" / "private").mkdir(mode=0o700)
+    config = here.config(cwd="/private", user={"uid": 12, "gid": 34})
+    config["process"]["capabilities"] = {}
+    assert here.shell("pwd; id -u; ls 2> /dev/null || echo closed", config).split() == ["/private", "12", "closed"]
 
 
 def test_no_capabilities_are_none_and_no_new_privileges_is_what_is_said(here: Lab) -> None:
@@ -96,6 +106,13 @@ def test_a_tmpfs_has_the_mode_of_what_it_covers_and_is_anyones_where_there_was_n
         assert here.shell("stat -c %a /there /made /made/new", config).split() == ["2710", "755", "1777"]
 
 
+def test_a_tmpfs_with_the_content_that_it_covers_may_be_read_only(here: Lab) -> None:
+    config = here.config()
+    tmpfs = {"destination": "/bin", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "ro"]}
+    config["mounts"].append(tmpfs)
+    assert here.shell("ls /bin/sh; touch /bin/new 2> /dev/null || echo closed", config).split() == ["/bin/sh", "closed"]
+
+
 def test_a_bind_of_a_tree_is_read_only_all_the_way_with_rro(here: Lab) -> None:
     config = here.config()
     config["mounts"].append({"destination": "/host", "type": "bind", "source": "/sys/fs", "options": ["rbind", "rro"]})
@@ -104,6 +121,63 @@ def test_a_bind_of_a_tree_is_read_only_all_the_way_with_rro(here: Lab) -> None:
     config["mounts"][-1]["options"] = ["rbind", "ro"]
     out = here.shell("grep ' /host' /proc/self/mountinfo", config)
     assert {line.split(" ")[5].split(",")[0] for line in out.splitlines()} == {"ro", "rw"}
+
+
+def test_mounts_are_listed_in_the_order_of_the_config(here: Lab) -> None:
+    config = here.config()
+    (here.top / "given").mkdir()
+    config["mounts"] += [
+        {"destination": "/mnt/first", "source": str(here.top / "given"), "options": ["bind", "ro"]},
+        {"destination": "/mnt/unbindable", "source": str(here.top / "given"), "options": ["rbind", "runbindable"]},
+        {"destination": "/mnt/tmpfs", "type": "tmpfs", "source": "tmpfs"},
+        {"destination": "/mnt/last", "source": "/etc/hostname", "options": ["bind"]},
+    ]
+    listed = [line.split()[4:7] for line in here.shell("cat /proc/self/mountinfo", config).splitlines()]
+    wanted = [mount["destination"] for mount in config["mounts"] if mount["destination"] != "/sys/fs/cgroup"]
+    assert [where for where, _, _ in listed if where in wanted] == wanted
+    assert ["/mnt/unbindable", "unbindable"] in [[where, kind] for where, _, kind in listed]
+    assert next(options for where, options, _ in listed if where == "/mnt/first").startswith("ro")
+
+
+def test_what_is_mounted_below_a_shared_bind_stays_and_is_a_peer_of_the_hosts(here: Lab) -> None:
+    """`here.runtime`: in a mount namespace where /mnt is shared, that tells what is there afterwards."""
+    script = 'mount -t tmpfs one /mnt; mount --make-shared /mnt; mkdir /mnt/below; mount -t tmpfs two /mnt/below; "$@"'
+    plain = here.runtime
+    here.runtime = ("unshare", "-m", "sh", "-ec", f"{script}; cat /proc/self/mountinfo", "sh", *plain)
+    config = here.config("cat", "/proc/self/mountinfo")
+    config["linux"].pop("rootfsPropagation", None)
+    config["mounts"].append({"destination": "/shared", "source": "/mnt", "options": ["rbind", "rshared"]})
+    code, out, err = here.run(config)
+    here.runtime = plain
+    assert (code, err) == (0, "")
+    places = ("/mnt", "/mnt/below", "/shared", "/shared/below")
+    groups = {line.split()[4]: line.split()[6] for line in out.splitlines() if line.split()[4] in places}
+    assert sorted(groups) == list(places)
+    assert groups["/shared"] == groups["/mnt"] != groups["/mnt/below"] == groups["/shared/below"]
+
+
+def test_without_a_mount_namespace_nothing_is_mounted_where_the_host_sees_it(here: Lab) -> None:
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 15):
+        pytest.skip("nothing can be mounted in what is attached nowhere: needs Linux 6.15")
+    (here.top / "given").mkdir()
+    config = here.config("sh", "-c", "touch /made /given/made; exec sleep 1000")
+    config["linux"]["namespaces"] = [{"type": "pid"}]
+    config["root"]["readonly"] = False
+    del config["hostname"]
+    config["mounts"].append({"destination": "/given", "source": str(here.top / "given"), "options": ["rbind", "rshared"]})
+    here.write(config)
+    before = Path("/proc/self/mountinfo").read_text()
+    here.made.add("box")
+    here.oci("create", "box")
+    assert here.oci("exec", "box", "ls", "-d", "/proc/1", "/dev/pts/ptmx").split() == ["/dev/pts/ptmx", "/proc/1"]
+    assert os.readlink(f"/proc/{here.state()['pid']}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    here.oci("start", "box")
+    eventually((here.top / "given" / "made").exists)
+    assert here.oci("exec", "box", "sh", "-c", "pwd; ls -d /bin /made; readlink /proc/1/exe").split() == [
+        "/", "/bin", "/made", "/bin/busybox",
+    ]  # fmt: skip
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert (here.bundle / "rootfs" / "made").exists()
 
 
 def test_files_of_an_id_mapped_mount_belong_to_whom_the_mapping_says(here: Lab) -> None:
@@ -172,6 +246,24 @@ def test_namespaces_are_new_or_anothers_or_the_hosts(here: Lab) -> None:
     assert found[3] == os.readlink("/proc/self/ns/uts")
 
 
+def test_in_anothers_user_and_pid_namespace_it_is_known_by_its_pid_out_here(here: Lab) -> None:
+    mappings = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    holder = here.config("sleep", "1000")
+    holder["linux"] |= {"uidMappings": mappings, "gidMappings": mappings}
+    holder["linux"]["namespaces"].append({"type": "user"})
+    here.create(holder, "holder")
+    pid = here.state("holder")["pid"]
+    config = here.config("sleep", "1000")
+    theirs = [{"type": kind, "path": f"/proc/{pid}/ns/{kind}"} for kind in ("user", "pid")]
+    config["linux"]["namespaces"] = [{"type": "mount"}, {"type": "ipc"}, *theirs]
+    config["hostname"] = ""
+    here.create(config, "box")
+    found = here.state()["pid"]
+    for kind in ("user", "pid"):
+        assert os.readlink(f"/proc/{found}/ns/{kind}") == os.readlink(f"/proc/{pid}/ns/{kind}")
+    assert here.oci("exec", "box", "sh", "-c", "echo $PPID").strip() == "0"
+
+
 def test_clocks_are_set_forward_in_a_time_namespace(here: Lab) -> None:
     config = here.config()
     config["linux"]["namespaces"].append({"type": "time"})
@@ -199,6 +291,37 @@ def test_limits_are_in_the_containers_cgroup_and_can_be_changed(here: Lab) -> No
     here.oci("update", "--pids-limit", "60", "box")
     here.oci("update", "-r", "-", "box", given=json.dumps({"memory": {"limit": 32 << 20}}))
     assert here.oci("exec", "box", "sh", "-c", look).split() == ["60", str(32 << 20)]
+
+
+def test_a_cgroup_with_somebody_in_it_is_not_taken_and_who_is_there_lives(here: Lab) -> None:
+    layout = cgroup.detect()
+    group = Path(layout.controllers.get("pids") or layout.unified or "") / f"oci-cli-{os.getpid()}"
+    group.mkdir()
+    with subprocess.Popen(["sleep", "1000"]) as somebody:
+        try:
+            (group / "cgroup.procs").write_text(str(somebody.pid))
+            config = here.config("true")
+            config["linux"]["cgroupsPath"] = f"/{group.name}"
+            here.refused(config, "somebody is in the cgroup")
+            assert somebody.poll() is None
+        finally:
+            somebody.kill()
+    group.rmdir()
+
+
+def test_below_a_frozen_cgroup_nothing_is_born(here: Lab) -> None:
+    layout = cgroup.detect()
+    v1 = layout.controllers.get("freezer")
+    group = Path(v1 or layout.unified or "") / f"oci-cli-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / ("freezer.state" if v1 else "cgroup.freeze")).write_text("FROZEN" if v1 else "1")
+        config = here.config("true")
+        config["linux"]["cgroupsPath"] = f"/{group.name}/box"
+        here.refused(config, "is frozen")
+    finally:
+        (group / ("freezer.state" if v1 else "cgroup.freeze")).write_text("THAWED" if v1 else "0")
+        group.rmdir()
 
 
 def test_devices_that_are_not_allowed_do_not_open(here: Lab) -> None:
@@ -328,6 +451,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"mounts": [{"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}]},
         "No such file",
     ),
+    "a file over a directory": (
+        {"mounts": [{"destination": "/bin", "source": "/etc/hostname", "options": ["bind"]}]},
+        "cannot mount /etc/hostname at /bin: Not a directory",
+    ),
     "a file system that nobody knows": (
         {"mounts": [{"destination": "/x", "type": "nofs", "source": "x"}]},
         "nofs",
@@ -335,6 +462,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a cgroup that leads out": (
         {"hostname": "", "linux": {"namespaces": [{"type": "mount"}], "cgroupsPath": "/a/../../b"}},
         "leads out of the hierarchy",
+    ),
+    "a cgroup that is everybody's": (
+        {"hostname": "", "linux": {"namespaces": [{"type": "mount"}], "cgroupsPath": "/."}},
+        "a container needs a cgroup of its own",
     ),
     "an action that nobody knows": (
         {"hostname": "", "linux": {"namespaces": [{"type": "mount"}], "seccomp": {"defaultAction": "SCMP_ACT_X"}}},

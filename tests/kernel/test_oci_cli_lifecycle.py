@@ -165,6 +165,8 @@ def test_a_further_process_is_in_all_of_the_containers_namespaces(here: Lab) -> 
     assert found == [*(os.readlink(f"/proc/{pid}/ns/{kind}") for kind in kinds.split()), "/etc", "33"]
     assert here.ran("exec", "box", "sh", "-c", "exit 9")[0] == 9
     assert here.ran("exec", "box", "no-such-program")[0] == 127
+    code, _, err = here.ran("exec", "--cgroup", "../..", "box", "true")
+    assert (code, "is not below the container's cgroup" in err) == (1, True), err
     code, _, err = here.ran("exec", "--cwd", "/dev/no/such", "box", "true")
     assert (code, "cannot enter the working directory /dev/no/such" in err) == (1, True)
     here.oci("kill", "box", "0")  # Somebody is there.
