@@ -193,6 +193,20 @@ async def test_later_runs_and_execs_have_the_new_limits(here: Place) -> None:
         os.close(null)
 
 
+async def test_an_exec_has_the_oom_score_of_its_container(here: Place) -> None:
+    spec = here.spec(["sleep", "1000"])
+    process = {**spec.config["process"], "oomScoreAdj": 300}
+    await here.runtime.create(replace(spec, config={**spec.config, "process": process}))
+    await here.runtime.start(BOX)
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        inside = ExecSpec(("grep", "-qx", "300", "/proc/self/oom_score_adj"), (null, null, null))
+        assert (await here.runtime.exec(BOX, inside)).code == 0
+        assert (await here.runtime.probe(BOX, ("grep", "-x", "300", "/proc/self/oom_score_adj"), timeout_s=30)).ok
+    finally:
+        os.close(null)
+
+
 # ---- mounts -----------------------------------------------------------------------------------------------------------
 
 
