@@ -41,7 +41,13 @@ _HINTS: Mapping[str, str] = {
     "that of files never above fs.nr_open",
 }
 """By the name of the step that failed."""
-_PLACES = {"rlimit": "process.rlimits", "oom_score": "process.oomScoreAdj", "sysctl": "linux.sysctl"}
+_PLACES = {
+    "rlimit": "process.rlimits",
+    "oom_score": "process.oomScoreAdj",
+    "sysctl": "linux.sysctl",
+    "working_directory": "process.cwd",
+    "hostname": "hostname",
+}
 """In the config, of what a step does."""
 _MISMATCHES: Mapping[int, tuple[str, str]] = {
     errno.ENOTDIR: (

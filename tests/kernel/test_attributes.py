@@ -76,6 +76,15 @@ async def test_a_limit_above_what_the_machine_gives_is_an_error_that_says_so(her
     assert caught.value.place == "process.rlimits"
 
 
+async def test_a_working_directory_that_is_none_is_an_error_at_its_place(here: Place) -> None:
+    spec = here.spec(["true"])
+    process = {**spec.config["process"], "cwd": "/bin/busybox"}
+    await here.runtime.create(replace(spec, config={**spec.config, "process": process}))
+    with pytest.raises(HostError, match="Not a directory") as caught:
+        await here.runtime.start(BOX)
+    assert caught.value.place == "process.cwd"
+
+
 async def test_groups_and_ids_above_those_of_the_project(here: Place) -> None:
     user = {"uid": 123_456_789, "gid": 70_000, "additionalGids": [5, 4_000_000]}
     log = await shell(here, "id; echo out > /dev/stdout; cat /proc/self/oom_score_adj", {"user": user, "oomScoreAdj": 300})

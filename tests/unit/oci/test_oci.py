@@ -454,6 +454,15 @@ HOSTS = Namespace(Sharing.HOST)
 BOX = ContainerId("shop-web-1")
 
 
+@pytest.mark.parametrize(("key", "value"), [("user", "2147483647"), ("group_add", ("5", "2147483647"))])
+def test_an_id_that_no_container_has_is_an_error_at_the_attribute_that_names_it(key: str, value: object) -> None:
+    changes: dict[str, Any] = {key: value}
+    service = replace(shared(), **changes)
+    with pytest.raises(InputError, match="id 2147483647 is above 2147483646") as caught:
+        compile_sandbox(SandboxInputs(SITE, BOX, service, HOST))
+    assert caught.value.place == f"{service.place}.{key}"
+
+
 def test_the_hosts_user_namespace_has_no_ids_of_its_own() -> None:
     service = replace(shared(user=HOSTS), user="70000:7", volumes=(Mount(MountKind.BIND, "/t", "/s"),))
     spec = compile_sandbox(SandboxInputs(SITE, BOX, service, HOST))
