@@ -76,6 +76,15 @@ async def test_a_limit_above_what_the_machine_gives_is_an_error_that_says_so(her
     assert caught.value.place == "process.rlimits"
 
 
+async def test_a_limit_that_leaves_no_room_for_the_first_process_is_named(here: Place) -> None:
+    spec = here.spec(["true"])
+    process = {**spec.config["process"], "rlimits": [{"type": "RLIMIT_NPROC", "soft": 0, "hard": 0}]}
+    await here.runtime.create(replace(spec, config={**spec.config, "process": process}))
+    with pytest.raises(HostError, match="Resource temporarily unavailable") as caught:
+        await here.runtime.start(BOX)
+    assert "ulimits.nproc" in (caught.value.hint or "")
+
+
 async def test_a_working_directory_that_is_none_is_an_error_at_its_place(here: Place) -> None:
     spec = here.spec(["true"])
     process = {**spec.config["process"], "cwd": "/bin/busybox"}
