@@ -129,6 +129,8 @@ def test_a_mac_address_is_on_the_first_network(stack: Stack) -> None:
         ("dns: [one.test]", 'services.a.dns[0]: "one.test" is not an IP address'),
         ("dns_search: ['a b']", 'services.a.dns_search[0]: "a b" is not a domain'),
         ("dns_opt: ['a b']", 'services.a.dns_opt[0]: "a b" is not an option of the resolver'),
+        ("hostname: 'a b'", 'services.a.hostname: "a b" is not the name of a host'),
+        ("domainname: a/b", 'services.a.domainname: "a/b" is not the name of a domain'),
         ("extra_hosts: ['a=b']", 'services.a.extra_hosts: "b" is not an IP address'),
         ("extra_hosts: ['a b=1.1.1.1']", 'services.a.extra_hosts: "a b" is not the name of a host'),
         (
