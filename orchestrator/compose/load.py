@@ -35,6 +35,7 @@ from orchestrator.compose.model.environment import EnvironmentFiles
 from orchestrator.compose.model.granted import ignored_owners
 from orchestrator.compose.model.log_drivers import ignored_logging
 from orchestrator.compose.model.machine_networks import as_modes
+from orchestrator.compose.model.mounting import idle_options
 from orchestrator.compose.model.namespaces import discarded_ports
 from orchestrator.compose.model.normalize import normalize
 from orchestrator.compose.model.project import build_project
@@ -127,7 +128,7 @@ def load(request: LoadRequest) -> Loaded:
     wrong = {item.path for item in model.found.errors}
     model.found.errors.extend(item for item in refused if item.path not in wrong)
     model.found.warnings.extend([*ignored, *ignored_owners(model.tree), *ignored_logging(model.tree)])
-    model.found.warnings.extend(discarded_ports(model.tree))
+    model.found.warnings.extend([*discarded_ports(model.tree), *idle_options(model.tree)])
     model.found.warnings.extend(at_start(model.tree))
     model.found.warnings.extend([*idle_capabilities(model.tree), *unmapped_devices(model.tree)])
     whole, errors = _whole(model, request), model.found.errors

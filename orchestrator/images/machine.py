@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import trio
 
 from orchestrator.contracts.images import BuildImage, Image, ImageRequest, Known, Missing, Progress
-from orchestrator.errors import OperationError
+from orchestrator.errors import InputError, OperationError
 from orchestrator.images.host import HOST_LABEL, HostImage
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
 from orchestrator.images.rootfs import resolve_rootfs
@@ -40,6 +40,8 @@ class MachineImages:
         """See `Images.inspect`."""
         match parse_reference(request.reference):
             case HostReference():
+                if request.platform:
+                    _check_platform(request.platform)
                 return await self._look()
             case RootfsReference() as rootfs:
                 return Known(await trio.to_thread.run_sync(resolve_rootfs, rootfs, request.base_dir))
@@ -112,6 +114,18 @@ class MachineImages:
                 found = await trio.to_thread.run_sync(self._host.look)
                 return Missing("host", found) if isinstance(found, str) else Known(found)
             return Known(image)
+
+
+def _check_platform(text: str) -> None:
+    """Raises InputError for another one than this machine's: what is not asked for by a name cannot be had for it."""
+    from orchestrator.images.spec.platform import host_platform, parse_platform, runs
+
+    host = host_platform()
+    if host not in runs(parse_platform(text)):
+        raise InputError(
+            f'image "host" is this machine\'s own programs, for {host}, and none for {text}',
+            hint="leave platform out, or name an image that there is for it",
+        )
 
 
 def _mounted(image: Image, host: Image) -> Image:

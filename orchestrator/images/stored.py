@@ -100,7 +100,10 @@ class StoredImages:
     def _way(self, request: ImageRequest, reference: Asked) -> Callable[[Progress], Awaitable[StoredImage]]:
         async def loaded(progress: Progress) -> StoredImage:
             assert isinstance(reference, Archive)
-            return await self.load(reference, request.base_dir, progress)
+            stored = await self.load(reference, request.base_dir, progress)
+            if not _fits(stored, request.platform):
+                raise _unfit(request, stored)
+            return stored
 
         async def pulled(progress: Progress) -> StoredImage:
             assert isinstance(reference, Named)
@@ -142,7 +145,9 @@ class StoredImages:
 
     def _look(self, request: ImageRequest, reference: Asked) -> Known | Missing:
         stored = self._find(reference, request)
-        if stored is not None and isinstance(reference, Named) and not _fits(stored, request.platform):
+        if stored is not None and not _fits(stored, request.platform):
+            if not isinstance(reference, Named):
+                raise _unfit(request, stored)
             stored = None
         if stored is None:
             return Missing(request.reference, self._why_missing(request, reference))
@@ -183,6 +188,11 @@ def _fits(stored: StoredImage, platform: str) -> bool:
         (found.os, found.architecture) == (one.os, one.architecture) and found.variant in ("", one.variant)
         for one in runs(parse_platform(platform))
     )
+
+
+def _unfit(request: ImageRequest, stored: StoredImage) -> OperationError:
+    message = f'image "{request.reference}" is for {stored.config.platform}, and not for {request.platform}'
+    return OperationError(message, hint="leave platform out, or name an image that there is for it")
 
 
 def _note(archive: Archive, path: str) -> str:

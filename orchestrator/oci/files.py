@@ -32,8 +32,11 @@ def _hosts(context: Context) -> str:
     endpoints = context.inputs.endpoints
     addresses = [address for endpoint in endpoints for address in endpoint.addresses if not address.is_link_local]
     own = "".join(f"{address.ip}\t{names}\n" for address in addresses)
-    added = "".join(f"{_address(text, context)}\t{host}\n" for host, text in context.service.resolving.hosts)
-    return _HOSTS_HEAD + added + (own or f"127.0.1.1\t{names}\n")
+    return _HOSTS_HEAD + _added_hosts(context) + (own or f"127.0.1.1\t{names}\n")
+
+
+def _added_hosts(context: Context) -> str:
+    return "".join(f"{_address(text, context)}\t{host}\n" for host, text in context.service.resolving.hosts)
 
 
 def _address(text: str, context: Context) -> str:
@@ -93,14 +96,40 @@ def files_of(context: Context) -> tuple[GeneratedFile, ...]:
 
 
 def _network_file(context: Context, path: str, content: Callable[[Context], str]) -> bytes | None:
-    """The host's with the host's network, another container's with its own (`SandboxSpec.shares`)."""
+    """The host's with the host's network, and what the service says beside; another container's with its own
+    (`SandboxSpec.shares`)."""
     match context.service.namespaces.network.sharing:
         case Sharing.SERVICE | Sharing.CONTAINER:
             return None
-        case Sharing.HOST if path in context.inputs.host_files:
-            return context.inputs.host_files[path]
+        case Sharing.HOST if path in context.inputs.host_files and not (
+            path == "/etc/hostname" and context.service.hostname
+        ):
+            return _beside_the_hosts(context, path, context.inputs.host_files[path])
         case _:
             return content(context).encode("utf-8", "surrogateescape")
+
+
+def _beside_the_hosts(context: Context, path: str, content: bytes) -> bytes:
+    """``extra_hosts`` stand behind the host's lines, ``dns`` and its like in place of them."""
+    resolving = context.service.resolving
+    added = ""
+    if path == "/etc/hosts":
+        added = _added_hosts(context)
+    elif path == "/etc/resolv.conf":
+        search = " ".join(name for name in resolving.search if name != ".")
+        said = {
+            "nameserver": [f"nameserver {server}" for server in resolving.servers],
+            "search": [f"search {search}"] if search else [],
+            "options": [f"options {' '.join(resolving.options)}"] if resolving.options else [],
+        }
+        replaced = {word.encode() for word, lines in said.items() if lines}
+        if resolving.search:
+            replaced |= {b"search", b"domain"}
+        content = b"".join(line for line in content.splitlines(True) if (line.split() or [b""])[0] not in replaced)
+        added = "".join(f"{line}\n" for lines in said.values() for line in lines)
+    if added and content and not content.endswith(b"\n"):
+        content += b"\n"
+    return content + added.encode("utf-8", "surrogateescape")
 
 
 def _granted(context: Context, file: GrantedFile) -> GeneratedFile:

@@ -68,9 +68,10 @@ class Context:
     def of(cls, inputs: SandboxInputs) -> Context:
         """Raises InputError for an unknown user or group and for a host name that is too long."""
         user, added = _resolve_user(inputs), _added_groups(inputs)
-        if (highest := max(user.uid, *user.groups, *added)) > MOST_ID:
-            message = f"id {highest} is above {MOST_ID}, the highest that a container has"
-            raise InputError(message, hint="use a lower one", place=f"{inputs.service.place}.user")
+        for highest, key in ((max(user.uid, *user.groups), "user"), (max(added, default=0), "group_add")):
+            if highest > MOST_ID:
+                message = f"id {highest} is above {MOST_ID}, the highest that a container has"
+                raise InputError(message, hint="use a lower one", place=f"{inputs.service.place}.{key}")
         return cls(inputs, user, _hostname(inputs), added)
 
     @property

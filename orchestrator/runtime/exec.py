@@ -44,7 +44,6 @@ def exec_process(config: OciConfig, spec: ExecSpec, pid: int) -> dict[str, Any]:
     variables.setdefault("PATH", DEFAULT_PATH)
     variables.update(spec.environment or {})
     process["env"] = [f"{name}={value}" for name, value in variables.items()]
-    process.pop("oomScoreAdj", None)
     if spec.working_dir is not None:
         process["cwd"] = spec.working_dir
     return process

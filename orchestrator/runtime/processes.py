@@ -41,7 +41,13 @@ _HINTS: Mapping[str, str] = {
     "that of files never above fs.nr_open",
 }
 """By the name of the step that failed."""
-_PLACES = {"rlimit": "process.rlimits", "oom_score": "process.oomScoreAdj", "sysctl": "linux.sysctl"}
+_PLACES = {
+    "rlimit": "process.rlimits",
+    "oom_score": "process.oomScoreAdj",
+    "sysctl": "linux.sysctl",
+    "working_directory": "process.cwd",
+    "hostname": "hostname",
+}
 """In the config, of what a step does."""
 _MISMATCHES: Mapping[int, tuple[str, str]] = {
     errno.ENOTDIR: (
@@ -55,6 +61,10 @@ _MISMATCHES: Mapping[int, tuple[str, str]] = {
 }
 """By errno, when the text is the place (`monitor.final`)."""
 
+_FULL_HINT = (
+    "there may be no further process: pids_limit counts those of this container, ulimits.nproc those of its user in all "
+    "containers of the project"
+)
 _CAPABILITY_HINT = (
     "its file may demand a capability that this container does not have (getcap shows it; Debian's ping has NET_RAW): "
     "cap_add gives it"
@@ -257,13 +267,14 @@ def failure(container: ContainerId, program: Program, failed: StepFailed) -> Com
         if failed.number in (errno.ENOENT, errno.ENOTDIR):
             return CommandError(f'container {container}: command not found: "{command}"', exit_code=EXIT_NOT_FOUND)
         message = f'container {container}: cannot execute "{command}": {reason}'
-        hint = _CAPABILITY_HINT if failed.number == errno.EPERM else None
+        hint = {errno.EPERM: _CAPABILITY_HINT, errno.EAGAIN: _FULL_HINT}.get(failed.number)
         return CommandError(message, hint=hint, exit_code=EXIT_CANNOT_EXECUTE)
     if failed.text and failed.number in _MISMATCHES:
         mismatch, hint = _MISMATCHES[failed.number]
         return HostError(f"container {container}: cannot {step.describe()}: {mismatch.format(failed.text)}", hint=hint)
     message = f"container {container}: cannot {step.describe()}: {reason}"
-    return HostError(message, hint=_HINTS.get(step.name), place=_PLACES.get(step.name, ""))
+    hint = _HINTS.get(step.name) or (_FULL_HINT if failed.number == errno.EAGAIN else None)
+    return HostError(message, hint=hint, place=_PLACES.get(step.name, ""))
 
 
 def warnings_of(program: Program, said: Iterable[Sequence[Any]]) -> tuple[str, ...]:

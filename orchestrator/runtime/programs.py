@@ -127,9 +127,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tupl
     mounts = _number_mounts(spec)
     terminal = bool(process.get("terminal")) or terminal
 
-    yield from _rlimit_steps(process)
-    if (score := process.get("oomScoreAdj")) is not None:
-        yield Step("oom_score", (int(score),), f"set oom_score_adj to {score}")
+    yield from _limit_steps(process)
     bundle_name = posixpath.basename(context.bundle)
     numbers = dict(zip(layer_paths(spec), context.layers, strict=True))
     root = [numbers[path] for path in spec.lowers]
@@ -195,7 +193,7 @@ def _exec_steps(
     minded: bool,
 ) -> Iterator[Step]:
     linux: Mapping[str, Any] = config.get("linux") or {}
-    yield from _rlimit_steps(process)
+    yield from _limit_steps(process)
     yield Step(*joining(config), "enter the container's namespaces")
     yield Step("joined", (), "enter the container's cgroups")
     yield Step("session")
@@ -213,6 +211,13 @@ def _stdio_steps(process: Mapping[str, Any], terminal: bool, size: tuple[int, in
             yield Step("window", size, f"make the terminal {size[0]} rows of {size[1]} columns")
     else:
         yield Step("stdio")
+
+
+def _limit_steps(process: Mapping[str, Any]) -> Iterator[Step]:
+    """What is of the process itself and passes through fork and execve; of an exec the same as of the container."""
+    yield from _rlimit_steps(process)
+    if (score := process.get("oomScoreAdj")) is not None:
+        yield Step("oom_score", (int(score),), f"set oom_score_adj to {score}")
 
 
 def _rlimit_steps(process: Mapping[str, Any]) -> Iterator[Step]:

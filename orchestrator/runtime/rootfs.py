@@ -66,8 +66,8 @@ def check_folders(spec: SandboxSpec) -> None:
     """What is wrong with the folders of volumes and images that are mounted alone, after a start that failed. Raises
     OperationError. Blocking."""
     folders = subpaths(spec.config)
-    for entry in spec.config.get("mounts") or () if folders else ():
-        folder = folders.get(entry["destination"])
+    for number, entry in enumerate(spec.config.get("mounts") or () if folders else ()):
+        place, folder = f"mounts[{number}]", folders.get(entry["destination"])
         if folder is None:
             continue
         lowers = lowers_of(entry)
@@ -84,10 +84,10 @@ def check_folders(spec: SandboxSpec) -> None:
                     os.close(top)
         except FileNotFoundError as exc:
             hint = "a subpath has to exist before it is mounted"
-            raise OperationError(f'there is no "{folder}" in {base}', hint=hint) from exc
+            raise OperationError(f'there is no "{folder}" in {base}', hint=hint, place=place) from exc
         except OSError as exc:
             what = "leads out of it" if exc.errno == errno.EXDEV else exc.strerror
-            raise OperationError(f'cannot mount "{folder}" of {base}: {what}') from exc
+            raise OperationError(f'cannot mount "{folder}" of {base}: {what}', place=place) from exc
 
 
 @contextlib.contextmanager

@@ -76,6 +76,24 @@ async def test_a_limit_above_what_the_machine_gives_is_an_error_that_says_so(her
     assert caught.value.place == "process.rlimits"
 
 
+async def test_a_limit_that_leaves_no_room_for_the_first_process_is_named(here: Place) -> None:
+    spec = here.spec(["true"])
+    process = {**spec.config["process"], "rlimits": [{"type": "RLIMIT_NPROC", "soft": 0, "hard": 0}]}
+    await here.runtime.create(replace(spec, config={**spec.config, "process": process}))
+    with pytest.raises(HostError, match="Resource temporarily unavailable") as caught:
+        await here.runtime.start(BOX)
+    assert "ulimits.nproc" in (caught.value.hint or "")
+
+
+async def test_a_working_directory_that_is_none_is_an_error_at_its_place(here: Place) -> None:
+    spec = here.spec(["true"])
+    process = {**spec.config["process"], "cwd": "/bin/busybox"}
+    await here.runtime.create(replace(spec, config={**spec.config, "process": process}))
+    with pytest.raises(HostError, match="Not a directory") as caught:
+        await here.runtime.start(BOX)
+    assert caught.value.place == "process.cwd"
+
+
 async def test_groups_and_ids_above_those_of_the_project(here: Place) -> None:
     user = {"uid": 123_456_789, "gid": 70_000, "additionalGids": [5, 4_000_000]}
     log = await shell(here, "id; echo out > /dev/stdout; cat /proc/self/oom_score_adj", {"user": user, "oomScoreAdj": 300})
@@ -189,6 +207,20 @@ async def test_later_runs_and_execs_have_the_new_limits(here: Place) -> None:
             await here.runtime.wait(state.run)
         await here.runtime.start(BOX)
         assert (await here.runtime.exec(BOX, inside)).code == 0
+    finally:
+        os.close(null)
+
+
+async def test_an_exec_has_the_oom_score_of_its_container(here: Place) -> None:
+    spec = here.spec(["sleep", "1000"])
+    process = {**spec.config["process"], "oomScoreAdj": 300}
+    await here.runtime.create(replace(spec, config={**spec.config, "process": process}))
+    await here.runtime.start(BOX)
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        inside = ExecSpec(("grep", "-qx", "300", "/proc/self/oom_score_adj"), (null, null, null))
+        assert (await here.runtime.exec(BOX, inside)).code == 0
+        assert (await here.runtime.probe(BOX, ("grep", "-x", "300", "/proc/self/oom_score_adj"), timeout_s=30)).ok
     finally:
         os.close(null)
 

@@ -169,6 +169,7 @@ async def test_a_folder_that_is_missing_or_leads_out_is_refused(
         with pytest.raises(OperationError) as caught:
             await here.shell("true", mounts=[bind(volume / folder, "/mnt")], annotations=folders(mnt=folder))
         assert said in caught.value.message
+        assert caught.value.place.startswith("mounts[")
 
 
 async def test_a_folder_that_becomes_a_link_out_is_not_followed(

@@ -32,7 +32,7 @@ def healthcheck(read: Reader, node: Node, path: str) -> HealthCheck | None:
     path = f"{path}.healthcheck"
     for key, value in item.value.items():
         read.mark(value, f"{path}.{key}")
-    test, disabled, shell = _health_test(read, item)
+    test, disabled, shell = _health_test(read, item, path)
     if any("\0" in word for word in test or ()):
         read.error(item.get("test") or item, f"{path}.test", "holds a NUL byte")
     start_interval = item.get("start_interval")
@@ -56,7 +56,7 @@ def healthcheck(read: Reader, node: Node, path: str) -> HealthCheck | None:
     )
 
 
-def _health_test(read: Reader, node: Node) -> tuple[tuple[str, ...] | None, bool, bool]:
+def _health_test(read: Reader, node: Node, path: str) -> tuple[tuple[str, ...] | None, bool, bool]:
     """(argv or None, disabled, whether it is text for a shell)."""
     test = node.get("test")
     if test is None or not test.value:
@@ -67,10 +67,16 @@ def _health_test(read: Reader, node: Node) -> tuple[tuple[str, ...] | None, bool
     match words:
         case ["NONE", *_]:
             return None, True, False
+        case ["CMD-SHELL"]:
+            read.error(test, f"{path}.test", "CMD-SHELL has no command behind it", 'write [CMD-SHELL, "COMMAND"]')
+            return None, False, False
         case ["CMD-SHELL", *rest]:
             return ("/bin/sh", "-c", " ".join(rest)), False, True
         case ["CMD", *rest] if rest:
             return tuple(rest), False, False
+        case ["CMD"]:
+            read.error(test, f"{path}.test", "CMD has no command behind it", "write [CMD, PROGRAM, ARGUMENT...]")
+            return None, False, False
         case _:
             return None, False, False
 

@@ -42,7 +42,7 @@ class LimitsReader:
         return Limits(
             cpus=cpus,
             memory_bytes=memory,
-            pids=pids or None,
+            pids=-1 if pids == 0 else pids,  # 0 is no limit, as for Docker: what is not said has one here.
             cpu_shares=self._number("cpu_shares") or None,
             cpu_quota_us=quota,
             cpu_period_us=period,

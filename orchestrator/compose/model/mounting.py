@@ -10,7 +10,8 @@ import re
 from orchestrator.compose.kinds.values import byte_size, go_text
 from orchestrator.compose.model.reader import Reader
 from orchestrator.compose.model.selection import services_of
-from orchestrator.compose.text.tree import Node
+from orchestrator.compose.text.diagnostics import Diagnostic
+from orchestrator.compose.text.tree import Node, diagnostic
 from orchestrator.model.volume import PROPAGATIONS, Mount, MountKind, Owner, Recursion, VolumesFrom
 from orchestrator.units import parse_bytes
 
@@ -152,3 +153,28 @@ def _is_option(name: str, value: str) -> bool:
     if pattern is not None and not pattern.fullmatch(value):
         raise ValueError(f'"{value}" is no value for {name}')
     return pattern is not None
+
+
+_OPTIONS = ("bind", "volume", "tmpfs", "image")
+"""Of a mount: each is for mounts of that type alone."""
+
+
+def idle_options(model: Node) -> list[Diagnostic]:
+    """A warning for each option of a mount that is for mounts of another type, and for the source of a tmpfs."""
+    found = []
+    for name, service in services_of(model).items():
+        mounts = service.get("volumes")
+        for number, mount in enumerate(mounts.elements() if mounts is not None else ()):
+            kind = mount.get("type")
+            text = go_text(kind.value) if kind is not None else ""
+            idle = [key for key in _OPTIONS if key != text]
+            if text == "tmpfs":
+                idle.append("source")
+            for key in idle if text in _OPTIONS else ():
+                if (given := mount.get(key)) is not None and given.value:
+                    what = "no source" if key == "source" else f"no options of {key}"
+                    path = f"services.{name}.volumes[{number}].{key}"
+                    found.append(
+                        diagnostic(given, path, f"ignored: a mount of type {text} has {what}", key=True, code="ignored")
+                    )
+    return found

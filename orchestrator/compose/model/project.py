@@ -32,7 +32,7 @@ from orchestrator.compose.model import (
 )
 from orchestrator.compose.model.host_hooks import host_hooks
 from orchestrator.compose.model.reader import Reader, at
-from orchestrator.compose.model.resolving import resolving
+from orchestrator.compose.model.resolving import own_name, resolving
 from orchestrator.compose.model.selection import services_of
 from orchestrator.compose.schema.attributes import DEPENDENCY_X_PYSTACK, TOP_X_PYSTACK, X_PYSTACK
 from orchestrator.compose.text.diagnostics import Diagnostic
@@ -153,7 +153,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         environment=read.pairs(node, path, "environment", keep_null=False),
         working_dir=read.text(node, "working_dir"),
         user=read.text(node, "user"),
-        hostname=read.text(node, "hostname"),
+        hostname=own_name(read, node, path, "hostname"),
         depends_on=_dependencies(read, node, path),
         healthcheck=health.health(read, node, path, ports),
         on_unhealthy=_on_unhealthy(read, node, f"{path}.x-pystack", unhealthy),
@@ -180,7 +180,7 @@ def _container(read: Reader, project: str, name: str, node: Node, path: str, unh
         ulimits=limits.ulimits(read, node, path),
         oom_score_adj=process.oom_score_adj(read, node, path),
         group_add=process.group_add(read, node, path),
-        domainname=read.text(node, "domainname"),
+        domainname=own_name(read, node, path, "domainname"),
         resolving=resolving(read, node, path),
         shm_bytes=mounting.shm_bytes(read, node, path),
         volumes_from=mounting.volumes_from(read, node, path),

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, ip_address
 
 from orchestrator.compose.kinds.short_forms import clean_path
 from orchestrator.compose.kinds.values import byte_size, go_text
+from orchestrator.compose.model.granted import file_mode
 from orchestrator.compose.model.mounting import bind_mount, tmpfs_mount
 from orchestrator.compose.model.reader import Reader, at
 from orchestrator.compose.text.tree import Node, place_of
@@ -140,7 +141,7 @@ def _mount(read: Reader, node: Node, place: str) -> Mount:
         mode = options.get("mode") if options is not None else None
         bits = None
         if mode is not None and mode.value is not None:
-            bits = int(go_text(mode.value), 8) if isinstance(mode.value, str) else int(go_text(mode.value))
+            bits = file_mode(mode)
         limit = byte_size(size) if size is not None and size.value is not None else None
         return Mount(MountKind.TMPFS, target, None, read_only, tmpfs_size_bytes=limit or None, tmpfs_mode=bits, place=place)
     if kind == "bind":

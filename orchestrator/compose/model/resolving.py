@@ -12,6 +12,8 @@ from orchestrator.compose.text.tree import Node
 from orchestrator.model.resolving import HOST_GATEWAY, Resolving
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
+_BREAKS = re.compile(r"[\s/#\x00-\x1f\x7f]")
+"""What a line of /etc/hosts ends a name at."""
 _WORD = re.compile(r"[!-~]{1,255}")
 _MOST_SEARCHED = 256
 """Of resolv.conf(5): glibc reads no more name servers, and no longer search lists than 256 names since 2.26."""
@@ -80,3 +82,13 @@ def _address(text: str) -> str | None:
         return str(ipaddress.ip_address(text))
     except ValueError:
         return None
+
+
+def own_name(read: Reader, node: Node, path: str, key: str) -> str | None:
+    """``hostname`` and ``domainname``: whatever is one name in /etc/hosts. The kernel's length is looked at by who makes
+    them."""
+    item, text = node.get(key), read.text(node, key)
+    if item is not None and text and _BREAKS.search(text):
+        read.error(item, f"{path}.{key}", f'"{text}" is not the name of a {"host" if key == "hostname" else "domain"}')
+        return None
+    return text

@@ -176,10 +176,15 @@ def has_host_ids(service: Node) -> bool:
 
 
 def idle_capabilities(model: Node) -> list[Diagnostic]:
-    """A warning for each capability that is added and that the kernel asks for in its first user namespace alone."""
+    """A warning for each capability that is added and that the kernel asks for in its first user namespace alone, and for
+    those that are to be dropped where ``privileged`` gives all."""
     found = []
     for name, service in services_of(model).items():
-        added = service.get("cap_add")
+        added, dropped, privileged = (service.get(key) for key in ("cap_add", "cap_drop", "privileged"))
+        if dropped is not None and dropped.value and privileged is not None and privileged.value is True:
+            message = "ignored: privileged gives all capabilities, as in Docker"
+            hint = "leave privileged out, and add what it needs: cap_add, devices, security_opt"
+            found.append(diagnostic(dropped, f"services.{name}.cap_drop", message, hint=hint, key=True, code="ignored"))
         if has_host_ids(service):
             continue
         for number, item in enumerate(added.elements() if added is not None else ()):

@@ -158,7 +158,7 @@ class ServiceRules:
                 if key == "links" or not go_text(node.value).startswith("container:"):
                     named.append((node, f".{key}[{number}]", name))
         for node, path, name in named:
-            if name and name not in self.services:
+            if name not in self.services:
                 self.report(node, path, f'"{name}" is not a service{nearest(name, self.services, self.found)}')
         return {(node.line, node.column) for node, _, _ in named}
 

@@ -113,6 +113,15 @@ def test_a_service_that_is_not_there_is_refused_once_where_it_is_named(stack: St
     ]
 
 
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [*((f"{key}: 'service:'", key) for key in ("network_mode", "pid", "ipc")), ("links: [':x']", "links[0]")],
+)
+def test_a_service_without_a_name_is_none(stack: Stack, body: str, at: str) -> None:
+    error = stack.errors(f"services:\n  a: {{image: host}}\n  b: {{image: host, {body}}}\n")
+    assert [(item.path, item.message) for item in error.diagnostics] == [(f"services.b.{at}", '"" is not a service')]
+
+
 def test_of_who_is_not_asked_for_it_is_nobodys_concern(stack: Stack) -> None:
     body = "profiles: [x], links: [aa], pid: 'service:aa', volumes_from: [aa]"
     assert stack.load(f"services:\n  a: {{image: host}}\n  b: {{image: host, {body}}}\n").project.inactive == {"b"}

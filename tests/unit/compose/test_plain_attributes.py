@@ -39,6 +39,7 @@ def test_limits(stack: Stack) -> None:
         oom_kill_disable=True, pids=-1,
         block_io=BlockIo(10, (DeviceValue("/dev/sdb", 20),), (DeviceValue("/dev/sda", 1 << 20),)),
     )  # fmt: skip
+    assert service(stack, "pids_limit: 0").limits == Limits(pids=-1)  # As for Docker, which has no limit otherwise.
     deployed = "deploy: {resources: {limits: {memory: 64m}, reservations: {memory: 32m}}}"
     assert service(stack, deployed).limits == Limits(memory_bytes=1 << 26, reservation_bytes=1 << 25)
     assert service(stack, "mem_swappiness: -1, memswap_limit: 0, cpu_shares: 0, oom_score_adj: 0").limits == Limits()
@@ -128,6 +129,8 @@ def test_a_mac_address_is_on_the_first_network(stack: Stack) -> None:
         ("dns: [one.test]", 'services.a.dns[0]: "one.test" is not an IP address'),
         ("dns_search: ['a b']", 'services.a.dns_search[0]: "a b" is not a domain'),
         ("dns_opt: ['a b']", 'services.a.dns_opt[0]: "a b" is not an option of the resolver'),
+        ("hostname: 'a b'", 'services.a.hostname: "a b" is not the name of a host'),
+        ("domainname: a/b", 'services.a.domainname: "a/b" is not the name of a domain'),
         ("extra_hosts: ['a=b']", 'services.a.extra_hosts: "b" is not an IP address'),
         ("extra_hosts: ['a b=1.1.1.1']", 'services.a.extra_hosts: "a b" is not the name of a host'),
         (
@@ -149,6 +152,12 @@ def test_a_mac_address_is_on_the_first_network(stack: Stack) -> None:
             "volumes: [{type: bind, source: /s, target: /t, bind: {recursive: readonly}}]",
             "services.a.volumes[0]: recursive: readonly needs read_only: true",
         ),
+        (
+            "volumes: [{type: tmpfs, target: /t, tmpfs: {mode: 99999}}]",
+            'services.a.volumes[0]: "99999" is not a file mode (write 0440)',
+        ),
+        ("healthcheck: {test: [CMD]}", "services.a.healthcheck.test: CMD has no command behind it"),
+        ("healthcheck: {test: [CMD-SHELL]}", "services.a.healthcheck.test: CMD-SHELL has no command behind it"),
         ("volumes_from: [nobody]", 'services.a.volumes_from[0]: "nobody" is not a service'),
         ("volumes_from: ['b:rx']", 'services.a.volumes_from[0]: "b:rx" is not SERVICE, SERVICE:ro, or container:NAME'),
         ("storage_opt: {dm: 1}", 'services.a.storage_opt.dm: there is no storage option "dm"'),
@@ -158,6 +167,23 @@ def test_a_mac_address_is_on_the_first_network(stack: Stack) -> None:
 def test_what_cannot_be_is_an_error_at_its_place(stack: Stack, body: str, message: str) -> None:
     found = stack.messages(f"services: {{a: {{image: host, {body}}}, b: {{image: host}}}}")
     assert any(text.partition(" ")[2].endswith(message) for text in found), found
+
+
+def test_options_for_mounts_of_another_type_are_ignored_with_a_warning(stack: Stack) -> None:
+    mounts = [
+        "{type: volume, source: data, target: /a, bind: {propagation: rshared}, volume: {nocopy: true}}",
+        "'./src:/b:nocopy'",
+        "{type: tmpfs, target: /c, source: /src, tmpfs: {size: 1m}, image: {}}",
+        "'./src:/d:rslave'",
+        "data:/e",
+        "/f",
+    ]
+    loaded = stack.load(f"services: {{a: {{image: host, volumes: [{', '.join(mounts)}]}}}}\nvolumes: {{data: {{}}}}\n")
+    assert [(item.path, item.message) for item in loaded.warnings] == [
+        ("services.a.volumes[0].bind", "ignored: a mount of type volume has no options of bind"),
+        ("services.a.volumes[1].volume", "ignored: a mount of type bind has no options of volume"),
+        ("services.a.volumes[2].source", "ignored: a mount of type tmpfs has no source"),
+    ]
 
 
 def numeric(shape: Shape | None, steps: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -32,6 +32,13 @@ def test_a_privileged_service_is_in_the_host_s_user_namespace(stack: Stack) -> N
     assert service(stack, "privileged: false").namespaces.user.sharing is Sharing.PRIVATE
 
 
+def test_what_a_privileged_service_would_drop_is_told_to_stay(stack: Stack) -> None:
+    text = "services:\n  a:\n    image: host\n    privileged: {}\n    cap_drop: [ALL]\n"
+    (warning,) = stack.load(text.format("true")).warnings
+    assert (warning.line, warning.path) == (5, "services.a.cap_drop")
+    assert not stack.load(text.format("false")).warnings
+
+
 def test_devices_rules_and_requests(stack: Stack) -> None:
     read = service(
         stack,

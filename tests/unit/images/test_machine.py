@@ -15,6 +15,7 @@ from orchestrator.errors import InputError, OperationError
 from orchestrator.images.host import HostImage
 from orchestrator.images.machine import MachineImages
 from orchestrator.images.reference import HostReference, RootfsReference, parse_reference
+from orchestrator.images.spec.platform import host_platform
 from orchestrator.model.build import PullPolicy
 
 
@@ -52,6 +53,16 @@ async def test_an_image_that_is_not_here_is_missing_and_nothing_is_made_by_looki
     with pytest.raises(OperationError, match="is not here, and is never to be pulled"):
         await images.inspect(ImageRequest(text, "/", pull_policy=never))
     assert not (tmp_path / "images").exists()
+
+
+async def test_this_machines_programs_are_for_no_other_platform(images: MachineImages) -> None:
+    own = str(host_platform())
+    for platform in ("", own, own.partition("/")[2], "linux"):
+        await images.obtain(ImageRequest("host", "/", platform), lambda _text: None)
+    other = "linux/riscv64" if "s390x" in own else "linux/s390x"
+    for platform in (other, "windows"):
+        with pytest.raises(InputError, match=rf"for {own}, and none for {platform}"):
+            await images.inspect(ImageRequest("host", "/", platform))
 
 
 async def test_an_archive_that_does_not_exist_is_told(images: MachineImages) -> None:

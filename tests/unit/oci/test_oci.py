@@ -21,7 +21,7 @@ from orchestrator.model.health import HealthCheck
 from orchestrator.model.limits import Limits
 from orchestrator.model.names import ContainerId, NetworkName, ProjectKey, ProjectName, ServiceName, cgroup_path
 from orchestrator.model.namespaces import Namespace, Namespaces, Sharing
-from orchestrator.model.resolving import Resolving
+from orchestrator.model.resolving import HOST_GATEWAY, Resolving
 from orchestrator.model.service import Service
 from orchestrator.model.volume import Mount, MountKind
 from orchestrator.oci.compile import command_of, compile_sandbox
@@ -454,6 +454,15 @@ HOSTS = Namespace(Sharing.HOST)
 BOX = ContainerId("shop-web-1")
 
 
+@pytest.mark.parametrize(("key", "value"), [("user", "2147483647"), ("group_add", ("5", "2147483647"))])
+def test_an_id_that_no_container_has_is_an_error_at_the_attribute_that_names_it(key: str, value: object) -> None:
+    changes: dict[str, Any] = {key: value}
+    service = replace(shared(), **changes)
+    with pytest.raises(InputError, match="id 2147483647 is above 2147483646") as caught:
+        compile_sandbox(SandboxInputs(SITE, BOX, service, HOST))
+    assert caught.value.place == f"{service.place}.{key}"
+
+
 def test_the_hosts_user_namespace_has_no_ids_of_its_own() -> None:
     service = replace(shared(user=HOSTS), user="70000:7", volumes=(Mount(MountKind.BIND, "/t", "/s"),))
     spec = compile_sandbox(SandboxInputs(SITE, BOX, service, HOST))
@@ -479,6 +488,29 @@ def test_the_hosts_network_has_the_hosts_names_and_its_own_kernel_parameters() -
     assert {file.path: file.content for file in spec.files} == {**files, "/etc/hostname": b"machine\n"}
     assert "sysctl" not in spec.config["linux"]
     assert "HOSTNAME=machine" in spec.config["process"]["env"]
+
+
+def test_beside_the_hosts_names_and_resolver_stand_those_that_the_service_says() -> None:
+    files = {
+        "/etc/hosts": b"10.0.0.1 machine",
+        "/etc/resolv.conf": b"domain lan\nnameserver 10.0.0.2\nsearch a b\noptions rotate\n",
+        "/etc/hostname": b"machine\n",
+    }
+    hosts = (("out", "1.2.3.4"), ("here", HOST_GATEWAY))
+
+    def made(resolving: Resolving, hostname: str | None = None) -> list[bytes | None]:
+        service = replace(shared(network=HOSTS), resolving=resolving, hostname=hostname)
+        spec = compile_sandbox(SandboxInputs(SITE, BOX, service, HOST, host_name="machine", host_files=files))
+        by_path = {file.path: file.content for file in spec.files}
+        return [by_path[path] for path in files]
+
+    assert made(Resolving(hosts=hosts), "own") == [
+        b"10.0.0.1 machine\n1.2.3.4\tout\n127.0.0.1\there\n",
+        files["/etc/resolv.conf"],
+        b"own\n",
+    ]
+    assert made(Resolving(servers=("9.9.9.9",), search=("c",)))[1] == b"options rotate\nnameserver 9.9.9.9\nsearch c\n"
+    assert made(Resolving(options=("use-vc",), search=(".",)))[1] == b"nameserver 10.0.0.2\noptions use-vc\n"
 
 
 def test_anothers_network_has_its_names() -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.contracts.images import Transfer
+from orchestrator.contracts.images import ImageRequest, Transfer
 from orchestrator.errors import InputError, OperationError, PystackError
+from orchestrator.images.machine import MachineImages
 from orchestrator.images.reference import Archive
 from orchestrator.images.spec import media_types
 from orchestrator.images.spec.descriptor import Descriptor
@@ -105,6 +106,20 @@ def test_an_oci_layout_is_loaded_with_its_names_and_digests(store: Store, tmp_pa
     assert store.names()[REDIS].digest == image.manifest.descriptor.digest
     assert trees(store, "redis:7") == [["etc", "etc/passwd"], ["app", "app/link", "app/run"]]
     assert loaded.passwd == BASE["etc/passwd"]
+
+
+async def test_of_an_archive_for_another_platform_nothing_runs(tmp_path: Path) -> None:
+    write(tmp_path / "in", layout((made.image(BASE), {FULL: REDIS})))
+    images, own = MachineImages(str(tmp_path / "images")), str(host_platform())
+    other = "linux/riscv64" if "s390x" in own else "linux/s390x"
+    for reference in ("oci:in", f"oci:in:{REDIS}"):
+        with pytest.raises(OperationError, match=f"is for {own}, and not for {other}"):
+            await images.obtain(ImageRequest(reference, str(tmp_path), other), quiet)
+        with pytest.raises(OperationError, match=f"is for {own}, and not for {other}"):
+            await images.inspect(ImageRequest(reference, str(tmp_path), other))
+    loaded = await images.obtain(ImageRequest("oci:in", str(tmp_path), own), quiet)
+    with pytest.raises(OperationError, match=f"is for {own}, and not for {other}"):
+        await images.inspect(ImageRequest(loaded.identity, "/", other))
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
