@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -44,7 +45,31 @@ def _open_standard() -> None:
         except OSError:
             os.open("/dev/null", os.O_RDWR)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        bytes_out = sys.stderr.buffer if sys.stderr else open(2, "wb", closefd=False)  # noqa: SIM115
+        encoding = sys.stderr.encoding if sys.stderr else None
+        sys.stderr = _Messages(bytes_out, encoding, "backslashreplace", line_buffering=True)
+
+
+class _Messages(io.TextIOWrapper):
+    """Our stderr. A message that it does not take (a log on a disk that is full) is lost, and what is done goes on and ends
+    with its own code. That nobody reads it any more is told, and so is what its `buffer` does not take."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass
 
 
 def _carry_out(asked: Invocation) -> int:
@@ -87,7 +112,7 @@ def _ended_by(error: BaseException, words: Sequence[str]) -> int:
         return failures.report_pipe_closed()
     if isinstance(error, FileNotFoundError) and failures.is_of_the_folder(error):
         return failures.report(failures.FOLDER_IS_GONE, as_json=_wants_json(words))
-    if isinstance(error, OSError) and failures.is_of_stdout(error):
+    if isinstance(error, OSError) and failures.is_of_output(error):
         return failures.report_unwritable(error)
     return failures.report_bug(error)
 

@@ -299,6 +299,14 @@ def test_an_output_that_cannot_be_written_is_an_error_and_no_bug(bench: Bench) -
     assert (done.returncode, done.stderr) == (125, "error: cannot write the output: No space left on device\n")
 
 
+@pytest.mark.parametrize(("verb", "code"), [("start", 0), ("stop", 1), ("nonsense", 2)])
+def test_a_message_that_stderr_does_not_take_changes_nothing(bench: Bench, verb: str, code: int) -> None:
+    bench.serve(start=ok({}), stop=fails("it does not end", exit_code=1))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(bench.command(verb), cwd=bench.directory, stdout=subprocess.PIPE, stderr=full, check=False)
+    assert (done.returncode, done.stdout) == (code, b"")
+
+
 def test_a_service_of_the_stack_that_has_no_container_is_no_unknown_one(bench: Bench) -> None:
     bench.serve(exec=fails('service "debug" is not running: it has no container', exit_code=1), ps=ok([DB]))
     FileState(bench.site).commit(ProjectRecord(project(service("db"), service("debug"))))
