@@ -173,7 +173,7 @@ class Execution(Protocol):
     """A process of `Runtime.exec`, from when it was executed."""
 
     def signal(self, number: int) -> None:
-        """Nothing happens to one that has ended."""
+        """SIGINT and SIGQUIT go to its process group, as a terminal's keys do. Nothing happens to one that has ended."""
         ...
 
     def release(self) -> None:
