@@ -189,6 +189,7 @@ def test_no_kind_takes_the_place_of_another(stack: Bench) -> None:
         (("/dev/null", "app:/x"), 1, "/dev/null cannot be copied: /dev/null is a device"),
         (("app:/dev/null", "."), 1, "/dev/null cannot be copied: /dev/null is a device"),
         (("app:/proc", "."), 1, "/proc cannot be copied: /proc is the kernel's"),
+        (("app:/proc/1/status", "."), 1, "/proc/1/status cannot be copied: /proc/1/status is the kernel's"),
     ],
 )
 def test_what_cannot_be_copied(stack: Bench, words: tuple[str, ...], code: int, message: str) -> None:

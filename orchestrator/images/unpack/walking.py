@@ -33,6 +33,8 @@ _OF_THE_KERNEL = frozenset({
 })  # fmt: skip
 """linux/magic.h: proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf, configfs, efivarfs,
 pstore, fusectl, binfmt_misc, nsfs, selinuxfs, autofs: what is read there has no size, may block, or acts."""
+_NO_DEVICE = -1
+"""That of what is above `top`: whose it is, is asked."""
 _NO_XATTRS: Mapping[bytes, bytes] = {}
 
 
@@ -66,7 +68,7 @@ class Walk:
         where = self._lowers.directory(0, above)
         found = os.stat(last, dir_fd=where, follow_symlinks=False) if top else os.fstat(where)
         if not stat.S_ISDIR(found.st_mode):
-            yield from self._other(where, top, name, found, found.st_dev)
+            yield from self._other(where, top, name, found, _NO_DEVICE)
             return
         if filesystem_type(self._lowers.directory(0, top)) in _OF_THE_KERNEL:
             self.left_out.append(f"{shown(self._label + top)} is the kernel's")
