@@ -111,6 +111,7 @@ def test_an_output_that_cannot_be_written(bench: Bench, made: Path, output: str,
     ran = bench.run("export", "-o", output, "app")
     assert (ran.code, ran.err.count("error:")) == (code, 1)
     assert message in ran.err
+    assert ": :" not in ran.err
     assert os.path.exists("/dev/full")
 
 
