@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard() -> None:
-    """Where a standard descriptor was closed there is /dev/null, before a socket or a pipe of ours gets its number.
-    `sys.stdin` stays None."""
+    """Where a standard descriptor was closed there is /dev/null, before a socket or a pipe of ours gets its number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             os.open("/dev/null", os.O_RDWR)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None or sys.stderr is sys.__stderr__:
         bytes_out = sys.stderr.buffer if sys.stderr else open(2, "wb", closefd=False)  # noqa: SIM115

@@ -195,6 +195,9 @@ def test_prune_takes_what_has_no_name_and_with_all_what_nothing_uses(
 def test_prune_asks_and_refuses_what_is_no_filter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert "nobody can be asked" in bench.run("image", "prune").err
+    for answer, done in (("n\n", False), ("y\ny\n", True)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        assert ("reclaimed space" in bench.run("image", "prune").out) is done
     assert bench.run("image", "prune", "-f", "--filter", "label=x").code == 2
 
 

@@ -307,6 +307,22 @@ def test_a_message_that_stderr_does_not_take_changes_nothing(bench: Bench, verb:
     assert (done.returncode, done.stdout) == (code, b"")
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("image", "prune"), 2, "nobody can be asked"),
+        (("volume", "prune"), 2, "nobody can be asked"),
+        (("image", "load"), 1, "holds no image"),
+        (("-f", "-", "config"), 2, "the file is empty"),
+        (("login", "-u", "me"), 2, "there is no terminal"),
+    ],
+)
+def test_a_closed_stdin_is_an_empty_one(bench: Bench, words: tuple[str, ...], code: int, message: str) -> None:
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", *bench.command(*words)]
+    done = subprocess.run(closed, cwd=bench.directory, capture_output=True, text=True, check=False)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+
+
 def test_a_service_of_the_stack_that_has_no_container_is_no_unknown_one(bench: Bench) -> None:
     bench.serve(exec=fails('service "debug" is not running: it has no container', exit_code=1), ps=ok([DB]))
     FileState(bench.site).commit(ProjectRecord(project(service("db"), service("debug"))))
