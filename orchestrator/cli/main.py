@@ -44,11 +44,16 @@ def _open_standard() -> None:
         except OSError:
             os.open("/dev/null", os.O_RDWR)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    ours = sys.stdout is sys.__stdout__
+    # With PYTHONUNBUFFERED the buffer of a stream is the file itself, and what one write(2) does not take is lost.
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    elif ours and not isinstance(sys.stdout.buffer, io.BufferedWriter):
+        encoding, errors = sys.stdout.encoding, sys.stdout.errors
+        sys.stdout = open(1, "w", encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
     if sys.stderr is None or sys.stderr is sys.__stderr__:
-        bytes_out = sys.stderr.buffer if sys.stderr else open(2, "wb", closefd=False)  # noqa: SIM115
-        encoding = sys.stderr.encoding if sys.stderr else None
-        sys.stderr = _Messages(bytes_out, encoding, "backslashreplace", line_buffering=True)
+        buffered = open(2, "wb", closefd=False)  # noqa: SIM115
+        sys.stderr = _Messages(buffered, getattr(sys.stderr, "encoding", None), "backslashreplace", line_buffering=True)
 
 
 class _Messages(io.TextIOWrapper):

@@ -299,6 +299,14 @@ def test_an_output_that_cannot_be_written_is_an_error_and_no_bug(bench: Bench) -
     assert (done.returncode, done.stderr) == (125, "error: cannot write the output: No space left on device\n")
 
 
+def test_what_does_not_fit_is_no_less_an_error_with_unbuffered_streams(bench: Bench) -> None:
+    """PYTHONUNBUFFERED is set in many images: one write(2) may take a part of what it is given."""
+    limited = ["sh", "-c", 'ulimit -f 1; exec "$@" > out', "sh", *bench.command("up", "--help")]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(limited, cwd=bench.directory, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (125, "error: cannot write the output: File too large\n")
+
+
 @pytest.mark.parametrize(("verb", "code"), [("start", 0), ("stop", 1), ("nonsense", 2)])
 def test_a_message_that_stderr_does_not_take_changes_nothing(bench: Bench, verb: str, code: int) -> None:
     bench.serve(start=ok({}), stop=fails("it does not end", exit_code=1))
