@@ -45,12 +45,12 @@ def _open_standard() -> None:
             os.open("/dev/null", os.O_RDWR)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     ours = sys.stdout is sys.__stdout__
-    # With PYTHONUNBUFFERED the buffer of a stream is the file itself, and what one write(2) does not take is lost.
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    elif ours and not isinstance(sys.stdout.buffer, io.BufferedWriter):
-        encoding, errors = sys.stdout.encoding, sys.stdout.errors
-        sys.stdout = open(1, "w", encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+    # With PYTHONUNBUFFERED the buffer of a stream is the file itself, and what one write(2) does not take is lost. What is
+    # written is data: UTF-8 whatever the locale, and names that are none as they are.
+    if sys.stdout is None or (ours and not isinstance(sys.stdout.buffer, io.BufferedWriter)):
+        sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    elif ours and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     if sys.stderr is None or sys.stderr is sys.__stderr__:
         buffered = open(2, "wb", closefd=False)  # noqa: SIM115
         sys.stderr = _Messages(buffered, getattr(sys.stderr, "encoding", None), "backslashreplace", line_buffering=True)

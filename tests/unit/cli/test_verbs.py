@@ -307,6 +307,20 @@ def test_what_does_not_fit_is_no_less_an_error_with_unbuffered_streams(bench: Be
     assert (done.returncode, done.stderr) == (125, "error: cannot write the output: File too large\n")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_data_is_utf_8_whatever_the_locale(bench: Bench, encoding: str) -> None:
+    bench.compose("services: {db: {image: host}}\nx-name: \u2026\n")
+    done = subprocess.run(
+        bench.command("config"),
+        cwd=bench.directory,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "x-name: \"\u2026\"\n".encode() in done.stdout
+
+
 @pytest.mark.parametrize(("verb", "code"), [("start", 0), ("stop", 1), ("nonsense", 2)])
 def test_a_message_that_stderr_does_not_take_changes_nothing(bench: Bench, verb: str, code: int) -> None:
     bench.serve(start=ok({}), stop=fails("it does not end", exit_code=1))
