@@ -151,6 +151,32 @@ def test_environment_variables_stand_in_for_options(name: str, value: str, monke
     assert by_click(["ps"]) == (understood if understood is not None else 2)
 
 
+@pytest.mark.parametrize(
+    ("value", "words", "menu"),
+    [
+        ("0", [], False),
+        ("false", [], False),
+        ("", [], True),
+        ("1", [], True),
+        ("0", ["--menu"], True),
+        ("1", ["--menu=0"], False),
+    ],
+)
+def test_environment_variables_stand_in_for_flags(
+    value: str, words: list[str], menu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_MENU", value)
+    monkeypatch.setenv("PYSTACK_ISOLATED", value)
+    for understood in (parse(["up", *words], os.environ), by_click(["up", *words])):
+        assert isinstance(understood, Invocation)
+        assert (understood.values["menu"], understood.values["isolate"]) == (menu, value == "1")
+
+
+def test_a_variable_that_is_no_truth_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSE_MENU", "perhaps")
+    assert (parse(["up"], os.environ), by_click(["up"])) == (None, 2)
+
+
 def test_the_shell_is_told_the_verbs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_PYSTACK_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "pystack re")
