@@ -108,6 +108,8 @@ def written(option: Option) -> st.SearchStrategy[list[str]]:
         (["up", "-d", "--wait-timeout=9"], {"detach": True, "wait_timeout_s": 9.0}),
         (["up", "-dt=9", "-V=false"], {"detach": True, "timeout_s": 9.0, "renew_volumes": False}),
         (["up", "-dV=0", "web"], {"detach": True, "renew_volumes": False, "services": ("web",)}),
+        (["exec", "--tty=false", "db", "ls"], {"tty": False, "no_tty": False}),
+        (["exec", "-it", "db", "ls"], {"tty": True, "no_tty": False}),
         (["exec", "-i=false", "-e=A=b", "db", "ls", "-l=x"], {"variables": ("A=b",), "command": ("ls", "-l=x")}),
         (["logs", "-n=-1", "-f=true"], {"tail": -1, "follow": True}),
     ],
