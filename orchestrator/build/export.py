@@ -33,7 +33,8 @@ def export_container(origin: Origin, out: BinaryIO) -> int:
     except BrokenPipeError:
         raise
     except OSError as exc:
-        raise HostError(f"cannot export container {container}: {exc.filename or ''}: {exc.strerror}") from exc
+        why = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror  # Without a name: what it is written to.
+        raise HostError(f"cannot export container {container}: {why}") from exc
     try:
         same = os.path.samestat(before, os.stat(origin.upper))
     except FileNotFoundError:

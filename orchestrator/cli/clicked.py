@@ -195,7 +195,14 @@ def _option(option: Option) -> click.Option:
     if option.kind == PART:
         return click.Option(names, flag_value=option.flags.split()[-1].lstrip("-"), help=option.help)
     if option.kind == FLAG:
-        return click.Option(names, is_flag=True, flag_value=True, default=bool(option.default), help=option.help)
+        return click.Option(
+            names,
+            is_flag=True,
+            flag_value=True,
+            default=bool(option.default),
+            envvar=option.variable or None,
+            help=option.help,
+        )
     return click.Option(
         names,
         type=_type(option),

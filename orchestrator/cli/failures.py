@@ -73,14 +73,16 @@ def is_of_the_folder(error: FileNotFoundError) -> bool:
     return False
 
 
-def is_of_stdout(error: OSError) -> bool:
-    """Whether it is stdout that cannot be written: its disk is full, or its terminal is gone (EIO). One more line break
-    tells: it does no harm before the report of a bug."""
-    try:
-        sys.stdout.flush()
-        os.write(sys.stdout.fileno(), b"\n")
-    except OSError as again:
-        return again.errno == error.errno
+def is_of_output(error: OSError) -> bool:
+    """Whether it is stdout or stderr that cannot be written: its disk is full, or its terminal is gone (EIO). One more line
+    break tells: it does no harm before the report of a bug."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+            os.write(stream.fileno(), b"\n")
+        except OSError as again:
+            if again.errno == error.errno:
+                return True
     return False
 
 

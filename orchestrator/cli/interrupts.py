@@ -15,11 +15,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """`hangup`: a terminal that is closed (SIGHUP) counts too, unless whoever called us ignores that, as nohup(1) does."""
+    """`all_that_end`: a terminal that is closed (SIGHUP) and Ctrl-\\ (SIGQUIT) count too, unless whoever called us ignores
+    them, as nohup(1) does."""
 
-    def __init__(self, *, hangup: bool = False) -> None:
-        heeds = hangup and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-        self._signals = (*SIGNALS, signal.SIGHUP) if heeds else SIGNALS
+    def __init__(self, *, all_that_end: bool = False) -> None:
+        further = (signal.SIGHUP, signal.SIGQUIT) if all_that_end else ()
+        self._signals = (*SIGNALS, *(number for number in further if signal.getsignal(number) is not signal.SIG_IGN))
         self._count = 0
         self._taken = 0
         self._stack = contextlib.ExitStack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -36,15 +37,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard() -> None:
-    """Where a standard descriptor was closed there is /dev/null, before a socket or a pipe of ours gets its number.
-    `sys.stdin` stays None."""
+    """Where a standard descriptor was closed there is /dev/null, before a socket or a pipe of ours gets its number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             os.open("/dev/null", os.O_RDWR)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    ours = sys.stdout is sys.__stdout__
+    # With PYTHONUNBUFFERED the buffer of a stream is the file itself, and what one write(2) does not take is lost. What is
+    # written is data: UTF-8 whatever the locale, and names that are none as they are.
+    if sys.stdout is None or (ours and not isinstance(sys.stdout.buffer, io.BufferedWriter)):
+        sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    elif ours and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        buffered = open(2, "wb", closefd=False)  # noqa: SIM115
+        sys.stderr = _Messages(buffered, getattr(sys.stderr, "encoding", None), "backslashreplace", line_buffering=True)
+
+
+class _Messages(io.TextIOWrapper):
+    """Our stderr. A message that it does not take (a log on a disk that is full) is lost, and what is done goes on and ends
+    with its own code. That nobody reads it any more is told, and so is what its `buffer` does not take."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass
 
 
 def _carry_out(asked: Invocation) -> int:
@@ -87,7 +117,7 @@ def _ended_by(error: BaseException, words: Sequence[str]) -> int:
         return failures.report_pipe_closed()
     if isinstance(error, FileNotFoundError) and failures.is_of_the_folder(error):
         return failures.report(failures.FOLDER_IS_GONE, as_json=_wants_json(words))
-    if isinstance(error, OSError) and failures.is_of_stdout(error):
+    if isinstance(error, OSError) and failures.is_of_output(error):
         return failures.report_unwritable(error)
     return failures.report_bug(error)
 

@@ -97,7 +97,8 @@ class Keyboard:
             self._before = termios.tcgetattr(0)
             self._listen()
             stack.callback(self._restore)
-            for number, handler in ((signal.SIGCONT, self._continued), (signal.SIGTSTP, self._stop)):
+            handlers = {signal.SIGCONT: self._continued, signal.SIGTSTP: self._stop, signal.SIGQUIT: self._stop}
+            for number, handler in handlers.items():
                 stack.callback(signal.signal, number, signal.signal(number, handler))
             self._stack = stack.pop_all()
         return self
@@ -146,11 +147,11 @@ class Keyboard:
                 termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-Z: the shell gets the terminal back as it was."""
+        """Ctrl-Z, and Ctrl-\\, which ends us: the shell gets the terminal back as it was."""
         self._restore()
-        ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, ours)
+        ours = signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, ours)
         self._continued(number, frame)
 
     def _continued(self, number: int, frame: FrameType | None) -> None:

@@ -118,7 +118,7 @@ class OneOff:
         self._board = board
         self._feeder = feeder
         self._keys = keys
-        self._interrupts = Interrupts(hangup=True)
+        self._interrupts = Interrupts(all_that_end=True)
         self._presses = 0
         self._ending: Operation | None = None
         self._since = time.time()

@@ -58,6 +58,8 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Invocation | None
 
 def convert(option: Option, text: str) -> Any:
     """The value that `text` gives the option. Raises ValueError when it gives none."""
+    if option.kind == FLAG:
+        return truth(text)
     if option.kind == SECONDS:
         seconds = float(text)
         if not seconds >= 0:

@@ -26,6 +26,6 @@ def start() -> NoReturn:
         sys.stdout.flush()
     except KeyboardInterrupt:
         pass  # Before `main` had begun, or after it had ended.
-    except OSError:
-        pass  # stderr is gone: nobody is left to be told.
+    except BrokenPipeError:
+        code = 141  # stderr is gone: nobody is left to be told.
     os._exit(code)

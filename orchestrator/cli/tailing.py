@@ -38,10 +38,10 @@ def any_alive(client: Client, services: Iterable[str], role: Role | None = None)
 
 
 def follow_logs(
-    site: Site, logs: LogFollower, services: tuple[str, ...], tail: int | None, since: float | None
+    site: Site, logs: LogFollower, services: tuple[str, ...], tail: int | None, since: float | None, until: float | None
 ) -> None:
-    """Print what `logs` follows and go on until all of `services` (none: all of the project) have ended. Containers that
-    are made meanwhile are followed too."""
+    """Print what `logs` follows and go on until all of `services` (none: all of the project) have ended, or it is `until`
+    (epoch seconds). Containers that are made meanwhile are followed too."""
     try:
         while (events := connect(site)) is not None:
             with events:
@@ -51,21 +51,25 @@ def follow_logs(
                 logs.pump()
                 tail = None
                 events.send(*encoded(Events(looked_at)))
-                if _follow(site, events, logs, services):
+                if _follow(site, events, logs, services, until):
                     break
     except Unanswered as error:
         note(f"{error}; the end of its containers is not seen without it, Ctrl-C ends this", error.hint)
         logs.add_all(tail=tail, since=since)
         logs.pump()
-        while True:
-            wait_any(logs.sources(), None)
+        while (left_s := _left_s(until)) != 0:
+            wait_any(logs.sources(), left_s)
             logs.pump()
     logs.add_all(tail=tail, since=since)  # One may have begun and ended since the last look.
     logs.finish()
 
 
-def _follow(site: Site, events: Client, logs: LogFollower, services: tuple[str, ...]) -> bool:
-    """Until all have ended (True), or the supervisor has (False)."""
+def _left_s(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.time())
+
+
+def _follow(site: Site, events: Client, logs: LogFollower, services: tuple[str, ...], until: float | None) -> bool:
+    """Until all have ended or it is time (True), or the supervisor has ended (False)."""
     try:
         may_end = True
         while True:
@@ -77,7 +81,9 @@ def _follow(site: Site, events: Client, logs: LogFollower, services: tuple[str, 
                     if not any_alive(client, services):
                         return True
                 may_end = False
-            wait_any([events, *logs.sources()], None)
+            if (left_s := _left_s(until)) == 0:
+                return True
+            wait_any([events, *logs.sources()], left_s)
             logs.pump()
             while (message := events.receive(0)) is not None:
                 event = event_of(message.value) if isinstance(message, EventMessage) else None

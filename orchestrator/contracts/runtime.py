@@ -73,7 +73,8 @@ class SandboxSpec:
 class Exit:
     """How a run ended. Exactly one of `code` and `signal` is set, or neither when the status was lost (``lost``).
 
-    `oom_killed`: its PID 1 was killed for want of memory. `oom_kills`: how many of its processes were, that one too.
+    `oom_killed`: its PID 1 was killed for want of memory, or ended as one does whose program was. `oom_kills`: how many
+    of its processes were, that one too.
     `peak_bytes`: the most memory that the container has used so far; None when the machine does not say. ``*_stalled_s``:
     for how long, in this run, a process of it waited for processors, memory or disks (PSI, "some").
     """
@@ -173,7 +174,7 @@ class Execution(Protocol):
     """A process of `Runtime.exec`, from when it was executed."""
 
     def signal(self, number: int) -> None:
-        """Nothing happens to one that has ended."""
+        """SIGINT and SIGQUIT go to its process group, as a terminal's keys do. Nothing happens to one that has ended."""
         ...
 
     def release(self) -> None:

@@ -17,6 +17,8 @@ else:  # `signal` makes enumerations of all of them
 
 _INFO = struct.Struct("=QQ11Ii")
 _PF_EXITING = 0x4
+_PROCESS_GROUP = 4
+"""PIDFD_SIGNAL_PROCESS_GROUP."""
 
 
 def reap(pidfd: int) -> int | None:
@@ -81,6 +83,16 @@ def send(pidfd: int, number: int) -> None:
     """Send a signal; nothing happens when the process has ended."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, number)
+
+
+def send_as_key(pidfd: int, number: int) -> None:
+    """As a terminal does for a key: to all of the process group that the process leads. Before Linux 6.9 to it alone."""
+    try:
+        signal.pidfd_send_signal(pidfd, number, None, _PROCESS_GROUP)
+    except ProcessLookupError:
+        pass
+    except OSError:
+        send(pidfd, number)
 
 
 def start_time(pid: int) -> int | None:

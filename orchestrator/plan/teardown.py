@@ -31,8 +31,8 @@ def plan_stop(request: Stop, observed: ObservedProject, project: Project) -> Pla
 
 
 def plan_kill(request: Kill, observed: ObservedProject, project: Project) -> Plan:
-    """Send a signal to the selected containers (none: all), all at once. SIGKILL, and the stop signal, count as a stop by
-    the user: no restart policy applies; SIGKILL also ends waits for a restart."""
+    """Send a signal to the selected containers (none: all), all at once. SIGKILL, the stop signal and SIGINT count as a
+    stop by the user (`policy.restart.is_stop`): no restart policy applies; SIGKILL also ends waits for a restart."""
     number = parse_signal(request.signal)
     graph = DependencyGraph.of(project)
     builder = PlanBuilder(project, observed, DependencyGraph({}))

@@ -8,6 +8,7 @@ one whatever its exit code: that is pystack's difference (docs/health-restarts.m
 
 from __future__ import annotations
 
+from signal import SIGINT, SIGTERM
 from typing import assert_never
 
 from orchestrator.model.restart import Backoff, RestartKind, RestartPolicy
@@ -21,6 +22,12 @@ RESET_AFTER_S = Backoff().reset_s
 LEAST_DELAY_S = 0.01
 """Whatever the policy says: what ends at once must not keep the machine busy with that alone."""
 _MIDDLE = 0.5
+
+
+def is_stop(number: int, stop_signal: int) -> bool:
+    """Whether this signal, sent by a user, is a stop by the user: the stop signal is, and SIGINT where nothing else is said
+    (``kill -s SIGINT``). Any other may be one to go on after: reload, dump, reopen."""
+    return number == stop_signal or (number == SIGINT and stop_signal == SIGTERM)
 
 
 @frozen

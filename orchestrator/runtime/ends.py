@@ -4,7 +4,6 @@ lives on."""
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,8 @@ from orchestrator.runtime.sandbox import ActiveRun, Sandbox, has_own_processes
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.usage import peak_memory_bytes, stalled_us
 from orchestrator.values import replace
+
+_BY_SIGKILL = 137
 
 
 class Ends:
@@ -65,7 +66,8 @@ class Ends:
         stalled = {name: max(0, us - int(before.get(name) or 0)) / 1e6 for name, us in now.items()}
         return replace(
             exit_,
-            oom_killed=kills > 0 and exit_.signal == signal.SIGKILL and not killed,
+            # 137: an init, or a shell, whose program was killed says so by its code.
+            oom_killed=kills > 0 and exit_.status == _BY_SIGKILL and not killed,
             oom_kills=kills,
             peak_bytes=peak_memory_bytes(self._layout, group),
             cpu_stalled_s=stalled.get("cpu", 0.0),

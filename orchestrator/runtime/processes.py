@@ -90,7 +90,9 @@ class Process:
 
     def signal(self, number: int) -> None:
         if not self.ended:
-            pidfds.send(self.pidfd, number)
+            # A shell that waits for a command heeds an interrupt only when that has ended by it.
+            tell = pidfds.send_as_key if number in (signal.SIGINT, signal.SIGQUIT) else pidfds.send
+            tell(self.pidfd, number)
 
     def release(self) -> None:
         self.released = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.errors import OperationError, PystackError
+from orchestrator.errors import CommandError, OperationError, PystackError
 from orchestrator.model.names import ContainerId, ServiceName
 from orchestrator.plan.plan import Verb
 from orchestrator.values import entity, field, frozen, replace
@@ -40,7 +40,8 @@ class Outcome:
         return replace(self, failures=with_note(self.failures, note))
 
     def error(self) -> PystackError | None:
-        """The operation's one error, for the user, with the exit code of the first failure; None when all went well."""
+        """The operation's one error, for the user, with the exit code of the first failure; None when all went well. Of
+        ``run`` a command that cannot be executed is its own one: that of a dependency is a failure like others (1)."""
         if not self.failures:
             return None
         first = self.failures[0].error
@@ -54,7 +55,8 @@ class Outcome:
             more += f" (also failed: {', '.join(others)})"
         if self.blocked:
             more += f" (not started because of that: {', '.join(self.blocked)})"
-        return OperationError(first.extended(more), hint=first.hint, exit_code=first.exit_code, place=first.place)
+        code = 1 if self.verb is Verb.RUN and self.blocked and isinstance(first, CommandError) else first.exit_code
+        return OperationError(first.extended(more), hint=first.hint, exit_code=code, place=first.place)
 
 
 def with_note(failures: Iterable[Failure], note: str) -> tuple[Failure, ...]:

@@ -18,6 +18,7 @@ from orchestrator.plan.plan import Kind, Operation, Plan
 from orchestrator.policy.conditions import Facts, Met, NotYet, Verdict
 from orchestrator.policy.lifecycle import Trigger
 from orchestrator.policy.requests import Ask, Step
+from orchestrator.policy.restart import is_stop
 from orchestrator.scheduler import pausing, sandbox, supervise
 from orchestrator.scheduler.container import Container, Watch
 from orchestrator.scheduler.engine_state import EngineState
@@ -307,7 +308,7 @@ class Steps:
             return
         number = operation.signal
         container.note(EventKind.CONTAINER_STOPPING, f"sending {signal_name(number)} to {container.id}", signal=number)
-        if number == container.record.definition.stop_signal:
+        if is_stop(number, container.record.definition.stop_signal):
             container.amend(wanted=Wanted.STOPPED)
             container.save()
         await self._state.adapters.runtime.signal(container.id, number)

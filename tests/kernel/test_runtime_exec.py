@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from orchestrator.contracts.runtime import ExecSpec, Exit
+from orchestrator.contracts.runtime import ExecSpec, Execution, Exit
 from orchestrator.errors import CommandError, OperationError
 from orchestrator.kernel.cgroup import detect
 from orchestrator.model.names import ContainerId, cgroup_path
@@ -165,6 +165,24 @@ async def test_the_container_s_end_ends_its_execs(here: Place) -> None:
         await here.runtime.kill(BOX)
         await here.runtime.wait(run)
     assert ended[0].exit_code == 128 + signal.SIGKILL
+
+
+async def test_an_interrupt_of_a_shell_is_one_of_what_it_waits_for_too(here: Place) -> None:
+    await here.begin(["sleep", "1000"])
+    script = "trap 'echo told' INT; sh -c 'echo $$ > /proc/self/fd/2; exec sleep 1000'; echo code=$?"
+    with pipe() as (out, out_writer), pipe() as (err, err_writer):
+        spec = ExecSpec(("sh", "-c", script), (out, out_writer, err_writer))
+
+        async def interrupt(process: Execution) -> None:
+            await trio.lowlevel.wait_readable(err)
+            process.signal(signal.SIGINT)
+
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(30):
+                exit_ = await here.runtime.exec(
+                    BOX, spec, on_start=lambda process: nursery.start_soon(interrupt, process)
+                )
+        assert (exit_.code, os.read(out, 100)) == (0, b"told\ncode=130\n")
 
 
 async def test_an_exec_that_the_end_comes_before_says_that(here: Place) -> None:

@@ -99,6 +99,13 @@ async def test_a_child_that_was_killed_for_memory_does_not_make_the_end_of_its_p
     assert (again.code, again.oom_kills) == (3, 1), "each run counts its own"
 
 
+@pytest.mark.parametrize(("init", "script"), [("false", "tail /dev/zero; exit $?"), ("true", "exec tail /dev/zero")])
+async def test_an_init_whose_program_was_killed_for_memory_ends_as_that(here: Place, init: str, script: str) -> None:
+    resources = {"memory": {"limit": 16 << 20}, "pids": {"limit": 50}}
+    exit_, _ = await here.shell(script, resources=resources, annotations={"pystack.init": init})
+    assert (exit_.status, exit_.oom_killed, exit_.oom_kills) == (137, True, 1)
+
+
 async def test_what_we_kill_after_a_child_was_killed_for_memory_did_not_run_out_of_it(here: Place) -> None:
     resources = {"memory": {"limit": 16 << 20}, "pids": {"limit": 50}}
     run = await here.begin(["sh", "-c", "tail /dev/zero; touch /killed; sleep 1000"], resources=resources)

@@ -203,6 +203,22 @@ def test_a_service_with_a_terminal_is_attached_to_left_and_attached_to_again(sta
     assert "typedhere" in stack.must("logs", "shell").stdout
 
 
+def test_tty_false_is_no_terminal(stack: Stack) -> None:
+    for verb in (("exec", "--tty=false"), ("run", "--rm", "-q", "--tty=false")):
+        with terminal(stack, *verb, "web", "tty") as screen:
+            screen.until(b"not a tty")
+            assert screen.end() == 1
+
+
+def test_who_only_looks_at_a_terminal_leaves_with_ctrl_c(stack: Stack) -> None:
+    with terminal(stack, "attach", "shell") as screen, terminal(stack, "attach", "--no-stdin", "shell") as other:
+        screen.type(b"echo seen''there\n")
+        other.until(b"seenthere")
+        other.type(CTRL_C)
+        assert other.end() == 130
+    assert stack.ps()["shell"]["State"] == "running"
+
+
 @contextlib.contextmanager
 def fed(stack: Stack, line: bytes) -> Iterator[subprocess.Popen[bytes]]:
     """`attach reader`, which has passed on `line` and shown the answer."""

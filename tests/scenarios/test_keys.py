@@ -12,6 +12,7 @@ from tests.scenarios.test_terminal import CTRL_C, terminal
 
 pytestmark = pytest.mark.kernel
 SUSPEND = b"\x1a"
+QUIT = b"\x1c"
 STACK = """
 services:
   web:
@@ -52,6 +53,15 @@ def test_keys_choose_logs_restart_a_service_and_detach(stack: Stack) -> None:
     after = {name: row["Pid"] for name, row in stack.ps().items()}
     assert after["web"] == before["web"]
     assert after["db"] not in (None, before["db"])
+
+
+def test_ctrl_backslash_gives_the_terminal_back_and_leaves_what_runs(stack: Stack) -> None:
+    with terminal(stack, "up") as screen:
+        screen.until(b"keys: d detaches")
+        screen.type(QUIT)
+        assert screen.end() == -signal.SIGQUIT
+        assert screen.is_canonical()
+    assert {row["State"] for row in stack.ps().values()} == {"running"}
 
 
 def test_who_ignores_the_stop_signal_is_named_while_ctrl_c_waits(stack: Stack) -> None:

@@ -46,6 +46,12 @@ services:
     command: [sh, -c, "echo I am sick; exec sleep 3600"]
     stop_grace_period: 1s
     healthcheck: {{test: [CMD, "false"], interval: 1s, retries: 1}}
+  maimed:
+    image: rootfs:{rootfs}
+    depends_on: [headless]
+  headless:
+    image: rootfs:{rootfs}
+    command: [no-such-command]
   long:
     image: rootfs:{rootfs}
     command: [echo, long]
@@ -225,12 +231,13 @@ def test_ctrl_c_stops_it_and_a_second_one_kills_it(stack: Stack) -> None:
 
 
 def test_a_terminal_that_is_closed_ends_it_unless_the_caller_ignores_that(stack: Stack) -> None:
-    with running(stack, "run", "--rm", "--no-deps", "never", "sh", "-c", "echo ready; sleep 600") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGHUP)
-        assert process.wait(timeout=20) == 130
-    assert containers(stack) == []
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        with running(stack, "run", "--rm", "--no-deps", "never", "sh", "-c", "echo ready; sleep 600") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            assert process.wait(timeout=20) == 130
+        assert containers(stack) == []
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As nohup(1) does; a new program inherits it.
     try:
         with running(stack, "run", "--rm", "--no-deps", "never", "sh", "-c", "echo ready; sleep 1; exit 5") as process:
@@ -262,6 +269,12 @@ def test_a_dependency_that_fails_is_told_and_nothing_is_left_of_it(stack: Stack)
     assert done.stdout == ""
     assert "sick" in done.stderr
     assert set(stack.ps()) == {"sick"}
+
+
+def test_a_dependency_without_its_command_is_not_taken_for_ones_own(stack: Stack) -> None:
+    done = stack.run("run", "maimed", "true")
+    assert (done.code, 'command not found: "no-such-command"' in done.stderr) == (1, True)
+    assert stack.run("run", "headless").code == 127
 
 
 def test_names(stack: Stack) -> None:

@@ -490,14 +490,16 @@ def test_the_second_interrupt_kills_everything_at_once() -> None:
 
 
 def test_a_kill_by_the_user_is_not_undone_but_another_signal_is_only_sent() -> None:
-    stack = project(service("db", restart="always"), service("web", restart="always"))
+    stack = project(*(service(name, restart="always") for name in ("db", "job", "web")))
 
     async def body(engine: Engine, world: World) -> None:
         await up(engine, stack)
         assert await kill(engine, "db", signal="KILL") == 1
+        assert await kill(engine, "job", signal="INT") == 1
         assert await kill(engine, "web", signal="HUP") == 1
         await trio.sleep(30)
         assert row(engine, "db").phase is Phase.EXITED
+        assert row(engine, "job").phase is Phase.EXITED
         assert row(engine, "web").phase is Phase.RUNNING
 
     simulate(World, body)

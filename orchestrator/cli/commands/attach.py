@@ -68,7 +68,8 @@ def _attend(
         stdin = stdin and attached.stdin
         with contextlib.ExitStack() as stack:
             if attached.tty and sink >= 0:
-                stack.enter_context(on_terminal(sink, redraw=True))
+                if stdin:  # Who only looks keeps the keys: Ctrl-C leaves.
+                    stack.enter_context(on_terminal(sink, redraw=True))
             elif sig_proxy:
                 stack.enter_context(_passing_signals_on(client))
             # Of a file or a pipe every byte is meant.

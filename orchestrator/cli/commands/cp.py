@@ -80,7 +80,7 @@ def _out(settings: Settings, site: Site, container: ContainerId, path: str, dest
 def _unpack(
     settings: Settings, site: Site, containers: list[ContainerId], path: str, copying: Copying
 ) -> None:
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin.isatty():
         raise InputError("no archive is on stdin", hint="pystack cp - SERVICE:PATH < FILE.tar")
     stream: BinaryIO = sys.stdin.buffer
     with terminable(), tempfile.TemporaryFile() as kept:

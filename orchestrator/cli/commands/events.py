@@ -45,8 +45,8 @@ def events(
     from orchestrator.cli.instants import parse_instant
 
     now = time.time()
-    since_s = None if since is None else parse_instant(since, now)
-    until_s = None if until is None else parse_instant(until, now)
+    since_s = parse_instant(since, now) if since else None
+    until_s = parse_instant(until, now) if until else None
     site = settings.site()
     follow = until_s is None or until_s > now
     if services:

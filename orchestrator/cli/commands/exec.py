@@ -78,10 +78,8 @@ def exec_(
 
 
 def wants_terminal(tty: bool, no_tty: bool) -> bool:
-    """Whether the process gets one: where stdin and stdout are one, unless it is not wanted. Raises InputError."""
-    if tty and no_tty:
-        raise InputError("--tty and --no-tty cannot be combined")
-    return not no_tty and os.isatty(0) and os.isatty(1)
+    """Whether the process gets one: where stdin and stdout are one, unless it is not wanted."""
+    return tty and not no_tty and os.isatty(0) and os.isatty(1)
 
 
 def _environment(settings: Settings, variables: tuple[str, ...], tty: bool) -> dict[str, str]:

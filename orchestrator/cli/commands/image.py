@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.asking import agreed
 from orchestrator.cli.imagework import (
     carry_out,
     data_root_of,
@@ -219,7 +220,7 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
             (having if key == "label" else lacking).append(value)
     store, users = store_of(settings), users_of_images(settings)
     what = "images that no container was made from" if everything else "images without a name"
-    if not (force or dry) and not _agreed(f"This removes all {what}. Go on? [y/N] "):
+    if not (force or dry) and not _confirmed(f"This removes all {what}. Go on? [y/N] "):
         return 0
     gone = store.collect(
         in_use=frozenset(map(Digest, users)),
@@ -247,10 +248,11 @@ def _labelled(store: Store, having: Sequence[str], lacking: Sequence[str]) -> li
     return found
 
 
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
+def _confirmed(question: str) -> bool:
+    answer = agreed(question)
+    if answer is None:
         raise InputError("nobody can be asked whether to go on", hint="use --force")
-    return input(question).strip().lower() in ("y", "yes")
+    return answer
 
 
 def import_(

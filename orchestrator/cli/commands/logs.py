@@ -38,12 +38,12 @@ def logs(
     )
     begin, end = _instant(since), _instant(until)
     lines = None if tail < 0 else tail
-    if follow:
+    if follow and not _is_past(end):
         from orchestrator.cli.logfollower import LogFollower
         from orchestrator.cli.tailing import follow_logs
 
         with LogFollower(site, printer, services, index=index) as follower:
-            follow_logs(site, follower, services, lines, begin)
+            follow_logs(site, follower, services, lines, begin, end)
         return
     printer.add({container: writer.label for container, writer in chosen.items()})
 
@@ -78,8 +78,16 @@ def _refuse_index(services: tuple[str, ...], index: int, known: Writers) -> None
     )
 
 
+def _is_past(end: float | None) -> bool:
+    if end is None:
+        return False
+    import time
+
+    return end <= time.time()
+
+
 def _instant(text: str | None) -> float | None:
-    if text is None:
+    if not text:  # An empty variable of a script.
         return None
     import time
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from orchestrator.cli.asking import agreed
 from orchestrator.cli.commands.lifecycle import operate
 from orchestrator.cli.connection import manage
 from orchestrator.cli.failures import note
@@ -40,8 +39,7 @@ def _doomed(settings: Settings, services: tuple[str, ...], stop: bool) -> list[s
 
 def _confirmed(names: list[str]) -> bool:
     """The user's answer; no, where nobody can be asked."""
-    if not sys.stdin.isatty():
+    answer = agreed(f"Going to remove {escape_line(', '.join(names))}\nAre you sure? [yN] ")
+    if answer is None:
         note(f"nothing is removed of {', '.join(names)}: nobody can be asked", "-f removes without asking")
-        return False
-    print(f"Going to remove {escape_line(', '.join(names))}\nAre you sure? [yN] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return bool(answer)

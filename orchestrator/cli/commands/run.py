@@ -138,7 +138,7 @@ def _carry_out(settings: Settings, request: Run, quiet: bool, board: Board, keys
     if request.tty:
         rows, columns = size_of(0)
         request = replace(request, rows=rows, columns=columns)
-    feeder = Feeder() if stdin and not request.tty and sys.stdin is not None else None
+    feeder = Feeder() if stdin and not request.tty else None
     sys.stdout.flush()
     return OneOff(site, replace(request, interactive=feeder is not None), progress, board, feeder, keys).run(client)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 
+from orchestrator.cli.asking import agreed
 from orchestrator.cli.render.escape import escape_line
 from orchestrator.cli.render.rows import render_rows, render_values
 from orchestrator.cli.settings import Settings
@@ -137,11 +137,10 @@ def prune(settings: Settings, everything: bool, filters: tuple[str, ...], force:
 
 def confirm(things: str, text: str) -> None:
     """Raises InputError when nobody can be asked, OperationError when the answer is no."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    answer = agreed(f"{text}\nGo on? [y/N] ")
+    if answer is None:
         raise InputError(f"nobody can be asked whether to remove {things}: stdin is no terminal", hint="-f does not ask")
-    print(text, file=sys.stderr)
-    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not answer:
         raise OperationError("nothing was removed")
 
 

@@ -73,7 +73,7 @@ def _content(files: VolumeFiles, volume: Found) -> Iterator[str]:
 @contextmanager
 def _opened(source: str) -> Iterator[BinaryIO]:
     if source == "-":
-        if sys.stdin is None or sys.stdin.isatty():
+        if sys.stdin.isatty():
             raise InputError("no archive is on stdin", hint="pystack volume import VOLUME - < FILE")
         yield sys.stdin.buffer
         return

@@ -158,7 +158,7 @@ RUN = Verb(
         Option("-v --volume --volumes", "volumes", "Mount, as in the short form of `volumes`.", TEXT, "MOUNT", many=True),
         Option("-l --label --labels", "labels", "Label of the container.", TEXT, "NAME=VALUE", many=True),
         Option("-T --no-tty --no-TTY", "no_tty", "No terminal, even if stdin and stdout are one."),
-        Option("-t --tty", "tty", "Accepted, for it is so where there is one."),
+        Option("-t --tty", "tty", "It is so where there is one; =false is -T.", default=True),
         Option("-i --interactive", "interactive", "=false: stdin is not connected.", default=True),
         DETACH_KEYS,
         Option("-q --quiet", "quiet", "No progress."),

@@ -112,7 +112,7 @@ EXEC = Verb(
         INDEX,
         Option("--privileged", "privileged", "With all capabilities."),
         Option("-i --interactive", "interactive", "=false: stdin is not connected.", default=True),
-        Option("-t --tty", "tty", "Accepted, for it is so where there is one."),
+        Option("-t --tty", "tty", "It is so where there is one; =false is -T.", default=True),
         DETACH_KEYS,
     ),
     arguments=(

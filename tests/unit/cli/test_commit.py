@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -112,6 +113,15 @@ def test_an_output_that_cannot_be_written(bench: Bench, made: Path, output: str,
     assert (ran.code, ran.err.count("error:")) == (code, 1)
     assert message in ran.err
     assert os.path.exists("/dev/full")
+
+
+def test_an_export_whose_output_cannot_be_written_has_no_empty_name_in_its_error(bench: Bench, made: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            bench.command("export", "app"), cwd=bench.directory, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 125
+    assert "-app-1: No space left on device" in done.stderr
 
 
 def test_an_export_goes_to_a_pipe_and_ends_with_it(bench: Bench, made: Path) -> None:

@@ -207,6 +207,9 @@ def test_prune_goes_by_labels(bench: Bench, store: Store, busybox: StoredImage) 
 def test_prune_asks_and_refuses_what_is_no_filter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert "nobody can be asked" in bench.run("image", "prune").err
+    for answer, done in (("n\n", False), ("y\ny\n", True)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        assert ("reclaimed space" in bench.run("image", "prune").out) is done
     assert bench.run("image", "prune", "-f", "--filter", "name=x").code == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.cli.logfiles import Writer, writers
@@ -74,6 +75,7 @@ def test_options_choose_and_dress_the_lines(bench: Bench) -> None:
     assert shown(bench, "-t", "db")[0] == "db-1  | 2023-11-14T22:13:20.000000Z one"
     assert bench.run("logs", "--since", "2023-11-14T22:13:22Z", "db").err == "db-1  | three\n"
     assert shown(bench, "--until", "2023-11-14T22:13:21Z", "--no-log-prefix") == ["one"]
+    assert shown(bench, "--since", "", "--until", "", "db") == ["db-1  | one"]
     assert bench.run("logs", "-n", "x").code == 2
     assert bench.run("--ansi", "always", "logs", "db").out.startswith("\x1b[36mdb-1  | \x1b[0mone\n")
     assert bench.run("--ansi", "always", "logs", "--no-color", "db").out.startswith("db-1  | one\n")
@@ -133,6 +135,14 @@ def test_following_goes_on_until_all_have_ended_and_takes_new_containers_in(benc
         assert process.returncode == 0
         assert out.splitlines()[-1] == b"without a newline"
         assert err == b"three\n"
+
+
+def test_following_ends_when_it_is_time(bench: Bench) -> None:
+    two_logs(bench)
+    bench.serve(events=Told(), ps=ok([status("db")]))
+    assert shown(bench, "-f", "--until", "2023-11-14T22:13:21Z", "db") == ["db-1  | one"]
+    soon = datetime.fromtimestamp(time.time() + 0.3, UTC).isoformat()
+    assert shown(bench, "-f", "--until", soon, "db") == ["db-1  | one"]
 
 
 def test_a_container_made_before_the_subscription_was_served_is_followed(bench: Bench) -> None:

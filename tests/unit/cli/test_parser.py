@@ -108,6 +108,8 @@ def written(option: Option) -> st.SearchStrategy[list[str]]:
         (["up", "-d", "--wait-timeout=9"], {"detach": True, "wait_timeout_s": 9.0}),
         (["up", "-dt=9", "-V=false"], {"detach": True, "timeout_s": 9.0, "renew_volumes": False}),
         (["up", "-dV=0", "web"], {"detach": True, "renew_volumes": False, "services": ("web",)}),
+        (["exec", "--tty=false", "db", "ls"], {"tty": False, "no_tty": False}),
+        (["exec", "-it", "db", "ls"], {"tty": True, "no_tty": False}),
         (["exec", "-i=false", "-e=A=b", "db", "ls", "-l=x"], {"variables": ("A=b",), "command": ("ls", "-l=x")}),
         (["logs", "-n=-1", "-f=true"], {"tail": -1, "follow": True}),
     ],
@@ -149,6 +151,32 @@ def test_environment_variables_stand_in_for_options(name: str, value: str, monke
     monkeypatch.setenv(name, value)
     understood = parse(["ps"], os.environ)
     assert by_click(["ps"]) == (understood if understood is not None else 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "words", "menu"),
+    [
+        ("0", [], False),
+        ("false", [], False),
+        ("", [], True),
+        ("1", [], True),
+        ("0", ["--menu"], True),
+        ("1", ["--menu=0"], False),
+    ],
+)
+def test_environment_variables_stand_in_for_flags(
+    value: str, words: list[str], menu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_MENU", value)
+    monkeypatch.setenv("PYSTACK_ISOLATED", value)
+    for understood in (parse(["up", *words], os.environ), by_click(["up", *words])):
+        assert isinstance(understood, Invocation)
+        assert (understood.values["menu"], understood.values["isolate"]) == (menu, value == "1")
+
+
+def test_a_variable_that_is_no_truth_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSE_MENU", "perhaps")
+    assert (parse(["up"], os.environ), by_click(["up"])) == (None, 2)
 
 
 def test_the_shell_is_told_the_verbs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

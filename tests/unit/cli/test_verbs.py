@@ -299,6 +299,52 @@ def test_an_output_that_cannot_be_written_is_an_error_and_no_bug(bench: Bench) -
     assert (done.returncode, done.stderr) == (125, "error: cannot write the output: No space left on device\n")
 
 
+def test_what_does_not_fit_is_no_less_an_error_with_unbuffered_streams(bench: Bench) -> None:
+    """PYTHONUNBUFFERED is set in many images: one write(2) may take a part of what it is given."""
+    limited = ["sh", "-c", 'ulimit -f 1; exec "$@" > out', "sh", *bench.command("up", "--help")]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(limited, cwd=bench.directory, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (125, "error: cannot write the output: File too large\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_data_is_utf_8_whatever_the_locale(bench: Bench, encoding: str) -> None:
+    bench.compose("services: {db: {image: host}}\nx-name: \u2026\n")
+    done = subprocess.run(
+        bench.command("config"),
+        cwd=bench.directory,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "x-name: \"\u2026\"\n".encode() in done.stdout
+
+
+@pytest.mark.parametrize(("verb", "code"), [("start", 0), ("stop", 1), ("nonsense", 2)])
+def test_a_message_that_stderr_does_not_take_changes_nothing(bench: Bench, verb: str, code: int) -> None:
+    bench.serve(start=ok({}), stop=fails("it does not end", exit_code=1))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(bench.command(verb), cwd=bench.directory, stdout=subprocess.PIPE, stderr=full, check=False)
+    assert (done.returncode, done.stdout) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("image", "prune"), 2, "nobody can be asked"),
+        (("volume", "prune"), 2, "nobody can be asked"),
+        (("image", "load"), 1, "holds no image"),
+        (("-f", "-", "config"), 2, "the file is empty"),
+        (("login", "-u", "me"), 2, "there is no terminal"),
+    ],
+)
+def test_a_closed_stdin_is_an_empty_one(bench: Bench, words: tuple[str, ...], code: int, message: str) -> None:
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", *bench.command(*words)]
+    done = subprocess.run(closed, cwd=bench.directory, capture_output=True, text=True, check=False)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+
+
 def test_a_service_of_the_stack_that_has_no_container_is_no_unknown_one(bench: Bench) -> None:
     bench.serve(exec=fails('service "debug" is not running: it has no container', exit_code=1), ps=ok([DB]))
     FileState(bench.site).commit(ProjectRecord(project(service("db"), service("debug"))))
