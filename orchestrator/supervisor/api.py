@@ -287,7 +287,11 @@ async def _forward(connection: Connection, listener: Listener, scope: trio.Cance
     try:
         async with aclosing(listener.bursts()) as bursts:
             async for burst in bursts:
-                await connection.send_lines(b"".join(b'{"event": %s}\n' % told.text for told in burst))
+                data = b"".join(b'{"event": %s}\n' % told.text for told in burst)
+                if listener.stopped:
+                    connection.hold(data)  # The answer is next.
+                else:
+                    await connection.send_lines(data)
     except Disconnected:
         scope.cancel()
 

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
     from orchestrator.supervisor.options import Options
 
-_YOUNG = 10_000
-"""Objects that are made before the collector looks: next to nothing here is in a cycle, and by its own 700 it looks a
-hundred times during an `up`."""
-
 
 def main(argv: Sequence[str]) -> NoReturn:
     """Does not return. Ends with 0 when its starter goes away before it gave the word."""
@@ -42,7 +38,6 @@ def main(argv: Sequence[str]) -> NoReturn:
         live = _imported()
         gc.enable()
         gc.freeze()
-        gc.set_threshold(_YOUNG)
         code = live(options) if _may_begin(options.go_fd) else 0
     except Exception:
         import traceback

@@ -93,6 +93,10 @@ class Listener:
                     burst.append(self.events.receive_nowait())
             yield burst
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """No further events; those that happened already are still delivered."""
         self._stream.forget(self._send)

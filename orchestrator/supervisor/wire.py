@@ -54,6 +54,7 @@ class Connection:
         self._fds: list[int] = []
         self._sending = trio.Lock()
         self._broken = False
+        self._held = b""
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         self.pid, self.uid, _ = struct.unpack("3i", credentials)
 
@@ -83,10 +84,15 @@ class Connection:
                 raise Disconnected
             # Until all is sent: after a part of a line there can be no other.
             self._broken = True
+            data, self._held = self._held + data, b""
             await self._send_all(memoryview(data), fds)
             self._broken = False
         finally:
             self._sending.release()
+
+    def hold(self, data: bytes) -> None:
+        """Lines that go with what is sent next, which is about to be."""
+        self._held += data
 
     async def _send_all(self, data: memoryview, fds: Sequence[int]) -> None:
         """Mostly at once. Raises Disconnected."""
