@@ -106,6 +106,8 @@ class MonitorRuntime:
         self._session = session
         self._layout = host.cgroups
         self._sandboxes: dict[ContainerId, Sandbox] = {}
+        self._begun: list[SandboxSpec] = []
+        """Whose layers are being asked for."""
         self._generation = 0
         self._shortages = Shortages(site, self._layout)
         self._looks: Looks | None = None
@@ -171,7 +173,11 @@ class MonitorRuntime:
         return netns
 
     async def _layers(self, spec: SandboxSpec) -> tuple[int, ...]:
-        return await self._session.layers(layer_paths(spec), plain=_has_hosts_ids(spec))
+        self._begun.append(spec)  # Or a container that goes meanwhile would take them along.
+        try:
+            return await self._session.layers(layer_paths(spec), plain=_has_hosts_ids(spec))
+        finally:
+            self._begun.remove(spec)
 
     def _open_cgroup(self, spec: SandboxSpec) -> ContainerCgroup:
         resources: Mapping[str, object] = (spec.config.get("linux") or {}).get("resources") or {}
@@ -423,7 +429,7 @@ class MonitorRuntime:
             await self._session.drop_layers(self._uses_layer)
 
     def _uses_layer(self, plain: bool, path: str) -> bool:
-        specs = (sandbox.spec for sandbox in self._sandboxes.values())
+        specs = (*(sandbox.spec for sandbox in self._sandboxes.values()), *self._begun)
         return any(path in layer_paths(spec) and _has_hosts_ids(spec) == plain for spec in specs)
 
     async def containers(self) -> tuple[ContainerState, ...]:

@@ -118,7 +118,8 @@ def test_who_runs_out_of_memory_is_told_so_and_the_policy_restarts(stack: Stack)
     stack.must("chaos", "oom", "db")
     eventually(lambda: stack.ps()["db"]["State"] == "exited")
     assert "137, out of memory" in stack.must("ps", "-a").stdout
-    assert (stack.ps()["db"]["OOMKilled"], stack.ps()["db"]["OOMKills"]) == (True, 1)
+    assert stack.ps()["db"]["OOMKilled"]
+    assert stack.ps()["db"]["OOMKills"] >= 1  # Whoever filled it may be one, too.
     assert '"oom": true' in events(stack)
 
 

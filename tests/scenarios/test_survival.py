@@ -53,7 +53,7 @@ def test_logs_are_complete_to_the_byte_and_the_exit_status_is_kept(
         assert {name: row["Pid"] for name, row in writer.ps().items()} == before
     eventually(lambda: log.stat().st_size >= len(EXPECTED))
     assert log.read_bytes() == EXPECTED
-    writer.must("exec", "writer", "touch", "/tmp/go")
+    writer.must("exec", "-d", "writer", "touch", "/tmp/go")  # It ends the container, which may end this.
     eventually(lambda: writer.ps()["writer"]["State"] == "exited")
     assert writer.ps()["writer"]["ExitCode"] == 7
     assert writer.ps()["bystander"]["Pid"] == before["bystander"]
