@@ -23,13 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import is_refused
 from orchestrator.cli.settings import Settings
 from orchestrator.cli.wire import encoded, selected
 from orchestrator.client import Client, EventMessage, ensure_supervisor
 from orchestrator.contracts.control import Exec, Restart, Up
 from orchestrator.contracts.site import Site
 from orchestrator.model.names import ServiceName
-from tests.machine import make_busybox_rootfs, what_the_kernel_tests_lack
+from tests.machine import make_busybox_rootfs
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR_IN_FLIGHT = 32
@@ -287,9 +288,7 @@ def main() -> int:
     parser.add_argument("--counts", default="1,10,30,100")
     parser.add_argument("--directory", default="/tmp", help="where everything is, /dev/shm for memory")
     options = parser.parse_args()
-    if reason := what_the_kernel_tests_lack() or ("" if shutil.which("cc") else "no C compiler"):
-        print(f"error: the benchmark can't run here: {reason}", file=sys.stderr)
-        print("hint: run it as root; .ci/servers installs a C compiler", file=sys.stderr)
+    if is_refused("cc"):
         return 125
     place = Path(tempfile.mkdtemp(prefix="psbench-", dir=options.directory))
     place.chmod(0o755)  # the floor's containers go through it as an unprivileged user

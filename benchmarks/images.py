@@ -30,8 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.image_inputs import Inputs, make_inputs, start_context, write_big_image
+from benchmarks.machine import HYBRID, is_refused
 from tests.kernel.registry_lab import docker_registry
-from tests.machine import what_the_kernel_tests_lack
 
 BIN = Path(sys.executable).parent
 PROGRAMS = ("podman", "buildah", "skopeo", "docker-registry", "tar", "zstd", "gzip", "busybox")
@@ -43,7 +43,6 @@ with open(sys.argv[1], "rb", buffering=0) as blob:
     apply_layer(blob, sys.argv[2])
 print(time.perf_counter() - began_s, time.process_time() - began_cpu_s)
 """
-HYBRID = Path("/sys/fs/cgroup/unified")
 PRIVATE = ("unshare", "--mount", "sh", "-c", f'umount -R {HYBRID} && exec "$@"', "sh")
 ROUND_MEASURES, BIG_MEASURES = 40, 12
 """How many times the layer's, and the big image's, size is written."""
@@ -340,10 +339,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="delete nothing at the end")
     options = parser.parse_args()
     only = set(options.only.split(","))
-    lacking = what_the_kernel_tests_lack() or ", ".join(name for name in PROGRAMS if shutil.which(name) is None)
-    if lacking:
-        print(f"error: the benchmark can't run here, it lacks: {lacking}", file=sys.stderr)
-        print("hint: run it as root; .ci/servers installs what it needs", file=sys.stderr)
+    if is_refused(*PROGRAMS):
         return 125
     needed = ROUND_MEASURES * options.rounds * options.megabytes + BIG_MEASURES * options.memory_megabytes
     if (free := shutil.disk_usage("/tmp").free >> 20) < needed:

@@ -29,16 +29,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.machine import HYBRID, is_refused
 from benchmarks.names import CLIENT
 from tests import world
-from tests.machine import Pystack, make_busybox_rootfs, what_the_kernel_tests_lack
+from tests.machine import Pystack, make_busybox_rootfs
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT, PUBLISHED = 8000, 18000
 TURN_MS = 500
 QUESTIONS, ROUNDS_OF_QUESTIONS = 1000, 5
 ATTACHED = 40
-HYBRID = Path("/sys/fs/cgroup/unified")
 
 
 @dataclass(slots=True)
@@ -378,9 +378,7 @@ def main() -> int:
         print(ATTACHING[options.attach]())
         return 0
     world.enter()
-    if reason := what_the_kernel_tests_lack() or ("" if shutil.which("cc") else "no C compiler"):
-        print(f"error: the benchmark can't run here: {reason}", file=sys.stderr)
-        print("hint: run it as root; .ci/servers installs a C compiler", file=sys.stderr)
+    if is_refused("cc"):
         return 125
     place = Path(tempfile.mkdtemp(prefix="psbench-", dir="/tmp"))
     place.chmod(0o755)  # containers go through it as an unprivileged user

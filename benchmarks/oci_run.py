@@ -19,12 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.machine import HYBRID, is_refused
 from orchestrator.kernel.constants import CLONE_NEWNS
 from orchestrator.kernel.process import unshare
 from orchestrator.standalone.default_config import default_config
-from tests.machine import make_busybox_rootfs, what_the_kernel_tests_lack
+from tests.machine import make_busybox_rootfs
 
-HYBRID = Path("/sys/fs/cgroup/unified")
 CRUN, OURS, PYTHON = "crun run", "pystack-oci run", "python3 -c pass"
 AS_INSTALLED = "from orchestrator.standalone.start import start; start()"
 """What the console script does; ``-m`` imports more."""
@@ -68,9 +68,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--directory", default="/tmp", help="where everything is, /dev/shm for memory")
     options = parser.parse_args()
-    if reason := what_the_kernel_tests_lack() or ("" if shutil.which("crun") else "no crun"):
-        print(f"error: the benchmark can't run here: {reason}", file=sys.stderr)
-        print("hint: run it as root; .ci/servers installs crun", file=sys.stderr)
+    if is_refused("crun"):
         return 125
     place = Path(tempfile.mkdtemp(prefix="psbench-", dir=options.directory))
     if HYBRID.exists():

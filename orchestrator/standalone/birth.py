@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 else:  # Both would make enumerations of all that they have
     import _socket as socket
 
-_MOST_WORD = 65536
+MOST_WORD = 65536
 BORN = b"b"
 """Its first word: it is in the groups that it enters itself."""
 
 
 class Birth:
     """One process to be. `group`: None for no control groups. `below`: a group of the container's own. `direct`: it may be
-    born in the unified group. Raises HostError."""
+    born in the unified group. `pid`: its own, once it is there. Raises HostError."""
 
     def __init__(self, group: Group | None, below: str = "", *, direct: bool = True) -> None:
         self.group, self.below = group, below
+        self.pid = 0
         self.tasks = [] if group is None else group.open_tasks(below)
         self._unified = group.open_unified(below) if group is not None and direct else None
 
@@ -40,12 +41,12 @@ class Birth:
         self,
         clone: Callable[[int | None], int],
         child: Callable[[socket.socket], NoReturn],
-        note: Callable[[int], None],
         failure: Callable[[bytes], Exception],
+        note: Callable[[int], None] = lambda pid: None,
     ) -> socket.socket:
         """The connection to the process that `clone` (clone3(2) into the group of a descriptor) has made, once it is in all
-        its groups. `child` gets its end, and is to call `enter` first. `note` is told of the pid, of each one if there are
-        two, before it may do anything. `failure`: the error that its first word tells of. Raises OSError, HostError,
+        its groups. `child` gets its end, and is to call `enter` first. `failure`: the error that its first word tells of.
+        `note` is told of the pid, of each one if there are two, before it may do anything. Raises OSError, HostError,
         OperationError."""
         tries = (self._unified, None) if self._unified is not None else (None,)
         for cgroup in tries:
@@ -60,8 +61,9 @@ class Birth:
                 ours.close()
                 child(theirs)
             theirs.close()
+            self.pid = pid
             note(pid)
-            said = ours.recv(_MOST_WORD)
+            said = ours.recv(MOST_WORD)
             if said == BORN:
                 break
             if said:

@@ -12,11 +12,11 @@ from orchestrator.kernel.process import clone3, setns
 from orchestrator.kernel.rooted import open_in, read_small_file
 from orchestrator.standalone.bearing import apply_to_process, raise_limits
 from orchestrator.standalone.becoming import become, find_command
-from orchestrator.standalone.birth import Birth
+from orchestrator.standalone.birth import MOST_WORD, Birth
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import MOST_BYTES, check_process, check_shape
 from orchestrator.standalone.filters import add_filter
-from orchestrator.standalone.first_process import FAILED, GO, MOST_WORD
+from orchestrator.standalone.first_process import FAILED, GO
 from orchestrator.standalone.foreground import Foreground
 from orchestrator.standalone.identities import Identity, home_of, identity_of, numbers_of
 from orchestrator.standalone.journal import Journal
@@ -125,7 +125,6 @@ class _Entering:
         self.foreground = None if self.detached else Foreground()
         self.console: socket.socket | None = None
         self.about = b"begin"
-        self.pid = 0
 
     def run(self) -> int:
         line, record = self.line, self.record
@@ -156,10 +155,9 @@ class _Entering:
         control = birth.give(
             lambda cgroup: clone3(0, cgroup=cgroup),
             lambda control: self._child(birth, control, target, kinds & ~c.CLONE_NEWPID, place),
-            self._note,
             failure,
         )
-        pid = self.pid
+        pid = birth.pid
         self._attend(control, pid, affinity)
         if file := line.text("pid-file"):
             write_pid_file(file, pid)
@@ -168,9 +166,6 @@ class _Entering:
         if self.terminal and not path:
             self.foreground.receive_terminal()
         return self.foreground.wait(pid)
-
-    def _note(self, pid: int) -> None:
-        self.pid = pid
 
     def _attend(self, control: socket.socket, pid: int, affinity: Mapping[str, Any]) -> None:
         """Until it is the user's program."""

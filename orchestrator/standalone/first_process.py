@@ -21,7 +21,7 @@ from orchestrator.kernel.rooted import ensure, open_in, read_small_file
 from orchestrator.kernel.syscalls import setdomainname, sethostname
 from orchestrator.kernel.trees import copy_tree
 from orchestrator.standalone.becoming import become, find_command
-from orchestrator.standalone.birth import Birth
+from orchestrator.standalone.birth import MOST_WORD, Birth
 from orchestrator.standalone.hooks import run_hooks
 from orchestrator.standalone.identities import home_of
 from orchestrator.standalone.plans import Device, Mount, Plan
@@ -36,7 +36,6 @@ FAILED, HOOKS, READY = b"e", b"h", b"r"
 """Words of the first process: what failed, its namespaces are made, it waits for `start`."""
 GO, ON, START = b"m", b"c", b"s"
 """Words of `create`: it is in its cgroups and has its ids; the hooks have run; begin."""
-MOST_WORD = 65536
 _PROC_FLAGS = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC
 _DEV_LINKS = (
     (b"fd", b"/proc/self/fd"),

@@ -14,12 +14,12 @@ from orchestrator.kernel.jsontext import dumps
 from orchestrator.kernel.syscalls import cloexec_from
 from orchestrator.standalone import preparing
 from orchestrator.standalone.bearing import apply_to_process, raise_limits
-from orchestrator.standalone.birth import Birth
+from orchestrator.standalone.birth import MOST_WORD, Birth
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import check_config, complete_mappings, read_config
 from orchestrator.standalone.ending import destroy, run_poststop
 from orchestrator.standalone.filters import add_filter
-from orchestrator.standalone.first_process import FAILED, GO, HOOKS, MOST_WORD, ON, READY, START, FirstProcess
+from orchestrator.standalone.first_process import FAILED, GO, HOOKS, ON, READY, START, FirstProcess
 from orchestrator.standalone.foreground import Foreground
 from orchestrator.standalone.groups import Group, path_of
 from orchestrator.standalone.hooks import failure_of, hooks_of, run_hooks
@@ -326,10 +326,10 @@ class Creation:
         self.control = birth.give(
             lambda cgroup: bear(self.namespaces, cgroup),
             lambda control: FirstProcess(plan, birth, control).run(),
-            self._note,
             failure,
+            self._note,
         )
-        pid = record.pid
+        pid = birth.pid
         if plan.listener is not None:
             plan.listener.close()
         linux = self.config.get("linux") or {}

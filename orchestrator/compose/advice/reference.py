@@ -81,11 +81,10 @@ _LOGGING = """\
 | `syslog`, `journald`, `gelf`, `fluentd`, ..., plug-ins | as `local`; a warning says that nothing is sent there |
 
 A file that has reached `max-size` (bytes, or a number with `k`, `m` or `g`; it may lead 4 KiB beyond) is followed by
-another, and `max-file` of them
-are kept (1). `mode` and `max-buffer-size` are accepted: a container never waits for whoever reads its log. `compress`,
-`labels`, `env` and `tag` have no effect, and are told. Any other driver or option is an error. A file that somebody is
-still reading (`logs`, `up`) is deleted once they have read it, or when 1 GiB is held so; with `run` in the foreground there
-is no such bound.
+another, and `max-file` of them are kept (1). `mode` and `max-buffer-size` are accepted: a container never waits for
+whoever reads its log. `compress`, `labels`, `env` and `tag` have no effect, and are told. Any other driver or option is
+an error. A file that somebody is still reading (`logs`, `up`) is deleted once they have read it, or when 1 GiB is held
+so; with `run` in the foreground there is no such bound.
 """
 
 _MORE = """\

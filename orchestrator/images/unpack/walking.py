@@ -71,7 +71,7 @@ class Walk:
         where = self._lowers.directory(0, above)
         found = os.stat(last, dir_fd=where, follow_symlinks=False) if top else os.fstat(where)
         if not stat.S_ISDIR(found.st_mode):
-            yield from self._other(where, top, name, found, found.st_dev)
+            yield from self._other(where, top, name, found, None)
             return
         if filesystem_type(self._lowers.directory(0, top)) in _OF_THE_KERNEL:
             self.left_out.append(f"{shown(self._label + top)} is the kernel's")
@@ -119,9 +119,10 @@ class Walk:
             raise exc
 
     def _other(
-        self, where: int, path: bytes, name: bytes, found: os.stat_result, device: int
+        self, where: int, path: bytes, name: bytes, found: os.stat_result, device: int | None
     ) -> Iterator[tuple[Entry, BinaryIO | None]]:
-        """Anything but a directory. `where`: a descriptor of the one that it is in."""
+        """Anything but a directory. `where`: a descriptor of the one that it is in. `device`: that one's; None:
+        it is itself what is asked for."""
         if stat.S_ISREG(found.st_mode):
             yield from self._file(where, path, name, device)
             return
@@ -134,14 +135,14 @@ class Walk:
             return
         yield self._entry(where, path.rpartition(b"/")[2], name, found), None
 
-    def _file(self, where: int, path: bytes, name: bytes, device: int) -> Iterator[tuple[Entry, BinaryIO | None]]:
+    def _file(self, where: int, path: bytes, name: bytes, device: int | None) -> Iterator[tuple[Entry, BinaryIO | None]]:
         held = os.open(path.rpartition(b"/")[2], _HELD, dir_fd=where)
         try:
             found = os.fstat(held)
             if not stat.S_ISREG(found.st_mode):
                 self.changed += 1
                 return
-            if found.st_dev != device and filesystem_type(held) in _OF_THE_KERNEL:
+            if device not in (None, found.st_dev) and filesystem_type(held) in _OF_THE_KERNEL:
                 self.left_out.append(f"{shown(self._label + path)} is the kernel's")
                 return
             if (again := self._further_name(name, found)) is not None:
@@ -151,7 +152,7 @@ class Walk:
         finally:
             os.close(held)
         try:
-            if not found.st_size or filesystem_type(file) in _OF_THE_KERNEL:
+            if not found.st_size or (device is None and filesystem_type(file) in _OF_THE_KERNEL):
                 found, content = _as_read(file)
                 if content is not None:
                     yield from self._content(file, path, name, found, content)
