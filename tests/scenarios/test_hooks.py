@@ -108,8 +108,8 @@ def test_a_down_in_no_time_has_its_pre_stop_and_its_failure_is_the_commands(make
 def test_the_foreground_shows_what_hooks_write_among_the_logs(make: Make) -> None:
     stack = make("""\
     pre_start: [{{command: [sh, -c, "echo prepared"]}}]
-    post_start: [{{command: [sh, -c, "echo greeted; kill -TERM 1"]}}]
-""")
+    post_start: [{{command: [sh, -c, "echo greeted; until grep -q {trapped} /proc/1/status; do :; done; kill -TERM 1"]}}]
+""".replace("{trapped}", "'SigCgt:.*[4-7c-f]...$$'"))  # SIGTERM: a first process that has not set its trap ignores it.
     up = stack.run("up")
     assert "web-1 ->  | prepared\n" in up.stdout
     assert "web-1 ->  | greeted\n" in up.stdout
