@@ -212,8 +212,12 @@ def test_tty_false_is_no_terminal(stack: Stack) -> None:
 
 def test_who_only_looks_at_a_terminal_leaves_with_ctrl_c(stack: Stack) -> None:
     with terminal(stack, "attach", "shell") as screen, terminal(stack, "attach", "--no-stdin", "shell") as other:
-        screen.type(b"echo seen''there\n")
-        other.until(b"seenthere")
+
+        def shown() -> bool:
+            screen.type(b"echo seen''there\n")  # Again and again: who comes later does not see what was written before.
+            return b"seenthere" in other.seen
+
+        eventually(shown)
         other.type(CTRL_C)
         assert other.end() == 130
     assert stack.ps()["shell"]["State"] == "running"
