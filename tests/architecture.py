@@ -44,7 +44,6 @@ HOMES: Mapping[str, frozenset[str]] = {
     "e2b_dockerfile_utils": frozenset({"build"}),
     "h11": frozenset({"supervisor"}),
     "click": frozenset({"cli"}),
-    "watchfiles": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
 }
 """Where a third-party package may be imported. One that is not listed has no home yet, and may be imported nowhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import struct
 
 from orchestrator.kernel.constants import PIDFD_GET_INFO, PIDFD_INFO_EXIT
@@ -93,6 +94,13 @@ def send_as_key(pidfd: int, number: int) -> None:
         pass
     except OSError:
         send(pidfd, number)
+
+
+def is_over(pidfd: int) -> bool:
+    """Whether the process has ended, reaped or not."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def start_time(pid: int) -> int | None:

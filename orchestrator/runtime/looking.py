@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -24,6 +23,7 @@ from orchestrator.errors import HostError, OperationError
 from orchestrator.kernel import process, rooted, sockdiag
 from orchestrator.kernel.cgroup import Layout
 from orchestrator.kernel.constants import CLONE_NEWNET
+from orchestrator.kernel.pidfd import is_over
 from orchestrator.kernel.sockdiag import Listener
 from orchestrator.model.health import DeclaredPort, Look, LookKind, ProbeResult
 from orchestrator.model.names import ContainerId
@@ -234,18 +234,12 @@ def _status_in(answer: bytes) -> int | None:
     return int(words[1])
 
 
-def _is_over(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
-
-
 def _file_in(active: ActiveRun, path: str) -> Missing:
     """Whatever it is, and whoever may read it. Links stay in the container's root; /proc's magic ones lead nowhere."""
     root = os.open(f"/proc/{active.run.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # The number is another's only after the end of the run, which the pidfd knows of.
-        if active.pidfd < 0 or _is_over(active.pidfd):
+        if active.pidfd < 0 or is_over(active.pidfd):
             raise OperationError(f"container {active.run.container} is not running")
         os.close(rooted.open_in(root, os.fsencode(path)))
     except OSError as exc:

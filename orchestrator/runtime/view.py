@@ -21,7 +21,7 @@ from orchestrator.contracts.site import IdMap, Site
 from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import fdpass, mounts, process
-from orchestrator.kernel.pidfd import start_time
+from orchestrator.kernel.pidfd import is_over, start_time
 from orchestrator.kernel.rooted import BELOW, open_in
 from orchestrator.kernel.syscalls import filesystem_type, openat2
 from orchestrator.oci.namespaces import ids_of, own_namespaces
@@ -40,13 +40,18 @@ _MOST_TEXT = 1 << 16
 
 @frozen
 class View:
-    """`path`: of the container's root, for this process alone. `ids`: the host's ids of the container's. `missing`: mounts
-    that are not there, as a sentence each."""
+    """`path`: of the container's root, for this process alone. `ids`: the host's ids of the container's. `run`: a pidfd of
+    the run that is looked at, None at rest. `missing`: mounts that are not there, as a sentence each."""
 
     path: str
     ids: IdMap
-    running: bool
+    run: int | None
     missing: tuple[str, ...] = ()
+
+    def is_over(self) -> bool:
+        """Whether its run has ended. The next one mounts the same layers again, and may not see what is done in this view
+        from then on (Documentation/filesystems/overlayfs.rst, "Sharing and copying layers")."""
+        return self.run is not None and is_over(self.run)
 
 
 @contextlib.contextmanager
@@ -69,7 +74,7 @@ def opened_view(
             start_time(running[0]) is None or filesystem_type(fds[0]) != c.OVERLAYFS_SUPER_MAGIC
         ):
             raise OperationError(f"container {spec.container} is just starting or ending", hint="do it again")
-        yield View(f"/proc/self/fd/{fds[0]}/.", ids, running is not None, missing)
+        yield View(f"/proc/self/fd/{fds[0]}/.", ids, running[1] if running else None, missing)
         if running is None and (begun := _running(site, spec)) is not None:
             os.close(begun[1])
             hint = "it may not see all of what was copied: do it again"

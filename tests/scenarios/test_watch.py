@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,18 @@ class Watch:
             return eventually(look, 60.0)
         except AssertionError:
             raise AssertionError(f"no {pattern!r} in\n" + "\n".join(self.lines)) from None
+
+    def until(self, look: Callable[[], object]) -> None:
+        """Wait for a state; what the watch has said goes with the failure."""
+
+        def looked() -> object:
+            assert self.process.poll() is None, "the watch has ended"
+            return look()
+
+        try:
+            eventually(looked, 120.0)
+        except AssertionError as error:
+            raise AssertionError("\n".join([str(error), *self.lines[-20:]])) from None
 
     def end(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
@@ -302,16 +314,37 @@ services:
             """Files in the container, which may just be restarting."""
             return sum(len(files) for _, _, files in os.walk(root_of(stack) / "srv/src"))
 
-        eventually(lambda: count() == 10_000, 120.0)
+        watch.until(lambda: count() == 10_000)
         shutil.rmtree(stack.directory / "src")
         (stack.directory / "src").mkdir()
-        eventually(lambda: os.path.isdir(root_of(stack) / "srv") and count() == 0, 120.0)
+        watch.until(lambda: os.path.isdir(root_of(stack) / "srv") and count() == 0)
         put(stack, "src/again", "there")
-        eventually(lambda: content(root_of(stack) / "srv/src/again") == "there", 60.0)
+        watch.until(lambda: content(root_of(stack) / "srv/src/again") == "there")
         assert watch.end() == 130
     copies = watch.said("copied to app")
     assert len(copies) < 100, copies
     assert len(watch.said("watch: restarting app")) < 30
+
+
+ENDS = """
+services:
+  app:
+    image: rootfs:{rootfs}
+    command: [sh, -c, '[ -e /ran ] && exec sleep 3600; touch /ran; until [ -e /srv/src/file-1500 ]; do :; done; exit 1']
+    restart: always
+    stop_grace_period: 0s
+    develop: {{watch: [{{path: ./src, action: sync, target: /srv/src, initial_sync: true}}]}}
+"""
+
+
+def test_a_container_that_ends_while_it_is_copied_into_gets_everything(pystack: Pystack, busybox_rootfs: Path) -> None:
+    stack = pystack.stack(ENDS.format(rootfs=busybox_rootfs))
+    for number in range(1000, 4000):
+        put(stack, f"src/file-{number}", "")
+    with watching(stack) as watch:
+        watch.until(lambda: inside(stack, "ls /srv/src | wc -l; ls /ran") == ["3000", "/ran"])
+        assert watch.end() == 130
+    assert not watch.said("cannot copy")
 
 
 FROM_THE_FIRST = """

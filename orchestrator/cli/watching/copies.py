@@ -10,7 +10,7 @@ from orchestrator.cli.settings import Settings
 from orchestrator.cli.watching.mirror import Part, bring
 from orchestrator.client import Client
 from orchestrator.contracts.site import Site
-from orchestrator.errors import PystackError
+from orchestrator.errors import OperationError, PystackError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.bundle import read_bundle
 from orchestrator.runtime.view import opened_view
@@ -70,9 +70,11 @@ def _copy(
         spec = read_bundle(site, container)
         with opened_view(site, spec, lambda: provide(settings, spec), at_rest=at_rest) as view:
             try:
-                left = bring(view, _user(spec.config), parts, warn, enough)
+                left = bring(view, _user(spec.config), parts, warn, lambda: enough() or view.is_over())
             except PystackError as error:
                 failed = error
+            if view.is_over():
+                raise OperationError(f"container {container} has ended meanwhile")
     except PystackError as error:
         raise Unreached(error) from error
     if failed is not None:

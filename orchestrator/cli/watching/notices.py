@@ -1,41 +1,66 @@
-"""Being told that files change, by watchfiles: its watcher runs in a thread of its own, and waits in one of ours.
+"""Being told that files change: inotify(7), for a folder with all in it.
 
-A folder is watched with all in it. A root can be deleted and come back, and a single file be replaced by its editor: so the
-folders above are watched too, by themselves. Only this module knows watchfiles, and its `watch` alone: the asynchronous
-one would want an event loop around everything else that is waited for, and waits in a thread all the same.
+The kernel watches single folders, and tells of a new one what happens in it from the moment that it is watched. So:
+
+* A folder is watched first and read then. Whoever looks at a folder after `take` told of it sees all that was in it before
+  the kernel watched it, and is told of all that comes later.
+* A folder that came is watched with all that is in it by now; one that was moved away is watched no more, and under its new
+  name if that is ours too. What no rule enters (``node_modules``) is not watched.
+* A queue that was full has dropped events (IN_Q_OVERFLOW), among them perhaps that of a new folder, in which all would go
+  unheard. Everything is watched anew then, and told of.
+* A root may be deleted and come back, as may the folders above it: the nearest one above that is there is watched too.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-import watchfiles
+from orchestrator.errors import HostError
+from orchestrator.kernel import constants as c
+from orchestrator.kernel.inotify import Inotify
+from orchestrator.values import frozen
 
-from orchestrator.errors import HostError, InputError
+_GONE = c.IN_MOVE_SELF | c.IN_IGNORED
+"""What is told of a folder itself: it is no longer where it was watched."""
+_NAMES = c.IN_CREATE | c.IN_MOVED_TO | c.IN_DELETE | c.IN_MOVED_FROM | c.IN_MOVE_SELF
+_FILES = _NAMES | c.IN_MODIFY | c.IN_CLOSE_WRITE | c.IN_ATTRIB
+_HOW = c.IN_ONLYDIR | c.IN_EXCL_UNLINK | c.IN_MASK_ADD
+"""A folder may be watched for two reasons."""
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG})
 
-_STEP_MS, _LONGEST_MS = 20, 60
-"""How long nothing must come until what came is told, and the longest that it is kept."""
+
+@frozen
+class Root:
+    """`path`: absolute, without links on the way. `enters`: whether a folder in it is watched, by its path from there."""
+
+    path: str
+    enters: Callable[[str], bool]
+
+    def entered(self, path: str) -> bool:
+        return path == self.path or self.enters(path[len(self.path.rstrip("/")) + 1 :])
 
 
 class Notices:
-    """What happened below `folders`, and right in `places`. `fileno` is readable when `take` has something to give. A
-    context manager. Raises HostError when the kernel watches no more."""
+    """What happens in `roots`. `fileno` is readable when `take` has something to give. A context manager. Raises HostError
+    when the kernel watches no more."""
 
-    def __init__(self, folders: Iterable[str], places: Iterable[str]) -> None:
-        self._folders, self._places = sorted(set(folders)), sorted(set(places))
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._lock = threading.Lock()
-        self._paths: set[str] = set()
-        self._error: Exception | None = None
-        self._watchers: list[_Watcher] = []
+    def __init__(self, roots: Iterable[Root]) -> None:
+        self._roots = tuple(roots)
+        self._inotify = _instance()
         try:
-            self._watchers.append(_Watcher(self._places, False, self._told))
-            self._below = _Watcher(self._there(), True, self._told)
+            self._begin()
         except BaseException:
             self.close()
             raise
+
+    def _begin(self) -> None:
+        self._paths: dict[int, set[str]] = {}
+        """Of each watch: mostly one; two of a folder that was moved while we did not hear of it."""
+        self._numbers: dict[str, int] = {}
+        for root in self._roots:
+            self._follow(root)
 
     def __enter__(self) -> Notices:
         return self
@@ -44,117 +69,114 @@ class Notices:
         self.close()
 
     def close(self) -> None:
-        for watcher in (*self._watchers, *([self._below] if hasattr(self, "_below") else [])):
-            watcher.close()
-        os.close(self._reader)
-        os.close(self._writer)
+        self._inotify.close()
 
     def fileno(self) -> int:
-        return self._reader
+        return self._inotify.fileno()
 
     def take(self) -> set[str]:
-        """Absolute paths that something happened to."""
-        try:
-            while os.read(self._reader, 4096):
-                pass
-        except BlockingIOError:
-            pass
-        with self._lock:
-            taken, self._paths = self._paths, set()
-            error, self._error = self._error, None
-        if error is not None:
-            raise HostError(f"files can no longer be watched: {error}")
-        return taken
+        """Absolute paths that something happened to: of a folder, perhaps to anything in it. Raises HostError."""
+        found: set[str] = set()
+        for number, mask, name in self._inotify.events():
+            if mask & c.IN_Q_OVERFLOW:
+                self._inotify.close()
+                self._inotify = _instance()
+                self._begin()
+                return {root.path for root in self._roots}
+            for path in tuple(self._paths.get(number, ())):
+                found |= self._event(path, mask, name)
+        return found
 
-    def renew(self) -> None:
-        """Watch the folders as they are now: one was deleted and made again, and the kernel watched the old one."""
+    def _event(self, path: str, mask: int, name: str) -> set[str]:
+        at = f"{path.rstrip('/')}/{name}" if name else path
+        if mask & _GONE or (mask & c.IN_MOVED_FROM and mask & c.IN_ISDIR):
+            self._leave(at)
+        if not mask & (_GONE | _NAMES):
+            return {at}
+        if mask & (c.IN_ISDIR | _GONE) and not mask & c.IN_DELETE:
+            for root in self._roots:
+                if _is_in(at, root.path):
+                    self._walk(root, at)
+        return {at, *self._found(at)}
+
+    def _found(self, path: str) -> set[str]:
+        """Roots that are at `path` or in it, which came or went; they are watched as they are now."""
+        roots = [root for root in self._roots if root.path == path or _is_in(root.path, path)]
+        for root in roots:
+            self._follow(root)
+        return {root.path for root in roots}
+
+    def _follow(self, root: Root) -> None:
+        """Watch `root` with all in it, and the nearest folder above it that is there, which tells of the next one."""
+        above = list(_above(root.path))
+        for at, path in enumerate(above):
+            if self._add(path, _NAMES):
+                while at and self._add(above[at - 1], _NAMES):  # It has come meanwhile.
+                    at -= 1
+                break
+        self._walk(root, root.path)
+
+    def _walk(self, root: Root, top: str) -> None:
+        todo = [top]
+        while todo:
+            path = todo.pop()
+            inner = c.IN_DONT_FOLLOW if path != root.path else 0
+            if not root.entered(path) or not self._add(path, _FILES | inner):
+                continue
+            try:
+                with os.scandir(path) as entries:
+                    todo += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            except OSError:  # It went, or is not ours to read: nothing of it is looked at either.
+                continue
+
+    def _add(self, path: str, mask: int) -> bool:
+        """Whether there is such a folder. Raises HostError."""
         try:
-            below = _Watcher(self._there(), True, self._told)
-        except InputError:  # It has gone again: the folder above tells when it is back.
+            number = self._inotify.watch(path, mask | _HOW)
+        except OSError as exc:
+            if exc.errno in _NOT_THERE:
+                return False
+            raise _refused(exc) from exc
+        if self._numbers.get(path) != number:
+            self._drop(path)
+            self._numbers[path] = number
+        self._paths.setdefault(number, set()).add(path)
+        return True
+
+    def _leave(self, top: str) -> None:
+        """It is not there any more, with all in it."""
+        for path in [path for path in self._numbers if path == top or _is_in(path, top)]:
+            self._drop(path)
+
+    def _drop(self, path: str) -> None:
+        number = self._numbers.pop(path, None)
+        if number is None:
             return
-        self._below.close()
-        self._below = below
-
-    def _there(self) -> list[str]:
-        return [folder for folder in self._folders if os.path.isdir(folder)]
-
-    def _told(self, paths: set[str], error: Exception | None) -> None:
-        """In a watcher's thread."""
-        with self._lock:
-            self._paths |= paths
-            self._error = self._error or error
-        try:
-            os.write(self._writer, b"!")
-        except BlockingIOError:
-            return  # It is full, and so readable.
-
-
-class _Watcher:
-    """Raises what is wrong with `paths`; else they are watched when it is made."""
-
-    def __init__(self, paths: list[str], deep: bool, told: Callable[[set[str], Exception | None], None]) -> None:
-        self._paths, self._deep, self._told = paths, deep, told
-        self._stop = _Stop()
-        self._refusal: Exception | None = None
-        self._thread: threading.Thread | None = None
+        paths = self._paths[number]
+        paths.discard(path)
         if not paths:
-            return
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
-        self._stop.begun.wait()
-        match self._refusal:
-            case None:
-                return
-            case FileNotFoundError() as exc:
-                raise InputError(f"a folder to watch is not there: {', '.join(paths)}") from exc
-            case exc:
-                raise _refused(exc) from exc
-
-    def _run(self) -> None:
-        try:
-            for found in watchfiles.watch(
-                *self._paths,
-                watch_filter=None,
-                debounce=_LONGEST_MS,
-                step=_STEP_MS,
-                rust_timeout=0,
-                stop_event=self._stop,
-                debug=False,
-                raise_interrupt=False,
-                force_polling=False,
-                recursive=self._deep,
-                ignore_permission_denied=True,
-            ):
-                self._told({path for _, path in found}, None)
-        except (OSError, RuntimeError) as exc:
-            if not self._stop.begun.is_set():
-                self._refusal = exc
-            elif not self._stop.wanted:
-                self._told(set(), exc)
-        finally:
-            self._stop.begun.set()
-
-    def close(self) -> None:
-        self._stop.wanted = True
-        if self._thread is not None:
-            self._thread.join()
+            del self._paths[number]
+            self._inotify.forget(number)
 
 
-class _Stop:
-    """What watchfiles asks, each time that it has looked for events, whether it is to end. So it has begun with the first
-    time, which is the only sign of that: its generator makes the watch when it is waited for."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self.begun = threading.Event()
-
-    def is_set(self) -> bool:
-        self.begun.set()
-        return self.wanted
+def _above(path: str) -> Iterator[str]:
+    while path != (path := os.path.dirname(path)):
+        yield path
 
 
-def _refused(exc: Exception) -> HostError:
+def _is_in(path: str, folder: str) -> bool:
+    return path.startswith(folder if folder == "/" else f"{folder}/") and path != folder
+
+
+def _instance() -> Inotify:
+    try:
+        return Inotify()
+    except OSError as exc:
+        raise _refused(exc) from exc
+
+
+def _refused(exc: OSError) -> HostError:
     return HostError(
-        f"the kernel does not watch these files: {exc}",
+        f"the kernel does not watch these files: {exc.strerror}",
         hint="it may watch no more folders: sysctl fs.inotify.max_user_watches=1048576 (and max_user_instances=1024)",
     )

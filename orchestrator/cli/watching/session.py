@@ -18,7 +18,7 @@ from orchestrator.cli.settings import Settings
 from orchestrator.cli.watching import tasks
 from orchestrator.cli.watching.copies import Unreached, copy
 from orchestrator.cli.watching.mirror import Part
-from orchestrator.cli.watching.notices import Notices
+from orchestrator.cli.watching.notices import Notices, Root
 from orchestrator.cli.watching.preparing import Prepared
 from orchestrator.cli.watching.pruning import Pruning
 from orchestrator.cli.watching.rules import target_of
@@ -34,8 +34,6 @@ from orchestrator.model.names import ContainerId, Role, ServiceName
 from orchestrator.state.reading import Reading
 from orchestrator.values import frozen
 
-_LATER_S = 0.5
-"""Until new folders are looked at again, and everything after a storm."""
 _TOLD_AT_TRY = 8
 _COPYING_S, _MOST_AT_ONCE = 0.05, 1000
 """Of one `pump`: it begins no further slice (`mirror.bring`) after that, and takes no more paths of a container."""
@@ -65,8 +63,6 @@ class _Rule:
         self.prepared = prepared
         self.tree = Tree(prepared.ground, prepared.filter)
         self.burst = Burst()
-        self.again: set[str] = set()
-        self.again_s: float | None = None
         self._held = -1
         self.identity: tuple[int, int] | None = None
         self.hold()
@@ -107,11 +103,8 @@ class Watching:
         for service in dict.fromkeys(rule.prepared.service for rule in self._rules.values()):
             of_service = {number: rule for number, rule in self._rules.items() if rule.prepared.service == service}
             self._states[service] = ServiceState({n: rule.prepared.rule.action for n, rule in of_service.items()})
-        grounds = [rule.prepared.ground for rule in self._rules.values()]
-        self._notices = Notices(
-            (ground.root for ground in grounds if not ground.only),
-            (ground.root if ground.only else os.path.dirname(ground.root) for ground in grounds),
-        )
+        every = [rule.prepared for rule in self._rules.values()]
+        self._notices = Notices(Root(prepared.ground.root, prepared.filter.enters) for prepared in every)
         self._tasks: dict[ServiceName, tasks.Task] = {}
         self._pruning: dict[ServiceName, Pruning] = {}
         self._containers: dict[ContainerId, ContainerRecord] = {}
@@ -151,7 +144,7 @@ class Watching:
         """Until there is something to do, whatever happens."""
         if not self._begun:
             return None
-        times = [rule.burst.due_s for rule in self._rules.values()] + [rule.again_s for rule in self._rules.values()]
+        times = [rule.burst.due_s for rule in self._rules.values()]
         times += [state.wake_s() for state in self._states.values()]
         due_s = soonest(*times)
         own_s = None if due_s is None else max(0.0, due_s - time.monotonic())
@@ -200,31 +193,14 @@ class Watching:
     def _look(self) -> None:
         now_s = time.monotonic()
         for number, rule in self._rules.items():
-            hints, storm = rule.burst.take(now_s)
-            if rule.again_s is not None and now_s >= rule.again_s:
-                hints |= rule.again
-                rule.again, rule.again_s = set(), None
-            if not hints:
+            if not (hints := rule.burst.take(now_s)):
                 continue
             if rule.identity != rule.tree.identity:
-                self._root_changed(rule)
+                rule.hold()
+                if rule.identity is None:
+                    self._tell(f"{rule.prepared.ground.root} is gone; what was copied stays until it is back")
                 hints.add("")
-            seen = rule.tree.look(hints)
-            again = {""} if storm else seen.fresh
-            if again:
-                rule.again |= again
-                rule.again_s = now_s + _LATER_S
-            self._states[rule.prepared.service].changed(number, seen.changed, now_s)
-
-    def _root_changed(self, rule: _Rule) -> None:
-        """It is not there, or another one, which the kernel does not watch yet."""
-        rule.hold()
-        if rule.identity is None:
-            self._tell(f"{rule.prepared.ground.root} is gone; what was copied stays until it is back")
-            return
-        self._notices.renew()
-        rule.again.add("")
-        rule.again_s = time.monotonic() + _LATER_S
+            self._states[rule.prepared.service].changed(number, rule.tree.look(hints), now_s)
 
     # Containers.
 

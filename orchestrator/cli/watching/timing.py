@@ -1,6 +1,6 @@
 """When a burst of events is over. Pure: instants come as arguments (time.monotonic()).
 
-A change alone is dealt with at once (watchfiles has waited a moment already). Where many come, it is waited until no more
+A change alone is dealt with in a moment: an editor's save is several events. Where many come, it is waited until no more
 come: a checkout of ten thousand files is a few looks, and one restart.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 STORM = 300
 """Paths that make a burst one."""
+_CALM_S, _MOST_S = 0.01, 0.06
 _STORM_CALM_S, _STORM_MOST_S = 0.15, 1.0
 _ACTION_CALM_S, _ACTION_MOST_S = 0.25, 2.0
 
@@ -37,19 +38,22 @@ class Burst:
 
     def __init__(self) -> None:
         self._paths: set[str] = set()
-        self._calm = Calm(_STORM_CALM_S, _STORM_MOST_S)
-        self.due_s: float | None = None
+        self._few, self._many = Calm(_CALM_S, _MOST_S), Calm(_STORM_CALM_S, _STORM_MOST_S)
+
+    @property
+    def due_s(self) -> float | None:
+        return (self._many if len(self._paths) >= STORM else self._few).due_s
 
     def came(self, paths: set[str], now_s: float) -> None:
         self._paths |= paths
-        self._calm.came(now_s)
-        self.due_s = self._calm.due_s if len(self._paths) >= STORM else now_s
+        for calm in (self._few, self._many):
+            calm.came(now_s)
 
-    def take(self, now_s: float) -> tuple[set[str], bool]:
-        """(the paths, if it is time; whether it was a storm, in which the kernel may have dropped some)."""
+    def take(self, now_s: float) -> set[str]:
+        """The paths, if it is time."""
         if self.due_s is None or now_s < self.due_s:
-            return set(), False
+            return set()
         taken, self._paths = self._paths, set()
-        self._calm.clear()
-        self.due_s = None
-        return taken, len(taken) >= STORM
+        for calm in (self._few, self._many):
+            calm.clear()
+        return taken

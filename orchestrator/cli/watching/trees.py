@@ -11,22 +11,12 @@ import time
 from collections.abc import Iterable
 
 from orchestrator.cli.watching.rules import Filter, Ground
-from orchestrator.values import frozen
 
 Stamp = tuple[int, ...]
 _FOLDER: Stamp = ()
 """Of all folders: what is in them is looked at by itself."""
 _RACY_NS = 50_000_000
 """A file may change twice within a tick of the kernel's clock, and look the same."""
-
-
-@frozen
-class Seen:
-    """`changed`: paths that are new, different or gone. `fresh`: folders that were not there; events about what was written
-    into them meanwhile may never come."""
-
-    changed: set[str]
-    fresh: set[str]
 
 
 class Tree:
@@ -52,9 +42,9 @@ class Tree:
         found = self._stat("")
         return (found.st_dev, found.st_ino) if found is not None and stat.S_ISDIR(found.st_mode) else None
 
-    def look(self, hints: Iterable[str]) -> Seen:
-        """At these paths, and all below those that are folders."""
-        seen = Seen(set(), set())
+    def look(self, hints: Iterable[str]) -> set[str]:
+        """At these paths, and all below those that are folders: paths that are new, different or gone."""
+        seen: set[str] = set()
         if self.identity is None:
             return seen
         hints = set(hints)
@@ -102,7 +92,7 @@ class Tree:
             found = self._stat(at)
         return at, found
 
-    def _folder(self, top: str, seen: Seen) -> None:
+    def _folder(self, top: str, seen: set[str]) -> None:
         todo = [top]
         while todo:
             path = todo.pop()
@@ -128,18 +118,17 @@ class Tree:
                 else:
                     self._entry(below, self._stat(below), seen, exact=False)
 
-    def _new_folder(self, path: str, seen: Seen) -> None:
+    def _new_folder(self, path: str, seen: set[str]) -> None:
         self._forget(path, seen)  # It may have been a file.
         self._children[path] = set()
         if not path:
             return
-        seen.fresh.add(path)
         self._note_name(path)
         if self._filter.meant(path):
             self._known[path] = _FOLDER, True
-            seen.changed.add(path)
+            seen.add(path)
 
-    def _entry(self, path: str, found: os.stat_result | None, seen: Seen, *, exact: bool) -> None:
+    def _entry(self, path: str, found: os.stat_result | None, seen: set[str], *, exact: bool) -> None:
         """`path` is no folder, or nothing. `exact`: something happened to it, and not to what is around it."""
         kept = found is not None and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode))
         if found is None or not kept or not self._filter.meant(path):
@@ -151,7 +140,7 @@ class Tree:
         stamp = (found.st_mode, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         known = self._known.get(path)
         if known is None or known[0] != stamp or (exact and not known[1]):
-            seen.changed.add(path)
+            seen.add(path)
         self._known[path] = stamp, time.time_ns() - found.st_ctime_ns > _RACY_NS
         self._note_name(path)
 
@@ -159,14 +148,14 @@ class Tree:
         above, _, name = path.rpartition("/")
         self._children.setdefault(above, set()).add(name)
 
-    def _forget(self, top: str, seen: Seen) -> None:
+    def _forget(self, top: str, seen: set[str]) -> None:
         """Nothing that the rule is about is at `top` any more, nor below it."""
         todo = [top]
         while todo:
             path = todo.pop()
             todo += [f"{path}/{name}" if path else name for name in self._children.pop(path, ())]
             if self._known.pop(path, None) is not None:
-                seen.changed.add(path)
+                seen.add(path)
         above, _, name = top.rpartition("/")
         if (names := self._children.get(above)) is not None:
             names.discard(name)
