@@ -9,16 +9,13 @@ nothing of the container is executed, and ids are the host's for the container's
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from orchestrator.contracts.runtime import SandboxSpec
 from orchestrator.contracts.site import IdMap, Site
-from orchestrator.errors import HostError, OperationError, PystackError
+from orchestrator.errors import OperationError
 from orchestrator.kernel import constants as c
 from orchestrator.kernel import fdpass, mounts, process
 from orchestrator.kernel.pidfd import is_over, start_time
@@ -26,6 +23,7 @@ from orchestrator.kernel.rooted import BELOW, open_in
 from orchestrator.kernel.syscalls import filesystem_type, openat2
 from orchestrator.oci.namespaces import ids_of, own_namespaces
 from orchestrator.runtime.bundle import bundle_path
+from orchestrator.runtime.errands import Made, from_child
 from orchestrator.runtime.history import running_pid
 from orchestrator.runtime.monitor.final import FinalChild
 from orchestrator.runtime.monitor.parts import Part
@@ -35,7 +33,6 @@ from orchestrator.runtime.programs import Context, compile_view, layer_paths
 from orchestrator.values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_MOST_TEXT = 1 << 16
 
 
 @frozen
@@ -67,8 +64,8 @@ def opened_view(
         raise OperationError(f"container {spec.container} does not run")
     if running is None:
         prepare()
-    what = f"the files of container {spec.container}"
-    fds, missing = _from_child(what, lambda: _namespace(running[1]) if running else _Stopped(site, spec).make())
+    failure = f"cannot see the files of container {spec.container}"
+    fds, missing = from_child(failure, lambda: _namespace(running[1]) if running else _Stopped(site, spec).make())
     try:
         if running is not None and (
             start_time(running[0]) is None or filesystem_type(fds[0]) != c.OVERLAYFS_SUPER_MAGIC
@@ -104,44 +101,6 @@ def _running(site: Site, spec: SandboxSpec) -> tuple[int, int] | None:
         return pid, pidfd
     os.close(pidfd)
     return None
-
-
-Made = tuple[list[int], tuple[str, ...]]
-
-
-def _from_child(what: str, make: Callable[[], Made]) -> Made:
-    """What `make` gives in a child of ours: namespaces are entered there alone."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, its:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                fds, texts = make()
-                fdpass.send(its, json.dumps({"ok": texts}).encode()[:_MOST_TEXT], fds)
-            except (OSError, PystackError) as exc:
-                fdpass.send(its, json.dumps({"error": _told(exc)}).encode()[:_MOST_TEXT])
-            finally:
-                os._exit(0)
-        its.close()
-        try:
-            data, fds, _ = fdpass.receive(ours, _MOST_TEXT)
-        finally:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-    try:
-        answer: dict[str, Any] = json.loads(data)
-    except ValueError:
-        answer = {"error": "the process that looks at them has failed"}
-    if "error" in answer:
-        fdpass.close_all(fds)
-        raise HostError(f"cannot see {what}: {answer['error']}")
-    return fds, tuple(answer["ok"])
-
-
-def _told(exc: OSError | PystackError) -> str:
-    if isinstance(exc, PystackError):
-        return str(exc)
-    return f"{os.fsdecode(exc.filename)}: {exc.strerror}" if exc.filename else exc.strerror or str(exc)
 
 
 def _namespace(pidfd: int) -> Made:
