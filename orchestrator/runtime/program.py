@@ -31,9 +31,10 @@ _SINCE = {
     "change_directory": 5,
     "ids": 5,
     "mind": 5,
+    "files_read_only": 8,
 }
 """The version of the monitor's protocol that brought a step. Those of version 1 are not here."""
-_OPTIONAL = frozenset({"console", "default_limits", "window", "mind"})
+_OPTIONAL = frozenset({"console", "default_limits", "window", "mind", "files_read_only"})
 """Those without which a container is nearly the same."""
 _INSTEAD = {"change_directory": "working_directory"}
 """What a monitor that does not know a step is asked for, with the same arguments."""

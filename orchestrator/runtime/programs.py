@@ -126,6 +126,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tupl
     process: Mapping[str, Any] = config["process"]
     mounts = _number_mounts(spec)
     terminal = bool(process.get("terminal")) or terminal
+    read_only = bool((config.get("root") or {}).get("readonly"))
 
     yield from _limit_steps(process)
     bundle_name = posixpath.basename(context.bundle)
@@ -149,6 +150,8 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tupl
         if node.target:
             yield Step("node_at", (node.name, node.target), f"make the device {node.target}")
     if spec.files:
+        if read_only:
+            yield Step("files_read_only")
         yield _files_step(spec.files)
     parameters, names = parameters_of(config)
     for path, value in parameters:
@@ -161,7 +164,7 @@ def _start_steps(spec: SandboxSpec, context: Context, terminal: bool, size: tupl
         yield Step("hostname", names, f"set the host name {names[0]} and the domain name {names[1]}")
     yield Step("pivot", (), "pivot into the root file system")
     yield Step("working_directory", (process.get("cwd") or "/",), f"enter the working directory {process.get('cwd')}")
-    if (config.get("root") or {}).get("readonly"):
+    if read_only:
         yield Step("root_read_only", (), "make the root file system read-only")
     init = (config.get("annotations") or {}).get(ANNOTATION_INIT) == "true"
     yield from _stdio_steps(process, terminal, size)

@@ -111,6 +111,20 @@ def answers(port: int, address: str = "127.0.0.1") -> bool:
         return False
 
 
+def test_the_files_of_a_read_only_container_follow(site: Site) -> None:
+    site.up("read_only: true\n    networks: [default]")
+    pid, before = site.row()["Pid"], site.read("cat", "/etc/hosts")
+    site.up("read_only: true\n    networks: [default, back]")
+    assert site.row()["Pid"] == pid
+    now = site.read("cat", "/etc/hosts")
+    assert site.address("eth1") in now.removeprefix(before)
+    for name in ("hosts", "hostname", "resolv.conf"):
+        refused = site.stack.run("exec", "-T", "web", "sh", "-c", f"echo x > /etc/{name}")
+        assert "Read-only file system" in refused.stderr
+    assert site.stack.run("cp", "compose.yaml", "web:/etc/hosts").code != 0
+    assert site.read("cat", "/etc/hosts") == now
+
+
 def test_networks_come_and_go_under_a_connection_that_goes_on(site: Site) -> None:
     site.up("networks: [default]")
     pid, first = site.row()["Pid"], site.address("eth0")

@@ -106,7 +106,7 @@ CONTAINER = (
         "when to pull the image",
     ),
     Row("pull_refresh_after", TEXT, "how old the image must be for pull_policy: refresh to pull it again"),
-    Row("read_only", FLAG, "the root file system cannot be written (`/etc/hosts`, `hostname`, `resolv.conf` can, by root)"),
+    Row("read_only", FLAG, "the root file system cannot be written, nor can the files that pystack makes in it"),
     Row("runtime", TEXT, "the OCI runtime", note="runc or pystack, which are both ours here; others are refused"),
     Row("secrets", parts.SECRETS, "secrets as files"),
     Row(

@@ -28,7 +28,7 @@ from orchestrator.kernel.syscalls import (
 )
 from orchestrator.runtime.monitor.init import NAME
 from orchestrator.runtime.monitor.interpreter import interpreter_of
-from orchestrator.runtime.monitor.stage1 import EXECUTING, READY, Stage1, encode_options
+from orchestrator.runtime.monitor.stage1 import EXECUTING, FILES_SOURCE, READY, Stage1, encode_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -48,6 +48,7 @@ _OF_A_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signa
 class FinalChild(Stage1):
     pty = -1
     """The number of the terminal in the container's devpts."""
+    fixed_files = False
 
     def joined(self) -> None:
         """Into the v1 cgroups; only then our cgroup namespace has the right root. A thread that moves itself alone waits
@@ -84,6 +85,10 @@ class FinalChild(Stage1):
             self.proc = tree
         self._put(tree, target)
 
+    def files_read_only(self) -> None:
+        """Those of the next step will be."""
+        self.fixed_files = True
+
     def files(self, files: list[list[Any]]) -> None:
         """Files of our making, each mounted over its path. They live in a small tmpfs of this run: what is on a disk costs
         much more to make, and would have to be renewed for the next run anyway."""
@@ -96,17 +101,20 @@ class FinalChild(Stage1):
 
     def _make_files(self, files: list[list[Any]], size: bytes) -> None:
         attributes = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
-        tree = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", size)], attributes)
+        source = [(b"source", FILES_SOURCE)] if self.fixed_files else []
+        tree = mounts.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", size), *source], attributes)
         # Only what is attached can be cloned (open_tree(2)); /f is left behind with the old root.
         mounts.attach(tree, c.AT_FDCWD, b"/f")
-        for number, (target, mode, content, uid, gid) in enumerate(files):
-            name = b"%d" % number
-            fd = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=tree)
+        for number, (_, mode, content, uid, gid) in enumerate(files):
+            fd = os.open(b"%d" % number, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=tree)
             os.write(fd, a2b_base64(content))
             os.fchown(fd, uid, gid)
             os.fchmod(fd, mode)
             os.close(fd)
-            self._put(mounts.open_tree(tree, name), target)
+        if self.fixed_files:
+            mounts.set_attributes(tree, c.MOUNT_ATTR_RDONLY)  # A copy is as its original.
+        for number, (target, *_) in enumerate(files):
+            self._put(mounts.open_tree(tree, b"%d" % number), target)
         os.close(tree)
 
     def node_at(self, name: str, target: str) -> None:

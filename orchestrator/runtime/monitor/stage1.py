@@ -32,6 +32,9 @@ READY = -5
 """Instead of the step: all is done, and the execve waits at the gate."""
 CANNOT = -6
 """Instead of the step: the starter's processes cannot do it, whatever the reason; those of here may, or say why."""
+FILES_SOURCE = b"pystack-files"
+"""The "device" of the tmpfs that generated files are in where they are read-only: nobody in a container can give this name
+to a file system of the host's."""
 BROKEN = -1
 """The step number of a failure that no step has: a bug, or a stage 1 that was killed."""
 

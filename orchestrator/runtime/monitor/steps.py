@@ -61,6 +61,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "take_root": Child.take_root,
     "attach": Child.attach,
     "filesystem": Child.filesystem,
+    "files_read_only": Child.files_read_only,
     "files": Child.files,
     "owned_files": Child.owned_files,
     "sysctl": Child.sysctl,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
 else:  # `socket` makes enumerations of all that it has
     import _socket as socket
 
-VERSION = 7
+VERSION = 8
 """The highest that is spoken here. docs/monitor-protocol.md says what each version added."""
 LOWEST_VERSION = 1
 INLINE_BYTES = 60_000

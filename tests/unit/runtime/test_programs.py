@@ -123,6 +123,15 @@ def test_an_older_monitor_is_asked_for_what_it_knows_and_failures_keep_their_nam
     assert "default_limits" not in names(compile_exec(PROCESS, spec().config, CONTEXT, terminal=False).known_to(1))
 
 
+def test_files_are_read_only_where_the_root_is_and_the_monitor_knows_how() -> None:
+    program = compile_start(spec(root={"readonly": True}), CONTEXT)
+    order = names(program)
+    assert order.index("files_read_only") == order.index("files") - 1
+    assert set(order) - set(names(program.known_to(7))) == {"files_read_only"}
+    assert "files_read_only" not in names(compile_start(spec(), CONTEXT))
+    assert "files_read_only" not in names(compile_start(replace(spec(root={"readonly": True}), files=()), CONTEXT))
+
+
 @pytest.mark.parametrize("file", [GeneratedFile("/key", b"k", 0o400, gid=7), GeneratedFile("/large", b"x" * 2**20)])
 def test_an_older_monitor_makes_no_file_that_would_not_be_as_it_was_asked_for(file: GeneratedFile) -> None:
     plain = spec()

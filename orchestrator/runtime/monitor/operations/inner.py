@@ -41,7 +41,7 @@ from orchestrator.runtime.monitor.operations.language import (
     mount_slot,
 )
 from orchestrator.runtime.monitor.operations.outer import set_limit
-from orchestrator.runtime.monitor.stage1 import EXECUTING, READY
+from orchestrator.runtime.monitor.stage1 import EXECUTING, FILES_SOURCE, READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost the monitor a megabyte
@@ -94,26 +94,34 @@ def filesystem(
     _put(do, tree, target, "mkdirat")
 
 
+def files_read_only(do: Operations, shape: Shape) -> None:
+    """`Shape.fixed_files`."""
+
+
 def files(do: Operations, shape: Shape, files: list[list[Any]]) -> None:
-    _make_files(do, [[*file, 0, 0] for file in files], b"1m")
+    _make_files(do, shape, [[*file, 0, 0] for file in files], b"1m")
 
 
 def owned_files(do: Operations, shape: Shape, files: list[list[Any]]) -> None:
-    _make_files(do, files, b"%d" % sum(len(file[2]) + 8192 for file in files))
+    _make_files(do, shape, files, b"%d" % sum(len(file[2]) + 8192 for file in files))
 
 
-def _make_files(do: Operations, files: list[list[Any]], size: bytes) -> None:
+def _make_files(do: Operations, shape: Shape, files: list[list[Any]], size: bytes) -> None:
     attributes = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
-    do.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", size)], attributes, D)
+    source = [(b"source", FILES_SOURCE)] if shape.fixed_files else []
+    do.new_filesystem(b"tmpfs", [(b"mode", b"0755"), (b"size", size), *source], attributes, D)
     do.attach(D, c.AT_FDCWD, b"/f")
-    for number, (target, mode, content, uid, gid) in enumerate(files):
-        name, data = b"%d" % number, a2b_base64(content)
-        do.open(name, os.O_CREAT | os.O_WRONLY, mode, at=Slot(D))
+    for number, (_, mode, content, uid, gid) in enumerate(files):
+        data = a2b_base64(content)
+        do.open(b"%d" % number, os.O_CREAT | os.O_WRONLY, mode, at=Slot(D))
         do.call("write", Slot(A), data, len(data))
         do.call("fchown", Slot(A), uid, gid)
         do.call("fchmod", Slot(A), mode)
         do.call("close", Slot(A))
-        do.open_tree(Slot(D), name, C)
+    if shape.fixed_files:
+        do.set_attributes(Slot(D), c.MOUNT_ATTR_RDONLY)  # A copy is as its original.
+    for number, (target, *_) in enumerate(files):
+        do.open_tree(Slot(D), b"%d" % number, C)
         _put(do, C, target, "openat")
 
 

@@ -169,6 +169,7 @@ class Shape:
         self.own_cgroup = any(
             name == "enter" or (name == "enter_some" and arguments[2] & c.CLONE_NEWCGROUP) for name, *arguments in program
         )
+        self.fixed_files = any(name == "files_read_only" for name, *_ in program)
         self.descriptors: tuple[int, int] | None = None
         self.owners: dict[int, int] = {}
 

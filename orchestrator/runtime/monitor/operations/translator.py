@@ -49,6 +49,7 @@ _STEPS: dict[str, Callable[..., None]] = {
     "take_root": inner.take_root,
     "attach": inner.attach,
     "filesystem": inner.filesystem,
+    "files_read_only": inner.files_read_only,
     "files": inner.files,
     "owned_files": inner.owned_files,
     "sysctl": inner.sysctl,
