@@ -122,7 +122,11 @@ _ELSEWHERE = (errno.ESRCH, errno.EINVAL, errno.EPERM)
 def _write(place: int, file: GeneratedFile) -> None:
     assert file.content is not None
     size = os.fstat(place).st_size
-    fd = os.open(f"/proc/self/fd/{place}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        # Who has a lease on it (fcntl(2)) could let us wait for 45 seconds.
+        fd = os.open(f"/proc/self/fd/{place}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, file.path) from None
     try:
         # At no moment empty, and no old line behind a new one: somebody may be reading.
         os.pwrite(fd, file.content.ljust(size, b"\n"), 0)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.contracts.runtime import GeneratedFile, OciConfig, Run, SandboxSpec
+from orchestrator.errors import HostError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.live_files import with_contents, write_anew
 from orchestrator.runtime.sandbox import ActiveRun
@@ -56,6 +60,23 @@ def test_what_is_no_such_file_any_more_is_left_alone(memory: Path, run: ActiveRu
     write_anew(run, [GeneratedFile(str(place), b"new") for place in places], OWNER)
     write_anew(run, [GeneratedFile(str(memory / "others"), b"new", uid=1)], OWNER)
     assert (on_disk.read_bytes(), (memory / "others").read_bytes()) == (b"mine", b"theirs")
+
+
+def test_who_keeps_a_lease_does_not_keep_us_waiting(memory: Path, run: ActiveRun) -> None:
+    hosts = memory / "hosts"
+    hosts.write_bytes(b"old")
+    held = os.open(hosts, os.O_RDONLY)
+    try:
+        fcntl.fcntl(held, fcntl.F_SETSIG, signal.SIGURG)  # That is ignored.
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        begin_s = time.monotonic()
+        with pytest.raises(HostError, match=f"cannot write {hosts} in shop-web-1: Resource temporarily unavailable"):
+            write_anew(run, [GeneratedFile(str(hosts), b"new")], OWNER)
+        assert time.monotonic() - begin_s < 5
+    finally:
+        os.close(held)
+    write_anew(run, [GeneratedFile(str(hosts), b"new")], OWNER)
+    assert hosts.read_bytes() == b"new"
 
 
 def test_only_files_that_a_container_has_get_contents() -> None:
