@@ -13,6 +13,7 @@ The kernel watches single folders, and tells of a new one what happens in it fro
 
 from __future__ import annotations
 
+import bisect
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ _NAMES = c.IN_CREATE | c.IN_MOVED_TO | c.IN_DELETE | c.IN_MOVED_FROM | c.IN_MOVE
 _FILES = _NAMES | c.IN_MODIFY | c.IN_CLOSE_WRITE | c.IN_ATTRIB
 _HOW = c.IN_ONLYDIR | c.IN_EXCL_UNLINK | c.IN_MASK_ADD
 """A folder may be watched for two reasons."""
+_AFTER_SLASH = chr(ord("/") + 1)
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG})
 
 
@@ -59,6 +61,8 @@ class Notices:
         self._paths: dict[int, set[str]] = {}
         """Of each watch: mostly one; two of a folder that was moved while we did not hear of it."""
         self._numbers: dict[str, int] = {}
+        self._sorted: list[str] = []
+        """Their paths: what is in a folder is one piece of it."""
         for root in self._roots:
             self._follow(root)
 
@@ -77,12 +81,13 @@ class Notices:
     def take(self) -> set[str]:
         """Absolute paths that something happened to: of a folder, perhaps to anything in it. Raises HostError."""
         found: set[str] = set()
-        for number, mask, name in self._inotify.events():
-            if mask & c.IN_Q_OVERFLOW:
-                self._inotify.close()
-                self._inotify = _instance()
-                self._begin()
-                return {root.path for root in self._roots}
+        events = self._inotify.events()
+        if any(mask & c.IN_Q_OVERFLOW for _, mask, _ in events):
+            self._inotify.close()
+            self._inotify = _instance()
+            self._begin()
+            return {root.path for root in self._roots}
+        for number, mask, name in events:
             for path in tuple(self._paths.get(number, ())):
                 found |= self._event(path, mask, name)
         return found
@@ -140,18 +145,22 @@ class Notices:
         if self._numbers.get(path) != number:
             self._drop(path)
             self._numbers[path] = number
+            bisect.insort(self._sorted, path)
         self._paths.setdefault(number, set()).add(path)
         return True
 
     def _leave(self, top: str) -> None:
         """It is not there any more, with all in it."""
-        for path in [path for path in self._numbers if path == top or _is_in(path, top)]:
+        self._drop(top)
+        first, last = (bisect.bisect_left(self._sorted, f"{top.rstrip('/')}{end}") for end in ("/", _AFTER_SLASH))
+        for path in self._sorted[first:last]:
             self._drop(path)
 
     def _drop(self, path: str) -> None:
         number = self._numbers.pop(path, None)
         if number is None:
             return
+        del self._sorted[bisect.bisect_left(self._sorted, path)]
         paths = self._paths[number]
         paths.discard(path)
         if not paths:

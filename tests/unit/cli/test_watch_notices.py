@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,6 +145,17 @@ def test_what_no_rule_enters_is_not_watched(tmp_path: Path, watched: Watched) ->
     assert heard.watched() == 3, "the folder, src, and the folder above"
     put(tmp_path / "node_modules/other/x")
     assert not heard.look()
+
+
+def test_thousands_of_folders_that_go_take_no_longer_than_each_alone(tmp_path: Path, watched: Watched) -> None:
+    for number in range(6000):
+        (tmp_path / f"root/{number % 50}/{number}").mkdir(parents=True)
+    heard = watched(tmp_path / "root")
+    shutil.rmtree(tmp_path / "root")
+    began_s = time.process_time()
+    assert str(tmp_path / "root/0/50") in heard.notices.take()
+    assert time.process_time() - began_s < 1.5, "some 0.1; 5 where all that is left is looked through for each"
+    assert heard.watched() == 1
 
 
 def test_a_link_is_not_followed(tmp_path: Path, watched: Watched) -> None:
