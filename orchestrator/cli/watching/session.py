@@ -235,26 +235,30 @@ class Watching:
                 continue
             warn = self._warner(f"{container}: ")
             try:
-                rest = copy(self._settings, self._site, container, self._parts(behind), warn, enough)
+                brought = copy(self._settings, self._site, container, self._parts(behind), warn, enough)
             except Unreached as unreached:
                 if state.failed(container, all_behind, time.monotonic()) == _TOLD_AT_TRY:
                     self._tell(f"{container} cannot be reached: {unreached.error}; it gets its files when it is back")
                 continue
-            except PystackError as error:
-                self._tell(f"{container}: {error}")
-            else:
+            undone = {(part.rule, path) for part in brought.left for path, _ in part.paths}
+            for rule, path in undone:
+                left.setdefault(rule, set()).add(path)
+            tried = {(rule, path) for rule, paths in behind.items() for path in paths} - undone
+            news = state.copied(container, tried, brought.refused.keys(), time.monotonic())
+            self._tell_refused(container, [brought.refused[each] for each in sorted(news)])
+            if done := tried - brought.refused.keys():
                 copied.containers.add(container)
-                copied.paths |= {(rule, path) for rule, paths in behind.items() for path in paths}
-                undone = {(part.rule, path) for part in rest for path, _ in part.paths}
-                copied.paths -= undone
-                for rule, path in undone:
-                    left.setdefault(rule, set()).add(path)
-            state.copied(container)
+                copied.paths |= done
             if left:
                 state.left(container, left)
                 unfinished = True
         if not unfinished:
             self._tell_copied(service, self._copied.pop(service))
+
+    def _tell_refused(self, container: ContainerId, errors: list[PystackError]) -> None:
+        if errors:
+            others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            self._tell(f"{container}: {errors[0]}{others}; it is tried again")
 
     def _tell_copied(self, service: ServiceName, copied: _Copied) -> None:
         if not copied.containers:
