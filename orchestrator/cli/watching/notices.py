@@ -30,7 +30,8 @@ _FILES = _NAMES | c.IN_MODIFY | c.IN_CLOSE_WRITE | c.IN_ATTRIB
 _HOW = c.IN_ONLYDIR | c.IN_EXCL_UNLINK | c.IN_MASK_ADD
 """A folder may be watched for two reasons."""
 _AFTER_SLASH = chr(ord("/") + 1)
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG})
+_EXHAUSTED = frozenset({errno.ENOSPC, errno.ENOMEM})
+"""The kernel has no more watches for us. All else is about the folder: it is not there, or its file system is dead."""
 
 
 @frozen
@@ -139,9 +140,9 @@ class Notices:
         try:
             number = self._inotify.watch(path, mask | _HOW)
         except OSError as exc:
-            if exc.errno in _NOT_THERE:
-                return False
-            raise _refused(exc) from exc
+            if exc.errno in _EXHAUSTED:
+                raise _refused(exc) from exc
+            return False
         if self._numbers.get(path) != number:
             self._drop(path)
             self._numbers[path] = number

@@ -5,6 +5,8 @@ Links are never followed. Paths are relative to the root, names that are no UTF-
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import time
@@ -15,6 +17,7 @@ from orchestrator.cli.watching.rules import Filter, Ground
 Stamp = tuple[int, ...]
 _FOLDER: Stamp = ()
 """Of all folders: what is in them is looked at by itself."""
+_NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _RACY_NS = 50_000_000
 """A file may change twice within a tick of the kernel's clock, and look the same."""
 
@@ -39,8 +42,10 @@ class Tree:
     def identity(self) -> tuple[int, int] | None:
         """Of the root, which may be deleted and made again. None: it is not there, and nothing is said of what was in it
         until it is back."""
-        found = self._stat("")
-        return (found.st_dev, found.st_ino) if found is not None and stat.S_ISDIR(found.st_mode) else None
+        with contextlib.suppress(OSError):
+            found = self._stat("")
+            return (found.st_dev, found.st_ino) if found is not None and stat.S_ISDIR(found.st_mode) else None
+        return None
 
     def look(self, hints: Iterable[str]) -> set[str]:
         """At these paths, and all below those that are folders: paths that are new, different or gone."""
@@ -50,11 +55,14 @@ class Tree:
         hints = set(hints)
         if only := self.ground.only:
             if only in hints or "" in hints:
-                self._entry(only, self._stat(only), seen, exact=only in hints)
+                self._look_at(only, seen, exact=only in hints)
             return seen
         folders = set()
         for hint in hints:
-            path, found = self._reach(hint)
+            try:
+                path, found = self._reach(hint)
+            except OSError:
+                continue
             if (unknown := self._unknown_above(path)) is not None:
                 folders.add(unknown)
             elif found is not None and stat.S_ISDIR(found.st_mode):
@@ -77,10 +85,15 @@ class Tree:
         return None
 
     def _stat(self, path: str) -> os.stat_result | None:
+        """None: there is nothing. Raises OSError when nobody can say: its file system does not answer."""
         try:
             return os.lstat(os.path.join(self.ground.root, path))
-        except (OSError, ValueError):
+        except ValueError:
             return None
+        except OSError as exc:
+            if exc.errno in _NOTHING:
+                return None
+            raise
 
     def _reach(self, path: str) -> tuple[str, os.stat_result | None]:
         """The first on the way to `path` that is no folder, or `path`; and what it is, None for nothing."""
@@ -103,7 +116,7 @@ class Tree:
                 with os.scandir(os.path.join(self.ground.root, path)) as entries:
                     names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
             except OSError:  # It went, or became something else: its event is on the way.
-                self._entry(path, self._stat(path), seen, exact=False)
+                self._look_at(path, seen)
                 continue
             known = self._children.get(path)
             if known is None:
@@ -116,7 +129,12 @@ class Tree:
                 if directory:
                     todo.append(below)
                 else:
-                    self._entry(below, self._stat(below), seen, exact=False)
+                    self._look_at(below, seen)
+
+    def _look_at(self, path: str, seen: set[str], *, exact: bool = False) -> None:
+        """What nobody can say anything of stays as it is known."""
+        with contextlib.suppress(OSError):
+            self._entry(path, self._stat(path), seen, exact=exact)
 
     def _new_folder(self, path: str, seen: set[str]) -> None:
         self._forget(path, seen)  # It may have been a file.
@@ -130,6 +148,8 @@ class Tree:
 
     def _entry(self, path: str, found: os.stat_result | None, seen: set[str], *, exact: bool) -> None:
         """`path` is no folder, or nothing. `exact`: something happened to it, and not to what is around it."""
+        if not path:  # The root, which went just now.
+            return
         kept = found is not None and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode))
         if found is None or not kept or not self._filter.meant(path):
             if found is None or not stat.S_ISDIR(found.st_mode):

@@ -18,6 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from orchestrator.cli.watching.notices import Notices, Root
 from orchestrator.cli.watching.rules import Ground, filter_of
 from orchestrator.cli.watching.trees import Tree
+from orchestrator.kernel import constants as c
+from orchestrator.kernel import mounts
 from orchestrator.model.watch import WatchAction, WatchRule
 
 QUEUE = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
@@ -53,7 +55,8 @@ class Heard:
 
     def watched(self) -> int:
         """How many folders the kernel watches (proc_pid_fdinfo(5))."""
-        return Path(f"/proc/self/fdinfo/{self.notices.fileno()}").read_text().count("inotify wd:")
+        count = Path(f"/proc/self/fdinfo/{self.notices.fileno()}").read_text().count("inotify wd:")
+        return count
 
 
 Watched = Callable[..., Heard]
@@ -135,6 +138,28 @@ def test_a_root_comes_back_however_many_folders_above_it_were_gone(tmp_path: Pat
     assert str(root) in heard.notices.take()
     put(root / "h")
     assert heard.look() == {"g", "h"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounts a file system")
+def test_a_folder_whose_file_system_is_dead_is_passed_over(tmp_path: Path, watched: Watched) -> None:
+    put(tmp_path / "src/f")
+    (tmp_path / "dead").mkdir()
+    heard = watched(tmp_path)
+    put(tmp_path / "dead/known")
+    assert heard.look() == {"dead/known"}
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    mounts.mount_by_name(b"dead", os.fsencode(tmp_path / "dead"), b"fuse", options)
+    os.close(device)  # As an sshfs whose other side is gone.
+    try:
+        put(tmp_path / "src/f", "more")
+        assert heard.look() == {"src/f"}
+        assert heard.tree.look({"", "dead", "dead/known"}) == set(), "nobody can say what is there"
+        again = watched(tmp_path)
+        put(tmp_path / "src/f", "less")
+        assert again.look() == {"src/f"}
+    finally:
+        mounts.unmount(os.fsencode(tmp_path / "dead"), c.MNT_DETACH)
 
 
 def test_what_no_rule_enters_is_not_watched(tmp_path: Path, watched: Watched) -> None:

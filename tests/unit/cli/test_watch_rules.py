@@ -464,6 +464,19 @@ def test_of_a_single_file_nothing_else_is_told(tmp_path: Path) -> None:
     assert tree.paths == set()
 
 
+def test_a_root_that_goes_while_it_is_looked_at_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
+    class Late(Tree):
+        identity = (1, 1)
+
+    (tmp_path / "src/a").mkdir(parents=True)
+    ground = Ground(str(tmp_path / "src"))
+    tree = Late(ground, made(ground=ground))
+    assert tree.look({""}) == {"a"}
+    (tmp_path / "src").rename(tmp_path / "away")
+    assert tree.look({""}) == tree.look({"a/b"}) == set()
+    assert tree.paths == {"a"}
+
+
 def test_a_root_that_is_away_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
     root = tmp_path / "src"
     root.mkdir()
