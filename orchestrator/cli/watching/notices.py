@@ -8,7 +8,8 @@ The kernel watches single folders, and tells of a new one what happens in it fro
   name if that is ours too. What no rule enters (``node_modules``) is not watched.
 * A queue that was full has dropped events (IN_Q_OVERFLOW), among them perhaps that of a new folder, in which all would go
   unheard. Everything is watched anew then, and told of.
-* A root may be deleted and come back, as may the folders above it: the nearest one above that is there is watched too.
+* A root may be deleted and come back, as may the folders above it: the nearest one above that is there is watched too,
+  and the others above that for being moved.
 """
 
 from __future__ import annotations
@@ -113,12 +114,15 @@ class Notices:
         return {root.path for root in roots}
 
     def _follow(self, root: Root) -> None:
-        """Watch `root` with all in it, and the nearest folder above it that is there, which tells of the next one."""
+        """Watch `root` with all in it, and the nearest folder above it that is there, which tells of the next one. Of those
+        above that only whether they are moved, which takes `root` along unheard."""
         above = list(_above(root.path))
         for at, path in enumerate(above):
             if self._add(path, _NAMES):
                 while at and self._add(above[at - 1], _NAMES):  # It has come meanwhile.
                     at -= 1
+                for further in above[at + 1 :]:
+                    self._add(further, c.IN_MOVE_SELF)
                 break
         self._walk(root, root.path)
 

@@ -54,9 +54,9 @@ class Heard:
         return tree.paths
 
     def watched(self) -> int:
-        """How many folders the kernel watches (proc_pid_fdinfo(5))."""
+        """How many folders the kernel watches (proc_pid_fdinfo(5)), but for those above the one that the root is in."""
         count = Path(f"/proc/self/fdinfo/{self.notices.fileno()}").read_text().count("inotify wd:")
-        return count
+        return count - (len(Path(self.ground.root).parents) - 1)
 
 
 Watched = Callable[..., Heard]
@@ -138,6 +138,21 @@ def test_a_root_comes_back_however_many_folders_above_it_were_gone(tmp_path: Pat
     assert str(root) in heard.notices.take()
     put(root / "h")
     assert heard.look() == {"g", "h"}
+
+
+def test_a_root_whose_folders_above_are_exchanged_is_the_one_that_is_there_now(tmp_path: Path, watched: Watched) -> None:
+    put(tmp_path / "current/app/src/f", "old")
+    put(tmp_path / "next/app/src/f", "new")
+    heard = watched(tmp_path / "current/app/src")
+    for _ in range(3):
+        (tmp_path / "current").rename(tmp_path / "before")
+        (tmp_path / "next").rename(tmp_path / "current")
+        assert "f" in heard.look()
+        put(tmp_path / "before/app/src/f", "unheard")
+        assert not heard.notices.take()
+        put(tmp_path / "current/app/src/g", "heard")
+        assert "g" in heard.look()
+        (tmp_path / "before").rename(tmp_path / "next")
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounts a file system")
