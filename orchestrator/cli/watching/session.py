@@ -98,13 +98,13 @@ class Watching:
         self, settings: Settings, site: Site, prepared: Iterable[Prepared], progress: Progress, manner: Manner
     ) -> None:
         self._settings, self._site, self._progress, self._manner = settings, site, progress, manner
-        self._rules = dict(enumerate(map(_Rule, prepared)))
+        every = tuple(prepared)
+        self._notices = Notices(Root(each.ground.root, each.filter.enters) for each in every)
+        self._rules = dict(enumerate(map(_Rule, every)))
         self._states: dict[ServiceName, ServiceState] = {}
         for service in dict.fromkeys(rule.prepared.service for rule in self._rules.values()):
             of_service = {number: rule for number, rule in self._rules.items() if rule.prepared.service == service}
             self._states[service] = ServiceState({n: rule.prepared.rule.action for n, rule in of_service.items()})
-        every = [rule.prepared for rule in self._rules.values()]
-        self._notices = Notices(Root(prepared.ground.root, prepared.filter.enters) for prepared in every)
         self._tasks: dict[ServiceName, tasks.Task] = {}
         self._pruning: dict[ServiceName, Pruning] = {}
         self._containers: dict[ContainerId, ContainerRecord] = {}
@@ -138,7 +138,8 @@ class Watching:
         return bool(self._tasks)
 
     def sources(self) -> list[Any]:
-        return [self._notices, *(source for task in self._tasks.values() for source in task.sources())]
+        heard = [self._notices] if self._begun else []  # Nobody takes what it has before.
+        return [*heard, *(source for task in self._tasks.values() for source in task.sources())]
 
     def left_s(self) -> float | None:
         """Until there is something to do, whatever happens."""
@@ -162,7 +163,12 @@ class Watching:
         for state in self._states.values():
             state.stirred(None)
 
+    def given_up(self, error: PystackError) -> None:
+        """Tell that the watch ends by itself."""
+        self._tell(f"ended: {error}" + (f" ({error.hint})" if error.hint else ""))
+
     def pump(self) -> None:
+        """Raises HostError when the kernel watches no more."""
         if not self._begun:
             return
         self._hear()
