@@ -32,6 +32,10 @@ class Tree:
         """Paths that are meant: how they looked, and whether a later change would show."""
         self._children: dict[str, set[str]] = {}
         """Of folders, whether they are meant themselves or not: names of what is known in them."""
+        self._links: dict[Stamp, set[str]] = {}
+        """Of files with several names, by device and inode: those that are known. An event is about one of them."""
+        self._linked: set[Stamp] = set()
+        """Of these, those that were found to have changed in this look."""
 
     @property
     def paths(self) -> set[str]:
@@ -71,6 +75,11 @@ class Tree:
                 self._entry(path, found, seen, exact=path == hint)
         for folder in _outermost(folders):
             self._folder(folder, seen)
+        linked, self._linked = self._linked, set()
+        for inode in linked:
+            for path in tuple(self._links.get(inode, ())):
+                self._look_at(path, seen)
+        self._linked.clear()  # What changes on and on has its next event.
         return seen
 
     def _unknown_above(self, path: str) -> str | None:
@@ -161,8 +170,19 @@ class Tree:
         known = self._known.get(path)
         if known is None or known[0] != stamp or (exact and not known[1]):
             seen.add(path)
+            if found.st_nlink > 1 and stat.S_ISREG(found.st_mode):
+                self._links.setdefault((found.st_dev, found.st_ino), set()).add(path)
+                self._linked.add((found.st_dev, found.st_ino))
+        if known is not None and known[0][1:3] != stamp[1:3]:
+            self._unlink(path, known[0])
         self._known[path] = stamp, time.time_ns() - found.st_ctime_ns > _RACY_NS
         self._note_name(path)
+
+    def _unlink(self, path: str, stamp: Stamp) -> None:
+        if (names := self._links.get(stamp[1:3])) is not None:
+            names.discard(path)
+            if not names:
+                del self._links[stamp[1:3]]
 
     def _note_name(self, path: str) -> None:
         above, _, name = path.rpartition("/")
@@ -174,8 +194,9 @@ class Tree:
         while todo:
             path = todo.pop()
             todo += [f"{path}/{name}" if path else name for name in self._children.pop(path, ())]
-            if self._known.pop(path, None) is not None:
+            if (known := self._known.pop(path, None)) is not None:
                 seen.add(path)
+                self._unlink(path, known[0])
         above, _, name = top.rpartition("/")
         if (names := self._children.get(above)) is not None:
             names.discard(name)

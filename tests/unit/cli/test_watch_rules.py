@@ -450,6 +450,24 @@ def test_what_cannot_have_changed_unseen_is_not_told_twice(tmp_path: Path) -> No
     assert tree.look({"link/x"}) == set()
 
 
+def test_a_file_with_several_names_has_changed_under_each(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x").write_text("1")
+    os.link(tmp_path / "a/x", tmp_path / "a/z")
+    os.link(tmp_path / "a/x", tmp_path / "y")
+    ground = Ground(str(tmp_path))
+    tree = Tree(ground, made(ground=ground))
+    assert tree.look({""}) == {"a", "a/x", "a/z", "y"}
+    (tmp_path / "y").write_text("22")
+    assert tree.look({"y"}) == {"a/x", "a/z", "y"}
+    (tmp_path / "a/z").unlink()
+    (tmp_path / "new").write_text("another")
+    (tmp_path / "new").rename(tmp_path / "y")
+    assert tree.look({"a/z", "y"}) == {"a/z", "y"}
+    (tmp_path / "y").write_text("another one")
+    assert tree.look({"y"}) == {"y"}
+
+
 def test_of_a_single_file_nothing_else_is_told(tmp_path: Path) -> None:
     ground = Ground(str(tmp_path), "one")
     tree = Tree(ground, made(ground=ground))
