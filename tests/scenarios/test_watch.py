@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -172,6 +173,12 @@ def test_files_come_and_go_in_all_containers_of_a_service(pystack: Pystack, busy
         (stack.directory / "src/new").unlink()
         put(stack, "src/new/inside", "a folder now")
         everywhere("srv/app/new/inside", "a folder now")
+        for name in ("socket", "pipe"):
+            put(stack, f"src/{name}", "a file yet")
+            everywhere(f"srv/app/{name}", "a file yet")
+            os.unlink(stack.directory / f"src/{name}")
+            os.mknod(stack.directory / f"src/{name}", stat.S_IFSOCK if name == "socket" else stat.S_IFIFO)
+            everywhere(f"srv/app/{name}", None)
         put(stack, "src/node_modules/x", "no")
         put(stack, "src/some.tmp", "no")
         put(stack, "src/.git/index", "no")

@@ -30,6 +30,7 @@ from orchestrator.values import frozen, replace
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_COPIED = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 _SLICE = 100
 """Paths that are copied without asking whether it is enough; some 25 ms, if they are small."""
 _DEEPEST = 256
@@ -128,14 +129,17 @@ def _part(view: View, owner: tuple[int, int], part: Part, warn: Callable[[str], 
 
 
 def _exists(root: int, path: str) -> bool:
-    """Without a link on the way."""
+    """Without a link on the way. What is neither file, folder nor link (a socket) is nothing that is copied."""
     try:
-        os.close(openat2(root, os.fsencode(path), _HELD, BELOW | c.RESOLVE_NO_SYMLINKS))
+        held = openat2(root, os.fsencode(path), _HELD, BELOW | c.RESOLVE_NO_SYMLINKS)
     except OSError as exc:
         if exc.errno in _NOTHING:
             return False
         raise
-    return True
+    try:
+        return stat.S_IFMT(os.fstat(held).st_mode) in _COPIED
+    finally:
+        os.close(held)
 
 
 def _put(walk: Walk, placer: Applier, owner: tuple[int, int], path: bytes, place: bytes) -> None:
