@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -172,6 +173,12 @@ def test_files_come_and_go_in_all_containers_of_a_service(pystack: Pystack, busy
         (stack.directory / "src/new").unlink()
         put(stack, "src/new/inside", "a folder now")
         everywhere("srv/app/new/inside", "a folder now")
+        for name in ("socket", "pipe"):
+            put(stack, f"src/{name}", "a file yet")
+            everywhere(f"srv/app/{name}", "a file yet")
+            os.unlink(stack.directory / f"src/{name}")
+            os.mknod(stack.directory / f"src/{name}", stat.S_IFSOCK if name == "socket" else stat.S_IFIFO)
+            everywhere(f"srv/app/{name}", None)
         put(stack, "src/node_modules/x", "no")
         put(stack, "src/some.tmp", "no")
         put(stack, "src/.git/index", "no")
@@ -409,6 +416,34 @@ def test_a_copy_waits_for_a_container_that_is_away(pystack: Pystack, busybox_roo
         stack.must("up", "-d")
         eventually(lambda: inside(stack, "cat /srv/app/down /srv/app/first") == ["downfirst"])
         assert watch.end() == 130
+
+
+def test_what_does_not_go_in_is_told_once_and_comes_when_it_does(pystack: Pystack, busybox_rootfs: Path) -> None:
+    text = f"""
+services:
+  app:
+    image: rootfs:{busybox_rootfs}
+    command: [sleep, "3600"]
+    stop_grace_period: 0s
+    tmpfs: ["/srv:size=64k"]
+    develop:
+      watch:
+        - {{path: ./src, action: sync+exec, target: /srv/src, exec: {{command: [sh, -c, "cd /srv/src/new; echo has *"]}}}}
+"""
+    stack = pystack.stack(text, files={"src/x": "x"})
+    with watching(stack) as watch:
+        inside(stack, "head -c 40000 /dev/zero > /srv/ballast")
+        put(stack, "new/big", "b" * 40_000)
+        put(stack, "new/small", "small")
+        (stack.directory / "new").rename(stack.directory / "src/new")
+        assert "the disk is full: srv/src/new/big" in watch.hears("disk is full")[0]
+        assert watch.hears("app-1 -> . has") == [f"{stack.name}-app-1 -> | has small"], "the others go in"
+        put(stack, "src/new/tiny", "tiny")
+        watch.hears("has small tiny")
+        inside(stack, "rm /srv/ballast")
+        watch.hears("has big small tiny")
+        assert watch.end() == 130
+    assert len(watch.said("disk is full")) == 1
 
 
 def test_a_program_that_died_of_its_code_comes_back_with_the_next_change(pystack: Pystack, busybox_rootfs: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from orchestrator.errors import PystackError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,7 @@ class Beside:
         """The services are there."""
         if self._watching is not None:
             self._watching.begin()
-            self._watching.pump()
+            self.pump()
 
     def end(self) -> None:
         self._watching = None
@@ -75,5 +77,11 @@ class Beside:
             self._watching.missed()
 
     def pump(self) -> None:
-        if self._watching is not None:
-            self._watching.pump()
+        """What it is beside goes on when it can't: the kernel watches no more folders."""
+        if (watching := self._watching) is None:
+            return
+        try:
+            watching.pump()
+        except PystackError as error:
+            watching.given_up(error)
+            self.end()

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from orchestrator.cli.commands.cp import provide
 from orchestrator.cli.resting import rests
 from orchestrator.cli.settings import Settings
-from orchestrator.cli.watching.mirror import Part, bring
+from orchestrator.cli.watching.mirror import Brought, Part, bring
 from orchestrator.client import Client
 from orchestrator.contracts.site import Site
-from orchestrator.errors import OperationError, PystackError
+from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.model.names import ContainerId
 from orchestrator.runtime.bundle import read_bundle
 from orchestrator.runtime.view import opened_view
@@ -31,9 +31,8 @@ def copy(
     parts: Sequence[Part],
     warn: Callable[[str], None],
     enough: Callable[[], bool],
-) -> list[Part]:
-    """What is left of `parts` when `enough` said so, as `bring` has it. Raises Unreached; OperationError and HostError for
-    what will not go in."""
+) -> Brought:
+    """As `bring` does it. Raises Unreached."""
     try:
         return _copy(settings, site, container, parts, warn, enough, at_rest=False)
     except Unreached:
@@ -63,23 +62,18 @@ def _copy(
     enough: Callable[[], bool],
     *,
     at_rest: bool,
-) -> list[Part]:
-    failed: PystackError | None = None
-    left: list[Part] = []
+) -> Brought:
     try:
         spec = read_bundle(site, container)
         with opened_view(site, spec, lambda: provide(settings, spec), at_rest=at_rest) as view:
-            try:
-                left = bring(view, _user(spec.config), parts, warn, lambda: enough() or view.is_over())
-            except PystackError as error:
-                failed = error
+            brought = bring(view, _user(spec.config), parts, warn, lambda: enough() or view.is_over())
             if view.is_over():
                 raise OperationError(f"container {container} has ended meanwhile")
     except PystackError as error:
         raise Unreached(error) from error
-    if failed is not None:
-        raise failed
-    return left
+    except OSError as exc:  # This machine has no processes or descriptors left just now.
+        raise Unreached(HostError(exc.strerror or str(exc))) from exc
+    return brought
 
 
 def _user(config: object) -> tuple[int, int]:

@@ -11,10 +11,10 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO
 
-from orchestrator.errors import HostError, OperationError
+from orchestrator.errors import HostError, OperationError, PystackError
 from orchestrator.images.unpack.applier import Applier
 from orchestrator.images.unpack.directories import Directory
 from orchestrator.images.unpack.entries import Entry, Kind, shown
@@ -30,6 +30,7 @@ from orchestrator.values import frozen, replace
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_COPIED = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 _SLICE = 100
 """Paths that are copied without asking whether it is enough; some 25 ms, if they are small."""
 _DEEPEST = 256
@@ -47,27 +48,58 @@ class Part:
     paths: tuple[tuple[str, str], ...]
 
 
+@frozen
+class Brought:
+    """`left`: of what `enough` came before. `refused`: what would not go in, (rule, path) and why."""
+
+    left: tuple[Part, ...]
+    refused: Mapping[tuple[int, str], PystackError]
+
+
 def bring(
     view: View,
     user: tuple[int, int],
     parts: Iterable[Part],
     warn: Callable[[str], None],
     enough: Callable[[], bool] = lambda: False,
-) -> list[Part]:
+) -> Brought:
     """Into the container that is seen so. `user`: its uid and gid there. `enough`: asked now and then; what is left when it
-    says so is returned, and never all of it. Raises OperationError, HostError."""
+    says so is never all of it. Raises HostError when nothing can be copied at all."""
     owner = view.ids.outside(user[0]), view.ids.outside(user[1])
     slices = [slice_ for part in parts for slice_ in _slices(part)]
+    refused: dict[tuple[int, str], PystackError] = {}
     try:
         with making_files_as(view.ids.outside(0)):
             for number, each in enumerate(slices, start=1):
-                _part(view, owner, each, warn)
+                if _tried(view, owner, each, warn) is not None:  # What is wrong with one is not so with the others.
+                    for path, place in each.paths:
+                        alone = replace(each, paths=((path, place),))
+                        if (error := _tried(view, owner, alone, warn)) is not None:
+                            refused[each.rule, path] = error
                 if enough():
-                    return slices[number:]
+                    return Brought(tuple(slices[number:]), refused)
     except OSError as exc:
-        what = os.fsdecode(exc.filename) if exc.filename else "files"
-        raise HostError(f"cannot copy {what}: {exc.strerror}") from exc
-    return []
+        raise _explained(exc) from exc
+    return Brought((), refused)
+
+
+def _tried(view: View, owner: tuple[int, int], part: Part, warn: Callable[[str], None]) -> PystackError | None:
+    """Why not all of it went in."""
+    warnings: list[str] = []
+    try:
+        _part(view, owner, part, warnings.append)
+    except PystackError as error:
+        return error
+    except OSError as exc:
+        return _explained(exc)
+    for text in warnings:
+        warn(text)
+    return None
+
+
+def _explained(exc: OSError) -> HostError:
+    what = os.fsdecode(exc.filename) if isinstance(exc.filename, (str, bytes)) else "files"
+    return HostError(f"cannot copy {what}: {exc.strerror}")
 
 
 def _slices(part: Part) -> Iterable[Part]:
@@ -97,14 +129,17 @@ def _part(view: View, owner: tuple[int, int], part: Part, warn: Callable[[str], 
 
 
 def _exists(root: int, path: str) -> bool:
-    """Without a link on the way."""
+    """Without a link on the way. What is neither file, folder nor link (a socket) is nothing that is copied."""
     try:
-        os.close(openat2(root, os.fsencode(path), _HELD, BELOW | c.RESOLVE_NO_SYMLINKS))
+        held = openat2(root, os.fsencode(path), _HELD, BELOW | c.RESOLVE_NO_SYMLINKS)
     except OSError as exc:
         if exc.errno in _NOTHING:
             return False
         raise
-    return True
+    try:
+        return stat.S_IFMT(os.fstat(held).st_mode) in _COPIED
+    finally:
+        os.close(held)
 
 
 def _put(walk: Walk, placer: Applier, owner: tuple[int, int], path: bytes, place: bytes) -> None:

@@ -8,11 +8,13 @@ The kernel watches single folders, and tells of a new one what happens in it fro
   name if that is ours too. What no rule enters (``node_modules``) is not watched.
 * A queue that was full has dropped events (IN_Q_OVERFLOW), among them perhaps that of a new folder, in which all would go
   unheard. Everything is watched anew then, and told of.
-* A root may be deleted and come back, as may the folders above it: the nearest one above that is there is watched too.
+* A root may be deleted and come back, as may the folders above it: the nearest one above that is there is watched too,
+  and the others above that for being moved.
 """
 
 from __future__ import annotations
 
+import bisect
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +30,9 @@ _NAMES = c.IN_CREATE | c.IN_MOVED_TO | c.IN_DELETE | c.IN_MOVED_FROM | c.IN_MOVE
 _FILES = _NAMES | c.IN_MODIFY | c.IN_CLOSE_WRITE | c.IN_ATTRIB
 _HOW = c.IN_ONLYDIR | c.IN_EXCL_UNLINK | c.IN_MASK_ADD
 """A folder may be watched for two reasons."""
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG})
+_AFTER_SLASH = chr(ord("/") + 1)
+_EXHAUSTED = frozenset({errno.ENOSPC, errno.ENOMEM})
+"""The kernel has no more watches for us. All else is about the folder: it is not there, or its file system is dead."""
 
 
 @frozen
@@ -59,6 +63,8 @@ class Notices:
         self._paths: dict[int, set[str]] = {}
         """Of each watch: mostly one; two of a folder that was moved while we did not hear of it."""
         self._numbers: dict[str, int] = {}
+        self._sorted: list[str] = []
+        """Their paths: what is in a folder is one piece of it."""
         for root in self._roots:
             self._follow(root)
 
@@ -77,12 +83,13 @@ class Notices:
     def take(self) -> set[str]:
         """Absolute paths that something happened to: of a folder, perhaps to anything in it. Raises HostError."""
         found: set[str] = set()
-        for number, mask, name in self._inotify.events():
-            if mask & c.IN_Q_OVERFLOW:
-                self._inotify.close()
-                self._inotify = _instance()
-                self._begin()
-                return {root.path for root in self._roots}
+        events = self._inotify.events()
+        if any(mask & c.IN_Q_OVERFLOW for _, mask, _ in events):
+            self._inotify.close()
+            self._inotify = _instance()
+            self._begin()
+            return {root.path for root in self._roots}
+        for number, mask, name in events:
             for path in tuple(self._paths.get(number, ())):
                 found |= self._event(path, mask, name)
         return found
@@ -107,12 +114,15 @@ class Notices:
         return {root.path for root in roots}
 
     def _follow(self, root: Root) -> None:
-        """Watch `root` with all in it, and the nearest folder above it that is there, which tells of the next one."""
+        """Watch `root` with all in it, and the nearest folder above it that is there, which tells of the next one. Of those
+        above that only whether they are moved, which takes `root` along unheard."""
         above = list(_above(root.path))
         for at, path in enumerate(above):
             if self._add(path, _NAMES):
                 while at and self._add(above[at - 1], _NAMES):  # It has come meanwhile.
                     at -= 1
+                for further in above[at + 1 :]:
+                    self._add(further, c.IN_MOVE_SELF)
                 break
         self._walk(root, root.path)
 
@@ -134,24 +144,28 @@ class Notices:
         try:
             number = self._inotify.watch(path, mask | _HOW)
         except OSError as exc:
-            if exc.errno in _NOT_THERE:
-                return False
-            raise _refused(exc) from exc
+            if exc.errno in _EXHAUSTED:
+                raise _refused(exc) from exc
+            return False
         if self._numbers.get(path) != number:
             self._drop(path)
             self._numbers[path] = number
+            bisect.insort(self._sorted, path)
         self._paths.setdefault(number, set()).add(path)
         return True
 
     def _leave(self, top: str) -> None:
         """It is not there any more, with all in it."""
-        for path in [path for path in self._numbers if path == top or _is_in(path, top)]:
+        self._drop(top)
+        first, last = (bisect.bisect_left(self._sorted, f"{top.rstrip('/')}{end}") for end in ("/", _AFTER_SLASH))
+        for path in self._sorted[first:last]:
             self._drop(path)
 
     def _drop(self, path: str) -> None:
         number = self._numbers.pop(path, None)
         if number is None:
             return
+        del self._sorted[bisect.bisect_left(self._sorted, path)]
         paths = self._paths[number]
         paths.discard(path)
         if not paths:

@@ -98,13 +98,13 @@ class Watching:
         self, settings: Settings, site: Site, prepared: Iterable[Prepared], progress: Progress, manner: Manner
     ) -> None:
         self._settings, self._site, self._progress, self._manner = settings, site, progress, manner
-        self._rules = dict(enumerate(map(_Rule, prepared)))
+        every = tuple(prepared)
+        self._notices = Notices(Root(each.ground.root, each.filter.enters) for each in every)
+        self._rules = dict(enumerate(map(_Rule, every)))
         self._states: dict[ServiceName, ServiceState] = {}
         for service in dict.fromkeys(rule.prepared.service for rule in self._rules.values()):
             of_service = {number: rule for number, rule in self._rules.items() if rule.prepared.service == service}
             self._states[service] = ServiceState({n: rule.prepared.rule.action for n, rule in of_service.items()})
-        every = [rule.prepared for rule in self._rules.values()]
-        self._notices = Notices(Root(prepared.ground.root, prepared.filter.enters) for prepared in every)
         self._tasks: dict[ServiceName, tasks.Task] = {}
         self._pruning: dict[ServiceName, Pruning] = {}
         self._containers: dict[ContainerId, ContainerRecord] = {}
@@ -138,7 +138,8 @@ class Watching:
         return bool(self._tasks)
 
     def sources(self) -> list[Any]:
-        return [self._notices, *(source for task in self._tasks.values() for source in task.sources())]
+        heard = [self._notices] if self._begun else []  # Nobody takes what it has before.
+        return [*heard, *(source for task in self._tasks.values() for source in task.sources())]
 
     def left_s(self) -> float | None:
         """Until there is something to do, whatever happens."""
@@ -162,7 +163,12 @@ class Watching:
         for state in self._states.values():
             state.stirred(None)
 
+    def given_up(self, error: PystackError) -> None:
+        """Tell that the watch ends by itself."""
+        self._tell(f"ended: {error}" + (f" ({error.hint})" if error.hint else ""))
+
     def pump(self) -> None:
+        """Raises HostError when the kernel watches no more."""
         if not self._begun:
             return
         self._hear()
@@ -235,26 +241,30 @@ class Watching:
                 continue
             warn = self._warner(f"{container}: ")
             try:
-                rest = copy(self._settings, self._site, container, self._parts(behind), warn, enough)
+                brought = copy(self._settings, self._site, container, self._parts(behind), warn, enough)
             except Unreached as unreached:
                 if state.failed(container, all_behind, time.monotonic()) == _TOLD_AT_TRY:
                     self._tell(f"{container} cannot be reached: {unreached.error}; it gets its files when it is back")
                 continue
-            except PystackError as error:
-                self._tell(f"{container}: {error}")
-            else:
+            undone = {(part.rule, path) for part in brought.left for path, _ in part.paths}
+            for rule, path in undone:
+                left.setdefault(rule, set()).add(path)
+            tried = {(rule, path) for rule, paths in behind.items() for path in paths} - undone
+            news = state.copied(container, tried, brought.refused.keys(), time.monotonic())
+            self._tell_refused(container, [brought.refused[each] for each in sorted(news)])
+            if done := tried - brought.refused.keys():
                 copied.containers.add(container)
-                copied.paths |= {(rule, path) for rule, paths in behind.items() for path in paths}
-                undone = {(part.rule, path) for part in rest for path, _ in part.paths}
-                copied.paths -= undone
-                for rule, path in undone:
-                    left.setdefault(rule, set()).add(path)
-            state.copied(container)
+                copied.paths |= done
             if left:
                 state.left(container, left)
                 unfinished = True
         if not unfinished:
             self._tell_copied(service, self._copied.pop(service))
+
+    def _tell_refused(self, container: ContainerId, errors: list[PystackError]) -> None:
+        if errors:
+            others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            self._tell(f"{container}: {errors[0]}{others}; it is tried again")
 
     def _tell_copied(self, service: ServiceName, copied: _Copied) -> None:
         if not copied.containers:

@@ -19,9 +19,12 @@ from orchestrator.values import frozen
 
 Behind = dict[int, set[str]]
 """Paths by the number of their rule."""
+Path = tuple[int, str]
+"""With the number of its rule."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _MOST_TRIES = 8
 """Then it is waited for an event about it."""
+_FIRST_REFUSED_S, _LONGEST_REFUSED_S = 0.5, 10.0
 
 
 class Kind(Enum):
@@ -45,10 +48,23 @@ class _Container:
         self.made_at, self.behind = made_at, behind
         self.tries = 0
         self.again_s = 0.0
+        self.refused: set[Path] = set()
+        """What would not go in (the disk is full): nothing waits for it, and it is tried again."""
+        self.refusals = 0
+        self.refused_again_s = math.inf
 
     def falls_behind(self, behind: Behind) -> None:
         for rule, paths in behind.items():
             self.behind.setdefault(rule, set()).update(paths)
+
+    def changed(self, rule: int, paths: Collection[str]) -> None:
+        self.falls_behind({rule: set(paths)})
+        self.refused.difference_update([(rule, path) for path in paths] if self.refused else ())
+
+    def copies_s(self) -> float:
+        """When there is something to copy."""
+        first_s = -math.inf if self.behind else self.refused_again_s
+        return max(self.again_s, first_s)
 
 
 def shared_out(behind: Behind, most: int) -> tuple[Behind, Behind]:
@@ -101,6 +117,11 @@ class ServiceState:
         action = self._actions[rule]
         if action.syncs:
             self._fall_behind(rule, paths)
+        self._is_due(rule, now_s)
+
+    def _is_due(self, rule: int, now_s: float) -> None:
+        """What follows the copying."""
+        action = self._actions[rule]
         if action is WatchAction.SYNC:
             return
         self._calm.came(now_s)
@@ -115,7 +136,7 @@ class ServiceState:
     def _fall_behind(self, rule: int, paths: Collection[str]) -> None:
         self._touched.setdefault(rule, set()).update(paths)
         for container in self._containers.values():
-            container.behind.setdefault(rule, set()).update(paths)
+            container.changed(rule, paths)
 
     def containers(self, made_at: Mapping[ContainerId, float]) -> None:
         """Those that there are, and when each was made: one that was made anew has nothing yet of what was copied."""
@@ -130,7 +151,9 @@ class ServiceState:
         """Something happened to it (None: to any): what failed may do now."""
         for name, known in self._containers.items():
             if container in (None, name):
-                known.again_s, known.tries = 0.0, 0
+                known.again_s, known.tries, known.refusals = 0.0, 0, 0
+                if known.refused:
+                    known.refused_again_s = 0.0
 
     # Copying.
 
@@ -138,14 +161,35 @@ class ServiceState:
         """What each container is behind by, if it is time; taken away from it: `failed` gives it back."""
         found = []
         for name, container in self._containers.items():
-            if container.behind and now_s >= container.again_s:
-                found.append((name, container.behind))
-                container.behind = {}
+            if now_s < container.copies_s():
+                continue
+            if now_s >= container.refused_again_s:
+                container.refused_again_s = math.inf
+                for rule, path in container.refused:
+                    container.behind.setdefault(rule, set()).add(path)
+            found.append((name, container.behind))
+            container.behind = {}
         return found
 
-    def copied(self, container: ContainerId) -> None:
-        if (known := self._containers.get(container)) is not None:
-            known.tries = 0
+    def copied(
+        self, container: ContainerId, tried: Collection[Path], refused: Collection[Path], now_s: float
+    ) -> Collection[Path]:
+        """`refused`: those of `tried` that would not go in, which are tried again later; returned are those of which that
+        is news. What follows on a copy follows on one that comes late, too."""
+        known = self._containers.get(container)
+        if known is None:
+            return ()
+        known.tries = 0
+        for rule in {rule for rule, _ in known.refused.intersection(tried).difference(refused)}:
+            self._is_due(rule, now_s)
+        news = set(refused) - known.refused
+        known.refused = (known.refused - set(tried)) | set(refused)
+        if not known.refused:
+            known.refusals, known.refused_again_s = 0, math.inf
+        elif known.refused_again_s == math.inf:
+            known.refused_again_s = now_s + min(_FIRST_REFUSED_S * 2**known.refusals, _LONGEST_REFUSED_S)
+            known.refusals += 1
+        return news
 
     def left(self, container: ContainerId, behind: Behind) -> None:
         """That much of it is still to be copied, when others have had their turn."""
@@ -193,8 +237,8 @@ class ServiceState:
 
     def wake_s(self) -> float | None:
         """When there is something to do, as far as that is known; None: nothing before something happens."""
-        times = [item.again_s for item in self._containers.values() if _may_be_reached(item)]
-        due_s = self._calm.due_s
-        if self._busy is None and self._due and due_s is not None and (not times or Kind.REBUILD in self._due):
+        times = [instant for item in self._containers.values() if (instant := item.copies_s()) < math.inf]
+        due_s, waits = self._calm.due_s, any(map(_may_be_reached, self._containers.values()))
+        if self._busy is None and self._due and due_s is not None and (not waits or Kind.REBUILD in self._due):
             times.append(due_s)
         return min(times, default=None)

@@ -5,6 +5,8 @@ Links are never followed. Paths are relative to the root, names that are no UTF-
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import time
@@ -15,6 +17,7 @@ from orchestrator.cli.watching.rules import Filter, Ground
 Stamp = tuple[int, ...]
 _FOLDER: Stamp = ()
 """Of all folders: what is in them is looked at by itself."""
+_NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _RACY_NS = 50_000_000
 """A file may change twice within a tick of the kernel's clock, and look the same."""
 
@@ -29,6 +32,10 @@ class Tree:
         """Paths that are meant: how they looked, and whether a later change would show."""
         self._children: dict[str, set[str]] = {}
         """Of folders, whether they are meant themselves or not: names of what is known in them."""
+        self._links: dict[Stamp, set[str]] = {}
+        """Of files with several names, by device and inode: those that are known. An event is about one of them."""
+        self._linked: set[Stamp] = set()
+        """Of these, those that were found to have changed in this look."""
 
     @property
     def paths(self) -> set[str]:
@@ -39,8 +46,10 @@ class Tree:
     def identity(self) -> tuple[int, int] | None:
         """Of the root, which may be deleted and made again. None: it is not there, and nothing is said of what was in it
         until it is back."""
-        found = self._stat("")
-        return (found.st_dev, found.st_ino) if found is not None and stat.S_ISDIR(found.st_mode) else None
+        with contextlib.suppress(OSError):
+            found = self._stat("")
+            return (found.st_dev, found.st_ino) if found is not None and stat.S_ISDIR(found.st_mode) else None
+        return None
 
     def look(self, hints: Iterable[str]) -> set[str]:
         """At these paths, and all below those that are folders: paths that are new, different or gone."""
@@ -50,11 +59,14 @@ class Tree:
         hints = set(hints)
         if only := self.ground.only:
             if only in hints or "" in hints:
-                self._entry(only, self._stat(only), seen, exact=only in hints)
+                self._look_at(only, seen, exact=only in hints)
             return seen
         folders = set()
         for hint in hints:
-            path, found = self._reach(hint)
+            try:
+                path, found = self._reach(hint)
+            except OSError:
+                continue
             if (unknown := self._unknown_above(path)) is not None:
                 folders.add(unknown)
             elif found is not None and stat.S_ISDIR(found.st_mode):
@@ -63,6 +75,11 @@ class Tree:
                 self._entry(path, found, seen, exact=path == hint)
         for folder in _outermost(folders):
             self._folder(folder, seen)
+        linked, self._linked = self._linked, set()
+        for inode in linked:
+            for path in tuple(self._links.get(inode, ())):
+                self._look_at(path, seen)
+        self._linked.clear()  # What changes on and on has its next event.
         return seen
 
     def _unknown_above(self, path: str) -> str | None:
@@ -77,10 +94,15 @@ class Tree:
         return None
 
     def _stat(self, path: str) -> os.stat_result | None:
+        """None: there is nothing. Raises OSError when nobody can say: its file system does not answer."""
         try:
             return os.lstat(os.path.join(self.ground.root, path))
-        except (OSError, ValueError):
+        except ValueError:
             return None
+        except OSError as exc:
+            if exc.errno in _NOTHING:
+                return None
+            raise
 
     def _reach(self, path: str) -> tuple[str, os.stat_result | None]:
         """The first on the way to `path` that is no folder, or `path`; and what it is, None for nothing."""
@@ -103,7 +125,7 @@ class Tree:
                 with os.scandir(os.path.join(self.ground.root, path)) as entries:
                     names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
             except OSError:  # It went, or became something else: its event is on the way.
-                self._entry(path, self._stat(path), seen, exact=False)
+                self._look_at(path, seen)
                 continue
             known = self._children.get(path)
             if known is None:
@@ -116,7 +138,12 @@ class Tree:
                 if directory:
                     todo.append(below)
                 else:
-                    self._entry(below, self._stat(below), seen, exact=False)
+                    self._look_at(below, seen)
+
+    def _look_at(self, path: str, seen: set[str], *, exact: bool = False) -> None:
+        """What nobody can say anything of stays as it is known."""
+        with contextlib.suppress(OSError):
+            self._entry(path, self._stat(path), seen, exact=exact)
 
     def _new_folder(self, path: str, seen: set[str]) -> None:
         self._forget(path, seen)  # It may have been a file.
@@ -130,6 +157,8 @@ class Tree:
 
     def _entry(self, path: str, found: os.stat_result | None, seen: set[str], *, exact: bool) -> None:
         """`path` is no folder, or nothing. `exact`: something happened to it, and not to what is around it."""
+        if not path:  # The root, which went just now.
+            return
         kept = found is not None and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode))
         if found is None or not kept or not self._filter.meant(path):
             if found is None or not stat.S_ISDIR(found.st_mode):
@@ -141,8 +170,19 @@ class Tree:
         known = self._known.get(path)
         if known is None or known[0] != stamp or (exact and not known[1]):
             seen.add(path)
+            if found.st_nlink > 1 and stat.S_ISREG(found.st_mode):
+                self._links.setdefault((found.st_dev, found.st_ino), set()).add(path)
+                self._linked.add((found.st_dev, found.st_ino))
+        if known is not None and known[0][1:3] != stamp[1:3]:
+            self._unlink(path, known[0])
         self._known[path] = stamp, time.time_ns() - found.st_ctime_ns > _RACY_NS
         self._note_name(path)
+
+    def _unlink(self, path: str, stamp: Stamp) -> None:
+        if (names := self._links.get(stamp[1:3])) is not None:
+            names.discard(path)
+            if not names:
+                del self._links[stamp[1:3]]
 
     def _note_name(self, path: str) -> None:
         above, _, name = path.rpartition("/")
@@ -154,8 +194,9 @@ class Tree:
         while todo:
             path = todo.pop()
             todo += [f"{path}/{name}" if path else name for name in self._children.pop(path, ())]
-            if self._known.pop(path, None) is not None:
+            if (known := self._known.pop(path, None)) is not None:
                 seen.add(path)
+                self._unlink(path, known[0])
         above, _, name = top.rpartition("/")
         if (names := self._children.get(above)) is not None:
             names.discard(name)

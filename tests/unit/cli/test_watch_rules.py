@@ -175,7 +175,7 @@ def test_the_order_is_rebuild_then_copies_then_restart_then_commands() -> None:
     assert state.to_copy(10.44) == []
     state.stirred(ONE)
     assert state.to_copy(10.44) == [(ONE, behind)]
-    state.copied(ONE)
+    state.copied(ONE, [(0, "of-0"), (1, "of-1"), (2, "of-2")], [], 10.44)
     assert state.next_operation(10.5) == Operation(Kind.RESTART)
     state.changed(2, {"more"}, 10.5)
     assert state.to_copy(10.5) == [(ONE, {2: {"more"}})]
@@ -202,6 +202,39 @@ def test_a_new_container_needs_no_restart_and_gets_all_that_was_copied() -> None
     assert state.wake_s() is None
 
 
+def test_what_is_refused_is_tried_again_ever_more_rarely_and_nothing_waits_for_it() -> None:
+    state = ServiceState(ACTIONS)
+    state.containers({ONE: 1.0})
+    state.changed(0, {"a"}, 0.0)
+    state.changed(1, {"c"}, 0.0)
+    both, bad = {(0, "a"), (1, "c")}, {(1, "c")}
+    state.to_copy(0.0)
+    assert state.copied(ONE, both, bad, 0.0) == bad
+    assert state.next_operation(0.3) == Operation(Kind.RESTART)
+    state.ended()
+    now_s, pauses = 0.0, []
+    for _ in range(7):
+        again_s = state.wake_s()
+        assert again_s is not None
+        pauses.append(again_s - now_s)
+        now_s = again_s
+        assert state.to_copy(now_s - 0.01) == []
+        assert state.to_copy(now_s) == [(ONE, {1: {"c"}})]
+        assert not state.copied(ONE, bad, bad, now_s), "no news"
+    assert pauses == [0.5, 1, 2, 4, 8, 10, 10]
+    state.changed(1, {"c"}, now_s)
+    assert state.to_copy(now_s) == [(ONE, {1: {"c"}})]
+    assert state.copied(ONE, bad, bad, now_s) == bad, "it was saved again"
+    state.stirred(ONE)
+    assert state.to_copy(now_s) == [(ONE, {1: {"c"}})]
+    state.next_operation(now_s + 1)
+    state.ended()
+    state.copied(ONE, bad, [], now_s + 1)
+    assert state.next_operation(now_s + 2) == Operation(Kind.RESTART), "what comes late is acted upon too"
+    state.ended()
+    assert state.wake_s() is None
+
+
 def test_what_is_copied_at_the_beginning_is_nothing_to_act_upon() -> None:
     state = ServiceState(ACTIONS)
     state.begins_with(1, {"a"})
@@ -218,6 +251,9 @@ def test_what_is_in_a_folder_is_copied_after_it_however_little_is_copied_at_once
     assert shared_out({1: set()}, 9) == ({}, {})
 
 
+FOLLOWED = {1: Kind.RESTART, 2: Kind.EXEC, 3: Kind.REBUILD}
+
+
 class Life(RuleBasedStateMachine):
     """Whatever happens: what changed reaches every container that is there, and every action is done after its change."""
 
@@ -227,6 +263,7 @@ class Life(RuleBasedStateMachine):
         self.now_s = 0.0
         self.there: dict[ContainerId, float] = {}
         self.has: dict[ContainerId, Behind] = {}
+        self.refused: dict[ContainerId, set[tuple[int, str]]] = {}
         self.changed: Behind = {}
         self.owed: dict[Kind, float] = {}
         self.under_way: Operation | None = None
@@ -241,9 +278,10 @@ class Life(RuleBasedStateMachine):
         action = ACTIONS[number]
         if action.syncs:
             self.changed.setdefault(number, set()).add(path)
-            for has in self.has.values():
+            for name, has in self.has.items():
                 has.get(number, set()).discard(path)
-        kind = {1: Kind.RESTART, 2: Kind.EXEC, 3: Kind.REBUILD}.get(number)
+                self.refused[name].discard((number, path))
+        kind = FOLLOWED.get(number)
         if kind is not None:
             self.owed[kind] = self.now_s
 
@@ -251,7 +289,7 @@ class Life(RuleBasedStateMachine):
     def a_container_is_made(self, number: int) -> None:
         name = ContainerId(f"p-a-{number}")
         self.there[name] = self.there.get(name, 0.0) + 1.0
-        self.has[name] = {}
+        self.has[name], self.refused[name] = {}, set()
         self.state.containers(self.there)
 
     @rule(number=st.integers(1, 3))
@@ -260,8 +298,8 @@ class Life(RuleBasedStateMachine):
         self.has.pop(ContainerId(f"p-a-{number}"), None)
         self.state.containers(self.there)
 
-    @rule(works=st.booleans(), most=st.integers(0, 12))
-    def files_are_copied(self, works: bool, most: int) -> None:
+    @rule(works=st.booleans(), most=st.integers(0, 12), refused=st.sets(st.sampled_from("abc")))
+    def files_are_copied(self, works: bool, most: int, refused: set[str]) -> None:
         for name, all_behind in self.state.to_copy(self.now_s):
             if not works:
                 self.state.failed(name, all_behind, self.now_s)
@@ -270,9 +308,14 @@ class Life(RuleBasedStateMachine):
             assert sum(map(len, behind.values())) <= most
             if left:
                 self.state.left(name, left)
-            for number, paths in behind.items():
-                self.has[name].setdefault(number, set()).update(paths)
-            self.state.copied(name)
+            tried = {(number, path) for number, paths in behind.items() for path in paths}
+            bad = {(number, path) for number, path in tried if path in refused}
+            for number, path in tried - bad:
+                self.has[name].setdefault(number, set()).add(path)
+                if (number, path) in self.refused[name] and number in FOLLOWED:
+                    self.owed[FOLLOWED[number]] = self.now_s
+            self.refused[name] = self.refused[name] - tried | bad
+            self.state.copied(name, tried, bad, self.now_s)
 
     @rule()
     def an_operation_begins(self) -> None:
@@ -282,7 +325,10 @@ class Life(RuleBasedStateMachine):
         assert self.under_way is None
         if operation.kind is not Kind.REBUILD:
             assert Kind.REBUILD not in self.owed
-            assert not self.changed or all(has == self.changed for has in self.has.values())
+            wanted = {(number, path) for number, paths in self.changed.items() for path in paths}
+            for name, has in self.has.items():
+                there = {(number, path) for number, paths in has.items() for path in paths}
+                assert there | self.refused[name] == wanted
         assert self.owed.pop(operation.kind) <= self.now_s
         self.under_way = operation
 
@@ -310,7 +356,7 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         for _ in range(10):
             self.now_s += 5.0
-            self.files_are_copied(True, 12)
+            self.files_are_copied(True, 12, set())
             self.an_operation_ends(False)
             self.an_operation_begins()
         assert all(has == self.changed for has in self.has.values())
@@ -404,6 +450,24 @@ def test_what_cannot_have_changed_unseen_is_not_told_twice(tmp_path: Path) -> No
     assert tree.look({"link/x"}) == set()
 
 
+def test_a_file_with_several_names_has_changed_under_each(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x").write_text("1")
+    os.link(tmp_path / "a/x", tmp_path / "a/z")
+    os.link(tmp_path / "a/x", tmp_path / "y")
+    ground = Ground(str(tmp_path))
+    tree = Tree(ground, made(ground=ground))
+    assert tree.look({""}) == {"a", "a/x", "a/z", "y"}
+    (tmp_path / "y").write_text("22")
+    assert tree.look({"y"}) == {"a/x", "a/z", "y"}
+    (tmp_path / "a/z").unlink()
+    (tmp_path / "new").write_text("another")
+    (tmp_path / "new").rename(tmp_path / "y")
+    assert tree.look({"a/z", "y"}) == {"a/z", "y"}
+    (tmp_path / "y").write_text("another one")
+    assert tree.look({"y"}) == {"y"}
+
+
 def test_of_a_single_file_nothing_else_is_told(tmp_path: Path) -> None:
     ground = Ground(str(tmp_path), "one")
     tree = Tree(ground, made(ground=ground))
@@ -416,6 +480,19 @@ def test_of_a_single_file_nothing_else_is_told(tmp_path: Path) -> None:
     (tmp_path / "one").unlink()
     assert tree.look({""}) == {"one"}
     assert tree.paths == set()
+
+
+def test_a_root_that_goes_while_it_is_looked_at_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
+    class Late(Tree):
+        identity = (1, 1)
+
+    (tmp_path / "src/a").mkdir(parents=True)
+    ground = Ground(str(tmp_path / "src"))
+    tree = Late(ground, made(ground=ground))
+    assert tree.look({""}) == {"a"}
+    (tmp_path / "src").rename(tmp_path / "away")
+    assert tree.look({""}) == tree.look({"a/b"}) == set()
+    assert tree.paths == {"a"}
 
 
 def test_a_root_that_is_away_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
