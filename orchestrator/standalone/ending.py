@@ -157,6 +157,17 @@ def open_process_is(record: Record) -> bool:
     return True
 
 
+def run_poststart(record: Record, config: Mapping[str, Any]) -> None:
+    """Raises OperationError: the container is to be destroyed (runtime.md, "Lifecycle")."""
+    hooks = hooks_of(config, "poststart")
+    if not hooks:
+        return
+    try:
+        run(hooks, dumps(state_of(record, RUNNING)).encode())
+    except OSError as exc:
+        raise OperationError(failure_of("poststart", exc)) from exc
+
+
 def run_poststop(
     records: StateRoot, record: Record, config: Mapping[str, Any], journal: Journal, *, kill: bool
 ) -> None:

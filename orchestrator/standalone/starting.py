@@ -17,7 +17,7 @@ from orchestrator.standalone.bearing import apply_to_process, raise_limits
 from orchestrator.standalone.birth import MOST_WORD, Birth
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import check_config, complete_mappings, read_config
-from orchestrator.standalone.ending import destroy, run_poststop
+from orchestrator.standalone.ending import destroy, run_poststart, run_poststop
 from orchestrator.standalone.filters import add_filter
 from orchestrator.standalone.first_process import FAILED, GO, HOOKS, ON, READY, START, FirstProcess
 from orchestrator.standalone.foreground import Foreground
@@ -33,7 +33,6 @@ from orchestrator.standalone.records import (
     CREATED,
     CREATING,
     NOTIFY,
-    RUNNING,
     Record,
     StateRoot,
     boot_id,
@@ -83,7 +82,8 @@ def run(line: Line, journal: Journal) -> int:
         if creation.foreground is not None:
             creation.foreground.hold()
         readiness = readiness_of(creation.records, creation.record.id)
-        begin(creation.control, creation.record, creation.config, journal)
+        begin(creation.control, creation.record)
+        run_poststart(creation.record, creation.config)
     if detached:
         wait_until_ready(readiness, creation.record)
         return 0
@@ -107,11 +107,16 @@ def start(line: Line, journal: Journal) -> int:
     config = records.read_config(record.id)
     try:
         readiness = readiness_of(records, record.id)
-        begin(channel, record, config, journal)
+        begin(channel, record)
     except PystackError:
         if (fd := open_process(record)) is not None:
             pidfd.send(fd, signal.SIGKILL)
             os.close(fd)
+        raise
+    try:
+        run_poststart(record, config)
+    except OperationError:
+        destroy(records, record, journal)
         raise
     wait_until_ready(readiness, record)
     return 0
@@ -150,9 +155,8 @@ def wait_until_ready(readiness: Readiness | None, record: Record) -> None:
     readiness.close()
 
 
-def begin(channel: socket.socket, record: Record, config: Config, journal: Journal) -> None:
-    """Tell the first process to go on, and wait until it is the user's program; then the poststart hooks. Raises
-    CommandError, OperationError."""
+def begin(channel: socket.socket, record: Record) -> None:
+    """Tell the first process to go on, and wait until it is the user's program. Raises CommandError, OperationError."""
     try:
         channel.send(START)
         said = channel.recv(MOST_WORD)
@@ -161,15 +165,6 @@ def begin(channel: socket.socket, record: Record, config: Config, journal: Journ
     if said:
         raise failure(said)
     channel.close()
-    hooks = hooks_of(config, "poststart")
-    if hooks:
-        try:
-            run_hooks(hooks, dumps(state_of(record, RUNNING)).encode())
-        except OSError as exc:
-            if (fd := open_process(record)) is not None:
-                pidfd.send(fd, signal.SIGKILL)
-                os.close(fd)
-            raise OperationError(failure_of("poststart", exc)) from exc
 
 
 def failure(said: bytes) -> PystackError:
