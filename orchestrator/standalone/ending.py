@@ -163,7 +163,7 @@ def run_poststart(record: Record, config: Mapping[str, Any]) -> None:
     if not hooks:
         return
     try:
-        run(hooks, dumps(state_of(record, RUNNING)).encode())
+        run(hooks, dumps(state_of(record, RUNNING)).encode(), record.bundle)
     except OSError as exc:
         raise OperationError(failure_of("poststart", exc)) from exc
 
@@ -180,7 +180,7 @@ def run_poststop(
 
 def _run_one(hook: Hook, record: Record, journal: Journal) -> None:
     try:
-        run([hook], dumps(state_of(record, STOPPED)).encode())
+        run([hook], dumps(state_of(record, STOPPED)).encode(), record.bundle)
     except OSError as exc:
         journal.warn(failure_of("poststop", exc))
 

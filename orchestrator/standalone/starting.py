@@ -59,6 +59,7 @@ else:  # It would make enumerations of all that it has
 _NOT_FOUND, _NOT_EXECUTABLE = (2, 20), (13, 8)
 _MOST_KEPT = 1 << 16
 _MADE_S = 10.0
+_SEE_ROOT = ("prestart", "createRuntime", "createContainer")
 _KEEP_GROUPS, _TELL_PIDFD = "run.oci.keep_original_groups", "run.oci.pidfd_receiver"
 """Annotations, as crun has them: the supplementary groups stay the caller's; who is sent a pidfd of the container."""
 
@@ -287,6 +288,8 @@ class Creation:
             masked=preparing.paths_of(linux.get("maskedPaths")),
             read_only=preparing.paths_of(linux.get("readonlyPaths")),
             sysctls=preparing.sysctls_of(config),
+            bundle=record.bundle,
+            shown_at=record.rootfs if hooks_of(config, *_SEE_ROOT) else "",
             create_hooks=hooks_of(config, "createContainer"),
             start_hooks=hooks_of(config, "startContainer"),
             terminal=terminal,
@@ -337,7 +340,7 @@ class Creation:
         hooks = hooks_of(self.config, "prestart", "createRuntime")
         if hooks:
             try:
-                run_hooks(hooks, dumps(state_of(record, CREATING)).encode())
+                run_hooks(hooks, dumps(state_of(record, CREATING)).encode(), record.bundle)
             except OSError as exc:
                 raise OperationError(failure_of("prestart or createRuntime", exc)) from exc
         self._say(ON)
