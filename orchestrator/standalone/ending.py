@@ -157,6 +157,17 @@ def open_process_is(record: Record) -> bool:
     return True
 
 
+def run_poststart(record: Record, config: Mapping[str, Any]) -> None:
+    """Raises OperationError: the container is to be destroyed (runtime.md, "Lifecycle")."""
+    hooks = hooks_of(config, "poststart")
+    if not hooks:
+        return
+    try:
+        run(hooks, dumps(state_of(record, RUNNING)).encode(), record.bundle)
+    except OSError as exc:
+        raise OperationError(failure_of("poststart", exc)) from exc
+
+
 def run_poststop(
     records: StateRoot, record: Record, config: Mapping[str, Any], journal: Journal, *, kill: bool
 ) -> None:
@@ -169,7 +180,7 @@ def run_poststop(
 
 def _run_one(hook: Hook, record: Record, journal: Journal) -> None:
     try:
-        run([hook], dumps(state_of(record, STOPPED)).encode())
+        run([hook], dumps(state_of(record, STOPPED)).encode(), record.bundle)
     except OSError as exc:
         journal.warn(failure_of("poststop", exc))
 

@@ -110,7 +110,7 @@ class FirstProcess:
         self._hear(ON)
         for hook in plan.create_hooks:
             self.about = b"run the createContainer hook " + hook.path
-            run_hooks((hook,), plan.state["creating"] % self.pid)
+            run_hooks((hook,), plan.state["creating"] % self.pid, plan.bundle)
         if plan.start_hooks:
             self.null = os.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC)
         self._hide()
@@ -157,13 +157,23 @@ class FirstProcess:
         mounts.set_attributes(c.AT_FDCWD, propagation=self.plan.host_propagation, recursive=True, path=b"/")
         # What is mounted on / hides nothing from us: our own root is what is below it.
         mounts.set_attributes(c.AT_FDCWD, propagation=c.MS_PRIVATE, path=b"/")
+        place = self._place_of_root()
         if any(mount.tree >= 0 for mount in self.plan.mounts):
-            self._make_nursery()
-        mounts.attach(self.plan.root, c.AT_FDCWD, b"/")
+            self._make_nursery(place)
+        mounts.attach(self.plan.root, c.AT_FDCWD, place)
 
-    def _make_nursery(self) -> None:
+    def _place_of_root(self) -> bytes:
+        """On / it is in nobody's way. Hooks look for it, and mount into it, where the bundle has it."""
+        shown_at = os.fsencode(self.plan.shown_at)
+        try:  # It may be out of reach of a user namespace, or not be there in a mount namespace by path.
+            found, ours = os.stat(shown_at or b"/"), os.fstat(self.plan.root)
+        except OSError:
+            return b"/"
+        return shown_at if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino) else b"/"
+
+    def _make_nursery(self, place: bytes) -> None:
         self.nursery = mounts.new_filesystem(b"tmpfs", [(b"size", b"4k"), (b"mode", b"700")])
-        mounts.attach(self.nursery, c.AT_FDCWD, b"/")
+        mounts.attach(self.nursery, c.AT_FDCWD, place)
         os.mkdir(b"d", dir_fd=self.nursery)
         os.mknod(b"f", dir_fd=self.nursery)
 
@@ -413,7 +423,7 @@ class FirstProcess:
         plan, identity = self.plan, self.plan.identity
         for hook in plan.start_hooks:
             self.about = b"run the startContainer hook " + hook.path
-            run_hooks((hook,), plan.state["created"] % self.pid, self.null)
+            run_hooks((hook,), plan.state["created"] % self.pid, null=self.null)
         become(identity, self._say, own_stdio=not plan.terminal)
         self.about = b"execute " + identity.argv[0]
         os.execve(self.command, identity.argv, identity.variables)

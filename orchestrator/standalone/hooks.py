@@ -49,9 +49,32 @@ def _hook(item: Mapping[str, Any]) -> Hook:
     return Hook(os.fsencode(item["path"]), arguments, environment, item.get("timeout") or 0)
 
 
-def run_hooks(hooks: Sequence[Hook], state: bytes, null: int = -1) -> None:
-    """In order. Raises OSError at the first that does not end with 0: ECANCELED, or ETIMEDOUT when it was killed. `null`:
-    of /dev/null, where there may be another one by now."""
+def run_hooks(hooks: Sequence[Hook], state: bytes, bundle: str = "", null: int = -1) -> None:
+    """In order. Raises OSError at the first that does not end with 0: ECANCELED, or ETIMEDOUT when it was killed. `bundle`:
+    where they run, if one can be there. `null`: of /dev/null, where there may be another one by now."""
+    before = _go_to(bundle) if bundle else -1
+    try:
+        _run_all(hooks, state, null)
+    finally:
+        if before >= 0:
+            os.fchdir(before)
+            os.close(before)
+
+
+def _go_to(bundle: str) -> int:
+    """The working directory that was; -1: it stays."""
+    before = -1
+    try:
+        before = os.open(b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.chdir(bundle)
+    except OSError:  # It is removed by now, or not for who is root in this user namespace.
+        if before >= 0:
+            os.close(before)
+        return -1
+    return before
+
+
+def _run_all(hooks: Sequence[Hook], state: bytes, null: int) -> None:
     for hook in hooks:
         own = os.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC) if null < 0 else -1
         try:

@@ -79,6 +79,9 @@ class Plan:
     masked: list[bytes] = field(default_factory=list)
     read_only: list[bytes] = field(default_factory=list)
     sysctls: list[tuple[bytes, bytes]] = field(default_factory=list)
+    bundle: str = ""
+    shown_at: str = ""
+    """Where the root is to be seen by hooks, until it is all that there is. "": nobody looks."""
     create_hooks: list[Hook] = field(default_factory=list)
     start_hooks: list[Hook] = field(default_factory=list)
     state: dict[str, bytes] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from orchestrator.standalone.bearing import apply_to_process, raise_limits
 from orchestrator.standalone.birth import MOST_WORD, Birth
 from orchestrator.standalone.command_line import Line
 from orchestrator.standalone.configs import check_config, complete_mappings, read_config
-from orchestrator.standalone.ending import destroy, run_poststop
+from orchestrator.standalone.ending import destroy, run_poststart, run_poststop
 from orchestrator.standalone.filters import add_filter
 from orchestrator.standalone.first_process import FAILED, GO, HOOKS, ON, READY, START, FirstProcess
 from orchestrator.standalone.foreground import Foreground
@@ -33,7 +33,6 @@ from orchestrator.standalone.records import (
     CREATED,
     CREATING,
     NOTIFY,
-    RUNNING,
     Record,
     StateRoot,
     boot_id,
@@ -60,6 +59,7 @@ else:  # It would make enumerations of all that it has
 _NOT_FOUND, _NOT_EXECUTABLE = (2, 20), (13, 8)
 _MOST_KEPT = 1 << 16
 _MADE_S = 10.0
+_SEE_ROOT = ("prestart", "createRuntime", "createContainer")
 _KEEP_GROUPS, _TELL_PIDFD = "run.oci.keep_original_groups", "run.oci.pidfd_receiver"
 """Annotations, as crun has them: the supplementary groups stay the caller's; who is sent a pidfd of the container."""
 
@@ -83,7 +83,8 @@ def run(line: Line, journal: Journal) -> int:
         if creation.foreground is not None:
             creation.foreground.hold()
         readiness = readiness_of(creation.records, creation.record.id)
-        begin(creation.control, creation.record, creation.config, journal)
+        begin(creation.control, creation.record)
+        run_poststart(creation.record, creation.config)
     if detached:
         wait_until_ready(readiness, creation.record)
         return 0
@@ -107,11 +108,16 @@ def start(line: Line, journal: Journal) -> int:
     config = records.read_config(record.id)
     try:
         readiness = readiness_of(records, record.id)
-        begin(channel, record, config, journal)
+        begin(channel, record)
     except PystackError:
         if (fd := open_process(record)) is not None:
             pidfd.send(fd, signal.SIGKILL)
             os.close(fd)
+        raise
+    try:
+        run_poststart(record, config)
+    except OperationError:
+        destroy(records, record, journal)
         raise
     wait_until_ready(readiness, record)
     return 0
@@ -150,9 +156,8 @@ def wait_until_ready(readiness: Readiness | None, record: Record) -> None:
     readiness.close()
 
 
-def begin(channel: socket.socket, record: Record, config: Config, journal: Journal) -> None:
-    """Tell the first process to go on, and wait until it is the user's program; then the poststart hooks. Raises
-    CommandError, OperationError."""
+def begin(channel: socket.socket, record: Record) -> None:
+    """Tell the first process to go on, and wait until it is the user's program. Raises CommandError, OperationError."""
     try:
         channel.send(START)
         said = channel.recv(MOST_WORD)
@@ -161,15 +166,6 @@ def begin(channel: socket.socket, record: Record, config: Config, journal: Journ
     if said:
         raise failure(said)
     channel.close()
-    hooks = hooks_of(config, "poststart")
-    if hooks:
-        try:
-            run_hooks(hooks, dumps(state_of(record, RUNNING)).encode())
-        except OSError as exc:
-            if (fd := open_process(record)) is not None:
-                pidfd.send(fd, signal.SIGKILL)
-                os.close(fd)
-            raise OperationError(failure_of("poststart", exc)) from exc
 
 
 def failure(said: bytes) -> PystackError:
@@ -292,6 +288,8 @@ class Creation:
             masked=preparing.paths_of(linux.get("maskedPaths")),
             read_only=preparing.paths_of(linux.get("readonlyPaths")),
             sysctls=preparing.sysctls_of(config),
+            bundle=record.bundle,
+            shown_at=record.rootfs if hooks_of(config, *_SEE_ROOT) else "",
             create_hooks=hooks_of(config, "createContainer"),
             start_hooks=hooks_of(config, "startContainer"),
             terminal=terminal,
@@ -342,7 +340,7 @@ class Creation:
         hooks = hooks_of(self.config, "prestart", "createRuntime")
         if hooks:
             try:
-                run_hooks(hooks, dumps(state_of(record, CREATING)).encode())
+                run_hooks(hooks, dumps(state_of(record, CREATING)).encode(), record.bundle)
             except OSError as exc:
                 raise OperationError(failure_of("prestart or createRuntime", exc)) from exc
         self._say(ON)

@@ -41,7 +41,12 @@ class Lab:
         return self.ran(*words, given=given, check=check, env=env)[1]
 
     def ran(
-        self, *words: str, given: str = "", check: bool = False, env: dict[str, str] | None = None
+        self,
+        *words: str,
+        given: str = "",
+        check: bool = False,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> tuple[int, str, str]:
         out, err = self.top / "out", self.top / "err"
         command = [*self.runtime, "--root", str(self.root), *words]
@@ -49,7 +54,14 @@ class Lab:
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # As installed: compiling takes longer than all that it does.
         with open(out, "w") as stdout, open(err, "w") as stderr:
             done = subprocess.run(
-                command, input=given, text=True, stdout=stdout, stderr=stderr, cwd=self.bundle, env=environment, timeout=60
+                command,
+                input=given,
+                text=True,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=cwd or self.bundle,
+                env=environment,
+                timeout=60,
             )
         assert not check or done.returncode == 0, err.read_text()
         return done.returncode, out.read_text(), err.read_text()
