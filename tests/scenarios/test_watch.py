@@ -187,7 +187,7 @@ def test_files_come_and_go_in_all_containers_of_a_service(pystack: Pystack, busy
         put(stack, "src/last", "last")
         everywhere("srv/app/last", "last")
         for root in roots:
-            assert sorted(os.listdir(root / "srv/app")) == ["last", "link", "moved", "new"]
+            eventually(lambda root=root: sorted(os.listdir(root / "srv/app")) == ["last", "link", "moved", "new"])  # type: ignore[misc]
             assert os.readlink(root / "srv/app/link") == "/etc/passwd"
         assert inside(stack, "stat -c '%u:%g %a' /srv/app/last /srv/app/new /srv/app /etc/one/app.conf") == [
             "1000:1001 644", "1000:1001 755", "1000:1001 755", "1000:1001 644",
