@@ -17,6 +17,8 @@ from orchestrator.model.job import Schedule
 LOCAL_TIME = "/etc/localtime"
 _UTC = frozenset({"UTC", "Etc/UTC"})
 _LOCAL = Schedule("")
+_CHANGE_S = 3 * 3600
+"""More than any change of the clocks."""
 _STEPS = 10
 """An hour that comes twice may give instants on the wrong side of the one that was asked for; a few of them."""
 
@@ -57,7 +59,20 @@ def _local_since(schedule: Schedule) -> float:
 
 def last_due(schedule: Schedule, at_s: float) -> float | None:
     """The last instant (epoch seconds) that is not after `at_s`. Raises HostError for a zone that is gone."""
-    return _nearest(schedule, int(at_s) + 1, at_s, back=True)
+    begin_s, zone = int(at_s) + 1, zone_of(schedule)
+    before_s = begin_s - _CHANGE_S
+    before = datetime.fromtimestamp(before_s, zone)
+    if before.utcoffset() == datetime.fromtimestamp(begin_s, zone).utcoffset():
+        return _nearest(schedule, begin_s, at_s, back=True)
+    # Back from within an hour that comes twice, what was due in the first one would be passed over.
+    from cronsim import CronSim
+
+    last = None
+    for found in CronSim(schedule.cron, before):
+        if found.timestamp() > at_s:
+            break
+        last = found.timestamp()
+    return last if last is not None else _nearest(schedule, before_s + 1, before_s, back=True)
 
 
 def next_due(schedule: Schedule, at_s: float) -> float | None:

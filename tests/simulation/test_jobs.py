@@ -90,6 +90,14 @@ def test_what_an_almanac_remembers_is_what_it_would_find(
         assert almanac.next_due(wanted, now) == next_due(wanted, now)
 
 
+def test_what_was_due_in_the_first_of_two_hours_is_known_in_the_second() -> None:
+    wanted = entry("30 2 * * *", "Europe/Berlin")
+    first = datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN).timestamp()
+    for seconds in range(0, 7200, 90):
+        assert last_due(wanted, first + seconds) == first
+        assert next_due(wanted, first - 1 - seconds) == first
+
+
 NOON = datetime(2026, 1, 15, 12, 0, 30, tzinfo=BERLIN)
 
 
