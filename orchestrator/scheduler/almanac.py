@@ -8,7 +8,9 @@ clock: it is due in both hours, and not in the one that is left out. `cronsim` d
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from orchestrator.errors import HostError
@@ -61,18 +63,12 @@ def last_due(schedule: Schedule, at_s: float) -> float | None:
     """The last instant (epoch seconds) that is not after `at_s`. Raises HostError for a zone that is gone."""
     begin_s, zone = int(at_s) + 1, zone_of(schedule)
     before_s = begin_s - _CHANGE_S
-    before = datetime.fromtimestamp(before_s, zone)
-    if before.utcoffset() == datetime.fromtimestamp(begin_s, zone).utcoffset():
+    offsets = {datetime.fromtimestamp(instant_s, zone).utcoffset() for instant_s in (before_s, begin_s)}
+    if len(offsets) == 1:
         return _nearest(schedule, begin_s, at_s, back=True)
     # Back from within an hour that comes twice, what was due in the first one would be passed over.
-    from cronsim import CronSim
-
-    last = None
-    for found in CronSim(schedule.cron, before):
-        if found.timestamp() > at_s:
-            break
-        last = found.timestamp()
-    return last if last is not None else _nearest(schedule, before_s + 1, before_s, back=True)
+    since = list(takewhile(lambda due_at: due_at <= at_s, _dues(schedule, before_s, back=False)))
+    return since[-1] if since else _nearest(schedule, before_s + 1, before_s, back=True)
 
 
 def next_due(schedule: Schedule, at_s: float) -> float | None:
@@ -102,11 +98,14 @@ def written(at_s: float, schedule: Schedule = _LOCAL) -> str:
 
 
 def _nearest(schedule: Schedule, begin_s: int, at_s: float, *, back: bool) -> float | None:
-    from cronsim import CronSim  # Only where there are jobs.
-
-    simulation = CronSim(schedule.cron, datetime.fromtimestamp(begin_s, zone_of(schedule)), reverse=back)
-    for _, found in zip(range(_STEPS), simulation, strict=False):
-        due_at = found.timestamp()
+    for due_at in islice(_dues(schedule, begin_s, back=back), _STEPS):
         if (due_at <= at_s) if back else (due_at > at_s):
             return due_at
     return None
+
+
+def _dues(schedule: Schedule, begin_s: int, *, back: bool) -> Iterator[float]:
+    from cronsim import CronSim  # Only where there are jobs.
+
+    for found in CronSim(schedule.cron, datetime.fromtimestamp(begin_s, zone_of(schedule)), reverse=back):
+        yield found.timestamp()
